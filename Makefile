@@ -1,0 +1,57 @@
+# Every target does its own set-up: a virtual environment in .venv with dependencies as in pyproject.toml.
+PYTHON ?= python3
+VENV   ?= .venv
+# Any build of torch will do; choose another with `make TORCH=...` before the first run.
+TORCH  ?= torch==2.13.0
+ARGS   ?=
+
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-long lint format clean
+
+help:
+	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
+	@echo "make test       the test suite, a few minutes"
+	@echo "make test-long  the statistical studies too, an hour or more"
+	@echo "make lint       style, types and import contracts"
+	@echo "make format     put the sources in house style"
+	@echo "make clean      remove the virtual environment and caches"
+
+demo: $(VENV)/.runtime
+	$(BIN)/dqm demo $(ARGS)
+
+test: $(VENV)/.develop
+	$(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: $(VENV)/.develop
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.develop
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dqm needs Python 3.11 or newer; $(PYTHON) is older. Use make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.python pyproject.toml
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.develop: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --editable ".[test,lint,plots]"
+	touch $@

@@ -1,0 +1,1 @@
+"""Online data-quality monitor for particle detectors."""

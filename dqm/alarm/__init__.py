@@ -1,0 +1,5 @@
+"""From p-values to decisions: pure logic, time arrives as an argument."""
+
+from dqm.alarm.quality import QualityLimits, grade
+
+__all__ = ["QualityLimits", "grade"]

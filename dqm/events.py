@@ -1,0 +1,246 @@
+"""Values that travel between the rooms: frozen, without behaviour.
+
+Samples are ``x`` of shape ``(n_events, n_features)`` in float64 and raw units (ns, degrees). Times are Unix
+seconds. Arrays inside these values are shared, not copied: nobody writes to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Condition",
+    "EventBatch",
+    "FloatArray",
+    "Measurement",
+    "Origin",
+    "PMethod",
+    "Quality",
+    "TestResult",
+    "Verdict",
+    "Window",
+    "WindowCut",
+]
+
+FloatArray = NDArray[np.float64]
+
+Condition = str | float
+"""One fact about the detector while a window was taken: a voltage set point, a trigger name."""
+
+
+class Quality(StrEnum):
+    """What a window says of the detector; ``Null`` means "not known" and always has a reason."""
+
+    NULL = "Null"
+    GOOD = "Good"
+    MEDIUM = "Medium"
+    BAD = "Bad"
+
+
+class Origin(StrEnum):
+    """Where events came from; anything but ``live`` is badged wherever it is shown."""
+
+    LIVE = "live"
+    REPLAYED = "replayed"
+    SIMULATED = "simulated"
+
+
+class WindowCut(StrEnum):
+    """What closes a window: a number of events or a stretch of time."""
+
+    COUNT = "count"
+    TIME = "time"
+
+
+class PMethod(StrEnum):
+    """How a p-value was read: from the null table, or from the tail fitted beyond it."""
+
+    EMPIRICAL = "empirical"
+    TAIL = "tail"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Slow-control reading that constrains a nuisance parameter.
+
+    Parameters
+    ----------
+    name : str
+        Nuisance parameter it measures.
+    value, sigma : float
+        Reading and its one-sigma error, in the parameter's own unit; ``sigma > 0``.
+    time : float
+        When it was read, Unix seconds.
+    """
+
+    name: str
+    value: float
+    sigma: float
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """All events a source saw in one chamber over one stretch of time.
+
+    A batch without events is news too: the chamber was live and saw nothing.
+
+    Parameters
+    ----------
+    chamber : str
+        Name of the chamber (or other unit) within the source.
+    names : tuple of str
+        Feature names, one for each column of `x`.
+    x : ndarray, shape (n_events, n_features)
+        Features in raw units.
+    times : ndarray, shape (n_events,), or None
+        Event times in Unix seconds, ascending, within ``[start, end)``; None if the source has no clock.
+    start, end : float or None
+        Stretch of live time the batch covers, Unix seconds; None together with `times`.
+    auxiliary : tuple of Measurement
+        Slow-control readings valid for this stretch.
+    conditions : mapping of str to str or float
+        Facts that describe the stretch.
+    """
+
+    chamber: str
+    names: tuple[str, ...]
+    x: FloatArray
+    times: FloatArray | None = None
+    start: float | None = None
+    end: float | None = None
+    auxiliary: tuple[Measurement, ...] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One message, one test, one verdict. ``(stream, run, seq)`` is its identity.
+
+    Parameters
+    ----------
+    stream : str
+        Stream the window belongs to; names the reference it is tested against.
+    run, seq : int
+        Run number and number of the window within run and stream, from 0.
+    run_type : str
+        What the run is for: ``physics``, ``cosmics``, ...
+    origin : Origin
+        Live, replayed or simulated.
+    cut : WindowCut
+        What closed the window.
+    names : tuple of str
+        Feature names, one for each column of `x`.
+    x : ndarray, shape (n_events, n_features)
+        Features in raw units.
+    start, end : float or None
+        First and last moment covered, Unix seconds; None if the source has no clock.
+    live_seconds : float or None
+        Time within the window during which the detector could record.
+    n_expected : float or None
+        Events expected when all is well (nominal rate times live time); None for windows cut by count.
+    n_lost : int
+        Windows of this run and stream dropped by the sender since the last one it sent.
+    auxiliary : tuple of Measurement
+        Slow-control readings valid for the window.
+    conditions : mapping of str to str or float
+        Facts that describe the window.
+    """
+
+    stream: str
+    run: int
+    seq: int
+    run_type: str
+    origin: Origin
+    cut: WindowCut
+    names: tuple[str, ...]
+    x: FloatArray
+    start: float | None = None
+    end: float | None = None
+    live_seconds: float | None = None
+    n_expected: float | None = None
+    n_lost: int = 0
+    auxiliary: tuple[Measurement, ...] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """What the test of one window against its reference gave.
+
+    Either `t` and `p` are numbers, or `p` is None and `reason` says why nothing is known.
+
+    Parameters
+    ----------
+    n_data : int
+        Events in the window.
+    n_expected : float
+        Events the reference was scaled to, N(R_0).
+    t : float or None
+        Test statistic, dimensionless; None if the fit did not run or did not converge.
+    p : float or None
+        Upper-tail probability of `t` in healthy windows, in (0, 1].
+    p_low, p_high : float or None
+        95 % interval of `p` from the finite null table or the fitted tail.
+    p_method : PMethod or None
+        How `p` was obtained.
+    z : float or None
+        `p` as a one-sided Gaussian significance.
+    reason : str
+        Why `p` is None; empty otherwise.
+    """
+
+    n_data: int
+    n_expected: float
+    t: float | None = None
+    p: float | None = None
+    p_low: float | None = None
+    p_high: float | None = None
+    p_method: PMethod | None = None
+    z: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided on one window, as it is stored and shown.
+
+    Parameters
+    ----------
+    stream, run, seq : str, int, int
+        Identity of the window.
+    quality : Quality
+        The decision.
+    reason : str
+        Why, in words for the shift crew; never empty unless the quality is ``Good``.
+    result : TestResult
+        Numbers behind the decision.
+    bundle : str
+        Identifier of the reference bundle that judged it; empty if none did.
+    seconds : float
+        Wall time the test took.
+    judged_at : float
+        When the decision was taken, Unix seconds.
+    run_type, origin, start, end, n_lost
+        As in `Window`.
+    """
+
+    stream: str
+    run: int
+    seq: int
+    quality: Quality
+    reason: str
+    result: TestResult
+    bundle: str
+    seconds: float
+    judged_at: float
+    run_type: str = ""
+    origin: Origin = Origin.LIVE
+    start: float | None = None
+    end: float | None = None
+    n_lost: int = 0

@@ -1,0 +1,90 @@
+"""From raw features to the coordinates the fit works in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dqm.nplm.kernel import gaussian_kernel, independent_centers
+
+__all__ = ["Basis", "build_basis"]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Orthonormal functions that span the kernel centres.
+
+    In these coordinates ``f = phi(x) a`` and the penalty ``alpha^T K_MM alpha`` is ``|a|^2``; the functions
+    are uncorrelated in the reference, so that the Hessian of a healthy window is nearly diagonal.
+
+    Parameters
+    ----------
+    mean, scale : Tensor, shape (d,)
+        Standardisation of raw features, from the reference alone.
+    centers : Tensor, shape (r, d)
+        Independent centres, standardised.
+    transform : Tensor, shape (r, r)
+        Kernel columns to basis functions.
+    width : float
+        Kernel sigma, in standard deviations.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    centers: Tensor
+    transform: Tensor
+    width: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Evaluate the basis at raw points `x` of shape (n, d); gives shape (n, r)."""
+        return gaussian_kernel((x - self.mean) / self.scale, self.centers, self.width) @ self.transform
+
+
+def build_basis(
+    reference: Tensor,
+    weights: Tensor,
+    centers: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    *,
+    width: float,
+    tolerance: float,
+) -> tuple[Basis, Tensor, Tensor]:
+    """Whiten the kernel and rotate it to the principal axes of the reference.
+
+    Parameters
+    ----------
+    reference : Tensor, shape (n_reference, d)
+        Reference events, raw.
+    weights : Tensor, shape (n_reference,)
+        Their weights; the sum is N(R_0).
+    centers : Tensor, shape (m, d)
+        Nystroem centres, raw.
+    mean, scale : Tensor, shape (d,)
+        Standardisation.
+    width : float
+        Kernel sigma, in standard deviations.
+    tolerance : float
+        Redundancy left among centres, see `independent_centers`.
+
+    Returns
+    -------
+    basis : Basis
+        The r functions.
+    phi : Tensor, shape (n_reference, r)
+        Their values at the reference.
+    second_moment : Tensor, shape (r,)
+        ``sum_e w_e phi_j(x_e)^2``, descending; the mixed moments vanish.
+    """
+    standard = (centers - mean) / scale
+    kept = standard[independent_centers(standard, width, tolerance)]
+    factor = torch.linalg.cholesky(gaussian_kernel(kept, kept, width))
+    whitening = torch.linalg.solve_triangular(
+        factor, torch.eye(len(kept), dtype=factor.dtype), upper=False
+    ).T.contiguous()
+    phi = Basis(mean, scale, kept, whitening, width)(reference)
+    moment, axes = torch.linalg.eigh(phi.T @ (weights[:, None] * phi))
+    axes, moment = axes.flip(1), moment.flip(0).clamp(min=0.0)
+    return Basis(mean, scale, kept, whitening @ axes, width), phi @ axes, moment

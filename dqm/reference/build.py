@@ -1,0 +1,116 @@
+"""Building a bundle from events taken in the controlled regime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from dqm.errors import InputError
+from dqm.events import FloatArray, WindowCut
+from dqm.reference.bundle import Bundle, Manifest, Source, array_file, write_bundle
+from dqm.reference.statistic import find_statistic
+from dqm.reference.toys import largest_window
+
+__all__ = ["Recipe", "build_bundle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make a bundle from events.
+
+    Parameters
+    ----------
+    features : tuple of str
+        Names of the columns of the events.
+    n_reference : int
+        Events of the reference; the rest becomes the pool for toys.
+    n_expected : float
+        Events expected in a window, N(R_0).
+    width, penalty, centers, loss
+        As in `dqm.nplm.KernelTest`.
+    seed : int
+        Splits the events and draws the centres.
+    cut : WindowCut
+        What closes the windows.
+    """
+
+    features: tuple[str, ...]
+    n_reference: int
+    n_expected: float
+    width: float
+    penalty: float
+    centers: int
+    seed: int
+    loss: str = "logistic"
+    cut: WindowCut = WindowCut.COUNT
+
+
+def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequence[Source] = ()) -> Bundle:
+    """Split events into reference and pool, draw the centres, try the test once, write the bundle.
+
+    Parameters
+    ----------
+    events : ndarray, shape (n_events, d)
+        Events of the controlled regime, raw features.
+    recipe : Recipe
+        What to make of them.
+    path : Path
+        Directory to create.
+    sources : sequence of Source
+        Files the events came from.
+
+    Returns
+    -------
+    Bundle
+        Not yet calibrated: its null table is empty.
+
+    Raises
+    ------
+    InputError
+        If there are too few events, or the test refuses them.
+    BundleError
+        If `path` exists or cannot be written.
+    """
+    n_pool = len(events) - recipe.n_reference
+    largest = largest_window(recipe.cut, recipe.n_expected)
+    if recipe.n_reference < 2 or n_pool < 2 * largest:
+        raise InputError(
+            f"{len(events)} events do not make a reference of {recipe.n_reference} and a pool of at least "
+            f"{2 * largest} for toys of {recipe.n_expected:g}",
+            fix="Give more events, a smaller reference or smaller windows",
+        )
+    rng = np.random.default_rng(recipe.seed)
+    shuffled = events[rng.permutation(len(events))]
+    reference, pool = shuffled[: recipe.n_reference], shuffled[recipe.n_reference :]
+    distinct = np.unique(reference, axis=0)
+    if recipe.centers > len(distinct):
+        raise InputError(
+            f"{recipe.centers} centres asked for, the reference has {len(distinct)} distinct events",
+            fix=f"Ask for at most {len(distinct)}",
+        )
+    centers = reference[np.sort(rng.choice(len(reference), size=recipe.centers, replace=False))]
+    settings: dict[str, float | int | str] = {
+        "width": recipe.width,
+        "penalty": recipe.penalty,
+        "loss": recipe.loss,
+    }
+    test = find_statistic("kernel")(reference, recipe.n_expected, centers=centers, **settings)
+    test.evaluate(pool[: max(1, round(recipe.n_expected))])
+    arrays = {"reference": reference, "centers": centers, "pool": pool}
+    files = {kind: array_file(kind, values) for kind, values in arrays.items()}
+    manifest = Manifest(
+        features=recipe.features,
+        statistic="kernel",
+        settings=settings,
+        cut=recipe.cut,
+        n_expected=recipe.n_expected,
+        seed=recipe.seed,
+        sources=tuple(sources),
+        software={name: version(name) for name in ("dqm", "numpy", "torch")},
+        **files,
+    )
+    return write_bundle(path, manifest, {files[kind].name: values for kind, values in arrays.items()})

@@ -1,0 +1,132 @@
+"""From t to p: the empirical null table, and a fitted tail beyond it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dqm.errors import InputError
+from dqm.events import FloatArray, PMethod
+
+__all__ = ["NullTable", "PValue", "empirical_p_value"]
+
+SMALLEST_TABLE = 100
+"""Toys below which no tail is fitted and no p-value given."""
+
+BOOTSTRAPS = 400
+FLOOR = 1e-15
+"""No extrapolation is quoted below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class PValue:
+    """A p-value with its 95 % interval.
+
+    Parameters
+    ----------
+    p, low, high : float
+        Value and interval, in (0, 1].
+    method : PMethod
+        Read from the table, or extrapolated.
+    z : float
+        One-sided Gaussian significance of `p`.
+    """
+
+    p: float
+    low: float
+    high: float
+    method: PMethod
+    z: float
+
+
+def empirical_p_value(t_observed: float, t_null: FloatArray) -> float:
+    """Upper-tail p-value from toys drawn under the reference.
+
+    Parameters
+    ----------
+    t_observed : float
+        Statistic of the window, dimensionless.
+    t_null : ndarray, shape (n_toys,), sorted
+        Statistic of reference-only toys of the same expected size.
+
+    Returns
+    -------
+    float
+        ``(k + 1) / (n_toys + 1)`` with k toys at or above `t_observed`; never 0.
+
+    Raises
+    ------
+    InputError
+        If `t_observed` is NaN: sorting would rank it as an alarm.
+
+    References
+    ----------
+    Phipson and Smyth (2010), doi:10.2202/1544-6115.1585.
+    """
+    if np.isnan(t_observed):
+        raise InputError("the statistic is NaN", fix="Only a converged fit has a p-value")
+    k = len(t_null) - int(np.searchsorted(t_null, t_observed, side="left"))
+    return (k + 1) / (len(t_null) + 1)
+
+
+class NullTable:
+    """Distribution of t in healthy windows of one kind and expected size.
+
+    Inside the table p is empirical, with a Clopper-Pearson interval. Beyond its largest toy p follows a
+    Pearson type III distribution (a shifted gamma, which a penalised sum of squares is close to) with the
+    toys' mean, variance and skewness; the interval is the spread over bootstrap samples of the toys.
+
+    Parameters
+    ----------
+    toys : ndarray, shape (n_toys,)
+        Statistic of the toys, in any order, finite; at least 100.
+
+    Raises
+    ------
+    InputError
+        If there are too few toys or one is not finite.
+    """
+
+    def __init__(self, toys: FloatArray) -> None:
+        if len(toys) < SMALLEST_TABLE or not np.isfinite(toys).all():
+            raise InputError(
+                f"a null table of {len(toys)} toys, {int((~np.isfinite(toys)).sum())} of them not finite",
+                fix=f"Calibrate with {SMALLEST_TABLE} toys or more",
+            )
+        self._sorted = np.sort(toys)
+        rng = np.random.default_rng(0)
+        resampled = rng.choice(toys, size=(BOOTSTRAPS, len(toys)))
+        self._tails = _pearson3(np.concatenate([toys[None], *np.split(resampled, BOOTSTRAPS)]))
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    @property
+    def t_range(self) -> tuple[float, float]:
+        """Smallest and largest toy."""
+        return float(self._sorted[0]), float(self._sorted[-1])
+
+    def p_value(self, t: float) -> PValue:
+        """Upper-tail probability of `t` in healthy windows; raises `InputError` if `t` is NaN."""
+        n = len(self._sorted)
+        p = empirical_p_value(t, self._sorted)
+        if t <= self._sorted[-1]:
+            k = round(p * (n + 1)) - 1
+            low = float(stats.beta.ppf(0.025, k, n - k + 1))
+            high = float(stats.beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+            return PValue(p, min(low, p), max(high, p), PMethod.EMPIRICAL, float(stats.norm.isf(p)))
+        tails = np.clip(stats.pearson3.sf(t, *self._tails), FLOOR, p)
+        low, high = np.quantile(tails[1:], [0.025, 0.975])
+        p = float(tails[0])
+        return PValue(p, min(float(low), p), max(float(high), p), PMethod.TAIL, float(stats.norm.isf(p)))
+
+
+def _pearson3(samples: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Skewness, mean and standard deviation of each row; the skewness is never negative.
+
+    A negative one would give the distribution an end, and windows beyond it a p of zero.
+    """
+    skewness = np.maximum(stats.skew(samples, axis=1), 0.0)
+    return skewness, samples.mean(axis=1), samples.std(axis=1, ddof=1)

@@ -1,0 +1,107 @@
+"""Building, opening and refusing bundles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dqm.errors import BundleError, InputError
+from dqm.reference import Bundle, Source, build_bundle, open_bundle
+from tests.reference.conftest import RECIPE, healthy_events
+
+
+def test_splits_events_into_reference_and_pool(tmp_path: Path) -> None:
+    events = healthy_events(1000, 1)
+    bundle = build_bundle(events, RECIPE, tmp_path / "b")
+    assert bundle.reference.shape == (400, 2)
+    assert bundle.pool.shape == (600, 2)
+    together = np.concatenate([bundle.reference, bundle.pool])
+    np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(events, axis=0))
+    known = {tuple(row) for row in bundle.reference}
+    assert all(tuple(row) in known for row in bundle.centers)
+
+
+def test_same_input_same_name_and_reading_back_gives_the_same(tmp_path: Path) -> None:
+    sources = [Source(name="run1.csv", sha256="0" * 64, n_events=1000)]
+    first = build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "a", sources)
+    second = build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b", sources)
+    other = build_bundle(healthy_events(1000, 2), RECIPE, tmp_path / "c", sources)
+    assert first.identifier == second.identifier != other.identifier
+    opened = open_bundle(tmp_path / "a")
+    assert opened.identifier == first.identifier
+    assert opened.manifest == first.manifest
+    np.testing.assert_array_equal(opened.pool, first.pool)
+
+
+def test_refuses_too_few_events_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="500 events do not make"):
+        build_bundle(healthy_events(500, 1), RECIPE, tmp_path / "b")
+    with pytest.raises(InputError, match="401 centres"):
+        build_bundle(healthy_events(1000, 1), replace(RECIPE, centers=401), tmp_path / "b")
+    constant = healthy_events(1000, 1) * [1.0, 0.0]
+    with pytest.raises(InputError, match="constant"):
+        build_bundle(constant, RECIPE, tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(BundleError, match="exists already"):
+        build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b")
+
+
+@pytest.fixture
+def copy(calibrated: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(calibrated.path, tmp_path / "copy"))
+
+
+def test_altered_array_is_refused(copy: Path, calibrated: Bundle) -> None:
+    file = copy / calibrated.manifest.pool.name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match="checksum"):
+        open_bundle(copy)
+
+
+def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: Bundle) -> None:
+    file = copy / calibrated.manifest.reference.name
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(BundleError, match="checksum"):
+        open_bundle(copy)
+    file.unlink()
+    with pytest.raises(BundleError, match="No such file"):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not valid"),
+        (json.dumps({"format": "dqm-reference", "version": 2}), "newer dqm"),
+        (json.dumps({"format": "dqm-reference", "version": 1}), "features: Field required"),
+    ],
+)
+def test_broken_manifest_is_refused(copy: Path, text: str, words: str) -> None:
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match=words):
+        open_bundle(copy)
+
+
+def test_manifest_cannot_point_outside_the_bundle(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["pool"]["name"] = "../../secret.npy"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"pool\.name"):
+        open_bundle(copy)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="dqm reference build"):
+        open_bundle(tmp_path / "nothing")

@@ -1,0 +1,96 @@
+"""Calibration: what a toy is, and that its table does not depend on how it was made."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dqm.errors import InputError
+from dqm.events import WindowCut
+from dqm.reference import Bundle, calibrate, open_bundle, throw_toy
+
+
+@pytest.fixture
+def fresh(calibrated: Bundle, tmp_path: Path) -> Bundle:
+    return open_bundle(Path(shutil.copytree(calibrated.path, tmp_path / "copy")))
+
+
+def run(bundle: Bundle, n_toys: int, **options: object) -> Bundle:
+    arguments = {"cut": WindowCut.COUNT, "n_expected": 60, "seed": 9, "n_processes": 1, **options}
+    return calibrate(bundle, n_toys, **arguments)
+
+
+def test_toys_have_the_size_of_their_windows() -> None:
+    pool = np.arange(10_000.0)[:, None]
+    assert {len(throw_toy(pool, WindowCut.COUNT, 60, 1, i)) for i in range(20)} == {60}
+    sizes = [len(throw_toy(pool, WindowCut.TIME, 60, 1, i)) for i in range(2000)]
+    assert np.mean(sizes) == pytest.approx(60, abs=4 * (60 / 2000) ** 0.5)
+    assert np.var(sizes) == pytest.approx(60, rel=0.15)
+
+
+def test_a_toy_has_no_event_twice_and_is_reproducible() -> None:
+    pool = np.arange(200.0)[:, None]
+    toy = throw_toy(pool, WindowCut.COUNT, 100, 1, 7)
+    assert len(np.unique(toy)) == 100
+    np.testing.assert_array_equal(toy, throw_toy(pool, WindowCut.COUNT, 100, 1, 7))
+    assert not np.array_equal(toy, throw_toy(pool, WindowCut.COUNT, 100, 1, 8))
+
+
+def test_table_depends_on_neither_processes_nor_interruptions(fresh: Bundle, tmp_path: Path) -> None:
+    other = open_bundle(Path(shutil.copytree(fresh.path, tmp_path / "other")))
+    straight = run(fresh, 130, n_processes=2)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done: int, _total: int) -> None:
+        if done >= 50:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(other, 130, progress=stop)
+    assert open_bundle(other.path).identifier == other.identifier
+    resumed_at: list[int] = []
+    resumed = run(other, 130, progress=lambda done, _: resumed_at.append(done))
+    assert resumed_at[0] >= 50
+    assert resumed.identifier == straight.identifier
+    assert open_bundle(other.path).identifier == straight.identifier
+    assert not list(other.path.glob("calibrating-*"))
+
+
+def test_more_toys_extend_the_table(fresh: Bundle) -> None:
+    small = run(fresh, 110)
+    seen: list[int] = []
+    large = run(small, 150, progress=lambda done, _: seen.append(done))
+    assert seen[0] == 100
+    before = small.toys(small.manifest.null[-1])
+    np.testing.assert_array_equal(large.toys(large.manifest.null[-1])[:110], before)
+
+
+def test_columns_stand_side_by_side(fresh: Bundle) -> None:
+    bundle = run(fresh, 100, cut=WindowCut.TIME, n_expected=80.0)
+    covered = [(c.cut, c.n_expected) for c in bundle.manifest.null]
+    assert covered == [(WindowCut.COUNT, 60), (WindowCut.TIME, 80)]
+    assert bundle.manifest.parent == fresh.identifier
+    assert bundle.column(WindowCut.TIME, 80.4) is not None
+    assert bundle.column(WindowCut.TIME, 80.6) is None
+    assert bundle.column(WindowCut.COUNT, 80) is None
+    assert bundle.column(WindowCut.COUNT, 61) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n_toys": 99}, "99 toys"),
+        ({"n_expected": 60.5}, "cannot hold"),
+        ({"n_expected": 5}, "10 events or more"),
+        ({"n_expected": 5000}, "pool of 7600 events is too small"),
+    ],
+)
+def test_impossible_tables_are_refused(fresh: Bundle, options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run(fresh, **{"n_toys": 100, **options})
+    assert open_bundle(fresh.path).identifier == fresh.identifier
