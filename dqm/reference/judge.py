@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dqm.errors import InputError
-from dqm.events import TestResult, Window, WindowCut
+from dqm.events import FloatArray, TestResult, Window, WindowCut
 from dqm.reference.bundle import Bundle, Column
 from dqm.reference.null import NullTable
 from dqm.reference.statistic import Statistic
@@ -51,8 +51,7 @@ class Judge:
         Returns
         -------
         TestResult
-            With ``p`` None and a reason if the window cannot be judged: no events, other features than the
-            reference, a size the null table does not cover, a fit that did not converge.
+            With ``p`` None and a reason if the window cannot be judged: no events, a feature that is missing, a size the null table does not cover, a fit that did not converge.
         """
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
@@ -62,7 +61,7 @@ class Judge:
             return TestResult(n_data, n_expected, reason=reason)
         scale = self._scales[column.toys.name]
         try:
-            outcome = scale.test.evaluate(window.x)
+            outcome = scale.test.evaluate(self._select(window))
         except InputError as error:
             return TestResult(n_data, n_expected, reason=str(error))
         if not outcome.converged:
@@ -70,11 +69,19 @@ class Judge:
         p = scale.table.p_value(outcome.t)
         return TestResult(n_data, n_expected, outcome.t, p.p, p.low, p.high, p.method, p.z)
 
+    def _select(self, window: Window) -> FloatArray:
+        """Give the columns of the reference, in its order; a window may carry more."""
+        features = self.bundle.manifest.features
+        if window.names == features:
+            return window.x
+        return window.x[:, [window.names.index(name) for name in features]]
+
     def _obstacle(self, window: Window, n_expected: float, column: Column | None) -> str:
         """Say why a window cannot be tested; empty if it can."""
         features = self.bundle.manifest.features
-        if window.names != features:
-            return f"features are {', '.join(window.names)}; the reference has {', '.join(features)}"
+        missing = [name for name in features if name not in window.names]
+        if missing:
+            return f"features of the reference are missing: {', '.join(missing)}"
         if len(window.x) == 0:
             return "no events"
         if window.cut is WindowCut.TIME and window.n_expected is None:

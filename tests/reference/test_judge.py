@@ -39,10 +39,17 @@ def test_a_fault_has_a_small_p(judge: Judge) -> None:
     assert result.n_expected == 60
 
 
+def test_columns_are_taken_by_name(judge: Judge) -> None:
+    x = healthy_events(60, 79)
+    more = np.column_stack([x[:, 1], np.full(60, 7.0), x[:, 0]])
+    plain, wide = judge.judge(window(x)), judge.judge(replace(window(more), names=("b", "other", "a")))
+    assert plain == wide
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"names": ("b", "a")}, "features are b, a; the reference has a, b"),
+        ({"names": ("b", "c")}, "features of the reference are missing: a"),
         ({"x": np.empty((0, 2))}, "no events"),
         ({"x": healthy_events(61, 1)}, r"no null table for windows of 61 .* \(calibrated: 60 by count\)"),
         ({"cut": WindowCut.TIME}, "gave no expected number"),

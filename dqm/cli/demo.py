@@ -1,0 +1,156 @@
+"""``dqm demo``: the whole house on one machine, with faults, on the screen."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from dqm.cli.progress import progress_bar
+from dqm.cli.verdicts import quality_mark, quality_text
+from dqm.events import Quality, Verdict
+from dqm.service.demo import (
+    CHAMBERS,
+    FAULTS,
+    SECONDS,
+    Demonstration,
+    Injection,
+    is_alarmed,
+    prepare_reference,
+)
+
+__all__ = ["demo"]
+
+REFRESH_SECONDS = 0.5
+LAST_WINDOWS = 24
+
+
+def demo(
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            min=20, help="Seconds to scale the timeline to and to end after; default: 180, without end."
+        ),
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Where configurations, logs and verdicts go; default: the state directory."),
+    ] = None,
+) -> None:
+    """Run simulated chambers, their collectors and the daemon; two chambers go wrong.
+
+    Ends with 0 if both faults were seen and the healthy chambers stayed good, with 1 otherwise.
+    """
+    console = Console()
+    where = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
+    cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
+    with progress_bar("reference: healthy toys", None) as progress:
+        bundle = prepare_reference(cache, progress)
+    seconds = SECONDS if duration is None else duration
+    with Demonstration(bundle, where.absolute(), seconds) as running:
+        running.start_daemon()
+        with console.status("starting the daemon ..."):
+            while not running.is_listening:
+                running.check_processes()
+                time.sleep(0.1)
+        console.print(f"Metrics at http://{running.http}/metrics, files in {running.directory}")
+        running.start_collectors()
+        verdicts = _watch(console, running, seconds, endless=duration is None)
+    if not _summarise(console, verdicts):
+        raise typer.Exit(1)
+
+
+def _watch(
+    console: Console, running: Demonstration, seconds: float, *, endless: bool
+) -> dict[str, list[Verdict]]:
+    """Show the streams until the time is over, or Ctrl-C."""
+    begin = time.monotonic()
+    verdicts = running.verdicts()
+    told = 0
+    with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
+        try:
+            while (elapsed := time.monotonic() - begin) < seconds or endless:
+                verdicts = running.verdicts()
+                scaled = elapsed * SECONDS / seconds
+                if console.is_terminal:
+                    live.update(_screen(verdicts, scaled, elapsed), refresh=True)
+                else:
+                    told = _tell_new(console, verdicts, told)
+                time.sleep(REFRESH_SECONDS)
+        except KeyboardInterrupt:
+            console.print("stopped")
+    return verdicts
+
+
+def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float) -> Group:
+    """Lay out one row a stream."""
+    table = Table(box=SIMPLE)
+    for name in ("stream", "quality"):
+        table.add_column(name, no_wrap=True)
+    for name in ("p", "Z", "age", "windows"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("last windows", no_wrap=True)
+    table.add_column("injected fault")
+    now = time.time()
+    for number, chamber in enumerate(CHAMBERS):
+        seen = verdicts[chamber]
+        last = seen[-1] if seen else None
+        p = last.result.p if last else None
+        z = last.result.z if last else None
+        marks = Text.assemble(*(quality_mark(v.quality) for v in seen[-LAST_WINDOWS:]))
+        faults = [f.label for f in FAULTS if f.chamber == number and f.seconds <= timeline]
+        table.add_row(
+            chamber,
+            quality_text(last.quality if last else Quality.NULL),
+            "-" if p is None else f"{p:.2g}",
+            "-" if z is None else f"{z:.1f}",
+            f"{now - last.judged_at:.0f} s" if last else "no window yet",
+            str(len(seen)),
+            marks,
+            Text(", ".join(faults), style="yellow"),
+        )
+    next_fault = min((f for f in FAULTS if f.seconds > timeline), key=lambda f: f.seconds, default=None)
+    return Group(Text(f"dqm demo, {elapsed:.0f} s; {_announcement(next_fault, timeline, elapsed)}"), table)
+
+
+def _announcement(fault: Injection | None, timeline: float, elapsed: float) -> str:
+    if fault is None:
+        return "both faults are on. Ctrl-C ends it"
+    wait = (fault.seconds - timeline) * (elapsed / timeline if timeline else 1.0)
+    return f"next: {fault.label} in {CHAMBERS[fault.chamber]} in {wait:.0f} s"
+
+
+def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -> int:
+    """Where nobody watches: one line for each window."""
+    everything = sorted((v for seen in verdicts.values() for v in seen), key=lambda v: v.judged_at)
+    for v in everything[told:]:
+        p = "-" if v.result.p is None else f"{v.result.p:.2g}"
+        console.print(f"{v.stream} window {v.seq}: {v.quality}, p = {p}")
+    return len(everything)
+
+
+def _summarise(console: Console, verdicts: dict[str, list[Verdict]]) -> bool:
+    """Say what was seen and whether it is what was injected."""
+    faulty = {CHAMBERS[fault.chamber]: fault.label for fault in FAULTS}
+    as_expected = True
+    for chamber, seen in verdicts.items():
+        counts = ", ".join(f"{n} {q}" for q in Quality if (n := sum(v.quality is q for v in seen)))
+        alarmed = is_alarmed(seen)
+        as_expected &= bool(seen) and alarmed == (chamber in faulty)
+        outcome = "fault seen" if alarmed else "no fault seen"
+        truth = f"injected: {faulty[chamber]}" if chamber in faulty else "healthy"
+        console.print(f"{chamber}: {outcome} ({truth}); windows: {counts or 'none'}")
+    console.print("as it should be" if as_expected else "NOT as it should be")
+    return as_expected
+
+
+def _user_directory(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser() / "dqm" / "demo"

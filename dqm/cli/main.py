@@ -1,0 +1,66 @@
+"""``dqm``: all commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from dqm.cli import demo, offline, online, reference
+from dqm.errors import DqmError
+
+__all__ = ["app", "run"]
+
+FAILURE = 2
+"""Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
+
+app = typer.Typer(
+    name="dqm",
+    help="Online data-quality monitor for particle detectors.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(reference.app, name="reference")
+app.command()(demo.demo)
+app.command()(online.run)
+app.command()(online.collect)
+app.command()(online.check)
+app.command()(online.history)
+app.command()(offline.extract)
+app.command()(offline.compare)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"dqm {version('dqm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Online data-quality monitor for particle detectors."""
+
+
+def run() -> None:
+    """Run the program: our own errors end it with a message and code 2, without a traceback."""
+    try:
+        app()
+    except DqmError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(FAILURE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,89 @@
+"""Commands that work on files: ``extract`` and ``compare``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dqm.alarm import QualityLimits
+from dqm.cli.progress import progress_bar
+from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
+from dqm.config import QualitySection, parse_value
+from dqm.errors import BundleError, ConfigError
+from dqm.events import Quality, Verdict
+
+__all__ = ["compare", "extract"]
+
+
+def extract(
+    collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or a plugin.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Its input files.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Option of the collector, value as in TOML; repeatable."
+        ),
+    ] = None,
+    events: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    chamber: Annotated[str | None, typer.Option(help="Only this chamber.")] = None,
+) -> None:
+    """Write the features of a source to a file instead of sending them."""
+    from dqm.service.offline import extract as extract_features
+    from dqm.service.sources import open_source
+
+    options: dict[str, object] = {"inputs": inputs} if inputs else {}
+    for text in option or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} is not KEY=VALUE", where="--set")
+        options[key.strip()] = parse_value(value)
+    source = open_source(collector, options)
+    with progress_bar("events", events) as progress:
+        n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)
+    typer.echo(f"{output}: {n} events")
+
+
+def compare(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Calibrated reference bundle.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
+    window: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
+    ] = None,
+    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each window.")] = False,
+) -> None:
+    """Judge files against a bundle; the file's place in the command line is the run number."""
+    from dqm.reference import open_bundle
+    from dqm.service.assessor import Assessor
+    from dqm.service.offline import compare as compare_file
+
+    opened = open_bundle(bundle)
+    if not opened.manifest.null:
+        raise BundleError(
+            "has no null table, so no p-value can be given",
+            where=str(bundle),
+            fix=f"Run 'dqm reference calibrate {bundle} --toys 1000'",
+        )
+    defaults = QualitySection()
+    limits = QualityLimits(defaults.medium_p, defaults.bad_p, min_events=1)
+    assessor = Assessor(opened, limits)
+    verdicts: list[Verdict] = []
+    for run, file in enumerate(files):
+        for verdict in compare_file(assessor, file, run=run, n_window=window, chamber=chamber):
+            if as_json:
+                typer.echo(as_json_line(verdict))
+            else:
+                verdicts.append(verdict)
+    if not as_json:
+        console = Console()
+        console.print(verdict_table(verdicts, live=False))
+        counts = Counter(verdict.quality for verdict in verdicts)
+        console.print(", ".join(f"[{QUALITY_STYLE[q]}]{counts[q]} {q}[/]" for q in Quality if counts[q]))

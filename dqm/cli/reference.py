@@ -1,0 +1,142 @@
+"""``dqm reference``: make bundles, calibrate them, look at them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dqm.cli.progress import progress_bar
+from dqm.events import WindowCut
+
+if TYPE_CHECKING:
+    from dqm.reference import Bundle
+
+__all__ = ["app"]
+
+app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
+
+
+@app.command()
+def build(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
+    events: Annotated[int, typer.Option(min=2, help="Reference events N_R; the rest is the pool for toys.")],
+    window: Annotated[float, typer.Option(min=10, help="Events expected in a window, N(R_0).")],
+    features: Annotated[
+        str | None, typer.Option(help="Columns to use, separated by commas; default: all numeric ones.")
+    ] = None,
+    width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 4.5,
+    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
+    centers: Annotated[int, typer.Option(min=1, help="Kernel centres drawn from the reference.")] = 2000,
+    loss: Annotated[Literal["logistic", "likelihood"], typer.Option(help="Loss minimised.")] = "logistic",
+    cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
+    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Splits the events and draws the centres.")] = 1,
+) -> None:
+    """Make a bundle from events of the controlled regime."""
+    from dqm.reference import Recipe, build_bundle
+    from dqm.service.offline import read_events
+
+    names = None if features is None else tuple(name.strip() for name in features.split(","))
+    x, columns, sources = read_events(files, names, chamber)
+    recipe = Recipe(
+        features=columns,
+        n_reference=events,
+        n_expected=window,
+        width=width,
+        penalty=penalty,
+        centers=min(centers, events),
+        seed=seed,
+        loss=loss,
+        cut=cut,
+    )
+    bundle = build_bundle(x, recipe, output, sources)
+    typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)
+    typer.echo(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
+
+
+@app.command()
+def calibrate(
+    path: BundlePath,
+    toys: Annotated[int, typer.Option(min=100, help="Toys in the null table.")],
+    window: Annotated[
+        float | None, typer.Option(min=10, help="Events expected; default: what the bundle was built for.")
+    ] = None,
+    cut: Annotated[
+        WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")] = None,
+) -> None:
+    """Throw healthy toys and add their null table; goes on where it was interrupted."""
+    from dqm.reference import calibrate as calibrate_bundle
+    from dqm.reference import open_bundle
+
+    bundle = open_bundle(path)
+    m = bundle.manifest
+    with progress_bar("toys", toys) as progress:
+        calibrated = calibrate_bundle(
+            bundle,
+            toys,
+            cut=m.cut if cut is None else cut,
+            n_expected=m.n_expected if window is None else window,
+            seed=m.seed if seed is None else seed,
+            n_processes=processes,
+            progress=lambda done, _total: progress(done),
+        )
+    typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+
+
+@app.command()
+def show(
+    path: BundlePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Describe a bundle, after verifying its checksums."""
+    from dqm.reference import open_bundle
+
+    bundle = open_bundle(path)
+    if as_json:
+        manifest = bundle.manifest.model_dump(mode="json")
+        typer.echo(json.dumps({"identifier": bundle.identifier, **manifest}))
+        return
+    console = Console()
+    console.print(_description(bundle))
+    console.print(_null_tables(bundle))
+
+
+def _description(bundle: Bundle) -> Table:
+    m = bundle.manifest
+    table = Table(show_header=False, box=None)
+    rows = {
+        "bundle": bundle.identifier,
+        "calibrated from": m.parent or "-",
+        "features": ", ".join(m.features),
+        "windows": f"{m.n_expected:g} events, cut by {m.cut}",
+        "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings.items()),
+        "reference": f"{len(bundle.reference)} events, {len(bundle.centers)} centres",
+        "pool": f"{len(bundle.pool)} events, {len(bundle.pool) / m.n_expected:.0f} windows",
+        "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
+        "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    return table
+
+
+def _null_tables(bundle: Bundle) -> Table:
+    table = Table("cut by", "events", "toys", "t min", "t mean", "t max", title="null tables")
+    for column in bundle.manifest.null:
+        toys = bundle.toys(column)
+        values = [f"{t:.4g}" for t in (toys.min(), toys.mean(), toys.max())]
+        table.add_row(column.cut, f"{column.n_expected:g}", str(len(toys)), *values)
+    if not bundle.manifest.null:
+        table.caption = "none: run 'dqm reference calibrate'"
+    return table

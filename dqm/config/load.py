@@ -1,0 +1,282 @@
+"""From a TOML file, the environment and the command line to a checked model; all mistakes at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dqm.config.models import CollectorConfig, DaemonConfig
+from dqm.errors import ConfigError
+
+__all__ = ["find_problems", "load_collector", "load_daemon", "parse_value", "validate"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_PREFIX = "DQM_"
+_NESTING = "__"
+
+
+def load_daemon(
+    path: Path, overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> DaemonConfig:
+    """Load what ``dqm run`` needs: command line over ``DQM_*`` environment over file over default.
+
+    Parameters
+    ----------
+    path : Path
+        TOML file; relative paths in it start from its directory.
+    overrides : mapping of str to object, optional
+        Values from the command line by dotted key, such as ``{"daemon.http": "127.0.0.1:8080"}``.
+    environ : mapping of str to str, optional
+        Environment; that of the process if left out. ``DQM_DAEMON__HTTP`` sets ``daemon.http``.
+
+    Returns
+    -------
+    DaemonConfig
+        Checked.
+
+    Raises
+    ------
+    ConfigError
+        Whose text lists every mistake with its place.
+    """
+    return _load(DaemonConfig, path, overrides, environ)
+
+
+def load_collector(
+    path: Path, overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> CollectorConfig:
+    """Load what ``dqm collect`` needs; as `load_daemon`.
+
+    ``options`` are passed on unchecked: the collector has a model of its own, see `validate`.
+    """
+    return _load(CollectorConfig, path, overrides, environ)
+
+
+def find_problems(
+    path: Path, overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> list[str]:
+    """Every mistake in a configuration of either kind: one with a ``[collector]`` table is a collector's.
+
+    Parameters
+    ----------
+    path, overrides, environ
+        As in `load_daemon`.
+
+    Returns
+    -------
+    list of str
+        One line for each mistake, with file and key; empty if there is none.
+    """
+    try:
+        data = _read(path)
+        model = CollectorConfig if "collector" in data else DaemonConfig
+        return _check(model, path, data, overrides or {}, os.environ if environ is None else environ)[1]
+    except ConfigError as error:
+        return [str(error)]
+
+
+def validate(model: type[Model], data: object, where: str, base: Path | None = None) -> Model:
+    """Check data against any pydantic model, with the hints that configuration files get.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        What the data should be.
+    data : object
+        Parsed data, usually a dict.
+    where : str
+        File and table the data come from, for the messages.
+    base : Path, optional
+        Directory from which relative paths among the values start; left as they are if not given.
+
+    Returns
+    -------
+    BaseModel
+        Instance of `model`.
+
+    Raises
+    ------
+    ConfigError
+        Whose text lists every mistake.
+    """
+    try:
+        checked = model.model_validate(data)
+    except ValidationError as error:
+        raise _gather([f"{where}: {line}" for _, line in _describe(model, error)]) from error
+    if base is None:
+        return checked
+    return checked.model_copy(update={name: _start_from(base, value) for name, value in checked})
+
+
+def parse_value(text: str) -> object:
+    """Value written as in TOML, or the text itself where it is none.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``500``, ``0.01``, ``["a", "b"]``, ``tcp://127.0.0.1:5565``.
+
+    Returns
+    -------
+    object
+        Parsed value.
+    """
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if len(table) == 1 else text
+
+
+def _start_from(base: Path, value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_start_from(base, part) for part in value)
+    return base / value.expanduser() if isinstance(value, Path) else value
+
+
+def _load(
+    model: type[Model],
+    path: Path,
+    overrides: Mapping[str, object] | None,
+    environ: Mapping[str, str] | None,
+) -> Model:
+    environ = os.environ if environ is None else environ
+    config, problems = _check(model, path, _read(path), overrides or {}, environ)
+    if config is None:
+        raise _gather(problems)
+    return config
+
+
+def _gather(problems: list[str]) -> ConfigError:
+    if len(problems) == 1:
+        return ConfigError(problems[0])
+    return ConfigError(f"{len(problems)} mistakes in the configuration:\n  " + "\n  ".join(problems))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not a text file in UTF-8: {error}", where=str(path)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _check(
+    model: type[Model],
+    path: Path,
+    data: dict[str, Any],
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> tuple[Model | None, list[str]]:
+    """Model and no problems, or None and the problems."""
+    places: dict[str, str] = {}
+    problems: list[str] = []
+    for place, key, value in [*_from_environment(model, environ), *_from_command_line(overrides)]:
+        if _put(data, key.split("."), value):
+            places[key] = place
+        else:
+            problems.append(f"{place}: {key} is not a key that can be set from outside the file")
+    try:
+        config = model.model_validate(data, context={"base": path.resolve().parent})
+    except ValidationError as error:
+        problems += [f"{_place_of(key, places, path)}: {line}" for key, line in _describe(model, error)]
+        return None, problems
+    return (None if problems else config), problems
+
+
+def _from_environment(
+    model: type[BaseModel], environ: Mapping[str, str]
+) -> Iterator[tuple[str, str, object]]:
+    """Place, dotted key and value of each variable that is meant for this model."""
+    others = {*DaemonConfig.model_fields, *CollectorConfig.model_fields} - {*model.model_fields}
+    for name, text in sorted(environ.items()):
+        parts = name.removeprefix(_PREFIX).lower().split(_NESTING)
+        if name.startswith(_PREFIX) and len(parts) > 1 and parts[0] not in others:
+            yield f"environment {name}", ".".join(parts), parse_value(text)
+
+
+def _from_command_line(overrides: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
+    for key, value in overrides.items():
+        yield "command line", key, value
+
+
+def _put(data: dict[str, Any], keys: list[str], value: object) -> bool:
+    """Set a nested key; False if something on the way to it is not a table."""
+    table: object = data
+    for key in keys[:-1]:
+        if not isinstance(table, dict):
+            return False
+        table = table.setdefault(key, {})
+    if not isinstance(table, dict):
+        return False
+    table[keys[-1]] = value
+    return True
+
+
+def _place_of(key: str, places: Mapping[str, str], path: Path) -> str:
+    for known, place in places.items():
+        if key == known or key.startswith((known + ".", known + "[")) or known.startswith(key + "."):
+            return place
+    return str(path)
+
+
+def _describe(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Dotted key and sentence of each mistake."""
+    for problem in error.errors(include_url=False):
+        key = _join(problem["loc"])
+        yield key, f"{key}: {_explain(model, problem)}" if key else _explain(model, problem)
+
+
+def _join(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _explain(model: type[BaseModel], problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        return _explain_unknown(model, problem["loc"])
+    if problem["type"] == "missing":
+        return "must be given"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    given = repr(problem["input"])
+    return f"{message[:1].lower()}{message[1:]}, got {given if len(given) <= 80 else given[:77] + '...'}"
+
+
+def _explain_unknown(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    names = _names_at(model, loc[:-1])
+    near = difflib.get_close_matches(str(loc[-1]), names, n=1, cutoff=0.5)
+    known = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(names)) or 'nothing'}"
+    return f"unknown key; {known}"
+
+
+def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Field names of the table at `loc`; keys of lists are passed over."""
+    for part in loc:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            if inner is None:
+                return []
+            model = inner
+    return list(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """Model that an annotation such as ``tuple[StreamSection, ...]`` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

@@ -1,0 +1,7 @@
+"""What the daemon shows: metrics and health over HTTP; it decides nothing."""
+
+from dqm.export.http import HttpServer, create_app
+from dqm.export.metrics import Metrics
+from dqm.export.table import METRICS, SERIES_PER_STREAM, Metric
+
+__all__ = ["METRICS", "SERIES_PER_STREAM", "HttpServer", "Metric", "Metrics", "create_app"]

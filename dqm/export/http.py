@@ -1,0 +1,170 @@
+"""HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever restarts the daemon."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dqm.errors import ConfigError
+from dqm.export.metrics import Metrics
+
+__all__ = ["HttpServer", "create_app"]
+
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_BACKLOG = 64
+_MOST_CONNECTIONS = 64
+_STOP_SECONDS = 2
+
+
+def create_app(
+    metrics: Metrics, silent_seconds: Callable[[], float], longest_silence_seconds: float = 30.0
+) -> Starlette:
+    """Make the application.
+
+    Parameters
+    ----------
+    metrics : Metrics
+        What ``/metrics`` shows.
+    silent_seconds : callable
+        Seconds since the daemon's loop last made progress.
+    longest_silence_seconds : float
+        After so many seconds without progress ``/healthz`` answers 503.
+
+    Returns
+    -------
+    Starlette
+        For `HttpServer`.
+    """
+
+    def show_metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(metrics.registry), headers={"Content-Type": content_type})
+
+    def show_health(_request: Request) -> Response:
+        silence = silent_seconds()
+        content: dict[str, object] = {
+            "status": "ok",
+            "seconds_since_progress": round(silence, 3),
+            "streams": list(metrics.streams),
+        }
+        if silence <= longest_silence_seconds:
+            return JSONResponse(content)
+        reason = f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"
+        return JSONResponse(content | {"status": "stuck", "reason": reason}, status_code=503)
+
+    return Starlette(
+        routes=[Route("/metrics", show_metrics), Route("/healthz", show_health)],
+        middleware=[Middleware(_SecurityHeaders)],
+    )
+
+
+class HttpServer:
+    """Serves an application from a thread of its own.
+
+    The address is taken at once, so that a port in use is reported to the caller; requests are answered
+    from `start` to `stop`.
+
+    Parameters
+    ----------
+    app : ASGI application
+        See `create_app`.
+    host : str
+        Address to listen at, without brackets.
+    port : int
+        Port; 0 takes a free one.
+
+    Raises
+    ------
+    ConfigError
+        If the address is in use or is none of this machine's.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self._socket = _listen(host, port)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
+        )
+
+    @property
+    def address(self) -> str:
+        """Address as taken, ``HOST:PORT``, with the port number chosen."""
+        host, port = self._socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being answered, then close."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(2 * _STOP_SECONDS)
+        self._socket.close()
+
+
+class _SecurityHeaders:
+    """Adds the headers to every response, errors included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+        taken.listen(_BACKLOG)
+    except OSError as error:
+        taken.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"{host}:{port} is already in use",
+                where="[daemon] http",
+                fix="another daemon may be running; stop it or choose another port",
+            ) from error
+        raise ConfigError(
+            f"cannot listen at {host}:{port}: {error}",
+            where="[daemon] http",
+            fix="use HOST:PORT of this machine",
+        ) from error
+    return taken

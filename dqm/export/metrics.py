@@ -1,0 +1,241 @@
+"""State of the daemon as Prometheus reads it, gathered when it is scraped."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from dqm.errors import InputError
+from dqm.events import Quality, Verdict
+from dqm.export.table import METRICS, TEST_SECONDS_BUCKETS
+from dqm.stream import Reason
+
+__all__ = ["Metrics"]
+
+_Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
+_TABLE = {metric.name: metric for metric in METRICS}
+
+
+@dataclass(slots=True)
+class _Stream:
+    bundle: str
+    quality: Quality = Quality.NULL
+    last: Verdict | None = None
+    is_stale: bool = False
+    n_judged: Counter[Quality] = field(default_factory=Counter)
+    n_lost: int = 0
+    n_duplicates: int = 0
+
+    def number(self, name: str, now: float) -> float | None:
+        """Value of a gauge of the last window, if there is one."""
+        if self.last is None:
+            return None
+        result = self.last.result
+        known = not self.is_stale
+        values: dict[str, float | None] = {
+            "dqm_window_statistic": result.t if known else None,
+            "dqm_window_p_value": result.p if known else None,
+            "dqm_window_z_score": result.z if known else None,
+            "dqm_window_age_seconds": max(0.0, now - self.last.judged_at),
+            "dqm_window_events": result.n_data,
+            "dqm_window_expected_events": result.n_expected,
+        }
+        return values[name]
+
+
+_GAUGES = tuple(name for name in _TABLE if name.startswith("dqm_window_") and name != "dqm_window_quality")
+
+
+class Metrics(Collector):
+    """Numbers of all streams, ready to be scraped; its methods may be called from any thread.
+
+    Parameters
+    ----------
+    streams : mapping of str to str
+        Bundle identifier of each stream; other streams are not shown.
+    clock : callable
+        Unix time, s.
+    version : str
+        Version of dqm.
+
+    Attributes
+    ----------
+    registry : CollectorRegistry
+        Holds these metrics and nothing else.
+    """
+
+    def __init__(self, streams: Mapping[str, str], clock: Callable[[], float], version: str) -> None:
+        self._streams = {name: _Stream(bundle) for name, bundle in streams.items()}
+        self._clock = clock
+        self._version = version
+        self._n_refused: Counter[Reason] = Counter()
+        self._n_waiting = 0
+        self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
+        self._seconds_sum = 0.0
+        self._lock = Lock()
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams shown."""
+        return tuple(self._streams)
+
+    def observe(self, verdict: Verdict) -> None:
+        """Show a new verdict.
+
+        Parameters
+        ----------
+        verdict : Verdict
+            Of one of the streams.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            stream = self._find(verdict.stream)
+            stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
+            stream.n_judged[verdict.quality] += 1
+            stream.n_lost += verdict.n_lost
+            self._seconds_counts[bisect.bisect_left(TEST_SECONDS_BUCKETS, verdict.seconds)] += 1
+            self._seconds_sum += verdict.seconds
+
+    def mark_stale(self, name: str) -> None:
+        """Show a stream as ``Null`` and without p-value until its next verdict.
+
+        Parameters
+        ----------
+        name : str
+            One of the streams.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            stream = self._find(name)
+            stream.quality, stream.is_stale = Quality.NULL, True
+
+    def count_duplicate(self, name: str) -> None:
+        """Count a window that had been judged already.
+
+        Parameters
+        ----------
+        name : str
+            One of the streams.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            self._find(name).n_duplicates += 1
+
+    def refuse(self, reason: str) -> None:
+        """Count a refused message.
+
+        Parameters
+        ----------
+        reason : str
+            One of `Reason`, such as ``PeerError.reason``.
+
+        Raises
+        ------
+        InputError
+            If it is none of them.
+        """
+        if reason not in {*Reason}:
+            raise InputError(
+                f"{reason!r} is no reason to refuse a message", fix=f"use one of {', '.join(Reason)}"
+            )
+        with self._lock:
+            self._n_refused[Reason(reason)] += 1
+
+    def set_queue(self, n_waiting: int) -> None:
+        """Show how many windows wait for their test.
+
+        Parameters
+        ----------
+        n_waiting : int
+            Length of the queue.
+        """
+        with self._lock:
+            self._n_waiting = n_waiting
+
+    def collect(self) -> Iterable[_Family]:
+        """All families, for the registry."""
+        now = self._clock()
+        with self._lock:
+            return [*self._collect_streams(now), *self._collect_daemon()]
+
+    def _find(self, name: str) -> _Stream:
+        try:
+            return self._streams[name]
+        except KeyError:
+            raise InputError(
+                f"stream {name!r} is not shown", fix=f"known streams: {', '.join(self._streams)}"
+            ) from None
+
+    def _collect_streams(self, now: float) -> Iterable[_Family]:
+        for name in _GAUGES:
+            gauge = _gauge(name)
+            for label, stream in self._streams.items():
+                value = stream.number(name, now)
+                if value is not None:
+                    gauge.add_metric([label], value)
+            yield gauge
+        quality, judged = _gauge("dqm_window_quality"), _counter("dqm_windows_total")
+        lost, duplicates = _counter("dqm_lost_windows_total"), _counter("dqm_duplicate_windows_total")
+        info = _gauge("dqm_stream_info")
+        for label, stream in self._streams.items():
+            for state in Quality:
+                quality.add_metric([label, state.value], float(stream.quality is state))
+                judged.add_metric([label, state.value], stream.n_judged[state])
+            lost.add_metric([label], stream.n_lost)
+            duplicates.add_metric([label], stream.n_duplicates)
+            info.add_metric([label, stream.bundle], 1.0)
+        yield from (quality, judged, lost, duplicates, info)
+
+    def _collect_daemon(self) -> Iterable[_Family]:
+        refused = _counter("dqm_refused_messages_total")
+        for reason in Reason:
+            refused.add_metric([reason.value], self._n_refused[reason])
+        queue = _gauge("dqm_queue_windows")
+        queue.add_metric([], self._n_waiting)
+        build = _gauge("dqm_build_info")
+        build.add_metric([self._version], 1.0)
+        yield from (refused, self._collect_seconds(), queue, build)
+
+    def _collect_seconds(self) -> HistogramMetricFamily:
+        edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]
+        sums = [float(sum(self._seconds_counts[: n + 1])) for n in range(len(edges))]
+        metric = _TABLE["dqm_test_seconds"]
+        family = HistogramMetricFamily(metric.name, metric.text)
+        family.add_metric([], list(zip(edges, sums, strict=True)), self._seconds_sum)
+        return family
+
+
+def _gauge(name: str) -> GaugeMetricFamily:
+    metric = _TABLE[name]
+    return GaugeMetricFamily(metric.name, metric.text, labels=metric.labels)
+
+
+def _counter(name: str) -> CounterMetricFamily:
+    metric = _TABLE[name]
+    return CounterMetricFamily(metric.name, metric.text, labels=metric.labels)

@@ -1,0 +1,134 @@
+"""Every metric the daemon shows: its name, type, meaning and labels, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dqm.events import Quality
+
+__all__ = ["METRICS", "SERIES_PER_STREAM", "TEST_SECONDS_BUCKETS", "Metric"]
+
+TEST_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper edges of the histogram of test times, s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name : str
+        Name as exported, with ``_total`` or ``_info`` where the kind asks for it.
+    kind : str
+        Prometheus type.
+    labels : tuple of str
+        Label names.
+    text : str
+        Help text.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    text: str
+
+
+METRICS = (
+    Metric(
+        "dqm_window_statistic",
+        "gauge",
+        ("stream",),
+        "Test statistic t of the last window; absent if unknown.",
+    ),
+    Metric(
+        "dqm_window_p_value",
+        "gauge",
+        ("stream",),
+        "p-value of the last window; absent if unknown.",
+    ),
+    Metric(
+        "dqm_window_z_score",
+        "gauge",
+        ("stream",),
+        "p-value of the last window in Gaussian sigmas; absent if unknown.",
+    ),
+    Metric(
+        "dqm_window_quality",
+        "gauge",
+        ("stream", "quality"),
+        "1 for the present quality of the stream, 0 for the others.",
+    ),
+    Metric(
+        "dqm_window_age_seconds",
+        "gauge",
+        ("stream",),
+        "Time since the last verdict; absent before the first.",
+    ),
+    Metric(
+        "dqm_window_events",
+        "gauge",
+        ("stream",),
+        "Events in the last window.",
+    ),
+    Metric(
+        "dqm_window_expected_events",
+        "gauge",
+        ("stream",),
+        "Events the reference was scaled to for the last window.",
+    ),
+    Metric(
+        "dqm_windows_total",
+        "counter",
+        ("stream", "quality"),
+        "Windows judged.",
+    ),
+    Metric(
+        "dqm_lost_windows_total",
+        "counter",
+        ("stream",),
+        "Windows dropped by senders before they were sent.",
+    ),
+    Metric(
+        "dqm_duplicate_windows_total",
+        "counter",
+        ("stream",),
+        "Windows received again after their verdict; dropped.",
+    ),
+    Metric(
+        "dqm_stream_info",
+        "gauge",
+        ("stream", "bundle"),
+        "Reference bundle of the stream.",
+    ),
+    Metric(
+        "dqm_test_seconds",
+        "histogram",
+        (),
+        "Wall time of a test.",
+    ),
+    Metric(
+        "dqm_refused_messages_total",
+        "counter",
+        ("reason",),
+        "Messages that broke the wire format; dropped.",
+    ),
+    Metric(
+        "dqm_queue_windows",
+        "gauge",
+        (),
+        "Windows that wait for their test.",
+    ),
+    Metric(
+        "dqm_build_info",
+        "gauge",
+        ("version",),
+        "Version of dqm.",
+    ),
+)
+
+SERIES_PER_STREAM = sum(
+    len(Quality) if "quality" in metric.labels else 1 for metric in METRICS if "stream" in metric.labels
+)
+"""Most series one stream adds to a scrape."""

@@ -1,0 +1,129 @@
+"""The collector's loop: take batches from a source, cut them into windows, send these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import structlog
+
+from dqm.config import CollectorConfig
+from dqm.events import Origin, Window
+from dqm.service.sources import Source, open_source
+from dqm.stream import CountCutter, Cutter, RunLabel, Sender, TimeCutter
+
+__all__ = ["Collected", "collect"]
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.2
+DELIVERY_SECONDS = 10.0
+"""How long the end of a run waits for the daemon to take what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Account of one run of a collector.
+
+    Parameters
+    ----------
+    run : int
+        Run number.
+    n_events, n_windows : int
+        Events read, windows cut.
+    n_sent, n_lost : int
+        Windows the daemon was sent, and windows dropped or left undelivered.
+    n_left : int
+        Events after the last full window.
+    """
+
+    run: int
+    n_events: int
+    n_windows: int
+    n_sent: int
+    n_lost: int
+    n_left: int
+
+
+def collect(
+    config: CollectorConfig, base: Path, stop: Event, clock: Callable[[], float] = time.time
+) -> Collected:
+    """Run a collector until its source ends or it is told to stop.
+
+    A live source is never made to wait: what the daemon cannot take is buffered, and the oldest dropped. A
+    replayed or simulated source can wait, and does.
+
+    Parameters
+    ----------
+    config : CollectorConfig
+        Source, windows and daemon.
+    base : Path
+        Directory that relative paths in the options start from.
+    stop : Event
+        Set it to end the run after the current batch.
+    clock : callable
+        Unix time in seconds; numbers a run that has no number.
+
+    Raises
+    ------
+    ConfigError
+        If the collector is unknown or its options are wrong.
+    InputError
+        If the source is unusable.
+    """
+    section = config.collector
+    source = open_source(section.name, config.options, "[options]", base)
+    run = int(clock()) if section.run is None else section.run
+    cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin))
+    n_events = n_windows = 0
+    with Sender(section.connect, section.buffer_windows) as sender:
+        log.info("run started", collector=section.name, run=run, daemon=section.connect)
+        for batch in source:
+            n_events += len(batch.x)
+            windows = cutter.push(batch)
+            n_windows += len(windows)
+            _send(sender, windows, source, stop)
+            if stop.is_set():
+                break
+        last = cutter.close()
+        _send(sender, last, source, stop)
+        if not sender.flush(DELIVERY_SECONDS):
+            log.warning("windows not delivered: the daemon does not take them", windows=sender.n_waiting)
+        result = Collected(
+            run=run,
+            n_events=n_events,
+            n_windows=n_windows + len(last),
+            n_sent=sender.n_sent,
+            n_lost=sender.n_lost + sender.n_waiting,
+            n_left=sum(cutter.n_left.values()),
+        )
+    log.info(
+        "run ended",
+        run=run,
+        events=n_events,
+        windows=result.n_windows,
+        sent=result.n_sent,
+        lost=result.n_lost,
+    )
+    return result
+
+
+def make_cutter(config: CollectorConfig, label: RunLabel) -> Cutter:
+    """Set up the way of cutting that a configuration asks for."""
+    window = config.window
+    if window.events is not None:
+        return CountCutter(window.events, label, config.streams)
+    if window.seconds is None or window.expected_rate_hz is None:
+        raise ValueError("the configuration's own check lets no such window pass")
+    return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams)
+
+
+def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> None:
+    for window in windows:
+        sender.send(window)
+        while source.origin is not Origin.LIVE and not stop.is_set() and not sender.flush(POLL_SECONDS):
+            pass
+    sender.pump()

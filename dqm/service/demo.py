@@ -1,0 +1,276 @@
+"""The demonstration: simulated chambers, their collectors and the daemon as processes on this machine.
+
+Chambers, seeds and faults are fixed, and rates scale with the duration, so every run sees the same windows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from dqm.errors import ConfigError, DqmError
+from dqm.events import FloatArray, Quality, Verdict, WindowCut
+from dqm.service.sources import open_source
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+
+__all__ = ["CHAMBERS", "FAULTS", "SECONDS", "Demonstration", "Injection", "is_alarmed", "prepare_reference"]
+
+SECONDS = 180.0
+"""Timeline of the faults below."""
+
+WINDOW_EVENTS = 500
+WINDOWS = 36
+"""Windows of a healthy chamber within `SECONDS`."""
+
+SEGMENTS_PER_MUON = 0.85
+STOP_SECONDS = 15.0
+CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
+FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
+N_REFERENCE, N_POOL, N_TOYS, SEED = 2000, 20_000, 400, 7
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """A fault of the demonstration.
+
+    Parameters
+    ----------
+    chamber : int
+        Number of the chamber, from 0.
+    knob : str
+        Condition of the simulation that changes.
+    value : float
+        What it changes to, in its own unit.
+    seconds : float
+        When, on the timeline of `SECONDS`.
+    label : str
+        What a person would say.
+    """
+
+    chamber: int
+    knob: str
+    value: float
+    seconds: float
+    label: str
+
+
+FAULTS = (
+    Injection(1, "strip_voltage_v", -900.0, 60.0, "cathode strips at 75 %"),
+    Injection(3, "threshold_mv", 50.0, 120.0, "front-end thresholds at 50 %"),
+)
+
+
+def is_alarmed(verdicts: Sequence[Verdict]) -> bool:
+    """Tell whether two windows in a row are ``Bad``: one may be by chance."""
+    return any(a.quality is b.quality is Quality.BAD for a, b in pairwise(verdicts))
+
+
+def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path:
+    """Make the calibrated bundle of a healthy simulated chamber, or take the one made before.
+
+    Parameters
+    ----------
+    cache : Path
+        Directory to keep it in.
+    progress : callable
+        Told the toys done and the total.
+
+    Returns
+    -------
+    Path
+        The bundle.
+    """
+    from dqm.reference import Recipe, build_bundle, calibrate, open_bundle
+
+    recipe = Recipe(
+        features=FEATURES,
+        n_reference=N_REFERENCE,
+        n_expected=WINDOW_EVENTS,
+        width=4.5,
+        penalty=1e-7,
+        centers=N_REFERENCE,
+        seed=SEED,
+    )
+    events = _healthy_events(N_REFERENCE + N_POOL)
+    content = hashlib.sha256(repr(recipe).encode() + events.tobytes()).hexdigest()[:12]
+    path = cache / f"chamber-{content}.dqmref"
+    bundle = open_bundle(path) if path.exists() else build_bundle(events, recipe, path)
+    calibrate(bundle, N_TOYS, cut=WindowCut.COUNT, n_expected=WINDOW_EVENTS, seed=SEED, progress=progress)
+    return path
+
+
+def _healthy_events(n: int) -> FloatArray:
+    """Take the first `n` events of a healthy simulated chamber."""
+    parts: list[FloatArray] = []
+    n_events = 0
+    for batch in open_source("simulate", {"chambers": [0], "seed": SEED}):
+        columns = [batch.names.index(name) for name in FEATURES]
+        parts.append(batch.x[:, columns])
+        n_events += len(batch.x)
+        if n_events >= n:
+            break
+    return np.concatenate(parts)[:n]
+
+
+class Demonstration:
+    """Daemon and collectors, running.
+
+    Parameters
+    ----------
+    bundle : Path
+        Calibrated reference of a healthy chamber.
+    directory : Path
+        Where configurations, logs and the store go; what an earlier demonstration left there is replaced.
+    seconds : float
+        How long the timeline of `SECONDS` shall take.
+
+    Raises
+    ------
+    DqmError
+        If the directory cannot be written or a process does not start; the text has the end of its log.
+    """
+
+    def __init__(self, bundle: Path, directory: Path, seconds: float) -> None:
+        self.directory = directory
+        self.http = f"127.0.0.1:{_free_port(8787)}"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for old in directory.glob(f"{STORE_FILE}*"):
+                old.unlink()
+            self._write_configs(bundle, seconds / SECONDS)
+        except OSError as error:
+            raise ConfigError(f"cannot write: {error.strerror}", where=str(directory)) from error
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the daemon has opened its store and its addresses."""
+        return (self.directory / "windows.ipc").exists()
+
+    def start_daemon(self) -> None:
+        """Start the daemon; it takes some seconds until it listens."""
+        (self.directory / "windows.ipc").unlink(missing_ok=True)
+        self._start("daemon", "run")
+
+    def start_collectors(self) -> None:
+        """Start one collector for each chamber: the timeline begins."""
+        for chamber in CHAMBERS:
+            self._start(chamber, "collect")
+
+    def verdicts(self) -> dict[str, list[Verdict]]:
+        """Verdicts so far, by stream in the order of the windows; raises `DqmError` if a process has died."""
+        self.check_processes()
+        found: dict[str, list[Verdict]] = {chamber: [] for chamber in CHAMBERS}
+        with VerdictStore(sqlite_url(self.directory / STORE_FILE), create=False) as store:
+            for verdict in store.select():
+                found[verdict.stream].append(verdict)
+        return found
+
+    def stop(self) -> None:
+        """End the collectors, then the daemon; kill what does not end."""
+        for name in sorted(self._processes, key="daemon".__eq__):
+            process = self._processes[name]
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _write_configs(self, bundle: Path, scale: float) -> None:
+        streams = "".join(
+            f'[[streams]]\nname = "{chamber}"\nbundle = {str(bundle)!r}\n\n' for chamber in CHAMBERS
+        )
+        text = f"""[daemon]
+listen = ["ipc://windows.ipc"]
+http = "{self.http}"
+data_dir = "."
+threads = 1
+
+{streams}"""
+        (self.directory / "daemon.toml").write_text(text)
+        rate_hz = WINDOWS * WINDOW_EVENTS / (SECONDS * scale) / SEGMENTS_PER_MUON
+        for number, chamber in enumerate(CHAMBERS):
+            text = f"""[collector]
+name = "simulate"
+run = 1
+run_type = "demo"
+connect = "ipc://windows.ipc"
+
+[window]
+events = {WINDOW_EVENTS}
+
+[options]
+chambers = [{number}]
+seed = {SEED + 1}
+rate_hz = {rate_hz}
+speed = 1.0
+start = "now"
+batch_seconds = {min(1.0, scale)}
+
+[streams]
+{number} = "{chamber}"
+"""
+            for fault in FAULTS:
+                if fault.chamber == number:
+                    text += f"""
+[[options.faults]]
+chamber = {number}
+knob = "{fault.knob}"
+value = {fault.value}
+start = {fault.seconds * scale}
+"""
+            (self.directory / f"{chamber}.toml").write_text(text)
+
+    def _start(self, name: str, command: str) -> None:
+        # one thread each: five processes share the cores
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with (self.directory / f"{name}.log").open("wb") as log:
+            self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program and files
+                [sys.executable, "-m", "dqm.cli.main", command, f"{name}.toml"],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the demonstration alone, which ends them in order
+            )
+
+    def check_processes(self) -> None:
+        """Raise `DqmError` if a process has ended by itself."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                log = (self.directory / f"{name}.log").read_text(errors="replace")
+                raise DqmError(f"{name} ended with code {process.returncode}: ...{log[-600:]}")
+
+
+def _free_port(preferred: int) -> int:
+    """Give the preferred TCP port of the loopback, or another if it is taken."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ConfigError("no TCP port is free on 127.0.0.1")

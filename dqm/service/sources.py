@@ -1,0 +1,87 @@
+"""Sources of events, found by the entry points of group ``dqm.collectors``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from pydantic import BaseModel
+
+from dqm.config import validate
+from dqm.errors import ConfigError
+from dqm.events import EventBatch, Origin
+
+__all__ = ["Source", "SourceFactory", "find_collector", "open_source"]
+
+
+class Source(Protocol):
+    """What a collector is: batches of events, and where they come from."""
+
+    origin: Origin
+
+    def __iter__(self) -> Iterator[EventBatch]:
+        """Give the batches in order of time; raises `InputError` where the source is unusable."""
+
+
+class SourceFactory(Protocol):
+    """A collector's class."""
+
+    Options: type[BaseModel]
+    """Model of its options."""
+
+    def __call__(self, options: BaseModel, /) -> Source:
+        """Open the source."""
+
+
+def find_collector(name: str, where: str | None = None) -> SourceFactory:
+    """Load a collector's class.
+
+    Parameters
+    ----------
+    name : str
+        Name of the entry point.
+    where : str, optional
+        File and key it was named in, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If none of that name is installed; the message lists those that are.
+    """
+    found = {point.name: point for point in entry_points(group="dqm.collectors")}
+    if name not in found:
+        raise ConfigError(
+            f"unknown collector {name!r}",
+            where=where,
+            fix=f"Installed are: {', '.join(sorted(found)) or 'none'}",
+        )
+    return cast(SourceFactory, found[name].load())
+
+
+def open_source(
+    name: str, options: Mapping[str, object], where: str | None = None, base: Path | None = None
+) -> Source:
+    """Check a collector's options and open it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the entry point.
+    options : mapping of str to object
+        Its options, unchecked.
+    where : str, optional
+        File and table they come from, for the messages; the collector's name by default.
+    base : Path, optional
+        Directory that relative paths start from; the working directory by default.
+
+    Raises
+    ------
+    ConfigError
+        If the collector is unknown or an option is; the text lists every mistake.
+    """
+    collector = find_collector(name, where)
+    return collector(
+        validate(collector.Options, dict(options), where or f"collector {name}", base or Path.cwd())
+    )

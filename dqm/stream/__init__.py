@@ -1,0 +1,20 @@
+"""Windows on their way: cut by the sender, written to bytes, carried over ZeroMQ, checked on arrival."""
+
+from dqm.stream.limits import Limits, Reason
+from dqm.stream.receiver import Receiver
+from dqm.stream.sender import Sender
+from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter
+from dqm.stream.wire import decode, encode
+
+__all__ = [
+    "CountCutter",
+    "Cutter",
+    "Limits",
+    "Reason",
+    "Receiver",
+    "RunLabel",
+    "Sender",
+    "TimeCutter",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,159 @@
+"""Frame 1 of a message: columns of float64 as an Arrow IPC stream with one record batch.
+
+Reading is done in an order that keeps a hostile frame cheap: the messages of the stream are told apart
+without copying, compressed bodies are refused before Arrow would unpack them (a few bytes may claim
+gigabytes), the schema is compared with the header, and only then is the batch read.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+
+from dqm.errors import PeerError
+from dqm.events import FloatArray
+from dqm.stream.limits import Reason
+
+__all__ = ["read_columns", "write_columns"]
+
+# Positions of fields in the flatbuffer tables of Arrow's format/Message.fbs.
+_MESSAGE_HEADER = 2
+_RECORD_BATCH_COMPRESSION = 3
+
+
+def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
+    """Columns as the bytes of an Arrow IPC stream.
+
+    Parameters
+    ----------
+    names : tuple of str
+        One name for each column.
+    x : ndarray, shape (n_events, n_features)
+        Finite values.
+
+    Returns
+    -------
+    bytes
+        Schema, one uncompressed record batch, end mark.
+    """
+    schema = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in names])
+    columns = [pa.array(np.ascontiguousarray(column, dtype=np.float64)) for column in x.T]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return bytes(sink.getvalue())
+
+
+def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatArray:
+    """Columns held by a frame, as the header announced them.
+
+    Parameters
+    ----------
+    frame : bytes
+        Arrow IPC stream; its size has been checked against the header.
+    names : tuple of str
+        Names of the columns, in order.
+    n_events : int
+        Rows announced.
+
+    Returns
+    -------
+    ndarray, shape (n_events, n_features)
+        Finite values.
+
+    Raises
+    ------
+    PeerError
+        With one of the ``payload-…`` reasons, ``event-count`` or ``not-finite``.
+    """
+    try:
+        batch = _read_batch(pa.py_buffer(frame), names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as error:
+        text = ascii(str(error))[1:-1][:200]
+        raise PeerError(Reason.PAYLOAD_ARROW, f"the payload is not what Arrow can read: {text}") from error
+    if batch.num_rows != n_events:
+        raise PeerError(
+            Reason.EVENT_COUNT, f"the header says {n_events} events, the payload holds {batch.num_rows}"
+        )
+    for name, column in zip(names, batch.columns, strict=True):
+        if column.null_count:
+            raise PeerError(Reason.PAYLOAD_NULL, f"column {name} has {column.null_count} nulls")
+    x = np.empty((n_events, len(names)))
+    for position, column in enumerate(batch.columns):
+        x[:, position] = column.to_numpy(zero_copy_only=True)
+    if not np.isfinite(x).all():
+        raise PeerError(Reason.NOT_FINITE, "the payload holds NaN or infinity")
+    return x
+
+
+def _read_batch(payload: pa.Buffer, names: tuple[str, ...]) -> pa.RecordBatch:
+    messages = list(pa.ipc.MessageReader.open_stream(payload))
+    kinds = [message.type for message in messages]
+    if kinds != ["schema", "record batch"]:
+        raise PeerError(
+            Reason.PAYLOAD_ARROW, f"expected a schema and one record batch, got {', '.join(kinds[:5])}"
+        )
+    if _is_compressed(bytes(messages[1].metadata)):
+        raise PeerError(Reason.PAYLOAD_COMPRESSED, "the record batch is compressed; send it plain")
+    reader = pa.ipc.open_stream(payload)
+    _check_schema(reader.schema, names)
+    batch = reader.read_next_batch()
+    batch.validate()
+    return batch
+
+
+def _check_schema(schema: pa.Schema, names: tuple[str, ...]) -> None:
+    if tuple(schema.names) != names:
+        raise PeerError(
+            Reason.PAYLOAD_COLUMNS,
+            f"the header names {', '.join(names)}; the columns are {ascii(schema.names)[1:-1][:200]}",
+        )
+    for field in schema:
+        if field.type != pa.float64():
+            raise PeerError(
+                Reason.PAYLOAD_DTYPE, f"column {field.name} is {str(field.type)[:50]}, not float64"
+            )
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a record batch's flatbuffer has its ``compression`` table.
+
+    Parameters
+    ----------
+    metadata : bytes
+        Flatbuffer of an Arrow ``Message`` that holds a ``RecordBatch``.
+
+    Returns
+    -------
+    bool
+        True if the bodies are compressed.
+
+    Raises
+    ------
+    struct.error
+        If an offset points outside the bytes.
+    """
+    message = _read_at("<I", metadata, 0)
+    header = _find_field(metadata, message, _MESSAGE_HEADER)
+    if header is None:
+        raise struct.error("message without header")
+    batch = header + _read_at("<I", metadata, header)
+    return _find_field(metadata, batch, _RECORD_BATCH_COMPRESSION) is not None
+
+
+def _find_field(data: bytes, table: int, field: int) -> int | None:
+    """Position of a field in a flatbuffer table; None if the table leaves it out."""
+    vtable = table - _read_at("<i", data, table)
+    entry = 4 + 2 * field
+    if entry + 2 > _read_at("<H", data, vtable):
+        return None
+    offset = _read_at("<H", data, vtable + entry)
+    return table + offset if offset else None
+
+
+def _read_at(code: str, data: bytes, position: int) -> int:
+    if position < 0:
+        raise struct.error(f"offset {position} lies before the buffer")
+    return int(struct.unpack_from(code, data, position)[0])

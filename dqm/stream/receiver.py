@@ -1,0 +1,135 @@
+"""The receiving end: a bound socket that gives windows, or says why a message was refused."""
+
+from __future__ import annotations
+
+import errno
+import socket as unix
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from dqm.errors import ConfigError, PeerError
+from dqm.events import Window
+from dqm.stream.limits import Limits
+from dqm.stream.sockets import set_options
+from dqm.stream.wire import decode
+
+__all__ = ["Receiver"]
+
+_MOST_FRAMES = 3  # one more than a message has, so that `decode` sees there were too many
+_PROBE_SECONDS = 1.0
+
+
+class Receiver:
+    """Receives windows at one or more addresses; to be used from one thread.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        Where to listen: ``tcp://127.0.0.1:5565``, ``ipc:///run/dqm/windows``; port 0 takes a free port.
+    limits : Limits, optional
+        How much one message may claim.
+    queue_messages : int
+        Messages ZeroMQ holds for each sender before it makes the sender wait.
+
+    Raises
+    ------
+    ConfigError
+        If an address is in use or cannot be used.
+    """
+
+    def __init__(
+        self, addresses: Sequence[str], limits: Limits | None = None, queue_messages: int = 16
+    ) -> None:
+        self._limits = limits or Limits()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        largest = max(self._limits.max_header_bytes, self._limits.max_payload_bytes)
+        set_options(self._socket, max_message_bytes=largest, queue_messages=queue_messages)
+        try:
+            self._addresses = tuple(self._bind(address) for address in addresses)
+        except ConfigError:
+            self.close()
+            raise
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses as bound, with the port numbers chosen."""
+        return self._addresses
+
+    def receive(self, timeout_ms: int) -> Window | PeerError | None:
+        """Next message.
+
+        Parameters
+        ----------
+        timeout_ms : int
+            Longest wait, ms.
+
+        Returns
+        -------
+        Window, PeerError or None
+            A window; the reason why a message was refused, to be counted; None if no message came.
+        """
+        if not self._socket.poll(timeout_ms, zmq.POLLIN):
+            return None
+        try:
+            return decode(self._read_frames(), self._limits)
+        except PeerError as refusal:
+            return refusal
+
+    def close(self) -> None:
+        """Stop listening; messages not received yet are dropped."""
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_frames(self) -> list[bytes]:
+        """Frames of one message without the sender's identity; those beyond `_MOST_FRAMES` are not kept."""
+        self._socket.recv()
+        frames: list[bytes] = []
+        while self._socket.getsockopt(zmq.RCVMORE):
+            frame = self._socket.recv()
+            if len(frames) < _MOST_FRAMES:
+                frames.append(frame)
+        return frames
+
+    def _bind(self, address: str) -> str:
+        in_use = ConfigError(
+            f"address {address} is already in use",
+            fix="another daemon may be running; stop it or choose another address",
+        )
+        if _is_served(address):
+            raise in_use
+        self._socket.setsockopt(zmq.IPV6, "[" in address)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise in_use from error
+            raise ConfigError(
+                f"cannot listen at {address!r}: {error}", fix="use tcp://IP:PORT or ipc://PATH"
+            ) from error
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def _is_served(address: str) -> bool:
+    """Whether somebody listens at an ipc address: ZeroMQ itself would take it over without a word."""
+    if not address.startswith("ipc://"):
+        return False
+    path = address.removeprefix("ipc://")
+    with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect("\0" + path[1:] if path.startswith("@") else path)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,287 @@
+"""The wire format: two frames of bytes in, a `Window` out, and back; ``docs/wire-format.md`` is its text.
+
+Nothing here touches a socket. What comes from outside either becomes a `Window` that keeps every rule of the
+format or a `PeerError` with one of the reasons of `Reason`; sizes are compared before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from dqm.config import NAME_PATTERN
+from dqm.errors import InputError, PeerError
+from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
+from dqm.stream.arrow import read_columns, write_columns
+from dqm.stream.limits import Limits, Reason
+
+__all__ = ["FORMAT", "VERSION", "Header", "decode", "encode", "header_of", "payload_of"]
+
+FORMAT = "dqm-window"
+VERSION = 1
+
+_LARGEST_INTEGER = 2**63 - 1
+_LATEST_TIME = 1e11  # Unix seconds: the year 5138
+_MOST_EXPECTED = 1e12
+_MOST_ENTRIES = 64
+_LONGEST_TEXT = 256
+_EMPTY_PAYLOAD_BYTES = 4096  # Arrow's own bytes in a payload: schema, batch metadata, end mark
+_COLUMN_BYTES = 1024  # ... and for each column: its name in the schema, its buffers' places, padding
+
+
+_Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+_Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+_Version = Annotated[int, Field(ge=VERSION, le=VERSION)]  # a Literal would take true for 1
+_Time = Annotated[float, Field(ge=0.0, le=_LATEST_TIME)]
+
+
+class _Envelope(BaseModel):
+    """The two fields that every version of the format will keep."""
+
+    format: Literal["dqm-window"]
+    version: _Version
+
+
+class _Reading(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: _Name
+    value: float
+    sigma: Annotated[float, Field(gt=0.0)]
+    time: _Time
+
+
+class Header(BaseModel):
+    """Frame 0: every field of a `Window` except the events themselves, as JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    format: Literal["dqm-window"] = "dqm-window"
+    version: _Version = VERSION
+    stream: _Name
+    run: _Count
+    seq: _Count
+    run_type: _Name
+    origin: Origin
+    cut: WindowCut
+    features: Annotated[tuple[_Name, ...], Field(min_length=1)]
+    n_events: _Count
+    start: _Time | None = None
+    end: _Time | None = None
+    live_seconds: Annotated[float, Field(ge=0.0, le=_LATEST_TIME)] | None = None
+    n_expected: Annotated[float, Field(ge=0.0, le=_MOST_EXPECTED)] | None = None
+    n_lost: _Count = 0
+    auxiliary: Annotated[tuple[_Reading, ...], Field(max_length=_MOST_ENTRIES)] = ()
+    conditions: Annotated[dict[_Name, _Text | float], Field(max_length=_MOST_ENTRIES)] = {}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if len(set(self.features)) != len(self.features):
+            raise ValueError(f"features must differ from each other, got {', '.join(self.features)}")
+        if len({reading.name for reading in self.auxiliary}) != len(self.auxiliary):
+            raise ValueError("auxiliary must hold one measurement for each name")
+        if (self.start is None) != (self.end is None):
+            raise ValueError("start and end must both be given or both be null")
+        if self.start is not None and self.end is not None and self.start > self.end:
+            raise ValueError(f"start {self.start} must not be after end {self.end}")
+        by_time = (self.start, self.live_seconds, self.n_expected)
+        if self.cut is WindowCut.TIME and None in by_time:
+            raise ValueError('cut "time" needs start, end, live_seconds and n_expected')
+        if self.cut is WindowCut.COUNT and self.n_expected is not None:
+            raise ValueError('cut "count" needs n_expected to be null: such a window expects what it holds')
+        return self
+
+
+def header_of(window: Window) -> Header:
+    """Header that announces a window.
+
+    Parameters
+    ----------
+    window : Window
+        Window to send.
+
+    Returns
+    -------
+    Header
+        Checked against every rule of the format.
+
+    Raises
+    ------
+    InputError
+        If the window breaks the format: a name with other characters, a number out of range.
+    """
+    try:
+        return Header(
+            stream=window.stream,
+            run=window.run,
+            seq=window.seq,
+            run_type=window.run_type,
+            origin=window.origin,
+            cut=window.cut,
+            features=window.names,
+            n_events=len(window.x),
+            start=window.start,
+            end=window.end,
+            live_seconds=window.live_seconds,
+            n_expected=window.n_expected,
+            n_lost=window.n_lost,
+            auxiliary=tuple(
+                _Reading(name=m.name, value=m.value, sigma=m.sigma, time=m.time) for m in window.auxiliary
+            ),
+            conditions=dict(window.conditions),
+        )
+    except ValidationError as error:
+        raise InputError(
+            f"the window cannot be sent: {_summarise(error)}",
+            where=_identity(window),
+            fix="docs/wire-format.md lists what each field may hold",
+        ) from error
+
+
+def payload_of(window: Window) -> bytes:
+    """Events of a window as an Arrow IPC stream with one record batch.
+
+    Parameters
+    ----------
+    window : Window
+        Window to send.
+
+    Returns
+    -------
+    bytes
+        Frame 1.
+
+    Raises
+    ------
+    InputError
+        If `x` has not one column for each name, or holds NaN or infinity.
+    """
+    if window.x.ndim != 2 or window.x.shape[1] != len(window.names):
+        raise InputError(
+            f"x has shape {window.x.shape} for {len(window.names)} features", where=_identity(window)
+        )
+    if not np.isfinite(window.x).all():
+        raise InputError(
+            "x holds NaN or infinity", where=_identity(window), fix="drop such events where they are made"
+        )
+    return write_columns(window.names, window.x)
+
+
+def encode(window: Window) -> list[bytes]:
+    """Frames of one window.
+
+    Parameters
+    ----------
+    window : Window
+        Window to send.
+
+    Returns
+    -------
+    list of bytes
+        Header and payload.
+
+    Raises
+    ------
+    InputError
+        As `header_of` and `payload_of`.
+    """
+    return [header_of(window).model_dump_json().encode(), payload_of(window)]
+
+
+def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
+    """Window told by the frames of one message.
+
+    Parameters
+    ----------
+    frames : sequence of bytes
+        Header and payload, as received.
+    limits : Limits, optional
+        How much a message may claim.
+
+    Returns
+    -------
+    Window
+        `x` of shape ``(n_events, n_features)``, finite.
+
+    Raises
+    ------
+    PeerError
+        If the message breaks the format; its reason is one of `Reason`.
+    """
+    limits = limits or Limits()
+    if len(frames) != 2:
+        raise PeerError(Reason.FRAMES, f"a message is a header and a payload, got {len(frames)} frames")
+    header = _read_header(frames[0], limits)
+    _check_claims(header, len(frames[1]), limits)
+    return _to_window(header, read_columns(frames[1], header.features, header.n_events))
+
+
+def _read_header(frame: bytes, limits: Limits) -> Header:
+    if len(frame) > limits.max_header_bytes:
+        raise PeerError(
+            Reason.HEADER_SIZE, f"header of {len(frame)} bytes, at most {limits.max_header_bytes} allowed"
+        )
+    try:
+        _Envelope.model_validate_json(frame, strict=True)
+    except ValidationError as error:
+        broken = any(problem["type"] in {"json_invalid", "model_type"} for problem in error.errors())
+        reason = Reason.HEADER_JSON if broken else Reason.VERSION
+        raise PeerError(reason, f"not a {FORMAT} header of version {VERSION}: {_summarise(error)}") from error
+    try:
+        return Header.model_validate_json(frame, strict=True)
+    except ValidationError as error:
+        raise PeerError(Reason.HEADER_FIELD, _summarise(error)) from error
+
+
+def _check_claims(header: Header, payload_bytes: int, limits: Limits) -> None:
+    """Compare what the header claims with the limits and with the bytes that came."""
+    n_events, n_features = header.n_events, len(header.features)
+    if n_features > limits.max_features:
+        raise PeerError(Reason.FEATURE_COUNT, f"{n_features} features, at most {limits.max_features} allowed")
+    if n_events > limits.max_events:
+        raise PeerError(Reason.EVENT_COUNT, f"{n_events} events, at most {limits.max_events} allowed")
+    least = 8 * n_events * n_features
+    most = _EMPTY_PAYLOAD_BYTES + n_features * (8 * n_events + n_events // 8 + _COLUMN_BYTES)
+    if not least <= payload_bytes <= min(most, limits.max_payload_bytes):
+        raise PeerError(
+            Reason.PAYLOAD_SIZE,
+            f"payload of {payload_bytes} bytes for {n_events} events of {n_features} features: expected "
+            f"{least} to {most}, and at most {limits.max_payload_bytes}",
+        )
+
+
+def _to_window(header: Header, x: FloatArray) -> Window:
+    return Window(
+        stream=header.stream,
+        run=header.run,
+        seq=header.seq,
+        run_type=header.run_type,
+        origin=header.origin,
+        cut=header.cut,
+        names=header.features,
+        x=x,
+        start=header.start,
+        end=header.end,
+        live_seconds=header.live_seconds,
+        n_expected=header.n_expected,
+        n_lost=header.n_lost,
+        auxiliary=tuple(Measurement(m.name, m.value, m.sigma, m.time) for m in header.auxiliary),
+        conditions=header.conditions,
+    )
+
+
+def _summarise(error: ValidationError) -> str:
+    """First mistakes in one line; the peer's own text is shortened and escaped."""
+    lines = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)[:3]
+    ]
+    return ascii("; ".join(lines))[1:-1][:500]
+
+
+def _identity(window: Window) -> str:
+    return f"stream {window.stream}, run {window.run}, window {window.seq}"

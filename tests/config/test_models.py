@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from dqm.config import NAME_PATTERN, CollectorConfig, DaemonConfig, DaemonSection, WindowSection, split_http
+
+
+def models_in(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from models_in(inner)
+
+
+@pytest.mark.parametrize("model", [DaemonConfig, CollectorConfig])
+def test_every_key_says_what_it_means(model: type[BaseModel]) -> None:
+    for part in models_in(model):
+        assert part.model_config["extra"] == "forbid"
+        assert part.model_config["frozen"]
+        assert all(field.description for field in part.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:5565",
+        "tcp://127.8.0.1:0",
+        "tcp://[::1]:5565",
+        "ipc:///run/dqm/windows",
+        "ipc://@abstract",
+    ],
+)
+def test_loopback_and_ipc_may_be_listened_at(address: str) -> None:
+    assert DaemonSection(listen=(address,)).listen == (address,)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("tcp://0.0.0.0:5565", "senders are not authenticated yet"),
+        ("tcp://192.168.1.5:5565", "senders are not authenticated yet"),
+        ("tcp://[::]:5565", "senders are not authenticated yet"),
+        ("tcp://[::ffff:10.0.0.1]:5565", "senders are not authenticated yet"),
+        ("tcp://*:5565", "not at a name"),
+        ("tcp://localhost:5565", "not at a name"),
+        ("tcp://127.0.0.1", "HOST:PORT"),
+        ("tcp://127.0.0.1:65536", "port from 0 to 65535"),
+        ("tcp://127.0.0.1:-1", "HOST:PORT"),
+        ("tcp://::1:5565", "in brackets"),
+        ("udp://127.0.0.1:5565", "tcp:// or ipc://"),
+        ("ipc://", "1 to 107 bytes"),
+        ("ipc://" + "a" * 108, "1 to 107 bytes"),
+    ],
+)
+def test_other_addresses_are_refused(address: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        DaemonSection(listen=(address,))
+
+
+@pytest.mark.parametrize("port", [9100, 9187, 9999])
+def test_ports_of_exporters_are_refused(port: int) -> None:
+    with pytest.raises(ValidationError, match="Prometheus exporters"):
+        DaemonSection(http=f"0.0.0.0:{port}")
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("0.0.0.0:9099", ("0.0.0.0", 9099)), ("[::1]:10000", ("::1", 10000)), ("monitor:80", ("monitor", 80))],  # noqa: S104
+)
+def test_an_http_address_is_split(address: str, parts: tuple[str, int]) -> None:
+    assert split_http(DaemonSection(http=address).http) == parts
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"events": 0},
+        {"seconds": 10.0},
+        {"expected_rate_hz": 10.0},
+        {"events": 500, "seconds": 10.0},
+        {"events": 500, "seconds": 10.0, "expected_rate_hz": 10.0},
+        {"seconds": float("inf"), "expected_rate_hz": 10.0},
+    ],
+)
+def test_a_window_is_cut_in_exactly_one_way(keys: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        WindowSection.model_validate(keys)
+
+
+@pytest.mark.parametrize("name", ["chamber-1", "T_0.5", "-x", "_", "9", "a" * 64])
+def test_names_that_fit(name: str) -> None:
+    assert re.search(NAME_PATTERN, name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "a" * 65, "é", "a\x00"])
+def test_names_that_do_not_fit(name: str) -> None:
+    assert not re.search(NAME_PATTERN, name)

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dqm import events
+from dqm.errors import InputError
+from dqm.events import Quality, Verdict
+from dqm.export import METRICS, SERIES_PER_STREAM, Metrics
+from dqm.stream import Reason
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+NOW = 1_700_000_100.0
+VERDICT = Verdict(
+    stream="a",
+    run=1,
+    seq=0,
+    quality=Quality.MEDIUM,
+    reason="p = 0.005 is below 0.01",
+    result=events.TestResult(n_data=512, n_expected=500.5, t=130.25, p=0.005, z=2.575),
+    bundle="3f9a",
+    seconds=0.07,
+    judged_at=NOW - 30.0,
+    n_lost=2,
+)
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics({"a": "3f9a", "b": "77c0"}, lambda: NOW, "0.1.0")
+
+
+def families(metrics: Metrics) -> list[Metric]:
+    return list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+
+
+def samples(metrics: Metrics) -> Samples:
+    return {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items(), reverse=True))): sample.value
+        for family in families(metrics)
+        for sample in family.samples
+    }
+
+
+def test_the_names_are_these(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    assert sorted({name for name, _ in samples(metrics)}) == [
+        "dqm_build_info",
+        "dqm_duplicate_windows_total",
+        "dqm_lost_windows_total",
+        "dqm_queue_windows",
+        "dqm_refused_messages_total",
+        "dqm_stream_info",
+        "dqm_test_seconds_bucket",
+        "dqm_test_seconds_count",
+        "dqm_test_seconds_sum",
+        "dqm_window_age_seconds",
+        "dqm_window_events",
+        "dqm_window_expected_events",
+        "dqm_window_p_value",
+        "dqm_window_quality",
+        "dqm_window_statistic",
+        "dqm_window_z_score",
+        "dqm_windows_total",
+    ]
+
+
+def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    shown = {}
+    for family in families(metrics):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        shown[name] = (family.type, labels, family.documentation)
+    assert shown == {metric.name: (metric.kind, {*metric.labels}, metric.text) for metric in METRICS}
+
+
+def test_the_document_has_the_table() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert rows == [
+        (metric.name, metric.kind, ", ".join(metric.labels) or "none", metric.text) for metric in METRICS
+    ]
+    assert f"at most {SERIES_PER_STREAM} series" in DOCUMENT.read_text()
+
+
+def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    assert sum(labels[:1] == ("a",) for _, labels in samples(metrics)) == SERIES_PER_STREAM == 17
+
+
+def test_a_stream_without_verdict_has_no_numbers(metrics: Metrics) -> None:
+    shown = samples(metrics)
+    assert shown["dqm_window_quality", ("b", "Null")] == 1.0
+    assert shown["dqm_windows_total", ("b", "Good")] == 0.0
+    assert not any(name in ("dqm_window_p_value", "dqm_window_age_seconds") for name, _ in shown)
+
+
+def test_a_verdict_is_shown(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    shown = samples(metrics)
+    assert shown["dqm_window_statistic", ("a",)] == 130.25
+    assert shown["dqm_window_p_value", ("a",)] == 0.005
+    assert shown["dqm_window_z_score", ("a",)] == 2.575
+    assert shown["dqm_window_age_seconds", ("a",)] == 30.0
+    assert shown["dqm_window_events", ("a",)] == 512
+    assert shown["dqm_window_expected_events", ("a",)] == 500.5
+    assert [shown["dqm_window_quality", ("a", quality)] for quality in Quality] == [0, 0, 1, 0]
+    assert shown["dqm_windows_total", ("a", "Medium")] == 1
+    assert shown["dqm_stream_info", ("a", "3f9a")] == 1
+    assert shown["dqm_build_info", ("0.1.0",)] == 1
+
+
+def test_numbers_that_become_unknown_disappear(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    few = events.TestResult(n_data=3, n_expected=500.0, reason="too few events")
+    metrics.observe(replace(VERDICT, seq=1, quality=Quality.NULL, result=few))
+    shown = samples(metrics)
+    assert ("dqm_window_p_value", ("a",)) not in shown
+    assert shown["dqm_window_events", ("a",)] == 3
+
+
+def test_a_stale_stream_is_null_until_its_next_verdict(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    metrics.mark_stale("a")
+    shown = samples(metrics)
+    assert shown["dqm_window_quality", ("a", "Null")] == 1
+    assert ("dqm_window_p_value", ("a",)) not in shown
+    assert shown["dqm_window_age_seconds", ("a",)] == 30.0
+    assert shown["dqm_windows_total", ("a", "Null")] == 0
+    metrics.observe(replace(VERDICT, seq=1))
+    assert samples(metrics)["dqm_window_p_value", ("a",)] == 0.005
+
+
+def test_counters_add_up(metrics: Metrics) -> None:
+    for seq in range(3):
+        metrics.observe(replace(VERDICT, seq=seq))
+    metrics.count_duplicate("a")
+    metrics.refuse(Reason.FRAMES.value)
+    metrics.set_queue(5)
+    shown = samples(metrics)
+    assert shown["dqm_lost_windows_total", ("a",)] == 6
+    assert shown["dqm_duplicate_windows_total", ("a",)] == 1
+    assert shown["dqm_refused_messages_total", ("frames",)] == 1
+    assert shown["dqm_refused_messages_total", ("version",)] == 0
+    assert shown["dqm_queue_windows", ()] == 5
+
+
+def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
+    for seconds in (0.01, 0.07, 0.3, 100.0):
+        metrics.observe(replace(VERDICT, seconds=seconds))
+    shown = samples(metrics)
+    buckets = [("0.01", 1), ("0.05", 1), ("0.1", 2), ("0.5", 3), ("30.0", 3), ("+Inf", 4)]
+    assert [(edge, shown["dqm_test_seconds_bucket", (edge,)]) for edge, _ in buckets] == buckets
+    assert shown["dqm_test_seconds_count", ()] == 4
+    assert shown["dqm_test_seconds_sum", ()] == pytest.approx(100.38)
+
+
+def test_a_clock_that_goes_back_gives_no_negative_age() -> None:
+    metrics = Metrics({"a": ""}, lambda: VERDICT.judged_at - 5.0, "0.1.0")
+    metrics.observe(VERDICT)
+    assert samples(metrics)["dqm_window_age_seconds", ("a",)] == 0.0
+
+
+def test_labels_are_bounded(metrics: Metrics) -> None:
+    with pytest.raises(InputError, match="stream 'c' is not shown"):
+        metrics.observe(replace(VERDICT, stream="c"))
+    with pytest.raises(InputError, match="stream 'c' is not shown"):
+        metrics.mark_stale("c")
+    with pytest.raises(InputError, match="stream 'c' is not shown"):
+        metrics.count_duplicate("c")
+    with pytest.raises(InputError, match="'whim' is no reason"):
+        metrics.refuse("whim")
+
+
+def test_promtool_finds_no_fault(metrics: Metrics, require_program: Callable[[str], Path]) -> None:
+    metrics.observe(VERDICT)
+    command = [str(require_program("promtool")), "check", "metrics"]
+    done = subprocess.run(command, input=generate_latest(metrics.registry), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dqm import events
+from dqm.errors import StoreError
+from dqm.events import Origin, PMethod, Quality, Verdict
+from dqm.store import VerdictStore, sqlite_url
+
+FULL = Verdict(
+    stream="chamber-1",
+    run=2**63 - 1,
+    seq=0,
+    quality=Quality.BAD,
+    reason="p = 0.0003 is below 0.001",
+    result=events.TestResult(
+        n_data=512,
+        n_expected=500.25,
+        t=201.5,
+        p=3e-4,
+        p_low=2e-4,
+        p_high=5e-4,
+        p_method=PMethod.TAIL,
+        z=3.43,
+    ),
+    bundle="3f9a",
+    seconds=0.25,
+    judged_at=1.7e9,
+    run_type="cosmics",
+    origin=Origin.SIMULATED,
+    start=1.69e9,
+    end=1.69e9 + 10,
+    n_lost=3,
+)
+EMPTY = Verdict(
+    stream="chamber-1",
+    run=1,
+    seq=0,
+    quality=Quality.NULL,
+    reason="12 events, at least 50 needed",
+    result=events.TestResult(n_data=12, n_expected=0.0, reason="too few events"),
+    bundle="",
+    seconds=0.0,
+    judged_at=1.7e9,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "verdicts.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[VerdictStore]:
+    with VerdictStore(sqlite_url(path)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("verdict", [FULL, EMPTY])
+def test_a_verdict_comes_back_as_it_was(store: VerdictStore, verdict: Verdict) -> None:
+    assert store.append(verdict)
+    assert store.latest() == [verdict]
+
+
+def test_an_identity_is_stored_once(store: VerdictStore) -> None:
+    assert store.append(FULL)
+    assert not store.append(replace(FULL, quality=Quality.GOOD))
+    assert store.latest(limit=10) == [FULL]
+    assert store.contains(FULL.stream, FULL.run, FULL.seq)
+    assert not store.contains(FULL.stream, FULL.run, FULL.seq + 1)
+
+
+def test_verdicts_outlive_the_process_that_wrote_them(path: Path) -> None:
+    first = VerdictStore(sqlite_url(path))
+    first.append(FULL)
+    with VerdictStore(sqlite_url(path), create=False) as second:  # the first was never closed
+        assert second.latest() == [FULL]
+        assert not second.append(FULL)
+    first.close()
+
+
+def test_every_commit_is_synced_to_disk(store: VerdictStore) -> None:
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_conditions_of_select_are_joined_by_and(store: VerdictStore) -> None:
+    for seq in range(6):
+        quality = Quality.BAD if seq % 2 else Quality.GOOD
+        stream = "a" if seq < 4 else "b"
+        store.append(replace(FULL, stream=stream, run=seq % 3, seq=seq, quality=quality, judged_at=seq))
+
+    def pick(**conditions: object) -> list[int]:
+        return [verdict.seq for verdict in store.select(**conditions)]  # type: ignore[arg-type]
+
+    assert pick() == [0, 1, 2, 3, 4, 5]
+    assert pick(stream="a") == [0, 1, 2, 3]
+    assert pick(stream="a", quality=Quality.BAD) == [1, 3]
+    assert pick(run=2) == [2, 5]
+    assert pick(since=3.0) == [3, 4, 5]
+    assert pick(limit=2) == [4, 5]
+    assert pick(stream="a", limit=2) == [2, 3]
+    assert [verdict.seq for verdict in store.latest("a", 2)] == [3, 2]
+    assert store.counts() == {
+        ("a", Quality.GOOD): 2,
+        ("a", Quality.BAD): 2,
+        ("b", Quality.GOOD): 1,
+        ("b", Quality.BAD): 1,
+    }
+
+
+def test_reading_half_of_a_selection_leaves_the_store_usable(store: VerdictStore) -> None:
+    for seq in range(1200):
+        store.append(replace(EMPTY, seq=seq))
+    some = store.select()
+    assert next(some).seq == 0
+    assert store.append(FULL)
+    assert sum(1 for _ in some) >= 1199
+
+
+def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    path.write_bytes(b"definitely not a database file" * 100)
+    with pytest.raises(StoreError, match=r"verdicts\.sqlite: file is not a database\. Move the file away"):
+        VerdictStore(sqlite_url(path))
+
+
+def test_a_damaged_file_is_reported(path: Path) -> None:
+    with VerdictStore(sqlite_url(path)) as store:
+        for seq in range(500):
+            store.append(replace(EMPTY, seq=seq))
+    content = bytearray(path.read_bytes())
+    content[8192:-4096] = b"\xa5" * (len(content) - 8192 - 4096)
+    path.write_bytes(content)
+    with (
+        pytest.raises(StoreError, match=r"verdicts\.sqlite: .*malformed"),
+        VerdictStore(sqlite_url(path)) as store,
+    ):
+        list(store.select())
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    VerdictStore(sqlite_url(path)).close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE dqm_schema SET version = 7")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match="schema version 7, this program knows version 1"):
+        VerdictStore(sqlite_url(path))
+
+
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="Check that the directory exists"):
+        VerdictStore(sqlite_url(tmp_path / "nowhere" / "verdicts.sqlite"))
+
+
+def test_reading_does_not_make_a_file(path: Path) -> None:
+    with pytest.raises(StoreError, match="no such file"):
+        VerdictStore(sqlite_url(path), create=False)
+    assert not path.exists()
+
+
+def test_reading_a_database_of_another_program_says_it_holds_no_verdicts(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    with pytest.raises(StoreError, match="holds no verdicts"):
+        VerdictStore(sqlite_url(path), create=False)
+
+
+def test_a_read_only_database_is_reported(path: Path) -> None:
+    VerdictStore(sqlite_url(path)).close()
+    address = f"sqlite:///file:{path}?mode=ro&uri=true"
+    with VerdictStore(address) as store, pytest.raises(StoreError, match="writable for the daemon's user"):
+        store.append(FULL)
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "nosuch://x"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="not the address of a store"):
+        VerdictStore(url)
