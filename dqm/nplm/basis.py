@@ -11,6 +11,9 @@ from dqm.nplm.kernel import gaussian_kernel, independent_centers
 
 __all__ = ["Basis", "build_basis"]
 
+ROUNDING = 1e-12
+"""Squared RKHS distance within which a centre is spanned by others as far as float64 can tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Basis:
@@ -67,7 +70,8 @@ def build_basis(
     width : float
         Kernel sigma, in standard deviations.
     tolerance : float
-        Redundancy left among centres, see `independent_centers`.
+        Centres are left out as redundant while the kernel variance lost is at most this at every reference
+        event; where the reference reaches beyond the centres that keeps more of them than `ROUNDING` asks.
 
     Returns
     -------
@@ -79,12 +83,16 @@ def build_basis(
         ``sum_e w_e phi_j(x_e)^2``, descending; the mixed moments vanish.
     """
     standard = (centers - mean) / scale
-    kept = standard[independent_centers(standard, width, tolerance)]
+    kept = standard[independent_centers(standard, width, ROUNDING)]
     factor = torch.linalg.cholesky(gaussian_kernel(kept, kept, width))
     whitening = torch.linalg.solve_triangular(
         factor, torch.eye(len(kept), dtype=factor.dtype), upper=False
     ).T.contiguous()
     phi = Basis(mean, scale, kept, whitening, width)(reference)
+    # the centres are nested: the first r alone have the leading block of this whitening
+    dropped = (phi * phi).flip(1).cumsum(1).flip(1).amax(0)
+    r = max(1, int((dropped > tolerance).sum()))
+    kept, whitening, phi = kept[:r], whitening[:r, :r], phi[:, :r]
     moment, axes = torch.linalg.eigh(phi.T @ (weights[:, None] * phi))
     axes, moment = axes.flip(1), moment.flip(0).clamp(min=0.0)
     return Basis(mean, scale, kept, whitening @ axes, width), phi @ axes, moment

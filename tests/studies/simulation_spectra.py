@@ -49,6 +49,15 @@ def simulated(conditions: Conditions) -> tuple[Segments, np.ndarray, np.ndarray]
     return segments, same_wire_gaps(raw.channel, raw.counts), since
 
 
+def wire_rates(seconds: float = 100.0) -> np.ndarray:
+    """Hits per second of each wire of a healthy chamber at its nominal rate."""
+    rng, duration = np.random.default_rng(1), seconds * 1e9
+    conditions = Conditions()
+    passage = rng.uniform(0, duration, rng.poisson(conditions.rate_hz * seconds))
+    raw = simulate_hits(conditions, np.sort(passage), duration, rng).raw
+    return np.bincount(raw.channel, minlength=64) / seconds
+
+
 def same_wire_gaps(wire: np.ndarray, counts: np.ndarray) -> np.ndarray:
     order = np.lexsort((counts, wire))
     return np.diff(counts[order])[np.diff(wire[order]) == 0] * NS_PER_COUNT
@@ -123,11 +132,15 @@ def main(folder: Path) -> None:
         next(axis), "times of beam segments, run 260 / ns", times, since + 20, np.linspace(-20, 420, 45)
     )
     rates = np.genfromtxt(DATA / "legnaro" / "occupancy_and_rate_per_channel.csv", delimiter=",", names=True)
-    good = rates["rate_hz"][rates["run"] == 1252]
-    numbers["wire rate 1252 Hz"] = {
-        "median": [float(np.median(good))],
-        "95 %": [float(np.quantile(good, 0.95))],
-    }
+    numbers["wire rate / Hz"] = compare(
+        next(axis),
+        "rate of a wire / Hz",
+        rates["rate_hz"][rates["run"] == 1252],
+        wire_rates(),
+        np.arange(0, 40),
+    )
+    for empty in axis:
+        empty.remove()
     figure.tight_layout()
     figure.savefig(folder / "simulation_spectra.png", dpi=70)
     (folder / "simulation_spectra.json").write_text(json.dumps(numbers, indent=1))

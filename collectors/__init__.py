@@ -1,0 +1,1 @@
+"""Sources of detector events; each yields batches and knows nothing of what becomes of them."""

@@ -1,0 +1,1 @@
+"""The drift-tube chamber: its geometry, raw hits, reconstruction and simulation."""

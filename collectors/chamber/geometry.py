@@ -1,0 +1,188 @@
+"""Where the wires are, how channels number them, and what the electronics' clock counts.
+
+A chamber has 4 layers of 16 cells, neighbouring layers shifted by half a cell. Layers count from 1 (lowest),
+cells from 0. The frame is the chamber's own: x across the wires, z upwards from the middle of the height.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dqm.events import FloatArray
+
+__all__ = [
+    "CELLS_PER_LAYER",
+    "CELL_HEIGHT_MM",
+    "CELL_WIDTH_MM",
+    "COUNTS_PER_ORBIT",
+    "DRIFT_VELOCITY_MM_PER_NS",
+    "LAYER_Z_MM",
+    "MAX_DRIFT_TIME_NS",
+    "NS_PER_COUNT",
+    "N_CHAMBERS",
+    "N_LAYERS",
+    "WIRES_PER_CHAMBER",
+    "BoolArray",
+    "Convention",
+    "IntArray",
+    "WireMap",
+    "beam_wire_x_mm",
+    "time_counts",
+    "wire_x_mm",
+]
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+CELL_WIDTH_MM = 42.0
+CELL_HEIGHT_MM = 13.0
+N_CHAMBERS = 4
+N_LAYERS = 4
+CELLS_PER_LAYER = 16
+WIRES_PER_CHAMBER = N_LAYERS * CELLS_PER_LAYER
+MAX_DRIFT_TIME_NS = 390.0
+DRIFT_VELOCITY_MM_PER_NS = CELL_WIDTH_MM / 2 / MAX_DRIFT_TIME_NS
+
+LAYER_Z_MM: FloatArray = np.linspace(-1.5, 1.5, N_LAYERS) * CELL_HEIGHT_MM
+"""Height of the wires of layers 1 to 4."""
+
+NS_PER_BX = 25.0
+COUNTS_PER_BX = 30
+BX_PER_ORBIT = 3564
+COUNTS_PER_ORBIT = BX_PER_ORBIT * COUNTS_PER_BX
+NS_PER_COUNT = NS_PER_BX / COUNTS_PER_BX
+
+_LAYER_OF_CHANNEL = np.array([4, 2, 3, 1])
+"""Layer of ``channel % 4``; the same table, read backwards, gives the channel of a layer."""
+
+_CHANNEL_OF_LAYER = np.argsort(_LAYER_OF_CHANNEL)
+
+
+class Convention(StrEnum):
+    """How a raw file numbers its channels: as in the runs of 2018-19, or as since 2021."""
+
+    Y2018 = "2018"
+    Y2021 = "2021"
+
+
+@dataclass(frozen=True, slots=True)
+class WireMap:
+    """Translation between electronics channels and wires in one numbering convention.
+
+    Parameters
+    ----------
+    first_channel : int
+        Number of the first wire's channel.
+    hit_head : int
+        Value of HEAD in words that are hits.
+    """
+
+    first_channel: int
+    hit_head: int
+
+    @classmethod
+    def of(cls, convention: Convention) -> WireMap:
+        """Return the map of a numbering convention."""
+        return cls(first_channel=1, hit_head=1) if convention is Convention.Y2018 else cls(0, 2)
+
+    def is_wire(self, head: IntArray, channel: IntArray) -> BoolArray:
+        """Tell hits on wires from other words: scintillators, triggers, counters.
+
+        Parameters
+        ----------
+        head, channel : ndarray of int, shape (n_words,)
+            Columns HEAD and TDC_CHANNEL.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_words,)
+        """
+        c = channel - self.first_channel
+        return np.asarray((head == self.hit_head) & (c >= 0) & (c < 2 * WIRES_PER_CHAMBER))
+
+    def wires(self, fpga: IntArray, channel: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+        """Locate channels in the detector.
+
+        Parameters
+        ----------
+        fpga, channel : ndarray of int, shape (n_hits,)
+            Columns FPGA and TDC_CHANNEL of hits on wires.
+
+        Returns
+        -------
+        chamber, layer, cell : ndarray of int, shape (n_hits,)
+            Chamber from 0, layer from 1, cell from 0.
+        """
+        c = channel - self.first_channel
+        return 2 * fpga + c // WIRES_PER_CHAMBER, _LAYER_OF_CHANNEL[c % 4], c % WIRES_PER_CHAMBER // 4
+
+    def channels(self, chamber: ArrayLike, layer: IntArray, cell: IntArray) -> tuple[IntArray, IntArray]:
+        """Give FPGA and channel of wires: the inverse of `wires`.
+
+        Parameters
+        ----------
+        chamber, layer, cell : array_like of int, shape (n_hits,)
+            Chamber from 0, layer from 1, cell from 0.
+
+        Returns
+        -------
+        fpga, channel : ndarray of int, shape (n_hits,)
+        """
+        fpga, half = np.divmod(np.asarray(chamber), 2)
+        channel = half * WIRES_PER_CHAMBER + 4 * cell + _CHANNEL_OF_LAYER[layer - 1] + self.first_channel
+        return np.broadcast_to(fpga, channel.shape), channel
+
+
+def wire_x_mm(layer: IntArray, cell: IntArray) -> FloatArray:
+    """Position of wires across the chamber, mm.
+
+    Parameters
+    ----------
+    layer, cell : ndarray of int, shape (n_hits,)
+        Layer from 1, cell from 0.
+
+    Returns
+    -------
+    ndarray, shape (n_hits,)
+    """
+    return np.asarray(CELL_WIDTH_MM * cell - np.where(layer % 2 == 1, 294.0, 315.0))
+
+
+def beam_wire_x_mm(layer: IntArray, x: FloatArray) -> FloatArray:
+    """Wire nearest to a position in the frame of the beam files, mm.
+
+    Their positions are rounded to four digits; the wires are not: they lie at 21 + 42 k mm in layers 1 and 3,
+    at 42 + 42 k mm in layers 2 and 4.
+
+    Parameters
+    ----------
+    layer : ndarray of int, shape (n_hits,)
+        Layer from 1.
+    x : ndarray, shape (n_hits,)
+        Middle between the two possible positions of the hit, mm.
+
+    Returns
+    -------
+    ndarray, shape (n_hits,)
+    """
+    first = np.where(layer % 2 == 1, CELL_WIDTH_MM / 2, CELL_WIDTH_MM)
+    return np.asarray(first + CELL_WIDTH_MM * np.rint((x - first) / CELL_WIDTH_MM))
+
+
+def time_counts(orbit: IntArray, bx: IntArray, tdc: IntArray) -> IntArray:
+    """Time of hits in TDC counts of 25/30 ns since orbit 0, exact at any run length.
+
+    Parameters
+    ----------
+    orbit, bx, tdc : ndarray of int, shape (n_hits,)
+        Columns ORBIT_CNT, BX_COUNTER and TDC_MEAS.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_hits,)
+    """
+    return orbit * COUNTS_PER_ORBIT + bx * COUNTS_PER_BX + tdc

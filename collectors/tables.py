@@ -1,0 +1,108 @@
+"""Reading text tables in blocks; every failure is a `FileError` that has file, row and column."""
+
+from __future__ import annotations
+
+import csv as text_csv
+import gzip
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO, cast
+
+import pyarrow as pa
+from pyarrow import csv
+
+from dqm.errors import FileError
+
+__all__ = ["BLOCK_BYTES", "open_text", "read_csv", "read_header", "translate_errors"]
+
+BLOCK_BYTES = 1 << 21
+"""Text read at a time."""
+
+_COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
+
+
+@contextmanager
+def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what pyarrow and the system say of a file into a `FileError`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : sequence of str
+        Its columns in order; pyarrow only counts them.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        message, where = str(error.args[0] if isinstance(error, KeyError) else error), str(path)
+        if (found := _COLUMN.match(message)) is not None:
+            number = int(found[1])
+            column = repr(names[number]) if number < len(names) else str(number + 1)
+            where += f", row {found[2]}, column {column}" if found[2] else f", column {column}"
+            message = message[found.end() :]
+        raise FileError(message, where=where) from error
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file, plain or ``.gz``; what goes wrong while it is open is a `FileError`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+    with translate_errors(path), gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as stream:
+        yield cast("TextIO", stream)
+
+
+def read_header(path: Path) -> tuple[str, ...]:
+    """Return the column names of a CSV file, plain or compressed.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, is empty or names a column twice.
+    """
+    with open_text(path) as stream:
+        names = tuple(next(text_csv.reader(stream), ()))
+    if not names:
+        raise FileError("the file is empty", where=str(path), fix="Its first line should name the columns")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise FileError(f"columns named twice: {', '.join(twice)}", where=str(path))
+    return names
+
+
+def read_csv(
+    path: Path, types: Mapping[str, pa.DataType], names: Sequence[str], block_bytes: int = BLOCK_BYTES
+) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a CSV file, block by block; ``.gz`` is unpacked on the way.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a named pipe.
+    types : mapping of str to pyarrow.DataType
+        Columns wanted; a cell that is empty or of another type is an error.
+    names : sequence of str
+        All columns of the file, for messages.
+    block_bytes : int
+        Text read at a time.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, lacks a column or has a cell of another type.
+    """
+    convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
+    read = csv.ReadOptions(use_threads=False, block_size=block_bytes)
+    with translate_errors(path, names), path.open("rb") as file:  # pyarrow's own files cannot be pipes
+        stream = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
+        yield from csv.open_csv(stream, read_options=read, convert_options=convert)

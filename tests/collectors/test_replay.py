@@ -1,0 +1,126 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from collectors.replay import ReplayCollector, read_features
+from dqm.errors import FileError
+
+CSV = "t_1,theta,n_hits\n1.5,-3,4\n2.5,0,5\n3.5,7e0,4\n"
+TIMED = "time,chamber,t_1\n10,2,1\n10.5,0,2\n13,0,3\n13,2,4\n"
+
+
+def write(folder: Path, text: str, name: str = "events.csv") -> Path:
+    path = folder / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
+def test_all_formats_give_the_same(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"t_1": [1.5, 2.5, 3.5], "theta": [-3.0, 0, 7], "n_hits": [4, 5, 4]}), path)
+    else:
+        write(tmp_path, CSV, name)
+    (batch,) = read_features(path)
+    assert batch.names == ("t_1", "theta", "n_hits")
+    assert batch.chamber == "0"
+    assert batch.times is None
+    assert batch.x.tolist() == [[1.5, -3, 4], [2.5, 0, 5], [3.5, 7, 4]]
+    assert batch.x.dtype == np.float64
+
+
+def test_features_are_taken_by_name_and_in_order(tmp_path: Path) -> None:
+    (batch,) = read_features(write(tmp_path, CSV), ("theta", "t_1"), chamber="7")
+    assert batch.names == ("theta", "t_1")
+    assert batch.x[0].tolist() == [-3, 1.5]
+    assert batch.chamber == "7"
+
+
+def test_rows_go_to_their_chambers(tmp_path: Path) -> None:
+    zero, two = read_features(write(tmp_path, TIMED))
+    assert (zero.chamber, two.chamber) == ("0", "2")
+    assert zero.x.tolist() == [[2], [3]]
+    assert two.times.tolist() == [10, 13]
+    assert zero.start == two.start == 10
+    assert zero.end == two.end == np.nextafter(13, 14)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t_1,theta\n1,2\n3,nan\n", "row 3, column 'theta': nan is not a number"),
+        ("t_1,theta\n1,2\ninf,2\n", "row 3, column 't_1': inf is not a number"),
+        ("t_1,theta\n1,2\n3,x\n", "row 3, column 'theta': .*invalid value 'x'"),
+        ("t_1,theta\n1,2\n3,\n", "row 3, column 'theta'"),
+        ("t_1,theta\n1,2\n3\n", "Row #3: Expected 2 columns, got 1"),
+        ("time,t_1\n5,1\n4,1\n", "row 3, column 'time': time goes back"),
+        ("time,chamber\n5,1\n", "no features"),
+        ("t_1,t_1\n5,1\n", "columns named twice: t_1"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(FileError, match=rf"events\.csv.*{message}"):
+        list(read_features(write(tmp_path, text)))
+
+
+def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"no column 'phi'. There are: t_1, theta, n_hits"):
+        list(read_features(write(tmp_path, CSV), ("phi",)))
+
+
+def test_bad_parquet_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"t_1": [1.0, None]}), path)
+    with pytest.raises(FileError, match=r"row 2, column 't_1'"):
+        list(read_features(path))
+    pq.write_table(pa.table({"t_1": ["a"]}), path)
+    with pytest.raises(FileError, match=r"column 't_1': holds string"):
+        list(read_features(path))
+    path.write_bytes(b"no parquet")
+    with pytest.raises(FileError, match=r"events\.parquet"):
+        list(read_features(path))
+
+
+def test_events_come_at_the_rate_asked_for(tmp_path: Path, fake_time) -> None:
+    path = write(tmp_path, "t_1\n" + "1\n" * 50)
+    options = ReplayCollector.Options(inputs=(path, path), rate_hz=20.0)
+    replay = ReplayCollector(options, clock=fake_time.clock, sleep=fake_time.sleep)
+    seen = [(fake_time.now, len(b.x)) for b in replay]
+    assert seen == [(101, 20), (102, 20), (102.5, 10), (103.5, 20), (104.5, 20), (105, 10)]
+
+
+def test_events_come_at_their_recorded_times(tmp_path: Path, fake_time) -> None:
+    options = ReplayCollector.Options(inputs=(write(tmp_path, TIMED),), speed=2.0)
+    replay = ReplayCollector(options, clock=fake_time.clock, sleep=fake_time.sleep)
+    seen = [(fake_time.now, b.chamber, b.x[:, 0].tolist(), b.start) for b in replay]
+    assert seen == [
+        (100.25, "0", [2], 10),
+        (100.25, "2", [1], 10),
+        (101.5, "0", [3], np.nextafter(10.5, 11)),
+        (101.5, "2", [4], np.nextafter(10.5, 11)),
+    ]
+
+
+def test_speed_needs_times_and_excludes_a_rate(tmp_path: Path) -> None:
+    path = write(tmp_path, CSV)
+    with pytest.raises(FileError, match="no column 'time'"):
+        list(ReplayCollector(ReplayCollector.Options(inputs=(path,), speed=1.0)))
+    with pytest.raises(ValidationError, match="exclude each other"):
+        ReplayCollector.Options(inputs=(path,), speed=1.0, rate_hz=1.0)
+
+
+def test_a_big_file_comes_in_joined_stretches(tmp_path: Path) -> None:
+    n = 150_000
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"time": np.arange(n) / 100, "t_1": np.zeros(n)}), path)
+    batches = list(read_features(path))
+    assert len(batches) > 1
+    assert sum(len(b.x) for b in batches) == n
+    assert [b.end for b in batches[:-1]] == [b.start for b in batches[1:]]
