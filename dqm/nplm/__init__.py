@@ -1,6 +1,16 @@
 """The New Physics Learning Machine with kernels: pure numerics, arrays in and numbers out."""
 
 from dqm.nplm.loss import LossName
+from dqm.nplm.nuisance import Normalisation, Nuisance, NuisanceResult, Profiled, Shape
 from dqm.nplm.test import KernelResult, KernelTest
 
-__all__ = ["KernelResult", "KernelTest", "LossName"]
+__all__ = [
+    "KernelResult",
+    "KernelTest",
+    "LossName",
+    "Normalisation",
+    "Nuisance",
+    "NuisanceResult",
+    "Profiled",
+    "Shape",
+]

@@ -1,4 +1,8 @@
-"""The two losses of kernel NPLM, as functions of the log density ratio f."""
+"""The two losses of kernel NPLM, as functions of the log density ratio at the events of many windows.
+
+Tensors have one row a window: ``(b, n)``. Reference events weigh `weights` of shape ``(n_reference,)``,
+events of the windows `present` of shape ``(b, n_data)``, which is 0 where a shorter window was padded.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +13,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["LOSSES", "Likelihood", "Logistic", "Loss", "LossName", "Slopes", "statistic"]
+__all__ = ["LOSSES", "Likelihood", "Logistic", "Loss", "LossName", "Slopes"]
 
 LossName = Literal["logistic", "likelihood"]
 
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """First and second derivatives of a loss with respect to f, event by event."""
+    """First and second derivatives of a loss with respect to the log ratio, event by event."""
 
     reference: Tensor
     data: Tensor
     reference_curvature: Tensor
-    data_curvature: Tensor
+    data_curvature: Tensor | None
+    """None where the loss is linear at the data."""
 
 
 class Loss(Protocol):
-    """Loss of reference and data events; convex in f."""
+    """Loss of reference and data events; convex in the log ratio."""
 
     healthy_curvature: float
-    """Second derivative at f = 0 summed over reference and data, per expected event of a healthy window."""
+    """Second derivative at 0, summed over reference and data, per expected event of a healthy window."""
 
-    def value(self, f_reference: Tensor, f_data: Tensor, weights: Tensor) -> float:
-        """Sum over all events."""
+    def value(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+        """Sum over the events of each window; shape (b,)."""
 
-    def slopes(self, f_reference: Tensor, f_data: Tensor, weights: Tensor) -> Slopes:
+    def slopes(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Slopes:
         """Differentiate at all events."""
 
 
@@ -47,14 +52,14 @@ class Logistic:
 
     healthy_curvature = 0.5
 
-    def value(self, f_reference: Tensor, f_data: Tensor, weights: Tensor) -> float:
-        """Sum over all events."""
-        return float(weights @ softplus(f_reference) + softplus(-f_data).sum())
+    def value(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+        """Sum over the events of each window; shape (b,)."""
+        return softplus(reference) @ weights + (present * softplus(-data)).sum(1)
 
-    def slopes(self, f_reference: Tensor, f_data: Tensor, weights: Tensor) -> Slopes:
+    def slopes(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Slopes:
         """Differentiate at all events."""
-        s, u = torch.sigmoid(f_reference), torch.sigmoid(-f_data)
-        return Slopes(weights * s, -u, weights * s * (1.0 - s), u * (1.0 - u))
+        s, u = torch.sigmoid(reference), present * torch.sigmoid(-data)
+        return Slopes(weights * s, -u, weights * s * (1.0 - s), u * torch.sigmoid(data))
 
 
 class Likelihood:
@@ -62,29 +67,25 @@ class Likelihood:
 
     References
     ----------
-    d'Agnolo et al. (2022), doi:10.1140/epjc/s10052-022-10226-y, eq. 25 without nuisance parameters.
+    d'Agnolo et al. (2022), doi:10.1140/epjc/s10052-022-10226-y, eq. 25 without its last term.
     """
 
     healthy_curvature = 1.0
 
-    def value(self, f_reference: Tensor, f_data: Tensor, weights: Tensor) -> float:
-        """Sum over all events."""
-        return float(weights @ torch.expm1(f_reference) - f_data.sum())
+    def value(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+        """Sum over the events of each window; shape (b,)."""
+        return torch.expm1(reference) @ weights - (present * data).sum(1)
 
-    def slopes(self, f_reference: Tensor, f_data: Tensor, weights: Tensor) -> Slopes:
+    def slopes(
+        self,
+        reference: Tensor,
+        data: Tensor,  # noqa: ARG002 - the loss is linear in it
+        weights: Tensor,
+        present: Tensor,
+    ) -> Slopes:
         """Differentiate at all events."""
-        density = weights * torch.exp(f_reference)
-        return Slopes(density, -torch.ones_like(f_data), density, torch.zeros_like(f_data))
+        density = weights * torch.exp(reference)
+        return Slopes(density, -present, density, None)
 
 
 LOSSES: dict[LossName, Loss] = {"logistic": Logistic(), "likelihood": Likelihood()}
-
-
-def statistic(f_reference: Tensor, f_data: Tensor, weights: Tensor) -> float:
-    """Test statistic ``t = -2 [ sum_R w (e^f - 1) - sum_D f ]``: minus twice the likelihood loss.
-
-    References
-    ----------
-    d'Agnolo and Wulzer (2019), arXiv:1806.02350, eq. 9.
-    """
-    return -2.0 * LOSSES["likelihood"].value(f_reference, f_data, weights)

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.basis import build_basis
-from dqm.nplm.fit import Fit, Problem, minimise
+from dqm.nplm.fit import Events, Problem, covariance, minimise, without_kernels
 from dqm.nplm.loss import LOSSES, LossName
+from dqm.nplm.nuisance import (
+    Nuisance,
+    NuisanceResult,
+    check_nuisances,
+    log_ratio_coefficients,
+    measured_values,
+    profiled,
+)
 
 __all__ = ["KernelResult", "KernelTest"]
 
 REDUNDANCY = 1e-3
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
+
+BATCH_BYTES = 2**27
+"""Memory for the events of windows tested at once; more hardly helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +42,22 @@ class KernelResult:
     Parameters
     ----------
     t : float
-        Test statistic; NaN if the fit did not converge.
+        Test statistic ``tau - delta``; NaN if a fit did not converge.
     log_ratio : ndarray, shape (n_data,)
-        Fitted f(x), log of the window's density over the reference's, at the window's events.
+        Fitted f(x), log of the window's density over the reference's, at the window's events; with nuisance
+        parameters, over the reference as they deform it.
     log_ratio_reference : ndarray, shape (n_reference,)
         The same at the reference events.
     converged : bool
         Whether t is settled to `KernelTest`'s tolerance.
     iterations : int
         Newton steps taken.
+    tau : float
+        Twice the log likelihood ratio of the best f and nuisances to the nominal reference; NaN as t.
+    delta : float
+        The same for the nuisances alone; 0 if there are none.
+    nuisances : mapping of str to NuisanceResult
+        Fitted nuisance parameters by name.
     """
 
     t: float
@@ -44,6 +65,9 @@ class KernelResult:
     log_ratio_reference: FloatArray
     converged: bool
     iterations: int
+    tau: float
+    delta: float
+    nuisances: Mapping[str, NuisanceResult]
 
 
 class KernelTest:
@@ -68,13 +92,16 @@ class KernelTest:
     weights : array_like, shape (n_reference,), optional
         Weights of the reference events, not negative; rescaled to sum to `n_expected`. All equal by default.
     loss : {"logistic", "likelihood"}
-        Loss that is minimised; t is the same functional of f for both.
+        Loss that is minimised; t is the same functional of f for both. With nuisance parameters the
+        likelihood is the one to use: tau and delta are its minima.
     rng : numpy.random.Generator, optional
         Draws the centres; required if `centers` is a number below n_reference.
     tolerance : float
         Largest change of t in the last Newton step, relative to ``max(1, |t|)``.
     max_iterations : int
         Newton steps after which a fit is given up.
+    nuisances : sequence of Normalisation or Shape
+        What may differ from the reference without being a fault.
 
     Raises
     ------
@@ -91,7 +118,8 @@ class KernelTest:
 
     References
     ----------
-    Letizia et al. (2022), arXiv:2204.02317; Grosso et al. (2023), arXiv:2303.05413.
+    Letizia et al. (2022), arXiv:2204.02317; Grosso et al. (2023), arXiv:2303.05413; d'Agnolo et al. (2022),
+    doi:10.1140/epjc/s10052-022-10226-y for the nuisance parameters (eq. 11, 18, 24, 25, 27).
     """
 
     def __init__(
@@ -106,6 +134,7 @@ class KernelTest:
         rng: np.random.Generator | None = None,
         tolerance: float = 1e-5,
         max_iterations: int = 200,
+        nuisances: Sequence[Nuisance] = (),
     ) -> None:
         for name, number in [
             ("n_expected", n_expected),
@@ -126,66 +155,152 @@ class KernelTest:
         self._loss: LossName = loss
         shares = _shares(weights, len(events))
         mean, scale = _standardisation(events, shares)
-        self._weights = torch.from_numpy(shares * self.n_expected)
-        self._basis, self._phi, self._second_moment = build_basis(
+        weights_tensor = torch.from_numpy(shares * self.n_expected)
+        self._basis, phi, self._second_moment = build_basis(
             torch.from_numpy(events),
-            self._weights,
+            weights_tensor,
             torch.from_numpy(_choose_centers(centers, events, rng)),
             torch.from_numpy(mean),
             torch.from_numpy(scale),
             width=float(width),
             tolerance=REDUNDANCY * penalty,
         )
+        self._nuisances = check_nuisances(nuisances)
+        linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
+        self._reference = Events(phi, linear, quadratic, weights_tensor)
 
     @property
     def n_independent(self) -> int:
         """Centres kept as independent, r."""
-        return self._phi.shape[1]
+        return len(self._second_moment)
 
-    def evaluate(self, data: ArrayLike) -> KernelResult:
+    def evaluate(self, data: ArrayLike, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
         """Test one window.
 
         Parameters
         ----------
         data : array_like, shape (n_data, d)
             Events of the window in raw features, at least one.
+        auxiliary : mapping of str to float, optional
+            Measured value of each nuisance parameter; required for all that are not free.
 
         Returns
         -------
         KernelResult
-            With ``t`` NaN and ``converged`` False if the fit was given up.
+            With ``t`` NaN and ``converged`` False if a fit was given up.
 
         Raises
         ------
         InputError
-            If `data` is empty, not finite or has another number of features than the reference.
+            If `data` is empty, not finite or has another number of features than the reference, or if a
+            measurement is missing or unknown.
         """
+        return self.evaluate_many([data], None if auxiliary is None else [auxiliary])[0]
+
+    def evaluate_many(
+        self, windows: Sequence[ArrayLike], auxiliaries: Sequence[Mapping[str, float]] | None = None
+    ) -> list[KernelResult]:
+        """Test several windows at once, which costs less than one by one.
+
+        Parameters
+        ----------
+        windows : sequence of array_like, each of shape (n_data, d)
+            Windows; they may differ in size.
+        auxiliaries : sequence of mappings, optional
+            Measured nuisance parameters of each.
+
+        Returns
+        -------
+        list of KernelResult
+            As `evaluate` gives them, up to rounding.
+
+        Raises
+        ------
+        InputError
+            As `evaluate`.
+        """
+        samples = [self._window(window) for window in windows]
+        given: Sequence[Mapping[str, float] | None] = auxiliaries or [None] * len(samples)
+        if len(given) != len(samples):
+            raise InputError(f"{len(samples)} windows have {len(given)} sets of auxiliary measurements")
+        measured = [measured_values(self._nuisances, one) for one in given]
+        results: list[KernelResult] = []
+        while len(results) < len(samples):
+            batch = slice(len(results), len(results) + self._batch_size(samples[len(results) :]))
+            results += self._evaluate_batch(samples[batch], np.array(measured[batch]))
+        return results
+
+    def _window(self, data: ArrayLike) -> FloatArray:
         events = _sample(data, "window")
         if events.shape[1] != self.n_features:
             raise InputError(
                 f"the window has {events.shape[1]} features, the reference {self.n_features}",
                 fix="Give the same features in the same order as the reference",
             )
-        fit = self._fit(self._basis(torch.from_numpy(events)))
-        return KernelResult(
-            t=fit.t if fit.converged else float("nan"),
-            log_ratio=fit.f_data.numpy(),
-            log_ratio_reference=fit.f_reference.numpy(),
-            converged=fit.converged,
-            iterations=fit.iterations,
-        )
+        return events
 
-    def _fit(self, phi_data: Tensor) -> Fit:
-        ridge = self._penalty * (len(self._phi) + len(phi_data))
-        problem = Problem(
-            phi_reference=self._phi,
-            phi_data=phi_data,
-            weights=self._weights,
-            second_moment=self._second_moment,
-            penalty=torch.full_like(self._second_moment, ridge),
+    def _batch_size(self, samples: Sequence[FloatArray]) -> int:
+        """Windows that fit into `BATCH_BYTES` together."""
+        n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
+        numbers = n_data * (self.n_independent + 8) + n_reference * (8 + 2 * len(self._nuisances))
+        return max(1, BATCH_BYTES // (8 * numbers))
+
+    def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
+        problem = self._problem(samples, torch.from_numpy(measured))
+        full = minimise(problem, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        alone = minimise(
+            without_kernels(problem), tolerance=self.tolerance, max_iterations=self.max_iterations
         )
-        return minimise(
-            problem, LOSSES[self._loss], tolerance=self.tolerance, max_iterations=self.max_iterations
+        errors = [
+            covariance(p, fit).diagonal(dim1=1, dim2=2).clamp(min=0.0).sqrt().numpy()
+            for p, fit in [(without_kernels(problem), alone), (problem, full)]
+        ]
+        f_data, f_reference = problem.data.anomaly(full.a), problem.reference.anomaly(full.a)
+        results = []
+        for row, sample in enumerate(samples):
+            converged = bool(full.converged[row] & alone.converged[row])
+            tau, delta = float(full.statistic[row]), float(alone.statistic[row])
+            nuisances = {
+                nuisance.name: NuisanceResult(
+                    measured=float(measured[row, i]),
+                    reference=profiled(
+                        float(alone.nu[row, i]), float(errors[0][row, i]), measured[row, i], nuisance.sigma
+                    ),
+                    alternative=profiled(
+                        float(full.nu[row, i]), float(errors[1][row, i]), measured[row, i], nuisance.sigma
+                    ),
+                )
+                for i, nuisance in enumerate(self._nuisances)
+            }
+            results.append(
+                KernelResult(
+                    t=tau - delta if converged else math.nan,
+                    log_ratio=f_data[row, : len(sample)].numpy(),
+                    log_ratio_reference=f_reference[row].numpy(),
+                    converged=converged,
+                    iterations=int(full.iterations[row]),
+                    tau=tau if converged else math.nan,
+                    delta=delta if converged else math.nan,
+                    nuisances=nuisances,
+                )
+            )
+        return results
+
+    def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
+        sizes = [len(sample) for sample in samples]
+        everything = np.concatenate(samples)
+        linear, quadratic = log_ratio_coefficients(self._nuisances, everything)
+        columns = [self._basis(torch.from_numpy(everything)), *map(torch.from_numpy, (linear, quadratic))]
+        phi, first, second = (pad_sequence(list(torch.split(c, sizes)), batch_first=True) for c in columns)
+        present = pad_sequence([torch.ones(n, dtype=torch.float64) for n in sizes], batch_first=True)
+        return Problem(
+            reference=self._reference,
+            data=Events(phi, first, second, present),
+            loss=self._loss,
+            second_moment=self._second_moment,
+            ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
+            precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
+            measured=measured,
         )
 
 

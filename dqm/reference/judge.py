@@ -51,7 +51,8 @@ class Judge:
         Returns
         -------
         TestResult
-            With ``p`` None and a reason if the window cannot be judged: no events, a feature that is missing, a size the null table does not cover, a fit that did not converge.
+            With ``p`` None and a reason if the window cannot be judged: no events, a feature that is missing,
+            a size the null table does not cover, a fit that did not converge.
         """
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, cast
 
@@ -29,6 +29,9 @@ class Statistic(Protocol):
 
     def evaluate(self, data: FloatArray, /) -> Outcome:
         """Test a window of shape (n_data, d), raw features."""
+
+    def evaluate_many(self, windows: Sequence[FloatArray], /) -> Sequence[Outcome]:
+        """Test several windows."""
 
 
 StatisticFactory = Callable[..., Statistic]

@@ -175,8 +175,8 @@ def _throw_all(
     for first in range(finished, n_toys, CHUNK):
         size = min(CHUNK, n_toys - first)
         kept = _read_chunk(work.chunk(first))
-        if kept is not None and len(kept) >= size:
-            toys[first : first + size] = kept[:size]
+        if kept is not None and len(kept) == size:
+            toys[first : first + size] = kept
             finished += size
         else:
             missing.append((first, size))
@@ -235,12 +235,9 @@ def _throw_chunk(first: int, size: int) -> FloatArray:
     if _worker is None:
         raise RuntimeError("the worker was not started")
     work, pool, test = _worker
-    values = np.array(
-        [
-            test.evaluate(throw_toy(pool, work.cut, work.n_expected, work.seed, index)).t
-            for index in range(first, first + size)
-        ]
-    )
+    indices = range(first, first + size)
+    toys = [throw_toy(pool, work.cut, work.n_expected, work.seed, index) for index in indices]
+    values = np.array([outcome.t for outcome in test.evaluate_many(toys)])
     scratch = work.chunk(first).with_suffix(f".{os.getpid()}.tmp")
     with scratch.open("wb") as file:
         np.save(file, values)

@@ -1,7 +1,7 @@
 """The one-dimensional check of the test: exponential reference, a narrow excess (NP3) on top.
 
-``python tests/studies/exponential.py --toys 300`` prints, for three kernel widths, the mean of t in healthy windows
-and with 90 extra events at 1.6 +- 0.16, and the significance of the excess.
+``python -m tests.studies.exponential --toys 300`` prints, for three kernel widths, the mean of t in healthy
+windows and with 90 extra events at 1.6 +- 0.16, and the significance of the excess.
 Configuration of arXiv 2204.02317: N_R = 200 000, N(R) = 2000, 1000 centres, lambda = 1e-6.
 """
 

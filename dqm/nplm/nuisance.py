@@ -1,0 +1,214 @@
+"""Nuisance parameters: what may change without being a fault, and how it changes the reference.
+
+``log r(x; nu) = sum_i [ nu_i delta_i1(x) + nu_i^2 delta_i2(x) / 2 ] + sum_ij nu_i nu_j delta_ij(x)``
+(d'Agnolo et al. 2022, doi:10.1140/epjc/s10052-022-10226-y, eq. 14).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dqm.errors import InputError
+from dqm.events import FloatArray
+
+__all__ = [
+    "Delta",
+    "Normalisation",
+    "Nuisance",
+    "NuisanceResult",
+    "Profiled",
+    "Shape",
+    "log_ratio_coefficients",
+]
+
+Delta = Callable[[FloatArray], FloatArray]
+"""Coefficient of the expansion: raw features of shape (n, d) to values of shape (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Expected number of events: ``log r`` gains nu.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter and of its auxiliary measurement.
+    sigma : float
+        Error of that measurement, > 0; infinite for a free parameter, which leaves a test of shape alone.
+    """
+
+    name: str
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A parameter that deforms the distribution.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter and of its auxiliary measurement.
+    sigma : float
+        Error of that measurement, > 0, in the unit of the parameter; infinite for a free parameter.
+    linear : callable
+        First-order coefficient delta_1 of raw features, (n, d) to (n,).
+    quadratic : callable, optional
+        Second-order coefficient delta_2.
+    mixed : mapping of str to callable
+        Mixed coefficients delta_ij with other parameters, by their names; each pair is given once.
+    """
+
+    name: str
+    sigma: float
+    linear: Delta
+    quadratic: Delta | None = None
+    mixed: Mapping[str, Delta] = field(default_factory=dict)
+
+
+Nuisance = Normalisation | Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """Fitted value of a parameter under one hypothesis.
+
+    Parameters
+    ----------
+    value, error : float
+        Fitted value and its one-sigma error, auxiliary measurement included.
+    pull : float
+        ``(value - measured) / sqrt(sigma^2 - error^2)``, standard normal in healthy windows; NaN for a free
+        parameter, which has nothing to disagree with.
+    """
+
+    value: float
+    error: float
+    pull: float
+
+
+@dataclass(frozen=True, slots=True)
+class NuisanceResult:
+    """A nuisance parameter in one window.
+
+    Parameters
+    ----------
+    measured : float
+        Auxiliary measurement; 0 for a free parameter.
+    reference : Profiled
+        Fit without anomaly, f = 0.
+    alternative : Profiled
+        Fit together with f.
+    """
+
+    measured: float
+    reference: Profiled
+    alternative: Profiled
+
+
+def check_nuisances(nuisances: Sequence[Nuisance]) -> tuple[Nuisance, ...]:
+    """Refuse names that repeat or are unknown, and impossible errors; raises `InputError`."""
+    names = [nuisance.name for nuisance in nuisances]
+    for nuisance in nuisances:
+        if names.count(nuisance.name) > 1:
+            raise InputError(f"two nuisance parameters are named {nuisance.name!r}")
+        if not nuisance.sigma > 0:
+            raise InputError(
+                f"sigma is {nuisance.sigma}",
+                where=f"nuisance {nuisance.name}",
+                fix="Give one above 0, or infinity",
+            )
+        for other in nuisance.mixed if isinstance(nuisance, Shape) else ():
+            if other not in names or other == nuisance.name:
+                raise InputError(
+                    f"mixed term with {other!r}",
+                    where=f"nuisance {nuisance.name}",
+                    fix=f"Parameters are: {', '.join(names)}",
+                )
+    return tuple(nuisances)
+
+
+def log_ratio_coefficients(nuisances: Sequence[Nuisance], x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Evaluate the expansion of log r at events.
+
+    Parameters
+    ----------
+    nuisances : sequence of Nuisance
+        The k parameters.
+    x : ndarray, shape (n, d)
+        Raw features.
+
+    Returns
+    -------
+    linear : ndarray, shape (n, k)
+        L in ``log r = L nu + nu Q nu / 2``.
+    quadratic : ndarray, shape (n, k, k)
+        Q, symmetric.
+
+    Raises
+    ------
+    InputError
+        If a coefficient has the wrong shape or is not finite.
+    """
+    n, k = len(x), len(nuisances)
+    linear, quadratic = np.ones((n, k)), np.zeros((n, k, k))
+    index = {nuisance.name: i for i, nuisance in enumerate(nuisances)}
+    for i, nuisance in enumerate(nuisances):
+        if isinstance(nuisance, Normalisation):
+            continue
+        linear[:, i] = _values(nuisance.linear, x, f"linear of {nuisance.name}")
+        if nuisance.quadratic is not None:
+            quadratic[:, i, i] = _values(nuisance.quadratic, x, f"quadratic of {nuisance.name}")
+        for other, delta in nuisance.mixed.items():
+            j = index[other]
+            quadratic[:, i, j] = quadratic[:, j, i] = _values(
+                delta, x, f"mixed of {nuisance.name} and {other}"
+            )
+    return linear, quadratic
+
+
+def _values(delta: Delta, x: FloatArray, what: str) -> FloatArray:
+    values = np.asarray(delta(x), dtype=np.float64)
+    if values.shape != (len(x),) or not np.isfinite(values).all():
+        raise InputError(
+            f"the coefficient has shape {values.shape} for {len(x)} events, or is not finite",
+            where=what,
+            fix="Give a function of (n, d) raw features that returns n finite values",
+        )
+    return values
+
+
+def measured_values(nuisances: Sequence[Nuisance], auxiliary: Mapping[str, float] | None) -> FloatArray:
+    """Order the auxiliary measurements of one window as the parameters; free ones start from 0.
+
+    Raises
+    ------
+    InputError
+        If a measurement is missing, unknown or not finite.
+    """
+    given = dict(auxiliary or {})
+    names = [nuisance.name for nuisance in nuisances]
+    unknown = [name for name in given if name not in names]
+    missing = [n.name for n in nuisances if n.name not in given and math.isfinite(n.sigma)]
+    if unknown or missing:
+        raise InputError(
+            f"auxiliary measurements: missing {', '.join(missing) or 'none'}, "
+            f"unknown {', '.join(unknown) or 'none'}",
+            fix=f"Give one for each of: {', '.join(names) or 'no parameter'}",
+        )
+    values = np.array([given.get(name, 0.0) for name in names], dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InputError(f"an auxiliary measurement is not finite: {given}")
+    return values
+
+
+def profiled(value: float, error: float, measured: float, sigma: float) -> Profiled:
+    """Put a fitted value beside its measurement."""
+    free = sigma**2 - error**2
+    has_pull = math.isfinite(sigma) and free > 1e-12 * sigma**2
+    pull = (value - measured) / math.sqrt(free) if has_pull else math.nan
+    return Profiled(value, error, pull)
