@@ -37,13 +37,19 @@ def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        message, where = str(error.args[0] if isinstance(error, KeyError) else error), str(path)
+        message, where = _message(error), str(path)
         if (found := _COLUMN.match(message)) is not None:
             number = int(found[1])
             column = repr(names[number]) if number < len(names) else str(number + 1)
             where += f", row {found[2]}, column {column}" if found[2] else f", column {column}"
             message = message[found.end() :]
         raise FileError(message, where=where) from error
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error.args[0] if isinstance(error, KeyError) else error)
 
 
 @contextmanager

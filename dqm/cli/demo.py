@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -58,14 +59,20 @@ def demo(
     with Demonstration(bundle, where.absolute(), seconds) as running:
         running.start_daemon()
         with console.status("starting the daemon ..."):
-            while not running.is_listening:
-                running.check_processes()
-                time.sleep(0.1)
+            _wait_until(running, lambda: running.is_listening)
         console.print(f"Metrics at http://{running.http}/metrics, files in {running.directory}")
         running.start_collectors()
+        with console.status("starting the collectors ..."):
+            _wait_until(running, lambda: running.is_running)
         verdicts = _watch(console, running, seconds, endless=duration is None)
     if not _summarise(console, verdicts):
         raise typer.Exit(1)
+
+
+def _wait_until(running: Demonstration, is_ready: Callable[[], bool]) -> None:
+    while not is_ready():
+        running.check_processes()
+        time.sleep(0.1)
 
 
 def _watch(

@@ -55,11 +55,6 @@ def run() -> None:
     except DqmError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(FAILURE)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
 
 
 if __name__ == "__main__":

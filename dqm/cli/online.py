@@ -27,6 +27,9 @@ from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
 __all__ = ["check", "collect", "history", "run"]
 
+WIDE = 160
+"""Columns of a table that is written to a file."""
+
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -62,8 +65,7 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
 def check(config: ConfigPath, override: Overrides = None) -> None:
     """Report every mistake in a configuration at once, bundles and collector options included."""
     overrides = _parse_overrides(override)
-    problems = find_problems(config, overrides)
-    problems = problems or _deep_problems(config, overrides)
+    problems = [*find_problems(config, overrides), *_deep_problems(config, overrides)]
     for problem in problems:
         typer.echo(problem, err=True)
     if problems:
@@ -91,7 +93,9 @@ def history(
         for verdict in verdicts:
             typer.echo(as_json_line(verdict))
     elif verdicts:
-        Console().print(verdict_table(verdicts))
+        console = Console()
+        console = console if console.is_terminal else Console(width=WIDE)
+        console.print(verdict_table(verdicts))
     else:
         typer.echo("no verdicts match")
 
@@ -108,17 +112,22 @@ def _parse_overrides(texts: list[str] | None) -> dict[str, object]:
 
 def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
     """Find the mistakes that show only when bundles are opened and collectors loaded."""
-    is_collector = "collector" in tomllib.loads(config.read_text())
+    try:
+        data = tomllib.loads(config.read_text())
+    except (OSError, ValueError):
+        return []
+    for key, value in overrides.items():
+        table, _, last = key.partition(".")
+        if isinstance(data.get(table), dict):
+            data[table][last] = value
+    base = config.absolute().parent
     checks: list[Callable[[], object]] = []
-    if is_collector:
-        settings = load_collector(config, overrides)
-        base = config.absolute().parent
-        checks = [partial(open_source, settings.collector.name, settings.options, "[options]", base)]
-    else:
-        checks = [
-            partial(_check_bundle, path)
-            for path in {s.bundle for s in load_daemon(config, overrides).streams}
-        ]
+    match data:
+        case {"collector": {"name": str(name)}}:
+            checks = [partial(open_source, name, data.get("options", {}), "[options]", base)]
+        case {"streams": list(streams)}:
+            named = {stream.get("bundle") for stream in streams if isinstance(stream, dict)}
+            checks = [partial(_check_bundle, base / name) for name in named if isinstance(name, str)]
     problems = []
     for attempt in checks:
         try:

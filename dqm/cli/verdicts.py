@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +34,7 @@ def quality_text(quality: Quality) -> Text:
 
 def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
     """Lay out verdicts, one a row; `live` adds when they were judged and where the events came from."""
-    table = Table(box=SIMPLE)
+    table = Table(box=None, pad_edge=False)
     for name in [*(["judged (UTC)"] if live else []), "stream", "run", "seq", "quality"]:
         table.add_column(name, no_wrap=True)
     for name in ["events", "t", "p", "Z"]:

@@ -233,7 +233,12 @@ def _place_of(key: str, places: Mapping[str, str], path: Path) -> str:
 
 def _describe(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
     """Dotted key and sentence of each mistake."""
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        loc = problem["loc"]
+        # a list whose items were refused is reported as too short besides
+        if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
+            continue
         key = _join(problem["loc"])
         yield key, f"{key}: {_explain(model, problem)}" if key else _explain(model, problem)
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.basis import build_basis
-from dqm.nplm.fit import Events, Problem, covariance, minimise, without_kernels
+from dqm.nplm.fit import covariance, minimise
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
     Nuisance,
@@ -25,6 +25,8 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
+from dqm.nplm.problem import Events, Problem
+from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
 
 __all__ = ["KernelResult", "KernelTest"]
 
@@ -146,20 +148,20 @@ class KernelTest:
                 raise InputError(f"{name} is {number}", fix="Give a finite number above 0")
         if loss not in LOSSES:
             raise InputError(f"unknown loss {loss!r}", fix=f"Choose one of {', '.join(LOSSES)}")
-        events = _sample(reference, "reference")
+        events = check_sample(reference, "reference")
         self.n_expected = float(n_expected)
         self.n_features = events.shape[1]
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self._penalty = float(penalty)
         self._loss: LossName = loss
-        shares = _shares(weights, len(events))
-        mean, scale = _standardisation(events, shares)
+        shares = normalised_weights(weights, len(events))
+        mean, scale = standardisation(events, shares)
         weights_tensor = torch.from_numpy(shares * self.n_expected)
         self._basis, phi, self._second_moment = build_basis(
             torch.from_numpy(events),
             weights_tensor,
-            torch.from_numpy(_choose_centers(centers, events, rng)),
+            torch.from_numpy(choose_centers(centers, events, rng)),
             torch.from_numpy(mean),
             torch.from_numpy(scale),
             width=float(width),
@@ -231,7 +233,7 @@ class KernelTest:
         return results
 
     def _window(self, data: ArrayLike) -> FloatArray:
-        events = _sample(data, "window")
+        events = check_sample(data, "window")
         if events.shape[1] != self.n_features:
             raise InputError(
                 f"the window has {events.shape[1]} features, the reference {self.n_features}",
@@ -249,11 +251,11 @@ class KernelTest:
         problem = self._problem(samples, torch.from_numpy(measured))
         full = minimise(problem, tolerance=self.tolerance, max_iterations=self.max_iterations)
         alone = minimise(
-            without_kernels(problem), tolerance=self.tolerance, max_iterations=self.max_iterations
+            problem.without_kernels(), tolerance=self.tolerance, max_iterations=self.max_iterations
         )
         errors = [
             covariance(p, fit).diagonal(dim1=1, dim2=2).clamp(min=0.0).sqrt().numpy()
-            for p, fit in [(without_kernels(problem), alone), (problem, full)]
+            for p, fit in [(problem.without_kernels(), alone), (problem, full)]
         ]
         f_data, f_reference = problem.data.anomaly(full.a), problem.reference.anomaly(full.a)
         results = []
@@ -302,74 +304,3 @@ class KernelTest:
             precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
             measured=measured,
         )
-
-
-def _sample(values: ArrayLike, what: str) -> FloatArray:
-    """Check a sample and give it as a contiguous float64 array."""
-    try:
-        x = np.ascontiguousarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the {what} is not an array of numbers: {error}") from error
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise InputError(f"the {what} has shape {x.shape}", fix="Give an array of shape (events, features)")
-    if len(x) == 0:
-        raise InputError(f"the {what} has no events", fix="Give at least one event")
-    bad = ~np.isfinite(x)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise InputError(
-            f"the {what} has {int(bad.sum())} values that are not finite, the first is {x[row, column]} "
-            f"in event {row}, feature {column}",
-            fix="Remove such events before the test",
-        )
-    return x
-
-
-def _shares(weights: ArrayLike | None, n_events: int) -> FloatArray:
-    """Give the weights normalised to unit sum."""
-    if weights is None:
-        return np.full(n_events, 1.0 / n_events)
-    w = np.asarray(weights, dtype=np.float64)
-    if w.shape != (n_events,):
-        raise InputError(
-            f"weights have shape {w.shape}", fix=f"Give one for each of the {n_events} reference events"
-        )
-    if not np.isfinite(w).all() or (w < 0).any() or w.sum() <= 0:
-        raise InputError("weights are negative, not finite or all zero", fix="Give weights of 0 or more")
-    shares: FloatArray = w / w.sum()
-    return shares
-
-
-def _standardisation(events: FloatArray, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
-    mean = shares @ events
-    scale = np.sqrt(shares @ (events - mean) ** 2)
-    constant = np.flatnonzero(scale <= 1e-12 * np.maximum(1.0, np.abs(mean)))
-    if len(constant):
-        raise InputError(
-            f"feature {constant[0]} is constant in the reference ({mean[constant[0]]:g})",
-            fix="Leave it out: a constant cannot be standardised and carries no information",
-        )
-    return mean, scale
-
-
-def _choose_centers(
-    centers: int | ArrayLike, events: FloatArray, rng: np.random.Generator | None
-) -> FloatArray:
-    if not isinstance(centers, int | np.integer):
-        chosen = _sample(centers, "array of centres")
-        if chosen.shape[1] != events.shape[1]:
-            raise InputError(f"the centres have {chosen.shape[1]} features, the reference {events.shape[1]}")
-        return chosen
-    distinct = len(np.unique(events, axis=0))
-    if not 1 <= centers <= distinct:
-        raise InputError(
-            f"{centers} centres asked for, the reference has {distinct} distinct events",
-            fix=f"Ask for between 1 and {distinct}",
-        )
-    if centers == len(events):
-        return events
-    if rng is None:
-        raise InputError(
-            "no random generator given to draw the centres", fix="Pass rng=numpy.random.default_rng(seed)"
-        )
-    return events[np.sort(rng.choice(len(events), size=int(centers), replace=False))]

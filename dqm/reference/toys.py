@@ -215,7 +215,7 @@ def _run_chunks(
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _worker: tuple[_Work, FloatArray, Statistic] | None = None

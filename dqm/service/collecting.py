@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 DELIVERY_SECONDS = 10.0
-"""How long the end of a run waits for the daemon to take what is left."""
+"""How long the end of a run waits for the daemon to take what is left, and for each acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Collected:
     n_events, n_windows : int
         Events read, windows cut.
     n_sent, n_lost : int
-        Windows the daemon was sent, and windows dropped or left undelivered.
+        Windows sent, and windows dropped, left undelivered or never acknowledged.
     n_left : int
         Events after the last full window.
     """
@@ -92,12 +92,14 @@ def collect(
         _send(sender, last, source, stop)
         if not sender.flush(DELIVERY_SECONDS):
             log.warning("windows not delivered: the daemon does not take them", windows=sender.n_waiting)
+        elif not sender.confirm(DELIVERY_SECONDS):
+            log.warning("windows sent, but no verdict acknowledged", windows=sender.n_unconfirmed)
         result = Collected(
             run=run,
             n_events=n_events,
             n_windows=n_windows + len(last),
             n_sent=sender.n_sent,
-            n_lost=sender.n_lost + sender.n_waiting,
+            n_lost=sender.n_lost + sender.n_waiting + sender.n_unconfirmed,
             n_left=sum(cutter.n_left.values()),
         )
     log.info(
@@ -124,6 +126,14 @@ def make_cutter(config: CollectorConfig, label: RunLabel) -> Cutter:
 def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> None:
     for window in windows:
         sender.send(window)
-        while source.origin is not Origin.LIVE and not stop.is_set() and not sender.flush(POLL_SECONDS):
-            pass
+        if source.origin is not Origin.LIVE:
+            _wait_for_room(sender, stop)
     sender.pump()
+
+
+def _wait_for_room(sender: Sender, stop: Event) -> None:
+    told = False
+    while not stop.is_set() and not sender.flush(POLL_SECONDS):
+        if not told and sender.n_sent == 0:
+            log.warning("waiting for the daemon: it does not answer yet")
+            told = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
@@ -68,11 +69,14 @@ class Daemon:
         self.metrics = Metrics(
             {name: a.bundle.identifier for name, a in self._assessors.items()}, clock, version("dqm")
         )
-        self._store = _open_store(config.daemon.data_dir)
-        limits = config.daemon.limits
-        self._receiver = Receiver(config.daemon.listen, Limits(**limits.model_dump()))
+        limits = Limits(**config.daemon.limits.model_dump())
         app = create_app(self.metrics, lambda: monotonic() - self._progress)
-        self._http = HttpServer(app, *split_http(config.daemon.http))
+        with ExitStack() as opening:  # what was opened before a failure is closed again
+            self._store = opening.enter_context(_open_store(config.daemon.data_dir))
+            self._receiver = opening.enter_context(Receiver(config.daemon.listen, limits))
+            self._http = HttpServer(app, *split_http(config.daemon.http))
+            opening.callback(self._http.stop)
+            self._opened = opening.pop_all()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -116,9 +120,7 @@ class Daemon:
 
     def close(self) -> None:
         """Stop listening and close the store."""
-        self._receiver.close()
-        self._http.stop()
-        self._store.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +152,7 @@ class Daemon:
     def _judge(self, window: Window) -> Verdict | None:
         if self._store.contains(window.stream, window.run, window.seq):
             self.metrics.count_duplicate(window.stream)
+            self._receiver.acknowledge(window)
             return None
         assessor = self._assessors[window.stream]
         try:
@@ -158,6 +161,7 @@ class Daemon:
             log.exception("test failed", stream=window.stream, run=window.run, seq=window.seq)
             verdict = assessor.give_up(window, f"the test failed: {error}")
         self._store.append(verdict)
+        self._receiver.acknowledge(window)
         self.metrics.observe(verdict)
         log.info(
             "judged",

@@ -154,6 +154,12 @@ class Demonstration:
             raise ConfigError(f"cannot write: {error.strerror}", where=str(directory)) from error
 
     @property
+    def is_running(self) -> bool:
+        """Whether all collectors have begun their runs."""
+        logs = [self.directory / f"{chamber}.log" for chamber in CHAMBERS]
+        return all(b"run started" in log.read_bytes() for log in logs)
+
+    @property
     def is_listening(self) -> bool:
         """Whether the daemon has opened its store and its addresses."""
         return (self.directory / "windows.ipc").exists()

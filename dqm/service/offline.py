@@ -185,7 +185,7 @@ def extract(
     FileError
         If the file cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.parent / f".{path.name}.{os.getpid()}.tmp"
     written = 0
     try:
         tables = _tables(source, n_events, chamber)
@@ -208,6 +208,7 @@ def extract(
 def _tables(source: Source, n_events: int | None, chamber: str | None) -> Iterator[pa.Table]:
     """Gather batches into tables of a size that Parquet stores well."""
     parts: list[pa.Table] = []
+    schema: pa.Schema | None = None
     waiting = taken = 0
     for batch in source:
         if chamber is not None and batch.chamber != chamber:
@@ -215,6 +216,7 @@ def _tables(source: Source, n_events: int | None, chamber: str | None) -> Iterat
         keep = len(batch.x) if n_events is None else min(len(batch.x), n_events - taken)
         if keep:
             parts.append(_table(batch, keep))
+            schema = _check_schema(parts[-1], schema)
             waiting += keep
             taken += keep
         if waiting >= ROWS_AT_ONCE:
@@ -232,6 +234,15 @@ def _table(batch: EventBatch, n: int) -> pa.Table:
         columns["time"] = pa.array(batch.times[:n])
     columns |= {name: pa.array(batch.x[:n, k]) for k, name in enumerate(batch.names)}
     return pa.table(columns)
+
+
+def _check_schema(table: pa.Table, before: pa.Schema | None) -> pa.Schema:
+    if before is not None and table.schema != before:
+        raise InputError(
+            f"the source gave the columns {', '.join(before.names)}, then {', '.join(table.schema.names)}",
+            fix="Extract such inputs one by one, or choose common features",
+        )
+    return table.schema
 
 
 def _checksum(path: Path) -> str:

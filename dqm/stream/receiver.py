@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as unix
+from collections import OrderedDict
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ import zmq
 
 from dqm.errors import ConfigError, PeerError
 from dqm.events import Window
+from dqm.stream.acknowledgement import Identity, encode_acknowledgement, identity_of
 from dqm.stream.limits import Limits
 from dqm.stream.sockets import set_options
 from dqm.stream.wire import decode
@@ -19,6 +21,7 @@ from dqm.stream.wire import decode
 __all__ = ["Receiver"]
 
 _MOST_FRAMES = 3  # one more than a message has, so that `decode` sees there were too many
+_MOST_PEERS = 100_000  # windows whose senders are remembered until they are acknowledged
 _PROBE_SECONDS = 1.0
 
 
@@ -44,6 +47,7 @@ class Receiver:
         self, addresses: Sequence[str], limits: Limits | None = None, queue_messages: int = 16
     ) -> None:
         self._limits = limits or Limits()
+        self._peers: OrderedDict[Identity, bytes] = OrderedDict()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         largest = max(self._limits.max_header_bytes, self._limits.max_payload_bytes)
@@ -74,10 +78,28 @@ class Receiver:
         """
         if not self._socket.poll(timeout_ms, zmq.POLLIN):
             return None
+        peer, frames = self._read_message()
         try:
-            return decode(self._read_frames(), self._limits)
+            window = decode(frames, self._limits)
         except PeerError as refusal:
             return refusal
+        self._peers[identity_of(window)] = peer
+        while len(self._peers) > _MOST_PEERS:
+            self._peers.popitem(last=False)
+        return window
+
+    def acknowledge(self, window: Window) -> None:
+        """Tell the sender of a window that its verdict is stored.
+
+        Parameters
+        ----------
+        window : Window
+            As it was received; a sender that has gone is not told.
+        """
+        identity = identity_of(window)
+        peer = self._peers.pop(identity, None)
+        if peer is not None:
+            self._socket.send_multipart([peer, *encode_acknowledgement(identity)], zmq.NOBLOCK)
 
     def close(self) -> None:
         """Stop listening; messages not received yet are dropped."""
@@ -92,15 +114,15 @@ class Receiver:
     ) -> None:
         self.close()
 
-    def _read_frames(self) -> list[bytes]:
-        """Frames of one message without the sender's identity; those beyond `_MOST_FRAMES` are not kept."""
-        self._socket.recv()
+    def _read_message(self) -> tuple[bytes, list[bytes]]:
+        """Routing identity of the sender and frames; those beyond `_MOST_FRAMES` are not kept."""
+        peer = self._socket.recv()
         frames: list[bytes] = []
         while self._socket.getsockopt(zmq.RCVMORE):
             frame = self._socket.recv()
             if len(frames) < _MOST_FRAMES:
                 frames.append(frame)
-        return frames
+        return peer, frames
 
     def _bind(self, address: str) -> str:
         in_use = ConfigError(

@@ -12,6 +12,7 @@ import zmq
 
 from dqm.errors import ConfigError, InputError
 from dqm.events import Window
+from dqm.stream.acknowledgement import Identity, decode_acknowledgement
 from dqm.stream.sockets import set_options
 from dqm.stream.wire import Header, header_of, payload_of
 
@@ -30,6 +31,10 @@ class _Message:
     @property
     def lane(self) -> tuple[str, int]:
         return self.header.stream, self.header.run
+
+    @property
+    def identity(self) -> Identity:
+        return self.header.stream, self.header.run, self.header.seq
 
 
 class Sender:
@@ -63,6 +68,7 @@ class Sender:
         self._unreported: Counter[tuple[str, int]] = Counter()
         self._n_lost = 0
         self._n_sent = 0
+        self._unconfirmed: set[Identity] = set()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         set_options(self._socket, max_message_bytes=_ANSWER_BYTES, queue_messages=_QUEUE_MESSAGES)
@@ -91,6 +97,11 @@ class Sender:
         """Windows handed to ZeroMQ since the start."""
         return self._n_sent
 
+    @property
+    def n_unconfirmed(self) -> int:
+        """Windows handed to ZeroMQ whose verdict the daemon has not acknowledged."""
+        return len(self._unconfirmed)
+
     def send(self, window: Window) -> None:
         """Take a window and send what can be sent, without ever waiting.
 
@@ -113,8 +124,8 @@ class Sender:
             self._n_lost += 1
 
     def pump(self) -> None:
-        """Send what can be sent now and read away what the daemon says."""
-        self._discard_answers()
+        """Send what can be sent now and read what the daemon has acknowledged."""
+        self._read_answers()
         while self._waiting and self._try_send(self._waiting[0]):
             self._waiting.popleft()
 
@@ -137,6 +148,23 @@ class Sender:
             self._socket.poll(int(left_seconds * 1000) + 1, zmq.POLLOUT)
             self.pump()
         return not self._waiting
+
+    def confirm(self, patience_seconds: float) -> bool:
+        """Wait until the daemon has stored a verdict for every window sent.
+
+        Parameters
+        ----------
+        patience_seconds : float
+            Longest wait for the next acknowledgement.
+
+        Returns
+        -------
+        bool
+            True if all are acknowledged.
+        """
+        while self._unconfirmed and self._socket.poll(int(patience_seconds * 1000), zmq.POLLIN):
+            self._read_answers()
+        return not self._unconfirmed
 
     def close(self, linger_seconds: float = _LINGER_SECONDS) -> None:
         """Close the socket; windows still in the buffer are given up, so `flush` first.
@@ -166,12 +194,15 @@ class Sender:
             return False
         del self._unreported[message.lane]
         self._n_sent += 1
+        self._unconfirmed.add(message.identity)
         return True
 
-    def _discard_answers(self) -> None:
-        """Read what the daemon sends; no answer is known to version 1, and unread ones would pile up."""
+    def _read_answers(self) -> None:
+        """Take what the daemon has sent; answers of an unknown kind are dropped."""
         try:
             while True:
-                self._socket.recv(zmq.NOBLOCK)
+                answer = decode_acknowledgement(self._socket.recv_multipart(zmq.NOBLOCK))
+                if answer is not None:
+                    self._unconfirmed.discard(answer)
         except zmq.Again:
             return

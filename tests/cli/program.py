@@ -1,0 +1,59 @@
+"""Running ``dqm`` as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROGRAM = Path(sys.executable).with_name("dqm")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DQM_")} | {
+    "OMP_NUM_THREADS": "1",
+    "COLUMNS": "200",
+}
+WAIT_SECONDS = 120.0
+
+
+def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and check its exit code."""
+    told = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert told.returncode == code, told.stdout + told.stderr
+    return told
+
+
+def start_dqm(*arguments: object, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; both its outputs go to the log."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [PROGRAM, *map(str, arguments)],
+            cwd=cwd,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Parse one JSON object a line."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def logged(log: Path, event: str) -> dict[str, Any] | None:
+    """Find an event in the JSON log of a daemon or collector."""
+    for line in log.read_text().splitlines():
+        if line.startswith("{") and json.loads(line)["event"] == event:
+            return dict(json.loads(line))
+    return None

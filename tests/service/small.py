@@ -1,0 +1,76 @@
+"""Small bundles, windows and files of two features, for the tests of the upper rooms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dqm.events import FloatArray, Origin, Window, WindowCut
+from dqm.reference import Bundle, Recipe, build_bundle, calibrate
+
+FEATURES = ("a", "b")
+N_WINDOW = 60
+WAIT_SECONDS = 30.0
+
+
+def healthy_events(n: int, seed: int) -> FloatArray:
+    """Two correlated features."""
+    x = np.random.default_rng(seed).normal(size=(n, 2))
+    x[:, 1] += x[:, 0]
+    return x
+
+
+def faulty_events(n: int, seed: int) -> FloatArray:
+    """The same, far off in one feature."""
+    return healthy_events(n, seed) + np.array([0.0, 3.0])
+
+
+def bare_bundle(path: Path) -> Bundle:
+    """Make a bundle for windows of `N_WINDOW` events cut by count, without null table."""
+    recipe = Recipe(
+        FEATURES, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80, seed=3
+    )
+    return build_bundle(healthy_events(4000, 1), recipe, path)
+
+
+def small_bundle(path: Path) -> Bundle:
+    """Make the same bundle, calibrated."""
+    return calibrate(bare_bundle(path), 150, cut=WindowCut.COUNT, n_expected=N_WINDOW, seed=5, n_processes=1)
+
+
+def window_of(x: FloatArray | None = None, **fields: object) -> Window:
+    """Give a healthy window of chamber-1, with some fields changed."""
+    plain: dict[str, object] = {
+        "stream": "chamber-1",
+        "run": 7,
+        "seq": 0,
+        "run_type": "cosmics",
+        "origin": Origin.LIVE,
+        "cut": WindowCut.COUNT,
+        "names": FEATURES,
+        "x": healthy_events(N_WINDOW, 100) if x is None else x,
+    }
+    return Window(**(plain | fields))  # type: ignore[arg-type]
+
+
+def write_csv(path: Path, x: FloatArray, chambers: Iterable[str] | None = None) -> Path:
+    """Write events as text that gives back the same numbers."""
+    rows = [",".join(map(repr, row)) for row in x.tolist()]
+    header = ",".join(FEATURES)
+    if chambers is not None:
+        header = f"chamber,{header}"
+        rows = [f"{chamber},{row}" for chamber, row in zip(chambers, rows, strict=True)]
+    path.write_text("\n".join([header, *rows, ""]))
+    return path
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    """Poll until it is done; fail after `WAIT_SECONDS`."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {WAIT_SECONDS:.0f} s: {what}")
+        time.sleep(0.02)

@@ -1,0 +1,397 @@
+"""The daemon with real sockets, a real store and real HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+import zmq
+from prometheus_client.parser import text_string_to_metric_families
+
+from dqm.config import load_daemon
+from dqm.errors import BundleError, ConfigError, StoreError
+from dqm.events import Quality, TestResult, Verdict, Window
+from dqm.reference import Bundle, Judge
+from dqm.service.daemon import Daemon
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.stream import Reason, Sender, encode
+
+from .small import FEATURES, faulty_events, healthy_events, wait_until, window_of
+
+STREAMS = ("chamber-1", "chamber-2")
+WAIT_MS = 10_000
+
+Open = Callable[..., Daemon]
+Scraped = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/windows.ipc"
+
+
+@pytest.fixture
+def open_daemon(bundle: Bundle, tmp_path: Path, address: str) -> Iterator[Open]:
+    """Opens daemons for two streams in one data directory; clocks may be given."""
+    opened: list[Daemon] = []
+
+    def make(*, settings: str = "", stream: str = "", **clocks: Callable[[], float]) -> Daemon:
+        path = tmp_path / "daemon.toml"
+        path.write_text(
+            f'[daemon]\nlisten = ["{address}"]\nhttp = "127.0.0.1:0"\nthreads = 1\n{settings}\n'
+            + "".join(
+                f'[[streams]]\nname = "{name}"\nbundle = "{bundle.path}"\n{stream}\n' for name in STREAMS
+            )
+        )
+        daemon = Daemon(load_daemon(path, environ={}), **clocks)
+        opened.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in opened:
+        daemon.close()
+
+
+@pytest.fixture
+def sender(address: str) -> Iterator[Sender]:
+    with Sender(address) as opened:
+        yield opened
+
+
+@contextmanager
+def running(daemon: Daemon) -> Iterator[Event]:
+    stop = Event()
+    thread = Thread(target=daemon.run, args=[stop])
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(WAIT_MS / 1000)
+        assert not thread.is_alive()
+
+
+def send(sender: Sender, windows: Sequence[Window]) -> None:
+    for window in windows:
+        sender.send(window)
+    assert sender.flush(WAIT_MS / 1000)
+
+
+def judge(daemon: Daemon, sender: Sender, *windows: Window) -> list[Verdict | None]:
+    """Send windows one by one and let the daemon take each; None where it gave no verdict."""
+    told = []
+    for window in windows:
+        send(sender, [window])
+        told.append(daemon.step(WAIT_MS))
+    return told
+
+
+def stored(folder: Path) -> list[Verdict]:
+    with VerdictStore(sqlite_url(folder / "data" / STORE_FILE), create=False) as store:
+        return list(store.select())
+
+
+def sample(daemon: Daemon, name: str, **labels: str) -> float | None:
+    return daemon.metrics.registry.get_sample_value(name, labels)
+
+
+def scrape(daemon: Daemon) -> Scraped:
+    answer = httpx.get(f"http://{daemon.http_address}/metrics", trust_env=False)
+    assert answer.status_code == 200
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def n_judged(shown: Scraped) -> float:
+    return sum(value for (name, _), value in shown.items() if name == "dqm_windows_total")
+
+
+def quality_of(daemon: Daemon, stream: str) -> Quality:
+    """Read the one quality that is 1."""
+    shown = {q: sample(daemon, "dqm_window_quality", stream=stream, quality=q.value) for q in Quality}
+    assert sorted(shown.values(), key=str) == [0, 0, 0, 1]
+    return next(quality for quality, value in shown.items() if value)
+
+
+def test_windows_of_several_streams_are_judged_stored_and_shown(
+    open_daemon: Open, sender: Sender, tmp_path: Path, bundle: Bundle
+) -> None:
+    daemon = open_daemon()
+    healthy = [window_of(healthy_events(60, 200 + seq), seq=seq) for seq in range(3)]
+    faulty = [window_of(faulty_events(60, seq), stream="chamber-2", seq=seq) for seq in range(2)]
+    with running(daemon):
+        send(sender, [healthy[0], faulty[0], healthy[1], faulty[1], healthy[2]])
+        wait_until(lambda: n_judged(scrape(daemon)) == 5, "five windows judged")
+        shown = scrape(daemon)
+    verdicts = stored(tmp_path)
+    assert [(v.stream, v.seq) for v in verdicts] == [
+        ("chamber-1", 0), ("chamber-2", 0), ("chamber-1", 1), ("chamber-2", 1), ("chamber-1", 2),
+    ]  # fmt: skip
+    assert {v.bundle for v in verdicts} == {bundle.identifier}
+    last = {v.stream: v for v in verdicts}
+    for stream, verdict in last.items():
+        label = frozenset({("stream", stream)})
+        assert shown["dqm_window_p_value", label] == verdict.result.p
+        assert shown["dqm_window_statistic", label] == verdict.result.t
+        assert shown["dqm_window_z_score", label] == verdict.result.z
+        assert shown["dqm_window_events", label] == shown["dqm_window_expected_events", label] == 60
+        assert shown["dqm_window_age_seconds", label] >= 0
+        assert shown["dqm_stream_info", label | {("bundle", bundle.identifier)}] == 1
+        for quality in Quality:
+            both = label | {("quality", quality.value)}
+            assert shown["dqm_window_quality", both] == (quality is verdict.quality)
+            assert shown["dqm_windows_total", both] == sum(
+                v.stream == stream and v.quality is quality for v in verdicts
+            )
+    assert last["chamber-1"].result.p > 0.001
+    assert last["chamber-2"].result.p < 0.01
+    assert shown["dqm_test_seconds_count", frozenset()] == 5
+
+
+def test_health_is_told_over_http(open_daemon: Open) -> None:
+    daemon = open_daemon()
+    url = f"http://{daemon.http_address}/healthz"
+    with running(daemon):
+        answer = httpx.get(url, trust_env=False)
+        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+        assert answer.json()["streams"] == list(STREAMS)
+    daemon.close()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False)
+
+
+def test_a_verdict_is_on_disk_before_it_is_shown(
+    open_daemon: Open, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = open_daemon()
+    on_disk = []
+    monkeypatch.setattr(
+        daemon.metrics, "observe", lambda verdict: on_disk.append((verdict, stored(tmp_path)))
+    )
+    (verdict,) = judge(daemon, sender, window_of())
+    assert on_disk == [(verdict, [verdict])]
+
+
+def test_a_stream_nobody_configured_is_refused_and_counted(open_daemon: Open, sender: Sender) -> None:
+    daemon = open_daemon()
+    assert judge(daemon, sender, window_of(stream="chamber-9")) == [None]
+    assert sample(daemon, "dqm_refused_messages_total", reason="unknown-stream") == 1
+    assert sample(daemon, "dqm_windows_total", stream="chamber-9", quality="Null") is None
+
+
+def header(**changes: object) -> bytes:
+    return json.dumps(json.loads(encode(window_of())[0]) | changes).encode()
+
+
+def payload(columns: dict[str, pa.Array], compression: str | None = None) -> bytes:
+    sink = pa.BufferOutputStream()
+    batch = pa.record_batch(columns)
+    with pa.ipc.new_stream(
+        sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=compression)
+    ) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+SOUND = {name: pa.array(healthy_events(60, 1)[:, k]) for k, name in enumerate(FEATURES)}
+MALFORMED = {
+    "one frame": ([b"garbage"], Reason.FRAMES),
+    "three frames": ([header(), payload(SOUND), b""], Reason.FRAMES),
+    "a delimiter": ([b"", header(), payload(SOUND)], Reason.FRAMES),
+    "no JSON": ([b"\xff\x00garbage", payload(SOUND)], Reason.HEADER_JSON),
+    "a long header": ([header(conditions={"c": "x" * 70_000}), payload(SOUND)], Reason.HEADER_SIZE),
+    "another version": ([header(version=2), payload(SOUND)], Reason.VERSION),
+    "another format": ([header(format="dqm-windows"), payload(SOUND)], Reason.VERSION),
+    "a negative number": ([header(seq=-1), payload(SOUND)], Reason.HEADER_FIELD),
+    "a path as stream": ([header(stream="../chamber-1"), payload(SOUND)], Reason.HEADER_FIELD),
+    "a key too many": ([header(pickle="gASV"), payload(SOUND)], Reason.HEADER_FIELD),
+    "many features": ([header(features=[f"f{i}" for i in range(65)]), payload(SOUND)], Reason.FEATURE_COUNT),
+    "many events": ([header(n_events=100_001), payload(SOUND)], Reason.EVENT_COUNT),
+    "fewer bytes than events": ([header(n_events=1000), payload(SOUND)], Reason.PAYLOAD_SIZE),
+    "no Arrow": ([header(), b"\x01" * 1500], Reason.PAYLOAD_ARROW),
+    "no payload": ([header(), b""], Reason.PAYLOAD_SIZE),
+    "another column": ([header(), payload({"a": SOUND["a"], "c": SOUND["b"]})], Reason.PAYLOAD_COLUMNS),
+    "a null": ([header(), payload(SOUND | {"b": pa.array([None, *([0.5] * 59)])})], Reason.PAYLOAD_NULL),
+    "integers": ([header(), payload(SOUND | {"b": pa.array(np.arange(60))})], Reason.PAYLOAD_DTYPE),
+    "compressed": ([header(), payload(SOUND, "zstd")], Reason.PAYLOAD_COMPRESSED),
+    "NaN": ([header(), payload(SOUND | {"b": pa.array([np.nan, *([0.5] * 59)])})], Reason.NOT_FINITE),
+}  # fmt: skip
+
+
+def test_malformed_messages_are_counted_by_reason_and_dropped(
+    open_daemon: Open, sender: Sender, address: str, tmp_path: Path
+) -> None:
+    daemon = open_daemon()
+    expected: dict[Reason, int] = {}
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.linger = 0
+        stranger.connect(address)
+        for what, (frames, reason) in MALFORMED.items():
+            stranger.send_multipart(frames)
+            assert daemon.step(WAIT_MS) is None, what
+            expected[reason] = expected.get(reason, 0) + 1
+            counted = {r: sample(daemon, "dqm_refused_messages_total", reason=r.value) for r in Reason}
+            assert {r: n for r, n in counted.items() if n} == expected, what
+    assert set(Reason) - set(expected) == {Reason.UNKNOWN_STREAM}
+    (verdict,) = judge(daemon, sender, window_of())
+    assert stored(tmp_path) == [verdict]
+
+
+def test_a_window_sent_twice_is_judged_once(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
+    daemon = open_daemon()
+    first, *again = judge(daemon, sender, window_of(), window_of(), window_of(faulty_events(60, 1)))
+    assert again == [None, None]
+    assert stored(tmp_path) == [first]
+    assert sample(daemon, "dqm_duplicate_windows_total", stream="chamber-1") == 2
+    assert sample(daemon, "dqm_windows_total", stream="chamber-1", quality="Good") == 1
+    other = judge(daemon, sender, window_of(run=8), window_of(stream="chamber-2"), window_of(seq=1))
+    assert None not in other
+
+
+def test_a_full_queue_makes_senders_wait_and_loses_nothing(
+    open_daemon: Open, address: str, tmp_path: Path
+) -> None:
+    daemon = open_daemon(settings="queue_windows = 2")
+    windows = [window_of(seq=seq) for seq in range(60)]
+    with Sender(address) as sender:
+        for window in windows:
+            sender.send(window)
+        while daemon.step(WAIT_MS if sender.n_waiting else 200):
+            assert sample(daemon, "dqm_queue_windows") <= 2
+            sender.pump()
+            if sender.n_waiting:
+                sender.flush(0.01)
+        assert (sender.n_lost, sender.n_waiting) == (0, 0)
+    assert [v.seq for v in stored(tmp_path)] == list(range(60))
+    assert sample(daemon, "dqm_queue_windows") == 0
+
+
+def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
+    open_daemon: Open, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = open_daemon()
+    sound = Judge.judge
+
+    def judge_or_fail(self: Judge, window: Window) -> TestResult:
+        if window.seq == 0:
+            raise ZeroDivisionError("no luck")
+        return sound(self, window)
+
+    monkeypatch.setattr(Judge, "judge", judge_or_fail)
+    failed, good = judge(daemon, sender, window_of(), window_of(seq=1))
+    assert failed is not None
+    assert good is not None
+    assert (failed.quality, failed.reason) == (Quality.NULL, "the test failed: no luck")
+    assert good.quality is Quality.GOOD
+    assert stored(tmp_path) == [failed, good]
+
+
+def test_a_stream_without_windows_turns_null_until_the_next(open_daemon: Open, sender: Sender) -> None:
+    now = 1000.0
+    daemon = open_daemon(stream="stale_seconds = 30.0", monotonic=lambda: now)
+    judge(daemon, sender, window_of(), window_of(stream="chamber-2"))
+    now += 20.0
+    judge(daemon, sender, window_of(stream="chamber-2", seq=1))
+    assert quality_of(daemon, "chamber-1") is Quality.GOOD
+    now += 20.0
+    assert daemon.step(0) is None
+    assert quality_of(daemon, "chamber-1") is Quality.NULL
+    assert quality_of(daemon, "chamber-2") is Quality.GOOD
+    assert sample(daemon, "dqm_window_p_value", stream="chamber-1") is None
+    assert sample(daemon, "dqm_window_age_seconds", stream="chamber-1") is not None
+    judge(daemon, sender, window_of(seq=1))
+    assert quality_of(daemon, "chamber-1") is Quality.GOOD
+    assert sample(daemon, "dqm_window_p_value", stream="chamber-1") is not None
+
+
+def test_lost_windows_are_in_the_verdict_and_counted(open_daemon: Open, sender: Sender) -> None:
+    daemon = open_daemon()
+    (verdict,) = judge(daemon, sender, window_of(seq=4, n_lost=3))
+    assert verdict is not None
+    assert (verdict.quality, verdict.n_lost) == (Quality.NULL, 3)
+    assert verdict.reason == "3 windows lost before this one"
+    assert sample(daemon, "dqm_lost_windows_total", stream="chamber-1") == 3
+
+
+def test_what_a_full_sender_dropped_reaches_the_verdict(open_daemon: Open, address: str) -> None:
+    with Sender(address, buffer_windows=2) as sender:
+        for seq in range(5):
+            sender.send(window_of(seq=seq))
+        daemon = open_daemon()
+        assert sender.flush(WAIT_MS / 1000)
+        verdicts = [daemon.step(WAIT_MS) for _ in range(2)]
+    assert [(v.seq, v.n_lost) for v in verdicts if v] == [(3, 3), (4, 0)]
+
+
+def test_a_restart_keeps_the_verdicts_and_knows_them(open_daemon: Open, address: str, tmp_path: Path) -> None:
+    first = open_daemon()
+    with Sender(address) as sender:
+        before = judge(first, sender, window_of(), window_of(seq=1))
+    first.close()
+    second = open_daemon()
+    assert quality_of(second, "chamber-1") is Quality.NULL
+    with Sender(address) as sender:
+        after = judge(second, sender, window_of(seq=1), window_of(seq=2))
+    assert after[0] is None
+    assert sample(second, "dqm_duplicate_windows_total", stream="chamber-1") == 1
+    assert stored(tmp_path) == [*before, after[1]]
+
+
+def test_a_stream_may_ask_for_more_events(open_daemon: Open, sender: Sender) -> None:
+    daemon = open_daemon(stream="min_events = 61")
+    (verdict,) = judge(daemon, sender, window_of())
+    assert verdict is not None
+    assert verdict.reason == "60 events, fewer than 61 (expected 60)"
+
+
+def test_a_daemon_that_cannot_start_leaves_its_address_free(
+    open_daemon: Open, sender: Sender, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = tmp_path / "daemon.toml"
+        open_daemon().close()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"127.0.0.1:{port} is already in use"):
+            Daemon(load_daemon(config, {"daemon.http": f"127.0.0.1:{port}"}, {}))
+    assert judge(open_daemon(), sender, window_of()) != [None]
+
+
+def test_a_second_daemon_at_one_address_is_refused(open_daemon: Open) -> None:
+    open_daemon()
+    with pytest.raises(ConfigError, match="is already in use"):
+        open_daemon()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data_dir = 'daemon.toml'", r"daemon\.toml: cannot make the data directory: .*\. Set"),
+        ("data_dir = '/proc/none'", "/proc/none: cannot make the data directory"),
+    ],
+)
+def test_a_daemon_that_cannot_keep_verdicts_does_not_start(
+    open_daemon: Open, setting: str, message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        open_daemon(settings=setting)
+
+
+def test_a_missing_bundle_stops_the_daemon_before_it_starts(open_daemon: Open, tmp_path: Path) -> None:
+    open_daemon().close()
+    config = load_daemon(tmp_path / "daemon.toml", {}, {})
+    lost = config.streams[0].model_copy(update={"bundle": tmp_path / "lost.dqmref"})
+    with pytest.raises(BundleError, match=r"lost\.dqmref: no reference bundle"):
+        Daemon(config.model_copy(update={"streams": (lost,)}))

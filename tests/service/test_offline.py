@@ -1,0 +1,194 @@
+"""Features to and from files, and files against a bundle."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dqm.alarm import QualityLimits
+from dqm.errors import FileError, InputError
+from dqm.events import EventBatch, Origin, Quality
+from dqm.reference import Bundle
+from dqm.service import offline
+from dqm.service.assessor import Assessor
+from dqm.service.offline import compare, extract, read_events, read_features
+from dqm.service.sources import open_source
+
+from .small import FEATURES, N_WINDOW, faulty_events, healthy_events, write_csv
+
+SIMULATION = {"chambers": [1, 3], "seconds": 12.0, "rate_hz": 40.0, "seed": 5, "batch_seconds": 2.0}
+
+
+@pytest.fixture(scope="module")
+def assessor(bundle: Bundle) -> Assessor:
+    return Assessor(bundle, QualityLimits(0.02, 0.01, 1))
+
+
+def joined(batches: Iterator[EventBatch], chamber: str) -> EventBatch:
+    mine = [b for b in batches if b.chamber == chamber]
+    times = np.concatenate([b.times for b in mine if b.times is not None])
+    return EventBatch(chamber, mine[0].names, np.concatenate([b.x for b in mine]), times)
+
+
+@pytest.mark.parametrize("rows_at_once", [65_536, 100])
+def test_what_was_extracted_is_read_back_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(offline, "ROWS_AT_ONCE", rows_at_once)
+    path, told = tmp_path / "events.parquet", []
+    n = extract(open_source("simulate", SIMULATION), path, progress=told.append)
+    assert told[-1] == n == pq.read_metadata(path).num_rows
+    assert pq.read_schema(path).names[:3] == ["chamber", "time", "t_1"]
+    table = pq.read_table(path).to_pydict()
+    for chamber in ("1", "3"):
+        source = joined(iter(open_source("simulate", SIMULATION)), chamber)
+        rows = [k for k, value in enumerate(table["chamber"]) if value == chamber]
+        assert len(rows) > 300
+        np.testing.assert_array_equal(np.take(table["time"], rows), source.times)
+        for k, name in enumerate(source.names):
+            np.testing.assert_array_equal(np.take(table[name], rows), source.x[:, k])
+
+
+def test_features_come_back_through_the_readers(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    extract(open_source("simulate", SIMULATION), path, chamber="3")
+    source = joined(iter(open_source("simulate", SIMULATION)), "3")
+    back = joined(read_features(path, None), "3")
+    assert back.names == source.names
+    np.testing.assert_array_equal(back.x, source.x)
+    x, names, (file,) = read_events([path], ("theta", "t_1"))
+    np.testing.assert_array_equal(x, source.x[:, [names.index("theta") + 4, 0]])
+    assert (file.name, file.n_events) == ("events.parquet", len(source.x))
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_extract_takes_so_many_events_of_one_chamber(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    endless = SIMULATION | {"seconds": None}
+    assert extract(open_source("simulate", endless), path, n_events=123, chamber="3") == 123
+    assert set(pq.read_table(path)["chamber"].to_pylist()) == {"3"}
+    assert pq.read_metadata(path).num_rows == 123
+
+
+def test_an_extract_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "ROWS_AT_ONCE", 1)
+    text = "a,b\n" + "1,2\n" * 70_000 + "1,x\n"
+    (tmp_path / "events.csv").write_text(text)
+    (tmp_path / "old.parquet").write_bytes(b"as it was")
+    for name in ("new.parquet", "old.parquet"):
+        with pytest.raises(FileError, match=r"events\.csv.*row 70002"):
+            extract(open_source("replay", {"inputs": [tmp_path / "events.csv"]}), tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.csv", "old.parquet"]
+    assert (tmp_path / "old.parquet").read_bytes() == b"as it was"
+
+
+@pytest.mark.parametrize("output", ["none/events.parquet", "folder", "."])
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, output: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError, match="cannot write"):
+        extract(open_source("simulate", SIMULATION), tmp_path / output)
+    assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_the_working_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="cannot write"):
+        extract(open_source("simulate", SIMULATION), Path())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_without_events_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the source gave no events"):
+        extract(open_source("simulate", SIMULATION), tmp_path / "x.parquet", chamber="0")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_different_features_are_not_extracted_together(tmp_path: Path) -> None:
+    write_csv(tmp_path / "one.csv", healthy_events(10, 1))
+    (tmp_path / "two.csv").write_text("a,c\n1,2\n")
+    source = open_source("replay", {"inputs": [tmp_path / "one.csv", tmp_path / "two.csv"]})
+    with pytest.raises(InputError, match=r"gave the columns chamber, a, b, then chamber, a, c\. Extract"):
+        extract(source, tmp_path / "x.parquet")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.csv", "two.csv"]
+
+
+def test_reading_takes_only_common_columns_of_several_files(tmp_path: Path) -> None:
+    one = write_csv(tmp_path / "one.csv", healthy_events(10, 1))
+    two = tmp_path / "two.csv"
+    two.write_text("b,a,c\n1,2,3\n")
+    with pytest.raises(InputError, match=r"two\.csv: has the features b, a, c, files before it a, b"):
+        read_events([one, two], None)
+    x, names, files = read_events([one, two], FEATURES)
+    assert names == FEATURES
+    assert x[-1].tolist() == [2, 1]
+    assert [file.n_events for file in files] == [10, 1]
+
+
+def test_reading_no_events_is_an_error(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "one.csv", healthy_events(10, 1), ["0"] * 10)
+    with pytest.raises(FileError, match=r"one\.csv: no events of chamber 7"):
+        read_events([path], None, "7")
+    with pytest.raises(InputError, match="no files given"):
+        read_events([], None)
+
+
+def test_all_formats_get_the_same_verdicts(tmp_path: Path, assessor: Assessor) -> None:
+    x = np.concatenate([healthy_events(2 * N_WINDOW, 100), faulty_events(N_WINDOW + 10, 1)])
+    plain = write_csv(tmp_path / "events.csv", x)
+    zipped = tmp_path / "events.csv.gz"
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    parquet = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"b": x[:, 1], "more": x[:, 0], "a": x[:, 0]}), parquet)
+    told = {
+        path: [
+            (v.stream, v.run, v.seq, v.quality, v.result)
+            for v in compare(assessor, path, run=4, n_window=N_WINDOW)
+        ]
+        for path in (plain, zipped, parquet)
+    }
+    assert told[plain] == told[zipped] == told[parquet]
+    assert [row[:3] for row in told[plain]] == [("events", 4, 0), ("events", 4, 1), ("events", 4, 2)]
+    assert told[plain][2][3] is Quality.BAD
+    assert all(row[3] is not Quality.BAD for row in told[plain][:2])
+
+
+def test_a_whole_file_is_one_window_and_leftover_events_are_none(tmp_path: Path, assessor: Assessor) -> None:
+    path = write_csv(tmp_path / "events.csv", healthy_events(N_WINDOW, 100))
+    (whole,) = compare(assessor, path, run=0, n_window=None)
+    (cut,) = compare(assessor, path, run=0, n_window=N_WINDOW)
+    assert whole.result == cut.result
+    assert whole.origin is Origin.REPLAYED
+    path = write_csv(tmp_path / "events.csv", healthy_events(2 * N_WINDOW - 1, 100))
+    assert len(list(compare(assessor, path, run=0, n_window=N_WINDOW))) == 1
+    (whole,) = compare(assessor, path, run=0, n_window=None)
+    assert whole.quality is Quality.NULL
+    assert whole.reason.startswith("no null table for windows of 119 events")
+
+
+def test_chambers_are_judged_apart(tmp_path: Path, assessor: Assessor) -> None:
+    x = np.stack([healthy_events(120, 100), faulty_events(120, 1)], axis=1).reshape(-1, 2)
+    path = write_csv(tmp_path / "events.csv", x, ["left", "right"] * 120)
+    told = [(v.stream, v.seq, v.quality is Quality.BAD) for v in compare(assessor, path, run=0, n_window=60)]
+    assert told == [("left", 0, False), ("left", 1, False), ("right", 0, True), ("right", 1, True)]
+    (right,) = compare(assessor, path, run=0, n_window=120, chamber="right")
+    assert (right.stream, right.result.n_data) == ("right", 120)
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path, assessor: Assessor) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("a,c\n1,2\n")
+    with pytest.raises(FileError, match=r"events\.csv: no column 'b'. There are: a, c"):
+        list(compare(assessor, path, run=0, n_window=None))
+    write_csv(path, healthy_events(10, 1))
+    with pytest.raises(FileError, match=r"events\.csv: fewer events than a window of 60"):
+        list(compare(assessor, path, run=0, n_window=60))
+    path.write_text("a,b\n")
+    with pytest.raises(FileError, match=r"events\.csv: no events"):
+        list(compare(assessor, path, run=0, n_window=None))
