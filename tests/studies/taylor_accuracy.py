@@ -19,12 +19,17 @@ from rich.progress import Progress
 from collectors.chamber.conditions import Conditions
 from collectors.simulate import simulate_features
 from dqm.events import FloatArray
-from dqm.nplm.taylor import TaylorModel, learn_taylor
-from dqm.nplm.taylor_check import bin_log_ratio, classification_gain, effective_share
-from dqm.nplm.taylor_kernel import Kernel
-from dqm.nplm.taylor_network import Network
-from dqm.nplm.taylor_samples import ShiftedSample
-from dqm.nplm.taylor_training import Learner
+from dqm.nplm.taylor import (
+    Kernel,
+    Network,
+    ShiftedSample,
+    TaylorModel,
+    bin_log_ratio,
+    classification_gain,
+    effective_share,
+    learn_taylor,
+)
+from dqm.nplm.taylor.training import Learner
 from dqm.nplm.transformations import scale
 
 mpl.use("Agg")
@@ -35,7 +40,10 @@ CHAMBER_POINTS = (0.01, -0.01, 0.03, -0.03)
 CHAMBER_CHECKS = (0.005, -0.005, 0.01, -0.01, 0.02, -0.02, 0.03, -0.03)
 EXPONENTIAL_CHECKS = (0.05, -0.05, 0.15, -0.15, 0.3, -0.3, 0.6, -0.6)
 METHODS: dict[str, dict[str, Learner]] = {
-    "exponential": {"network": Network(), "kernel": Kernel(width=3.0, penalty=1e-6)},
+    "exponential": {
+        "network": Network(units=16, depth=2, steps=1000),
+        "kernel": Kernel(width=3.0, penalty=1e-6),
+    },
     "chamber": {"network": Network(), "kernel": Kernel()},
 }
 
@@ -136,7 +144,7 @@ def draw_chamber(model: TaylorModel, held_out: FloatArray, checks: list[ShiftedS
     """Binned (error bars) and reconstructed (lines) log ratio in each feature."""
     figure, axes = plt.subplots(2, 3, figsize=(15, 8), layout="constrained")
     for feature, axis in enumerate(axes.flat[: len(FEATURES)]):
-        for color, sample in enumerate(checks):
+        for color, sample in enumerate(s for s in checks if s.nu in CHAMBER_POINTS):
             ratio = bin_log_ratio(model, held_out, sample, feature)
             middle = (ratio.edges[1:] + ratio.edges[:-1]) / 2
             axis.errorbar(middle, ratio.binned, ratio.difference_error, fmt=".", color=f"C{color}")

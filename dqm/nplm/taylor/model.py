@@ -1,0 +1,267 @@
+"""Log ratio of the reference at shifted conditions, learned from samples as a Taylor series in nu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from dqm.errors import InputError
+from dqm.events import FloatArray
+from dqm.nplm.samples import normalised_weights, standardisation
+from dqm.nplm.taylor.kernel import KernelCoefficients
+from dqm.nplm.taylor.network import Network, NetworkCoefficients
+from dqm.nplm.taylor.samples import ShiftedSample, check_events, check_points
+from dqm.nplm.taylor.training import Arrays, Coefficients, Learner, Progress, Setting, Settings, Training
+
+__all__ = ["TaylorModel", "learn_taylor"]
+
+CHUNK = 16_384
+"""Events evaluated at a time, to bound memory."""
+REBUILD: dict[str, Callable[[Arrays, Settings, int], Coefficients]] = {
+    "network": NetworkCoefficients.from_arrays,
+    "kernel": KernelCoefficients.from_arrays,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaylorModel:
+    """``log r(x; nu) = nu delta_1(x) + nu^2 delta_2(x) / 2``.
+
+    Parameters
+    ----------
+    order : int
+        1 or 2.
+    nu_range : tuple of float
+        Smallest and largest nu learned from; beyond them the series is an extrapolation.
+    mean, scale : ndarray, shape (d,)
+        Standardisation of raw features, from the reference.
+    low, high : ndarray, shape (d,)
+        Smallest and largest value of each feature in the reference.
+    coefficients : Coefficients
+        The coefficients for standardised features and nu in units of its largest absolute value.
+
+    References
+    ----------
+    d'Agnolo et al., EPJC 82, 275 (2022), eq. 14.
+    """
+
+    order: int
+    nu_range: tuple[float, float]
+    mean: FloatArray
+    scale: FloatArray
+    low: FloatArray
+    high: FloatArray
+    coefficients: Coefficients
+
+    def linear(self, x: ArrayLike) -> FloatArray:
+        """Give delta_1, shape (n,), in inverse units of nu, at raw events `x` of shape (n, d)."""
+        return self._evaluate(x)[:, 0] / self._nu_unit
+
+    def quadratic(self, x: ArrayLike) -> FloatArray:
+        """Give delta_2, shape (n,), in inverse units of nu squared, at raw events `x`; 0 at order 1."""
+        values = self._evaluate(x)
+        return values[:, 1] / self._nu_unit**2 if self.order == 2 else np.zeros(len(values))
+
+    def log_ratio(self, x: ArrayLike, nu: float) -> FloatArray:
+        """Log density at `nu` over density at 0.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+            Raw features.
+        nu : float
+            The parameter, in its own unit.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+
+        Raises
+        ------
+        InputError
+            If `x` or `nu` is not finite, or if `x` has another number of features than the reference.
+        """
+        if not np.isfinite(nu):
+            raise InputError(f"nu is {nu}", where="TaylorModel", fix="Give a finite number")
+        u = nu / self._nu_unit
+        result: FloatArray = self._evaluate(x) @ np.array([u, u * u / 2])[: self.order]
+        return result
+
+    def outside(self, x: ArrayLike) -> FloatArray:
+        """Tell how far events lie beyond the reference.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+            Raw features.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Largest excess over the range of any feature in the reference, in its standard deviations; 0
+            inside. Outside no ratio to the reference can be learned: there log r is an extrapolation.
+        """
+        events = self._check(x)
+        excess = np.maximum(self.low - events, events - self.high) / self.scale
+        beyond: FloatArray = np.maximum(excess.max(axis=1), 0.0)
+        return beyond
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """Give the numbers of the model, by name; names have letters only."""
+        return {
+            "points": np.array(self.nu_range),
+            "features": np.stack([self.mean, self.scale, self.low, self.high]),
+            **self.coefficients.arrays(),
+        }
+
+    def settings(self) -> dict[str, Setting]:
+        """Give what `from_arrays` needs beside the arrays."""
+        return {"order": self.order, **self.coefficients.settings()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, settings: Settings) -> TaylorModel:
+        """Rebuild a model.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            As `arrays` gave them.
+        settings : mapping
+            As `settings` gave them.
+
+        Returns
+        -------
+        TaylorModel
+            Gives the same numbers to the last bit.
+
+        Raises
+        ------
+        InputError
+            If an entry is missing, not finite, of the wrong shape or of an unknown method.
+        """
+        method = str(settings.get("method"))
+        if method not in REBUILD:
+            raise InputError(
+                f"unknown method {method!r}", where="TaylorModel", fix=f"Choose one of {', '.join(REBUILD)}"
+            )
+        for name, values in arrays.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"array {name!r} is not finite", where="TaylorModel", fix="Learn it again")
+        try:
+            points, features, order = arrays["points"], arrays["features"], int(settings["order"])
+            if (
+                points.shape != (2,)
+                or features.shape[:1] != (4,)
+                or features.ndim != 2
+                or order not in (1, 2)
+            ):
+                raise InputError(
+                    f"order {order}, points of shape {points.shape}, features of shape {features.shape}",
+                    where="TaylorModel",
+                    fix="Give order 1 or 2, shapes (2,) and (4, d)",
+                )
+            coefficients = REBUILD[method](arrays, settings, features.shape[1])
+            mean, scale, low, high = features
+            return cls(order, (float(points[0]), float(points[1])), mean, scale, low, high, coefficients)
+        except KeyError as error:
+            raise InputError(f"{error} is missing", where="TaylorModel", fix="Learn it again") from error
+
+    @property
+    def _nu_unit(self) -> float:
+        return max(abs(nu) for nu in self.nu_range)
+
+    def _check(self, x: ArrayLike) -> FloatArray:
+        return check_events(x, "window", len(self.mean), least=1)
+
+    def _evaluate(self, x: ArrayLike) -> FloatArray:
+        """Coefficients in units of the largest nu, shape (n, order)."""
+        z = torch.from_numpy((self._check(x) - self.mean) / self.scale)
+        return np.concatenate([self.coefficients(part).numpy() for part in torch.split(z, CHUNK)])
+
+
+def learn_taylor(
+    reference: ArrayLike,
+    shifted: Sequence[ShiftedSample],
+    *,
+    order: int = 2,
+    method: Learner | None = None,
+    weights: ArrayLike | None = None,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+) -> TaylorModel:
+    """Learn the coefficients of log r from samples at shifted conditions.
+
+    Parameters
+    ----------
+    reference : array_like, shape (n_reference, d)
+        Events at nu = 0, raw features. They stand beside every shifted sample.
+    shifted : sequence of ShiftedSample
+        At least one nu of each sign, better two pairs: small values fix the linear term, large ones the
+        quadratic.
+    order : int
+        1 or 2.
+    method : Learner, optional
+        ``Network()`` by default, or ``Kernel()``, with their settings.
+    weights : array_like, shape (n_reference,), optional
+        Weights of the reference events, of any sum, not negative; all equal by default.
+    rng : numpy.random.Generator
+        Source of all randomness.
+    progress : callable, optional
+        Called with steps done and steps in all.
+
+    Returns
+    -------
+    TaylorModel
+
+    Raises
+    ------
+    InputError
+        If a sample is too small, not finite or has other features than the reference, if points are missing
+        or repeated, or if a number is out of range.
+
+    Notes
+    -----
+    The network is the default. On the simulated drift tubes (five features, 1e5 events at 0 and at each of
+    nu = +-1 %, +-3 %) it lowers the held-out loss by 4.1 and 4.9 % at +3 and -3 %, kernels by 3.2 and 4.3 %:
+    the ratio has edges and creases of a few ns, which kernels blur. Its chi2 per bin against held-out samples
+    is 0.6 to 1.6 in every feature up to 2 %, below 2.1 at 3 %; for kernels up to 3.0 at 3 %. Training takes
+    100 s and 36 s. For the scale of an exponential, nu = +-0.05 and +-0.3, both are within 0.01 of the
+    exact log r at nu = +-0.15, averaged over the reference (r.m.s.), in seconds.
+    Samples transformed from the reference itself share its fluctuations, which then cancel
+    (``tests/studies/taylor_accuracy.py``).
+
+    References
+    ----------
+    d'Agnolo et al., EPJC 82, 275 (2022), section 2.3, eq. 14 to 17.
+    """
+    if order not in (1, 2):
+        raise InputError(f"order is {order}", where="learn_taylor", fix="Give 1 or 2")
+    nu = check_points(shifted)
+    events = check_events(reference, "reference")
+    shares = normalised_weights(weights, len(events))
+    mean, scale = standardisation(events, shares)
+    parts = [check_events(s.x, f"sample at nu = {s.nu:g}", events.shape[1]) for s in shifted]
+    u = torch.from_numpy(nu / np.abs(nu).max())
+    training = Training(
+        reference=torch.from_numpy((events - mean) / scale),
+        weights=torch.from_numpy(shares),
+        shifted=tuple(torch.from_numpy((x - mean) / scale) for x in parts),
+        shifted_weights=tuple(
+            torch.from_numpy(normalised_weights(s.weights, len(x)) * s.yield_ratio)
+            for s, x in zip(shifted, parts, strict=True)
+        ),
+        monomials=torch.stack([u, u * u / 2], dim=1)[:, :order].contiguous(),
+    )
+    return TaylorModel(
+        order=order,
+        nu_range=(float(nu.min()), float(nu.max())),
+        mean=mean,
+        scale=scale,
+        low=events.min(axis=0),
+        high=events.max(axis=0),
+        coefficients=(method or Network()).learn(training, rng, progress),
+    )
