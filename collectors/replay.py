@@ -1,4 +1,4 @@
-"""Ready features from CSV, gzip CSV or Parquet, replayed at a chosen rate or as fast as possible."""
+"""Ready features from CSV, gzip CSV, Parquet or ROOT, replayed at a chosen rate or as fast as possible."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from collectors.pace import Clock, Pacer, Sleep
+from collectors.root import read_root, root_columns
 from collectors.tables import read_csv, read_header, translate_errors
 from dqm.errors import FileError
 from dqm.events import EventBatch, FloatArray, Origin
@@ -43,7 +44,7 @@ class ReplayCollector:
         model_config = ConfigDict(frozen=True, extra="forbid")
 
         inputs: tuple[Path, ...] = Field(
-            min_length=1, description="files in order: .parquet, or CSV, plain or .gz"
+            min_length=1, description="files in order: .parquet, .root, or CSV, plain or .gz"
         )
         features: tuple[str, ...] | None = Field(
             None, min_length=1, description="columns to use, in this order; absent: all but time and chamber"
@@ -180,8 +181,8 @@ class _Stretches:
 
 def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]:
     """Yield checked blocks of a file, none of them empty."""
-    is_parquet = path.suffix == ".parquet"
-    columns = _parquet_columns(path) if is_parquet else read_header(path)
+    columns_of, read, first_row = _FORMATS.get(path.suffix, _CSV)
+    columns = columns_of(path)
     names = tuple(features) if features is not None else tuple(c for c in columns if c not in (TIME, CHAMBER))
     if missing := [name for name in names if name not in columns]:
         raise FileError(f"no column {missing[0]!r}", where=str(path), fix=f"There are: {', '.join(columns)}")
@@ -190,8 +191,8 @@ def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]
     types = dict.fromkeys(names, pa.float64())
     types |= {TIME: pa.float64()} if TIME in columns else {}
     types |= {CHAMBER: pa.string()} if CHAMBER in columns else {}
-    row, last = (1 if is_parquet else 2), -np.inf
-    for batch in _parquet_batches(path, types) if is_parquet else read_csv(path, types, columns):
+    row, last = first_row, -np.inf
+    for batch in read(path, types):
         if not len(batch):
             continue
         numbers = {name: _numbers(batch.column(name), path, row, name) for name in types if name != CHAMBER}
@@ -239,3 +240,12 @@ def _parquet_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.R
             yield pa.RecordBatch.from_arrays(
                 [batch.column(n).cast(t) for n, t in types.items()], schema=schema
             )
+
+
+def _csv_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    return read_csv(path, types, read_header(path))
+
+
+_CSV = (read_header, _csv_batches, 2)
+_FORMATS = {".parquet": (_parquet_columns, _parquet_batches, 1), ".root": (root_columns, read_root, 1)}
+"""By ending: how to get the columns, how to read them, and the number of the first row in messages."""

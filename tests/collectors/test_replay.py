@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uproot
 from pydantic import ValidationError
 
 from collectors.replay import ReplayCollector, read_features
@@ -20,11 +21,20 @@ def write(folder: Path, text: str, name: str = "events.csv") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
+def write_tree(path: Path, **columns: list[object]) -> None:
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    with uproot.recreate(path) as file:
+        file.mktree("events", {name: (x.dtype, x.shape[1:]) for name, x in arrays.items()})
+        file["events"].extend(arrays)
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet", "events.root"])
 def test_all_formats_give_the_same(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"t_1": [1.5, 2.5, 3.5], "theta": [-3.0, 0, 7], "n_hits": [4, 5, 4]}), path)
+    elif path.suffix == ".root":
+        write_tree(path, t_1=[1.5, 2.5, 3.5], theta=[-3.0, 0.0, 7.0], n_hits=[4.0, 5.0, 4.0])
     else:
         write(tmp_path, CSV, name)
     (batch,) = read_features(path)
@@ -33,6 +43,20 @@ def test_all_formats_give_the_same(tmp_path: Path, name: str) -> None:
     assert batch.times is None
     assert batch.x.tolist() == [[1.5, -3, 4], [2.5, 0, 5], [3.5, 7, 4]]
     assert batch.x.dtype == np.float64
+
+
+def test_a_bad_root_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="not a readable ROOT file"):
+        list(read_features(write(tmp_path, "no ROOT at all", "events.root")))
+    with uproot.recreate(tmp_path / "empty.root"):
+        pass
+    with pytest.raises(FileError, match="holds no tree"):
+        list(read_features(tmp_path / "empty.root"))
+    write_tree(tmp_path / "bad.root", t_1=[1.0, np.nan], pair=[[0.0, 0.0], [0.0, 0.0]])
+    with pytest.raises(FileError, match=r"row 2, column 't_1': nan"):
+        list(read_features(tmp_path / "bad.root", ("t_1",)))
+    with pytest.raises(FileError, match="branch 'pair'"):
+        list(read_features(tmp_path / "bad.root", ("pair",)))
 
 
 def test_features_are_taken_by_name_and_in_order(tmp_path: Path) -> None:
