@@ -200,7 +200,11 @@ def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]
         if times is not None:
             back = np.flatnonzero(np.diff(times, prepend=last) < 0)
             if back.size:
-                raise FileError("time goes back", where=f"{path}, row {row + back[0]}, column {TIME!r}")
+                raise FileError(
+                    "time goes back",
+                    where=f"{path}, row {row + back[0]}, column {TIME!r}",
+                    fix="Sort the rows by time; chambers may alternate",
+                )
             last = times[-1]
         chambers = np.array(batch.column(CHAMBER).to_pylist(), dtype=np.str_) if CHAMBER in columns else None
         yield _Block(names, np.column_stack([numbers[name] for name in names]), times, chambers)

@@ -160,6 +160,8 @@ def extract(
 ) -> int:
     """Write the events of a source to a Parquet file with columns ``chamber``, ``time`` and the features.
 
+    Rows are in order of time if the source has a clock, so that the file can be replayed.
+
     Parameters
     ----------
     source : Source
@@ -206,26 +208,35 @@ def extract(
 
 
 def _tables(source: Source, n_events: int | None, chamber: str | None) -> Iterator[pa.Table]:
-    """Gather batches into tables of a size that Parquet stores well."""
+    """Gather batches into tables of a size that Parquet stores well, chambers merged in order of time."""
     parts: list[pa.Table] = []
     schema: pa.Schema | None = None
     waiting = taken = 0
+    covered: float | None = None
     for batch in source:
         if chamber is not None and batch.chamber != chamber:
             continue
+        # a table ends where a stretch of time does, so that no later one has to go before it
+        if waiting >= ROWS_AT_ONCE and (covered is None or batch.start is None or batch.start >= covered):
+            yield _merge(parts)
+            parts, waiting = [], 0
+        if batch.end is not None:
+            covered = batch.end if covered is None else max(covered, batch.end)
         keep = len(batch.x) if n_events is None else min(len(batch.x), n_events - taken)
         if keep:
             parts.append(_table(batch, keep))
             schema = _check_schema(parts[-1], schema)
             waiting += keep
             taken += keep
-        if waiting >= ROWS_AT_ONCE:
-            yield pa.concat_tables(parts)
-            parts, waiting = [], 0
         if n_events is not None and taken >= n_events:
             break
     if parts:
-        yield pa.concat_tables(parts)
+        yield _merge(parts)
+
+
+def _merge(parts: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(parts)
+    return table.sort_by("time") if "time" in table.column_names else table
 
 
 def _table(batch: EventBatch, n: int) -> pa.Table:

@@ -192,3 +192,18 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, assessor: Assessor) ->
     path.write_text("a,b\n")
     with pytest.raises(FileError, match=r"events\.csv: no events"):
         list(compare(assessor, path, run=0, n_window=None))
+
+
+def test_chambers_of_a_source_with_a_clock_are_merged_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "ROWS_AT_ONCE", 50)
+    source = open_source("simulate", {"chambers": [0, 1], "seed": 3, "seconds": 8.0})
+    n = extract(source, tmp_path / "events.parquet")
+    table = pq.read_table(tmp_path / "events.parquet")
+    assert table.num_rows == n > 200
+    assert (np.diff(table["time"].to_numpy()) >= 0).all()
+    whole, names, _ = read_events([tmp_path / "events.parquet"], ["t_1", "theta"])
+    part, _, _ = read_events([tmp_path / "events.parquet"], ["t_1", "theta"], chamber="1")
+    assert names == ("t_1", "theta")
+    assert len(whole) == n > len(part) > 50
