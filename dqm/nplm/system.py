@@ -87,10 +87,10 @@ class System:
     def dense(self, row: int) -> Tensor:
         """Form the Hessian of one window."""
         p = self.problem
-        reference = torch.cat([p.reference.phi, self.jacobians[0][row]], 1)
+        reference = _beside(p.reference.phi, self.jacobians[0][row])
         hessian = reference.T @ (self.slopes.reference_curvature[row][:, None] * reference)
         if self.slopes.data_curvature is not None:
-            data = torch.cat([p.data.phi[row], self.jacobians[1][row]], 1)
+            data = _beside(p.data.phi[row], self.jacobians[1][row])
             hessian.addmm_(data.T, self.slopes.data_curvature[row][:, None] * data)
         r = self.a.shape[1]
         hessian.diagonal()[:r] += p.ridge[row]
@@ -104,6 +104,10 @@ class System:
 
     def _pull(self, events: Events, jacobian: Tensor, u: Tensor) -> Tensor:
         return torch.cat([project(events.phi, u), project(jacobian, u)], 1)
+
+
+def _beside(phi: Tensor, jacobian: Tensor) -> Tensor:
+    return torch.cat([phi, jacobian], 1) if jacobian.shape[1] else phi
 
 
 def solve(system: System, right: Tensor, forcing: float = FORCING) -> Tensor:
