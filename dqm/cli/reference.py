@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+LARGEST_OFFSET = 0.15
+"""Uncertainty of p-values, in sigmas, that a finite pool may cause without a warning."""
+
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
@@ -77,21 +80,29 @@ def calibrate(
 ) -> None:
     """Throw healthy toys and add their null table; goes on where it was interrupted."""
     from dqm.reference import calibrate as calibrate_bundle
-    from dqm.reference import open_bundle
+    from dqm.reference import open_bundle, pool_offset
 
     bundle = open_bundle(path)
     m = bundle.manifest
+    n_expected = m.n_expected if window is None else window
     with progress_bar("toys", toys) as progress:
         calibrated = calibrate_bundle(
             bundle,
             toys,
             cut=m.cut if cut is None else cut,
-            n_expected=m.n_expected if window is None else window,
+            n_expected=n_expected,
             seed=m.seed if seed is None else seed,
             n_processes=processes,
             progress=lambda done, _total: progress(done),
         )
     typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+    offset = pool_offset(n_expected, len(bundle.pool), len(bundle.reference))
+    if offset > LARGEST_OFFSET:
+        typer.echo(
+            f"warning: {path}: a pool of {len(bundle.pool)} events leaves p-values uncertain by about "
+            f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events",
+            err=True,
+        )
 
 
 @app.command()
@@ -132,11 +143,17 @@ def _description(bundle: Bundle) -> Table:
 
 
 def _null_tables(bundle: Bundle) -> Table:
-    table = Table("cut by", "events", "toys", "t min", "t mean", "t max", title="null tables")
+    from dqm.reference import pool_offset
+
+    columns = ("cut by", "events", "toys", "t min", "t mean", "t max", "p uncertain by")
+    table = Table(*columns, title="null tables")
     for column in bundle.manifest.null:
         toys = bundle.toys(column)
         values = [f"{t:.4g}" for t in (toys.min(), toys.mean(), toys.max())]
-        table.add_row(column.cut, f"{column.n_expected:g}", str(len(toys)), *values)
+        offset = pool_offset(column.n_expected, len(bundle.pool), len(bundle.reference))
+        table.add_row(
+            column.cut, f"{column.n_expected:g}", str(len(toys)), *values, f"{offset:.2f} sigma (pool)"
+        )
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

@@ -3,7 +3,7 @@
 from dqm.reference.build import Recipe, build_bundle
 from dqm.reference.bundle import Bundle, Column, Manifest, Source, open_bundle
 from dqm.reference.judge import Judge
-from dqm.reference.null import NullTable, PValue, empirical_p_value
+from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
 from dqm.reference.toys import calibrate, prepare_statistic, throw_toy
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "calibrate",
     "empirical_p_value",
     "open_bundle",
+    "pool_offset",
     "prepare_statistic",
     "throw_toy",
 ]

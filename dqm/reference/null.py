@@ -10,7 +10,7 @@ from scipy import stats
 from dqm.errors import InputError
 from dqm.events import FloatArray, PMethod
 
-__all__ = ["NullTable", "PValue", "empirical_p_value"]
+__all__ = ["NullTable", "PValue", "empirical_p_value", "pool_offset"]
 
 SMALLEST_TABLE = 100
 """Toys below which no tail is fitted and no p-value given."""
@@ -69,6 +69,31 @@ def empirical_p_value(t_observed: float, t_null: FloatArray) -> float:
         raise InputError("the statistic is NaN", fix="Only a converged fit has a p-value")
     k = len(t_null) - int(np.searchsorted(t_null, t_observed, side="left"))
     return (k + 1) / (len(t_null) + 1)
+
+
+def pool_offset(n_expected: float, n_pool: int, n_reference: int) -> float:
+    """Estimate how far a whole null table may be off because its toys share one finite pool.
+
+    The pool differs from the truth by its own fluctuation, which no number of toys averages out. For a
+    statistic that is a sum of many squares of fluctuations of window minus reference, toys from one pool have
+    a mean that scatters from pool to pool by ``sqrt(h (2 g + h) / (1 + 2 g))`` of the statistic's spread, with
+    h the window's size over the pool's and g the window's over the reference's.
+
+    Parameters
+    ----------
+    n_expected : float
+        Events expected in a window.
+    n_pool, n_reference : int
+        Events in pool and reference.
+
+    Returns
+    -------
+    float
+        Standard deviation of the offset, in standard deviations of the statistic: about as many Gaussian
+        sigmas are p-values of this table uncertain by.
+    """
+    h, g = n_expected / n_pool, n_expected / n_reference
+    return float(np.sqrt(h * (2.0 * g + h) / (1.0 + 2.0 * g)))
 
 
 class NullTable:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from dqm.errors import InputError
 from dqm.events import PMethod
-from dqm.reference import NullTable, empirical_p_value
+from dqm.reference import NullTable, empirical_p_value, pool_offset
 
 CHI2 = stats.chi2(120)
 
@@ -68,3 +68,19 @@ def test_p_never_rises_with_t_and_is_never_zero() -> None:
 def test_unusable_tables_are_refused(toys: np.ndarray) -> None:
     with pytest.raises(InputError, match="null table"):
         NullTable(toys)
+
+
+def test_tables_from_finite_pools_scatter_as_estimated() -> None:
+    rng = np.random.default_rng(6)
+    n_window, n_pool, n_reference, k = 100, 1000, 200, 60
+    offsets = []
+    for _ in range(300):
+        pool_mean = rng.normal(0, n_pool**-0.5, k)
+        reference_mean = rng.normal(0, n_reference**-0.5, k)
+        toy_means = rng.normal(pool_mean, np.sqrt(1 / n_window - 1 / n_pool), (400, k))
+        fresh_means = rng.normal(0, n_window**-0.5, (400, k))
+        toys, fresh = (((means - reference_mean) ** 2).sum(1) for means in (toy_means, fresh_means))
+        offsets.append((toys.mean() - fresh.mean()) / fresh.std())
+    statistical = np.sqrt(2 / 400)
+    estimated = pool_offset(n_window, n_pool, n_reference)
+    assert np.std(offsets) == pytest.approx(np.hypot(estimated, statistical), rel=0.15)

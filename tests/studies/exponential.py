@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for width in WIDTHS:
-        print(json.dumps(study(width, arguments.toys, arguments.seed, arguments.loss)))  # noqa: T201
+        print(json.dumps(study(width, arguments.toys, arguments.seed, arguments.loss)), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from matplotlib import pyplot as plt
 
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
 SIZES = (250, 500, 1000)
-N_REFERENCE, N_POOL = 2000, 200_000
+N_REFERENCE, N_POOL = 2000, 1_000_000
 CONDITIONS = {
     "healthy": Conditions(),
     **{f"cathode {pct} %": Conditions(strip_voltage_v=-12.0 * pct) for pct in (75, 50, 25)},
