@@ -75,9 +75,9 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int) -> float:
     """Estimate how far a whole null table may be off because its toys share one finite pool.
 
     The pool differs from the truth by its own fluctuation, which no number of toys averages out. For a
-    statistic that is a sum of many squares of fluctuations of window minus reference, toys from one pool have
-    a mean that scatters from pool to pool by ``sqrt(h (2 g + h) / (1 + 2 g))`` of the statistic's spread, with
-    h the window's size over the pool's and g the window's over the reference's.
+    statistic that is a sum of many squares of fluctuations of window minus reference, toys from one pool
+    have a mean that scatters from pool to pool by ``sqrt(h (2 g + h) / (1 + 2 g))`` of the statistic's
+    spread, with h the window's size over the pool's and g the window's over the reference's.
 
     Parameters
     ----------
