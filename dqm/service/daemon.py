@@ -131,8 +131,11 @@ class Daemon:
         self.close()
 
     def _receive(self, timeout_ms: int) -> None:
-        """Fill the queue; when it is full ZeroMQ makes the senders wait."""
-        while len(self._waiting) < self._room:
+        """Fill the queue; when it is full ZeroMQ makes the senders wait.
+
+        The messages of one call are bounded: a flood of refused ones must not keep the others waiting.
+        """
+        for _ in range(self._room - len(self._waiting)):
             message = self._receiver.receive(timeout_ms)
             if message is None:
                 return
