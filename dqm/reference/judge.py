@@ -52,7 +52,7 @@ class Judge:
         -------
         TestResult
             With ``p`` None and a reason if the window cannot be judged: no events, a feature that is missing,
-            a size the null table does not cover, a fit that did not converge.
+            a size the null table does not cover, a fit that did not converge or went astray.
         """
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
@@ -67,6 +67,11 @@ class Judge:
             return TestResult(n_data, n_expected, reason=str(error))
         if not outcome.converged:
             return TestResult(n_data, n_expected, reason="the fit did not converge")
+        if outcome.t < scale.table.t_implausible:
+            reason = (
+                f"t = {outcome.t:.4g} is far below that of any healthy window: the fit does not describe it"
+            )
+            return TestResult(n_data, n_expected, outcome.t, reason=reason)
         p = scale.table.p_value(outcome.t)
         return TestResult(n_data, n_expected, outcome.t, p.p, p.low, p.high, p.method, p.z)
 

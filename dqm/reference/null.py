@@ -133,6 +133,15 @@ class NullTable:
         """Smallest and largest toy."""
         return float(self._sorted[0]), float(self._sorted[-1])
 
+    @property
+    def t_implausible(self) -> float:
+        """Value below which no healthy window lies: a standard deviation under the smallest toy.
+
+        The logistic loss does not maximise t, so a window unlike the reference can end here, by large ratios
+        at single reference events; a p-value near 1 would call it healthy.
+        """
+        return float(self._sorted[0] - self._sorted.std())
+
     def p_value(self, t: float) -> PValue:
         """Upper-tail probability of `t` in healthy windows; raises `InputError` if `t` is NaN."""
         n = len(self._sorted)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from dqm.events import FloatArray, Origin, PMethod, Window, WindowCut
+from dqm.nplm import KernelTest
 from dqm.reference import Bundle, Judge
 from tests.reference.conftest import healthy_events
 
@@ -64,3 +66,17 @@ def test_what_cannot_be_judged_has_a_reason_and_no_p(
     assert result.p is None
     assert result.t is None
     assert re.search(words, result.reason)
+
+
+def test_t_far_below_healthy_windows_is_not_called_healthy(
+    judge: Judge, calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys = calibrated.toys(calibrated.manifest.null[0])
+    given = {"t": 0.0}
+    monkeypatch.setattr(KernelTest, "evaluate", lambda *_: SimpleNamespace(t=given["t"], converged=True))
+    for t, is_known in [(toys.min(), True), (toys.min() - 2 * toys.std(), False)]:
+        given["t"] = t
+        result = judge.judge(window(healthy_events(60, 1)))
+        assert (result.p is not None) is is_known
+        assert result.t == t
+    assert "far below that of any healthy window" in result.reason
