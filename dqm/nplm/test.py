@@ -15,11 +15,12 @@ from torch.nn.utils.rnn import pad_sequence
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.basis import build_basis
-from dqm.nplm.fit import covariance, minimise
+from dqm.nplm.fit import Fit, covariance, minimise
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
     Nuisance,
     NuisanceResult,
+    Profiled,
     check_nuisances,
     log_ratio_coefficients,
     measured_values,
@@ -70,6 +71,17 @@ class KernelResult:
     tau: float
     delta: float
     nuisances: Mapping[str, NuisanceResult]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hypothesis:
+    """Fit of a batch under one hypothesis, with the errors of its nuisance parameters, (b, k)."""
+
+    fit: Fit
+    errors: Tensor
+
+    def profile(self, row: int, i: int, measured: float, sigma: float) -> Profiled:
+        return profiled(float(self.fit.nu[row, i]), float(self.errors[row, i]), measured, sigma)
 
 
 class KernelTest:
@@ -249,44 +261,40 @@ class KernelTest:
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, torch.from_numpy(measured))
-        full = minimise(problem, tolerance=self.tolerance, max_iterations=self.max_iterations)
-        alone = minimise(
-            problem.without_kernels(), tolerance=self.tolerance, max_iterations=self.max_iterations
-        )
-        errors = [
-            covariance(p, fit).diagonal(dim1=1, dim2=2).clamp(min=0.0).sqrt().numpy()
-            for p, fit in [(problem.without_kernels(), alone), (problem, full)]
-        ]
-        f_data, f_reference = problem.data.anomaly(full.a), problem.reference.anomaly(full.a)
+        full, alone = self._fit(problem), self._fit(problem.without_kernels())
+        f_data, f_reference = problem.data.anomaly(full.fit.a), problem.reference.anomaly(full.fit.a)
         results = []
         for row, sample in enumerate(samples):
-            converged = bool(full.converged[row] & alone.converged[row])
-            tau, delta = float(full.statistic[row]), float(alone.statistic[row])
-            nuisances = {
-                nuisance.name: NuisanceResult(
-                    measured=float(measured[row, i]),
-                    reference=profiled(
-                        float(alone.nu[row, i]), float(errors[0][row, i]), measured[row, i], nuisance.sigma
-                    ),
-                    alternative=profiled(
-                        float(full.nu[row, i]), float(errors[1][row, i]), measured[row, i], nuisance.sigma
-                    ),
-                )
-                for i, nuisance in enumerate(self._nuisances)
-            }
+            converged = bool(full.fit.converged[row] & alone.fit.converged[row])
+            tau, delta = (
+                float(hypothesis.fit.statistic[row]) if converged else math.nan
+                for hypothesis in (full, alone)
+            )
             results.append(
                 KernelResult(
-                    t=tau - delta if converged else math.nan,
+                    t=tau - delta,
                     log_ratio=f_data[row, : len(sample)].numpy(),
                     log_ratio_reference=f_reference[row].numpy(),
                     converged=converged,
-                    iterations=int(full.iterations[row]),
-                    tau=tau if converged else math.nan,
-                    delta=delta if converged else math.nan,
-                    nuisances=nuisances,
+                    iterations=int(full.fit.iterations[row]),
+                    tau=tau,
+                    delta=delta,
+                    nuisances={
+                        nuisance.name: NuisanceResult(
+                            measured=float(measured[row, i]),
+                            reference=alone.profile(row, i, measured[row, i], nuisance.sigma),
+                            alternative=full.profile(row, i, measured[row, i], nuisance.sigma),
+                        )
+                        for i, nuisance in enumerate(self._nuisances)
+                    },
                 )
             )
         return results
+
+    def _fit(self, problem: Problem) -> _Hypothesis:
+        fit = minimise(problem, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        variances = covariance(problem, fit).diagonal(dim1=1, dim2=2)
+        return _Hypothesis(fit, variances.clamp(min=0.0).sqrt())
 
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
         sizes = [len(sample) for sample in samples]
