@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ def start_dqm(*arguments: object, cwd: Path, log: Path) -> subprocess.Popen[byte
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # tests that run in the background of a script inherit an ignored Ctrl-C
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 
