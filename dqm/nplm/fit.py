@@ -101,15 +101,17 @@ def minimise(problem: Problem, *, tolerance: float, max_iterations: int) -> Fit:
 
 def covariance(problem: Problem, fit: Fit) -> Tensor:
     """Invert the Hessian at a minimum: covariance of the nuisance parameters, shape (b, k, k)."""
-    system = System(problem, fit.a, fit.nu, fit.reference, fit.data)
     b, k = fit.nu.shape
+    if k == 0:
+        return torch.zeros(b, 0, 0, dtype=fit.nu.dtype)
+    system = System(problem, fit.a, fit.nu, fit.reference, fit.data)
+    r = fit.a.shape[1]
     columns = []
     for i in range(k):
-        unit = torch.zeros(b, fit.a.shape[1] + k, dtype=fit.a.dtype)
-        unit[:, fit.a.shape[1] + i] = 1.0
-        columns.append(solve(system, unit, forcing=1e-3)[:, fit.a.shape[1] :])
-    inverse = torch.stack(columns, 2) if columns else torch.zeros(b, 0, 0, dtype=fit.a.dtype)
-    return LOSSES[problem.loss].healthy_curvature * inverse
+        unit = torch.zeros(b, r + k, dtype=fit.nu.dtype)
+        unit[:, r + i] = 1.0
+        columns.append(solve(system, unit, forcing=1e-3)[:, r:])
+    return LOSSES[problem.loss].healthy_curvature * torch.stack(columns, 2)
 
 
 def _evaluate(p: Problem, a: Tensor, nu: Tensor) -> Fit:
