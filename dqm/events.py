@@ -18,8 +18,10 @@ __all__ = [
     "EventBatch",
     "FloatArray",
     "Measurement",
+    "NuisanceResult",
     "Origin",
     "PMethod",
+    "Profiled",
     "Quality",
     "TestResult",
     "Verdict",
@@ -170,6 +172,43 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Profiled:
+    """Fitted value of a nuisance parameter under one hypothesis.
+
+    Parameters
+    ----------
+    value, error : float
+        Fitted value and its one-sigma error, auxiliary measurement included.
+    pull : float or None
+        Distance of the value from the measurement, standard normal in healthy windows; None for a free
+        parameter, which has nothing to disagree with.
+    """
+
+    value: float
+    error: float
+    pull: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NuisanceResult:
+    """A nuisance parameter in one window.
+
+    Parameters
+    ----------
+    measured : float or None
+        Auxiliary measurement; None for a free parameter.
+    reference : Profiled
+        Fit without anomaly, f = 0.
+    alternative : Profiled
+        Fit together with f.
+    """
+
+    measured: float | None
+    reference: Profiled
+    alternative: Profiled
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
     """What the test of one window against its reference gave.
 
@@ -182,7 +221,7 @@ class TestResult:
     n_expected : float
         Events the reference was scaled to, N(R_0).
     t : float or None
-        Test statistic, dimensionless; None if the fit did not run or did not converge.
+        Test statistic ``tau - delta``, dimensionless; None if the fit did not run or did not converge.
     p : float or None
         Upper-tail probability of `t` in healthy windows, in (0, 1].
     p_low, p_high : float or None
@@ -193,6 +232,14 @@ class TestResult:
         `p` as a one-sided Gaussian significance.
     reason : str
         Why `p` is None; empty otherwise.
+    tau, delta : float or None
+        Twice the log likelihood ratio to the nominal reference, of the best anomaly with nuisance parameters
+        and of these alone; None together with `t`.
+    nuisances : mapping of str to NuisanceResult
+        Fitted nuisance parameters by name.
+    remarks : tuple of str
+        What limits the meaning of these numbers, in words: a constraint that was dropped, events where the
+        reference has none.
     """
 
     n_data: int
@@ -204,6 +251,10 @@ class TestResult:
     p_method: PMethod | None = None
     z: float | None = None
     reason: str = ""
+    tau: float | None = None
+    delta: float | None = None
+    nuisances: Mapping[str, NuisanceResult] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +277,9 @@ class Verdict:
         Wall time the test took.
     judged_at : float
         When the decision was taken, Unix seconds.
+    warnings : mapping of str to str
+        Nuisance parameters that disagree with their measurement, each with the disagreement in words; no
+        data-quality alarm, but a fault can hide there.
     run_type, origin, start, end, n_lost
         As in `Window`.
     """
@@ -244,3 +298,4 @@ class Verdict:
     start: float | None = None
     end: float | None = None
     n_lost: int = 0
+    warnings: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The New Physics Learning Machine with kernels: pure numerics, arrays in and numbers out."""
 
 from dqm.nplm.loss import LossName
-from dqm.nplm.nuisance import Normalisation, Nuisance, NuisanceResult, Profiled, Shape
+from dqm.nplm.nuisance import Normalisation, Nuisance, Shape
 from dqm.nplm.test import KernelResult, KernelTest
 
 __all__ = [
@@ -10,7 +10,5 @@ __all__ = [
     "LossName",
     "Normalisation",
     "Nuisance",
-    "NuisanceResult",
-    "Profiled",
     "Shape",
 ]

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dqm.errors import InputError
-from dqm.events import FloatArray
+from dqm.events import FloatArray, Profiled
 
 __all__ = [
     "Delta",
     "Normalisation",
     "Nuisance",
-    "NuisanceResult",
-    "Profiled",
     "Shape",
     "log_ratio_coefficients",
 ]
@@ -71,43 +69,6 @@ class Shape:
 
 
 Nuisance = Normalisation | Shape
-
-
-@dataclass(frozen=True, slots=True)
-class Profiled:
-    """Fitted value of a parameter under one hypothesis.
-
-    Parameters
-    ----------
-    value, error : float
-        Fitted value and its one-sigma error, auxiliary measurement included.
-    pull : float
-        ``(value - measured) / sqrt(sigma^2 - error^2)``, standard normal in healthy windows; NaN for a free
-        parameter, which has nothing to disagree with.
-    """
-
-    value: float
-    error: float
-    pull: float
-
-
-@dataclass(frozen=True, slots=True)
-class NuisanceResult:
-    """A nuisance parameter in one window.
-
-    Parameters
-    ----------
-    measured : float
-        Auxiliary measurement; 0 for a free parameter.
-    reference : Profiled
-        Fit without anomaly, f = 0.
-    alternative : Profiled
-        Fit together with f.
-    """
-
-    measured: float
-    reference: Profiled
-    alternative: Profiled
 
 
 def check_nuisances(nuisances: Sequence[Nuisance]) -> tuple[Nuisance, ...]:
@@ -207,8 +168,7 @@ def measured_values(nuisances: Sequence[Nuisance], auxiliary: Mapping[str, float
 
 
 def profiled(value: float, error: float, measured: float, sigma: float) -> Profiled:
-    """Put a fitted value beside its measurement."""
+    """Put a fitted value beside its measurement; pull: ``(value - measured) / sqrt(sigma^2 - error^2)``."""
     free = sigma**2 - error**2
     has_pull = math.isfinite(sigma) and free > 1e-12 * sigma**2
-    pull = (value - measured) / math.sqrt(free) if has_pull else math.nan
-    return Profiled(value, error, pull)
+    return Profiled(value, error, (value - measured) / math.sqrt(free) if has_pull else None)

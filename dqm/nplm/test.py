@@ -13,14 +13,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
-from dqm.events import FloatArray
+from dqm.events import FloatArray, NuisanceResult, Profiled
 from dqm.nplm.basis import build_basis
 from dqm.nplm.fit import Fit, covariance, minimise
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
     Nuisance,
-    NuisanceResult,
-    Profiled,
     check_nuisances,
     log_ratio_coefficients,
     measured_values,
@@ -61,6 +59,9 @@ class KernelResult:
         The same for the nuisances alone; 0 if there are none.
     nuisances : mapping of str to NuisanceResult
         Fitted nuisance parameters by name.
+    n_outside : int
+        Events of the window beyond the reference's range in some feature. There the reference says nothing:
+        neither a density ratio nor its change with a nuisance parameter can be known.
     """
 
     t: float
@@ -71,6 +72,7 @@ class KernelResult:
     tau: float
     delta: float
     nuisances: Mapping[str, NuisanceResult]
+    n_outside: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ class KernelTest:
         events = check_sample(reference, "reference")
         self.n_expected = float(n_expected)
         self.n_features = events.shape[1]
+        self._low, self._high = events.min(axis=0), events.max(axis=0)
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self._penalty = float(penalty)
@@ -281,12 +284,13 @@ class KernelTest:
                     delta=delta,
                     nuisances={
                         nuisance.name: NuisanceResult(
-                            measured=float(measured[row, i]),
+                            measured=float(measured[row, i]) if math.isfinite(nuisance.sigma) else None,
                             reference=alone.profile(row, i, measured[row, i], nuisance.sigma),
                             alternative=full.profile(row, i, measured[row, i], nuisance.sigma),
                         )
                         for i, nuisance in enumerate(self._nuisances)
                     },
+                    n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
                 )
             )
         return results

@@ -116,7 +116,14 @@ def test_a_free_parameter_leaves_a_test_of_shape() -> None:
     assert few.nuisances["rate"].reference.value == pytest.approx(math.log(200 / 400), abs=1e-3)
     assert many.nuisances["rate"].reference.value == pytest.approx(math.log(800 / 400), abs=1e-3)
     assert few.t < 40
-    assert math.isnan(few.nuisances["rate"].reference.pull)
+    assert few.nuisances["rate"].measured is None
+    assert few.nuisances["rate"].reference.pull is None
+
+
+def test_events_beyond_the_reference_are_counted() -> None:
+    highest = REFERENCE.max()
+    result = make_test().evaluate(np.array([[highest], [highest + 0.1], [REFERENCE.min() / 2], [1.0]]))
+    assert result.n_outside == 2
 
 
 def test_mixed_terms_enter_once() -> None:
