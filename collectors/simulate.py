@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from collectors.chamber.conditions import Conditions, Fault, conditions_at
+from collectors.chamber.conditions import Conditions, Fault, Variation, conditions_at, vary
+from collectors.chamber.gauges import Gauge, NuisanceName, read_gauges
 from collectors.chamber.geometry import N_CHAMBERS, NS_PER_COUNT, Convention, WireMap
 from collectors.chamber.hits import RawHits
 from collectors.chamber.reconstruction import Reconstruction, free_segments
@@ -55,6 +57,12 @@ class SimulateCollector:
             description="muons in each chamber, Hz, (0, 1e5]; absent: as in conditions",
         )
         faults: tuple[Fault, ...] = Field((), description="what goes wrong, where and when")
+        variations: tuple[Variation, ...] = Field(
+            (), description="slow changes of all chambers that are no faults, sinusoidal"
+        )
+        measurements: dict[NuisanceName, Gauge] = Field(
+            {}, max_length=64, description="slow-control measurement of each nuisance parameter, at most 64"
+        )
         seed: int = Field(1, ge=0, description="seed of the random numbers, >= 0")
         seconds: float | None = Field(None, gt=0, description="simulated time, s, > 0; absent: without end")
         speed: float | None = Field(
@@ -65,6 +73,22 @@ class SimulateCollector:
         max_residual_mm: float = Field(
             1.0, gt=0, le=10, description="largest residual of a segment, mm, (0, 10]"
         )
+
+        @property
+        def base(self) -> Conditions:
+            """Conditions without variations and faults."""
+            if self.rate_hz is None:
+                return self.conditions
+            return self.conditions.model_copy(update={"rate_hz": self.rate_hz})
+
+        @model_validator(mode="after")
+        def _check_slow_control(self) -> Self:
+            for knob in {variation.knob for variation in self.variations}:
+                _check_extremes(self.base, [v for v in self.variations if v.knob == knob])
+            for name, gauge in self.measurements.items():
+                if getattr(self.base, gauge.knob) == 0:
+                    raise ValueError(f"measurements.{name}: {gauge.knob} is 0, which has no logarithm")
+            return self
 
     origin = Origin.SIMULATED
 
@@ -100,7 +124,8 @@ class SimulateCollector:
 
     def _chamber_hits(self, chamber: int, begin: float, end: float, rng: np.random.Generator) -> RawHits:
         """Simulate one chamber between two moments, seconds since the beginning."""
-        conditions = conditions_at(self._base(), self.options.faults, chamber, begin)
+        base = vary(self.options.base, self.options.variations, (begin + end) / 2)
+        conditions = conditions_at(base, self.options.faults, chamber, begin)
         duration = (end - begin) * 1e9
         passage = np.sort(rng.uniform(0, duration, rng.poisson(conditions.rate_hz * (end - begin))))
         first = round(begin * 1e9 / NS_PER_COUNT)
@@ -118,21 +143,33 @@ class SimulateCollector:
             first_count=0,
         )
         for raw in self.raw_hits():
-            yield from reconstruction.feed(raw)
-        yield from reconstruction.finish(start + (options.seconds or 0.0))
+            for batch in reconstruction.feed(raw):
+                yield self._measured(batch, start)
+        for batch in reconstruction.finish(start + (options.seconds or 0.0)):
+            yield self._measured(batch, start)
 
-    def _base(self) -> Conditions:
-        rate = self.options.rate_hz
-        base = self.options.conditions
-        return base if rate is None else base.model_copy(update={"rate_hz": rate})
+    def _measured(self, batch: EventBatch, start: float) -> EventBatch:
+        """Add the readings known at the beginning of a batch: no window of it ends before."""
+        options = self.options
+        if not options.measurements or batch.start is None:
+            return batch
+        readings = read_gauges(
+            options.measurements,
+            options.base,
+            options.variations,
+            round(batch.start - start, 6),  # Unix times are no finer
+            start=start,
+            seed=options.seed,
+        )
+        return replace(batch, auxiliary=readings)
 
     def _edges(self) -> Iterator[float]:
         """Yield the seconds at which blocks meet: whole batches, cut where a fault starts or stops."""
         options = self.options
         total = float("inf") if options.seconds is None else options.seconds
         turns = sorted({t for f in options.faults for t in (f.start, f.stop) if 0 < t < total} | {total})
-        batches = max(1, int(MUONS_PER_BLOCK / (self._base().rate_hz * options.batch_seconds)))
-        if options.speed is not None:
+        batches = max(1, int(MUONS_PER_BLOCK / (options.base.rate_hz * options.batch_seconds)))
+        if options.speed is not None or options.variations:
             batches = 1
         block = 0
         yield 0.0
@@ -143,6 +180,16 @@ class SimulateCollector:
             if edge == turn:
                 block += 1
             yield turn
+
+
+def _check_extremes(base: Conditions, variations: list[Variation]) -> None:
+    """Refuse variations of one knob that leave its range where they add up."""
+    knob, value = variations[0].knob, getattr(base, variations[0].knob)
+    for sign in (1, -1):
+        extreme = value
+        for variation in variations:
+            extreme *= 1 + sign * variation.amplitude
+        Conditions.model_validate({knob: extreme})
 
 
 def simulate_features(

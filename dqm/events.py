@@ -23,6 +23,7 @@ __all__ = [
     "PMethod",
     "Profiled",
     "Quality",
+    "Reading",
     "TestResult",
     "Verdict",
     "Window",
@@ -64,6 +65,28 @@ class PMethod(StrEnum):
 
     EMPIRICAL = "empirical"
     TAIL = "tail"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of a slow-control sensor, as it was read.
+
+    Parameters
+    ----------
+    name : str
+        Sensor: up to 64 letters, digits, ``.``, ``_``, ``-``.
+    value : float
+        What it showed, finite, in the sensor's own unit.
+    sigma : float or None
+        One-sigma error in the same unit, above 0; None if it is not known.
+    time : float
+        When it was read, Unix seconds.
+    """
+
+    name: str
+    value: float
+    sigma: float | None
+    time: float
 
 
 @dataclass(frozen=True, slots=True)

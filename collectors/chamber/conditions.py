@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from collectors.chamber.geometry import DRIFT_VELOCITY_MM_PER_NS, N_CHAMBERS, WIRES_PER_CHAMBER
 
-__all__ = ["NOMINAL_STRIP_V", "NOMINAL_THRESHOLD_MV", "Conditions", "Fault", "conditions_at"]
+__all__ = [
+    "NOMINAL_STRIP_V",
+    "NOMINAL_THRESHOLD_MV",
+    "Conditions",
+    "Fault",
+    "ScalarKnob",
+    "Variation",
+    "conditions_at",
+    "vary",
+]
 
 NOMINAL_STRIP_V = -1200.0
 NOMINAL_THRESHOLD_MV = 100.0
@@ -72,6 +82,31 @@ class Conditions(BaseModel):
         return self.threshold_mv / NOMINAL_THRESHOLD_MV
 
 
+def _check_scalar(knob: str) -> str:
+    scalars = [name for name, field in Conditions.model_fields.items() if isinstance(field.default, float)]
+    if knob not in scalars:
+        raise ValueError(f"no knob {knob!r} with one number; there are {', '.join(scalars)}")
+    return knob
+
+
+ScalarKnob = Annotated[str, AfterValidator(_check_scalar)]
+
+
+class Variation(BaseModel):
+    """A slow change that is nobody's fault, of all chambers: the weather, the gas system."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    knob: ScalarKnob = Field(description="name of one of the conditions that are single numbers")
+    amplitude: float = Field(ge=0, lt=1, description="largest departure over the knob's value, [0, 1)")
+    period_seconds: float = Field(gt=0, description="length of one turn, s, > 0")
+    phase: float = Field(0.0, description="part of a turn done at the beginning, in turns")
+
+    def factor(self, seconds: float) -> float:
+        """Value over its mean at a time since the source started, s."""
+        return 1 + self.amplitude * math.sin(2 * math.pi * (seconds / self.period_seconds + self.phase))
+
+
 class Fault(BaseModel):
     """A knob that one chamber turns to a wrong value for a while."""
 
@@ -112,4 +147,32 @@ def conditions_at(base: Conditions, faults: Iterable[Fault], chamber: int, secon
     Conditions
     """
     turned = {f.knob: f.value for f in faults if f.chamber == chamber and f.start <= seconds < f.stop}
+    return Conditions.model_validate(base.model_dump() | turned) if turned else base
+
+
+def vary(base: Conditions, variations: Iterable[Variation], seconds: float) -> Conditions:
+    """Return the conditions with their slow changes at one moment; several of one knob multiply.
+
+    Parameters
+    ----------
+    base : Conditions
+        Mean conditions.
+    variations : iterable of Variation
+        Slow changes.
+    seconds : float
+        Time since the source started.
+
+    Returns
+    -------
+    Conditions
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a knob leaves its range.
+    """
+    factors: dict[str, float] = {}
+    for variation in variations:
+        factors[variation.knob] = factors.get(variation.knob, 1.0) * variation.factor(seconds)
+    turned = {knob: getattr(base, knob) * factor for knob, factor in factors.items()}
     return Conditions.model_validate(base.model_dump() | turned) if turned else base

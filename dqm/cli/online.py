@@ -11,17 +11,26 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
 from rich.console import Console
 
 from dqm.cli.verdicts import as_json_line, verdict_table
-from dqm.config import find_problems, load_collector, load_daemon, parse_value
+from dqm.config import (
+    SlowControlSection,
+    find_problems,
+    load_collector,
+    load_daemon,
+    parse_value,
+    set_key,
+    validate,
+)
 from dqm.errors import BundleError, ConfigError, DqmError
 from dqm.events import Quality
 from dqm.service.collecting import collect as run_collector
+from dqm.service.slow_control import SlowControl, open_readings
 from dqm.service.sources import open_source
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
@@ -117,9 +126,7 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
     except (OSError, ValueError):
         return []
     for key, value in overrides.items():
-        table, _, last = key.partition(".")
-        if isinstance(data.get(table), dict):
-            data[table][last] = value
+        set_key(data, key, value)
     base = config.absolute().parent
     checks: list[Callable[[], object]] = []
     match data:
@@ -128,6 +135,9 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
         case {"streams": list(streams)}:
             named = {stream.get("bundle") for stream in streams if isinstance(stream, dict)}
             checks = [partial(_check_bundle, base / name) for name in named if isinstance(name, str)]
+    match data:
+        case {"slow_control": {"source": str()} as table}:
+            checks.append(partial(_check_slow_control, table, base))
     problems = []
     for attempt in checks:
         try:
@@ -135,6 +145,15 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
         except DqmError as error:
             problems.append(f"{config}: {error}")
     return problems
+
+
+def _check_slow_control(table: dict[str, Any], base: Path) -> None:
+    try:
+        section = validate(SlowControlSection, table, "[slow_control]")
+    except ConfigError:  # told by `find_problems`
+        open_readings(table["source"], table.get("options", {}), base)
+    else:
+        SlowControl(section, base)
 
 
 def _check_bundle(path: Path) -> None:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from dqm.config.models import CollectorConfig, DaemonConfig
 from dqm.errors import ConfigError
 
-__all__ = ["find_problems", "load_collector", "load_daemon", "parse_value", "validate"]
+__all__ = ["find_problems", "load_collector", "load_daemon", "parse_value", "set_key", "validate"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -136,6 +136,35 @@ def parse_value(text: str) -> object:
     return table["value"] if len(table) == 1 else text
 
 
+def set_key(data: dict[str, Any], key: str, value: object) -> bool:
+    """Set a dotted key of parsed data, with the tables on the way to it.
+
+    Parameters
+    ----------
+    data : dict
+        Parsed TOML; changed.
+    key : str
+        Such as ``daemon.http``.
+    value : object
+        What to put there.
+
+    Returns
+    -------
+    bool
+        False if something on the way is no table; then nothing was set.
+    """
+    *path, last = key.split(".")
+    table: object = data
+    for part in path:
+        if not isinstance(table, dict):
+            return False
+        table = table.setdefault(part, {})
+    if not isinstance(table, dict):
+        return False
+    table[last] = value
+    return True
+
+
 def _start_from(base: Path, value: object) -> object:
     if isinstance(value, tuple):
         return tuple(_start_from(base, part) for part in value)
@@ -183,7 +212,7 @@ def _check(
     places: dict[str, str] = {}
     problems: list[str] = []
     for place, key, value in [*_from_environment(model, environ), *_from_command_line(overrides)]:
-        if _put(data, key.split("."), value):
+        if set_key(data, key, value):
             places[key] = place
         else:
             problems.append(f"{place}: {key} is not a key that can be set from outside the file")
@@ -209,19 +238,6 @@ def _from_environment(
 def _from_command_line(overrides: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
     for key, value in overrides.items():
         yield "command line", key, value
-
-
-def _put(data: dict[str, Any], keys: list[str], value: object) -> bool:
-    """Set a nested key; False if something on the way to it is not a table."""
-    table: object = data
-    for key in keys[:-1]:
-        if not isinstance(table, dict):
-            return False
-        table = table.setdefault(key, {})
-    if not isinstance(table, dict):
-        return False
-    table[keys[-1]] = value
-    return True
 
 
 def _place_of(key: str, places: Mapping[str, str], path: Path) -> str:

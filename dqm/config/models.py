@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,12 +18,16 @@ from pydantic import (
 
 __all__ = [
     "NAME_PATTERN",
+    "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
     "DaemonConfig",
     "DaemonSection",
     "LimitsSection",
+    "NuisancesSection",
     "QualitySection",
+    "ReadingSection",
+    "SlowControlSection",
     "StreamSection",
     "WindowSection",
     "split_http",
@@ -168,6 +172,21 @@ class QualitySection(_Section):
         return self
 
 
+class NuisancesSection(_Section):
+    """``[nuisances]``: slow-control measurements of what may change without being a fault."""
+
+    max_age_seconds: float = Field(
+        600.0, gt=0.0, description="a measurement further from the end of its window is stale, s"
+    )
+    unmeasured: Literal["null", "free"] = Field(
+        "null",
+        description="without a usable measurement: null, or free: fitted without it, by its own null table",
+    )
+    largest_pull: float = Field(
+        3.0, gt=0.0, description="fitted and measured value further apart are a warning, standard deviations"
+    )
+
+
 class StreamSection(_Section):
     """``[[streams]]``: one stream and the reference it is tested against."""
 
@@ -186,6 +205,9 @@ class DaemonConfig(_Section):
 
     daemon: DaemonSection = Field(DaemonSection(), validate_default=True, description="the daemon itself")
     quality: QualitySection = Field(QualitySection(), description="from p-value to quality")
+    nuisances: NuisancesSection = Field(
+        NuisancesSection(), description="what may change without being a fault"
+    )
     streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its reference")
 
     @model_validator(mode="after")
@@ -233,12 +255,60 @@ class WindowSection(_Section):
         return self
 
 
+class ReadingSection(_Section):
+    """``[slow_control.nuisances.NAME.readings.READING]``: how one reading moves a nuisance parameter."""
+
+    nominal: float = Field(description="reading at which the parameter is 0, in the unit of the reading")
+    slope: float = Field(description="change of the parameter per unit of the reading, not 0")
+    sigma: float | None = Field(
+        None,
+        ge=0.0,
+        description="one-sigma error of the reading, in its unit, >= 0; left out: as the source gives it",
+    )
+
+    @model_validator(mode="after")
+    def _check_slope(self) -> Self:
+        if self.slope == 0:
+            raise ValueError("slope must not be 0: such a reading says nothing of the parameter")
+        return self
+
+
+class CalibrationSection(_Section):
+    """``[slow_control.nuisances.NAME]``: nuisance parameter as a linear function of readings."""
+
+    sigma: float = Field(
+        0.0, ge=0.0, description="error of the relation itself, in the unit of the parameter, >= 0"
+    )
+    readings: dict[Name, ReadingSection] = Field(
+        min_length=1, description="readings it is computed from, by their names"
+    )
+
+    @model_validator(mode="after")
+    def _check_error(self) -> Self:
+        if self.sigma == 0 and all(reading.sigma == 0 for reading in self.readings.values()):
+            raise ValueError("sigma and those of all readings are 0: an error above 0 must be given")
+        return self
+
+
+class SlowControlSection(_Section):
+    """``[slow_control]``: where readings come from, and what they say of nuisance parameters."""
+
+    source: Name = Field(description="source, by its entry-point name in the group dqm.slow_control")
+    options: dict[str, Any] = Field({}, description="options of the source itself")
+    nuisances: dict[Name, CalibrationSection] = Field(
+        {}, max_length=64, description="nuisance parameters by name, at most 64"
+    )
+
+
 class CollectorConfig(_Section):
     """Configuration of ``dqm collect``."""
 
     collector: CollectorSection = Field(description="source, run and daemon")
     window: WindowSection = Field(description="how windows are cut")
     options: dict[str, Any] = Field({}, description="options of the collector itself")
+    slow_control: SlowControlSection | None = Field(
+        None, description="readings that go with the windows; left out: none"
+    )
     streams: dict[str, Name] = Field(
         {}, description="stream of each chamber; a chamber left out keeps its name"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,6 +13,7 @@ import structlog
 
 from dqm.config import CollectorConfig
 from dqm.events import Origin, Window
+from dqm.service.slow_control import SlowControl
 from dqm.service.sources import Source, open_source
 from dqm.stream import CountCutter, Cutter, RunLabel, Sender, TimeCutter
 
@@ -70,25 +72,26 @@ def collect(
     Raises
     ------
     ConfigError
-        If the collector is unknown or its options are wrong.
+        If the collector or the source of readings is unknown or its options are wrong.
     InputError
-        If the source is unusable.
+        If the source of events is unusable, or that of readings at the start.
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
+    slow_control = None if config.slow_control is None else SlowControl(config.slow_control, base)
     run = int(clock()) if section.run is None else section.run
     cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin))
     n_events = n_windows = 0
-    with Sender(section.connect, section.buffer_windows) as sender:
+    with slow_control or nullcontext(), Sender(section.connect, section.buffer_windows) as sender:
         log.info("run started", collector=section.name, run=run, daemon=section.connect)
         for batch in source:
             n_events += len(batch.x)
-            windows = cutter.push(batch)
+            windows = _attach(cutter.push(batch), slow_control)
             n_windows += len(windows)
             _send(sender, windows, source, stop)
             if stop.is_set():
                 break
-        last = cutter.close()
+        last = _attach(cutter.close(), slow_control)
         _send(sender, last, source, stop)
         if not sender.flush(DELIVERY_SECONDS):
             log.warning("windows not delivered: the daemon does not take them", windows=sender.n_waiting)
@@ -121,6 +124,10 @@ def make_cutter(config: CollectorConfig, label: RunLabel) -> Cutter:
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("the configuration's own check lets no such window pass")
     return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams)
+
+
+def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Window]:
+    return windows if slow_control is None else [slow_control.attach(window) for window in windows]
 
 
 def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> None:

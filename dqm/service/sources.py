@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, cast
 
 from pydantic import BaseModel
 
-from dqm.config import validate
-from dqm.errors import ConfigError
+from dqm.config import find_plugin, validate
 from dqm.events import EventBatch, Origin
 
 __all__ = ["Source", "SourceFactory", "find_collector", "open_source"]
@@ -50,14 +48,7 @@ def find_collector(name: str, where: str | None = None) -> SourceFactory:
     ConfigError
         If none of that name is installed; the message lists those that are.
     """
-    found = {point.name: point for point in entry_points(group="dqm.collectors")}
-    if name not in found:
-        raise ConfigError(
-            f"unknown collector {name!r}",
-            where=where,
-            fix=f"Installed are: {', '.join(sorted(found)) or 'none'}",
-        )
-    return cast(SourceFactory, found[name].load())
+    return cast(SourceFactory, find_plugin("dqm.collectors", name, where=where))
 
 
 def open_source(

@@ -211,6 +211,62 @@ def test_check_reads_the_options_of_the_collector(dqm: Dqm, tmp_path: Path) -> N
     assert "unknown collector 'nothing'. Installed are: beam, replay, simulate, tdc" in told.err
 
 
+SLOW_CONTROL = """
+[collector]
+name = "simulate"
+[window]
+events = 60
+[slow_control]
+source = "epics"
+[slow_control.options]
+pvs = { pressure = "GAS:PRESSURE" }
+[slow_control.nuisances.velocity.readings.pressure]
+nominal = 963.0
+slope = -1e-4
+sigma = 0.4
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "messages"),
+    [
+        ("", "", []),
+        ('"epics"', '"epic"', ["unknown slow control 'epic'. Installed are: epics, file, socket"]),
+        ("pvs", "pv", ["[slow_control.options]: pv: unknown key; did you mean 'pvs'?", "pvs: must be given"]),
+        (
+            "sigma = 0.4",
+            "",
+            ["velocity.readings.pressure]: the source gives no error of 'pressure'. Give it"],
+        ),
+        ("{ pressure", "{ presure", ["velocity.readings.pressure]: the source has no reading 'pressure'"]),
+    ],
+)
+def test_check_reads_the_slow_control_section(
+    dqm: Dqm, tmp_path: Path, old: str, new: str, messages: list[str]
+) -> None:
+    (tmp_path / "c.toml").write_text(SLOW_CONTROL.replace(old, new) if old else SLOW_CONTROL)
+    told = dqm("check", "c.toml")
+    assert told.code == (1 if messages else 0), told.err
+    for words in messages:
+        assert words in told.err
+
+
+def test_check_tells_the_mistakes_in_and_around_the_options_of_slow_control(dqm: Dqm, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(SLOW_CONTROL.replace("slope", "slop").replace("pvs", "pv"))
+    told = dqm("check", "c.toml")
+    for words in ("readings.pressure.slop: unknown key", "[slow_control.options]: pv: unknown key"):
+        assert told.err.count(words) == 1
+    (tmp_path / "c.toml").write_text(SLOW_CONTROL.replace("[slow_control.options]\npvs", "pvs"))
+    assert "slow_control.pvs: unknown key" in dqm("check", "c.toml").err
+
+
+def test_check_takes_overrides_of_slow_control_into_account(dqm: Dqm, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(SLOW_CONTROL)
+    told = dqm("check", "c.toml", "--set", "slow_control.options.refresh_seconds=0")
+    assert (told.code, told.out) == (1, "")
+    assert "[slow_control.options]: refresh_seconds: input should be greater" in told.err
+
+
 @pytest.mark.parametrize("command", ["run", "collect", "check", "history"])
 def test_a_configuration_that_is_missing_or_no_toml_is_named(dqm: Dqm, tmp_path: Path, command: str) -> None:
     code = 1 if command == "check" else 2

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from collectors.simulate import SimulateCollector
+from collectors.slow_control.epics import EpicsSource
+from collectors.slow_control.file import FileSource
+from collectors.slow_control.sockets import SocketSource
 from dqm.config import find_problems, load_collector, load_daemon, parse_value, validate
 from dqm.errors import ConfigError
 
@@ -221,11 +225,77 @@ def test_options_in_examples_are_those_of_the_collector(path: Path) -> None:
     assert validate(options, config.options, str(path), path.parent)
 
 
+def test_commented_examples_of_slow_control_are_right(tmp_path: Path) -> None:
+    text = (CONFIGS / "collector-simulate.toml").read_text()
+    begin, end = text.index("# [[options.variations]]"), text.index("# chamber = ")
+    lines = [line.removeprefix("#").strip() for line in text[begin:end].splitlines()]
+    path = tmp_path / "collector.toml"
+    path.write_text(text[:begin] + "\n".join(lines) + "\n" + text[end:])
+    options = validate(SimulateCollector.Options, load_collector(path, environ={}).options, "options")
+    assert (options.variations[0].phase, options.measurements["drift_velocity"].every_seconds) == (0.25, 10.0)
+    text = (CONFIGS / "collector-slow-control.toml").read_text()
+    for name, source in (("socket", SocketSource), ("epics", EpicsSource)):
+        begin = text.index(f'# source = "{name}"')
+        lines = [
+            line.removeprefix("#").strip() for line in text[begin : text.index("\n\n", begin)].splitlines()
+        ]
+        written = tomllib.loads("\n".join(["[slow_control]", *lines]))["slow_control"]
+        assert validate(source.Options, written["options"], name)
+
+
+def test_options_of_slow_control_in_the_example_are_those_of_the_source() -> None:
+    path = CONFIGS / "collector-slow-control.toml"
+    section = load_collector(path, environ={}).slow_control
+    assert section is not None
+    assert section.source == "file"
+    options = validate(FileSource.Options, section.options, str(path), path.parent)
+    assert options.path == CONFIGS / "../data/readings.jsonl"
+    assert {name: r.sigma for name, r in section.nuisances["drift_velocity"].readings.items()} == {
+        "pressure": None,
+        "temperature": 0.2,
+    }
+
+
+def test_mistakes_in_slow_control_are_told_with_their_place(collector: Path) -> None:
+    collector.write_text(
+        COLLECTOR
+        + """
+        [slow_control]
+        sources = "file"
+        [slow_control.nuisances.a]
+        [slow_control.nuisances.b]
+        readings.pressure = { nominal = 963.0, slope = 0.0 }
+        readings.humidity = { nominal = 40.0, slop = 1.0, sigma = -1.0 }
+        [slow_control.nuisances.c]
+        readings.pressure = { nominal = 963.0, slope = 1.0, sigma = 0.0 }
+        [slow_control.nuisances."d e"]
+        readings.pressure = { nominal = 963.0, slope = 1.0 }
+        """
+    )
+    problems = find_problems(collector, environ={})
+    begin = f"{collector}: slow_control."
+    expected = [
+        f"{begin}source: must be given",
+        f"{begin}sources: unknown key; did you mean 'source'?",
+        f"{begin}nuisances.a.readings: must be given",
+        f"{begin}nuisances.b.readings.pressure: slope must not be 0: such a reading says nothing",
+        f"{begin}nuisances.b.readings.humidity.slope: must be given",
+        f"{begin}nuisances.b.readings.humidity.slop: unknown key; did you mean 'slope'?",
+        f"{begin}nuisances.b.readings.humidity.sigma: input should be greater than or equal to 0, got -1.0",
+        f"{begin}nuisances.c: sigma and those of all readings are 0: an error above 0 must be given",
+        f"{begin}nuisances.d e.[key]: string should match pattern",
+    ]
+    for beginning in expected:
+        assert any(line.startswith(beginning) for line in problems), (beginning, problems)
+    assert len(problems) == len(expected)
+
+
 def test_there_is_an_example_for_each_situation() -> None:
     assert {path.stem for path in CONFIGS.glob("*.toml")} == {
         "daemon",
         "collector-beam",
         "collector-replay",
         "collector-simulate",
+        "collector-slow-control",
         "collector-tdc",
     }

@@ -57,7 +57,7 @@ def address(tmp_path: Path) -> str:
 def endless(monkeypatch: pytest.MonkeyPatch) -> type[Endless]:
     point = EntryPoint("endless", f"{__name__}:Endless", "dqm.collectors")
     monkeypatch.setattr(
-        "dqm.service.sources.entry_points", lambda group: [point] if group == point.group else []
+        "dqm.config.plugins.entry_points", lambda group: [point] if group == point.group else []
     )
     monkeypatch.setattr(Endless, "stop", Event())
     return Endless
