@@ -1,4 +1,4 @@
-"""From a test result to a quality: the decision on a single window."""
+"""From a test result to a quality and to warnings: the decision on a single window."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dqm.events import Quality, TestResult
 
-__all__ = ["QualityLimits", "grade"]
+__all__ = ["QualityLimits", "grade", "warn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,14 @@ class QualityLimits:
         A window is ``Medium`` below the first and ``Bad`` below the second; ``0 < bad_p < medium_p < 1``.
     min_events : int
         Windows with fewer events are ``Null``.
+    largest_pull : float
+        A nuisance parameter further from its measurement is worth a warning, standard deviations, > 0.
     """
 
     medium_p: float
     bad_p: float
     min_events: int
+    largest_pull: float = 3.0
 
 
 def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quality, str]:
@@ -58,3 +61,34 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
             reason = f"differs from the reference: p = {result.p:.2g} (below {limit:g})"
             return quality, "; ".join(filter(None, [reason, losses]))
     return (Quality.NULL, losses) if losses else (Quality.GOOD, "")
+
+
+def warn(result: TestResult, limits: QualityLimits) -> dict[str, str]:
+    """Find the nuisance parameters that disagree with their measurement.
+
+    The pull is that of the fit without anomaly: a fault that imitates a parameter pulls it away from what
+    slow control says, while t may stay healthy.
+
+    Parameters
+    ----------
+    result : TestResult
+        Outcome of a test.
+    limits : QualityLimits
+        With the largest pull.
+
+    Returns
+    -------
+    dict of str to str
+        The disagreement in words, by parameter.
+    """
+    warnings = {}
+    for name, nuisance in result.nuisances.items():
+        fitted = nuisance.reference
+        if fitted.pull is None or nuisance.measured is None or abs(fitted.pull) <= limits.largest_pull:
+            continue
+        side = "above" if fitted.pull > 0 else "below"
+        warnings[name] = (
+            f"{name} is {abs(fitted.pull):.1f} sigma {side} what its measurement says: "
+            f"fitted {fitted.value:.3g}, measured {nuisance.measured:.3g}"
+        )
+    return warnings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +14,10 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.config import QualitySection, parse_value
 from dqm.errors import BundleError, ConfigError
-from dqm.events import Quality, Verdict
+from dqm.events import Measurement, Quality, Verdict
+
+if TYPE_CHECKING:
+    from dqm.reference import Bundle
 
 __all__ = ["compare", "extract"]
 
@@ -58,10 +61,19 @@ def compare(
         typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    measured: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What slow control measured of a nuisance parameter; repeatable."
+        ),
+    ] = None,
+    free: Annotated[
+        bool, typer.Option("--free", help="Fit without measurement what has none, instead of giving up.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each window.")] = False,
 ) -> None:
     """Judge files against a bundle; the file's place in the command line is the run number."""
-    from dqm.reference import open_bundle
+    from dqm.reference import ReadingPolicy, open_bundle
     from dqm.service.assessor import Assessor
     from dqm.service.offline import compare as compare_file
 
@@ -74,10 +86,13 @@ def compare(
         )
     defaults = QualitySection()
     limits = QualityLimits(defaults.medium_p, defaults.bad_p, min_events=1)
-    assessor = Assessor(opened, limits)
+    policy = ReadingPolicy(unmeasured="free" if free else "null")
+    assessor = Assessor(opened, limits, policy=policy)
+    readings = _parse_measured(measured or [], opened)
     verdicts: list[Verdict] = []
     for run, file in enumerate(files):
-        for verdict in compare_file(assessor, file, run=run, n_window=window, chamber=chamber):
+        found = compare_file(assessor, file, run=run, n_window=window, chamber=chamber, auxiliary=readings)
+        for verdict in found:
             if as_json:
                 typer.echo(as_json_line(verdict))
             else:
@@ -87,3 +102,23 @@ def compare(
         console.print(verdict_table(verdicts, live=False))
         counts = Counter(verdict.quality for verdict in verdicts)
         console.print(", ".join(f"[{QUALITY_STYLE[q]}]{counts[q]} {q}[/]" for q in Quality if counts[q]))
+
+
+def _parse_measured(texts: list[str], bundle: Bundle) -> tuple[Measurement, ...]:
+    """Read measurements; their errors are those the bundle was made for."""
+    entries = {entry.name: entry for entry in bundle.manifest.nuisances if entry.sigma is not None}
+    found = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        entry = entries.get(name)
+        if entry is None or entry.sigma is None:
+            raise ConfigError(
+                f"the bundle has no measured nuisance parameter {name!r}",
+                where="--measured",
+                fix=f"Give one of: {', '.join(entries) or 'none'}",
+            )
+        try:
+            found.append(Measurement(name, float(value), entry.sigma, 0.0))
+        except ValueError:
+            raise ConfigError(f"{text!r} is not NAME=NUMBER", where="--measured") from None
+    return tuple(found)

@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dqm.cli.nuisances import kind_of, nuisance, validate
 from dqm.cli.progress import progress_bar
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle
+    from dqm.reference import Bundle, NuisanceEntry
 
 __all__ = ["app"]
 
@@ -22,6 +23,8 @@ LARGEST_OFFSET = 0.15
 """Uncertainty of p-values, in sigmas, that a finite pool may cause without a warning."""
 
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
+app.command()(nuisance)
+app.command()(validate)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 
@@ -78,6 +81,10 @@ def calibrate(
     cut: Annotated[
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")
     ] = None,
+    free: Annotated[
+        list[str] | None,
+        typer.Option(help="For windows without the measurement of this nuisance parameter; repeatable."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")] = None,
 ) -> None:
@@ -86,20 +93,18 @@ def calibrate(
     from dqm.reference import open_bundle, pool_offset
 
     bundle = open_bundle(path)
-    m = bundle.manifest
-    n_expected = m.n_expected if window is None else window
+    kind = kind_of(bundle, window, cut, free)
     with progress_bar("toys", toys) as progress:
         calibrated = calibrate_bundle(
             bundle,
             toys,
-            cut=m.cut if cut is None else cut,
-            n_expected=n_expected,
-            seed=m.seed if seed is None else seed,
+            kind=kind,
+            seed=bundle.manifest.seed if seed is None else seed,
             n_processes=processes,
             progress=lambda done, _total: progress(done),
         )
     typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
-    offset = pool_offset(n_expected, len(bundle.pool), len(bundle.reference))
+    offset = pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
     if offset > LARGEST_OFFSET:
         typer.echo(
             f"warning: {path}: a pool of {len(bundle.pool)} events leaves p-values uncertain by about "
@@ -131,12 +136,13 @@ def _description(bundle: Bundle) -> Table:
     table = Table(show_header=False, box=None)
     rows = {
         "bundle": bundle.identifier,
-        "calibrated from": m.parent or "-",
+        "made from": m.parent or "-",
         "features": ", ".join(m.features),
         "windows": f"{m.n_expected:g} events, cut by {m.cut}",
         "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings.items()),
         "reference": f"{len(bundle.reference)} events, {len(bundle.centers)} centres",
         "pool": f"{len(bundle.pool)} events, {len(bundle.pool) / m.n_expected:.0f} windows",
+        "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",
         "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
     }
@@ -145,18 +151,25 @@ def _description(bundle: Bundle) -> Table:
     return table
 
 
+def _nuisance(entry: NuisanceEntry) -> str:
+    sigma = "not measured" if entry.sigma is None else f"sigma {entry.sigma:g}"
+    learned = ""
+    if entry.kind == "shape":
+        origin = "samples" if entry.transform is None else f"{entry.transform.name} of the reference"
+        learned = f", order {entry.settings['order']}, {entry.settings['method']} learned from {origin}"
+    return f"{entry.name}: {entry.kind}, {sigma}{learned}"
+
+
 def _null_tables(bundle: Bundle) -> Table:
     from dqm.reference import pool_offset
 
-    columns = ("cut by", "events", "toys", "t min", "t mean", "t max", "p uncertain by")
+    columns = ("windows of", "toys", "t min", "t mean", "t max", "p uncertain by")
     table = Table(*columns, title="null tables")
     for column in bundle.manifest.null:
-        toys = bundle.toys(column)
-        values = [f"{t:.4g}" for t in (toys.min(), toys.mean(), toys.max())]
-        offset = pool_offset(column.n_expected, len(bundle.pool), len(bundle.reference))
-        table.add_row(
-            column.cut, f"{column.n_expected:g}", str(len(toys)), *values, f"{offset:.2f} sigma (pool)"
-        )
+        t = bundle.toys(column)[:, 0]
+        values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
+        offset = pool_offset(column.kind.n_expected, len(bundle.pool), len(bundle.reference))
+        table.add_row(str(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from rich.table import Table
@@ -54,7 +55,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             "-" if r.t is None else f"{r.t:.1f}",
             "-" if r.p is None else f"{'~' if r.p_method == 'tail' else ''}{r.p:.2g}",
             "-" if r.z is None else f"{r.z:.1f}",
-            v.reason,
+            "; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks])),
         )
     return table
 
@@ -68,7 +69,9 @@ def as_json_line(verdict: Verdict) -> str:
             "t": r.t, "p": r.p, "p_low": r.p_low, "p_high": r.p_high, "p_method": r.p_method, "z": r.z,
             "quality": v.quality, "reason": v.reason, "bundle": v.bundle, "seconds": v.seconds,
             "judged_at": v.judged_at, "run_type": v.run_type, "origin": v.origin, "start": v.start,
-            "end": v.end, "n_lost": v.n_lost,
+            "end": v.end, "n_lost": v.n_lost, "tau": r.tau, "delta": r.delta,
+            "nuisances": {name: asdict(nuisance) for name, nuisance in r.nuisances.items()},
+            "remarks": r.remarks, "warnings": dict(v.warnings),
         },
         allow_nan=False,
     )  # fmt: skip

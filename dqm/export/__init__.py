@@ -2,6 +2,14 @@
 
 from dqm.export.http import HttpServer, create_app
 from dqm.export.metrics import Metrics
-from dqm.export.table import METRICS, SERIES_PER_STREAM, Metric
+from dqm.export.table import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metric
 
-__all__ = ["METRICS", "SERIES_PER_STREAM", "HttpServer", "Metric", "Metrics", "create_app"]
+__all__ = [
+    "METRICS",
+    "SERIES_PER_NUISANCE",
+    "SERIES_PER_STREAM",
+    "HttpServer",
+    "Metric",
+    "Metrics",
+    "create_app",
+]

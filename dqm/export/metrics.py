@@ -46,6 +46,8 @@ class _Stream:
         known = not self.is_stale
         values: dict[str, float | None] = {
             "dqm_window_statistic": result.t if known else None,
+            "dqm_window_tau": result.tau if known else None,
+            "dqm_window_delta": result.delta if known else None,
             "dqm_window_p_value": result.p if known else None,
             "dqm_window_z_score": result.z if known else None,
             "dqm_window_age_seconds": max(0.0, now - self.last.judged_at),
@@ -53,6 +55,21 @@ class _Stream:
             "dqm_window_expected_events": result.n_expected,
         }
         return values[name]
+
+    def nuisances(self) -> Iterable[tuple[str, dict[str, float | None]]]:
+        """Gauges of each nuisance parameter of the last window."""
+        if self.last is None or self.is_stale:
+            return
+        for name, nuisance in self.last.result.nuisances.items():
+            yield (
+                name,
+                {
+                    "dqm_nuisance_value": nuisance.reference.value,
+                    "dqm_nuisance_measured": nuisance.measured,
+                    "dqm_nuisance_pull": nuisance.reference.pull,
+                    "dqm_nuisance_warning": float(name in self.last.warnings),
+                },
+            )
 
 
 _GAUGES = tuple(name for name in _TABLE if name.startswith("dqm_window_") and name != "dqm_window_quality")
@@ -210,7 +227,16 @@ class Metrics(Collector):
             lost.add_metric([label], stream.n_lost)
             duplicates.add_metric([label], stream.n_duplicates)
             info.add_metric([label, stream.bundle], 1.0)
-        yield from (quality, judged, lost, duplicates, info)
+        yield from (quality, judged, lost, duplicates, info, *self._collect_nuisances())
+
+    def _collect_nuisances(self) -> Iterable[_Family]:
+        families = {name: _gauge(name) for name, metric in _TABLE.items() if "nuisance" in metric.labels}
+        for label, stream in self._streams.items():
+            for nuisance, values in stream.nuisances():
+                for name, value in values.items():
+                    if value is not None:
+                        families[name].add_metric([label, nuisance], value)
+        return families.values()
 
     def _collect_daemon(self) -> Iterable[_Family]:
         refused = _counter("dqm_refused_messages_total")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dqm.events import Quality
 
-__all__ = ["METRICS", "SERIES_PER_STREAM", "TEST_SECONDS_BUCKETS", "Metric"]
+__all__ = ["METRICS", "SERIES_PER_NUISANCE", "SERIES_PER_STREAM", "TEST_SECONDS_BUCKETS", "Metric"]
 
 TEST_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper edges of the histogram of test times, s."""
@@ -41,6 +41,42 @@ METRICS = (
         "gauge",
         ("stream",),
         "Test statistic t of the last window; absent if unknown.",
+    ),
+    Metric(
+        "dqm_window_tau",
+        "gauge",
+        ("stream",),
+        "t before the nuisance parameters' share is taken off; absent if unknown.",
+    ),
+    Metric(
+        "dqm_window_delta",
+        "gauge",
+        ("stream",),
+        "Share of the nuisance parameters, tau - t; absent if unknown.",
+    ),
+    Metric(
+        "dqm_nuisance_value",
+        "gauge",
+        ("stream", "nuisance"),
+        "Nuisance parameter fitted to the last window without anomaly, in its own unit.",
+    ),
+    Metric(
+        "dqm_nuisance_measured",
+        "gauge",
+        ("stream", "nuisance"),
+        "Its measurement by slow control; absent if it was fitted without.",
+    ),
+    Metric(
+        "dqm_nuisance_pull",
+        "gauge",
+        ("stream", "nuisance"),
+        "Distance of both in standard deviations of healthy windows; absent without measurement.",
+    ),
+    Metric(
+        "dqm_nuisance_warning",
+        "gauge",
+        ("stream", "nuisance"),
+        "1 if that distance is beyond its limit, 0 otherwise.",
     ),
     Metric(
         "dqm_window_p_value",
@@ -128,7 +164,12 @@ METRICS = (
     ),
 )
 
+SERIES_PER_NUISANCE = sum("nuisance" in metric.labels for metric in METRICS)
+"""Most series one nuisance parameter adds to its stream's."""
+
 SERIES_PER_STREAM = sum(
-    len(Quality) if "quality" in metric.labels else 1 for metric in METRICS if "stream" in metric.labels
+    len(Quality) if "quality" in metric.labels else 1
+    for metric in METRICS
+    if "stream" in metric.labels and "nuisance" not in metric.labels
 )
-"""Most series one stream adds to a scrape."""
+"""Most series one stream adds to a scrape, nuisance parameters aside."""

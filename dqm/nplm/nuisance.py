@@ -171,4 +171,4 @@ def profiled(value: float, error: float, measured: float, sigma: float) -> Profi
     """Put a fitted value beside its measurement; pull: ``(value - measured) / sqrt(sigma^2 - error^2)``."""
     free = sigma**2 - error**2
     has_pull = math.isfinite(sigma) and free > 1e-12 * sigma**2
-    return Profiled(value, error, (value - measured) / math.sqrt(free) if has_pull else None)
+    return Profiled(value, error, float(value - measured) / math.sqrt(free) if has_pull else None)

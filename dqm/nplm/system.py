@@ -29,8 +29,8 @@ FORCING = 0.1
 class System:
     """Gradient and Hessian at a point; coordinates are (a, nu) side by side, shape (b, r + k).
 
-    The second derivative of log r is left out of the Hessian, which keeps it positive; its part vanishes
-    where f can follow it, since the slopes are then orthogonal to it.
+    Of the second derivative of log r only the positive part is kept, so that the Hessian stays positive. It
+    matters where f can mimic a parameter that nothing else holds: that valley is flat but for it.
 
     Parameters
     ----------
@@ -48,6 +48,7 @@ class System:
         weights = problem.reference.weights, problem.data.weights
         self.slopes: Slopes = loss.slopes(reference, data, *weights)
         self.jacobians = problem.reference.jacobian(nu), problem.data.jacobian(nu)
+        self._bend = self._curvature_of_log_ratio()
         self._diagonal = self._c * problem.second_moment + problem.ridge[:, None]
         weighted = self._c * problem.reference.weights[:, None] * problem.reference.linear
         self._border = problem.reference.phi.T @ weighted
@@ -72,7 +73,7 @@ class System:
             pushed = slopes.data_curvature * self._push(p.data, jacobians[1], v)
             image += self._pull(p.data, jacobians[1], pushed)
         image[:, :r] += p.ridge[:, None] * v[:, :r]
-        image[:, r:] += self._c * p.precision * v[:, r:]
+        image[:, r:] += self._c * p.precision * v[:, r:] + apply(self._bend, v[:, r:])
         return image
 
     def precondition(self, v: Tensor) -> Tensor:
@@ -95,7 +96,20 @@ class System:
         r = self.a.shape[1]
         hessian.diagonal()[:r] += p.ridge[row]
         hessian.diagonal()[r:] += self._c * p.precision
+        hessian[r:, r:] += self._bend[row]
         return hessian
+
+    def _curvature_of_log_ratio(self) -> Tensor:
+        """Give the positive part of the second derivatives of log r, summed with the slopes; (b, k, k)."""
+        b, k = self.nu.shape
+        if k == 0:
+            return self.nu.new_zeros(b, 0, 0)
+        p, slopes = self.problem, self.slopes
+        total = project(p.reference.quadratic.flatten(-2), slopes.reference)
+        total = total + project(p.data.quadratic.flatten(-2), slopes.data)
+        values, vectors = torch.linalg.eigh(total.view(b, k, k))
+        positive: Tensor = vectors @ (values.clamp(min=0.0)[:, :, None] * vectors.mT)
+        return positive
 
     def _push(self, events: Events, jacobian: Tensor, v: Tensor) -> Tensor:
         r = self.a.shape[1]

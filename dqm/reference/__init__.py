@@ -1,25 +1,42 @@
 """What "good" is: reference bundles, their null tables, and judging windows by them."""
 
 from dqm.reference.build import Recipe, build_bundle
-from dqm.reference.bundle import Bundle, Column, Manifest, Source, open_bundle
+from dqm.reference.bundle import Bundle, open_bundle
+from dqm.reference.calibration import calibrate
 from dqm.reference.judge import Judge
+from dqm.reference.manifest import Column, Manifest, NuisanceEntry, Source, Transform, WindowKind
+from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
-from dqm.reference.toys import calibrate, prepare_statistic, throw_toy
+from dqm.reference.readings import ReadingPolicy
+from dqm.reference.statistic import prepare_statistic
+from dqm.reference.toys import ToySource, Truth
+from dqm.reference.validation import Point, Validation, validate
 
 __all__ = [
     "Bundle",
+    "Check",
     "Column",
     "Judge",
     "Manifest",
+    "NuisanceEntry",
     "NullTable",
     "PValue",
+    "Point",
+    "ReadingPolicy",
     "Recipe",
     "Source",
+    "ToySource",
+    "Transform",
+    "Truth",
+    "Validation",
+    "WindowKind",
+    "add_normalisation",
     "build_bundle",
     "calibrate",
     "empirical_p_value",
+    "learn_shape",
     "open_bundle",
     "pool_offset",
     "prepare_statistic",
-    "throw_toy",
+    "validate",
 ]

@@ -11,7 +11,8 @@ import numpy as np
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.bundle import Bundle, Manifest, Source, array_file, write_bundle
+from dqm.reference.bundle import Bundle, array_file, write_bundle
+from dqm.reference.manifest import Manifest, Source
 from dqm.reference.statistic import find_statistic
 from dqm.reference.toys import largest_window
 

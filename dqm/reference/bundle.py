@@ -1,9 +1,10 @@
 """The reference bundle: what "good" is, frozen, named by the hash of its content.
 
 A bundle is a directory of plain ``.npy`` arrays and one ``manifest.json`` that lists them with their
-checksums. Array files are named by their content and never change. To calibrate a bundle is to add arrays and
-put a new manifest in the place of the old one in a single step, so a reader sees the one or the other. The
-identifier is the hash of the manifest: same content, same name; the manifest keeps its parent's.
+checksums. Array files are named by their content and never change. To calibrate a bundle, or to give it a
+nuisance parameter, is to add arrays and put a new manifest in the place of the old one in a single step, so a
+reader sees the one or the other. The identifier is the hash of the manifest: same content, same name; the
+manifest keeps its parent's.
 """
 
 from __future__ import annotations
@@ -13,80 +14,20 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from dqm.errors import BundleError
-from dqm.events import FloatArray, WindowCut
+from dqm.events import FloatArray
+from dqm.reference.manifest import VERSION, ArrayFile, Column, Manifest, NuisanceEntry, WindowKind
 
-__all__ = ["ArrayFile", "Bundle", "Column", "Manifest", "Source", "open_bundle", "write_bundle"]
+__all__ = ["Bundle", "array_file", "open_bundle", "write_bundle"]
 
 MANIFEST = "manifest.json"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ArrayFile(_Frozen):
-    """One array of a bundle."""
-
-    name: str = Field(pattern=r"^[a-z]+-[0-9a-f]{16}\.npy$", description="file name within the bundle")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
-    shape: tuple[int, ...] = Field(description="shape of the float64 array")
-
-
-class Source(_Frozen):
-    """File the events came from."""
-
-    name: str = Field(description="file name without its directory")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
-    n_events: int = Field(ge=0, description="events read from it")
-
-
-class Column(_Frozen):
-    """Null table for windows of one kind and expected size."""
-
-    cut: WindowCut = Field(description="what closes such windows")
-    n_expected: float = Field(gt=0, description="events expected, N(R_0)")
-    seed: int = Field(ge=0, description="seed of the toys")
-    toys: ArrayFile = Field(description="statistic of each toy, in the order they were thrown")
-
-    def covers(self, cut: WindowCut, n_expected: float) -> bool:
-        """Tell whether a window belongs to this column.
-
-        Windows cut by count must have the very size. For windows cut by time, half an event of expectation is
-        allowed for: live times are not exact, and the table does not change over so little.
-        """
-        tolerance = 0.5 if cut is WindowCut.TIME else 0.0
-        return self.cut is cut and abs(self.n_expected - n_expected) <= tolerance
-
-
-class Manifest(_Frozen):
-    """Everything about a bundle except the numbers."""
-
-    format: Literal["dqm-reference"] = "dqm-reference"
-    version: Literal[1] = 1
-    features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
-    statistic: str = Field(description="entry point of the test, group dqm.statistics")
-    settings: dict[str, float | int | str] = Field(description="arguments of the test")
-    cut: WindowCut = Field(description="what closes the windows it is meant for")
-    n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
-    seed: int = Field(ge=0, description="seed that split the events and drew the centres")
-    reference: ArrayFile
-    centers: ArrayFile
-    pool: ArrayFile
-    null: tuple[Column, ...] = ()
-    sources: tuple[Source, ...] = ()
-    software: dict[str, str] = Field(default_factory=dict, description="versions that wrote it")
-    parent: str | None = Field(default=None, description="bundle this one was calibrated from")
-
-    def encode(self) -> bytes:
-        """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
 class Bundle:
@@ -124,26 +65,49 @@ class Bundle:
         return self._arrays[self.manifest.pool.name]
 
     def toys(self, column: Column) -> FloatArray:
-        """Statistic of the toys of one column of the null table, shape (n_toys,)."""
+        """Outcome of the toys of one null table, shape (n_toys, 2 + 2 k).
+
+        Columns are t, tau and, for each of k nuisance parameters, its pull without and with anomaly; a pull
+        is NaN where there is none.
+        """
         return self._arrays[column.toys.name]
 
-    def column(self, cut: WindowCut, n_expected: float) -> Column | None:
-        """Find the column of the null table that covers a window, or None."""
-        return next((c for c in self.manifest.null if c.covers(cut, n_expected)), None)
+    def model(self, entry: NuisanceEntry) -> dict[str, FloatArray]:
+        """Numbers of a learned log ratio, by name."""
+        return {name: self._arrays[file.name] for name, file in entry.arrays.items()}
+
+    def column(self, kind: WindowKind) -> Column | None:
+        """Find the null table that covers a kind of windows, or None."""
+        return next((c for c in self.manifest.null if c.kind.covers(kind)), None)
 
     def add_column(self, column: Column, toys: FloatArray) -> Bundle:
         """Write a null table into the bundle's directory; gives the new bundle.
 
-        A column for the same windows is replaced. Raises `BundleError` if the directory cannot be written.
+        One for the same windows is replaced. Raises `BundleError` if the directory cannot be written.
         """
-        others = tuple(c for c in self.manifest.null if not c.covers(column.cut, column.n_expected))
-        manifest = self.manifest.model_copy(update={"null": (*others, column), "parent": self.identifier})
+        others = tuple(c for c in self.manifest.null if not c.kind.covers(column.kind))
+        return self._replace({"null": (*others, column)}, {column.toys.name: toys})
+
+    def add_nuisance(self, entry: NuisanceEntry, arrays: Mapping[str, FloatArray]) -> Bundle:
+        """Write a nuisance parameter into the bundle's directory; gives the new bundle.
+
+        One of the same name is replaced. The null tables go: they are of another test. Raises `BundleError`
+        if the directory cannot be written.
+        """
+        others = tuple(other for other in self.manifest.nuisances if other.name != entry.name)
+        files = {entry.arrays[name].name: values for name, values in arrays.items()}
+        return self._replace({"nuisances": (*others, entry), "null": ()}, files)
+
+    def _replace(self, change: dict[str, object], files: dict[str, FloatArray]) -> Bundle:
+        manifest = self.manifest.model_copy(update={**change, "parent": self.identifier})
         try:
-            _write_atomically(self.path / column.toys.name, _npy(toys))
+            for name, values in files.items():
+                _write_atomically(self.path / name, _npy(values))
             _write_atomically(self.path / MANIFEST, manifest.encode())
         except OSError as error:
             raise BundleError(f"cannot write: {error.strerror}", where=str(self.path)) from error
-        return Bundle(self.path, manifest, {**self._arrays, column.toys.name: toys})
+        arrays = {**self._arrays, **files}
+        return Bundle(self.path, manifest, {file.name: arrays[file.name] for file in manifest.files})
 
 
 def array_file(kind: str, values: FloatArray) -> ArrayFile:
@@ -210,19 +174,19 @@ def open_bundle(path: Path) -> Bundle:
             fix="Build one with 'dqm reference build'",
         ) from error
     manifest = _parse(text, where)
-    files = [manifest.reference, manifest.centers, manifest.pool, *(c.toys for c in manifest.null)]
-    return Bundle(path, manifest, {f.name: _read_array(path / f.name, f) for f in files})
+    return Bundle(path, manifest, {f.name: _read_array(path / f.name, f) for f in manifest.files})
 
 
 def _parse(text: bytes, where: str) -> Manifest:
     try:
         raw: Any = json.loads(text)
         version = raw.get("version") if isinstance(raw, dict) else None
-        if isinstance(version, int) and version > 1:
+        if isinstance(version, int) and version != VERSION:
+            age, fix = ("a newer", "Upgrade dqm") if version > VERSION else ("an older", "Rebuild the bundle")
             raise BundleError(
-                f"written by a newer dqm (bundle version {version}, this one reads 1)",
+                f"written by {age} dqm (bundle version {version}, this one reads {VERSION})",
                 where=where,
-                fix="Upgrade dqm",
+                fix=fix,
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
 
 from dqm.errors import InputError
-from dqm.events import FloatArray, TestResult, Window, WindowCut
-from dqm.reference.bundle import Bundle, Column
+from dqm.events import FloatArray, NuisanceResult, Profiled, TestResult, Window, WindowCut
+from dqm.reference.bundle import Bundle
+from dqm.reference.manifest import Column, WindowKind
+from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
-from dqm.reference.statistic import Statistic
-from dqm.reference.toys import prepare_statistic
+from dqm.reference.readings import ReadingPolicy, read_constraints
+from dqm.reference.statistic import Outcome, Statistic, prepare_statistic
 
 __all__ = ["Judge"]
+
+SURPRISING = 1e-4
+"""Probability of as many events outside the reference, below which a window remarks on them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """What one column of the null table needs to judge a window."""
+    """What one column of the null table needs to judge a window.
+
+    `pulls` holds mean and standard deviation of each parameter's two pulls in healthy toys: a reference of
+    finite size moves all of them alike.
+    """
 
     test: Statistic
     table: NullTable
+    pulls: dict[str, FloatArray]
 
 
 class Judge:
-    """A bundle ready to judge windows of every size it is calibrated for.
+    """A bundle ready to judge windows of every kind it is calibrated for.
 
     Parameters
     ----------
     bundle : Bundle
         Calibrated bundle.
+    policy : ReadingPolicy
+        What to do without a usable measurement of a nuisance parameter.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None) -> None:
         self.bundle = bundle
-        self._scales = {
-            column.toys.name: _Scale(
-                prepare_statistic(bundle, column.n_expected), NullTable(bundle.toys(column))
-            )
-            for column in bundle.manifest.null
+        self._policy = policy or ReadingPolicy()
+        self._learned = {
+            entry.name: taylor_model(bundle, entry).nu_range
+            for entry in bundle.manifest.nuisances
+            if entry.kind == "shape"
         }
+        self._scales = {column.toys.name: self._scale(column) for column in bundle.manifest.null}
 
     def judge(self, window: Window) -> TestResult:
         """Test a window.
@@ -52,28 +68,55 @@ class Judge:
         -------
         TestResult
             With ``p`` None and a reason if the window cannot be judged: no events, a feature that is missing,
-            a size the null table does not cover, a fit that did not converge or went astray.
+            a nuisance parameter without usable measurement, a size the null table does not cover, a fit that
+            did not converge or went astray. Pulls are in standard deviations of healthy toys.
         """
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
-        column = self.bundle.column(window.cut, n_expected)
-        reason = self._obstacle(window, n_expected, column)
-        if reason or column is None:
+        constraints = read_constraints(self.bundle.manifest.nuisances, window, self._policy)
+        reason = self._obstacle(window) or constraints.obstacle
+        if reason:
+            return TestResult(n_data, n_expected, reason=reason)
+        kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
+        column = self.bundle.column(kind)
+        if column is None:
+            known = "; ".join(str(c.kind) for c in self.bundle.manifest.null) or "none"
+            reason = f"no null table for windows of {kind} (calibrated: {known})"
             return TestResult(n_data, n_expected, reason=reason)
         scale = self._scales[column.toys.name]
         try:
-            outcome = scale.test.evaluate(self._select(window))
+            outcome = scale.test.evaluate(self._select(window), constraints.measured)
         except InputError as error:
             return TestResult(n_data, n_expected, reason=str(error))
         if not outcome.converged:
             return TestResult(n_data, n_expected, reason="the fit did not converge")
+        result = TestResult(
+            n_data,
+            n_expected,
+            t=outcome.t,
+            tau=outcome.tau,
+            delta=outcome.delta,
+            nuisances={name: _standardise(r, scale.pulls[name]) for name, r in outcome.nuisances.items()},
+            remarks=(*constraints.remarks, *self._remarks(outcome, n_data)),
+        )
         if outcome.t < scale.table.t_implausible:
             reason = (
                 f"t = {outcome.t:.4g} is far below that of any healthy window: the fit does not describe it"
             )
-            return TestResult(n_data, n_expected, outcome.t, reason=reason)
+            return replace(result, reason=reason)
         p = scale.table.p_value(outcome.t)
-        return TestResult(n_data, n_expected, outcome.t, p.p, p.low, p.high, p.method, p.z)
+        return replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
+
+    def _scale(self, column: Column) -> _Scale:
+        toys = self.bundle.toys(column)
+        names = [entry.name for entry in self.bundle.manifest.nuisances]
+        pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
+        moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
+        return _Scale(
+            prepare_statistic(self.bundle, column.kind),
+            NullTable(toys[:, 0]),
+            {name: moments[:, i] for i, name in enumerate(names)},
+        )
 
     def _select(self, window: Window) -> FloatArray:
         """Give the columns of the reference, in its order; a window may carry more."""
@@ -82,7 +125,7 @@ class Judge:
             return window.x
         return window.x[:, [window.names.index(name) for name in features]]
 
-    def _obstacle(self, window: Window, n_expected: float, column: Column | None) -> str:
+    def _obstacle(self, window: Window) -> str:
         """Say why a window cannot be tested; empty if it can."""
         features = self.bundle.manifest.features
         missing = [name for name in features if name not in window.names]
@@ -92,10 +135,34 @@ class Judge:
             return "no events"
         if window.cut is WindowCut.TIME and window.n_expected is None:
             return "cut by time, but the sender gave no expected number of events"
-        if column is None:
-            known = ", ".join(f"{c.n_expected:g} by {c.cut}" for c in self.bundle.manifest.null)
-            return (
-                f"no null table for windows of {n_expected:g} events cut by {window.cut} "
-                f"(calibrated: {known or 'none'})"
-            )
         return ""
+
+    def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
+        """Say where the window leaves what the reference knows."""
+        remarks = []
+        n_reference, n_features = self.bundle.reference.shape
+        expected = 2.0 * n_features * n_data / n_reference
+        if stats.poisson.sf(outcome.n_outside - 1, expected) < SURPRISING:
+            remarks.append(
+                f"{outcome.n_outside} events lie where the reference has none (expected: {expected:.2g})"
+            )
+        for name, (low, high) in self._learned.items():
+            value = outcome.nuisances[name].reference.value
+            if not low <= value <= high:
+                remarks.append(
+                    f"{name} is fitted at {value:.3g}, outside the {low:g} to {high:g} it was learned in"
+                )
+        return tuple(remarks)
+
+
+def _standardise(result: NuisanceResult, moments: FloatArray) -> NuisanceResult:
+    """Give pulls in standard deviations of healthy toys."""
+
+    def scaled(one: Profiled, mean: float, deviation: float) -> Profiled:
+        return one if one.pull is None else replace(one, pull=(one.pull - mean) / deviation)
+
+    return replace(
+        result,
+        reference=scaled(result.reference, *map(float, moments[:, 0])),
+        alternative=scaled(result.alternative, *map(float, moments[:, 1])),
+    )

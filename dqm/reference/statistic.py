@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
+from dqm.config import find_plugin
 from dqm.errors import BundleError
-from dqm.events import FloatArray
+from dqm.events import FloatArray, NuisanceResult
+from dqm.reference.bundle import Bundle
+from dqm.reference.manifest import WindowKind
+from dqm.reference.nuisances import nuisances_for
 
-__all__ = ["Outcome", "Statistic", "StatisticFactory", "find_statistic"]
+__all__ = ["Outcome", "Statistic", "StatisticFactory", "find_statistic", "prepare_statistic"]
 
 
 class Outcome(Protocol):
@@ -17,38 +20,57 @@ class Outcome(Protocol):
 
     @property
     def t(self) -> float:
-        """Value; NaN if there is none."""
+        """Value ``tau - delta``; NaN if there is none."""
+
+    @property
+    def tau(self) -> float:
+        """Value before the nuisance parameters' share is taken off; t itself if there are none."""
+
+    @property
+    def delta(self) -> float:
+        """Share of the nuisance parameters; 0 if there are none."""
 
     @property
     def converged(self) -> bool:
         """Whether the value can be used."""
 
+    @property
+    def nuisances(self) -> Mapping[str, NuisanceResult]:
+        """Fitted nuisance parameters by name."""
+
+    @property
+    def n_outside(self) -> int:
+        """Events where the reference has none."""
+
 
 class Statistic(Protocol):
     """A test prepared for one reference; larger values depart further from it."""
 
-    def evaluate(self, data: FloatArray, /) -> Outcome:
-        """Test a window of shape (n_data, d), raw features."""
+    def evaluate(self, data: FloatArray, auxiliary: Mapping[str, float] | None = None, /) -> Outcome:
+        """Test a window of shape (n_data, d), raw features, with its measured nuisance parameters."""
 
-    def evaluate_many(self, windows: Sequence[FloatArray], /) -> Sequence[Outcome]:
+    def evaluate_many(
+        self, windows: Sequence[FloatArray], auxiliaries: Sequence[Mapping[str, float]] | None = None, /
+    ) -> Sequence[Outcome]:
         """Test several windows."""
 
 
 StatisticFactory = Callable[..., Statistic]
-"""``factory(reference, n_expected, centers=..., **settings)``."""
+"""``factory(reference, n_expected, centers=..., nuisances=..., **settings)``."""
 
 
 def find_statistic(name: str) -> StatisticFactory:
-    """Load a statistic.
+    """Load a statistic; raises `BundleError` if none of that name is installed."""
+    return cast(StatisticFactory, find_plugin("dqm.statistics", name, error=BundleError))
 
-    Raises
-    ------
-    BundleError
-        If none of that name is installed; the message lists those that are.
-    """
-    found = {point.name: point for point in entry_points(group="dqm.statistics")}
-    if name not in found:
-        raise BundleError(
-            f"unknown statistic {name!r}", fix=f"Installed are: {', '.join(sorted(found)) or 'none'}"
-        )
-    return cast(StatisticFactory, found[name].load())
+
+def prepare_statistic(bundle: Bundle, kind: WindowKind) -> Statistic:
+    """Set up the bundle's test for windows of one kind."""
+    m = bundle.manifest
+    return find_statistic(m.statistic)(
+        bundle.reference,
+        kind.n_expected,
+        centers=bundle.centers,
+        nuisances=nuisances_for(bundle, kind),
+        **m.settings,
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dqm.alarm import QualityLimits, grade
+from dqm.alarm import QualityLimits, grade, warn
 from dqm.events import TestResult, Verdict, Window
-from dqm.reference import Bundle, Judge
+from dqm.reference import Bundle, Judge, ReadingPolicy
 
 __all__ = ["Assessor"]
 
@@ -23,11 +23,19 @@ class Assessor:
         What p-values mean.
     clock : callable
         Unix time in seconds, stamped on verdicts.
+    policy : ReadingPolicy, optional
+        What to do without a usable measurement of a nuisance parameter.
     """
 
-    def __init__(self, bundle: Bundle, limits: QualityLimits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        limits: QualityLimits,
+        clock: Callable[[], float] = time.time,
+        policy: ReadingPolicy | None = None,
+    ) -> None:
         self.bundle = bundle
-        self._judge = Judge(bundle)
+        self._judge = Judge(bundle, policy)
         self._limits = limits
         self._clock = clock
 
@@ -59,4 +67,5 @@ class Assessor:
             start=window.start,
             end=window.end,
             n_lost=window.n_lost,
+            warnings=warn(result, self._limits),
         )

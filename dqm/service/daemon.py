@@ -20,7 +20,7 @@ from dqm.config import DaemonConfig, StreamSection, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
 from dqm.export import HttpServer, Metrics, create_app
-from dqm.reference import Bundle, open_bundle
+from dqm.reference import Bundle, ReadingPolicy, open_bundle
 from dqm.service.assessor import Assessor
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Limits, Reason, Receiver
@@ -174,6 +174,7 @@ class Daemon:
             quality=verdict.quality.value,
             p=verdict.result.p,
             reason=verdict.reason,
+            warnings=list(verdict.warnings.values()),
         )
         return verdict
 
@@ -181,6 +182,8 @@ class Daemon:
 def _assessors(config: DaemonConfig, clock: Callable[[], float]) -> dict[str, Assessor]:
     """Set up one for each stream; streams that share bundle and limits share it."""
     bundles: dict[Path, Bundle] = {}
+    nuisances = config.nuisances
+    policy = ReadingPolicy(nuisances.max_age_seconds, nuisances.unmeasured)
     shared: dict[tuple[Path, QualityLimits], Assessor] = {}
     found = {}
     for stream in config.streams:
@@ -188,7 +191,7 @@ def _assessors(config: DaemonConfig, clock: Callable[[], float]) -> dict[str, As
             bundles[stream.bundle] = open_bundle(stream.bundle)
         key = stream.bundle, _limits(config, stream)
         if key not in shared:
-            shared[key] = Assessor(bundles[stream.bundle], key[1], clock)
+            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy)
         found[stream.name] = shared[key]
     return found
 
@@ -196,7 +199,7 @@ def _assessors(config: DaemonConfig, clock: Callable[[], float]) -> dict[str, As
 def _limits(config: DaemonConfig, stream: StreamSection) -> QualityLimits:
     quality = config.quality
     min_events = quality.min_events if stream.min_events is None else stream.min_events
-    return QualityLimits(quality.medium_p, quality.bad_p, min_events)
+    return QualityLimits(quality.medium_p, quality.bad_p, min_events, config.nuisances.largest_pull)
 
 
 def _open_store(directory: Path) -> VerdictStore:

@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 
 from dqm.errors import ConfigError, DqmError
-from dqm.events import FloatArray, Quality, Verdict, WindowCut
+from dqm.events import FloatArray, Quality, Verdict
 from dqm.service.sources import open_source
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
@@ -92,6 +92,7 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
         The bundle.
     """
     from dqm.reference import Recipe, build_bundle, calibrate, open_bundle
+    from dqm.reference.manifest import VERSION
 
     recipe = Recipe(
         features=FEATURES,
@@ -103,10 +104,10 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
         seed=SEED,
     )
     events = _healthy_events(N_REFERENCE + N_POOL)
-    content = hashlib.sha256(repr(recipe).encode() + events.tobytes()).hexdigest()[:12]
+    content = hashlib.sha256(f"{VERSION}{recipe}".encode() + events.tobytes()).hexdigest()[:12]
     path = cache / f"chamber-{content}.dqmref"
     bundle = open_bundle(path) if path.exists() else build_bundle(events, recipe, path)
-    calibrate(bundle, N_TOYS, cut=WindowCut.COUNT, n_expected=WINDOW_EVENTS, seed=SEED, progress=progress)
+    calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, progress=progress)
     return path
 
 

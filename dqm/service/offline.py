@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dqm.errors import FileError, InputError
-from dqm.events import EventBatch, FloatArray, Origin, Verdict
+from dqm.events import EventBatch, FloatArray, Measurement, Origin, Verdict
 from dqm.reference import Source as SourceFile
 from dqm.service.assessor import Assessor
 from dqm.service.sources import Source, open_source
@@ -105,7 +106,13 @@ def read_events(
 
 
 def compare(
-    assessor: Assessor, path: Path, *, run: int, n_window: int | None, chamber: str | None = None
+    assessor: Assessor,
+    path: Path,
+    *,
+    run: int,
+    n_window: int | None,
+    chamber: str | None = None,
+    auxiliary: tuple[Measurement, ...] = (),
 ) -> Iterator[Verdict]:
     """Judge the events of a file.
 
@@ -121,6 +128,8 @@ def compare(
         Events in a window; None takes all events of a chamber as one.
     chamber : str, optional
         Only this chamber.
+    auxiliary : tuple of Measurement
+        Measured nuisance parameters of all windows, whatever their time.
 
     Yields
     ------
@@ -141,7 +150,8 @@ def compare(
         cutter = CountCutter(n_events, RunLabel(run, origin=Origin.REPLAYED))
         for window in chain.from_iterable(map(cutter.push, batches)):
             n_windows += 1
-            yield assessor.assess(window)
+            readings = tuple(replace(m, time=window.end or 0.0) for m in auxiliary)
+            yield assessor.assess(replace(window, auxiliary=readings))
     if n_windows == 0:
         raise FileError(
             f"fewer events than a window of {n_window}" if n_window else "no events",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Column,
     Double,
@@ -17,7 +18,7 @@ from sqlalchemy import (
 
 __all__ = ["SCHEMA_VERSION", "metadata", "schema_version", "verdicts"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -49,6 +50,11 @@ verdicts = Table(
     Column("p_method", String(16)),
     Column("z", Double),
     Column("result_reason", Text, nullable=False),
+    Column("tau", Double),
+    Column("delta", Double),
+    Column("nuisances", JSON, nullable=False),
+    Column("remarks", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
     Column("quality", String(8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("bundle", String(128), nullable=False),

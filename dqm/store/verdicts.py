@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from dqm.errors import StoreError
-from dqm.events import Origin, PMethod, Quality, TestResult, Verdict
+from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
 from dqm.store.schema import SCHEMA_VERSION, metadata, schema_version, verdicts
 
 __all__ = ["STORE_FILE", "VerdictStore", "sqlite_url"]
@@ -284,6 +285,11 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "p_method": result.p_method.value if result.p_method else None,
         "z": result.z,
         "result_reason": result.reason,
+        "tau": result.tau,
+        "delta": result.delta,
+        "nuisances": {name: asdict(nuisance) for name, nuisance in result.nuisances.items()},
+        "remarks": list(result.remarks),
+        "warnings": dict(verdict.warnings),
         "quality": verdict.quality.value,
         "reason": verdict.reason,
         "bundle": verdict.bundle,
@@ -312,6 +318,10 @@ def _to_verdict(row: Row[Any]) -> Verdict:
             p_method=PMethod(method) if method else None,
             z=values[c.z],
             reason=values[c.result_reason],
+            tau=values[c.tau],
+            delta=values[c.delta],
+            nuisances={name: _to_nuisance(stored) for name, stored in values[c.nuisances].items()},
+            remarks=tuple(values[c.remarks]),
         ),
         bundle=values[c.bundle],
         seconds=values[c.seconds],
@@ -321,4 +331,10 @@ def _to_verdict(row: Row[Any]) -> Verdict:
         start=values[c.start],
         end=values[c.end],
         n_lost=values[c.n_lost],
+        warnings=values[c.warnings],
     )
+
+
+def _to_nuisance(stored: dict[str, Any]) -> NuisanceResult:
+    fits = {key: Profiled(**stored[key]) for key in ("reference", "alternative")}
+    return NuisanceResult(stored["measured"], **fits)

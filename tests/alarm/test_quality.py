@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dqm.alarm import QualityLimits, grade
-from dqm.events import Quality, TestResult
+from dqm.alarm import QualityLimits, grade, warn
+from dqm.events import NuisanceResult, Profiled, Quality, TestResult
 
 LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=50)
 
@@ -35,3 +35,20 @@ def test_a_lossy_window_is_never_good_but_may_be_bad() -> None:
     quality, reason = grade(TestResult(500, 500.0, t=1.0, p=1e-6), 2, LIMITS)
     assert quality is Quality.BAD
     assert "2 windows lost" in reason
+
+
+def result_with(pull: float | None, measured: float | None = 0.001) -> TestResult:
+    fit = Profiled(0.0062, 0.001, pull)
+    return TestResult(500, 500.0, t=1.0, p=0.5, nuisances={"gas": NuisanceResult(measured, fit, fit)})
+
+
+def test_a_parameter_far_from_its_measurement_is_a_warning_and_no_bad_quality() -> None:
+    words = "gas is 3.2 sigma {} what its measurement says: fitted 0.0062, measured 0.001"
+    assert warn(result_with(3.2), LIMITS) == {"gas": words.format("above")}
+    assert warn(result_with(-3.2), LIMITS) == {"gas": words.format("below")}
+    assert grade(result_with(-3.2), 0, LIMITS) == (Quality.GOOD, "")
+
+
+def test_a_parameter_near_its_measurement_or_without_one_is_none() -> None:
+    assert warn(result_with(2.9), LIMITS) == {}
+    assert warn(result_with(None, None), LIMITS) == {}

@@ -23,8 +23,8 @@ def test_a_bundle_tells_what_it_is(dqm: Dqm, bundle: Path, bare: Path) -> None:
     before, after = (json.loads(dqm("reference", "show", path, "--json").out) for path in (bare, bundle))
     assert before["identifier"] == after["parent"]
     assert (before["null"], len(after["null"])) == ([], 1)
-    assert after["null"][0]["cut"] == "count"
-    assert after["null"][0]["toys"]["shape"] == [N_TOYS]
+    assert after["null"][0]["kind"] == {"cut": "count", "n_expected": 60.0, "free": []}
+    assert after["null"][0]["toys"]["shape"] == [N_TOYS, 2]
     assert after["features"] == ["a", "b"]
     assert [(file["name"], file["n_events"]) for file in after["sources"]] == [("healthy.csv", 4000)]
     text = dqm("reference", "show", bundle).out
@@ -48,18 +48,18 @@ def test_interrupted_and_resumed_is_as_in_one_go(dqm: Dqm, bare: Path, tmp_path:
     log = tmp_path / "log"
     process = start_dqm("reference", "calibrate", "ref", *many, cwd=tmp_path, log=log)
     try:
-        wait_until(lambda: any(tmp_path.glob("ref/calibrating-*/*.npy")), "the first toys")
+        wait_until(lambda: any(tmp_path.glob("ref/toys-*/*.npy")), "the first toys")
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         assert process.wait(WAIT_SECONDS) == 130
     finally:
         process.kill()
     assert "Traceback" not in log.read_text()
     assert dqm("reference", "show", "ref", "--json") == dqm("reference", "show", bare, "--json")
-    assert 0 < len(list(tmp_path.glob("ref/calibrating-*/*.npy"))) < 40
+    assert 0 < len(list(tmp_path.glob("ref/toys-*/*.npy"))) < 40
     for name in ("ref", "straight"):
         assert dqm("reference", "calibrate", name, *many).code == 0
     assert dqm("reference", "show", "ref", "--json") == dqm("reference", "show", "straight", "--json")
-    assert not list(tmp_path.glob("ref/calibrating-*"))
+    assert not list(tmp_path.glob("ref/toys-*"))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dqm import events
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
-from dqm.export import METRICS, SERIES_PER_STREAM, Metrics
+from dqm.events import NuisanceResult, Profiled, Quality, Verdict
+from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metrics
 from dqm.stream import Reason
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -24,11 +24,21 @@ VERDICT = Verdict(
     seq=0,
     quality=Quality.MEDIUM,
     reason="p = 0.005 is below 0.01",
-    result=events.TestResult(n_data=512, n_expected=500.5, t=130.25, p=0.005, z=2.575),
+    result=events.TestResult(
+        n_data=512,
+        n_expected=500.5,
+        t=130.25,
+        p=0.005,
+        z=2.575,
+        tau=140.5,
+        delta=10.25,
+        nuisances={"gas": NuisanceResult(0.001, Profiled(0.004, 0.002, 3.5), Profiled(0.002, 0.003, 1.0))},
+    ),
     bundle="3f9a",
     seconds=0.07,
     judged_at=NOW - 30.0,
     n_lost=2,
+    warnings={"gas": "gas is 3.5 sigma above what its measurement says"},
 )
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -56,6 +66,10 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_build_info",
         "dqm_duplicate_windows_total",
         "dqm_lost_windows_total",
+        "dqm_nuisance_measured",
+        "dqm_nuisance_pull",
+        "dqm_nuisance_value",
+        "dqm_nuisance_warning",
         "dqm_queue_windows",
         "dqm_refused_messages_total",
         "dqm_stream_info",
@@ -63,11 +77,13 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_test_seconds_count",
         "dqm_test_seconds_sum",
         "dqm_window_age_seconds",
+        "dqm_window_delta",
         "dqm_window_events",
         "dqm_window_expected_events",
         "dqm_window_p_value",
         "dqm_window_quality",
         "dqm_window_statistic",
+        "dqm_window_tau",
         "dqm_window_z_score",
         "dqm_windows_total",
     ]
@@ -88,12 +104,28 @@ def test_the_document_has_the_table() -> None:
     assert rows == [
         (metric.name, metric.kind, ", ".join(metric.labels) or "none", metric.text) for metric in METRICS
     ]
-    assert f"at most {SERIES_PER_STREAM} series" in DOCUMENT.read_text()
+    assert f"at most {SERIES_PER_STREAM} series, and {SERIES_PER_NUISANCE} more" in DOCUMENT.read_text()
 
 
 def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
-    assert sum(labels[:1] == ("a",) for _, labels in samples(metrics)) == SERIES_PER_STREAM == 17
+    of_a = [labels for _, labels in samples(metrics) if labels[:1] == ("a",)]
+    assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
+    assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
+    assert SERIES_PER_STREAM == 19
+
+
+def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:
+    names = ("value", "measured", "pull", "warning")
+    metrics.observe(VERDICT)
+    shown = samples(metrics)
+    assert [shown[f"dqm_nuisance_{name}", ("a", "gas")] for name in names] == [0.004, 0.001, 3.5, 1.0]
+    free = NuisanceResult(None, Profiled(0.004, 0.002, None), Profiled(0.002, 0.003, None))
+    metrics.observe(replace(VERDICT, result=replace(VERDICT.result, nuisances={"gas": free}), warnings={}))
+    shown = samples(metrics)
+    assert [shown.get((f"dqm_nuisance_{name}", ("a", "gas"))) for name in names] == [0.004, None, None, 0.0]
+    metrics.mark_stale("a")
+    assert not any(name.startswith("dqm_nuisance") for name, _ in samples(metrics))
 
 
 def test_a_stream_without_verdict_has_no_numbers(metrics: Metrics) -> None:

@@ -126,6 +126,15 @@ def test_events_beyond_the_reference_are_counted() -> None:
     assert result.n_outside == 2
 
 
+def test_a_free_parameter_that_f_can_mimic_converges() -> None:
+    """Nothing but the quadratic term tells f and log r apart along that valley."""
+    rng = np.random.default_rng(10)
+    test = make_test(Shape("scale", math.inf, linear=first, quadratic=lambda x: 1.0 - 2.0 * x[:, 0]))
+    results = test.evaluate_many([window(rng) for _ in range(40)])
+    assert all(result.converged for result in results)
+    assert max(result.iterations for result in results) < 50
+
+
 def test_mixed_terms_enter_once() -> None:
     test = make_test(
         Shape("a", 0.1, linear=first),

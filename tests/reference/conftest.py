@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dqm.events import FloatArray, WindowCut
+from dqm.events import FloatArray
 from dqm.reference import Bundle, Recipe, build_bundle, calibrate
 
 RECIPE = Recipe(
@@ -24,4 +24,4 @@ def healthy_events(n: int, seed: int) -> FloatArray:
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("reference") / "small.dqmref"
     bundle = build_bundle(healthy_events(8000, 1), RECIPE, path)
-    return calibrate(bundle, 400, cut=WindowCut.COUNT, n_expected=60, seed=5, n_processes=1)
+    return calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)

@@ -53,7 +53,10 @@ def test_columns_are_taken_by_name(judge: Judge) -> None:
     [
         ({"names": ("b", "c")}, "features of the reference are missing: a"),
         ({"x": np.empty((0, 2))}, "no events"),
-        ({"x": healthy_events(61, 1)}, r"no null table for windows of 61 .* \(calibrated: 60 by count\)"),
+        (
+            {"x": healthy_events(61, 1)},
+            r"no null table for windows of 61 .* \(calibrated: 60 events cut by count\)",
+        ),
         ({"cut": WindowCut.TIME}, "gave no expected number"),
         ({"cut": WindowCut.TIME, "n_expected": 60.0}, "cut by time"),
         ({"x": np.full((60, 2), np.nan)}, "not finite"),
@@ -71,9 +74,10 @@ def test_what_cannot_be_judged_has_a_reason_and_no_p(
 def test_t_far_below_healthy_windows_is_not_called_healthy(
     judge: Judge, calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toys = calibrated.toys(calibrated.manifest.null[0])
+    toys = calibrated.toys(calibrated.manifest.null[0])[:, 0]
     given = {"t": 0.0}
-    monkeypatch.setattr(KernelTest, "evaluate", lambda *_: SimpleNamespace(t=given["t"], converged=True))
+    rest = {"tau": 0.0, "delta": 0.0, "converged": True, "nuisances": {}, "n_outside": 0}
+    monkeypatch.setattr(KernelTest, "evaluate", lambda *_: SimpleNamespace(t=given["t"], **rest))
     for t, is_known in [(toys.min(), True), (toys.min() - 2 * toys.std(), False)]:
         given["t"] = t
         result = judge.judge(window(healthy_events(60, 1)))

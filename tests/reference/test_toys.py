@@ -10,7 +10,7 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import WindowCut
-from dqm.reference import Bundle, calibrate, open_bundle, throw_toy
+from dqm.reference import Bundle, ToySource, WindowKind, calibrate, open_bundle
 
 
 @pytest.fixture
@@ -19,24 +19,28 @@ def fresh(calibrated: Bundle, tmp_path: Path) -> Bundle:
 
 
 def run(bundle: Bundle, n_toys: int, **options: object) -> Bundle:
-    arguments = {"cut": WindowCut.COUNT, "n_expected": 60, "seed": 9, "n_processes": 1, **options}
+    arguments = {"kind": kind(WindowCut.COUNT, 60), "seed": 9, "n_processes": 1, **options}
     return calibrate(bundle, n_toys, **arguments)
 
 
-def test_toys_have_the_size_of_their_windows() -> None:
-    pool = np.arange(10_000.0)[:, None]
-    assert {len(throw_toy(pool, WindowCut.COUNT, 60, 1, i)) for i in range(20)} == {60}
-    sizes = [len(throw_toy(pool, WindowCut.TIME, 60, 1, i)) for i in range(2000)]
+def kind(cut: WindowCut, n_expected: float) -> WindowKind:
+    return WindowKind(cut=cut, n_expected=n_expected)
+
+
+def test_toys_have_the_size_of_their_windows(calibrated: Bundle) -> None:
+    by_count, by_time = (ToySource(calibrated, kind(cut, 60)) for cut in (WindowCut.COUNT, WindowCut.TIME))
+    assert {len(by_count.throw(1, i).x) for i in range(20)} == {60}
+    sizes = [len(by_time.throw(1, i).x) for i in range(2000)]
     assert np.mean(sizes) == pytest.approx(60, abs=4 * (60 / 2000) ** 0.5)
     assert np.var(sizes) == pytest.approx(60, rel=0.15)
 
 
-def test_a_toy_has_no_event_twice_and_is_reproducible() -> None:
-    pool = np.arange(200.0)[:, None]
-    toy = throw_toy(pool, WindowCut.COUNT, 100, 1, 7)
-    assert len(np.unique(toy)) == 100
-    np.testing.assert_array_equal(toy, throw_toy(pool, WindowCut.COUNT, 100, 1, 7))
-    assert not np.array_equal(toy, throw_toy(pool, WindowCut.COUNT, 100, 1, 8))
+def test_a_toy_has_no_event_twice_and_is_reproducible(calibrated: Bundle) -> None:
+    source = ToySource(calibrated, kind(WindowCut.COUNT, 3000))
+    toy = source.throw(1, 7).x
+    assert len(np.unique(toy, axis=0)) == 3000
+    np.testing.assert_array_equal(toy, source.throw(1, 7).x)
+    assert not np.array_equal(toy, source.throw(1, 8).x)
 
 
 def test_table_depends_on_neither_processes_nor_interruptions(fresh: Bundle, tmp_path: Path) -> None:
@@ -58,7 +62,7 @@ def test_table_depends_on_neither_processes_nor_interruptions(fresh: Bundle, tmp
     assert resumed_at[0] >= 50
     assert resumed.identifier == straight.identifier
     assert open_bundle(other.path).identifier == straight.identifier
-    assert not list(other.path.glob("calibrating-*"))
+    assert not list(other.path.glob("toys-*"))
 
 
 def test_more_toys_extend_the_table(fresh: Bundle) -> None:
@@ -71,23 +75,24 @@ def test_more_toys_extend_the_table(fresh: Bundle) -> None:
 
 
 def test_columns_stand_side_by_side(fresh: Bundle) -> None:
-    bundle = run(fresh, 100, cut=WindowCut.TIME, n_expected=80.0)
-    covered = [(c.cut, c.n_expected) for c in bundle.manifest.null]
+    bundle = run(fresh, 100, kind=kind(WindowCut.TIME, 80.0))
+    covered = [(c.kind.cut, c.kind.n_expected) for c in bundle.manifest.null]
     assert covered == [(WindowCut.COUNT, 60), (WindowCut.TIME, 80)]
     assert bundle.manifest.parent == fresh.identifier
-    assert bundle.column(WindowCut.TIME, 80.4) is not None
-    assert bundle.column(WindowCut.TIME, 80.6) is None
-    assert bundle.column(WindowCut.COUNT, 80) is None
-    assert bundle.column(WindowCut.COUNT, 61) is None
+    assert bundle.column(kind(WindowCut.TIME, 80.4)) is not None
+    assert bundle.column(kind(WindowCut.TIME, 80.6)) is None
+    assert bundle.column(kind(WindowCut.COUNT, 80)) is None
+    assert bundle.column(kind(WindowCut.COUNT, 61)) is None
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"n_toys": 99}, "99 toys"),
-        ({"n_expected": 60.5}, "cannot hold"),
-        ({"n_expected": 5}, "10 events or more"),
-        ({"n_expected": 5000}, "pool of 7600 events is too small"),
+        ({"kind": kind(WindowCut.COUNT, 60.5)}, "cannot hold"),
+        ({"kind": kind(WindowCut.COUNT, 5)}, "10 events or more"),
+        ({"kind": kind(WindowCut.COUNT, 5000)}, "7600 events are too few for toys of 5000"),
+        ({"kind": WindowKind(cut=WindowCut.COUNT, n_expected=60, free=("gas",))}, "'gas' cannot be set free"),
     ],
 )
 def test_impossible_tables_are_refused(fresh: Bundle, options: dict[str, object], words: str) -> None:

@@ -38,7 +38,8 @@ def bare_bundle(path: Path) -> Bundle:
 
 def small_bundle(path: Path) -> Bundle:
     """Make the same bundle, calibrated."""
-    return calibrate(bare_bundle(path), 150, cut=WindowCut.COUNT, n_expected=N_WINDOW, seed=5, n_processes=1)
+    bundle = bare_bundle(path)
+    return calibrate(bundle, 150, kind=bundle.manifest.kind, seed=5, n_processes=1)
 
 
 def window_of(x: FloatArray | None = None, **fields: object) -> Window:

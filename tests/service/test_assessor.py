@@ -67,7 +67,7 @@ def test_features_are_taken_by_name(assessor: Assessor) -> None:
         ({"x": healthy_events(61, 1)}, "no null table for windows of 61 events cut by count"),
         (
             {"cut": WindowCut.TIME, "n_expected": 60.0},
-            "no null table for windows of 60 events cut by time (calibrated: 60 by count)",
+            "no null table for windows of 60 events cut by time (calibrated: 60 events cut by count)",
         ),
         ({"names": ("a", "c")}, "features of the reference are missing: b"),
     ],

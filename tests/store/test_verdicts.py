@@ -9,7 +9,7 @@ import pytest
 
 from dqm import events
 from dqm.errors import StoreError
-from dqm.events import Origin, PMethod, Quality, Verdict
+from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, Verdict
 from dqm.store import VerdictStore, sqlite_url
 
 FULL = Verdict(
@@ -27,6 +27,13 @@ FULL = Verdict(
         p_high=5e-4,
         p_method=PMethod.TAIL,
         z=3.43,
+        tau=215.25,
+        delta=13.75,
+        nuisances={
+            "gas": NuisanceResult(0.003, Profiled(0.002, 0.001, -1.5), Profiled(0.0025, 0.0015, -0.5)),
+            "rate": NuisanceResult(None, Profiled(0.1, 0.05, None), Profiled(0.05, 0.07, None)),
+        },
+        remarks=("rate has no measurement: fitted without it",),
     ),
     bundle="3f9a",
     seconds=0.25,
@@ -36,6 +43,7 @@ FULL = Verdict(
     start=1.69e9,
     end=1.69e9 + 10,
     n_lost=3,
+    warnings={"gas": "gas is 3.4 sigma below what its measurement says"},
 )
 EMPTY = Verdict(
     stream="chamber-1",
@@ -150,7 +158,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, this program knows version 1"):
+    with pytest.raises(StoreError, match="schema version 7, this program knows version 2"):
         VerdictStore(sqlite_url(path))
 
 

@@ -44,7 +44,7 @@ def judge_against(
         bundle = build_bundle(controlled, recipe, Path(scratch) / "bundle")
         task = bar.add_task("toys", total=n_toys)
         bundle = calibrate(
-            bundle, n_toys, cut=WindowCut.COUNT, n_expected=n_window, seed=2,
+            bundle, n_toys, kind=bundle.manifest.kind, seed=2,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
         judge = Judge(bundle)

@@ -70,7 +70,7 @@ def study(
         bundle = build_bundle(events(Conditions(), N_REFERENCE + N_POOL, [1, size]), recipe, path)
         task = bar.add_task(f"{size} events: toys", total=n_toys)
         calibrate(
-            bundle, n_toys, cut=WindowCut.COUNT, n_expected=size, seed=2, n_processes=processes,
+            bundle, n_toys, kind=bundle.manifest.kind, seed=2, n_processes=processes,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
         task = bar.add_task(f"{size} events: windows", total=sum(n_windows.values()))

@@ -1,0 +1,107 @@
+"""Figures of commands, drawn with matplotlib where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqm.errors import FileError
+from dqm.reference import Check, Point, Validation
+
+__all__ = ["draw_checks", "draw_validation"]
+
+COLUMNS = 3
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+"""Okabe and Ito's, which the colour-blind tell apart."""
+
+
+@contextmanager
+def _panels(path: Path, n: int) -> Iterator[list[Any]]:
+    """Give `n` panels; write them to the file in the end."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise FileError(
+            "no figure without matplotlib",
+            where=str(path),
+            fix="pip install 'dqm[plots]', or leave --plot out",
+        ) from error
+    columns = min(n, COLUMNS)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(4.5 * columns, 3.4 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in panels[n:]:
+        spare.set_axis_off()
+    yield panels
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot write the figure: {error}", where=str(path)) from error
+
+
+def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequence[Check]) -> None:
+    """Draw learned (lines) over binned log ratio (points) in every feature.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    title : str
+        Name of the nuisance parameter.
+    features : sequence of str
+        Names of the features.
+    checks : sequence of Check
+        The model at several nu.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    with _panels(path, len(features)) as panels:
+        for feature, (panel, name) in enumerate(zip(panels, features, strict=False)):
+            for k, check in enumerate(checks):
+                ratio, color = check.ratios[feature], COLORS[k % len(COLORS)]
+                middle = (ratio.edges[1:] + ratio.edges[:-1]) / 2
+                panel.errorbar(middle, ratio.binned, ratio.difference_error, fmt=".", color=color)
+                panel.plot(middle, ratio.reconstructed, color=color, label=f"{check.nu:+g}")
+            panel.set(xlabel=name, ylabel="log r")
+        panels[0].legend(title=title, fontsize="small")
+
+
+def draw_validation(path: Path, validation: Validation) -> None:
+    """Draw the distributions of t and tau at every point over those of the null table.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    validation : Validation
+        Points and null table.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    names = [name for name in dict.fromkeys(point.name for point in validation.points) if name] or [""]
+    with _panels(path, 2 * len(names)) as panels:
+        for row, name in enumerate(names):
+            points = [point for point in validation.points if point.name in ("", name)]
+            _draw_statistic(panels[2 * row], "t", validation.null_t, [(p, p.t) for p in points])
+            _draw_statistic(panels[2 * row + 1], "tau", validation.null_tau, [(p, p.tau) for p in points])
+            panels[2 * row].legend(title=name or None, fontsize="small")
+
+
+def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[Point, Any]]) -> None:
+    top = max(np.quantile(values, 0.995) for values in (null, *(values for _, values in points)))
+    edges = np.linspace(min(null.min(), *(v.min() for _, v in points)), top, 31)
+    panel.hist(null, edges, density=True, color="0.85", label="null table")
+    for k, (point, values) in enumerate(points):
+        color = COLORS[k % len(COLORS)]
+        panel.hist(values, edges, density=True, histtype="step", color=color, label=f"{point.nu:+g}")
+    panel.set(xlabel=name, ylabel="density")

@@ -1,0 +1,131 @@
+"""The manifest of a reference bundle: everything about it except the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dqm.config import NAME_PATTERN
+from dqm.events import WindowCut
+
+__all__ = ["VERSION", "ArrayFile", "Column", "Manifest", "NuisanceEntry", "Source", "Transform", "WindowKind"]
+
+VERSION: Literal[2] = 2
+"""Version of bundles that this program reads and writes."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArrayFile(_Frozen):
+    """One array of a bundle."""
+
+    name: str = Field(pattern=r"^[a-z]+-[0-9a-f]{16}\.npy$", description="file name within the bundle")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
+    shape: tuple[int, ...] = Field(description="shape of the float64 array")
+
+
+class Source(_Frozen):
+    """File that events came from."""
+
+    name: str = Field(description="file name without its directory")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
+    n_events: int = Field(ge=0, description="events read from it")
+
+
+class Transform(_Frozen):
+    """What turns events of the reference into events at another value of a nuisance parameter."""
+
+    name: str = Field(description="entry point of the transformation, group dqm.transformations")
+    features: tuple[str, ...] = Field(min_length=1, description="features it changes")
+
+
+class NuisanceEntry(_Frozen):
+    """What may change without being a fault, and how well it is measured."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="parameter, and its measurement in a window")
+    kind: Literal["normalisation", "shape"] = Field(description="what it changes")
+    sigma: float | None = Field(
+        gt=0, description="error of its measurement, in its own unit; null: never measured, always free"
+    )
+    settings: dict[str, float | int | str] = Field(default_factory=dict, description="learned model of log r")
+    arrays: dict[str, ArrayFile] = Field(default_factory=dict, description="its numbers")
+    transform: Transform | None = Field(default=None, description="source of the samples it was learned from")
+    sources: tuple[Source, ...] = Field(default=(), description="files it was learned from, in their place")
+
+
+class WindowKind(_Frozen):
+    """What windows must have in common to share a null table."""
+
+    cut: WindowCut = Field(description="what closes them")
+    n_expected: float = Field(gt=0, description="events expected, N(R_0)")
+    free: tuple[str, ...] = Field(
+        default=(), description="nuisance parameters without the measurement they should have"
+    )
+
+    def covers(self, other: WindowKind) -> bool:
+        """Tell whether windows of another kind may use the null table of this one.
+
+        Windows cut by count must have the very size. For windows cut by time, half an event of expectation is
+        allowed for: live times are not exact, and the table does not change over so little.
+        """
+        tolerance = 0.5 if other.cut is WindowCut.TIME else 0.0
+        same_size = abs(self.n_expected - other.n_expected) <= tolerance
+        return self.cut is other.cut and set(self.free) == set(other.free) and same_size
+
+    def __str__(self) -> str:
+        free = f" with {', '.join(self.free)} free" if self.free else ""
+        return f"{self.n_expected:g} events cut by {self.cut}{free}"
+
+
+class Column(_Frozen):
+    """Null table for windows of one kind."""
+
+    kind: WindowKind
+    seed: int = Field(ge=0, description="seed of the toys")
+    toys: ArrayFile = Field(description="one row a toy: t, tau, and two pulls of each nuisance parameter")
+
+
+class Manifest(_Frozen):
+    """Description of a bundle; its bytes name it."""
+
+    format: Literal["dqm-reference"] = "dqm-reference"
+    version: Literal[2] = VERSION
+    features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
+    statistic: str = Field(description="entry point of the test, group dqm.statistics")
+    settings: dict[str, float | int | str] = Field(description="arguments of the test")
+    cut: WindowCut = Field(description="what closes the windows it is meant for")
+    n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
+    seed: int = Field(ge=0, description="seed that split the events and drew the centres")
+    reference: ArrayFile
+    centers: ArrayFile
+    pool: ArrayFile
+    nuisances: tuple[NuisanceEntry, ...] = ()
+    null: tuple[Column, ...] = ()
+    sources: tuple[Source, ...] = ()
+    software: dict[str, str] = Field(default_factory=dict, description="versions that wrote it")
+    parent: str | None = Field(default=None, description="bundle this one was made from")
+
+    @property
+    def kind(self) -> WindowKind:
+        """The windows it is meant for, every nuisance parameter measured."""
+        return WindowKind(cut=self.cut, n_expected=self.n_expected)
+
+    @property
+    def definition(self) -> str:
+        """Hash of everything that decides on the statistic of a window: all but null tables and ancestry."""
+        return hashlib.sha256(self.model_copy(update={"null": (), "parent": None}).encode()).hexdigest()[:8]
+
+    @property
+    def files(self) -> tuple[ArrayFile, ...]:
+        """All arrays."""
+        models = [array for entry in self.nuisances for array in entry.arrays.values()]
+        return (self.reference, self.centers, self.pool, *models, *(column.toys for column in self.null))
+
+    def encode(self) -> bytes:
+        """Give the bytes of the manifest file; their hash is the bundle's identifier."""
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()

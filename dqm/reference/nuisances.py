@@ -1,0 +1,233 @@
+"""Nuisance parameters of a bundle: learning them once, setting them up for the test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dqm.config import find_plugin
+from dqm.errors import BundleError, InputError
+from dqm.events import FloatArray, WindowCut
+from dqm.nplm import Normalisation, Nuisance, Shape
+from dqm.nplm.taylor import (
+    BinnedRatio,
+    Kernel,
+    Network,
+    ShiftedSample,
+    TaylorModel,
+    bin_log_ratio,
+    classification_gain,
+    learn_taylor,
+)
+from dqm.nplm.transformations import Transformation
+from dqm.reference.bundle import Bundle, array_file
+from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind
+
+__all__ = [
+    "METHODS",
+    "Check",
+    "add_normalisation",
+    "find_transformation",
+    "learn_shape",
+    "nuisances_for",
+    "taylor_model",
+]
+
+METHODS = {"network": Network, "kernel": Kernel}
+HELD_OUT = 0.2
+"""Share of every sample that a model is checked with, not learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A learned log ratio against events it was not learned from, at one nu.
+
+    Parameters
+    ----------
+    nu : float
+        Where.
+    gain : float
+        Share of the loss saved, see `dqm.nplm.taylor.classification_gain`.
+    ratios : tuple of BinnedRatio
+        Learned and binned log ratio, for each feature.
+    """
+
+    nu: float
+    gain: float
+    ratios: tuple[BinnedRatio, ...]
+
+
+def find_transformation(transform: Transform, features: tuple[str, ...]) -> Transformation:
+    """Load a transformation from the entry points of group ``dqm.transformations``.
+
+    Parameters
+    ----------
+    transform : Transform
+        Its name and the features it changes. The entry point is called with the list of their columns and
+        gives a function of events ``(n, d)`` and nu.
+    features : tuple of str
+        Features of the events, in order.
+
+    Raises
+    ------
+    BundleError
+        If it is not installed.
+    InputError
+        If a feature does not exist.
+    """
+    unknown = [name for name in transform.features if name not in features]
+    if unknown:
+        raise InputError(f"no feature {', '.join(unknown)}", fix=f"Choose from {', '.join(features)}")
+    factory = find_plugin("dqm.transformations", transform.name, error=BundleError)
+    made: Transformation = factory([features.index(name) for name in transform.features])
+    return made
+
+
+def add_normalisation(bundle: Bundle, name: str, sigma: float | None) -> Bundle:
+    """Let the expected number of events change by ``exp(nu)``; only windows cut by time feel it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Its directory is written to; its null tables go.
+    name : str
+        Name of the parameter and of its measurement.
+    sigma : float or None
+        Error of the measurement of nu, > 0; None if there is none.
+    """
+    return bundle.add_nuisance(NuisanceEntry(name=name, kind="normalisation", sigma=sigma), {})
+
+
+def learn_shape(
+    bundle: Bundle,
+    name: str,
+    sigma: float | None,
+    samples: Mapping[float, FloatArray] | Transform,
+    *,
+    points: tuple[float, ...] = (),
+    yields: Mapping[float, float] | None = None,
+    order: int = 2,
+    method: str = "network",
+    seed: int = 1,
+    sources: tuple[Source, ...] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Bundle, list[Check]]:
+    """Learn how a parameter deforms the reference and add it to the bundle.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go.
+    name : str
+        Name of the parameter and of its measurement.
+    sigma : float or None
+        Error of the measurement, > 0, in the unit of the parameter; None if there is none.
+    samples : mapping of float to ndarray, or Transform
+        Events at some nu, shape (n, d) with the bundle's features; or what makes them of the bundle's own.
+    points : tuple of float
+        Values of nu to transform to; not used with samples.
+    yields : mapping of float to float, optional
+        ``N(R_nu) / N(R_0)`` for points where the number of events changes; 1 by default.
+    order : int
+        1, or 2 with the quadratic term.
+    method : {"network", "kernel"}
+        What learns.
+    seed : int
+        Splits the samples and seeds the training.
+    sources : tuple of Source
+        Files of the samples.
+    progress : callable, optional
+        Told steps done and steps in all.
+
+    Returns
+    -------
+    bundle : Bundle
+        Not calibrated.
+    checks : list of Check
+        The model against the fifth of each sample that was held out.
+
+    Raises
+    ------
+    InputError
+        If a sample cannot be used or a number is out of range.
+    BundleError
+        If the directory cannot be written.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}", fix=f"Choose one of {', '.join(METHODS)}")
+    rng = np.random.default_rng(seed)
+    nominal = np.concatenate([bundle.reference, bundle.pool])
+    learned, held_out = _split(nominal, rng)
+    if isinstance(samples, Transform):
+        transform = find_transformation(samples, bundle.manifest.features)
+        parts = {nu: (transform(learned, nu), transform(held_out, nu)) for nu in points}
+    else:
+        parts = {nu: _split(x, rng) for nu, x in samples.items()}
+    ratio = yields or {}
+    shifted = {
+        nu: [ShiftedSample(nu, x, yield_ratio=ratio.get(nu, 1.0)) for x in pair] for nu, pair in parts.items()
+    }
+    model = learn_taylor(
+        learned,
+        [pair[0] for pair in shifted.values()],
+        order=order,
+        method=METHODS[method](),
+        rng=rng,
+        progress=progress,
+    )
+    checks = [_check(model, held_out, pair[1]) for _, pair in sorted(shifted.items())]
+    arrays = model.arrays()
+    entry = NuisanceEntry(
+        name=name,
+        kind="shape",
+        sigma=sigma,
+        settings=model.settings(),
+        arrays={kind: array_file(kind, values) for kind, values in arrays.items()},
+        transform=samples if isinstance(samples, Transform) else None,
+        sources=sources,
+    )
+    return bundle.add_nuisance(entry, arrays), checks
+
+
+def taylor_model(bundle: Bundle, entry: NuisanceEntry) -> TaylorModel:
+    """Rebuild the learned log ratio of a shape parameter; raises `BundleError` if it does not fit."""
+    try:
+        return TaylorModel.from_arrays(bundle.model(entry), entry.settings)
+    except InputError as error:
+        raise BundleError(
+            f"nuisance parameter {entry.name}: {error}",
+            where=str(bundle.path),
+            fix="Learn it again with 'dqm reference nuisance'",
+        ) from error
+
+
+def nuisances_for(bundle: Bundle, kind: WindowKind) -> list[Nuisance]:
+    """Set up the nuisance parameters of one kind of windows.
+
+    Windows cut by count carry no rate, so for them a normalisation is left out.
+    """
+    found: list[Nuisance] = []
+    for entry in bundle.manifest.nuisances:
+        sigma = math.inf if entry.sigma is None or entry.name in kind.free else entry.sigma
+        if entry.kind == "shape":
+            model = taylor_model(bundle, entry)
+            quadratic = model.quadratic if model.order == 2 else None
+            found.append(Shape(entry.name, sigma, model.linear, quadratic))
+        elif kind.cut is WindowCut.TIME:
+            found.append(Normalisation(entry.name, sigma))
+    return found
+
+
+def _split(x: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    shuffled = x[rng.permutation(len(x))]
+    n = round(len(x) * (1 - HELD_OUT))
+    return shuffled[:n], shuffled[n:]
+
+
+def _check(model: TaylorModel, nominal: FloatArray, sample: ShiftedSample) -> Check:
+    features = range(nominal.shape[1])
+    ratios = tuple(bin_log_ratio(model, nominal, sample, feature) for feature in features)
+    return Check(sample.nu, classification_gain(model, nominal, sample), ratios)

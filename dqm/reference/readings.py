@@ -1,0 +1,104 @@
+"""What slow control says about the nuisance parameters of one window, and whether it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dqm.events import Measurement, Window, WindowCut
+from dqm.reference.manifest import NuisanceEntry
+
+__all__ = ["Constraints", "ReadingPolicy", "read_constraints"]
+
+TOLERANCE = 1.01
+"""An error may exceed the reference's by so much, for the sake of rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingPolicy:
+    """What to do without a usable measurement of a nuisance parameter.
+
+    Parameters
+    ----------
+    max_age_seconds : float
+        A reading further from the end of its window than this is stale.
+    unmeasured : {"null", "free"}
+        Whether such a window is ``Null``, or the parameter is fitted without its constraint; the second
+        takes a null table of its own.
+    """
+
+    max_age_seconds: float = 600.0
+    unmeasured: Literal["null", "free"] = "null"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """Measurements that a test may use.
+
+    Parameters
+    ----------
+    measured : dict of str to float
+        Values by name.
+    free : tuple of str
+        Parameters that should have one and are fitted without.
+    remarks : tuple of str
+        Why, for each of them.
+    obstacle : str
+        Why the window cannot be tested; empty if it can.
+    """
+
+    measured: dict[str, float]
+    free: tuple[str, ...]
+    remarks: tuple[str, ...]
+    obstacle: str
+
+
+def read_constraints(entries: Sequence[NuisanceEntry], window: Window, policy: ReadingPolicy) -> Constraints:
+    """Take the measurements of a bundle's nuisance parameters out of a window.
+
+    The null table was made for the errors in the bundle. A reading with a smaller one is used as if it had
+    the bundle's; one with a larger error would make p wrong and is not used. Readings of other names are
+    left alone.
+
+    Parameters
+    ----------
+    entries : sequence of NuisanceEntry
+        Parameters of the bundle.
+    window : Window
+        With its readings.
+    policy : ReadingPolicy
+        What is stale, and what then.
+
+    Returns
+    -------
+    Constraints
+    """
+    readings = {reading.name: reading for reading in window.auxiliary}
+    measured: dict[str, float] = {}
+    faults: dict[str, str] = {}
+    for entry in entries:
+        if entry.sigma is None or (entry.kind == "normalisation" and window.cut is WindowCut.COUNT):
+            continue
+        reading = readings.get(entry.name)
+        fault = _fault(reading, entry.sigma, window.end, policy.max_age_seconds)
+        if fault or reading is None:
+            faults[entry.name] = f"{entry.name} {fault}"
+        else:
+            measured[entry.name] = reading.value
+    if policy.unmeasured == "null":
+        return Constraints(measured, (), (), "; ".join(faults.values()))
+    remarks = tuple(f"{fault}: fitted without it" for fault in faults.values())
+    return Constraints(measured, tuple(faults), remarks, "")
+
+
+def _fault(reading: Measurement | None, sigma: float, end: float | None, max_age: float) -> str:
+    """Say why a reading cannot be used; empty if it can. Without a clock its age is not known."""
+    if reading is None:
+        return "has no measurement"
+    if end is not None and abs(end - reading.time) > max_age:
+        relation = "older" if reading.time < end else "later"
+        return f"has a measurement {abs(end - reading.time):.0f} s {relation} than the window"
+    if reading.sigma > TOLERANCE * sigma:
+        return f"is measured with an error of {reading.sigma:.3g}, the reference is made for {sigma:.3g}"
+    return ""

@@ -1,0 +1,207 @@
+"""Is the test blind to what may change? Toys at shifted nuisance parameters against the null table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from scipy import stats
+
+from dqm.errors import BundleError
+from dqm.events import FloatArray, WindowCut
+from dqm.reference.bundle import Bundle
+from dqm.reference.manifest import WindowKind
+from dqm.reference.null import NullTable
+from dqm.reference.parallel import ToyWork, run_toys
+from dqm.reference.toys import NOMINAL, ToySource, Truth
+
+__all__ = ["DEPENDENT", "Point", "Validation", "validate"]
+
+DEPENDENT = 0.01
+"""Probability that a test that is independent of its nuisance parameters fails its validation."""
+
+SIGNIFICANT = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """Toys at one truth.
+
+    Parameters
+    ----------
+    name : str
+        Nuisance parameter away from 0; empty for none.
+    nu : float
+        Its true value.
+    source : str
+        Where the events came from: ``pool``, ``rate``, ``transformed``, ``sample`` or ``reweighted``. The
+        last is made with the learned log ratio itself: it tests the fit, not what was learned.
+    t, tau : ndarray, shape (n_toys,)
+        Their statistics.
+    ks_t, ks_tau : float
+        Kolmogorov-Smirnov p-values of both against the null table.
+    share : float
+        Share of toys with p below 0.01: false alarms.
+    share_low, share_high : float
+        Its 95 % interval (Clopper-Pearson).
+    """
+
+    name: str
+    nu: float
+    source: str
+    t: FloatArray
+    tau: FloatArray
+    ks_t: float
+    ks_tau: float
+    share: float
+    share_low: float
+    share_high: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """All points of a validation.
+
+    Parameters
+    ----------
+    kind : WindowKind
+        Windows tested.
+    null_t, null_tau : ndarray, shape (n,)
+        The null table.
+    points : tuple of Point
+        Points tested.
+    """
+
+    kind: WindowKind
+    null_t: FloatArray
+    null_tau: FloatArray
+    points: tuple[Point, ...]
+
+    @property
+    def limit(self) -> float:
+        """Smallest Kolmogorov-Smirnov p of t that is accepted, `DEPENDENT` shared between the points."""
+        return DEPENDENT / len(self.points)
+
+    @property
+    def failed(self) -> tuple[Point, ...]:
+        """Points where t depends on the nuisance parameter."""
+        return tuple(point for point in self.points if not point.ks_t >= self.limit)
+
+
+def validate(
+    bundle: Bundle,
+    n_toys: int,
+    *,
+    kind: WindowKind,
+    seed: int,
+    sigmas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0),
+    samples: Mapping[tuple[str, float], FloatArray] | None = None,
+    n_processes: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Validation:
+    """Throw toys at shifted nuisance parameters and compare t with the null table.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Calibrated for `kind`; unfinished work is kept in its directory.
+    n_toys : int
+        Toys at each point.
+    kind : WindowKind
+        Windows to test.
+    seed : int
+        Seed of the toys, not the null table's.
+    sigmas : tuple of float
+        True values in units of each parameter's sigma.
+    samples : mapping of (str, float) to ndarray, optional
+        Events taken at a value of a parameter: points of their own.
+    n_processes : int, optional
+        Parallel processes; the cores of the machine by default.
+    progress : callable
+        Told the toys done and the total.
+
+    Returns
+    -------
+    Validation
+        The first point is at 0.
+
+    Raises
+    ------
+    BundleError
+        If there is no null table for such windows.
+    InputError
+        If a sample is too small.
+    """
+    column = bundle.column(kind)
+    if column is None:
+        raise BundleError(
+            f"no null table for windows of {kind}",
+            where=str(bundle.path),
+            fix="Run 'dqm reference calibrate' first",
+        )
+    null = bundle.toys(column)
+    seed += seed == column.seed  # toys of the null table itself would prove nothing
+    truths = [NOMINAL, *_shifts(bundle, kind, sigmas)]
+    truths += [Truth(name, nu, sample) for (name, nu), sample in (samples or {}).items()]
+    works = []
+    for index, truth in enumerate(truths):
+        ToySource(bundle, kind, truth)  # refuses what is impossible before anything is thrown
+        works.append(ToyWork(bundle.path, bundle.manifest.definition, kind, truth, seed + 1000 * index))
+    points: list[Point] = []
+    for work in works:
+        before = n_toys * len(points)
+
+        def tell(done: int, _total: int, before: int = before) -> None:
+            progress(before + done, n_toys * len(works))
+
+        toys = run_toys(work, n_toys, n_processes or os.cpu_count() or 1, tell)
+        points.append(_compare(bundle, work.truth, toys, null))
+    for work in works:
+        work.clear()
+    return Validation(kind, null[:, 0], null[:, 1], tuple(points))
+
+
+def _shifts(bundle: Bundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list[Truth]:
+    """Points of all parameters these windows feel; one never measured has no sigma to count in."""
+    return [
+        Truth(entry.name, sigma * entry.sigma)
+        for entry in bundle.manifest.nuisances
+        if entry.sigma is not None and (entry.kind == "shape" or kind.cut is WindowCut.TIME)
+        for sigma in sigmas
+    ]
+
+
+def _compare(bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray) -> Point:
+    t, tau = toys[:, 0], toys[:, 1]
+    if (t != t).any():
+        raise BundleError(
+            f"the fit of {int((t != t).sum())} of {len(t)} toys did not converge at {truth.label}",
+            where=str(bundle.path),
+        )
+    table = NullTable(null[:, 0])
+    alarms = sum(table.p_value(value).p < SIGNIFICANT for value in t)
+    interval = stats.binomtest(alarms, len(t)).proportion_ci(0.95)
+    return Point(
+        name=truth.name,
+        nu=truth.nu,
+        source=_source(bundle, truth),
+        t=t,
+        tau=tau,
+        ks_t=float(stats.ks_2samp(t, null[:, 0]).pvalue),
+        ks_tau=float(stats.ks_2samp(tau, null[:, 1]).pvalue),
+        share=alarms / len(t),
+        share_low=float(interval.low),
+        share_high=float(interval.high),
+    )
+
+
+def _source(bundle: Bundle, truth: Truth) -> str:
+    entry = next((entry for entry in bundle.manifest.nuisances if entry.name == truth.name), None)
+    if entry is None:
+        return "pool"
+    if entry.kind == "normalisation":
+        return "rate"
+    if truth.sample is not None:
+        return "sample"
+    return "transformed" if entry.transform else "reweighted"
