@@ -70,6 +70,69 @@ def test_a_fault_of_a_simulated_chamber_is_seen(dqm: Dqm, tmp_path: Path) -> Non
     assert after.count("Bad") >= 3
 
 
+GAS = 0.045
+"""Change of the drift velocity that slow control explains in one chamber and does not see in the other."""
+
+
+def test_gas_that_slow_control_explains_is_no_fault(dqm: Dqm, tmp_path: Path) -> None:
+    for file, n, velocity in [("0", 20_000, 0.0535), ("+", 12_000, 0.056), ("-", 12_000, 0.051)]:
+        seed = ("--set", f"seed={20 + int(1e4 * velocity)}", "--set", "chambers=[0]")
+        knob = ("--set", f"conditions={{drift_velocity_mm_per_ns = {velocity}}}")
+        assert dqm("extract", "simulate", "-o", f"{file}.parquet", "--events", n, *seed, *knob).code == 0
+    build = {**BUILD, "--events": 4000, "--window": 500, "--width": 2.5, "--loss": "likelihood"}
+    shifts = (
+        "--at",
+        "0.0457=+.parquet",
+        "--at",
+        "-0.0479=-.parquet",
+        "--method",
+        "kernel",
+    )  # ln of the ratios
+    for command in (
+        ("build", "0.parquet", "-o", "ref", *chain.from_iterable(build.items())),
+        ("nuisance", "ref", "drift_velocity", "--sigma", 0.008, *shifts),
+        ("calibrate", "ref", "--toys", 150, "--processes", 1),
+    ):
+        told = dqm("reference", *command)
+        assert told.code == 0, told.err
+    (tmp_path / "daemon.toml").write_text(
+        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nthreads = 1\n'
+        '[[streams]]\nname = "explained"\nbundle = "ref"\n[[streams]]\nname = "hidden"\nbundle = "ref"\n'
+    )
+    collector = (
+        f'[collector]\nname = "simulate"\nconnect = "ipc://{tmp_path}/windows.ipc"\n'
+        "[window]\nevents = 500\n[options]\nchambers = [0]\nseconds = 120.0\nrate_hz = 60.0\nseed = 31\n"
+        "conditions = {drift_velocity_mm_per_ns = 0.0535}\n"
+        '[options.measurements.drift_velocity]\nknob = "drift_velocity_mm_per_ns"\nsigma = 0.008\n'
+    )
+    changes = {
+        "explained": f"[[options.variations]]\namplitude = {GAS}\nperiod_seconds = 80.0\n",
+        "hidden": f"[[options.faults]]\nchamber = 0\nvalue = {0.0535 * (1 + GAS)}\nstart = 0.0\n",
+    }
+    with daemon_of(tmp_path / "daemon.toml") as daemon:
+        for stream, change in changes.items():
+            knob = 'knob = "drift_velocity_mm_per_ns"\n'
+            config = f'{collector}{change}{knob}[streams]\n0 = "{stream}"\n'
+            (tmp_path / f"{stream}.toml").write_text(config)
+            run_dqm("collect", f"{stream}.toml", cwd=tmp_path)
+        metrics = daemon.get("/metrics").text
+        assert 'dqm_nuisance_warning{nuisance="drift_velocity",stream="hidden"} 1.0' in metrics
+        assert 'dqm_nuisance_pull{nuisance="drift_velocity",stream="explained"}' in metrics
+        assert daemon.end() == 0
+    verdicts = json_lines(dqm("history", "daemon.toml", "--json").out)
+    explained, hidden = ([v for v in verdicts if v["stream"] == stream] for stream in changes)
+    assert len(explained) >= 8
+    fits = [v["nuisances"]["drift_velocity"] for v in explained]
+    assert max(fit["reference"]["value"] for fit in fits) > 0.025
+    assert min(fit["reference"]["value"] for fit in fits) < -0.025
+    assert {v["quality"] for v in explained} <= {"Good", "Medium"}
+    assert [v["quality"] for v in explained].count("Medium") <= 1
+    assert sum(bool(v["warnings"]) for v in explained) <= 1
+    words = [v["warnings"].get("drift_velocity", "") for v in hidden]
+    assert sum("sigma above what its measurement says" in text for text in words) >= len(hidden) - 2
+    assert [v["quality"] for v in hidden].count("Good") >= len(hidden) - 2
+
+
 @pytest.mark.long
 def test_the_demonstration_sees_its_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     homes = {
