@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dqm.cli import demo, offline, online, reference
+from dqm.cli import check, demo, offline, online, reference
 from dqm.errors import DqmError
 
 __all__ = ["app", "run"]
@@ -27,7 +27,7 @@ app.add_typer(reference.app, name="reference")
 app.command()(demo.demo)
 app.command()(online.run)
 app.command()(online.collect)
-app.command()(online.check)
+app.command()(check.check)
 app.command()(online.history)
 app.command()(offline.extract)
 app.command()(offline.compare)

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from dqm.alarm import QualityLimits
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import parse_settings
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
-from dqm.config import QualitySection, parse_value
+from dqm.config import QualitySection
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Measurement, Quality, Verdict
 
@@ -42,11 +43,7 @@ def extract(
     from dqm.service.sources import open_source
 
     options: dict[str, object] = {"inputs": inputs} if inputs else {}
-    for text in option or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"{text!r} is not KEY=VALUE", where="--set")
-        options[key.strip()] = parse_value(value)
+    options |= parse_settings(option)
     source = open_source(collector, options)
     with progress_bar("events", events) as progress:
         n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)

@@ -118,3 +118,20 @@ def test_what_teaches_nothing_is_told(
     assert told.code == 2
     assert message in told.err
     assert dqm("reference", "show", taught, "--json") == before
+
+
+def test_check_asks_for_the_null_table_that_a_free_parameter_takes(
+    dqm: Dqm, taught: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(taught, tmp_path / "copy")
+    (tmp_path / "daemon.toml").write_text(
+        '[nuisances]\nunmeasured = "free"\n[[streams]]\nname = "s"\nbundle = "copy"\n'
+    )
+    assert dqm("check", "daemon.toml").code == 0
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["null"] = manifest["null"][:1]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    told = dqm("check", "daemon.toml")
+    assert told.code == 1
+    assert "no null table with gas free" in told.err
+    assert "--toys 1000 --free gas" in told.err

@@ -50,7 +50,10 @@ def test_a_file_is_one_window_and_its_place_is_the_run(dqm: Dqm, bundle: Path, t
     assert (one["stream"], one["run"], one["quality"], one["n_data"]) == ("one", 0, "Good", 60)
     assert (two["stream"], two["run"], two["quality"], two["n_data"]) == ("two", 1, "Null", 70)
     assert (two["t"], two["p"], two["p_method"], two["z"]) == (None, None, None, None)
-    assert two["reason"] == "no null table for windows of 70 events cut by count (calibrated: 60 by count)"
+    assert (
+        two["reason"]
+        == "no null table for windows of 70 events cut by count (calibrated: 60 events cut by count)"
+    )
 
 
 def test_compare_prints_a_table_and_counts(dqm: Dqm, folder: Path, bundle: Path) -> None:

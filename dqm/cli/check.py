@@ -1,0 +1,91 @@
+"""``dqm check``: every mistake in a configuration, before anything runs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.config import SlowControlSection, find_problems, set_key, validate
+from dqm.errors import BundleError, ConfigError, DqmError
+from dqm.service.slow_control import SlowControl, open_readings
+from dqm.service.sources import open_source
+
+__all__ = ["check"]
+
+
+def check(config: ConfigPath, override: Overrides = None) -> None:
+    """Report every mistake in a configuration at once, bundles and collector options included."""
+    overrides = parse_settings(override)
+    problems = [*find_problems(config, overrides), *_deep_problems(config, overrides)]
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{config}: no mistakes found")
+
+
+def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
+    """Find the mistakes that show only when bundles are opened and collectors loaded."""
+    try:
+        data = tomllib.loads(config.read_text())
+    except (OSError, ValueError):
+        return []
+    for key, value in overrides.items():
+        set_key(data, key, value)
+    problems = []
+    for attempt in _attempts(data, config.absolute().parent):
+        try:
+            attempt()
+        except DqmError as error:
+            problems.append(f"{config}: {error}")
+    return problems
+
+
+def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
+    """List what to try, as far as the configuration is sound enough for it."""
+    attempts: list[Callable[[], object]] = []
+    match data:
+        case {"collector": {"name": str(name)}}:
+            attempts.append(partial(open_source, name, data.get("options", {}), "[options]", base))
+        case {"streams": list(streams)}:
+            named = {stream.get("bundle") for stream in streams if isinstance(stream, dict)}
+            free = isinstance(data.get("nuisances"), dict) and data["nuisances"].get("unmeasured") == "free"
+            attempts += [partial(_check_bundle, base / name, free) for name in named if isinstance(name, str)]
+    match data:
+        case {"slow_control": {"source": str()} as table}:
+            attempts.append(partial(_check_slow_control, table, base))
+    return attempts
+
+
+def _check_slow_control(table: dict[str, Any], base: Path) -> None:
+    try:
+        section = validate(SlowControlSection, table, "[slow_control]")
+    except ConfigError:  # told by `find_problems`
+        open_readings(table["source"], table.get("options", {}), base)
+    else:
+        SlowControl(section, base)
+
+
+def _check_bundle(path: Path, free: bool) -> None:
+    from dqm.reference import open_bundle
+
+    manifest = open_bundle(path).manifest
+    if not manifest.null:
+        raise BundleError(
+            "has no null table: every window would be Null",
+            where=str(path),
+            fix=f"Run 'dqm reference calibrate {path} --toys 1000'",
+        )
+    for entry in manifest.nuisances:
+        if free and entry.sigma is not None and not any(entry.name in c.kind.free for c in manifest.null):
+            raise BundleError(
+                f'has no null table with {entry.name} free, as [nuisances] unmeasured = "free" asks for',
+                where=str(path),
+                fix=f"Run 'dqm reference calibrate {path} --toys 1000 --free {entry.name}'",
+            )

@@ -1,0 +1,32 @@
+"""Arguments that commands share: a configuration file and keys set from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dqm.config import parse_value
+from dqm.errors import ConfigError
+
+__all__ = ["ConfigPath", "Overrides", "parse_settings"]
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a key, as in daemon.http=127.0.0.1:8080; repeatable."
+    ),
+]
+
+
+def parse_settings(texts: list[str] | None) -> dict[str, object]:
+    """Read ``KEY=VALUE``, values as in TOML; raises `ConfigError` if one has no key."""
+    settings: dict[str, object] = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} is not KEY=VALUE", where="--set")
+        settings[key.strip()] = parse_value(value)
+    return settings
