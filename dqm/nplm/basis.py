@@ -26,9 +26,9 @@ class Basis:
     ----------
     mean, scale : Tensor, shape (d,)
         Standardisation of raw features, from the reference alone.
-    centers : Tensor, shape (r, d)
+    centers : Tensor, shape (m, d)
         Independent centres, standardised.
-    transform : Tensor, shape (r, r)
+    transform : Tensor, shape (m, r)
         Kernel columns to basis functions.
     width : float
         Kernel sigma, in standard deviations.
@@ -42,7 +42,11 @@ class Basis:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate the basis at raw points `x` of shape (n, d); gives shape (n, r)."""
-        return gaussian_kernel((x - self.mean) / self.scale, self.centers, self.width) @ self.transform
+        return self.kernel(x) @ self.transform
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """Evaluate the kernel of each centre at raw points `x` of shape (n, d); gives shape (n, m)."""
+        return gaussian_kernel((x - self.mean) / self.scale, self.centers, self.width)
 
 
 def build_basis(
@@ -54,6 +58,7 @@ def build_basis(
     *,
     width: float,
     tolerance: float,
+    negligible: float = 0.0,
 ) -> tuple[Basis, Tensor, Tensor]:
     """Whiten the kernel and rotate it to the principal axes of the reference.
 
@@ -72,6 +77,9 @@ def build_basis(
     tolerance : float
         Centres are left out as redundant while the kernel variance lost is at most this at every reference
         event; where the reference reaches beyond the centres that keeps more of them than `ROUNDING` asks.
+    negligible : float
+        The least important functions are left out while the kernel variance lost is at most this at every
+        reference event.
 
     Returns
     -------
@@ -90,9 +98,16 @@ def build_basis(
     ).T.contiguous()
     phi = Basis(mean, scale, kept, whitening, width)(reference)
     # the centres are nested: the first r alone have the leading block of this whitening
-    dropped = (phi * phi).flip(1).cumsum(1).flip(1).amax(0)
-    r = max(1, int((dropped > tolerance).sum()))
-    kept, whitening, phi = kept[:r], whitening[:r, :r], phi[:, :r]
+    m = _n_needed(phi, tolerance)
+    kept, whitening, phi = kept[:m], whitening[:m, :m], phi[:, :m]
     moment, axes = torch.linalg.eigh(phi.T @ (weights[:, None] * phi))
     axes, moment = axes.flip(1), moment.flip(0).clamp(min=0.0)
-    return Basis(mean, scale, kept, whitening @ axes, width), phi @ axes, moment
+    phi = phi @ axes
+    r = _n_needed(phi, negligible)
+    return Basis(mean, scale, kept, whitening @ axes[:, :r], width), phi[:, :r], moment[:r]
+
+
+def _n_needed(phi: Tensor, tolerance: float) -> int:
+    """Count the leading columns without which more than `tolerance` of a row's squares would be lost."""
+    lost = (phi * phi).flip(1).cumsum(1).flip(1).amax(0)
+    return max(1, int((lost > tolerance).sum()))

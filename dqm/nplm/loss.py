@@ -6,27 +6,15 @@ events of the windows `present` of shape ``(b, n_data)``, which is 0 where a sho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["LOSSES", "Likelihood", "Logistic", "Loss", "LossName", "Slopes"]
+__all__ = ["LOSSES", "Likelihood", "Logistic", "Loss", "LossName"]
 
 LossName = Literal["logistic", "likelihood"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slopes:
-    """First and second derivatives of a loss with respect to the log ratio, event by event."""
-
-    reference: Tensor
-    data: Tensor
-    reference_curvature: Tensor
-    data_curvature: Tensor | None
-    """None where the loss is linear at the data."""
 
 
 class Loss(Protocol):
@@ -35,11 +23,23 @@ class Loss(Protocol):
     healthy_curvature: float
     """Second derivative at 0, summed over reference and data, per expected event of a healthy window."""
 
-    def value(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+    linear_in_data: bool
+    """Whether the data enter by ``-total``, the sum of their log ratios, alone; `data` is then empty."""
+
+    def value(
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor, total: Tensor
+    ) -> Tensor:
         """Sum over the events of each window; shape (b,)."""
 
-    def slopes(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Slopes:
-        """Differentiate at all events."""
+    def slopes(
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate at all events, the part in `total` aside."""
+
+    def curvatures(
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate twice."""
 
 
 class Logistic:
@@ -51,15 +51,31 @@ class Logistic:
     """
 
     healthy_curvature = 0.5
+    linear_in_data = False
 
-    def value(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+    def value(
+        self,
+        reference: Tensor,
+        data: Tensor,
+        weights: Tensor,
+        present: Tensor,
+        total: Tensor,  # noqa: ARG002 - the data enter one by one
+    ) -> Tensor:
         """Sum over the events of each window; shape (b,)."""
         return softplus(reference) @ weights + (present * softplus(-data)).sum(1)
 
-    def slopes(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Slopes:
+    def slopes(
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Differentiate at all events."""
-        s, u = torch.sigmoid(reference), present * torch.sigmoid(-data)
-        return Slopes(weights * s, -u, weights * s * (1.0 - s), u * torch.sigmoid(data))
+        return weights * torch.sigmoid(reference), -present * torch.sigmoid(-data)
+
+    def curvatures(
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate twice."""
+        s, u = torch.sigmoid(reference), torch.sigmoid(data)
+        return weights * s * (1.0 - s), present * u * (1.0 - u)
 
 
 class Likelihood:
@@ -71,21 +87,34 @@ class Likelihood:
     """
 
     healthy_curvature = 1.0
+    linear_in_data = True
 
-    def value(self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+    def value(
+        self,
+        reference: Tensor,
+        data: Tensor,  # noqa: ARG002 - the loss is linear in the data
+        weights: Tensor,
+        present: Tensor,  # noqa: ARG002
+        total: Tensor,
+    ) -> Tensor:
         """Sum over the events of each window; shape (b,)."""
-        return torch.expm1(reference) @ weights - (present * data).sum(1)
+        return torch.expm1(reference) @ weights - total
 
     def slopes(
         self,
         reference: Tensor,
-        data: Tensor,  # noqa: ARG002 - the loss is linear in it
+        data: Tensor,
         weights: Tensor,
-        present: Tensor,
-    ) -> Slopes:
-        """Differentiate at all events."""
-        density = weights * torch.exp(reference)
-        return Slopes(density, -present, density, None)
+        present: Tensor,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate at all events, the part in `total` aside."""
+        return weights * torch.exp(reference), torch.zeros_like(data)
+
+    def curvatures(
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate twice: as once."""
+        return self.slopes(reference, data, weights, present)
 
 
 LOSSES: dict[LossName, Loss] = {"logistic": Logistic(), "likelihood": Likelihood()}

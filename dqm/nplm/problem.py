@@ -1,18 +1,33 @@
 """What is fitted: many windows against one reference, as tensors.
 
 The log ratio at an event is ``f + log r = phi a + nu L + nu Q nu / 2``: kernels with coefficients a, nuisance
-parameters nu.
+parameters nu. Basis values may be of lower precision than the rest; everything else is float64.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+import torch
 from torch import Tensor, bmm
 
-from dqm.nplm.loss import LOSSES, LossName
+from dqm.nplm.loss import LOSSES, Loss, LossName
 
-__all__ = ["Events", "Problem", "apply", "project"]
+__all__ = ["Events", "Point", "Problem", "Totals", "apply", "evaluate", "gradient", "project"]
+
+
+def apply(columns: Tensor, v: Tensor) -> Tensor:
+    """Multiply columns (n, m) or (b, n, m) with coefficients (b, m)."""
+    u = v.to(columns.dtype)
+    product = u @ columns.T if columns.dim() == 2 else bmm(columns, u[:, :, None])[:, :, 0]
+    return product.to(v.dtype)
+
+
+def project(columns: Tensor, u: Tensor) -> Tensor:
+    """Sum columns over events with weights (b, n)."""
+    v = u.to(columns.dtype)
+    total = v @ columns if columns.dim() == 2 else bmm(v[:, None, :], columns)[:, 0, :]
+    return total.to(u.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +51,9 @@ class Events:
     quadratic: Tensor
     weights: Tensor
 
-    def anomaly(self, a: Tensor) -> Tensor:
-        """Give f, shape (b, n), at coordinates (b, r)."""
-        return apply(self.phi, a)
-
     def log_ratio(self, a: Tensor, nu: Tensor) -> Tensor:
         """Give ``f + log r``, shape (b, n), at coordinates (b, r) and nuisances (b, k)."""
-        f = self.anomaly(a)
+        f = apply(self.phi, a)
         return f if nu.shape[1] == 0 else f + apply(0.5 * (self.linear + self.jacobian(nu)), nu)
 
     def jacobian(self, nu: Tensor) -> Tensor:
@@ -50,15 +61,29 @@ class Events:
         slope = apply(self.quadratic.flatten(-3, -2), nu)
         return self.linear + slope.reshape(len(nu), *self.linear.shape[-2:])
 
+    def pull(self, nu: Tensor, u: Tensor) -> Tensor:
+        """Sum the derivatives of the log ratio over the events, with weights (b, n); shape (b, r + k)."""
+        image = project(self.phi, u)
+        return image if nu.shape[1] == 0 else torch.cat([image, project(self.jacobian(nu), u)], 1)
 
-def apply(columns: Tensor, v: Tensor) -> Tensor:
-    """Multiply columns (n, m) or (b, n, m) with coefficients (b, m)."""
-    return v @ columns.T if columns.dim() == 2 else bmm(columns, v[:, :, None])[:, :, 0]
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums of `Events` over each window: shapes (b, r), (b, k), (b, k, k)."""
 
-def project(columns: Tensor, u: Tensor) -> Tensor:
-    """Sum columns over events with weights (b, n)."""
-    return u @ columns if columns.dim() == 2 else bmm(u[:, None, :], columns)[:, 0, :]
+    phi: Tensor
+    linear: Tensor
+    quadratic: Tensor
+
+    def log_ratio(self, a: Tensor, nu: Tensor) -> Tensor:
+        """Sum ``f + log r`` over the events of each window; shape (b,)."""
+        bent = (self.quadratic @ nu[:, :, None])[:, :, 0]
+        return (self.phi * a).sum(1) + ((self.linear + 0.5 * bent) * nu).sum(1)
+
+    def gradient(self, nu: Tensor) -> Tensor:
+        """Differentiate it; shape (b, r + k)."""
+        bent = (self.quadratic @ nu[:, :, None])[:, :, 0]
+        return torch.cat([self.phi, self.linear + bent], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +95,10 @@ class Problem:
     reference : Events
         Reference; its weights sum to N(R_0).
     data : Events
-        Events of b windows, padded to the same number.
-    loss : {"logistic", "likelihood"}
+        Events of b windows, padded to the same number; none where the loss is linear in them.
+    totals : Totals
+        Sums over the events of each window.
+    loss_name : {"logistic", "likelihood"}
         Loss of the events.
     second_moment : Tensor, shape (r,)
         Weighted second moments of the basis over the reference.
@@ -85,29 +112,106 @@ class Problem:
 
     reference: Events
     data: Events
-    loss: LossName
+    totals: Totals
+    loss_name: LossName
     second_moment: Tensor
     ridge: Tensor
     precision: Tensor
     measured: Tensor
 
-    def take(self, chosen: Tensor) -> Problem:
-        """Give the problem of some of the windows."""
-        d = self.data
-        data = Events(d.phi[chosen], d.linear[chosen], d.quadratic[chosen], d.weights[chosen])
-        return replace(self, data=data, ridge=self.ridge[chosen], measured=self.measured[chosen])
+    @property
+    def loss(self) -> Loss:
+        """Loss of the events."""
+        return LOSSES[self.loss_name]
 
     @property
-    def tension_weight(self) -> Tensor:
+    def tension_curvature(self) -> Tensor:
         """Curvature of the auxiliary term: in the logistic loss an event counts half, and so must that."""
-        return LOSSES[self.loss].healthy_curvature * self.precision
+        return self.loss.healthy_curvature * self.precision
+
+    def take(self, chosen: Tensor) -> Problem:
+        """Give the problem of some of the windows."""
+        return replace(
+            self,
+            data=Events(*(getattr(self.data, field.name)[chosen] for field in fields(Events))),
+            totals=Totals(*(getattr(self.totals, field.name)[chosen] for field in fields(Totals))),
+            ridge=self.ridge[chosen],
+            measured=self.measured[chosen],
+        )
+
+    def in_double_precision(self) -> Problem:
+        """Give the same problem, its sums over the basis in float64."""
+        reference, data = (
+            replace(events, phi=events.phi.to(events.weights.dtype)) for events in (self.reference, self.data)
+        )
+        return replace(self, reference=reference, data=data)
 
     def without_kernels(self) -> Problem:
         """Give the same windows with the nuisance parameters alone, f = 0."""
-
-        def bare(events: Events) -> Events:
-            return replace(events, phi=events.phi[..., :0])
-
         return replace(
-            self, reference=bare(self.reference), data=bare(self.data), second_moment=self.second_moment[:0]
+            self,
+            reference=replace(self.reference, phi=self.reference.phi[..., :0]),
+            data=replace(self.data, phi=self.data.phi[..., :0]),
+            totals=replace(self.totals, phi=self.totals.phi[..., :0]),
+            second_moment=self.second_moment[:0],
         )
+
+
+@dataclass(slots=True)
+class Point:
+    """A point of the fit, one row a window.
+
+    Parameters
+    ----------
+    a, nu : Tensor, shapes (b, r), (b, k)
+        Coordinates of f, nuisance parameters.
+    reference, data : Tensor, shapes (b, n_reference), (b, n_data)
+        ``f + log r`` at the events.
+    objective : Tensor, shape (b,)
+        ``sum loss + ridge |a|^2 / 2 + c sum_i ((nu_i - measured_i) / sigma_i)^2 / 2``, c the loss's own
+        curvature at 0, so that data and auxiliary measurements keep their proportion.
+    statistic : Tensor, shape (b,)
+        ``-2 L`` of eq. 25 (d'Agnolo et al. 2022): at a minimum tau, or Delta if there is no basis function.
+    """
+
+    a: Tensor
+    nu: Tensor
+    reference: Tensor
+    data: Tensor
+    objective: Tensor
+    statistic: Tensor
+
+    def take(self, chosen: Tensor) -> Point:
+        """Give the rows that `chosen` selects."""
+        return Point(*(getattr(self, field.name)[chosen] for field in fields(Point)))
+
+    def put(self, rows: Tensor, other: Point) -> None:
+        """Replace some rows by those of another point."""
+        for field in fields(Point):
+            getattr(self, field.name)[rows] = getattr(other, field.name)
+
+
+def evaluate(p: Problem, a: Tensor, nu: Tensor) -> Point:
+    """Evaluate loss, penalties and statistic."""
+    reference, data = p.reference.log_ratio(a, nu), p.data.log_ratio(a, nu)
+    total = p.totals.log_ratio(a, nu)
+    tension = (p.precision * (nu - p.measured) ** 2).sum(1)
+    untouched = (p.precision * p.measured**2).sum(1)
+    loss = p.loss.value(reference, data, p.reference.weights, p.data.weights, total)
+    grown = torch.expm1(reference) @ p.reference.weights - total
+    return Point(
+        a,
+        nu,
+        reference,
+        data,
+        objective=loss + 0.5 * p.ridge * (a * a).sum(1) + 0.5 * p.loss.healthy_curvature * tension,
+        statistic=-2.0 * grown - tension + untouched,
+    )
+
+
+def gradient(p: Problem, at: Point) -> Tensor:
+    """Differentiate the objective with respect to (a, nu) side by side; shape (b, r + k)."""
+    on_reference, on_data = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
+    penalty = torch.cat([p.ridge[:, None] * at.a, p.tension_curvature * (at.nu - p.measured)], 1)
+    image = p.reference.pull(at.nu, on_reference) + penalty
+    return image - p.totals.gradient(at.nu) if p.loss.linear_in_data else image + p.data.pull(at.nu, on_data)

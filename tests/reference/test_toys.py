@@ -71,7 +71,9 @@ def test_more_toys_extend_the_table(fresh: Bundle) -> None:
     large = run(small, 150, progress=lambda done, _: seen.append(done))
     assert seen[0] == 100
     before = small.toys(small.manifest.null[-1])
-    np.testing.assert_array_equal(large.toys(large.manifest.null[-1])[:110], before)
+    after = large.toys(large.manifest.null[-1])
+    np.testing.assert_array_equal(after[:100], before[:100])
+    np.testing.assert_allclose(after[100:110], before[100:], rtol=2e-5)  # tested in a chunk of another size
 
 
 def test_columns_stand_side_by_side(fresh: Bundle) -> None:

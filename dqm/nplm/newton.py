@@ -1,0 +1,185 @@
+"""Newton's method for many windows at once, and the Hessian it needs.
+
+Directions solve ``H s = -g`` by conjugate gradients, preconditioned with the Hessian of a healthy window at
+``f = 0``, which is diagonal in a (coordinates of `dqm.nplm.basis`) and bordered by nu. Where that is slow
+(few coordinates, or a window far from the reference) the Hessian is formed and factorised instead. Windows
+share the reference, so their products with it are one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dqm.nplm.problem import Point, Problem, apply, gradient, project
+from dqm.nplm.search import find_step
+
+__all__ = ["HealthyHessian", "Hessian", "newton_step", "solve"]
+
+DENSE_BELOW = 128
+"""Coordinates below which forming the Hessian is cheaper than iterating on it."""
+
+CG_STEPS = 40
+"""Conjugate-gradient steps after which the Hessian is formed after all."""
+
+FORCING = 0.1
+"""Accuracy of an early Newton direction; it tightens as the gradient vanishes."""
+
+
+class HealthyHessian:
+    """Hessian of healthy windows at f = 0: diagonal in a, bordered by nu, and quickly inverted.
+
+    Parameters
+    ----------
+    problem : Problem
+        Windows and reference.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        c = problem.loss.healthy_curvature
+        self._diagonal = c * problem.second_moment + problem.ridge[:, None]
+        if problem.measured.shape[1] == 0:
+            return
+        weighted = c * problem.reference.weights[:, None] * problem.reference.linear
+        self._border = (
+            (weighted.T.to(problem.reference.phi.dtype) @ problem.reference.phi).to(weighted.dtype).T
+        )
+        corner = problem.reference.linear.T @ weighted + torch.diag(problem.tension_curvature)
+        self._schur = corner - self._border.T @ (self._border / self._diagonal[:, :, None])
+
+    def solve(self, v: Tensor) -> Tensor:
+        """Give its inverse times v, shape (b, r + k)."""
+        r = self._diagonal.shape[1]
+        head = v[:, :r] / self._diagonal
+        if v.shape[1] == r:
+            return head
+        tail = torch.linalg.solve(self._schur, v[:, r:] - head @ self._border)
+        return torch.cat([head - (tail @ self._border.T) / self._diagonal, tail], 1)
+
+    def take(self, chosen: Tensor) -> HealthyHessian:
+        """Give that of some of the windows."""
+        taken = object.__new__(HealthyHessian)
+        taken._diagonal = self._diagonal[chosen]
+        if hasattr(self, "_border"):
+            taken._border, taken._schur = self._border, self._schur[chosen]
+        return taken
+
+
+class Hessian:
+    """Hessian at a point; coordinates are (a, nu) side by side, shape (b, r + k).
+
+    Of the second derivative of log r only the positive part is kept, so that the Hessian stays positive. It
+    matters where f can mimic a parameter that nothing else holds: that valley is flat but for it.
+
+    Parameters
+    ----------
+    problem : Problem
+        Windows and reference.
+    at : Point
+        The point.
+    """
+
+    def __init__(self, problem: Problem, at: Point) -> None:
+        self.problem, self._r = problem, at.a.shape[1]
+        weights = problem.reference.weights, problem.data.weights
+        self._curvatures = problem.loss.curvatures(at.reference, at.data, *weights)
+        self._jacobians = problem.reference.jacobian(at.nu), problem.data.jacobian(at.nu)
+        self._bend = self._curvature_of_log_ratio(at)
+
+    def times(self, v: Tensor) -> Tensor:
+        """Multiply with one vector a window."""
+        p, r = self.problem, self._r
+        image = torch.cat([p.ridge[:, None] * v[:, :r], p.tension_curvature * v[:, r:]], 1)
+        image[:, r:] += apply(self._bend, v[:, r:])
+        parts = [(p.reference, self._jacobians[0], self._curvatures[0])]
+        if not p.loss.linear_in_data:
+            parts.append((p.data, self._jacobians[1], self._curvatures[1]))
+        for events, jacobian, curvature in parts:
+            pushed = curvature * (apply(events.phi, v[:, :r]) + apply(jacobian, v[:, r:]))
+            image += torch.cat([project(events.phi, pushed), project(jacobian, pushed)], 1)
+        return image
+
+    def dense(self, row: int) -> Tensor:
+        """Form the Hessian of one window."""
+        p, r = self.problem, self._r
+        reference = _beside(p.reference.phi, self._jacobians[0][row])
+        hessian = reference.T @ (self._curvatures[0][row][:, None] * reference)
+        if not p.loss.linear_in_data:
+            data = _beside(p.data.phi[row], self._jacobians[1][row])
+            hessian.addmm_(data.T, self._curvatures[1][row][:, None] * data)
+        hessian.diagonal()[:r] += p.ridge[row]
+        hessian.diagonal()[r:] += p.tension_curvature
+        hessian[r:, r:] += self._bend[row]
+        return hessian
+
+    def _curvature_of_log_ratio(self, at: Point) -> Tensor:
+        """Give the positive part of the second derivatives of log r, summed with the slopes; (b, k, k)."""
+        b, k = at.nu.shape
+        if k == 0:
+            return at.nu.new_zeros(b, 0, 0)
+        p = self.problem
+        slopes = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
+        total = project(p.reference.quadratic.flatten(-2), slopes[0]).view(b, k, k)
+        if p.loss.linear_in_data:
+            total = total - p.totals.quadratic
+        else:
+            total = total + project(p.data.quadratic.flatten(-2), slopes[1]).view(b, k, k)
+        values, vectors = torch.linalg.eigh(total)
+        positive: Tensor = vectors @ (values.clamp(min=0.0)[:, :, None] * vectors.mT)
+        return positive
+
+
+def _beside(phi: Tensor, jacobian: Tensor) -> Tensor:
+    return torch.cat([phi.to(jacobian.dtype), jacobian], 1)
+
+
+def newton_step(problem: Problem, here: Point, healthy: HealthyHessian) -> tuple[Point, Tensor]:
+    """Move by one damped Newton step; also gives its length, 1 if undamped and 0 if none helps."""
+    slope = gradient(problem, here)
+    step = solve(Hessian(problem, here), healthy, -slope)
+    return find_step(problem, here, step, (slope * step).sum(1))
+
+
+def solve(hessian: Hessian, healthy: HealthyHessian, right: Tensor, forcing: float = FORCING) -> Tensor:
+    """Solve ``H x = right`` for each window to the forcing accuracy."""
+    b, size = right.shape
+    if size > DENSE_BELOW:
+        x, solved = _conjugate_gradients(hessian, healthy, right, forcing)
+    else:
+        x, solved = torch.zeros_like(right), torch.zeros(b, dtype=torch.bool, device=right.device)
+    for row in torch.nonzero(~solved)[:, 0].tolist():
+        x[row] = _solve_dense(hessian.dense(row), right[row])
+    return x
+
+
+def _solve_dense(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve one system; what is not positive to rounding is made so."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not failed:
+        return torch.cholesky_solve(right[:, None], factor)[:, 0]
+    values, vectors = torch.linalg.eigh(matrix)
+    solution: Tensor = vectors @ ((vectors.T @ right) / values.clamp(min=1e-14 * float(values[-1])))
+    return solution
+
+
+def _conjugate_gradients(
+    hessian: Hessian, healthy: HealthyHessian, right: Tensor, forcing: float
+) -> tuple[Tensor, Tensor]:
+    """Iterate at most `CG_STEPS` times; also tells which windows reached the accuracy."""
+    x, residual = torch.zeros_like(right), right
+    direction = preconditioned = healthy.solve(right)
+    norm = (residual * preconditioned).sum(1)
+    goal = norm * torch.minimum(norm.sqrt(), norm.new_tensor(forcing)) ** 2
+    solved = norm <= 0.0
+    for _ in range(CG_STEPS):
+        image = hessian.times(direction)
+        length = torch.where(solved, 0.0, norm / (direction * image).sum(1))
+        x = x + length[:, None] * direction
+        residual = residual - length[:, None] * image
+        preconditioned = healthy.solve(residual)
+        previous, norm = norm, (residual * preconditioned).sum(1)
+        solved = solved | (norm <= goal)
+        if solved.all():
+            break
+        direction = preconditioned + (norm / previous)[:, None] * direction
+    return x, solved

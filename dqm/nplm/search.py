@@ -1,0 +1,50 @@
+"""How far to go along a direction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dqm.nplm.problem import Point, Problem, evaluate
+
+__all__ = ["find_step"]
+
+HALVINGS = 30
+NOISE = {torch.float64: 1e-13, torch.float32: 1e-9}
+"""Relative rounding of the objective by precision of the basis: below it rounding decides, not the step."""
+
+
+def find_step(p: Problem, here: Point, step: Tensor, descent: Tensor) -> tuple[Point, Tensor]:
+    """Halve each window's step until its objective falls enough.
+
+    Parameters
+    ----------
+    p : Problem
+        Windows and reference.
+    here : Point
+        Where to start.
+    step : Tensor, shape (b, r + k)
+        Directions of descent.
+    descent : Tensor, shape (b,)
+        Derivative of the objective along them, negative.
+
+    Returns
+    -------
+    there : Point
+        Where the step ends.
+    length : Tensor, shape (b,)
+        Lengths taken, 1 at most; 0 says that none helps.
+    """
+    r = here.a.shape[1]
+    noise = NOISE[p.reference.phi.dtype] * (here.objective.abs() + p.reference.weights.sum())
+    length = torch.ones_like(descent)
+    for _ in range(HALVINGS):
+        move = length[:, None] * step
+        there = evaluate(p, here.a + move[:, :r], here.nu + move[:, r:])
+        falls = there.objective <= here.objective + 1e-4 * length * descent + noise
+        if falls.all():
+            return there, length
+        length = torch.where(falls, length, 0.5 * length)
+    length = torch.where(falls, length, 0.0)
+    move = length[:, None] * step
+    return evaluate(p, here.a + move[:, :r], here.nu + move[:, r:]), length
