@@ -6,9 +6,6 @@ passes over the events each, settle it.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
@@ -16,11 +13,10 @@ from dqm.nplm.newton import HealthyHessian
 
 __all__ = ["Memory"]
 
-PAIRS = 8
+PAIRS = 10
 """Steps remembered."""
 
 
-@dataclass(slots=True)
 class Memory:
     """Steps and changes of the gradient, from which the inverse Hessian is guessed.
 
@@ -28,37 +24,53 @@ class Memory:
     ----------
     healthy : HealthyHessian
         What is assumed before anything is seen.
+
+    References
+    ----------
+    Byrd, Nocedal and Schnabel (1994), doi:10.1007/BF01582063, theorem 2.2: the compact form, which takes few
+    operations however many windows there are.
     """
 
-    healthy: HealthyHessian
-    _pairs: deque[tuple[Tensor, Tensor, Tensor]] = field(default_factory=lambda: deque(maxlen=PAIRS))
+    def __init__(self, healthy: HealthyHessian) -> None:
+        self.healthy = healthy
+        # with m steps: (b, m, r + k) twice, steps and H0^-1 times the changes; (b, m, m) twice
+        self._steps, self._solved, self._upper, self._inner = (torch.empty(0) for _ in range(4))
+        self._changes = torch.empty(0)
 
     def remember(self, step: Tensor, change: Tensor) -> None:
-        """Take in a step and the change of the gradient, both (b, r + k); useless ones weigh nothing."""
+        """Take in a step and the change of the gradient, both (b, r + k); useless ones are left out."""
         product = (step * change).sum(1)
         useful = product > 1e-12 * step.norm(dim=1) * change.norm(dim=1)
-        inverse = torch.where(useful, 1.0 / torch.where(useful, product, 1.0), 0.0)
-        self._pairs.append((step, change, inverse))
+        step, change = (torch.where(useful[:, None], part, 0.0)[:, None] for part in (step, change))
+        solved = self.healthy.solve(change[:, 0])[:, None]
+        if self._steps.numel():
+            last = slice(1 - PAIRS, None)
+            step, change, solved = (
+                torch.cat([known[:, last], new], 1)
+                for known, new in ((self._steps, step), (self._changes, change), (self._solved, solved))
+            )
+        self._steps, self._changes, self._solved = step, change, solved
+        self._upper = (step @ change.mT).triu()
+        self._inner = change @ solved.mT
+        # a pair left out has a row of zeros: 1 on the diagonal keeps the triangle regular
+        diagonal = self._upper.diagonal(dim1=1, dim2=2)
+        diagonal.copy_(torch.where(diagonal > 0.0, diagonal, 1.0))
+        self._inner.diagonal(dim1=1, dim2=2).add_(diagonal)
 
     def solve(self, v: Tensor) -> Tensor:
-        """Guess the inverse Hessian times v, shape (b, r + k).
-
-        References
-        ----------
-        Nocedal and Wright (2006), Numerical Optimization, algorithm 7.4.
-        """
-        weights = []
-        for step, change, inverse in reversed(self._pairs):
-            weight = inverse * (step * v).sum(1)
-            v = torch.addcmul(v, weight[:, None], change, value=-1.0)
-            weights.append(weight)
-        v = self.healthy.solve(v)
-        for (step, change, inverse), weight in zip(self._pairs, reversed(weights), strict=True):
-            v = torch.addcmul(v, (weight - inverse * (change * v).sum(1))[:, None], step)
-        return v
+        """Guess the inverse Hessian times v, shape (b, r + k)."""
+        first = self.healthy.solve(v)
+        if not self._steps.numel():
+            return first
+        column = v[:, :, None]
+        u = torch.linalg.solve_triangular(self._upper, self._steps @ column, upper=True)
+        right = self._inner @ u - self._solved @ column
+        w = torch.linalg.solve_triangular(self._upper.mT, right, upper=False)
+        correction: Tensor = self._steps.mT @ w - self._solved.mT @ u
+        return first + correction[:, :, 0]
 
     def take(self, chosen: Tensor) -> None:
         """Forget all but some of the windows."""
         self.healthy = self.healthy.take(chosen)
-        for _ in range(len(self._pairs)):
-            self._pairs.append(tuple(part[chosen] for part in self._pairs.popleft()))  # type: ignore[arg-type]
+        for name in ("_steps", "_changes", "_solved", "_upper", "_inner"):
+            setattr(self, name, getattr(self, name)[chosen])

@@ -319,34 +319,40 @@ class KernelTest:
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, torch.from_numpy(measured))
-        full, alone = self._fit(problem), self._fit(problem.without_kernels())
+        full = self._fit(problem)
+        alone = self._fit(problem.without_kernels()) if self._nuisances else None
         results = []
         for row, sample in enumerate(samples):
-            converged = bool(full.fit.converged[row] & alone.fit.converged[row])
+            converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
             tau, delta = (
-                float(hypothesis.fit.point.statistic[row]) if converged else math.nan
+                float(hypothesis.fit.point.statistic[row]) if hypothesis else 0.0
                 for hypothesis in (full, alone)
             )
             results.append(
                 KernelResult(
-                    t=tau - delta,
+                    t=tau - delta if converged else math.nan,
                     converged=converged,
                     iterations=int(full.fit.iterations[row]),
-                    tau=tau,
-                    delta=delta,
-                    nuisances={
-                        nuisance.name: NuisanceResult(
-                            measured=float(measured[row, i]) if math.isfinite(nuisance.sigma) else None,
-                            reference=alone.profile(row, i, measured[row, i], nuisance.sigma),
-                            alternative=full.profile(row, i, measured[row, i], nuisance.sigma),
-                        )
-                        for i, nuisance in enumerate(self._nuisances)
-                    },
+                    tau=tau if converged else math.nan,
+                    delta=delta if converged else math.nan,
+                    nuisances=self._profile(row, measured[row], alone, full) if alone else {},
                     n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
                     density=LogRatio(sample, full.fit.point.a[row], self._basis, self._reference.phi),
                 )
             )
         return results
+
+    def _profile(
+        self, row: int, measured: FloatArray, alone: _Hypothesis, full: _Hypothesis
+    ) -> dict[str, NuisanceResult]:
+        return {
+            nuisance.name: NuisanceResult(
+                measured=float(measured[i]) if math.isfinite(nuisance.sigma) else None,
+                reference=alone.profile(row, i, measured[i], nuisance.sigma),
+                alternative=full.profile(row, i, measured[i], nuisance.sigma),
+            )
+            for i, nuisance in enumerate(self._nuisances)
+        }
 
     def _fit(self, problem: Problem) -> _Hypothesis:
         fit = minimise(problem, tolerance=self.tolerance, max_iterations=self.max_iterations)

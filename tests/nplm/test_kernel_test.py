@@ -121,8 +121,8 @@ def test_units_and_order_of_events_do_not_matter() -> None:
     factor = np.array([1e-9, 1e6, 1.0, 3.0, -1.0])
     settings["centers"] = reference[:300] * factor + 7.0
     scaled = KernelTest(reference * factor + 7.0, 200.0, **settings).evaluate(data * factor + 7.0).t
-    assert shuffled == pytest.approx(t, rel=1e-6)
-    assert scaled == pytest.approx(t, rel=1e-6)
+    assert shuffled == pytest.approx(t, rel=1e-4)
+    assert scaled == pytest.approx(t, rel=1e-4)
 
 
 def test_weights_count_events() -> None:
