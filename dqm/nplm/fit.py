@@ -40,16 +40,18 @@ class Fit:
     iterations: Tensor
 
 
-def minimise(problem: Problem, *, tolerance: float, max_iterations: int) -> Fit:
+def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_iterations: int) -> Fit:
     """Minimise the objective of each window, see `Point`.
 
     Parameters
     ----------
     problem : Problem
         Windows and reference.
+    start : Tensor, shape (b, k)
+        Nuisance parameters to start from, with f = 0.
     tolerance : float
-        A window has converged when an undamped step changes its statistic by at most
-        ``tolerance * max(1, |statistic|)`` and the next one is expected to lower the objective by less.
+        A window has converged when an undamped step changes its statistic by at most `tolerance` of itself
+        (taken as 1 to 1000) and was expected to lower the objective by less.
     max_iterations : int
         Newton steps allowed to windows that quasi-Newton steps do not settle.
 
@@ -59,14 +61,15 @@ def minimise(problem: Problem, *, tolerance: float, max_iterations: int) -> Fit:
         With ``converged`` False where the steps ran out or none would help.
     """
     b = len(problem.ridge)
-    start = problem.ridge.new_zeros(b, len(problem.second_moment))
+    flat = start.new_zeros(b, len(problem.second_moment))
     fit = Fit(
-        evaluate(problem, start, problem.measured.clone()),
+        evaluate(problem, flat, start.clone()),
         torch.zeros(b, dtype=torch.bool, device=start.device),
         torch.zeros(b, dtype=torch.int64, device=start.device),
     )
     healthy = HealthyHessian(problem)
-    _quasi_newton(problem, fit, healthy, tolerance)
+    if flat.shape[1]:
+        _quasi_newton(problem, fit, healthy, tolerance)
     if not fit.converged.all():
         _newton(problem, fit, healthy, tolerance, max_iterations)
     return fit
@@ -88,7 +91,8 @@ def covariance(problem: Problem, fit: Fit) -> Tensor:
 
 
 def _settled(here: Point, there: Point, expected: Tensor, tolerance: float) -> Tensor:
-    allowed = tolerance * there.statistic.abs().clamp(min=1.0)
+    # far from its minimum a statistic may be of any size, and a small share of it mean nothing
+    allowed = tolerance * there.statistic.abs().clamp(min=1.0, max=1e3)
     return ((there.statistic - here.statistic).abs() <= allowed) & (expected <= allowed)
 
 
@@ -127,8 +131,8 @@ def _newton(
     problem, healthy = problem.take(rows).in_double_precision(), healthy.take(rows)
     here = evaluate(problem, fit.point.a[rows], fit.point.nu[rows])
     for _ in range(max_iterations):
-        there, length = newton_step(problem, here, healthy)
-        done = (length == 1.0) & _settled(here, there, torch.zeros_like(length), tolerance)
+        there, length, descent = newton_step(problem, here, healthy)
+        done = (length == 1.0) & _settled(here, there, -descent, tolerance)
         fit.point.put(rows, there)
         fit.converged[rows] = done
         fit.iterations[rows] += 1

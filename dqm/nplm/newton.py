@@ -133,11 +133,12 @@ def _beside(phi: Tensor, jacobian: Tensor) -> Tensor:
     return torch.cat([phi.to(jacobian.dtype), jacobian], 1)
 
 
-def newton_step(problem: Problem, here: Point, healthy: HealthyHessian) -> tuple[Point, Tensor]:
-    """Move by one damped Newton step; also gives its length, 1 if undamped and 0 if none helps."""
+def newton_step(problem: Problem, here: Point, healthy: HealthyHessian) -> tuple[Point, Tensor, Tensor]:
+    """Move by one damped Newton step; also gives its length and the derivative along it, see `find_step`."""
     slope = gradient(problem, here)
     step = solve(Hessian(problem, here), healthy, -slope)
-    return find_step(problem, here, step, (slope * step).sum(1))
+    descent = (slope * step).sum(1)
+    return *find_step(problem, here, step, descent), descent
 
 
 def solve(hessian: Hessian, healthy: HealthyHessian, right: Tensor, forcing: float = FORCING) -> Tensor:

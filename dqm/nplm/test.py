@@ -319,8 +319,8 @@ class KernelTest:
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, torch.from_numpy(measured))
-        full = self._fit(problem)
-        alone = self._fit(problem.without_kernels()) if self._nuisances else None
+        alone = self._fit(problem.without_kernels(), problem.measured) if self._nuisances else None
+        full = self._fit(problem, alone.fit.point.nu if alone else problem.measured)
         results = []
         for row, sample in enumerate(samples):
             converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
@@ -354,8 +354,8 @@ class KernelTest:
             for i, nuisance in enumerate(self._nuisances)
         }
 
-    def _fit(self, problem: Problem) -> _Hypothesis:
-        fit = minimise(problem, tolerance=self.tolerance, max_iterations=self.max_iterations)
+    def _fit(self, problem: Problem, start: Tensor) -> _Hypothesis:
+        fit = minimise(problem, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
         variances = covariance(problem, fit).diagonal(dim1=1, dim2=2)
         return _Hypothesis(fit, variances.clamp(min=0.0).sqrt())
 

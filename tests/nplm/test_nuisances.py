@@ -135,6 +135,20 @@ def test_a_free_parameter_that_f_can_mimic_converges() -> None:
     assert max(result.iterations for result in results) < 50
 
 
+def test_measurements_far_from_the_truth_do_not_stop_the_fit_early() -> None:
+    """exp(log r) is astronomic where the fit starts, and the statistic changes by tiny shares of itself."""
+    reference = np.random.default_rng(11).exponential(2.0, size=(8000, 1))
+    weights = np.exp(-reference[:, 0] / 2)
+    test = KernelTest(
+        reference, N_EXPECTED, width=0.9, penalty=1e-5, centers=200, weights=weights, loss="likelihood",
+        rng=np.random.default_rng(1), nuisances=[Normalisation("rate", 0.6), Shape("scale", 0.6, linear=first)],
+    )  # fmt: skip
+    result = test.evaluate(window(np.random.default_rng(12), scale=0.5), {"rate": 2.1, "scale": 1.6})
+    assert result.converged
+    assert 0 < result.t < 60
+    assert abs(result.nuisances["scale"].reference.value) < 1.0
+
+
 def test_mixed_terms_enter_once() -> None:
     test = make_test(
         Shape("a", 0.1, linear=first),
