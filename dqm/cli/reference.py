@@ -38,13 +38,13 @@ def build(
     features: Annotated[
         str | None, typer.Option(help="Columns to use, separated by commas; default: all numeric ones.")
     ] = None,
-    width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 4.5,
-    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
+    width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 2.5,
+    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-6,
     centers: Annotated[
         int | None,
-        typer.Option(min=1, help="Kernel centres, from the reference; default: 2000, or all of it."),
+        typer.Option(min=1, help="Kernel centres, from the reference; default: 300, or all of it."),
     ] = None,
-    loss: Annotated[Literal["logistic", "likelihood"], typer.Option(help="Loss minimised.")] = "logistic",
+    loss: Annotated[Literal["logistic", "likelihood"], typer.Option(help="Loss minimised.")] = "likelihood",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Splits the events and draws the centres.")] = 1,
@@ -61,7 +61,7 @@ def build(
         n_expected=window,
         width=width,
         penalty=penalty,
-        centers=min(2000, events) if centers is None else centers,
+        centers=min(300, events) if centers is None else centers,
         seed=seed,
         loss=loss,
         cut=cut,

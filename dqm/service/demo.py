@@ -37,7 +37,7 @@ SEGMENTS_PER_MUON = 0.85
 STOP_SECONDS = 15.0
 CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
-N_REFERENCE, N_POOL, N_TOYS, SEED = 2000, 20_000, 300, 7
+N_REFERENCE, N_POOL, N_TOYS, SEED = 5000, 50_000, 300, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,6 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
         features=FEATURES,
         n_reference=N_REFERENCE,
         n_expected=WINDOW_EVENTS,
-        width=4.5,
-        penalty=1e-7,
-        centers=N_REFERENCE,
         seed=SEED,
     )
     events = _healthy_events(N_REFERENCE + N_POOL)
