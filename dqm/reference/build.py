@@ -41,8 +41,8 @@ class Recipe:
     Notes
     -----
     The defaults are what told faults from gas best on simulated chambers
-    (``tests/studies/chamber_nuisance.py``). Published configurations have the logistic loss, width 4.5, penalty
-    1e-7 and 2000 centres.
+    (``tests/studies/chamber_nuisance.py``). The published configuration has the logistic loss, width 4.5,
+    penalty 1e-7 and 2000 centres.
     """
 
     features: tuple[str, ...]

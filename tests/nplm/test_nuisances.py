@@ -140,7 +140,7 @@ def test_measurements_far_from_the_truth_do_not_stop_the_fit_early() -> None:
     reference = np.random.default_rng(11).exponential(2.0, size=(8000, 1))
     weights = np.exp(-reference[:, 0] / 2)
     test = KernelTest(
-        reference, N_EXPECTED, 0.9, 1e-5, 200, weights=weights, loss="likelihood", rng=np.random.default_rng(1),
+        reference, N_EXPECTED, 0.9, 1e-5, 200, weights, "likelihood", np.random.default_rng(1),
         nuisances=[Normalisation("rate", 0.6), Shape("scale", 0.6, linear=first)],
     )  # fmt: skip
     result = test.evaluate(window(np.random.default_rng(12), scale=0.5), {"rate": 2.1, "scale": 1.6})
