@@ -39,7 +39,7 @@ def build(
         str | None, typer.Option(help="Columns to use, separated by commas; default: all numeric ones.")
     ] = None,
     width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 2.5,
-    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-6,
+    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
     centers: Annotated[
         int | None,
         typer.Option(min=1, help="Kernel centres, from the reference; default: 300, or all of it."),

@@ -41,15 +41,15 @@ class Recipe:
     Notes
     -----
     The defaults are what told faults from gas best on simulated chambers
-    (``tests/studies/chamber_nuisance.py``). The published configuration has the logistic loss, width 4.5,
-    penalty 1e-7 and 2000 centres.
+    (``tests/studies/chamber_nuisance.py``). The published configuration has the logistic loss, width 4.5
+    and 2000 centres.
     """
 
     features: tuple[str, ...]
     n_reference: int
     n_expected: float
     width: float = 2.5
-    penalty: float = 1e-6
+    penalty: float = 1e-7
     centers: int = 300
     seed: int = 1
     loss: str = "likelihood"

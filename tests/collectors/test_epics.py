@@ -18,6 +18,11 @@ from collectors.slow_control import epics
 from collectors.slow_control.epics import EpicsSource
 from dqm.errors import ConfigError
 
+# caproto's own thread gives up with an exception when a server goes in the moment it is found
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception in thread activate_subscriptions:pytest.PytestUnhandledThreadExceptionWarning"
+)
+
 Wait = Callable[[Callable[[], bool], str], None]
 PROGRAM = Path(__file__).with_name("ioc.py")
 INVALID, MAJOR = 3, 2

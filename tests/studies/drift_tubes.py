@@ -39,7 +39,7 @@ def judge_against(
     controlled: FloatArray, samples: dict[str, FloatArray], *, n_reference: int, n_window: int, n_toys: int
 ) -> dict[str, list[float]]:
     """p-values of the windows of each sample, by a bundle made of `controlled`."""
-    recipe = Recipe(FEATURES, n_reference, n_window, width=4.5, penalty=1e-7, centers=n_reference, seed=1)
+    recipe = Recipe(FEATURES, n_reference, n_window, 4.5, 1e-7, centers=n_reference, loss="logistic")
     with tempfile.TemporaryDirectory() as scratch, Progress() as bar:
         bundle = build_bundle(controlled, recipe, Path(scratch) / "bundle")
         task = bar.add_task("toys", total=n_toys)

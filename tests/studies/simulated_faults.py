@@ -64,7 +64,7 @@ def study(
     size: int, n_toys: int, n_windows: dict[str, int], processes: int, bar: Progress
 ) -> dict[str, list[float]]:
     """p-values of all conditions for one size of window."""
-    recipe = Recipe(FEATURES, N_REFERENCE, size, width=4.5, penalty=1e-7, centers=N_REFERENCE, seed=1)
+    recipe = Recipe(FEATURES, N_REFERENCE, size, 4.5, 1e-7, centers=N_REFERENCE, loss="logistic")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "bundle"
         bundle = build_bundle(events(Conditions(), N_REFERENCE + N_POOL, [1, size]), recipe, path)
