@@ -2,11 +2,13 @@
 
 from dqm.nplm.loss import LossName
 from dqm.nplm.nuisance import Normalisation, Nuisance, Shape
-from dqm.nplm.test import KernelResult, KernelTest
+from dqm.nplm.result import KernelResult, LogRatio
+from dqm.nplm.test import KernelTest
 
 __all__ = [
     "KernelResult",
     "KernelTest",
+    "LogRatio",
     "LossName",
     "Normalisation",
     "Nuisance",

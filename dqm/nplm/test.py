@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult, Profiled
-from dqm.nplm.basis import Basis, build_basis
+from dqm.nplm.basis import build_basis
 from dqm.nplm.fit import Fit, covariance, minimise
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
@@ -25,10 +24,11 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
-from dqm.nplm.problem import Events, Problem, Totals, apply
+from dqm.nplm.problem import Events, Problem, Totals
+from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
 
-__all__ = ["KernelResult", "KernelTest", "LogRatio"]
+__all__ = ["KernelTest"]
 
 REDUNDANCY = 1e-3
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
@@ -41,89 +41,6 @@ PRECISION = torch.float32
 
 BATCH_BYTES = 2**27
 """Memory for the events of windows tested at once; more hardly helps."""
-
-
-@dataclass(frozen=True)
-class KernelResult:
-    """Outcome of one window.
-
-    Parameters
-    ----------
-    t : float
-        Test statistic ``tau - delta``; NaN if a fit did not converge.
-    converged : bool
-        Whether t is settled to `KernelTest`'s tolerance.
-    iterations : int
-        Steps of the fit.
-    tau : float
-        Twice the log likelihood ratio of the best f and nuisances to the nominal reference; NaN as t.
-    delta : float
-        The same for the nuisances alone; 0 if there are none.
-    nuisances : mapping of str to NuisanceResult
-        Fitted nuisance parameters by name.
-    n_outside : int
-        Events of the window beyond the reference's range in some feature. There the reference says nothing:
-        neither a density ratio nor its change with a nuisance parameter can be known.
-    density : LogRatio
-        Fitted f.
-    """
-
-    t: float
-    converged: bool
-    iterations: int
-    tau: float
-    delta: float
-    nuisances: Mapping[str, NuisanceResult]
-    n_outside: int
-    density: LogRatio
-
-    @cached_property
-    def log_ratio(self) -> FloatArray:
-        """Fitted f(x) at the window's events, shape (n_data,).
-
-        Log of the window's density over the reference's; with nuisance parameters, over the reference as they
-        deform it.
-        """
-        return self.density(self.density.events)
-
-    @cached_property
-    def log_ratio_reference(self) -> FloatArray:
-        """The same at the reference events, shape (n_reference,)."""
-        return self.density.at_reference()
-
-
-@dataclass(frozen=True, slots=True)
-class LogRatio:
-    """Fitted f as a function.
-
-    Parameters
-    ----------
-    events : ndarray, shape (n_data, d)
-        The window's events.
-    a : Tensor, shape (r,)
-        Coordinates.
-    basis : Basis
-        What they are coordinates of.
-    phi_reference : Tensor, shape (n_reference, r)
-        Basis at the reference.
-    """
-
-    events: FloatArray
-    a: Tensor
-    basis: Basis
-    phi_reference: Tensor
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Give f at raw events of shape (n, d)."""
-        values: FloatArray = (
-            self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
-        ).numpy()
-        return values
-
-    def at_reference(self) -> FloatArray:
-        """Give f at the reference events."""
-        values: FloatArray = apply(self.phi_reference, self.a[None])[0].numpy()
-        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +230,7 @@ class KernelTest:
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
         """Windows that fit into `BATCH_BYTES` together."""
         n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
-        n_columns = 8 if self._loss.linear_in_data else 8 + self.n_independent
-        numbers = n_data * n_columns + n_reference * (8 + 2 * len(self._nuisances))
+        numbers = n_data * (8 + len(self._basis.centers)) + n_reference * (8 + 2 * len(self._nuisances))
         return max(1, BATCH_BYTES // (8 * numbers))
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
