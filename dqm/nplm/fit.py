@@ -14,8 +14,14 @@ from dqm.nplm.search import find_step
 
 __all__ = ["Fit", "covariance", "minimise"]
 
-QUASI_NEWTON_STEPS = 30
-"""Steps after which a window is taken to be far from the reference, where Newton's own take over."""
+QUASI_NEWTON_STEPS = 50
+"""Steps after which a window is taken to be far from the reference, where Newton's own take over ..."""
+
+PATIENCE, FAR = 10, 5.0
+"""... and steps after which it is if the next one is still expected to lower the objective by so much."""
+
+HASTY = 5
+"""Halvings of a quasi-Newton step: in float32 rounding may let none succeed, and all windows wait for it."""
 
 COMPRESS = 0.75
 """When no more than this share of the windows is going on, the others are set aside."""
@@ -50,8 +56,8 @@ def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_iteration
     start : Tensor, shape (b, k)
         Nuisance parameters to start from, with f = 0.
     tolerance : float
-        A window has converged when an undamped step changes its statistic by at most `tolerance` of itself
-        (taken as 1 to 1000) and was expected to lower the objective by less.
+        A window has converged when two undamped quasi-Newton steps, or one of Newton's, change its statistic
+        by at most `tolerance` of itself (taken as 1 to 1000) and promised to lower the objective by less.
     max_iterations : int
         Newton steps allowed to windows that quasi-Newton steps do not settle.
 
@@ -71,7 +77,7 @@ def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_iteration
     if flat.shape[1]:
         _quasi_newton(problem, fit, healthy, tolerance)
     if not fit.converged.all():
-        _newton(problem, fit, healthy, tolerance, max_iterations)
+        _newton(problem, fit, tolerance, max_iterations)
     return fit
 
 
@@ -86,7 +92,7 @@ def covariance(problem: Problem, fit: Fit) -> Tensor:
     for i in range(k):
         unit = fit.point.nu.new_zeros(b, r + k)
         unit[:, r + i] = 1.0
-        columns.append(solve(hessian, healthy, unit, forcing=1e-2)[:, r:])
+        columns.append(solve(hessian, healthy, unit, accuracy=1e-2)[:, r:])
     return problem.loss.healthy_curvature * torch.stack(columns, 2)
 
 
@@ -98,20 +104,23 @@ def _settled(here: Point, there: Point, expected: Tensor, tolerance: float) -> T
 
 def _quasi_newton(problem: Problem, fit: Fit, healthy: HealthyHessian, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
+    going_on, was_quiet = torch.ones_like(fit.converged), torch.zeros_like(fit.converged)
     memory, here = Memory(healthy), fit.point.take(rows)
     slope = gradient(problem, here)
     for iteration in range(1, QUASI_NEWTON_STEPS + 1):
         step = -memory.solve(slope)
         descent = (slope * step).sum(1)
-        there, length = find_step(problem, here, step, descent)
-        open_before = ~fit.converged[rows]
-        settled = (length == 1.0) & _settled(here, there, -descent, tolerance)
-        told = open_before if iteration == QUASI_NEWTON_STEPS else open_before & settled
+        there, length = find_step(problem, here, step, descent, HASTY)
+        quiet = (length == 1.0) & _settled(here, there, -descent, tolerance)
+        settled = going_on & quiet & was_quiet  # once may be by chance
+        was_quiet = quiet
+        far = (length == 0.0) | ((-descent > FAR) & (iteration >= PATIENCE))
         # a window is left as it was when it settled: its outcome must not depend on its company
-        fit.point.put(rows[told], there.take(told))
-        fit.iterations[rows[open_before]] = iteration
-        fit.converged[rows] |= settled
-        going_on = ~fit.converged[rows]
+        leaving = going_on & (settled | far | (iteration == QUASI_NEWTON_STEPS))
+        fit.point.put(rows[leaving], there.take(leaving))
+        fit.iterations[rows[leaving]] = iteration
+        fit.converged[rows[settled]] = True
+        going_on = going_on & ~leaving
         n_going = int(going_on.sum())
         if n_going == 0:
             break
@@ -122,16 +131,15 @@ def _quasi_newton(problem: Problem, fit: Fit, healthy: HealthyHessian, tolerance
             rows, problem, here = rows[going_on], problem.take(going_on), here.take(going_on)
             slope = slope[going_on]
             memory.take(going_on)
+            was_quiet, going_on = was_quiet[going_on], going_on[going_on]
 
 
-def _newton(
-    problem: Problem, fit: Fit, healthy: HealthyHessian, tolerance: float, max_iterations: int
-) -> None:
+def _newton(problem: Problem, fit: Fit, tolerance: float, max_iterations: int) -> None:
     rows = torch.nonzero(~fit.converged)[:, 0]
-    problem, healthy = problem.take(rows).in_double_precision(), healthy.take(rows)
+    problem = problem.take(rows).in_double_precision()
     here = evaluate(problem, fit.point.a[rows], fit.point.nu[rows])
     for _ in range(max_iterations):
-        there, length, descent = newton_step(problem, here, healthy)
+        there, length, descent = newton_step(problem, here)
         done = (length == 1.0) & _settled(here, there, -descent, tolerance)
         fit.point.put(rows, there)
         fit.converged[rows] = done
@@ -139,6 +147,4 @@ def _newton(
         going_on = ~done & (length > 0.0)
         if not going_on.any():
             break
-        rows, problem, healthy, here = (
-            rows[going_on], problem.take(going_on), healthy.take(going_on), there.take(going_on)
-        )  # fmt: skip
+        rows, problem, here = rows[going_on], problem.take(going_on), there.take(going_on)

@@ -1,9 +1,9 @@
-"""Newton's method for many windows at once, and the Hessian it needs.
+"""Newton's method for windows far from the reference, and Hessians.
 
-Directions solve ``H s = -g`` by conjugate gradients, preconditioned with the Hessian of a healthy window at
-``f = 0``, which is diagonal in a (coordinates of `dqm.nplm.basis`) and bordered by nu. Where that is slow
-(few coordinates, or a window far from the reference) the Hessian is formed and factorised instead. Windows
-share the reference, so their products with it are one.
+Steps form the Hessian and factorise it: that far, no preconditioner helps. At a minimum systems are solved by
+conjugate gradients, preconditioned with the Hessian of a healthy window at ``f = 0``, which is diagonal in a
+(coordinates of `dqm.nplm.basis`) and bordered by nu; windows share the reference, so their products with it
+are one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ DENSE_BELOW = 128
 
 CG_STEPS = 40
 """Conjugate-gradient steps after which the Hessian is formed after all."""
-
-FORCING = 0.1
-"""Accuracy of an early Newton direction; it tightens as the gradient vanishes."""
 
 
 class HealthyHessian:
@@ -133,19 +130,20 @@ def _beside(phi: Tensor, jacobian: Tensor) -> Tensor:
     return torch.cat([phi.to(jacobian.dtype), jacobian], 1)
 
 
-def newton_step(problem: Problem, here: Point, healthy: HealthyHessian) -> tuple[Point, Tensor, Tensor]:
+def newton_step(problem: Problem, here: Point) -> tuple[Point, Tensor, Tensor]:
     """Move by one damped Newton step; also gives its length and the derivative along it, see `find_step`."""
     slope = gradient(problem, here)
-    step = solve(Hessian(problem, here), healthy, -slope)
+    hessian = Hessian(problem, here)
+    step = torch.stack([_solve_dense(hessian.dense(row), -slope[row]) for row in range(len(slope))])
     descent = (slope * step).sum(1)
     return *find_step(problem, here, step, descent), descent
 
 
-def solve(hessian: Hessian, healthy: HealthyHessian, right: Tensor, forcing: float = FORCING) -> Tensor:
-    """Solve ``H x = right`` for each window to the forcing accuracy."""
+def solve(hessian: Hessian, healthy: HealthyHessian, right: Tensor, accuracy: float) -> Tensor:
+    """Solve ``H x = right`` for each window, to a relative accuracy."""
     b, size = right.shape
     if size > DENSE_BELOW:
-        x, solved = _conjugate_gradients(hessian, healthy, right, forcing)
+        x, solved = _conjugate_gradients(hessian, healthy, right, accuracy)
     else:
         x, solved = torch.zeros_like(right), torch.zeros(b, dtype=torch.bool, device=right.device)
     for row in torch.nonzero(~solved)[:, 0].tolist():
@@ -164,13 +162,13 @@ def _solve_dense(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def _conjugate_gradients(
-    hessian: Hessian, healthy: HealthyHessian, right: Tensor, forcing: float
+    hessian: Hessian, healthy: HealthyHessian, right: Tensor, accuracy: float
 ) -> tuple[Tensor, Tensor]:
     """Iterate at most `CG_STEPS` times; also tells which windows reached the accuracy."""
     x, residual = torch.zeros_like(right), right
     direction = preconditioned = healthy.solve(right)
     norm = (residual * preconditioned).sum(1)
-    goal = norm * torch.minimum(norm.sqrt(), norm.new_tensor(forcing)) ** 2
+    goal = norm * accuracy**2
     solved = norm <= 0.0
     for _ in range(CG_STEPS):
         image = hessian.times(direction)

@@ -14,7 +14,9 @@ NOISE = {torch.float64: 1e-13, torch.float32: 1e-9}
 """Relative rounding of the objective by precision of the basis: below it rounding decides, not the step."""
 
 
-def find_step(p: Problem, here: Point, step: Tensor, descent: Tensor) -> tuple[Point, Tensor]:
+def find_step(
+    p: Problem, here: Point, step: Tensor, descent: Tensor, halvings: int = HALVINGS
+) -> tuple[Point, Tensor]:
     """Halve each window's step until its objective falls enough.
 
     Parameters
@@ -27,6 +29,8 @@ def find_step(p: Problem, here: Point, step: Tensor, descent: Tensor) -> tuple[P
         Directions of descent.
     descent : Tensor, shape (b,)
         Derivative of the objective along them, negative.
+    halvings : int
+        How often to try.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def find_step(p: Problem, here: Point, step: Tensor, descent: Tensor) -> tuple[P
     r = here.a.shape[1]
     noise = NOISE[p.reference.phi.dtype] * (here.objective.abs() + p.reference.weights.sum())
     length = torch.ones_like(descent)
-    for _ in range(HALVINGS):
+    for _ in range(halvings):
         move = length[:, None] * step
         there = evaluate(p, here.a + move[:, :r], here.nu + move[:, r:])
         falls = there.objective <= here.objective + 1e-4 * length * descent + noise

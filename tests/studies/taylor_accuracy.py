@@ -1,7 +1,7 @@
 """Learned log ratio against the exact one (exponential) and against held-out bins (simulated chamber).
 
-``python tests/studies/taylor_accuracy.py OUTPUT --events 100000`` prints one JSON object for each method and
-problem and draws figures 3 and 14 of EPJC 82, 275 (2022) for them into OUTPUT.
+``python -m tests.studies.taylor_accuracy OUTPUT`` writes one JSON object for each method and problem into
+OUTPUT and draws figures 3 and 14 of EPJC 82, 275 (2022) for them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,12 @@ def study_exponential(n: int, seed: int, largest: float, output: Path) -> None:
     for row, (source, shifted) in zip(axes, sources.items(), strict=True):
         for axis, (name, method) in zip(row, METHODS["exponential"].items(), strict=True):
             model, seconds = learn(reference, shifted, method, seed)
-            report = {"problem": "exponential", "source": source, "method": name, "seconds": seconds}
+            report: dict[str, object] = {
+                "problem": "exponential",
+                "source": source,
+                "method": name,
+                "seconds": seconds,
+            }
             for nu in EXPONENTIAL_CHECKS:
                 error = model.log_ratio(held_out, nu) - exact(held_out, nu)
                 report[f"rms {nu:+g}"] = float(np.sqrt(np.mean(error**2)))
@@ -94,7 +99,7 @@ def study_exponential(n: int, seed: int, largest: float, output: Path) -> None:
                 report[f"largest {nu:+g}"] = float(in_range.max())
             report["rms delta_1"] = float(np.std(model.linear(held_out) - held_out[:, 0]))
             report["rms delta_2"] = float(np.std(model.quadratic(held_out) + held_out[:, 0]))
-            print(json.dumps(rounded(report)))  # noqa: T201
+            write(report, output)
             for color, nu in enumerate(EXPONENTIAL_CHECKS):
                 axis.plot(grid, exact(grid, nu), "--", color=f"C{color}")
                 axis.plot(
@@ -136,7 +141,7 @@ def study_chamber(n: int, seed: int, output: Path) -> None:
         report["gain_percent_learned_from"] = [
             100 * classification_gain(model, reference, s) for s in shifted
         ]
-        print(json.dumps(rounded(report)))  # noqa: T201
+        write(report, output)
         draw_chamber(model, held_out, checks, output / f"taylor_chamber_{name}.png")
 
 
@@ -154,6 +159,12 @@ def draw_chamber(model: TaylorModel, held_out: FloatArray, checks: list[ShiftedS
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(handles, labels, title="drift velocity; points: held-out bins, lines: learned")
     figure.savefig(path, dpi=100)
+
+
+def write(report: dict[str, object], output: Path) -> None:
+    """Add a line to the results."""
+    with (output / "taylor_accuracy.jsonl").open("a") as file:
+        file.write(json.dumps(rounded(report)) + "\n")
 
 
 def rounded(value: object) -> object:
@@ -176,6 +187,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "taylor_accuracy.jsonl").unlink(missing_ok=True)
     if arguments.only != "chamber":
         for largest in (0.3, 0.6):
             study_exponential(arguments.events, arguments.seed, largest, arguments.output)
