@@ -38,7 +38,7 @@ SIGMA = 0.6
 N_REFERENCE = 200_000
 """As published."""
 
-WIDTH, PENALTY = 1.0, 1e-6
+WIDTH, PENALTY = 1.0, 1e-3
 POINTS = (0.0, -0.6, 0.6)
 CELLS = "mean t | largest t | KS p | alarms | fits failed"
 LEARNED_AT = {1: (0.05, -0.05, 0.1, -0.1), 2: (0.05, -0.05, 0.3, -0.3, 0.6, -0.6)}
