@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dqm.errors import FileError
 from dqm.reference import Check, Point, Validation
 
@@ -74,7 +72,7 @@ def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequenc
 
 
 def draw_validation(path: Path, validation: Validation) -> None:
-    """Draw the distributions of t and tau at every point over those of the null table.
+    """Draw the cumulative distributions of t and tau at every point over those of the null table.
 
     Parameters
     ----------
@@ -98,10 +96,7 @@ def draw_validation(path: Path, validation: Validation) -> None:
 
 
 def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[Point, Any]]) -> None:
-    top = max(np.quantile(values, 0.995) for values in (null, *(values for _, values in points)))
-    edges = np.linspace(min(null.min(), *(v.min() for _, v in points)), top, 31)
-    panel.hist(null, edges, density=True, color="0.85", label="null table")
+    panel.ecdf(null, color="0.75", lw=5, label="null table")
     for k, (point, values) in enumerate(points):
-        color = COLORS[k % len(COLORS)]
-        panel.hist(values, edges, density=True, histtype="step", color=color, label=f"{point.nu:+g}")
-    panel.set(xlabel=name, ylabel="density")
+        panel.ecdf(values, color=COLORS[k % len(COLORS)], label=f"{point.nu:+g}")
+    panel.set(xlabel=name, ylabel="share of toys below")

@@ -225,20 +225,19 @@ def _checks_table(bundle: Bundle, checks: list[Check]) -> Table:
 
 
 def _validation_table(validation: Validation) -> Table:
-    columns = ("parameter", "nu", "events", "toys", "mean t", "KS p of t", "KS p of tau", "p < 0.01", "95 %")
-    table = Table(*columns, title=f"windows of {validation.kind}")
+    table = Table(title=f"windows of {validation.kind}", box=None, pad_edge=False)
+    for name in ("parameter", "nu", "events", "mean t", "KS p: t", "tau", "p < 0.01 (95 %)"):
+        table.add_column(name, no_wrap=True)
     for point in validation.points:
         mark = " ✗" if point in validation.failed else ""
         table.add_row(
             point.name or "-",
             f"{point.nu:+g}",
             point.source,
-            str(len(point.t)),
             f"{point.t.mean():.2f}",
             f"{point.ks_t:.3g}{mark}",
             f"{point.ks_tau:.2g}",
-            f"{point.share:.3f}",
-            f"{point.share_low:.3f} to {point.share_high:.3f}",
+            f"{point.share:.3f} ({point.share_low:.3f} to {point.share_high:.3f})",
         )
     null = validation.null_t
     table.caption = f"null table: {len(null)} toys, mean t {null.mean():.2f}"
