@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from collectors.slow_control.readings import MAX_NAMES, ReadingHistory, ReadingName, Refusals
+from collectors.slow_control.readings import MAX_NAMES, HistorySource, ReadingName
 from dqm.errors import ConfigError
 from dqm.events import Reading
 
@@ -28,7 +28,7 @@ LOST_ROUNDS = 30
 """After so many rounds without a connection that there was before, everything is set up anew."""
 
 
-class EpicsSource:
+class EpicsSource(HistorySource):
     """Variables that are subscribed to, and read again every `refresh_seconds`.
 
     The second is for values that do not change: a monitor is silent about them, and they would seem stale.
@@ -72,18 +72,11 @@ class EpicsSource:
             return self
 
     def __init__(self, options: Options) -> None:
+        super().__init__("EPICS")
         self.options = options
         self.announced = {name: options.sigmas.get(name) for name in options.pvs}
-        """Readings it will give, with their errors."""
         self._names = {pv: name for name, pv in options.pvs.items()}
-        self._refused = Refusals("EPICS")
-        self._history = ReadingHistory()
         self._stop = Event()
-
-    @property
-    def n_refused(self) -> int:
-        """Values that were no numbers."""
-        return self._refused.n
 
     def __enter__(self) -> Self:
         """Begin to look for the variables; returns before they are found.
@@ -104,10 +97,6 @@ class EpicsSource:
         self._stop.set()
         self._thread.join()
         self._context.disconnect()
-
-    def latest(self, until: float | None) -> dict[str, Reading]:
-        """Newest reading of each name at or before `until`, Unix seconds; None: the newest there is."""
-        return self._history.latest(until)
 
     def _connect(self) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import IO, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from collectors.slow_control.readings import ReadingHistory, Refusals, parse_json, parse_row
+from collectors.slow_control.readings import HistorySource, parse_json, parse_row
 from collectors.tables import translate_errors
 from dqm.errors import FileError, InputError
 from dqm.events import Reading
@@ -22,7 +22,7 @@ __all__ = ["FileSource"]
 COLUMNS, OPTIONAL_COLUMNS = {"time", "name", "value"}, {"sigma"}
 
 
-class FileSource:
+class FileSource(HistorySource):
     """Readings of a file, in the order of the file, which is that of time.
 
     The file is read as far as it is needed, and followed as it grows: only lines that are ended count. One
@@ -45,22 +45,13 @@ class FileSource:
             "sigma (.csv); .gz is unpacked, and not followed"
         )
 
-    announced = None
-    """Which readings there will be shows only as they come."""
-
     def __init__(self, options: Options) -> None:
+        super().__init__(str(options.path))
         self.path = options.path
-        self._refused = Refusals(str(options.path))
-        self._history = ReadingHistory()
         self._file: IO[bytes] | None = None
         self._columns: list[str] | None = None
         self._n_lines = 0
         self._ahead: Reading | None = None
-
-    @property
-    def n_refused(self) -> int:
-        """Lines that were no readings."""
-        return self._refused.n
 
     def __enter__(self) -> Self:
         """Open the file.
@@ -96,7 +87,7 @@ class FileSource:
             self._ahead = self._next()
             if self._ahead is None:
                 break
-        return self._history.latest(until)
+        return super().latest(until)
 
     def _keep(self, reading: Reading) -> None:
         try:

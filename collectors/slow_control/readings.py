@@ -17,6 +17,7 @@ from dqm.events import Reading
 __all__ = [
     "MAX_LINE_BYTES",
     "MAX_NAMES",
+    "HistorySource",
     "ReadingHistory",
     "ReadingName",
     "Refusals",
@@ -159,3 +160,29 @@ class Refusals:
         self.n += 1
         if self.n & (self.n - 1) == 0:
             log.warning("reading refused", source=self.source, **where, reason=str(reason), refused=self.n)
+
+
+class HistorySource:
+    """What sources have in common: the history they keep and the account of what they refuse.
+
+    Parameters
+    ----------
+    name : str
+        File or address, for the log.
+    """
+
+    announced: Mapping[str, float | None] | None = None
+    """Readings it will give, with their errors; None: that shows only as they come."""
+
+    def __init__(self, name: str) -> None:
+        self._refused = Refusals(name)
+        self._history = ReadingHistory()
+
+    @property
+    def n_refused(self) -> int:
+        """Lines, connections and values that were refused."""
+        return self._refused.n
+
+    def latest(self, until: float | None) -> dict[str, Reading]:
+        """Newest reading of each name at or before `until`, Unix seconds; None: the newest there is."""
+        return self._history.latest(until)

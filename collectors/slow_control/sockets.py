@@ -16,9 +16,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from collectors.slow_control.readings import MAX_LINE_BYTES, ReadingHistory, Refusals, parse_json
+from collectors.slow_control.readings import MAX_LINE_BYTES, HistorySource, parse_json
 from dqm.errors import ConfigError, InputError
-from dqm.events import Reading
 
 __all__ = ["MAX_CLIENTS", "SocketSource"]
 
@@ -64,7 +63,7 @@ class _Client:
     began: bytearray = field(default_factory=bytearray)
 
 
-class SocketSource:
+class SocketSource(HistorySource):
     """Readings of any number of clients, up to `MAX_CLIENTS` at a time, taken in by a thread of its own.
 
     A reading without time gets that of its arrival. A line that is no reading is refused, counted and logged;
@@ -87,19 +86,10 @@ class SocketSource:
             description="unix:PATH or tcp:HOST:PORT of the loopback, port 1 to 65535"
         )
 
-    announced = None
-    """Which readings there will be shows only as they come."""
-
     def __init__(self, options: Options, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(options.listen)
         self.listen = options.listen
         self._clock = clock
-        self._refused = Refusals(options.listen)
-        self._history = ReadingHistory()
-
-    @property
-    def n_refused(self) -> int:
-        """Lines and connections that were refused."""
-        return self._refused.n
 
     def __enter__(self) -> Self:
         """Listen.
@@ -133,10 +123,6 @@ class SocketSource:
             one.close()
         if self.listen.startswith(UNIX):
             Path(self.listen.removeprefix(UNIX)).unlink(missing_ok=True)
-
-    def latest(self, until: float | None) -> dict[str, Reading]:
-        """Newest reading of each name at or before `until`, Unix seconds; None: the newest there is."""
-        return self._history.latest(until)
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:

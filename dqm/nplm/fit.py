@@ -73,9 +73,8 @@ def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_iteration
         torch.zeros(b, dtype=torch.bool, device=start.device),
         torch.zeros(b, dtype=torch.int64, device=start.device),
     )
-    healthy = HealthyHessian(problem)
     if flat.shape[1]:
-        _quasi_newton(problem, fit, healthy, tolerance)
+        _quasi_newton(problem, fit, tolerance)
     if not fit.converged.all():
         _newton(problem, fit, tolerance, max_iterations)
     return fit
@@ -86,13 +85,13 @@ def covariance(problem: Problem, fit: Fit) -> Tensor:
     b, k = fit.point.nu.shape
     if k == 0:
         return fit.point.nu.new_zeros(b, 0, 0)
-    hessian, healthy = Hessian(problem, fit.point), HealthyHessian(problem)
+    hessian, healthy = Hessian(problem, fit.point), HealthyHessian.of(problem)
     r = fit.point.a.shape[1]
     columns = []
     for i in range(k):
         unit = fit.point.nu.new_zeros(b, r + k)
         unit[:, r + i] = 1.0
-        columns.append(solve(hessian, healthy, unit, accuracy=1e-2)[:, r:])
+        columns.append(solve(hessian, healthy, unit, accuracy=1e-3)[:, r:])
     return problem.loss.healthy_curvature * torch.stack(columns, 2)
 
 
@@ -102,10 +101,10 @@ def _settled(here: Point, there: Point, expected: Tensor, tolerance: float) -> T
     return ((there.statistic - here.statistic).abs() <= allowed) & (expected <= allowed)
 
 
-def _quasi_newton(problem: Problem, fit: Fit, healthy: HealthyHessian, tolerance: float) -> None:
+def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
     going_on, was_quiet = torch.ones_like(fit.converged), torch.zeros_like(fit.converged)
-    memory, here = Memory(healthy), fit.point.take(rows)
+    memory, here = Memory(HealthyHessian.of(problem)), fit.point.take(rows)
     slope = gradient(problem, here)
     for iteration in range(1, QUASI_NEWTON_STEPS + 1):
         step = -memory.solve(slope)

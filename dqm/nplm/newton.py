@@ -8,6 +8,8 @@ are one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -16,50 +18,49 @@ from dqm.nplm.search import find_step
 
 __all__ = ["HealthyHessian", "Hessian", "newton_step", "solve"]
 
-DENSE_BELOW = 128
-"""Coordinates below which forming the Hessian is cheaper than iterating on it."""
-
 CG_STEPS = 40
 """Conjugate-gradient steps after which the Hessian is formed after all."""
 
 
+@dataclass(frozen=True, slots=True)
 class HealthyHessian:
     """Hessian of healthy windows at f = 0: diagonal in a, bordered by nu, and quickly inverted.
 
     Parameters
     ----------
-    problem : Problem
-        Windows and reference.
+    diagonal : Tensor, shape (b, r)
+        Its entries in a.
+    border : Tensor, shape (r, k)
+        Those between a and nu.
+    schur : Tensor, shape (b, k, k)
+        What is left of those in nu once a is eliminated.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    diagonal: Tensor
+    border: Tensor
+    schur: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem) -> HealthyHessian:
+        """Take it from the moments of the reference."""
         c = problem.loss.healthy_curvature
-        self._diagonal = c * problem.second_moment + problem.ridge[:, None]
-        if problem.measured.shape[1] == 0:
-            return
-        weighted = c * problem.reference.weights[:, None] * problem.reference.linear
-        self._border = (
-            (weighted.T.to(problem.reference.phi.dtype) @ problem.reference.phi).to(weighted.dtype).T
-        )
-        corner = problem.reference.linear.T @ weighted + torch.diag(problem.tension_curvature)
-        self._schur = corner - self._border.T @ (self._border / self._diagonal[:, :, None])
+        diagonal = c * problem.second_moment + problem.ridge[:, None]
+        border = c * problem.mixed_moment
+        corner = c * problem.nuisance_moment + torch.diag(problem.tension_curvature)
+        return cls(diagonal, border, corner - border.T @ (border / diagonal[:, :, None]))
 
     def solve(self, v: Tensor) -> Tensor:
         """Give its inverse times v, shape (b, r + k)."""
-        r = self._diagonal.shape[1]
-        head = v[:, :r] / self._diagonal
+        r = self.diagonal.shape[1]
+        head = v[:, :r] / self.diagonal
         if v.shape[1] == r:
             return head
-        tail = torch.linalg.solve(self._schur, v[:, r:] - head @ self._border)
-        return torch.cat([head - (tail @ self._border.T) / self._diagonal, tail], 1)
+        tail = torch.linalg.solve(self.schur, v[:, r:] - head @ self.border)
+        return torch.cat([head - (tail @ self.border.T) / self.diagonal, tail], 1)
 
     def take(self, chosen: Tensor) -> HealthyHessian:
         """Give that of some of the windows."""
-        taken = object.__new__(HealthyHessian)
-        taken._diagonal = self._diagonal[chosen]
-        if hasattr(self, "_border"):
-            taken._border, taken._schur = self._border, self._schur[chosen]
-        return taken
+        return HealthyHessian(self.diagonal[chosen], self.border, self.schur[chosen])
 
 
 class Hessian:
@@ -141,11 +142,7 @@ def newton_step(problem: Problem, here: Point) -> tuple[Point, Tensor, Tensor]:
 
 def solve(hessian: Hessian, healthy: HealthyHessian, right: Tensor, accuracy: float) -> Tensor:
     """Solve ``H x = right`` for each window, to a relative accuracy."""
-    b, size = right.shape
-    if size > DENSE_BELOW:
-        x, solved = _conjugate_gradients(hessian, healthy, right, accuracy)
-    else:
-        x, solved = torch.zeros_like(right), torch.zeros(b, dtype=torch.bool, device=right.device)
+    x, solved = _conjugate_gradients(hessian, healthy, right, accuracy)
     for row in torch.nonzero(~solved)[:, 0].tolist():
         x[row] = _solve_dense(hessian.dense(row), right[row])
     return x

@@ -101,7 +101,11 @@ class Problem:
     loss_name : {"logistic", "likelihood"}
         Loss of the events.
     second_moment : Tensor, shape (r,)
-        Weighted second moments of the basis over the reference.
+        Weighted second moments of the basis over the reference; they are uncorrelated.
+    mixed_moment : Tensor, shape (r, k)
+        Those of basis and first-order coefficients of log r.
+    nuisance_moment : Tensor, shape (k, k)
+        Those of the first-order coefficients.
     ridge : Tensor, shape (b,)
         Factor of ``|a|^2 / 2``.
     precision : Tensor, shape (k,)
@@ -115,6 +119,8 @@ class Problem:
     totals: Totals
     loss_name: LossName
     second_moment: Tensor
+    mixed_moment: Tensor
+    nuisance_moment: Tensor
     ridge: Tensor
     precision: Tensor
     measured: Tensor
@@ -154,6 +160,7 @@ class Problem:
             data=replace(self.data, phi=self.data.phi[..., :0]),
             totals=replace(self.totals, phi=self.totals.phi[..., :0]),
             second_moment=self.second_moment[:0],
+            mixed_moment=self.mixed_moment[:0],
         )
 
 

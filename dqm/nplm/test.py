@@ -155,6 +155,8 @@ class KernelTest:
         )
         self._nuisances = check_nuisances(nuisances)
         linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
+        weighted = weights_tensor[:, None] * linear
+        self._mixed_moment, self._nuisance_moment = phi.T @ weighted, linear.T @ weighted
         self._reference = Events(phi.to(PRECISION).contiguous(), linear, quadratic, weights_tensor)
 
     @property
@@ -284,6 +286,8 @@ class KernelTest:
             totals=totals,
             loss_name=self._loss_name,
             second_moment=self._second_moment,
+            mixed_moment=self._mixed_moment,
+            nuisance_moment=self._nuisance_moment,
             ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
             precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
             measured=measured,

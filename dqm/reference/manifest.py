@@ -57,6 +57,10 @@ class NuisanceEntry(_Frozen):
     transform: Transform | None = Field(default=None, description="source of the samples it was learned from")
     sources: tuple[Source, ...] = Field(default=(), description="files it was learned from, in their place")
 
+    def concerns(self, cut: WindowCut) -> bool:
+        """Tell whether windows feel it: those cut by count carry no rate."""
+        return self.kind == "shape" or cut is WindowCut.TIME
+
 
 class WindowKind(_Frozen):
     """What windows must have in common to share a null table."""
@@ -114,6 +118,10 @@ class Manifest(_Frozen):
     def kind(self) -> WindowKind:
         """The windows it is meant for, every nuisance parameter measured."""
         return WindowKind(cut=self.cut, n_expected=self.n_expected)
+
+    def nuisance(self, name: str) -> NuisanceEntry | None:
+        """Find a nuisance parameter, or None."""
+        return next((entry for entry in self.nuisances if entry.name == name), None)
 
     @property
     def definition(self) -> str:

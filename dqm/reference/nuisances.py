@@ -10,7 +10,7 @@ import numpy as np
 
 from dqm.config import find_plugin
 from dqm.errors import BundleError, InputError
-from dqm.events import FloatArray, WindowCut
+from dqm.events import FloatArray
 from dqm.nplm import Normalisation, Nuisance, Shape
 from dqm.nplm.taylor import (
     BinnedRatio,
@@ -205,18 +205,17 @@ def taylor_model(bundle: Bundle, entry: NuisanceEntry) -> TaylorModel:
 
 
 def nuisances_for(bundle: Bundle, kind: WindowKind) -> list[Nuisance]:
-    """Set up the nuisance parameters of one kind of windows.
-
-    Windows cut by count carry no rate, so for them a normalisation is left out.
-    """
+    """Set up the nuisance parameters that one kind of windows feels."""
     found: list[Nuisance] = []
     for entry in bundle.manifest.nuisances:
+        if not entry.concerns(kind.cut):
+            continue
         sigma = math.inf if entry.sigma is None or entry.name in kind.free else entry.sigma
         if entry.kind == "shape":
             model = taylor_model(bundle, entry)
             quadratic = model.quadratic if model.order == 2 else None
             found.append(Shape(entry.name, sigma, model.linear, quadratic))
-        elif kind.cut is WindowCut.TIME:
+        else:
             found.append(Normalisation(entry.name, sigma))
     return found
 

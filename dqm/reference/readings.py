@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dqm.events import Measurement, Window, WindowCut
+from dqm.events import Measurement, Window
 from dqm.reference.manifest import NuisanceEntry
 
 __all__ = ["Constraints", "ReadingPolicy", "read_constraints"]
@@ -78,7 +78,7 @@ def read_constraints(entries: Sequence[NuisanceEntry], window: Window, policy: R
     measured: dict[str, float] = {}
     faults: dict[str, str] = {}
     for entry in entries:
-        if entry.sigma is None or (entry.kind == "normalisation" and window.cut is WindowCut.COUNT):
+        if entry.sigma is None or not entry.concerns(window.cut):
             continue
         reading = readings.get(entry.name)
         fault = _fault(reading, entry.sigma, window.end, policy.max_age_seconds)

@@ -26,7 +26,7 @@ class Truth:
     name : str
         The parameter; empty for none.
     nu : float
-        Its true value.
+        Its true value, in its own unit.
     sample : ndarray, shape (n, d), optional
         Events taken there. Without them toys are made as the parameter says: by its rate, by its
         transformation of the pool, or by reweighting the pool with the learned log ratio.
@@ -39,10 +39,10 @@ class Truth:
     @property
     def label(self) -> str:
         """Name for files: parameter, value and a hash of the events."""
+        if not self.name:
+            return "nominal"
         events = b"" if self.sample is None else np.ascontiguousarray(self.sample).tobytes()
-        return (
-            f"{self.name}-{self.nu:+g}-{hashlib.sha256(events).hexdigest()[:8]}" if self.name else "nominal"
-        )
+        return f"{self.name}-{self.nu:+g}-{hashlib.sha256(events).hexdigest()[:8]}"
 
 
 NOMINAL = Truth()
@@ -93,19 +93,19 @@ class ToySource:
         self._measured = [
             entry
             for entry in bundle.manifest.nuisances
-            if entry.sigma is not None and entry.name not in kind.free
-            if entry.kind == "shape" or kind.cut is WindowCut.TIME
+            if entry.sigma is not None and entry.name not in kind.free and entry.concerns(kind.cut)
         ]
         self._pool, self._rate = bundle.pool, 1.0
         self._shares: FloatArray | None = None
         if truth.name:
-            entry = next((e for e in bundle.manifest.nuisances if e.name == truth.name), None)
-            if entry is None:
-                known = ", ".join(e.name for e in bundle.manifest.nuisances) or "none"
-                raise InputError(f"no nuisance parameter {truth.name!r}", fix=f"The bundle has: {known}")
+            entry = bundle.manifest.nuisance(truth.name)
+            if entry is None or not entry.concerns(kind.cut):
+                known = ", ".join(e.name for e in bundle.manifest.nuisances if e.concerns(kind.cut))
+                raise InputError(
+                    f"windows cut by {kind.cut} feel no nuisance parameter {truth.name!r}",
+                    fix=f"The bundle has for them: {known or 'none'}",
+                )
             self._shift(bundle, entry)
-        if kind.cut is WindowCut.COUNT:
-            self._rate = 1.0
         needed = 2 * largest_window(kind.cut, kind.n_expected * self._rate)
         if len(self._pool) < needed:
             raise InputError(
@@ -146,11 +146,14 @@ class ToySource:
         if entry.kind == "normalisation":
             self._rate = math.exp(nu)
             return
-        ratio = np.exp(taylor_model(bundle, entry).log_ratio(self._pool, nu))
-        self._rate = float(ratio.mean())
+        is_reweighted = self._truth.sample is None and entry.transform is None
+        if is_reweighted or self._kind.cut is WindowCut.TIME:
+            ratio = np.exp(taylor_model(bundle, entry).log_ratio(self._pool, nu))
+            if is_reweighted:
+                self._shares = ratio / ratio.sum()
+            if self._kind.cut is WindowCut.TIME:
+                self._rate = float(ratio.mean())
         if self._truth.sample is not None:
             self._pool = self._truth.sample
         elif entry.transform is not None:
             self._pool = find_transformation(entry.transform, bundle.manifest.features)(self._pool, nu)
-        else:
-            self._shares = ratio / ratio.sum()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
+import numpy as np
 from scipy import stats
 
 from dqm.errors import BundleError
-from dqm.events import FloatArray, WindowCut
+from dqm.events import FloatArray
 from dqm.reference.bundle import Bundle
 from dqm.reference.manifest import WindowKind
 from dqm.reference.null import NullTable
@@ -22,6 +24,7 @@ DEPENDENT = 0.01
 """Probability that a test that is independent of its nuisance parameters fails its validation."""
 
 SIGNIFICANT = 0.01
+"""p below which a healthy toy counts as a false alarm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +114,7 @@ def validate(
     kind : WindowKind
         Windows to test.
     seed : int
-        Seed of the toys, not the null table's.
+        Seed of the first point's toys; the others follow, and the null table's is left out.
     sigmas : tuple of float
         True values in units of each parameter's sigma.
     samples : mapping of (str, float) to ndarray, optional
@@ -141,13 +144,14 @@ def validate(
             fix="Run 'dqm reference calibrate' first",
         )
     null = bundle.toys(column)
-    seed += seed == column.seed  # toys of the null table itself would prove nothing
+    table = NullTable(null[:, 0])
+    # toys of the null table itself would prove nothing
+    seeds = (candidate for candidate in count(seed) if candidate != column.seed)
     truths = [NOMINAL, *_shifts(bundle, kind, sigmas)]
     truths += [Truth(name, nu, sample) for (name, nu), sample in (samples or {}).items()]
-    works = []
-    for index, truth in enumerate(truths):
+    for truth in truths:
         ToySource(bundle, kind, truth)  # refuses what is impossible before anything is thrown
-        works.append(ToyWork(bundle.path, bundle.manifest.definition, kind, truth, seed + 1000 * index))
+    works = [ToyWork(bundle.path, bundle.manifest.definition, kind, truth, next(seeds)) for truth in truths]
     points: list[Point] = []
     for work in works:
         before = n_toys * len(points)
@@ -156,7 +160,7 @@ def validate(
             progress(before + done, n_toys * len(works))
 
         toys = run_toys(work, n_toys, n_processes or os.cpu_count() or 1, tell)
-        points.append(_compare(bundle, work.truth, toys, null))
+        points.append(_compare(bundle, work.truth, toys, null, table))
     for work in works:
         work.clear()
     return Validation(kind, null[:, 0], null[:, 1], tuple(points))
@@ -167,19 +171,20 @@ def _shifts(bundle: Bundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list
     return [
         Truth(entry.name, sigma * entry.sigma)
         for entry in bundle.manifest.nuisances
-        if entry.sigma is not None and (entry.kind == "shape" or kind.cut is WindowCut.TIME)
+        if entry.sigma is not None and entry.concerns(kind.cut)
         for sigma in sigmas
     ]
 
 
-def _compare(bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray) -> Point:
+def _compare(bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray, table: NullTable) -> Point:
     t, tau = toys[:, 0], toys[:, 1]
-    if (t != t).any():
+    n_failed = int(np.isnan(t).sum())
+    if n_failed:
         raise BundleError(
-            f"the fit of {int((t != t).sum())} of {len(t)} toys did not converge at {truth.label}",
+            f"the fit of {n_failed} of {len(t)} toys did not converge at {truth.name or 'nu'} = {truth.nu:g}",
             where=str(bundle.path),
+            fix="Build the bundle with a larger penalty",
         )
-    table = NullTable(null[:, 0])
     alarms = sum(table.p_value(value).p < SIGNIFICANT for value in t)
     interval = stats.binomtest(alarms, len(t)).proportion_ci(0.95)
     return Point(
@@ -197,7 +202,7 @@ def _compare(bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray) -
 
 
 def _source(bundle: Bundle, truth: Truth) -> str:
-    entry = next((entry for entry in bundle.manifest.nuisances if entry.name == truth.name), None)
+    entry = bundle.manifest.nuisance(truth.name)
     if entry is None:
         return "pool"
     if entry.kind == "normalisation":

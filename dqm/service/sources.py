@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from dqm.config import find_plugin, validate
 from dqm.events import EventBatch, Origin
 
-__all__ = ["Source", "SourceFactory", "find_collector", "open_source"]
+__all__ = ["Source", "SourceFactory", "open_source"]
 
 
 class Source(Protocol):
@@ -31,24 +31,6 @@ class SourceFactory(Protocol):
 
     def __call__(self, options: BaseModel, /) -> Source:
         """Open the source."""
-
-
-def find_collector(name: str, where: str | None = None) -> SourceFactory:
-    """Load a collector's class.
-
-    Parameters
-    ----------
-    name : str
-        Name of the entry point.
-    where : str, optional
-        File and key it was named in, for the message.
-
-    Raises
-    ------
-    ConfigError
-        If none of that name is installed; the message lists those that are.
-    """
-    return cast(SourceFactory, find_plugin("dqm.collectors", name, where=where))
 
 
 def open_source(
@@ -72,7 +54,7 @@ def open_source(
     ConfigError
         If the collector is unknown or an option is; the text lists every mistake.
     """
-    collector = find_collector(name, where)
+    collector = cast(SourceFactory, find_plugin("dqm.collectors", name, where=where))
     return collector(
         validate(collector.Options, dict(options), where or f"collector {name}", base or Path.cwd())
     )
