@@ -98,5 +98,7 @@ def draw_validation(path: Path, validation: Validation) -> None:
 def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[Point, Any]]) -> None:
     panel.ecdf(null, color="0.75", lw=5, label="null table")
     for k, (point, values) in enumerate(points):
-        panel.ecdf(values, color=COLORS[k % len(COLORS)], label=f"{point.nu:+g}")
+        style = "-" if k < len(COLORS) else "--"
+        label = f"{point.nu:+g}, {point.source}"
+        panel.ecdf(values, ls=style, color=COLORS[k % len(COLORS)], label=label)
     panel.set(xlabel=name, ylabel="share of toys below")
