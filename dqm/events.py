@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 __all__ = [
     "Condition",
     "EventBatch",
+    "Explanation",
     "FloatArray",
+    "Likeness",
     "Measurement",
     "NuisanceResult",
     "Origin",
     "PMethod",
     "Profiled",
     "Quality",
+    "RatioMap",
     "Reading",
     "TestResult",
     "Verdict",
@@ -281,6 +284,73 @@ class TestResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RatioMap:
+    """A window and its reference in bins of one feature or of two.
+
+    Parameters
+    ----------
+    features : tuple of str
+        One name or two.
+    edges : tuple of ndarray
+        Bin edges of each feature, ascending, raw units.
+    reference, reference_error : ndarray, shape (n_bins,) or (n_bins, n_bins)
+        Events expected in each bin, the reference scaled to N(R_0), with its own one-sigma error.
+    data : ndarray, same shape
+        Events seen in the window.
+    fitted : ndarray, same shape
+        Events of the reference reweighted by exp(f), the learned density ratio.
+    """
+
+    features: tuple[str, ...]
+    edges: tuple[FloatArray, ...]
+    reference: FloatArray
+    reference_error: FloatArray
+    data: FloatArray
+    fitted: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How much an anomalous window looks like a known fault.
+
+    Parameters
+    ----------
+    fault : str
+        Name of the fault, as its template was named.
+    share : float
+        Probability among the known faults and "unlike anything known", 0 to 1.
+    """
+
+    fault: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a window departs from the reference, and what it looks like.
+
+    Parameters
+    ----------
+    maps : tuple of RatioMap
+        One for each feature.
+    pairs : tuple of RatioMap
+        One for each pair of features.
+    ranking : tuple of (str, float)
+        Features and the share of the departure they carry, 0 to 1, the largest first.
+    likenesses : tuple of Likeness
+        Known faults, the most similar first; empty without templates.
+    text : str
+        The same in one sentence: "looks like lowered cathode voltage, 92 %", "unlike anything known".
+    """
+
+    maps: tuple[RatioMap, ...]
+    pairs: tuple[RatioMap, ...]
+    ranking: tuple[tuple[str, float], ...]
+    likenesses: tuple[Likeness, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What was decided on one window, as it is stored and shown.
 
@@ -303,7 +373,9 @@ class Verdict:
     warnings : mapping of str to str
         Nuisance parameters that disagree with their measurement, each with the disagreement in words; no
         data-quality alarm, but a fault can hide there.
-    run_type, origin, start, end, n_lost
+    explanation : Explanation or None
+        Where and why, of a window that is ``Medium`` or ``Bad``.
+    run_type, origin, start, end, n_lost, conditions
         As in `Window`.
     """
 
@@ -322,3 +394,5 @@ class Verdict:
     end: float | None = None
     n_lost: int = 0
     warnings: Mapping[str, str] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    explanation: Explanation | None = None

@@ -1,0 +1,215 @@
+"""What the alarm logic speaks of: alarms, their states, and what people do with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = [
+    "Acknowledgement",
+    "Alarm",
+    "AlarmChange",
+    "AlarmState",
+    "Cause",
+    "Guidance",
+    "Mask",
+    "Priority",
+    "Shelf",
+]
+
+
+class AlarmState(StrEnum):
+    """State of an alarm, after ANSI/ISA-18.2 in the words of JLab's JAWS."""
+
+    NORMAL = "Normal"
+    ON_DELAYED = "OnDelayed"
+    ACTIVE = "Active"
+    OFF_DELAYED = "OffDelayed"
+    LATCHED = "Latched"
+    SHELVED = "Shelved"
+    MASKED = "Masked"
+    FILTERED = "Filtered"
+    DISABLED = "Disabled"
+
+
+class Cause(StrEnum):
+    """What an alarm is raised for; each stream has one alarm for each."""
+
+    DIFFERS = "differs"
+    """k of the last n windows differ from the reference."""
+    DRIFT = "drift"
+    """Windows deteriorate slowly: no single one betrays it, their sum does."""
+    NUISANCE = "nuisance"
+    """A nuisance parameter disagrees with its measurement in k of the last n windows."""
+    SILENT = "silent"
+    """No window has come for longer than the stream may be silent."""
+
+
+class Priority(StrEnum):
+    """How soon an operator must respond, P1 first."""
+
+    P1 = "P1"
+    P2 = "P2"
+    P3 = "P3"
+    P4 = "P4"
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """What an operator must know to respond.
+
+    Parameters
+    ----------
+    condition : str
+        What the alarm means.
+    action : str
+        What to do first.
+    contact : str
+        Whom to call.
+    """
+
+    condition: str
+    action: str
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Somebody has seen an alarm and taken it over.
+
+    Parameters
+    ----------
+    user, comment : str
+        Who, and what they say.
+    time : float
+        When, Unix seconds.
+    """
+
+    user: str
+    comment: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """An alarm put aside for a while.
+
+    Parameters
+    ----------
+    user, reason : str
+        Who, and why.
+    time : float
+        When, Unix seconds.
+    until : float or None
+        When it ends by itself, Unix seconds; None only if `one_shot`.
+    one_shot : bool
+        Whether it also ends when the condition has gone.
+    """
+
+    user: str
+    reason: str
+    time: float
+    until: float | None
+    one_shot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Streams whose alarms are suppressed: known problems, work on the detector.
+
+    Parameters
+    ----------
+    identifier : str
+        Name of the mask, unique.
+    streams : str
+        Pattern of stream names or of ``group/stream`` paths, with ``*`` and ``?``.
+    user, reason : str
+        Who, and why.
+    time : float
+        When it was made, Unix seconds.
+    run_types : tuple of str
+        Only in runs of these types; empty: in all.
+    start, until : float or None
+        From and until when, Unix seconds; None: at once, and until it is removed.
+    """
+
+    identifier: str
+    streams: str
+    user: str
+    reason: str
+    time: float
+    run_types: tuple[str, ...] = ()
+    start: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One alarm as it stands.
+
+    Parameters
+    ----------
+    stream : str
+        Stream it belongs to.
+    cause : Cause
+        What it is raised for.
+    priority : Priority
+        How soon to respond.
+    guidance : Guidance
+        What to do.
+    state : AlarmState
+        Where it stands.
+    since : float
+        When it entered this state, Unix seconds.
+    raised_at : float or None
+        When the condition became true that is or was last alarmed, Unix seconds; None if it never was.
+    text : str
+        What is seen, in words for the shift crew; empty if nothing is.
+    acknowledged : Acknowledgement or None
+        Set while Active, OffDelayed or Latched and taken over by somebody.
+    shelf : Shelf or None
+        Set while Shelved.
+    mask : str
+        Identifier of the mask while Masked; empty otherwise.
+    """
+
+    stream: str
+    cause: Cause
+    priority: Priority
+    guidance: Guidance
+    state: AlarmState
+    since: float
+    raised_at: float | None = None
+    text: str = ""
+    acknowledged: Acknowledgement | None = None
+    shelf: Shelf | None = None
+    mask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """One step in the life of an alarm, for history and audit.
+
+    Parameters
+    ----------
+    alarm : Alarm
+        As it stands after the step.
+    before : AlarmState
+        State before it; the same if only an acknowledgement was given.
+    time : float
+        When, Unix seconds.
+    action : str
+        What did it: ``window``, ``time``, ``acknowledge``, ``shelve``, ``unshelve``, ``mask``, ``unmask`` or
+        ``configuration``.
+    user : str
+        Who did it; empty if nobody.
+    comment : str
+        What they said; empty if nobody.
+    """
+
+    alarm: Alarm
+    before: AlarmState
+    time: float
+    action: str
+    user: str = ""
+    comment: str = ""
