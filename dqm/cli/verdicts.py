@@ -71,7 +71,7 @@ def as_json_line(verdict: Verdict) -> str:
             "judged_at": v.judged_at, "run_type": v.run_type, "origin": v.origin, "start": v.start,
             "end": v.end, "n_lost": v.n_lost, "tau": r.tau, "delta": r.delta,
             "nuisances": {name: asdict(nuisance) for name, nuisance in r.nuisances.items()},
-            "remarks": r.remarks, "warnings": dict(v.warnings),
+            "remarks": r.remarks, "warnings": dict(v.warnings), "conditions": dict(v.conditions),
         },
         allow_nan=False,
     )  # fmt: skip

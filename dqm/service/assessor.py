@@ -68,4 +68,5 @@ class Assessor:
             end=window.end,
             n_lost=window.n_lost,
             warnings=warn(result, self._limits),
+            conditions=window.conditions,
         )

@@ -1,5 +1,16 @@
-"""What the daemon remembers: verdicts, each stored once and durably."""
+"""What the daemon remembers: verdicts, each stored once and durably, and what became of alarms."""
 
-from dqm.store.verdicts import STORE_FILE, VerdictStore, sqlite_url
+from dqm.store.alarms import AlarmStore
+from dqm.store.database import Database, sqlite_url
+from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.verdicts import STORE_FILE, VerdictStore
 
-__all__ = ["STORE_FILE", "VerdictStore", "sqlite_url"]
+__all__ = [
+    "STORE_FILE",
+    "AlarmStore",
+    "Database",
+    "VerdictStore",
+    "decode_explanation",
+    "encode_explanation",
+    "sqlite_url",
+]

@@ -16,9 +16,37 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["SCHEMA_VERSION", "metadata", "schema_version", "verdicts"]
+__all__ = [
+    "MIGRATIONS",
+    "SCHEMA_VERSION",
+    "alarm_changes",
+    "alarm_states",
+    "audit",
+    "explanations",
+    "metadata",
+    "schema_version",
+    "verdicts",
+]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+_NO_OBJECT, _NO_LIST = "JSON NOT NULL DEFAULT '{}'", "JSON NOT NULL DEFAULT '[]'"
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE verdicts ADD COLUMN tau DOUBLE PRECISION",
+        "ALTER TABLE verdicts ADD COLUMN delta DOUBLE PRECISION",
+        f"ALTER TABLE verdicts ADD COLUMN nuisances {_NO_OBJECT}",
+        f"ALTER TABLE verdicts ADD COLUMN remarks {_NO_LIST}",
+        f"ALTER TABLE verdicts ADD COLUMN warnings {_NO_OBJECT}",
+    ),
+    2: (
+        f"ALTER TABLE verdicts ADD COLUMN conditions {_NO_OBJECT}",
+        "CREATE INDEX verdicts_of_stream ON verdicts (stream, id)",
+        "CREATE INDEX verdicts_of_run ON verdicts (run, id)",
+    ),
+}
+"""Statements that lead from a version to the next; tables that are new are made besides."""
 
 metadata = MetaData()
 
@@ -55,6 +83,7 @@ verdicts = Table(
     Column("nuisances", JSON, nullable=False),
     Column("remarks", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
+    Column("conditions", JSON, nullable=False),
     Column("quality", String(8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("bundle", String(128), nullable=False),
@@ -62,4 +91,51 @@ verdicts = Table(
     Column("judged_at", Double, nullable=False),
     UniqueConstraint("stream", "run", "seq", name="verdict_identity"),
     Index("verdicts_by_time", "judged_at"),
+    Index("verdicts_of_stream", "stream", "id"),
+    Index("verdicts_of_run", "run", "id"),
 )
+
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("stream", String(64), primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("content", JSON, nullable=False),
+)
+
+alarm_states = Table(
+    "alarm_states",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("content", JSON, nullable=False),
+)
+"""What the alarm logic must know to go on after a crash, a row a stream and one for the masks."""
+
+alarm_changes = Table(
+    "alarm_changes",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("cause", String(16), nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("alarm", JSON, nullable=False),
+    Index("alarm_changes_by_time", "time"),
+    Index("alarm_changes_of_stream", "stream", "id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("target", String(256), nullable=False),
+    Column("comment", Text, nullable=False),
+)
+"""What people did, whether or not an alarm changed by it."""

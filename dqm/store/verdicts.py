@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Engine, Row, Select, Table, create_engine, event, func, inspect, make_url, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Row, Select, func, select
 
-from dqm.errors import StoreError
 from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
-from dqm.store.schema import SCHEMA_VERSION, metadata, schema_version, verdicts
+from dqm.store.database import Database
+from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.schema import explanations, verdicts
 
-__all__ = ["STORE_FILE", "VerdictStore", "sqlite_url"]
+__all__ = ["STORE_FILE", "VerdictStore"]
 
 STORE_FILE = "verdicts.sqlite"
 """Name of the daemon's store within its data directory."""
 
-_BUSY_MS = 10_000
 _ROWS_AT_ONCE = 500
-_INSERTS: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}")
-_REMEDIES = {
-    "not a database": "Move the file away; the daemon then starts a new one",
-    "malformed": "The file is damaged: move it away, or restore it from a backup",
-    "readonly": "Make the file and its directory writable for the daemon's user",
-    "read-only": "Make the file and its directory writable for the daemon's user",
-    "unable to open": "Check that the directory exists and is writable for the daemon's user",
-    "is full": "Free space on the disk",
-    "locked": "Another program holds the file; close it",
-}
-
-
-def sqlite_url(path: Path) -> str:
-    """URL of a SQLite file.
-
-    Parameters
-    ----------
-    path : Path
-        File; it need not exist.
-
-    Returns
-    -------
-    str
-        For `VerdictStore`.
-    """
-    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 class VerdictStore:
@@ -66,7 +32,13 @@ class VerdictStore:
     url : str
         SQLAlchemy URL, see `sqlite_url`.
     create : bool
-        Whether to make the tables if there are none; if not, a store without them is an error.
+        Whether to make the tables if there are none, and to bring older ones up to date; if not, either is an
+        error.
+
+    Attributes
+    ----------
+    database : Database
+        For transactions, and for what else is stored there.
 
     Raises
     ------
@@ -75,22 +47,7 @@ class VerdictStore:
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        try:
-            address = make_url(url)
-            self._engine: Engine = create_engine(address, connect_args=_connect_args(address, create=create))
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise StoreError(
-                f"not the address of a store: {error}", fix="Use sqlite:///PATH or postgresql+psycopg://..."
-            ) from error
-        self._where = address.database or address.render_as_string(hide_password=True)
-        self._insert = _INSERTS.get(self._engine.dialect.name, sqlite.insert)
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _set_pragmas)
-        try:
-            self._open(create=create)
-        except StoreError:
-            self.close()
-            raise
+        self.database = Database(url, create=create)
 
     def append(self, verdict: Verdict) -> bool:
         """Store a verdict; on return it survives a crash of the machine.
@@ -105,9 +62,15 @@ class VerdictStore:
         bool
             False if this stream, run and seq had one already, which is then left as it was.
         """
-        statement = self._insert(verdicts).values(_to_row(verdict)).on_conflict_do_nothing()
-        with self._translate(), self._engine.begin() as connection:
-            return connection.execute(statement).rowcount == 1
+        insert = self.database.insert
+        with self.database.transaction() as connection:
+            row = insert(verdicts).values(_to_row(verdict)).on_conflict_do_nothing()
+            if connection.execute(row).rowcount != 1:
+                return False
+            if verdict.explanation is not None:
+                content = encode_explanation(verdict.explanation)
+                connection.execute(insert(explanations).values(**_identity(verdict), content=content))
+        return True
 
     def contains(self, stream: str, run: int, seq: int) -> bool:
         """Whether a window has been judged.
@@ -124,8 +87,32 @@ class VerdictStore:
         """
         c = verdicts.c
         found = select(c.id).where(c.stream == stream, c.run == run, c.seq == seq)
-        with self._translate(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return connection.execute(found).first() is not None
+
+    def find(self, stream: str, run: int, seq: int) -> Verdict | None:
+        """Look a window up.
+
+        Parameters
+        ----------
+        stream, run, seq : str, int, int
+            Identity of the window.
+
+        Returns
+        -------
+        Verdict or None
+            With its explanation, if it has one.
+        """
+        c, e = verdicts.c, explanations.c
+        query = select(verdicts).where(c.stream == stream, c.run == run, c.seq == seq)
+        detail = select(e.content).where(e.stream == stream, e.run == run, e.seq == seq)
+        with self.database.reading() as connection:
+            row = connection.execute(query).first()
+            content = connection.execute(detail).scalar()
+        if row is None:
+            return None
+        verdict = _to_verdict(row)
+        return verdict if content is None else replace(verdict, explanation=decode_explanation(content))
 
     def latest(self, stream: str | None = None, limit: int = 1) -> list[Verdict]:
         """Verdicts stored last.
@@ -170,7 +157,7 @@ class VerdictStore:
         Yields
         ------
         Verdict
-            In the order they were stored.
+            In the order they were stored, without their explanations (see `find`).
         """
         c = verdicts.c
         query = select(verdicts)
@@ -197,12 +184,12 @@ class VerdictStore:
         """
         c = verdicts.c
         query = select(c.stream, c.quality, func.count()).group_by(c.stream, c.quality)
-        with self._translate(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return {(stream, Quality(quality)): int(n) for stream, quality, n in connection.execute(query)}
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -213,64 +200,20 @@ class VerdictStore:
         self.close()
 
     def _read(self, query: Select[Any]) -> Iterator[Verdict]:
-        with self._translate(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
             for row in rows:
                 yield _to_verdict(row)
 
-    def _open(self, *, create: bool) -> None:
-        """Make the tables if there are none, then check whose they are."""
-        with self._translate(), self._engine.begin() as connection:
-            tables = set(inspect(connection).get_table_names())
-            if not tables & set(metadata.tables) and not create:
-                raise StoreError(
-                    "holds no verdicts", where=self._where, fix="Check the path, or start the daemon first"
-                )
-            if not tables & set(metadata.tables):
-                metadata.create_all(connection)
-                row = {"id": 1, "version": SCHEMA_VERSION}
-                connection.execute(self._insert(schema_version).values(row).on_conflict_do_nothing())
-        with self._translate(), self._engine.connect() as connection:
-            version = connection.execute(select(schema_version.c.version)).scalar()
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"schema version {version}, this program knows version {SCHEMA_VERSION}",
-                where=self._where,
-                fix="Use the version of dqm that wrote it, or a new file",
-            )
 
-    @contextmanager
-    def _translate(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            text = str(getattr(error, "orig", None) or error)
-            remedy = next((fix for words, fix in _REMEDIES.items() if words in text.lower()), None)
-            raise StoreError(text, where=self._where, fix=remedy) from error
-
-
-def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
-    """Keep SQLite from making an empty file where only reading is meant."""
-    if create or address.get_backend_name() != "sqlite" or not address.database:
-        return {}
-    if Path(address.database).exists():
-        return {}
-    raise StoreError("no such file", where=address.database, fix="Check the path, or start the daemon first")
-
-
-def _set_pragmas(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _identity(verdict: Verdict) -> dict[str, object]:
+    return {"stream": verdict.stream, "run": verdict.run, "seq": verdict.seq}
 
 
 def _to_row(verdict: Verdict) -> dict[str, object]:
     result = verdict.result
     return {
-        "stream": verdict.stream,
-        "run": verdict.run,
-        "seq": verdict.seq,
+        **_identity(verdict),
         "run_type": verdict.run_type,
         "origin": verdict.origin.value,
         "start": verdict.start,
@@ -290,6 +233,7 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "nuisances": {name: asdict(nuisance) for name, nuisance in result.nuisances.items()},
         "remarks": list(result.remarks),
         "warnings": dict(verdict.warnings),
+        "conditions": dict(verdict.conditions),
         "quality": verdict.quality.value,
         "reason": verdict.reason,
         "bundle": verdict.bundle,
@@ -332,6 +276,7 @@ def _to_verdict(row: Row[Any]) -> Verdict:
         end=values[c.end],
         n_lost=values[c.n_lost],
         warnings=values[c.warnings],
+        conditions=values[c.conditions],
     )
 
 

@@ -5,12 +5,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dqm import events
 from dqm.errors import StoreError
-from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, Verdict
-from dqm.store import VerdictStore, sqlite_url
+from dqm.events import (
+    Explanation,
+    Likeness,
+    NuisanceResult,
+    Origin,
+    PMethod,
+    Profiled,
+    Quality,
+    RatioMap,
+    Verdict,
+)
+from dqm.store import VerdictStore, encode_explanation, sqlite_url
 
 FULL = Verdict(
     stream="chamber-1",
@@ -44,6 +55,7 @@ FULL = Verdict(
     end=1.69e9 + 10,
     n_lost=3,
     warnings={"gas": "gas is 3.4 sigma below what its measurement says"},
+    conditions={"strip_voltage_v": -1200.0, "trigger": "external"},
 )
 EMPTY = Verdict(
     stream="chamber-1",
@@ -75,6 +87,29 @@ def test_a_verdict_comes_back_as_it_was(store: VerdictStore, verdict: Verdict) -
     assert store.latest() == [verdict]
 
 
+def test_an_explanation_is_given_when_the_window_is_looked_up(store: VerdictStore) -> None:
+    ratio_map = RatioMap(
+        ("t_1", "theta"),
+        (np.array([0.0, 1.5, 3.0]), np.array([-30.0, 30.0])),
+        *(np.array([[1.0], [value]]) for value in (2.0, 0.25, 7.0, 6.5)),
+    )
+    explanation = Explanation(
+        maps=(replace(ratio_map, features=("t_1",), edges=ratio_map.edges[:1]),),
+        pairs=(ratio_map,),
+        ranking=(("t_1", 0.75), ("theta", 0.25)),
+        likenesses=(Likeness("dead wire", 0.875),),
+        text="looks like dead wire, 88 %",
+    )
+    store.append(replace(FULL, explanation=explanation))
+    assert store.latest() == [FULL]
+    found = store.find(FULL.stream, FULL.run, FULL.seq)
+    assert found is not None
+    assert found.explanation is not None
+    assert encode_explanation(found.explanation) == encode_explanation(explanation)
+    assert found.explanation.pairs[0].data.shape == (2, 1)
+    assert store.find(FULL.stream, FULL.run, FULL.seq + 1) is None
+
+
 def test_an_identity_is_stored_once(store: VerdictStore) -> None:
     assert store.append(FULL)
     assert not store.append(replace(FULL, quality=Quality.GOOD))
@@ -93,7 +128,7 @@ def test_verdicts_outlive_the_process_that_wrote_them(path: Path) -> None:
 
 
 def test_every_commit_is_synced_to_disk(store: VerdictStore) -> None:
-    with store._engine.connect() as connection:
+    with store.database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
@@ -158,7 +193,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, this program knows version 2"):
+    with pytest.raises(StoreError, match="schema version 7, this program knows version 3"):
         VerdictStore(sqlite_url(path))
 
 

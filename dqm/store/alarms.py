@@ -1,0 +1,186 @@
+"""What became of alarms: where they stand, how they came there, and who did what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from dqm.alarm import (
+    Acknowledgement,
+    Alarm,
+    AlarmChange,
+    AlarmState,
+    Cause,
+    Guidance,
+    Priority,
+    Shelf,
+)
+from dqm.store.database import Database
+from dqm.store.schema import alarm_changes, alarm_states, audit
+
+__all__ = ["AlarmStore", "decode_alarm"]
+
+
+class AlarmStore:
+    """States, history and audit of alarms; methods may be called from several threads.
+
+    Parameters
+    ----------
+    database : Database
+        Where they are kept; changes take part in its open transaction.
+
+    Raises
+    ------
+    StoreError
+        In every method, if the store cannot be read or written.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def states(self) -> dict[str, Mapping[str, Any]]:
+        """Give all that was kept, by name."""
+        with self._database.reading() as connection:
+            return {row.name: row.content for row in connection.execute(select(alarm_states))}
+
+    def keep(self, states: Mapping[str, Mapping[str, Any]], changes: Iterable[AlarmChange] = ()) -> None:
+        """Replace states and add to the history, at once.
+
+        Parameters
+        ----------
+        states : mapping
+            JSON values by name, up to 128 letters; others stay as they are.
+        changes : iterable of AlarmChange
+            What happened, in order.
+        """
+        insert = self._database.insert
+        with self._database.transaction() as connection:
+            for name, content in states.items():
+                row = insert(alarm_states).values(name=name, content=dict(content))
+                newer = {"content": row.excluded.content}
+                connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=newer))
+            for change in changes:
+                connection.execute(insert(alarm_changes).values(_to_row(change)))
+
+    def changes(
+        self,
+        stream: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[AlarmChange]:
+        """Give the history.
+
+        Parameters
+        ----------
+        stream : str, optional
+            Of this stream.
+        since, until : float, optional
+            From the first of these times to before the second, Unix seconds.
+        limit : int, optional
+            Only the last so many.
+
+        Yields
+        ------
+        AlarmChange
+            In the order they happened.
+        """
+        c = alarm_changes.c
+        query = select(alarm_changes)
+        if stream is not None:
+            query = query.where(c.stream == stream)
+        if since is not None:
+            query = query.where(c.time >= since)
+        if until is not None:
+            query = query.where(c.time < until)
+        if limit is not None:
+            newest = query.with_only_columns(c.id).order_by(c.id.desc()).limit(limit)
+            query = select(alarm_changes).where(c.id.in_(newest.subquery().select()))
+        with self._database.reading() as connection:
+            for row in connection.execute(query.order_by(c.id)):
+                yield _to_change(row)
+
+    def record(self, time: float, user: str, action: str, target: str, comment: str) -> None:
+        """Add a row to the audit.
+
+        Parameters
+        ----------
+        time : float
+            Unix seconds.
+        user, action, target, comment : str
+            Who did what to what, and why.
+        """
+        row = {"time": time, "user": user, "action": action, "target": target, "comment": comment}
+        with self._database.transaction() as connection:
+            connection.execute(self._database.insert(audit).values(row))
+
+    def actions(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Give the audit.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Only the last so many.
+
+        Returns
+        -------
+        list of dict
+            Time, user, action, target and comment, in the order of time.
+        """
+        c = audit.c
+        query = select(c.time, c.user, c.action, c.target, c.comment).order_by(c.id.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)][::-1]
+
+
+def decode_alarm(content: Mapping[str, Any]) -> Alarm:
+    """Read an alarm from the JSON values of its fields.
+
+    Parameters
+    ----------
+    content : mapping
+        As `dataclasses.asdict` gives it.
+
+    Returns
+    -------
+    Alarm
+        The same.
+    """
+    values = dict(content)
+    acknowledged, shelf = values["acknowledged"], values["shelf"]
+    values["cause"] = Cause(values["cause"])
+    values["priority"] = Priority(values["priority"])
+    values["state"] = AlarmState(values["state"])
+    values["guidance"] = Guidance(**values["guidance"])
+    values["acknowledged"] = acknowledged and Acknowledgement(**acknowledged)
+    values["shelf"] = shelf and Shelf(**shelf)
+    return Alarm(**values)
+
+
+def _to_row(change: AlarmChange) -> dict[str, object]:
+    return {
+        "time": change.time,
+        "stream": change.alarm.stream,
+        "cause": change.alarm.cause.value,
+        "before": change.before.value,
+        "action": change.action,
+        "user": change.user,
+        "comment": change.comment,
+        "alarm": asdict(change.alarm),
+    }
+
+
+def _to_change(row: Row[Any]) -> AlarmChange:
+    values = row._mapping
+    c = alarm_changes.c
+    return AlarmChange(
+        alarm=decode_alarm(values[c.alarm]),
+        before=AlarmState(values[c.before]),
+        time=values[c.time],
+        action=values[c.action],
+        user=values[c.user],
+        comment=values[c.comment],
+    )

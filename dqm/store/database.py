@@ -1,0 +1,199 @@
+"""The store's database: connections, transactions, schema and migrations, errors with their remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import local
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from dqm.errors import StoreError
+from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_version
+
+__all__ = ["Database", "Insert", "sqlite_url"]
+
+Insert = sqlite.Insert | postgresql.Insert
+"""Insertion that can give way to the row already there, or change it."""
+
+_BUSY_MS = 10_000
+_INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON")
+_REMEDIES = {
+    "not a database": "Move the file away; the daemon then starts a new one",
+    "malformed": "The file is damaged: move it away, or restore it from a backup",
+    "readonly": "Make the file and its directory writable for the daemon's user",
+    "read-only": "Make the file and its directory writable for the daemon's user",
+    "unable to open": "Check that the directory exists and is writable for the daemon's user",
+    "is full": "Free space on the disk",
+    "locked": "Another program holds the file; close it",
+}
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite file.
+
+    Parameters
+    ----------
+    path : Path
+        File; it need not exist.
+
+    Returns
+    -------
+    str
+        For `Database` and `VerdictStore`.
+    """
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+class Database:
+    """Connections to a store whose tables are those this program knows.
+
+    Methods may be called from several threads.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL, see `sqlite_url`.
+    create : bool
+        Whether to make the tables if there are none, and to bring older ones up to date; if not, either is an
+        error.
+
+    Raises
+    ------
+    StoreError
+        Here and in every method, if the store cannot be read or written; it names the store and the remedy.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        try:
+            address = make_url(url)
+            self._engine: Engine = create_engine(address, connect_args=_connect_args(address, create=create))
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise StoreError(
+                f"not the address of a store: {error}", fix="Use sqlite:///PATH or postgresql+psycopg://..."
+            ) from error
+        self._where = address.database or address.render_as_string(hide_password=True)
+        self.insert = _INSERTS.get(self._engine.dialect.name, sqlite.insert)
+        self._open = local()
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        try:
+            self._check_schema(create=create)
+        except StoreError:
+            self.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Do everything within or nothing; on return it survives a crash of the machine.
+
+        Transactions of one thread nest: the outermost one decides.
+
+        Yields
+        ------
+        Connection
+            To execute statements with.
+        """
+        outer: Connection | None = getattr(self._open, "connection", None)
+        if outer is not None:
+            yield outer
+            return
+        with self._translate(), self._engine.begin() as connection:
+            self._open.connection = connection
+            try:
+                yield connection
+            finally:
+                self._open.connection = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a connection to read with; it sees what this thread's open transaction has written.
+
+        Yields
+        ------
+        Connection
+            To execute queries with.
+        """
+        outer: Connection | None = getattr(self._open, "connection", None)
+        if outer is not None:
+            yield outer
+            return
+        with self._translate(), self._engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _check_schema(self, *, create: bool) -> None:
+        """Make the tables if there are none, bring older ones up to date, refuse what is not ours."""
+        with self.transaction() as connection:
+            tables = set(inspect(connection).get_table_names())
+            if not tables & set(metadata.tables):
+                if not create:
+                    raise StoreError(
+                        "holds no verdicts",
+                        where=self._where,
+                        fix="Check the path, or start the daemon first",
+                    )
+                metadata.create_all(connection)
+                row = {"id": 1, "version": SCHEMA_VERSION}
+                connection.execute(self.insert(schema_version).values(row).on_conflict_do_nothing())
+            version = connection.execute(select(schema_version.c.version)).scalar()
+            if create and version in MIGRATIONS:
+                self._migrate(connection, version)
+                version = SCHEMA_VERSION
+        if version == SCHEMA_VERSION:
+            return
+        fix = "Use the version of dqm that wrote it, or a new file"
+        if version in MIGRATIONS:
+            fix = "Start the daemon of this version once: it brings the store up to date"
+        raise StoreError(
+            f"schema version {version}, this program knows version {SCHEMA_VERSION}",
+            where=self._where,
+            fix=fix,
+        )
+
+    def _migrate(self, connection: Connection, version: int) -> None:
+        """Go from one version to the next until the tables are those of today."""
+        for step in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[step]:
+                connection.execute(text(statement))
+        metadata.create_all(connection)
+        connection.execute(schema_version.update().values(version=SCHEMA_VERSION))
+
+    @contextmanager
+    def _translate(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            words = str(getattr(error, "orig", None) or error)
+            remedy = next((fix for sign, fix in _REMEDIES.items() if sign in words.lower()), None)
+            raise StoreError(words, where=self._where, fix=remedy) from error
+
+
+def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
+    """Keep SQLite from making an empty file where only reading is meant."""
+    if create or address.get_backend_name() != "sqlite" or not address.database:
+        return {}
+    if Path(address.database).exists():
+        return {}
+    raise StoreError("no such file", where=address.database, fix="Check the path, or start the daemon first")
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # sqlite3 would commit before changes of the schema: we begin ourselves
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

@@ -1,0 +1,82 @@
+"""Explanations as JSON values, for the store and for whoever shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dqm.events import Explanation, FloatArray, Likeness, RatioMap
+
+__all__ = ["decode_explanation", "encode_explanation"]
+
+_DIGITS = 6
+_ARRAYS = ("reference", "reference_error", "data", "fitted")
+
+
+def encode_explanation(explanation: Explanation) -> dict[str, Any]:
+    """Give an explanation as what JSON knows.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        Its numbers must be finite.
+
+    Returns
+    -------
+    dict
+        Of dicts, lists, strings and numbers; arrays with 6 significant digits.
+    """
+    return {
+        "maps": [_encode_map(each) for each in explanation.maps],
+        "pairs": [_encode_map(each) for each in explanation.pairs],
+        "ranking": [[feature, share] for feature, share in explanation.ranking],
+        "likenesses": [{"fault": each.fault, "share": each.share} for each in explanation.likenesses],
+        "text": explanation.text,
+    }
+
+
+def decode_explanation(content: Mapping[str, Any]) -> Explanation:
+    """Read what `encode_explanation` gave.
+
+    Parameters
+    ----------
+    content : mapping
+        From a trusted place, such as our own store.
+
+    Returns
+    -------
+    Explanation
+        The same, to 6 digits.
+    """
+    return Explanation(
+        maps=tuple(_decode_map(each) for each in content["maps"]),
+        pairs=tuple(_decode_map(each) for each in content["pairs"]),
+        ranking=tuple((feature, share) for feature, share in content["ranking"]),
+        likenesses=tuple(Likeness(**each) for each in content["likenesses"]),
+        text=content["text"],
+    )
+
+
+def _encode_map(ratio_map: RatioMap) -> dict[str, Any]:
+    return {
+        "features": list(ratio_map.features),
+        "edges": [_encode_array(edges) for edges in ratio_map.edges],
+        **{name: _encode_array(getattr(ratio_map, name)) for name in _ARRAYS},
+    }
+
+
+def _decode_map(content: Mapping[str, Any]) -> RatioMap:
+    return RatioMap(
+        features=tuple(content["features"]),
+        edges=tuple(np.array(edges, dtype=np.float64) for edges in content["edges"]),
+        **{name: np.array(content[name], dtype=np.float64) for name in _ARRAYS},
+    )
+
+
+def _encode_array(values: FloatArray) -> list[Any]:
+    """Nested lists; more digits than mean something would only take space."""
+    rounded = [float(f"{value:.{_DIGITS}g}") for value in values.ravel()]
+    nested: list[Any] = np.array(rounded).reshape(values.shape).tolist()
+    return nested

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from dqm.errors import StoreError
+from dqm.events import Quality
+from dqm.store import Database, VerdictStore, sqlite_url
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def write(path: Path, schema: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript((SCHEMAS / f"{schema}.sql").read_text())
+    connection.close()
+
+
+def layout(path: Path) -> dict[str, object]:
+    """Columns, with type, and indexes of every table."""
+    connection = sqlite3.connect(path)
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    found = {
+        name: (
+            {(row[1], row[3]) for row in connection.execute(f"PRAGMA table_info({name})")},
+            {row[1] for row in connection.execute(f"PRAGMA index_list({name})")},
+        )
+        for name in tables
+    }
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("schema", ["version-1", "version-2"])
+def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, schema: str) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    write(old, schema)
+    with VerdictStore(sqlite_url(old)) as store:
+        (verdict,) = store.select()
+        assert verdict.quality is Quality.BAD
+        assert verdict.result.p == 3e-4
+        assert verdict.conditions == {}
+        assert (len(verdict.result.nuisances), len(verdict.result.remarks)) == (
+            (1, 1) if schema == "version-2" else (0, 0)
+        )
+        assert store.append(verdict) is False
+    VerdictStore(sqlite_url(new)).close()
+    assert layout(old) == layout(new)
+    VerdictStore(sqlite_url(old), create=False).close()
+
+
+def test_who_only_reads_leaves_an_earlier_store_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    write(path, "version-2")
+    before = layout(path)
+    with pytest.raises(StoreError, match=r"schema version 2.*Start the daemon of this version once"):
+        VerdictStore(sqlite_url(path), create=False)
+    assert layout(path) == before
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    write(path, "version-1")
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE verdicts ADD COLUMN conditions TEXT")  # in the way of the last step
+    connection.commit()
+    connection.close()
+    before = layout(path)
+    with pytest.raises(StoreError, match="duplicate column"):
+        VerdictStore(sqlite_url(path))
+    assert layout(path) == before
+
+
+def count(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM audit").scalar_one())
+
+
+ROW = "INSERT INTO audit (time, user, action, target, comment) VALUES (0, '', '', '', '')"
+
+
+def test_a_transaction_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "x.sqlite"))
+
+    def fail_after_two_rows() -> None:
+        with database.transaction() as outer:
+            outer.exec_driver_sql(ROW)
+            with database.transaction() as inner:
+                inner.exec_driver_sql(ROW)
+            assert count(database) == 2  # its own thread sees them already
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_two_rows()
+    assert count(database) == 0
+    with database.transaction() as connection:
+        connection.exec_driver_sql(ROW)
+    assert count(database) == 1
+    database.close()
+
+
+def test_other_threads_see_nothing_of_an_open_transaction(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "x.sqlite"))
+    seen: list[int] = []
+    with database.transaction() as connection:
+        connection.exec_driver_sql(ROW)
+        other = threading.Thread(target=lambda: seen.append(count(database)))
+        other.start()
+        other.join()
+    assert seen == [0]
+    database.close()
