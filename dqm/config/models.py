@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -153,9 +154,30 @@ class DaemonSection(_Section):
         validate_default=True,
         description="directory of the verdicts; relative to this file",
     )
-    queue_windows: int = Field(256, ge=1, le=100_000, description="windows that may wait for their test")
-    threads: int = Field(2, ge=1, le=256, description="CPU threads of a test")
+    queue_windows: int = Field(
+        256, ge=1, le=100_000, description="windows that may wait for their test; at least two a stream may"
+    )
+    overload_seconds: float = Field(
+        60.0,
+        gt=0.0,
+        description="with so many waiting for so long, the oldest are given up: Null, overload, s",
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="processes that test windows; left out: one a CPU core, at most 4; 0: the daemon's own",
+    )
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of a worker")
+    longest_test_seconds: float = Field(
+        60.0, gt=0.0, description="a test that takes longer hangs: its worker is replaced, its window Null, s"
+    )
     limits: LimitsSection = Field(LimitsSection(), description="how much one message may claim")
+
+    @property
+    def n_workers(self) -> int:
+        """Processes that test windows."""
+        return min(4, len(os.sched_getaffinity(0))) if self.workers is None else self.workers
 
 
 class QualitySection(_Section):

@@ -37,6 +37,7 @@ class _Stream:
     n_judged: Counter[Quality] = field(default_factory=Counter)
     n_lost: int = 0
     n_duplicates: int = 0
+    n_skipped: int = 0
 
     def number(self, name: str, now: float) -> float | None:
         """Value of a gauge of the last window, if there is one."""
@@ -164,6 +165,22 @@ class Metrics(Collector):
         with self._lock:
             self._find(name).n_duplicates += 1
 
+    def count_skipped(self, name: str) -> None:
+        """Count a window that was given up because the daemon could not keep up.
+
+        Parameters
+        ----------
+        name : str
+            One of the streams.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            self._find(name).n_skipped += 1
+
     def refuse(self, reason: str) -> None:
         """Count a refused message.
 
@@ -219,6 +236,7 @@ class Metrics(Collector):
             yield gauge
         quality, judged = _gauge("dqm_window_quality"), _counter("dqm_windows_total")
         lost, duplicates = _counter("dqm_lost_windows_total"), _counter("dqm_duplicate_windows_total")
+        skipped = _counter("dqm_skipped_windows_total")
         info = _gauge("dqm_stream_info")
         for label, stream in self._streams.items():
             for state in Quality:
@@ -226,8 +244,9 @@ class Metrics(Collector):
                 judged.add_metric([label, state.value], stream.n_judged[state])
             lost.add_metric([label], stream.n_lost)
             duplicates.add_metric([label], stream.n_duplicates)
+            skipped.add_metric([label], stream.n_skipped)
             info.add_metric([label, stream.bundle], 1.0)
-        yield from (quality, judged, lost, duplicates, info, *self._collect_nuisances())
+        yield from (quality, judged, lost, duplicates, skipped, info, *self._collect_nuisances())
 
     def _collect_nuisances(self) -> Iterable[_Family]:
         families = {name: _gauge(name) for name, metric in _TABLE.items() if "nuisance" in metric.labels}

@@ -133,6 +133,12 @@ METRICS = (
         "Windows received again after their verdict; dropped.",
     ),
     Metric(
+        "dqm_skipped_windows_total",
+        "counter",
+        ("stream",),
+        "Windows given up untested because the daemon could not keep up.",
+    ),
+    Metric(
         "dqm_stream_info",
         "gauge",
         ("stream", "bundle"),

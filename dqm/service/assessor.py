@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from dqm.alarm import QualityLimits, grade, warn
+from dqm.config import DaemonConfig, StreamSection
 from dqm.events import TestResult, Verdict, Window
-from dqm.reference import Bundle, Judge, ReadingPolicy
+from dqm.reference import Bundle, Judge, ReadingPolicy, open_bundle
 
-__all__ = ["Assessor"]
+__all__ = ["Assessor", "decide", "prepare_assessors", "stream_limits", "untested"]
 
 
 class Assessor:
@@ -47,26 +49,110 @@ class Assessor:
 
     def give_up(self, window: Window, reason: str) -> Verdict:
         """Decide on a window whose test could not be finished: ``Null``, with the reason."""
-        n_expected = float(len(window.x)) if window.n_expected is None else window.n_expected
-        return self._decide(window, TestResult(len(window.x), n_expected, reason=reason), 0.0)
+        return untested(window, reason, self._limits, self.bundle.identifier, self._clock())
 
     def _decide(self, window: Window, result: TestResult, seconds: float) -> Verdict:
-        quality, reason = grade(result, window.n_lost, self._limits)
-        return Verdict(
-            stream=window.stream,
-            run=window.run,
-            seq=window.seq,
-            quality=quality,
-            reason=reason,
-            result=result,
-            bundle=self.bundle.identifier,
-            seconds=seconds,
-            judged_at=self._clock(),
-            run_type=window.run_type,
-            origin=window.origin,
-            start=window.start,
-            end=window.end,
-            n_lost=window.n_lost,
-            warnings=warn(result, self._limits),
-            conditions=window.conditions,
-        )
+        return decide(window, result, self._limits, self.bundle.identifier, self._clock(), seconds)
+
+
+def prepare_assessors(config: DaemonConfig, clock: Callable[[], float] = time.time) -> dict[str, Assessor]:
+    """Set up one for each stream; streams that share bundle and limits share it.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        With the streams.
+    clock : callable
+        Unix time in seconds.
+
+    Returns
+    -------
+    dict of str to Assessor
+        By stream.
+
+    Raises
+    ------
+    BundleError
+        If a bundle cannot be used.
+    """
+    policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
+    bundles: dict[Path, Bundle] = {}
+    shared: dict[tuple[Path, QualityLimits], Assessor] = {}
+    found = {}
+    for stream in config.streams:
+        if stream.bundle not in bundles:
+            bundles[stream.bundle] = open_bundle(stream.bundle)
+        key = stream.bundle, stream_limits(config, stream)
+        if key not in shared:
+            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy)
+        found[stream.name] = shared[key]
+    return found
+
+
+def stream_limits(config: DaemonConfig, stream: StreamSection) -> QualityLimits:
+    """Give what p-values mean in a stream."""
+    quality = config.quality
+    min_events = quality.min_events if stream.min_events is None else stream.min_events
+    return QualityLimits(quality.medium_p, quality.bad_p, min_events, config.nuisances.largest_pull)
+
+
+def untested(window: Window, reason: str, limits: QualityLimits, bundle: str, now: float) -> Verdict:
+    """Decide on a window that was not tested: ``Null``, with the reason.
+
+    Parameters
+    ----------
+    window : Window
+        Any window.
+    reason : str
+        Why, for the shift crew.
+    limits : QualityLimits
+        Of its stream.
+    bundle : str
+        Identifier of the reference that would have judged it.
+    now : float
+        Unix time, s.
+    """
+    n_expected = float(len(window.x)) if window.n_expected is None else window.n_expected
+    result = TestResult(len(window.x), n_expected, reason=reason)
+    return decide(window, result, limits, bundle, now, seconds=0.0)
+
+
+def decide(
+    window: Window, result: TestResult, limits: QualityLimits, bundle: str, now: float, seconds: float
+) -> Verdict:
+    """From what a test gave to a verdict.
+
+    Parameters
+    ----------
+    window : Window
+        As received.
+    result : TestResult
+        Outcome of its test.
+    limits : QualityLimits
+        What p-values mean.
+    bundle : str
+        Identifier of the reference that judged it.
+    now : float
+        Unix time, s.
+    seconds : float
+        What the test took.
+    """
+    quality, reason = grade(result, window.n_lost, limits)
+    return Verdict(
+        stream=window.stream,
+        run=window.run,
+        seq=window.seq,
+        quality=quality,
+        reason=reason,
+        result=result,
+        bundle=bundle,
+        seconds=seconds,
+        judged_at=now,
+        run_type=window.run_type,
+        origin=window.origin,
+        start=window.start,
+        end=window.end,
+        n_lost=window.n_lost,
+        warnings=warn(result, limits),
+        conditions=window.conditions,
+    )

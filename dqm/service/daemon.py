@@ -1,9 +1,9 @@
-"""The daemon: receive, test, store, show; in this order, one window at a time."""
+"""The daemon: receive, test, decide, store, show; in this order."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -15,21 +15,24 @@ from typing import Self
 import structlog
 import torch
 
-from dqm.alarm import QualityLimits
-from dqm.config import DaemonConfig, StreamSection, split_http
+from dqm.config import DaemonConfig, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
 from dqm.export import HttpServer, Metrics, create_app
-from dqm.reference import Bundle, ReadingPolicy, open_bundle
-from dqm.service.assessor import Assessor
+from dqm.reference import open_bundle
+from dqm.service.assessor import prepare_assessors, stream_limits, untested
+from dqm.service.backlog import Backlog
+from dqm.service.workers import LocalTester, Tester, WorkerPool
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
-from dqm.stream import Limits, Reason, Receiver
+from dqm.stream import Identity, Limits, Reason, Receiver, identity_of
 
 __all__ = ["Daemon"]
 
 log = structlog.get_logger(__name__)
 
 POLL_MS = 200
+STOP_SECONDS = 10.0
+"""Longest wait for tests that have begun when the daemon is told to stop."""
 
 
 class Daemon:
@@ -58,17 +61,18 @@ class Daemon:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        torch.set_num_threads(config.daemon.threads)
         self._monotonic = monotonic
-        self._room = config.daemon.queue_windows
-        self._waiting: deque[Window] = deque()
-        self._assessors = _assessors(config, clock)
+        self._clock = clock
+        self._backlog = Backlog(
+            max(config.daemon.queue_windows, 2 * len(config.streams)), config.daemon.overload_seconds
+        )
+        self._in_hand: dict[Identity, Window] = {}
+        self._limits = {stream.name: stream_limits(config, stream) for stream in config.streams}
         self._patience = {stream.name: stream.stale_seconds for stream in config.streams}
         self._heard = dict.fromkeys(self._patience, monotonic())
         self._progress = monotonic()
-        self.metrics = Metrics(
-            {name: a.bundle.identifier for name, a in self._assessors.items()}, clock, version("dqm")
-        )
+        self._bundles = _identify_bundles(config)
+        self.metrics = Metrics(self._bundles, clock, version("dqm"))
         limits = Limits(**config.daemon.limits.model_dump())
         app = create_app(self.metrics, lambda: monotonic() - self._progress)
         with ExitStack() as opening:  # what was opened before a failure is closed again
@@ -76,6 +80,8 @@ class Daemon:
             self._receiver = opening.enter_context(Receiver(config.daemon.listen, limits))
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
+            self._tester = self._start_tester(config)
+            opening.callback(self._tester.close)
             self._opened = opening.pop_all()
 
     @property
@@ -89,34 +95,39 @@ class Daemon:
         return self._http.address
 
     def run(self, stop: Event) -> None:
-        """Work until `stop` is set; the window being tested is finished and stored."""
+        """Work until `stop` is set; the windows being tested are finished and stored."""
         self._http.start()
-        log.info("ready", listen=self.addresses, http=self.http_address, streams=list(self._assessors))
+        log.info("ready", listen=self.addresses, http=self.http_address, streams=list(self._bundles))
         while not stop.is_set():
             self.step(POLL_MS)
-        log.info("stopped", windows_not_tested=len(self._waiting))
+        self._finish(time.monotonic() + STOP_SECONDS)
+        log.info("stopped", windows_not_tested=len(self._in_hand))
 
-    def step(self, timeout_ms: int) -> Verdict | None:
-        """Take in what has arrived and judge one window.
+    def step(self, timeout_ms: int) -> list[Verdict]:
+        """Take in what has arrived, go on with the tests, keep and show what they gave.
 
         Parameters
         ----------
         timeout_ms : int
-            How long to wait for a message if there is nothing to judge.
+            How long to wait if there is nothing to do.
 
         Returns
         -------
-        Verdict or None
-            The verdict that was stored, if there was a window.
+        list of Verdict
+            Verdicts that were stored.
         """
-        self._receive(0 if self._waiting else timeout_ms)
-        verdict = self._judge(self._waiting.popleft()) if self._waiting else None
-        self.metrics.set_queue(len(self._waiting))
+        can_test = len(self._backlog) and self._tester.room > 0
+        self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors)
+        self._receive()
+        skipped = [self._skip(window) for window in self._backlog.give_up(self._monotonic())]
+        verdicts = skipped + self._test()
+        self._keep(verdicts)
+        self.metrics.set_queue(len(self._backlog))
         self._progress = self._monotonic()
         for stream, heard in self._heard.items():
             if self._progress - heard > self._patience[stream]:
                 self.metrics.mark_stale(stream)
-        return verdict
+        return verdicts
 
     def close(self) -> None:
         """Stop listening and close the store."""
@@ -130,76 +141,103 @@ class Daemon:
     ) -> None:
         self.close()
 
-    def _receive(self, timeout_ms: int) -> None:
+    def _start_tester(self, config: DaemonConfig) -> Tester:
+        """Start the workers; without any, tests run in this process."""
+        section = config.daemon
+        prepare = functools.partial(prepare_assessors, config, self._clock)
+        if section.workers == 0:
+            torch.set_num_threads(section.threads)
+            return LocalTester(prepare())
+        return WorkerPool(
+            functools.partial(prepare_assessors, config),
+            section.n_workers,
+            section.threads,
+            section.longest_test_seconds,
+            self._give_up,
+            self._monotonic,
+        )
+
+    def _give_up(self, window: Window, reason: str) -> Verdict:
+        stream = window.stream
+        return untested(window, reason, self._limits[stream], self._bundles[stream], self._clock())
+
+    def _skip(self, window: Window) -> Verdict:
+        self.metrics.count_skipped(window.stream)
+        return self._give_up(window, "overload: the daemon cannot keep up; newer windows are tested first")
+
+    def _receive(self) -> None:
         """Fill the queue; when it is full ZeroMQ makes the senders wait.
 
         The messages of one call are bounded: a flood of refused ones must not keep the others waiting.
         """
-        for _ in range(self._room - len(self._waiting)):
-            message = self._receiver.receive(timeout_ms)
+        for _ in range(self._backlog.room):
+            message = self._receiver.receive(0)
             if message is None:
                 return
             if isinstance(message, PeerError):
                 self._refuse(message)
-            elif message.stream not in self._assessors:
+            elif message.stream not in self._bundles:
                 self._refuse(PeerError(Reason.UNKNOWN_STREAM, f"stream {message.stream!r} is not configured"))
             else:
-                self._heard[message.stream] = self._monotonic()
-                self._waiting.append(message)
-            timeout_ms = 0
+                self._accept(message)
+
+    def _accept(self, window: Window) -> None:
+        """Queue a window unless it has been judged or is waiting."""
+        self._heard[window.stream] = self._monotonic()
+        identity = identity_of(window)
+        is_stored = identity not in self._in_hand and self._store.contains(*identity)
+        if is_stored:
+            self._receiver.acknowledge(window)
+        if is_stored or identity in self._in_hand:
+            self.metrics.count_duplicate(window.stream)
+            return
+        self._in_hand[identity] = window
+        self._backlog.put(window)
 
     def _refuse(self, refusal: PeerError) -> None:
         self.metrics.refuse(refusal.reason)
         log.warning("message refused", reason=refusal.reason, what=refusal.what)
 
-    def _judge(self, window: Window) -> Verdict | None:
-        if self._store.contains(window.stream, window.run, window.seq):
-            self.metrics.count_duplicate(window.stream)
+    def _test(self) -> list[Verdict]:
+        """Keep the workers busy; give what they have finished."""
+        verdicts = self._tester.finished()
+        while self._tester.room > 0 and (window := self._backlog.take()) is not None:
+            self._tester.submit(window)
+        return verdicts + self._tester.finished()
+
+    def _keep(self, verdicts: list[Verdict]) -> None:
+        """Store verdicts together, then acknowledge and show them."""
+        if not verdicts:
+            return
+        with self._store.database.transaction():
+            for verdict in verdicts:
+                self._store.append(verdict)
+        for verdict in verdicts:
+            window = self._in_hand.pop((verdict.stream, verdict.run, verdict.seq))
             self._receiver.acknowledge(window)
-            return None
-        assessor = self._assessors[window.stream]
-        try:
-            verdict = assessor.assess(window)
-        except Exception as error:
-            log.exception("test failed", stream=window.stream, run=window.run, seq=window.seq)
-            verdict = assessor.give_up(window, f"the test failed: {error}")
-        self._store.append(verdict)
-        self._receiver.acknowledge(window)
-        self.metrics.observe(verdict)
-        log.info(
-            "judged",
-            stream=verdict.stream,
-            run=verdict.run,
-            seq=verdict.seq,
-            quality=verdict.quality.value,
-            p=verdict.result.p,
-            reason=verdict.reason,
-            warnings=list(verdict.warnings.values()),
-        )
-        return verdict
+            self.metrics.observe(verdict)
+            log.info(
+                "judged",
+                stream=verdict.stream,
+                run=verdict.run,
+                seq=verdict.seq,
+                quality=verdict.quality.value,
+                p=verdict.result.p,
+                reason=verdict.reason,
+                warnings=list(verdict.warnings.values()),
+            )
+
+    def _finish(self, deadline: float) -> None:
+        """Wait for the tests that have begun; what waits stays with its sender."""
+        while len(self._in_hand) > len(self._backlog) and time.monotonic() < deadline:
+            self._receiver.wait(POLL_MS, self._tester.descriptors)
+            self._keep(self._tester.finished())
 
 
-def _assessors(config: DaemonConfig, clock: Callable[[], float]) -> dict[str, Assessor]:
-    """Set up one for each stream; streams that share bundle and limits share it."""
-    bundles: dict[Path, Bundle] = {}
-    nuisances = config.nuisances
-    policy = ReadingPolicy(nuisances.max_age_seconds, nuisances.unmeasured)
-    shared: dict[tuple[Path, QualityLimits], Assessor] = {}
-    found = {}
-    for stream in config.streams:
-        if stream.bundle not in bundles:
-            bundles[stream.bundle] = open_bundle(stream.bundle)
-        key = stream.bundle, _limits(config, stream)
-        if key not in shared:
-            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy)
-        found[stream.name] = shared[key]
-    return found
-
-
-def _limits(config: DaemonConfig, stream: StreamSection) -> QualityLimits:
-    quality = config.quality
-    min_events = quality.min_events if stream.min_events is None else stream.min_events
-    return QualityLimits(quality.medium_p, quality.bad_p, min_events, config.nuisances.largest_pull)
+def _identify_bundles(config: DaemonConfig) -> dict[str, str]:
+    """Check every bundle; give its identifier by stream."""
+    identifiers = {path: open_bundle(path).identifier for path in {s.bundle for s in config.streams}}
+    return {stream.name: identifiers[stream.bundle] for stream in config.streams}
 
 
 def _open_store(directory: Path) -> VerdictStore:

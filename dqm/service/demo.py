@@ -209,7 +209,7 @@ class Demonstration:
 listen = ["ipc://windows.ipc"]
 http = "{self.http}"
 data_dir = "."
-threads = 1
+workers = 1
 
 {streams}"""
         (self.directory / "daemon.toml").write_text(text)

@@ -1,5 +1,6 @@
 """Windows on their way: cut by the sender, written to bytes, carried over ZeroMQ, checked on arrival."""
 
+from dqm.stream.acknowledgement import Identity, identity_of
 from dqm.stream.limits import Limits, Reason
 from dqm.stream.receiver import Receiver
 from dqm.stream.sender import Sender
@@ -9,6 +10,7 @@ from dqm.stream.wire import decode, encode
 __all__ = [
     "CountCutter",
     "Cutter",
+    "Identity",
     "Limits",
     "Reason",
     "Receiver",
@@ -17,4 +19,5 @@ __all__ = [
     "TimeCutter",
     "decode",
     "encode",
+    "identity_of",
 ]

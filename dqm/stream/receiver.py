@@ -63,6 +63,21 @@ class Receiver:
         """Addresses as bound, with the port numbers chosen."""
         return self._addresses
 
+    def wait(self, timeout_ms: int, descriptors: Sequence[int] = ()) -> None:
+        """Wait for a message, or for something else to read.
+
+        Parameters
+        ----------
+        timeout_ms : int
+            Longest wait, ms.
+        descriptors : sequence of int
+            File descriptors that end the wait too when they become readable.
+        """
+        poller = zmq.Poller()
+        for one in (self._socket, *descriptors):
+            poller.register(one, zmq.POLLIN)
+        poller.poll(timeout_ms)
+
     def receive(self, timeout_ms: int) -> Window | PeerError | None:
         """Next message.
 

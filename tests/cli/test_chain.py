@@ -33,7 +33,7 @@ def test_a_fault_of_a_simulated_chamber_is_seen(dqm: Dqm, tmp_path: Path) -> Non
         told = dqm(*command)
         assert told.code == 0, told.err
     (tmp_path / "daemon.toml").write_text(
-        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nthreads = 1\n'
+        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n'
         '[[streams]]\nname = "chamber-0"\nbundle = "ref"\n[[streams]]\nname = "chamber-1"\nbundle = "ref"\n'
     )
     (tmp_path / "collector.toml").write_text(
@@ -96,7 +96,7 @@ def test_gas_that_slow_control_explains_is_no_fault(dqm: Dqm, tmp_path: Path) ->
         told = dqm("reference", *command)
         assert told.code == 0, told.err
     (tmp_path / "daemon.toml").write_text(
-        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nthreads = 1\n'
+        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n'
         '[[streams]]\nname = "explained"\nbundle = "ref"\n[[streams]]\nname = "hidden"\nbundle = "ref"\n'
     )
     collector = (

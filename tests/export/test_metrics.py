@@ -72,6 +72,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_nuisance_warning",
         "dqm_queue_windows",
         "dqm_refused_messages_total",
+        "dqm_skipped_windows_total",
         "dqm_stream_info",
         "dqm_test_seconds_bucket",
         "dqm_test_seconds_count",
@@ -112,7 +113,7 @@ def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     of_a = [labels for _, labels in samples(metrics) if labels[:1] == ("a",)]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
     assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
-    assert SERIES_PER_STREAM == 19
+    assert SERIES_PER_STREAM == 20
 
 
 def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:

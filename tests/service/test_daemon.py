@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -43,10 +44,12 @@ def open_daemon(bundle: Bundle, tmp_path: Path, address: str) -> Iterator[Open]:
     """Opens daemons for two streams in one data directory; clocks may be given."""
     opened: list[Daemon] = []
 
-    def make(*, settings: str = "", stream: str = "", **clocks: Callable[[], float]) -> Daemon:
+    def make(
+        *, settings: str = "", stream: str = "", workers: int = 0, **clocks: Callable[[], float]
+    ) -> Daemon:
         path = tmp_path / "daemon.toml"
         path.write_text(
-            f'[daemon]\nlisten = ["{address}"]\nhttp = "127.0.0.1:0"\nthreads = 1\n{settings}\n'
+            f'[daemon]\nlisten = ["{address}"]\nhttp = "127.0.0.1:0"\nworkers = {workers}\n{settings}\n'
             + "".join(
                 f'[[streams]]\nname = "{name}"\nbundle = "{bundle.path}"\n{stream}\n' for name in STREAMS
             )
@@ -90,8 +93,14 @@ def judge(daemon: Daemon, sender: Sender, *windows: Window) -> list[Verdict | No
     told = []
     for window in windows:
         send(sender, [window])
-        told.append(daemon.step(WAIT_MS))
+        told.append(one(daemon.step(WAIT_MS)))
     return told
+
+
+def one(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """Give the verdict of a single window, if there is one."""
+    assert len(verdicts) <= 1
+    return verdicts[0] if verdicts else None
 
 
 def stored(folder: Path) -> list[Verdict]:
@@ -135,9 +144,8 @@ def test_windows_of_several_streams_are_judged_stored_and_shown(
         wait_until(lambda: n_judged(scrape(daemon)) == 5, "five windows judged")
         shown = scrape(daemon)
     verdicts = stored(tmp_path)
-    assert [(v.stream, v.seq) for v in verdicts] == [
-        ("chamber-1", 0), ("chamber-2", 0), ("chamber-1", 1), ("chamber-2", 1), ("chamber-1", 2),
-    ]  # fmt: skip
+    assert [v.seq for v in verdicts if v.stream == "chamber-1"] == [0, 1, 2]
+    assert [v.seq for v in verdicts if v.stream == "chamber-2"] == [0, 1]
     assert {v.bundle for v in verdicts} == {bundle.identifier}
     last = {v.stream: v for v in verdicts}
     for stream, verdict in last.items():
@@ -239,7 +247,7 @@ def test_malformed_messages_are_counted_by_reason_and_dropped(
         stranger.connect(address)
         for what, (frames, reason) in MALFORMED.items():
             stranger.send_multipart(frames)
-            assert daemon.step(WAIT_MS) is None, what
+            assert daemon.step(WAIT_MS) == [], what
             expected[reason] = expected.get(reason, 0) + 1
             counted = {r: sample(daemon, "dqm_refused_messages_total", reason=r.value) for r in Reason}
             assert {r: n for r, n in counted.items() if n} == expected, what
@@ -268,13 +276,51 @@ def test_a_full_queue_makes_senders_wait_and_loses_nothing(
         for window in windows:
             sender.send(window)
         while daemon.step(WAIT_MS if sender.n_waiting else 200):
-            assert sample(daemon, "dqm_queue_windows") <= 2
+            assert sample(daemon, "dqm_queue_windows") <= 4  # two streams may have two each
             sender.pump()
             if sender.n_waiting:
                 sender.flush(0.01)
         assert (sender.n_lost, sender.n_waiting) == (0, 0)
     assert [v.seq for v in stored(tmp_path)] == list(range(60))
     assert sample(daemon, "dqm_queue_windows") == 0
+
+
+def test_a_daemon_that_cannot_keep_up_skips_the_oldest_windows_and_says_so(
+    open_daemon: Open, address: str, tmp_path: Path
+) -> None:
+    now = 0.0
+    daemon = open_daemon(settings="queue_windows = 4\noverload_seconds = 60.0", monotonic=lambda: now)
+    with Sender(address) as sender:
+        for seq in range(40):
+            sender.send(window_of(seq=seq))
+        for _ in range(6):
+            daemon.step(WAIT_MS)
+            sender.pump()
+        assert {v.quality for v in stored(tmp_path)} == {Quality.GOOD}
+        now = 61.0
+        while daemon.step(WAIT_MS if sender.n_waiting else 200):
+            sender.pump()
+    verdicts = stored(tmp_path)
+    skipped = [v for v in verdicts if v.reason.startswith("overload")]
+    assert sorted(v.seq for v in verdicts) == list(range(40))
+    assert 3 <= len(skipped) < 34
+    assert {v.quality for v in skipped} == {Quality.NULL}
+    assert max(v.seq for v in skipped) < 39
+    assert sample(daemon, "dqm_skipped_windows_total", stream="chamber-1") == len(skipped)
+
+
+def test_workers_judge_as_the_daemon_itself_does(open_daemon: Open, address: str, tmp_path: Path) -> None:
+    windows = [window_of(healthy_events(60, seq), stream=STREAMS[seq % 2], seq=seq) for seq in range(8)]
+    results = []
+    for run, workers in enumerate((0, 2)):
+        daemon = open_daemon(workers=workers)
+        with Sender(address) as sender, running(daemon):
+            send(sender, [replace(window, run=run) for window in windows])
+            assert sender.confirm(WAIT_MS / 1000)
+        daemon.close()
+        results.append({v.seq: (v.result, v.quality, v.bundle) for v in stored(tmp_path) if v.run == run})
+    assert results[0] == results[1]
+    assert len(results[0]) == 8
 
 
 def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
@@ -305,7 +351,7 @@ def test_a_stream_without_windows_turns_null_until_the_next(open_daemon: Open, s
     judge(daemon, sender, window_of(stream="chamber-2", seq=1))
     assert quality_of(daemon, "chamber-1") is Quality.GOOD
     now += 20.0
-    assert daemon.step(0) is None
+    assert daemon.step(0) == []
     assert quality_of(daemon, "chamber-1") is Quality.NULL
     assert quality_of(daemon, "chamber-2") is Quality.GOOD
     assert sample(daemon, "dqm_window_p_value", stream="chamber-1") is None
@@ -330,7 +376,7 @@ def test_what_a_full_sender_dropped_reaches_the_verdict(open_daemon: Open, addre
             sender.send(window_of(seq=seq))
         daemon = open_daemon()
         assert sender.flush(WAIT_MS / 1000)
-        verdicts = [daemon.step(WAIT_MS) for _ in range(2)]
+        verdicts = [one(daemon.step(WAIT_MS)) for _ in range(2)]
     assert [(v.seq, v.n_lost) for v in verdicts if v] == [(3, 3), (4, 0)]
 
 
