@@ -1,5 +1,6 @@
 """What the daemon shows: metrics and health over HTTP; it decides nothing."""
 
+from dqm.export.alarm_metrics import AlarmMetrics
 from dqm.export.http import HttpServer, create_app
 from dqm.export.metrics import Metrics
 from dqm.export.table import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metric
@@ -8,6 +9,7 @@ __all__ = [
     "METRICS",
     "SERIES_PER_NUISANCE",
     "SERIES_PER_STREAM",
+    "AlarmMetrics",
     "HttpServer",
     "Metric",
     "Metrics",

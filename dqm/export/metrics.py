@@ -6,6 +6,7 @@ import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Lock
 
 from prometheus_client import CollectorRegistry
@@ -18,14 +19,14 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
-from dqm.export.table import METRICS, TEST_SECONDS_BUCKETS
+from dqm.events import Quality, RatioMap, Verdict
+from dqm.export.families import TABLE, counter, gauge
+from dqm.export.table import MOST, TEST_SECONDS_BUCKETS
 from dqm.stream import Reason
 
 __all__ = ["Metrics"]
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
-_TABLE = {metric.name: metric for metric in METRICS}
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class _Stream:
             )
 
 
-_GAUGES = tuple(name for name in _TABLE if name.startswith("dqm_window_") and name != "dqm_window_quality")
+_GAUGES = tuple(name for name in TABLE if name.startswith("dqm_window_") and name != "dqm_window_quality")
 
 
 class Metrics(Collector):
@@ -228,16 +229,16 @@ class Metrics(Collector):
 
     def _collect_streams(self, now: float) -> Iterable[_Family]:
         for name in _GAUGES:
-            gauge = _gauge(name)
+            family = gauge(name)
             for label, stream in self._streams.items():
                 value = stream.number(name, now)
                 if value is not None:
-                    gauge.add_metric([label], value)
-            yield gauge
-        quality, judged = _gauge("dqm_window_quality"), _counter("dqm_windows_total")
-        lost, duplicates = _counter("dqm_lost_windows_total"), _counter("dqm_duplicate_windows_total")
-        skipped = _counter("dqm_skipped_windows_total")
-        info = _gauge("dqm_stream_info")
+                    family.add_metric([label], value)
+            yield family
+        quality, judged = gauge("dqm_window_quality"), counter("dqm_windows_total")
+        lost, duplicates = counter("dqm_lost_windows_total"), counter("dqm_duplicate_windows_total")
+        skipped = counter("dqm_skipped_windows_total")
+        info = gauge("dqm_stream_info")
         for label, stream in self._streams.items():
             for state in Quality:
                 quality.add_metric([label, state.value], float(stream.quality is state))
@@ -246,10 +247,19 @@ class Metrics(Collector):
             duplicates.add_metric([label], stream.n_duplicates)
             skipped.add_metric([label], stream.n_skipped)
             info.add_metric([label, stream.bundle], 1.0)
-        yield from (quality, judged, lost, duplicates, skipped, info, *self._collect_nuisances())
+        yield from (
+            quality,
+            judged,
+            lost,
+            duplicates,
+            skipped,
+            info,
+            *self._collect_nuisances(),
+            *self._collect_reasons(),
+        )
 
     def _collect_nuisances(self) -> Iterable[_Family]:
-        families = {name: _gauge(name) for name, metric in _TABLE.items() if "nuisance" in metric.labels}
+        families = {name: gauge(name) for name, metric in TABLE.items() if "nuisance" in metric.labels}
         for label, stream in self._streams.items():
             for nuisance, values in stream.nuisances():
                 for name, value in values.items():
@@ -257,30 +267,53 @@ class Metrics(Collector):
                         families[name].add_metric([label, nuisance], value)
         return families.values()
 
+    def _collect_reasons(self) -> Iterable[_Family]:
+        """Give what is known of the last windows beyond their verdicts, bounded by `MOST`."""
+        ratio, share = gauge("dqm_density_ratio"), gauge("dqm_feature_share")
+        likeness, condition = gauge("dqm_likeness"), gauge("dqm_condition")
+        for label, stream in self._streams.items():
+            if stream.last is None or stream.is_stale:
+                continue
+            numbers = {k: v for k, v in stream.last.conditions.items() if not isinstance(v, str)}
+            for name, number in islice(numbers.items(), MOST["condition"]):
+                condition.add_metric([label, name], number)
+            explanation = stream.last.explanation
+            if explanation is None:
+                continue
+            for each in explanation.likenesses[: MOST["fault"]]:
+                likeness.add_metric([label, each.fault], each.share)
+            ranked = explanation.ranking[: MOST["feature"]]
+            for name, number in ranked:
+                share.add_metric([label, name], number)
+            shown = {name for name, _ in ranked}
+            for each_map in explanation.maps:
+                if each_map.features[0] in shown:
+                    for edge, value in _ratios(each_map):
+                        ratio.add_metric([label, each_map.features[0], f"{edge:.6g}"], value)
+        return ratio, share, likeness, condition
+
     def _collect_daemon(self) -> Iterable[_Family]:
-        refused = _counter("dqm_refused_messages_total")
+        refused = counter("dqm_refused_messages_total")
         for reason in Reason:
             refused.add_metric([reason.value], self._n_refused[reason])
-        queue = _gauge("dqm_queue_windows")
+        queue = gauge("dqm_queue_windows")
         queue.add_metric([], self._n_waiting)
-        build = _gauge("dqm_build_info")
+        build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
         yield from (refused, self._collect_seconds(), queue, build)
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]
         sums = [float(sum(self._seconds_counts[: n + 1])) for n in range(len(edges))]
-        metric = _TABLE["dqm_test_seconds"]
+        metric = TABLE["dqm_test_seconds"]
         family = HistogramMetricFamily(metric.name, metric.text)
         family.add_metric([], list(zip(edges, sums, strict=True)), self._seconds_sum)
         return family
 
 
-def _gauge(name: str) -> GaugeMetricFamily:
-    metric = _TABLE[name]
-    return GaugeMetricFamily(metric.name, metric.text, labels=metric.labels)
-
-
-def _counter(name: str) -> CounterMetricFamily:
-    metric = _TABLE[name]
-    return CounterMetricFamily(metric.name, metric.text, labels=metric.labels)
+def _ratios(ratio_map: RatioMap) -> Iterable[tuple[float, float]]:
+    """Lower edge and learned density ratio of each bin in which the reference has events."""
+    bins = zip(ratio_map.edges[0], ratio_map.fitted, ratio_map.reference, strict=False)
+    for edge, fitted, reference in islice(bins, MOST["bin"]):
+        if reference > 0:
+            yield float(edge), float(fitted / reference)

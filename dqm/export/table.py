@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from dqm.alarm import Cause
 from dqm.events import Quality
 
-__all__ = ["METRICS", "SERIES_PER_NUISANCE", "SERIES_PER_STREAM", "TEST_SECONDS_BUCKETS", "Metric"]
+__all__ = ["METRICS", "MOST", "SERIES_PER_NUISANCE", "SERIES_PER_STREAM", "TEST_SECONDS_BUCKETS", "Metric"]
 
 TEST_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper edges of the histogram of test times, s."""
@@ -157,6 +159,66 @@ METRICS = (
         "Messages that broke the wire format; dropped.",
     ),
     Metric(
+        "dqm_density_ratio",
+        "gauge",
+        ("stream", "feature", "bin"),
+        "Learned density ratio in a bin, by its lower edge; only while the last window is Medium or Bad.",
+    ),
+    Metric(
+        "dqm_feature_share",
+        "gauge",
+        ("stream", "feature"),
+        "Share of the departure that a feature carries; only while the last window is Medium or Bad.",
+    ),
+    Metric(
+        "dqm_likeness",
+        "gauge",
+        ("stream", "fault"),
+        "Probability of a known fault; only while the last window is Medium or Bad.",
+    ),
+    Metric(
+        "dqm_condition",
+        "gauge",
+        ("stream", "condition"),
+        "Numeric condition of the last window, such as a voltage set point, in its own unit.",
+    ),
+    Metric(
+        "dqm_alarm_state",
+        "gauge",
+        ("stream", "cause", "state"),
+        "1 for the present state of each alarm; other states have no series.",
+    ),
+    Metric(
+        "dqm_alarm_active",
+        "gauge",
+        ("stream", "cause", "priority"),
+        "1 if somebody must respond to the alarm: it is raised and nobody has acknowledged or shelved it.",
+    ),
+    Metric(
+        "dqm_alarm_raised_timestamp_seconds",
+        "gauge",
+        ("stream", "cause"),
+        "When the alarm was raised; only while it is.",
+    ),
+    Metric(
+        "dqm_alarm_drift_statistic",
+        "gauge",
+        ("stream",),
+        "Sum of significances that catches slow deterioration.",
+    ),
+    Metric(
+        "dqm_alarm_drift_limit",
+        "gauge",
+        (),
+        "Where that sum alarms, by the false-alarm budget; absent if it is not watched.",
+    ),
+    Metric(
+        "dqm_alarm_p_threshold",
+        "gauge",
+        (),
+        "p-value below which a window counts towards an alarm, by the false-alarm budget.",
+    ),
+    Metric(
         "dqm_queue_windows",
         "gauge",
         (),
@@ -170,11 +232,22 @@ METRICS = (
     ),
 )
 
+MOST = {
+    "stream": 1,
+    "quality": len(Quality),
+    "cause": len(Cause),
+    "feature": 8,
+    "bin": 16,
+    "fault": 8,
+    "condition": 16,
+}
+"""Most values of a label within a stream; further ones are not shown. Others follow from these."""
+
 SERIES_PER_NUISANCE = sum("nuisance" in metric.labels for metric in METRICS)
 """Most series one nuisance parameter adds to its stream's."""
 
 SERIES_PER_STREAM = sum(
-    len(Quality) if "quality" in metric.labels else 1
+    math.prod(MOST.get(label, 1) for label in metric.labels)
     for metric in METRICS
     if "stream" in metric.labels and "nuisance" not in metric.labels
 )

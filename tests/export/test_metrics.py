@@ -6,18 +6,35 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dqm import events
+from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Priority
 from dqm.errors import InputError
-from dqm.events import NuisanceResult, Profiled, Quality, Verdict
-from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metrics
+from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap, Verdict
+from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
 from dqm.stream import Reason
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 NOW = 1_700_000_100.0
+BINS = np.arange(20.0)
+
+
+def ratio_map(feature: str) -> RatioMap:
+    """Twenty bins, the learned ratio of which is their number."""
+    ones = np.ones(20)
+    return RatioMap((feature,), (np.arange(21.0) - 5.0,), 2.0 * ones, ones, ones, 2.0 * BINS)
+
+
+EXPLANATION = Explanation(
+    maps=tuple(ratio_map(f"t_{n}") for n in range(10)),
+    pairs=(),
+    ranking=tuple((f"t_{n}", 0.3 - 0.03 * n) for n in range(9, -1, -1)),
+    likenesses=tuple(Likeness(f"fault {n}", 0.1) for n in range(10)),
+)
 VERDICT = Verdict(
     stream="a",
     run=1,
@@ -39,13 +56,38 @@ VERDICT = Verdict(
     judged_at=NOW - 30.0,
     n_lost=2,
     warnings={"gas": "gas is 3.5 sigma above what its measurement says"},
+    conditions={"trigger": "external"} | {f"hv_{n}": 1200.0 + n for n in range(20)},
+    explanation=EXPLANATION,
 )
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics({"a": "3f9a", "b": "77c0"}, lambda: NOW, "0.1.0")
+    made = Metrics({"a": "3f9a", "b": "77c0"}, lambda: NOW, "0.1.0")
+    made.registry.register(AlarmMetrics(Numbers()))
+    return made
+
+
+class Numbers:
+    """Alarms of one stream, all of them raised."""
+
+    p_threshold, drift_limit = 0.003, 12.5
+    acknowledged: Acknowledgement | None = None
+    state = AlarmState.ACTIVE
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        told = Guidance("c", "a", "b")
+        return tuple(
+            Alarm("a", cause, Priority.P2, told, self.state, NOW, NOW - 60.0, "x", self.acknowledged)
+            for cause in Cause
+        )
+
+    def drift_sums(self) -> dict[str, float]:
+        return {"a": 3.5}
+
+    def thresholds(self) -> Numbers:
+        return self
 
 
 def families(metrics: Metrics) -> list[Metric]:
@@ -63,8 +105,18 @@ def samples(metrics: Metrics) -> Samples:
 def test_the_names_are_these(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
+        "dqm_alarm_active",
+        "dqm_alarm_drift_limit",
+        "dqm_alarm_drift_statistic",
+        "dqm_alarm_p_threshold",
+        "dqm_alarm_raised_timestamp_seconds",
+        "dqm_alarm_state",
         "dqm_build_info",
+        "dqm_condition",
+        "dqm_density_ratio",
         "dqm_duplicate_windows_total",
+        "dqm_feature_share",
+        "dqm_likeness",
         "dqm_lost_windows_total",
         "dqm_nuisance_measured",
         "dqm_nuisance_pull",
@@ -110,10 +162,10 @@ def test_the_document_has_the_table() -> None:
 
 def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
-    of_a = [labels for _, labels in samples(metrics) if labels[:1] == ("a",)]
+    of_a = [labels for _, labels in samples(metrics) if "a" in labels]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
     assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
-    assert SERIES_PER_STREAM == 20
+    assert SERIES_PER_STREAM == 193
 
 
 def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:
@@ -127,6 +179,53 @@ def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metric
     assert [shown.get((f"dqm_nuisance_{name}", ("a", "gas"))) for name in names] == [0.004, None, None, 0.0]
     metrics.mark_stale("a")
     assert not any(name.startswith("dqm_nuisance") for name, _ in samples(metrics))
+
+
+def test_an_anomalous_window_is_explained_until_the_next_that_is_not(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    shown = samples(metrics)
+    assert shown["dqm_density_ratio", ("a", "t_9", "-5")] == 0.0
+    assert shown["dqm_density_ratio", ("a", "t_9", "7")] == 12.0
+    assert ("dqm_density_ratio", ("a", "t_1", "-5")) not in shown  # ranked ninth
+    assert shown["dqm_feature_share", ("a", "t_9")] == pytest.approx(0.03)
+    assert shown["dqm_likeness", ("a", "fault 3")] == 0.1
+    assert shown["dqm_condition", ("a", "hv_7")] == 1207.0
+    assert ("dqm_condition", ("a", "trigger")) not in shown
+    metrics.observe(replace(VERDICT, seq=1, quality=Quality.GOOD, explanation=None))
+    names = {name for name, _ in samples(metrics)}
+    assert not names & {"dqm_density_ratio", "dqm_feature_share", "dqm_likeness"}
+    assert "dqm_condition" in names
+
+
+@pytest.mark.parametrize(
+    ("state", "acknowledged", "must_respond", "is_raised"),
+    [
+        (AlarmState.NORMAL, None, 0.0, False),
+        (AlarmState.ON_DELAYED, None, 0.0, False),
+        (AlarmState.ACTIVE, None, 1.0, True),
+        (AlarmState.ACTIVE, Acknowledgement("ada", "on it", NOW), 0.0, True),
+        (AlarmState.LATCHED, None, 1.0, True),
+        (AlarmState.OFF_DELAYED, None, 1.0, True),
+        (AlarmState.SHELVED, None, 0.0, False),
+        (AlarmState.MASKED, None, 0.0, False),
+    ],
+)
+def test_an_alarm_asks_for_a_response_while_it_is_raised_and_nobody_has_taken_it(
+    state: AlarmState, acknowledged: Acknowledgement | None, must_respond: float, is_raised: bool
+) -> None:
+    metrics, numbers = Metrics({"a": ""}, lambda: NOW, "0.1.0"), Numbers()
+    numbers.state, numbers.acknowledged = state, acknowledged
+    metrics.registry.register(AlarmMetrics(numbers))
+    shown = samples(metrics)
+    assert shown["dqm_alarm_active", ("a", "P2", "differs")] == must_respond
+    assert shown.get(("dqm_alarm_raised_timestamp_seconds", ("a", "drift"))) == (
+        NOW - 60.0 if is_raised else None
+    )
+    states = [labels for name, labels in shown if name == "dqm_alarm_state" and "drift" in labels]
+    assert states == [("a", state.value, "drift")]
+    assert shown["dqm_alarm_drift_statistic", ("a",)] == 3.5
+    assert shown["dqm_alarm_drift_limit", ()] == 12.5
+    assert shown["dqm_alarm_p_threshold", ()] == 0.003
 
 
 def test_a_stream_without_verdict_has_no_numbers(metrics: Metrics) -> None:

@@ -1,0 +1,75 @@
+"""Alarms as Prometheus reads them, gathered when it scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from dqm.alarm import Alarm, AlarmState
+from dqm.export.families import gauge
+
+__all__ = ["AlarmMetrics", "AlarmNumbers"]
+
+_RAISED = {AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED}
+
+
+class _Limits(Protocol):
+    @property
+    def p_threshold(self) -> float:
+        """p-value below which a window counts."""
+
+    @property
+    def drift_limit(self) -> float | None:
+        """Where the drift statistic alarms."""
+
+
+class AlarmNumbers(Protocol):
+    """What is shown of the alarms; methods may be called from any thread."""
+
+    def alarms(self) -> Sequence[Alarm]:
+        """Every alarm."""
+
+    def drift_sums(self) -> Mapping[str, float]:
+        """Drift statistic of each stream."""
+
+    def thresholds(self) -> _Limits:
+        """Numbers that decide."""
+
+
+class AlarmMetrics(Collector):
+    """Families of the alarms.
+
+    Parameters
+    ----------
+    desk : AlarmNumbers
+        Where they stand.
+    """
+
+    def __init__(self, desk: AlarmNumbers) -> None:
+        self._desk = desk
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """All families, for the registry."""
+        state, active = gauge("dqm_alarm_state"), gauge("dqm_alarm_active")
+        raised = gauge("dqm_alarm_raised_timestamp_seconds")
+        for alarm in self._desk.alarms():
+            labels = [alarm.stream, alarm.cause.value]
+            is_raised = alarm.state in _RAISED
+            state.add_metric([*labels, alarm.state.value], 1.0)
+            active.add_metric(
+                [*labels, alarm.priority.value], float(is_raised and alarm.acknowledged is None)
+            )
+            if is_raised and alarm.raised_at is not None:
+                raised.add_metric(labels, alarm.raised_at)
+        drift = gauge("dqm_alarm_drift_statistic")
+        for stream, value in self._desk.drift_sums().items():
+            drift.add_metric([stream], value)
+        limits = self._desk.thresholds()
+        limit, threshold = gauge("dqm_alarm_drift_limit"), gauge("dqm_alarm_p_threshold")
+        threshold.add_metric([], limits.p_threshold)
+        if limits.drift_limit is not None:
+            limit.add_metric([], limits.drift_limit)
+        return [state, active, raised, drift, limit, threshold]
