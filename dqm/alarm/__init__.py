@@ -1,6 +1,11 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
+from dqm.alarm.board import Board
+from dqm.alarm.budget import smallest_supported_p
 from dqm.alarm.quality import QualityLimits, grade, warn
+from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
+from dqm.alarm.thresholds import Thresholds, derive_thresholds, quality_limits
+from dqm.alarm.tree import Leaf, Node
 from dqm.alarm.values import (
     Acknowledgement,
     Alarm,
@@ -18,12 +23,23 @@ __all__ = [
     "Alarm",
     "AlarmChange",
     "AlarmState",
+    "Board",
     "Cause",
     "Guidance",
+    "Leaf",
     "Mask",
+    "Node",
     "Priority",
     "QualityLimits",
+    "Rules",
     "Shelf",
+    "StreamRules",
+    "Thresholds",
+    "Timing",
+    "alarm_rules",
+    "derive_thresholds",
     "grade",
+    "quality_limits",
+    "smallest_supported_p",
     "warn",
 ]

@@ -58,7 +58,7 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     losses = f"{n_lost} windows lost before this one" if n_lost else ""
     for quality, limit in [(Quality.BAD, limits.bad_p), (Quality.MEDIUM, limits.medium_p)]:
         if result.p < limit:
-            reason = f"differs from the reference: p = {result.p:.2g} (below {limit:g})"
+            reason = f"differs from the reference: p = {result.p:.2g} (below {limit:.2g})"
             return quality, "; ".join(filter(None, [reason, losses]))
     return (Quality.NULL, losses) if losses else (Quality.GOOD, "")
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dqm.alarm import QualityLimits
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import parse_settings
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
-from dqm.config import QualitySection
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Measurement, Quality, Verdict
 
@@ -21,6 +19,9 @@ if TYPE_CHECKING:
     from dqm.reference import Bundle
 
 __all__ = ["compare", "extract"]
+
+COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
+"""What p-values mean where there is no shift, so no budget."""
 
 
 def extract(
@@ -70,6 +71,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each window.")] = False,
 ) -> None:
     """Judge files against a bundle; the file's place in the command line is the run number."""
+    from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
     from dqm.service.assessor import Assessor
     from dqm.service.offline import compare as compare_file
@@ -81,8 +83,7 @@ def compare(
             where=str(bundle),
             fix=f"Run 'dqm reference calibrate {bundle} --toys 1000'",
         )
-    defaults = QualitySection()
-    limits = QualityLimits(defaults.medium_p, defaults.bad_p, min_events=1)
+    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
     assessor = Assessor(opened, limits, policy=policy)
     readings = _parse_measured(measured or [], opened)

@@ -1,8 +1,8 @@
 """A TOML file, the environment and the command line, turned into one frozen model."""
 
+from dqm.config.alarm import AlarmSection, GroupSection
 from dqm.config.load import find_problems, load_collector, load_daemon, parse_value, set_key, validate
 from dqm.config.models import (
-    NAME_PATTERN,
     CalibrationSection,
     CollectorConfig,
     CollectorSection,
@@ -17,14 +17,17 @@ from dqm.config.models import (
     split_http,
 )
 from dqm.config.plugins import find_plugin
+from dqm.config.section import NAME_PATTERN
 
 __all__ = [
     "NAME_PATTERN",
+    "AlarmSection",
     "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
     "DaemonConfig",
     "DaemonSection",
+    "GroupSection",
     "LimitsSection",
     "NuisancesSection",
     "QualitySection",

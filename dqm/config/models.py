@@ -7,18 +7,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from dqm.config.alarm import AlarmSection, GroupSection, PriorityName, Text
+from dqm.config.section import GroupPath, Name, Probability
+from dqm.config.section import Section as _Section
 
 __all__ = [
-    "NAME_PATTERN",
     "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
@@ -33,9 +28,6 @@ __all__ = [
     "WindowSection",
     "split_http",
 ]
-
-NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
-"""Names of streams, features, runs' types and conditions: they become metric labels and file names."""
 
 _LOWEST_EXPORTER_PORT, _HIGHEST_EXPORTER_PORT = 9100, 9999
 _HIGHEST_PORT = 65_535
@@ -116,16 +108,10 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return path if base is None else base / path.expanduser()
 
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 Http = Annotated[str, AfterValidator(_check_http)]
-Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LimitsSection(_Section):
@@ -183,13 +169,17 @@ class DaemonSection(_Section):
 class QualitySection(_Section):
     """``[quality]``: from p-value to quality."""
 
-    medium_p: Probability = Field(0.01, description="p-value below which a window is Medium, 0 to 1")
-    bad_p: Probability = Field(0.001, description="p-value below which a window is Bad, less than medium_p")
+    medium_p: Probability | None = Field(
+        None, description="p-value below which a window is Medium, 0 to 1; left out: three times bad_p"
+    )
+    bad_p: Probability | None = Field(
+        None, description="p-value below which it is Bad, less than medium_p; left out: as [alarm] counts"
+    )
     min_events: int = Field(50, ge=1, le=_LARGEST_INTEGER, description="fewer events than this are Null")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if not self.bad_p < self.medium_p:
+        if self.bad_p is not None and self.medium_p is not None and not self.bad_p < self.medium_p:
             raise ValueError(f"bad_p = {self.bad_p} must be less than medium_p = {self.medium_p}")
         return self
 
@@ -204,8 +194,11 @@ class NuisancesSection(_Section):
         "null",
         description="without a usable measurement: null, or free: fitted without it, by its own null table",
     )
-    largest_pull: float = Field(
-        3.0, gt=0.0, description="fitted and measured value further apart are a warning, standard deviations"
+    largest_pull: float | None = Field(
+        None,
+        gt=0.0,
+        description="fitted and measured value further apart are a warning, standard deviations; "
+        "left out: 3, or more where [alarm] allows no more warnings",
     )
 
 
@@ -218,8 +211,19 @@ class StreamSection(_Section):
         None, ge=1, le=_LARGEST_INTEGER, description="instead of [quality] min_events, for this stream"
     )
     stale_seconds: float = Field(
-        600.0, gt=0.0, description="without a window for so long the stream is Null, s"
+        600.0, gt=0.0, description="without a window for so long the stream is Null and alarms, s"
     )
+    group: GroupPath | Literal[""] = Field(
+        "", description="path of its group, such as muon/station-1; empty: directly at the top"
+    )
+    windows_per_hour: float | None = Field(
+        None, gt=0.0, le=1e6, description="instead of [alarm] windows_per_hour, for this stream"
+    )
+    enabled: bool | None = Field(None, description="whether it alarms; left out: as its group, else true")
+    priority: PriorityName | None = Field(None, description="how soon to respond; left out: as its group")
+    condition: Text = Field(None, min_length=1, description="what a departure means; left out: as its group")
+    action: Text = Field(None, min_length=1, description="what to do first; left out: as its group")
+    contact: Text = Field(None, min_length=1, description="whom to call; left out: as its group")
 
 
 class DaemonConfig(_Section):
@@ -230,6 +234,8 @@ class DaemonConfig(_Section):
     nuisances: NuisancesSection = Field(
         NuisancesSection(), description="what may change without being a fault"
     )
+    alarm: AlarmSection = Field(AlarmSection(), description="what raises an alarm")
+    groups: dict[GroupPath, GroupSection] = Field({}, description="groups of streams by their paths")
     streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its reference")
 
     @model_validator(mode="after")
@@ -238,6 +244,14 @@ class DaemonConfig(_Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"streams: each name may appear once, not so {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        paths = [f"{stream.group}/" for stream in self.streams]
+        empty = [group for group in self.groups if not any(path.startswith(f"{group}/") for path in paths)]
+        if empty:
+            raise ValueError(f"groups: no stream has a group in {', '.join(empty)}")
         return self
 
 

@@ -101,6 +101,7 @@ class Metrics(Collector):
         self._version = version
         self._n_refused: Counter[Reason] = Counter()
         self._n_waiting = 0
+        self._n_store_failures = 0
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
         self._seconds_sum = 0.0
         self._lock = Lock()
@@ -202,6 +203,11 @@ class Metrics(Collector):
         with self._lock:
             self._n_refused[Reason(reason)] += 1
 
+    def count_store_failure(self) -> None:
+        """Count an attempt to store that failed and will be repeated."""
+        with self._lock:
+            self._n_store_failures += 1
+
     def set_queue(self, n_waiting: int) -> None:
         """Show how many windows wait for their test.
 
@@ -298,9 +304,11 @@ class Metrics(Collector):
             refused.add_metric([reason.value], self._n_refused[reason])
         queue = gauge("dqm_queue_windows")
         queue.add_metric([], self._n_waiting)
+        failures = counter("dqm_store_failures_total")
+        failures.add_metric([], self._n_store_failures)
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
-        yield from (refused, self._collect_seconds(), queue, build)
+        yield from (refused, self._collect_seconds(), queue, failures, build)
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

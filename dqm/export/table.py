@@ -225,6 +225,12 @@ METRICS = (
         "Windows that wait for their test.",
     ),
     Metric(
+        "dqm_store_failures_total",
+        "counter",
+        (),
+        "Failed attempts to store verdicts or alarms; they are repeated, and nothing is received meanwhile.",
+    ),
+    Metric(
         "dqm_build_info",
         "gauge",
         ("version",),

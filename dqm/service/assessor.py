@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dqm.alarm import QualityLimits, grade, warn
-from dqm.config import DaemonConfig, StreamSection
+from dqm.config import DaemonConfig
 from dqm.events import TestResult, Verdict, Window
 from dqm.reference import Bundle, Judge, ReadingPolicy, open_bundle
 
-__all__ = ["Assessor", "decide", "prepare_assessors", "stream_limits", "untested"]
+__all__ = ["Assessor", "decide", "prepare_assessors", "untested"]
 
 
 class Assessor:
@@ -55,13 +55,17 @@ class Assessor:
         return decide(window, result, self._limits, self.bundle.identifier, self._clock(), seconds)
 
 
-def prepare_assessors(config: DaemonConfig, clock: Callable[[], float] = time.time) -> dict[str, Assessor]:
+def prepare_assessors(
+    config: DaemonConfig, limits: Mapping[str, QualityLimits], clock: Callable[[], float] = time.time
+) -> dict[str, Assessor]:
     """Set up one for each stream; streams that share bundle and limits share it.
 
     Parameters
     ----------
     config : DaemonConfig
         With the streams.
+    limits : mapping of str to QualityLimits
+        What p-values mean in each of them.
     clock : callable
         Unix time in seconds.
 
@@ -82,18 +86,11 @@ def prepare_assessors(config: DaemonConfig, clock: Callable[[], float] = time.ti
     for stream in config.streams:
         if stream.bundle not in bundles:
             bundles[stream.bundle] = open_bundle(stream.bundle)
-        key = stream.bundle, stream_limits(config, stream)
+        key = stream.bundle, limits[stream.name]
         if key not in shared:
             shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy)
         found[stream.name] = shared[key]
     return found
-
-
-def stream_limits(config: DaemonConfig, stream: StreamSection) -> QualityLimits:
-    """Give what p-values mean in a stream."""
-    quality = config.quality
-    min_events = quality.min_events if stream.min_events is None else stream.min_events
-    return QualityLimits(quality.medium_p, quality.bad_p, min_events, config.nuisances.largest_pull)
 
 
 def untested(window: Window, reason: str, limits: QualityLimits, bundle: str, now: float) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import Self
 import structlog
 import torch
 
+from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limits
 from dqm.config import DaemonConfig, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
-from dqm.export import HttpServer, Metrics, create_app
-from dqm.reference import open_bundle
-from dqm.service.assessor import prepare_assessors, stream_limits, untested
+from dqm.export import AlarmMetrics, HttpServer, Metrics, create_app
+from dqm.reference import Manifest, open_bundle
+from dqm.service.alarms import Desk
+from dqm.service.assessor import prepare_assessors, untested
 from dqm.service.backlog import Backlog
 from dqm.service.workers import LocalTester, Tester, WorkerPool
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
@@ -31,6 +33,7 @@ __all__ = ["Daemon"]
 log = structlog.get_logger(__name__)
 
 POLL_MS = 200
+STORE_RETRY_SECONDS = 1.0
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -67,16 +70,23 @@ class Daemon:
             max(config.daemon.queue_windows, 2 * len(config.streams)), config.daemon.overload_seconds
         )
         self._in_hand: dict[Identity, Window] = {}
-        self._limits = {stream.name: stream_limits(config, stream) for stream in config.streams}
+        self._unstored: list[Verdict] = []
+        self._store_again_at = self._tick_at = 0.0
         self._patience = {stream.name: stream.stale_seconds for stream in config.streams}
         self._heard = dict.fromkeys(self._patience, monotonic())
         self._progress = monotonic()
-        self._bundles = _identify_bundles(config)
+        identified = _identify_bundles(config)
+        self._bundles = {stream: identifier for stream, (identifier, _) in identified.items()}
+        measured = {stream: _n_measured(manifest) for stream, (_, manifest) in identified.items()}
+        thresholds = derive_thresholds(config, measured)
+        self._limits = {s.name: quality_limits(config, s, thresholds) for s in config.streams}
         self.metrics = Metrics(self._bundles, clock, version("dqm"))
         limits = Limits(**config.daemon.limits.model_dump())
         app = create_app(self.metrics, lambda: monotonic() - self._progress)
         with ExitStack() as opening:  # what was opened before a failure is closed again
             self._store = opening.enter_context(_open_store(config.daemon.data_dir))
+            self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, _log_changes)
+            self.metrics.registry.register(AlarmMetrics(self._desk))
             self._receiver = opening.enter_context(Receiver(config.daemon.listen, limits))
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
@@ -118,10 +128,11 @@ class Daemon:
         """
         can_test = len(self._backlog) and self._tester.room > 0
         self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors)
-        self._receive()
+        if not self._unstored:
+            self._receive()
         skipped = [self._skip(window) for window in self._backlog.give_up(self._monotonic())]
-        verdicts = skipped + self._test()
-        self._keep(verdicts)
+        verdicts = self._keep(skipped + self._test())
+        self._tick()
         self.metrics.set_queue(len(self._backlog))
         self._progress = self._monotonic()
         for stream, heard in self._heard.items():
@@ -144,12 +155,11 @@ class Daemon:
     def _start_tester(self, config: DaemonConfig) -> Tester:
         """Start the workers; without any, tests run in this process."""
         section = config.daemon
-        prepare = functools.partial(prepare_assessors, config, self._clock)
         if section.workers == 0:
             torch.set_num_threads(section.threads)
-            return LocalTester(prepare())
+            return LocalTester(prepare_assessors(config, self._limits, self._clock))
         return WorkerPool(
-            functools.partial(prepare_assessors, config),
+            functools.partial(prepare_assessors, config, self._limits),
             section.n_workers,
             section.threads,
             section.longest_test_seconds,
@@ -205,27 +215,41 @@ class Daemon:
             self._tester.submit(window)
         return verdicts + self._tester.finished()
 
-    def _keep(self, verdicts: list[Verdict]) -> None:
-        """Store verdicts together, then acknowledge and show them."""
-        if not verdicts:
-            return
-        with self._store.database.transaction():
-            for verdict in verdicts:
-                self._store.append(verdict)
-        for verdict in verdicts:
-            window = self._in_hand.pop((verdict.stream, verdict.run, verdict.seq))
-            self._receiver.acknowledge(window)
+    def _keep(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """Store verdicts together, then acknowledge and show them; gives those that were stored.
+
+        What cannot be stored now is kept and tried again, and nothing more is received meanwhile.
+        """
+        self._unstored += verdicts
+        if not self._unstored or self._monotonic() < self._store_again_at:
+            return []
+        try:
+            self._desk.record(self._unstored)
+        except StoreError as error:
+            self._wait_for_store(error)
+            return []
+        stored, self._unstored = self._unstored, []
+        for verdict in stored:
+            self._receiver.acknowledge(self._in_hand.pop((verdict.stream, verdict.run, verdict.seq)))
             self.metrics.observe(verdict)
-            log.info(
-                "judged",
-                stream=verdict.stream,
-                run=verdict.run,
-                seq=verdict.seq,
-                quality=verdict.quality.value,
-                p=verdict.result.p,
-                reason=verdict.reason,
-                warnings=list(verdict.warnings.values()),
-            )
+            _log_verdict(verdict)
+        return stored
+
+    def _tick(self) -> None:
+        """Let the alarms notice the time, once a second."""
+        now = self._monotonic()
+        if now < self._tick_at or self._unstored:
+            return
+        self._tick_at = now + 1.0
+        try:
+            self._desk.tick()
+        except StoreError as error:
+            self._wait_for_store(error)
+
+    def _wait_for_store(self, error: StoreError) -> None:
+        self._store_again_at = self._monotonic() + STORE_RETRY_SECONDS
+        self.metrics.count_store_failure()
+        log.error("cannot store; trying again", why=str(error), verdicts=len(self._unstored))
 
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""
@@ -234,10 +258,46 @@ class Daemon:
             self._keep(self._tester.finished())
 
 
-def _identify_bundles(config: DaemonConfig) -> dict[str, str]:
-    """Check every bundle; give its identifier by stream."""
-    identifiers = {path: open_bundle(path).identifier for path in {s.bundle for s in config.streams}}
-    return {stream.name: identifiers[stream.bundle] for stream in config.streams}
+def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
+    """Check every bundle; give identifier and manifest by stream."""
+    found = {}
+    for path in {stream.bundle for stream in config.streams}:
+        bundle = open_bundle(path)
+        found[path] = bundle.identifier, bundle.manifest
+    return {stream.name: found[stream.bundle] for stream in config.streams}
+
+
+def _n_measured(manifest: Manifest) -> int:
+    """Count the nuisance parameters that can disagree with a measurement."""
+    return sum(entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances)
+
+
+def _log_verdict(verdict: Verdict) -> None:
+    log.info(
+        "judged",
+        stream=verdict.stream,
+        run=verdict.run,
+        seq=verdict.seq,
+        quality=verdict.quality.value,
+        p=verdict.result.p,
+        reason=verdict.reason,
+        warnings=list(verdict.warnings.values()),
+    )
+
+
+def _log_changes(changes: Sequence[AlarmChange]) -> None:
+    for change in changes:
+        alarm = change.alarm
+        log.warning(
+            "alarm",
+            stream=alarm.stream,
+            cause=alarm.cause.value,
+            before=change.before.value,
+            state=alarm.state.value,
+            what=alarm.text,
+            action=change.action,
+            user=change.user,
+        )
 
 
 def _open_store(directory: Path) -> VerdictStore:

@@ -34,6 +34,7 @@ def test_a_fault_of_a_simulated_chamber_is_seen(dqm: Dqm, tmp_path: Path) -> Non
         assert told.code == 0, told.err
     (tmp_path / "daemon.toml").write_text(
         f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n'
+        "[quality]\nbad_p = 0.001\nmedium_p = 0.01\n"
         '[[streams]]\nname = "chamber-0"\nbundle = "ref"\n[[streams]]\nname = "chamber-1"\nbundle = "ref"\n'
     )
     (tmp_path / "collector.toml").write_text(

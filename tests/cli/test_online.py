@@ -27,7 +27,8 @@ def write_daemon(folder: Path, bundle: Path) -> Path:
     path = folder / "daemon.toml"
     streams = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in STREAMS)
     path.write_text(
-        f'[daemon]\nlisten = ["ipc://{folder}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n{streams}'
+        f'[daemon]\nlisten = ["ipc://{folder}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n'
+        f"[quality]\nbad_p = 0.001\nmedium_p = 0.01\n{streams}"
     )
     return path
 

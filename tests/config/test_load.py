@@ -56,7 +56,7 @@ def test_what_the_file_leaves_out_has_its_default(daemon: Path) -> None:
     config = load_daemon(daemon, environ={})
     assert config.daemon.http == "127.0.0.1:8001"
     assert config.daemon.listen == ("tcp://127.0.0.1:5565",)
-    assert (config.quality.medium_p, config.quality.bad_p, config.quality.min_events) == (0.01, 0.001, 50)
+    assert (config.quality.medium_p, config.quality.bad_p, config.quality.min_events) == (None, None, 50)
     assert config.streams[0].stale_seconds == 600.0
 
 
@@ -99,6 +99,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(daemon: Path) -> None
         threads = 0
         [quality]
         bad_p = 0.5
+        medium_p = 0.01
         [[streams]]
         name = "a"
         bundle = "b"

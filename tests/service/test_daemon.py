@@ -323,6 +323,45 @@ def test_workers_judge_as_the_daemon_itself_does(open_daemon: Open, address: str
     assert len(results[0]) == 8
 
 
+def test_bad_windows_raise_an_alarm_that_survives_the_daemon(open_daemon: Open, sender: Sender) -> None:
+    daemon = open_daemon()
+    judge(daemon, sender, *(window_of(faulty_events(60, seq), seq=seq) for seq in range(2)))
+    labels = {"stream": "chamber-1", "cause": "differs"}
+    assert sample(daemon, "dqm_alarm_active", priority="P2", **labels) == 1.0
+    assert sample(daemon, "dqm_alarm_state", state="Active", **labels) == 1.0
+    daemon.close()
+    again = open_daemon()
+    assert sample(again, "dqm_alarm_active", priority="P2", **labels) == 1.0
+    assert sample(again, "dqm_alarm_active", priority="P2", stream="chamber-2", cause="differs") == 0.0
+
+
+def test_what_cannot_be_stored_is_kept_and_stored_when_it_can(
+    open_daemon: Open, sender: Sender, tmp_path: Path
+) -> None:
+    now = 0.0
+    daemon = open_daemon(monotonic=lambda: now)
+    database = daemon._store.database
+    with database.transaction() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON verdicts BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    send(sender, [window_of(seq=seq) for seq in range(2)])
+    for _ in range(3):
+        now += 2.0
+        assert daemon.step(200) == []
+    sender.pump()
+    assert sender.n_unconfirmed == 2
+    assert stored(tmp_path) == []
+    assert sample(daemon, "dqm_store_failures_total") >= 2
+    with database.transaction() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    for _ in range(3):
+        now += 2.0
+        daemon.step(200)
+    assert [v.seq for v in stored(tmp_path)] == [0, 1]
+    assert sender.confirm(WAIT_MS / 1000)
+
+
 def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
     open_daemon: Open, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,52 @@
+"""Masks: whose alarms they suppress, and when."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from dqm.alarm.values import Mask
+
+__all__ = ["applies", "covers"]
+
+
+def covers(mask: Mask, stream: str, group: str) -> bool:
+    """Tell whether a mask is meant for a stream.
+
+    Parameters
+    ----------
+    mask : Mask
+        Its pattern is compared with the name of the stream, with its path ``group/stream`` and with the
+        paths of the groups around it: a group that is masked masks what is in it. ``*`` matches ``/``, too.
+    stream, group : str
+        Name, and path of the group, empty at the top.
+
+    Returns
+    -------
+    bool
+        Case matters.
+    """
+    parts = [*filter(None, group.split("/")), stream]
+    paths = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return any(fnmatchcase(name, mask.streams) for name in (stream, *paths))
+
+
+def applies(mask: Mask, run_type: str, now: float) -> bool:
+    """Tell whether a mask is in force.
+
+    Parameters
+    ----------
+    mask : Mask
+        The mask.
+    run_type : str
+        Type of the run that the stream's last window was from; empty if there was none.
+    now : float
+        Unix seconds; a mask begins at ``start`` and has ended at ``until``.
+
+    Returns
+    -------
+    bool
+        Whether it suppresses alarms now.
+    """
+    if mask.run_types and run_type not in mask.run_types:
+        return False
+    return (mask.start is None or mask.start <= now) and (mask.until is None or now < mask.until)

@@ -1,0 +1,172 @@
+"""What the board goes by: delays, groups and guidance of every stream, from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from dqm.alarm.values import Cause, Guidance, Priority
+from dqm.config import AlarmSection, DaemonConfig, GroupSection, StreamSection
+
+__all__ = ["Rules", "StreamRules", "Timing", "alarm_rules"]
+
+T = TypeVar("T")
+
+_GUIDANCE = {
+    Cause.DIFFERS: (
+        "The events of several recent windows are not distributed as in the reference of this stream.",
+        "Open the stream page and see which features depart and which known fault it looks like; check high "
+        "voltage, thresholds and gas of this chamber, and what was changed last. Then acknowledge.",
+    ),
+    Cause.DRIFT: (
+        "Many windows in a row lean away from the reference, each by too little to be seen alone.",
+        "Compare the p-values of the last hours on the stream page with pressure, temperature and voltages; "
+        "note since when, and tell the expert before it grows. Nothing needs to be switched off.",
+    ),
+    Cause.NUISANCE: (
+        "What the events say of the running conditions disagrees with what slow control measures.",
+        "Check that the sensor is alive and its reading plausible; if it is, a fault may hide behind the "
+        "changed conditions: look at voltages and thresholds.",
+    ),
+    Cause.SILENT: (
+        "No window arrives: nothing is known of this stream.",
+        "Check that a run is on, then that the collector of this stream runs and reaches the monitor.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long conditions must last, and what they leave behind.
+
+    Parameters
+    ----------
+    on_delay_seconds, off_delay_seconds : float
+        How long a condition must be there before it alarms, and gone before the alarm ends, s, >= 0.
+    latching : bool
+        Whether an alarm whose condition has gone waits to be acknowledged.
+    """
+
+    on_delay_seconds: float = 0.0
+    off_delay_seconds: float = 0.0
+    latching: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRules:
+    """What holds for one stream, inheritance done.
+
+    Parameters
+    ----------
+    stream, group : str
+        Its name and the path of its group, empty at the top.
+    stale_seconds : float
+        Without a window for so long it is silent, s, > 0.
+    enabled : bool
+        Whether it alarms.
+    run_types : tuple of str
+        Types of runs whose windows count; empty: all.
+    priority : Priority
+        How soon to respond.
+    guidance : mapping of Cause to Guidance
+        What to do, for every cause.
+    """
+
+    stream: str
+    group: str
+    stale_seconds: float
+    enabled: bool
+    run_types: tuple[str, ...]
+    priority: Priority
+    guidance: Mapping[Cause, Guidance]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for the whole board.
+
+    Parameters
+    ----------
+    streams : tuple of StreamRules
+        In the order of the configuration.
+    k, n : int
+        So many of the last n windows must differ, ``1 <= k <= n``.
+    timing : Timing
+        Delays and latching.
+    grace_windows : int
+        First windows of a run, by their number, that count for nothing.
+    policies : mapping of str to str
+        ``any`` or ``all`` by path of the group; ``any`` where there is none.
+    """
+
+    streams: tuple[StreamRules, ...]
+    k: int = 2
+    n: int = 3
+    timing: Timing = Timing()
+    grace_windows: int = 0
+    policies: Mapping[str, Literal["any", "all"]] = field(default_factory=dict)
+
+
+def alarm_rules(config: DaemonConfig) -> Rules:
+    """Rules as configured.
+
+    What a stream leaves out is that of its group, else of the group around it, else of ``[alarm]``. A
+    configured ``condition`` or ``action`` speaks of windows that differ or drift; a silent stream and a
+    parameter far from its measurement keep their own.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        Checked configuration.
+
+    Returns
+    -------
+    Rules
+        For `dqm.alarm.Board`.
+    """
+    alarm = config.alarm
+    return Rules(
+        streams=tuple(_stream_rules(config, stream) for stream in config.streams),
+        k=alarm.k,
+        n=alarm.n,
+        timing=Timing(alarm.on_delay_seconds, alarm.off_delay_seconds, alarm.latching),
+        grace_windows=alarm.grace_windows,
+        policies={path: group.policy for path, group in config.groups.items()},
+    )
+
+
+def _stream_rules(config: DaemonConfig, stream: StreamSection) -> StreamRules:
+    around = _around(config, stream)
+    run_types = _first([part.run_types for part in around if not isinstance(part, StreamSection)], ())
+    enabled = _first([part.enabled for part in around if not isinstance(part, AlarmSection)], True)
+    contact = _first([part.contact for part in around], config.alarm.contact)
+    condition = _first([part.condition for part in around], None)
+    action = _first([part.action for part in around], None)
+    guidance = {}
+    for cause, (what, remedy) in _GUIDANCE.items():
+        of_data = cause in (Cause.DIFFERS, Cause.DRIFT)
+        guidance[cause] = Guidance(
+            condition if of_data and condition else what, action if of_data and action else remedy, contact
+        )
+    return StreamRules(
+        stream=stream.name,
+        group=stream.group,
+        stale_seconds=stream.stale_seconds,
+        enabled=enabled,
+        run_types=run_types,
+        priority=Priority(_first([part.priority for part in around], config.alarm.priority)),
+        guidance=guidance,
+    )
+
+
+def _around(config: DaemonConfig, stream: StreamSection) -> list[StreamSection | GroupSection | AlarmSection]:
+    """Give the stream, its groups from the innermost, and what holds for all."""
+    parts = stream.group.split("/")
+    paths = ["/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
+    groups = [config.groups[path] for path in paths if path in config.groups]
+    return [stream, *groups, config.alarm]
+
+
+def _first(values: list[T | None], otherwise: T) -> T:
+    return next((value for value in values if value is not None), otherwise)

@@ -1,0 +1,126 @@
+"""The roll-up: how good the worst of a group is, and which of its alarms presses most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dqm.alarm.values import AlarmState
+from dqm.events import Quality
+
+__all__ = ["Leaf", "Node", "grow", "most_pressing", "worst"]
+
+_QUALITIES = (Quality.GOOD, Quality.NULL, Quality.MEDIUM, Quality.BAD)
+"""From best to worst: not known is worse than good, for a fault may hide there, better than a sign of one."""
+
+_STATES = (
+    AlarmState.DISABLED,
+    AlarmState.FILTERED,
+    AlarmState.NORMAL,
+    AlarmState.MASKED,
+    AlarmState.SHELVED,
+    AlarmState.ON_DELAYED,
+    AlarmState.LATCHED,
+    AlarmState.OFF_DELAYED,
+    AlarmState.ACTIVE,
+)
+"""From least to most pressing: what people put out of sight is above Normal, what is so by design below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A stream in the tree.
+
+    Parameters
+    ----------
+    stream, group : str
+        Its name and the path of its group.
+    quality : Quality
+        Of its last window; Null while it is silent.
+    state : AlarmState
+        The most pressing of its alarms.
+    """
+
+    stream: str
+    group: str
+    quality: Quality
+    state: AlarmState
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A group of streams.
+
+    Parameters
+    ----------
+    name, path : str
+        Last part of its path, and the path; both empty for the root.
+    quality : Quality
+        By its policy the worst or the best of groups and streams in it, leaving out those that are masked or
+        disabled as a whole; Null if nothing is left.
+    state : AlarmState
+        The most pressing of all alarms in it.
+    children : tuple of Node
+        Groups directly in it, in the order of the configuration.
+    streams : tuple of Leaf
+        Streams directly in it.
+    """
+
+    name: str
+    path: str
+    quality: Quality
+    state: AlarmState
+    children: tuple[Node, ...]
+    streams: tuple[Leaf, ...]
+
+
+def worst(qualities: Iterable[Quality]) -> Quality:
+    """Give the worst of Bad, Medium, Null, Good, in this order; Null if there is none."""
+    return max(qualities, key=_QUALITIES.index, default=Quality.NULL)
+
+
+def most_pressing(states: Iterable[AlarmState]) -> AlarmState:
+    """Give the state that asks most for a response; Disabled if there is none."""
+    return max(states, key=_STATES.index, default=AlarmState.DISABLED)
+
+
+def grow(leaves: Iterable[Leaf], policies: Mapping[str, str]) -> Node:
+    """Build the tree.
+
+    Parameters
+    ----------
+    leaves : iterable of Leaf
+        All streams, in the order of the configuration.
+    policies : mapping of str to str
+        By path: ``any``, as bad as the worst member, or ``all``, as bad as the best.
+
+    Returns
+    -------
+    Node
+        The root.
+    """
+    return _node("", "", list(leaves), policies)
+
+
+def _node(name: str, path: str, leaves: list[Leaf], policies: Mapping[str, str]) -> Node:
+    here, below = [], dict[str, list[Leaf]]()
+    for leaf in leaves:
+        if leaf.group == path:
+            here.append(leaf)
+        else:
+            rest = leaf.group.removeprefix(f"{path}/") if path else leaf.group
+            below.setdefault(rest.partition("/")[0], []).append(leaf)
+    children = [
+        (_node(part, f"{path}/{part}" if path else part, inside, policies), inside)
+        for part, inside in below.items()
+    ]
+    seen = [child.quality for child, inside in children if any(map(_is_seen, inside))]
+    seen += [leaf.quality for leaf in here if _is_seen(leaf)]
+    best_counts = policies.get(path) == "all"
+    quality = min(seen, key=_QUALITIES.index, default=Quality.NULL) if best_counts else worst(seen)
+    state = most_pressing(leaf.state for leaf in leaves)
+    return Node(name, path, quality, state, tuple(child for child, _ in children), tuple(here))
+
+
+def _is_seen(leaf: Leaf) -> bool:
+    return leaf.state not in (AlarmState.MASKED, AlarmState.DISABLED)

@@ -1,0 +1,83 @@
+"""Thresholds from rates, against published numbers, brute force and simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from dqm.alarm import smallest_supported_p
+from dqm.alarm.budget import LARGEST_P, drift_limit, onset_rate, run_length, solve_threshold
+from dqm.errors import InputError
+
+PAIRS = [(1, 1), (2, 2), (2, 3), (3, 5), (4, 4), (1, 4)]
+
+
+def markov_onset_rate(p: float, k: int, n: int) -> float:
+    """Sum over all sequences of n + 1 outcomes in which "k of the last n" has just become true."""
+    rate = 0.0
+    for bits in itertools.product((0, 1), repeat=n + 1):
+        if sum(bits[:-1]) < k <= sum(bits[1:]):
+            rate += p ** sum(bits) * (1 - p) ** (n + 1 - sum(bits))
+    return rate
+
+
+@pytest.mark.parametrize(("k", "n"), PAIRS)
+@pytest.mark.parametrize("p", [1e-6, 0.01, 0.3])
+def test_the_rate_of_onsets_is_the_sum_over_all_sequences(p: float, k: int, n: int) -> None:
+    assert onset_rate(p, k, n) == pytest.approx(markov_onset_rate(p, k, n), rel=1e-9)
+
+
+@pytest.mark.parametrize(("k", "n"), PAIRS)
+@pytest.mark.parametrize("rate", [1e-12, 1e-8, 1e-6])
+def test_the_threshold_gives_the_rate(rate: float, k: int, n: int) -> None:
+    p = solve_threshold(rate, lambda p: onset_rate(p, k, n), k / (n + 1))
+    assert onset_rate(p, k, n) == pytest.approx(rate, rel=1e-6)
+
+
+def test_a_generous_budget_is_not_used_up_by_windows_that_are_no_evidence() -> None:
+    assert solve_threshold(0.1, lambda p: onset_rate(p, 2, 3), 0.5) == LARGEST_P
+
+
+def test_a_budget_beyond_all_p_values_is_refused() -> None:
+    with pytest.raises(InputError, match=r"p-values below 1e-15.*raise \[alarm\] k and n"):
+        solve_threshold(1e-16, lambda p: onset_rate(p, 1, 1), 0.5)
+
+
+@pytest.mark.parametrize(("limit", "published"), [(4.0, 335.4), (5.0, 930.9)])
+def test_run_lengths_are_those_of_the_tables(limit: float, published: float) -> None:
+    """Twice the two-sided 167.7 and 465.4 that textbooks quote for a sum with reference 0.5."""
+    assert run_length(limit, largest_z=50.0) == pytest.approx(published, rel=5e-3)
+
+
+def test_run_lengths_are_those_of_a_simulation_with_cut_off_significances() -> None:
+    rng = np.random.default_rng(5)
+    limit, largest_z, n_chains = 3.2, 1.5, 4000
+    sums, lengths, running = np.zeros(n_chains), np.zeros(n_chains), np.ones(n_chains, bool)
+    while running.any():
+        z = np.clip(rng.standard_normal(n_chains), -largest_z, largest_z)
+        sums = np.maximum(0.0, sums + z - 0.5)
+        lengths += running
+        running &= sums <= limit
+    error = lengths.std() / math.sqrt(n_chains)
+    assert abs(lengths.mean() - run_length(limit, 0.5, largest_z)) < 4 * error + 0.01 * lengths.mean()
+
+
+@pytest.mark.parametrize("windows", [200.0, 1e4, 1e8])
+def test_the_limit_gives_the_run_length(windows: float) -> None:
+    assert run_length(drift_limit(windows)) == pytest.approx(windows, rel=1e-3)
+
+
+def test_no_limit_is_within_the_reach_of_a_single_window() -> None:
+    assert drift_limit(2.0, reference_z=0.5, largest_z=3.0) == 2.5
+
+
+def test_a_drift_budget_beyond_the_numbers_is_refused() -> None:
+    with pytest.raises(InputError, match="too rare to be computed"):
+        drift_limit(1e300, length=lambda limit: 100.0 * limit)
+
+
+def test_a_table_supports_thresholds_with_ten_toys_beyond() -> None:
+    assert smallest_supported_p(999) == pytest.approx(0.01)
