@@ -87,11 +87,12 @@ class Daemon:
             self._store = opening.enter_context(_open_store(config.daemon.data_dir))
             self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, _log_changes)
             self.metrics.registry.register(AlarmMetrics(self._desk))
-            self._receiver = opening.enter_context(Receiver(config.daemon.listen, limits))
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
             self._tester = self._start_tester(config)
             opening.callback(self._tester.close)
+            # last: what it takes in has somebody to wait for an answer
+            self._receiver = opening.enter_context(Receiver(config.daemon.listen, limits))
             self._opened = opening.pop_all()
 
     @property
