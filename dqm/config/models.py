@@ -19,6 +19,7 @@ __all__ = [
     "CollectorSection",
     "DaemonConfig",
     "DaemonSection",
+    "KeepSection",
     "LimitsSection",
     "NuisancesSection",
     "QualitySection",
@@ -166,6 +167,17 @@ class DaemonSection(_Section):
         return min(4, len(os.sched_getaffinity(0))) if self.workers is None else self.workers
 
 
+class KeepSection(_Section):
+    """``[keep]``: what is kept, and for how long."""
+
+    windows_megabytes: float = Field(
+        1024.0, ge=0.0, description="most megabytes of Medium and Bad windows, as Parquet files; 0 keeps none"
+    )
+    verdict_days: float | None = Field(
+        None, gt=0.0, description="verdicts, explanations and alarm history go after so many days; never"
+    )
+
+
 class QualitySection(_Section):
     """``[quality]``: from p-value to quality."""
 
@@ -230,6 +242,7 @@ class DaemonConfig(_Section):
     """Configuration of ``dqm run``."""
 
     daemon: DaemonSection = Field(DaemonSection(), validate_default=True, description="the daemon itself")
+    keep: KeepSection = Field(KeepSection(), description="what is kept, and for how long")
     quality: QualitySection = Field(QualitySection(), description="from p-value to quality")
     nuisances: NuisancesSection = Field(
         NuisancesSection(), description="what may change without being a fault"

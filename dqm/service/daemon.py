@@ -18,14 +18,14 @@ import torch
 from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limits
 from dqm.config import DaemonConfig, split_http
 from dqm.errors import PeerError, StoreError
-from dqm.events import Verdict, Window
+from dqm.events import Quality, Verdict, Window
 from dqm.export import AlarmMetrics, HttpServer, Metrics, create_app
 from dqm.reference import Manifest, open_bundle
 from dqm.service.alarms import Desk
 from dqm.service.assessor import prepare_assessors, untested
 from dqm.service.backlog import Backlog
 from dqm.service.workers import LocalTester, Tester, WorkerPool
-from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.store import STORE_FILE, VerdictStore, WindowKeeper, sqlite_url
 from dqm.stream import Identity, Limits, Reason, Receiver, identity_of
 
 __all__ = ["Daemon"]
@@ -34,6 +34,11 @@ log = structlog.get_logger(__name__)
 
 POLL_MS = 200
 STORE_RETRY_SECONDS = 1.0
+PRUNED_AT_ONCE = 500
+WINDOWS = "windows"
+"""Directory of the kept windows within the data directory."""
+
+KEPT = {Quality.MEDIUM, Quality.BAD}
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -70,6 +75,7 @@ class Daemon:
             max(config.daemon.queue_windows, 2 * len(config.streams)), config.daemon.overload_seconds
         )
         self._in_hand: dict[Identity, Window] = {}
+        self._keep_days = config.keep.verdict_days
         self._unstored: list[Verdict] = []
         self._store_again_at = self._tick_at = 0.0
         self._patience = {stream.name: stream.stale_seconds for stream in config.streams}
@@ -85,6 +91,9 @@ class Daemon:
         app = create_app(self.metrics, lambda: monotonic() - self._progress)
         with ExitStack() as opening:  # what was opened before a failure is closed again
             self._store = opening.enter_context(_open_store(config.daemon.data_dir))
+            self._keeper = WindowKeeper(
+                config.daemon.data_dir / WINDOWS, int(config.keep.windows_megabytes * 1e6)
+            )
             self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, _log_changes)
             self.metrics.registry.register(AlarmMetrics(self._desk))
             self._http = HttpServer(app, *split_http(config.daemon.http))
@@ -231,10 +240,23 @@ class Daemon:
             return []
         stored, self._unstored = self._unstored, []
         for verdict in stored:
-            self._receiver.acknowledge(self._in_hand.pop((verdict.stream, verdict.run, verdict.seq)))
+            window = self._in_hand.pop((verdict.stream, verdict.run, verdict.seq))
+            self._receiver.acknowledge(window)
             self.metrics.observe(verdict)
             _log_verdict(verdict)
+            if verdict.quality in KEPT:
+                self._keep_window(window, verdict)
         return stored
+
+    def _keep_window(self, window: Window, verdict: Verdict) -> None:
+        """Write the events down; that this fails is no reason to stop judging."""
+        try:
+            self._keeper.keep(window, verdict)
+        except StoreError as error:
+            self.metrics.count_store_failure()
+            log.warning(
+                "window not kept", why=str(error), stream=window.stream, run=window.run, seq=window.seq
+            )
 
     def _tick(self) -> None:
         """Let the alarms notice the time, once a second."""
@@ -244,6 +266,8 @@ class Daemon:
         self._tick_at = now + 1.0
         try:
             self._desk.tick()
+            if self._keep_days is not None:
+                self._store.prune(self._clock() - 86_400.0 * self._keep_days, PRUNED_AT_ONCE)
         except StoreError as error:
             self._wait_for_store(error)
 

@@ -4,12 +4,14 @@ from dqm.store.alarms import AlarmStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.verdicts import STORE_FILE, VerdictStore
+from dqm.store.windows import WindowKeeper
 
 __all__ = [
     "STORE_FILE",
     "AlarmStore",
     "Database",
     "VerdictStore",
+    "WindowKeeper",
     "decode_explanation",
     "encode_explanation",
     "sqlite_url",

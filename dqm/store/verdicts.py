@@ -12,7 +12,7 @@ from sqlalchemy import Row, Select, func, select
 from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
 from dqm.store.database import Database
 from dqm.store.explanations import decode_explanation, encode_explanation
-from dqm.store.schema import explanations, verdicts
+from dqm.store.schema import alarm_changes, explanations, verdicts
 
 __all__ = ["STORE_FILE", "VerdictStore"]
 
@@ -173,6 +173,35 @@ class VerdictStore:
             newest = query.with_only_columns(c.id).order_by(c.id.desc()).limit(limit)
             query = select(verdicts).where(c.id.in_(newest.subquery().select()))
         yield from self._read(query.order_by(c.id))
+
+    def prune(self, before: float, limit: int) -> int:
+        """Remove the oldest verdicts, their explanations and the alarm history of that time.
+
+        The file does not shrink, but what is freed is used again.
+
+        Parameters
+        ----------
+        before : float
+            Only what was judged before, Unix seconds.
+        limit : int
+            Most verdicts to remove at once, so that others need not wait long.
+
+        Returns
+        -------
+        int
+            Verdicts removed; fewer than `limit` when there are no more.
+        """
+        c, e = verdicts.c, explanations.c
+        old = select(c.id, c.stream, c.run, c.seq).where(c.judged_at < before).order_by(c.judged_at)
+        with self.database.transaction() as connection:
+            rows = connection.execute(old.limit(limit)).all()
+            for row in rows:
+                same = (e.stream == row.stream, e.run == row.run, e.seq == row.seq)
+                connection.execute(explanations.delete().where(*same))
+            connection.execute(verdicts.delete().where(c.id.in_([row.id for row in rows])))
+            if len(rows) < limit:
+                connection.execute(alarm_changes.delete().where(alarm_changes.c.time < before))
+        return len(rows)
 
     def counts(self) -> dict[tuple[str, Quality], int]:
         """Count the verdicts of each stream and quality.

@@ -13,7 +13,7 @@ from dqm.reference import Bundle, Recipe, build_bundle, calibrate
 
 FEATURES = ("a", "b")
 N_WINDOW = 60
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 
 def healthy_events(n: int, seed: int) -> FloatArray:

@@ -13,6 +13,7 @@ from threading import Event, Thread
 import httpx
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
@@ -333,6 +334,16 @@ def test_bad_windows_raise_an_alarm_that_survives_the_daemon(open_daemon: Open, 
     again = open_daemon()
     assert sample(again, "dqm_alarm_active", priority="P2", **labels) == 1.0
     assert sample(again, "dqm_alarm_active", priority="P2", stream="chamber-2", cause="differs") == 0.0
+
+
+def test_the_events_of_bad_windows_are_kept(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
+    daemon = open_daemon()
+    windows = [window_of(), window_of(faulty_events(60, 1), seq=1)]
+    judge(daemon, sender, *windows)
+    (path,) = (tmp_path / "data" / "windows").glob("*/*")
+    assert path.relative_to(tmp_path / "data" / "windows") == Path("chamber-1/7-1.parquet")
+    table = pq.read_table(path)
+    assert np.array_equal(np.column_stack([table[name] for name in FEATURES]), windows[1].x)
 
 
 def test_what_cannot_be_stored_is_kept_and_stored_when_it_can(

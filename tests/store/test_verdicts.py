@@ -158,6 +158,19 @@ def test_conditions_of_select_are_joined_by_and(store: VerdictStore) -> None:
     }
 
 
+def test_the_oldest_verdicts_are_removed_with_all_that_belongs_to_them(store: VerdictStore) -> None:
+    explained = replace(FULL, explanation=Explanation((), (), (("t_1", 1.0),)))
+    for seq in range(5):
+        store.append(replace(explained, seq=seq, judged_at=float(seq)))
+    assert store.prune(before=3.0, limit=2) == 2
+    assert [v.seq for v in store.select()] == [2, 3, 4]
+    assert store.prune(before=3.0, limit=2) == 1
+    assert store.prune(before=3.0, limit=2) == 0
+    assert [v.seq for v in store.select()] == [3, 4]
+    with store.database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM explanations").scalar() == 2
+
+
 def test_reading_half_of_a_selection_leaves_the_store_usable(store: VerdictStore) -> None:
     for seq in range(1200):
         store.append(replace(EMPTY, seq=seq))

@@ -1,0 +1,114 @@
+"""Events of windows worth a second look, as Parquet files under a size cap."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dqm.errors import StoreError
+from dqm.events import Verdict, Window
+
+__all__ = ["WindowKeeper"]
+
+
+class WindowKeeper:
+    """Keeps windows, one file each; the oldest give way when there are too many bytes.
+
+    Files are ``STREAM/RUN-SEQ.parquet`` with one column a feature, so that `dqm compare` and any other reader
+    of Parquet can take them; the schema's metadata tell where the window came from and what was decided.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if it does not exist; nothing else should be kept in it.
+    max_bytes : int
+        Most bytes of all files together; 0 keeps nothing.
+
+    Raises
+    ------
+    StoreError
+        Here and by `keep`, if the directory cannot be read or written.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for leftover in directory.glob("*/.*.tmp"):
+                leftover.unlink()
+            found = [(path, path.stat()) for path in directory.glob("*/*.parquet")]
+        except OSError as error:
+            raise self._error(error) from error
+        found.sort(key=lambda each: each[1].st_mtime_ns)
+        self._files = deque((path, facts.st_size) for path, facts in found)
+        self._n_bytes = sum(size for _, size in self._files)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all files."""
+        return self._n_bytes
+
+    def path(self, stream: str, run: int, seq: int) -> Path:
+        """File of a window, whether or not it was kept."""
+        return self._directory / stream / f"{run}-{seq}.parquet"
+
+    def keep(self, window: Window, verdict: Verdict) -> bool:
+        """Write a window down.
+
+        Parameters
+        ----------
+        window : Window
+            Its events are what is kept.
+        verdict : Verdict
+            Goes into the metadata.
+
+        Returns
+        -------
+        bool
+            False if it alone is larger than the cap.
+        """
+        path = self.path(window.stream, window.run, window.seq)
+        facts = {
+            "stream": window.stream,
+            "run": str(window.run),
+            "seq": str(window.seq),
+            "origin": window.origin.value,
+            "quality": verdict.quality.value,
+            "reason": verdict.reason,
+            "bundle": verdict.bundle,
+        }
+        columns = {name: window.x[:, k] for k, name in enumerate(window.names)}
+        table = pa.table(columns).replace_schema_metadata(facts)
+        scratch = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(table, scratch, compression="zstd")
+            size = scratch.stat().st_size
+            if size > self._max_bytes:
+                scratch.unlink()
+                return False
+            self._make_room(size)
+            scratch.replace(path)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise self._error(error) from error
+        self._files.append((path, size))
+        self._n_bytes += size
+        return True
+
+    def _make_room(self, size: int) -> None:
+        while self._files and self._n_bytes + size > self._max_bytes:
+            oldest, freed = self._files.popleft()
+            oldest.unlink(missing_ok=True)
+            self._n_bytes -= freed
+
+    def _error(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot keep windows: {error.strerror}",
+            where=str(self._directory),
+            fix="Make the directory writable for the daemon's user and free space on its disk",
+        )
