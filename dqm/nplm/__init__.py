@@ -2,6 +2,7 @@
 
 from dqm.nplm.loss import LossName
 from dqm.nplm.nuisance import Normalisation, Nuisance, Shape
+from dqm.nplm.ratio import RatioMaps, divergence
 from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.test import KernelTest
 
@@ -12,5 +13,7 @@ __all__ = [
     "LossName",
     "Normalisation",
     "Nuisance",
+    "RatioMaps",
     "Shape",
+    "divergence",
 ]

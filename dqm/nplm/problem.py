@@ -61,6 +61,10 @@ class Events:
         slope = apply(self.quadratic.flatten(-3, -2), nu)
         return self.linear + slope.reshape(len(nu), *self.linear.shape[-2:])
 
+    def without_kernels(self) -> Events:
+        """Give the same events with log r alone."""
+        return replace(self, phi=self.phi[..., :0])
+
     def pull(self, nu: Tensor, u: Tensor) -> Tensor:
         """Sum the derivatives of the log ratio over the events, with weights (b, n); shape (b, r + k)."""
         image = project(self.phi, u)
@@ -156,8 +160,8 @@ class Problem:
         """Give the same windows with the nuisance parameters alone, f = 0."""
         return replace(
             self,
-            reference=replace(self.reference, phi=self.reference.phi[..., :0]),
-            data=replace(self.data, phi=self.data.phi[..., :0]),
+            reference=self.reference.without_kernels(),
+            data=self.data.without_kernels(),
             totals=replace(self.totals, phi=self.totals.phi[..., :0]),
             second_moment=self.second_moment[:0],
             mixed_moment=self.mixed_moment[:0],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.basis import Basis
-from dqm.nplm.problem import apply
+from dqm.nplm.problem import Events, apply
 
 __all__ = ["KernelResult", "LogRatio"]
 
@@ -64,6 +64,14 @@ class KernelResult:
         """The same at the reference events, shape (n_reference,)."""
         return self.density.at_reference()
 
+    @cached_property
+    def reference_weights(self) -> FloatArray:
+        """Events that each reference event stands for, shape (n_reference,).
+
+        With nuisance parameters, at the values fitted together with f: what f departs from.
+        """
+        return self.density.deformed_weights()
+
 
 @dataclass(frozen=True, slots=True)
 class LogRatio:
@@ -77,14 +85,17 @@ class LogRatio:
         Coordinates.
     basis : Basis
         What they are coordinates of.
-    phi_reference : Tensor, shape (n_reference, r)
-        Basis at the reference.
+    nu : Tensor, shape (k,)
+        Nuisance parameters fitted along.
+    reference : Events
+        Basis and expansion of log r at the reference events.
     """
 
     events: FloatArray
     a: Tensor
     basis: Basis
-    phi_reference: Tensor
+    nu: Tensor
+    reference: Events
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Give f at raw events of shape (n, d)."""
@@ -95,5 +106,11 @@ class LogRatio:
 
     def at_reference(self) -> FloatArray:
         """Give f at the reference events."""
-        values: FloatArray = apply(self.phi_reference, self.a[None])[0].numpy()
+        values: FloatArray = apply(self.reference.phi, self.a[None])[0].numpy()
+        return values
+
+    def deformed_weights(self) -> FloatArray:
+        """Give the weights of the reference events at the fitted nuisance parameters."""
+        log_r = self.reference.without_kernels().log_ratio(self.a[None, :0], self.nu[None])[0]
+        values: FloatArray = (self.reference.weights * log_r.exp()).numpy()
         return values

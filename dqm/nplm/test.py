@@ -255,7 +255,9 @@ class KernelTest:
                     delta=delta if converged else math.nan,
                     nuisances=self._profile(row, measured[row], alone, full) if alone else {},
                     n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
-                    density=LogRatio(sample, full.fit.point.a[row], self._basis, self._reference.phi),
+                    density=LogRatio(
+                        sample, full.fit.point.a[row], self._basis, full.fit.point.nu[row], self._reference
+                    ),
                 )
             )
         return results

@@ -3,7 +3,7 @@
 from dqm.reference.build import Recipe, build_bundle
 from dqm.reference.bundle import Bundle, open_bundle
 from dqm.reference.calibration import calibrate
-from dqm.reference.judge import Judge
+from dqm.reference.judge import Examination, Judge
 from dqm.reference.manifest import Column, Manifest, NuisanceEntry, Source, Transform, WindowKind
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
@@ -16,6 +16,7 @@ __all__ = [
     "Bundle",
     "Check",
     "Column",
+    "Examination",
     "Judge",
     "Manifest",
     "NuisanceEntry",

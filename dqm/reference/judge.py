@@ -8,15 +8,25 @@ import numpy as np
 from scipy import stats
 
 from dqm.errors import InputError
-from dqm.events import FloatArray, NuisanceResult, Profiled, TestResult, Window, WindowCut
+from dqm.events import (
+    Explanation,
+    FloatArray,
+    NuisanceResult,
+    Profiled,
+    TestResult,
+    Window,
+    WindowCut,
+)
+from dqm.nplm import RatioMaps
 from dqm.reference.bundle import Bundle
+from dqm.reference.explanation import Explainer
 from dqm.reference.manifest import Column, WindowKind
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
 from dqm.reference.readings import ReadingPolicy, read_constraints
 from dqm.reference.statistic import Outcome, Statistic, prepare_statistic
 
-__all__ = ["Judge"]
+__all__ = ["Examination", "Judge"]
 
 SURPRISING = 1e-4
 """Probability of as many events outside the reference, below which a window remarks on them."""
@@ -33,6 +43,37 @@ class _Scale:
     test: Statistic
     table: NullTable
     pulls: dict[str, FloatArray]
+    explainer: Explainer
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A tested window.
+
+    Parameters
+    ----------
+    result : TestResult
+        What the test gave.
+    evidence : tuple, optional
+        What it takes to explain that: explainer, events in the reference's features, outcome of the fit. None
+        if there was no fit, or none that can be used.
+    """
+
+    result: TestResult
+    evidence: tuple[Explainer, FloatArray, Outcome] | None = None
+
+    def explain(self) -> Explanation | None:
+        """Say where the window departs from the reference, and what it looks like.
+
+        Returns
+        -------
+        Explanation or None
+            None without evidence, or from a statistic that learns no density ratio.
+        """
+        if self.evidence is None:
+            return None
+        explainer, x, outcome = self.evidence
+        return explainer.explain(x, outcome)
 
 
 class Judge:
@@ -49,6 +90,7 @@ class Judge:
     def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None) -> None:
         self.bundle = bundle
         self._policy = policy or ReadingPolicy()
+        self._maps = RatioMaps(bundle.reference, bundle.manifest.features)
         self._learned = {
             entry.name: taylor_model(bundle, entry).nu_range
             for entry in bundle.manifest.nuisances
@@ -57,7 +99,11 @@ class Judge:
         self._scales = {column.toys.name: self._scale(column) for column in bundle.manifest.null}
 
     def judge(self, window: Window) -> TestResult:
-        """Test a window.
+        """Test a window; see `examine`."""
+        return self.examine(window).result
+
+    def examine(self, window: Window) -> Examination:
+        """Test a window, and keep what it takes to explain it.
 
         Parameters
         ----------
@@ -66,30 +112,32 @@ class Judge:
 
         Returns
         -------
-        TestResult
-            With ``p`` None and a reason if the window cannot be judged: no events, a feature that is missing,
-            a nuisance parameter without usable measurement, a size the null table does not cover, a fit that
-            did not converge or went astray. Pulls are in standard deviations of healthy toys.
+        Examination
+            Its result has ``p`` None and a reason if the window cannot be judged: no events, a feature that
+            is missing, a nuisance parameter without usable measurement, a size the null table does not
+            cover, a fit that did not converge or went astray. Pulls are in standard deviations of healthy
+            toys.
         """
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
         constraints = read_constraints(self.bundle.manifest.nuisances, window, self._policy)
         reason = self._obstacle(window) or constraints.obstacle
         if reason:
-            return TestResult(n_data, n_expected, reason=reason)
+            return Examination(TestResult(n_data, n_expected, reason=reason))
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
         column = self.bundle.column(kind)
         if column is None:
             known = "; ".join(str(c.kind) for c in self.bundle.manifest.null) or "none"
             reason = f"no null table for windows of {kind} (calibrated: {known})"
-            return TestResult(n_data, n_expected, reason=reason)
+            return Examination(TestResult(n_data, n_expected, reason=reason))
         scale = self._scales[column.toys.name]
+        x = self._select(window)
         try:
-            outcome = scale.test.evaluate(self._select(window), constraints.measured)
+            outcome = scale.test.evaluate(x, constraints.measured)
         except InputError as error:
-            return TestResult(n_data, n_expected, reason=str(error))
+            return Examination(TestResult(n_data, n_expected, reason=str(error)))
         if not outcome.converged:
-            return TestResult(n_data, n_expected, reason="the fit did not converge")
+            return Examination(TestResult(n_data, n_expected, reason="the fit did not converge"))
         result = TestResult(
             n_data,
             n_expected,
@@ -103,19 +151,22 @@ class Judge:
             reason = (
                 f"t = {outcome.t:.4g} is far below that of any healthy window: the fit does not describe it"
             )
-            return replace(result, reason=reason)
+            return Examination(replace(result, reason=reason))
         p = scale.table.p_value(outcome.t)
-        return replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
+        result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
+        return Examination(result, (scale.explainer, x, outcome))
 
     def _scale(self, column: Column) -> _Scale:
         toys = self.bundle.toys(column)
         names = [entry.name for entry in self.bundle.manifest.nuisances]
         pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
         moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
+        test = prepare_statistic(self.bundle, column.kind)
         return _Scale(
-            prepare_statistic(self.bundle, column.kind),
+            test,
             NullTable(toys[:, 0]),
             {name: moments[:, i] for i, name in enumerate(names)},
+            Explainer(self.bundle, column.kind, test, self._maps),
         )
 
     def _select(self, window: Window) -> FloatArray:

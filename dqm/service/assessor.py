@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dqm.alarm import QualityLimits, grade, warn
 from dqm.config import DaemonConfig
-from dqm.events import TestResult, Verdict, Window
+from dqm.events import Quality, TestResult, Verdict, Window
 from dqm.reference import Bundle, Judge, ReadingPolicy, open_bundle
 
-__all__ = ["Assessor", "decide", "prepare_assessors", "untested"]
+__all__ = ["ANOMALOUS", "Assessor", "decide", "prepare_assessors", "untested"]
+
+ANOMALOUS = frozenset({Quality.MEDIUM, Quality.BAD})
+"""Qualities of windows worth explaining and keeping."""
 
 
 class Assessor:
@@ -42,17 +46,19 @@ class Assessor:
         self._clock = clock
 
     def assess(self, window: Window) -> Verdict:
-        """Test a window and decide on it."""
+        """Test a window, decide on it, and explain what is not good."""
         begin = time.perf_counter()
-        result = self._judge.judge(window)
-        return self._decide(window, result, time.perf_counter() - begin)
+        examination = self._judge.examine(window)
+        seconds = time.perf_counter() - begin
+        bundle = self.bundle.identifier
+        verdict = decide(window, examination.result, self._limits, bundle, self._clock(), seconds)
+        if verdict.quality in ANOMALOUS:
+            return replace(verdict, explanation=examination.explain())
+        return verdict
 
     def give_up(self, window: Window, reason: str) -> Verdict:
         """Decide on a window whose test could not be finished: ``Null``, with the reason."""
         return untested(window, reason, self._limits, self.bundle.identifier, self._clock())
-
-    def _decide(self, window: Window, result: TestResult, seconds: float) -> Verdict:
-        return decide(window, result, self._limits, self.bundle.identifier, self._clock(), seconds)
 
 
 def prepare_assessors(

@@ -18,11 +18,11 @@ import torch
 from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limits
 from dqm.config import DaemonConfig, split_http
 from dqm.errors import PeerError, StoreError
-from dqm.events import Quality, Verdict, Window
+from dqm.events import Verdict, Window
 from dqm.export import AlarmMetrics, HttpServer, Metrics, create_app
 from dqm.reference import Manifest, open_bundle
 from dqm.service.alarms import Desk
-from dqm.service.assessor import prepare_assessors, untested
+from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
 from dqm.service.backlog import Backlog
 from dqm.service.workers import LocalTester, Tester, WorkerPool
 from dqm.store import STORE_FILE, VerdictStore, WindowKeeper, sqlite_url
@@ -37,8 +37,6 @@ STORE_RETRY_SECONDS = 1.0
 PRUNED_AT_ONCE = 500
 WINDOWS = "windows"
 """Directory of the kept windows within the data directory."""
-
-KEPT = {Quality.MEDIUM, Quality.BAD}
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -244,7 +242,7 @@ class Daemon:
             self._receiver.acknowledge(window)
             self.metrics.observe(verdict)
             _log_verdict(verdict)
-            if verdict.quality in KEPT:
+            if verdict.quality in ANOMALOUS:
                 self._keep_window(window, verdict)
         return stored
 

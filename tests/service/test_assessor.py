@@ -44,6 +44,15 @@ def test_a_faulty_window_is_bad_and_says_why(assessor: Assessor) -> None:
     assert verdict.result.p < 0.01
 
 
+def test_only_what_is_not_good_is_explained(assessor: Assessor) -> None:
+    assert assessor.assess(window_of()).explanation is None
+    assert assessor.give_up(window_of(), "no luck").explanation is None
+    explanation = assessor.assess(window_of(faulty_events(N_WINDOW, 1))).explanation
+    assert explanation is not None
+    assert explanation.ranking[0][0] == "b"
+    assert explanation.text.startswith("departs mostly in b (")
+
+
 def test_the_verdict_carries_what_the_window_said(assessor: Assessor) -> None:
     window = window_of(stream="s", run=3, seq=9, run_type="beam", origin=Origin.REPLAYED, start=1.0, end=2.0)
     v = assessor.assess(window)

@@ -20,8 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dqm.config import load_daemon
 from dqm.errors import BundleError, ConfigError, StoreError
-from dqm.events import Quality, TestResult, Verdict, Window
-from dqm.reference import Bundle, Judge
+from dqm.events import Quality, Verdict, Window
+from dqm.reference import Bundle, Examination, Judge
 from dqm.service.daemon import Daemon
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Reason, Sender, encode
@@ -377,14 +377,14 @@ def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
     open_daemon: Open, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon = open_daemon()
-    sound = Judge.judge
+    sound = Judge.examine
 
-    def judge_or_fail(self: Judge, window: Window) -> TestResult:
+    def examine_or_fail(self: Judge, window: Window) -> Examination:
         if window.seq == 0:
             raise ZeroDivisionError("no luck")
         return sound(self, window)
 
-    monkeypatch.setattr(Judge, "judge", judge_or_fail)
+    monkeypatch.setattr(Judge, "examine", examine_or_fail)
     failed, good = judge(daemon, sender, window_of(), window_of(seq=1))
     assert failed is not None
     assert good is not None

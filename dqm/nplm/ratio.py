@@ -1,0 +1,148 @@
+"""Maps of a window over its reference: what was seen, what was expected, and what the test learned of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqm.events import FloatArray, RatioMap
+
+__all__ = ["RatioMaps", "divergence"]
+
+IndexArray = NDArray[np.int64]
+
+N_BINS = 16
+"""Bins of one feature."""
+
+N_PAIR_BINS = 12
+"""Bins of each feature of a pair."""
+
+TAIL = 0.005
+"""Share of the reference in each of the outer bins, which also hold all that lies beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Bins of one feature and the bin of each reference event, shape (n_reference,)."""
+
+    edges: FloatArray
+    reference: IndexArray
+
+    @property
+    def n_bins(self) -> int:
+        return len(self.edges) - 1
+
+    def place(self, x: FloatArray) -> IndexArray:
+        return np.searchsorted(self.edges[1:-1], x, side="right")
+
+
+class RatioMaps:
+    """Bins of a reference, made once, and the maps of windows in them.
+
+    Bins depend on the reference alone, so that maps of different windows can be laid side by side. They are
+    of equal width; the first ends and the last begins where 0.5 % of the reference are left, and they hold
+    everything beyond as well. A feature of few distinct values has one bin for each.
+
+    Parameters
+    ----------
+    reference : ndarray, shape (n_reference, d)
+        Reference events in raw features.
+    names : sequence of str
+        Their d features.
+    """
+
+    def __init__(self, reference: FloatArray, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._axes = [_axis(column, N_BINS) for column in reference.T]
+        self._pair_axes = [_axis(column, N_PAIR_BINS) for column in reference.T]
+
+    def features(self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray) -> tuple[RatioMap, ...]:
+        """Map every feature.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n_data, d)
+            Events of the window, raw.
+        weights : ndarray, shape (n_reference,)
+            Events that each reference event stands for.
+        log_ratio : ndarray, shape (n_reference,)
+            Learned f at the reference events.
+
+        Returns
+        -------
+        tuple of RatioMap
+            One for each feature.
+        """
+        single = [(feature,) for feature in range(len(self.names))]
+        return self._map(x, weights, log_ratio, single, self._axes)
+
+    def pairs(
+        self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray, features: Sequence[str]
+    ) -> tuple[RatioMap, ...]:
+        """Map every pair of some features; parameters as in `features`."""
+        chosen = [feature for feature, name in enumerate(self.names) if name in features]
+        return self._map(x, weights, log_ratio, list(combinations(chosen, 2)), self._pair_axes)
+
+    def _map(
+        self,
+        x: FloatArray,
+        weights: FloatArray,
+        log_ratio: FloatArray,
+        chosen: Sequence[tuple[int, ...]],
+        axes: Sequence[_Axis],
+    ) -> tuple[RatioMap, ...]:
+        placed = [axis.place(column) for axis, column in zip(axes, x.T, strict=True)]
+        fitted, squared = weights * np.exp(log_ratio), weights**2
+        maps = []
+        for features in chosen:
+            shape = tuple(axes[feature].n_bins for feature in features)
+            data = np.ravel_multi_index([placed[feature] for feature in features], shape)
+            cells = np.ravel_multi_index([axes[feature].reference for feature in features], shape)
+            maps.append(
+                RatioMap(
+                    features=tuple(self.names[feature] for feature in features),
+                    edges=tuple(axes[feature].edges for feature in features),
+                    reference=_sum(cells, weights, shape),
+                    reference_error=np.sqrt(_sum(cells, squared, shape)),
+                    data=_sum(data, np.ones(len(data)), shape),
+                    fitted=_sum(cells, fitted, shape),
+                )
+            )
+        return tuple(maps)
+
+
+def divergence(ratio_map: RatioMap) -> float:
+    """Kullback-Leibler divergence of the fitted from the expected shape in one map, times the events fitted.
+
+    What a test that sees these features alone could learn of the departure; twice of it compares with t. Both
+    are normalised before, so that a change of rate belongs to no feature.
+    """
+    present = ratio_map.reference > 0
+    p, q = ratio_map.fitted[present], ratio_map.reference[present]
+    total = p.sum()
+    seen = p > 0
+    return float((p[seen] * np.log(p[seen] * (q.sum() / total) / q[seen])).sum())
+
+
+def _axis(column: FloatArray, n_bins: int) -> _Axis:
+    values = np.unique(column)
+    if len(values) <= n_bins:
+        middle = (values[1:] + values[:-1]) / 2
+        first, last = values[0] - (middle[0] - values[0]), values[-1] + (values[-1] - middle[-1])
+        edges = np.concatenate([[first], middle, [last]])
+    else:
+        low, high = np.quantile(column, [TAIL, 1 - TAIL])
+        if low == high:
+            low, high = values[0], values[-1]
+        width = (high - low) / (n_bins - 2)
+        edges = low + width * np.arange(-1, n_bins)
+    return _Axis(edges, np.searchsorted(edges[1:-1], column, side="right"))
+
+
+def _sum(cells: IndexArray, content: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    return np.bincount(cells, content, math.prod(shape)).astype(np.float64).reshape(shape)

@@ -1,0 +1,122 @@
+"""Where a window departs from its reference, for the shift crew: maps, and a ranking of features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from dqm.events import Explanation, FloatArray, RatioMap
+from dqm.nplm import RatioMaps, divergence
+from dqm.reference.bundle import Bundle
+from dqm.reference.manifest import WindowKind
+from dqm.reference.statistic import Outcome, Statistic
+from dqm.reference.toys import ToySource
+
+__all__ = ["Explainer", "LearnedRatio"]
+
+MAX_PAIRED = 8
+"""Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
+
+N_HEALTHY = 16
+"""Healthy toys that tell what chance adds to the divergence of each feature."""
+
+SURPRISING_RATE = 4.0
+"""Standard deviations of the number of events beyond which the rate is worth a word."""
+
+
+@runtime_checkable
+class LearnedRatio(Protocol):
+    """What an outcome has if its statistic learns a density ratio; without it there is no explanation."""
+
+    @property
+    def reference_weights(self) -> FloatArray:
+        """Events each reference event stands for, at the fitted nuisance parameters."""
+
+    @property
+    def log_ratio_reference(self) -> FloatArray:
+        """Learned log ratio f at the reference events."""
+
+
+class Explainer:
+    """Explains windows of one kind.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Reference.
+    kind : WindowKind
+        The windows.
+    test : Statistic
+        The bundle's test for them.
+    maps : RatioMaps
+        Bins of the bundle's reference.
+    """
+
+    def __init__(self, bundle: Bundle, kind: WindowKind, test: Statistic, maps: RatioMaps) -> None:
+        self._bundle = bundle
+        self._kind = kind
+        self._test = test
+        self._maps = maps
+
+    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
+        """Explain a window.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n_data, d)
+            Its events, the reference's features.
+        outcome : Outcome
+            What the test gave for it.
+
+        Returns
+        -------
+        Explanation or None
+            None if the statistic learns no density ratio. Its maps compare with the reference as the fitted
+            nuisance parameters deform it: what they explain is no departure.
+        """
+        if not isinstance(outcome, LearnedRatio):
+            return None
+        weights, log_ratio = outcome.reference_weights, outcome.log_ratio_reference
+        maps = self._maps.features(x, weights, log_ratio)
+        ranking = self._rank(maps)
+        leading = [name for name, _ in ranking[:MAX_PAIRED]]
+        pairs = self._maps.pairs(x, weights, log_ratio, leading)
+        return Explanation(maps, pairs, ranking, text=_describe(ranking, len(x), float(weights.sum())))
+
+    @cached_property
+    def _by_chance(self) -> FloatArray:
+        """Mean divergence of each feature in healthy windows, whose f is all noise."""
+        source = ToySource(self._bundle, self._kind)
+        toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
+        outcomes = self._test.evaluate_many([toy.x for toy in toys], [toy.auxiliary for toy in toys])
+        found = [
+            [divergence(m) for m in self._maps.features(toy.x, o.reference_weights, o.log_ratio_reference)]
+            for toy, o in zip(toys, outcomes, strict=True)
+            if isinstance(o, LearnedRatio)
+        ]
+        mean: FloatArray = np.mean(found, axis=0)
+        return mean
+
+    def _rank(self, maps: Sequence[RatioMap]) -> tuple[tuple[str, float], ...]:
+        """Give the share of each feature in what all of them show by themselves, beyond chance."""
+        beyond = np.maximum(0.0, [divergence(m) for m in maps] - self._by_chance)
+        shares = beyond / (beyond.sum() or 1.0)
+        order = np.argsort(-shares, kind="stable")
+        return tuple((maps[k].features[0], float(shares[k])) for k in order)
+
+
+def _describe(ranking: Sequence[tuple[str, float]], n_data: int, n_expected: float) -> str:
+    """Name the features that carry half of the departure, and a rate that is far off."""
+    where = "no feature departs by itself: see the pairs"
+    if ranking[0][1] > 0:
+        n_named = int(np.searchsorted(np.cumsum([share for _, share in ranking]), 0.5)) + 1
+        names = [name for name, _ in ranking[:n_named]]
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        where = f"departs mostly in {listed} ({sum(share for _, share in ranking[:n_named]):.0%})"
+    if abs(n_data - n_expected) < SURPRISING_RATE * math.sqrt(n_expected):
+        return where
+    return f"{n_data} events where {n_expected:.0f} are expected; {where}"

@@ -1,0 +1,127 @@
+"""Where a window departs: maps and ranking of features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from collectors.chamber.conditions import Conditions
+from collectors.simulate import simulate_features
+from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
+from dqm.nplm import KernelTest
+from dqm.reference import Bundle, Judge, Recipe, build_bundle, calibrate
+from tests.reference.conftest import healthy_events
+
+FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
+N_WINDOW = 500
+
+
+def window(x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Window:
+    return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, names, x)
+
+
+def explained(judge: Judge, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
+    explanation = judge.examine(window(x, names)).explain()
+    assert explanation is not None
+    return explanation
+
+
+def simulated(conditions: Conditions, n: int, seed: int) -> FloatArray:
+    batch = simulate_features(conditions, n, np.random.default_rng(seed))
+    return batch.x[:, [batch.names.index(name) for name in FEATURES]]
+
+
+@pytest.fixture(scope="module")
+def chamber(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    events = simulated(Conditions(), 25_000, 1)
+    path = tmp_path_factory.mktemp("chamber") / "chamber.dqmref"
+    bundle = build_bundle(events, Recipe(FEATURES, 5000, N_WINDOW), path)
+    return Judge(calibrate(bundle, 100, kind=bundle.manifest.kind, seed=2, n_processes=1))
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3, 4])
+def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Judge, layer: int) -> None:
+    delays = tuple(20.0 if k == layer else 0.0 for k in (1, 2, 3, 4))
+    events = simulated(Conditions(t0_ns=delays), 5 * N_WINDOW, 30 + layer)  # type: ignore[arg-type]
+    first = [explained(chamber, x, FEATURES).ranking[0][0] for x in np.split(events, 5)]
+    assert first.count(f"t_{layer}") >= 4
+
+
+def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> None:
+    judge = Judge(calibrated)
+    one, other = (
+        explained(judge, healthy_events(60, seed) + shift) for seed, shift in ((1, [0, 2]), (2, [3, 0]))
+    )
+    assert [m.features for m in one.maps] == [("a",), ("b",)]
+    assert [m.features for m in one.pairs] == [("a", "b")]
+    for mine, yours in zip(one.maps + one.pairs, other.maps + other.pairs, strict=True):
+        assert mine.data.sum() == 60
+        assert mine.reference.sum() == pytest.approx(60)
+        assert all(np.array_equal(a, b) for a, b in zip(mine.edges, yours.edges, strict=True))
+    assert {name for name, _ in one.ranking} == {"a", "b"}
+    assert sum(share for _, share in one.ranking) == pytest.approx(1.0)
+    assert one.text.startswith("departs mostly in ")
+
+
+def test_the_feature_that_moved_carries_the_departure(calibrated: Bundle) -> None:
+    judge = Judge(calibrated)
+    wider = healthy_events(60, 8)
+    wider[:, 0] *= 0.2  # b keeps its width, nearly
+    wider[:, 1] += np.random.default_rng(9).normal(size=60)
+    explanation = explained(judge, wider)
+    assert explanation.ranking[0][0] == "a"
+    assert explanation.text.startswith("departs mostly in a (")
+
+
+def test_a_broken_correlation_is_seen_in_the_pair(calibrated: Bundle) -> None:
+    rng = np.random.default_rng(4)
+    judge = Judge(calibrated)
+    x = np.column_stack([rng.normal(size=60), rng.normal(size=60) * 2**0.5])
+    x = (x - x.mean(axis=0)) / x.std(axis=0) * [1.0, 2**0.5]
+    explanation = explained(judge, x)
+    (pair,) = explanation.pairs
+    corner = pair.fitted[:4, 8:].sum() / pair.reference[:4, 8:].sum()
+    assert corner > 2
+
+
+def test_pairs_are_bounded(tmp_path: Path) -> None:
+    events = np.random.default_rng(5).normal(size=(3000, 10))
+    names = tuple(f"x_{k}" for k in range(10))
+    bundle = build_bundle(events, Recipe(names, 400, 60, centers=80, penalty=1e-5), tmp_path / "wide")
+    bundle = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1)
+    shifted = events[:60] + np.where(np.arange(10) == 9, 2.0, 0.0)
+    explanation = explained(Judge(bundle), shifted, names)
+    assert len(explanation.maps) == 10
+    assert len(explanation.pairs) == 28
+    leading = {name for name, _ in explanation.ranking[:8]}
+    assert explanation.ranking[0][0] == "x_9"
+    assert {name for m in explanation.pairs for name in m.features} == leading
+
+
+def test_what_was_not_tested_is_not_explained(calibrated: Bundle) -> None:
+    judge = Judge(calibrated)
+    for bad in (
+        replace(window(healthy_events(60, 1)), names=("a", "c")),
+        window(healthy_events(61, 1)),
+        window(np.full((60, 2), np.nan)),
+    ):
+        examination = judge.examine(bad)
+        assert examination.result.p is None
+        assert examination.explain() is None
+
+
+def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
+    calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(_self: object, _x: FloatArray, _auxiliary: Mapping[str, float]) -> SimpleNamespace:
+        return SimpleNamespace(t=1e3, tau=1e3, delta=0.0, converged=True, nuisances={}, n_outside=0)
+
+    monkeypatch.setattr(KernelTest, "evaluate", evaluate)
+    examination = Judge(calibrated).examine(window(healthy_events(60, 1)))
+    assert examination.result.p is not None
+    assert examination.explain() is None
