@@ -19,7 +19,7 @@ from dqm.cli.verdicts import as_json_line, verdict_table
 from dqm.config import load_collector, load_daemon
 from dqm.events import Quality
 from dqm.service.collecting import collect as run_collector
-from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.store import VerdictStore, sqlite_url, store_url
 
 __all__ = ["collect", "history", "run"]
 
@@ -60,9 +60,9 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
-    file = config if config.suffix == ".sqlite" else load_daemon(config).daemon.data_dir / STORE_FILE
+    url = sqlite_url(config) if config.suffix == ".sqlite" else store_url(load_daemon(config).daemon)
     since = None if hours is None else time.time() - 3600.0 * hours
-    with VerdictStore(sqlite_url(file), create=False) as store:
+    with VerdictStore(url, create=False) as store:
         verdicts = list(
             store.select(stream=stream, run=run_number, since=since, quality=quality, limit=limit)
         )

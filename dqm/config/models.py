@@ -6,6 +6,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
@@ -103,6 +104,16 @@ def split_http(address: str) -> tuple[str, int]:
     return _split_port(address)
 
 
+def _check_store(url: str) -> str:
+    """Refuse what is no address of a PostgreSQL database, or holds a password."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgresql+psycopg"):
+        raise ValueError("must begin with postgresql://; leave it out to keep everything in data_dir")
+    if parts.password is not None or "password" in parts.query:
+        raise ValueError("must hold no password: put it into ~/.pgpass, or into a file that PGPASSFILE names")
+    return parts._replace(scheme="postgresql+psycopg").geturl()
+
+
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     """Read a relative path from the directory of the configuration file."""
     base = (info.context or {}).get("base")
@@ -112,6 +123,7 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+StoreUrl = Annotated[str, AfterValidator(_check_store)]
 Http = Annotated[str, AfterValidator(_check_http)]
 
 
@@ -139,7 +151,11 @@ class DaemonSection(_Section):
     data_dir: ConfigPath = Field(
         Path("data"),
         validate_default=True,
-        description="directory of the verdicts; relative to this file",
+        description="directory of the verdicts and of kept windows; relative to this file",
+    )
+    store: StoreUrl | None = Field(
+        None,
+        description="PostgreSQL database of the verdicts instead, postgresql://USER@HOST/NAME, no password",
     )
     queue_windows: int = Field(
         256, ge=1, le=100_000, description="windows that may wait for their test; at least two a stream may"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
-from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Self
@@ -16,7 +15,7 @@ import structlog
 import torch
 
 from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limits
-from dqm.config import DaemonConfig, split_http
+from dqm.config import DaemonConfig, DaemonSection, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
 from dqm.export import AlarmMetrics, HttpServer, Metrics, create_app
@@ -25,7 +24,7 @@ from dqm.service.alarms import Desk
 from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
 from dqm.service.backlog import Backlog
 from dqm.service.workers import LocalTester, Tester, WorkerPool
-from dqm.store import STORE_FILE, VerdictStore, WindowKeeper, sqlite_url
+from dqm.store import VerdictStore, WindowKeeper, store_url
 from dqm.stream import Identity, Limits, Reason, Receiver, identity_of
 
 __all__ = ["Daemon"]
@@ -88,7 +87,7 @@ class Daemon:
         limits = Limits(**config.daemon.limits.model_dump())
         app = create_app(self.metrics, lambda: monotonic() - self._progress)
         with ExitStack() as opening:  # what was opened before a failure is closed again
-            self._store = opening.enter_context(_open_store(config.daemon.data_dir))
+            self._store = opening.enter_context(_open_store(config.daemon))
             self._keeper = WindowKeeper(
                 config.daemon.data_dir / WINDOWS, int(config.keep.windows_megabytes * 1e6)
             )
@@ -323,7 +322,8 @@ def _log_changes(changes: Sequence[AlarmChange]) -> None:
         )
 
 
-def _open_store(directory: Path) -> VerdictStore:
+def _open_store(section: DaemonSection) -> VerdictStore:
+    directory = section.data_dir
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -332,4 +332,4 @@ def _open_store(directory: Path) -> VerdictStore:
             where=str(directory),
             fix="Set [daemon] data_dir to a directory the daemon may write",
         ) from error
-    return VerdictStore(sqlite_url(directory / STORE_FILE))
+    return VerdictStore(store_url(section))

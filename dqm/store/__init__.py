@@ -3,7 +3,7 @@
 from dqm.store.alarms import AlarmStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
-from dqm.store.verdicts import STORE_FILE, VerdictStore
+from dqm.store.verdicts import STORE_FILE, VerdictStore, store_url
 from dqm.store.windows import WindowKeeper
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "decode_explanation",
     "encode_explanation",
     "sqlite_url",
+    "store_url",
 ]

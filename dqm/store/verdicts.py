@@ -9,17 +9,34 @@ from typing import Any, Self
 
 from sqlalchemy import Row, Select, func, select
 
+from dqm.config import DaemonSection
 from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
-from dqm.store.database import Database
+from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.schema import alarm_changes, explanations, verdicts
 
-__all__ = ["STORE_FILE", "VerdictStore"]
+__all__ = ["STORE_FILE", "VerdictStore", "store_url"]
 
 STORE_FILE = "verdicts.sqlite"
 """Name of the daemon's store within its data directory."""
 
 _ROWS_AT_ONCE = 500
+
+
+def store_url(section: DaemonSection) -> str:
+    """Address of the daemon's store.
+
+    Parameters
+    ----------
+    section : DaemonSection
+        Its configuration.
+
+    Returns
+    -------
+    str
+        The configured database, or a SQLite file in the data directory.
+    """
+    return section.store or sqlite_url(section.data_dir / STORE_FILE)
 
 
 class VerdictStore:
@@ -65,7 +82,7 @@ class VerdictStore:
         insert = self.database.insert
         with self.database.transaction() as connection:
             row = insert(verdicts).values(_to_row(verdict)).on_conflict_do_nothing()
-            if connection.execute(row).rowcount != 1:
+            if connection.execute(row.returning(verdicts.c.id)).first() is None:
                 return False
             if verdict.explanation is not None:
                 content = encode_explanation(verdict.explanation)

@@ -101,3 +101,11 @@ def test_names_that_fit(name: str) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "a" * 65, "é", "a\x00"])
 def test_names_that_do_not_fit(name: str) -> None:
     assert not re.search(NAME_PATTERN, name)
+
+
+def test_a_store_is_a_database_without_its_password() -> None:
+    assert DaemonSection(store="postgresql://dqm@db/dqm").store == "postgresql+psycopg://dqm@db/dqm"
+    with pytest.raises(ValidationError, match="must hold no password"):
+        DaemonSection(store="postgresql://dqm:secret@db/dqm")
+    with pytest.raises(ValidationError, match="must begin with postgresql"):
+        DaemonSection(store="mysql://dqm@db/dqm")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from dqm.alarm import (
     Priority,
     Shelf,
 )
-from dqm.store import AlarmStore, Database, sqlite_url
+from dqm.store import AlarmStore, Database
 
 ALARM = Alarm(
     stream="chamber-1",
@@ -43,8 +42,8 @@ SHELVED = AlarmChange(
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(sqlite_url(tmp_path / "x.sqlite"))
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url)
     yield opened
     opened.close()
 

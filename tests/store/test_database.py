@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from dqm.errors import StoreError
 from dqm.events import Quality
@@ -52,6 +55,29 @@ def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, 
     VerdictStore(sqlite_url(old), create=False).close()
 
 
+@pytest.mark.parametrize("schema", ["version-1", "version-2"])
+def test_so_is_one_in_postgresql(postgres: Callable[[], str], schema: str) -> None:
+    url = postgres()
+    script = (SCHEMAS / f"{schema}.sql").read_text()
+    for ours, theirs in [
+        ("DOUBLE", "DOUBLE PRECISION"),
+        ("id INTEGER NOT NULL", "id BIGSERIAL NOT NULL"),
+        ("BEGIN TRANSACTION;", ""),
+        ("COMMIT;", ""),
+    ]:
+        script = script.replace(ours, theirs)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(script.replace("%", "%%"))
+        connection.exec_driver_sql("SELECT setval('verdicts_id_seq', 10)")
+    engine.dispose()
+    with VerdictStore(url) as store:
+        (verdict,) = store.select()
+        assert verdict.result.p == 3e-4
+        assert store.append(replace(verdict, seq=99, conditions={"hv": 1200.0}))
+        assert store.latest()[0].conditions == {"hv": 1200.0}
+
+
 def test_who_only_reads_leaves_an_earlier_store_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     write(path, "version-2")
@@ -79,11 +105,11 @@ def count(database: Database) -> int:
         return int(connection.exec_driver_sql("SELECT count(*) FROM audit").scalar_one())
 
 
-ROW = "INSERT INTO audit (time, user, action, target, comment) VALUES (0, '', '', '', '')"
+ROW = "INSERT INTO audit (time, \"user\", action, target, comment) VALUES (0, '', '', '', '')"
 
 
-def test_a_transaction_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
-    database = Database(sqlite_url(tmp_path / "x.sqlite"))
+def test_a_transaction_is_kept_whole_or_not_at_all(url: str) -> None:
+    database = Database(url)
 
     def fail_after_two_rows() -> None:
         with database.transaction() as outer:
@@ -102,8 +128,8 @@ def test_a_transaction_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     database.close()
 
 
-def test_other_threads_see_nothing_of_an_open_transaction(tmp_path: Path) -> None:
-    database = Database(sqlite_url(tmp_path / "x.sqlite"))
+def test_other_threads_see_nothing_of_an_open_transaction(url: str) -> None:
+    database = Database(url)
     seen: list[int] = []
     with database.transaction() as connection:
         connection.exec_driver_sql(ROW)

@@ -76,8 +76,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[VerdictStore]:
-    with VerdictStore(sqlite_url(path)) as opened:
+def store(url: str) -> Iterator[VerdictStore]:
+    with VerdictStore(url) as opened:
         yield opened
 
 
@@ -118,17 +118,17 @@ def test_an_identity_is_stored_once(store: VerdictStore) -> None:
     assert not store.contains(FULL.stream, FULL.run, FULL.seq + 1)
 
 
-def test_verdicts_outlive_the_process_that_wrote_them(path: Path) -> None:
-    first = VerdictStore(sqlite_url(path))
+def test_verdicts_outlive_the_process_that_wrote_them(url: str) -> None:
+    first = VerdictStore(url)
     first.append(FULL)
-    with VerdictStore(sqlite_url(path), create=False) as second:  # the first was never closed
+    with VerdictStore(url, create=False) as second:  # the first was never closed
         assert second.latest() == [FULL]
         assert not second.append(FULL)
     first.close()
 
 
-def test_every_commit_is_synced_to_disk(store: VerdictStore) -> None:
-    with store.database.reading() as connection:
+def test_every_commit_is_synced_to_disk(path: Path) -> None:
+    with VerdictStore(sqlite_url(path)) as store, store.database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
