@@ -1,0 +1,1 @@
+"""The dashboards as programs: ``python -m dashboards.grafana.source`` writes their JSON."""

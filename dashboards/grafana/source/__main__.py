@@ -1,0 +1,48 @@
+"""Write the dashboards that Grafana reads, or with ``--check`` find out whether they are up to date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from dashboards.grafana.source.health import health
+from dashboards.grafana.source.overview import overview
+from dashboards.grafana.source.stream import stream
+
+__all__ = ["render"]
+
+FOLDER = Path(__file__).parents[1] / "dashboards"
+
+
+def render() -> dict[str, str]:
+    """Text of each dashboard's file, by its name."""
+    texts = {}
+    for builder in (overview(), stream(), health()):
+        texts[f"{builder.build().uid}.json"] = _text(builder)
+    return texts
+
+
+def _text(builder: Dashboard) -> str:
+    built = builder.build()
+    for number, panel in enumerate(built.panels or [], 1):
+        panel.id_val = number  # the library leaves them to the server, which would number them anew each time
+    return json.dumps(built, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Give 1 if something was not as it should be."""
+    texts = render()
+    if "--check" not in sys.argv[1:]:
+        for name, text in texts.items():
+            (FOLDER / name).write_text(text, encoding="utf-8")
+        return 0
+    written = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+    return int(written != texts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
