@@ -1,0 +1,113 @@
+"""From the daemon's metrics over Prometheus and Alertmanager to whoever must be woken; all of them real."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from tests.service.small import wait_until
+
+from .conftest import Chain
+from .exposition import FAULTY
+from .grafana_files import Target, boards, targets
+from .programs import get
+
+
+def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
+    rules = get(chain.prometheus, "/api/v1/rules")["groups"]
+    assert {group["name"] for group in rules} == {"dqm-alarms", "dqm-daemon", "dqm-daemon-records"}
+    wait_until(
+        lambda: (
+            get(chain.prometheus, "/api/v1/query", query='dqm_alarm_active{cause="differs"}')["result"] != []
+        ),
+        "Prometheus has scraped the monitor",
+    )
+    alerts = get(chain.prometheus, "/api/v1/alerts")["alerts"]
+    assert not [alert for alert in alerts if alert["state"] == "firing"]
+    assert not chain.heard
+    chain.monitor.alarmed = True
+    wait_until(lambda: bool(chain.heard), "the pager rings")
+    (alert,) = chain.heard
+    assert alert["receiver"] == "shift-pager"
+    assert alert["status"] == "firing"
+    labels = alert["labels"]
+    assert (labels["alertname"], labels["stream"], labels["severity"]) == (
+        "DqmStreamDiffers",
+        FAULTY,
+        "critical",
+    )
+    assert "runbook" not in labels
+    told = alert["annotations"]
+    assert told["runbook_url"] == "http://localhost/dqm/runbook.md#dqmstreamdiffers"
+    assert "Since 2023-11-14 22:13:20 +0000 UTC." in told["description"]
+    assert "Looks like lowered cathode voltage (92%)." in told["description"]
+
+
+PARAMETERS = [
+    pytest.param(target, id=f"{target.board}: {target.panel} {target.letter}") for target in targets()
+]
+
+
+@pytest.fixture(scope="module")
+def filled(chain: Chain) -> Chain:
+    """The chain when the fault has been there for some scrapes."""
+    chain.monitor.alarmed = True
+    wait_until(
+        lambda: len(query(chain, "count_over_time(dqm_density_ratio[10s]) >= 4")) > 0,
+        "Prometheus has scraped the faulty stream four times",
+    )
+    return chain
+
+
+def query(chain: Chain, expr: str) -> list[dict[str, dict[str, str]]]:
+    return list(get(chain.prometheus, "/api/v1/query", query=expr)["result"])
+
+
+@pytest.mark.parametrize("target", PARAMETERS)
+def test_every_panel_has_data(filled: Chain, target: Target) -> None:
+    expr = target.expression({"stream": FAULTY, "feature": "t_1", "instance": instance(filled, target)})
+    if target.instant:
+        series = query(filled, expr)
+        values = [s["value"][1] for s in series]
+    else:
+        now = time.time()
+        window = {"start": now - 3.0, "end": now, "step": 0.5}
+        series = get(filled.prometheus, "/api/v1/query_range", query=expr, **window)["result"]
+        values = [value for s in series for _, value in s["values"]]
+    assert [value for value in values if value not in ("NaN", "+Inf", "-Inf")], expr
+    for label in target.legend_labels:
+        assert all(label in s["metric"] for s in series), f"legend {label}: {series[0]['metric']}"
+
+
+def instance(filled: Chain, target: Target) -> str:
+    """As Grafana would put it in: a name where one is chosen, a pattern where all are."""
+    if target.board == "dqm-stream":
+        return str(query(filled, "dqm_build_info")[0]["metric"]["instance"])
+    return ".*"
+
+
+@pytest.mark.parametrize(
+    ("uid", "variable"),
+    [
+        (uid, variable)
+        for uid, board in boards().items()
+        for variable in board["templating"]["list"]
+        if variable["type"] == "query"
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["name"],
+)
+def test_every_variable_has_values(filled: Chain, uid: str, variable: dict[str, str]) -> None:
+    text = variable["query"].replace("$stream", FAULTY)
+    text = text.replace("$instance", query(filled, "dqm_build_info")[0]["metric"]["instance"])
+    call = re.fullmatch(r"label_values\((.+), (\w+)\)", text)
+    assert call, uid
+    found = get(filled.prometheus, f"/api/v1/label/{call[2]}/values", **{"match[]": call[1]})
+    assert len(found) == {"instance": 1, "stream": 2, "feature": 2}[variable["name"]]
+
+
+def test_annotations_from_prometheus_show_the_alarm(filled: Chain) -> None:
+    (expr,) = [a["expr"] for a in boards()["dqm-stream"]["annotations"]["list"] if "expr" in a]
+    expr = expr.replace("$stream", FAULTY).replace('instance="$instance"', 'instance!=""')
+    assert [s["metric"] for s in query(filled, expr)] == [{"stream": FAULTY, "cause": "differs"}]
