@@ -101,6 +101,7 @@ class Metrics(Collector):
         self._version = version
         self._n_refused: Counter[Reason] = Counter()
         self._n_waiting = 0
+        self._progress_at = clock()
         self._n_store_failures = 0
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
         self._seconds_sum = 0.0
@@ -219,11 +220,16 @@ class Metrics(Collector):
         with self._lock:
             self._n_waiting = n_waiting
 
+    def note_progress(self) -> None:
+        """Remember that the daemon's loop has come round."""
+        with self._lock:
+            self._progress_at = self._clock()
+
     def collect(self) -> Iterable[_Family]:
         """All families, for the registry."""
         now = self._clock()
         with self._lock:
-            return [*self._collect_streams(now), *self._collect_daemon()]
+            return [*self._collect_streams(now), *self._collect_daemon(now)]
 
     def _find(self, name: str) -> _Stream:
         try:
@@ -298,7 +304,7 @@ class Metrics(Collector):
                         ratio.add_metric([label, each_map.features[0], f"{edge:.6g}"], value)
         return ratio, share, likeness, condition
 
-    def _collect_daemon(self) -> Iterable[_Family]:
+    def _collect_daemon(self, now: float) -> Iterable[_Family]:
         refused = counter("dqm_refused_messages_total")
         for reason in Reason:
             refused.add_metric([reason.value], self._n_refused[reason])
@@ -306,9 +312,11 @@ class Metrics(Collector):
         queue.add_metric([], self._n_waiting)
         failures = counter("dqm_store_failures_total")
         failures.add_metric([], self._n_store_failures)
+        progress = gauge("dqm_progress_age_seconds")
+        progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
-        yield from (refused, self._collect_seconds(), queue, failures, build)
+        yield from (refused, self._collect_seconds(), queue, failures, progress, build)
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

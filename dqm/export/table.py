@@ -231,6 +231,12 @@ METRICS = (
         "Failed attempts to store verdicts or alarms; they are repeated, and nothing is received meanwhile.",
     ),
     Metric(
+        "dqm_progress_age_seconds",
+        "gauge",
+        (),
+        "Time since the daemon's loop last came round.",
+    ),
+    Metric(
         "dqm_build_info",
         "gauge",
         ("version",),

@@ -142,6 +142,7 @@ class Daemon:
         self._tick()
         self.metrics.set_queue(len(self._backlog))
         self._progress = self._monotonic()
+        self.metrics.note_progress()
         for stream, heard in self._heard.items():
             if self._progress - heard > self._patience[stream]:
                 self.metrics.mark_stale(stream)

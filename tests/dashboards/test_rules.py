@@ -105,8 +105,6 @@ AGREED = {
     "dqm_feature_share",
     "dqm_likeness",
     "dqm_condition",
-    "dqm_skipped_windows_total",
-    "dqm_progress_age_seconds",
 }
 
 

@@ -122,6 +122,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_nuisance_pull",
         "dqm_nuisance_value",
         "dqm_nuisance_warning",
+        "dqm_progress_age_seconds",
         "dqm_queue_windows",
         "dqm_refused_messages_total",
         "dqm_skipped_windows_total",
@@ -284,6 +285,17 @@ def test_counters_add_up(metrics: Metrics) -> None:
     assert shown["dqm_refused_messages_total", ("frames",)] == 1
     assert shown["dqm_refused_messages_total", ("version",)] == 0
     assert shown["dqm_queue_windows", ()] == 5
+
+
+def test_a_loop_that_stands_still_grows_old() -> None:
+    now = [NOW]
+    metrics = Metrics({}, lambda: now[0], "0.1.0")
+    now[0] += 40.0
+    assert samples(metrics)["dqm_progress_age_seconds", ()] == 40.0
+    metrics.note_progress()
+    assert samples(metrics)["dqm_progress_age_seconds", ()] == 0.0
+    now[0] -= 3600.0  # the clock was set back
+    assert samples(metrics)["dqm_progress_age_seconds", ()] == 0.0
 
 
 def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
