@@ -7,6 +7,7 @@
     │   └── FileError         a file that cannot be read as what it should be
     ├── ConfigError           a configuration key that is missing, unknown or out of range
     ├── BundleError           a reference bundle that is damaged or does not fit
+    ├── GrafanaError          a Grafana server refuses or does not answer
     ├── StoreError            the store of verdicts cannot be read or written
     └── PeerError             a message from outside that breaks the wire format; counted and dropped
 """
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigError",
     "DqmError",
     "FileError",
+    "GrafanaError",
     "InputError",
     "PeerError",
     "StoreError",
@@ -63,6 +65,24 @@ class ConfigError(DqmError, ValueError):
 
 class BundleError(DqmError):
     """A reference bundle that is damaged, incomplete or of another kind than asked for."""
+
+
+class GrafanaError(DqmError):
+    """A Grafana server that refuses or does not answer.
+
+    Parameters
+    ----------
+    what, where, fix
+        As of every `DqmError`.
+    is_final : bool
+        Whether the same request would be refused again.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | None = None, fix: str | None = None, is_final: bool = False
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.is_final = is_final
 
 
 class StoreError(DqmError):

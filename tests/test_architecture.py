@@ -34,7 +34,17 @@ def test_help_lists_the_commands() -> None:
     told = subprocess.run(
         [sys.executable, "-m", "dqm.cli.main", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("run", "collect", "check", "history", "compare", "extract", "reference", "demo"):
+    for command in (
+        "run",
+        "collect",
+        "check",
+        "history",
+        "compare",
+        "extract",
+        "reference",
+        "dashboards",
+        "demo",
+    ):
         assert f" {command} " in told.stdout
 
 

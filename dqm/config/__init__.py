@@ -1,6 +1,7 @@
 """A TOML file, the environment and the command line, turned into one frozen model."""
 
 from dqm.config.alarm import AlarmSection, GroupSection
+from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.load import find_problems, load_collector, load_daemon, parse_value, set_key, validate
 from dqm.config.models import (
     CalibrationSection,
@@ -21,12 +22,14 @@ from dqm.config.section import NAME_PATTERN
 
 __all__ = [
     "NAME_PATTERN",
+    "TOKEN_VARIABLE",
     "AlarmSection",
     "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
     "DaemonConfig",
     "DaemonSection",
+    "GrafanaSection",
     "GroupSection",
     "LimitsSection",
     "NuisancesSection",
@@ -34,11 +37,13 @@ __all__ = [
     "SlowControlSection",
     "StreamSection",
     "WindowSection",
+    "check_url",
     "find_plugin",
     "find_problems",
     "load_collector",
     "load_daemon",
     "parse_value",
+    "read_token",
     "set_key",
     "split_http",
     "validate",
