@@ -35,13 +35,13 @@ def push(
     for option, address in (("--url", url), ("--prometheus", prometheus)):
         if address is not None:
             _check(option, address)
-    grafana = Grafana(url, read_token(token_file))
-    outcomes = []
-    for step in push_everything(grafana, prometheus, dry_run=dry_run):
-        outcomes.append(step.outcome)
-        verb = "" if step.outcome is Outcome.UNCHANGED or not dry_run else "would be "
-        typer.echo(f"{step.what}: {verb}{step.outcome.value}")
-    if set(outcomes) == {Outcome.UNCHANGED}:
+    outcomes = set()
+    with Grafana(url, read_token(token_file)) as grafana:
+        for step in push_everything(grafana, prometheus, dry_run=dry_run):
+            outcomes.add(step.outcome)
+            verb = "" if step.outcome is Outcome.UNCHANGED or not dry_run else "would be "
+            typer.echo(f"{step.what}: {verb}{step.outcome.value}")
+    if outcomes == {Outcome.UNCHANGED}:
         typer.echo("nothing to do: Grafana has all of it")
 
 

@@ -34,7 +34,7 @@ class Annotator:
     Parameters
     ----------
     grafana : Grafana
-        Where to.
+        Where to; closed at the end.
     capacity : int
         Most changes that wait to be written.
     retry_seconds : float
@@ -88,6 +88,7 @@ class Annotator:
             self._news.notify()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
+        self._grafana.close()
 
     def _work(self) -> None:
         while (change := self._next()) is not None:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from dqm.errors import DqmError, GrafanaError
@@ -28,8 +29,8 @@ NOT_FOUND, TOO_MANY_REQUESTS = 404, 429
 _Json = dict[str, Any]
 _FIXES = {
     401: "The token is wrong or has expired: make a new one for the service account",
-    403: "The service account needs the role Admin to push, Editor to annotate; what was provisioned from a file "
-    "can only be changed there",
+    403: "The service account needs the role Admin to push, Editor to annotate; what was provisioned from a "
+    "file can only be changed there",
     404: "Is this the address of a Grafana, with its path if it is served under one?",
 }
 
@@ -109,6 +110,18 @@ class Grafana:
             protocol=parts.scheme,
             timeout=timeout_seconds,
         )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.client.s.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def push_folder(self, folder: Mapping[str, str], *, dry_run: bool) -> Outcome:
         """Have a folder of this ``uid`` and ``title``."""
