@@ -6,9 +6,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from dqm.reference import Bundle
 
 settings.register_profile("dqm", deadline=None, derandomize=True)  # same examples everywhere, however slow
 settings.load_profile("dqm")
@@ -27,3 +31,11 @@ def require_program() -> Callable[[str], Path]:
         return Path(found)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small bundle that many tests read; none of them may write to it."""
+    from tests.service.small import small_bundle  # loads torch
+
+    return small_bundle(tmp_path_factory.mktemp("reference") / "small.dqmref")

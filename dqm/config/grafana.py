@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from dqm.config.section import Section
 from dqm.errors import ConfigError
 
 __all__ = ["TOKEN_VARIABLE", "GrafanaSection", "check_url", "read_token"]
@@ -34,10 +35,8 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-class GrafanaSection(BaseModel):
+class GrafanaSection(Section):
     """``[grafana]``: a Grafana server that shows alarms as annotations."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: Annotated[str, AfterValidator(check_url)] = Field(
         description="address of the server, http:// or https://, without user and password"

@@ -1,4 +1,4 @@
-"""One Prometheus with a watched monitor, for all tests that ask it something."""
+"""One Prometheus with a watched daemon, for all tests that ask it something."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import start_http_server
+
+from dqm.reference import Bundle
 
 from . import programs
-from .exposition import Exposition
+from .monitor import Monitor, monitor
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A monitor, the Prometheus that scrapes it, the Alertmanager behind, and what its webhook has heard."""
+    """A daemon, the Prometheus that scrapes it, the Alertmanager behind, and what its webhook has heard."""
 
-    monitor: Exposition
+    monitor: Monitor
     prometheus: str
     alertmanager: str
     heard: list[dict[str, Any]]
@@ -27,18 +28,13 @@ class Chain:
 
 @pytest.fixture(scope="module")
 def chain(
-    require_program: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    require_program: Callable[[str], Path], bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chain]:
     prometheus, manager = require_program("prometheus"), require_program("prometheus-alertmanager")
     folder = tmp_path_factory.mktemp("chain")
     with ExitStack() as stack:
-        monitor = Exposition()
-        server, thread = start_http_server(0, "127.0.0.1", monitor.registry)
-        stack.callback(thread.join)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
+        watched = stack.enter_context(monitor(bundle, folder))
         webhook, heard = stack.enter_context(programs.webhook())
         managing = stack.enter_context(programs.alertmanager(manager, folder, webhook))
-        target = f"127.0.0.1:{server.server_port}"
-        watching = stack.enter_context(programs.prometheus(prometheus, folder, target, managing))
-        yield Chain(monitor, watching, managing, heard)
+        watching = stack.enter_context(programs.prometheus(prometheus, folder, watched.address, managing))
+        yield Chain(watched, watching, managing, heard)

@@ -12,7 +12,7 @@ from typing import Any
 from .programs import DASHBOARDS
 
 FOLDER = DASHBOARDS / "grafana" / "dashboards"
-BUILT_IN = {"__rate_interval": "2s"}
+BUILT_IN = {"__rate_interval": "30s"}
 
 
 @dataclass(frozen=True)

@@ -10,28 +10,23 @@ import pytest
 from tests.service.small import wait_until
 
 from .conftest import Chain
-from .exposition import FAULTY
 from .grafana_files import Target, boards, targets
+from .monitor import FAULTY, GOOD
 from .programs import get
 
 
 def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
     rules = get(chain.prometheus, "/api/v1/rules")["groups"]
     assert {group["name"] for group in rules} == {"dqm-alarms", "dqm-daemon", "dqm-daemon-records"}
-    wait_until(
-        lambda: (
-            get(chain.prometheus, "/api/v1/query", query='dqm_alarm_active{cause="differs"}')["result"] != []
-        ),
-        "Prometheus has scraped the monitor",
-    )
+    chain.monitor.send(GOOD, 0)
+    wait_until(lambda: query(chain, "dqm_window_p_value") != [], "Prometheus has scraped a verdict")
     alerts = get(chain.prometheus, "/api/v1/alerts")["alerts"]
     assert not [alert for alert in alerts if alert["state"] == "firing"]
     assert not chain.heard
-    chain.monitor.alarmed = True
+    chain.monitor.send(FAULTY, 0)
     wait_until(lambda: bool(chain.heard), "the pager rings")
-    (alert,) = chain.heard
-    assert alert["receiver"] == "shift-pager"
-    assert alert["status"] == "firing"
+    alert = chain.heard[0]
+    assert (alert["receiver"], alert["status"]) == ("shift-pager", "firing")
     labels = alert["labels"]
     assert (labels["alertname"], labels["stream"], labels["severity"]) == (
         "DqmStreamDiffers",
@@ -41,8 +36,7 @@ def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
     assert "runbook" not in labels
     told = alert["annotations"]
     assert told["runbook_url"] == "http://localhost/dqm/runbook.md#dqmstreamdiffers"
-    assert "Since 2023-11-14 22:13:20 +0000 UTC." in told["description"]
-    assert "Looks like lowered cathode voltage (92%)." in told["description"]
+    assert re.search(r"Since 20\d\d-.+ UTC\.", told["description"])
 
 
 PARAMETERS = [
@@ -53,11 +47,14 @@ PARAMETERS = [
 @pytest.fixture(scope="module")
 def filled(chain: Chain) -> Chain:
     """The chain when the fault has been there for some scrapes."""
-    chain.monitor.alarmed = True
-    wait_until(
-        lambda: len(query(chain, "count_over_time(dqm_density_ratio[10s]) >= 4")) > 0,
-        "Prometheus has scraped the faulty stream four times",
-    )
+    chain.monitor.send(GOOD, 10)
+    chain.monitor.send(FAULTY, 10)
+
+    def is_filled() -> bool:
+        chain.monitor.explain()
+        return query(chain, "count_over_time(dqm_density_ratio[10s]) >= 4") != []
+
+    wait_until(is_filled, "Prometheus has scraped the faulty stream four times")
     return chain
 
 

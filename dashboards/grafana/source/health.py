@@ -245,6 +245,14 @@ def _losing_nothing() -> list[Panel]:
             bars=True,
         ),
         time_series(
+            "Failed attempts to store",
+            "Can the daemon keep what it decides? While it cannot, it receives nothing.",
+            (f"increase(dqm_store_failures_total{{{SELECT}}}{RATE})", "{{instance}}"),
+            unit="short",
+            empty=NO_DAEMON,
+            bars=True,
+        ),
+        time_series(
             "Share of Null",
             "Of which part of the windows is nothing known?",
             (
