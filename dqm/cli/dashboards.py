@@ -9,8 +9,6 @@ import typer
 
 from dqm.config import check_url, read_token
 from dqm.errors import ConfigError
-from dqm.export.grafana import Grafana, Outcome, dashboard_files
-from dqm.export.grafana import push as push_everything
 
 __all__ = ["app"]
 
@@ -32,6 +30,9 @@ def push(
     ] = False,
 ) -> None:
     """Upload folder, data source and dashboards to Grafana; what is up to date stays untouched."""
+    from dqm.export.grafana import Grafana, Outcome
+    from dqm.export.grafana import push as push_everything
+
     for option, address in (("--url", url), ("--prometheus", prometheus)):
         if address is not None:
             _check(option, address)
@@ -48,6 +49,8 @@ def push(
 @app.command()
 def path() -> None:
     """Print where dashboards, rules and runbook of this installation lie."""
+    from dqm.export.grafana import dashboard_files
+
     typer.echo(dashboard_files())
 
 
