@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from dqm.config.alarm import AlarmSection, GroupSection, PriorityName, Text
+from dqm.config.grafana import GrafanaSection
 from dqm.config.section import GroupPath, Name, Probability
 from dqm.config.section import Section as _Section
 
@@ -264,6 +265,9 @@ class DaemonConfig(_Section):
         NuisancesSection(), description="what may change without being a fault"
     )
     alarm: AlarmSection = Field(AlarmSection(), description="what raises an alarm")
+    grafana: GrafanaSection | None = Field(
+        None, description="a Grafana that shows alarms as annotations; left out: none"
+    )
     groups: dict[GroupPath, GroupSection] = Field({}, description="groups of streams by their paths")
     streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its reference")
 

@@ -15,10 +15,10 @@ import structlog
 import torch
 
 from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limits
-from dqm.config import DaemonConfig, DaemonSection, split_http
+from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, read_token, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
-from dqm.export import AlarmMetrics, HttpServer, Metrics, create_app
+from dqm.export import AlarmMetrics, Annotator, Grafana, HttpServer, Metrics, create_app
 from dqm.reference import Manifest, open_bundle
 from dqm.service.alarms import Desk
 from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
@@ -91,7 +91,11 @@ class Daemon:
             self._keeper = WindowKeeper(
                 config.daemon.data_dir / WINDOWS, int(config.keep.windows_megabytes * 1e6)
             )
-            self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, _log_changes)
+            annotator = _open_annotator(config.grafana)
+            if annotator is not None:
+                opening.callback(annotator.stop)
+            told = functools.partial(_tell, annotator)
+            self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, told)
             self.metrics.registry.register(AlarmMetrics(self._desk))
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
@@ -308,7 +312,19 @@ def _log_verdict(verdict: Verdict) -> None:
     )
 
 
-def _log_changes(changes: Sequence[AlarmChange]) -> None:
+def _open_annotator(section: GrafanaSection | None) -> Annotator | None:
+    """Start to write annotations, if that is wanted."""
+    if section is None or not section.annotations:
+        return None
+    annotator = Annotator(Grafana(section.url, read_token(section.token_file)))
+    annotator.start()
+    return annotator
+
+
+def _tell(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
+    """Log what became of alarms, and annotate it."""
+    if annotator is not None:
+        annotator.observe(changes)
     for change in changes:
         alarm = change.alarm
         log.warning(

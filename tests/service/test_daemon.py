@@ -25,6 +25,7 @@ from dqm.reference import Bundle, Examination, Judge
 from dqm.service.daemon import Daemon
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Reason, Sender, encode
+from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 
 from .small import FEATURES, faulty_events, healthy_events, wait_until, window_of
 
@@ -334,6 +335,21 @@ def test_bad_windows_raise_an_alarm_that_survives_the_daemon(open_daemon: Open, 
     again = open_daemon()
     assert sample(again, "dqm_alarm_active", priority="P2", **labels) == 1.0
     assert sample(again, "dqm_alarm_active", priority="P2", stream="chamber-2", cause="differs") == 0.0
+
+
+def test_alarms_become_annotations(
+    open_daemon: Open, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(FakeGrafana()) as grafana:
+        settings = f'[grafana]\nurl = "{grafana.url}"'
+        with pytest.raises(ConfigError, match="no token for Grafana"):
+            open_daemon(settings=settings)
+        monkeypatch.setenv("DQM_GRAFANA_TOKEN", TOKEN)
+        daemon = open_daemon(settings=settings)
+        judge(daemon, sender, *(window_of(faulty_events(60, seq), seq=seq) for seq in range(2)))
+        daemon.close()
+    (annotation,) = grafana.annotations.values()
+    assert annotation["tags"] == ["dqm", "stream:chamber-1", "cause:differs", "P2", "open"]
 
 
 def test_the_events_of_bad_windows_are_kept(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
