@@ -174,16 +174,16 @@ class Grafana:
             found = self._api.annotations.find_annotations(
                 tags=list(tags), ann_type="annotation", limit=MOST_ANNOTATIONS
             )
-        return [
-            Annotation(
-                one["time"] / 1000.0,
-                (one.get("timeEnd") or one["time"]) / 1000.0,
-                tuple(one["tags"]),
-                one["text"],
-                one["id"],
-            )
-            for one in found
-        ]
+            return [
+                Annotation(
+                    one["time"] / 1000.0,
+                    (one.get("timeEnd") or one["time"]) / 1000.0,
+                    tuple(one["tags"]),
+                    one["text"],
+                    one["id"],
+                )
+                for one in found
+            ]
 
     def write_annotation(self, annotation: Annotation) -> None:
         """Add an annotation, or change the one of its number."""
@@ -218,6 +218,13 @@ class Grafana:
             ) from None
         except RequestException as error:
             raise self._silence(error) from None
+        except (KeyError, TypeError) as error:  # what was looked for in the answer is not there
+            raise GrafanaError(
+                f"{what}: this is not how Grafana answers",
+                where=self.url,
+                fix=_FIXES[NOT_FOUND],
+                is_final=True,
+            ) from error
 
     def _silence(self, error: Exception) -> GrafanaError:
         return GrafanaError(
@@ -296,16 +303,13 @@ def _source(url: str) -> _Json:
     }
 
 
-def _or_none(ask: Callable[[], Any]) -> _Json | None:
+def _or_none(ask: Callable[[], _Json]) -> _Json | None:
     """Give the answer, or None where Grafana has no such thing."""
     from grafana_client.client import GrafanaClientError
 
     try:
-        answer = ask()
+        return ask()
     except GrafanaClientError as error:
         if error.status_code == NOT_FOUND:
             return None
         raise
-    if not isinstance(answer, dict):
-        raise GrafanaError("answers with a page of text", fix=_FIXES[NOT_FOUND], is_final=True)
-    return answer

@@ -17,8 +17,8 @@ from .grafana_files import Target, targets
 
 SECONDS = 90.0
 FAULTY = "chamber-2"
-NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_(nuisance_\w+|likeness|density_ratio|feature_share)")
-"""Its reference has neither nuisance parameters nor templates of faults; windows need not be explained."""
+NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_(nuisance_\w+|condition|likeness|density_ratio|feature_share)")
+"""Its collectors send no set points, its reference has no nuisance parameters and no templates of faults."""
 
 
 @pytest.mark.long

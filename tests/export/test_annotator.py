@@ -135,10 +135,11 @@ def test_nothing_is_lost_while_grafana_is_away(server: FakeGrafana, make: Callab
     assert annotator.n_dropped == 0
 
 
+@pytest.mark.parametrize("status", [200, 403])  # 200: something else answers
 def test_a_refusal_for_good_does_not_block_the_rest(
-    server: FakeGrafana, make: Callable[..., Annotator]
+    server: FakeGrafana, make: Callable[..., Annotator], status: int
 ) -> None:
-    server.status = 403
+    server.status = status
     annotator = make()
     annotator.observe([UP])
     wait_until(lambda: annotator.n_failed == 1)

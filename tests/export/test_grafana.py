@@ -100,6 +100,7 @@ def test_a_grafana_under_a_path_is_found() -> None:
         (403, "refused with 403: .*as the test wants it. The service account needs", True),
         (400, "refused with 400", True),
         (429, "refused with 429", False),
+        (200, "this is not how Grafana answers. Is this the address", True),
         (500, "refused with 500: Server Error 500: as the test wants it", False),
     ],
 )
