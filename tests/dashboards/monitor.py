@@ -25,7 +25,7 @@ from dqm.events import (
 from dqm.reference import Bundle
 from dqm.service.daemon import Daemon
 from dqm.stream import Sender
-from tests.service.small import N_WINDOW, faulty_events, healthy_events, window_of
+from tests.service.small import FEATURES, N_WINDOW, faulty_events, healthy_events, window_of
 
 GOOD, FAULTY = "chamber-1", "chamber-2"
 SECONDS = 20.0
@@ -61,8 +61,7 @@ def explained_verdict() -> Verdict:
     edges = np.linspace(0.0, 400.0, 17)
     expected = np.full(16, 30.0)
     fitted = expected * np.linspace(0.5, 2.0, 16)
-    features = ("t_1", "theta")
-    maps = tuple(RatioMap((f,), (edges,), expected, np.full(16, 0.5), fitted, fitted) for f in features)
+    maps = tuple(RatioMap((f,), (edges,), expected, np.full(16, 0.5), fitted, fitted) for f in FEATURES)
     gas = NuisanceResult(0.001, Profiled(0.004, 0.002, 3.5), Profiled(0.002, 0.003, 1.0))
     return Verdict(
         stream=FAULTY,
@@ -87,7 +86,7 @@ def explained_verdict() -> Verdict:
         warnings={"gas": "gas is 3.5 sigma above what its measurement says"},
         conditions={"strip_voltage_v": -900.0},
         explanation=Explanation(
-            maps, (), (("theta", 0.75), ("t_1", 0.25)), (Likeness("lowered cathode voltage", 0.92),)
+            maps, (), (("b", 0.75), ("a", 0.25)), (Likeness("lowered cathode voltage", 0.92),)
         ),
     )
 

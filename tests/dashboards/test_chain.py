@@ -36,7 +36,7 @@ def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
     assert "runbook" not in labels
     told = alert["annotations"]
     assert told["runbook_url"] == "http://localhost/dqm/runbook.md#dqmstreamdiffers"
-    assert re.search(r"Since 20\d\d-.+ UTC\.", told["description"])
+    assert re.fullmatch(r"Since 20\d\d-.+ UTC\. Most of it is in b \(\d.+%\)\.", told["description"])
 
 
 PARAMETERS = [
@@ -64,7 +64,7 @@ def query(chain: Chain, expr: str) -> list[dict[str, dict[str, str]]]:
 
 @pytest.mark.parametrize("target", PARAMETERS)
 def test_every_panel_has_data(filled: Chain, target: Target) -> None:
-    expr = target.expression({"stream": FAULTY, "feature": "t_1", "instance": instance(filled, target)})
+    expr = target.expression({"stream": FAULTY, "feature": "a", "instance": instance(filled, target)})
     if target.instant:
         series = query(filled, expr)
         values = [s["value"][1] for s in series]

@@ -1,9 +1,8 @@
-"""Write the dashboards that Grafana reads, or with ``--check`` find out whether they are up to date."""
+"""Write the dashboards that Grafana reads."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -33,16 +32,6 @@ def _text(builder: Dashboard) -> str:
     return json.dumps(built, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
 
 
-def main() -> int:
-    """Give 1 if something was not as it should be."""
-    texts = render()
-    if "--check" not in sys.argv[1:]:
-        for name, text in texts.items():
-            (FOLDER / name).write_text(text, encoding="utf-8")
-        return 0
-    written = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
-    return int(written != texts)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    for name, text in render().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
