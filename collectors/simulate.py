@@ -149,8 +149,16 @@ class SimulateCollector:
             yield self._measured(batch, start)
 
     def _measured(self, batch: EventBatch, start: float) -> EventBatch:
-        """Add the readings known at the beginning of a batch: no window of it ends before."""
+        """Add the set points, which show no fault, and the readings known at the beginning of a batch.
+
+        No window of it ends before that.
+        """
         options = self.options
+        set_points = {
+            "strip_voltage_set_v": options.base.strip_voltage_v,
+            "threshold_set_mv": options.base.threshold_mv,
+        }
+        batch = replace(batch, conditions={**batch.conditions, **set_points})
         if not options.measurements or batch.start is None:
             return batch
         readings = read_gauges(

@@ -47,6 +47,13 @@ def test_chambers_do_not_depend_on_each_other() -> None:
     )
 
 
+def test_set_points_are_told_and_betray_no_fault() -> None:
+    faults = [{"chamber": 1, "knob": "strip_voltage_v", "value": -900, "start": 1}]
+    batches = run(seconds=3, faults=faults, conditions={"threshold_mv": 80})
+    told = [batch.conditions for batch in batches]
+    assert told == [{"strip_voltage_set_v": -1200.0, "threshold_set_mv": 80.0}] * len(batches)
+
+
 def test_a_fault_is_seen_while_it_lasts() -> None:
     faults = [{"chamber": 1, "knob": "threshold_mv", "value": 50, "start": 20.5, "stop": 40}]
     batches = by_chamber(run(seconds=60, rate_hz=200, faults=faults))

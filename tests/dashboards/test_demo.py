@@ -17,8 +17,8 @@ from .grafana_files import Target, targets
 
 SECONDS = 90.0
 FAULTY = "chamber-2"
-NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_(nuisance_\w+|condition|likeness)")
-"""Its collectors send no set points, its reference has no nuisance parameters and no templates of faults."""
+NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_(nuisance_\w+|likeness)")
+"""Its reference has no nuisance parameters and no templates of faults."""
 
 
 @pytest.mark.long
