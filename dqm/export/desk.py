@@ -1,0 +1,93 @@
+"""What the page needs from the rooms that decide: the alarms as they stand, and what people do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from dqm.alarm.values import Alarm, AlarmChange, AlarmState, Cause, Mask
+from dqm.events import Quality
+
+__all__ = ["AlarmDesk", "AlarmHistory", "TreeNode"]
+
+
+class TreeNode(Protocol):
+    """Group of streams, rolled up."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the path; empty for the root."""
+
+    @property
+    def path(self) -> str:
+        """Names of the groups from the root, joined by ``/``."""
+
+    @property
+    def quality(self) -> Quality:
+        """Quality of the group as its policy makes it from its members'."""
+
+    @property
+    def state(self) -> AlarmState:
+        """Most pressing alarm state within the group."""
+
+    @property
+    def children(self) -> Sequence[TreeNode]:
+        """Groups within the group, configuration order."""
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """Streams directly in the group, configuration order."""
+
+
+class AlarmDesk(Protocol):
+    """Alarms of all streams. Methods may be called from any thread; a change is durable when they return."""
+
+    def alarms(self) -> Sequence[Alarm]:
+        """Every stream and cause, configuration order."""
+
+    def masks(self) -> Sequence[Mask]:
+        """Masks that are in force or will be."""
+
+    def tree(self) -> TreeNode:
+        """Root of the groups."""
+
+    def thresholds(self) -> object:
+        """Dataclass of the numbers that follow from the false-alarm budget."""
+
+    def acknowledge(self, stream: str, cause: Cause, user: str, comment: str) -> None:
+        """Take an alarm over; raises `InputError` if there is nothing to acknowledge."""
+
+    def shelve(
+        self, stream: str, cause: Cause, user: str, reason: str, until: float | None, one_shot: bool
+    ) -> None:
+        """Put an alarm aside; raises `InputError` without an end."""
+
+    def unshelve(self, stream: str, cause: Cause, user: str, comment: str) -> None:
+        """Take an alarm off its shelf; raises `InputError` if it is on none."""
+
+    def add_mask(
+        self,
+        streams: str,
+        user: str,
+        reason: str,
+        run_types: tuple[str, ...],
+        start: float | None,
+        until: float | None,
+    ) -> Mask:
+        """Suppress the alarms of streams; raises `InputError` if no stream matches."""
+
+    def remove_mask(self, identifier: str, user: str, comment: str) -> None:
+        """End a mask; raises `InputError` if there is none of that name."""
+
+
+class AlarmHistory(Protocol):
+    """What happened to alarms, from the store."""
+
+    def changes(
+        self,
+        stream: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[AlarmChange]:
+        """Changes that meet every condition, the last so many, the newest last."""
