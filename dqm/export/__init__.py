@@ -1,17 +1,25 @@
-"""What the daemon shows: metrics and health over HTTP; it decides nothing."""
+"""What the daemon shows: metrics, health, a page and a JSON API over HTTP; it decides nothing."""
 
-from dqm.export.alarm_metrics import AlarmMetrics
+from dqm.export.alarm_metrics import AlarmView
+from dqm.export.desk import AlarmDesk, AlarmHistory
 from dqm.export.http import HttpServer, create_app
 from dqm.export.metrics import Metrics
+from dqm.export.situation import Situation
 from dqm.export.table import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metric
+from dqm.export.web import Site, describe_bundle
 
 __all__ = [
     "METRICS",
     "SERIES_PER_NUISANCE",
     "SERIES_PER_STREAM",
-    "AlarmMetrics",
+    "AlarmDesk",
+    "AlarmHistory",
+    "AlarmView",
     "HttpServer",
     "Metric",
     "Metrics",
+    "Site",
+    "Situation",
     "create_app",
+    "describe_bundle",
 ]

@@ -90,4 +90,4 @@ class AlarmHistory(Protocol):
         until: float | None = None,
         limit: int | None = None,
     ) -> Iterator[AlarmChange]:
-        """Changes that meet every condition, the last so many, the newest last."""
+        """Give the changes that meet every condition, the last so many, the newest last."""

@@ -124,7 +124,7 @@ def _unmask(site: Site, call: Call) -> m.MaskList:
 
 ENDPOINTS = (
     Endpoint("GET", "/overview", "overview", "Everything at one look", m.Overview, lambda s, _: s.overview()),
-    Endpoint("GET", "/streams/{stream}", "stream", "One stream", m.Stream, lambda s, c: s.stream(**c.path)),
+    Endpoint("GET", "/streams/{stream}", "stream", "One stream", m.Stream, lambda s, c: s.stream(c.path["stream"])),
     Endpoint(
         "GET", "/streams/{stream}/windows", "windows", "Verdicts of a stream, the newest first",
         m.WindowList, lambda s, c: s.windows(**c.path, **dict(c.query)), query=_WindowQuery,
@@ -133,7 +133,10 @@ ENDPOINTS = (
         "GET", "/streams/{stream}/windows/{run}/{seq}", "window", "One window, with its maps in full",
         m.Window, lambda s, c: s.window(**c.path),
     ),
-    Endpoint("GET", "/alarms", "alarms", "All alarms, the most pressing first", m.AlarmList, lambda s, _: s.alarms()),
+    Endpoint(
+        "GET", "/alarms", "alarms", "All alarms, the most pressing first",
+        m.AlarmList, lambda s, _: s.alarms(),
+    ),
     Endpoint(
         "GET", "/alarms/history", "history", "What happened to alarms, the newest first",
         m.ChangeList, lambda s, c: s.changes(**dict(c.query)), query=_ChangeQuery,
@@ -187,7 +190,9 @@ def _route(site: Site, endpoint: Endpoint) -> Route:
         path = {name: _path_value(name, text) for name, text in request.path_params.items()}
         query = endpoint.query.model_validate_strings(dict(request.query_params)) if endpoint.query else None
         body = _parse(endpoint.body, await read_json(request)) if endpoint.body else None
-        told = await run_in_threadpool(lambda: answer.dump_json(endpoint.handle(site, Call(path, query, body))))
+        told = await run_in_threadpool(
+            lambda: answer.dump_json(endpoint.handle(site, Call(path, query, body)))
+        )
         return Response(told, media_type="application/json")
 
     return Route(API + endpoint.path, answer_request, methods=[endpoint.method], name=endpoint.name)

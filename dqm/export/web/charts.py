@@ -66,7 +66,7 @@ def history(windows: Sequence[WindowSummary]) -> Figure:
         "legend": {"orientation": "h", "y": 1.06},
         "hovermode": "closest",
     }
-    for (row, domain) in _stack(rows):
+    for row, domain in _stack(rows):
         layout[row.replace("y", "yaxis")] = axes[row] | {"domain": domain}
     return {"data": data, "layout": layout}
 
@@ -74,7 +74,9 @@ def history(windows: Sequence[WindowSummary]) -> Figure:
 def maps(explanation: ExplanationMaps) -> list[Figure]:
     """Spectra and density ratio of each feature, the most important first."""
     order = [name for name, _ in explanation.ranking]
-    ranked = sorted(explanation.maps, key=lambda m: order.index(m.features[0]) if m.features[0] in order else 99)
+    ranked = sorted(
+        explanation.maps, key=lambda m: order.index(m.features[0]) if m.features[0] in order else 99
+    )
     return [_map_1d(ratio) for ratio in ranked]
 
 
@@ -146,7 +148,7 @@ def _map_1d(ratio: Map) -> Figure:
         "data": [
             _band("reference", edges, reference, error, "y", "var(--series-0)"),
             _step("reference", edges, reference, "y", "var(--series-0)", "solid"),
-            _step("reference, reweighted", edges, fitted, "y", "var(--series-1)", "dash"),
+            _step("learned", edges, fitted, "y", "var(--series-1)", "dash"),
             points | {"name": "window", "y": data.tolist(), "error_y": _bars(np.sqrt(data)), "marker": dots},
             _band("learned ratio", edges, learned, spread, "y2", "var(--series-1)"),
             _step("learned ratio", edges, learned, "y2", "var(--series-1)", "dash"),
@@ -162,7 +164,6 @@ def _map_1d(ratio: Map) -> Figure:
         ],
         "layout": {
             "height": 330,
-            "title": {"text": ratio.features[0]},
             "xaxis": {"anchor": "y2", "title": {"text": ratio.features[0]}},
             "yaxis": {"domain": [0.42, 1.0], "title": {"text": "events"}, "rangemode": "tozero"},
             "yaxis2": {"domain": [0.0, 0.36], "title": {"text": "ratio"}, "zeroline": False},
@@ -170,7 +171,7 @@ def _map_1d(ratio: Map) -> Figure:
                 {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1,
                  "line": {"color": "var(--faint)", "width": 1}}
             ],
-            "legend": {"orientation": "h", "y": 1.2, "x": 0},
+            "legend": {"orientation": "h", "y": 1.12, "x": 0},
         },
     }  # fmt: skip
 
@@ -203,6 +204,8 @@ def _map_2d(ratio: Map) -> Figure:
         ],
         "layout": {
             "height": 300,
+            "showlegend": False,
+            "plot_bgcolor": "var(--raised)",
             "xaxis": {"title": {"text": first}},
             "yaxis": {"title": {"text": second}},
         },
@@ -228,7 +231,9 @@ def _step(name: str, edges: FloatArray, values: FloatArray, row: str, colour: st
     }
 
 
-def _band(name: str, edges: FloatArray, values: FloatArray, error: FloatArray, row: str, colour: str) -> Figure:
+def _band(
+    name: str, edges: FloatArray, values: FloatArray, error: FloatArray, row: str, colour: str
+) -> Figure:
     """One-sigma band around a step line, drawn as one closed outline."""
     low, high = np.nan_to_num(values - error), np.nan_to_num(values + error)
     x = np.repeat(edges, 2)[1:-1]
@@ -254,7 +259,7 @@ def _bars(error: FloatArray) -> Figure:
 
 
 def _plain(values: FloatArray) -> list[Any]:
-    """Lists in which what is not finite is null."""
+    """Make lists in which what is not finite is null."""
     return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload,no-any-return]
 
 
@@ -263,7 +268,9 @@ def _moment(window: WindowSummary) -> str:
 
 
 def _label(window: WindowSummary) -> str:
-    return f"run {window.run}, window {window.seq}: {window.quality}, p = {write_p(window.p, window.p_method)}"
+    return (
+        f"run {window.run}, window {window.seq}: {window.quality}, p = {write_p(window.p, window.p_method)}"
+    )
 
 
 def _address(window: WindowSummary) -> str:

@@ -87,7 +87,9 @@ class WindowSummary(_Shown):
     p: float | None = Field(description="p-value in (0, 1]; null if not known")
     p_low: float | None = Field(description="95 % interval of p")
     p_high: float | None
-    p_method: PMethod | None = Field(description="read from the null table, or from the tail fitted beyond it")
+    p_method: PMethod | None = Field(
+        description="read from the null table, or from the tail fitted beyond it"
+    )
     z: float | None = Field(description="p as a one-sided Gaussian significance")
     nuisances: dict[str, NuisanceResult]
     warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
@@ -190,7 +192,9 @@ class Overview(_Shown):
 
     time: float = Field(description="Unix seconds")
     version: str
-    needs_response: tuple[Alarm, ...] = Field(description="alarms somebody must respond to, most pressing first")
+    needs_response: tuple[Alarm, ...] = Field(
+        description="alarms somebody must respond to, most pressing first"
+    )
     qualities: dict[Quality, int] = Field(description="streams of each quality")
     origins: tuple[Origin, ...] = Field(description="where the windows shown came from, if not all are live")
     tree: Group
@@ -263,7 +267,9 @@ class MakeMask(_Asked):
     )
     user: User = Field(description="who")
     reason: Text = Field(description="why")
-    run_types: tuple[RunType, ...] = Field((), max_length=16, description="only in runs of these; empty: in all")
+    run_types: tuple[RunType, ...] = Field(
+        (), max_length=16, description="only in runs of these; empty: in all"
+    )
     start: float | None = Field(None, description="from when, Unix seconds; null: at once")
     until: float | None = Field(None, description="until when, Unix seconds; null: until it is removed")
 

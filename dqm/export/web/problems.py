@@ -66,7 +66,9 @@ def describe_problem(error: Exception) -> Problem:
             )
         case HTTPException():
             status = HTTPStatus(error.status_code)
-            return _problem(status, str(error.detail), None, "See / for the page, /api/v1/openapi.json for the API")
+            return _problem(
+                status, str(error.detail), None, "See / for the page, /api/v1/openapi.json for the API"
+            )
         case _:
             return _problem(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "the daemon failed to answer", None, "See the daemon's log"

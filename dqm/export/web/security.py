@@ -1,10 +1,10 @@
 """Who may ask, and what a browser may do with the answer.
 
-A browser on the operator's machine reaches the daemon for any site that it visits. Three walls keep such sites out:
-the ``Host`` must be an address or a name of this machine (a name of their own that resolves to it is refused), a
-request that changes something must come from our own page (``Sec-Fetch-Site`` or ``Origin``), and a form must carry
-the token of a cookie that only our page can read. Programs that send neither are no browsers: they must send JSON,
-which no form of another site can.
+A browser on the operator's machine reaches the daemon for any site that it visits. Three walls keep such
+sites out: the ``Host`` must be an address or a name of this machine (a name of their own that resolves to it
+is refused), a request that changes something must come from our own page (``Sec-Fetch-Site`` or ``Origin``),
+and a form must carry the token of a cookie that only our page can read. Programs that send neither are no
+browsers: they must send JSON, which no form of another site can.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import hmac
 import ipaddress
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dqm.export.web.models import Problem
 from dqm.export.web.problems import ForeignRequestError, TooLargeError, UnreadableError
 
 __all__ = [
+    "OwnHost",
     "SecurityHeaders",
-    "check_host",
-    "check_origin",
     "form_token",
-    "own_names",
     "read_form",
     "read_json",
     "remember",
+    "remembered_user",
 ]
 
 _ALWAYS = {
@@ -45,8 +45,8 @@ _ALWAYS = {
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 # plotly.js sets style attributes; neither it nor we need style elements, inline scripts or eval
 _PAGE = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _TOKEN_COOKIE = "dqm_token"  # noqa: S105 - its name, not its value
 _USER_COOKIE = "dqm_user"
@@ -56,7 +56,7 @@ _MOST_BYTES = 16_384
 
 
 class SecurityHeaders:
-    """Adds headers to every response, errors included; HTML may load scripts, styles and data from here alone."""
+    """Adds headers to every response, errors included; HTML may load nothing but from here."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -75,39 +75,42 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def own_names() -> frozenset[str]:
-    """Names by which this machine may be called besides its addresses."""
-    return frozenset({"localhost", socket.gethostname().lower(), socket.getfqdn().lower()})
+class OwnHost:
+    """Answers only where it is called by an address or a name of this machine.
 
-
-def check_host(headers: Headers, names: Iterable[str]) -> None:
-    """Refuse requests for a name that is not ours, as a page of another site would make them.
+    A page of another site whose name resolves to this machine is refused.
 
     Parameters
     ----------
-    headers : Headers
-        Of the request.
-    names : iterable of str
-        Names that are ours, lower case; addresses always are.
-
-    Raises
-    ------
-    ForeignRequestError
-        If the ``Host`` is neither.
+    app : ASGI application
+        What is guarded.
+    exempt : sequence of str
+        Paths that are not, because programs may know the machine by yet another name.
     """
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        if host not in names:
-            raise ForeignRequestError(
-                f"the page is not served under the name {host!r}",
-                where="Host",
-                fix="Use the address of the machine, or one of its names",
-            ) from None
+
+    def __init__(self, app: ASGIApp, exempt: Sequence[str] = ()) -> None:
+        self._app = app
+        self._exempt = frozenset(exempt)
+        self._names = frozenset({"localhost", socket.gethostname().lower(), socket.getfqdn().lower()})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        app = self._app
+        if scope["type"] == "http" and scope["path"] not in self._exempt:
+            host = urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname or ""
+            if not self._is_own(host):
+                app = JSONResponse(_foreign_host(host), 421, media_type="application/problem+json")
+        await app(scope, receive, send)
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return host in self._names
+        return True
 
 
-def check_origin(headers: Headers) -> None:
+def _check_origin(headers: Headers) -> None:
     """Refuse changes that another site has asked for.
 
     Parameters
@@ -173,7 +176,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
     ForeignRequestError, TooLargeError, UnreadableError
         If it is none of our forms.
     """
-    check_origin(request.headers)
+    _check_origin(request.headers)
     _check_type(request, "application/x-www-form-urlencoded")
     fields = dict(parse_qsl((await _read(request)).decode(errors="replace"), max_num_fields=32))
     token = fields.pop(_TOKEN_FIELD, "")
@@ -205,9 +208,20 @@ async def read_json(request: Request) -> bytes:
     ForeignRequestError, TooLargeError, UnreadableError
         If another site sent it, it is too long, or it does not claim to be JSON.
     """
-    check_origin(request.headers)
+    _check_origin(request.headers)
     _check_type(request, "application/json")
     return await _read(request)
+
+
+def _foreign_host(host: str) -> dict[str, object]:
+    problem = Problem(
+        title="Misdirected Request",
+        status=421,
+        detail=f"the page is not served under the name {host!r}",
+        where="Host",
+        fix="Use an address of the machine, or its own name",
+    )
+    return problem.model_dump()
 
 
 def _check_type(request: Request, expected: str) -> None:

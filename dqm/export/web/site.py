@@ -147,7 +147,7 @@ class Site:
     def changes(
         self, stream: str | None = None, since: float | None = None, limit: int = 100
     ) -> m.ChangeList:
-        """What happened to alarms, the newest first."""
+        """Tell what happened to alarms, the newest first."""
         found = list(self.history.changes(stream=stream, since=since, limit=min(limit, _MOST_CHANGES)))
         return m.ChangeList(changes=tuple(found[::-1]))
 
@@ -186,7 +186,7 @@ class Site:
             if alarm.state is not AlarmState.NORMAL:
                 pressing.setdefault(alarm.stream, alarm)
         for s in situations:
-            alarm = pressing.get(s.name)
+            most_pressing = pressing.get(s.name)
             bundle = self.bundles.get(s.name)
             yield m.Stream(
                 name=s.name,
@@ -194,8 +194,8 @@ class Site:
                 quality=s.quality,
                 reason=s.reason,
                 since=s.since,
-                alarm=alarm,
-                needs_response=alarm is not None and needs_response(alarm),
+                alarm=most_pressing,
+                needs_response=most_pressing is not None and needs_response(most_pressing),
                 last=summarise(s.last) if s.last else None,
                 recent=tuple(m.Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
                 bundle=bundle.identifier if bundle else "",

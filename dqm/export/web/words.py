@@ -61,12 +61,18 @@ def write_p(p: float | None, method: PMethod | None = None) -> str:
     return "-" if p is None else f"{'~' if method is PMethod.TAIL else ''}{p:.2g}"
 
 
+def write_sentence(text: str) -> str:
+    """Begin with a capital letter and end with a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
 FILTERS = {
     "age": write_age,
     "time": write_time,
     "iso": write_iso,
     "number": write_number,
     "p": write_p,
+    "sentence": write_sentence,
     "shape": _SHAPES.__getitem__,
 }
 """Filters of the templates."""
