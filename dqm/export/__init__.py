@@ -1,6 +1,6 @@
 """What the daemon shows: metrics, health, a page and a JSON API over HTTP; it decides nothing."""
 
-from dqm.export.alarm_metrics import AlarmView
+from dqm.export.alarm_metrics import AlarmMetrics
 from dqm.export.desk import AlarmDesk, AlarmHistory
 from dqm.export.http import HttpServer, create_app
 from dqm.export.metrics import Metrics
@@ -14,7 +14,7 @@ __all__ = [
     "SERIES_PER_STREAM",
     "AlarmDesk",
     "AlarmHistory",
-    "AlarmView",
+    "AlarmMetrics",
     "HttpServer",
     "Metric",
     "Metrics",

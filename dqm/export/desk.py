@@ -8,7 +8,18 @@ from typing import Protocol
 from dqm.alarm.values import Alarm, AlarmChange, AlarmState, Cause, Mask
 from dqm.events import Quality
 
-__all__ = ["AlarmDesk", "AlarmHistory", "TreeNode"]
+__all__ = ["RAISED", "AlarmDesk", "AlarmHistory", "TreeNode", "needs_response"]
+
+RAISED = frozenset({AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED})
+"""States in which an alarm is on."""
+
+
+class TreeLeaf(Protocol):
+    """Stream in the tree."""
+
+    @property
+    def stream(self) -> str:
+        """Its name."""
 
 
 class TreeNode(Protocol):
@@ -35,7 +46,7 @@ class TreeNode(Protocol):
         """Groups within the group, configuration order."""
 
     @property
-    def streams(self) -> Sequence[str]:
+    def streams(self) -> Sequence[TreeLeaf]:
         """Streams directly in the group, configuration order."""
 
 
@@ -91,3 +102,8 @@ class AlarmHistory(Protocol):
         limit: int | None = None,
     ) -> Iterator[AlarmChange]:
         """Give the changes that meet every condition, the last so many, the newest last."""
+
+
+def needs_response(alarm: Alarm) -> bool:
+    """Tell whether somebody must respond: it is raised, and nobody has taken it over or put it aside."""
+    return alarm.state in RAISED and alarm.acknowledged is None

@@ -60,13 +60,18 @@ class Clock:
 
 
 @dataclass
+class Leaf:
+    stream: str
+
+
+@dataclass
 class Node:
     name: str
     path: str
     quality: Quality
     state: AlarmState
     children: Sequence[Node] = ()
-    streams: Sequence[str] = ()
+    streams: Sequence[Leaf] = ()
 
 
 @dataclass
@@ -104,7 +109,7 @@ class MemoryDesk:
 
     def tree(self) -> Node:
         children = [
-            Node(name, name, Quality.GOOD, AlarmState.NORMAL, (), streams)
+            Node(name, name, Quality.GOOD, AlarmState.NORMAL, (), [Leaf(stream) for stream in streams])
             for name, streams in self.groups.items()
         ]
         return Node("", "", Quality.GOOD, AlarmState.NORMAL, children)

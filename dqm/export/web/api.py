@@ -124,7 +124,7 @@ def _unmask(site: Site, call: Call) -> m.MaskList:
 
 ENDPOINTS = (
     Endpoint("GET", "/overview", "overview", "Everything at one look", m.Overview, lambda s, _: s.overview()),
-    Endpoint("GET", "/streams/{stream}", "stream", "One stream", m.Stream, lambda s, c: s.stream(c.path["stream"])),
+    Endpoint("GET", "/streams/{stream}", "stream", "One stream", m.Stream, lambda s, c: s.stream(**c.path)),
     Endpoint(
         "GET", "/streams/{stream}/windows", "windows", "Verdicts of a stream, the newest first",
         m.WindowList, lambda s, c: s.windows(**c.path, **dict(c.query)), query=_WindowQuery,

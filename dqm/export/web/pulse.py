@@ -10,7 +10,8 @@ from threading import Lock
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from dqm.export.web.site import Site, needs_response
+from dqm.export.desk import needs_response
+from dqm.export.web.site import Site
 
 __all__ = ["Pulse"]
 

@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from dqm.export.desk import needs_response
 from dqm.export.web.security import form_token, remember, remembered_user
-from dqm.export.web.site import Site, needs_response
+from dqm.export.web.site import Site
 from dqm.export.web.words import FILTERS
 
 __all__ = ["FILES", "render", "serve_file", "template_text"]

@@ -10,23 +10,22 @@ from typing import Any
 from dqm.alarm.values import Alarm, AlarmState, Cause, Mask
 from dqm.errors import InputError
 from dqm.events import Explanation, Origin, Quality, RatioMap, Verdict
-from dqm.export.desk import AlarmDesk, AlarmHistory, TreeNode
+from dqm.export.desk import AlarmDesk, AlarmHistory, TreeNode, needs_response
 from dqm.export.situation import Situation, StreamSituation
 from dqm.export.web import models as m
 from dqm.export.web.problems import NotFoundError
-from dqm.reference import Bundle
+from dqm.reference.manifest import Manifest
 from dqm.store import VerdictStore
 
-__all__ = ["Site", "describe_bundle", "needs_response", "summarise"]
+__all__ = ["Site", "describe_bundle", "explain", "summarise"]
 
-_RAISED = {AlarmState.ACTIVE, AlarmState.LATCHED, AlarmState.OFF_DELAYED}
 _PRESSING = {
     state: rank
     for rank, state in enumerate(
         [
             AlarmState.ACTIVE,
-            AlarmState.LATCHED,
             AlarmState.OFF_DELAYED,
+            AlarmState.LATCHED,
             AlarmState.ON_DELAYED,
             AlarmState.SHELVED,
             AlarmState.MASKED,
@@ -87,11 +86,11 @@ class Site:
             streams=streams,
         )
 
-    def stream(self, name: str) -> m.Stream:
+    def stream(self, stream: str) -> m.Stream:
         """One stream; raises `NotFoundError`."""
-        situation = self._situation(name)
-        (stream,) = self._streams([situation], self._sorted_alarms(), _group(self.desk.tree()))
-        return stream
+        situation = self._situation(stream)
+        (found,) = self._streams([situation], self._sorted_alarms(), _group(self.desk.tree()))
+        return found
 
     def windows(
         self, stream: str, run: int | None = None, quality: Quality | None = None, limit: int = 100
@@ -202,11 +201,6 @@ class Site:
             )
 
 
-def needs_response(alarm: Alarm) -> bool:
-    """Tell whether somebody must respond: it is raised, and nobody has taken it over or put it aside."""
-    return alarm.state in _RAISED and alarm.acknowledged is None
-
-
 def summarise(verdict: Verdict) -> m.WindowSummary:
     """Flatten a verdict, without its maps."""
     r = verdict.result
@@ -254,27 +248,28 @@ def explain(explanation: Explanation | None) -> m.ExplanationMaps | None:
     )
 
 
-def describe_bundle(bundle: Bundle) -> m.BundleFacts:
+def describe_bundle(identifier: str, manifest: Manifest) -> m.BundleFacts:
     """Write down what a bundle is.
 
     Parameters
     ----------
-    bundle : Bundle
-        Opened.
+    identifier : str
+        Its name.
+    manifest : Manifest
+        Its description.
 
     Returns
     -------
     BundleFacts
         For `Site`.
     """
-    manifest = bundle.manifest
     return m.BundleFacts(
-        identifier=bundle.identifier,
+        identifier=identifier,
         features=manifest.features,
         windows=str(manifest.kind),
         statistic=manifest.statistic,
         settings=manifest.settings,
-        n_reference=len(bundle.reference),
+        n_reference=manifest.reference.shape[0],
         n_toys=sum(column.toys.shape[0] for column in manifest.null),
         nuisances=tuple(entry.name for entry in manifest.nuisances),
         sources=tuple(source.name for source in manifest.sources),
@@ -293,7 +288,7 @@ def _group(node: TreeNode) -> m.Group:
         quality=node.quality,
         state=node.state,
         groups=tuple(map(_group, node.children)),
-        streams=tuple(node.streams),
+        streams=tuple(leaf.stream for leaf in node.streams),
     )
 
 

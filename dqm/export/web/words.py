@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 from dqm.alarm.values import AlarmState
 from dqm.events import PMethod, Quality
+from dqm.export.web.models import Recent
 
 __all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_GLYPHS = {Quality.NULL: "\u25cb", Quality.GOOD: "\u25cf", Quality.MEDIUM: "\u25b2", Quality.BAD: "\u25a0"}
 _SHAPES: dict[str, str] = {
     Quality.NULL: "null",
     Quality.GOOD: "good",
@@ -66,13 +71,29 @@ def write_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
+def tally(windows: Sequence[Recent]) -> str:
+    """Count windows by quality: ``20 Good, 4 Bad``."""
+    counts = Counter(window.quality for window in windows)
+    return f"last {len(windows)}: " + ", ".join(f"{n} {quality}" for quality, n in counts.items())
+
+
+def group_runs(windows: Sequence[Recent]) -> list[tuple[str, str]]:
+    """Write windows as a row of shapes, those of one quality in a row together."""
+    return [
+        (_SHAPES[quality], _GLYPHS[quality] * len(list(run)))
+        for quality, run in groupby(window.quality for window in windows)
+    ]
+
+
 FILTERS = {
     "age": write_age,
     "time": write_time,
     "iso": write_iso,
     "number": write_number,
     "p": write_p,
+    "runs": group_runs,
     "sentence": write_sentence,
     "shape": _SHAPES.__getitem__,
+    "tally": tally,
 }
 """Filters of the templates."""

@@ -2,8 +2,9 @@
 "use strict";
 
 const LOST_SECONDS = 6;      // a beat comes every second
-const RELOAD_SECONDS = 15;   // without live updates: reload by hand's hand
-const EARLIEST_MS = 1000;    // between two refreshes
+const RELOAD_SECONDS = 15;   // without live updates
+const EARLIEST_MS = 1000;    // between two refreshes; more when the daemon takes long to answer
+const SHARE = 10;            // a page takes at most one tenth of the daemon's time
 
 const page = { shown: Number(document.body.dataset.time), offset: 0, beat: performance.now(), number: null, lost: false };
 page.offset = page.shown - Date.now() / 1000;
@@ -86,6 +87,7 @@ async function refresh() {
   if (page.busy) { page.dirty = true; return; }
   page.busy = true;
   page.dirty = false;
+  const begin = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (answer.ok) {
@@ -100,7 +102,7 @@ async function refresh() {
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;   // the network: the banner tells
   }
-  setTimeout(() => { page.busy = false; if (page.dirty) refresh(); }, EARLIEST_MS);
+  setTimeout(() => { page.busy = false; if (page.dirty) refresh(); }, Math.max(EARLIEST_MS, SHARE * (performance.now() - begin)));
 }
 
 // --- new content into old, so that focus, open parts and half-written forms stay ------------------------------
