@@ -4,12 +4,13 @@ from dqm.export.alarm_metrics import AlarmMetrics
 from dqm.export.desk import AlarmDesk, AlarmHistory
 from dqm.export.http import HttpServer, create_app
 from dqm.export.metrics import Metrics
-from dqm.export.situation import Situation
+from dqm.export.situation import N_RECENT, Situation
 from dqm.export.table import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metric
 from dqm.export.web import Site, describe_bundle
 
 __all__ = [
     "METRICS",
+    "N_RECENT",
     "SERIES_PER_NUISANCE",
     "SERIES_PER_STREAM",
     "AlarmDesk",

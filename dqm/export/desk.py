@@ -5,49 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from dqm.alarm.values import Alarm, AlarmChange, AlarmState, Cause, Mask
-from dqm.events import Quality
+from dqm.alarm import Alarm, AlarmChange, AlarmState, Cause, Mask, Node, Thresholds
 
-__all__ = ["RAISED", "AlarmDesk", "AlarmHistory", "TreeNode", "needs_response"]
+__all__ = ["RAISED", "AlarmDesk", "AlarmHistory", "needs_response"]
 
 RAISED = frozenset({AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED})
 """States in which an alarm is on."""
-
-
-class TreeLeaf(Protocol):
-    """Stream in the tree."""
-
-    @property
-    def stream(self) -> str:
-        """Its name."""
-
-
-class TreeNode(Protocol):
-    """Group of streams, rolled up."""
-
-    @property
-    def name(self) -> str:
-        """Last part of the path; empty for the root."""
-
-    @property
-    def path(self) -> str:
-        """Names of the groups from the root, joined by ``/``."""
-
-    @property
-    def quality(self) -> Quality:
-        """Quality of the group as its policy makes it from its members'."""
-
-    @property
-    def state(self) -> AlarmState:
-        """Most pressing alarm state within the group."""
-
-    @property
-    def children(self) -> Sequence[TreeNode]:
-        """Groups within the group, configuration order."""
-
-    @property
-    def streams(self) -> Sequence[TreeLeaf]:
-        """Streams directly in the group, configuration order."""
 
 
 class AlarmDesk(Protocol):
@@ -59,11 +22,11 @@ class AlarmDesk(Protocol):
     def masks(self) -> Sequence[Mask]:
         """Masks that are in force or will be."""
 
-    def tree(self) -> TreeNode:
+    def tree(self) -> Node:
         """Root of the groups."""
 
-    def thresholds(self) -> object:
-        """Dataclass of the numbers that follow from the false-alarm budget."""
+    def thresholds(self) -> Thresholds:
+        """Numbers that follow from the false-alarm budget."""
 
     def acknowledge(self, stream: str, cause: Cause, user: str, comment: str) -> None:
         """Take an alarm over; raises `InputError` if there is nothing to acknowledge."""

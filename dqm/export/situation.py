@@ -10,9 +10,10 @@ from threading import Lock
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
 
-__all__ = ["RecentWindow", "Situation", "StreamSituation"]
+__all__ = ["N_RECENT", "RecentWindow", "Situation", "StreamSituation"]
 
-_N_RECENT = 24
+N_RECENT = 24
+"""Windows of a stream that are shown at one look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class _Stream:
     reason: str
     since: float
     last: Verdict | None = None
-    recent: deque[RecentWindow] = field(default_factory=lambda: deque(maxlen=_N_RECENT))
+    recent: deque[RecentWindow] = field(default_factory=lambda: deque(maxlen=N_RECENT))
 
 
 class Situation:
@@ -98,16 +99,26 @@ class Situation:
         """The streams."""
         return tuple(self._streams)
 
-    def recall(self, verdicts: Iterable[Verdict]) -> None:
-        """Take in windows from before the daemon started, oldest first; they do not make a quality.
+    def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
+        """Take in windows from before the daemon started.
 
-        Streams that are not configured are left out.
+        Parameters
+        ----------
+        verdicts : iterable of Verdict
+            Of one of the streams, the oldest first.
+        stale_seconds : float
+            For how long it may be without a window: an older one says nothing of the present.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of these.
         """
-        with self._lock:
-            for verdict in verdicts:
-                if verdict.stream in self._streams:
-                    self._streams[verdict.stream].recent.append(_recent(verdict))
-            self._version += 1
+        now = self._clock()
+        for verdict in verdicts:
+            self.observe(verdict)
+            if now - verdict.judged_at > stale_seconds:
+                self.mark_stale(verdict.stream, stale_seconds)
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
@@ -134,8 +145,8 @@ class Situation:
             stream = self._find(name)
             reason = f"no window for more than {seconds:g} s"
             if stream.reason != reason:
-                if stream.quality is not Quality.NULL:
-                    stream.since = self._clock()
+                if stream.quality is not Quality.NULL and stream.last is not None:
+                    stream.since = stream.last.judged_at + seconds
                 stream.quality, stream.reason = Quality.NULL, reason
                 self._version += 1
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
+import asyncio
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 
-from dqm.alarm import (
-    Acknowledgement,
-    Alarm,
-    AlarmChange,
-    AlarmState,
-    Cause,
-    Guidance,
-    Mask,
-    Priority,
-    Shelf,
-)
-from dqm.errors import InputError
+from dqm.alarm import Cause, Guidance, Priority, Rules, StreamRules, Thresholds
 from dqm.events import (
     Condition,
     Explanation,
@@ -35,9 +25,9 @@ from dqm.events import (
     TestResult,
     Verdict,
 )
-from dqm.export import Site
-from dqm.export.situation import Situation
+from dqm.export import Metrics, Site, Situation, create_app
 from dqm.export.web.models import BundleFacts
+from dqm.service.alarms import Desk
 from dqm.store import VerdictStore, sqlite_url
 
 START = 1_790_000_000.0
@@ -60,149 +50,39 @@ class Clock:
 
 
 @dataclass
-class Leaf:
-    stream: str
-
-
-@dataclass
-class Node:
-    name: str
-    path: str
-    quality: Quality
-    state: AlarmState
-    children: Sequence[Node] = ()
-    streams: Sequence[Leaf] = ()
-
-
-@dataclass
-class MemoryDesk:
-    """Alarms in memory, raised by the test itself."""
-
-    groups: dict[str, list[str]]
-    clock: Clock
-    by_name: dict[tuple[str, Cause], Alarm] = field(default_factory=dict)
-    made: list[Mask] = field(default_factory=list)
-    log: list[AlarmChange] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for streams in self.groups.values():
-            for stream in streams:
-                for cause in Cause:
-                    self.by_name[stream, cause] = Alarm(
-                        stream, cause, Priority.P2, GUIDANCE, AlarmState.NORMAL, self.clock()
-                    )
-
-    def raise_alarm(
-        self, stream: str, cause: Cause = Cause.DIFFERS, text: str = "4 of 5 windows differ"
-    ) -> None:
-        now = self.clock()
-        self._set(stream, cause, "window", state=AlarmState.ACTIVE, since=now, raised_at=now, text=text)
-
-    def alarms(self) -> Sequence[Alarm]:
-        return tuple(self.by_name.values())
-
-    def masks(self) -> Sequence[Mask]:
-        return tuple(self.made)
-
-    def thresholds(self) -> object:
-        return None
-
-    def tree(self) -> Node:
-        children = [
-            Node(name, name, Quality.GOOD, AlarmState.NORMAL, (), [Leaf(stream) for stream in streams])
-            for name, streams in self.groups.items()
-        ]
-        return Node("", "", Quality.GOOD, AlarmState.NORMAL, children)
-
-    def changes(
-        self,
-        stream: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        limit: int | None = None,
-    ) -> Iterator[AlarmChange]:
-        found = [
-            c
-            for c in self.log
-            if stream in (None, c.alarm.stream) and (since or 0) <= c.time < (until or math.inf)
-        ]
-        yield from found[-(limit or len(found)) :] if found else []
-
-    def acknowledge(self, stream: str, cause: Cause, user: str, comment: str) -> None:
-        alarm = self._find(stream, cause)
-        if alarm.state is not AlarmState.ACTIVE:
-            raise InputError(f"the alarm is {alarm.state}", where=f"{stream} {cause}", fix="Nothing to do")
-        given = Acknowledgement(user, comment, self.clock())
-        self._set(stream, cause, "acknowledge", user, comment, acknowledged=given)
-
-    def shelve(
-        self, stream: str, cause: Cause, user: str, reason: str, until: float | None, one_shot: bool
-    ) -> None:
-        shelf = Shelf(user, reason, self.clock(), until, one_shot)
-        self._set(stream, cause, "shelve", user, reason, state=AlarmState.SHELVED, shelf=shelf)
-
-    def unshelve(self, stream: str, cause: Cause, user: str, comment: str) -> None:
-        if self._find(stream, cause).shelf is None:
-            raise InputError("the alarm is on no shelf", where=f"{stream} {cause}")
-        self._set(stream, cause, "unshelve", user, comment, state=AlarmState.NORMAL, shelf=None)
-
-    def add_mask(
-        self,
-        streams: str,
-        user: str,
-        reason: str,
-        run_types: tuple[str, ...],
-        start: float | None,
-        until: float | None,
-    ) -> Mask:
-        if not any(fnmatch.fnmatchcase(stream, streams) for stream, _ in self.by_name):
-            raise InputError(f"no stream matches {streams!r}", where="streams", fix="Use * and ?")
-        mask = Mask(
-            f"mask-{len(self.made) + 1}", streams, user, reason, self.clock(), run_types, start, until
-        )
-        self.made.append(mask)
-        return mask
-
-    def remove_mask(self, identifier: str, user: str, comment: str) -> None:
-        kept = [mask for mask in self.made if mask.identifier != identifier]
-        if len(kept) == len(self.made):
-            raise InputError(f"no mask {identifier!r}", fix="See the masks")
-        self.made = kept
-
-    def _find(self, stream: str, cause: Cause) -> Alarm:
-        return self.by_name[stream, cause]
-
-    def _set(
-        self, stream: str, cause: Cause, action: str, user: str = "", comment: str = "", **fields: object
-    ) -> None:
-        before = self.by_name[stream, cause]
-        after = replace(before, **fields)  # type: ignore[arg-type]
-        self.by_name[stream, cause] = after
-        self.log.append(AlarmChange(after, before.state, self.clock(), action, user, comment))
-
-
-@dataclass
 class World:
     """Everything the page stands on."""
 
     site: Site
-    desk: MemoryDesk
+    desk: Desk
     situation: Situation
     store: VerdictStore
     clock: Clock
 
-    def judge(self, verdict: Verdict) -> None:
-        """Store and show a verdict."""
-        self.store.append(verdict)
-        self.situation.observe(verdict)
+    def judge(self, *verdicts: Verdict) -> None:
+        """Store and show verdicts; they may raise alarms."""
+        self.desk.record(verdicts)
+        for verdict in verdicts:
+            self.situation.observe(verdict)
+
+    def raise_alarm(self, stream: str = "chamber-2") -> None:
+        """Let three windows differ."""
+        self.judge(*(verdict_of(stream, seq, p=2e-9, judged_at=self.clock()) for seq in range(3)))
 
 
 def make_world(path: Path, groups: dict[str, list[str]]) -> World:
+    """Open a store; two of three windows below 0.001 raise an alarm."""
     clock = Clock()
-    streams = [stream for members in groups.values() for stream in members]
-    desk = MemoryDesk(groups, clock)
-    situation = Situation(streams, clock)
+    streams = {stream: group for group, members in groups.items() for stream in members}
+    rules = Rules(
+        tuple(
+            StreamRules(name, group, 600.0, True, (), Priority.P2, dict.fromkeys(Cause, GUIDANCE))
+            for name, group in streams.items()
+        )
+    )
     store = VerdictStore(sqlite_url(path))
+    desk = Desk(rules, Thresholds(0.001, 30.0), store, clock)
+    situation = Situation(streams, clock)
     facts = BundleFacts(
         identifier="3f9a21c7d0b4e865",
         features=FEATURES,
@@ -214,8 +94,28 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         nuisances=("drift_velocity",),
         sources=("good.parquet",),
     )
-    site = Site(situation, desk, store, desk, dict.fromkeys(streams, facts), clock, "0.1.0")
+    site = Site(situation, desk, store, desk.history, dict.fromkeys(streams, facts), clock, "0.1.0")
     return World(site, desk, situation, store, clock)
+
+
+class Browser:
+    """Asks the application of a world as a browser does; cookies stay."""
+
+    def __init__(self, world: World) -> None:
+        metrics = Metrics(dict.fromkeys(world.situation.names, "3f9a"), world.clock, "0.1.0")
+        app = create_app(metrics, lambda: 0.1, site=world.site)
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://127.0.0.1:8787",
+            headers={"Accept": "text/html", "Sec-Fetch-Site": "same-origin"},
+            trust_env=False,
+        )
+
+    def get(self, path: str, **request: Any) -> httpx.Response:
+        return asyncio.run(self._client.get(path, **request))
+
+    def post(self, path: str, **request: Any) -> httpx.Response:
+        return asyncio.run(self._client.post(path, **request))
 
 
 def verdict_of(stream: str = "chamber-1", seq: int = 0, p: float | None = 0.4, **fields: object) -> Verdict:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dqm.alarm.values import Alarm, Cause, Mask
+from dqm.alarm import Alarm, Cause, Mask, Thresholds
 from dqm.events import Quality
 from dqm.export.web import models as m
 from dqm.export.web.problems import UnreadableError
@@ -153,6 +153,10 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/alarms/{stream}/{cause}/unshelve", "unshelve", "Take an alarm off its shelf",
         Alarm, _unshelve, body=m.Signed,
+    ),
+    Endpoint(
+        "GET", "/thresholds", "thresholds", "Numbers that decide, as they follow from the false-alarm budget",
+        Thresholds, lambda s, _: s.thresholds(),
     ),
     Endpoint("GET", "/masks", "masks", "Masks in force or to come", m.MaskList, lambda s, _: s.masks()),
     Endpoint(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from dqm.alarm.values import Alarm, AlarmChange, AlarmState, Mask
+from dqm.alarm import Alarm, AlarmChange, AlarmState, Mask
 from dqm.config import NAME_PATTERN
 from dqm.events import Condition, Likeness, NuisanceResult, Origin, PMethod, Quality
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from dqm.alarm.values import AlarmState, Cause
+from dqm.alarm import AlarmState, Cause
 from dqm.errors import InputError
 from dqm.events import Quality
 from dqm.export.web import charts

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dqm.alarm.values import Alarm, AlarmState, Cause, Mask
+from dqm.alarm import Alarm, AlarmState, Cause, Mask, Node, Thresholds
 from dqm.errors import InputError
 from dqm.events import Explanation, Origin, Quality, RatioMap, Verdict
-from dqm.export.desk import AlarmDesk, AlarmHistory, TreeNode, needs_response
+from dqm.export.desk import AlarmDesk, AlarmHistory, needs_response
 from dqm.export.situation import Situation, StreamSituation
 from dqm.export.web import models as m
 from dqm.export.web.problems import NotFoundError
-from dqm.reference.manifest import Manifest
+from dqm.reference import Manifest
 from dqm.store import VerdictStore
 
 __all__ = ["Site", "describe_bundle", "explain", "summarise"]
@@ -150,6 +150,10 @@ class Site:
         found = list(self.history.changes(stream=stream, since=since, limit=min(limit, _MOST_CHANGES)))
         return m.ChangeList(changes=tuple(found[::-1]))
 
+    def thresholds(self) -> Thresholds:
+        """Numbers that decide, as they follow from the false-alarm budget."""
+        return self.desk.thresholds()
+
     def masks(self) -> m.MaskList:
         """Masks in force or to come."""
         return m.MaskList(time=self.clock(), masks=tuple(self.desk.masks()))
@@ -281,7 +285,7 @@ def _urgency(alarm: Alarm) -> tuple[object, ...]:
     return (not needs_response(alarm), _PRESSING[alarm.state], alarm.priority, raised, alarm.stream)
 
 
-def _group(node: TreeNode) -> m.Group:
+def _group(node: Node) -> m.Group:
     return m.Group(
         name=node.name,
         path=node.path,

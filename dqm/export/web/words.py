@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-from dqm.alarm.values import AlarmState
+from dqm.alarm import AlarmState
 from dqm.events import PMethod, Quality
 from dqm.export.web.models import Recent
 
