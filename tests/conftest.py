@@ -14,7 +14,7 @@ settings.register_profile("dqm", deadline=None, derandomize=True)  # same exampl
 settings.load_profile("dqm")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require_program() -> Callable[[str], Path]:
     """Path of a program; without it the test is skipped, or fails where ``DQM_REQUIRE_ALL=1``."""
 
