@@ -164,7 +164,7 @@ const KEYS = {
 function press(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || localStorage.getItem("dqm-keys") === "off") return;
   if (event.key === "Escape") { document.activeElement.blur(); return; }
-  if (event.target.closest("input, textarea, select") || !Object.hasOwn(KEYS, event.key)) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select") || !Object.hasOwn(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();
 }
