@@ -107,7 +107,14 @@ class Daemon:
                 self._situation.recall(self._store.latest(stream, N_RECENT)[::-1], seconds)
             facts = {stream: describe_bundle(*bundle) for stream, bundle in identified.items()}
             site = Site(
-                self._situation, self._desk, self._store, self._desk.history, facts, clock, version("dqm")
+                situation=self._situation,
+                desk=self._desk,
+                verdicts=self._store,
+                history=self._desk.history,
+                kept=self._keeper.path,
+                bundles=facts,
+                clock=clock,
+                version=version("dqm"),
             )
             app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site)
             self._http = HttpServer(app, *split_http(config.daemon.http))

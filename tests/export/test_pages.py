@@ -115,7 +115,7 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
     assert "The window is Good: maps are made of windows that are Medium or Bad." in text
     assert "The collector sent no conditions with this window." in text
     assert "Bundle other judged this window; the stream uses another one now." in text
-    assert "Not kept: this daemon keeps verdicts and maps, not the events of windows." in text
+    assert "Not kept: the window is Good: only Medium and Bad ones are kept." in text
     assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
     assert "All 16 alarms are Normal." in text_of(client, "/alarms")
 
@@ -133,6 +133,20 @@ def test_the_window_page_has_everything_about_it(world: World, client: Browser) 
         "3f9a21c7d0b4e865",
     ):  # fmt: skip
         assert part in text
+
+
+def test_kept_events_are_handed_out(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-2", 0, p=1e-9), verdict_of("chamber-2", 1, p=1e-9))
+    path = world.site.kept("chamber-2", 7, 1)
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1")
+    assert "Kept events" in text_of(client, "/windows/chamber-2/7/1")
+    answer = client.get("/windows/chamber-2/7/1/events.parquet")
+    assert (answer.status_code, answer.content) == (200, b"PAR1")
+    assert answer.headers["content-disposition"] == 'attachment; filename="chamber-2-7-1.parquet"'
+    assert "gave way to newer ones" in text_of(client, "/windows/chamber-2/7/0")
+    assert client.get("/windows/chamber-2/7/0/events.parquet").status_code == 404
+    assert client.get("/windows/..%2Fchamber-2/7/1/events.parquet").status_code == 404
 
 
 def test_what_is_not_there_is_told(client: Browser) -> None:

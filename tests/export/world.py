@@ -28,7 +28,7 @@ from dqm.events import (
 from dqm.export import Metrics, Site, Situation, create_app
 from dqm.export.web.models import BundleFacts
 from dqm.service.alarms import Desk
-from dqm.store import VerdictStore, sqlite_url
+from dqm.store import VerdictStore, WindowKeeper, sqlite_url
 
 START = 1_790_000_000.0
 GUIDANCE = Guidance(
@@ -94,7 +94,16 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         nuisances=("drift_velocity",),
         sources=("good.parquet",),
     )
-    site = Site(situation, desk, store, desk.history, dict.fromkeys(streams, facts), clock, "0.1.0")
+    site = Site(
+        situation=situation,
+        desk=desk,
+        verdicts=store,
+        history=desk.history,
+        kept=WindowKeeper(path.parent / "windows", 1_000_000).path,
+        bundles=dict.fromkeys(streams, facts),
+        clock=clock,
+        version="0.1.0",
+    )
     return World(site, desk, situation, store, clock)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from dqm.alarm import AlarmState, Cause
@@ -50,6 +50,7 @@ def page_routes(site: Site) -> list[Route]:
         "/masks": _masks,
         "/streams/{stream}": _stream,
         "/windows/{stream}/{run:int}/{seq:int}": _window,
+        "/windows/{stream}/{run:int}/{seq:int}/events.parquet": _events,
         "/help": _help,
     }
     forms: dict[str, Callable[[Site, Request, Form], str]] = {
@@ -175,6 +176,14 @@ def _window(site: Site, request: Request) -> Response:
         site, request, "window.html", page=page, v=page.verdict, explanation=page.explanation,
         **_figures(page.explanation),
     )  # fmt: skip
+
+
+def _events(site: Site, request: Request) -> Response:
+    stream, run, seq = (request.path_params[key] for key in ("stream", "run", "seq"))
+    path = site.events(stream, run, seq)
+    return FileResponse(
+        path, media_type="application/vnd.apache.parquet", filename=f"{stream}-{run}-{seq}.parquet"
+    )
 
 
 def _figures(explanation: m.ExplanationMaps | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dqm.alarm import Alarm, AlarmState, Cause, Mask, Node, Thresholds
@@ -37,7 +38,6 @@ _PRESSING = {
 }
 _MOST_WINDOWS = 1000
 _MOST_CHANGES = 1000
-_NOT_KEPT = "this daemon keeps verdicts and maps, not the events of windows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Site:
         Windows of the past.
     history : AlarmHistory
         Alarms of the past.
+    kept : callable
+        Path of the file with the events of a window, by stream, run and number; it need not exist.
     bundles : mapping of str to BundleFacts
         Bundle of each stream.
     clock : callable
@@ -66,6 +68,7 @@ class Site:
     desk: AlarmDesk
     verdicts: VerdictStore
     history: AlarmHistory
+    kept: Callable[[str, int, int], Path]
     bundles: Mapping[str, m.BundleFacts]
     clock: Callable[[], float]
     version: str
@@ -129,7 +132,7 @@ class Site:
             why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
             bundle=used if is_used else None,
             why_no_bundle="" if is_used else _why_no_bundle(verdict),
-            kept=m.Kept(url=None, reason=_NOT_KEPT),
+            kept=self._kept(verdict),
         )
 
     def alarms(self) -> m.AlarmList:
@@ -170,6 +173,23 @@ class Site:
         return self.desk.add_mask(
             asked.streams, asked.user, asked.reason, asked.run_types, asked.start, asked.until
         )
+
+    def events(self, stream: str, run: int, seq: int) -> Path:
+        """File with the events of a window; raises `NotFoundError`."""
+        kept = self.window(stream, run, seq).kept
+        if kept.url is None:
+            raise NotFoundError(f"not kept: {kept.reason}", where=f"{stream} run {run} window {seq}")
+        return self.kept(stream, run, seq)
+
+    def _kept(self, verdict: Verdict) -> m.Kept:
+        stream, run, seq = verdict.stream, verdict.run, verdict.seq
+        if self.kept(stream, run, seq).exists():
+            return m.Kept(url=f"/windows/{stream}/{run}/{seq}/events.parquet", reason="")
+        if verdict.quality in (Quality.MEDIUM, Quality.BAD):
+            return m.Kept(
+                url=None, reason="gone: [keep] windows_megabytes keeps none, or it gave way to newer ones"
+            )
+        return m.Kept(url=None, reason=f"the window is {verdict.quality}: only Medium and Bad ones are kept")
 
     def _situation(self, name: str) -> StreamSituation:
         try:
