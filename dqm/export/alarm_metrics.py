@@ -8,12 +8,11 @@ from typing import Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dqm.alarm import Alarm, AlarmState
+from dqm.alarm import Alarm
+from dqm.export.desk import RAISED, needs_response
 from dqm.export.families import gauge
 
 __all__ = ["AlarmMetrics", "AlarmNumbers"]
-
-_RAISED = {AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED}
 
 
 class _Limits(Protocol):
@@ -57,12 +56,9 @@ class AlarmMetrics(Collector):
         raised = gauge("dqm_alarm_raised_timestamp_seconds")
         for alarm in self._desk.alarms():
             labels = [alarm.stream, alarm.cause.value]
-            is_raised = alarm.state in _RAISED
             state.add_metric([*labels, alarm.state.value], 1.0)
-            active.add_metric(
-                [*labels, alarm.priority.value], float(is_raised and alarm.acknowledged is None)
-            )
-            if is_raised and alarm.raised_at is not None:
+            active.add_metric([*labels, alarm.priority.value], float(needs_response(alarm)))
+            if alarm.state in RAISED and alarm.raised_at is not None:
                 raised.add_metric(labels, alarm.raised_at)
         drift = gauge("dqm_alarm_drift_statistic")
         for stream, value in self._desk.drift_sums().items():

@@ -1,4 +1,4 @@
-"""HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever restarts the daemon."""
+"""HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever restarts the daemon, a page for people."""
 
 from __future__ import annotations
 
@@ -10,33 +10,31 @@ from collections.abc import Callable
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from dqm.errors import ConfigError
 from dqm.export.metrics import Metrics
+from dqm.export.web import OwnHost, SecurityHeaders, Site, site_handlers, site_routes
 
 __all__ = ["HttpServer", "create_app"]
 
-_SECURITY_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+_FOR_PROGRAMS = ("/metrics", "/healthz")
 _BACKLOG = 64
-_MOST_CONNECTIONS = 64
+_MOST_CONNECTIONS = 256  # a browser holds up to six, live updates included
 _STOP_SECONDS = 2
 
 
 def create_app(
-    metrics: Metrics, silent_seconds: Callable[[], float], longest_silence_seconds: float = 30.0
-) -> Starlette:
+    metrics: Metrics,
+    silent_seconds: Callable[[], float],
+    longest_silence_seconds: float = 30.0,
+    site: Site | None = None,
+) -> ASGIApp:
     """Make the application.
 
     Parameters
@@ -47,10 +45,12 @@ def create_app(
         Seconds since the daemon's loop last made progress.
     longest_silence_seconds : float
         After so many seconds without progress ``/healthz`` answers 503.
+    site : Site, optional
+        What page and API show; without it there are none.
 
     Returns
     -------
-    Starlette
+    ASGI application
         For `HttpServer`.
     """
 
@@ -70,10 +70,15 @@ def create_app(
         reason = f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"
         return JSONResponse(content | {"status": "stuck", "reason": reason}, status_code=503)
 
-    return Starlette(
-        routes=[Route("/metrics", show_metrics), Route("/healthz", show_health)],
-        middleware=[Middleware(_SecurityHeaders)],
+    routes = [Route("/metrics", show_metrics), Route("/healthz", show_health)]
+    if site is None:
+        return SecurityHeaders(Starlette(routes=routes))
+    app = Starlette(
+        routes=[*routes, *site_routes(site)],
+        exception_handlers=site_handlers(site),
+        middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
     )
+    return SecurityHeaders(OwnHost(app, exempt=_FOR_PROGRAMS))
 
 
 class HttpServer:
@@ -130,21 +135,6 @@ class HttpServer:
         if self._thread.is_alive():
             self._thread.join(2 * _STOP_SECONDS)
         self._socket.close()
-
-
-class _SecurityHeaders:
-    """Adds the headers to every response, errors included."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_SECURITY_HEADERS)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 def _listen(host: str, port: int) -> socket.socket:

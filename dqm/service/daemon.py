@@ -18,7 +18,18 @@ from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limit
 from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, read_token, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
-from dqm.export import AlarmMetrics, Annotator, Grafana, HttpServer, Metrics, create_app
+from dqm.export import (
+    N_RECENT,
+    AlarmMetrics,
+    Annotator,
+    Grafana,
+    HttpServer,
+    Metrics,
+    Site,
+    Situation,
+    create_app,
+    describe_bundle,
+)
 from dqm.reference import Manifest, open_bundle
 from dqm.service.alarms import Desk
 from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
@@ -84,8 +95,8 @@ class Daemon:
         thresholds = derive_thresholds(config, measured)
         self._limits = {s.name: quality_limits(config, s, thresholds) for s in config.streams}
         self.metrics = Metrics(self._bundles, clock, version("dqm"))
+        self._situation = Situation(self._bundles, clock)
         limits = Limits(**config.daemon.limits.model_dump())
-        app = create_app(self.metrics, lambda: monotonic() - self._progress)
         with ExitStack() as opening:  # what was opened before a failure is closed again
             self._store = opening.enter_context(_open_store(config.daemon))
             self._keeper = WindowKeeper(
@@ -97,6 +108,20 @@ class Daemon:
             told = functools.partial(_tell, annotator)
             self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, told)
             self.metrics.registry.register(AlarmMetrics(self._desk))
+            for stream, seconds in self._patience.items():
+                self._situation.recall(self._store.latest(stream, N_RECENT)[::-1], seconds)
+            facts = {stream: describe_bundle(*bundle) for stream, bundle in identified.items()}
+            site = Site(
+                situation=self._situation,
+                desk=self._desk,
+                verdicts=self._store,
+                history=self._desk.history,
+                kept=self._keeper.path,
+                bundles=facts,
+                clock=clock,
+                version=version("dqm"),
+            )
+            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site)
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
             self._tester = self._start_tester(config)
@@ -150,6 +175,7 @@ class Daemon:
         for stream, heard in self._heard.items():
             if self._progress - heard > self._patience[stream]:
                 self.metrics.mark_stale(stream)
+                self._situation.mark_stale(stream, self._patience[stream])
         return verdicts
 
     def close(self) -> None:
@@ -245,6 +271,7 @@ class Daemon:
             window = self._in_hand.pop((verdict.stream, verdict.run, verdict.seq))
             self._receiver.acknowledge(window)
             self.metrics.observe(verdict)
+            self._situation.observe(verdict)
             _log_verdict(verdict)
             if verdict.quality in ANOMALOUS:
                 self._keep_window(window, verdict)

@@ -44,6 +44,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         f"ALTER TABLE verdicts ADD COLUMN conditions {_NO_OBJECT}",
         "CREATE INDEX verdicts_of_stream ON verdicts (stream, id)",
         "CREATE INDEX verdicts_of_run ON verdicts (run, id)",
+        "CREATE INDEX verdicts_of_quality ON verdicts (stream, quality, id)",
     ),
 }
 """Statements that lead from a version to the next; tables that are new are made besides."""
@@ -93,6 +94,7 @@ verdicts = Table(
     Index("verdicts_by_time", "judged_at"),
     Index("verdicts_of_stream", "stream", "id"),
     Index("verdicts_of_run", "run", "id"),
+    Index("verdicts_of_quality", "stream", "quality", "id"),
 )
 
 explanations = Table(

@@ -1,0 +1,7 @@
+"""The daemon's own page and JSON API."""
+
+from dqm.export.web.app import site_handlers, site_routes
+from dqm.export.web.security import OwnHost, SecurityHeaders
+from dqm.export.web.site import Site, describe_bundle
+
+__all__ = ["OwnHost", "SecurityHeaders", "Site", "describe_bundle", "site_handlers", "site_routes"]

@@ -1,0 +1,342 @@
+"""Everything the page and the JSON API show, gathered in the same models for both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dqm.alarm import Alarm, AlarmState, Cause, Mask, Node, Thresholds
+from dqm.errors import InputError
+from dqm.events import Explanation, Origin, Quality, RatioMap, Verdict
+from dqm.export.desk import AlarmDesk, AlarmHistory, needs_response
+from dqm.export.situation import Situation, StreamSituation
+from dqm.export.web import models as m
+from dqm.export.web.problems import NotFoundError
+from dqm.reference import Manifest
+from dqm.store import VerdictStore
+
+__all__ = ["Site", "describe_bundle", "explain", "summarise"]
+
+_PRESSING = {
+    state: rank
+    for rank, state in enumerate(
+        [
+            AlarmState.ACTIVE,
+            AlarmState.OFF_DELAYED,
+            AlarmState.LATCHED,
+            AlarmState.ON_DELAYED,
+            AlarmState.SHELVED,
+            AlarmState.MASKED,
+            AlarmState.FILTERED,
+            AlarmState.DISABLED,
+            AlarmState.NORMAL,
+        ]
+    )
+}
+_MOST_WINDOWS = 1000
+_MOST_CHANGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is shown, from where.
+
+    Parameters
+    ----------
+    situation : Situation
+        Streams as they stand.
+    desk : AlarmDesk
+        Alarms as they stand, and what people do with them.
+    verdicts : VerdictStore
+        Windows of the past.
+    history : AlarmHistory
+        Alarms of the past.
+    kept : callable
+        Path of the file with the events of a window, by stream, run and number; it need not exist.
+    bundles : mapping of str to BundleFacts
+        Bundle of each stream.
+    clock : callable
+        Unix time, s.
+    version : str
+        Version of dqm.
+    """
+
+    situation: Situation
+    desk: AlarmDesk
+    verdicts: VerdictStore
+    history: AlarmHistory
+    kept: Callable[[str, int, int], Path]
+    bundles: Mapping[str, m.BundleFacts]
+    clock: Callable[[], float]
+    version: str
+
+    def overview(self) -> m.Overview:
+        """Everything at one look."""
+        alarms = self._sorted_alarms()
+        tree = _group(self.desk.tree())
+        streams = tuple(self._streams(self.situation.streams(), alarms, tree))
+        counts = Counter(stream.quality for stream in streams)
+        return m.Overview(
+            time=self.clock(),
+            version=self.version,
+            needs_response=tuple(filter(needs_response, alarms)),
+            qualities={quality: counts[quality] for quality in Quality},
+            origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
+            tree=tree,
+            streams=streams,
+        )
+
+    def stream(self, stream: str) -> m.Stream:
+        """One stream; raises `NotFoundError`."""
+        situation = self._situation(stream)
+        (found,) = self._streams([situation], self._sorted_alarms(), _group(self.desk.tree()))
+        return found
+
+    def windows(
+        self, stream: str, run: int | None = None, quality: Quality | None = None, limit: int = 100
+    ) -> m.WindowList:
+        """Verdicts of a stream, the newest first; raises `NotFoundError`."""
+        self._situation(stream)
+        found = self.verdicts.select(stream=stream, run=run, quality=quality, limit=min(limit, _MOST_WINDOWS))
+        return m.WindowList(stream=stream, windows=tuple(map(summarise, found))[::-1])
+
+    def last_anomaly(self, stream: str) -> Verdict | None:
+        """Last ``Medium`` or ``Bad`` window of a stream, with its explanation."""
+        found = [
+            verdict
+            for quality in (Quality.MEDIUM, Quality.BAD)
+            for verdict in self.verdicts.select(stream=stream, quality=quality, limit=1)
+        ]
+        if not found:
+            return None
+        last = max(found, key=lambda verdict: verdict.judged_at)
+        return self.verdicts.find(last.stream, last.run, last.seq)
+
+    def window(self, stream: str, run: int, seq: int) -> m.Window:
+        """Everything about one window; raises `NotFoundError`."""
+        verdict = self.verdicts.find(stream, run, seq)
+        if verdict is None:
+            raise NotFoundError(
+                f"no verdict on window {seq} of run {run}",
+                where=stream,
+                fix="It was never received, or its verdict is older than the store keeps",
+            )
+        used = self.bundles.get(stream)
+        is_used = used is not None and used.identifier == verdict.bundle
+        return m.Window(
+            verdict=summarise(verdict),
+            explanation=explain(verdict.explanation),
+            why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
+            bundle=used if is_used else None,
+            why_no_bundle="" if is_used else _why_no_bundle(verdict),
+            kept=self._kept(verdict),
+        )
+
+    def alarms(self) -> m.AlarmList:
+        """Every alarm, the most pressing first."""
+        return m.AlarmList(time=self.clock(), alarms=tuple(self._sorted_alarms()))
+
+    def alarm(self, stream: str, cause: Cause) -> Alarm:
+        """One alarm; raises `NotFoundError`."""
+        for alarm in self.desk.alarms():
+            if (alarm.stream, alarm.cause) == (stream, cause):
+                return alarm
+        raise NotFoundError(f"no alarm {cause} of stream {stream!r}", fix="See /alarms for all of them")
+
+    def changes(
+        self, stream: str | None = None, since: float | None = None, limit: int = 100
+    ) -> m.ChangeList:
+        """Tell what happened to alarms, the newest first."""
+        found = list(self.history.changes(stream=stream, since=since, limit=min(limit, _MOST_CHANGES)))
+        return m.ChangeList(changes=tuple(found[::-1]))
+
+    def thresholds(self) -> Thresholds:
+        """Numbers that decide, as they follow from the false-alarm budget."""
+        return self.desk.thresholds()
+
+    def masks(self) -> m.MaskList:
+        """Masks in force or to come."""
+        return m.MaskList(time=self.clock(), masks=tuple(self.desk.masks()))
+
+    def shelve(self, stream: str, cause: Cause, asked: m.Shelve) -> None:
+        """Put an alarm aside; raises `InputError`."""
+        until = None if asked.hours is None else self.clock() + 3600.0 * asked.hours
+        self.desk.shelve(stream, cause, asked.user, asked.reason, until, asked.one_shot)
+
+    def add_mask(self, asked: m.MakeMask) -> Mask:
+        """Suppress the alarms of streams; raises `InputError`."""
+        if asked.until is not None and asked.until <= self.clock():
+            raise InputError("the mask would have ended already", fix="Give a later 'until', or none")
+        return self.desk.add_mask(
+            asked.streams, asked.user, asked.reason, asked.run_types, asked.start, asked.until
+        )
+
+    def events(self, stream: str, run: int, seq: int) -> Path:
+        """File with the events of a window; raises `NotFoundError`."""
+        kept = self.window(stream, run, seq).kept
+        if kept.url is None:
+            raise NotFoundError(f"not kept: {kept.reason}", where=f"{stream} run {run} window {seq}")
+        return self.kept(stream, run, seq)
+
+    def _kept(self, verdict: Verdict) -> m.Kept:
+        stream, run, seq = verdict.stream, verdict.run, verdict.seq
+        if self.kept(stream, run, seq).exists():
+            return m.Kept(url=f"/windows/{stream}/{run}/{seq}/events.parquet", reason="")
+        if verdict.quality in (Quality.MEDIUM, Quality.BAD):
+            return m.Kept(
+                url=None, reason="gone: [keep] windows_megabytes keeps none, or it gave way to newer ones"
+            )
+        return m.Kept(url=None, reason=f"the window is {verdict.quality}: only Medium and Bad ones are kept")
+
+    def _situation(self, name: str) -> StreamSituation:
+        try:
+            return self.situation.find(name)
+        except InputError as error:
+            raise NotFoundError(error.what, fix="See / for all streams") from None
+
+    def _sorted_alarms(self) -> list[Alarm]:
+        return sorted(self.desk.alarms(), key=_urgency)
+
+    def _streams(
+        self, situations: Iterable[StreamSituation], alarms: Iterable[Alarm], tree: m.Group
+    ) -> Iterable[m.Stream]:
+        paths = dict(_paths(tree))
+        pressing: dict[str, Alarm] = {}
+        for alarm in alarms:
+            if alarm.state is not AlarmState.NORMAL:
+                pressing.setdefault(alarm.stream, alarm)
+        for s in situations:
+            most_pressing = pressing.get(s.name)
+            bundle = self.bundles.get(s.name)
+            yield m.Stream(
+                name=s.name,
+                path=paths.get(s.name, ""),
+                quality=s.quality,
+                reason=s.reason,
+                since=s.since,
+                alarm=most_pressing,
+                needs_response=most_pressing is not None and needs_response(most_pressing),
+                last=summarise(s.last) if s.last else None,
+                recent=tuple(m.Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
+                bundle=bundle.identifier if bundle else "",
+            )
+
+
+def summarise(verdict: Verdict) -> m.WindowSummary:
+    """Flatten a verdict, without its maps."""
+    r = verdict.result
+    return m.WindowSummary(
+        stream=verdict.stream,
+        run=verdict.run,
+        seq=verdict.seq,
+        run_type=verdict.run_type,
+        origin=verdict.origin,
+        start=verdict.start,
+        end=verdict.end,
+        judged_at=verdict.judged_at,
+        quality=verdict.quality,
+        reason=verdict.reason,
+        n_data=r.n_data,
+        n_expected=r.n_expected,
+        n_lost=verdict.n_lost,
+        t=r.t,
+        tau=r.tau,
+        delta=r.delta,
+        p=r.p,
+        p_low=r.p_low,
+        p_high=r.p_high,
+        p_method=r.p_method,
+        z=r.z,
+        nuisances=dict(r.nuisances),
+        warnings=dict(verdict.warnings),
+        remarks=r.remarks,
+        conditions=dict(verdict.conditions),
+        bundle=verdict.bundle,
+        seconds=verdict.seconds,
+    )
+
+
+def explain(explanation: Explanation | None) -> m.ExplanationMaps | None:
+    """Write an explanation in plain numbers."""
+    if explanation is None:
+        return None
+    return m.ExplanationMaps(
+        text=explanation.text,
+        ranking=explanation.ranking,
+        likenesses=explanation.likenesses,
+        maps=tuple(map(_map, explanation.maps)),
+        pairs=tuple(map(_map, explanation.pairs)),
+    )
+
+
+def describe_bundle(identifier: str, manifest: Manifest) -> m.BundleFacts:
+    """Write down what a bundle is.
+
+    Parameters
+    ----------
+    identifier : str
+        Its name.
+    manifest : Manifest
+        Its description.
+
+    Returns
+    -------
+    BundleFacts
+        For `Site`.
+    """
+    return m.BundleFacts(
+        identifier=identifier,
+        features=manifest.features,
+        windows=str(manifest.kind),
+        statistic=manifest.statistic,
+        settings=manifest.settings,
+        n_reference=manifest.reference.shape[0],
+        n_toys=sum(column.toys.shape[0] for column in manifest.null),
+        nuisances=tuple(entry.name for entry in manifest.nuisances),
+        sources=tuple(source.name for source in manifest.sources),
+    )
+
+
+def _urgency(alarm: Alarm) -> tuple[object, ...]:
+    raised = alarm.raised_at if alarm.raised_at is not None else alarm.since
+    return (not needs_response(alarm), _PRESSING[alarm.state], alarm.priority, raised, alarm.stream)
+
+
+def _group(node: Node) -> m.Group:
+    return m.Group(
+        name=node.name,
+        path=node.path,
+        quality=node.quality,
+        state=node.state,
+        groups=tuple(map(_group, node.children)),
+        streams=tuple(leaf.stream for leaf in node.streams),
+    )
+
+
+def _paths(group: m.Group) -> Iterable[tuple[str, str]]:
+    yield from ((stream, group.path) for stream in group.streams)
+    for inner in group.groups:
+        yield from _paths(inner)
+
+
+def _map(ratio: RatioMap) -> m.Map:
+    arrays: dict[str, Any] = {
+        name: getattr(ratio, name).tolist() for name in ("reference", "reference_error", "data", "fitted")
+    }
+    edges = tuple(tuple(edge.tolist()) for edge in ratio.edges)
+    return m.Map(features=ratio.features, edges=edges, **arrays)
+
+
+def _why_unexplained(verdict: Verdict) -> str:
+    if verdict.quality in (Quality.MEDIUM, Quality.BAD):
+        return "no maps were stored with this verdict"
+    return f"the window is {verdict.quality}: maps are made of windows that are Medium or Bad"
+
+
+def _why_no_bundle(verdict: Verdict) -> str:
+    if not verdict.bundle:
+        return "no bundle judged this window"
+    return f"bundle {verdict.bundle} judged this window; the stream uses another one now"

@@ -1,0 +1,48 @@
+// Draws the figures of a page; colours are variables of the style sheet, so they follow its theme.
+"use strict";
+
+const drawn = new Map();
+
+function colour(value, style) {   // every "var(--name)" within a figure becomes its colour
+  if (typeof value === "string" && value.startsWith("var(")) return style.getPropertyValue(value.slice(4, -1)).trim();
+  if (Array.isArray(value)) return value.map(item => colour(item, style));
+  if (value && typeof value === "object")
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, colour(item, style)]));
+  return value;
+}
+
+function dress(layout, style) {
+  const ink = style.getPropertyValue("--ink").trim(), grid = style.getPropertyValue("--line").trim();
+  const dressed = {
+    ...layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: layout.plot_bgcolor ?? "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 64, r: 16, t: layout.showlegend === false ? 8 : 36, b: 44 },
+  };
+  for (const key of Object.keys(dressed))
+    if (/^[xy]axis/.test(key)) dressed[key] = { ...dressed[key], gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true };
+  return dressed;
+}
+
+async function draw(node) {
+  const text = document.getElementById(`${node.id}-data`).textContent;
+  const style = getComputedStyle(document.documentElement);
+  const key = style.getPropertyValue("--ground") + text;
+  if (drawn.get(node) === key) return;
+  drawn.set(node, key);
+  const figure = colour(JSON.parse(text), style);
+  node.style.height = `${figure.layout.height}px`;
+  await Plotly.react(node, figure.data, dress(figure.layout, style), { displayModeBar: false, responsive: true });
+  node.removeAllListeners?.("plotly_click");
+  node.on("plotly_click", event => {
+    const address = event.points[0].customdata;
+    if (typeof address === "string") location.href = address;
+  });
+}
+
+async function draw_all() {
+  for (const node of document.querySelectorAll("[data-chart]")) await draw(node);
+  document.documentElement.dataset.drawn = "yes";
+}
+
+document.addEventListener("refreshed", draw_all);
+matchMedia("(prefers-color-scheme: light)").addEventListener("change", draw_all);
+draw_all();

@@ -1,0 +1,180 @@
+// Ages that tick, live updates, keys. Everything works without it too, except that nothing moves.
+"use strict";
+
+const LOST_SECONDS = 6;      // a beat comes every second
+const RELOAD_SECONDS = 15;   // without live updates
+const EARLIEST_MS = 1000;    // between two refreshes; more when the daemon takes long to answer
+const SHARE = 10;            // a page takes at most one tenth of the daemon's time
+
+const page = { shown: Number(document.body.dataset.time), offset: 0, beat: performance.now(), number: null, lost: false };
+page.offset = page.shown - Date.now() / 1000;
+const now = () => Date.now() / 1000 + page.offset;
+const is_live = document.body.dataset.live === "yes";
+
+function age(seconds) {
+  const s = Math.max(0, Math.floor(seconds)), two = n => String(n).padStart(2, "0");
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${two(Math.floor(s % 3600 / 60))} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`;
+}
+
+function tick() {
+  for (const node of document.querySelectorAll("time.age")) {
+    const moment = Date.parse(node.dateTime) / 1000;
+    const text = age(node.classList.contains("left") ? moment - now() : now() - moment);
+    if (node.textContent !== text) node.textContent = text;
+  }
+  document.getElementById("clock").textContent =
+    new Date(now() * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
+  watch();
+}
+
+// --- the link to the daemon ---------------------------------------------------------------------------------
+
+function watch() {
+  const silent = (performance.now() - page.beat) / 1000;
+  const lost = silent > LOST_SECONDS;
+  const banner = document.getElementById("lost"), link = document.getElementById("link");
+  if (lost) banner.textContent = `Connection to the daemon lost: what you see is ${age(now() - page.shown)} old.`;
+  if (lost === page.lost && page.told) return;
+  page.lost = lost;
+  page.told = true;
+  banner.hidden = !lost;
+  document.body.classList.toggle("stale", lost);
+  link.textContent = lost ? "not live" : "live";
+  link.classList.toggle("up", !lost);
+}
+
+function announce(alarms) {
+  const known = page.alarms;
+  page.alarms = new Set(alarms.map(alarm => alarm.id));
+  if (!known) return;
+  for (const alarm of alarms) {
+    if (known.has(alarm.id)) continue;
+    const line = document.createElement("p");
+    line.textContent = `New alarm, ${alarm.priority}: ${alarm.id.replace("/", " ")}. ${alarm.text}`;
+    document.getElementById("announcer").append(line);
+  }
+}
+
+function hear(event) {
+  const beat = JSON.parse(event.data);
+  page.beat = performance.now();
+  page.offset = beat.time - Date.now() / 1000;
+  announce(beat.alarms);
+  const changed = page.number !== null && beat.number !== page.number;
+  page.number = beat.number;
+  if (changed || page.lost) refresh(); else if (!page.dirty) page.shown = beat.time;
+}
+
+function listen() {
+  const source = new EventSource("/events");
+  source.onmessage = hear;
+  source.onerror = () => {
+    if (source.readyState !== EventSource.CLOSED) return;   // it tries again by itself
+    setTimeout(poll, RELOAD_SECONDS * 1000);
+  };
+}
+
+async function poll() {   // too many pages listen, or the daemon is starting
+  await refresh();
+  listen();
+}
+
+async function refresh() {
+  if (!is_live) return;
+  if (page.busy) { page.dirty = true; return; }
+  page.busy = true;
+  page.dirty = false;
+  const begin = performance.now();
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.ok) {
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      page.shown = Number(fresh.body.dataset.time);
+      page.beat = performance.now();
+      document.title = fresh.title;
+      for (const id of ["content", "origins"]) morph(document.getElementById(id), fresh.getElementById(id));
+      document.dispatchEvent(new Event("refreshed"));
+      tick();
+    }
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;   // the network: the banner tells
+  }
+  setTimeout(() => { page.busy = false; if (page.dirty) refresh(); }, Math.max(EARLIEST_MS, SHARE * (performance.now() - begin)));
+}
+
+// --- new content into old, so that focus, open parts and half-written forms stay ------------------------------
+
+function is_in_use(form) {
+  return form.contains(document.activeElement) ||
+    [...form.elements].some(field => field.value !== undefined && field.value !== field.defaultValue && field.type !== "checkbox" && field.nodeName === "INPUT");
+}
+
+function morph(old, fresh) {
+  if (old.nodeName !== fresh.nodeName || (old.id || "") !== (fresh.id || "")) { old.replaceWith(fresh); return; }
+  if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return; }
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeName === "FORM" && is_in_use(old)) return;
+  for (const { name } of [...old.attributes])
+    if (!fresh.hasAttribute(name) && name !== "open" && name !== "class") old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes)
+    if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  if ("chart" in old.dataset) return;   // its content is drawn
+  const named = new Map([...old.children].filter(child => child.id).map(child => [child.id, child]));
+  let place = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const match = child.id ? named.get(child.id) : place && !place.id && place.nodeName === child.nodeName ? place : null;
+    if (!match) { old.insertBefore(child, place); continue; }
+    if (match === place) place = place.nextSibling; else old.insertBefore(match, place);
+    morph(match, child);
+  }
+  while (place) { const next = place.nextSibling; place.remove(); place = next; }
+}
+
+// --- keys -----------------------------------------------------------------------------------------------------
+
+function step(by) {
+  const rows = [...document.querySelectorAll("[data-row]")].filter(row => row.offsetParent !== null);
+  const at = rows.findIndex(row => row.contains(document.activeElement));
+  const row = rows[Math.min(rows.length - 1, Math.max(0, at < 0 ? 0 : at + by))];
+  row?.querySelector(".main")?.focus();
+}
+
+function acknowledge() {
+  const row = document.activeElement.closest("[data-row]");
+  const forms = selector => selector.querySelector("form[action$='/acknowledge']");
+  const form = (row && forms(row)) || forms(document);
+  if (!form) return;
+  const box = form.closest("details");
+  if (box) box.open = true;
+  const [user, comment] = [form.elements.user, form.elements.comment];
+  (user.value ? comment : user).focus();
+}
+
+const go = address => () => { location.href = address; };
+const follow = rel => () => document.querySelector(`a[rel=${rel}]`)?.click();
+const KEYS = {
+  o: go("/"), a: go("/alarms"), m: go("/masks"), "?": go("/help"),
+  j: () => step(1), k: () => step(-1), x: acknowledge, p: follow("prev"), n: follow("next"),
+  "/": () => { const field = document.getElementById("filter"); if (field) field.focus(); else location.href = "/"; },
+};
+
+function press(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || localStorage.getItem("dqm-keys") === "off") return;
+  if (event.key === "Escape") { document.activeElement.blur(); return; }
+  if (event.target.closest("input:not([type=checkbox]), textarea, select") || !Object.hasOwn(KEYS, event.key)) return;
+  event.preventDefault();
+  KEYS[event.key]();
+}
+
+document.addEventListener("keydown", press);
+const keys_off = document.getElementById("keys-off");
+if (keys_off) {
+  keys_off.checked = localStorage.getItem("dqm-keys") === "off";
+  keys_off.addEventListener("change", () => localStorage.setItem("dqm-keys", keys_off.checked ? "off" : "on"));
+}
+tick();
+setInterval(tick, 1000);
+listen();

@@ -1,0 +1,82 @@
+"""A daemon as a process of its own, which tests start, feed, kill and start again."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from dqm.events import FloatArray, Origin
+from dqm.stream import Sender
+from tests.cli.program import logged, start_dqm
+from tests.service.small import window_of
+
+STREAMS = ("chamber-1", "chamber-2", "chamber-3")
+WAIT_SECONDS = 120.0
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    """Poll until it is done; starting a daemon takes long on a busy machine."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not done():
+        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+class Monitor:
+    """Daemon of three streams in two groups, at addresses that stay."""
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.http = f"127.0.0.1:{probe.getsockname()[1]}"
+        self._folder = folder
+        self._address = f"ipc://{folder}/windows.ipc"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._seq = dict.fromkeys(STREAMS, 0)
+        streams = "".join(
+            f'[[streams]]\nname = "{name}"\ngroup = "muon/station-{n // 2 + 1}"\nbundle = "{bundle}"\n\n'
+            for n, name in enumerate(STREAMS)
+        )
+        (folder / "daemon.toml").write_text(
+            f'[daemon]\nlisten = ["{self._address}"]\nhttp = "{self.http}"\nworkers = 0\n\n'
+            f'[alarm]\ncontact = "the muon expert, 16-2345"\n\n{streams}'
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.http}"
+
+    def start(self) -> None:
+        log = self._folder / "daemon.log"
+        self._process = start_dqm("run", "daemon.toml", cwd=self._folder, log=log)
+        wait_until(lambda: logged(log, "ready") is not None, "the daemon is ready")
+        wait_until(lambda: httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200, "it answers")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(WAIT_SECONDS)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            assert self._process.wait(WAIT_SECONDS) == 0
+
+    def feed(self, stream: str, *samples: FloatArray) -> None:
+        """Send windows and wait until they are judged."""
+        with Sender(self._address) as sender:
+            for x in samples:
+                window = window_of(x, stream=stream, seq=self._seq[stream], origin=Origin.SIMULATED)
+                sender.send(window)
+                self._seq[stream] += 1
+            assert sender.flush(WAIT_SECONDS)
+        last = self._seq[stream] - 1
+        path = f"{self.url}/api/v1/streams/{stream}/windows/7/{last}"
+        wait_until(lambda: httpx.get(path, trust_env=False).status_code == 200, "the windows are judged")

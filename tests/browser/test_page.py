@@ -1,0 +1,178 @@
+"""The page in a real browser, on a real daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.service.small import N_WINDOW, faulty_events, healthy_events
+
+from .conftest import complaints, set_media, set_width
+from .monitor import Monitor
+
+WAIT_SECONDS = 60.0
+PAGES = (
+    "/", "/alarms", "/alarms?show=all", "/alarms/chamber-2/differs", "/masks", "/streams/chamber-2",
+    "/streams/chamber-3", "/windows/chamber-2/7/0", "/help",
+)  # fmt: skip
+
+Shoot = Callable[[str], Path]
+
+
+def wait_for(browser: Chrome, is_so: Callable[[], object], what: str) -> None:
+    WebDriverWait(browser, WAIT_SECONDS, poll_frequency=0.1).until(lambda _: is_so(), what)
+
+
+def text(browser: Chrome, selector: str) -> str:
+    return str(
+        browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+    )
+
+
+def open_live(browser: Chrome, monitor: Monitor, path: str) -> None:
+    """Open a page, mark it, and wait until it listens."""
+    browser.get(monitor.url + path)
+    browser.execute_script("window.marker = 'not reloaded'")
+    wait_for(browser, lambda: text(browser, "#link") == "live", "the page is live")
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    chain = ActionChains(browser)
+    for key in keys:
+        chain.send_keys(key)
+    chain.perform()
+
+
+def focused(browser: Chrome) -> str:
+    return str(
+        browser.execute_script("return document.activeElement.innerText || document.activeElement.name")
+    )
+
+
+def test_the_overview_follows_the_windows(browser: Chrome, monitor: Monitor, shoot: Shoot) -> None:
+    open_live(browser, monitor, "/")
+    assert "no window since the daemon started" in text(browser, "#stream-chamber-1")
+    monitor.feed("chamber-1", *(healthy_events(N_WINDOW, seed) for seq in range(3) for seed in [300 + seq]))
+    wait_for(browser, lambda: "●●●" in text(browser, "#stream-chamber-1"), "three windows are shown")
+    assert "Good" in text(browser, "#stream-chamber-1")
+    assert text(browser, "#origins").lower() == "simulated data"
+    age = text(browser, "#stream-chamber-1 time.age")
+    wait_for(browser, lambda: text(browser, "#stream-chamber-1 time.age") != age, "its age ticks")
+    assert browser.execute_script("return window.marker") == "not reloaded"
+    assert complaints(browser) == []
+    shoot("overview-healthy")
+
+
+def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: Monitor, shoot: Shoot) -> None:
+    open_live(browser, monitor, "/")
+    assert "No alarm needs you" in text(browser, "#respond")
+    monitor.feed("chamber-2", *(faulty_events(N_WINDOW, seed) for seed in range(3)))
+    wait_for(browser, lambda: "1 alarm needs you" in text(browser, "#respond"), "the alarm is shown")
+    assert "chamber-2" in text(browser, "#respond article")
+    assert "the muon expert, 16-2345" in text(browser, "#respond article")
+    wait_for(browser, lambda: "chamber-2 differs" in text(browser, "#announcer"), "it is read out")
+    assert browser.title == "(1) Overview - dqm"
+    assert browser.execute_script("return window.marker") == "not reloaded"
+    shoot("overview-alarm")
+
+    press(browser, "x")
+    assert focused(browser) == "user"
+    press(browser, "maria", Keys.TAB, "looking at the high voltage")
+    monitor.feed("chamber-2", faulty_events(N_WINDOW, 9))
+    wait_for(browser, lambda: "■■■■" in text(browser, "#stream-chamber-2"), "the next window is shown")
+    form = browser.find_element(By.CSS_SELECTOR, "#respond form")
+    assert form.find_element(By.NAME, "comment").get_property("value") == "looking at the high voltage"
+    press(browser, Keys.ENTER)
+    wait_for(browser, lambda: "/alarms/chamber-2/differs" in browser.current_url, "the alarm's page opens")
+    assert "looking at the high voltage" in text(browser, "#alarm")
+    assert complaints(browser) == []
+
+    browser.get(f"{monitor.url}/")
+    assert "No alarm needs you" in text(browser, "#respond")
+    assert "seen by maria" in text(browser, "#stream-chamber-2")
+    open_live(browser, monitor, "/")
+    monitor.kill()
+    wait_for(browser, lambda: "Connection to the daemon lost" in text(browser, "#lost"), "the loss is told")
+    assert "old" in text(browser, "#lost")
+    assert text(browser, "#link") == "not live"
+    shoot("overview-lost")
+    monitor.start()
+    wait_for(browser, lambda: text(browser, "#link") == "live", "the page is live again by itself")
+    assert not browser.find_element(By.ID, "lost").is_displayed()
+    assert "seen by maria" in text(browser, "#stream-chamber-2")
+    assert "Bad" in text(browser, "#stream-chamber-2")
+    assert browser.execute_script("return window.marker") == "not reloaded"
+    complaints(browser)  # of the lost connection
+
+
+def test_everything_can_be_reached_by_keys(browser: Chrome, monitor: Monitor) -> None:
+    open_live(browser, monitor, "/")
+    press(browser, Keys.TAB)
+    assert focused(browser) == "Skip to the content"
+    press(browser, Keys.ENTER, "j")
+    first = focused(browser)
+    press(browser, "j")
+    assert focused(browser) != first
+    press(browser, "k")
+    assert focused(browser) == first
+    press(browser, "/")
+    assert focused(browser) == "name"
+    press(browser, "chamber-3", Keys.ENTER)
+    wait_for(browser, lambda: "name=chamber-3" in browser.current_url, "the filter is applied")
+    assert text(browser, "#stream-chamber-2") == ""
+    press(browser, "j", Keys.ENTER)
+    wait_for(browser, lambda: browser.current_url.endswith("/streams/chamber-3"), "the stream opens")
+    for key, path in [("a", "/alarms"), ("m", "/masks"), ("?", "/help"), ("o", "/")]:
+        press(browser, key)
+        wait_for(browser, lambda path=path: browser.current_url == monitor.url + path, f"{key} opens {path}")
+    assert complaints(browser) == []
+
+
+def test_single_keys_can_be_switched_off(browser: Chrome, monitor: Monitor) -> None:
+    open_live(browser, monitor, "/help")
+    browser.find_element(By.ID, "keys-off").click()
+    press(browser, "o")
+    assert browser.current_url.endswith("/help")
+    browser.find_element(By.ID, "keys-off").click()
+    press(browser, "o")
+    wait_for(browser, lambda: not browser.current_url.endswith("/help"), "keys work again")
+
+
+def test_a_mask_is_made_and_removed(browser: Chrome, monitor: Monitor) -> None:
+    open_live(browser, monitor, "/masks")
+    form = browser.find_element(By.CSS_SELECTOR, "#new-mask form")
+    for name, value in [("streams", "muon/station-2/*"), ("user", "jo"), ("reason", "gas leak")]:
+        form.find_element(By.NAME, name).send_keys(value)
+    form.submit()
+    wait_for(browser, lambda: "gas leak" in text(browser, "#masks"), "the mask is listed")
+    browser.find_element(By.CSS_SELECTOR, "#masks summary").click()
+    browser.find_element(By.CSS_SELECTOR, "#masks input[name=comment]").send_keys("sealed", Keys.ENTER)
+    wait_for(browser, lambda: "No mask" in text(browser, "#masks"), "it is gone")
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [1400, 400])
+def test_every_page_fits_and_draws_without_complaints(
+    browser: Chrome, monitor: Monitor, shoot: Shoot, scheme: str, width: int
+) -> None:
+    set_media(browser, scheme=scheme)
+    set_width(browser, width)
+    for path in PAGES:
+        browser.get(monitor.url + path)
+        charts = browser.find_elements(By.CSS_SELECTOR, "[data-chart]")
+        if charts:
+            drawn = "return document.documentElement.dataset.drawn === 'yes'"
+            wait_for(browser, lambda script=drawn: browser.execute_script(script), "the charts are drawn")
+            plots = "return document.querySelectorAll('[data-chart] .main-svg .trace').length"
+            assert browser.execute_script(plots) > 0
+        sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
+        content, window = browser.execute_script(sizes)
+        assert content <= window, path
+        shoot(f"{scheme}-{width}{path.partition('?')[0].replace('/', '-')}")
+    assert complaints(browser) == []
