@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dqm.alarm import Alarm
 from dqm.cli.progress import progress_bar
 from dqm.cli.verdicts import quality_mark, quality_text
 from dqm.events import Quality, Verdict
@@ -24,7 +26,6 @@ from dqm.service.demo import (
     SECONDS,
     Demonstration,
     Injection,
-    is_alarmed,
     prepare_reference,
 )
 
@@ -60,13 +61,22 @@ def demo(
         running.start_daemon()
         with console.status("starting the daemon ..."):
             _wait_until(running, lambda: running.is_listening)
-        console.print(f"Metrics at http://{running.http}/metrics, files in {running.directory}")
+        console.print(f"[bold]The page: http://{running.http}/[/bold]  (metrics at /metrics)")
+        console.print(f"Configurations, logs and verdicts in {running.directory}")
+        _show_page(console, f"http://{running.http}/")
         running.start_collectors()
         with console.status("starting the collectors ..."):
             _wait_until(running, lambda: running.is_running)
         verdicts = _watch(console, running, seconds, endless=duration is None)
-    if not _summarise(console, verdicts):
+        alarmed = {alarm.stream for alarm in running.raised_alarms()}
+    if not _summarise(console, verdicts, alarmed):
         raise typer.Exit(1)
+
+
+def _show_page(console: Console, url: str) -> None:
+    """Open the page, if somebody sits at a screen."""
+    if console.is_terminal and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        webbrowser.open(url)
 
 
 def _wait_until(running: Demonstration, is_ready: Callable[[], bool]) -> None:
@@ -82,10 +92,14 @@ def _watch(
     begin = time.monotonic()
     verdicts = running.verdicts()
     told = 0
+    raised: list[Alarm] = []
     with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
         try:
             while (elapsed := time.monotonic() - begin) < seconds or endless:
                 verdicts = running.verdicts()
+                raised, known = running.raised_alarms(), len(raised)
+                for alarm in raised[known:]:
+                    console.print(f"ALARM {alarm.stream}, {alarm.cause}: {alarm.text}", style="bold red")
                 scaled = elapsed * SECONDS / seconds
                 if console.is_terminal:
                     live.update(_screen(verdicts, scaled, elapsed), refresh=True)
@@ -144,15 +158,14 @@ def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -
     return len(everything)
 
 
-def _summarise(console: Console, verdicts: dict[str, list[Verdict]]) -> bool:
+def _summarise(console: Console, verdicts: dict[str, list[Verdict]], alarmed: set[str]) -> bool:
     """Say what was seen and whether it is what was injected."""
     faulty = {CHAMBERS[fault.chamber]: fault.label for fault in FAULTS}
     as_expected = True
     for chamber, seen in verdicts.items():
         counts = ", ".join(f"{n} {q}" for q in Quality if (n := sum(v.quality is q for v in seen)))
-        alarmed = is_alarmed(seen)
-        as_expected &= bool(seen) and alarmed == (chamber in faulty)
-        outcome = "fault seen" if alarmed else "no fault seen"
+        as_expected &= bool(seen) and (chamber in alarmed) == (chamber in faulty)
+        outcome = "alarm" if chamber in alarmed else "no alarm"
         truth = f"injected: {faulty[chamber]}" if chamber in faulty else "healthy"
         console.print(f"{chamber}: {outcome} ({truth}); windows: {counts or 'none'}")
     console.print("as it should be" if as_expected else "NOT as it should be")

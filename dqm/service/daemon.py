@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from threading import Event
@@ -14,7 +14,13 @@ from typing import Self
 import structlog
 import torch
 
-from dqm.alarm import AlarmChange, alarm_rules, derive_thresholds, quality_limits
+from dqm.alarm import (
+    AlarmChange,
+    alarm_rules,
+    derive_thresholds,
+    quality_limits,
+    smallest_supported_p,
+)
 from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, read_token, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
@@ -93,6 +99,7 @@ class Daemon:
         self._bundles = {stream: identifier for stream, (identifier, _) in identified.items()}
         measured = {stream: _n_measured(manifest) for stream, (_, manifest) in identified.items()}
         thresholds = derive_thresholds(config, measured)
+        _warn_of_small_tables(identified, thresholds.p_threshold)
         self._limits = {s.name: quality_limits(config, s, thresholds) for s in config.streams}
         self.metrics = Metrics(self._bundles, clock, version("dqm"))
         self._situation = Situation(self._bundles, clock)
@@ -324,6 +331,20 @@ def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
 def _n_measured(manifest: Manifest) -> int:
     """Count the nuisance parameters that can disagree with a measurement."""
     return sum(entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances)
+
+
+def _warn_of_small_tables(bundles: Mapping[str, tuple[str, Manifest]], p_threshold: float) -> None:
+    """Say where the false-alarm budget asks for rarer p-values than the toys support well."""
+    for stream, (_, manifest) in bundles.items():
+        n_toys = min((column.toys.shape[0] for column in manifest.null), default=0)
+        if n_toys and smallest_supported_p(n_toys) > p_threshold:
+            log.warning(
+                "the null table is small for the false-alarm budget: p is read from its fitted tail",
+                stream=stream,
+                toys=n_toys,
+                p_threshold=p_threshold,
+                fix="calibrate with more toys",
+            )
 
 
 def _log_verdict(verdict: Verdict) -> None:

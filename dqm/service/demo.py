@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from dqm.alarm import Alarm, AlarmState
 from dqm.errors import ConfigError, DqmError
-from dqm.events import FloatArray, Quality, Verdict
+from dqm.events import FloatArray, Verdict
 from dqm.service.sources import open_source
-from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.store import STORE_FILE, AlarmStore, VerdictStore, sqlite_url
 
-__all__ = ["CHAMBERS", "FAULTS", "SECONDS", "Demonstration", "Injection", "is_alarmed", "prepare_reference"]
+__all__ = ["CHAMBERS", "FAULTS", "SECONDS", "Demonstration", "Injection", "prepare_reference"]
 
 SECONDS = 180.0
 """Timeline of the faults below."""
@@ -36,8 +37,9 @@ WINDOWS = 36
 SEGMENTS_PER_MUON = 0.85
 STOP_SECONDS = 15.0
 CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
+GROUPS = ("station-1", "station-1", "station-2", "station-2")
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
-N_REFERENCE, N_POOL, N_TOYS, SEED = 5000, 50_000, 300, 7
+N_REFERENCE, N_POOL, N_TOYS, SEED = 5000, 50_000, 1000, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,6 @@ FAULTS = (
     Injection(1, "strip_voltage_v", -900.0, 60.0, "cathode strips at 75 %"),
     Injection(3, "threshold_mv", 50.0, 120.0, "front-end thresholds at 50 %"),
 )
-
-
-def is_alarmed(verdicts: Sequence[Verdict]) -> bool:
-    """Tell whether two windows in a row are ``Bad``: one may be by chance."""
-    return any(a.quality is b.quality is Quality.BAD for a, b in pairwise(verdicts))
 
 
 def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path:
@@ -147,6 +144,7 @@ class Demonstration:
             directory.mkdir(parents=True, exist_ok=True)
             for old in directory.glob(f"{STORE_FILE}*"):
                 old.unlink()
+            shutil.rmtree(directory / "windows", ignore_errors=True)
             self._write_configs(bundle, seconds / SECONDS)
         except OSError as error:
             raise ConfigError(f"cannot write: {error.strerror}", where=str(directory)) from error
@@ -181,6 +179,16 @@ class Demonstration:
                 found[verdict.stream].append(verdict)
         return found
 
+    def raised_alarms(self) -> list[Alarm]:
+        """Alarms as they were when they were raised, in order of time."""
+        with VerdictStore(sqlite_url(self.directory / STORE_FILE), create=False) as store:
+            changes = list(AlarmStore(store.database).changes())
+        return [
+            change.alarm
+            for change in changes
+            if change.alarm.state is AlarmState.ACTIVE is not change.before and change.action == "window"
+        ]
+
     def stop(self) -> None:
         """End the collectors, then the daemon; kill what does not end."""
         for name in sorted(self._processes, key="daemon".__eq__):
@@ -203,13 +211,18 @@ class Demonstration:
 
     def _write_configs(self, bundle: Path, scale: float) -> None:
         streams = "".join(
-            f'[[streams]]\nname = "{chamber}"\nbundle = {str(bundle)!r}\n\n' for chamber in CHAMBERS
+            f'[[streams]]\nname = "{chamber}"\nbundle = {str(bundle)!r}\ngroup = "{group}"\n\n'
+            for chamber, group in zip(CHAMBERS, GROUPS, strict=True)
         )
         text = f"""[daemon]
 listen = ["ipc://windows.ipc"]
 http = "{self.http}"
 data_dir = "."
 workers = 1
+
+[alarm]
+windows_per_hour = {WINDOWS * 3600 / (SECONDS * scale):.0f}
+contact = "nobody: this is a demonstration"
 
 {streams}"""
         (self.directory / "daemon.toml").write_text(text)

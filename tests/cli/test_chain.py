@@ -145,10 +145,10 @@ def test_the_demonstration_sees_its_faults(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(program, "WAIT_SECONDS", 400.0)
     told = run_dqm("demo", "--duration", 60, cwd=tmp_path)
     for line in (
-        "chamber-1: no fault seen (healthy)",
-        "chamber-2: fault seen (injected: cathode strips at 75 %)",
-        "chamber-3: no fault seen (healthy)",
-        "chamber-4: fault seen (injected: front-end thresholds at 50 %)",
+        "chamber-1: no alarm (healthy)",
+        "chamber-2: alarm (injected: cathode strips at 75 %)",
+        "chamber-3: no alarm (healthy)",
+        "chamber-4: alarm (injected: front-end thresholds at 50 %)",
         "as it should be",
     ):
         assert line in told.stdout
