@@ -1,13 +1,15 @@
 """From a false-alarm budget to thresholds.
 
 A false alarm is one passage of an alarm from Normal to Active while all is well. Healthy windows have
-independent p-values, uniform between 0 and 1.
+p-values that are uniform between 0 and 1, so their significances Z are standard normal; neighbours are
+independent, or their Z follow an autoregression of first order, ``Z' = c Z + sqrt(1 - c^2) e``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import count, pairwise
 
 import numpy as np
 from scipy import optimize, special
@@ -15,9 +17,11 @@ from scipy import optimize, special
 from dqm.errors import InputError
 
 __all__ = [
+    "LARGEST_CORRELATION",
     "LARGEST_P",
     "LARGEST_Z",
     "REFERENCE_Z",
+    "correlated_onset_rate",
     "drift_limit",
     "onset_rate",
     "run_length",
@@ -37,7 +41,14 @@ LARGEST_Z = 3.0
 SUPPORTING_TOYS = 10
 """Toys that a null table should have beyond a threshold."""
 
-_CELLS = 150
+LARGEST_CORRELATION = 0.7
+
+_CELL = 0.08
+_MOST_CELLS = 150
+_NODES = 48
+_FARTHEST_Z = 7.0
+_ROOT_2_PI = math.sqrt(2.0 * math.pi)
+_RESOLUTION = 1e-13
 _SMALLEST_P = 1e-15
 _LONGEST_LIMIT = 80.0
 
@@ -63,7 +74,7 @@ def onset_rate(p: float, k: int, n: int) -> float:
     return math.comb(n - 1, k - 1) * p**k * (1.0 - p) ** (n - k + 1)
 
 
-def solve_threshold(rate: float, onset: Callable[[float], float], peak: float) -> float:
+def solve_threshold(rate: float, onset: Callable[[float], float]) -> float:
     """Probability of a single window at which onsets come at a given rate.
 
     Parameters
@@ -71,9 +82,7 @@ def solve_threshold(rate: float, onset: Callable[[float], float], peak: float) -
     rate : float
         Onsets per window that are allowed, > 0.
     onset : callable
-        Rate of onsets as a function of that probability, increasing up to `peak`.
-    peak : float
-        ``k / (n + 1)`` for `onset_rate`.
+        Rate of onsets as a function of that probability, increasing up to `LARGEST_P`.
 
     Returns
     -------
@@ -85,9 +94,8 @@ def solve_threshold(rate: float, onset: Callable[[float], float], peak: float) -
     InputError
         If `rate` asks for less than any p-value that is quoted.
     """
-    largest = min(LARGEST_P, peak)
-    if onset(largest) <= rate:
-        return largest
+    if onset(LARGEST_P) <= rate:
+        return LARGEST_P
     if onset(_SMALLEST_P) > rate:
         raise InputError(
             f"a false-alarm rate of {rate:.2g} per window asks for p-values below {_SMALLEST_P:g}",
@@ -96,17 +104,61 @@ def solve_threshold(rate: float, onset: Callable[[float], float], peak: float) -
     solved = optimize.brentq(
         lambda log_p: math.log(onset(math.exp(log_p)) / rate),
         math.log(_SMALLEST_P),
-        math.log(largest),
+        math.log(LARGEST_P),
         xtol=1e-9,
     )
     return math.exp(solved)
 
 
-def run_length(limit: float, reference_z: float = REFERENCE_Z, largest_z: float = LARGEST_Z) -> float:
+def correlated_onset_rate(p: float, k: int, n: int, correlation: float) -> float:
+    """As `onset_rate`, for windows whose significances are correlated.
+
+    The joint density of Z and of how many windows counted is carried on from window to window, on
+    Gauss-Legendre nodes to both sides of the threshold.
+
+    Parameters
+    ----------
+    p : float
+        Probability of a single window, 0 to 1.
+    k, n : int
+        ``1 <= k <= n``.
+    correlation : float
+        Of neighbouring Z, 0 to `LARGEST_CORRELATION`.
+
+    Returns
+    -------
+    float
+        Onsets per window in the long run.
+    """
+    edge = -float(special.ndtri(p))
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    ends = (-_FARTHEST_Z, edge, max(edge, 0.0) + _FARTHEST_Z)
+    z = np.concatenate([0.5 * (b - a) * nodes + 0.5 * (a + b) for a, b in pairwise(ends)])
+    weight = np.concatenate([0.5 * (b - a) * weights for a, b in pairwise(ends)])
+    spread = math.sqrt(1.0 - correlation**2)
+    step = np.exp(-0.5 * ((z - correlation * z[:, None]) / spread) ** 2) * weight / (spread * _ROOT_2_PI)
+    counts = z > edge
+    # by how many of the windows between counted; the first of all does not count
+    density = np.zeros((k, len(z)))
+    density[0] = np.exp(-0.5 * z**2) / _ROOT_2_PI * weight * ~counts
+    for _ in range(n - 1):
+        following = density @ step
+        density = following * ~counts
+        density[1:] += (following * counts)[:-1]
+    return float((density[k - 1] @ step)[counts].sum())
+
+
+def run_length(
+    limit: float,
+    reference_z: float = REFERENCE_Z,
+    largest_z: float = LARGEST_Z,
+    correlation: float = 0.0,
+) -> float:
     """Mean number of healthy windows until the sum ``S = max(0, S + Z - reference_z)`` first exceeds a limit.
 
-    Z is standard normal, cut off at plus and minus `largest_z`. The sum is a Markov chain on cells of
-    ``[0, limit]``, the first one half as wide, around 0.
+    Z is cut off at plus and minus `largest_z`. The sum is a Markov chain on cells of ``[0, limit]``, the
+    first one half as wide, around 0; with correlation the last Z is part of its state. Survival is summed
+    until it falls geometrically.
 
     Parameters
     ----------
@@ -114,6 +166,8 @@ def run_length(limit: float, reference_z: float = REFERENCE_Z, largest_z: float 
         Where the sum alarms, > 0.
     reference_z, largest_z : float
         As in `REFERENCE_Z` and `LARGEST_Z`.
+    correlation : float
+        Of neighbouring Z, 0 to `LARGEST_CORRELATION`.
 
     Returns
     -------
@@ -124,13 +178,38 @@ def run_length(limit: float, reference_z: float = REFERENCE_Z, largest_z: float 
     ----------
     Brook and Evans (1972), doi:10.1093/biomet/59.3.539, section 3.
     """
-    width = limit / (_CELLS - 0.5)
-    centers = width * np.arange(_CELLS)
-    edges = centers[None, :] + 0.5 * width - centers[:, None] + reference_z
-    below = np.where(edges >= largest_z, 1.0, np.where(edges < -largest_z, 0.0, special.ndtr(edges)))
-    transition = np.diff(below, axis=1, prepend=0.0)
-    lengths = np.linalg.solve(np.eye(_CELLS) - transition, np.ones(_CELLS))
-    return float(lengths[0]) if lengths[0] > 0.0 else math.inf
+    n_cells = min(math.ceil(limit / _CELL) + 1, _MOST_CELLS)
+    width = limit / (n_cells - 0.5)
+    steps = np.arange(math.floor((-_FARTHEST_Z - reference_z) / width), math.ceil(_FARTHEST_Z / width))
+    z = reference_z + width * steps
+    edges = np.append(z[:-1] + 0.5 * width, math.inf)
+    means = correlation * z[:, None] if correlation else np.zeros((1, 1))
+    below = special.ndtr((edges - means) / math.sqrt(1.0 - correlation**2))
+    probability = np.diff(below, axis=1, prepend=0.0)
+    reach = math.floor((largest_z - reference_z) / width + 0.5)
+    moves = np.clip(steps, math.floor(-(largest_z + reference_z) / width + 0.5), reach)
+    target = np.maximum(np.arange(n_cells)[:, None] + moves, 0)
+    # the cell beyond the limit has no survivors
+    target = np.minimum(target, n_cells)
+    column = np.arange(len(z)) if correlation else np.zeros(len(z), dtype=int)
+    alive = np.zeros((n_cells + 1, len(probability)))
+    alive[:n_cells] = 1.0
+    start = np.diff(special.ndtr(edges), prepend=0.0) if correlation else np.ones(1)
+    total = survival = 1.0
+    ratio = 0.0
+    for n_windows in count(1):
+        alive[:n_cells] = alive[target, column] @ probability.T
+        now = float(alive[0] @ start)
+        total += now
+        previous, ratio, survival = ratio, now / survival, now
+        # no earlier: at first no path is long enough to reach the limit
+        if n_windows < 4.0 * limit / reference_z:
+            continue
+        if ratio >= 1.0 - _RESOLUTION:
+            return math.inf
+        if abs(ratio - previous) <= 1e-5 * (1.0 - ratio):
+            break
+    return total + survival * ratio / (1.0 - ratio)
 
 
 def drift_limit(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from scipy import optimize, special
 
 from dqm.alarm.budget import (
     LARGEST_Z,
     REFERENCE_Z,
+    correlated_onset_rate,
     drift_limit,
     onset_rate,
     run_length,
@@ -89,10 +91,11 @@ def derive_thresholds(config: DaemonConfig, n_nuisances: Mapping[str, int] | Non
     total = sum(windows.values())
     budget = alarm.false_alarms_per_shift / total
     share = 1.0 - alarm.drift_share - (alarm.nuisance_share if parameters else 0.0)
-    p = solve_threshold(budget * share, lambda p: onset_rate(p, alarm.k, alarm.n), alarm.k / (alarm.n + 1))
-    expected = {Cause.DIFFERS: onset_rate(p, alarm.k, alarm.n) * total, Cause.SILENT: 0.0}
-    limit = drift_limit(1.0 / (budget * alarm.drift_share)) if alarm.drift_share else None
-    expected[Cause.DRIFT] = 0.0 if limit is None else total / run_length(limit)
+    onset, length = _healthy(alarm)
+    p = solve_threshold(budget * share, onset)
+    expected = {Cause.DIFFERS: onset(p) * total, Cause.SILENT: 0.0}
+    limit = drift_limit(1.0 / (budget * alarm.drift_share), length) if alarm.drift_share else None
+    expected[Cause.DRIFT] = 0.0 if limit is None else total / length(limit)
     counts = [(windows[name], n) for name, n in parameters.items()]
     pull = config.nuisances.largest_pull
     if pull is None:
@@ -148,6 +151,14 @@ def _windows_per_shift(config: DaemonConfig) -> dict[str, float]:
     }
     alarming = {rules.stream for rules in alarm_rules(config).streams if rules.enabled} or rates.keys()
     return {name: rate * alarm.shift_hours for name, rate in rates.items() if name in alarming}
+
+
+def _healthy(alarm: AlarmSection) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Give onset rate by p and run length by limit, of windows that are correlated as configured."""
+    c = alarm.autocorrelation
+    if not c:
+        return lambda p: onset_rate(p, alarm.k, alarm.n), run_length
+    return lambda p: correlated_onset_rate(p, alarm.k, alarm.n, c), partial(run_length, correlation=c)
 
 
 def _solve_pull(alarm: AlarmSection, counts: list[tuple[float, int]]) -> float:

@@ -32,6 +32,12 @@ class AlarmSection(Section):
     nuisance_share: float = Field(
         0.1, gt=0.0, lt=1.0, description="share for nuisance parameters far from their measurement, if any"
     )
+    autocorrelation: float = Field(
+        0.0,
+        ge=0.0,
+        le=0.7,
+        description="correlation of the significances of neighbouring healthy windows of a stream, 0 to 0.7",
+    )
     on_delay_seconds: float = Field(
         0.0, ge=0.0, le=86_400.0, description="a condition must last so long before it alarms, s"
     )

@@ -7,9 +7,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from dqm.alarm import smallest_supported_p
-from dqm.alarm.budget import LARGEST_P, drift_limit, onset_rate, run_length, solve_threshold
+from dqm.alarm.budget import (
+    LARGEST_P,
+    correlated_onset_rate,
+    drift_limit,
+    onset_rate,
+    run_length,
+    solve_threshold,
+)
 from dqm.errors import InputError
 
 PAIRS = [(1, 1), (2, 2), (2, 3), (3, 5), (4, 4), (1, 4)]
@@ -33,17 +41,17 @@ def test_the_rate_of_onsets_is_the_sum_over_all_sequences(p: float, k: int, n: i
 @pytest.mark.parametrize(("k", "n"), PAIRS)
 @pytest.mark.parametrize("rate", [1e-12, 1e-8, 1e-6])
 def test_the_threshold_gives_the_rate(rate: float, k: int, n: int) -> None:
-    p = solve_threshold(rate, lambda p: onset_rate(p, k, n), k / (n + 1))
+    p = solve_threshold(rate, lambda p: onset_rate(p, k, n))
     assert onset_rate(p, k, n) == pytest.approx(rate, rel=1e-6)
 
 
 def test_a_generous_budget_is_not_used_up_by_windows_that_are_no_evidence() -> None:
-    assert solve_threshold(0.1, lambda p: onset_rate(p, 2, 3), 0.5) == LARGEST_P
+    assert solve_threshold(0.1, lambda p: onset_rate(p, 2, 3)) == LARGEST_P
 
 
 def test_a_budget_beyond_all_p_values_is_refused() -> None:
     with pytest.raises(InputError, match=r"p-values below 1e-15.*raise \[alarm\] k and n"):
-        solve_threshold(1e-16, lambda p: onset_rate(p, 1, 1), 0.5)
+        solve_threshold(1e-16, lambda p: onset_rate(p, 1, 1))
 
 
 @pytest.mark.parametrize(("limit", "published"), [(4.0, 335.4), (5.0, 930.9)])
@@ -52,17 +60,44 @@ def test_run_lengths_are_those_of_the_tables(limit: float, published: float) -> 
     assert run_length(limit, largest_z=50.0) == pytest.approx(published, rel=5e-3)
 
 
-def test_run_lengths_are_those_of_a_simulation_with_cut_off_significances() -> None:
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6])
+def test_run_lengths_are_those_of_a_simulation(correlation: float) -> None:
     rng = np.random.default_rng(5)
-    limit, largest_z, n_chains = 3.2, 1.5, 4000
-    sums, lengths, running = np.zeros(n_chains), np.zeros(n_chains), np.ones(n_chains, bool)
-    while running.any():
-        z = np.clip(rng.standard_normal(n_chains), -largest_z, largest_z)
-        sums = np.maximum(0.0, sums + z - 0.5)
-        lengths += running
-        running &= sums <= limit
-    error = lengths.std() / math.sqrt(n_chains)
-    assert abs(lengths.mean() - run_length(limit, 0.5, largest_z)) < 4 * error + 0.01 * lengths.mean()
+    limit, largest_z, lengths, n_windows = 3.2, 3.0, [], 0
+    z, sums = rng.standard_normal(8000), np.zeros(8000)
+    while len(sums):
+        n_windows += 1
+        z = correlation * z + math.sqrt(1 - correlation**2) * rng.standard_normal(len(z))
+        sums = np.maximum(0.0, sums + np.clip(z, -largest_z, largest_z) - 0.5)
+        lengths += [n_windows] * int((sums > limit).sum())
+        z, sums = z[sums <= limit], sums[sums <= limit]
+    error = np.std(lengths) / math.sqrt(len(lengths))
+    expected = run_length(limit, 0.5, largest_z, correlation)
+    assert abs(np.mean(lengths) - expected) < 4 * error + 0.01 * expected
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 3), (3, 4)])
+def test_correlated_windows_become_k_of_n_as_often_as_in_a_simulation(
+    correlation: float, k: int, n: int
+) -> None:
+    rng = np.random.default_rng(8)
+    p, n_chains, n_windows = 0.05, 4000, 250
+    z, recent, n_onsets = rng.standard_normal(n_chains), np.zeros((n, n_chains), bool), 0
+    for number in range(n_windows + n):
+        z = correlation * z + math.sqrt(1 - correlation**2) * rng.standard_normal(n_chains)
+        following = np.vstack([recent[1:], z > -special.ndtri(p)])
+        if number >= n:
+            n_onsets += int(((recent.sum(0) < k) & (following.sum(0) >= k)).sum())
+        recent = following
+    expected = correlated_onset_rate(p, k, n, correlation) * n_chains * n_windows
+    assert abs(n_onsets - expected) < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize(("k", "n"), PAIRS)
+def test_without_correlation_both_rates_are_the_same(k: int, n: int) -> None:
+    for p in (1e-12, 1e-4, 0.04):
+        assert correlated_onset_rate(p, k, n, 0.0) == pytest.approx(onset_rate(p, k, n), rel=1e-6)
 
 
 @pytest.mark.parametrize("windows", [200.0, 1e4, 1e8])

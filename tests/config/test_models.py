@@ -109,3 +109,38 @@ def test_a_store_is_a_database_without_its_password() -> None:
         DaemonSection(store="postgresql://dqm:secret@db/dqm")
     with pytest.raises(ValidationError, match="must begin with postgresql"):
         DaemonSection(store="mysql://dqm@db/dqm")
+
+
+def daemon_with(*groups: str, **tables: object) -> DaemonConfig:
+    streams = [{"name": f"s{i}", "bundle": "b", "group": group} for i, group in enumerate(groups)]
+    return DaemonConfig.model_validate({"streams": streams, **tables})
+
+
+def test_a_group_without_a_stream_is_a_slip_of_the_pen() -> None:
+    daemon_with("muon/one", "muon/two/left", groups={"muon": {}, "muon/two": {"policy": "all"}})
+    with pytest.raises(ValidationError, match="groups: no stream has a group in muon/on, muo"):
+        daemon_with("muon/one", groups={"muon/on": {}, "muo": {}})
+
+
+@pytest.mark.parametrize("path", ["/", "a/", "/a", "a//b", "a b", "/".join("abcdefghi")])
+def test_paths_of_groups_are_names_with_slashes(path: str) -> None:
+    with pytest.raises(ValidationError, match="group"):
+        daemon_with(path)
+
+
+@pytest.mark.parametrize(
+    ("alarm", "message"),
+    [
+        ({"k": 4}, "k = 4 must not exceed n = 3"),
+        ({"drift_share": 0.95}, "drift_share = 0.95 and nuisance_share = 0.1 leave nothing"),
+        ({"contact": ""}, "at least 1 character"),
+        ({"false_alarms_per_shift": 0}, "greater than 0"),
+        ({"autocorrelation": 0.8}, "less than or equal to 0.7"),
+        ({"priority": "P5"}, "'P1', 'P2', 'P3' or 'P4'"),
+    ],
+)
+def test_alarms_that_cannot_be_derived_or_answered_are_refused(
+    alarm: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        daemon_with("", alarm=alarm)

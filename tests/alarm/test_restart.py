@@ -1,0 +1,225 @@
+"""A board that is killed after any step goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dqm.alarm import Alarm, AlarmState, Board, Cause, Mask, Rules, Timing
+from dqm.alarm.machine import RAISED
+from dqm.errors import InputError
+from dqm.events import Quality, Verdict
+
+from .boards import THRESHOLDS, board, stream, verdict
+
+STREAMS = (
+    stream("a", "muon/one", stale_seconds=1e6, run_types=("physics",)),
+    stream("b", "muon/two", stale_seconds=1e6),
+)
+RULES = Rules(STREAMS, timing=Timing(3.0, 4.0, latching=True), grace_windows=2)
+NAMES = st.sampled_from(["a", "b"])
+CAUSES = st.sampled_from(list(Cause))
+VERDICTS = st.builds(
+    verdict,
+    p=st.sampled_from([None, 1e-15, 1e-4, 0.04, 0.5, 1.0]),
+    seq=st.integers(0, 9),
+    name=NAMES,
+    run_type=st.sampled_from(["physics", "pulser"]),
+    warning=st.sampled_from(["", "gas is off"]),
+)
+
+
+def fresh(now: float = 0.0, rules: Rules = RULES, dumps: Any = None, masks: Any = ()) -> Board:
+    return Board(rules, THRESHOLDS, now, dumps, masks)
+
+
+def reborn(old: Board, now: float) -> Board:
+    """Kill and start again: all that is left is text."""
+    text = json.dumps({name: old.dump(name) for name in ("a", "b")}, allow_nan=False)
+    new = fresh(now, dumps=json.loads(text), masks=old.masks)
+    assert new.opening == ()
+    return new
+
+
+class TwoBoards(RuleBasedStateMachine):
+    """One board lives on, the other is killed after each step; both see windows, time and people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.living, self.killed = fresh(self.now), fresh(self.now)
+        self.before: dict[tuple[str, Cause], Alarm] = {}
+        self.n_masks = 0
+
+    def do(self, act: str, *arguments: Any) -> None:
+        self.before = {(alarm.stream, alarm.cause): alarm for alarm in self.living.alarms}
+        told = []
+        for each in (self.living, self.killed):
+            try:
+                told.append(getattr(each, act)(*arguments))
+            except InputError as error:
+                told.append(str(error))
+        assert told[0] == told[1]
+        self.killed = reborn(self.killed, self.now)
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 4.0, 30.0, -2.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.do("tick", self.now)
+
+    @rule(window=VERDICTS)
+    def observe(self, window: Verdict) -> None:
+        self.do("observe", window, self.now)
+
+    @rule(name=NAMES)
+    def go_bad(self, name: str) -> None:
+        for seq in (7, 8):
+            self.do("observe", verdict(1e-6, seq, name), self.now)
+
+    @rule(name=NAMES, cause=CAUSES)
+    def acknowledge(self, name: str, cause: Cause) -> None:
+        self.do("acknowledge", name, cause, "ann", "seen", self.now)
+
+    @rule(name=NAMES, cause=CAUSES, seconds=st.sampled_from([None, 2.0, 20.0]), one_shot=st.booleans())
+    def shelve(self, name: str, cause: Cause, seconds: float | None, one_shot: bool) -> None:
+        until = None if seconds is None else self.now + seconds
+        self.do("shelve", name, cause, "ann", "known", until, one_shot, self.now)
+
+    @rule(name=NAMES, cause=CAUSES)
+    def unshelve(self, name: str, cause: Cause) -> None:
+        self.do("unshelve", name, cause, "ann", "", self.now)
+
+    @precondition(lambda self: self.n_masks < 20)
+    @rule(
+        streams=st.sampled_from(["a", "muon", "muon/t*"]),
+        start=st.sampled_from([None, 3.0]),
+        seconds=st.sampled_from([None, 10.0]),
+        run_types=st.sampled_from([(), ("physics",)]),
+    )
+    def mask(
+        self, streams: str, start: float | None, seconds: float | None, run_types: tuple[str, ...]
+    ) -> None:
+        self.n_masks += 1
+        begin = None if start is None else self.now + start
+        until = None if seconds is None else self.now + seconds
+        mask = Mask(f"m{self.n_masks}", streams, "ann", "work", self.now, run_types, begin, until)
+        self.do("add_mask", mask, self.now)
+
+    @precondition(lambda self: self.living.masks)
+    @rule()
+    def unmask(self) -> None:
+        self.do("remove_mask", self.living.masks[0].identifier, "ann", "", self.now)
+
+    @invariant()
+    def boards_agree(self) -> None:
+        assert self.living.alarms == self.killed.alarms
+        assert self.living.tree() == self.killed.tree()
+
+    @invariant()
+    def a_mask_in_force_suppresses(self) -> None:
+        always = [m for m in self.living.masks if not m.run_types and m.streams == "muon"]
+        if any(m.start is None and m.until is None for m in always):
+            assert {alarm.state for alarm in self.living.alarms} == {AlarmState.MASKED}
+
+    @invariant()
+    def an_acknowledgement_ends_with_its_alarm(self) -> None:
+        for alarm in self.living.alarms:
+            if alarm.acknowledged is not None:
+                assert alarm.state in RAISED
+                before = self.before.get((alarm.stream, alarm.cause), alarm)
+                assert before.raised_at == alarm.raised_at
+                assert before.state in RAISED
+
+    @invariant()
+    def a_shelf_ends_in_time(self) -> None:
+        for alarm in self.living.alarms:
+            if alarm.shelf is not None and alarm.shelf.until is not None:
+                assert self.now < alarm.shelf.until or alarm.since > self.now - 30.0
+            assert (alarm.state == "Shelved") <= (alarm.shelf is not None)
+
+    @invariant()
+    def what_is_raised_says_what_is_seen(self) -> None:
+        for alarm in self.living.alarms:
+            assert alarm.text or alarm.state not in RAISED
+            assert alarm.raised_at is not None or alarm.state not in RAISED
+
+
+TestTwoBoards = TwoBoards.TestCase
+TestTwoBoards.settings = settings(
+    max_examples=40,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@given(st.lists(VERDICTS, max_size=40))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_what_is_kept_does_not_grow(windows: list[Verdict]) -> None:
+    b = fresh()
+    for number, window in enumerate(windows):
+        b.observe(window, float(number))
+    assert len(json.dumps(b.dump("a"))) < 4000
+
+
+def test_silence_is_remembered_and_patience_begins_anew() -> None:
+    b = board()
+    b.tick(601.0)
+    b.acknowledge("s", Cause.SILENT, "ann", "beam stop", 602.0)
+    new = board(now=5000.0, dumps={"s": b.dump("s")})
+    silent = new.alarms[-1]
+    assert (silent.cause, silent.state) == ("silent", "Active")
+    assert silent.acknowledged is not None
+    new.observe(verdict(), 5001.0)
+    newer = board(now=9000.0, dumps={"s": new.dump("s")})
+    assert newer.tick(9600.0) == []
+    assert [change.alarm.cause for change in newer.tick(9600.1)] == ["silent"]
+
+
+def test_what_the_configuration_changes_at_a_restart_is_told() -> None:
+    b = board()
+    for seq in range(2):
+        b.observe(verdict(1e-6, seq), float(seq))
+    new = board(stream(enabled=False), now=10.0, dumps={"s": b.dump("s")})
+    assert {(c.alarm.state, c.action) for c in new.opening} == {("Disabled", "configuration")}
+    back = board(now=20.0, dumps={"s": new.dump("s")})
+    assert [c.alarm.state for c in back.opening if c.alarm.cause == "differs"] == ["Active"]
+
+
+def test_streams_that_are_gone_are_passed_over_and_new_ones_begin_afresh() -> None:
+    b = board(stream("new"), dumps={"old": board(stream("old")).dump("old")})
+    assert {alarm.stream for alarm in b.alarms} == {"new"}
+    assert b.tree().streams[0].quality is Quality.NULL
+
+
+def test_longer_and_shorter_memories_may_be_configured_between() -> None:
+    b = board()
+    for seq, p in enumerate([1e-6, 0.5, 1e-6]):
+        b.observe(verdict(p, seq), float(seq))
+    shorter = board(k=1, n=1, now=10.0, dumps={"s": b.dump("s")})
+    shorter.observe(verdict(0.5, 3), 11.0)
+    assert shorter.alarms[0].state == "Normal"
+    assert len(shorter.dump("s")["evidence"]["p"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, r"stream s: the stored alarm state cannot be used: version: Input should be 1"),
+        ({"more": 1}, "more: Unexpected keyword argument"),
+        ({"alarms": {}}, "has alarms for nothing"),
+        ({"evidence": {"p": ["x"]}}, r"evidence.p.0: Input should be a valid number"),
+        ({"evidence": {"drift": {"sum": float("nan")}}}, r"evidence.drift.sum: Input should be a finite"),
+    ],
+)
+def test_a_dump_of_another_kind_is_refused_with_what_to_do(changes: dict[str, Any], message: str) -> None:
+    dump = board().dump("s") | changes
+    with pytest.raises(InputError, match=message) as refused:
+        board(dumps={"s": dump})
+    assert "delete it to let this stream begin anew" in str(refused.value)
