@@ -37,6 +37,7 @@ class _Kept:
 
 
 _ADAPTER = TypeAdapter(_Kept)
+_NOTHING = Seen(condition=False)
 
 
 @dataclass(slots=True)
@@ -290,6 +291,8 @@ class Board:
                 filtered=evidence.filtered and cause is not Cause.SILENT,
                 mask=mask,
             )
+            if seen == _NOTHING and standing.is_idle:
+                continue
             stepped = machine.advance(standing, seen, self._rules.timing, now)
             before = (earlier or {}).get(cause, standing)
             watch.kept.alarms[cause] = stepped

@@ -7,6 +7,7 @@ there, it is a new alarm, which nobody has acknowledged.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pydantic import ConfigDict
 
@@ -53,9 +54,13 @@ class Standing:
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing moves it unless something is seen."""
+        return self.state is AlarmState.NORMAL and not self.condition and self.shelf is None
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+
+class Seen(NamedTuple):
     """What bears on an alarm at one moment.
 
     Parameters

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +21,15 @@ from rich.progress import Progress
 
 from collectors.chamber.conditions import NOMINAL_STRIP_V, NOMINAL_THRESHOLD_MV, Conditions
 from collectors.simulate import simulate_features
-from dqm.events import Origin, Window, WindowCut
+from dqm.alarm import AlarmState, Board, Cause, Thresholds, alarm_rules, derive_thresholds
+from dqm.alarm.budget import REFERENCE_Z, drift_limit, run_length
+from dqm.config import DaemonConfig
+from dqm.events import Origin, Quality, TestResult, Verdict, Window, WindowCut
 from dqm.reference import Judge, open_bundle
 from dqm.service.demo import FEATURES, WINDOW_EVENTS, prepare_reference
 
 N_HEALTHY, N_FAULTY, RAMP, N_RAMPS = 1500, 60, 50, 6
+WARM_UP, LONGEST, N_PLAYS = 30, 500, 100
 DRIFT_VELOCITY = Conditions().drift_velocity_mm_per_ns
 
 FAULTS: dict[str, Callable[[float], Conditions]] = {
@@ -79,21 +86,96 @@ def measure(output: Path, bar: Progress) -> Mapping[str, list[list[float]]]:
         bar.advance(task)
     for name in RAMPED:
         for step in range(1, RAMP + 1):
-            conditions = FAULTS[name](step / RAMP)
-            found[f"{name}, {step}"] = judge_windows(judge, conditions, N_RAMPS, [13, step, len(name)])
+            growing = FAULTS[name](step / RAMP)
+            found[f"{name}, {step}"] = judge_windows(judge, growing, N_RAMPS, [13, step, len(name)])
             bar.advance(task)
     path.write_text(json.dumps(found))
     return found
 
 
+def thresholds_of(n_streams: int, drift_share: float, reference_z: float = REFERENCE_Z) -> Thresholds:
+    """Derive thresholds of so many streams that send a window a minute."""
+    streams = [{"name": f"s{number}", "bundle": "none"} for number in range(n_streams)]
+    config = DaemonConfig.model_validate({"streams": streams, "alarm": {"drift_share": drift_share}})
+    found = derive_thresholds(config)
+    if reference_z == REFERENCE_Z or not drift_share:
+        return found
+    length = partial(run_length, reference_z=reference_z)
+    limit = drift_limit(found.windows_per_shift / drift_share, length, reference_z)
+    return replace(found, drift_limit=limit, reference_z=reference_z)
+
+
+def play(
+    known: Mapping[str, list[list[float]]],
+    name: str,
+    grows: bool,
+    thresholds: Thresholds,
+    rng: np.random.Generator,
+) -> tuple[float, Cause | None]:
+    """Give the windows from the beginning of a fault to its first alarm, and the alarm's cause."""
+    config = DaemonConfig.model_validate({"streams": [{"name": "s", "bundle": "none"}]})
+    board = Board(alarm_rules(config), thresholds, 0.0)
+    for number in range(-WARM_UP, LONGEST):
+        source = "healthy" if number < 0 else f"{name}, {number + 1}" if grows and number < RAMP else name
+        p, z = known[source][rng.integers(len(known[source]))]
+        result = TestResult(WINDOW_EVENTS, WINDOW_EVENTS, t=0.0, p=p, z=z)
+        now = 60.0 * (number + WARM_UP)
+        changes = board.observe(Verdict("s", 1, 0, Quality.GOOD, "", result, "", 0.0, now), now)
+        raised = [change for change in changes if change.alarm.state is AlarmState.ACTIVE]
+        if raised and number < 0:  # a false alarm: another try
+            return play(known, name, grows, thresholds, rng)
+        if raised:
+            return number + 1, raised[0].alarm.cause
+    return math.inf, None
+
+
+def describe(delays: list[float]) -> str:
+    """Give median and 90 % point in windows."""
+    middle, late = (float(np.quantile(delays, share, method="inverted_cdf")) for share in (0.5, 0.9))
+    return " / ".join("never" if math.isinf(value) else f"{value:.0f}" for value in (middle, late))
+
+
+def tabulate(known: Mapping[str, list[list[float]]], n_streams: int) -> list[str]:
+    """Make a line for each fault."""
+    watches = {
+        "both": thresholds_of(n_streams, 0.5),
+        "k of n alone": thresholds_of(n_streams, 0.0),
+        "sum alone": replace(thresholds_of(n_streams, 0.89), p_threshold=0.0),
+        **{f"both, {z:g}": thresholds_of(n_streams, 0.5, z) for z in (0.25, 0.75, 1.0)},
+    }
+    head = f"| fault, {n_streams} streams | share beyond p = {watches['both'].p_threshold:.2g} | mean Z |"
+    lines = [head + "".join(f" {watch} |" for watch in watches), "|---" * (3 + len(watches)) + "|"]
+    faults = [(name, False) for name in FAULTS] + [(name, True) for name in RAMPED]
+    for name, grows in faults:
+        p, z = np.array(known[name]).T
+        beyond = float(np.mean(p < watches["both"].p_threshold))
+        line = f"| {name}{', growing' if grows else ''} | {beyond:.2f} | {np.clip(z, -3, 3).mean():.1f} |"
+        for thresholds in watches.values():
+            rng = np.random.default_rng(3)
+            delays = [play(known, name, grows, thresholds, rng)[0] for _ in range(N_PLAYS)]
+            line += f" {describe(delays)} |"
+        lines.append(line)
+    return lines
+
+
 def main() -> None:
-    """Measure, then play the sequences."""
+    """Measure, then play the sequences; windows until the alarm, median / 90 %."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="directory to write to")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     with Progress() as bar:
-        measure(arguments.output, bar)
+        known = measure(arguments.output, bar)
+    p, z = np.array(known["healthy"]).T
+    neighbours = np.corrcoef(z[1:], z[:-1])[0, 1]
+    lines = [
+        f"Healthy: {len(p)} windows, share below 0.01 {np.mean(p < 0.01):.4f}, mean Z {z.mean():.3f}, "
+        f"spread {z.std():.3f}, correlation of neighbours {neighbours:.3f}",
+        "",
+    ]
+    for n_streams in (4, 250):
+        lines += [*tabulate(known, n_streams), ""]
+        (arguments.output / "alarm_delays.md").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":

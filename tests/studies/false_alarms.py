@@ -1,0 +1,179 @@
+"""False alarms per shift of healthy streams against the budget: simulated months through the real board.
+
+``python -m tests.studies.false_alarms OUTPUT`` writes a table into OUTPUT. Budget, rates and delays are the
+defaults: one false alarm in eight hours, a window a minute from each stream. Significances are exact, or read
+from null tables of 1000 or 300 toys, one for each stream; or they are correlated, with and without the budget
+knowing. Statistics and toys come from the Pearson III distribution that the tail of a null table is fitted
+with, its shape that of the demonstration's chamber: so there are as many as it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+from scipy import signal, special, stats
+
+from dqm.alarm import AlarmState, Board, Cause, Thresholds, alarm_rules, derive_thresholds
+from dqm.config import DaemonConfig
+from dqm.events import FloatArray, Quality, TestResult, Verdict
+from dqm.reference.null import NullTable
+
+WINDOW_SECONDS = 60.0
+SHIFT_HOURS = 8.0
+SHAPE = stats.pearson3(0.31, 186.5, 19.9)
+"""Statistic of healthy windows: skewness, mean and spread of the toys of the demonstration's chamber."""
+
+SHIFTS = {1: 480, 4: 240, 50: 32, 250: 8}
+"""Shifts to simulate, by the number of streams."""
+
+CHUNKS = 8
+MOST_TABLES = 50
+"""Streams with a null table each, in one chunk: reading them takes the time."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How healthy significances are made, and what the budget knows of it.
+
+    Parameters
+    ----------
+    name : str
+        What the table says.
+    correlation : float
+        Of the Z of neighbouring windows.
+    known : float
+        The same, as configured.
+    n_toys : int
+        Toys of each stream's null table; 0: p-values are exact.
+    """
+
+    name: str
+    correlation: float = 0.0
+    known: float = 0.0
+    n_toys: int = 0
+
+
+SCENARIOS = (
+    Scenario("exact p"),
+    Scenario("1000 toys", n_toys=1000),
+    Scenario("300 toys", n_toys=300),
+    Scenario("correlation 0.2", correlation=0.2),
+    Scenario("correlation 0.2, configured", correlation=0.2, known=0.2),
+    Scenario("correlation 0.5", correlation=0.5),
+    Scenario("correlation 0.5, configured", correlation=0.5, known=0.5),
+)
+
+
+def significances(
+    scenario: Scenario, n_windows: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Give p and Z of the healthy windows of one stream."""
+    c = scenario.correlation
+    noise = math.sqrt(1.0 - c**2) * rng.standard_normal(n_windows)
+    noise[0] /= math.sqrt(1.0 - c**2)
+    z = signal.lfilter([1.0], [1.0, -c], noise)
+    if not scenario.n_toys:
+        return special.ndtr(-z), z
+    toys = np.sort(SHAPE.rvs(scenario.n_toys, random_state=rng))
+    table, t = NullTable(toys), SHAPE.isf(special.ndtr(-z))
+    # a p-value of the table is the same between two toys: asked for once
+    within = [table.p_value(float(toy)) for toy in toys]
+    read = [
+        table.p_value(float(value)) if place == len(toys) else within[place]
+        for value, place in zip(t, np.searchsorted(toys, t), strict=True)
+    ]
+    return np.array([value.p for value in read]), np.array([value.z for value in read])
+
+
+def windows(
+    scenario: Scenario, n_streams: int, n_windows: int, rng: np.random.Generator
+) -> Iterator[tuple[Verdict, float]]:
+    """Give verdicts of healthy windows and their times, stream by stream within each minute."""
+    made = [significances(scenario, n_windows, rng) for _ in range(n_streams)]
+    for number in range(n_windows):
+        for stream, (p, z) in enumerate(made):
+            result = TestResult(500, 500.0, t=0.0, p=float(p[number]), z=float(z[number]))
+            now = WINDOW_SECONDS * (number + stream / n_streams)
+            yield Verdict(f"s{stream}", 1, number, Quality.GOOD, "", result, "", 0.0, now), now
+
+
+def set_up(n_streams: int, known: float) -> tuple[Board, Thresholds]:
+    """Make a board of so many streams, all else as by default."""
+    config = DaemonConfig.model_validate(
+        {
+            "streams": [{"name": f"s{number}", "bundle": "none"} for number in range(n_streams)],
+            "alarm": {"autocorrelation": known, "windows_per_hour": 3600.0 / WINDOW_SECONDS},
+        }
+    )
+    thresholds = derive_thresholds(config)
+    return Board(alarm_rules(config), thresholds, 0.0), thresholds
+
+
+def count_false_alarms(scenario: Scenario, n_streams: int, n_shifts: int, seed: list[int]) -> Counter[Cause]:
+    """Count passages from Normal to Active."""
+    board, _ = set_up(n_streams, scenario.known)
+    n_windows = round(n_shifts * SHIFT_HOURS * 3600.0 / WINDOW_SECONDS)
+    found: Counter[Cause] = Counter()
+    for verdict, now in windows(scenario, n_streams, n_windows, np.random.default_rng(seed)):
+        for change in board.observe(verdict, now):
+            if change.alarm.state is AlarmState.ACTIVE and change.before is AlarmState.NORMAL:
+                found[change.alarm.cause] += 1
+        if verdict.stream == "s0":
+            board.tick(now)
+    return found
+
+
+def interval(count: int, n_shifts: float) -> str:
+    """Give a rate per shift with its 95 % Poisson interval."""
+    low, high = (
+        stats.chi2.ppf(0.025, 2 * count) / 2 if count else 0.0,
+        stats.chi2.ppf(0.975, 2 * count + 2) / 2,
+    )
+    return f"{count / n_shifts:.2f} ({low / n_shifts:.2f} to {high / n_shifts:.2f})"
+
+
+def main() -> None:
+    """Run all scenarios; write the table after each, so that an interruption loses little."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="directory to write to")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--part", type=float, default=1.0, help="share of the shifts to simulate")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "| significances | streams | shifts | false alarms per shift (95 %) | k of n | drift |",
+        "|---|---|---|---|---|---|",
+    ]
+    context = multiprocessing.get_context("spawn")
+    with Progress() as bar, ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
+        task = bar.add_task("scenarios", total=len(SCENARIOS) * len(SHIFTS))
+        for number, scenario in enumerate(SCENARIOS):
+            for n_streams, most in SHIFTS.items():
+                if scenario.n_toys and n_streams > MOST_TABLES:
+                    continue
+                n_shifts = max(CHUNKS, round(most * arguments.part)) // CHUNKS
+                jobs = [
+                    pool.submit(count_false_alarms, scenario, n_streams, n_shifts, [number, n_streams, chunk])
+                    for chunk in range(CHUNKS)
+                ]
+                counts = sum((job.result() for job in jobs), Counter())
+                total = n_shifts * CHUNKS
+                lines.append(
+                    f"| {scenario.name} | {n_streams} | {total} | {interval(counts.total(), total)} | "
+                    f"{counts[Cause.DIFFERS] / total:.2f} | {counts[Cause.DRIFT] / total:.2f} |"
+                )
+                (arguments.output / "false_alarms.md").write_text("\n".join(lines) + "\n")
+                bar.advance(task)
+
+
+if __name__ == "__main__":
+    main()
