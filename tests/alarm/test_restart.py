@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -80,6 +80,11 @@ class TwoBoards(RuleBasedStateMachine):
     def go_bad(self, name: str) -> None:
         for seq in (7, 8):
             self.do("observe", verdict(1e-6, seq, name), self.now)
+
+    @rule(name=NAMES)
+    def go_slowly(self, name: str) -> None:
+        for p in (0.005, 0.04, 0.04, 0.04, 0.04):
+            self.do("observe", verdict(p, 9, name), self.now)
 
     @rule(name=NAMES, cause=CAUSES)
     def acknowledge(self, name: str, cause: Cause) -> None:
@@ -156,6 +161,7 @@ TestTwoBoards.settings = settings(
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # shrinking takes minutes
 )
 
 

@@ -32,10 +32,10 @@ SHIFT_HOURS = 8.0
 SHAPE = stats.pearson3(0.31, 186.5, 19.9)
 """Statistic of healthy windows: skewness, mean and spread of the toys of the demonstration's chamber."""
 
-SHIFTS = {1: 480, 4: 240, 50: 32, 250: 8}
+SHIFTS = {1: 240, 4: 120, 50: 16, 250: 4}
 """Shifts to simulate, by the number of streams."""
 
-CHUNKS = 8
+CHUNKS = 4
 MOST_TABLES = 50
 """Streams with a null table each, in one chunk: reading them takes the time."""
 
@@ -146,7 +146,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="directory to write to")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--part", type=float, default=1.0, help="share of the shifts to simulate")
+    parser.add_argument("--times", type=int, default=1, help="how many times as many shifts")
+    parser.add_argument("--first", type=int, default=0, help="number of the scenario to begin with")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -156,11 +157,11 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with Progress() as bar, ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
         task = bar.add_task("scenarios", total=len(SCENARIOS) * len(SHIFTS))
-        for number, scenario in enumerate(SCENARIOS):
+        for number, scenario in list(enumerate(SCENARIOS))[arguments.first :]:
             for n_streams, most in SHIFTS.items():
                 if scenario.n_toys and n_streams > MOST_TABLES:
                     continue
-                n_shifts = max(CHUNKS, round(most * arguments.part)) // CHUNKS
+                n_shifts = most * arguments.times // CHUNKS
                 jobs = [
                     pool.submit(count_false_alarms, scenario, n_streams, n_shifts, [number, n_streams, chunk])
                     for chunk in range(CHUNKS)

@@ -1,0 +1,25 @@
+"""Healthy windows through the whole board: the budget is kept. The full table is made by tests/studies."""
+
+from __future__ import annotations
+
+import pytest
+from scipy import stats
+
+from dqm.alarm import Cause
+from tests.studies.false_alarms import Scenario, count_false_alarms
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_a_shift_has_one_false_alarm_as_the_budget_says(correlation: float) -> None:
+    n_shifts = 16
+    found = count_false_alarms(Scenario("healthy", correlation, correlation), 4, n_shifts, [1])
+    # fewer than 1 a shift: the off delay joins neighbours, and an alarm must end before the next begins
+    low, high = stats.poisson.ppf([1e-3, 1 - 1e-3], [0.7 * n_shifts, 1.0 * n_shifts])
+    assert low <= found.total() <= high
+    assert found[Cause.DIFFERS] > 2
+    assert found[Cause.DRIFT] > 2
+    assert found[Cause.SILENT] == found[Cause.NUISANCE] == 0
+
+
+def test_correlation_that_the_budget_does_not_know_of_breaks_it() -> None:
+    assert count_false_alarms(Scenario("healthy", 0.5), 4, 4, [2]).total() > 4 * 4
