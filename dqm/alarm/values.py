@@ -122,7 +122,7 @@ class Mask:
     identifier : str
         Name of the mask, unique.
     streams : str
-        Pattern of stream names or of ``group/stream`` paths, with ``*`` and ``?``.
+        Pattern of stream names, of ``group/stream`` paths or of groups, with ``*`` and ``?``.
     user, reason : str
         Who, and why.
     time : float
@@ -168,7 +168,7 @@ class Alarm:
     acknowledged : Acknowledgement or None
         Set while Active, OffDelayed or Latched and taken over by somebody.
     shelf : Shelf or None
-        Set while Shelved.
+        Set while Shelved, and beneath a mask until it ends.
     mask : str
         Identifier of the mask while Masked; empty otherwise.
     """
