@@ -2,6 +2,7 @@
 
 from dqm.config.load import find_problems, load_collector, load_daemon, parse_value, set_key, validate
 from dqm.config.models import (
+    CREDENTIALS,
     NAME_PATTERN,
     CalibrationSection,
     CollectorConfig,
@@ -14,11 +15,13 @@ from dqm.config.models import (
     SlowControlSection,
     StreamSection,
     WindowSection,
+    is_local,
     split_http,
 )
 from dqm.config.plugins import find_plugin
 
 __all__ = [
+    "CREDENTIALS",
     "NAME_PATTERN",
     "CalibrationSection",
     "CollectorConfig",
@@ -33,6 +36,7 @@ __all__ = [
     "WindowSection",
     "find_plugin",
     "find_problems",
+    "is_local",
     "load_collector",
     "load_daemon",
     "parse_value",

@@ -1,5 +1,6 @@
 """Windows on their way: cut by the sender, written to bytes, carried over ZeroMQ, checked on arrival."""
 
+from dqm.stream.keys import KeyRing, Sending, make_keys, read_public, read_secret
 from dqm.stream.limits import Limits, Reason
 from dqm.stream.receiver import Receiver
 from dqm.stream.sender import Sender
@@ -12,11 +13,13 @@ __all__ = [
     "Arrival",
     "CountCutter",
     "Cutter",
+    "KeyRing",
     "Limits",
     "Reason",
     "Receiver",
     "RunLabel",
     "Sender",
+    "Sending",
     "SequenceTracker",
     "Spool",
     "Standing",
@@ -25,4 +28,7 @@ __all__ = [
     "decode",
     "encode",
     "find_conflict",
+    "make_keys",
+    "read_public",
+    "read_secret",
 ]
