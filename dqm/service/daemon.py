@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from threading import Event
 from types import TracebackType
@@ -39,10 +40,11 @@ from dqm.export import (
 from dqm.reference import Manifest, open_bundle
 from dqm.service.alarms import Desk
 from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
-from dqm.service.backlog import Backlog
+from dqm.service.fair_queue import FairQueue
+from dqm.service.keyring import open_ring
 from dqm.service.workers import LocalTester, Tester, WorkerPool
 from dqm.store import VerdictStore, WindowKeeper, store_url
-from dqm.stream import Identity, Limits, Reason, Receiver, identity_of
+from dqm.stream import Identity, Limits, Reason, Receiver, SequenceTracker, find_conflict, identity_of
 
 __all__ = ["Daemon"]
 
@@ -85,10 +87,11 @@ class Daemon:
     ) -> None:
         self._monotonic = monotonic
         self._clock = clock
-        self._backlog = Backlog(
+        self._queue = FairQueue(
             max(config.daemon.queue_windows, 2 * len(config.streams)), config.daemon.overload_seconds
         )
         self._in_hand: dict[Identity, Window] = {}
+        self._sequences = SequenceTracker()
         self._keep_days = config.keep.verdict_days
         self._unstored: list[Verdict] = []
         self._store_again_at = self._tick_at = 0.0
@@ -116,7 +119,9 @@ class Daemon:
             self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, told)
             self.metrics.registry.register(AlarmMetrics(self._desk))
             for stream, seconds in self._patience.items():
-                self._situation.recall(self._store.latest(stream, N_RECENT)[::-1], seconds)
+                recent = self._store.latest(stream, N_RECENT)[::-1]
+                self._situation.recall(recent, seconds)
+                self._sequences.restore(recent)
             facts = {stream: describe_bundle(*bundle) for stream, bundle in identified.items()}
             site = Site(
                 situation=self._situation,
@@ -134,7 +139,7 @@ class Daemon:
             self._tester = self._start_tester(config)
             opening.callback(self._tester.close)
             # last: what it takes in has somebody to wait for an answer
-            self._receiver = opening.enter_context(Receiver(config.daemon.listen, limits))
+            self._receiver = opening.enter_context(_open_receiver(config.daemon, limits))
             self._opened = opening.pop_all()
 
     @property
@@ -169,14 +174,14 @@ class Daemon:
         list of Verdict
             Verdicts that were stored.
         """
-        can_test = len(self._backlog) and self._tester.room > 0
+        can_test = len(self._queue) and self._tester.room > 0
         self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors)
         if not self._unstored:
             self._receive()
-        skipped = [self._skip(window) for window in self._backlog.give_up(self._monotonic())]
+        skipped = [self._skip(window) for window in self._queue.give_up(self._monotonic())]
         verdicts = self._keep(skipped + self._test())
         self._tick()
-        self.metrics.set_queue(len(self._backlog))
+        self.metrics.set_queue(len(self._queue))
         self._progress = self._monotonic()
         self.metrics.note_progress()
         for stream, heard in self._heard.items():
@@ -225,7 +230,7 @@ class Daemon:
 
         The messages of one call are bounded: a flood of refused ones must not keep the others waiting.
         """
-        for _ in range(self._backlog.room):
+        for _ in range(self._queue.room):
             message = self._receiver.receive(0)
             if message is None:
                 return
@@ -237,17 +242,27 @@ class Daemon:
                 self._accept(message)
 
     def _accept(self, window: Window) -> None:
-        """Queue a window unless it has been judged or is waiting."""
+        """Queue a window unless it has been judged, is waiting or belongs to another kind of run."""
         self._heard[window.stream] = self._monotonic()
         identity = identity_of(window)
+        refusal = self._sequences.find_refusal(window)
         is_stored = identity not in self._in_hand and self._store.contains(*identity)
-        if is_stored:
+        stored = self._store.find(*identity) if is_stored else None
+        if stored is not None:
+            refusal = refusal or find_conflict(window, stored)
+        if refusal is not None:
+            self._receiver.refuse(window, refusal.reason)
+            self._refuse(refusal)
+            return
+        arrival = self._sequences.observe(window)
+        if stored is not None:
             self._receiver.acknowledge(window)
-        if is_stored or identity in self._in_hand:
+        if stored is not None or identity in self._in_hand:
             self.metrics.count_duplicate(window.stream)
             return
+        window = replace(window, n_lost=arrival.n_lost)
         self._in_hand[identity] = window
-        self._backlog.put(window)
+        self._queue.put(window)
 
     def _refuse(self, refusal: PeerError) -> None:
         self.metrics.refuse(refusal.reason)
@@ -256,7 +271,7 @@ class Daemon:
     def _test(self) -> list[Verdict]:
         """Keep the workers busy; give what they have finished."""
         verdicts = self._tester.finished()
-        while self._tester.room > 0 and (window := self._backlog.take()) is not None:
+        while self._tester.room > 0 and (window := self._queue.take()) is not None:
             self._tester.submit(window)
         return verdicts + self._tester.finished()
 
@@ -314,7 +329,7 @@ class Daemon:
 
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""
-        while len(self._in_hand) > len(self._backlog) and time.monotonic() < deadline:
+        while len(self._in_hand) > len(self._queue) and time.monotonic() < deadline:
             self._receiver.wait(POLL_MS, self._tester.descriptors)
             self._keep(self._tester.finished())
 
@@ -385,6 +400,11 @@ def _tell(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
             action=change.action,
             user=change.user,
         )
+
+
+def _open_receiver(section: DaemonSection, limits: Limits) -> Receiver:
+    keys = open_ring(section)
+    return Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
 
 
 def _open_store(section: DaemonSection) -> VerdictStore:

@@ -25,8 +25,18 @@ class Reason(StrEnum):
     PAYLOAD_DTYPE = "payload-dtype"
     PAYLOAD_NULL = "payload-null"
     NOT_FINITE = "not-finite"
+    HANDSHAKE = "handshake"
+    """A connection, not a message: a peer without keys, or with a wrong public key of the daemon."""
+    UNKNOWN_KEY = "unknown-key"
+    """The key of the connection is in none of the daemon's files, or not any more."""
+    STREAM_NOT_ALLOWED = "stream-not-allowed"
+    """The key that the message came with may not send this stream."""
     UNKNOWN_STREAM = "unknown-stream"
-    """Given by the daemon, not by the decoder: the stream is not in its configuration."""
+    """This and what follows is given by the daemon: the stream is not in its configuration."""
+    ORIGIN = "origin"
+    """The run holds windows of another origin: nothing is replayed into a live run."""
+    IDENTITY = "identity"
+    """Another window had the same stream, run and seq."""
 
 
 @dataclass(frozen=True, slots=True)

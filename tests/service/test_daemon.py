@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dqm.config import load_daemon
 from dqm.errors import BundleError, ConfigError, StoreError
-from dqm.events import Quality, Verdict, Window
+from dqm.events import Origin, Quality, Verdict, Window
 from dqm.reference import Bundle, Examination, Judge
 from dqm.service.daemon import Daemon
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
@@ -253,15 +253,20 @@ def test_malformed_messages_are_counted_by_reason_and_dropped(
             expected[reason] = expected.get(reason, 0) + 1
             counted = {r: sample(daemon, "dqm_refused_messages_total", reason=r.value) for r in Reason}
             assert {r: n for r, n in counted.items() if n} == expected, what
-    assert set(Reason) - set(expected) == {Reason.UNKNOWN_STREAM}
+    by_key = {Reason.HANDSHAKE, Reason.UNKNOWN_KEY, Reason.STREAM_NOT_ALLOWED}
+    by_daemon = {Reason.UNKNOWN_STREAM, Reason.ORIGIN, Reason.IDENTITY}
+    assert set(Reason) - set(expected) == by_key | by_daemon
     (verdict,) = judge(daemon, sender, window_of())
     assert stored(tmp_path) == [verdict]
 
 
 def test_a_window_sent_twice_is_judged_once(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
     daemon = open_daemon()
-    first, *again = judge(daemon, sender, window_of(), window_of(), window_of(faulty_events(60, 1)))
-    assert again == [None, None]
+    (first,) = judge(daemon, sender, window_of())
+    assert sender.confirm(WAIT_MS / 1000)
+    assert judge(daemon, sender, window_of()) == [None]
+    assert sender.confirm(WAIT_MS / 1000)
+    assert judge(daemon, sender, window_of(faulty_events(60, 1))) == [None]
     assert stored(tmp_path) == [first]
     assert sample(daemon, "dqm_duplicate_windows_total", stream="chamber-1") == 2
     assert sample(daemon, "dqm_windows_total", stream="chamber-1", quality="Good") == 1
@@ -429,11 +434,37 @@ def test_a_stream_without_windows_turns_null_until_the_next(open_daemon: Open, s
 
 def test_lost_windows_are_in_the_verdict_and_counted(open_daemon: Open, sender: Sender) -> None:
     daemon = open_daemon()
-    (verdict,) = judge(daemon, sender, window_of(seq=4, n_lost=3))
+    _, verdict = judge(daemon, sender, window_of(), window_of(seq=4, n_lost=3))
     assert verdict is not None
     assert (verdict.quality, verdict.n_lost) == (Quality.NULL, 3)
     assert verdict.reason == "3 windows lost before this one"
     assert sample(daemon, "dqm_lost_windows_total", stream="chamber-1") == 3
+
+
+def test_numbers_left_out_without_a_word_are_lost_windows_too(open_daemon: Open, address: str) -> None:
+    daemon = open_daemon()
+    with Sender(address) as sender:
+        _, verdict = judge(daemon, sender, window_of(), window_of(seq=3))
+    assert verdict is not None
+    assert (verdict.quality, verdict.reason) == (Quality.NULL, "2 windows lost before this one")
+    daemon.close()
+    again = open_daemon()
+    with Sender(address) as sender:
+        (after,) = judge(again, sender, window_of(seq=5))
+    assert after is not None
+    assert after.reason == "1 windows lost before this one"
+
+
+def test_a_replayed_run_is_refused_into_a_live_one(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
+    daemon = open_daemon()
+    judge(daemon, sender, window_of())
+    assert judge(daemon, sender, window_of(seq=1, origin=Origin.REPLAYED)) == [None]
+    daemon.close()
+    again = open_daemon()
+    assert judge(again, sender, window_of(seq=1, origin=Origin.REPLAYED)) == [None]
+    assert judge(again, sender, window_of(seq=0, origin=Origin.REPLAYED)) == [None]
+    assert sample(again, "dqm_refused_messages_total", reason="origin") == 2
+    assert [v.origin for v in stored(tmp_path)] == [Origin.LIVE]
 
 
 def test_what_a_full_sender_dropped_reaches_the_verdict(open_daemon: Open, address: str) -> None:

@@ -6,10 +6,10 @@ from collections import deque
 
 from dqm.events import Window
 
-__all__ = ["Backlog"]
+__all__ = ["FairQueue"]
 
 
-class Backlog:
+class FairQueue:
     """Queue of each stream, emptied in turn.
 
     A full queue makes the senders wait: a burst is worked off in order. If it stays full for too long, the
