@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,7 +136,8 @@ def masks(daemon: Daemon, as_json: AsJson = False) -> None:
         table.add_row(
             mask["identifier"], escape(mask["streams"]), ", ".join(mask["run_types"]) or "all types",
             _moment(mask["time"] if start is None else start),
-            "it is removed" if until is None else _moment(until), escape(mask["user"]), escape(mask["reason"]),
+            "it is removed" if until is None else _moment(until),
+            escape(mask["user"]), escape(mask["reason"]),
         )  # fmt: skip
     _print(table)
 
@@ -261,6 +262,4 @@ def _moment(seconds: float) -> str:
 
 
 def _age(seconds: float) -> str:
-    from dqm.export.web.words import write_age
-
-    return write_age(seconds)
+    return str(timedelta(seconds=int(max(0.0, seconds))))
