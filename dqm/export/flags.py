@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
@@ -112,12 +112,12 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
     return spans
 
 
-def flag_run(spans: dict[str, Sequence[Span]]) -> list[Flag]:
+def flag_run(spans: Mapping[str, Sequence[Span]]) -> list[Flag]:
     """Flag a run, from the first moment that a window of any stream covers to the last.
 
     Parameters
     ----------
-    spans : dict
+    spans : mapping
         By stream; a stream without window is unknown all the time.
 
     Returns
@@ -147,7 +147,8 @@ def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) ->
     Returns
     -------
     list of Flag
-        In order of time, from `start` to `end`, each beginning where the one before ends. Neighbours differ in quality or in that one is covered and the other is not.
+        In order of time, from `start` to `end`, each beginning where the one before ends. Neighbours differ
+        in quality, or in that one is covered and the other is not.
     """
     pieces = _cut(spans, start, end)
     flags = []
