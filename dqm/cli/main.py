@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dqm.cli import check, dashboards, demo, keys, offline, online, reference
+from dqm.cli import alarms, check, dashboards, demo, keys, offline, online, reference, reports
 from dqm.errors import DqmError
 
 __all__ = ["app", "run"]
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(reference.app, name="reference")
+app.add_typer(alarms.app, name="alarms")
 app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(keys.app, name="keys")
 app.command()(demo.demo)
@@ -33,6 +34,8 @@ app.command()(check.check)
 app.command()(online.history)
 app.command()(offline.extract)
 app.command()(offline.compare)
+app.command()(reports.report)
+app.command()(reports.flags)
 
 
 def _show_version(value: bool) -> None:

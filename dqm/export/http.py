@@ -15,11 +15,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dqm.errors import ConfigError
 from dqm.export.metrics import Metrics
-from dqm.export.web import OwnHost, SecurityHeaders, Site, site_handlers, site_routes
+from dqm.export.web import STOPPING, OwnHost, SecurityHeaders, Site, site_handlers, site_routes
 
 __all__ = ["HttpServer", "create_app"]
 
@@ -105,7 +105,7 @@ class HttpServer:
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self._socket = _listen(host, port)
         config = uvicorn.Config(
-            app,
+            self._serve(app),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -128,6 +128,15 @@ class HttpServer:
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
+
+    def _serve(self, app: ASGIApp) -> ASGIApp:
+        """Let answers without end know when the server stops."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[STOPPING] = lambda: self._server.should_exit
+            await app(scope, receive, send)
+
+        return serve
 
     def stop(self) -> None:
         """Finish what is being answered, then close."""

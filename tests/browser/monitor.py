@@ -43,7 +43,8 @@ class Monitor:
             f'[[streams]]\nname = "{name}"\ngroup = "muon/station-{n // 2 + 1}"\nbundle = "{bundle}"\n\n'
             for n, name in enumerate(STREAMS)
         )
-        (folder / "daemon.toml").write_text(
+        self.config = folder / "daemon.toml"
+        self.config.write_text(
             f'[daemon]\nlisten = ["{self._address}"]\nhttp = "{self.http}"\nworkers = 0\n\n'
             f'[alarm]\ncontact = "the muon expert, 16-2345"\n\n{streams}'
         )

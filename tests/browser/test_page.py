@@ -10,9 +10,10 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.cli.program import run_dqm
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
 
-from .conftest import complaints, set_media, set_width
+from .conftest import complaints, requested, set_media, set_width
 from .monitor import Monitor
 
 WAIT_SECONDS = 60.0
@@ -153,6 +154,16 @@ def test_a_mask_is_made_and_removed(browser: Chrome, monitor: Monitor) -> None:
     browser.find_element(By.CSS_SELECTOR, "#masks summary").click()
     browser.find_element(By.CSS_SELECTOR, "#masks input[name=comment]").send_keys("sealed", Keys.ENTER)
     wait_for(browser, lambda: "No mask" in text(browser, "#masks"), "it is gone")
+    assert complaints(browser) == []
+
+
+def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:
+    run_dqm("report", monitor.config, "-o", tmp_path / "run.html", cwd=tmp_path)
+    browser.get(f"file://{tmp_path}/run.html")
+    drawn = "return document.documentElement.dataset.drawn === 'yes'"
+    wait_for(browser, lambda: browser.execute_script(drawn), "the charts are drawn")
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".main-svg .trace")) > 5
+    assert requested(browser) == [f"file://{tmp_path}/run.html"]
     assert complaints(browser) == []
 
 

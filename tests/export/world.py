@@ -110,21 +110,24 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
 class Browser:
     """Asks the application of a world as a browser does; cookies stay."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, as_program: bool = False) -> None:
         metrics = Metrics(dict.fromkeys(world.situation.names, "3f9a"), world.clock, "0.1.0")
         app = create_app(metrics, lambda: 0.1, site=world.site)
         self._client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False),
             base_url="http://127.0.0.1:8787",
-            headers={"Accept": "text/html", "Sec-Fetch-Site": "same-origin"},
+            headers={} if as_program else {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"},
             trust_env=False,
         )
 
+    def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        return asyncio.run(self._client.request(method, path, **request))
+
     def get(self, path: str, **request: Any) -> httpx.Response:
-        return asyncio.run(self._client.get(path, **request))
+        return self.ask("GET", path, **request)
 
     def post(self, path: str, **request: Any) -> httpx.Response:
-        return asyncio.run(self._client.post(path, **request))
+        return self.ask("POST", path, **request)
 
 
 def verdict_of(stream: str = "chamber-1", seq: int = 0, p: float | None = 0.4, **fields: object) -> Verdict:

@@ -139,9 +139,9 @@ def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]
 def _map_1d(ratio: Map) -> Figure:
     edges, reference, error, data, fitted = _arrays(ratio)
     centres = (edges[:-1] + edges[1:]) / 2.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        learned, spread = fitted / reference, fitted * error / reference**2
-        seen, seen_error = data / reference, np.sqrt(data) / reference
+    known = np.where(reference > 0, reference, np.nan)  # without reference there is no ratio
+    learned, spread = fitted / known, fitted * error / known**2
+    seen, seen_error = data / known, np.sqrt(data) / known
     points = {"type": "scatter", "mode": "markers", "x": centres.tolist()}
     dots = {"color": "var(--ink)", "size": 5}
     return {
@@ -235,7 +235,7 @@ def _band(
     name: str, edges: FloatArray, values: FloatArray, error: FloatArray, row: str, colour: str
 ) -> Figure:
     """One-sigma band around a step line, drawn as one closed outline."""
-    low, high = np.nan_to_num(values - error), np.nan_to_num(values + error)
+    low, high = (np.where(np.isfinite(values), values + sign * error, 1.0) for sign in (-1.0, 1.0))
     x = np.repeat(edges, 2)[1:-1]
     outline = np.concatenate([np.repeat(high, 2), np.repeat(low, 2)[::-1]])
     return {

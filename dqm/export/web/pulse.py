@@ -13,7 +13,10 @@ from starlette.responses import Response, StreamingResponse
 from dqm.export.desk import needs_response
 from dqm.export.web.site import Site
 
-__all__ = ["Pulse"]
+__all__ = ["STOPPING", "Pulse"]
+
+STOPPING = "dqm.stopping"
+"""Key of the scope with a callable that tells whether the server stops."""
 
 _BEAT_SECONDS = 1.0
 _READ_SECONDS = 0.5
@@ -61,6 +64,8 @@ class Pulse:
             yield f"retry: 2000\ndata: {self.beat()}\n\n"
             while not await request.is_disconnected():
                 await asyncio.sleep(_BEAT_SECONDS)
+                if request.scope[STOPPING]():
+                    return
                 yield f"data: {self.beat()}\n\n"
         finally:
             self._n_listeners -= 1

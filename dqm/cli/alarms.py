@@ -1,0 +1,265 @@
+"""``dqm alarms``: see alarms and respond to them, by the API of a running daemon."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dqm.alarm import Cause
+from dqm.config import load_daemon
+from dqm.errors import ConfigError, DqmError, InputError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args_is_help=True)
+
+_API = "api/v1"
+_TIMEOUT_SECONDS = 10.0
+_WIDE = 160
+_RAISED = ("Active", "OffDelayed", "Latched")
+
+Daemon = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG|URL", help="The daemon's TOML file, or its address as in http://127.0.0.1:8787."
+    ),
+]
+Stream = Annotated[str, typer.Argument(help="Stream of the alarm.")]
+CauseName = Annotated[Cause, typer.Argument(help="What the alarm is raised for.")]
+User = Annotated[
+    str | None, typer.Option(envvar="DQM_USER", help="In whose name; default: that of the login.")
+]
+Comment = Annotated[str, typer.Option("--comment", "-c", help="Why, and what is being done.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
+AsJson = Annotated[bool, typer.Option("--json", help="What the API answers.")]
+
+
+@app.command("list")
+def list_alarms(
+    daemon: Daemon,
+    everything: Annotated[bool, typer.Option("--all", help="Those that are Normal, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List alarms: what is seen, since when, what to do."""
+    answer = _ask(daemon, "GET", "alarms", as_json=as_json)
+    shown = [a for a in answer["alarms"] if everything or a["state"] != "Normal"]
+    if not shown:
+        typer.echo(f"all {len(answer['alarms'])} alarms are Normal")
+        return
+    table = _table("state", "priority", "stream", "cause", "for", "what is seen", "what to do")
+    for alarm in shown:
+        table.add_row(
+            alarm["state"], alarm["priority"], alarm["stream"], alarm["cause"],
+            _age(answer["time"] - alarm["since"]), escape(alarm["text"]) or "-", escape(_advice(alarm)),
+        )  # fmt: skip
+    _print(table)
+
+
+@app.command()
+def history(
+    daemon: Daemon,
+    stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The last so many changes.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Print what happened to alarms, the newest last."""
+    query = {"limit": limit, "stream": stream, "since": None if hours is None else time.time() - 3600 * hours}
+    answer = _ask(daemon, "GET", "alarms/history", query=query, as_json=as_json)
+    if not answer["changes"]:
+        typer.echo("no changes match")
+        return
+    table = _table("when (UTC)", "stream", "cause", "from", "to", "by", "what")
+    for change in reversed(answer["changes"]):
+        alarm = change["alarm"]
+        table.add_row(
+            _moment(change["time"]), alarm["stream"], alarm["cause"], change["before"], alarm["state"],
+            escape(change["user"] or change["action"]), escape(change["comment"] or alarm["text"] or "-"),
+        )  # fmt: skip
+    _print(table)
+
+
+@app.command()
+def ack(daemon: Daemon, stream: Stream, cause: CauseName, comment: Comment, user: User = None) -> None:
+    """Take an alarm over: it has been seen, and somebody acts."""
+    alarm = _act(daemon, f"alarms/{stream}/{cause}/acknowledge", user, comment=comment)
+    typer.echo(f"{stream} {cause}: acknowledged by {alarm['acknowledged']['user']}, {alarm['state']}")
+
+
+@app.command()
+def shelve(
+    daemon: Daemon,
+    stream: Stream,
+    cause: CauseName,
+    reason: Reason,
+    hours: Annotated[float | None, typer.Option(help="For how long; needed unless --one-shot.")] = None,
+    one_shot: Annotated[
+        bool, typer.Option("--one-shot", help="End it also when the condition has gone.")
+    ] = False,
+    user: User = None,
+) -> None:
+    """Put an alarm aside; it comes back by itself."""
+    path = f"alarms/{stream}/{cause}/shelve"
+    alarm = _act(daemon, path, user, reason=reason, hours=hours, one_shot=one_shot)
+    ends = ["when the condition has gone"] if one_shot else []
+    if alarm["shelf"]["until"] is not None:
+        ends.insert(0, _moment(alarm["shelf"]["until"]) + " UTC")
+    typer.echo(f"{stream} {cause}: shelved until {', or '.join(ends)}")
+
+
+@app.command()
+def unshelve(daemon: Daemon, stream: Stream, cause: CauseName, comment: Comment, user: User = None) -> None:
+    """Take an alarm off its shelf."""
+    alarm = _act(daemon, f"alarms/{stream}/{cause}/unshelve", user, comment=comment)
+    typer.echo(f"{stream} {cause}: {alarm['state']}")
+
+
+@app.command()
+def masks(daemon: Daemon, as_json: AsJson = False) -> None:
+    """List masks in force or to come."""
+    answer = _ask(daemon, "GET", "masks", as_json=as_json)
+    if not answer["masks"]:
+        typer.echo("no mask: the alarms of all streams are heard")
+        return
+    table = _table("mask", "streams", "in runs of", "from (UTC)", "until (UTC)", "by", "why")
+    for mask in answer["masks"]:
+        start, until = mask["start"], mask["until"]
+        table.add_row(
+            mask["identifier"], escape(mask["streams"]), ", ".join(mask["run_types"]) or "all types",
+            _moment(mask["time"] if start is None else start),
+            "it is removed" if until is None else _moment(until),
+            escape(mask["user"]), escape(mask["reason"]),
+        )  # fmt: skip
+    _print(table)
+
+
+@app.command()
+def mask(
+    daemon: Daemon,
+    streams: Annotated[str, typer.Argument(help="Streams, by name or group/name, with * and ?.")],
+    reason: Reason,
+    hours: Annotated[float | None, typer.Option(min=0, help="For how long; default: until removed.")] = None,
+    run_type: Annotated[
+        list[str] | None, typer.Option(help="Only in runs of this type; repeatable; default: in all.")
+    ] = None,
+    user: User = None,
+) -> None:
+    """Suppress the alarms of streams: a known problem, work on the detector."""
+    until = None if hours is None else time.time() + 3600.0 * hours
+    made = _act(daemon, "masks", user, streams=streams, reason=reason, until=until, run_types=run_type or [])
+    end = "it is removed" if until is None else f"{_moment(until)} UTC"
+    typer.echo(f"mask {made['identifier']}: {streams} until {end}")
+
+
+@app.command()
+def unmask(
+    daemon: Daemon,
+    identifier: Annotated[str, typer.Argument(help="The mask, as 'dqm alarms masks' names it.")],
+    comment: Comment,
+    user: User = None,
+) -> None:
+    """End a mask."""
+    answer = _act(daemon, f"masks/{identifier}/remove", user, comment=comment)
+    typer.echo(f"mask {identifier} ended; {len(answer['masks'])} left")
+
+
+def _act(daemon: str, path: str, user: str | None, **body: object) -> dict[str, Any]:
+    """Change something in somebody's name."""
+    return _ask(daemon, "POST", path, body={"user": user or getpass.getuser(), **body})
+
+
+def _ask(
+    daemon: str,
+    method: str,
+    path: str,
+    *,
+    query: dict[str, Any] | None = None,
+    body: dict[str, object] | None = None,
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """Ask the daemon; raises `DqmError` with what it has to say if it does not do it."""
+    address = _address(daemon)
+    asked = {key: value for key, value in (query or {}).items() if value is not None}
+    try:
+        answer = httpx.request(
+            method, f"{address}/{_API}/{path}", params=asked, json=body, timeout=_TIMEOUT_SECONDS,
+            trust_env=False,
+        )  # fmt: skip
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise DqmError(
+            f"no daemon answers: {error}", where=address, fix="Start it by 'dqm run', or give its address"
+        ) from None
+    _check(answer, address)
+    if as_json:
+        typer.echo(answer.text)
+        raise typer.Exit
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _check(answer: httpx.Response, address: str) -> None:
+    if answer.is_success:
+        return
+    if answer.headers.get("content-type") != "application/problem+json":
+        raise DqmError(
+            f"HTTP status {answer.status_code} {answer.reason_phrase}",
+            where=address,
+            fix="This is not the page of a dqm daemon, or not of this version",
+        )
+    problem = answer.json()
+    raise InputError(problem["detail"], where=problem["where"], fix=problem["fix"])
+
+
+def _address(daemon: str) -> str:
+    """Address of the daemon's page, as given or as configured."""
+    if daemon.startswith(("http://", "https://")):
+        return daemon.rstrip("/")
+    http = load_daemon(Path(daemon)).daemon.http
+    host, _, port = http.rpartition(":")
+    if port == "0":
+        raise ConfigError(
+            "the port is chosen when the daemon starts",
+            where=f"{daemon}: daemon.http",
+            fix="Give its address",
+        )
+    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where it listens, not where we do
+    return f"http://{everywhere.get(host, host)}:{port}"
+
+
+def _advice(alarm: dict[str, Any]) -> str:
+    if alarm["acknowledged"]:
+        return f"seen by {alarm['acknowledged']['user']}: {alarm['acknowledged']['comment']}"
+    if alarm["shelf"]:
+        return f"shelved by {alarm['shelf']['user']}: {alarm['shelf']['reason']}"
+    if alarm["state"] in _RAISED:
+        return f"{alarm['guidance']['action']} Call {alarm['guidance']['contact']}."
+    return "-"
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=name not in ("what is seen", "what to do", "what", "why"))
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(table)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S")
+
+
+def _age(seconds: float) -> str:
+    return str(timedelta(seconds=int(max(0.0, seconds))))

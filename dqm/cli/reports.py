@@ -1,0 +1,125 @@
+"""Commands that hand a run on: ``report`` and ``flags``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dqm.config import load_daemon
+from dqm.errors import ConfigError, InputError
+from dqm.events import Verdict
+from dqm.store import AlarmStore, VerdictStore, sqlite_url, store_url
+
+__all__ = ["flags", "report"]
+
+_MANIFEST = "manifest.json"
+
+RunNumber = Annotated[
+    int | None, typer.Option("--run", help="Run number; default: that of the last verdict.")
+]
+Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
+
+
+class Format(StrEnum):
+    """How flags are written."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+def report(
+    subject: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG|STORE|BUNDLE", help="The daemon's TOML file or a store, or a reference bundle."
+        ),
+    ],
+    run: RunNumber = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default: in this directory.")
+    ] = None,
+) -> None:
+    """Write a run, or what a bundle is, as one HTML file that needs nothing else."""
+    from dqm.export.report import report_bundle, report_run
+
+    if (subject / _MANIFEST).exists():
+        from dqm.reference import open_bundle
+
+        text = report_bundle(open_bundle(subject), version=version("dqm"), now=time.time())
+        path = output or Path(f"{subject.resolve().stem}.html")
+    else:
+        store, streams = _open_store(subject)
+        with store:
+            number = _last_run(store) if run is None else run
+            text = report_run(
+                store,
+                AlarmStore(store.database),
+                number,
+                version=version("dqm"),
+                now=time.time(),
+                streams=streams,
+            )
+        path = output or Path(f"run-{number}.html")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write: {error.strerror}", where=str(path), fix="Choose another -o"
+        ) from error
+    typer.echo(f"{path}: {len(text) / 1e6:.1f} MB")
+
+
+def flags(
+    store: Where,
+    run: RunNumber = None,
+    form: Annotated[Format, typer.Option("--format", help="How they are written.")] = Format.JSON,
+    by_judgement: Annotated[
+        bool,
+        typer.Option(
+            "--by-judgement", help="Windows without times cover the time from the verdict before to theirs."
+        ),
+    ] = False,
+) -> None:
+    """Print the quality flags of a run: which time of which stream is good, and which is not known to be."""
+    from dqm.export.flags import flag_run, take_spans
+
+    opened, streams = _open_store(store)
+    with opened:
+        number = _last_run(opened) if run is None else run
+        windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
+        for verdict in opened.select(run=number):
+            windows.setdefault(verdict.stream, []).append(verdict)
+    if not any(windows.values()):
+        raise InputError(f"run {number} has no windows", where=str(store), fix="See 'dqm history'")
+    spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
+    rows = [flag.as_row(f"dqm {version('dqm')}") for flag in flag_run(spans)]
+    if form is Format.JSON:
+        typer.echo(json.dumps(rows, indent=1, allow_nan=False))
+        return
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
+    """Open a store for reading; with it the streams that should be there, as far as they are known."""
+    if path.suffix == ".sqlite":
+        return VerdictStore(sqlite_url(path), create=False), ()
+    config = load_daemon(path)
+    names = tuple(stream.name for stream in config.streams)
+    return VerdictStore(store_url(config.daemon), create=False), names
+
+
+def _last_run(store: VerdictStore) -> int:
+    found = store.latest()
+    if not found:
+        raise InputError("the store holds no verdicts yet", fix="Wait for the first window")
+    return found[0].run

@@ -1,0 +1,199 @@
+"""Quality flags of a run: which time of which stream is good, and which is not known to be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from dqm.errors import InputError
+from dqm.events import Quality, Verdict
+
+__all__ = ["UNKNOWN", "Flag", "Span", "flag_run", "flag_stream", "take_spans"]
+
+UNKNOWN = "Unknown Quality"
+"""Flag of time that no window covers, or whose windows are ``Null``."""
+
+_WORST_FIRST = (Quality.BAD, Quality.MEDIUM, Quality.NULL, Quality.GOOD)
+_NO_WINDOW = "no window"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What is known of one stream over one stretch of time.
+
+    Parameters
+    ----------
+    stream : str
+        The stream.
+    start, end : float
+        From when until when, Unix seconds; ``start < end``.
+    flag : str
+        ``Good``, ``Medium``, ``Bad`` or `UNKNOWN`.
+    comment : str
+        How many windows say so, and the words of the worst of them.
+    origin : str
+        Where their events came from; empty without window.
+    """
+
+    stream: str
+    start: float
+    end: float
+    flag: str
+    comment: str
+    origin: str
+
+    def as_row(self, created_by: str) -> dict[str, object]:
+        """Give the row of an export."""
+        return {
+            "stream": self.stream,
+            "from": self.start,
+            "to": self.end,
+            "flag": self.flag,
+            "comment": self.comment,
+            "origin": self.origin,
+            "created_by": created_by,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time that a window covers.
+
+    Parameters
+    ----------
+    start, end : float
+        Unix seconds, ``start <= end``; a window without length covers nothing.
+    verdict : Verdict
+        What was decided on it.
+    """
+
+    start: float
+    end: float
+    verdict: Verdict
+
+
+def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> list[Span]:
+    """Find out what time windows of one stream and run cover.
+
+    Parameters
+    ----------
+    verdicts : iterable of Verdict
+        In the order they were judged.
+    by_judgement : bool
+        Whether a window without times covers the time from the verdict before it to its own.
+
+    Returns
+    -------
+    list of Span
+        In the same order.
+
+    Raises
+    ------
+    InputError
+        If a window has no times and `by_judgement` is not set.
+    """
+    spans = []
+    before: float | None = None
+    for verdict in verdicts:
+        start, end = verdict.start, verdict.end
+        if start is None or end is None:
+            if not by_judgement:
+                raise InputError(
+                    f"window {verdict.seq} of run {verdict.run} has no times: its source has no clock",
+                    where=verdict.stream,
+                    fix="Take the times of the verdicts instead, with --by-judgement",
+                )
+            end = verdict.judged_at
+            start = min(end, verdict.judged_at - verdict.seconds if before is None else before)
+        before = verdict.judged_at
+        spans.append(Span(start, end, verdict))
+    return spans
+
+
+def flag_run(spans: Mapping[str, Sequence[Span]]) -> list[Flag]:
+    """Flag a run, from the first moment that a window of any stream covers to the last.
+
+    Parameters
+    ----------
+    spans : mapping
+        By stream; a stream without window is unknown all the time.
+
+    Returns
+    -------
+    list of Flag
+        Stream by stream, in order of time, without gap or overlap.
+    """
+    everything = [span for found in spans.values() for span in found]
+    if not everything:
+        return []
+    start, end = min(s.start for s in everything), max(s.end for s in everything)
+    return [flag for stream, found in spans.items() for flag in flag_stream(stream, found, start, end)]
+
+
+def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) -> list[Flag]:
+    """Flag one stream: the worst of the windows that cover a moment decides.
+
+    Parameters
+    ----------
+    stream : str
+        Its name.
+    spans : sequence of Span
+        Its windows, in any order; they may overlap.
+    start, end : float
+        What to cover, Unix seconds; all spans lie within.
+
+    Returns
+    -------
+    list of Flag
+        In order of time, from `start` to `end`, each beginning where the one before ends. Neighbours differ
+        in quality, or in that one is covered and the other is not.
+    """
+    pieces = _cut(spans, start, end)
+    flags = []
+    for quality, group in groupby(pieces, key=lambda piece: piece[2]):
+        run = list(group)
+        windows = {id(span): span.verdict for *_, covering in run for span in covering}
+        flags.append(_flag(stream, run[0][0], run[-1][1], quality, list(windows.values())))
+    return flags
+
+
+_Piece = tuple[float, float, Quality | None, tuple[Span, ...]]
+
+
+def _cut(spans: Sequence[Span], start: float, end: float) -> Iterator[_Piece]:
+    """Cut the time where windows begin or end; give each piece its quality and the windows that make it."""
+    opening: dict[float, list[Span]] = {}
+    closing: dict[float, list[Span]] = {}
+    for span in spans:
+        if span.start < span.end:
+            opening.setdefault(span.start, []).append(span)
+            closing.setdefault(span.end, []).append(span)
+    covering: dict[int, Span] = {}
+    for begin, stop in pairwise(sorted({start, end, *opening, *closing})):
+        for span in closing.get(begin, []):
+            del covering[id(span)]
+        covering |= {id(span): span for span in opening.get(begin, [])}
+        qualities = {span.verdict.quality for span in covering.values()}
+        worst = next((quality for quality in _WORST_FIRST if quality in qualities), None)
+        yield begin, stop, worst, tuple(s for s in covering.values() if s.verdict.quality is worst)
+
+
+def _flag(stream: str, start: float, end: float, quality: Quality | None, windows: list[Verdict]) -> Flag:
+    if quality is None:
+        return Flag(stream, start, end, UNKNOWN, _NO_WINDOW, "")
+    name = UNKNOWN if quality is Quality.NULL else str(quality)
+    origins = ", ".join(sorted({window.origin for window in windows}))
+    return Flag(stream, start, end, name, _comment(windows), origins)
+
+
+def _comment(windows: list[Verdict]) -> str:
+    """Say how many windows there are and what the worst of them, or most of them, have to say."""
+    counted = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
+    known = [window for window in windows if window.result.p is not None]
+    if known:
+        worst = min(known, key=lambda window: window.result.p or 0.0)
+        return f"{counted}, smallest p = {worst.result.p:.2g}" + (f": {worst.reason}" if worst.reason else "")
+    (reason, n), *others = Counter(window.reason for window in windows).most_common()
+    return f"{counted}: {reason}" + (f" ({n} of them)" if others else "")

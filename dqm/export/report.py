@@ -1,0 +1,211 @@
+"""Reports: a run, or a reference bundle, as one file of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from dqm.alarm import AlarmChange
+from dqm.errors import InputError
+from dqm.events import Condition, Origin, Quality, Verdict
+from dqm.export import report_charts
+from dqm.export.desk import AlarmHistory
+from dqm.export.flags import flag_run, take_spans
+from dqm.export.web import charts
+from dqm.export.web.render import template_text
+from dqm.export.web.site import describe_bundle, explain, summarise
+from dqm.reference import Bundle
+from dqm.store import VerdictStore
+
+__all__ = ["report_bundle", "report_run"]
+
+_N_WORST = 5
+_N_PAIRS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamSummary:
+    name: str
+    counts: dict[Quality, int]
+    n_lost: int
+    smallest_p: float | None
+    bundles: tuple[str, ...]
+    conditions: tuple[_ConditionSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _ConditionSummary:
+    name: str
+    first: Condition
+    last: Condition
+    lowest: float | None
+    highest: float | None
+    n_changes: int
+
+
+def report_run(
+    store: VerdictStore,
+    history: AlarmHistory,
+    run: int,
+    *,
+    version: str,
+    now: float,
+    streams: Iterable[str] = (),
+) -> str:
+    """Report a run.
+
+    Parameters
+    ----------
+    store : VerdictStore
+        Its windows.
+    history : AlarmHistory
+        Its alarms.
+    run : int
+        Run number.
+    version : str
+        Version of dqm.
+    now : float
+        Unix time, s, that the report is dated by.
+    streams : iterable of str
+        Streams that should be there, besides those that are.
+
+    Returns
+    -------
+    str
+        HTML; scripts, styles and data are within it.
+
+    Raises
+    ------
+    InputError
+        If the run has no windows.
+    """
+    windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
+    for verdict in store.select(run=run):
+        windows.setdefault(verdict.stream, []).append(verdict)
+    everything = [verdict for found in windows.values() for verdict in found]
+    if not everything:
+        raise InputError(f"run {run} has no windows", fix="See 'dqm history' for the runs that have")
+    spans = {stream: take_spans(found, by_judgement=True) for stream, found in windows.items()}
+    flags = flag_run(spans)
+    p = [verdict.result.p for verdict in everything if verdict.result.p is not None]
+    return template_text(
+        "report-run.html",
+        version=version,
+        now=now,
+        run=run,
+        run_types=sorted({verdict.run_type for verdict in everything} - {""}),
+        origins=sorted({verdict.origin for verdict in everything} - {Origin.LIVE}),
+        start=flags[0].start,
+        end=max(flag.end for flag in flags),
+        has_times=all(verdict.start is not None for verdict in everything),
+        n_windows=len(everything),
+        counts=_count(everything),
+        streams=[_summarise_stream(name, found) for name, found in windows.items()],
+        timeline=report_charts.timeline(flags),
+        n_p=len(p),
+        p_values=report_charts.p_values(p),
+        changes=_changes(history, everything),
+        worst=[_show(verdict) for verdict in _worst(store, everything)],
+    )
+
+
+def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
+    """Report what a bundle is.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Opened.
+    version : str
+        Version of dqm.
+    now : float
+        Unix time, s, that the report is dated by.
+
+    Returns
+    -------
+    str
+        HTML; scripts, styles and data are within it.
+    """
+    manifest = bundle.manifest
+    tables = [(str(column.kind), bundle.toys(column)[:, 0]) for column in manifest.null]
+    spectra = []
+    for k, name in enumerate(manifest.features):
+        counts, edges = np.histogram(bundle.reference[:, k], bins=40)
+        spectra.append(report_charts.histogram(counts.astype(float), edges, name, "events"))
+    return template_text(
+        "report-bundle.html",
+        version=version,
+        now=now,
+        origins=[],
+        path=bundle.path.name,
+        manifest=manifest,
+        bundle=describe_bundle(bundle.identifier, manifest),
+        n_pool=len(bundle.pool),
+        n_centers=len(bundle.centers),
+        spectra=spectra,
+        tables=[(kind, len(t), report_charts.null_table(t)) for kind, t in tables],
+    )
+
+
+def _count(verdicts: Sequence[Verdict]) -> dict[Quality, int]:
+    counts = Counter(verdict.quality for verdict in verdicts)
+    return {quality: counts[quality] for quality in Quality}
+
+
+def _summarise_stream(name: str, verdicts: Sequence[Verdict]) -> _StreamSummary:
+    return _StreamSummary(
+        name=name,
+        counts=_count(verdicts),
+        n_lost=sum(verdict.n_lost for verdict in verdicts),
+        smallest_p=min((v.result.p for v in verdicts if v.result.p is not None), default=None),
+        bundles=tuple(sorted({verdict.bundle for verdict in verdicts} - {""})),
+        conditions=tuple(_summarise_conditions(verdicts)),
+    )
+
+
+def _summarise_conditions(verdicts: Sequence[Verdict]) -> Iterable[_ConditionSummary]:
+    values: dict[str, list[Condition]] = {}
+    for verdict in verdicts:
+        for name, value in verdict.conditions.items():
+            values.setdefault(name, []).append(value)
+    for name, seen in values.items():
+        numbers = [value for value in seen if not isinstance(value, str)]
+        yield _ConditionSummary(
+            name=name,
+            first=seen[0],
+            last=seen[-1],
+            lowest=min(numbers, default=None),
+            highest=max(numbers, default=None),
+            n_changes=sum(one != other for one, other in pairwise(seen)),
+        )
+
+
+def _changes(history: AlarmHistory, verdicts: Sequence[Verdict]) -> list[AlarmChange]:
+    """Find what happened to the alarms of these streams while they were judged."""
+    moments = [verdict.judged_at for verdict in verdicts]
+    streams = {verdict.stream for verdict in verdicts}
+    found = history.changes(since=min(moments), until=max(moments) + 1.0)
+    return [change for change in found if change.alarm.stream in streams]
+
+
+def _worst(store: VerdictStore, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Give the anomalous windows with the smallest p-values, with their explanations."""
+    anomalous = [v for v in verdicts if v.quality in (Quality.MEDIUM, Quality.BAD)]
+    chosen = heapq.nsmallest(_N_WORST, anomalous, key=lambda v: v.result.p or 0.0)
+    found = [store.find(v.stream, v.run, v.seq) for v in chosen]
+    return [verdict for verdict in found if verdict is not None]
+
+
+def _show(verdict: Verdict) -> dict[str, object]:
+    explanation = explain(verdict.explanation)
+    return {
+        "window": summarise(verdict),
+        "explanation": explanation,
+        "figures": charts.maps(explanation) if explanation else [],
+        "pair_figures": charts.pair_maps(explanation)[:_N_PAIRS] if explanation else [],
+    }

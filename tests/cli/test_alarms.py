@@ -1,0 +1,121 @@
+"""``dqm alarms`` against the page of a real board, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dqm.alarm import Cause
+from dqm.export import HttpServer, Metrics, create_app
+from tests.export.world import START, World, make_world
+
+from .conftest import Told
+
+Dqm = Callable[..., Told]
+ALARM = ("chamber-2", "differs")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = make_world(tmp_path / "x.sqlite", {"muon": ["chamber-1", "chamber-2"]})
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.delenv("DQM_USER", raising=False)
+    monkeypatch.setenv("LOGNAME", "shifter")
+    app = create_app(Metrics({}, world.clock, ""), lambda: 0.0, site=world.site)
+    server = HttpServer(app, "127.0.0.1", 0)
+    server.start()
+    yield f"http://{server.address}"
+    server.stop()
+
+
+def test_alarms_are_listed_with_what_is_seen_since_when_and_what_to_do(
+    dqm: Dqm, world: World, url: str
+) -> None:
+    assert dqm("alarms", "list", url).out == "all 8 alarms are Normal\n"
+    world.raise_alarm("chamber-2")
+    world.clock.time += 161.0
+    text = " ".join(dqm("alarms", "list", url).out.split())
+    assert "Active P2 chamber-2 differs 0:02:41 3 of the last 3 windows differ" in text
+    assert "Check the high voltage of the chamber." in text
+    assert "Muon expert" in text
+    assert "chamber-1" not in text
+    assert dqm("alarms", "list", url, "--all").out.count("chamber-1") == 4
+    told = json.loads(dqm("alarms", "list", url, "--json").out)
+    assert told["alarms"][0]["stream"] == "chamber-2"
+
+
+def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, url: str) -> None:
+    world.raise_alarm("chamber-2")
+    told = dqm("alarms", "ack", url, *ALARM, "-c", "HV trips")
+    assert (told.code, told.out) == (0, "chamber-2 differs: acknowledged by shifter, Active\n")
+    alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
+    assert alarm.acknowledged is not None
+    assert (alarm.acknowledged.user, alarm.acknowledged.comment) == ("shifter", "HV trips")
+    assert "seen by shifter: HV trips" in dqm("alarms", "list", url).out
+    told = dqm("alarms", "shelve", url, *ALARM, "-r", "test", "--hours", 2, "--one-shot", "--user", "jo")
+    assert told.out == "chamber-2 differs: shelved until 09-21 16:13:20 UTC, or when the condition has gone\n"
+    assert "shelved by jo: test" in dqm("alarms", "list", url).out
+    assert dqm("alarms", "unshelve", url, *ALARM, "-c", "over").out == "chamber-2 differs: Active\n"
+    lines = dqm("alarms", "history", url, "--stream", "chamber-2").out.splitlines()
+    assert [line.split()[5] for line in lines[1:]][-3:] == ["Active", "Shelved", "Active"]
+    assert "no changes match" in dqm("alarms", "history", url, "--stream", "chamber-1").out
+
+
+def test_streams_are_masked_and_unmasked(dqm: Dqm, world: World, url: str) -> None:
+    assert "no mask" in dqm("alarms", "masks", url).out
+    told = dqm("alarms", "mask", url, "muon/*", "-r", "gas leak", "--run-type", "cosmics")
+    (mask,) = world.desk.masks()
+    assert told.out == f"mask {mask.identifier}: muon/* until it is removed\n"
+    assert (mask.user, mask.reason, mask.run_types, mask.until) == ("shifter", "gas leak", ("cosmics",), None)
+    assert "gas leak" in dqm("alarms", "masks", url).out
+    assert dqm("alarms", "unmask", url, mask.identifier, "-c", "sealed").out.endswith("ended; 0 left\n")
+    world.clock.time = START
+    assert world.desk.masks() == ()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("ack", *ALARM, "-c", "x"), "the alarm is Normal"),
+        (("ack", "nowhere", "differs", "-c", "x"), "no alarm differs of stream 'nowhere'"),
+        (("shelve", *ALARM, "-r", "x"), "a shelf must end"),
+        (("mask", "tracker-*", "-r", "x"), "tracker-*"),
+        (("unmask", "none", "-c", "x"), "none"),
+    ],
+)
+def test_what_cannot_be_done_is_told(dqm: Dqm, url: str, command: tuple[str, ...], told: str) -> None:
+    result = dqm("alarms", command[0], url, *command[1:])
+    assert result.code == 2
+    assert result.err.startswith("error: ")
+    assert told in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_address_comes_from_the_configuration(dqm: Dqm, url: str, tmp_path: Path) -> None:
+    config = tmp_path / "daemon.toml"
+    streams = '[[streams]]\nname = "chamber-1"\nbundle = "b"\n'
+    config.write_text(f'[daemon]\nhttp = "{url.removeprefix("http://")}"\n{streams}')
+    assert "all 8 alarms are Normal" in dqm("alarms", "list", config).out
+    config.write_text(f'[daemon]\nhttp = "127.0.0.1:0"\n{streams}')
+    assert "Give its address" in dqm("alarms", "list", config).err
+    config.write_text(f'[daemon]\nhttp = "127.0.0.1:1"\n{streams}')
+    told = dqm("alarms", "list", config)
+    assert told.code == 2
+    assert "http://127.0.0.1:1: no daemon answers" in told.err
+    assert "Start it by 'dqm run'" in told.err
+
+
+def test_something_else_that_answers_is_told(dqm: Dqm) -> None:
+    server = HttpServer(create_app(Metrics({}, lambda: 0.0, ""), lambda: 0.0), "127.0.0.1", 0)
+    server.start()
+    told = dqm("alarms", "list", f"http://{server.address}/")
+    server.stop()
+    assert "HTTP status 404 Not Found. This is not the page of a dqm daemon" in told.err

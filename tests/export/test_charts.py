@@ -1,0 +1,74 @@
+"""Figures, as the plotting library itself checks them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from importlib.resources import files
+
+import plotly.graph_objects as go
+import pytest
+
+from dqm.events import Quality
+from dqm.export.web import charts
+from dqm.export.web.site import explain, summarise
+
+from .world import explanation_of, verdict_of
+
+STYLE = files("dqm.export.web").joinpath("static/page.css").read_text()
+COLOURS = set(re.findall(r"--([a-z0-9-]+): #", STYLE))
+
+
+def check(figure: charts.Figure) -> None:
+    """Let plotly validate a figure; colours must be variables of the style sheet."""
+    text = json.dumps(figure, allow_nan=False)
+    assert set(re.findall(r"var\(--([a-z0-9-]+)\)", text)) <= COLOURS
+    go.Figure(json.loads(re.sub(r"var\(--[a-z0-9-]+\)", "#123456", text)))
+
+
+def test_the_history_tells_qualities_apart_by_shape() -> None:
+    windows = [summarise(verdict_of(seq=seq, p=p)) for seq, p in enumerate([0.5, 0.005, 1e-8, None])]
+    figure = charts.history(windows)
+    check(figure)
+    qualities = {t["name"]: t for t in figure["data"] if t["yaxis"] == "y"}
+    assert len({t["marker"]["symbol"] for t in qualities.values()}) == len(Quality)
+    assert qualities["Null"]["customdata"] == ["/windows/chamber-1/7/3"]
+    shown = {t["name"]: t["y"] for t in figure["data"] if t["yaxis"] == "y3"}
+    assert shown == {"Null": [], "Good": [0.5], "Medium": [0.005], "Bad": [1e-8]}
+    assert [t["name"] for t in figure["data"] if t["yaxis"] == "y4"] == ["drift_velocity"]
+
+
+def test_a_history_without_nuisance_parameters_has_no_row_for_them() -> None:
+    verdict = verdict_of()
+    figure = charts.history([summarise(replace(verdict, result=replace(verdict.result, nuisances={})))])
+    check(figure)
+    assert "yaxis4" not in figure["layout"]
+    check(charts.history([]))
+
+
+def test_maps_come_in_the_order_of_their_share_with_errors() -> None:
+    explanation = explain(explanation_of())
+    assert explanation is not None
+    figures = charts.maps(explanation)
+    assert [f["layout"]["xaxis"]["title"]["text"] for f in figures] == ["t_2", "t_1", "theta"]
+    for figure in [*figures, *charts.pair_maps(explanation)]:
+        check(figure)
+    (window,) = [t for t in figures[0]["data"] if t["name"] == "window"]
+    seen = explanation.maps[1].data
+    assert window["y"] == seen
+    assert window["error_y"]["array"] == pytest.approx([math.sqrt(float(n)) for n in seen])
+
+
+def test_bins_without_reference_have_no_ratio() -> None:
+    plain = explanation_of()
+    maps = tuple(replace(r, reference=0.0 * r.reference) for r in plain.maps)
+    pairs = tuple(replace(r, reference=0.0 * r.reference) for r in plain.pairs)
+    explanation = explain(replace(plain, maps=maps, pairs=pairs))
+    assert explanation is not None
+    for figure in charts.maps(explanation):
+        check(figure)
+    for figure in charts.pair_maps(explanation):
+        check(figure)
+        assert all(value is None for row in figure["data"][0]["z"] for value in row)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dqm.errors import InputError
+from dqm.events import Origin, Quality
+from dqm.export.flags import UNKNOWN, Flag, Span, flag_run, flag_stream, take_spans
+
+from .world import START, verdict_of
+
+P = {Quality.GOOD: 0.5, Quality.MEDIUM: 0.005, Quality.BAD: 1e-5, Quality.NULL: None}
+
+
+def span(start: float, end: float, quality: Quality = Quality.GOOD, stream: str = "a") -> Span:
+    return Span(start, end, verdict_of(stream, int(start), p=P[quality]))
+
+
+def outline(flags: Iterable[Flag]) -> list[tuple[float, float, str]]:
+    return [(flag.start, flag.end, flag.flag) for flag in flags]
+
+
+spans = st.lists(
+    st.builds(
+        lambda start, length, quality: span(start, start + length, quality),
+        st.integers(0, 60), st.integers(0, 20), st.sampled_from(list(Quality)),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(spans)
+def test_flags_cover_the_run_exactly_and_once_and_the_worst_window_decides(found: list[Span]) -> None:
+    flags = flag_stream("a", found, 0.0, 80.0)
+    assert (flags[0].start, flags[-1].end) == (0.0, 80.0)
+    assert all(flag.start < flag.end for flag in flags)
+    assert all(one.end == other.start for one, other in pairwise(flags))
+    order = ["Bad", "Medium", UNKNOWN, "Good"]
+    for moment in (second + 0.5 for second in range(80)):
+        (flag,) = [flag for flag in flags if flag.start <= moment < flag.end]
+        there = [s.verdict.quality for s in found if s.start <= moment < s.end]
+        names = [UNKNOWN if quality is Quality.NULL else str(quality) for quality in there]
+        assert flag.flag == min(names, key=order.index, default=UNKNOWN)
+        assert (flag.comment == "no window") == (not there)
+
+
+@given(spans)
+def test_neighbours_are_merged(found: list[Span]) -> None:
+    for one, other in pairwise(flag_stream("a", found, 0.0, 80.0)):
+        assert (one.flag, one.comment == "no window") != (other.flag, other.comment == "no window")
+
+
+def test_windows_that_follow_each_other_make_one_flag() -> None:
+    windows = [span(0, 10), span(10, 20), span(20, 30, Quality.BAD), span(30, 40)]
+    assert outline(flag_run({"a": windows})) == [(0, 20, "Good"), (20, 30, "Bad"), (30, 40, "Good")]
+    bad = flag_run({"a": windows})[1]
+    assert bad.comment == "1 window, smallest p = 1e-05: differs from the reference: p = 1e-05 (below 0.001)"
+    assert bad.origin == "simulated"
+
+
+def test_what_no_window_covers_is_unknown() -> None:
+    flags = flag_run({"a": [span(0, 10)], "b": [span(5, 8, stream="b"), span(20, 30, stream="b")], "c": []})
+    assert outline(f for f in flags if f.stream == "a") == [(0, 10, "Good"), (10, 30, UNKNOWN)]
+    assert outline(f for f in flags if f.stream == "b") == [
+        (0, 5, UNKNOWN), (5, 8, "Good"), (8, 20, UNKNOWN), (20, 30, "Good"),
+    ]  # fmt: skip
+    assert outline(f for f in flags if f.stream == "c") == [(0, 30, UNKNOWN)]
+
+
+def test_windows_that_are_not_known_say_why() -> None:
+    (flag,) = flag_run({"a": [span(0, 10, Quality.NULL), span(10, 20, Quality.NULL)]})
+    assert (flag.flag, flag.comment) == (UNKNOWN, "2 windows: 12 events, fewer than 50 (expected 500)")
+
+
+def test_a_run_without_windows_has_no_flags() -> None:
+    assert flag_run({"a": []}) == []
+
+
+def test_windows_without_times_are_refused_unless_the_verdicts_times_shall_do() -> None:
+    windows = [
+        replace(verdict_of(seq=seq, judged_at=START + 10 * seq), start=None, end=None) for seq in (0, 1, 2)
+    ]
+    with pytest.raises(InputError, match=r"chamber-1: window 0 of run 7 has no times.*--by-judgement"):
+        take_spans(windows)
+    found = take_spans(windows, by_judgement=True)
+    assert [(s.start, s.end) for s in found] == [
+        (START - windows[0].seconds, START), (START, START + 10), (START + 10, START + 20),
+    ]  # fmt: skip
+
+
+def test_times_of_windows_count_more_than_those_of_verdicts() -> None:
+    window = verdict_of(start=1.0, end=2.0, origin=Origin.REPLAYED)
+    assert take_spans([window], by_judgement=True) == [Span(1.0, 2.0, window)]
+
+
+def test_a_row_has_the_names_that_bookkeeping_uses() -> None:
+    (flag,) = flag_run({"a": [span(0, 10)]})
+    assert flag.as_row("dqm 0.1.0") == {
+        "stream": "a", "from": 0, "to": 10, "flag": "Good", "comment": "1 window, smallest p = 0.5",
+        "origin": "simulated", "created_by": "dqm 0.1.0",
+    }  # fmt: skip
