@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dqm.cli.nuisances import kind_of, nuisance, validate
 from dqm.cli.progress import progress_bar
+from dqm.cli.workers import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def calibrate(
         typer.Option(help="For windows without the measurement of this nuisance parameter; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")] = None,
+    processes: ProcessesOption = None,
+    scheduler: SchedulerOption = None,
+    ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; goes on where it was interrupted."""
     from dqm.reference import calibrate as calibrate_bundle
@@ -94,13 +97,16 @@ def calibrate(
 
     bundle = open_bundle(path)
     kind = kind_of(bundle, window, cut, free)
-    with progress_bar("toys", toys) as progress:
+    with (
+        open_workers(processes, scheduler, ship=ship) as workers,
+        progress_bar("toys", toys) as progress,
+    ):
         calibrated = calibrate_bundle(
             bundle,
             toys,
             kind=kind,
             seed=bundle.manifest.seed if seed is None else seed,
-            n_processes=processes,
+            workers=workers,
             progress=lambda done, _total: progress(done),
         )
     typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
