@@ -46,6 +46,9 @@ def build(
         typer.Option(min=1, help="Kernel centres, from the reference; default: 300, or all of it."),
     ] = None,
     loss: Annotated[Literal["logistic", "likelihood"], typer.Option(help="Loss minimised.")] = "likelihood",
+    statistic: Annotated[
+        str, typer.Option(help="The test: kernel; one-step or falkon to check it against; or a plugin.")
+    ] = "kernel",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Splits the events and draws the centres.")] = 1,
@@ -66,6 +69,7 @@ def build(
         seed=seed,
         loss=loss,
         cut=cut,
+        statistic=statistic,
     )
     bundle = build_bundle(x, recipe, output, sources)
     typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)

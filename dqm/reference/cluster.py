@@ -126,7 +126,7 @@ class Cluster:
                 where=f"--scheduler {self._address}",
                 fix="See their logs; perhaps they lack memory",
             ) from error
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise WorkerError(
                 f"a worker cannot import what it needs: {error}",
                 where=f"--scheduler {self._address}",
