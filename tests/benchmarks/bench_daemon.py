@@ -16,9 +16,6 @@ from tests.benchmarks.daemon import RunningDaemon
 from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
 N_TOYS = 500
-SECONDS = 15.0
-"""Length of a run."""
-
 SHARE = 0.8
 """Of the largest rate, at which delays are taken: a daemon at its limit has a queue."""
 
@@ -40,16 +37,15 @@ def samples() -> list[FloatArray]:
 @pytest.mark.parametrize("n_streams", [1, 16, 250])
 def test_streams(
     n_streams: int, benchmark: BenchmarkFixture, figures: dict[str, Any], bundle: Path,
-    samples: list[FloatArray], tmp_path: Path,
+    samples: list[FloatArray], tmp_path: Path, seconds: float,
 ) -> None:  # fmt: skip
     with RunningDaemon(tmp_path, [bundle] * n_streams) as daemon:
-        daemon.send(samples, max(200, n_streams))
+        daemon.send(samples, max(100, n_streams))  # the first test in a worker is slow
         figures["rest_megabytes"] = daemon.megabytes("Pss")
-        rate = 500 / daemon.send(samples, 500)
-        n = int(rate * SECONDS)
-        seconds = benchmark.pedantic(daemon.send, args=(samples, n), rounds=1)
-        figures["items"] = n
-        paced = SHARE * n / seconds
+        rate = 200 / daemon.send(samples, 200)
+        n = figures["items"] = max(200, int(2 * seconds * rate))
+        taken = benchmark.pedantic(daemon.send, args=(samples, n), rounds=1)
+        paced = SHARE * n / taken
         figures["paced"] = paced
         daemon.send(samples, n, per_second=paced)
         delays = daemon.delays(n)

@@ -15,9 +15,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks.inputs import machine
 
-SECONDS = 6.0
-"""Time for one figure, after its preparation."""
-
 Timed = Callable[[Callable[[Any], object], Sequence[Any]], None]
 
 
@@ -27,17 +24,23 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def seconds(request: pytest.FixtureRequest) -> float:
+    """Time for one figure, after its preparation."""
+    return float(request.config.getoption("--seconds"))
+
+
 @pytest.fixture
-def timed(benchmark: BenchmarkFixture) -> Timed:
-    """Time a function on each of its inputs in turn, as often as `SECONDS` allow: 3 to 500 times."""
+def timed(benchmark: BenchmarkFixture, seconds: float) -> Timed:
+    """Time a function on each of its inputs in turn, 3 to 500 times."""
 
     def run(function: Callable[[Any], object], inputs: Sequence[Any]) -> None:
         for each in inputs[:2]:  # what is slow only once is no window's cost
             begin = time.perf_counter()
             function(each)
-            seconds = time.perf_counter() - begin
+            taken = time.perf_counter() - begin
         turns = itertools.cycle(inputs)
-        rounds = int(min(500, max(3, SECONDS / seconds)))
+        rounds = int(min(500, max(3, seconds / taken)))
         benchmark.pedantic(function, setup=lambda: ((next(turns),), {}), rounds=rounds)
 
     return run
@@ -48,6 +51,10 @@ def figures(benchmark: BenchmarkFixture) -> dict[str, Any]:
     """What a benchmark reports besides times."""
     found: dict[str, Any] = benchmark.extra_info
     return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seconds", type=float, default=6.0, help="time for one figure; less is less exact")
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
