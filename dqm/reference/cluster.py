@@ -202,6 +202,8 @@ class Parcel:
         except BundleError as error:
             fix = "Keep the bundle where all workers see it at the same path, or send it with --ship"
             raise WorkerError(str(error), where=_this_worker(), fix=fix) from error
+        except OSError as error:  # not to be taken for a lost connection
+            raise WorkerError(str(error), where=_this_worker()) from error
 
     def _check_software(self) -> None:
         for name, expected in self._software.items():
