@@ -7,12 +7,13 @@ ARGS   ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-long lint format clean
+.PHONY: help demo test test-long bench lint format clean
 
 help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
 	@echo "make test       the test suite, a few minutes"
 	@echo "make test-long  the statistical studies too, an hour or more"
+	@echo "make bench      benchmarks, twenty minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
 	@echo "make lint       style, types and import contracts"
 	@echo "make format     put the sources in house style"
 	@echo "make clean      remove the virtual environment and caches"
@@ -26,6 +27,11 @@ test: $(VENV)/.develop
 test-long: $(VENV)/.develop
 	$(BIN)/pytest $(ARGS)
 
+bench: $(VENV)/.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -o python_files="bench_*.py" -W default -v \
+	  --benchmark-quiet --benchmark-json=.benchmarks.json $(ARGS)
+	$(BIN)/python -m tests.benchmarks.report .benchmarks.json docs/performance.md
+
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +43,7 @@ format: $(VENV)/.develop
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,4 +60,8 @@ $(VENV)/.runtime: $(VENV)/.python pyproject.toml
 
 $(VENV)/.develop: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --editable ".[test,lint,plots]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.develop
+	$(BIN)/pip install --quiet --editable ".[bench]"
 	touch $@

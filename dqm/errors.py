@@ -9,6 +9,7 @@
     ├── BundleError           a reference bundle that is damaged or does not fit
     ├── GrafanaError          a Grafana server refuses or does not answer
     ├── StoreError            the store of verdicts cannot be read or written
+    ├── WorkerError           parallel processes or a cluster that cannot do the work
     └── PeerError             a message from outside that breaks the wire format; counted and dropped
 """
 
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "PeerError",
     "StoreError",
+    "WorkerError",
 ]
 
 
@@ -87,6 +89,10 @@ class GrafanaError(DqmError):
 
 class StoreError(DqmError):
     """The store of verdicts cannot be read or written."""
+
+
+class WorkerError(DqmError):
+    """Work cannot be done in parallel: no scheduler, workers that are lost or not set up for it."""
 
 
 class PeerError(DqmError):

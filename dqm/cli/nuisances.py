@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dqm.cli.progress import progress_bar
+from dqm.cli.workers import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.errors import ConfigError
 from dqm.events import FloatArray, WindowCut
 
@@ -125,7 +126,9 @@ def validate(
         list[str] | None, typer.Option(help="Parameter without its measurement; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the toys.")] = 1000,
-    processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")] = None,
+    processes: ProcessesOption = None,
+    scheduler: SchedulerOption = None,
+    ship: ShipOption = False,
     plot: Plot = None,
 ) -> None:
     """Test windows with shifted nuisance parameters: t must not change. Ends with 1 if it does."""
@@ -141,7 +144,7 @@ def validate(
         read, _ = _read_samples(bundle, _pairs([rest], "--at"))
         samples |= {(name, nu): x for nu, x in read.items()}
     distances = [_number(part, "--sigmas") for part in sigmas.split(",") if part]
-    with progress_bar("toys", None) as progress:
+    with open_workers(processes, scheduler, ship=ship) as workers, progress_bar("toys", None) as progress:
         validation = validate_bundle(
             bundle,
             toys,
@@ -149,7 +152,7 @@ def validate(
             seed=seed,
             sigmas=tuple(sorted({sign * distance for distance in distances for sign in (-1, 1)})),
             samples=samples,
-            n_processes=processes,
+            workers=workers,
             progress=progress,
         )
     Console().print(_validation_table(validation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import parse_settings
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
+from dqm.cli.workers import SchedulerOption, ShipOption, open_workers
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Measurement, Quality, Verdict
 
@@ -69,12 +71,15 @@ def compare(
         bool, typer.Option("--free", help="Fit without measurement what has none, instead of giving up.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each window.")] = False,
+    processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: none.")] = None,
+    scheduler: SchedulerOption = None,
+    ship: ShipOption = False,
 ) -> None:
     """Judge files against a bundle; the file's place in the command line is the run number."""
     from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
-    from dqm.service.assessor import Assessor
-    from dqm.service.offline import compare as compare_file
+    from dqm.service.reprocessing import Assessment, cut_file
+    from dqm.service.reprocessing import compare as compare_windows
 
     opened = open_bundle(bundle)
     if not opened.manifest.null:
@@ -85,12 +90,21 @@ def compare(
         )
     limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
-    assessor = Assessor(opened, limits, policy=policy)
+    assessment = Assessment(bundle, opened.identifier, limits, policy)
     readings = _parse_measured(measured or [], opened)
+    features = opened.manifest.features
+    windows = chain.from_iterable(
+        cut_file(file, features, run=run, n_window=window, chamber=chamber, auxiliary=readings)
+        for run, file in enumerate(files)
+    )
+    is_parallel = processes is not None or scheduler is not None
     verdicts: list[Verdict] = []
-    for run, file in enumerate(files):
-        found = compare_file(assessor, file, run=run, n_window=window, chamber=chamber, auxiliary=readings)
-        for verdict in found:
+    with (
+        open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers,
+        progress_bar("windows", None, shown=is_parallel) as progress,
+    ):
+        for done, verdict in enumerate(compare_windows(assessment, windows, workers), 1):
+            progress(done)
             if as_json:
                 typer.echo(as_json_line(verdict))
             else:

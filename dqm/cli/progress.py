@@ -19,7 +19,7 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
+def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Show a bar on stderr while the block runs.
 
     Parameters
@@ -28,6 +28,8 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
         Things being counted.
     total : int or None
         How many there will be; None if nobody knows.
+    shown : bool
+        Whether there is anything to wait for.
 
     Yields
     ------
@@ -41,6 +43,8 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[..., None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # what a command prints meanwhile goes where it should, not to stderr with the bar
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, disable=not shown)
+    with bar:
         task = bar.add_task(what, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)

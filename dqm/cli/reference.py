@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dqm.cli.nuisances import kind_of, nuisance, validate
 from dqm.cli.progress import progress_bar
+from dqm.cli.workers import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def build(
         typer.Option(min=1, help="Kernel centres, from the reference; default: 300, or all of it."),
     ] = None,
     loss: Annotated[Literal["logistic", "likelihood"], typer.Option(help="Loss minimised.")] = "likelihood",
+    statistic: Annotated[
+        str, typer.Option(help="The test: kernel; one-step or falkon to check it against; or a plugin.")
+    ] = "kernel",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Splits the events and draws the centres.")] = 1,
@@ -65,6 +69,7 @@ def build(
         seed=seed,
         loss=loss,
         cut=cut,
+        statistic=statistic,
     )
     bundle = build_bundle(x, recipe, output, sources)
     typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)
@@ -86,7 +91,9 @@ def calibrate(
         typer.Option(help="For windows without the measurement of this nuisance parameter; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")] = None,
+    processes: ProcessesOption = None,
+    scheduler: SchedulerOption = None,
+    ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; goes on where it was interrupted."""
     from dqm.reference import calibrate as calibrate_bundle
@@ -94,13 +101,16 @@ def calibrate(
 
     bundle = open_bundle(path)
     kind = kind_of(bundle, window, cut, free)
-    with progress_bar("toys", toys) as progress:
+    with (
+        open_workers(processes, scheduler, ship=ship) as workers,
+        progress_bar("toys", toys) as progress,
+    ):
         calibrated = calibrate_bundle(
             bundle,
             toys,
             kind=kind,
             seed=bundle.manifest.seed if seed is None else seed,
-            n_processes=processes,
+            workers=workers,
             progress=lambda done, _total: progress(done),
         )
     typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")

@@ -3,6 +3,7 @@
 from dqm.reference.build import Recipe, build_bundle
 from dqm.reference.bundle import Bundle, open_bundle
 from dqm.reference.calibration import calibrate
+from dqm.reference.cluster import open_cluster
 from dqm.reference.judge import Examination, Judge
 from dqm.reference.manifest import Column, Manifest, NuisanceEntry, Source, Transform, WindowKind
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
@@ -11,6 +12,7 @@ from dqm.reference.readings import ReadingPolicy
 from dqm.reference.statistic import prepare_statistic
 from dqm.reference.toys import ToySource, Truth
 from dqm.reference.validation import Point, Validation, validate
+from dqm.reference.workers import Processes, Task, Workers
 
 __all__ = [
     "Bundle",
@@ -23,20 +25,24 @@ __all__ = [
     "NullTable",
     "PValue",
     "Point",
+    "Processes",
     "ReadingPolicy",
     "Recipe",
     "Source",
+    "Task",
     "ToySource",
     "Transform",
     "Truth",
     "Validation",
     "WindowKind",
+    "Workers",
     "add_normalisation",
     "build_bundle",
     "calibrate",
     "empirical_p_value",
     "learn_shape",
     "open_bundle",
+    "open_cluster",
     "pool_offset",
     "prepare_statistic",
     "validate",

@@ -37,6 +37,8 @@ class Recipe:
         Splits the events and draws the centres.
     cut : WindowCut
         What closes the windows.
+    statistic : str
+        Entry point of the test, group ``dqm.statistics``.
 
     Notes
     -----
@@ -54,6 +56,7 @@ class Recipe:
     seed: int = 1
     loss: str = "likelihood"
     cut: WindowCut = WindowCut.COUNT
+    statistic: str = "kernel"
 
 
 def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequence[Source] = ()) -> Bundle:
@@ -80,7 +83,7 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
     InputError
         If there are too few events, or the test refuses them.
     BundleError
-        If `path` exists or cannot be written.
+        If `path` exists or cannot be written, or no such statistic is installed.
     """
     n_pool = len(events) - recipe.n_reference
     largest = largest_window(recipe.cut, recipe.n_expected)
@@ -105,13 +108,13 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
         "penalty": recipe.penalty,
         "loss": recipe.loss,
     }
-    test = find_statistic("kernel")(reference, recipe.n_expected, centers=centers, **settings)
+    test = find_statistic(recipe.statistic)(reference, recipe.n_expected, centers=centers, **settings)
     test.evaluate(pool[: max(1, round(recipe.n_expected))])
     arrays = {"reference": reference, "centers": centers, "pool": pool}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
     manifest = Manifest(
         features=recipe.features,
-        statistic="kernel",
+        statistic=recipe.statistic,
         settings=settings,
         cut=recipe.cut,
         n_expected=recipe.n_expected,

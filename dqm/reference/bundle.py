@@ -25,7 +25,7 @@ from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.manifest import VERSION, ArrayFile, Column, Manifest, NuisanceEntry, WindowKind
 
-__all__ = ["Bundle", "array_file", "open_bundle", "write_bundle"]
+__all__ = ["Bundle", "array_file", "open_bundle", "read_files", "write_bundle"]
 
 MANIFEST = "manifest.json"
 
@@ -175,6 +175,12 @@ def open_bundle(path: Path) -> Bundle:
         ) from error
     manifest = _parse(text, where)
     return Bundle(path, manifest, {f.name: _read_array(path / f.name, f) for f in manifest.files})
+
+
+def read_files(path: Path) -> dict[str, bytes]:
+    """Read a bundle as it lies on disk, to be sent elsewhere; raises `BundleError` as `open_bundle`."""
+    names = [MANIFEST, *(file.name for file in open_bundle(path).manifest.files)]
+    return {name: (path / name).read_bytes() for name in names}
 
 
 def _parse(text: bytes, where: str) -> Manifest:

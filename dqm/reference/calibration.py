@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +12,7 @@ from dqm.reference.bundle import Bundle, array_file
 from dqm.reference.manifest import Column, WindowKind
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.toys import NOMINAL, ToySource
+from dqm.reference.workers import Processes, Workers
 
 __all__ = ["calibrate"]
 
@@ -24,6 +24,7 @@ def calibrate(
     kind: WindowKind,
     seed: int,
     n_processes: int | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Bundle:
     """Throw toys and add their null table to the bundle.
@@ -43,6 +44,8 @@ def calibrate(
         Seed of the toys.
     n_processes : int, optional
         Parallel processes, one core each; the cores of the machine by default.
+    workers : Workers, optional
+        Who does it instead of such processes.
     progress : callable
         Told the toys done and the total.
 
@@ -57,6 +60,8 @@ def calibrate(
         If the pool is too small for such windows or the numbers are out of range.
     BundleError
         If the fit of a toy does not converge, or the directory cannot be written.
+    WorkerError
+        If the workers are lost; what they finished is kept.
     """
     if n_toys < 100:
         raise InputError(f"{n_toys} toys asked for", fix="A null table takes 100 or more")
@@ -65,10 +70,10 @@ def calibrate(
     known = bundle.column(kind)
     is_same = known is not None and known.seed == seed and known.kind.n_expected == kind.n_expected
     work = ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed)
-    toys = run_toys(
-        work,
+    (toys,) = run_toys(
+        [work],
         n_toys,
-        n_processes or os.cpu_count() or 1,
+        workers or Processes(n_processes),
         progress,
         known=bundle.toys(known) if known is not None and is_same else None,
     )

@@ -1,29 +1,31 @@
-"""Testing many toys in parallel processes, so that an interruption loses little."""
+"""Testing many toys in parallel, so that an interruption loses little."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.bundle import open_bundle
 from dqm.reference.manifest import WindowKind
-from dqm.reference.statistic import Outcome, Statistic, prepare_statistic
+from dqm.reference.statistic import Outcome, prepare_statistic
 from dqm.reference.toys import ToySource, Truth
+from dqm.reference.workers import Workers
 
 __all__ = ["ToyWork", "run_toys"]
 
 CHUNK = 25
 """Toys in one unit of work; what an interruption can lose, per process."""
+
+Chunk = tuple[int, int, int]
+"""Place of its work, first toy, number of toys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,61 +70,65 @@ class ToyWork:
 
 
 def run_toys(
-    work: ToyWork,
+    works: Sequence[ToyWork],
     n_toys: int,
-    n_processes: int,
+    workers: Workers,
     progress: Callable[[int, int], None],
     known: FloatArray | None = None,
-) -> FloatArray:
+) -> list[FloatArray]:
     """Throw and test toys.
 
     Parameters
     ----------
-    work : ToyWork
-        What to do.
+    works : sequence of ToyWork
+        What to do, for windows of one kind by one bundle.
     n_toys : int
-        Toys in all.
-    n_processes : int
-        Parallel processes, one core each; 1 is this process.
+        Toys of each.
+    workers : Workers
+        Who does it.
     progress : callable
         Told the toys done and the total.
     known : ndarray, optional
-        First rows, from an earlier call.
+        First rows of the first work, from an earlier call.
 
     Returns
     -------
-    ndarray, shape (n_toys, 2 + 2 k)
-        As in `Bundle.toys`; depends on the work alone. t is NaN where a fit did not converge.
+    list of ndarray, each of shape (n_toys, 2 + 2 k)
+        As in `Bundle.toys`; depends on the works alone. t is NaN where a fit did not converge.
 
     Raises
     ------
     BundleError
-        If the directory cannot be written.
+        If the directory cannot be written, or the workers do not find the bundle.
     InputError
         If such toys cannot be thrown.
+    WorkerError
+        If the workers are lost.
     """
-    try:
-        work.directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise BundleError(f"cannot write: {error.strerror}", where=str(work.bundle)) from error
+    rows: list[dict[int, FloatArray]] = [{} for _ in works]
     n_known = 0 if known is None else len(known)
     n_known = n_toys if n_known >= n_toys else n_known // CHUNK * CHUNK
-    rows = {} if known is None else {0: known[:n_known]}
-    missing = []
-    for first in range(n_known, n_toys, CHUNK):
-        size = min(CHUNK, n_toys - first)
-        kept = _read_chunk(work.chunk(first))
-        if kept is not None and len(kept) == size:
-            rows[first] = kept
-        else:
-            missing.append((first, size))
-    finished = sum(map(len, rows.values()))
-    progress(finished, n_toys)
-    for first, values in _run_chunks(work, missing, n_processes):
-        rows[first] = values
-        finished += len(values)
-        progress(finished, n_toys)
-    return np.concatenate([rows[first] for first in sorted(rows)])
+    if known is not None and n_known:
+        rows[0][0] = known[:n_known]
+    missing: list[Chunk] = []
+    for place, work in enumerate(works):
+        _make_directory(work)
+        for first in range(n_known if place == 0 else 0, n_toys, CHUNK):
+            size = min(CHUNK, n_toys - first)
+            kept = _read_chunk(work.chunk(first))
+            if kept is not None and len(kept) == size:
+                rows[place][first] = kept
+            else:
+                missing.append((place, first, size))
+    finished = sum(len(values) for parts in rows for values in parts.values())
+    progress(finished, n_toys * len(works))
+    for done, values in workers.run(_Toys(tuple(works)), missing):
+        place, first, size = missing[done]
+        _write_chunk(works[place].chunk(first), values)
+        rows[place][first] = values
+        finished += size
+        progress(finished, n_toys * len(works))
+    return [np.concatenate([parts[first] for first in sorted(parts)]) for parts in rows]
 
 
 def as_row(outcome: Outcome, names: Sequence[str]) -> list[float]:
@@ -135,6 +141,47 @@ def as_row(outcome: Outcome, names: Sequence[str]) -> list[float]:
     return row
 
 
+@dataclass(frozen=True, slots=True)
+class _Toys:
+    """The task: chunk in, rows out."""
+
+    works: tuple[ToyWork, ...]
+
+    @property
+    def bundle(self) -> Path:
+        return self.works[0].bundle
+
+    def prepare(self, path: Path) -> Callable[[Chunk], FloatArray]:
+        bundle, expected = open_bundle(path), self.works[0].definition
+        if bundle.manifest.definition != expected:
+            raise BundleError(
+                f"tests as {bundle.manifest.definition}, not as {expected}: it is another bundle",
+                where=str(path),
+            )
+        names = [entry.name for entry in bundle.manifest.nuisances]
+        test = prepare_statistic(bundle, self.works[0].kind)
+
+        @lru_cache(maxsize=1)  # chunks come work by work, and a shifted pool may be large
+        def source(place: int) -> ToySource:
+            return ToySource(bundle, self.works[place].kind, self.works[place].truth)
+
+        def run(chunk: Chunk) -> FloatArray:
+            place, first, size = chunk
+            seed = self.works[place].seed
+            toys = [source(place).throw(seed, index) for index in range(first, first + size)]
+            outcomes = test.evaluate_many([toy.x for toy in toys], [toy.auxiliary for toy in toys])
+            return np.array([as_row(outcome, names) for outcome in outcomes])
+
+        return run
+
+
+def _make_directory(work: ToyWork) -> None:
+    try:
+        work.directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BundleError(f"cannot write: {error.strerror}", where=str(work.bundle)) from error
+
+
 def _read_chunk(path: Path) -> FloatArray | None:
     try:
         values: FloatArray = np.load(path, allow_pickle=False)
@@ -143,64 +190,11 @@ def _read_chunk(path: Path) -> FloatArray | None:
     return values
 
 
-def _run_chunks(
-    work: ToyWork, chunks: list[tuple[int, int]], n_processes: int
-) -> Iterator[tuple[int, FloatArray]]:
-    if not chunks:
-        return
-    if n_processes == 1:
-        yield from _run_here(work, chunks)
-        return
-    # spawned, not forked: a forked torch may hang on locks its parent's threads held
-    with ProcessPoolExecutor(
-        min(n_processes, len(chunks)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(work,),
-    ) as pool:
-        futures: dict[Future[FloatArray], int] = {
-            pool.submit(_test_chunk, *chunk): chunk[0] for chunk in chunks
-        }
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _run_here(work: ToyWork, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, FloatArray]]:
-    """Do without a second process, on one thread as it would."""
-    n_threads = torch.get_num_threads()
+def _write_chunk(path: Path, values: FloatArray) -> None:
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        _start_worker(work)
-        for first, size in chunks:
-            yield first, _test_chunk(first, size)
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-_worker: tuple[ToyWork, list[str], ToySource, Statistic] | None = None
-"""What a worker process keeps between chunks."""
-
-
-def _start_worker(work: ToyWork) -> None:
-    global _worker
-    torch.set_num_threads(1)
-    bundle = open_bundle(work.bundle)
-    names = [entry.name for entry in bundle.manifest.nuisances]
-    source = ToySource(bundle, work.kind, work.truth)
-    _worker = (work, names, source, prepare_statistic(bundle, work.kind))
-
-
-def _test_chunk(first: int, size: int) -> FloatArray:
-    if _worker is None:
-        raise RuntimeError("the worker was not started")
-    work, names, source, test = _worker
-    toys = [source.throw(work.seed, index) for index in range(first, first + size)]
-    outcomes = test.evaluate_many([toy.x for toy in toys], [toy.auxiliary for toy in toys])
-    values = np.array([as_row(outcome, names) for outcome in outcomes])
-    scratch = work.chunk(first).with_suffix(f".{os.getpid()}.tmp")
-    with scratch.open("wb") as file:
-        np.save(file, values)
-    scratch.replace(work.chunk(first))
-    return values
+        with scratch.open("wb") as file:
+            np.save(file, values)
+        scratch.replace(path)
+    except OSError as error:
+        raise BundleError(f"cannot write: {error.strerror}", where=str(path)) from error

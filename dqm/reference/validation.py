@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -17,6 +16,7 @@ from dqm.reference.manifest import WindowKind
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.toys import NOMINAL, ToySource, Truth
+from dqm.reference.workers import Processes, Workers
 
 __all__ = ["DEPENDENT", "Point", "Validation", "validate"]
 
@@ -101,6 +101,7 @@ def validate(
     sigmas: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0),
     samples: Mapping[tuple[str, float], FloatArray] | None = None,
     n_processes: int | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Validation:
     """Throw toys at shifted nuisance parameters and compare t with the null table.
@@ -121,6 +122,8 @@ def validate(
         Events taken at a value of a parameter: points of their own.
     n_processes : int, optional
         Parallel processes; the cores of the machine by default.
+    workers : Workers, optional
+        Who does it instead of such processes.
     progress : callable
         Told the toys done and the total.
 
@@ -135,6 +138,8 @@ def validate(
         If there is no null table for such windows.
     InputError
         If a sample is too small.
+    WorkerError
+        If the workers are lost; what they finished is kept.
     """
     column = bundle.column(kind)
     if column is None:
@@ -152,18 +157,13 @@ def validate(
     for truth in truths:
         ToySource(bundle, kind, truth)  # refuses what is impossible before anything is thrown
     works = [ToyWork(bundle.path, bundle.manifest.definition, kind, truth, next(seeds)) for truth in truths]
-    points: list[Point] = []
-    for work in works:
-        before = n_toys * len(points)
-
-        def tell(done: int, _total: int, before: int = before) -> None:
-            progress(before + done, n_toys * len(works))
-
-        toys = run_toys(work, n_toys, n_processes or os.cpu_count() or 1, tell)
-        points.append(_compare(bundle, work.truth, toys, null, table))
+    found = run_toys(works, n_toys, workers or Processes(n_processes), progress)
+    points = tuple(
+        _compare(bundle, work.truth, toys, null, table) for work, toys in zip(works, found, strict=True)
+    )
     for work in works:
         work.clear()
-    return Validation(kind, null[:, 0], null[:, 1], tuple(points))
+    return Validation(kind, null[:, 0], null[:, 1], points)
 
 
 def _shifts(bundle: Bundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list[Truth]:

@@ -1,11 +1,10 @@
-"""The same test away from the stream: features to and from files, and files against a bundle."""
+"""Features to and from files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,13 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dqm.errors import FileError, InputError
-from dqm.events import EventBatch, FloatArray, Measurement, Origin, Verdict
+from dqm.events import EventBatch, FloatArray
 from dqm.reference import Source as SourceFile
-from dqm.service.assessor import Assessor
 from dqm.service.sources import Source, open_source
-from dqm.stream import CountCutter, RunLabel
 
-__all__ = ["compare", "extract", "read_events", "read_features"]
+__all__ = ["extract", "read_events", "read_features"]
 
 ROWS_AT_ONCE = 65_536
 
@@ -103,61 +100,6 @@ def read_events(
     if names is None:
         raise InputError("no files given")
     return np.concatenate(parts), names, sources
-
-
-def compare(
-    assessor: Assessor,
-    path: Path,
-    *,
-    run: int,
-    n_window: int | None,
-    chamber: str | None = None,
-    auxiliary: tuple[Measurement, ...] = (),
-) -> Iterator[Verdict]:
-    """Judge the events of a file.
-
-    Parameters
-    ----------
-    assessor : Assessor
-        Bundle and limits.
-    path : Path
-        CSV or Parquet file that has the bundle's features.
-    run : int
-        Run number to give the windows.
-    n_window : int or None
-        Events in a window; None takes all events of a chamber as one.
-    chamber : str, optional
-        Only this chamber.
-    auxiliary : tuple of Measurement
-        Measured nuisance parameters of all windows, whatever their time.
-
-    Yields
-    ------
-    Verdict
-        Chamber by chamber, each in the order of the file; events after the last full window are left out.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read, or has too few events for one window.
-    """
-    chambers: dict[str, list[EventBatch]] = {}
-    for batch in read_features(path, assessor.bundle.manifest.features, chamber):
-        chambers.setdefault(batch.chamber, []).append(batch)
-    n_windows = 0
-    for batches in chambers.values():
-        n_events = n_window or sum(len(batch.x) for batch in batches) or 1
-        cutter = CountCutter(n_events, RunLabel(run, origin=Origin.REPLAYED))
-        for window in chain.from_iterable(map(cutter.push, batches)):
-            n_windows += 1
-            readings = tuple(replace(m, time=window.end or 0.0) for m in auxiliary)
-            yield assessor.assess(replace(window, auxiliary=readings))
-    if n_windows == 0:
-        raise FileError(
-            f"fewer events than a window of {n_window}" if n_window else "no events",
-            where=str(path),
-            fix="Give a larger file or a smaller --window",
-        )
 
 
 def extract(

@@ -112,17 +112,18 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
 def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A daemon's configuration beside a store with verdicts in it."""
     from dqm.alarm import QualityLimits
-    from dqm.reference import open_bundle
-    from dqm.service.assessor import Assessor
-    from dqm.service.offline import compare
+    from dqm.reference import Processes, ReadingPolicy, open_bundle
+    from dqm.service.reprocessing import Assessment, compare, cut_file
     from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
     config = write_daemon(tmp_path_factory.mktemp("judged"), bundle)
     (config.parent / "data").mkdir()
-    assessor = Assessor(open_bundle(bundle), QualityLimits(0.01, 0.001, 1))
+    opened, limits = open_bundle(bundle), QualityLimits(0.01, 0.001, 1)
+    assessment = Assessment(bundle, opened.identifier, limits, ReadingPolicy())
     with VerdictStore(sqlite_url(config.parent / "data" / STORE_FILE)) as store:
         for run in (3, 4):
-            for verdict in compare(assessor, folder / "mixed.csv", run=run, n_window=N_WINDOW):
+            windows = cut_file(folder / "mixed.csv", opened.manifest.features, run=run, n_window=N_WINDOW)
+            for verdict in compare(assessment, windows, Processes(1)):
                 store.append(verdict)
     return config
 

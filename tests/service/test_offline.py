@@ -1,34 +1,24 @@
-"""Features to and from files, and files against a bundle."""
+"""Features to and from files."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dqm.alarm import QualityLimits
 from dqm.errors import FileError, InputError
-from dqm.events import EventBatch, Origin, Quality
-from dqm.reference import Bundle
+from dqm.events import EventBatch
 from dqm.service import offline
-from dqm.service.assessor import Assessor
-from dqm.service.offline import compare, extract, read_events, read_features
+from dqm.service.offline import extract, read_events, read_features
 from dqm.service.sources import open_source
 
-from .small import FEATURES, N_WINDOW, faulty_events, healthy_events, write_csv
+from .small import FEATURES, healthy_events, write_csv
 
 SIMULATION = {"chambers": [1, 3], "seconds": 12.0, "rate_hz": 40.0, "seed": 5, "batch_seconds": 2.0}
-
-
-@pytest.fixture(scope="module")
-def assessor(bundle: Bundle) -> Assessor:
-    return Assessor(bundle, QualityLimits(0.02, 0.01, 1))
 
 
 def joined(batches: Iterator[EventBatch], chamber: str) -> EventBatch:
@@ -137,61 +127,6 @@ def test_reading_no_events_is_an_error(tmp_path: Path) -> None:
         read_events([path], None, "7")
     with pytest.raises(InputError, match="no files given"):
         read_events([], None)
-
-
-def test_all_formats_get_the_same_verdicts(tmp_path: Path, assessor: Assessor) -> None:
-    x = np.concatenate([healthy_events(2 * N_WINDOW, 100), faulty_events(N_WINDOW + 10, 1)])
-    plain = write_csv(tmp_path / "events.csv", x)
-    zipped = tmp_path / "events.csv.gz"
-    zipped.write_bytes(gzip.compress(plain.read_bytes()))
-    parquet = tmp_path / "events.parquet"
-    pq.write_table(pa.table({"b": x[:, 1], "more": x[:, 0], "a": x[:, 0]}), parquet)
-    told = {
-        path: [
-            (v.stream, v.run, v.seq, v.quality, v.result)
-            for v in compare(assessor, path, run=4, n_window=N_WINDOW)
-        ]
-        for path in (plain, zipped, parquet)
-    }
-    assert told[plain] == told[zipped] == told[parquet]
-    assert [row[:3] for row in told[plain]] == [("events", 4, 0), ("events", 4, 1), ("events", 4, 2)]
-    assert told[plain][2][3] is Quality.BAD
-    assert all(row[3] is not Quality.BAD for row in told[plain][:2])
-
-
-def test_a_whole_file_is_one_window_and_leftover_events_are_none(tmp_path: Path, assessor: Assessor) -> None:
-    path = write_csv(tmp_path / "events.csv", healthy_events(N_WINDOW, 100))
-    (whole,) = compare(assessor, path, run=0, n_window=None)
-    (cut,) = compare(assessor, path, run=0, n_window=N_WINDOW)
-    assert whole.result == cut.result
-    assert whole.origin is Origin.REPLAYED
-    path = write_csv(tmp_path / "events.csv", healthy_events(2 * N_WINDOW - 1, 100))
-    assert len(list(compare(assessor, path, run=0, n_window=N_WINDOW))) == 1
-    (whole,) = compare(assessor, path, run=0, n_window=None)
-    assert whole.quality is Quality.NULL
-    assert whole.reason.startswith("no null table for windows of 119 events")
-
-
-def test_chambers_are_judged_apart(tmp_path: Path, assessor: Assessor) -> None:
-    x = np.stack([healthy_events(120, 100), faulty_events(120, 1)], axis=1).reshape(-1, 2)
-    path = write_csv(tmp_path / "events.csv", x, ["left", "right"] * 120)
-    told = [(v.stream, v.seq, v.quality is Quality.BAD) for v in compare(assessor, path, run=0, n_window=60)]
-    assert told == [("left", 0, False), ("left", 1, False), ("right", 0, True), ("right", 1, True)]
-    (right,) = compare(assessor, path, run=0, n_window=120, chamber="right")
-    assert (right.stream, right.result.n_data) == ("right", 120)
-
-
-def test_what_cannot_be_compared_is_named(tmp_path: Path, assessor: Assessor) -> None:
-    path = tmp_path / "events.csv"
-    path.write_text("a,c\n1,2\n")
-    with pytest.raises(FileError, match=r"events\.csv: no column 'b'. There are: a, c"):
-        list(compare(assessor, path, run=0, n_window=None))
-    write_csv(path, healthy_events(10, 1))
-    with pytest.raises(FileError, match=r"events\.csv: fewer events than a window of 60"):
-        list(compare(assessor, path, run=0, n_window=60))
-    path.write_text("a,b\n")
-    with pytest.raises(FileError, match=r"events\.csv: no events"):
-        list(compare(assessor, path, run=0, n_window=None))
 
 
 def test_chambers_of_a_source_with_a_clock_are_merged_in_time(

@@ -1,0 +1,47 @@
+"""Where the work of a command is done: options, and what they mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dqm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dqm.reference import Workers
+
+__all__ = ["ProcessesOption", "SchedulerOption", "ShipOption", "open_workers"]
+
+ProcessesOption = Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Dask scheduler whose workers do it instead, as in tcp://host:8786."
+    ),
+]
+ShipOption = Annotated[
+    bool, typer.Option("--ship", help="Send the bundle to the workers, which do not see it at its path.")
+]
+
+
+@contextmanager
+def open_workers(processes: int | None, scheduler: str | None, *, ship: bool) -> Iterator[Workers]:
+    """Get those that options ask for; raises `ConfigError` if they contradict each other."""
+    from dqm.reference import Processes, open_cluster
+
+    if scheduler is None:
+        if ship:
+            raise ConfigError("--ship without --scheduler", fix="Processes here see the bundle as it is")
+        yield Processes(processes)
+        return
+    if processes is not None:
+        raise ConfigError(
+            "--processes and --scheduler", fix="Give one of them: the scheduler's workers do all the work"
+        )
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks: our errors say it in words
+    with open_cluster(scheduler, ship=ship) as cluster:
+        yield cluster

@@ -1,0 +1,235 @@
+"""Work done by the workers of a Dask cluster that exists already.
+
+What they need, task and perhaps bundle, is one value that the scheduler keeps for as long as the work lasts:
+a worker that joins later, or after another was lost, gets it as the first ones did. Lost items are handed out
+again by the scheduler. To the scheduler itself all are bytes: it needs nothing of this project.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import count
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from dqm.errors import BundleError, WorkerError
+from dqm.reference.bundle import read_files
+from dqm.reference.workers import Task, keep_busy
+
+__all__ = ["Cluster", "open_cluster"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CONNECT_SECONDS = 5.0
+"""How long to wait for a scheduler to answer."""
+
+DESERTED_SECONDS = 120.0
+"""How long to wait for workers where there are none."""
+
+SOFTWARE = ("dqm", "numpy", "torch")
+"""What must have the same version everywhere: results are to agree to the last bit."""
+
+
+@contextmanager
+def open_cluster(address: str, *, ship: bool = False) -> Iterator[Cluster]:
+    """Connect to a scheduler.
+
+    Parameters
+    ----------
+    address : str
+        As in ``tcp://host:8786``; ``tls://`` with certificates as Dask's own configuration names them.
+    ship : bool
+        Send the bundle to the workers, which otherwise open it at the path it has here.
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    WorkerError
+        If Dask is not installed, or no scheduler answers.
+    """
+    try:
+        from dask import config
+        from distributed import Client
+    except ImportError as error:
+        raise WorkerError("Dask is not installed", fix="Install dqm with its extra 'cluster'") from error
+    # a bundle of some hundred megabytes is sent once and on purpose
+    with config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
+            reason = str(error) or type(error).__name__
+            raise WorkerError(
+                f"no scheduler answers: {reason}",
+                where=f"--scheduler {address}",
+                fix="Give the address that 'dask scheduler' prints, as in tcp://host:8786",
+            ) from error
+        with client:
+            yield Cluster(client, address, ship=ship)
+
+
+class Cluster:
+    """Workers of a Dask cluster, see `Workers`.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connection to the scheduler.
+    address : str
+        For messages.
+    ship : bool
+        Whether bundles are sent along.
+    """
+
+    def __init__(self, client: Any, address: str, *, ship: bool) -> None:
+        self._client, self._address, self._ship = client, address, ship
+        self._deserted_since: float | None = None
+
+    def threads(self) -> dict[str, int]:
+        """Give the threads of each worker that is there, by its address."""
+        return dict(self._client.nthreads())
+
+    def run(self, task: Task[Item, Result], items: Iterable[Item], /) -> Iterator[tuple[int, Result]]:
+        """Give each item's place and result, see `Workers`."""
+        from distributed.scheduler import KilledWorker
+
+        files = read_files(task.bundle) if self._ship else {}
+        name = f"dqm-{uuid.uuid4().hex}"
+        parcel = self._client.submit(pickle.loads, pickle.dumps(Parcel(task, files)), key=f"{name}-parcel")
+        numbers = count()
+
+        def submit(item: Item) -> Any:
+            work = methodcaller("work", pickle.dumps(item))
+            return self._client.submit(work, parcel, key=(name, next(numbers)))
+
+        try:
+            yield from keep_busy(submit, items, self._n_wanted, self._look)
+        except KilledWorker as error:
+            n_lost, last = error.allowed_failures + 1, error.last_worker.address
+            raise WorkerError(
+                f"the same work ended {n_lost} workers, the last of them {last}",
+                where=f"--scheduler {self._address}",
+                fix="See their logs; perhaps they lack memory",
+            ) from error
+        except ImportError as error:
+            raise WorkerError(
+                f"a worker cannot import what it needs: {error}",
+                where=f"--scheduler {self._address}",
+                fix="Install the same dqm, with its plugins, where the workers run",
+            ) from error
+        except (CancelledError, OSError) as error:
+            raise WorkerError(
+                f"the connection was lost: {error or type(error).__name__}",
+                where=f"--scheduler {self._address}",
+                fix="Run it again when the scheduler is back",
+            ) from error
+
+    def _n_wanted(self) -> int:
+        """Two items a thread, so that none waits for the next."""
+        return 2 * max(1, sum(self.threads().values()))
+
+    def _look(self) -> None:
+        """Give up where nobody works."""
+        if self.threads():
+            self._deserted_since = None
+            return
+        now = time.monotonic()
+        if self._deserted_since is None:
+            self._deserted_since = now
+        elif now - self._deserted_since > DESERTED_SECONDS:
+            raise WorkerError(
+                f"no worker for {DESERTED_SECONDS:.0f} s",
+                where=f"--scheduler {self._address}",
+                fix=f"Start some: dask worker {self._address}",
+            )
+
+
+_State = tuple[Task[Any, Any], dict[str, bytes], Path, dict[str, str]]
+
+
+class Parcel:
+    """What a worker needs, and what it makes of it; it goes when the scheduler forgets the parcel.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    files : dict of str to bytes
+        The bundle by file names; none if it is to be found at its path.
+    """
+
+    def __init__(self, task: Task[Any, Any], files: dict[str, bytes]) -> None:
+        self._task, self._files, self._path = task, files, task.bundle.absolute()
+        self._software = {name: version(name) for name in SOFTWARE}
+        self._unpack()
+
+    def __getstate__(self) -> _State:
+        return self._task, self._files, self._path, self._software
+
+    def __setstate__(self, state: _State) -> None:
+        self._task, self._files, self._path, self._software = state
+        self._unpack()
+
+    def _unpack(self) -> None:
+        self._own = threading.local()  # a worker's threads share nothing that was not made for it
+        self._lock = threading.Lock()
+        self._place: Path | None = None
+
+    def work(self, item: bytes) -> object:
+        """Do the work on the calling thread; what is wrong with a worker tells which it is."""
+        torch.set_num_threads(1)
+        try:
+            if not hasattr(self._own, "work"):
+                self._check_software()
+                self._own.work = self._task.prepare(self._bundle())
+            return self._own.work(pickle.loads(item))  # noqa: S301 - our own, by Dask, which pickles as well
+        except BundleError as error:
+            fix = "Keep the bundle where all workers see it at the same path, or send it with --ship"
+            raise WorkerError(str(error), where=_this_worker(), fix=fix) from error
+        except OSError as error:  # not to be taken for a lost connection
+            raise WorkerError(str(error), where=_this_worker()) from error
+
+    def _check_software(self) -> None:
+        for name, expected in self._software.items():
+            if version(name) != expected:
+                raise WorkerError(
+                    f"has {name} {version(name)}, not {expected}",
+                    where=_this_worker(),
+                    fix="Install the same where the workers run",
+                )
+
+    def _bundle(self) -> Path:
+        """Tell where the bundle lies here; unpack it if it was sent."""
+        if not self._files:
+            return self._path
+        with self._lock:
+            if self._place is None:
+                scratch = tempfile.mkdtemp(prefix="dqm-")
+                weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+                self._place = Path(scratch) / self._path.name
+                self._place.mkdir()
+                for name, content in self._files.items():
+                    (self._place / name).write_bytes(content)
+        return self._place
+
+
+def _this_worker() -> str:
+    from distributed import get_worker
+
+    return f"worker {get_worker().address}"

@@ -1,0 +1,167 @@
+"""Work that is split into items and done in parallel, with the same result wherever it is done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from dqm.errors import WorkerError
+
+__all__ = ["Processes", "Task", "Workers", "keep_busy"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+SILENCE_SECONDS = 2.0
+"""Time without a finished item after which those that should be working are looked at."""
+
+
+class Task(Protocol[Item_contra, Result_co]):
+    """What is to be done with every item: a value that can be pickled."""
+
+    @property
+    def bundle(self) -> Path:
+        """Bundle that it is done with."""
+
+    def prepare(self, bundle: Path, /) -> Callable[[Item_contra], Result_co]:
+        """Do what is done once: open the bundle, which may lie elsewhere here, and verify that it is the one.
+
+        Raises
+        ------
+        BundleError
+            If it is not.
+        """
+
+
+class Workers(Protocol):
+    """Who does the work."""
+
+    def run(self, task: Task[Item, Result], items: Iterable[Item], /) -> Iterator[tuple[int, Result]]:
+        """Give each item's place and result, in the order they are finished.
+
+        Items are taken as they are needed. Numbers are computed on one thread.
+
+        Raises
+        ------
+        WorkerError
+            If the workers are lost.
+        """
+
+
+class Processes:
+    """Processes on this machine.
+
+    Parameters
+    ----------
+    n : int, optional
+        How many, one core each; 1 is this process. The cores of the machine by default.
+    """
+
+    def __init__(self, n: int | None = None) -> None:
+        self._n = n or os.cpu_count() or 1
+
+    def run(self, task: Task[Item, Result], items: Iterable[Item], /) -> Iterator[tuple[int, Result]]:
+        """Give each item's place and result, see `Workers`."""
+        if self._n == 1:
+            yield from _run_here(task, items)
+            return
+        # spawned, not forked: a forked torch may hang on locks its parent's threads held
+        pool = ProcessPoolExecutor(
+            self._n, multiprocessing.get_context("spawn"), initializer=_start, initargs=(task,)
+        )
+        try:
+            yield from keep_busy(lambda item: pool.submit(_do, item), items, lambda: 2 * self._n)
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a process ended without a result: killed, perhaps for lack of memory",
+                fix="Run it again with fewer --processes",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def keep_busy(
+    submit: Callable[[Item], Any],
+    items: Iterable[Item],
+    n_wanted: Callable[[], int],
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, Any]]:
+    """Hand out items and give back results as they come.
+
+    Parameters
+    ----------
+    submit : callable
+        Hands out an item; gives a future, of the standard library or like it.
+    items : iterable
+        The items; taken when they can be handed out.
+    n_wanted : callable
+        How many items may be out.
+    look : callable
+        Called when nothing was finished for `SILENCE_SECONDS`; raises if nothing can be expected.
+
+    Yields
+    ------
+    place : int
+        Number of the item.
+    result
+        What became of it.
+    """
+    finished: SimpleQueue[Any] = SimpleQueue()
+    out: dict[Any, int] = {}
+    numbered = enumerate(items)
+    while True:
+        for place, item in islice(numbered, max(0, n_wanted() - len(out))):
+            future = submit(item)
+            out[future] = place
+            future.add_done_callback(finished.put)
+        if not out:
+            return
+        try:
+            future = finished.get(timeout=SILENCE_SECONDS)
+        except Empty:
+            look()
+        else:
+            yield out.pop(future), future.result()
+
+
+def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
+    """Do without a second process, on one thread as it would."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        work = task.prepare(task.bundle)
+        for place, item in enumerate(items):
+            yield place, work(item)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+_task: Task[Any, Any] | None = None
+_work: Callable[[Any], Any] | None = None
+"""What a process keeps between items."""
+
+
+def _start(task: Task[Any, Any]) -> None:
+    global _task
+    torch.set_num_threads(1)
+    _task = task
+
+
+def _do(item: Any) -> Any:
+    global _work
+    if _task is None:
+        raise RuntimeError("the process was not started")
+    if _work is None:  # not in `_start`: what it raises would be lost there
+        _work = _task.prepare(_task.bundle)
+    return _work(item)

@@ -1,0 +1,72 @@
+"""End to end: windows over ZeroMQ into the real daemon, verdicts in its store."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from dqm.events import FloatArray
+from dqm.reference import Recipe, build_bundle, calibrate
+from tests.benchmarks.daemon import RunningDaemon
+from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
+
+N_TOYS = 500
+SHARE = 0.8
+"""Of the largest rate, at which delays are taken: a daemon at its limit has a queue."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    setting = SETTINGS["default"]
+    path = tmp_path_factory.mktemp("bundle") / "chamber.dqmref"
+    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
+    bundle = build_bundle(events(55_000, seed=1), recipe, path)
+    return calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=1).path
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[FloatArray]:
+    return windows(SETTINGS["default"], 100, seed=3)
+
+
+@pytest.mark.parametrize("n_streams", [1, 16, 250])
+def test_streams(
+    n_streams: int, benchmark: BenchmarkFixture, figures: dict[str, Any], bundle: Path,
+    samples: list[FloatArray], tmp_path: Path, seconds: float,
+) -> None:  # fmt: skip
+    with RunningDaemon(tmp_path, [bundle] * n_streams) as daemon:
+        daemon.send(samples, max(100, n_streams))  # the first test in a worker is slow
+        figures["rest_megabytes"] = daemon.megabytes("Pss")
+        rate = 200 / daemon.send(samples, 200)
+        n = figures["items"] = max(200, int(2 * seconds * rate))
+        taken = benchmark.pedantic(daemon.send, args=(samples, n), rounds=1)
+        paced = SHARE * n / taken
+        figures["paced"] = paced
+        daemon.send(samples, n, per_second=paced)
+        delays = daemon.delays(n)
+        figures["delay_median"], figures["delay_p99"] = map(float, np.quantile(delays, [0.5, 0.99]))
+        figures["peak_megabytes"] = daemon.megabytes("VmHWM")
+
+
+@pytest.mark.parametrize("kind", ["one bundle", "250 bundles"])
+def test_start(
+    kind: str, benchmark: BenchmarkFixture, figures: dict[str, Any], bundle: Path,
+    samples: list[FloatArray], tmp_path: Path,
+) -> None:  # fmt: skip
+    """250 streams: until it listens, and what it then takes."""
+    bundles = [bundle] * 250
+    if kind == "250 bundles":
+        bundles = [Path(shutil.copytree(bundle, tmp_path / f"{k}.dqmref")) for k in range(250)]
+
+    def start() -> None:
+        with RunningDaemon(tmp_path, bundles) as daemon:
+            figures["start_seconds"] = daemon.start_seconds
+            daemon.send(samples, 500)
+            figures["rest_megabytes"] = daemon.megabytes("Pss")
+
+    benchmark.pedantic(start, rounds=1)

@@ -1,0 +1,130 @@
+"""The real daemon as a process, what it takes, and windows for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from dqm.events import FloatArray, Origin, Window, WindowCut
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.stream import Sender
+from tests.benchmarks.inputs import FEATURES
+
+START_SECONDS = 300.0
+UNDER_WAY = 64
+"""Windows sent and not yet answered, at most: the daemon is busy, and skips none."""
+
+
+class RunningDaemon:
+    """``dqm run``; it ends with the block.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty; for its configuration, log and store.
+    bundles : sequence of Path
+        One for each stream, ``stream-0`` and so on.
+    """
+
+    def __init__(self, folder: Path, bundles: Sequence[Path]) -> None:
+        self.folder, self.n_streams = folder, len(bundles)
+        self._numbers = dict.fromkeys(range(self.n_streams), 0)
+        streams = "".join(
+            f'[[streams]]\nname = "stream-{k}"\nbundle = "{path}"\n' for k, path in enumerate(bundles)
+        )
+        (folder / "daemon.toml").write_text(
+            f'[daemon]\nlisten = ["ipc://{folder}/windows.ipc"]\nhttp = "127.0.0.1:0"\n'
+            f"[quality]\nmedium_p = 0.01\nbad_p = 0.001\n{streams}"
+        )
+
+    def __enter__(self) -> Self:
+        begin = time.perf_counter()
+        self._log = self.folder / "daemon.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dqm.cli.main", "run", "daemon.toml"],
+                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+        while not self._is_ready():
+            if self._process.poll() is not None or time.perf_counter() - begin > START_SECONDS:
+                raise RuntimeError(f"the daemon did not start: {self._log.read_text()[-2000:]}")
+            time.sleep(0.02)
+        self.start_seconds = time.perf_counter() - begin
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def megabytes(self, kind: str) -> float:
+        """Memory of daemon and workers: ``Pss`` now, shared pages once; ``VmHWM`` the sum of peaks."""
+        total = 0
+        for process in self._processes():
+            source = process / ("smaps_rollup" if kind == "Pss" else "status")
+            values = [
+                line.split()[1] for line in source.read_text().splitlines() if line.startswith(f"{kind}:")
+            ]
+            total += int(values[0])
+        return total / 1024
+
+    def send(self, x: Sequence[FloatArray], n: int, per_second: float | None = None) -> float:
+        """Send windows to all streams in turn; give the seconds from the first to the last answer."""
+        rng = np.random.default_rng(1)
+        begin = time.perf_counter()
+        with Sender(f"ipc://{self.folder}/windows.ipc") as sender:
+            for k in range(n):
+                while sender.n_waiting + sender.n_unconfirmed >= UNDER_WAY:
+                    sender.pump()
+                    time.sleep(2e-4)
+                while per_second is not None and time.perf_counter() < begin + k / per_second:
+                    sender.pump()
+                    time.sleep(2e-4)
+                sender.send(self._window(k % self.n_streams, x[rng.integers(len(x))]))
+            sender.flush(START_SECONDS)
+            if not sender.confirm(START_SECONDS):
+                raise RuntimeError(f"windows were not answered: {self._log.read_text()[-2000:]}")
+        return time.perf_counter() - begin
+
+    def delays(self, n: int) -> FloatArray:
+        """Give the seconds from window to verdict of the last n; raises if one was not tested."""
+        with VerdictStore(sqlite_url(self.folder / "data" / STORE_FILE), create=False) as store:
+            verdicts = sorted(store.select(), key=lambda v: v.judged_at)[-n:]
+        untested = [v.reason for v in verdicts if v.result.p is None]
+        if untested:
+            raise RuntimeError(f"{len(untested)} windows were not tested: {untested[0]}")
+        return np.array([v.judged_at - (v.end or 0.0) for v in verdicts])
+
+    def _window(self, stream: int, x: FloatArray) -> Window:
+        seq = self._numbers[stream]
+        self._numbers[stream] += 1
+        now = time.time()
+        return Window(
+            f"stream-{stream}", 1, seq, "bench", Origin.SIMULATED, WindowCut.COUNT, FEATURES, x,
+            start=now, end=now,
+        )  # fmt: skip
+
+    def _is_ready(self) -> bool:
+        lines = self._log.read_text().splitlines()
+        return any(line.startswith("{") and json.loads(line)["event"] == "ready" for line in lines)
+
+    def _processes(self) -> list[Path]:
+        """The daemon and all that descend from it."""
+        parents = {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+            except OSError:  # it has ended
+                continue
+        family = {self._process.pid}
+        while more := {child for child, parent in parents.items() if parent in family} - family:
+            family |= more
+        return [Path("/proc") / str(pid) for pid in family]

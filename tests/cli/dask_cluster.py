@@ -1,0 +1,68 @@
+"""A Dask cluster as a laboratory has it: scheduler and workers are programs of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+START_SECONDS = 60.0
+
+
+class DaskCluster:
+    """Processes on the loopback; they end with the block.
+
+    Parameters
+    ----------
+    folder : Path
+        For logs and scratch files; working directory of all.
+    certificates : mapping
+        Dask's configuration of them; without it nothing is encrypted.
+    """
+
+    def __init__(self, folder: Path, certificates: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.workers: list[subprocess.Popen[bytes]] = []
+        settings = {
+            "DASK_" + name.replace(".", "__").replace("-", "_").upper(): value
+            for name, value in (certificates or {}).items()
+        }
+        self._environment = os.environ | settings
+        self._protocol = "tls" if certificates else "tcp"
+
+    def __enter__(self) -> Self:
+        known = self.folder / "scheduler.json"
+        options = ("--port", "0", "--scheduler-file", str(known), "--protocol", self._protocol)
+        self.scheduler = self._start("scheduler", *options)
+        deadline = time.monotonic() + START_SECONDS
+        while not (known.exists() and known.read_text().endswith("}")):  # it is not written at once
+            assert time.monotonic() < deadline, (self.folder / "scheduler.log").read_text()
+            time.sleep(0.02)
+        self.address = str(json.loads(known.read_text())["address"])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+    def add_worker(self, n_threads: int) -> None:
+        """Start a worker; it takes its time to appear."""
+        options = ("--no-nanny", "--nthreads", str(n_threads), "--local-directory", "scratch")
+        self.workers.append(self._start("worker", self.address, "--protocol", self._protocol, *options))
+
+    def _start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{role}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dask", role, *options, "--host", "127.0.0.1", "--no-dashboard"],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
