@@ -70,14 +70,17 @@ class HypothesisFit:
             return value, slope, jacobian.T @ (grown[:, None] * jacobian) + np.diag(self._precision)
 
         nu, (value, slope, curvature) = target, loss(target)
-        for _ in range(MAX_STEPS):
-            step = np.linalg.solve(curvature, slope)
-            found = loss(nu - step)
-            while not found[0] <= value + ROUNDING and abs(step).max() > ROUNDING:
-                step /= 2
+        delta = math.nan
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too long is halved, whatever it gave
+            for _ in range(MAX_STEPS):
+                step = np.linalg.solve(curvature, slope)
                 found = loss(nu - step)
-            saved = value - found[0]
-            nu, (value, slope, curvature) = nu - step, found
-            if saved <= TOLERANCE:
-                return -2 * value, dict(zip(names, map(float, nu), strict=True))
-        return math.nan, dict(zip(names, map(float, nu), strict=True))
+                while not found[0] <= value + ROUNDING and abs(step).max() > ROUNDING:
+                    step /= 2
+                    found = loss(nu - step)
+                saved = value - found[0]
+                nu, (value, slope, curvature) = nu - step, found
+                if saved <= TOLERANCE:
+                    delta = -2 * value
+                    break
+        return delta, dict(zip(names, map(float, nu), strict=True))

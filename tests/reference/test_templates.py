@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,8 +12,17 @@ import pytest
 
 from collectors.chamber.conditions import Conditions
 from dqm.errors import BundleError, InputError
-from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
-from dqm.reference import Bundle, Judge, LabelledSample, learn_templates, open_bundle
+from dqm.events import Explanation, FloatArray, Measurement, Origin, Window, WindowCut
+from dqm.reference import (
+    Bundle,
+    Judge,
+    LabelledSample,
+    WindowKind,
+    add_normalisation,
+    calibrate,
+    learn_templates,
+    open_bundle,
+)
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
 FAULTS = {
@@ -115,3 +125,28 @@ def test_a_template_that_does_not_fit_is_refused(taught: Bundle, tmp_path: Path)
     bundle = bundle.add_templates([(broken, {name: bundle.model(broken)[name] for name in arrays})])
     with pytest.raises(BundleError, match=r"template of 'a late'.*Learn it again"):
         explained(Judge(bundle), healthy_events(60, 30) + 1.0)
+
+
+def test_windows_cut_by_time_are_compared_beside_their_nuisance_parameters(
+    calibrated: Bundle, tmp_path: Path
+) -> None:
+    bundle = open_bundle(Path(shutil.copytree(calibrated.path, tmp_path / "copy")))
+    bundle = add_normalisation(bundle, "rate", 0.1)
+    kind = WindowKind(cut=WindowCut.TIME, n_expected=60.0)
+    bundle = calibrate(bundle, 100, kind=kind, seed=5, n_processes=1)
+    judge = Judge(learn_templates(bundle, [moved("a late", 0)]))
+    x = healthy_events(120, 34) + np.array([0.7, 0.0])
+    rate = Measurement("rate", 0.0, 0.1, 0.0)
+    window = Window(
+        "s", 1, 0, "", Origin.LIVE, WindowCut.TIME, ("a", "b"), x, n_expected=60.0, auxiliary=(rate,)
+    )
+    explanation = judge.examine(window).explain()
+    assert explanation is not None
+    # the expectation is the one that the rate, fitted against its measurement, allows for
+    found = re.fullmatch(
+        r"looks like a late, (\d+) %; 120 events where (\d+) are expected; departs mostly in a .*",
+        explanation.text,
+    )
+    assert found, explanation.text
+    assert int(found[1]) > 50
+    assert 60 <= int(found[2]) < 85
