@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dqm.cli.nuisances import kind_of, nuisance, validate
 from dqm.cli.progress import progress_bar
+from dqm.cli.templates import templates, templates_table
 from dqm.cli.workers import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.events import WindowCut
 
@@ -26,6 +27,7 @@ LARGEST_OFFSET = 0.15
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
 app.command()(validate)
+app.command()(templates)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 
@@ -139,6 +141,8 @@ def show(
     console = Console()
     console.print(_description(bundle))
     console.print(_null_tables(bundle))
+    if bundle.manifest.templates:
+        console.print(templates_table(bundle.manifest.templates))
 
 
 def _description(bundle: Bundle) -> Table:

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
 from dqm.events import FloatArray, RatioMap
 
@@ -124,9 +125,7 @@ def divergence(ratio_map: RatioMap) -> float:
     """
     present = ratio_map.reference > 0
     p, q = ratio_map.fitted[present], ratio_map.reference[present]
-    total = p.sum()
-    seen = p > 0
-    return float((p[seen] * np.log(p[seen] * (q.sum() / total) / q[seen])).sum())
+    return float(p.sum() * rel_entr(p / p.sum(), q / q.sum()).sum())
 
 
 def _axis(column: FloatArray, n_bins: int) -> _Axis:

@@ -5,11 +5,20 @@ from dqm.reference.bundle import Bundle, open_bundle
 from dqm.reference.calibration import calibrate
 from dqm.reference.cluster import open_cluster
 from dqm.reference.judge import Examination, Judge
-from dqm.reference.manifest import Column, Manifest, NuisanceEntry, Source, Transform, WindowKind
+from dqm.reference.manifest import (
+    Column,
+    Manifest,
+    NuisanceEntry,
+    Source,
+    TemplateEntry,
+    Transform,
+    WindowKind,
+)
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
 from dqm.reference.readings import ReadingPolicy
 from dqm.reference.statistic import prepare_statistic
+from dqm.reference.templates import LabelledSample, learn_templates
 from dqm.reference.toys import ToySource, Truth
 from dqm.reference.validation import Point, Validation, validate
 from dqm.reference.workers import Processes, Task, Workers
@@ -20,6 +29,7 @@ __all__ = [
     "Column",
     "Examination",
     "Judge",
+    "LabelledSample",
     "Manifest",
     "NuisanceEntry",
     "NullTable",
@@ -30,6 +40,7 @@ __all__ = [
     "Recipe",
     "Source",
     "Task",
+    "TemplateEntry",
     "ToySource",
     "Transform",
     "Truth",
@@ -41,6 +52,7 @@ __all__ = [
     "calibrate",
     "empirical_p_value",
     "learn_shape",
+    "learn_templates",
     "open_bundle",
     "open_cluster",
     "pool_offset",

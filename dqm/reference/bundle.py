@@ -2,9 +2,9 @@
 
 A bundle is a directory of plain ``.npy`` arrays and one ``manifest.json`` that lists them with their
 checksums. Array files are named by their content and never change. To calibrate a bundle, or to give it a
-nuisance parameter, is to add arrays and put a new manifest in the place of the old one in a single step, so a
-reader sees the one or the other. The identifier is the hash of the manifest: same content, same name; the
-manifest keeps its parent's.
+nuisance parameter or templates of faults, is to add arrays and put a new manifest in the place of the old one
+in a single step, so a reader sees the one or the other. The identifier is the hash of the manifest: same
+content, same name; the manifest keeps its parent's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,15 @@ from pydantic import ValidationError
 
 from dqm.errors import BundleError
 from dqm.events import FloatArray
-from dqm.reference.manifest import VERSION, ArrayFile, Column, Manifest, NuisanceEntry, WindowKind
+from dqm.reference.manifest import (
+    VERSION,
+    ArrayFile,
+    Column,
+    Manifest,
+    NuisanceEntry,
+    TemplateEntry,
+    WindowKind,
+)
 
 __all__ = ["Bundle", "array_file", "open_bundle", "read_files", "write_bundle"]
 
@@ -72,7 +80,7 @@ class Bundle:
         """
         return self._arrays[column.toys.name]
 
-    def model(self, entry: NuisanceEntry) -> dict[str, FloatArray]:
+    def model(self, entry: NuisanceEntry | TemplateEntry) -> dict[str, FloatArray]:
         """Numbers of a learned log ratio, by name."""
         return {name: self._arrays[file.name] for name, file in entry.arrays.items()}
 
@@ -97,6 +105,19 @@ class Bundle:
         others = tuple(other for other in self.manifest.nuisances if other.name != entry.name)
         files = {entry.arrays[name].name: values for name, values in arrays.items()}
         return self._replace({"nuisances": (*others, entry), "null": ()}, files)
+
+    def add_templates(self, learned: Sequence[tuple[TemplateEntry, Mapping[str, FloatArray]]]) -> Bundle:
+        """Write templates of faults into the bundle's directory; gives the new bundle.
+
+        Those of the same faults are replaced. Null tables stay: p does not depend on templates. Raises
+        `BundleError` if the directory cannot be written.
+        """
+        faults = {entry.fault for entry, _ in learned}
+        others = tuple(other for other in self.manifest.templates if other.fault not in faults)
+        files = {
+            entry.arrays[name].name: values for entry, arrays in learned for name, values in arrays.items()
+        }
+        return self._replace({"templates": (*others, *(entry for entry, _ in learned))}, files)
 
     def _replace(self, change: dict[str, object], files: dict[str, FloatArray]) -> Bundle:
         manifest = self.manifest.model_copy(update={**change, "parent": self.identifier})

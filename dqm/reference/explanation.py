@@ -1,4 +1,4 @@
-"""Where a window departs from its reference, for the shift crew: maps, and a ranking of features."""
+"""Where a window departs from its reference, for the shift crew: maps, ranking of features, likenesses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from dqm.events import Explanation, FloatArray, RatioMap
+from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import RatioMaps, divergence
 from dqm.reference.bundle import Bundle
-from dqm.reference.manifest import WindowKind
+from dqm.reference.manifest import Column
 from dqm.reference.statistic import Outcome, Statistic
+from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import ToySource
 
 __all__ = ["Explainer", "LearnedRatio"]
@@ -48,17 +49,17 @@ class Explainer:
     ----------
     bundle : Bundle
         Reference.
-    kind : WindowKind
-        The windows.
+    column : Column
+        Null table of the windows.
     test : Statistic
         The bundle's test for them.
     maps : RatioMaps
         Bins of the bundle's reference.
     """
 
-    def __init__(self, bundle: Bundle, kind: WindowKind, test: Statistic, maps: RatioMaps) -> None:
+    def __init__(self, bundle: Bundle, column: Column, test: Statistic, maps: RatioMaps) -> None:
         self._bundle = bundle
-        self._kind = kind
+        self._column = column
         self._test = test
         self._maps = maps
 
@@ -85,12 +86,22 @@ class Explainer:
         ranking = self._rank(maps)
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
         pairs = self._maps.pairs(x, weights, log_ratio, leading)
-        return Explanation(maps, pairs, ranking, text=_describe(ranking, len(x), float(weights.sum())))
+        likenesses, unlike = self._known_faults.compare(x, outcome)
+        parts = [
+            _describe_likeness(likenesses, unlike),
+            _describe_rate(len(x), float(weights.sum())),
+            _describe_ranking(ranking),
+        ]
+        return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, parts)))
+
+    @cached_property
+    def _known_faults(self) -> KnownFaults:
+        return KnownFaults(self._bundle, self._column)
 
     @cached_property
     def _by_chance(self) -> FloatArray:
         """Mean divergence of each feature in healthy windows, whose f is all noise."""
-        source = ToySource(self._bundle, self._kind)
+        source = ToySource(self._bundle, self._column.kind)
         toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
         outcomes = self._test.evaluate_many([toy.x for toy in toys], [toy.auxiliary for toy in toys])
         found = [
@@ -109,14 +120,30 @@ class Explainer:
         return tuple((maps[k].features[0], float(shares[k])) for k in order)
 
 
-def _describe(ranking: Sequence[tuple[str, float]], n_data: int, n_expected: float) -> str:
-    """Name the features that carry half of the departure, and a rate that is far off."""
-    where = "no feature departs by itself: see the pairs"
-    if ranking[0][1] > 0:
-        n_named = int(np.searchsorted(np.cumsum([share for _, share in ranking]), 0.5)) + 1
-        names = [name for name, _ in ranking[:n_named]]
-        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-        where = f"departs mostly in {listed} ({sum(share for _, share in ranking[:n_named]):.0%})"
+def _describe_likeness(likenesses: Sequence[Likeness], unlike: float) -> str:
+    if not likenesses:
+        return ""
+    first = likenesses[0]
+    if unlike >= first.share:
+        return f"unlike anything known, {_percent(unlike)}"
+    return f"looks like {first.fault}, {_percent(first.share)}"
+
+
+def _describe_rate(n_data: int, n_expected: float) -> str:
     if abs(n_data - n_expected) < SURPRISING_RATE * math.sqrt(n_expected):
-        return where
-    return f"{n_data} events where {n_expected:.0f} are expected; {where}"
+        return ""
+    return f"{n_data} events where {n_expected:.0f} are expected"
+
+
+def _describe_ranking(ranking: Sequence[tuple[str, float]]) -> str:
+    """Name the features that carry half of the departure."""
+    if ranking[0][1] == 0:
+        return "no feature departs by itself: see the pairs"
+    n_named = int(np.searchsorted(np.cumsum([share for _, share in ranking]), 0.5)) + 1
+    names = [name for name, _ in ranking[:n_named]]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"departs mostly in {listed} ({_percent(sum(share for _, share in ranking[:n_named]))})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

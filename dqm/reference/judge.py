@@ -166,7 +166,7 @@ class Judge:
             test,
             NullTable(toys[:, 0]),
             {name: moments[:, i] for i, name in enumerate(names)},
-            Explainer(self.bundle, column.kind, test, self._maps),
+            Explainer(self.bundle, column, test, self._maps),
         )
 
     def _select(self, window: Window) -> FloatArray:

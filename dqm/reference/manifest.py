@@ -11,10 +11,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from dqm.config import NAME_PATTERN
 from dqm.events import WindowCut
 
-__all__ = ["VERSION", "ArrayFile", "Column", "Manifest", "NuisanceEntry", "Source", "Transform", "WindowKind"]
+__all__ = [
+    "VERSION",
+    "ArrayFile",
+    "Column",
+    "Manifest",
+    "NuisanceEntry",
+    "Source",
+    "TemplateEntry",
+    "Transform",
+    "WindowKind",
+]
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 """Version of bundles that this program reads and writes."""
+
+
+FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
+"""Names of faults: what a shift crew would say, and fit to be a label of a metric."""
 
 
 class _Frozen(BaseModel):
@@ -62,6 +76,16 @@ class NuisanceEntry(_Frozen):
         return self.kind == "shape" or cut is WindowCut.TIME
 
 
+class TemplateEntry(_Frozen):
+    """What a known fault looks like, at one strength of it; a fault may have several."""
+
+    fault: str = Field(pattern=FAULT_PATTERN, description="its name")
+    width: float = Field(gt=0, description="kernel width, in standard deviations")
+    gain: float = Field(gt=0, description="twice the log likelihood ratio to the reference, an event")
+    arrays: dict[str, ArrayFile] = Field(description="its numbers")
+    sources: tuple[Source, ...] = Field(default=(), description="files it was learned from")
+
+
 class WindowKind(_Frozen):
     """What windows must have in common to share a null table."""
 
@@ -98,7 +122,7 @@ class Manifest(_Frozen):
     """Description of a bundle; its bytes name it."""
 
     format: Literal["dqm-reference"] = "dqm-reference"
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
     statistic: str = Field(description="entry point of the test, group dqm.statistics")
     settings: dict[str, float | int | str] = Field(description="arguments of the test")
@@ -110,6 +134,7 @@ class Manifest(_Frozen):
     pool: ArrayFile
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[Column, ...] = ()
+    templates: tuple[TemplateEntry, ...] = ()
     sources: tuple[Source, ...] = ()
     software: dict[str, str] = Field(default_factory=dict, description="versions that wrote it")
     parent: str | None = Field(default=None, description="bundle this one was made from")
@@ -125,13 +150,15 @@ class Manifest(_Frozen):
 
     @property
     def definition(self) -> str:
-        """Hash of everything that decides on the statistic of a window: all but null tables and ancestry."""
-        return hashlib.sha256(self.model_copy(update={"null": (), "parent": None}).encode()).hexdigest()[:8]
+        """Hash of all that decides on the statistic of a window: not null tables, templates, ancestry."""
+        bare = self.model_copy(update={"null": (), "templates": (), "parent": None})
+        return hashlib.sha256(bare.encode()).hexdigest()[:8]
 
     @property
     def files(self) -> tuple[ArrayFile, ...]:
         """All arrays."""
-        models = [array for entry in self.nuisances for array in entry.arrays.values()]
+        learned: tuple[NuisanceEntry | TemplateEntry, ...] = (*self.nuisances, *self.templates)
+        models = [array for entry in learned for array in entry.arrays.values()]
         return (self.reference, self.centers, self.pool, *models, *(column.toys for column in self.null))
 
     def encode(self) -> bytes:

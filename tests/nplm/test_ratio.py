@@ -83,6 +83,13 @@ def test_divergence_is_that_of_the_shapes_and_blind_to_the_rate(maps: RatioMaps)
     assert divergence(tilted[1]) < 0.02 * divergence(tilted[0])
 
 
+def test_where_nothing_is_left_divergence_is_finite(maps: RatioMaps) -> None:
+    f = np.where(REFERENCE[:, 0] > 0, 0.7, -740.0)  # exp underflows, or nearly
+    first = maps.features(healthy(10, 2), WEIGHTS, f)[0]
+    half = first.fitted.sum()
+    assert divergence(first) == pytest.approx(half * np.log(2), rel=0.1)
+
+
 def test_the_fitted_map_follows_the_window() -> None:
     test = KernelTest(REFERENCE, N_EXPECTED, 2.0, 1e-6, 200, loss="likelihood", rng=np.random.default_rng(1))
     x = healthy(500, 2) + np.array([0.8, 0.0, 0.0])

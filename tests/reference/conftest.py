@@ -1,16 +1,21 @@
-"""A small bundle that many tests read; none of them may write to it."""
+"""Bundles that many tests read; none of them may write to them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from collectors.chamber.conditions import Conditions
+from collectors.simulate import simulate_features
 from dqm.events import FloatArray
 from dqm.reference import Bundle, Recipe, build_bundle, calibrate
 
 RECIPE = Recipe(
     features=("a", "b"), n_reference=400, n_expected=60, width=2.0, penalty=1e-5, centers=80, seed=3
 )
+
+CHAMBER_FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
+CHAMBER_WINDOW = 500
 
 
 def healthy_events(n: int, seed: int) -> FloatArray:
@@ -25,3 +30,18 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("reference") / "small.dqmref"
     bundle = build_bundle(healthy_events(8000, 1), RECIPE, path)
     return calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)
+
+
+def simulated(conditions: Conditions, n: int, seed: int) -> FloatArray:
+    """Events of a simulated chamber."""
+    batch = simulate_features(conditions, n, np.random.default_rng(seed))
+    return batch.x[:, [batch.names.index(name) for name in CHAMBER_FEATURES]]
+
+
+@pytest.fixture(scope="session")
+def chamber(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A healthy simulated chamber."""
+    path = tmp_path_factory.mktemp("chamber") / "chamber.dqmref"
+    recipe = Recipe(CHAMBER_FEATURES, 5000, CHAMBER_WINDOW)
+    bundle = build_bundle(simulated(Conditions(), 15_000, 1), recipe, path)
+    return calibrate(bundle, 100, kind=bundle.manifest.kind, seed=2, n_processes=1)

@@ -84,9 +84,9 @@ def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: Bundle) -
     [
         ("{", "not JSON"),
         ("[]", "not valid"),
-        (json.dumps({"format": "dqm-reference", "version": 3}), "newer dqm"),
-        (json.dumps({"format": "dqm-reference", "version": 1}), "older dqm"),
-        (json.dumps({"format": "dqm-reference", "version": 2}), "features: Field required"),
+        (json.dumps({"format": "dqm-reference", "version": 4}), "newer dqm"),
+        (json.dumps({"format": "dqm-reference", "version": 2}), "older dqm"),
+        (json.dumps({"format": "dqm-reference", "version": 3}), "features: Field required"),
     ],
 )
 def test_broken_manifest_is_refused(copy: Path, text: str, words: str) -> None:

@@ -11,14 +11,10 @@ import numpy as np
 import pytest
 
 from collectors.chamber.conditions import Conditions
-from collectors.simulate import simulate_features
 from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
 from dqm.nplm import KernelTest
 from dqm.reference import Bundle, Judge, Recipe, build_bundle, calibrate
-from tests.reference.conftest import healthy_events
-
-FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
-N_WINDOW = 500
+from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
 
 def window(x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Window:
@@ -31,25 +27,13 @@ def explained(judge: Judge, x: FloatArray, names: tuple[str, ...] = ("a", "b")) 
     return explanation
 
 
-def simulated(conditions: Conditions, n: int, seed: int) -> FloatArray:
-    batch = simulate_features(conditions, n, np.random.default_rng(seed))
-    return batch.x[:, [batch.names.index(name) for name in FEATURES]]
-
-
-@pytest.fixture(scope="module")
-def chamber(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    events = simulated(Conditions(), 25_000, 1)
-    path = tmp_path_factory.mktemp("chamber") / "chamber.dqmref"
-    bundle = build_bundle(events, Recipe(FEATURES, 5000, N_WINDOW), path)
-    return Judge(calibrate(bundle, 100, kind=bundle.manifest.kind, seed=2, n_processes=1))
-
-
-@pytest.mark.parametrize("layer", [1, 2, 3, 4])
-def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Judge, layer: int) -> None:
-    delays = tuple(20.0 if k == layer else 0.0 for k in (1, 2, 3, 4))
-    events = simulated(Conditions(t0_ns=delays), 5 * N_WINDOW, 30 + layer)  # type: ignore[arg-type]
-    first = [explained(chamber, x, FEATURES).ranking[0][0] for x in np.split(events, 5)]
-    assert first.count(f"t_{layer}") >= 4
+def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Bundle) -> None:
+    judge = Judge(chamber)
+    for layer in (1, 2, 3, 4):
+        delays = [20.0 if k == layer else 0.0 for k in (1, 2, 3, 4)]
+        events = simulated(Conditions.model_validate({"t0_ns": delays}), 5 * CHAMBER_WINDOW, 30 + layer)
+        first = [explained(judge, x, CHAMBER_FEATURES).ranking[0][0] for x in np.split(events, 5)]
+        assert first.count(f"t_{layer}") >= 4
 
 
 def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> None:

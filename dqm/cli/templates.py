@@ -1,0 +1,65 @@
+"""``dqm reference templates``: what known faults look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dqm.cli.progress import progress_bar
+from dqm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dqm.reference import TemplateEntry
+
+__all__ = ["templates", "templates_table"]
+
+
+def templates(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")],
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Events taken under a fault, CSV or Parquet; repeatable, a name too: for other strengths.",
+        ),
+    ] = None,
+    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    width: Annotated[
+        float | None, typer.Option(min=0.1, help="Kernel width; default: that of the bundle's test.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Splits the samples.")] = 1,
+) -> None:
+    """Learn what labelled fault runs look like, to name the fault that an anomalous window looks like."""
+    from dqm.reference import LabelledSample, learn_templates, open_bundle
+    from dqm.service.offline import read_events
+
+    if not fault:
+        raise ConfigError("no fault is given", fix='Give --fault "lowered cathode voltage=run12.parquet"')
+    bundle = open_bundle(path)
+    samples = []
+    for text in fault:
+        name, equals, file = text.partition("=")
+        if not equals or not name.strip() or not file:
+            raise ConfigError(f"{text!r} is not NAME=FILE", where="--fault")
+        x, _, sources = read_events([Path(file)], bundle.manifest.features, chamber)
+        samples.append(LabelledSample(name.strip(), x, tuple(sources)))
+    with progress_bar("learning", len(samples)) as progress:
+        learned = learn_templates(
+            bundle, samples, width=width, seed=seed, progress=lambda done, _total: progress(done)
+        )
+    Console().print(templates_table(learned.manifest.templates))
+    typer.echo(f"{path}: bundle {learned.identifier}, made from {bundle.identifier}")
+
+
+def templates_table(entries: tuple[TemplateEntry, ...]) -> Table:
+    """Lay out the templates of a bundle."""
+    table = Table("fault", "learned from", "gain an event", title="templates of known faults")
+    for entry in entries:
+        sources = ", ".join(f"{source.name} ({source.n_events} events)" for source in entry.sources)
+        table.add_row(entry.fault, sources or "-", f"{entry.gain:.3g}")
+    table.caption = "twice the log likelihood ratio to the reference, of events not learned from"
+    return table
