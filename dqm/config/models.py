@@ -301,7 +301,12 @@ class CollectorSection(_Section):
     run_type: Name = Field("physics", description="what the run is for: physics, cosmics, ...")
     connect: Endpoint = Field("tcp://127.0.0.1:5565", description="ZeroMQ address of the daemon")
     buffer_windows: int = Field(
-        1000, ge=1, le=1_000_000, description="windows kept while the daemon cannot take them"
+        1000, ge=1, le=1_000_000, description="windows kept until the daemon has judged them"
+    )
+    buffer_bytes: int = Field(2**28, ge=2**20, le=2**36, description="the same in bytes of their events")
+    spool: ConfigPath | None = Field(
+        None,
+        description="directory of this collector alone that keeps windows across restarts; left out: none",
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import structlog
 
@@ -15,7 +15,7 @@ from dqm.config import CollectorConfig
 from dqm.events import Origin, Window
 from dqm.service.slow_control import SlowControl
 from dqm.service.sources import Source, open_source
-from dqm.stream import CountCutter, Cutter, RunLabel, Sender, TimeCutter
+from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter
 
 __all__ = ["Collected", "collect"]
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 DELIVERY_SECONDS = 10.0
-"""How long the end of a run waits for the daemon to take what is left, and for each acknowledgement."""
+"""How long the end of a run waits for each answer of the daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,14 @@ class Collected:
     n_events, n_windows : int
         Events read, windows cut.
     n_sent, n_lost : int
-        Windows sent, and windows dropped, left undelivered or never acknowledged.
+        Windows sent, those that an earlier run left in the spool included; and windows dropped, left
+        undelivered or never acknowledged.
     n_left : int
         Events after the last full window.
+    n_spooled : int
+        Windows left in the spool for the next start.
+    n_refused : int
+        Windows that the daemon refused.
     """
 
     run: int
@@ -48,6 +53,8 @@ class Collected:
     n_sent: int
     n_lost: int
     n_left: int
+    n_spooled: int = 0
+    n_refused: int = 0
 
 
 def collect(
@@ -55,8 +62,10 @@ def collect(
 ) -> Collected:
     """Run a collector until its source ends or it is told to stop.
 
-    A live source is never made to wait: what the daemon cannot take is buffered, and the oldest dropped. A
-    replayed or simulated source can wait, and does.
+    A live source is never made to wait: what the daemon has not judged is buffered, and the oldest dropped.
+    A replayed or simulated source can wait, and does. A run of a live source that had windows in the spool
+    before is continued with the numbers that follow; other sources start again, and the daemon knows their
+    windows.
 
     Parameters
     ----------
@@ -74,16 +83,30 @@ def collect(
     ConfigError
         If the collector or the source of readings is unknown or its options are wrong.
     InputError
-        If the source of events is unusable, or that of readings at the start.
+        If the source of events is unusable, or that of readings at the start; `FileError` if the spool is.
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
-    slow_control = None if config.slow_control is None else SlowControl(config.slow_control, base)
     run = int(clock()) if section.run is None else section.run
-    cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin))
     n_events = n_windows = 0
-    with slow_control or nullcontext(), Sender(section.connect, section.buffer_windows) as sender:
-        log.info("run started", collector=section.name, run=run, daemon=section.connect)
+    with ExitStack() as opened:
+        slow_control = (
+            opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
+        )
+        spool = (
+            opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
+        )
+        continued = spool.next_numbers(run) if spool and source.origin is Origin.LIVE else {}
+        cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin), continued)
+        sender = opened.enter_context(
+            Sender(section.connect, section.buffer_windows, buffer_bytes=section.buffer_bytes, spool=spool)
+        )
+        log.info(
+            "run started", collector=section.name, run=run, daemon=section.connect, from_spool=sender.n_kept
+        )
+        if spool and (spool.set_aside or spool.n_damaged):
+            log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
+        opened.enter_context(_attended(sender))
         for batch in source:
             n_events += len(batch.x)
             windows = _attach(cutter.push(batch), slow_control)
@@ -93,17 +116,22 @@ def collect(
                 break
         last = _attach(cutter.close(), slow_control)
         _send(sender, last, source, stop)
-        if not sender.flush(DELIVERY_SECONDS):
-            log.warning("windows not delivered: the daemon does not take them", windows=sender.n_waiting)
-        elif not sender.confirm(DELIVERY_SECONDS):
-            log.warning("windows sent, but no verdict acknowledged", windows=sender.n_unconfirmed)
+        if not sender.confirm(DELIVERY_SECONDS):
+            log.warning(
+                "windows without an answer of the daemon",
+                sent=sender.n_unconfirmed,
+                not_sent=sender.n_waiting,
+                next_start="sends them again" if spool else "does not know them",
+            )
         result = Collected(
             run=run,
             n_events=n_events,
             n_windows=n_windows + len(last),
             n_sent=sender.n_sent,
-            n_lost=sender.n_lost + sender.n_waiting + sender.n_unconfirmed,
+            n_lost=sender.n_lost + (0 if spool else sender.n_kept),
             n_left=sum(cutter.n_left.values()),
+            n_spooled=sender.n_kept if spool else 0,
+            n_refused=sum(sender.refusals.values()),
         )
     log.info(
         "run ended",
@@ -112,18 +140,22 @@ def collect(
         windows=result.n_windows,
         sent=result.n_sent,
         lost=result.n_lost,
+        refused=result.n_refused,
+        spooled=result.n_spooled,
     )
     return result
 
 
-def make_cutter(config: CollectorConfig, label: RunLabel) -> Cutter:
+def make_cutter(
+    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None = None
+) -> Cutter:
     """Set up the way of cutting that a configuration asks for."""
     window = config.window
     if window.events is not None:
-        return CountCutter(window.events, label, config.streams)
+        return CountCutter(window.events, label, config.streams, first_numbers)
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("the configuration's own check lets no such window pass")
-    return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams)
+    return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
 
 
 def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Window]:
@@ -132,15 +164,35 @@ def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Win
 
 def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> None:
     for window in windows:
+        while source.origin is not Origin.LIVE and not sender.has_room and not stop.is_set():
+            sender.confirm(POLL_SECONDS)
         sender.send(window)
-        if source.origin is not Origin.LIVE:
-            _wait_for_room(sender, stop)
     sender.pump()
 
 
-def _wait_for_room(sender: Sender, stop: Event) -> None:
-    told = False
-    while not stop.is_set() and not sender.flush(POLL_SECONDS):
-        if not told and sender.n_sent == 0:
-            log.warning("waiting for the daemon: it does not answer yet")
-            told = True
+@contextmanager
+def _attended(sender: Sender) -> Iterator[None]:
+    """Send and listen on while the source is silent, and log what goes wrong, once each."""
+    done = Event()
+
+    def attend() -> None:
+        problem, refusals, n_lost = "", dict[str, int](), 0
+        while not done.wait(POLL_SECONDS):
+            sender.pump()
+            if sender.problem != problem:
+                problem = sender.problem
+                log.warning("delivery", problem=problem or "over")
+            if sender.refusals.keys() != refusals.keys():
+                refusals = sender.refusals
+                log.warning("the daemon refuses windows", reasons=refusals)
+            if sender.n_lost and not n_lost:
+                n_lost = sender.n_lost
+                log.warning("the buffer is full: the oldest windows are dropped")
+
+    thread = Thread(target=attend, name="attendant", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

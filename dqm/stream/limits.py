@@ -26,7 +26,13 @@ class Reason(StrEnum):
     PAYLOAD_NULL = "payload-null"
     NOT_FINITE = "not-finite"
     UNKNOWN_STREAM = "unknown-stream"
-    """Given by the daemon, not by the decoder: the stream is not in its configuration."""
+    """This and what follows is given by the daemon: the stream is not in its configuration."""
+    STREAM_NOT_ALLOWED = "stream-not-allowed"
+    """The key that the message came with may not send this stream."""
+    ORIGIN = "origin"
+    """The run holds windows of another origin: nothing is replayed into a live run."""
+    IDENTITY = "identity"
+    """Another window had the same stream, run and seq."""
 
 
 @dataclass(frozen=True, slots=True)

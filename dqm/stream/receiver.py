@@ -13,10 +13,10 @@ import zmq
 
 from dqm.errors import ConfigError, PeerError
 from dqm.events import Window
-from dqm.stream.acknowledgement import Identity, encode_acknowledgement, identity_of
+from dqm.stream.acknowledgement import Identity, encode_acknowledgement, encode_refusal, identity_of
 from dqm.stream.limits import Limits
 from dqm.stream.sockets import set_options
-from dqm.stream.wire import decode
+from dqm.stream.wire import claimed_identity, decode
 
 __all__ = ["Receiver"]
 
@@ -89,7 +89,8 @@ class Receiver:
         Returns
         -------
         Window, PeerError or None
-            A window; the reason why a message was refused, to be counted; None if no message came.
+            A window; the reason why a message was refused, to be counted; None if no message came. The sender
+            of a refused message is told, if its header says which window it was.
         """
         if not self._socket.poll(timeout_ms, zmq.POLLIN):
             return None
@@ -97,6 +98,9 @@ class Receiver:
         try:
             window = decode(frames, self._limits)
         except PeerError as refusal:
+            identity = claimed_identity(frames, self._limits)
+            if identity is not None:
+                self._answer(peer, encode_refusal(identity, refusal.reason))
             return refusal
         self._peers[identity_of(window)] = peer
         while len(self._peers) > _MOST_PEERS:
@@ -114,7 +118,22 @@ class Receiver:
         identity = identity_of(window)
         peer = self._peers.pop(identity, None)
         if peer is not None:
-            self._socket.send_multipart([peer, *encode_acknowledgement(identity)], zmq.NOBLOCK)
+            self._answer(peer, encode_acknowledgement(identity))
+
+    def refuse(self, window: Window, reason: str) -> None:
+        """Tell the sender of a window that it is refused and need not be sent again.
+
+        Parameters
+        ----------
+        window : Window
+            As it was received.
+        reason : str
+            One of `Reason`.
+        """
+        identity = identity_of(window)
+        peer = self._peers.pop(identity, None)
+        if peer is not None:
+            self._answer(peer, encode_refusal(identity, reason))
 
     def close(self) -> None:
         """Stop listening; messages not received yet are dropped."""
@@ -128,6 +147,10 @@ class Receiver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _answer(self, peer: bytes, frames: list[bytes]) -> None:
+        """Send without waiting: what a slow sender does not take is dropped, and it will ask again."""
+        self._socket.send_multipart([peer, *frames], zmq.NOBLOCK)
 
     def _read_message(self) -> tuple[bytes, list[bytes]]:
         """Routing identity of the sender and frames; those beyond `_MOST_FRAMES` are not kept."""

@@ -36,7 +36,7 @@ class RunLabel:
 
 
 class Cutter(Protocol):
-    """Takes batches in the order of the source and gives windows, numbered from 0 within each stream."""
+    """Takes batches in the order of the source and gives windows, numbered within each stream."""
 
     @property
     def n_left(self) -> dict[str, int]:
@@ -126,8 +126,9 @@ class _Lane:
 class _Lanes:
     """Streams of a source, told apart by chamber; checks that batches agree with each other."""
 
-    def __init__(self, streams: Mapping[str, str] | None) -> None:
+    def __init__(self, streams: Mapping[str, str] | None, first_numbers: Mapping[str, int] | None) -> None:
         self._streams = dict(streams or {})
+        self._first_numbers = dict(first_numbers or {})
         self._lanes: dict[str, _Lane] = {}
 
     def values(self) -> Iterable[_Lane]:
@@ -142,7 +143,8 @@ class _Lanes:
         """Lane of a batch, after checking that the batch can follow what the lane has seen."""
         _check_batch(batch)
         stream = self._streams.get(batch.chamber, batch.chamber)
-        lane = self._lanes.setdefault(stream, _Lane(stream, batch.chamber, batch.names))
+        fresh = _Lane(stream, batch.chamber, batch.names, self._first_numbers.get(stream, 0))
+        lane = self._lanes.setdefault(stream, fresh)
         if lane.chamber != batch.chamber:
             raise InputError(
                 f"chambers {lane.chamber!r} and {batch.chamber!r} both feed stream {stream!r}",
@@ -192,6 +194,8 @@ class CountCutter:
         Run the windows belong to.
     streams : mapping of str to str, optional
         Stream of each chamber; a chamber that is not named becomes a stream of its own name.
+    first_numbers : mapping of str to int, optional
+        Number of the first window of each stream; 0 unless the run is continued.
 
     Raises
     ------
@@ -199,12 +203,18 @@ class CountCutter:
         If `n_events` is less than 1; from `push`, if a batch does not fit itself or those before it.
     """
 
-    def __init__(self, n_events: int, label: RunLabel, streams: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        n_events: int,
+        label: RunLabel,
+        streams: Mapping[str, str] | None = None,
+        first_numbers: Mapping[str, int] | None = None,
+    ) -> None:
         if n_events < 1:
             raise InputError(f"a window needs at least 1 event, got n_events = {n_events}")
         self._n_events = n_events
         self._label = label
-        self._lanes = _Lanes(streams)
+        self._lanes = _Lanes(streams, first_numbers)
 
     @property
     def n_left(self) -> dict[str, int]:
@@ -248,6 +258,8 @@ class TimeCutter:
         Run the windows belong to.
     streams : mapping of str to str, optional
         Stream of each chamber; a chamber that is not named becomes a stream of its own name.
+    first_numbers : mapping of str to int, optional
+        As in `CountCutter`.
 
     Raises
     ------
@@ -261,6 +273,7 @@ class TimeCutter:
         expected_rate_hz: float,
         label: RunLabel,
         streams: Mapping[str, str] | None = None,
+        first_numbers: Mapping[str, int] | None = None,
     ) -> None:
         if not _SHORTEST_SECONDS <= seconds < float("inf"):
             raise InputError(f"a window lasts at least {_SHORTEST_SECONDS} s, got seconds = {seconds}")
@@ -269,7 +282,7 @@ class TimeCutter:
         self._seconds = seconds
         self._rate_hz = expected_rate_hz
         self._label = label
-        self._lanes = _Lanes(streams)
+        self._lanes = _Lanes(streams, first_numbers)
 
     @property
     def n_left(self) -> dict[str, int]:

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from dqm.config import NAME_PATTERN
 from dqm.errors import InputError, PeerError
 from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
+from dqm.stream.acknowledgement import Identity
 from dqm.stream.arrow import read_columns, write_columns
 from dqm.stream.limits import Limits, Reason
 
-__all__ = ["FORMAT", "VERSION", "Header", "decode", "encode", "header_of", "payload_of"]
+__all__ = ["FORMAT", "VERSION", "Header", "claimed_identity", "decode", "encode", "header_of", "payload_of"]
 
 FORMAT = "dqm-window"
 VERSION = 1
@@ -44,6 +45,12 @@ class _Envelope(BaseModel):
 
     format: Literal["dqm-window"]
     version: _Version
+
+
+class _Identity(BaseModel):
+    stream: _Name
+    run: _Count
+    seq: _Count
 
 
 class _Reading(BaseModel):
@@ -218,6 +225,30 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
     header = _read_header(frames[0], limits)
     _check_claims(header, len(frames[1]), limits)
     return _to_window(header, read_columns(frames[1], header.features, header.n_events))
+
+
+def claimed_identity(frames: Sequence[bytes], limits: Limits | None = None) -> Identity | None:
+    """Identity that a refused message gives itself.
+
+    Parameters
+    ----------
+    frames : sequence of bytes
+        Header and payload, as received.
+    limits : Limits, optional
+        How much a message may claim.
+
+    Returns
+    -------
+    Identity or None
+        Stream, run and seq; None if the header does not tell.
+    """
+    if not frames or len(frames[0]) > (limits or Limits()).max_header_bytes:
+        return None
+    try:
+        claimed = _Identity.model_validate_json(frames[0], strict=True)
+    except ValidationError:
+        return None
+    return claimed.stream, claimed.run, claimed.seq
 
 
 def _read_header(frame: bytes, limits: Limits) -> Header:

@@ -204,13 +204,13 @@ def test_a_live_source_never_waits(
     tmp_path: Path, address: str, endless: type[Endless], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    flush = Sender.flush
+    confirm = Sender.confirm
 
     def count(self: Sender, seconds: float) -> bool:
         waits.append(endless.n_batches)
-        return flush(self, seconds)
+        return confirm(self, seconds)
 
-    monkeypatch.setattr(Sender, "flush", count)
+    monkeypatch.setattr(Sender, "confirm", count)
     monkeypatch.setattr(collecting, "DELIVERY_SECONDS", 0.1)
     told = run(
         tmp_path,

@@ -1,4 +1,4 @@
-"""Answers of the daemon: known ones confirm a window, all others are ignored."""
+"""Answers of the daemon: known ones settle a window, all others are ignored."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 
 from dqm.events import Window
-from dqm.stream import Receiver, Sender
-from dqm.stream.acknowledgement import decode_acknowledgement, encode_acknowledgement
+from dqm.stream import Reason, Receiver, Sender
+from dqm.stream.acknowledgement import decode_answer, encode_acknowledgement, encode_refusal
 from tests.stream.windows import window_of
 
 
 @pytest.mark.parametrize("identity", [("chamber-1", 0, 0), ("x", 2**63 - 1, 2**63 - 1)])
 def test_reads_back_what_was_written(identity: tuple[str, int, int]) -> None:
-    assert decode_acknowledgement(encode_acknowledgement(identity)) == identity
+    acknowledged = decode_answer(encode_acknowledgement(identity))
+    refused = decode_answer(encode_refusal(identity, Reason.ORIGIN))
+    assert acknowledged
+    assert refused
+    assert (acknowledged.identity, acknowledged.reason) == (identity, "")
+    assert (refused.identity, refused.reason) == (identity, "origin")
 
 
 @pytest.mark.parametrize(
@@ -28,10 +33,13 @@ def test_reads_back_what_was_written(identity: tuple[str, int, int]) -> None:
         [b"ack", b'{"stream": "s", "run": -1, "seq": 0}'],
         [b"ack", b'{"stream": "s", "run": "1", "seq": 0}'],
         [b"ack", b"{}", b""],
+        [b"ack", b'{"stream": "s", "run": 1, "seq": 0, "reason": "origin"}'],
+        [b"nak", b'{"stream": "s", "run": 1, "seq": 0}'],
+        [b"nak", b'{"stream": "s", "run": 1, "seq": 0, "reason": ""}'],
     ],
 )
 def test_other_answers_are_ignored(frames: list[bytes]) -> None:
-    assert decode_acknowledgement(frames) is None
+    assert decode_answer(frames) is None
 
 
 def test_a_sender_learns_which_windows_were_judged(tmp_path: Path) -> None:

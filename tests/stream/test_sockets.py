@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zmq
 
@@ -45,12 +48,13 @@ def test_windows_arrive_in_order(receiver: Receiver) -> None:
             sender.send(window_of(seq=seq))
         received = []
         for _ in range(100):
-            received.append(receive(receiver).seq)
+            window = receive(receiver)
+            received.append(window.seq)
+            receiver.acknowledge(window)
             sender.pump()
-            if sender.n_waiting:
-                sender.flush(WAIT_SECONDS)
         assert received == list(range(100))
-        assert (sender.n_sent, sender.n_lost, sender.n_waiting) == (100, 0, 0)
+        assert sender.confirm(WAIT_SECONDS)
+        assert (sender.n_sent, sender.n_repeated, sender.n_lost, sender.n_kept) == (100, 0, 0, 0)
     assert receiver.receive(0) is None
 
 
@@ -98,25 +102,35 @@ def test_without_a_daemon_the_oldest_windows_are_dropped_and_told(tmp_path: Path
 def test_a_daemon_that_does_not_read_does_not_stop_the_sender(receiver: Receiver) -> None:
     with Sender(receiver.addresses[0], buffer_windows=10) as sender:
         large = window_of(x=window_of().x.repeat(2000, axis=0))
-        for _ in range(3000):
-            sender.send(large)
-        assert sender.n_lost > 0
-        assert sender.n_sent + sender.n_lost + sender.n_waiting == 3000
-        assert not sender.flush(0.01)
+        for seq in range(500):
+            sender.send(replace(large, seq=seq))
+        assert (sender.n_kept, sender.n_lost) == (10, 490)
+        assert not sender.confirm(0.01)
         sender.close(0.0)
 
 
-def test_a_restarted_daemon_gets_what_waited(tmp_path: Path) -> None:
+def test_a_restarted_daemon_gets_all_that_was_not_acknowledged_in_order(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/windows"
     with Sender(address) as sender:
         with Receiver([address]) as first:
-            sender.send(window_of(seq=0))
+            for seq in range(5):
+                sender.send(window_of(seq=seq))
             assert sender.flush(WAIT_SECONDS)
-            assert receive(first).seq == 0
+            assert [receive(first).seq for _ in range(3)] == [0, 1, 2]
+            first.acknowledge(window_of(seq=1))
+            assert not sender.confirm(0.2)
+        sender.send(window_of(seq=5))
+        assert not sender.confirm(0.1)
+        received = []
         with Receiver([address]) as second:
-            while (window := second.receive(50)) is None:
-                sender.send(window_of(seq=1))
-            assert isinstance(window, Window)
+            while sender.n_kept:
+                sender.pump()
+                if (window := second.receive(50)) is not None:
+                    assert isinstance(window, Window)
+                    received.append(window.seq)
+                    second.acknowledge(window)
+    assert received == [0, 2, 3, 4, 5]
+    assert (sender.n_sent, sender.n_repeated) == (6, 4)
 
 
 def test_a_sender_reads_away_what_it_does_not_know(tmp_path: Path) -> None:
@@ -166,3 +180,55 @@ def test_a_sender_needs_an_address_and_room() -> None:
         Sender("nonsense")
     with pytest.raises(InputError, match="buffer_windows"):
         Sender("tcp://127.0.0.1:1", buffer_windows=0)
+
+
+def serve(receiver: Receiver, sender: Sender, *, seconds: float = WAIT_SECONDS) -> list[int]:
+    """Receive and acknowledge until the sender keeps nothing."""
+    received = []
+    deadline = time.monotonic() + seconds
+    while sender.n_kept and time.monotonic() < deadline:
+        sender.pump()
+        window = receiver.receive(20)
+        if isinstance(window, Window):
+            received.append(window.seq)
+            receiver.acknowledge(window)
+    return received
+
+
+def test_what_is_not_answered_is_sent_again(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/windows"
+    with Receiver([address]) as receiver, Sender(address, patience_seconds=0.2) as sender:
+        for seq in range(3):
+            sender.send(window_of(seq=seq))
+        assert sender.flush(WAIT_SECONDS)
+        assert [receive(receiver).seq for _ in range(3)] == [0, 1, 2]
+        assert not sender.confirm(0.25)
+        assert serve(receiver, sender) == [0, 1, 2]
+        assert (sender.n_sent, sender.n_lost) == (3, 0)
+        assert sender.n_repeated >= 3
+
+
+def test_a_window_too_large_for_the_daemon_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/windows"
+    limits = Limits(max_payload_bytes=100_000)
+    with Receiver([address], limits) as receiver, Sender(address) as sender:
+        sender.send(window_of(window_of().x.repeat(20_000, axis=0), seq=0))
+        for seq in range(1, 4):
+            sender.send(window_of(seq=seq))
+        received = serve(receiver, sender, seconds=60.0)
+    assert received == [1, 2, 3]
+    assert (sender.n_kept, sender.n_lost) == (0, 1)
+
+
+def test_a_refused_window_is_forgotten_and_counted(receiver: Receiver) -> None:
+    with Sender(receiver.addresses[0]) as sender:
+        too_many = window_of(np.zeros((2, 65)), seq=0)
+        sender.send(too_many)
+        sender.send(window_of(seq=1))
+        assert sender.flush(WAIT_SECONDS)
+        refusal = receiver.receive(WAIT_MS)
+        assert isinstance(refusal, PeerError)
+        receiver.refuse(receive(receiver), Reason.UNKNOWN_STREAM)
+        assert sender.confirm(WAIT_SECONDS)
+        assert sender.refusals == {"feature-count": 1, "unknown-stream": 1}
+        assert sender.n_lost == 0

@@ -1,0 +1,162 @@
+"""Accounting of numbers: what is missing is seen, what comes later is told from what comes twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dqm.events import Origin, Quality, TestResult, Verdict
+from dqm.stream import Reason, SequenceTracker, Standing, find_conflict
+
+from .windows import window_of
+
+STREAM = "chamber-1"
+
+
+def verdict_of(seq: int, **fields: object) -> Verdict:
+    plain: dict[str, object] = {
+        "stream": STREAM,
+        "run": 591,
+        "seq": seq,
+        "quality": Quality.GOOD,
+        "reason": "",
+        "result": TestResult(n_data=3, n_expected=3.0),
+        "bundle": "b",
+        "seconds": 0.0,
+        "judged_at": 0.0,
+    }
+    return Verdict(**(plain | fields))  # type: ignore[arg-type]
+
+
+def observe(tracker: SequenceTracker, *numbers: int, **fields: object) -> list[tuple[Standing, int]]:
+    arrivals = [tracker.observe(window_of(seq=seq, **fields)) for seq in numbers]
+    return [(arrival.standing, arrival.n_lost) for arrival in arrivals]
+
+
+def test_windows_in_order_say_nothing() -> None:
+    tracker = SequenceTracker()
+    assert observe(tracker, 0, 1, 2) == [(Standing.NEXT, 0)] * 3
+    counts = tracker.counts(STREAM)
+    assert (counts.n_gaps, counts.n_missing, counts.n_reordered, counts.n_duplicates) == (0, 0, 0, 0)
+
+
+def test_numbers_left_out_are_lost_windows_of_the_next_verdict() -> None:
+    tracker = SequenceTracker()
+    assert observe(tracker, 0, 3, 4) == [(Standing.NEXT, 0), (Standing.AFTER_GAP, 2), (Standing.NEXT, 0)]
+    counts = tracker.counts(STREAM)
+    assert (counts.n_gaps, counts.n_missing, counts.n_lost) == (1, 2, 0)
+
+
+def test_a_run_that_begins_late_has_lost_its_beginning() -> None:
+    assert observe(SequenceTracker(), 12) == [(Standing.AFTER_GAP, 12)]
+
+
+def test_what_the_sender_dropped_is_lost_and_not_missing() -> None:
+    tracker = SequenceTracker()
+    observe(tracker, 0)
+    assert tracker.observe(window_of(seq=4, n_lost=2)).n_lost == 3
+    counts = tracker.counts(STREAM)
+    assert (counts.n_lost, counts.n_missing) == (2, 1)
+    assert tracker.observe(window_of(seq=5, n_lost=7)).n_lost == 7
+
+
+def test_what_fills_a_gap_is_told_from_what_comes_twice() -> None:
+    tracker = SequenceTracker()
+    observe(tracker, 0, 4)
+    assert observe(tracker, 2, 2, 4, 1, 3) == [
+        (Standing.REORDERED, 0),
+        (Standing.DUPLICATE, 0),
+        (Standing.DUPLICATE, 0),
+        (Standing.REORDERED, 0),
+        (Standing.REORDERED, 0),
+    ]
+    counts = tracker.counts(STREAM)
+    assert (counts.n_missing, counts.n_reordered, counts.n_duplicates) == (0, 3, 2)
+
+
+def test_streams_and_runs_have_numbers_of_their_own() -> None:
+    tracker = SequenceTracker()
+    observe(tracker, 0, 1)
+    assert observe(tracker, 0, run=592) == [(Standing.NEXT, 0)]
+    assert observe(tracker, 0, stream="chamber-2") == [(Standing.NEXT, 0)]
+    assert tracker.observe(window_of(seq=2)).is_late
+    assert not tracker.observe(window_of(seq=1, run=592)).is_late
+    assert tracker.counts(STREAM).n_late == 1
+
+
+def test_a_tracker_goes_on_where_the_store_ends() -> None:
+    tracker = SequenceTracker()
+    tracker.restore([verdict_of(seq) for seq in (8, 5, 6)])
+    assert observe(tracker, 7, 5, 4, 9, 11) == [
+        (Standing.REORDERED, 0),
+        (Standing.DUPLICATE, 0),
+        (Standing.DUPLICATE, 0),
+        (Standing.NEXT, 0),
+        (Standing.AFTER_GAP, 1),
+    ]
+
+
+@pytest.mark.parametrize("ours", list(Origin))
+@pytest.mark.parametrize("theirs", list(Origin))
+def test_a_run_has_one_origin(ours: Origin, theirs: Origin) -> None:
+    tracker = SequenceTracker()
+    assert tracker.find_refusal(window_of(origin=theirs)) is None
+    tracker.observe(window_of(origin=ours))
+    refusal = tracker.find_refusal(window_of(seq=1, origin=theirs))
+    if ours is theirs:
+        assert refusal is None
+    else:
+        assert refusal is not None
+        assert refusal.reason == Reason.ORIGIN
+        assert f"run 591 of stream chamber-1 is {ours}; {theirs} windows need" in refusal.what
+    assert tracker.find_refusal(window_of(run=592, origin=theirs)) is None
+
+
+def test_the_origin_of_a_run_survives_a_restart() -> None:
+    tracker = SequenceTracker()
+    tracker.restore([verdict_of(0)])
+    assert tracker.find_refusal(window_of(seq=1)) is None
+    assert tracker.find_refusal(window_of(seq=1, origin=Origin.REPLAYED)) is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"origin": Origin.SIMULATED}, Reason.ORIGIN),
+        ({"start": 1.0, "end": 2.0}, Reason.IDENTITY),
+        ({"result": TestResult(n_data=4, n_expected=4.0)}, Reason.IDENTITY),
+    ],
+)
+def test_another_window_of_the_same_name_is_no_duplicate(
+    fields: dict[str, object], reason: str | None
+) -> None:
+    refusal = find_conflict(window_of(), verdict_of(0, **fields))
+    assert (refusal.reason if refusal else None) == reason
+
+
+def test_memory_is_bounded() -> None:
+    tracker = SequenceTracker()
+    for run in range(1000):
+        observe(tracker, *range(1, 100, 2), run=run)
+    observe(tracker, *range(1, 10_000, 2), run=1000)
+    lanes = tracker._lanes[STREAM]
+    assert len(lanes) == 16
+    assert max(len(lane.holes) for lane in lanes.values()) == 256
+
+
+@given(st.permutations(range(12)), st.integers(0, 12))
+def test_any_order_is_accounted_for_in_full(order: list[int], n_before_restart: int) -> None:
+    tracker = SequenceTracker()
+    told = observe(tracker, *order[:n_before_restart])
+    restarted = SequenceTracker()
+    restarted.restore([verdict_of(seq) for seq in order[:n_before_restart]])
+    rest = order[n_before_restart:]
+    assert [standing for standing, _ in observe(tracker, *rest)] == [
+        standing if seq > min(order[:n_before_restart], default=-1) else Standing.REORDERED
+        for seq, (standing, _) in zip(rest, observe(restarted, *rest), strict=True)
+    ]
+    assert Standing.DUPLICATE not in [standing for standing, _ in told]
+    assert tracker.counts(STREAM).n_missing == 0
+    assert {standing for standing, _ in observe(tracker, *order)} == {Standing.DUPLICATE}
