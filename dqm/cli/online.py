@@ -46,7 +46,11 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
         f"run {result.run}: {result.n_events} events, {result.n_windows} windows, {result.n_sent} sent, "
         f"{result.n_lost} lost; {result.n_left} events after the last window"
     )
-    if result.n_lost:
+    if result.n_spooled:
+        typer.echo(f"{result.n_spooled} windows are not judged yet: the next start sends them from the spool")
+    if result.n_refused:
+        typer.echo(f"{result.n_refused} windows were refused by the daemon: the log says why")
+    if result.n_lost or result.n_refused:
         raise typer.Exit(1)
 
 

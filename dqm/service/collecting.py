@@ -88,7 +88,7 @@ def collect(
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
     run = int(clock()) if section.run is None else section.run
-    n_events = n_windows = 0
+    n_events = n_windows = n_kept_back = 0
     with ExitStack() as opened:
         slow_control = (
             opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
@@ -111,12 +111,12 @@ def collect(
             n_events += len(batch.x)
             windows = _attach(cutter.push(batch), slow_control)
             n_windows += len(windows)
-            _send(sender, windows, source, stop)
+            n_kept_back += _send(sender, windows, source, stop)
             if stop.is_set():
                 break
         last = _attach(cutter.close(), slow_control)
-        _send(sender, last, source, stop)
-        if not sender.confirm(DELIVERY_SECONDS):
+        n_kept_back += _send(sender, last, source, stop)
+        if not _settle(sender, source, stop):
             log.warning(
                 "windows without an answer of the daemon",
                 sent=sender.n_unconfirmed,
@@ -128,7 +128,7 @@ def collect(
             n_events=n_events,
             n_windows=n_windows + len(last),
             n_sent=sender.n_sent,
-            n_lost=sender.n_lost + (0 if spool else sender.n_kept),
+            n_lost=sender.n_lost + n_kept_back + (0 if spool else sender.n_kept),
             n_left=sum(cutter.n_left.values()),
             n_spooled=sender.n_kept if spool else 0,
             n_refused=sum(sender.refusals.values()),
@@ -162,12 +162,28 @@ def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Win
     return windows if slow_control is None else [slow_control.attach(window) for window in windows]
 
 
-def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> None:
-    for window in windows:
-        while source.origin is not Origin.LIVE and not sender.has_room and not stop.is_set():
+def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> int:
+    """Send windows; gives how many were left out because there was no room and the run is to end."""
+    for n_sent, window in enumerate(windows):
+        while source.origin is not Origin.LIVE and not sender.has_room:
+            if stop.is_set():
+                return len(windows) - n_sent
             sender.confirm(POLL_SECONDS)
         sender.send(window)
     sender.pump()
+    return 0
+
+
+def _settle(sender: Sender, source: Source, stop: Event) -> bool:
+    """Wait for the last answers; what is no live source waits for as long as there is no daemon."""
+    told = False
+    while not sender.confirm(DELIVERY_SECONDS):
+        if source.origin is Origin.LIVE or sender.is_connected or stop.is_set():
+            return False
+        if not told:
+            log.warning("waiting for the daemon: it does not answer yet")
+            told = True
+    return True
 
 
 @contextmanager

@@ -238,6 +238,53 @@ def test_told_to_stop_it_ends_after_the_batch_and_delivers(
     assert told == Collected(run=1700000000, n_events=80, n_windows=3, n_sent=3, n_lost=0, n_left=5)
 
 
+def test_a_live_run_goes_on_where_its_spool_ends(
+    tmp_path: Path, address: str, endless: type[Endless], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "DELIVERY_SECONDS", 0.1)
+    text = "[window]\nevents = 10\n[options]\nstop_after = 3\n"
+    spooled = '[collector]\nname = "endless"\nrun = 7\nspool = "spool"\n'
+    told = run(tmp_path, address, text, stop=endless.stop, collector=spooled)
+    assert (told.n_windows, told.n_sent, told.n_lost, told.n_spooled) == (3, 0, 0, 3)
+    monkeypatch.setattr(collecting, "DELIVERY_SECONDS", 10.0)
+    monkeypatch.setattr(Endless, "stop", Event())
+    with receiving(address) as windows:
+        told = run(tmp_path, address, text, stop=endless.stop, collector=spooled)
+    assert (told.n_windows, told.n_sent, told.n_lost, told.n_spooled) == (3, 6, 0, 0)
+    assert [(w.run, w.seq) for w in windows] == [(7, seq) for seq in range(6)]
+
+
+@pytest.mark.usefixtures("endless")
+def test_windows_are_sent_again_while_the_source_is_silent(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Event()
+
+    def batches(_: Endless) -> Iterator[EventBatch]:
+        yield EventBatch("0", FEATURES, np.zeros((10, 2)))
+        silent.wait(30)
+
+    monkeypatch.setattr(Endless, "__iter__", batches)
+    text = "[window]\nevents = 10\n[options]\nstop_after = 0\n"
+    told: list[Collected] = []
+    config = '[collector]\nname = "endless"\n'
+    thread = Thread(target=lambda: told.append(run(tmp_path, address, text, collector=config)))
+    thread.start()
+    try:
+        for forgets in (True, False):  # the first daemon goes away without having judged anything
+            with Receiver([address]) as receiver:
+                window = receiver.receive(20_000)
+                assert isinstance(window, Window)
+                if not forgets:
+                    receiver.acknowledge(window)
+                    silent.set()
+                    thread.join(10)
+    finally:
+        silent.set()
+        thread.join()
+    assert (told[0].n_sent, told[0].n_lost) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("collector", "text", "error", "message"),
     [

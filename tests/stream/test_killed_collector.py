@@ -1,0 +1,83 @@
+"""Collectors killed at random moments: what they had taken arrives, whatever they were doing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+
+from dqm.events import Window
+from dqm.stream import Receiver
+
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 60.0
+
+
+def start(folder: Path, address: str, pause_seconds: float, mode: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.stream.pouring", folder, address, str(pause_seconds), mode]
+    return subprocess.Popen(command, cwd=ROOT)
+
+
+@contextmanager
+def judging(address: str, chance: np.random.Generator) -> Iterator[list[Window]]:
+    """A daemon that forgets one window in ten and goes away now and then, with all it has received."""
+    received: list[Window] = []
+    stop = Event()
+
+    def judge() -> None:
+        while not stop.is_set():
+            with Receiver([address]) as receiver:
+                ends_at = time.monotonic() + chance.uniform(0.5, 2.0)
+                while time.monotonic() < ends_at and not stop.is_set():
+                    window = receiver.receive(20)
+                    if isinstance(window, Window) and chance.random() < 0.9:
+                        received.append(window)
+                        receiver.acknowledge(window)
+
+    thread = Thread(target=judge)
+    thread.start()
+    try:
+        yield received
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("n_kills", [3, pytest.param(150, marks=pytest.mark.long)])
+def test_nothing_is_lost_with_a_killed_collector(tmp_path: Path, n_kills: int) -> None:
+    chance = np.random.default_rng(n_kills)
+    address = f"ipc://{tmp_path}/w"
+    with judging(address, chance) as received:
+        for _ in range(n_kills):
+            size = taken_bytes(tmp_path)
+            process = start(tmp_path, address, chance.choice([0.0, 0.001, 0.02]), "pour")
+            deadline = time.monotonic() + WAIT_SECONDS
+            while taken_bytes(tmp_path) == size and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.0, 0.5))
+            process.kill()
+            assert process.wait() == -9
+        assert start(tmp_path, address, 0.0, "drain").wait(10 * WAIT_SECONDS) == 0
+    taken = [int(line) for line in (tmp_path / "taken").read_text().split()]
+    assert len(taken) == len(set(taken)) > 10 * n_kills
+    times = Counter(window.seq for window in received)
+    lost = set(taken) - set(times)
+    assert not lost
+    assert set(times) == set(range(max(times) + 1)), "the numbers go on where the killed collector ended"
+    assert all((window.x == np.full((3, 2), float(window.seq))).all() for window in received)
+    told = [window.n_lost for window in received]
+    assert not any(told)
+    print(f"{n_kills} kills, {len(taken)} windows taken, {len(received)} arrivals, 0 lost")  # noqa: T201
+
+
+def taken_bytes(folder: Path) -> int:
+    file = folder / "taken"
+    return file.stat().st_size if file.exists() else 0
