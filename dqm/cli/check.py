@@ -11,8 +11,9 @@ from typing import Any
 import typer
 
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
-from dqm.config import SlowControlSection, find_problems, set_key, validate
+from dqm.config import SlowControlSection, find_problems, load_collector, load_daemon, set_key, validate
 from dqm.errors import BundleError, ConfigError, DqmError
+from dqm.service.keyring import find_sending_keys, open_ring
 from dqm.service.slow_control import SlowControl, open_readings
 from dqm.service.sources import open_source
 
@@ -39,7 +40,9 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
     for key, value in overrides.items():
         set_key(data, key, value)
     problems = []
-    for attempt in _attempts(data, config.absolute().parent):
+    attempts = _attempts(data, config.absolute().parent)
+    attempts.append(partial(_check_keys, config, data, overrides))
+    for attempt in attempts:
         try:
             attempt()
         except DqmError as error:
@@ -61,6 +64,15 @@ def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
         case {"slow_control": {"source": str()} as table}:
             attempts.append(partial(_check_slow_control, table, base))
     return attempts
+
+
+def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
+    if find_problems(config, overrides):  # told already
+        return
+    if "collector" in data:
+        find_sending_keys(load_collector(config, overrides).collector)
+    else:
+        open_ring(load_daemon(config, overrides).daemon)
 
 
 def _check_slow_control(table: dict[str, Any], base: Path) -> None:

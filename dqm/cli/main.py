@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dqm.cli import check, dashboards, demo, offline, online, reference
+from dqm.cli import check, dashboards, demo, keys, offline, online, reference
 from dqm.errors import DqmError
 
 __all__ = ["app", "run"]
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(reference.app, name="reference")
 app.add_typer(dashboards.app, name="dashboards")
+app.add_typer(keys.app, name="keys")
 app.command()(demo.demo)
 app.command()(online.run)
 app.command()(online.collect)

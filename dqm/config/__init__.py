@@ -4,6 +4,7 @@ from dqm.config.alarm import AlarmSection, GroupSection
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.load import find_problems, load_collector, load_daemon, parse_value, set_key, validate
 from dqm.config.models import (
+    CREDENTIALS,
     CalibrationSection,
     CollectorConfig,
     CollectorSection,
@@ -15,12 +16,14 @@ from dqm.config.models import (
     SlowControlSection,
     StreamSection,
     WindowSection,
+    is_local,
     split_http,
 )
 from dqm.config.plugins import find_plugin
 from dqm.config.section import NAME_PATTERN
 
 __all__ = [
+    "CREDENTIALS",
     "NAME_PATTERN",
     "TOKEN_VARIABLE",
     "AlarmSection",
@@ -40,6 +43,7 @@ __all__ = [
     "check_url",
     "find_plugin",
     "find_problems",
+    "is_local",
     "load_collector",
     "load_daemon",
     "parse_value",

@@ -217,7 +217,7 @@ def _check(
         else:
             problems.append(f"{place}: {key} is not a key that can be set from outside the file")
     try:
-        config = model.model_validate(data, context={"base": path.resolve().parent})
+        config = model.model_validate(data, context={"base": path.resolve().parent, "environ": environ})
     except ValidationError as error:
         problems += [f"{_place_of(key, places, path)}: {line}" for key, line in _describe(model, error)]
         return None, problems

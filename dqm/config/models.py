@@ -16,6 +16,7 @@ from dqm.config.section import GroupPath, Name, Probability
 from dqm.config.section import Section as _Section
 
 __all__ = [
+    "CREDENTIALS",
     "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
@@ -29,8 +30,13 @@ __all__ = [
     "SlowControlSection",
     "StreamSection",
     "WindowSection",
+    "is_local",
     "split_http",
 ]
+
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Variable by which systemd tells a service where its credentials are."""
 
 _LOWEST_EXPORTER_PORT, _HIGHEST_EXPORTER_PORT = 9100, 9999
 _HIGHEST_PORT = 65_535
@@ -62,21 +68,39 @@ def _check_endpoint(address: str) -> str:
 
 
 def _check_listen(address: str) -> str:
-    """Refuse to listen where strangers could send."""
+    """Refuse what a socket cannot be bound to."""
     _check_endpoint(address)
-    if address.startswith("ipc://"):
-        return address
-    host, _ = _split_port(address.removeprefix("tcp://"))
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise ValueError(f"{address!r}: listen at an IP address, such as 127.0.0.1, not at a name") from None
-    if not is_loopback:
-        raise ValueError(
-            f"{address!r} is not a loopback address, and senders are not authenticated yet; listen at "
-            "127.0.0.1, [::1] or ipc:// and bring windows from other hosts through an SSH tunnel"
-        )
+    if address.startswith("tcp://"):
+        host, _ = _split_port(address.removeprefix("tcp://"))
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(
+                f"{address!r}: listen at an IP address, such as 127.0.0.1, not at a name"
+            ) from None
     return address
+
+
+def is_local(address: str) -> bool:
+    """Whether only this host reaches a ZeroMQ address: ipc, the loopback, or ``localhost``.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://HOST:PORT`` or ``ipc://PATH``.
+
+    Returns
+    -------
+    bool
+        False for everything that is not known to be local.
+    """
+    if address.startswith("ipc://"):
+        return True
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_http(address: str) -> str:
@@ -121,7 +145,18 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return path if base is None else base / path.expanduser()
 
 
+def _find_credential(path: Path, info: ValidationInfo) -> Path:
+    """Put the directory that systemd made in the place of its name."""
+    if path.parts[:1] != (f"${CREDENTIALS}",):
+        return path
+    directory = (info.context or {}).get("environ", os.environ).get(CREDENTIALS)
+    if not directory:
+        raise ValueError(f"${CREDENTIALS} is not set: only systemd does so, by LoadCredential=")
+    return Path(directory, *path.parts[1:])
+
+
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
+KeyPath = Annotated[Path, AfterValidator(_find_credential), AfterValidator(_resolve)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 StoreUrl = Annotated[str, AfterValidator(_check_store)]
@@ -143,7 +178,17 @@ class DaemonSection(_Section):
     listen: tuple[Listen, ...] = Field(
         ("tcp://127.0.0.1:5565",),
         min_length=1,
-        description="ZeroMQ addresses, tcp://IP:PORT on the loopback or ipc://PATH; port 0: a free one",
+        description="ZeroMQ addresses, tcp://IP:PORT or ipc://PATH; port 0: a free one",
+    )
+    keys: ConfigPath | None = Field(
+        None,
+        description="directory of the collectors' public keys; must be given to listen beyond this host",
+    )
+    key: KeyPath | None = Field(
+        None, description="secret key of the daemon; left out: daemon.secret in the directory of keys"
+    )
+    keyed: Literal["remote", "all"] = Field(
+        "remote", description="which addresses ask for keys: remote, or all: the loopback and ipc too"
     )
     http: Http = Field(
         "127.0.0.1:8787",
@@ -177,6 +222,17 @@ class DaemonSection(_Section):
         60.0, gt=0.0, description="a test that takes longer hangs: its worker is replaced, its window Null, s"
     )
     limits: LimitsSection = Field(LimitsSection(), description="how much one message may claim")
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        remote = [address for address in self.listen if not is_local(address)]
+        if self.keys is None and (remote or self.key is not None or self.keyed == "all"):
+            wish = f"{remote[0]!r} can be reached from other hosts: keys" if remote else "keys"
+            raise ValueError(
+                f"{wish} must name a directory; make it by 'dqm keys new daemon --dir keys', and a key for "
+                "each collector; or listen at 127.0.0.1, [::1] or ipc://"
+            )
+        return self
 
     @property
     def n_workers(self) -> int:
@@ -300,6 +356,10 @@ class CollectorSection(_Section):
     )
     run_type: Name = Field("physics", description="what the run is for: physics, cosmics, ...")
     connect: Endpoint = Field("tcp://127.0.0.1:5565", description="ZeroMQ address of the daemon")
+    key: KeyPath | None = Field(
+        None, description="secret key of this collector; must be given if the daemon is on another host"
+    )
+    daemon_key: ConfigPath | None = Field(None, description="public key of the daemon; together with key")
     buffer_windows: int = Field(
         1000, ge=1, le=1_000_000, description="windows kept until the daemon has judged them"
     )
@@ -308,6 +368,18 @@ class CollectorSection(_Section):
         None,
         description="directory of this collector alone that keeps windows across restarts; left out: none",
     )
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if (self.key is None) != (self.daemon_key is None):
+            raise ValueError("key and daemon_key must both be given or both be left out")
+        if self.key is None and not is_local(self.connect):
+            raise ValueError(
+                f"{self.connect!r} is on another host: key and daemon_key must be given; make a key by "
+                "'dqm keys new NAME --stream ...', take NAME.public to the daemon's directory of keys and "
+                "daemon.public from there"
+            )
+        return self
 
 
 class WindowSection(_Section):

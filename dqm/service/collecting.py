@@ -13,6 +13,7 @@ import structlog
 
 from dqm.config import CollectorConfig
 from dqm.events import Origin, Window
+from dqm.service.keyring import find_sending_keys
 from dqm.service.slow_control import SlowControl
 from dqm.service.sources import Source, open_source
 from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter
@@ -99,7 +100,13 @@ def collect(
         continued = spool.next_numbers(run) if spool and source.origin is Origin.LIVE else {}
         cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin), continued)
         sender = opened.enter_context(
-            Sender(section.connect, section.buffer_windows, buffer_bytes=section.buffer_bytes, spool=spool)
+            Sender(
+                section.connect,
+                section.buffer_windows,
+                buffer_bytes=section.buffer_bytes,
+                spool=spool,
+                keys=find_sending_keys(section),
+            )
         )
         log.info(
             "run started", collector=section.name, run=run, daemon=section.connect, from_spool=sender.n_kept

@@ -1,6 +1,7 @@
 """Windows on their way: cut by the sender, written to bytes, carried over ZeroMQ, checked on arrival."""
 
 from dqm.stream.acknowledgement import Identity, identity_of
+from dqm.stream.keys import KeyRing, Sending, make_keys, read_public, read_secret
 from dqm.stream.limits import Limits, Reason
 from dqm.stream.receiver import Receiver
 from dqm.stream.sender import Sender
@@ -14,11 +15,13 @@ __all__ = [
     "CountCutter",
     "Cutter",
     "Identity",
+    "KeyRing",
     "Limits",
     "Reason",
     "Receiver",
     "RunLabel",
     "Sender",
+    "Sending",
     "SequenceTracker",
     "Spool",
     "Standing",
@@ -26,6 +29,9 @@ __all__ = [
     "TimeCutter",
     "decode",
     "encode",
-    "identity_of",
     "find_conflict",
+    "identity_of",
+    "make_keys",
+    "read_public",
+    "read_secret",
 ]

@@ -10,13 +10,12 @@ from threading import RLock
 from types import TracebackType
 from typing import Self
 
-import zmq
-
 from dqm.errors import FileError
 from dqm.events import Window
 from dqm.stream.acknowledgement import Identity, decode_answer, identity_of
 from dqm.stream.backlog import Backlog, Message
 from dqm.stream.connection import Connection, News
+from dqm.stream.keys import Sending
 from dqm.stream.spool import Spool
 from dqm.stream.wire import header_of, payload_of
 
@@ -45,8 +44,8 @@ class Sender:
     spool : Spool, optional
         Where they are kept besides, so that they survive the end of this process; what it holds is sent
         first. It stays the caller's to close.
-    prepare : callable, optional
-        Told each new socket before it connects; sets its keys.
+    keys : Sending, optional
+        Keys, if the daemon asks for them.
     patience_seconds : float
         Without any answer for so long, everything is sent again; the time doubles, up to 300 s, until one
         comes.
@@ -70,7 +69,7 @@ class Sender:
         *,
         buffer_bytes: int = _BUFFER_BYTES,
         spool: Spool | None = None,
-        prepare: Callable[[zmq.Socket[bytes]], None] | None = None,
+        keys: Sending | None = None,
         patience_seconds: float = 30.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,7 +86,7 @@ class Sender:
         for message in spool.load() if spool else ():
             self._backlog.add(message)
         self._forget(self._backlog.make_room())
-        self._connection = Connection(address, prepare, monotonic)
+        self._connection = Connection(address, keys.prepare if keys else None, monotonic)
 
     @property
     def n_waiting(self) -> int:

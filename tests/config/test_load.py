@@ -80,6 +80,15 @@ def test_the_environment_of_the_process_is_read(daemon: Path, monkeypatch: pytes
     assert load_daemon(daemon).daemon.limits.max_events == 123
 
 
+def test_a_key_may_be_a_credential_of_systemd(daemon: Path) -> None:
+    overrides = {"daemon.keys": "keys", "daemon.key": "$CREDENTIALS_DIRECTORY/daemon.secret"}
+    config = load_daemon(daemon, overrides, {"CREDENTIALS_DIRECTORY": "/run/credentials/dqm"})
+    assert config.daemon.keys == daemon.parent / "keys"
+    assert config.daemon.key == Path("/run/credentials/dqm/daemon.secret")
+    (problem,) = find_problems(daemon, overrides, {})
+    assert "$CREDENTIALS_DIRECTORY is not set: only systemd does so" in problem
+
+
 def test_variables_for_others_are_left_alone(daemon: Path) -> None:
     load_daemon(daemon, environ={"DQM_REQUIRE_ALL": "1", "DQM_COLLECTOR__RUN": "5", "HOME": "/"})
 

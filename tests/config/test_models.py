@@ -2,11 +2,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from dqm.config import NAME_PATTERN, CollectorConfig, DaemonConfig, DaemonSection, WindowSection, split_http
+from dqm.config import (
+    NAME_PATTERN,
+    CollectorConfig,
+    CollectorSection,
+    DaemonConfig,
+    DaemonSection,
+    WindowSection,
+    is_local,
+    split_http,
+)
 
 
 def models_in(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -39,13 +49,61 @@ def test_loopback_and_ipc_may_be_listened_at(address: str) -> None:
     assert DaemonSection(listen=(address,)).listen == (address,)
 
 
+REMOTE = [
+    "tcp://0.0.0.0:5565",
+    "tcp://192.168.1.5:5565",
+    "tcp://[::]:5565",
+    "tcp://[::ffff:10.0.0.1]:5565",
+]
+
+
+@pytest.mark.parametrize("address", REMOTE)
+def test_other_hosts_are_listened_to_with_keys_alone(address: str) -> None:
+    with pytest.raises(
+        ValidationError, match=r"other hosts: keys must name a directory.*dqm keys new daemon"
+    ):
+        DaemonSection(listen=("ipc://w", address))
+    assert DaemonSection(listen=(address,), keys=Path("keys")).keyed == "remote"
+
+
+@pytest.mark.parametrize("wish", [{"keyed": "all"}, {"key": "daemon.secret"}])
+def test_keys_need_a_directory(wish: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="keys must name a directory"):
+        DaemonSection.model_validate(wish)
+
+
+@pytest.mark.parametrize("address", ["tcp://monitor:5565", "tcp://10.0.0.1:5565"])
+def test_a_collector_speaks_to_other_hosts_with_keys_alone(address: str) -> None:
+    plain = {"name": "tdc", "connect": address}
+    with pytest.raises(
+        ValidationError, match=r"other host: key and daemon_key must be given; .*dqm keys new NAME"
+    ):
+        CollectorSection.model_validate(plain)
+    with pytest.raises(ValidationError, match="must both be given"):
+        CollectorSection.model_validate(plain | {"key": "west.secret"})
+    CollectorSection.model_validate(plain | {"key": "west.secret", "daemon_key": "daemon.public"})
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("ipc://w", True),
+        ("tcp://127.0.0.1:1", True),
+        ("tcp://[::1]:1", True),
+        ("tcp://localhost:1", True),
+        ("tcp://localhost.evil:1", False),
+        ("tcp://127.evil:1", False),
+        ("tcp://0:1", False),
+        *((address, False) for address in REMOTE),
+    ],
+)
+def test_what_is_not_known_to_be_local_is_not(address: str, local: bool) -> None:
+    assert is_local(address) is local
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("tcp://0.0.0.0:5565", "senders are not authenticated yet"),
-        ("tcp://192.168.1.5:5565", "senders are not authenticated yet"),
-        ("tcp://[::]:5565", "senders are not authenticated yet"),
-        ("tcp://[::ffff:10.0.0.1]:5565", "senders are not authenticated yet"),
         ("tcp://*:5565", "not at a name"),
         ("tcp://localhost:5565", "not at a name"),
         ("tcp://127.0.0.1", "HOST:PORT"),

@@ -46,14 +46,7 @@ def test_windows_arrive_in_order(receiver: Receiver) -> None:
     with Sender(receiver.addresses[0]) as sender:
         for seq in range(100):
             sender.send(window_of(seq=seq))
-        received = []
-        for _ in range(100):
-            window = receive(receiver)
-            received.append(window.seq)
-            receiver.acknowledge(window)
-            sender.pump()
-        assert received == list(range(100))
-        assert sender.confirm(WAIT_SECONDS)
+        assert serve(receiver, sender) == list(range(100))
         assert (sender.n_sent, sender.n_repeated, sender.n_lost, sender.n_kept) == (100, 0, 0, 0)
     assert receiver.receive(0) is None
 
@@ -169,7 +162,7 @@ def test_an_ipc_file_left_behind_does_not_matter(tmp_path: Path) -> None:
     Receiver([address]).close()
 
 
-@pytest.mark.parametrize("address", ["nonsense", "tcp://nowhere.invalid:1", "ipc:///no/such/directory/x"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:port", "ipc:///no/such/directory/x"])
 def test_an_address_that_cannot_be_used_is_reported(address: str) -> None:
     with pytest.raises(ConfigError, match="cannot listen at"):
         Receiver([address])

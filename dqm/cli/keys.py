@@ -1,0 +1,38 @@
+"""``dqm keys``: who may send windows from other hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dqm.stream.keys import make_keys
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Make the keys that let collectors in.", no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Make the keys that let collectors in."""
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the collector; the daemon's own key is called daemon.")],
+    directory: Annotated[Path, typer.Option("--dir", help="Where its two files go.")] = Path(),
+    stream: Annotated[
+        list[str] | None, typer.Option(help="Stream it may send, * for any characters; repeatable.")
+    ] = None,
+) -> None:
+    """Make a key: NAME.secret for its owner, and NAME.public for the other side."""
+    secret, public = make_keys(directory, name, stream or [])
+    typer.echo(f"{secret}: stays with {name}, readable by nobody else")
+    if name == "daemon":
+        typer.echo(f"{public}: goes to every collector, as [collector] daemon_key")
+        return
+    typer.echo(f"{public}: goes into the daemon's directory of keys; reload the daemon to let {name} in")
+    if not stream:
+        typer.echo(f"{name} may not send anything yet: list its streams in {public}")

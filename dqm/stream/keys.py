@@ -1,0 +1,263 @@
+"""Key files: who may speak, and for which streams. Secrets stay out of every text this module makes.
+
+A key is two TOML files. ``NAME.secret`` (mode 0600) stays with its owner; ``NAME.public`` goes to the other
+side. In the daemon's directory the public file of a collector also lists the streams it may send.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import zmq
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from dqm.config import CREDENTIALS, NAME_PATTERN
+from dqm.errors import ConfigError
+
+__all__ = ["Collector", "KeyPair", "KeyRing", "Sending", "make_keys", "read_public", "read_secret"]
+
+_LARGEST_BYTES = 65_536
+_OTHERS, _EVERYBODY_ELSE = 0o007, 0o077
+
+_Z85 = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$")]
+_Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+_Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*-]{1,64}$")]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Model = TypeVar("Model", bound=_File)
+
+
+class _Secret(_File):
+    public: _Z85
+    secret: _Z85
+
+
+class _Public(_File):
+    public: _Z85
+    streams: tuple[_Pattern, ...] = Field((), max_length=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A key with its secret, in Z85.
+
+    Parameters
+    ----------
+    public, secret : str
+        40 characters each; the secret is not shown.
+    """
+
+    public: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """What a public file in the daemon's directory says.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+    streams : tuple of str
+        Streams it may send; ``*`` stands for any characters.
+    """
+
+    name: str
+    streams: tuple[str, ...]
+
+    def may_send(self, stream: str) -> bool:
+        """Whether a stream is among those allowed."""
+        return any(fnmatchcase(stream, pattern) for pattern in self.streams)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Keys a sender needs.
+
+    Parameters
+    ----------
+    own : KeyPair
+        Its own.
+    daemon : str
+        Public key of the daemon, Z85.
+    """
+
+    own: KeyPair
+    daemon: str
+
+    def prepare(self, socket: zmq.Socket[bytes]) -> None:
+        """Set the keys of a socket that is about to connect."""
+        socket.curve_publickey = self.own.public.encode()
+        socket.curve_secretkey = self.own.secret.encode()
+        socket.curve_serverkey = self.daemon.encode()
+
+
+class KeyRing:
+    """Keys a daemon needs: its own, and the public ones of all collectors.
+
+    Parameters
+    ----------
+    directory : Path
+        With one ``NAME.public`` for each collector.
+    secret : Path
+        Secret file of the daemon.
+
+    Raises
+    ------
+    ConfigError
+        Here and in `reload`, if a file cannot be used; after a failed `reload` the keys are as before.
+    """
+
+    def __init__(self, directory: Path, secret: Path) -> None:
+        self._directory = directory
+        self.own = read_secret(secret)
+        self._collectors = self._read()
+
+    def find(self, public: str) -> Collector | None:
+        """Whose public key this is, Z85; None if nobody's."""
+        return self._collectors.get(public)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all collectors."""
+        return tuple(sorted(collector.name for collector in self._collectors.values()))
+
+    def reload(self) -> None:
+        """Read the directory again; may be called from any thread."""
+        self._collectors = self._read()
+
+    def _read(self) -> dict[str, Collector]:
+        found: dict[str, Collector] = {}
+        try:
+            files = sorted(self._directory.glob("*.public"))
+            self._directory.stat()
+        except OSError as error:
+            raise ConfigError(
+                f"the directory of public keys cannot be read: {error.strerror}", where=str(self._directory)
+            ) from error
+        for path in files:
+            known = _read(path, _Public)
+            if known.public == self.own.public:
+                continue
+            if known.public in found:
+                raise ConfigError(
+                    f"{found[known.public].name} has the same key", where=str(path), fix="Remove one of them"
+                )
+            found[known.public] = Collector(path.stem, known.streams)
+        return found
+
+
+def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Make a new key.
+
+    Parameters
+    ----------
+    directory : Path
+        Where both files go; made if it does not exist.
+    name : str
+        Of the collector, or of the daemon.
+    streams : sequence of str
+        Streams a collector may send; ``*`` stands for any characters.
+
+    Returns
+    -------
+    tuple of Path
+        Secret and public file.
+
+    Raises
+    ------
+    ConfigError
+        If a name cannot be used, a file is there already or cannot be written.
+    """
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    try:
+        checked = _Public(public=public, streams=tuple(streams))
+        _Named(name=name)
+    except ValidationError as error:
+        raise ConfigError(f"not a name of a key or stream: {error.errors()[0]['input']!r}") from None
+    files = directory / f"{name}.secret", directory / f"{name}.public"
+    listed = ", ".join(f'"{stream}"' for stream in checked.streams)
+    texts = (
+        f'# Secret key of {name}, mode 0600.\npublic = "{public}"\nsecret = "{secret}"\n',
+        f'# Public key of {name}.\npublic = "{public}"\n'
+        f'# Streams this collector may send; "*" stands for any characters.\nstreams = [{listed}]\n',
+    )
+    for path in files:
+        if path.exists():
+            raise ConfigError("a key of this name exists", where=str(path), fix="Move its files away first")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, text, mode in zip(files, texts, (0o600, 0o644), strict=True):
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+                file.write(text)
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", where=str(error.filename)) from error
+    return files
+
+
+class _Named(_File):
+    name: _Name
+
+
+def read_secret(path: Path) -> KeyPair:
+    """Read a secret file, after checking that nobody else can.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, is no secret key, or is readable by others.
+    """
+    credentials = os.environ.get(CREDENTIALS)
+    # systemd lets the service's user in by an access list, which shows as a permission of the group
+    is_credential = credentials is not None and path.resolve().is_relative_to(Path(credentials).resolve())
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if mode & (_OTHERS if is_credential else _EVERYBODY_ELSE):
+        raise ConfigError(
+            f"the secret key is open to others (mode {mode & 0o777:04o})",
+            where=str(path),
+            fix=f"Run 'chmod 600 {path}', and make a new key if somebody may have read it",
+        )
+    known = _read(path, _Secret)
+    if zmq.curve_public(known.secret.encode()).decode() != known.public:
+        raise ConfigError("public and secret key do not belong together", where=str(path))
+    return KeyPair(known.public, known.secret)
+
+
+def read_public(path: Path) -> str:
+    """Read the key of a public file, Z85; raises `ConfigError` as `read_secret`."""
+    return _read(path, _Public).public
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        return model.model_validate(tomllib.loads(content[:_LARGEST_BYTES].decode()))
+    except (ValidationError, ValueError):  # whose texts may hold the secret
+        kind = "secret" if model is _Secret else "public"
+        raise ConfigError(
+            f"not a {kind} key", where=str(path), fix="Make one by 'dqm keys new NAME'"
+        ) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"the key cannot be read: {error.strerror}", where=str(path), fix="Make one by 'dqm keys new NAME'"
+    )

@@ -1,0 +1,281 @@
+"""Who may speak: files of keys, and real sockets that are let in or turned away."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from dqm.errors import ConfigError, PeerError
+from dqm.events import Window
+from dqm.stream import KeyRing, Reason, Receiver, Sender, Sending, encode, make_keys, read_public, read_secret
+
+from .windows import window_of
+
+Prepare = Callable[[zmq.Socket[bytes]], None]
+LOOPBACK = "tcp://127.0.0.1:0"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """The daemon's directory, and beside it the secret of a collector that may send two streams."""
+    make_keys(tmp_path / "keys", "daemon")
+    make_keys(tmp_path, "west", ["chamber-1", "gas-*"])
+    (tmp_path / "west.public").rename(tmp_path / "keys" / "west.public")
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def ring(keys: Path) -> KeyRing:
+    return KeyRing(keys, keys / "daemon.secret")
+
+
+@pytest.fixture
+def receiver(ring: KeyRing) -> Iterator[Receiver]:
+    with Receiver([LOOPBACK], keys=ring, keyed_everywhere=True) as opened:
+        yield opened
+
+
+def sending(secret: Path, daemon: Path) -> Sending:
+    return Sending(read_secret(secret), read_public(daemon))
+
+
+@pytest.fixture
+def west(keys: Path) -> Sending:
+    return sending(keys.parent / "west.secret", keys / "daemon.public")
+
+
+def listen(receiver: Receiver, seconds: float, *senders: Sender) -> tuple[list[Window], Counter[str]]:
+    """Receive for a while: windows, and what was refused by reason."""
+    windows, refused = [], Counter[str]()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for sender in senders:
+            sender.pump()
+        told = receiver.receive(20)
+        if isinstance(told, PeerError):
+            refused[told.reason] += 1
+        elif told is not None:
+            windows.append(told)
+            receiver.acknowledge(told)
+    return windows, refused
+
+
+def test_a_new_key_is_two_files_and_the_secret_is_for_its_owner(tmp_path: Path) -> None:
+    secret, public = make_keys(tmp_path / "new", "west", ["chamber-1"])
+    assert (secret.name, public.name) == ("west.secret", "west.public")
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    pair = read_secret(secret)
+    assert read_public(public) == pair.public
+    assert pair.secret not in public.read_text() + repr(pair) + str(pair)
+    assert 'streams = ["chamber-1"]' in public.read_text()
+
+
+@pytest.mark.parametrize("name", ["", "../west", "a b", ".west"])
+def test_a_key_needs_a_name_that_is_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="not a name"):
+        make_keys(tmp_path, name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_key_is_overwritten(tmp_path: Path) -> None:
+    secret, public = make_keys(tmp_path, "west")
+    secret.unlink()
+    with pytest.raises(ConfigError, match="a key of this name exists"):
+        make_keys(tmp_path, "west")
+    assert not secret.exists()
+    assert public.exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_secret_that_others_can_read_is_refused(keys: Path, mode: int) -> None:
+    secret = keys / "daemon.secret"
+    secret.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"open to others \(mode {mode:04o}\).*chmod 600"):
+        KeyRing(keys, secret)
+
+
+def test_a_credential_of_systemd_may_show_its_access_list(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = keys / "daemon.secret"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(keys))
+    secret.chmod(0o440)
+    read_secret(secret)
+    secret.chmod(0o444)
+    with pytest.raises(ConfigError, match="open to others"):
+        read_secret(secret)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[", b'public = "x"', b"secret = 5\n", b"x = 1\n" * 20_000]
+)
+def test_a_file_that_is_no_key_is_refused_and_its_text_not_shown(keys: Path, content: bytes) -> None:
+    good = (keys / "daemon.secret").read_bytes()
+    (keys / "daemon.secret").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"daemon\.secret: not a secret key"):
+        read_secret(keys / "daemon.secret")
+    (keys / "daemon.secret").write_bytes(good[:-20])
+    with pytest.raises(ConfigError) as caught:
+        read_secret(keys / "daemon.secret")
+    assert good.decode().split('"')[3][:10] not in str(caught.value)
+
+
+def test_halves_of_two_keys_are_refused(keys: Path, tmp_path: Path) -> None:
+    ours, theirs = (keys / "daemon.secret").read_text(), (tmp_path / "west.secret").read_text()
+    (keys / "daemon.secret").write_text(ours.replace(ours.split('"')[1], theirs.split('"')[1]))
+    with pytest.raises(ConfigError, match="do not belong together"):
+        read_secret(keys / "daemon.secret")
+
+
+def test_one_key_under_two_names_is_refused(keys: Path) -> None:
+    (keys / "east.public").write_text((keys / "west.public").read_text())
+    with pytest.raises(ConfigError, match=r"west\.public: east has the same key"):
+        KeyRing(keys, keys / "daemon.secret")
+
+
+def test_a_directory_that_is_not_there_is_reported(keys: Path) -> None:
+    with pytest.raises(ConfigError, match="directory of public keys cannot be read"):
+        KeyRing(keys / "none", keys / "daemon.secret")
+
+
+def test_a_known_key_sends_what_it_may(receiver: Receiver, west: Sending) -> None:
+    with Sender(receiver.addresses[0], keys=west) as sender:
+        for seq, stream in enumerate(["chamber-1", "gas-7", "chamber-2", "gas"]):
+            sender.send(window_of(seq=seq, stream=stream))
+        windows, refused = listen(receiver, 1.0, sender)
+        assert sender.confirm(5.0)
+        assert sender.refusals == {"stream-not-allowed": 2}
+    assert [window.stream for window in windows] == ["chamber-1", "gas-7"]
+    assert refused == {Reason.STREAM_NOT_ALLOWED: 2}
+
+
+def null(_: zmq.Socket[bytes]) -> None:
+    return
+
+
+def plain(socket: zmq.Socket[bytes]) -> None:
+    socket.plain_username, socket.plain_password = b"west", b"west"
+
+
+def unknown(socket: zmq.Socket[bytes]) -> None:
+    socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "knows_daemon", "reason"),
+    [
+        (null, False, Reason.HANDSHAKE),
+        (plain, False, Reason.HANDSHAKE),
+        (unknown, True, Reason.UNKNOWN_KEY),
+        (unknown, False, Reason.HANDSHAKE),
+    ],
+    ids=["null", "plain", "unknown key", "wrong key of the daemon"],
+)
+def test_everybody_else_is_turned_away_and_counted(
+    receiver: Receiver, keys: Path, prepare: Prepare, knows_daemon: bool, reason: Reason
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        prepare(socket)
+        if prepare is unknown:
+            socket.curve_serverkey = (
+                read_public(keys / "daemon.public").encode() if knows_daemon else zmq.curve_keypair()[0]
+            )
+        socket.connect(receiver.addresses[0])
+        socket.send_multipart(encode(window_of()))
+        windows, refused = listen(receiver, 0.7)
+    assert windows == []
+    assert set(refused) == {reason}
+    assert refused[reason] >= 1
+
+
+def test_what_is_turned_away_says_so_and_comes_in_when_its_key_is_known(
+    receiver: Receiver, keys: Path, tmp_path: Path
+) -> None:
+    _, public = make_keys(tmp_path, "east", ["*"])
+    with Sender(
+        receiver.addresses[0], keys=sending(tmp_path / "east.secret", keys / "daemon.public")
+    ) as sender:
+        sender.send(window_of())
+        sender.flush(1.0)
+        assert listen(receiver, 0.3)[1][Reason.UNKNOWN_KEY] >= 1
+        sender.pump()
+        assert "the daemon does not let this collector in" in sender.problem
+        public.rename(keys / "east.public")
+        receiver.reload_keys()
+        deadline = time.monotonic() + 20.0
+        windows: list[Window] = []
+        while sender.n_kept and time.monotonic() < deadline:
+            sender.pump()
+            windows += listen(receiver, 0.1)[0]
+        assert (sender.n_kept, sender.problem) == (0, "")
+    assert len(windows) == 1
+
+
+def test_a_key_that_was_taken_away_sends_no_more_though_it_is_connected(
+    receiver: Receiver, keys: Path, west: Sending
+) -> None:
+    with Sender(receiver.addresses[0], keys=west) as sender:
+        sender.send(window_of(seq=0))
+        assert len(listen(receiver, 0.5, sender)[0]) == 1
+        (keys / "west.public").unlink()
+        receiver.reload_keys()
+        sender.send(window_of(seq=1))
+        windows, refused = listen(receiver, 0.5, sender)
+        assert (windows, refused) == ([], {Reason.UNKNOWN_KEY: 1})
+        assert not sender.confirm(0.1), "it keeps the window: a new key may be on its way"
+
+
+def test_a_reload_that_fails_leaves_the_keys_as_they_were(
+    receiver: Receiver, keys: Path, west: Sending
+) -> None:
+    (keys / "broken.public").write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"broken\.public: not a public key"):
+        receiver.reload_keys()
+    with Sender(receiver.addresses[0], keys=west) as sender:
+        sender.send(window_of())
+        assert len(listen(receiver, 0.5, sender)[0]) == 1
+
+
+def test_local_addresses_ask_for_no_keys_unless_they_are_told_to(
+    ring: KeyRing, west: Sending, tmp_path: Path
+) -> None:
+    addresses = [f"ipc://{tmp_path}/w", "tcp://0.0.0.0:0"]
+    with Receiver(addresses, keys=ring) as receiver:
+        port = receiver.addresses[1].rpartition(":")[2]
+        with Sender(receiver.addresses[0]) as local, Sender(f"tcp://127.0.0.1:{port}") as stranger:
+            local.send(window_of(seq=0, stream="anything"))
+            stranger.send(window_of(seq=1))
+            windows, refused = listen(receiver, 0.7, local, stranger)
+            assert [window.seq for window in windows] == [0]
+            assert set(refused) == {Reason.HANDSHAKE}
+        with Sender(f"tcp://127.0.0.1:{port}", keys=west) as remote:
+            remote.send(window_of(seq=2))
+            assert [window.seq for window in listen(receiver, 0.7, remote)[0]] == [2]
+
+
+def test_nobody_listens_to_other_hosts_without_keys() -> None:
+    with pytest.raises(ConfigError, match="can be reached from other hosts, and there are no keys"):
+        Receiver(["tcp://0.0.0.0:0"])
+
+
+def test_messages_are_heard_while_strangers_knock(receiver: Receiver, west: Sending) -> None:
+    with zmq.Context() as context, Sender(receiver.addresses[0], keys=west) as sender:
+        strangers = [context.socket(zmq.DEALER) for _ in range(20)]
+        for socket in strangers:
+            socket.linger = 0
+            socket.reconnect_ivl = 1
+            socket.connect(receiver.addresses[0])
+        for seq in range(20):
+            sender.send(window_of(seq=seq))
+        windows, refused = listen(receiver, 1.5, sender)
+        for socket in strangers:
+            socket.close()
+    assert [window.seq for window in windows] == list(range(20))
+    assert refused[Reason.HANDSHAKE] >= 20
