@@ -2,7 +2,15 @@
 
 from dqm.config.alarm import AlarmSection, GroupSection
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
-from dqm.config.load import find_problems, load_collector, load_daemon, parse_value, set_key, validate
+from dqm.config.load import (
+    find_problems,
+    load_collector,
+    load_daemon,
+    parse_value,
+    read_toml,
+    set_key,
+    validate,
+)
 from dqm.config.models import (
     CREDENTIALS,
     CalibrationSection,
@@ -48,6 +56,7 @@ __all__ = [
     "load_daemon",
     "parse_value",
     "read_token",
+    "read_toml",
     "set_key",
     "split_http",
     "validate",
