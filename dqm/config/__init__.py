@@ -1,5 +1,6 @@
 """A TOML file, the environment and the command line, turned into one frozen model."""
 
+from dqm.config.addresses import is_local, split_http
 from dqm.config.alarm import AlarmSection, GroupSection
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.load import (
@@ -24,8 +25,6 @@ from dqm.config.models import (
     SlowControlSection,
     StreamSection,
     WindowSection,
-    is_local,
-    split_http,
 )
 from dqm.config.plugins import find_plugin
 from dqm.config.section import NAME_PATTERN
