@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from collectors.chamber.geometry import N_CHAMBERS, N_LAYERS, beam_wire_x_mm
 from collectors.chamber.segments import FEATURES, Hits, Selection, find_segments
-from collectors.tables import open_text
+from collectors.tables import open_text, read_lines
 from dqm.errors import FileError
 from dqm.events import EventBatch, FloatArray, Origin
 
@@ -64,7 +64,8 @@ def _read_blocks(path: Path) -> Iterator[FloatArray]:
     """Yield the hits of a block of lines, shape (n_hits, 6): line within the block and the five numbers."""
     first = 1
     with open_text(path) as stream:
-        while lines := list(islice(stream, LINES_PER_BLOCK)):
+        all_lines = read_lines(stream, path)
+        while lines := list(islice(all_lines, LINES_PER_BLOCK)):
             parts = [_parse(line, f"{path}:{first + k}") for k, line in enumerate(lines)]
             number = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
             yield np.column_stack([number, np.concatenate(parts)])

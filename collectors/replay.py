@@ -23,6 +23,7 @@ __all__ = ["ReplayCollector", "read_features"]
 
 TIME, CHAMBER = "time", "chamber"
 ROWS_PER_BLOCK = 65_536
+LONGEST_NAME = 64
 PACED_SECONDS = 1.0
 """Wall time that a batch of a paced replay covers."""
 
@@ -206,9 +207,21 @@ def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]
                     fix="Sort the rows by time; chambers may alternate",
                 )
             last = times[-1]
-        chambers = np.array(batch.column(CHAMBER).to_pylist(), dtype=np.str_) if CHAMBER in columns else None
+        chambers = _names(batch.column(CHAMBER), path, row) if CHAMBER in columns else None
         yield _Block(names, np.column_stack([numbers[name] for name in names]), times, chambers)
         row += len(batch)
+
+
+def _names(column: pa.Array, path: Path, row: int) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    """Return a column of chambers; each takes the room of the longest, so that one is bounded."""
+    names = column.to_pylist()
+    long = next((i for i, name in enumerate(names) if name is not None and len(name) > LONGEST_NAME), None)
+    if long is not None:
+        raise FileError(
+            f"a name of more than {LONGEST_NAME} characters",
+            where=f"{path}, row {row + long}, column {CHAMBER!r}",
+        )
+    return np.array(names, dtype=np.str_)
 
 
 def _numbers(column: pa.Array, path: Path, row: int, name: str) -> FloatArray:

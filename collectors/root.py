@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,11 @@ from dqm.errors import FileError
 __all__ = ["read_root", "root_columns"]
 
 ROWS_PER_BLOCK = 65_536
+_DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, NameError, OSError,
+    RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+"""What uproot raises on damaged files: it follows whatever they say until something does not fit."""
 
 
 def root_columns(path: Path) -> tuple[str, ...]:
@@ -73,11 +80,15 @@ def _first_tree(path: Path) -> Iterator[Any]:
         ) from error
     try:
         with uproot.open(path) as file:
-            trees = [name for name, kind in file.classnames().items() if kind in ("TTree", "ROOT::RNTuple")]
-            if not trees:
-                raise FileError("holds no tree", where=str(path))
-            yield file[trees[0]]
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, FileError):
-            raise
+            yield file[_find_tree(file, path)]
+    except FileError:
+        raise
+    except (*_DAMAGE, uproot.DeserializationError) as error:
         raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
+
+
+def _find_tree(file: Any, path: Path) -> str:
+    trees = [str(name) for name, kind in file.classnames().items() if kind in ("TTree", "ROOT::RNTuple")]
+    if not trees:
+        raise FileError("holds no tree", where=str(path))
+    return trees[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as text_csv
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,21 @@ from pyarrow import csv
 
 from dqm.errors import FileError
 
-__all__ = ["BLOCK_BYTES", "open_text", "read_csv", "read_header", "translate_errors"]
+__all__ = [
+    "BLOCK_BYTES",
+    "LONGEST_LINE",
+    "open_text",
+    "read_csv",
+    "read_header",
+    "read_lines",
+    "translate_errors",
+]
 
 BLOCK_BYTES = 1 << 21
 """Text read at a time."""
+
+LONGEST_LINE = 1 << 16
+"""Characters of a line of text; a file without line ends must not fill the memory."""
 
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
 
@@ -36,7 +48,7 @@ def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, text_csv.Error, zlib.error) as error:
         message, where = _message(error), str(path)
         if (found := _COLUMN.match(message)) is not None:
             number = int(found[1])
@@ -65,6 +77,22 @@ def open_text(path: Path) -> Iterator[TextIO]:
         yield cast("TextIO", stream)
 
 
+def read_lines(stream: TextIO, path: Path) -> Iterator[str]:
+    """Give the lines of a text, their ends included.
+
+    Raises
+    ------
+    FileError
+        If one is longer than `LONGEST_LINE`.
+    """
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise FileError(f"a line of more than {LONGEST_LINE} characters", where=f"{path}:{number}")
+        yield line
+
+
 def read_header(path: Path) -> tuple[str, ...]:
     """Return the column names of a CSV file, plain or compressed.
 
@@ -74,7 +102,7 @@ def read_header(path: Path) -> tuple[str, ...]:
         If the file cannot be read, is empty or names a column twice.
     """
     with open_text(path) as stream:
-        names = tuple(next(text_csv.reader(stream), ()))
+        names = tuple(next(text_csv.reader(read_lines(stream, path)), ()))
     if not names:
         raise FileError("the file is empty", where=str(path), fix="Its first line should name the columns")
     if twice := sorted({name for name in names if names.count(name) > 1}):

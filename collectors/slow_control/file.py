@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import os
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from collectors.slow_control.readings import HistorySource, parse_json, parse_row
+from collectors.slow_control.readings import MAX_LINE_BYTES, HistorySource, parse_json, parse_row
 from collectors.tables import translate_errors
 from dqm.errors import FileError, InputError
 from dqm.events import Reading
@@ -153,10 +152,11 @@ class FileSource(HistorySource):
         if self._file is None:
             raise FileError("is not open", where=str(self.path))
         with translate_errors(self.path):
-            try:
-                line = self._file.readline()
-            except zlib.error as error:
-                raise FileError(f"is damaged: {error}", where=str(self.path)) from error
+            line = self._file.readline(MAX_LINE_BYTES + 1)
+            while len(line) > MAX_LINE_BYTES:  # its rest counts as another line
+                self._n_lines += 1
+                self._refused.add(f"a line of more than {MAX_LINE_BYTES} bytes", line=self._n_lines)
+                line = self._file.readline(MAX_LINE_BYTES + 1)
             if line.endswith(b"\n") or (line and self._is_packed):
                 self._n_lines += 1
                 return line

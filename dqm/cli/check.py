@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,15 @@ from typing import Any
 import typer
 
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
-from dqm.config import SlowControlSection, find_problems, load_collector, load_daemon, set_key, validate
+from dqm.config import (
+    SlowControlSection,
+    find_problems,
+    load_collector,
+    load_daemon,
+    read_toml,
+    set_key,
+    validate,
+)
 from dqm.errors import BundleError, ConfigError, DqmError
 from dqm.service.keyring import find_sending_keys, open_ring
 from dqm.service.slow_control import SlowControl, open_readings
@@ -34,8 +41,8 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
 def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
     """Find the mistakes that show only when bundles are opened and collectors loaded."""
     try:
-        data = tomllib.loads(config.read_text())
-    except (OSError, ValueError):
+        data = read_toml(config)
+    except ConfigError:
         return []
     for key, value in overrides.items():
         set_key(data, key, value)

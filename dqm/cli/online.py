@@ -19,6 +19,7 @@ from dqm.cli.verdicts import as_json_line, verdict_table
 from dqm.config import load_collector, load_daemon
 from dqm.events import Quality
 from dqm.service.collecting import collect as run_collector
+from dqm.service.notify import Notifier
 from dqm.store import VerdictStore, sqlite_url, store_url
 
 __all__ = ["collect", "history", "run"]
@@ -41,7 +42,7 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
     """Run a collector: read a source, cut windows, send them to the daemon."""
     _log_to_stderr()
     settings = load_collector(config, parse_settings(override))
-    result = run_collector(settings, config.absolute().parent, _stop_on_signals())
+    result = run_collector(settings, config.absolute().parent, _stop_on_signals(), notifier=Notifier())
     typer.echo(
         f"run {result.run}: {result.n_events} events, {result.n_windows} windows, {result.n_sent} sent, "
         f"{result.n_lost} lost; {result.n_left} events after the last window"

@@ -1,8 +1,17 @@
 """A TOML file, the environment and the command line, turned into one frozen model."""
 
+from dqm.config.addresses import is_local, split_http
 from dqm.config.alarm import AlarmSection, GroupSection
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
-from dqm.config.load import find_problems, load_collector, load_daemon, parse_value, set_key, validate
+from dqm.config.load import (
+    find_problems,
+    load_collector,
+    load_daemon,
+    parse_value,
+    read_toml,
+    set_key,
+    validate,
+)
 from dqm.config.models import (
     CREDENTIALS,
     CalibrationSection,
@@ -16,8 +25,6 @@ from dqm.config.models import (
     SlowControlSection,
     StreamSection,
     WindowSection,
-    is_local,
-    split_http,
 )
 from dqm.config.plugins import find_plugin
 from dqm.config.section import NAME_PATTERN
@@ -48,6 +55,7 @@ __all__ = [
     "load_daemon",
     "parse_value",
     "read_token",
+    "read_toml",
     "set_key",
     "split_http",
     "validate",

@@ -15,10 +15,19 @@ from pydantic_core import ErrorDetails
 from dqm.config.models import CollectorConfig, DaemonConfig
 from dqm.errors import ConfigError
 
-__all__ = ["find_problems", "load_collector", "load_daemon", "parse_value", "set_key", "validate"]
+__all__ = [
+    "find_problems",
+    "load_collector",
+    "load_daemon",
+    "parse_value",
+    "read_toml",
+    "set_key",
+    "validate",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_LARGEST_FILE_BYTES = 2**22
 _PREFIX = "DQM_"
 _NESTING = "__"
 
@@ -76,7 +85,7 @@ def find_problems(
         One line for each mistake, with file and key; empty if there is none.
     """
     try:
-        data = _read(path)
+        data = read_toml(path)
         model = CollectorConfig if "collector" in data else DaemonConfig
         return _check(model, path, data, overrides or {}, os.environ if environ is None else environ)[1]
     except ConfigError as error:
@@ -178,7 +187,7 @@ def _load(
     environ: Mapping[str, str] | None,
 ) -> Model:
     environ = os.environ if environ is None else environ
-    config, problems = _check(model, path, _read(path), overrides or {}, environ)
+    config, problems = _check(model, path, read_toml(path), overrides or {}, environ)
     if config is None:
         raise _gather(problems)
     return config
@@ -190,9 +199,16 @@ def _gather(problems: list[str]) -> ConfigError:
     return ConfigError(f"{len(problems)} mistakes in the configuration:\n  " + "\n  ".join(problems))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raises `ConfigError` if it is none or has more than 4 MiB."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+        if len(content) > _LARGEST_FILE_BYTES:
+            raise ConfigError(f"more than {_LARGEST_FILE_BYTES} bytes", where=str(path))
+        return tomllib.loads(content.decode())
+    except RecursionError as error:
+        raise ConfigError("not valid TOML: nested too deeply", where=str(path)) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
     except UnicodeDecodeError as error:

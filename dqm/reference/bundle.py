@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from dqm.errors import BundleError
 from dqm.events import FloatArray
@@ -36,6 +38,18 @@ from dqm.reference.manifest import (
 __all__ = ["Bundle", "array_file", "open_bundle", "read_files", "write_bundle"]
 
 MANIFEST = "manifest.json"
+
+_LARGEST_MANIFEST_BYTES = 2**24
+_LARGEST_HEADER_BYTES = 2**16
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_NPY_DAMAGE = (
+    EOFError, LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What numpy raises on a damaged header, which it takes for a Python literal."""
 
 
 class Bundle:
@@ -187,13 +201,16 @@ def open_bundle(path: Path) -> Bundle:
     """
     where = str(path)
     try:
-        text = (path / MANIFEST).read_bytes()
+        with (path / MANIFEST).open("rb") as file:
+            text = file.read(_LARGEST_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleError(
             f"no reference bundle: {MANIFEST}: {error.strerror}",
             where=where,
             fix="Build one with 'dqm reference build'",
         ) from error
+    if len(text) > _LARGEST_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST} has more than {_LARGEST_MANIFEST_BYTES} bytes", where=where)
     manifest = _parse(text, where)
     return Bundle(path, manifest, {f.name: _read_array(path / f.name, f) for f in manifest.files})
 
@@ -206,7 +223,7 @@ def read_files(path: Path) -> dict[str, bytes]:
 
 def _parse(text: bytes, where: str) -> Manifest:
     try:
-        raw: Any = json.loads(text)
+        raw: Any = from_json(text)
         version = raw.get("version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version != VERSION:
             age, fix = ("a newer", "Upgrade dqm") if version > VERSION else ("an older", "Rebuild the bundle")
@@ -229,28 +246,38 @@ def _parse(text: bytes, where: str) -> Manifest:
 
 
 def _read_array(path: Path, expected: ArrayFile) -> FloatArray:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{path.name}: {error.strerror}", where=str(path.parent), fix="Rebuild the bundle"
-        ) from error
+    content = _read_bytes(path, 8 * math.prod(expected.shape) + _LARGEST_HEADER_BYTES)
     if hashlib.sha256(content).hexdigest() != expected.sha256:
         raise BundleError(
             f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
             where=str(path.parent),
             fix="Copy the bundle again or rebuild it",
         )
+    stream = io.BytesIO(content)
     try:
-        values: FloatArray = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        header = _NPY_HEADERS[np.lib.format.read_magic(stream)]
+        shape, is_fortran, dtype = header(stream)
+        if dtype == np.float64 and shape == expected.shape:  # nothing is allocated for another claim
+            numbers = np.frombuffer(content, np.float64, offset=stream.tell())
+            return numbers.reshape(shape, order="F" if is_fortran else "C").copy()
+    except _NPY_DAMAGE as error:
         raise BundleError(f"{path.name} is no .npy array: {error}", where=str(path.parent)) from error
-    if values.dtype != np.float64 or values.shape != expected.shape:
+    raise BundleError(f"{path.name} is {dtype} {shape}, not float64 {expected.shape}", where=str(path.parent))
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """Read a file of a bundle, unless it is larger than it can be."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, most) + 1)
+    except OSError as error:
         raise BundleError(
-            f"{path.name} is {values.dtype} {values.shape}, not float64 {expected.shape}",
-            where=str(path.parent),
-        )
-    return values
+            f"{path.name}: {error.strerror}", where=str(path.parent), fix="Rebuild the bundle"
+        ) from error
+    if len(content) > most:
+        raise BundleError(f"{path.name} has more than {most} bytes", where=str(path.parent))
+    return content
 
 
 def _npy(values: FloatArray) -> bytes:

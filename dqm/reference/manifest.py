@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,7 +40,9 @@ class ArrayFile(_Frozen):
 
     name: str = Field(pattern=r"^[a-z]+-[0-9a-f]{16}\.npy$", description="file name within the bundle")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
-    shape: tuple[int, ...] = Field(description="shape of the float64 array")
+    shape: tuple[Annotated[int, Field(ge=0, le=2**40)], ...] = Field(
+        max_length=3, description="shape of the float64 array"
+    )
 
 
 class Source(_Frozen):

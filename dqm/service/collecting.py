@@ -14,6 +14,7 @@ import structlog
 from dqm.config import CollectorConfig
 from dqm.events import Origin, Window
 from dqm.service.keyring import find_sending_keys
+from dqm.service.notify import Notifier
 from dqm.service.slow_control import SlowControl
 from dqm.service.sources import Source, open_source
 from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter
@@ -59,7 +60,11 @@ class Collected:
 
 
 def collect(
-    config: CollectorConfig, base: Path, stop: Event, clock: Callable[[], float] = time.time
+    config: CollectorConfig,
+    base: Path,
+    stop: Event,
+    clock: Callable[[], float] = time.time,
+    notifier: Notifier | None = None,
 ) -> Collected:
     """Run a collector until its source ends or it is told to stop.
 
@@ -78,6 +83,8 @@ def collect(
         Set it to end the run after the current batch.
     clock : callable
         Unix time in seconds; numbers a run that has no number.
+    notifier : Notifier, optional
+        Service manager to tell how the run goes.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def collect(
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_attended(sender))
+        opened.enter_context(_attended(sender, run, notifier or Notifier()))
         for batch in source:
             n_events += len(batch.x)
             windows = _attach(cutter.push(batch), slow_control)
@@ -121,6 +128,8 @@ def collect(
             n_kept_back += _send(sender, windows, source, stop)
             if stop.is_set():
                 break
+        if notifier is not None:
+            notifier.stopping()
         last = _attach(cutter.close(), slow_control)
         n_kept_back += _send(sender, last, source, stop)
         if not _settle(sender, source, stop):
@@ -194,7 +203,7 @@ def _settle(sender: Sender, source: Source, stop: Event) -> bool:
 
 
 @contextmanager
-def _attended(sender: Sender) -> Iterator[None]:
+def _attended(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
     """Send and listen on while the source is silent, and log what goes wrong, once each."""
     done = Event()
 
@@ -202,6 +211,10 @@ def _attended(sender: Sender) -> Iterator[None]:
         problem, refusals, n_lost = "", dict[str, int](), 0
         while not done.wait(POLL_SECONDS):
             sender.pump()
+            notifier.status(
+                f"run {run}: {sender.n_sent} windows sent, {sender.n_kept} not judged yet, "
+                f"{sender.n_lost} lost. {sender.problem}"
+            )
             if sender.problem != problem:
                 problem = sender.problem
                 log.warning("delivery", problem=problem or "over")
@@ -214,6 +227,7 @@ def _attended(sender: Sender) -> Iterator[None]:
 
     thread = Thread(target=attend, name="attendant", daemon=True)
     thread.start()
+    notifier.ready()
     try:
         yield
     finally:

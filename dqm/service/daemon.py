@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -15,21 +15,13 @@ from typing import Self
 import structlog
 import torch
 
-from dqm.alarm import (
-    AlarmChange,
-    alarm_rules,
-    derive_thresholds,
-    quality_limits,
-    smallest_supported_p,
-)
-from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, read_token, split_http
+from dqm.alarm import alarm_rules, derive_thresholds, quality_limits
+from dqm.config import DaemonConfig, split_http
 from dqm.errors import PeerError, StoreError
 from dqm.events import Verdict, Window
 from dqm.export import (
     N_RECENT,
     AlarmMetrics,
-    Annotator,
-    Grafana,
     HttpServer,
     Metrics,
     Site,
@@ -37,14 +29,21 @@ from dqm.export import (
     create_app,
     describe_bundle,
 )
-from dqm.reference import Manifest, open_bundle
 from dqm.service.alarms import Desk
 from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
 from dqm.service.fair_queue import FairQueue
-from dqm.service.keyring import open_ring
+from dqm.service.opening import (
+    count_measured,
+    identify_bundles,
+    open_annotator,
+    open_receiver,
+    open_store,
+    tell,
+    warn_of_small_tables,
+)
 from dqm.service.workers import LocalTester, Tester, WorkerPool
-from dqm.store import VerdictStore, WindowKeeper, store_url
-from dqm.stream import Identity, Limits, Reason, Receiver, SequenceTracker, find_conflict, identity_of
+from dqm.store import WindowKeeper
+from dqm.stream import Identity, Reason, SequenceTracker, find_conflict, identity_of
 
 __all__ = ["Daemon"]
 
@@ -98,24 +97,23 @@ class Daemon:
         self._patience = {stream.name: stream.stale_seconds for stream in config.streams}
         self._heard = dict.fromkeys(self._patience, monotonic())
         self._progress = monotonic()
-        identified = _identify_bundles(config)
+        identified = identify_bundles(config)
         self._bundles = {stream: identifier for stream, (identifier, _) in identified.items()}
-        measured = {stream: _n_measured(manifest) for stream, (_, manifest) in identified.items()}
+        measured = {stream: count_measured(manifest) for stream, (_, manifest) in identified.items()}
         thresholds = derive_thresholds(config, measured)
-        _warn_of_small_tables(identified, thresholds.p_threshold)
+        warn_of_small_tables(identified, thresholds.p_threshold)
         self._limits = {s.name: quality_limits(config, s, thresholds) for s in config.streams}
         self.metrics = Metrics(self._bundles, clock, version("dqm"))
         self._situation = Situation(self._bundles, clock)
-        limits = Limits(**config.daemon.limits.model_dump())
         with ExitStack() as opening:  # what was opened before a failure is closed again
-            self._store = opening.enter_context(_open_store(config.daemon))
+            self._store = opening.enter_context(open_store(config.daemon))
             self._keeper = WindowKeeper(
                 config.daemon.data_dir / WINDOWS, int(config.keep.windows_megabytes * 1e6)
             )
-            annotator = _open_annotator(config.grafana)
+            annotator = open_annotator(config.grafana)
             if annotator is not None:
                 opening.callback(annotator.stop)
-            told = functools.partial(_tell, annotator)
+            told = functools.partial(tell, annotator)
             self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, told)
             self.metrics.registry.register(AlarmMetrics(self._desk))
             for stream, seconds in self._patience.items():
@@ -139,7 +137,7 @@ class Daemon:
             self._tester = self._start_tester(config)
             opening.callback(self._tester.close)
             # last: what it takes in has somebody to wait for an answer
-            self._receiver = opening.enter_context(_open_receiver(config.daemon, limits))
+            self._receiver = opening.enter_context(open_receiver(config.daemon))
             self._opened = opening.pop_all()
 
     @property
@@ -334,34 +332,6 @@ class Daemon:
             self._keep(self._tester.finished())
 
 
-def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
-    """Check every bundle; give identifier and manifest by stream."""
-    found = {}
-    for path in {stream.bundle for stream in config.streams}:
-        bundle = open_bundle(path)
-        found[path] = bundle.identifier, bundle.manifest
-    return {stream.name: found[stream.bundle] for stream in config.streams}
-
-
-def _n_measured(manifest: Manifest) -> int:
-    """Count the nuisance parameters that can disagree with a measurement."""
-    return sum(entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances)
-
-
-def _warn_of_small_tables(bundles: Mapping[str, tuple[str, Manifest]], p_threshold: float) -> None:
-    """Say where the false-alarm budget asks for rarer p-values than the toys support well."""
-    for stream, (_, manifest) in bundles.items():
-        n_toys = min((column.toys.shape[0] for column in manifest.null), default=0)
-        if n_toys and smallest_supported_p(n_toys) > p_threshold:
-            log.warning(
-                "the null table is small for the false-alarm budget: p is read from its fitted tail",
-                stream=stream,
-                toys=n_toys,
-                p_threshold=p_threshold,
-                fix="calibrate with more toys",
-            )
-
-
 def _log_verdict(verdict: Verdict) -> None:
     log.info(
         "judged",
@@ -373,48 +343,3 @@ def _log_verdict(verdict: Verdict) -> None:
         reason=verdict.reason,
         warnings=list(verdict.warnings.values()),
     )
-
-
-def _open_annotator(section: GrafanaSection | None) -> Annotator | None:
-    """Start to write annotations, if that is wanted."""
-    if section is None or not section.annotations:
-        return None
-    annotator = Annotator(Grafana(section.url, read_token(section.token_file)))
-    annotator.start()
-    return annotator
-
-
-def _tell(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
-    """Log what became of alarms, and annotate it."""
-    if annotator is not None:
-        annotator.observe(changes)
-    for change in changes:
-        alarm = change.alarm
-        log.warning(
-            "alarm",
-            stream=alarm.stream,
-            cause=alarm.cause.value,
-            before=change.before.value,
-            state=alarm.state.value,
-            what=alarm.text,
-            action=change.action,
-            user=change.user,
-        )
-
-
-def _open_receiver(section: DaemonSection, limits: Limits) -> Receiver:
-    keys = open_ring(section)
-    return Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
-
-
-def _open_store(section: DaemonSection) -> VerdictStore:
-    directory = section.data_dir
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot make the data directory: {error.strerror}",
-            where=str(directory),
-            fix="Set [daemon] data_dir to a directory the daemon may write",
-        ) from error
-    return VerdictStore(store_url(section))

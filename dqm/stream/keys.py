@@ -250,7 +250,7 @@ def _read(path: Path, model: type[Model]) -> Model:
         raise _unreadable(path, error) from error
     try:
         return model.model_validate(tomllib.loads(content[:_LARGEST_BYTES].decode()))
-    except (ValidationError, ValueError):  # whose texts may hold the secret
+    except (ValidationError, ValueError, RecursionError):  # whose texts may hold the secret
         kind = "secret" if model is _Secret else "public"
         raise ConfigError(
             f"not a {kind} key", where=str(path), fix="Make one by 'dqm keys new NAME'"

@@ -24,6 +24,7 @@ __all__ = ["Sender"]
 _LINGER_SECONDS = 5.0
 _BUFFER_BYTES = 2**28
 _LONGEST_PATIENCE = 300.0
+_SLICE_SECONDS = 0.1  # other threads have their turn in between
 
 
 class Sender:
@@ -238,11 +239,13 @@ class Sender:
 
     def _work_until(self, done: Callable[[], bool], deadline: Callable[[], float]) -> None:
         self.pump()
-        while not done():
-            with self._lock:
+        while True:
+            with self._lock:  # around the question too: another thread may read the answer waited for
+                if done():
+                    return
                 left_seconds = max(0.0, deadline() - self._monotonic())
                 to_send = self._is_open and self._backlog.next() is not None
-                self._connection.wait(min(left_seconds, self._patience), to_send=to_send)
+                self._connection.wait(min(left_seconds, _SLICE_SECONDS), to_send=to_send)
                 self.pump()
 
     def _check_connection(self) -> None:

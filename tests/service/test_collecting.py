@@ -17,6 +17,7 @@ from dqm.errors import ConfigError, InputError
 from dqm.events import EventBatch, Origin, Window, WindowCut
 from dqm.service import collecting
 from dqm.service.collecting import Collected, collect
+from dqm.service.notify import Notifier
 from dqm.stream import Receiver, Sender
 
 from .small import FEATURES, healthy_events, wait_until, write_csv
@@ -283,6 +284,33 @@ def test_windows_are_sent_again_while_the_source_is_silent(
         silent.set()
         thread.join()
     assert (told[0].n_sent, told[0].n_lost) == (1, 0)
+
+
+def test_the_service_manager_hears_how_the_run_goes(tmp_path: Path, address: str) -> None:
+    told: list[str] = []
+
+    class Listening(Notifier):
+        def _send(self, message: str) -> bool:
+            told.append(message)
+            return True
+
+    write_csv(tmp_path / "events.csv", healthy_events(30, 1))
+    (tmp_path / "collector.toml").write_text(
+        f'[collector]\nname = "replay"\nrun = 7\nconnect = "{address}"\n{REPLAY}'
+    )
+    config = load_collector(tmp_path / "collector.toml", environ={})
+    with Receiver([address]) as receiver:
+        thread = Thread(target=collect, args=[config, tmp_path, NEVER], kwargs={"notifier": Listening({})})
+        thread.start()
+        wait_until(lambda: any("3 not judged yet" in line for line in told), "a status")
+        for _ in range(3):
+            window = receiver.receive(5000)
+            assert isinstance(window, Window)
+            receiver.acknowledge(window)
+        thread.join(20)
+    assert told[0] == "READY=1"
+    assert any(line.startswith("STATUS=run 7: ") for line in told)
+    assert "STOPPING=1" in told
 
 
 @pytest.mark.parametrize(
