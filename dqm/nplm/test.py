@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult, Profiled
 from dqm.nplm.basis import build_basis
-from dqm.nplm.fit import Fit, covariance, minimise
+from dqm.nplm.fit import Fit, minimise
 from dqm.nplm.loss import LOSSES, LossName
+from dqm.nplm.metric import variances
+from dqm.nplm.nodes import choose_nodes
 from dqm.nplm.nuisance import (
     Nuisance,
     check_nuisances,
@@ -30,11 +32,17 @@ from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, s
 
 __all__ = ["KernelTest"]
 
-REDUNDANCY = 1e-3
+REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
 
-NEGLIGIBLE: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 3e-3}
+NEGLIGIBLE: dict[LossName, float] = {"logistic": 1e-1, "likelihood": 3e-3}
 """The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
+
+NODES = 800
+"""Events that stand for the reference in the first steps of a fit, at most and ..."""
+
+EVENTS_PER_NODE = 3
+"""... of a small reference, one in as many."""
 
 PRECISION = torch.float32
 """Of the basis at the events. Sums over events, losses and everything else are float64."""
@@ -117,7 +125,7 @@ class KernelTest:
         weights: ArrayLike | None = None,
         loss: LossName = "logistic",
         rng: np.random.Generator | None = None,
-        tolerance: float = 3e-5,
+        tolerance: float = 5e-4,
         max_iterations: int = 200,
         nuisances: Sequence[Nuisance] = (),
     ) -> None:
@@ -150,14 +158,21 @@ class KernelTest:
             torch.from_numpy(mean),
             torch.from_numpy(scale),
             width=float(width),
-            tolerance=REDUNDANCY * penalty,
+            tolerance=REDUNDANCY[loss] * penalty,
             negligible=NEGLIGIBLE[loss] * penalty,
         )
         self._nuisances = check_nuisances(nuisances)
         linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
         weighted = weights_tensor[:, None] * linear
         self._mixed_moment, self._nuisance_moment = phi.T @ weighted, linear.T @ weighted
-        self._reference = Events(phi.to(PRECISION).contiguous(), linear, quadratic, weights_tensor)
+        self._reference = Events(_by_columns(phi.to(PRECISION)), linear, quadratic, weights_tensor)
+        index, masses = choose_nodes(
+            torch.from_numpy((events - mean) / scale),
+            weights_tensor,
+            float(width),
+            min(NODES, max(1, len(events) // EVENTS_PER_NODE)),
+        )
+        self._nodes = Events(_by_columns(self._reference.phi[index]), linear[index], quadratic[index], masses)
 
     @property
     def n_independent(self) -> int:
@@ -187,6 +202,7 @@ class KernelTest:
         """
         return self.evaluate_many([data], None if auxiliary is None else [auxiliary])[0]
 
+    @torch.inference_mode()
     def evaluate_many(
         self, windows: Sequence[ArrayLike], auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> list[KernelResult]:
@@ -273,9 +289,10 @@ class KernelTest:
         }
 
     def _fit(self, problem: Problem, start: Tensor) -> _Hypothesis:
-        fit = minimise(problem, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
-        variances = covariance(problem, fit).diagonal(dim1=1, dim2=2)
-        return _Hypothesis(fit, variances.clamp(min=0.0).sqrt())
+        nodes = replace(self._nodes, phi=self._nodes.phi[:, : problem.reference.phi.shape[1]])
+        fit = minimise(problem, nodes, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        scale = problem.loss.healthy_curvature
+        return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.metric)).sqrt())
 
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
         sizes = [len(sample) for sample in samples]
@@ -312,3 +329,8 @@ class KernelTest:
             *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, present)),
         )
         return Totals(torch.stack([part.sum(0) for part in phi]), linear, quadratic), data
+
+
+def _by_columns(phi: Tensor) -> Tensor:
+    """Store by columns: a product with one vector then reads memory in the faster order."""
+    return phi.T.contiguous().T
