@@ -47,18 +47,17 @@ class Metric:
         Of the second derivative of log r only the positive part is kept, so that the Hessian stays positive.
         It matters where f can mimic a parameter that nothing else holds: that valley is flat but for it.
         """
-        (b, r), k = here.a.shape, here.nu.shape[1]
-        dense, rest = here.a.new_zeros(b, m + k, m + k), here.a.new_zeros(b, r - m)
+        b, k = here.nu.shape
+        dense = here.a.new_zeros(b, m + k, m + k)
         for events, curvature in _parts(p, here):
             dense += _gram(events, here.nu, curvature, m)
-            if m < r:
-                rest += project(events.phi[..., m:] ** 2, curvature)
         diagonal = dense.diagonal(dim1=1, dim2=2)
         diagonal[:, :m] += p.ridge[:, None]
         if k:
             diagonal[:, m:] += p.tension_curvature
             dense[:, m:, m:] += _bend(p, here)
-        return cls(m, _cholesky(dense), rest + p.ridge[:, None])
+        rest = p.loss.healthy_curvature * p.second_moment[m:] + p.ridge[:, None]
+        return cls(m, _cholesky(dense), rest)
 
     def solve(self, v: Tensor) -> Tensor:
         """Give its inverse times v, shape (b, r + k)."""

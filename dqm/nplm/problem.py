@@ -112,10 +112,6 @@ class Problem:
         Loss of the events.
     second_moment : Tensor, shape (r,)
         Weighted second moments of the basis over the reference; they are uncorrelated.
-    mixed_moment : Tensor, shape (r, k)
-        Those of basis and first-order coefficients of log r.
-    nuisance_moment : Tensor, shape (k, k)
-        Those of the first-order coefficients.
     ridge : Tensor, shape (b,)
         Factor of ``|a|^2 / 2``.
     precision : Tensor, shape (k,)
@@ -129,8 +125,6 @@ class Problem:
     totals: Totals
     loss_name: LossName
     second_moment: Tensor
-    mixed_moment: Tensor
-    nuisance_moment: Tensor
     ridge: Tensor
     precision: Tensor
     measured: Tensor
@@ -174,7 +168,6 @@ class Problem:
             data=replace(self.data, phi=self.data.phi[..., :0]),
             totals=replace(self.totals, phi=self.totals.phi[..., :0]),
             second_moment=self.second_moment[:0],
-            mixed_moment=self.mixed_moment[:0],
         )
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult, Profiled
-from dqm.nplm.basis import build_basis
 from dqm.nplm.fit import Fit, minimise
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.metric import variances
-from dqm.nplm.nodes import choose_nodes
 from dqm.nplm.nuisance import (
     Nuisance,
     check_nuisances,
@@ -26,26 +25,12 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
+from dqm.nplm.prepared import PRECISION, Prepared, by_columns
 from dqm.nplm.problem import Events, Problem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
-from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
+from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
 
 __all__ = ["KernelTest"]
-
-REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
-"""Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
-
-NEGLIGIBLE: dict[LossName, float] = {"logistic": 1e-1, "likelihood": 3e-3}
-"""The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
-
-NODES = 800
-"""Events that stand for the reference in the first steps of a fit, at most and ..."""
-
-EVENTS_PER_NODE = 3
-"""... of a small reference, one in as many."""
-
-PRECISION = torch.float32
-"""Of the basis at the events. Sums over events, losses and everything else are float64."""
 
 BATCH_BYTES = 2**27
 """Memory for the events of windows tested at once; more hardly helps."""
@@ -94,6 +79,9 @@ class KernelTest:
         Newton steps after which the fit of a window far from the reference is given up.
     nuisances : sequence of Normalisation or Shape
         What may differ from the reference without being a fault.
+    prepared : mapping of str to ndarray, optional
+        `prepared` of an earlier test with the same reference, weights, centres, width, penalty and loss:
+        spares computing it again.
 
     Raises
     ------
@@ -105,9 +93,10 @@ class KernelTest:
     -----
     With wide kernels ``K_MM`` is numerically singular: most centres are redundant. A pivoted Cholesky
     factorisation orders them by what they add, and the last ones are left out while the kernel variance lost
-    at every reference event is below 1e-3 lambda; so are, after a rotation to the principal axes of the
-    reference, functions that add little. t moves by less than 1e-3 of itself, most where events lie outside
-    all centres (measured in ``tests/nplm``). The basis at the events is kept in float32, all sums in float64.
+    at every reference event is a small share of lambda; so are, after a rotation to the principal axes of the
+    reference, functions that add little. Together with the tolerance that moves t by less than 1e-3 of itself
+    (measured in ``tests/nplm/test_accuracy.py``). The basis at the events is kept in float32, all sums in
+    float64.
 
     References
     ----------
@@ -128,6 +117,7 @@ class KernelTest:
         tolerance: float = 5e-4,
         max_iterations: int = 200,
         nuisances: Sequence[Nuisance] = (),
+        prepared: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         for name, number in [
             ("n_expected", n_expected),
@@ -149,30 +139,30 @@ class KernelTest:
         self._loss_name: LossName = loss
         self._loss = LOSSES[loss]
         shares = normalised_weights(weights, len(events))
-        mean, scale = standardisation(events, shares)
         weights_tensor = torch.from_numpy(shares * self.n_expected)
-        self._basis, phi, self._second_moment = build_basis(
-            torch.from_numpy(events),
-            weights_tensor,
-            torch.from_numpy(choose_centers(centers, events, rng)),
-            torch.from_numpy(mean),
-            torch.from_numpy(scale),
-            width=float(width),
-            tolerance=REDUNDANCY[loss] * penalty,
-            negligible=NEGLIGIBLE[loss] * penalty,
+        ready = (
+            Prepared.compute(
+                events, shares, choose_centers(centers, events, rng), float(width), float(penalty), loss
+            )
+            if prepared is None
+            else Prepared.from_arrays(prepared, float(width), len(events))
         )
+        self._ready, self._basis = ready, ready.basis
+        self._second_moment = ready.second_moment * self.n_expected
         self._nuisances = check_nuisances(nuisances)
         linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
-        weighted = weights_tensor[:, None] * linear
-        self._mixed_moment, self._nuisance_moment = phi.T @ weighted, linear.T @ weighted
-        self._reference = Events(_by_columns(phi.to(PRECISION)), linear, quadratic, weights_tensor)
-        index, masses = choose_nodes(
-            torch.from_numpy((events - mean) / scale),
-            weights_tensor,
-            float(width),
-            min(NODES, max(1, len(events) // EVENTS_PER_NODE)),
+        self._reference = Events(ready.phi, linear, quadratic, weights_tensor)
+        self._nodes = Events(
+            by_columns(ready.phi[ready.nodes]),
+            linear[ready.nodes],
+            quadratic[ready.nodes],
+            ready.masses * self.n_expected,
         )
-        self._nodes = Events(_by_columns(self._reference.phi[index]), linear[index], quadratic[index], masses)
+
+    @property
+    def prepared(self) -> dict[str, NDArray[Any]]:
+        """What the reference alone decides, as arrays; another test of the same reference may take it up."""
+        return self._ready.arrays()
 
     @property
     def n_independent(self) -> int:
@@ -303,8 +293,6 @@ class KernelTest:
             totals=totals,
             loss_name=self._loss_name,
             second_moment=self._second_moment,
-            mixed_moment=self._mixed_moment,
-            nuisance_moment=self._nuisance_moment,
             ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
             precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
             measured=measured,
@@ -329,8 +317,3 @@ class KernelTest:
             *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, present)),
         )
         return Totals(torch.stack([part.sum(0) for part in phi]), linear, quadratic), data
-
-
-def _by_columns(phi: Tensor) -> Tensor:
-    """Store by columns: a product with one vector then reads memory in the faster order."""
-    return phi.T.contiguous().T

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from dqm.errors import BundleError
@@ -28,6 +29,9 @@ from dqm.reference.manifest import VERSION, ArrayFile, Column, Manifest, Nuisanc
 __all__ = ["Bundle", "array_file", "open_bundle", "write_bundle"]
 
 MANIFEST = "manifest.json"
+
+NumberArray = NDArray[Any]
+"""Array of a bundle: float64, or float32 where the test keeps it so."""
 
 
 class Bundle:
@@ -43,7 +47,7 @@ class Bundle:
         Arrays by file name.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, arrays: dict[str, FloatArray]) -> None:
+    def __init__(self, path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]) -> None:
         self.path = path
         self.manifest = manifest
         self.identifier = hashlib.sha256(manifest.encode()).hexdigest()[:16]
@@ -72,6 +76,11 @@ class Bundle:
         """
         return self._arrays[column.toys.name]
 
+    @property
+    def prepared(self) -> dict[str, NumberArray]:
+        """What the test computed from reference and centres when the bundle was built, by name."""
+        return {name: self._arrays[file.name] for name, file in self.manifest.prepared.items()}
+
     def model(self, entry: NuisanceEntry) -> dict[str, FloatArray]:
         """Numbers of a learned log ratio, by name."""
         return {name: self._arrays[file.name] for name, file in entry.arrays.items()}
@@ -98,7 +107,7 @@ class Bundle:
         files = {entry.arrays[name].name: values for name, values in arrays.items()}
         return self._replace({"nuisances": (*others, entry), "null": ()}, files)
 
-    def _replace(self, change: dict[str, object], files: dict[str, FloatArray]) -> Bundle:
+    def _replace(self, change: dict[str, object], files: Mapping[str, NumberArray]) -> Bundle:
         manifest = self.manifest.model_copy(update={**change, "parent": self.identifier})
         try:
             for name, values in files.items():
@@ -110,13 +119,14 @@ class Bundle:
         return Bundle(self.path, manifest, {file.name: arrays[file.name] for file in manifest.files})
 
 
-def array_file(kind: str, values: FloatArray) -> ArrayFile:
+def array_file(kind: str, values: NumberArray) -> ArrayFile:
     """Describe an array as it will be written: named ``kind`` and by its content."""
     digest = hashlib.sha256(_npy(values)).hexdigest()
-    return ArrayFile(name=f"{kind}-{digest[:16]}.npy", sha256=digest, shape=values.shape)
+    dtype: Any = values.dtype.name
+    return ArrayFile(name=f"{kind}-{digest[:16]}.npy", sha256=digest, shape=values.shape, dtype=dtype)
 
 
-def write_bundle(path: Path, manifest: Manifest, arrays: dict[str, FloatArray]) -> Bundle:
+def write_bundle(path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]) -> Bundle:
     """Write a new bundle; nothing is left behind if it fails.
 
     Parameters
@@ -201,32 +211,34 @@ def _parse(text: bytes, where: str) -> Manifest:
         ) from error
 
 
-def _read_array(path: Path, expected: ArrayFile) -> FloatArray:
+def _read_array(path: Path, expected: ArrayFile) -> NumberArray:
+    """Verify a file and map it: processes that open the same bundle share its memory."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != expected.sha256:
+            raise BundleError(
+                f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
+                where=str(path.parent),
+                fix="Copy the bundle again or rebuild it",
+            )
+        # copied on write, which nobody does: torch takes no arrays that are read-only
+        values: NumberArray = np.load(path, mmap_mode="c", allow_pickle=False)
     except OSError as error:
         raise BundleError(
             f"{path.name}: {error.strerror}", where=str(path.parent), fix="Rebuild the bundle"
         ) from error
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
-        raise BundleError(
-            f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
-            where=str(path.parent),
-            fix="Copy the bundle again or rebuild it",
-        )
-    try:
-        values: FloatArray = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise BundleError(f"{path.name} is no .npy array: {error}", where=str(path.parent)) from error
-    if values.dtype != np.float64 or values.shape != expected.shape:
+    if values.dtype != expected.dtype or values.shape != expected.shape:
         raise BundleError(
-            f"{path.name} is {values.dtype} {values.shape}, not float64 {expected.shape}",
+            f"{path.name} is {values.dtype} {values.shape}, not {expected.dtype} {expected.shape}",
             where=str(path.parent),
         )
-    return values
+    return values.view(np.ndarray)
 
 
-def _npy(values: FloatArray) -> bytes:
+def _npy(values: NumberArray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()

@@ -13,7 +13,7 @@ from dqm.events import WindowCut
 
 __all__ = ["VERSION", "ArrayFile", "Column", "Manifest", "NuisanceEntry", "Source", "Transform", "WindowKind"]
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 """Version of bundles that this program reads and writes."""
 
 
@@ -26,7 +26,8 @@ class ArrayFile(_Frozen):
 
     name: str = Field(pattern=r"^[a-z]+-[0-9a-f]{16}\.npy$", description="file name within the bundle")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
-    shape: tuple[int, ...] = Field(description="shape of the float64 array")
+    shape: tuple[int, ...] = Field(description="shape of the array")
+    dtype: Literal["float64", "float32"] = Field(default="float64", description="type of its numbers")
 
 
 class Source(_Frozen):
@@ -98,7 +99,7 @@ class Manifest(_Frozen):
     """Description of a bundle; its bytes name it."""
 
     format: Literal["dqm-reference"] = "dqm-reference"
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
     statistic: str = Field(description="entry point of the test, group dqm.statistics")
     settings: dict[str, float | int | str] = Field(description="arguments of the test")
@@ -108,6 +109,9 @@ class Manifest(_Frozen):
     reference: ArrayFile
     centers: ArrayFile
     pool: ArrayFile
+    prepared: dict[str, ArrayFile] = Field(
+        default_factory=dict, description="what the test computed from reference and centres, by name"
+    )
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[Column, ...] = ()
     sources: tuple[Source, ...] = ()
@@ -132,7 +136,8 @@ class Manifest(_Frozen):
     def files(self) -> tuple[ArrayFile, ...]:
         """All arrays."""
         models = [array for entry in self.nuisances for array in entry.arrays.values()]
-        return (self.reference, self.centers, self.pool, *models, *(column.toys for column in self.null))
+        tables = [column.toys for column in self.null]
+        return (self.reference, self.centers, self.pool, *self.prepared.values(), *models, *tables)
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
