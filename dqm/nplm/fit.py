@@ -66,7 +66,7 @@ def minimise(problem: Problem, nodes: Events, start: Tensor, *, tolerance: float
         Nuisance parameters to start from, with f = 0.
     tolerance : float
         A window has converged when an undamped step changes its statistic by at most `tolerance` of itself
-        (taken as 1 to 1000) and promised to lower the objective by less.
+        (taken as 1 to 1000) and was too short to have changed it by more.
     max_iterations : int
         Newton steps allowed to windows that quasi-Newton steps do not settle.
 
@@ -129,22 +129,30 @@ def _size(here: Point) -> Tensor:
     return here.statistic.abs().clamp(min=1.0, max=1e3)
 
 
-def _settled(here: Point, there: Point, expected: Tensor, tolerance: float) -> Tensor:
-    # the statistic feels a distance from the minimum as such, the objective its square
+def _settled(here: Point, there: Point, promised: Tensor, lever: Tensor, tolerance: float) -> Tensor:
+    """Tell whether a step was small: by what it did, and by what one of its length may do.
+
+    The statistic feels a distance from the minimum as such, the objective its square; `lever` is what the
+    step before changed the statistic by, over the root of what it promised. One small change may be by
+    chance.
+    """
+    change, length = (there.statistic - here.statistic).abs(), promised.sqrt()
     allowed = tolerance * _size(there)
-    return ((there.statistic - here.statistic).abs() <= allowed) & (expected <= allowed**2)
+    return (change <= allowed) & (lever * length <= allowed) & (length <= allowed)
 
 
 def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
     going_on = torch.ones_like(fit.converged)
+    lever = torch.full_like(fit.point.statistic, torch.inf)
     memory, here = Memory(fit.metric), fit.point.take(rows)
     slope = gradient(problem, here)
     for iteration in range(1, QUASI_NEWTON_STEPS + 1):
         step = -memory.solve(slope)
         descent = (slope * step).sum(1)
         there, length = find_step(problem, here, step, descent, HASTY)
-        settled = going_on & (length == 1.0) & _settled(here, there, -descent, tolerance)
+        settled = going_on & (length == 1.0) & _settled(here, there, -descent, lever, tolerance)
+        lever = (there.statistic - here.statistic).abs() / (-descent).sqrt()
         # a window is left as it was when it settled: its outcome must not depend on its company
         leaving = settled | (going_on & ((length == 0.0) | (iteration == QUASI_NEWTON_STEPS)))
         if leaving.any():
@@ -162,7 +170,7 @@ def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
             rows, problem, here = rows[going_on], problem.take(going_on), here.take(going_on)
             slope = slope[going_on]
             memory.take(going_on)
-            going_on = going_on[going_on]
+            lever, going_on = lever[going_on], going_on[going_on]
 
 
 def _newton(problem: Problem, fit: Fit, tolerance: float, max_iterations: int) -> None:
@@ -175,7 +183,7 @@ def _newton(problem: Problem, fit: Fit, tolerance: float, max_iterations: int) -
         step = -Metric.at(problem, here, len(problem.second_moment)).solve(slope)
         descent = (slope * step).sum(1)
         there, length = find_step(problem, here, step, descent)
-        done = (length == 1.0) & _settled(here, there, -descent, tolerance)
+        done = (length == 1.0) & _settled(here, there, -descent, torch.ones_like(descent), tolerance)
         fit.point.put(rows, there)
         fit.converged[rows] = done
         fit.iterations[rows] += 1

@@ -22,7 +22,7 @@ __all__ = ["Prepared", "by_columns"]
 REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
 
-NEGLIGIBLE: dict[LossName, float] = {"logistic": 1e-1, "likelihood": 3e-3}
+NEGLIGIBLE: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 3e-3}
 """The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
 
 NODES, EVENTS_PER_NODE = 800, 3

@@ -110,6 +110,8 @@ class Problem:
         Sums over the events of each window.
     loss_name : {"logistic", "likelihood"}
         Loss of the events.
+    n_expected : float
+        Sum of the reference's weights, N(R_0).
     second_moment : Tensor, shape (r,)
         Weighted second moments of the basis over the reference; they are uncorrelated.
     ridge : Tensor, shape (b,)
@@ -124,6 +126,7 @@ class Problem:
     data: Events
     totals: Totals
     loss_name: LossName
+    n_expected: float
     second_moment: Tensor
     ridge: Tensor
     precision: Tensor

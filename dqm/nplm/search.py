@@ -40,7 +40,7 @@ def find_step(
         Lengths taken, 1 at most; 0 says that none helps.
     """
     r = here.a.shape[1]
-    noise = NOISE[p.reference.phi.dtype] * (here.objective.abs() + p.reference.weights.sum())
+    noise = NOISE[p.reference.phi.dtype] * (here.objective.abs() + p.n_expected)
     length = torch.ones_like(descent)
     there = _move(p, here, step, r)
     for _ in range(halvings):

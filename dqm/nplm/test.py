@@ -292,6 +292,7 @@ class KernelTest:
             data=data,
             totals=totals,
             loss_name=self._loss_name,
+            n_expected=self.n_expected,
             second_moment=self._second_moment,
             ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
             precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),

@@ -58,7 +58,7 @@ class Statistic(Protocol):
 StatisticFactory = Callable[..., Statistic]
 """``factory(reference, n_expected, centers=..., nuisances=..., **settings)``.
 
-A statistic may have a property `prepared`: arrays that its reference alone decides, by names of small letters.
+A statistic may have a property `prepared`: arrays that its reference alone decides, named in small letters.
 The bundle keeps them and hands them back as ``prepared=...``.
 """
 
