@@ -21,8 +21,11 @@ __all__ = ["Fit", "minimise"]
 NODE_STEPS, NEAR = 30, 3e-3
 """Newton steps on the nodes at most; they end when one promises less than this share of the statistic."""
 
-QUASI_NEWTON_STEPS = 30
+QUASI_NEWTON_STEPS = 15
 """Steps after which a window is taken to be far from the reference, where Newton's own take over."""
+
+LEVER = 2.0
+"""Least change of the statistic expected of a step, over the root of the fall that it promises."""
 
 HASTY = 5
 """Halvings of a quasi-Newton step: in float32 rounding may let none succeed, and all windows wait for it."""
@@ -138,7 +141,7 @@ def _settled(here: Point, there: Point, promised: Tensor, lever: Tensor, toleran
     """
     change, length = (there.statistic - here.statistic).abs(), promised.sqrt()
     allowed = tolerance * _size(there)
-    return (change <= allowed) & (lever * length <= allowed) & (length <= allowed)
+    return (change <= allowed) & (lever.clamp(min=LEVER) * length <= allowed)
 
 
 def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:

@@ -21,15 +21,15 @@ def deltas(x: FloatArray) -> FloatArray:
 
 def windows(rng: np.random.Generator) -> list[FloatArray]:
     """Healthy, shifted, half missing, from one corner, with a peak."""
-    peak = rng.normal([150.0, 150.0, 150.0, 150.0, 0.0], [5.0, 5.0, 5.0, 5.0, 1.0], (60, 5))
+    peak = rng.normal([150.0, 150.0, 150.0, 150.0, 0.0], [30.0, 30.0, 30.0, 30.0, 5.0], (60, 5))
     corner = toy_chamber(3000, rng)
     return [
         toy_chamber(400, rng),
-        toy_chamber(430, rng, 10.0),
+        toy_chamber(430, rng, 4.0),
         toy_chamber(200, rng),
         corner[corner[:, 4] > 10.0][:400],
         np.concatenate([toy_chamber(380, rng), peak]),
-        toy_chamber(400, rng) * np.array([1.0, 0.9, 1.1, 1.0, 1.0]),
+        toy_chamber(400, rng) * np.array([1.0, 0.98, 1.02, 1.0, 1.0]),
     ]
 
 

@@ -108,7 +108,7 @@ class PlainTest:
                 while objective(v + length * step) > here + 1e-4 * length * descent + 1e-12 * abs(here):
                     length /= 2
             v = v + length * step
-            if -descent < 1e-12 * max(1.0, abs(here)) ** 2:
+            if -descent < 1e-9 * max(1.0, abs(here)) or length < 1e-6:
                 break
         on_r, on_d = log_ratios(v)
         tau = -2 * (w @ np.expm1(on_r) - on_d.sum())
