@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqm.nplm.metric import Metric, n_leading
+from dqm.nplm.metric import Metric
 from dqm.nplm.problem import Events, Point, Problem, evaluate, gradient
 from dqm.nplm.quasi_newton import Memory
 from dqm.nplm.search import find_step
 
-__all__ = ["Fit", "minimise"]
+__all__ = ["Fit", "Nodes", "minimise"]
 
 NODE_STEPS, NEAR = 30, 3e-3
 """Newton steps on the nodes at most; they end when one promises less than this share of the statistic."""
@@ -32,6 +32,22 @@ HASTY = 5
 
 COMPRESS = 0.75
 """When no more than this share of the windows is going on, the others are set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """A few events that stand for the reference, see `dqm.nplm.nodes`, and the first guess of the Hessian.
+
+    Parameters
+    ----------
+    events : Events
+        The events.
+    metric : Metric
+        That of a healthy window, one row.
+    """
+
+    events: Events
+    metric: Metric
 
 
 @dataclass(slots=True)
@@ -56,15 +72,15 @@ class Fit:
     iterations: Tensor
 
 
-def minimise(problem: Problem, nodes: Events, start: Tensor, *, tolerance: float, max_iterations: int) -> Fit:
+def minimise(problem: Problem, nodes: Nodes, start: Tensor, *, tolerance: float, max_iterations: int) -> Fit:
     """Minimise the objective of each window, see `Point`.
 
     Parameters
     ----------
     problem : Problem
         Windows and reference.
-    nodes : Events
-        What stands for the reference, see `dqm.nplm.nodes`.
+    nodes : Nodes
+        What stands for the reference.
     start : Tensor, shape (b, k)
         Nuisance parameters to start from, with f = 0.
     tolerance : float
@@ -78,8 +94,8 @@ def minimise(problem: Problem, nodes: Events, start: Tensor, *, tolerance: float
     Fit
         With ``converged`` False where the steps ran out or none would help.
     """
-    b, m = len(problem.ridge), n_leading(problem)
-    begin, near, metric = _approach(problem.on(nodes), start, m)
+    b = len(problem.ridge)
+    begin, near, metric = _approach(problem.on(nodes.events), start, nodes.metric)
     fit = Fit(
         _return(problem, begin, near),
         metric,
@@ -92,11 +108,11 @@ def minimise(problem: Problem, nodes: Events, start: Tensor, *, tolerance: float
     return fit
 
 
-def _approach(coarse: Problem, start: Tensor, m: int) -> tuple[Point, Point, Metric]:
+def _approach(coarse: Problem, start: Tensor, healthy: Metric) -> tuple[Point, Point, Metric]:
     """Come close to the minima, with the nodes for a reference; gives start, end and the Hessians there."""
     rows = torch.arange(len(start), device=start.device)
     begin = evaluate(coarse, start.new_zeros(len(start), len(coarse.second_moment)), start)
-    end, metric = begin, Metric.at(coarse, begin, m)
+    end, metric = begin, healthy.take(torch.zeros_like(rows))
     here, here_metric = begin, metric
     for _ in range(NODE_STEPS):
         slope = gradient(coarse, here)
@@ -114,7 +130,7 @@ def _approach(coarse: Problem, start: Tensor, m: int) -> tuple[Point, Point, Met
             break
         if n_going < len(rows):
             rows, coarse, here = rows[going_on], coarse.take(going_on), here.take(going_on)
-        here_metric = Metric.at(coarse, here, m)
+        here_metric = Metric.at(coarse, here, healthy.m)
     return begin, end, metric
 
 
@@ -148,7 +164,7 @@ def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
     going_on = torch.ones_like(fit.converged)
     lever = torch.full_like(fit.point.statistic, torch.inf)
-    memory, here = Memory(fit.metric), fit.point.take(rows)
+    memory, here = Memory(fit.metric), fit.point
     slope = gradient(problem, here)
     for iteration in range(1, QUASI_NEWTON_STEPS + 1):
         step = -memory.solve(slope)
@@ -158,6 +174,9 @@ def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
         lever = (there.statistic - here.statistic).abs() / (-descent).sqrt()
         # a window is left as it was when it settled: its outcome must not depend on its company
         leaving = settled | (going_on & ((length == 0.0) | (iteration == QUASI_NEWTON_STEPS)))
+        if leaving.all() and len(rows) == len(fit.converged):
+            fit.point, fit.converged, fit.iterations = there, settled, fit.iterations + iteration
+            break
         if leaving.any():
             fit.point.put(rows[leaving], there.take(leaving))
             fit.iterations[rows[leaving]] = iteration

@@ -59,6 +59,16 @@ class Metric:
         rest = p.loss.healthy_curvature * p.second_moment[m:] + p.ridge[:, None]
         return cls(m, _cholesky(dense), rest)
 
+    @classmethod
+    def healthy(cls, p: Problem) -> Metric:
+        """Guess it at f = 0 and nu = 0 from the reference alone, for windows that may be healthy: one row."""
+        c, k, m = p.loss.healthy_curvature, len(p.precision), n_leading(p)
+        dense = _gram(p.reference, p.ridge.new_zeros(1, k), c * p.reference.weights[None], m)
+        diagonal = dense.diagonal(dim1=1, dim2=2)
+        diagonal[:, :m] += p.ridge[:1]
+        diagonal[:, m:] += p.tension_curvature
+        return cls(m, _cholesky(dense), c * p.second_moment[None, m:] + p.ridge[:1])
+
     def solve(self, v: Tensor) -> Tensor:
         """Give its inverse times v, shape (b, r + k)."""
         m, end = self.m, self.m + self.rest.shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult, Profiled
-from dqm.nplm.fit import Fit, minimise
+from dqm.nplm.fit import Fit, Nodes, minimise
 from dqm.nplm.loss import LOSSES, LossName
-from dqm.nplm.metric import variances
+from dqm.nplm.metric import Metric, variances
 from dqm.nplm.nuisance import (
     Nuisance,
     check_nuisances,
@@ -152,12 +152,8 @@ class KernelTest:
         self._nuisances = check_nuisances(nuisances)
         linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
         self._reference = Events(ready.phi, linear, quadratic, weights_tensor)
-        self._nodes = Events(
-            by_columns(ready.phi[ready.nodes]),
-            linear[ready.nodes],
-            quadratic[ready.nodes],
-            ready.masses * self.n_expected,
-        )
+        self._precision = torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64)
+        self._full, self._bare = self._stand_ins()
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:
@@ -243,8 +239,10 @@ class KernelTest:
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, torch.from_numpy(measured))
-        alone = self._fit(problem.without_kernels(), problem.measured) if self._nuisances else None
-        full = self._fit(problem, alone.fit.point.nu if alone else problem.measured)
+        alone = None
+        if self._nuisances:
+            alone = self._fit(problem.without_kernels(), self._bare, problem.measured)
+        full = self._fit(problem, self._full, alone.fit.point.nu if alone else problem.measured)
         results = []
         for row, sample in enumerate(samples):
             converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
@@ -278,15 +276,29 @@ class KernelTest:
             for i, nuisance in enumerate(self._nuisances)
         }
 
-    def _fit(self, problem: Problem, start: Tensor) -> _Hypothesis:
-        nodes = replace(self._nodes, phi=self._nodes.phi[:, : problem.reference.phi.shape[1]])
+    def _fit(self, problem: Problem, nodes: Nodes, start: Tensor) -> _Hypothesis:
         fit = minimise(problem, nodes, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.metric)).sqrt())
 
+    def _stand_ins(self) -> tuple[Nodes, Nodes]:
+        """Make the nodes of the full fit, and of that of the nuisance parameters alone."""
+        chosen, linear, quadratic = self._ready.nodes, self._reference.linear, self._reference.quadratic
+        masses = self._ready.masses * self.n_expected
+        events = Events(by_columns(self._ready.phi[chosen]), linear[chosen], quadratic[chosen], masses)
+        r, k = len(self._second_moment), len(self._nuisances)
+        empty = Totals(*(torch.zeros(1, *shape, dtype=torch.float64) for shape in ((r,), (k,), (k, k))))
+        size = torch.tensor([self.n_expected], dtype=torch.float64)
+        full = self._assemble(events, empty, size, torch.zeros(1, k, dtype=torch.float64)).on(events)
+        bare = full.without_kernels()
+        return Nodes(events, Metric.healthy(full)), Nodes(bare.reference, Metric.healthy(bare))
+
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
         sizes = [len(sample) for sample in samples]
         totals, data = self._sum_up(samples, sizes)
+        return self._assemble(data, totals, torch.tensor(sizes, dtype=torch.float64), measured)
+
+    def _assemble(self, data: Events, totals: Totals, sizes: Tensor, measured: Tensor) -> Problem:
         return Problem(
             reference=self._reference,
             data=data,
@@ -294,8 +306,8 @@ class KernelTest:
             loss_name=self._loss_name,
             n_expected=self.n_expected,
             second_moment=self._second_moment,
-            ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
-            precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
+            ridge=self._penalty * (len(self._reference.weights) + sizes),
+            precision=self._precision,
             measured=measured,
         )
 
