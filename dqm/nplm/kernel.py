@@ -31,7 +31,9 @@ def gaussian_kernel(x: Tensor, centers: Tensor, width: float) -> Tensor:
     return squared.clamp_(min=0.0).mul_(-0.5 / width**2).exp_()
 
 
-def independent_centers(centers: Tensor, width: float, tolerance: float) -> Tensor:
+def independent_centers(
+    centers: Tensor, width: float, tolerance: float, at_most: int | None = None
+) -> Tensor:
     """Choose centres greedily until the kernel of all others is spanned to `tolerance`.
 
     Pivoted Cholesky factorisation of ``K_MM``: at each step the centre whose kernel function is worst
@@ -47,6 +49,8 @@ def independent_centers(centers: Tensor, width: float, tolerance: float) -> Tens
         Kernel sigma, in standard deviations.
     tolerance : float
         Largest squared RKHS distance left, in (0, 1).
+    at_most : int, optional
+        Stop at as many.
 
     Returns
     -------
@@ -58,10 +62,11 @@ def independent_centers(centers: Tensor, width: float, tolerance: float) -> Tens
     Harbrecht, Peters and Schneider (2012), doi:10.1016/j.apnum.2011.10.001.
     """
     m = len(centers)
+    limit = m if at_most is None else min(at_most, m)
     residual = torch.ones(m, dtype=centers.dtype)
     rows = torch.empty((min(m, 64), m), dtype=centers.dtype)
     chosen: list[int] = []
-    while len(chosen) < m:
+    while len(chosen) < limit:
         k, pivot = len(chosen), int(residual.argmax())
         height = float(residual[pivot])
         if height <= tolerance:

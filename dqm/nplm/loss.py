@@ -24,12 +24,16 @@ class Loss(Protocol):
     """Second derivative at 0, summed over reference and data, per expected event of a healthy window."""
 
     linear_in_data: bool
-    """Whether the data enter by ``-total``, the sum of their log ratios, alone; `data` is then empty."""
+    """Whether the data enter by the sum of their log ratios alone; `data` is then empty."""
 
     def value(
-        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor, total: Tensor
+        self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor, likelihood: Tensor
     ) -> Tensor:
-        """Sum over the events of each window; shape (b,)."""
+        """Sum over the events of each window; shape (b,).
+
+        `likelihood` is the extended likelihood, which the statistic asks for anyway: ``w (e^f - 1)`` at the
+        reference less the sum of the log ratios at the data.
+        """
 
     def slopes(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
@@ -59,7 +63,7 @@ class Logistic:
         data: Tensor,
         weights: Tensor,
         present: Tensor,
-        total: Tensor,  # noqa: ARG002 - the data enter one by one
+        likelihood: Tensor,  # noqa: ARG002 - another loss
     ) -> Tensor:
         """Sum over the events of each window; shape (b,)."""
         return softplus(reference) @ weights + (present * softplus(-data)).sum(1)
@@ -91,14 +95,14 @@ class Likelihood:
 
     def value(
         self,
-        reference: Tensor,
-        data: Tensor,  # noqa: ARG002 - the loss is linear in the data
-        weights: Tensor,
+        reference: Tensor,  # noqa: ARG002 - all is said already
+        data: Tensor,  # noqa: ARG002
+        weights: Tensor,  # noqa: ARG002
         present: Tensor,  # noqa: ARG002
-        total: Tensor,
+        likelihood: Tensor,
     ) -> Tensor:
         """Sum over the events of each window; shape (b,)."""
-        return torch.expm1(reference) @ weights - total
+        return likelihood
 
     def slopes(
         self,
@@ -108,7 +112,7 @@ class Likelihood:
         present: Tensor,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         """Differentiate at all events, the part in `total` aside."""
-        return weights * torch.exp(reference), torch.zeros_like(data)
+        return weights * torch.exp(reference), data
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Delta = Callable[[FloatArray], FloatArray]
-"""Coefficient of the expansion: raw features of shape (n, d) to values of shape (n,)."""
+"""Coefficients of the expansion: raw features of shape (n, d) to values of shape (n,) or (n, 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class Shape:
     sigma : float
         Error of that measurement, > 0, in the unit of the parameter; infinite for a free parameter.
     linear : callable
-        First-order coefficient delta_1 of raw features, (n, d) to (n,).
+        First-order coefficient delta_1 of raw features, (n, d) to (n,); or, where one evaluation gives both,
+        delta_1 and delta_2 side by side, (n, 2).
     quadratic : callable, optional
         Second-order coefficient delta_2.
     mixed : mapping of str to callable
@@ -121,19 +122,23 @@ def log_ratio_coefficients(nuisances: Sequence[Nuisance], x: FloatArray) -> tupl
     for i, nuisance in enumerate(nuisances):
         if isinstance(nuisance, Normalisation):
             continue
-        linear[:, i] = _values(nuisance.linear, x, f"linear of {nuisance.name}")
+        values = np.asarray(nuisance.linear(x))
+        if values.ndim == 2 and values.shape[1] == 2:
+            values, both = values[:, 0], values[:, 1]
+            quadratic[:, i, i] = _checked(both, x, f"quadratic of {nuisance.name}")
+        linear[:, i] = _checked(values, x, f"linear of {nuisance.name}")
         if nuisance.quadratic is not None:
-            quadratic[:, i, i] = _values(nuisance.quadratic, x, f"quadratic of {nuisance.name}")
+            quadratic[:, i, i] = _checked(nuisance.quadratic(x), x, f"quadratic of {nuisance.name}")
         for other, delta in nuisance.mixed.items():
             j = index[other]
-            quadratic[:, i, j] = quadratic[:, j, i] = _values(
-                delta, x, f"mixed of {nuisance.name} and {other}"
+            quadratic[:, i, j] = quadratic[:, j, i] = _checked(
+                delta(x), x, f"mixed of {nuisance.name} and {other}"
             )
     return linear, quadratic
 
 
-def _values(delta: Delta, x: FloatArray, what: str) -> FloatArray:
-    values = np.asarray(delta(x), dtype=np.float64)
+def _checked(found: FloatArray, x: FloatArray, what: str) -> FloatArray:
+    values = np.asarray(found, dtype=np.float64)
     if values.shape != (len(x),) or not np.isfinite(values).all():
         raise InputError(
             f"the coefficient has shape {values.shape} for {len(x)} events, or is not finite",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, bmm
+from torch.linalg import vecdot
 
 from dqm.nplm.loss import LOSSES, Loss, LossName
 
@@ -19,6 +20,8 @@ __all__ = ["Events", "Point", "Problem", "Totals", "apply", "evaluate", "gradien
 def apply(columns: Tensor, v: Tensor) -> Tensor:
     """Multiply columns (n, m) or (b, n, m) with coefficients (b, m)."""
     u = v.to(columns.dtype)
+    if columns.dim() == 3 and len(columns) == 1:
+        columns = columns[0]
     product = u @ columns.T if columns.dim() == 2 else bmm(columns, u[:, :, None])[:, :, 0]
     return product.to(v.dtype)
 
@@ -26,6 +29,8 @@ def apply(columns: Tensor, v: Tensor) -> Tensor:
 def project(columns: Tensor, u: Tensor) -> Tensor:
     """Sum columns over events with weights (b, n)."""
     v = u.to(columns.dtype)
+    if columns.dim() == 3 and len(columns) == 1:
+        columns = columns[0]
     total = v @ columns if columns.dim() == 2 else bmm(v[:, None, :], columns)[:, 0, :]
     return total.to(u.dtype)
 
@@ -81,11 +86,16 @@ class Totals:
 
     def log_ratio(self, a: Tensor, nu: Tensor) -> Tensor:
         """Sum ``f + log r`` over the events of each window; shape (b,)."""
+        f: Tensor = vecdot(self.phi, a)
+        if nu.shape[1] == 0:
+            return f
         bent = (self.quadratic @ nu[:, :, None])[:, :, 0]
-        return (self.phi * a).sum(1) + ((self.linear + 0.5 * bent) * nu).sum(1)
+        return f + ((self.linear + 0.5 * bent) * nu).sum(1)
 
     def gradient(self, nu: Tensor) -> Tensor:
         """Differentiate it; shape (b, r + k)."""
+        if nu.shape[1] == 0:
+            return self.phi
         bent = (self.quadratic @ nu[:, :, None])[:, :, 0]
         return torch.cat([self.phi, self.linear + bent], 1)
 
@@ -104,12 +114,10 @@ class Problem:
         Sums over the events of each window.
     loss_name : {"logistic", "likelihood"}
         Loss of the events.
+    n_expected : float
+        Sum of the reference's weights, N(R_0).
     second_moment : Tensor, shape (r,)
         Weighted second moments of the basis over the reference; they are uncorrelated.
-    mixed_moment : Tensor, shape (r, k)
-        Those of basis and first-order coefficients of log r.
-    nuisance_moment : Tensor, shape (k, k)
-        Those of the first-order coefficients.
     ridge : Tensor, shape (b,)
         Factor of ``|a|^2 / 2``.
     precision : Tensor, shape (k,)
@@ -122,9 +130,8 @@ class Problem:
     data: Events
     totals: Totals
     loss_name: LossName
+    n_expected: float
     second_moment: Tensor
-    mixed_moment: Tensor
-    nuisance_moment: Tensor
     ridge: Tensor
     precision: Tensor
     measured: Tensor
@@ -149,6 +156,10 @@ class Problem:
             measured=self.measured[chosen],
         )
 
+    def on(self, nodes: Events) -> Problem:
+        """Give the same windows against nodes that stand for the reference."""
+        return replace(self, reference=nodes)
+
     def in_double_precision(self) -> Problem:
         """Give the same problem, its sums over the basis in float64."""
         reference, data = (
@@ -164,7 +175,6 @@ class Problem:
             data=self.data.without_kernels(),
             totals=replace(self.totals, phi=self.totals.phi[..., :0]),
             second_moment=self.second_moment[:0],
-            mixed_moment=self.mixed_moment[:0],
         )
 
 
@@ -205,24 +215,21 @@ class Point:
 def evaluate(p: Problem, a: Tensor, nu: Tensor) -> Point:
     """Evaluate loss, penalties and statistic."""
     reference, data = p.reference.log_ratio(a, nu), p.data.log_ratio(a, nu)
-    total = p.totals.log_ratio(a, nu)
-    tension = (p.precision * (nu - p.measured) ** 2).sum(1)
-    untouched = (p.precision * p.measured**2).sum(1)
-    loss = p.loss.value(reference, data, p.reference.weights, p.data.weights, total)
-    grown = torch.expm1(reference) @ p.reference.weights - total
-    return Point(
-        a,
-        nu,
-        reference,
-        data,
-        objective=loss + 0.5 * p.ridge * (a * a).sum(1) + 0.5 * p.loss.healthy_curvature * tension,
-        statistic=-2.0 * grown - tension + untouched,
-    )
+    likelihood = torch.expm1(reference) @ p.reference.weights - p.totals.log_ratio(a, nu)
+    loss = p.loss.value(reference, data, p.reference.weights, p.data.weights, likelihood)
+    objective, statistic = loss + 0.5 * p.ridge * vecdot(a, a), -2.0 * likelihood
+    if nu.shape[1]:
+        tension = vecdot(p.precision * (nu - p.measured), nu - p.measured)
+        objective = objective + 0.5 * p.loss.healthy_curvature * tension
+        statistic = statistic - tension + vecdot(p.precision * p.measured, p.measured)
+    return Point(a, nu, reference, data, objective, statistic)
 
 
 def gradient(p: Problem, at: Point) -> Tensor:
     """Differentiate the objective with respect to (a, nu) side by side; shape (b, r + k)."""
     on_reference, on_data = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
-    penalty = torch.cat([p.ridge[:, None] * at.a, p.tension_curvature * (at.nu - p.measured)], 1)
+    penalty = p.ridge[:, None] * at.a
+    if at.nu.shape[1]:
+        penalty = torch.cat([penalty, p.tension_curvature * (at.nu - p.measured)], 1)
     image = p.reference.pull(at.nu, on_reference) + penalty
     return image - p.totals.gradient(at.nu) if p.loss.linear_in_data else image + p.data.pull(at.nu, on_data)

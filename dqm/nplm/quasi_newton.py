@@ -1,15 +1,11 @@
-"""L-BFGS for many windows at once, started from the Hessian of healthy windows.
-
-In those coordinates the objective of a window near the reference is almost round, and a few gradients, two
-passes over the events each, settle it.
-"""
+"""What the last steps say about the Hessian, on top of a metric that approximates it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from dqm.nplm.newton import HealthyHessian
+from dqm.nplm.metric import Metric
 
 __all__ = ["Memory"]
 
@@ -18,11 +14,11 @@ PAIRS = 10
 
 
 class Memory:
-    """Steps and changes of the gradient, from which the inverse Hessian is guessed.
+    """Steps and changes of the gradient, from which the metric is corrected: L-BFGS for many windows.
 
     Parameters
     ----------
-    healthy : HealthyHessian
+    metric : Metric
         What is assumed before anything is seen.
 
     References
@@ -31,9 +27,9 @@ class Memory:
     operations however many windows there are.
     """
 
-    def __init__(self, healthy: HealthyHessian) -> None:
-        self.healthy = healthy
-        # with m steps: (b, m, r + k) twice, steps and H0^-1 times the changes; (b, m, m) twice
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        # with m steps: (b, m, r + k) twice, steps and metric^-1 times the changes; (b, m, m) twice
         self._steps, self._solved, self._upper, self._inner = (torch.empty(0) for _ in range(4))
         self._changes = torch.empty(0)
 
@@ -42,7 +38,7 @@ class Memory:
         product = (step * change).sum(1)
         useful = product > 1e-12 * step.norm(dim=1) * change.norm(dim=1)
         step, change = (torch.where(useful[:, None], part, 0.0)[:, None] for part in (step, change))
-        solved = self.healthy.solve(change[:, 0])[:, None]
+        solved = self._metric.solve(change[:, 0])[:, None]
         if self._steps.numel():
             last = slice(1 - PAIRS, None)
             step, change, solved = (
@@ -59,7 +55,7 @@ class Memory:
 
     def solve(self, v: Tensor) -> Tensor:
         """Guess the inverse Hessian times v, shape (b, r + k)."""
-        first = self.healthy.solve(v)
+        first = self._metric.solve(v)
         if not self._steps.numel():
             return first
         column = v[:, :, None]
@@ -71,6 +67,6 @@ class Memory:
 
     def take(self, chosen: Tensor) -> None:
         """Forget all but some of the windows."""
-        self.healthy = self.healthy.take(chosen)
+        self._metric = self._metric.take(chosen)
         for name in ("_steps", "_changes", "_solved", "_upper", "_inner"):
             setattr(self, name, getattr(self, name)[chosen])

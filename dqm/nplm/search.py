@@ -40,15 +40,21 @@ def find_step(
         Lengths taken, 1 at most; 0 says that none helps.
     """
     r = here.a.shape[1]
-    noise = NOISE[p.reference.phi.dtype] * (here.objective.abs() + p.reference.weights.sum())
+    noise = NOISE[p.reference.phi.dtype] * (here.objective.abs() + p.n_expected)
     length = torch.ones_like(descent)
+    there = _move(p, here, step, r)
     for _ in range(halvings):
-        move = length[:, None] * step
-        there = evaluate(p, here.a + move[:, :r], here.nu + move[:, r:])
         falls = there.objective <= here.objective + 1e-4 * length * descent + noise
         if falls.all():
             return there, length
         length = torch.where(falls, length, 0.5 * length)
+        there = _move(p, here, length[:, None] * step, r)
+    falls = there.objective <= here.objective + 1e-4 * length * descent + noise
     length = torch.where(falls, length, 0.0)
-    move = length[:, None] * step
-    return evaluate(p, here.a + move[:, :r], here.nu + move[:, r:]), length
+    return _move(p, here, length[:, None] * step, r), length
+
+
+def _move(p: Problem, here: Point, step: Tensor, r: int) -> Point:
+    if step.shape[1] == r:
+        return evaluate(p, here.a + step, here.nu)
+    return evaluate(p, here.a + step[:, :r], here.nu + step[:, r:])

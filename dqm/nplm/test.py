@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult, Profiled
-from dqm.nplm.basis import build_basis
-from dqm.nplm.fit import Fit, covariance, minimise
+from dqm.nplm.fit import Fit, Nodes, minimise
 from dqm.nplm.loss import LOSSES, LossName
+from dqm.nplm.metric import Metric, variances
 from dqm.nplm.nuisance import (
     Nuisance,
     check_nuisances,
@@ -24,20 +25,12 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
+from dqm.nplm.prepared import PRECISION, Prepared, by_columns
 from dqm.nplm.problem import Events, Problem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
-from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
+from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
 
 __all__ = ["KernelTest"]
-
-REDUNDANCY = 1e-3
-"""Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
-
-NEGLIGIBLE: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 3e-3}
-"""The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
-
-PRECISION = torch.float32
-"""Of the basis at the events. Sums over events, losses and everything else are float64."""
 
 BATCH_BYTES = 2**27
 """Memory for the events of windows tested at once; more hardly helps."""
@@ -86,6 +79,9 @@ class KernelTest:
         Newton steps after which the fit of a window far from the reference is given up.
     nuisances : sequence of Normalisation or Shape
         What may differ from the reference without being a fault.
+    prepared : mapping of str to ndarray, optional
+        `prepared` of an earlier test with the same reference, weights, centres, width, penalty and loss:
+        spares computing it again.
 
     Raises
     ------
@@ -97,9 +93,10 @@ class KernelTest:
     -----
     With wide kernels ``K_MM`` is numerically singular: most centres are redundant. A pivoted Cholesky
     factorisation orders them by what they add, and the last ones are left out while the kernel variance lost
-    at every reference event is below 1e-3 lambda; so are, after a rotation to the principal axes of the
-    reference, functions that add little. t moves by less than 1e-3 of itself, most where events lie outside
-    all centres (measured in ``tests/nplm``). The basis at the events is kept in float32, all sums in float64.
+    at every reference event is a small share of lambda; so are, after a rotation to the principal axes of the
+    reference, functions that add little. Together with the tolerance that moves t by less than 1e-3 of itself
+    (measured in ``tests/nplm/test_accuracy.py``). The basis at the events is kept in float32, all sums in
+    float64.
 
     References
     ----------
@@ -117,9 +114,10 @@ class KernelTest:
         weights: ArrayLike | None = None,
         loss: LossName = "logistic",
         rng: np.random.Generator | None = None,
-        tolerance: float = 3e-5,
+        tolerance: float = 5e-4,
         max_iterations: int = 200,
         nuisances: Sequence[Nuisance] = (),
+        prepared: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         for name, number in [
             ("n_expected", n_expected),
@@ -141,23 +139,26 @@ class KernelTest:
         self._loss_name: LossName = loss
         self._loss = LOSSES[loss]
         shares = normalised_weights(weights, len(events))
-        mean, scale = standardisation(events, shares)
         weights_tensor = torch.from_numpy(shares * self.n_expected)
-        self._basis, phi, self._second_moment = build_basis(
-            torch.from_numpy(events),
-            weights_tensor,
-            torch.from_numpy(choose_centers(centers, events, rng)),
-            torch.from_numpy(mean),
-            torch.from_numpy(scale),
-            width=float(width),
-            tolerance=REDUNDANCY * penalty,
-            negligible=NEGLIGIBLE[loss] * penalty,
+        ready = (
+            Prepared.compute(
+                events, shares, choose_centers(centers, events, rng), float(width), float(penalty), loss
+            )
+            if prepared is None
+            else Prepared.from_arrays(prepared, float(width), len(events))
         )
+        self._ready, self._basis = ready, ready.basis
+        self._second_moment = ready.second_moment * self.n_expected
         self._nuisances = check_nuisances(nuisances)
         linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
-        weighted = weights_tensor[:, None] * linear
-        self._mixed_moment, self._nuisance_moment = phi.T @ weighted, linear.T @ weighted
-        self._reference = Events(phi.to(PRECISION).contiguous(), linear, quadratic, weights_tensor)
+        self._reference = Events(ready.phi, linear, quadratic, weights_tensor)
+        self._precision = torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64)
+        self._full, self._bare = self._stand_ins()
+
+    @property
+    def prepared(self) -> dict[str, NDArray[Any]]:
+        """What the reference alone decides, as arrays; another test of the same reference may take it up."""
+        return self._ready.arrays()
 
     @property
     def n_independent(self) -> int:
@@ -187,6 +188,7 @@ class KernelTest:
         """
         return self.evaluate_many([data], None if auxiliary is None else [auxiliary])[0]
 
+    @torch.inference_mode()
     def evaluate_many(
         self, windows: Sequence[ArrayLike], auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> list[KernelResult]:
@@ -237,8 +239,10 @@ class KernelTest:
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, torch.from_numpy(measured))
-        alone = self._fit(problem.without_kernels(), problem.measured) if self._nuisances else None
-        full = self._fit(problem, alone.fit.point.nu if alone else problem.measured)
+        alone = None
+        if self._nuisances:
+            alone = self._fit(problem.without_kernels(), self._bare, problem.measured)
+        full = self._fit(problem, self._full, alone.fit.point.nu if alone else problem.measured)
         results = []
         for row, sample in enumerate(samples):
             converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
@@ -274,24 +278,38 @@ class KernelTest:
             for i, nuisance in enumerate(self._nuisances)
         }
 
-    def _fit(self, problem: Problem, start: Tensor) -> _Hypothesis:
-        fit = minimise(problem, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
-        variances = covariance(problem, fit).diagonal(dim1=1, dim2=2)
-        return _Hypothesis(fit, variances.clamp(min=0.0).sqrt())
+    def _fit(self, problem: Problem, nodes: Nodes, start: Tensor) -> _Hypothesis:
+        fit = minimise(problem, nodes, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        scale = problem.loss.healthy_curvature
+        return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.metric)).sqrt())
+
+    def _stand_ins(self) -> tuple[Nodes, Nodes]:
+        """Make the nodes of the full fit, and of that of the nuisance parameters alone."""
+        chosen, linear, quadratic = self._ready.nodes, self._reference.linear, self._reference.quadratic
+        masses = self._ready.masses * self.n_expected
+        events = Events(by_columns(self._ready.phi[chosen]), linear[chosen], quadratic[chosen], masses)
+        r, k = len(self._second_moment), len(self._nuisances)
+        empty = Totals(*(torch.zeros(1, *shape, dtype=torch.float64) for shape in ((r,), (k,), (k, k))))
+        size = torch.tensor([self.n_expected], dtype=torch.float64)
+        full = self._assemble(events, empty, size, torch.zeros(1, k, dtype=torch.float64)).on(events)
+        bare = full.without_kernels()
+        return Nodes(events, Metric.healthy(full)), Nodes(bare.reference, Metric.healthy(bare))
 
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
         sizes = [len(sample) for sample in samples]
         totals, data = self._sum_up(samples, sizes)
+        return self._assemble(data, totals, torch.tensor(sizes, dtype=torch.float64), measured)
+
+    def _assemble(self, data: Events, totals: Totals, sizes: Tensor, measured: Tensor) -> Problem:
         return Problem(
             reference=self._reference,
             data=data,
             totals=totals,
             loss_name=self._loss_name,
+            n_expected=self.n_expected,
             second_moment=self._second_moment,
-            mixed_moment=self._mixed_moment,
-            nuisance_moment=self._nuisance_moment,
-            ridge=self._penalty * (len(self._reference.weights) + torch.tensor(sizes, dtype=torch.float64)),
-            precision=torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64),
+            ridge=self._penalty * (len(self._reference.weights) + sizes),
+            precision=self._precision,
             measured=measured,
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
@@ -112,6 +114,8 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
     test.evaluate(pool[: max(1, round(recipe.n_expected))])
     arrays = {"reference": reference, "centers": centers, "pool": pool}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
+    ready: Mapping[str, NDArray[Any]] = getattr(test, "prepared", {})
+    prepared = {kind: array_file(kind, values) for kind, values in ready.items()}
     manifest = Manifest(
         features=recipe.features,
         statistic=recipe.statistic,
@@ -121,6 +125,9 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
         seed=recipe.seed,
         sources=tuple(sources),
         software={name: version(name) for name in ("dqm", "numpy", "torch")},
+        prepared=prepared,
         **files,
     )
-    return write_bundle(path, manifest, {files[kind].name: values for kind, values in arrays.items()})
+    named = {files[kind].name: values for kind, values in arrays.items()}
+    named |= {prepared[kind].name: values for kind, values in ready.items()}
+    return write_bundle(path, manifest, named)

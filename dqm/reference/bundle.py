@@ -17,9 +17,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydantic_core import from_json
 
@@ -51,6 +52,9 @@ _NPY_DAMAGE = (
 )  # fmt: skip
 """What numpy raises on a damaged header, which it takes for a Python literal."""
 
+NumberArray = NDArray[Any]
+"""Array of a bundle: float64, or float32 where the test keeps it so."""
+
 
 class Bundle:
     """A bundle opened for reading, its checksums verified.
@@ -65,7 +69,7 @@ class Bundle:
         Arrays by file name.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, arrays: dict[str, FloatArray]) -> None:
+    def __init__(self, path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]) -> None:
         self.path = path
         self.manifest = manifest
         self.identifier = hashlib.sha256(manifest.encode()).hexdigest()[:16]
@@ -93,6 +97,11 @@ class Bundle:
         is NaN where there is none.
         """
         return self._arrays[column.toys.name]
+
+    @property
+    def prepared(self) -> dict[str, NumberArray]:
+        """What the test computed from reference and centres when the bundle was built, by name."""
+        return {name: self._arrays[file.name] for name, file in self.manifest.prepared.items()}
 
     def model(self, entry: NuisanceEntry | TemplateEntry) -> dict[str, FloatArray]:
         """Numbers of a learned log ratio, by name."""
@@ -133,7 +142,7 @@ class Bundle:
         }
         return self._replace({"templates": (*others, *(entry for entry, _ in learned))}, files)
 
-    def _replace(self, change: dict[str, object], files: dict[str, FloatArray]) -> Bundle:
+    def _replace(self, change: dict[str, object], files: Mapping[str, NumberArray]) -> Bundle:
         manifest = self.manifest.model_copy(update={**change, "parent": self.identifier})
         try:
             for name, values in files.items():
@@ -145,13 +154,14 @@ class Bundle:
         return Bundle(self.path, manifest, {file.name: arrays[file.name] for file in manifest.files})
 
 
-def array_file(kind: str, values: FloatArray) -> ArrayFile:
+def array_file(kind: str, values: NumberArray) -> ArrayFile:
     """Describe an array as it will be written: named ``kind`` and by its content."""
     digest = hashlib.sha256(_npy(values)).hexdigest()
-    return ArrayFile(name=f"{kind}-{digest[:16]}.npy", sha256=digest, shape=values.shape)
+    dtype: Any = values.dtype.name
+    return ArrayFile(name=f"{kind}-{digest[:16]}.npy", sha256=digest, shape=values.shape, dtype=dtype)
 
 
-def write_bundle(path: Path, manifest: Manifest, arrays: dict[str, FloatArray]) -> Bundle:
+def write_bundle(path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]) -> Bundle:
     """Write a new bundle; nothing is left behind if it fails.
 
     Parameters
@@ -245,24 +255,44 @@ def _parse(text: bytes, where: str) -> Manifest:
         ) from error
 
 
-def _read_array(path: Path, expected: ArrayFile) -> FloatArray:
-    content = _read_bytes(path, 8 * math.prod(expected.shape) + _LARGEST_HEADER_BYTES)
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
-        raise BundleError(
-            f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
-            where=str(path.parent),
-            fix="Copy the bundle again or rebuild it",
-        )
-    stream = io.BytesIO(content)
+def _read_array(path: Path, expected: ArrayFile) -> NumberArray:
+    """Verify a file and map it: processes that open the same bundle share its memory."""
+    where = str(path.parent)
+    dtype = np.dtype(expected.dtype)
     try:
-        header = _NPY_HEADERS[np.lib.format.read_magic(stream)]
-        shape, is_fortran, dtype = header(stream)
-        if dtype == np.float64 and shape == expected.shape:  # nothing is allocated for another claim
-            numbers = np.frombuffer(content, np.float64, offset=stream.tell())
-            return numbers.reshape(shape, order="F" if is_fortran else "C").copy()
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > _most_bytes(expected):
+                raise BundleError(f"{path.name} has more than {_most_bytes(expected)} bytes", where=where)
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected.sha256:
+                raise BundleError(
+                    f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
+                    where=where,
+                    fix="Copy the bundle again or rebuild it",
+                )
+            file.seek(0)
+            shape, is_fortran, found = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
+            if (found, shape) == (dtype, expected.shape):  # nothing is mapped for another claim
+                order: Literal["C", "F"] = "F" if is_fortran else "C"
+                return _map(path, file.tell(), dtype, shape, order)
+    except OSError as error:
+        raise BundleError(f"{path.name}: {error.strerror}", where=where, fix="Rebuild the bundle") from error
     except _NPY_DAMAGE as error:
-        raise BundleError(f"{path.name} is no .npy array: {error}", where=str(path.parent)) from error
-    raise BundleError(f"{path.name} is {dtype} {shape}, not float64 {expected.shape}", where=str(path.parent))
+        raise BundleError(f"{path.name} is no .npy array: {error}", where=where) from error
+    raise BundleError(f"{path.name} is {found} {shape}, not {dtype} {expected.shape}", where=where)
+
+
+def _map(
+    path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
+) -> NumberArray:
+    if math.prod(shape) == 0:
+        return np.empty(shape, dtype)
+    # copied on write, which nobody does: torch takes no arrays that are read-only
+    mapped = np.memmap(path, dtype, mode="c", offset=offset, shape=shape, order=order)
+    return mapped.view(np.ndarray)
+
+
+def _most_bytes(expected: ArrayFile) -> int:
+    return np.dtype(expected.dtype).itemsize * math.prod(expected.shape) + _LARGEST_HEADER_BYTES
 
 
 def _read_bytes(path: Path, most: int) -> bytes:
@@ -280,7 +310,7 @@ def _read_bytes(path: Path, most: int) -> bytes:
     return content
 
 
-def _npy(values: FloatArray) -> bytes:
+def _npy(values: NumberArray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()

@@ -41,8 +41,9 @@ class ArrayFile(_Frozen):
     name: str = Field(pattern=r"^[a-z]+-[0-9a-f]{16}\.npy$", description="file name within the bundle")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file")
     shape: tuple[Annotated[int, Field(ge=0, le=2**40)], ...] = Field(
-        max_length=3, description="shape of the float64 array"
+        max_length=3, description="shape of the array"
     )
+    dtype: Literal["float64", "float32"] = Field(default="float64", description="type of its numbers")
 
 
 class Source(_Frozen):
@@ -134,6 +135,9 @@ class Manifest(_Frozen):
     reference: ArrayFile
     centers: ArrayFile
     pool: ArrayFile
+    prepared: dict[str, ArrayFile] = Field(
+        default_factory=dict, description="what the test computed from reference and centres, by name"
+    )
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[Column, ...] = ()
     templates: tuple[TemplateEntry, ...] = ()
@@ -161,7 +165,8 @@ class Manifest(_Frozen):
         """All arrays."""
         learned: tuple[NuisanceEntry | TemplateEntry, ...] = (*self.nuisances, *self.templates)
         models = [array for entry in learned for array in entry.arrays.values()]
-        return (self.reference, self.centers, self.pool, *models, *(column.toys for column in self.null))
+        tables = [column.toys for column in self.null]
+        return (self.reference, self.centers, self.pool, *self.prepared.values(), *models, *tables)
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""

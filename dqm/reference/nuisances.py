@@ -213,8 +213,7 @@ def nuisances_for(bundle: Bundle, kind: WindowKind) -> list[Nuisance]:
         sigma = math.inf if entry.sigma is None or entry.name in kind.free else entry.sigma
         if entry.kind == "shape":
             model = taylor_model(bundle, entry)
-            quadratic = model.quadratic if model.order == 2 else None
-            found.append(Shape(entry.name, sigma, model.linear, quadratic))
+            found.append(Shape(entry.name, sigma, model.series if model.order == 2 else model.linear))
         else:
             found.append(Normalisation(entry.name, sigma))
     return found

@@ -56,7 +56,11 @@ class Statistic(Protocol):
 
 
 StatisticFactory = Callable[..., Statistic]
-"""``factory(reference, n_expected, centers=..., nuisances=..., **settings)``."""
+"""``factory(reference, n_expected, centers=..., nuisances=..., **settings)``.
+
+A statistic may have a property `prepared`: arrays that its reference alone decides, named in small letters.
+The bundle keeps them and hands them back as ``prepared=...``.
+"""
 
 
 def find_statistic(name: str) -> StatisticFactory:
@@ -67,10 +71,12 @@ def find_statistic(name: str) -> StatisticFactory:
 def prepare_statistic(bundle: Bundle, kind: WindowKind) -> Statistic:
     """Set up the bundle's test for windows of one kind."""
     m = bundle.manifest
+    prepared = {"prepared": bundle.prepared} if m.prepared else {}
     return find_statistic(m.statistic)(
         bundle.reference,
         kind.n_expected,
         centers=bundle.centers,
         nuisances=nuisances_for(bundle, kind),
         **m.settings,
+        **prepared,
     )

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from dqm.errors import BundleError, InputError
-from dqm.reference import Bundle, Source, build_bundle, open_bundle
+from dqm.nplm import KernelTest
+from dqm.reference import Bundle, Source, build_bundle, open_bundle, prepare_statistic
+from dqm.reference.statistic import find_statistic
 from tests.reference.conftest import RECIPE, healthy_events
 
 
@@ -106,3 +108,24 @@ def test_manifest_cannot_point_outside_the_bundle(copy: Path) -> None:
 def test_no_bundle_at_all(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="dqm reference build"):
         open_bundle(tmp_path / "nothing")
+
+
+def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: Bundle) -> None:
+    opened = open_bundle(calibrated.path)
+    kind, window = opened.manifest.kind, opened.pool[:60]
+    again = prepare_statistic(opened, kind).evaluate(window)
+    computed = find_statistic("kernel")(
+        opened.reference, kind.n_expected, centers=opened.centers, **opened.manifest.settings
+    ).evaluate(window)
+    assert opened.prepared["phi"].dtype == np.float32
+    assert again.t == computed.t
+    wider = prepare_statistic(opened, kind.model_copy(update={"n_expected": 90.0})).evaluate(window)
+    assert wider.t > again.t
+
+
+def test_arrays_of_another_reference_are_refused(calibrated: Bundle) -> None:
+    with pytest.raises(InputError, match="prepared functions have shape"):
+        KernelTest(
+            calibrated.reference[:-1], 60.0, centers=calibrated.centers, prepared=calibrated.prepared,
+            **calibrated.manifest.settings,
+        )  # fmt: skip

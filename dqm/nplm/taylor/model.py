@@ -57,6 +57,12 @@ class TaylorModel:
     high: FloatArray
     coefficients: Coefficients
 
+    def series(self, x: ArrayLike) -> FloatArray:
+        """Give delta_1, and at order 2 delta_2 beside it, at raw events `x`; shape (n, order)."""
+        units = np.array([self._nu_unit, self._nu_unit**2])[: self.order]
+        coefficients: FloatArray = self._evaluate(x) / units
+        return coefficients
+
     def linear(self, x: ArrayLike) -> FloatArray:
         """Give delta_1, shape (n,), in inverse units of nu, at raw events `x` of shape (n, d)."""
         return self._evaluate(x)[:, 0] / self._nu_unit

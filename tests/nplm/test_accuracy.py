@@ -1,0 +1,56 @@
+"""t against the plainly written test: reduced centres, nodes, float32 and early stopping cost below 1e-3."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dqm.events import FloatArray
+from dqm.nplm import KernelTest, LossName, Shape
+from tests.nplm.test_kernel_test import toy_chamber
+from tests.nplm.truth import PlainTest
+
+N_EXPECTED, N_REFERENCE = 400, 1600
+
+
+def deltas(x: FloatArray) -> FloatArray:
+    """Smooth coefficients of some nuisance parameter; what they mean does not matter here."""
+    z = x[:, 0] / 100.0
+    return np.column_stack([np.sin(z) - 0.2 * z, 0.1 * z * z - 0.3])
+
+
+def windows(rng: np.random.Generator) -> list[FloatArray]:
+    """Healthy, shifted, half missing, from one corner, with a peak."""
+    peak = rng.normal([150.0, 150.0, 150.0, 150.0, 0.0], [30.0, 30.0, 30.0, 30.0, 5.0], (60, 5))
+    corner = toy_chamber(3000, rng)
+    return [
+        toy_chamber(400, rng),
+        toy_chamber(430, rng, 4.0),
+        toy_chamber(200, rng),
+        corner[corner[:, 4] > 10.0][:400],
+        np.concatenate([toy_chamber(380, rng), peak]),
+        toy_chamber(400, rng) * np.array([1.0, 0.98, 1.02, 1.0, 1.0]),
+    ]
+
+
+@pytest.mark.parametrize("with_nuisance", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "width", "penalty", "n_centers"),
+    [("logistic", 4.5, 1e-7, 500), ("likelihood", 2.5, 1e-7, 250)],
+)
+def test_t_is_within_a_thousandth_of_the_plain_test(
+    loss: LossName, width: float, penalty: float, n_centers: int, with_nuisance: bool
+) -> None:
+    rng = np.random.default_rng(31)
+    reference = toy_chamber(N_REFERENCE, rng)
+    centers = reference[:n_centers]
+    nuisances = [Shape("gas", 0.05, linear=deltas)] if with_nuisance else []
+    test = KernelTest(reference, N_EXPECTED, width, penalty, centers, loss=loss, nuisances=nuisances)
+    plain = PlainTest(
+        reference, centers, N_EXPECTED, width, penalty, loss, deltas if with_nuisance else None, 0.05
+    )
+    auxiliary = {"gas": 0.03} if with_nuisance else None
+    for x in windows(rng):
+        result = test.evaluate(x, auxiliary)
+        assert result.converged
+        assert abs(result.t - plain.t(x, 0.03)) <= 1e-3 * max(1.0, abs(result.t))
