@@ -186,9 +186,10 @@ def main() -> None:
             for name in track(PROBES, f"windows of {size}"):
                 rows.append(probe(judge, name, size, arguments.windows))
                 (arguments.output / "fault_templates.json").write_text(json.dumps(rows, indent=1))
-            tables = [table(rows, done) for done in arguments.sizes]
+            done = [size for size in arguments.sizes if any(row["events"] == size for row in rows)]
+            tables = [table(rows, size) for size in done]
             (arguments.output / "fault_templates.md").write_text("\n".join([*tables, reliability(rows)]))
-            draw(rows, arguments.sizes, arguments.output / "fault_templates.png")
+            draw(rows, done, arguments.output / "fault_templates.png")
 
 
 if __name__ == "__main__":
