@@ -51,6 +51,8 @@ class StreamSituation:
         Of the last window, without its explanation; None before the first.
     recent : tuple of RecentWindow
         The last windows, the newest last; those before a restart included.
+    explained : str
+        What the last window that was explained looks like; empty once a window is ``Good``.
     """
 
     name: str
@@ -59,6 +61,7 @@ class StreamSituation:
     since: float
     last: Verdict | None = None
     recent: tuple[RecentWindow, ...] = ()
+    explained: str = ""
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class _Stream:
     reason: str
     since: float
     last: Verdict | None = None
+    explained: str = ""
     recent: deque[RecentWindow] = field(default_factory=lambda: deque(maxlen=N_RECENT))
 
 
@@ -127,6 +131,10 @@ class Situation:
             if stream.last is None or stream.quality is not verdict.quality:
                 stream.since = verdict.judged_at
             stream.quality, stream.reason = verdict.quality, verdict.reason
+            if verdict.explanation is not None:
+                stream.explained = verdict.explanation.text
+            elif verdict.quality is Quality.GOOD:
+                stream.explained = ""
             stream.last = replace(verdict, explanation=None)  # maps are large, and read from the store
             stream.recent.append(_recent(verdict))
             self._version += 1
@@ -175,5 +183,5 @@ def _recent(verdict: Verdict) -> RecentWindow:
 
 def _freeze(name: str, stream: _Stream) -> StreamSituation:
     return StreamSituation(
-        name, stream.quality, stream.reason, stream.since, stream.last, tuple(stream.recent)
+        name, stream.quality, stream.reason, stream.since, stream.last, tuple(stream.recent), stream.explained
     )

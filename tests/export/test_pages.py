@@ -40,6 +40,7 @@ def test_at_one_look_quality_alarm_age_since_when_and_what_to_do(world: World, c
     text = text_of(client, "/")
     assert "1 alarm needs you" in text
     assert "chamber-2 differs for 41 s" in text
+    assert "with p = 2e-09; looks like lowered cathode voltage, 92 %" in text
     assert "Do: Check the high voltage of the chamber. Call: Muon expert on call, 16-2345" in text
     rows = client.get("/").text.split('id="stream-')
     (row,) = [row for row in rows if row.startswith("chamber-2")]
@@ -49,6 +50,12 @@ def test_at_one_look_quality_alarm_age_since_when_and_what_to_do(world: World, c
     assert "~2e-09" in row
     assert "2 streams" in text
     assert "simulated data" in text
+
+
+def test_what_raises_an_alarm_is_shown(client: Browser) -> None:
+    text = text_of(client, "/alarms")
+    assert "A window counts from p below 0.001" in text
+    assert "slow deterioration alarms from a sum of 30" in text
 
 
 def test_without_alarm_the_page_says_so(client: Browser) -> None:

@@ -37,6 +37,15 @@ def test_since_is_when_the_quality_began(situation: Situation) -> None:
     assert [w.seq for w in one.recent] == [0, 1, 2, 3]
 
 
+def test_what_an_anomaly_looks_like_is_told_until_all_is_well(situation: Situation) -> None:
+    said = []
+    for seq, p in enumerate([0.5, 1e-5, None, 0.5]):
+        situation.observe(verdict_of(seq=seq, p=p))
+        said.append(situation.find("chamber-1").explained)
+    looks = "looks like lowered cathode voltage, 92 %"
+    assert said == ["", looks, looks, ""]
+
+
 def test_the_last_windows_are_bounded(situation: Situation) -> None:
     for seq in range(3 * N_RECENT):
         situation.observe(verdict_of(seq=seq))

@@ -57,7 +57,7 @@ def history(windows: Sequence[WindowSummary]) -> Figure:
             "title": {"text": "quality"},
         },
         _Z_ROW: {"title": {"text": "Z"}, "zeroline": True},
-        _P_ROW: {"title": {"text": "p"}, "type": "log", "exponentformat": "power", "dtick": 2},
+        _P_ROW: {"title": {"text": "p"}, "type": "log", "exponentformat": "power", "nticks": 6},
         _PULL_ROW: {"title": {"text": "pull, sigma"}, "zeroline": True},
     }
     layout: Figure = {

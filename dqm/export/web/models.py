@@ -173,6 +173,7 @@ class Stream(_Shown):
     needs_response: bool = Field(description="whether somebody must respond to that alarm")
     last: WindowSummary | None = Field(description="last window; null before the first since the start")
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
+    explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
     bundle: str
 
 

@@ -116,6 +116,7 @@ def _overview(site: Site, request: Request) -> Response:
     return render(
         site, request, "overview.html", page=page, streams=streams, sizes=sizes,
         opened=opened | {page.tree.path}, name=name, is_filtered=is_filtered,
+        explained={s.name: s.explained for s in page.streams},
         mixed=len({s.last.origin for s in page.streams if s.last}) > 1,
     )  # fmt: skip
 
@@ -133,10 +134,10 @@ def _alarms(site: Site, request: Request) -> Response:
     page = site.alarms()
     everything = request.query_params.get("show") == "all"
     shown = [alarm for alarm in page.alarms if everything or alarm.state is not AlarmState.NORMAL]
-    changes = site.changes(limit=_CHANGES).changes
     return render(
-        site, request, "alarms.html", page=page, shown=shown, everything=everything, changes=changes
-    )
+        site, request, "alarms.html", page=page, shown=shown, everything=everything,
+        changes=site.changes(limit=_CHANGES).changes, thresholds=site.thresholds(),
+    )  # fmt: skip
 
 
 def _alarm(site: Site, request: Request, trouble: str = "", status: int = 200) -> Response:

@@ -221,6 +221,7 @@ class Site:
                 needs_response=most_pressing is not None and needs_response(most_pressing),
                 last=summarise(s.last) if s.last else None,
                 recent=tuple(m.Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
+                explained=s.explained,
                 bundle=bundle.identifier if bundle else "",
             )
 
