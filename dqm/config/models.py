@@ -155,6 +155,7 @@ class DaemonSection(_Section):
     )
     queue_windows: int = Field(256, ge=1, le=100_000, description="windows that may wait for their test")
     threads: int = Field(2, ge=1, le=256, description="CPU threads of a test")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where windows are tested: cpu, or cuda: a GPU")
     limits: LimitsSection = Field(LimitsSection(), description="how much one message may claim")
 
 

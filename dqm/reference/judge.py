@@ -44,10 +44,13 @@ class Judge:
         Calibrated bundle.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
+    device : str
+        Where windows are tested, "cpu" or "cuda".
     """
 
-    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None) -> None:
+    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
         self.bundle = bundle
+        self._device = device
         self._policy = policy or ReadingPolicy()
         self._learned = {
             entry.name: taylor_model(bundle, entry).nu_range
@@ -113,7 +116,7 @@ class Judge:
         pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
         moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
         return _Scale(
-            prepare_statistic(self.bundle, column.kind),
+            prepare_statistic(self.bundle, column.kind, self._device),
             NullTable(toys[:, 0]),
             {name: moments[:, i] for i, name in enumerate(names)},
         )

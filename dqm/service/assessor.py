@@ -25,6 +25,8 @@ class Assessor:
         Unix time in seconds, stamped on verdicts.
     policy : ReadingPolicy, optional
         What to do without a usable measurement of a nuisance parameter.
+    device : str
+        Where windows are tested, "cpu" or "cuda".
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class Assessor:
         limits: QualityLimits,
         clock: Callable[[], float] = time.time,
         policy: ReadingPolicy | None = None,
+        device: str = "cpu",
     ) -> None:
         self.bundle = bundle
-        self._judge = Judge(bundle, policy)
+        self._judge = Judge(bundle, policy, device)
         self._limits = limits
         self._clock = clock
 

@@ -191,7 +191,7 @@ def _assessors(config: DaemonConfig, clock: Callable[[], float]) -> dict[str, As
             bundles[stream.bundle] = open_bundle(stream.bundle)
         key = stream.bundle, _limits(config, stream)
         if key not in shared:
-            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy)
+            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy, config.daemon.device)
         found[stream.name] = shared[key]
     return found
 
