@@ -116,6 +116,7 @@ class DaemonSection(_Section):
     longest_test_seconds: float = Field(
         60.0, gt=0.0, description="a test that takes longer hangs: its worker is replaced, its window Null, s"
     )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where windows are tested: cpu, or cuda: a GPU")
     limits: LimitsSection = Field(LimitsSection(), description="how much one message may claim")
 
     @model_validator(mode="after")

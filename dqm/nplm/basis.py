@@ -40,6 +40,13 @@ class Basis:
     transform: Tensor
     width: float
 
+    def to(self, device: torch.device) -> Basis:
+        """Give it on a device."""
+        mean, scale, centers, transform = (
+            part.to(device) for part in (self.mean, self.scale, self.centers, self.transform)
+        )
+        return Basis(mean, scale, centers, transform, self.width)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate the basis at raw points `x` of shape (n, d); gives shape (n, r)."""
         return self.kernel(x) @ self.transform

@@ -17,7 +17,7 @@ from dqm.nplm.loss import LossName
 from dqm.nplm.nodes import choose_nodes
 from dqm.nplm.samples import standardisation
 
-__all__ = ["Prepared", "by_columns"]
+__all__ = ["Prepared", "by_columns", "check_device"]
 
 REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
@@ -83,6 +83,11 @@ class Prepared:
         nodes, masses = choose_nodes((x - mean) / scale, weights, width, n_nodes)
         return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
 
+    def to(self, device: torch.device) -> Prepared:
+        """Give it on a device."""
+        on = [part.to(device) for part in (self.phi, self.second_moment, self.nodes, self.masses)]
+        return Prepared(self.basis.to(device), *on)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Give it as arrays by name; names have letters only."""
         basis = self.basis
@@ -116,3 +121,10 @@ class Prepared:
 def by_columns(phi: Tensor) -> Tensor:
     """Store by columns: a product with one vector then reads memory in the faster order."""
     return phi.T.contiguous().T
+
+
+def check_device(name: str) -> torch.device:
+    """Find a device; raises `InputError` if this machine has none of that name."""
+    if name == "cpu" or (name == "cuda" and torch.cuda.is_available()):
+        return torch.device(name)
+    raise InputError(f"no device {name!r} here", where="device", fix="Use 'cpu', or 'cuda' beside a CUDA GPU")

@@ -25,7 +25,7 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
-from dqm.nplm.prepared import PRECISION, Prepared, by_columns
+from dqm.nplm.prepared import PRECISION, Prepared, by_columns, check_device
 from dqm.nplm.problem import Events, Problem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
@@ -82,12 +82,15 @@ class KernelTest:
     prepared : mapping of str to ndarray, optional
         `prepared` of an earlier test with the same reference, weights, centres, width, penalty and loss:
         spares computing it again.
+    device : str
+        Where windows are fitted: "cpu", or "cuda" for a GPU. What the reference decides is always computed on
+        the CPU, so both start from the same numbers.
 
     Raises
     ------
     InputError
         If an array has the wrong shape, is not finite, has a constant feature or fewer distinct events than
-        centres are asked for, or if a number is out of range.
+        centres are asked for, if a number is out of range or there is no such device.
 
     Notes
     -----
@@ -118,6 +121,7 @@ class KernelTest:
         max_iterations: int = 200,
         nuisances: Sequence[Nuisance] = (),
         prepared: Mapping[str, NDArray[Any]] | None = None,
+        device: str = "cpu",
     ) -> None:
         for name, number in [
             ("n_expected", n_expected),
@@ -139,7 +143,7 @@ class KernelTest:
         self._loss_name: LossName = loss
         self._loss = LOSSES[loss]
         shares = normalised_weights(weights, len(events))
-        weights_tensor = torch.from_numpy(shares * self.n_expected)
+        self._device = check_device(device)
         ready = (
             Prepared.compute(
                 events, shares, choose_centers(centers, events, rng), float(width), float(penalty), loss
@@ -147,12 +151,14 @@ class KernelTest:
             if prepared is None
             else Prepared.from_arrays(prepared, float(width), len(events))
         )
-        self._ready, self._basis = ready, ready.basis
-        self._second_moment = ready.second_moment * self.n_expected
+        self._ready, self._fitted = ready, ready.to(self._device)
+        self._second_moment = self._fitted.second_moment * self.n_expected
         self._nuisances = check_nuisances(nuisances)
-        linear, quadratic = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, events))
-        self._reference = Events(ready.phi, linear, quadratic, weights_tensor)
-        self._precision = torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=torch.float64)
+        columns = (*log_ratio_coefficients(self._nuisances, events), shares * self.n_expected)
+        linear, quadratic, weights_there = map(self._tensor, columns)
+        self._reference = Events(self._fitted.phi, linear, quadratic, weights_there)
+        self._shown = Events(ready.phi, *map(torch.from_numpy, columns))
+        self._precision = self._tensor([n.sigma**-2.0 for n in self._nuisances])
         self._full, self._bare = self._stand_ins()
 
     @property
@@ -222,6 +228,9 @@ class KernelTest:
             results += self._evaluate_batch(samples[batch], np.array(measured[batch]))
         return results
 
+    def _tensor(self, values: ArrayLike) -> Tensor:
+        return torch.as_tensor(np.asarray(values, dtype=np.float64), device=self._device)
+
     def _window(self, data: ArrayLike) -> FloatArray:
         events = check_sample(data, "window")
         if events.shape[1] != self.n_features:
@@ -234,11 +243,13 @@ class KernelTest:
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
         """Windows that fit into `BATCH_BYTES` together."""
         n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
-        numbers = n_data * (8 + len(self._basis.centers)) + n_reference * (8 + 2 * len(self._nuisances))
+        numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
+            8 + 2 * len(self._nuisances)
+        )
         return max(1, BATCH_BYTES // (8 * numbers))
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
-        problem = self._problem(samples, torch.from_numpy(measured))
+        problem = self._problem(samples, self._tensor(measured))
         alone = None
         if self._nuisances:
             alone = self._fit(problem.without_kernels(), self._bare, problem.measured)
@@ -260,7 +271,11 @@ class KernelTest:
                     nuisances=self._profile(row, measured[row], alone, full) if alone else {},
                     n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
                     density=LogRatio(
-                        sample, full.fit.point.a[row], self._basis, full.fit.point.nu[row], self._reference
+                        sample,
+                        full.fit.point.a[row].cpu(),
+                        self._ready.basis,
+                        full.fit.point.nu[row].cpu(),
+                        self._shown,
                     ),
                 )
             )
@@ -285,20 +300,20 @@ class KernelTest:
 
     def _stand_ins(self) -> tuple[Nodes, Nodes]:
         """Make the nodes of the full fit, and of that of the nuisance parameters alone."""
-        chosen, linear, quadratic = self._ready.nodes, self._reference.linear, self._reference.quadratic
-        masses = self._ready.masses * self.n_expected
-        events = Events(by_columns(self._ready.phi[chosen]), linear[chosen], quadratic[chosen], masses)
+        chosen, linear, quadratic = self._fitted.nodes, self._reference.linear, self._reference.quadratic
+        masses = self._fitted.masses * self.n_expected
+        events = Events(by_columns(self._fitted.phi[chosen]), linear[chosen], quadratic[chosen], masses)
         r, k = len(self._second_moment), len(self._nuisances)
-        empty = Totals(*(torch.zeros(1, *shape, dtype=torch.float64) for shape in ((r,), (k,), (k, k))))
-        size = torch.tensor([self.n_expected], dtype=torch.float64)
-        full = self._assemble(events, empty, size, torch.zeros(1, k, dtype=torch.float64)).on(events)
+        empty = Totals(*(self._tensor(np.zeros((1, *shape))) for shape in ((r,), (k,), (k, k))))
+        size = self._tensor([self.n_expected])
+        full = self._assemble(events, empty, size, self._tensor(np.zeros((1, k)))).on(events)
         bare = full.without_kernels()
         return Nodes(events, Metric.healthy(full)), Nodes(bare.reference, Metric.healthy(bare))
 
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> Problem:
         sizes = [len(sample) for sample in samples]
         totals, data = self._sum_up(samples, sizes)
-        return self._assemble(data, totals, torch.tensor(sizes, dtype=torch.float64), measured)
+        return self._assemble(data, totals, self._tensor(sizes), measured)
 
     def _assemble(self, data: Events, totals: Totals, sizes: Tensor, measured: Tensor) -> Problem:
         return Problem(
@@ -316,17 +331,17 @@ class KernelTest:
     def _sum_up(self, samples: list[FloatArray], sizes: list[int]) -> tuple[Totals, Events]:
         """Evaluate basis and log ratios at the windows' events; keep them one by one where the loss asks."""
         everything = np.concatenate(samples)
-        kernel = self._basis.kernel(torch.from_numpy(everything))
-        columns = map(torch.from_numpy, log_ratio_coefficients(self._nuisances, everything))
+        kernel = self._fitted.basis.kernel(self._tensor(everything))
+        columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))
         first, second = (torch.split(column, sizes) for column in columns)
         linear, quadratic = (torch.stack([part.sum(0) for part in parts]) for parts in (first, second))
         if self._loss.linear_in_data:
             sums = torch.stack([part.sum(0) for part in torch.split(kernel, sizes)])
             none = [part[:0] for part in (self._reference.phi, first[0], second[0], self._reference.weights)]
             data = Events(*(part.expand(len(sizes), *part.shape) for part in none))
-            return Totals(sums @ self._basis.transform, linear, quadratic), data
-        phi = torch.split(kernel @ self._basis.transform, sizes)
-        present = [torch.ones(n, dtype=torch.float64) for n in sizes]
+            return Totals(sums @ self._fitted.basis.transform, linear, quadratic), data
+        phi = torch.split(kernel @ self._fitted.basis.transform, sizes)
+        present = [self._tensor(np.ones(n)) for n in sizes]
         data = Events(
             pad_sequence([part.to(PRECISION) for part in phi], batch_first=True),
             *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, present)),

@@ -85,10 +85,13 @@ class Judge:
         Calibrated bundle.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
+    device : str
+        Where windows are tested, "cpu" or "cuda".
     """
 
-    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None) -> None:
+    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
         self.bundle = bundle
+        self._device = device
         self._policy = policy or ReadingPolicy()
         self._maps = RatioMaps(bundle.reference, bundle.manifest.features)
         self._learned = {
@@ -161,7 +164,7 @@ class Judge:
         names = [entry.name for entry in self.bundle.manifest.nuisances]
         pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
         moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
-        test = prepare_statistic(self.bundle, column.kind)
+        test = prepare_statistic(self.bundle, column.kind, self._device)
         return _Scale(
             test,
             NullTable(toys[:, 0]),

@@ -68,15 +68,17 @@ def find_statistic(name: str) -> StatisticFactory:
     return cast(StatisticFactory, find_plugin("dqm.statistics", name, error=BundleError))
 
 
-def prepare_statistic(bundle: Bundle, kind: WindowKind) -> Statistic:
-    """Set up the bundle's test for windows of one kind."""
+def prepare_statistic(bundle: Bundle, kind: WindowKind, device: str = "cpu") -> Statistic:
+    """Set up the bundle's test for windows of one kind, on a device; raises `InputError` if there is none."""
     m = bundle.manifest
-    prepared = {"prepared": bundle.prepared} if m.prepared else {}
+    extra: dict[str, object] = {"prepared": bundle.prepared} if m.prepared else {}
+    if device != "cpu":
+        extra["device"] = device
     return find_statistic(m.statistic)(
         bundle.reference,
         kind.n_expected,
         centers=bundle.centers,
         nuisances=nuisances_for(bundle, kind),
         **m.settings,
-        **prepared,
+        **extra,
     )

@@ -31,6 +31,8 @@ class Assessor:
         Unix time in seconds, stamped on verdicts.
     policy : ReadingPolicy, optional
         What to do without a usable measurement of a nuisance parameter.
+    device : str
+        Where windows are tested, "cpu" or "cuda".
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class Assessor:
         limits: QualityLimits,
         clock: Callable[[], float] = time.time,
         policy: ReadingPolicy | None = None,
+        device: str = "cpu",
     ) -> None:
         self.bundle = bundle
-        self._judge = Judge(bundle, policy)
+        self._judge = Judge(bundle, policy, device)
         self._limits = limits
         self._clock = clock
 
@@ -94,7 +97,7 @@ def prepare_assessors(
             bundles[stream.bundle] = open_bundle(stream.bundle)
         key = stream.bundle, limits[stream.name]
         if key not in shared:
-            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy)
+            shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy, config.daemon.device)
         found[stream.name] = shared[key]
     return found
 
