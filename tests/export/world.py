@@ -92,6 +92,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         n_reference=5000,
         n_toys=2000,
         nuisances=("drift_velocity",),
+        templates=("lowered cathode voltage",),
         sources=("good.parquet",),
     )
     site = Site(

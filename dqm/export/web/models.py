@@ -140,6 +140,7 @@ class BundleFacts(_Shown):
     n_reference: int = Field(description="reference events")
     n_toys: int = Field(description="healthy toys in all its null tables")
     nuisances: tuple[str, ...]
+    templates: tuple[str, ...] = Field(description="faults it has been taught")
     sources: tuple[str, ...]
 
 

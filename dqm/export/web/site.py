@@ -297,6 +297,7 @@ def describe_bundle(identifier: str, manifest: Manifest) -> m.BundleFacts:
         n_reference=manifest.reference.shape[0],
         n_toys=sum(column.toys.shape[0] for column in manifest.null),
         nuisances=tuple(entry.name for entry in manifest.nuisances),
+        templates=tuple(dict.fromkeys(entry.fault for entry in manifest.templates)),
         sources=tuple(source.name for source in manifest.sources),
     )
 
