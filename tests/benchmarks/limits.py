@@ -1,9 +1,9 @@
 """What the machine can do, and how far from it the fit of a window is.
 
 ``python -m tests.benchmarks.limits`` times a large matrix product, a copy of memory and a small tensor
-operation on one thread, and between them windows of several configurations, so that all share the state of a noisy
-machine. Of each window it counts what cannot be avoided (products with the basis, Hessians of the nodes, the
-kernel at the data) and prints the time that would take at the machine's best.
+operation on one thread, and between them windows of several configurations, so that all share the state of a
+noisy machine. Of each window it counts what cannot be avoided (products with the basis, Hessians of the nodes,
+the kernel at the data) and prints the time that would take at the machine's best.
 """
 
 from __future__ import annotations
