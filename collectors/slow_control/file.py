@@ -118,7 +118,8 @@ class FileSource(HistorySource):
             self._file = None
 
     def _header(self, line: bytes) -> list[str]:
-        columns = next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
+        with translate_errors(self.path):
+            columns = next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
         if not COLUMNS <= {*columns} <= COLUMNS | OPTIONAL_COLUMNS or len({*columns}) != len(columns):
             raise FileError(
                 f"has the columns {', '.join(columns)}",

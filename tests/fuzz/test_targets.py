@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,22 @@ WORDS = (
     b",", b"\n" * 3, b"\r", b"../" * 20, b"${HOME}", b"\xed\xa0\x80", b"\x7f" * 4,
     (2**31).to_bytes(8, "little"), (2**63).to_bytes(8, "little"),
 )  # fmt: skip
+
+
+FOUND = {
+    "features-gz": [gzip.compress(b"a,b\n1,2\n", mtime=0)[:12] + b"\xff" * 40],
+    "features-root": [
+        TARGETS["features-root"].seeds[0][:300] + b"\xff" * 40 + TARGETS["features-root"].seeds[0][340:]
+    ],
+    "array": [
+        TARGETS["array"].seeds[0].replace(b"(30, 2)", b"(30, 2("),
+        TARGETS["array"].seeds[0].replace(b"(30, 2)", b"(3\x00, 2)"),
+    ],
+    "manifest": [b"[" * 100_000],
+    "readings-csv": [b"time,name,value\r\rx\n", b"time,name,value\n\r\r5\n"],
+    "daemon": [b"x = " + b"[" * 5000],
+}
+"""What readers once failed on with an error of somebody else."""
 
 
 @st.composite
@@ -59,11 +76,18 @@ def test_the_seeds_are_accepted(name: str, folder: Path) -> None:
         TARGETS[name].read(seed, folder)
 
 
+@pytest.mark.parametrize("name", list(FOUND))
+def test_what_was_found_once_is_refused_in_our_own_words(name: str, folder: Path) -> None:
+    for data in FOUND[name]:
+        with suppress(DqmError):
+            TARGETS[name].read(data, folder)
+
+
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_damaged_input_is_read_or_refused_in_our_own_words(name: str, folder: Path) -> None:
     target = TARGETS[name]
 
-    @settings(max_examples=60, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
     @given(damaged(target.seeds))
     def check(data: bytes) -> None:
         with suppress(DqmError):
