@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.limits`` times a large matrix product, a copy of memory and a small tensor
 operation on one thread, and between them windows of several configurations, so that all share the state of a
-noisy machine. Of each window it counts what cannot be avoided (products with the basis, Hessians of the nodes,
-the kernel at the data) and prints the time that would take at the machine's best.
+noisy machine. Of each window it counts what cannot be avoided (products with the basis, Hessians of the
+nodes, the kernel at the data) and prints the time that would take at the machine's best.
 """
 
 from __future__ import annotations
