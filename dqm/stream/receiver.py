@@ -25,6 +25,7 @@ __all__ = ["Receiver"]
 
 _MOST_FRAMES = 3  # one more than a message has, so that `decode` sees there were too many
 _MOST_PEERS = 100_000  # windows whose senders are remembered until they are acknowledged
+_MOST_ANSWERS = 10_000  # small ones, for each sender that does not read
 _PROBE_SECONDS = 1.0
 
 
@@ -68,6 +69,7 @@ class Receiver:
         self._socket = self._context.socket(zmq.ROUTER)
         largest = max(self._limits.max_header_bytes, self._limits.max_payload_bytes)
         set_options(self._socket, max_message_bytes=largest, queue_messages=queue_messages)
+        self._socket.setsockopt(zmq.SNDHWM, _MOST_ANSWERS)  # beyond it ZeroMQ drops them without a word
         self._gate = Gate(self._context, self._socket, keys) if keys else None
         try:
             bound = {address: self._bind(address) for address in self._open_to_all}

@@ -17,7 +17,7 @@ EXPECTED = {
     "schema of 2 GiB claimed": "payload-arrow",
     "250 conditions": "header-field",
     "array of 32 GB claimed": "is float64 (2000000000, 2), not float64 (30, 2)",
-    "array of 32 GB claimed by the manifest too": "is no .npy array: cannot reshape array",
+    "array of 32 GB claimed by the manifest too": "is no .npy array: mmap length is greater than file size",
     "manifest of 16 MiB": "manifest.json has more than 16777216 bytes",
     "gzip of one line of 300 MiB": "features.csv.gz:1: a line of more than 65536 characters",
     "gzip of one row of 300 MiB": "features.csv.gz: straddling object straddles two block boundaries",
