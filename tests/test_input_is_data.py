@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BY_DASK = ROOT / "dqm" / "reference" / "cluster.py"
-"""Ships work to a cluster that the user names; Dask pickles whatever it ships, so nothing is gained without."""
+"""Ships work to a cluster that the user names; Dask pickles whatever it ships."""
 
 SOURCES = sorted(
     path for room in ("dqm", "collectors") for path in (ROOT / room).rglob("*.py") if path != BY_DASK

@@ -50,6 +50,7 @@ def explained(judge: Judge, x: FloatArray, names: tuple[str, ...] = ("a", "b")) 
     return explanation
 
 
+@pytest.mark.long
 def test_simulated_faults_are_named(chamber: Bundle, tmp_path: Path) -> None:
     bundle = open_bundle(Path(shutil.copytree(chamber.path, tmp_path / "chamber")))
     samples = [LabelledSample(name, simulated(conditions, 4000, 50)) for name, conditions in FAULTS.items()]
