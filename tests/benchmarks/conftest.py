@@ -7,13 +7,15 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks.inputs import machine
+
+if TYPE_CHECKING:  # other runs of pytest read this file too, where it is not installed
+    from pytest_benchmark.fixture import BenchmarkFixture
 
 Timed = Callable[[Callable[[Any], object], Sequence[Any]], None]
 
@@ -57,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seconds", type=float, default=6.0, help="time for one figure; less is less exact")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info.clear()
     machine_info.update(machine(os.getloadavg()[0], Path("/proc/cpuinfo").read_text()))
