@@ -94,6 +94,7 @@ class Daemon:
         self._report = ServiceReport(self._notifier, clock, monotonic)
         self._in_hand: dict[Identity, Window] = {}
         self._unstored: list[Verdict] = []
+        self._undecided: Window | None = None
         self._store_again_at = self._tick_at = 0.0
         self._heard: dict[str, float] = {}
         self._progress = monotonic()
@@ -176,8 +177,9 @@ class Daemon:
             Verdicts that were stored.
         """
         can_test = len(self._queue) and self._room > 0
-        self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors)
-        if not self._unstored:
+        is_held = bool(self._unstored) or self._monotonic() < self._store_again_at
+        self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors, messages=not is_held)
+        if not is_held:
             self._receive()
         skipped = [self._skip(window) for window in self._queue.give_up(self._monotonic())]
         verdicts = self._keep(skipped + self._test())
@@ -220,24 +222,31 @@ class Daemon:
         The messages of one call are bounded: a flood of refused ones must not keep the others waiting.
         """
         for _ in range(self._queue.room):
-            message = self._receiver.receive(0)
+            message = self._undecided or self._receiver.receive(0)
             if message is None:
                 return
             if isinstance(message, PeerError):
                 self._reception.refuse(message)
             elif message.stream not in self._limits:
                 self._reception.refuse_stream(message)
-            else:
-                self._accept(message)
+            elif not self._accept(message):
+                return
 
-    def _accept(self, window: Window) -> None:
-        """Queue a window unless it has a verdict or waits for one."""
+    def _accept(self, window: Window) -> bool:
+        """Queue a window unless it has a verdict or waits for one; False if the store cannot say now."""
         self._heard[window.stream] = self._monotonic()
         identity = identity_of(window)
-        admitted = self._reception.admit(window, is_in_hand=identity in self._in_hand)
+        try:
+            admitted = self._reception.admit(window, is_in_hand=identity in self._in_hand)
+        except StoreError as error:
+            self._undecided = window
+            self._wait_for_store(error)
+            return False
+        self._undecided = None
         if admitted is not None:
             self._in_hand[identity] = admitted
             self._queue.put(admitted)
+        return True
 
     def _test(self) -> list[Verdict]:
         """Keep the workers busy; give what they have finished."""

@@ -24,7 +24,6 @@ _BUSY_MS = 10_000
 _INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _LARGEST_LOG_BYTES = 2**24
 _PRAGMAS = (
-    "auto_vacuum=INCREMENTAL",  # before the file is made; later only `compact` can change it
     "journal_mode=WAL",
     f"journal_size_limit={_LARGEST_LOG_BYTES}",  # what a long reader made grow is cut off afterwards
     "synchronous=FULL",
@@ -224,6 +223,8 @@ def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # sqlite3 would commit before changes of the schema: we begin ourselves
     cursor = connection.cursor()
+    if cursor.execute("PRAGMA page_count").fetchone() == (0,):  # later it takes a lock, and `compact`
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
