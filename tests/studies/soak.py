@@ -94,17 +94,19 @@ class Soak:
         In the order of time.
     results : dict
         Every pair of t and p that a window was given, by its place among those sent.
-    n_sent, n_lost, n_judged, n_reloads : int
-        Windows sent, lost by the sender, judged once each; reloads done.
+    judged : set
+        Identities of the windows that were judged.
+    n_sent, n_lost, n_reloads : int
+        Windows sent, and lost by the sender; reloads done.
     """
 
     looks: list[Look] = field(default_factory=list)
     results: dict[int, set[tuple[float | None, float | None]]] = field(
         default_factory=lambda: defaultdict(set)
     )
+    judged: set[tuple[str, int]] = field(default_factory=set)
     n_sent: int = 0
     n_lost: int = 0
-    n_judged: int = 0
     n_reloads: int = 0
 
     def quarter(self, number: int, name: str) -> FloatArray:
@@ -162,11 +164,13 @@ def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: 
     memory = [_kilobytes(process) / 1024 for process in processes]
     store = daemon.folder / "data" / STORE_FILE
     with VerdictStore(sqlite_url(store), create=False) as verdicts:
-        fresh = [verdict for verdict in verdicts.select(since=since) if verdict.judged_at > since]
+        # verdicts may be stored in another order than they were found
+        found = list(verdicts.select(since=since - load.interval_seconds))
+    fresh = [verdict for verdict in found if (verdict.stream, verdict.seq) not in seen.judged]
+    seen.judged |= {(verdict.stream, verdict.seq) for verdict in fresh}
     for verdict in fresh:
         place = _place(load, int(verdict.stream.removeprefix("stream-")), verdict.seq)
         seen.results[place].add((verdict.result.t, verdict.result.p))
-    seen.n_judged += len(fresh)
     delays = [verdict.judged_at - (verdict.end or 0.0) for verdict in fresh] or [0.0]
     seen.looks.append(
         Look(
@@ -210,7 +214,7 @@ def report(seen: Soak) -> str:
         lines.append(f"{name:20}{early:16.4g}{late:16.4g}")
     once = sum(len(pairs) == 1 for pairs in seen.results.values())
     lines.append(
-        f"{seen.looks[-1].seconds:.0f} s: {seen.n_sent} windows sent, {seen.n_judged} judged, "
+        f"{seen.looks[-1].seconds:.0f} s: {seen.n_sent} windows sent, {len(seen.judged)} judged, "
         f"{seen.n_lost} lost, {seen.n_reloads} reloads; {once} of {len(seen.results)} different windows had "
         "one t and one p throughout"
     )
