@@ -295,7 +295,7 @@ class WorkerPool:
         process = multiprocessing.get_context("spawn").Process(
             target=_work, args=(theirs, self._prepare), name="dqm-worker", daemon=True
         )
-        with _threads_in_environment(self._n_threads):
+        with _for_workers(self._n_threads):
             process.start()
         theirs.close()
         return _Worker(process, ours, self._mailbox, self._monotonic())
@@ -365,13 +365,15 @@ class WorkerPool:
 
 
 @contextmanager
-def _threads_in_environment(n_threads: int) -> Iterator[None]:
-    """Let libraries that count cores when they are loaded see only their share."""
+def _for_workers(n_threads: int) -> Iterator[None]:
+    """Let libraries that count cores when they are loaded see their share; hangups are not for workers."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(n_threads)))
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -84,9 +85,9 @@ def under_load(place: Place, name: str) -> Iterator[Sender]:
 
 
 def reload(daemon: Running, outcome: str) -> dict[str, object]:
-    """Ask for a reload and wait for its end; gives what was logged."""
+    """Hang up on daemon and workers, wait for the end of the reload; gives what was logged."""
     before = len(logged_events(daemon.log, outcome))
-    daemon.process.send_signal(signal.SIGHUP)
+    os.killpg(daemon.process.pid, signal.SIGHUP)
     wait_until(lambda: len(logged_events(daemon.log, outcome)) > before, outcome)
     return logged_events(daemon.log, outcome)[-1]
 
@@ -150,7 +151,7 @@ def test_windows_flow_through_reloads_and_none_is_lost_or_judged_twice(place: Pl
         assert workers_of(daemon.process) == workers, "the same tests need no other workers"
         place.write(budget=1.0)
         for _ in range(2):  # the second while the first is under way
-            daemon.process.send_signal(signal.SIGHUP)
+            os.killpg(daemon.process.pid, signal.SIGHUP)
             time.sleep(0.3)
         wait_until(lambda: threshold(daemon) == first, "the last of the reloads is in effect")
         n = judged_of(daemon, "chamber-1")
