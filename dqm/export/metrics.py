@@ -114,6 +114,20 @@ class Metrics(Collector):
         """Names of the streams shown."""
         return tuple(self._streams)
 
+    def follow(self, streams: Mapping[str, str]) -> None:
+        """Show these streams from now on; counters of those that stay go on.
+
+        Parameters
+        ----------
+        streams : mapping of str to str
+            Bundle identifier of each stream.
+        """
+        with self._lock:
+            before = self._streams
+            self._streams = {name: before.get(name) or _Stream(bundle) for name, bundle in streams.items()}
+            for name, bundle in streams.items():
+                self._streams[name].bundle = bundle
+
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict.
 

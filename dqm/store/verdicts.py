@@ -21,6 +21,7 @@ STORE_FILE = "verdicts.sqlite"
 """Name of the daemon's store within its data directory."""
 
 _ROWS_AT_ONCE = 500
+_PAGES_AT_ONCE = 250
 
 _IS_STORED = select(verdicts.c.id).where(
     *(verdicts.c[name] == bindparam(name) for name in ("stream", "run", "seq"))
@@ -199,7 +200,7 @@ class VerdictStore:
     def prune(self, before: float, limit: int) -> int:
         """Remove the oldest verdicts, their explanations and the alarm history of that time.
 
-        The file does not shrink, but what is freed is used again.
+        What is freed is used again; a file of which more than a quarter is free shrinks.
 
         Parameters
         ----------
@@ -223,6 +224,7 @@ class VerdictStore:
             connection.execute(verdicts.delete().where(c.id.in_([row.id for row in rows])))
             if len(rows) < limit:
                 connection.execute(alarm_changes.delete().where(alarm_changes.c.time < before))
+        self.database.shrink(_PAGES_AT_ONCE)
         return len(rows)
 
     def counts(self) -> dict[tuple[str, Quality], int]:

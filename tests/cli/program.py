@@ -34,13 +34,13 @@ def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.Complete
     return told
 
 
-def start_dqm(*arguments: object, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
+def start_dqm(*arguments: object, cwd: Path, log: Path, **variables: str) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own; both its outputs go to the log."""
     with log.open("wb") as file:
         return subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             cwd=cwd,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | variables,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
