@@ -54,6 +54,8 @@ STORE_RETRY_SECONDS = 1.0
 PRUNED_AT_ONCE = 500
 WINDOWS = "windows"
 """Directory of the kept windows within the data directory."""
+LONGEST_PAUSE_SECONDS = 10.0
+"""If the alarms were not told the time for longer, nobody listened, or the clock was put forward."""
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -93,7 +95,9 @@ class Daemon:
         self._sequences = SequenceTracker()
         self._keep_days = config.keep.verdict_days
         self._unstored: list[Verdict] = []
+        self._undecided: Window | None = None
         self._store_again_at = self._tick_at = 0.0
+        self._told_time = clock()
         self._patience = {stream.name: stream.stale_seconds for stream in config.streams}
         self._heard = dict.fromkeys(self._patience, monotonic())
         self._progress = monotonic()
@@ -174,7 +178,7 @@ class Daemon:
         """
         can_test = len(self._queue) and self._tester.room > 0
         self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors)
-        if not self._unstored:
+        if not self._unstored and self._monotonic() >= self._store_again_at:
             self._receive()
         skipped = [self._skip(window) for window in self._queue.give_up(self._monotonic())]
         verdicts = self._keep(skipped + self._test())
@@ -226,10 +230,12 @@ class Daemon:
     def _receive(self) -> None:
         """Fill the queue; when it is full ZeroMQ makes the senders wait.
 
-        The messages of one call are bounded: a flood of refused ones must not keep the others waiting.
+        The messages of one call are bounded: a flood of refused ones must not keep the others waiting. A
+        window that the store cannot be asked about stays undecided until it can.
         """
         for _ in range(self._queue.room):
-            message = self._receiver.receive(0)
+            message = self._undecided or self._receiver.receive(0)
+            self._undecided = None
             if message is None:
                 return
             if isinstance(message, PeerError):
@@ -237,7 +243,12 @@ class Daemon:
             elif message.stream not in self._bundles:
                 self._refuse(PeerError(Reason.UNKNOWN_STREAM, f"stream {message.stream!r} is not configured"))
             else:
-                self._accept(message)
+                try:
+                    self._accept(message)
+                except StoreError as error:
+                    self._undecided = message
+                    self._wait_for_store(error)
+                    return
 
     def _accept(self, window: Window) -> None:
         """Queue a window unless it has been judged, is waiting or belongs to another kind of run."""
@@ -253,6 +264,7 @@ class Daemon:
             self._refuse(refusal)
             return
         arrival = self._sequences.observe(window)
+        self.metrics.show_arrivals(window.stream, self._sequences.counts(window.stream))
         if stored is not None:
             self._receiver.acknowledge(window)
         if stored is not None or identity in self._in_hand:
@@ -313,6 +325,9 @@ class Daemon:
         if now < self._tick_at or self._unstored:
             return
         self._tick_at = now + 1.0
+        paused, self._told_time = self._clock() - self._told_time, self._clock()
+        if paused > LONGEST_PAUSE_SECONDS:
+            self._desk.listen_anew()
         try:
             self._desk.tick()
             if self._keep_days is not None:
@@ -323,7 +338,7 @@ class Daemon:
     def _wait_for_store(self, error: StoreError) -> None:
         self._store_again_at = self._monotonic() + STORE_RETRY_SECONDS
         self.metrics.count_store_failure()
-        log.error("cannot store; trying again", why=str(error), verdicts=len(self._unstored))
+        log.error("the store fails; trying again", why=str(error), verdicts=len(self._unstored))
 
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""

@@ -25,11 +25,12 @@ _INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "post
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON")
 _REMEDIES = {
     "not a database": "Move the file away; the daemon then starts a new one",
-    "malformed": "The file is damaged: move it away, or restore it from a backup",
+    "malformed": "The file is damaged: stop the daemon, then move it away, or restore it from a backup",
     "readonly": "Make the file and its directory writable for the daemon's user",
     "read-only": "Make the file and its directory writable for the daemon's user",
     "unable to open": "Check that the directory exists and is writable for the daemon's user",
     "is full": "Free space on the disk",
+    "i/o error": "The disk fails or was made read-only: see the kernel's log, and mend it",
     "locked": "Another program holds the file; close it",
 }
 
