@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
 
@@ -22,7 +22,7 @@ from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, Verdict
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.table import MOST, TEST_SECONDS_BUCKETS
-from dqm.stream import Reason
+from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
 
@@ -39,6 +39,7 @@ class _Stream:
     n_lost: int = 0
     n_duplicates: int = 0
     n_skipped: int = 0
+    arrivals: StreamCounts = field(default_factory=StreamCounts)
 
     def number(self, name: str, now: float) -> float | None:
         """Value of a gauge of the last window, if there is one."""
@@ -166,6 +167,24 @@ class Metrics(Collector):
             stream = self._find(name)
             stream.quality, stream.is_stale = Quality.NULL, True
 
+    def show_arrivals(self, name: str, counts: StreamCounts) -> None:
+        """Show how the windows of a stream came: gaps, missing, reordered and late ones.
+
+        Parameters
+        ----------
+        name : str
+            One of the streams.
+        counts : StreamCounts
+            Since the start of the daemon.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            self._find(name).arrivals = replace(counts)
+
     def count_duplicate(self, name: str) -> None:
         """Count a window that had been judged already.
 
@@ -264,6 +283,8 @@ class Metrics(Collector):
         quality, judged = gauge("dqm_window_quality"), counter("dqm_windows_total")
         lost, duplicates = counter("dqm_lost_windows_total"), counter("dqm_duplicate_windows_total")
         skipped = counter("dqm_skipped_windows_total")
+        gaps, missing = counter("dqm_sequence_gaps_total"), gauge("dqm_missing_windows")
+        reordered, late = counter("dqm_reordered_windows_total"), counter("dqm_late_windows_total")
         info = gauge("dqm_stream_info")
         for label, stream in self._streams.items():
             for state in Quality:
@@ -272,12 +293,20 @@ class Metrics(Collector):
             lost.add_metric([label], stream.n_lost)
             duplicates.add_metric([label], stream.n_duplicates)
             skipped.add_metric([label], stream.n_skipped)
+            gaps.add_metric([label], stream.arrivals.n_gaps)
+            missing.add_metric([label], stream.arrivals.n_missing)
+            reordered.add_metric([label], stream.arrivals.n_reordered)
+            late.add_metric([label], stream.arrivals.n_late)
             info.add_metric([label, stream.bundle], 1.0)
         yield from (
             quality,
             judged,
             lost,
             duplicates,
+            gaps,
+            missing,
+            reordered,
+            late,
             skipped,
             info,
             *self._collect_nuisances(),

@@ -7,6 +7,7 @@ side. In the daemon's directory the public file of a collector also lists the st
 from __future__ import annotations
 
 import os
+import struct
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import zmq
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from zmq.utils import z85
 
 from dqm.config import CREDENTIALS, NAME_PATTERN
 from dqm.errors import ConfigError
@@ -25,7 +27,21 @@ __all__ = ["Collector", "KeyPair", "KeyRing", "Sending", "make_keys", "read_publ
 _LARGEST_BYTES = 65_536
 _OTHERS, _EVERYBODY_ELSE = 0o007, 0o077
 
-_Z85 = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$")]
+
+def _check_z85(text: str) -> str:
+    """Refuse five characters that stand for more than 32 bits; ZeroMQ would not say what is wrong."""
+    try:
+        z85.decode(text)
+    except struct.error:
+        raise ValueError("not Z85") from None
+    return text
+
+
+_Z85 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$"),
+    AfterValidator(_check_z85),
+]
 _Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 _Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*-]{1,64}$")]
 
