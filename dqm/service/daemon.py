@@ -36,6 +36,7 @@ from dqm.service.opening import (
     count_measured,
     identify_bundles,
     open_annotator,
+    open_door,
     open_receiver,
     open_store,
     tell,
@@ -131,7 +132,8 @@ class Daemon:
                 clock=clock,
                 version=version("dqm"),
             )
-            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site)
+            door = open_door(config, self.metrics.count_sign_in, self._desk.history.record)
+            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site, door=door)
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
             self._tester = self._start_tester(config)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from dqm.alarm import AlarmChange, smallest_supported_p
-from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, read_token
+from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token
 from dqm.errors import StoreError
-from dqm.export import Annotator, Grafana
+from dqm.export import Annotator, Door, Grafana, UserFile
 from dqm.reference import Manifest, open_bundle
 from dqm.service.keyring import open_ring
 from dqm.store import VerdictStore, store_url
@@ -19,6 +19,7 @@ __all__ = [
     "count_measured",
     "identify_bundles",
     "open_annotator",
+    "open_door",
     "open_receiver",
     "open_store",
     "tell",
@@ -81,6 +82,20 @@ def tell(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
             action=change.action,
             user=change.user,
         )
+
+
+def open_door(config: DaemonConfig, count: Callable[[str], None], audit: Callable[..., None]) -> Door:
+    """Read the users, if there are any; raises `ConfigError` if their file cannot be used."""
+    users = None if config.web.users is None else UserFile(config.web.users)
+    if users is not None and not users.names:
+        log.warning("nobody can sign in: the file of users is empty", fix="add one by 'dqm users add'")
+    if users is not None and not is_local(config.daemon.http):
+        log.warning(
+            "passwords cross the network as they are",
+            http=config.daemon.http,
+            fix="listen on the loopback, behind a reverse proxy that speaks https",
+        )
+    return Door(config.web, users, count, audit)
 
 
 def open_receiver(section: DaemonSection) -> Receiver:

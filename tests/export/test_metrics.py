@@ -125,6 +125,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_progress_age_seconds",
         "dqm_queue_windows",
         "dqm_refused_messages_total",
+        "dqm_sign_ins_total",
         "dqm_skipped_windows_total",
         "dqm_store_failures_total",
         "dqm_stream_info",

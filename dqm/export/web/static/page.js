@@ -90,12 +90,13 @@ async function refresh() {
   const begin = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected) { location.assign(answer.url); return; }   // one must sign in, again
     if (answer.ok) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       page.shown = Number(fresh.body.dataset.time);
       page.beat = performance.now();
       document.title = fresh.title;
-      for (const id of ["content", "origins"]) morph(document.getElementById(id), fresh.getElementById(id));
+      for (const id of ["content", "origins", "who"]) morph(document.getElementById(id), fresh.getElementById(id));
       document.dispatchEvent(new Event("refreshed"));
       tick();
     }
@@ -144,13 +145,12 @@ function step(by) {
 
 function acknowledge() {
   const row = document.activeElement.closest("[data-row]");
-  const forms = selector => selector.querySelector("form[action$='/acknowledge']");
-  const form = (row && forms(row)) || forms(document);
-  if (!form) return;
-  const box = form.closest("details");
+  const find = place => place.querySelector("form[action$='/acknowledge'] [name=comment], details .sign-in, #actions .sign-in");
+  const target = (row && find(row)) || find(document);
+  if (!target) return;
+  const box = target.closest("details");
   if (box) box.open = true;
-  const [user, comment] = [form.elements.user, form.elements.comment];
-  (user.value ? comment : user).focus();
+  target.focus();
 }
 
 const go = address => () => { location.href = address; };
