@@ -69,24 +69,34 @@ def test_what_is_no_user_is_told(
 
 
 def test_a_password_is_asked_for_twice_and_never_shown(tmp_path: Path) -> None:
-    for second, code in [("correct horse", 0), ("correct hose", 2)]:
-        leader, follower = pty.openpty()
-        process = subprocess.Popen(
-            [PROGRAM, "users", "add", "maria"],
-            cwd=tmp_path, env=ENVIRONMENT, stdin=follower, stdout=follower, stderr=follower,
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(follower)
-        shown = ""
-        for prompt, answer in [("New password", "correct horse"), ("again", second)]:
-            while prompt not in shown:
-                shown += os.read(leader, 1000).decode()
-            os.write(leader, f"{answer}\n".encode())
-        assert process.wait(60) == code
-        shown += os.read(leader, 10_000).decode()
-        os.close(leader)
-        assert "correct" not in shown
-    assert "the two passwords differ" in shown
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [PROGRAM, "users", "add", "maria"],
+        cwd=tmp_path, env=ENVIRONMENT, stdin=follower, stdout=follower, stderr=follower,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(follower)
+    shown = ""
+    for prompt in ("New password of maria: ", "The same again: "):
+        while prompt not in shown:
+            shown += os.read(leader, 1000).decode()
+        os.write(leader, b"correct horse\n")
+    while "maria added" not in shown:
+        shown += os.read(leader, 1000).decode()
+    assert process.wait(60) == 0
+    os.close(leader)
+    assert "correct" not in shown
+
+
+def test_a_password_mistyped_changes_nothing(
+    dqm: Dqm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter(["correct horse", "correct hose"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: next(typed))
+    told = dqm("users", "add", "maria")
+    assert (told.code, "the two passwords differ" in told.err) == (2, True)
+    assert not (tmp_path / "users.toml").exists()
 
 
 def test_a_file_that_cannot_be_used_is_a_mistake(dqm: Dqm, add: Callable[..., Told], tmp_path: Path) -> None:

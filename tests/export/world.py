@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import numpy as np
-
 from argon2 import PasswordHasher
 
 from dqm.alarm import Cause, Guidance, Priority, Rules, StreamRules, Thresholds
+from dqm.config import WebSection
 from dqm.events import (
     Condition,
     Explanation,
@@ -27,7 +27,6 @@ from dqm.events import (
     TestResult,
     Verdict,
 )
-from dqm.config import WebSection
 from dqm.export import Door, Metrics, Site, Situation, UserFile, add_user, create_app
 from dqm.export.web.models import BundleFacts
 from dqm.service.alarms import Desk
@@ -140,8 +139,10 @@ class Browser:
         door: Door | None = None,
     ) -> None:
         app = create_app(world.metrics, lambda: 0.1, site=world.site, door=door or world.door())
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self.move(address)
         self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 40000)),
+            transport=self._transport,
             base_url="http://127.0.0.1:8787",
             headers={} if as_program else {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"},
             auth=(user, PASSWORDS[user]) if as_program and user else None,
@@ -149,6 +150,10 @@ class Browser:
         )
         if user and not as_program:
             assert self.sign_in(user, PASSWORDS[user]).status_code == 303
+
+    def move(self, address: str) -> None:
+        """Ask from another address."""
+        self._transport.client = (address, 40000)
 
     def token(self, path: str = "/login") -> str:
         """Token of the forms of a page."""

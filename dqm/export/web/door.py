@@ -8,7 +8,6 @@ or to a reverse proxy that is believed.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import ipaddress
 import secrets
@@ -343,7 +342,7 @@ def _read_basic(header: str) -> tuple[str, str]:
     kind, _, credentials = header.partition(" ")
     try:
         text = base64.b64decode(credentials.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         text = ""
     name, colon, password = text.partition(":")
     if kind.lower() != "basic" or not colon:
