@@ -10,7 +10,9 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from dqm.export import HttpServer, create_app
 from tests.cli.program import run_dqm
+from tests.export.world import make_world, verdict_of
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
 
 from .conftest import complaints, requested, set_media, set_width
@@ -181,6 +183,30 @@ def test_a_mask_is_made_and_removed(browser: Chrome, monitor: Monitor) -> None:
     browser.find_element(By.CSS_SELECTOR, "#who button").click()
     wait_for(browser, lambda: text(browser, "#who") == "Sign in", "nobody is signed in")
     assert complaints(browser) == []
+
+
+def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: Path) -> None:
+    world = make_world(tmp_path / "x.sqlite", {"muon": ["chamber-1"]})
+    world.judge(verdict_of("chamber-1"))
+    door = world.door(proxies=["127.0.0.1"])  # whatever comes through a proxy comes from elsewhere
+    server = HttpServer(create_app(world.metrics, lambda: 0.0, site=world.site, door=door), "127.0.0.1", 0)
+    server.start()
+    url = f"http://{server.address}"
+    chromium.get(f"{url}/streams/chamber-1")
+    wait_for(chromium, lambda: chromium.current_url.startswith(f"{url}/login"), "one has to sign in")
+    asked = requested(chromium)
+    assert f"{url}/events" not in asked
+    assert text(chromium, "#origins") == ""
+    assert not chromium.find_element(By.ID, "link").is_displayed()
+    sign_in(chromium)
+    wait_for(chromium, lambda: text(chromium, "#link") == "live", "the page is live")
+    assert chromium.current_url == f"{url}/streams/chamber-1"
+    world.clock.time += 8 * 3600.0 + 1.0
+    world.judge(verdict_of("chamber-1", 1))
+    wait_for(chromium, lambda: chromium.current_url.startswith(f"{url}/login"), "the shift is over")
+    server.stop()
+    world.store.close()
+    complaints(chromium)
 
 
 def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:

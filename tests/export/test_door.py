@@ -6,6 +6,7 @@ import base64
 import threading
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 
 from dqm.alarm import Cause
 from dqm.errors import DqmError
-from dqm.export import Door, add_user, remove_user
+from dqm.export import Door, HttpServer, add_user, create_app, remove_user
 from dqm.export.users import UserFile
 from dqm.export.web.door import _read_basic
 from dqm.export.web.problems import BusyError
@@ -291,6 +292,18 @@ def test_nobody_else_is_believed(world: World, address: str) -> None:
         200 if address == "127.0.0.1" else 401
     )
     assert acknowledged_by(world) is None
+
+
+def test_the_server_itself_believes_nobody_either(world: World) -> None:
+    app = create_app(world.metrics, lambda: 0.0, site=world.site, door=world.door(**BEHIND))
+    server = HttpServer(app, "127.0.0.1", 0)
+    server.start()
+    lie = {"X-Remote-User": "anna", "X-Forwarded-For": PROXY, "X-Forwarded-Proto": "https"}
+    url = f"http://{server.address}/api/v1/masks"
+    answer = httpx.post(url, json={"reason": "x", "streams": "*"}, headers=lie, trust_env=False)
+    server.stop()
+    assert answer.status_code == 401
+    assert world.desk.masks() == ()
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ class Visitor:
     user: str = ""
     has_session: bool = False
 
+    @property
+    def may_read(self) -> bool:
+        """Whether everything may be shown."""
+        return bool(self.user) or self.is_near
+
 
 class Door:
     """Tells who is asking and lets them in or not; safe to use from several threads.
@@ -146,7 +151,7 @@ class Door:
             name, password = _read_basic(request.headers["authorization"])
             user, _ = await run_in_threadpool(self.check_password, name, password, visitor.address)
             visitor = request.scope[_VISITOR] = replace(visitor, user=user)
-        if is_reading and not (visitor.user or visitor.is_near):
+        if is_reading and not visitor.may_read:
             raise NotSignedInError("reading from other hosts needs a user", fix=_advice(visitor))
         if not is_reading:
             self._check_change(visitor)

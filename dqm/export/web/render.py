@@ -115,7 +115,7 @@ def render(site: Site, request: Request, template: str, /, status: int = 200, **
         With the cookie of our forms.
     """
     token, visitor = form_token(request), visitor_of(request)
-    last = [stream.last for stream in site.situation.streams()]
+    last = [stream.last for stream in site.situation.streams()] if visitor.may_read else []
     text = template_text(
         template,
         now=site.clock(),

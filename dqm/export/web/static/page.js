@@ -10,6 +10,7 @@ const page = { shown: Number(document.body.dataset.time), offset: 0, beat: perfo
 page.offset = page.shown - Date.now() / 1000;
 const now = () => Date.now() / 1000 + page.offset;
 const is_live = document.body.dataset.live === "yes";
+const is_heard = document.body.dataset.live !== "off";   // not before one has signed in
 
 function age(seconds) {
   const s = Math.max(0, Math.floor(seconds)), two = n => String(n).padStart(2, "0");
@@ -27,7 +28,7 @@ function tick() {
   }
   document.getElementById("clock").textContent =
     new Date(now() * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
-  watch();
+  if (is_heard) watch();
 }
 
 // --- the link to the daemon ---------------------------------------------------------------------------------
@@ -177,4 +178,4 @@ if (keys_off) {
 }
 tick();
 setInterval(tick, 1000);
-listen();
+if (is_heard) listen();
