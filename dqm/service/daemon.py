@@ -32,7 +32,7 @@ from dqm.service.assessor import ANOMALOUS, untested
 from dqm.service.fair_queue import FairQueue
 from dqm.service.journal import log_verdict, tell
 from dqm.service.notify import Notifier, ServiceReport
-from dqm.service.opening import open_annotator, open_receiver, open_store, open_tester
+from dqm.service.opening import open_annotator, open_door, open_receiver, open_store, open_tester
 from dqm.service.reception import Reception
 from dqm.service.reload import Prepared, Reloader
 from dqm.service.standard import Standard, derive_standard
@@ -128,7 +128,8 @@ class Daemon:
                 clock=clock,
                 version=version("dqm"),
             )
-            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site)
+            door = open_door(config, self.metrics.count_sign_in, self._desk.history.record)
+            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site, door=door)
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
             start_tester = functools.partial(
