@@ -144,6 +144,11 @@ class Board:
             self._lay_masks()
         return [change for watch in due for change in self._advance(watch, now, "time")]
 
+    def listen_anew(self, now: float) -> None:
+        """Let every stream be silent for as long from here: nobody listened, or the clock was put forward."""
+        for watch in self._watches.values():
+            watch.heard = now
+
     def acknowledge(
         self, stream: str, cause: Cause, user: str, comment: str, now: float
     ) -> list[AlarmChange]:

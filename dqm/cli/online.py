@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -99,6 +100,16 @@ def _stop_on_signals() -> Event:
     return stop
 
 
+class _Logger(structlog.PrintLogger):
+    """Gives up lines that cannot be written: a log on a full disk must not end the work."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = msg
+
+
 def _log_to_stderr() -> None:
     """Readable lines on a terminal, JSON where a machine reads."""
     on_terminal = sys.stderr.isatty()
@@ -109,5 +120,5 @@ def _log_to_stderr() -> None:
             structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Logger(sys.stderr),
     )

@@ -121,6 +121,11 @@ class Desk:
         with self._changing() as changes:
             changes += self._board.tick(self._clock())
 
+    def listen_anew(self) -> None:
+        """Let every stream be silent for as long from here: nobody listened before."""
+        with self._lock:
+            self._board.listen_anew(self._clock())
+
     def acknowledge(self, stream: str, cause: Cause, user: str, comment: str) -> None:
         """Take over an alarm that is raised."""
         with self._act(user, "acknowledge", f"{stream} {cause}", comment) as changes:

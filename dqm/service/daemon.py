@@ -32,7 +32,7 @@ from dqm.service.assessor import ANOMALOUS, untested
 from dqm.service.fair_queue import FairQueue
 from dqm.service.journal import log_verdict, tell
 from dqm.service.notify import Notifier, ServiceReport
-from dqm.service.opening import open_annotator, open_receiver, open_store, open_tester
+from dqm.service.opening import open_annotator, open_door, open_receiver, open_store, open_tester
 from dqm.service.reception import Reception
 from dqm.service.reload import Prepared, Reloader
 from dqm.service.standard import Standard, derive_standard
@@ -48,6 +48,8 @@ STORE_RETRY_SECONDS = 1.0
 PRUNED_AT_ONCE = 500
 WINDOWS = "windows"
 """Directory of the kept windows within the data directory."""
+LONGEST_PAUSE_SECONDS = 10.0
+"""If the alarms were not told the time for longer, nobody listened, or the clock was put forward."""
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -96,6 +98,7 @@ class Daemon:
         self._unstored: list[Verdict] = []
         self._undecided: Window | None = None
         self._store_again_at = self._tick_at = 0.0
+        self._told_time = clock()
         self._heard: dict[str, float] = {}
         self._progress = monotonic()
         standard = derive_standard(config)
@@ -125,7 +128,8 @@ class Daemon:
                 clock=clock,
                 version=version("dqm"),
             )
-            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site)
+            door = open_door(config, self.metrics.count_sign_in, self._desk.history.record)
+            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site, door=door)
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
             start_tester = functools.partial(
@@ -219,10 +223,12 @@ class Daemon:
     def _receive(self) -> None:
         """Fill the queue; when it is full ZeroMQ makes the senders wait.
 
-        The messages of one call are bounded: a flood of refused ones must not keep the others waiting.
+        The messages of one call are bounded: a flood of refused ones must not keep the others waiting. A
+        window that the store cannot be asked about stays undecided until it can.
         """
         for _ in range(self._queue.room):
             message = self._undecided or self._receiver.receive(0)
+            self._undecided = None
             if message is None:
                 return
             if isinstance(message, PeerError):
@@ -242,7 +248,6 @@ class Daemon:
             self._undecided = window
             self._wait_for_store(error)
             return False
-        self._undecided = None
         if admitted is not None:
             self._in_hand[identity] = admitted
             self._queue.put(admitted)
@@ -296,6 +301,9 @@ class Daemon:
         if now < self._tick_at or self._unstored:
             return
         self._tick_at = now + 1.0
+        paused, self._told_time = self._clock() - self._told_time, self._clock()
+        if paused > LONGEST_PAUSE_SECONDS:
+            self._desk.listen_anew()
         try:
             self._desk.tick()
             days = self._standard.config.keep.verdict_days
@@ -307,7 +315,7 @@ class Daemon:
     def _wait_for_store(self, error: StoreError) -> None:
         self._store_again_at = self._monotonic() + STORE_RETRY_SECONDS
         self.metrics.count_store_failure()
-        log.error("cannot store; trying again", why=str(error), verdicts=len(self._unstored))
+        log.error("the store fails; trying again", why=str(error), verdicts=len(self._unstored))
 
     @property
     def _is_idle(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import structlog
 import torch
 
-from dqm.config import DaemonSection, GrafanaSection, read_token
+from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token
 from dqm.errors import StoreError
 from dqm.events import Verdict, Window
-from dqm.export import Annotator, Grafana
+from dqm.export import Annotator, Door, Grafana, UserFile
 from dqm.service.assessor import prepare_assessors
 from dqm.service.keyring import open_ring
 from dqm.service.standard import Standard
@@ -18,7 +19,9 @@ from dqm.service.workers import LocalTester, Tester, WorkerPool
 from dqm.store import VerdictStore, store_url
 from dqm.stream import Limits, Receiver
 
-__all__ = ["open_annotator", "open_receiver", "open_store", "open_tester"]
+__all__ = ["open_annotator", "open_door", "open_receiver", "open_store", "open_tester"]
+
+log = structlog.get_logger(__name__)
 
 
 def open_annotator(section: GrafanaSection | None) -> Annotator | None:
@@ -28,6 +31,20 @@ def open_annotator(section: GrafanaSection | None) -> Annotator | None:
     annotator = Annotator(Grafana(section.url, read_token(section.token_file)))
     annotator.start()
     return annotator
+
+
+def open_door(config: DaemonConfig, count: Callable[[str], None], audit: Callable[..., None]) -> Door:
+    """Read the users, if there are any; raises `ConfigError` if their file cannot be used."""
+    users = None if config.web.users is None else UserFile(config.web.users)
+    if users is not None and not users.names:
+        log.warning("nobody can sign in: the file of users is empty", fix="add one by 'dqm users add'")
+    if users is not None and not is_local(config.daemon.http):
+        log.warning(
+            "passwords cross the network as they are",
+            http=config.daemon.http,
+            fix="listen on the loopback, behind a reverse proxy that speaks https",
+        )
+    return Door(config.web, users, count, audit)
 
 
 def open_receiver(section: DaemonSection) -> Receiver:

@@ -64,6 +64,7 @@ class Reception:
             self._turn_away(window, refusal)
             return None
         arrival = self._sequences.observe(window)
+        self._metrics.show_arrivals(window.stream, self._sequences.counts(window.stream))
         if stored is not None:
             self._receiver.acknowledge(window)
         if stored is not None or is_in_hand:

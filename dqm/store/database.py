@@ -34,11 +34,12 @@ _SPARE_SHARE = 0.25
 """Free pages that a file keeps to grow into: what `prune` frees is mostly used again."""
 _REMEDIES = {
     "not a database": "Move the file away; the daemon then starts a new one",
-    "malformed": "The file is damaged: move it away, or restore it from a backup",
+    "malformed": "The file is damaged: stop the daemon, then move it away, or restore it from a backup",
     "readonly": "Make the file and its directory writable for the daemon's user",
     "read-only": "Make the file and its directory writable for the daemon's user",
     "unable to open": "Check that the directory exists and is writable for the daemon's user",
     "is full": "Free space on the disk",
+    "i/o error": "The disk fails or was made read-only: see the kernel's log, and mend it",
     "locked": "Another program holds the file; close it",
 }
 
