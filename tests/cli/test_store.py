@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from tests.service.small import wait_until
 
@@ -18,6 +20,7 @@ Dqm = Callable[..., Told]
 __all__ = ["place"]
 
 
+@pytest.mark.long
 def test_a_daemon_is_copied_at_work_and_another_goes_on_from_the_copy(dqm: Dqm, place: Place) -> None:
     config = place.write()
     store = place.folder / "data" / STORE_FILE
