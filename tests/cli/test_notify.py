@@ -107,6 +107,7 @@ def test_a_hung_worker_starves_the_watchdog(
     os.kill(worker, signal.SIGSTOP)
     with Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
         sender.send(window_of())
+        assert sender.flush(60.0)
         wait_until(lambda: manager.hears("1 waiting"), "the daemon has the window")
         manager.forget()
         time.sleep(WATCHDOG_SECONDS)
