@@ -132,6 +132,15 @@ def test_a_step_that_is_not_solved_gives_no_t(
 
 
 @needs_falkon
+def test_falkon_stops_where_rounding_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(falkon, "MAX_STEPS", 100)
+    arguments = REFERENCE, N_EXPECTED, 2.0, 1e-9, REFERENCE[:300]
+    ours, theirs = (kind(*arguments).evaluate(WINDOWS["healthy"]) for kind in (OneStepTest, FalkonTest))
+    assert theirs.converged
+    assert theirs.t == pytest.approx(ours.t, rel=1e-4)
+
+
+@needs_falkon
 def test_falkon_takes_equal_weights_only() -> None:
     with pytest.raises(InputError, match="weights differ"):
         FalkonTest(REFERENCE, N_EXPECTED, WIDTH, PENALTY, REFERENCE[:9], weights=np.arange(1.0, 601.0))
