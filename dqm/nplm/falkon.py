@@ -20,7 +20,7 @@ __all__ = ["FalkonTest"]
 TOLERANCE = 1e-5
 """Residual at which the library stops, not relative; the published configuration's right side is about 0.2.
 
-Rounding keeps it from falling below 5e-7 with penalties of 1e-9; published codes stop at 3e-4.
+Rounding can keep it above 1e-7 with penalties of 1e-8; published codes stop at 3e-4.
 """
 
 
