@@ -16,6 +16,7 @@ from tests.service.small import window_of
 
 from .conftest import Open
 
+pytestmark = pytest.mark.long
 WAIT_SECONDS = 60.0
 
 
@@ -34,7 +35,7 @@ def copied(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.path, tmp_path / "mine.dqmref"))
 
 
-@pytest.mark.parametrize("damage", [alter, pytest.param(cut_short, marks=pytest.mark.long)])
+@pytest.mark.parametrize("damage", [alter, cut_short])
 def test_no_window_is_judged_by_a_bundle_that_was_damaged_in_use(
     open_site: Open, copied: Path, bundle: Bundle, damage: Callable[[Path], None]
 ) -> None:

@@ -14,6 +14,7 @@ from tests.service.small import wait_until, window_of
 
 from .conftest import Open
 
+pytestmark = pytest.mark.long
 WAIT_SECONDS = 60.0
 
 

@@ -19,7 +19,8 @@ WAIT_SECONDS = 60.0
 HEALTHY, OTHER = STREAMS
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(120.0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [2.0, 120.0])
 def test_a_flood_is_worked_off_as_overload_in_bounded_memory(shared: Site, seconds: float) -> None:
     before, skipped = memory_of(shared.pid), shared.metric("dqm_skipped_windows_total", OTHER)
     name = f"flood-{seconds:.0f}"
@@ -102,14 +103,8 @@ def test_a_peer_that_never_ends_its_handshake_is_dropped(shared: Site) -> None:
             pass
 
 
-@pytest.mark.parametrize(
-    ("victim", "seconds"),
-    [
-        ("daemon", 2.0),
-        pytest.param("daemon", 45.0, marks=pytest.mark.long),
-        pytest.param("collector", 45.0, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("victim", "seconds"), [("daemon", 2.0), ("daemon", 45.0), ("collector", 45.0)])
 def test_a_process_that_stands_still_goes_on_where_it_was(shared: Site, victim: str, seconds: float) -> None:
     run, name = int(340 + seconds), f"{victim}-{seconds:.0f}"
     collector = shared.collect(name, healthy=[HEALTHY], rate_hz=20.0, run=run)

@@ -7,11 +7,14 @@ import resource
 import signal
 from pathlib import Path
 
+import pytest
+
 from dqm.stream import Sender
 from tests.service.small import healthy_events, wait_until, window_of
 
 from .site import Site, workers_of
 
+pytestmark = pytest.mark.long  # tests/service/test_workers.py has the same without a daemon
 WAIT_SECONDS = 60.0
 
 
