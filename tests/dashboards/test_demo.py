@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dqm.service.demo import Demonstration, prepare_reference
+from dqm.service.demo import USER, Demonstration, prepare_reference
 
 from . import programs
 from .grafana_files import Target, targets
@@ -39,6 +39,9 @@ def test_every_panel_has_data_of_the_demonstration(
 
             wait(is_alarmed, running)
             time.sleep(2.0)
+            known = (USER, running.password)
+            asked = httpx.get(f"http://{running.http}/api/v1/masks", auth=known, trust_env=False)
+            assert asked.status_code == 200
             shown = httpx.get(f"http://{running.http}/metrics", trust_env=False).text
             empty = [target for target in targets() if not has_data(address, running.http, target)]
     for target in empty:
