@@ -137,6 +137,7 @@ def _alarms(site: Site, request: Request) -> Response:
     return render(
         site, request, "alarms.html", page=page, shown=shown, everything=everything,
         changes=site.changes(limit=_CHANGES).changes, thresholds=site.thresholds(),
+        explained={s.name: s.explained for s in site.situation.streams()},
     )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def _stream(site: Site, request: Request) -> Response:
     explanation = explain(last.explanation) if last else None
     return render(
         site, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
-        figure=charts.history(windows), anomaly=summarise(last) if last else None,
+        figure=charts.history(windows, site.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
         bundle=site.bundles.get(page.name), why_no_bundle="the stream has no bundle", **_figures(explanation),
     )  # fmt: skip
