@@ -49,6 +49,20 @@ def press(browser: Chrome, *keys: str) -> None:
     chain.perform()
 
 
+def wait_for_charts(browser: Chrome) -> None:
+    drawn = "return document.documentElement.dataset.drawn === 'yes'"
+    wait_for(browser, lambda: browser.execute_script(drawn), "the charts are drawn")
+
+
+def laid_out(browser: Chrome) -> dict[str, list[str]]:
+    """Class and style of every chart, and how the layers of its drawing lie upon each other."""
+    script = """return Object.fromEntries([...document.querySelectorAll('[data-chart]')].map(chart => [chart.id,
+        [chart.className, chart.getAttribute('style'),
+         ...[...chart.querySelectorAll('.main-svg')].map(layer => getComputedStyle(layer).position)]]))"""
+    found: dict[str, list[str]] = browser.execute_script(script)
+    return found
+
+
 def focused(browser: Chrome) -> str:
     return str(
         browser.execute_script("return document.activeElement.innerText || document.activeElement.name")
@@ -157,11 +171,22 @@ def test_a_mask_is_made_and_removed(browser: Chrome, monitor: Monitor) -> None:
     assert complaints(browser) == []
 
 
+def test_charts_stay_as_drawn_when_windows_come(browser: Chrome, monitor: Monitor) -> None:
+    monitor.feed("chamber-3", faulty_events(N_WINDOW, 40))
+    open_live(browser, monitor, "/streams/chamber-3")
+    wait_for_charts(browser)
+    before = laid_out(browser)
+    assert len(before) > 2
+    monitor.feed("chamber-3", healthy_events(N_WINDOW, 41))
+    wait_for(browser, lambda: text(browser, "#window-7-1"), "the next window is listed")
+    assert laid_out(browser) == before
+    assert complaints(browser) == []
+
+
 def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:
     run_dqm("report", monitor.config, "-o", tmp_path / "run.html", cwd=tmp_path)
     browser.get(f"file://{tmp_path}/run.html")
-    drawn = "return document.documentElement.dataset.drawn === 'yes'"
-    wait_for(browser, lambda: browser.execute_script(drawn), "the charts are drawn")
+    wait_for_charts(browser)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".main-svg .trace")) > 5
     assert requested(browser) == [f"file://{tmp_path}/run.html"]
     assert complaints(browser) == []
@@ -178,8 +203,7 @@ def test_every_page_fits_and_draws_without_complaints(
         browser.get(monitor.url + path)
         charts = browser.find_elements(By.CSS_SELECTOR, "[data-chart]")
         if charts:
-            drawn = "return document.documentElement.dataset.drawn === 'yes'"
-            wait_for(browser, lambda script=drawn: browser.execute_script(script), "the charts are drawn")
+            wait_for_charts(browser)
             plots = "return document.querySelectorAll('[data-chart] .main-svg .trace').length"
             assert browser.execute_script(plots) > 0
         sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
