@@ -79,7 +79,7 @@ def _parse(line: str, where: str) -> FloatArray:
         numbers = np.array(words[1:], dtype=np.float64)
     except ValueError as error:
         raise FileError(f"not a number: {error}", where=where, fix=LINE_FORMAT) from error
-    if not numbers.size or numbers.size != 1 + NUMBERS_PER_HIT * numbers[0]:
+    if numbers.size % NUMBERS_PER_HIT != 1 or numbers.size != 1 + NUMBERS_PER_HIT * numbers[0]:
         raise FileError(f"{len(words)} words do not make an event", where=where, fix=LINE_FORMAT)
     hits = numbers[1:].reshape(-1, NUMBERS_PER_HIT)
     chamber, layer = hits[:, 0], hits[:, 1]

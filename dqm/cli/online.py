@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -29,13 +31,15 @@ WIDE = 160
 
 
 def run(config: ConfigPath, override: Overrides = None) -> None:
-    """Run the daemon: receive windows, judge them, store and show the verdicts."""
+    """Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG."""
     from dqm.service.daemon import Daemon
 
     _log_to_stderr()
-    settings = load_daemon(config, parse_settings(override))
-    with Daemon(settings) as daemon:
-        daemon.run(_stop_on_signals())
+    read = partial(load_daemon, config, parse_settings(override))
+    stop, reload = _stop_on_signals(), Event()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload.set())
+    with Daemon(read(), notifier=Notifier(), read_again=read, reload=reload) as daemon:
+        daemon.run(stop)
 
 
 def collect(config: ConfigPath, override: Overrides = None) -> None:
@@ -96,6 +100,16 @@ def _stop_on_signals() -> Event:
     return stop
 
 
+class _Logger(structlog.PrintLogger):
+    """Gives up lines that cannot be written: a log on a full disk must not end the work."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = msg
+
+
 def _log_to_stderr() -> None:
     """Readable lines on a terminal, JSON where a machine reads."""
     on_terminal = sys.stderr.isatty()
@@ -106,5 +120,5 @@ def _log_to_stderr() -> None:
             structlog.processors.format_exc_info,
             structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Logger(sys.stderr),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
 
@@ -22,7 +22,8 @@ from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, Verdict
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.table import MOST, TEST_SECONDS_BUCKETS
-from dqm.stream import Reason
+from dqm.export.users import SIGN_INS
+from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
 
@@ -39,6 +40,7 @@ class _Stream:
     n_lost: int = 0
     n_duplicates: int = 0
     n_skipped: int = 0
+    arrivals: StreamCounts = field(default_factory=StreamCounts)
 
     def number(self, name: str, now: float) -> float | None:
         """Value of a gauge of the last window, if there is one."""
@@ -103,6 +105,7 @@ class Metrics(Collector):
         self._n_waiting = 0
         self._progress_at = clock()
         self._n_store_failures = 0
+        self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
         self._seconds_sum = 0.0
         self._lock = Lock()
@@ -113,6 +116,20 @@ class Metrics(Collector):
     def streams(self) -> tuple[str, ...]:
         """Names of the streams shown."""
         return tuple(self._streams)
+
+    def follow(self, streams: Mapping[str, str]) -> None:
+        """Show these streams from now on; counters of those that stay go on.
+
+        Parameters
+        ----------
+        streams : mapping of str to str
+            Bundle identifier of each stream.
+        """
+        with self._lock:
+            before = self._streams
+            self._streams = {name: before.get(name) or _Stream(bundle) for name, bundle in streams.items()}
+            for name, bundle in streams.items():
+                self._streams[name].bundle = bundle
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict.
@@ -151,6 +168,24 @@ class Metrics(Collector):
         with self._lock:
             stream = self._find(name)
             stream.quality, stream.is_stale = Quality.NULL, True
+
+    def show_arrivals(self, name: str, counts: StreamCounts) -> None:
+        """Show how the windows of a stream came: gaps, missing, reordered and late ones.
+
+        Parameters
+        ----------
+        name : str
+            One of the streams.
+        counts : StreamCounts
+            Since the start of the daemon.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            self._find(name).arrivals = replace(counts)
 
     def count_duplicate(self, name: str) -> None:
         """Count a window that had been judged already.
@@ -209,6 +244,17 @@ class Metrics(Collector):
         with self._lock:
             self._n_store_failures += 1
 
+    def count_sign_in(self, outcome: str) -> None:
+        """Count a name with a password.
+
+        Parameters
+        ----------
+        outcome : str
+            One of `SIGN_INS`.
+        """
+        with self._lock:
+            self._n_sign_ins[outcome] += 1
+
     def set_queue(self, n_waiting: int) -> None:
         """Show how many windows wait for their test.
 
@@ -250,6 +296,8 @@ class Metrics(Collector):
         quality, judged = gauge("dqm_window_quality"), counter("dqm_windows_total")
         lost, duplicates = counter("dqm_lost_windows_total"), counter("dqm_duplicate_windows_total")
         skipped = counter("dqm_skipped_windows_total")
+        gaps, missing = counter("dqm_sequence_gaps_total"), gauge("dqm_missing_windows")
+        reordered, late = counter("dqm_reordered_windows_total"), counter("dqm_late_windows_total")
         info = gauge("dqm_stream_info")
         for label, stream in self._streams.items():
             for state in Quality:
@@ -258,12 +306,20 @@ class Metrics(Collector):
             lost.add_metric([label], stream.n_lost)
             duplicates.add_metric([label], stream.n_duplicates)
             skipped.add_metric([label], stream.n_skipped)
+            gaps.add_metric([label], stream.arrivals.n_gaps)
+            missing.add_metric([label], stream.arrivals.n_missing)
+            reordered.add_metric([label], stream.arrivals.n_reordered)
+            late.add_metric([label], stream.arrivals.n_late)
             info.add_metric([label, stream.bundle], 1.0)
         yield from (
             quality,
             judged,
             lost,
             duplicates,
+            gaps,
+            missing,
+            reordered,
+            late,
             skipped,
             info,
             *self._collect_nuisances(),
@@ -312,11 +368,14 @@ class Metrics(Collector):
         queue.add_metric([], self._n_waiting)
         failures = counter("dqm_store_failures_total")
         failures.add_metric([], self._n_store_failures)
+        sign_ins = counter("dqm_sign_ins_total")
+        for outcome, n in self._n_sign_ins.items():
+            sign_ins.add_metric([outcome], n)
         progress = gauge("dqm_progress_age_seconds")
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
-        yield from (refused, self._collect_seconds(), queue, failures, progress, build)
+        yield from (refused, self._collect_seconds(), queue, failures, sign_ins, progress, build)
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

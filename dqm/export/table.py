@@ -126,13 +126,37 @@ METRICS = (
         "dqm_lost_windows_total",
         "counter",
         ("stream",),
-        "Windows dropped by senders before they were sent.",
+        "Windows lost before those judged: dropped by senders, or left out of their numbers.",
     ),
     Metric(
         "dqm_duplicate_windows_total",
         "counter",
         ("stream",),
         "Windows received again after their verdict; dropped.",
+    ),
+    Metric(
+        "dqm_sequence_gaps_total",
+        "counter",
+        ("stream",),
+        "Times that numbers of windows were left out.",
+    ),
+    Metric(
+        "dqm_missing_windows",
+        "gauge",
+        ("stream",),
+        "Windows left out without a word that have not come since.",
+    ),
+    Metric(
+        "dqm_reordered_windows_total",
+        "counter",
+        ("stream",),
+        "Windows that came after one of their run with a larger number.",
+    ),
+    Metric(
+        "dqm_late_windows_total",
+        "counter",
+        ("stream",),
+        "Windows that came after one of a later run.",
     ),
     Metric(
         "dqm_skipped_windows_total",
@@ -229,6 +253,12 @@ METRICS = (
         "counter",
         (),
         "Failed attempts to store verdicts or alarms; they are repeated, and nothing is received meanwhile.",
+    ),
+    Metric(
+        "dqm_sign_ins_total",
+        "counter",
+        ("outcome",),
+        "Names and passwords given on the page or by the API, by what came of them.",
     ),
     Metric(
         "dqm_progress_age_seconds",

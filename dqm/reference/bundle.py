@@ -56,6 +56,10 @@ NumberArray = NDArray[Any]
 """Array of a bundle: float64, or float32 where the test keeps it so."""
 
 
+Stamp = tuple[int, int, int]
+"""Inode, size and time of the last change of a file."""
+
+
 class Bundle:
     """A bundle opened for reading, its checksums verified.
 
@@ -67,13 +71,44 @@ class Bundle:
         Its description.
     arrays : dict of str to ndarray
         Arrays by file name.
+    stamps : mapping of str to Stamp, optional
+        Of the files that are mapped rather than read, by their names.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        arrays: Mapping[str, NumberArray],
+        stamps: Mapping[str, Stamp] | None = None,
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.identifier = hashlib.sha256(manifest.encode()).hexdigest()[:16]
         self._arrays = arrays
+        self._stamps = {path / name: stamp for name, stamp in (stamps or {}).items()}
+
+    def verify(self) -> None:
+        """Check that nobody has written to the files since they were opened: what is mapped changes too.
+
+        A file that was removed or replaced is no matter, for the old one is still here.
+
+        Raises
+        ------
+        BundleError
+            If a file was altered or cut short.
+        """
+        for path, stamp in self._stamps.items():
+            try:
+                now = _stamp(path.stat())
+            except OSError:
+                continue
+            if now[0] == stamp[0] and now != stamp:
+                raise BundleError(
+                    "was altered while it was in use",
+                    where=str(path),
+                    fix="Copy the bundle again or rebuild it, and restart what uses it",
+                )
 
     @property
     def reference(self) -> FloatArray:
@@ -222,7 +257,9 @@ def open_bundle(path: Path) -> Bundle:
     if len(text) > _LARGEST_MANIFEST_BYTES:
         raise BundleError(f"{MANIFEST} has more than {_LARGEST_MANIFEST_BYTES} bytes", where=where)
     manifest = _parse(text, where)
-    return Bundle(path, manifest, {f.name: _read_array(path / f.name, f) for f in manifest.files})
+    found = {file.name: _read_array(path / file.name, file) for file in manifest.files}
+    arrays = {name: array for name, (array, _) in found.items()}
+    return Bundle(path, manifest, arrays, {name: stamp for name, (_, stamp) in found.items()})
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -255,13 +292,14 @@ def _parse(text: bytes, where: str) -> Manifest:
         ) from error
 
 
-def _read_array(path: Path, expected: ArrayFile) -> NumberArray:
+def _read_array(path: Path, expected: ArrayFile) -> tuple[NumberArray, Stamp]:
     """Verify a file and map it: processes that open the same bundle share its memory."""
     where = str(path.parent)
     dtype = np.dtype(expected.dtype)
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > _most_bytes(expected):
+            facts = os.fstat(file.fileno())
+            if facts.st_size > _most_bytes(expected):
                 raise BundleError(f"{path.name} has more than {_most_bytes(expected)} bytes", where=where)
             if hashlib.file_digest(file, "sha256").hexdigest() != expected.sha256:
                 raise BundleError(
@@ -273,12 +311,16 @@ def _read_array(path: Path, expected: ArrayFile) -> NumberArray:
             shape, is_fortran, found = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
             if (found, shape) == (dtype, expected.shape):  # nothing is mapped for another claim
                 order: Literal["C", "F"] = "F" if is_fortran else "C"
-                return _map(path, file.tell(), dtype, shape, order)
+                return _map(path, file.tell(), dtype, shape, order), _stamp(facts)
     except OSError as error:
         raise BundleError(f"{path.name}: {error.strerror}", where=where, fix="Rebuild the bundle") from error
     except _NPY_DAMAGE as error:
         raise BundleError(f"{path.name} is no .npy array: {error}", where=where) from error
     raise BundleError(f"{path.name} is {found} {shape}, not {dtype} {expected.shape}", where=where)
+
+
+def _stamp(facts: os.stat_result) -> Stamp:
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _map(
@@ -293,21 +335,6 @@ def _map(
 
 def _most_bytes(expected: ArrayFile) -> int:
     return np.dtype(expected.dtype).itemsize * math.prod(expected.shape) + _LARGEST_HEADER_BYTES
-
-
-def _read_bytes(path: Path, most: int) -> bytes:
-    """Read a file of a bundle, unless it is larger than it can be."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, most) + 1)
-    except OSError as error:
-        raise BundleError(
-            f"{path.name}: {error.strerror}", where=str(path.parent), fix="Rebuild the bundle"
-        ) from error
-    if len(content) > most:
-        raise BundleError(f"{path.name} has more than {most} bytes", where=str(path.parent))
-    return content
 
 
 def _npy(values: NumberArray) -> bytes:

@@ -50,13 +50,15 @@ class Assessor:
 
     def assess(self, window: Window) -> Verdict:
         """Test a window, decide on it, and explain what is not good."""
+        self.bundle.verify()
         begin = time.perf_counter()
         examination = self._judge.examine(window)
         seconds = time.perf_counter() - begin
         bundle = self.bundle.identifier
         verdict = decide(window, examination.result, self._limits, bundle, self._clock(), seconds)
         if verdict.quality in ANOMALOUS:
-            return replace(verdict, explanation=examination.explain())
+            verdict = replace(verdict, explanation=examination.explain())
+        self.bundle.verify()  # again: it was the same from beginning to end
         return verdict
 
     def give_up(self, window: Window, reason: str) -> Verdict:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,18 @@ def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.Complete
     return told
 
 
-def start_dqm(*arguments: object, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own; both its outputs go to the log."""
+def start_dqm(
+    *arguments: object, cwd: Path, log: Path, through: Sequence[str] = (), **variables: str
+) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; both its outputs go to the log.
+
+    It may go through another program, such as ``ip netns exec NAME``, and have more variables.
+    """
     with log.open("wb") as file:
         return subprocess.Popen(
-            [PROGRAM, *map(str, arguments)],
+            [*through, PROGRAM, *map(str, arguments)],
             cwd=cwd,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | variables,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

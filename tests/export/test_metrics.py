@@ -16,7 +16,7 @@ from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Prior
 from dqm.errors import InputError
 from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap, Verdict
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
-from dqm.stream import Reason
+from dqm.stream import Reason, StreamCounts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 NOW = 1_700_000_100.0
@@ -116,8 +116,10 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_density_ratio",
         "dqm_duplicate_windows_total",
         "dqm_feature_share",
+        "dqm_late_windows_total",
         "dqm_likeness",
         "dqm_lost_windows_total",
+        "dqm_missing_windows",
         "dqm_nuisance_measured",
         "dqm_nuisance_pull",
         "dqm_nuisance_value",
@@ -125,6 +127,9 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_progress_age_seconds",
         "dqm_queue_windows",
         "dqm_refused_messages_total",
+        "dqm_reordered_windows_total",
+        "dqm_sequence_gaps_total",
+        "dqm_sign_ins_total",
         "dqm_skipped_windows_total",
         "dqm_store_failures_total",
         "dqm_stream_info",
@@ -167,7 +172,7 @@ def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     of_a = [labels for _, labels in samples(metrics) if "a" in labels]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
     assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
-    assert SERIES_PER_STREAM == 193
+    assert SERIES_PER_STREAM == 197
 
 
 def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:
@@ -277,11 +282,14 @@ def test_counters_add_up(metrics: Metrics) -> None:
     for seq in range(3):
         metrics.observe(replace(VERDICT, seq=seq))
     metrics.count_duplicate("a")
+    metrics.show_arrivals("a", StreamCounts(n_gaps=3, n_missing=2, n_reordered=4, n_late=1))
     metrics.refuse(Reason.FRAMES.value)
     metrics.set_queue(5)
     shown = samples(metrics)
     assert shown["dqm_lost_windows_total", ("a",)] == 6
     assert shown["dqm_duplicate_windows_total", ("a",)] == 1
+    arrivals = ("sequence_gaps_total", "missing_windows", "reordered_windows_total", "late_windows_total")
+    assert [shown[f"dqm_{name}", ("a",)] for name in arrivals] == [3, 2, 4, 1]
     assert shown["dqm_refused_messages_total", ("frames",)] == 1
     assert shown["dqm_refused_messages_total", ("version",)] == 0
     assert shown["dqm_queue_windows", ()] == 5

@@ -33,6 +33,8 @@ FOUND = {
         TARGETS["array"].seeds[0].replace(b"(30, 2)", b"(3\x00, 2)"),
     ],
     "manifest": [b"[" * 100_000],
+    "beam": [b"050  .2 15\n "],
+    "secret": [TARGETS["secret"].seeds[0].replace(b"JTKVSB%%)w", b"JKVB%%TS)w")],
     "readings-csv": [b"time,name,value\r\rx\n", b"time,name,value\n\r\r5\n"],
     "daemon": [b"x = " + b"[" * 5000],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,24 @@ def test_altered_array_is_refused(copy: Path, calibrated: Bundle) -> None:
     file.write_bytes(content)
     with pytest.raises(BundleError, match="checksum"):
         open_bundle(copy)
+
+
+def test_writing_to_an_open_bundle_is_noticed_and_replacing_it_is_no_matter(
+    copy: Path, calibrated: Bundle
+) -> None:
+    bundle = open_bundle(copy)
+    file = copy / calibrated.manifest.pool.name
+    sound = file.read_bytes()
+    file.rename(copy / "old")
+    bundle.verify()
+    file.write_bytes(sound[:-8])
+    bundle.verify()
+    with pytest.raises(BundleError, match="checksum"):
+        open_bundle(copy)
+    (copy / "old").rename(file)
+    os.truncate(file, len(sound) - 8)
+    with pytest.raises(BundleError, match=rf"{file.name}: was altered while it was in use\. Copy the bundle"):
+        bundle.verify()
 
 
 def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: Bundle) -> None:

@@ -18,6 +18,7 @@ import pytest
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
+from dqm.alarm import AlarmState, Cause
 from dqm.config import load_daemon
 from dqm.errors import BundleError, ConfigError, StoreError
 from dqm.events import Origin, Quality, Verdict, Window
@@ -394,6 +395,81 @@ def test_what_cannot_be_stored_is_kept_and_stored_when_it_can(
     assert sender.confirm(WAIT_MS / 1000)
 
 
+def test_a_window_that_the_store_cannot_be_asked_about_waits(
+    open_daemon: Open, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    daemon = open_daemon(monotonic=lambda: now)
+
+    def fail(*_: object) -> bool:
+        raise StoreError("the server was restarted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon._store, "contains", fail)
+        send(sender, [window_of(seq=seq) for seq in range(3)])
+        for _ in range(3):
+            now += 2.0
+            assert daemon.step(200) == []
+        assert sample(daemon, "dqm_store_failures_total") == 3
+    for _ in range(4):
+        now += 2.0
+        daemon.step(200)
+    assert [v.seq for v in stored(tmp_path)] == [0, 1, 2]
+    assert sender.confirm(WAIT_MS / 1000)
+
+
+@pytest.mark.parametrize("hours", [3.0, -3.0])
+def test_a_clock_that_jumps_raises_no_alarm_and_loses_nothing(
+    open_daemon: Open, sender: Sender, hours: float
+) -> None:
+    wall, now = 1e9, 0.0
+    daemon = open_daemon(stream="stale_seconds = 30.0", clock=lambda: wall, monotonic=lambda: now)
+    before, other = judge(daemon, sender, window_of(), window_of(stream="chamber-2"))
+    wall += 3600.0 * hours
+
+    def wait(seconds: float) -> None:
+        nonlocal wall, now
+        for _ in range(int(seconds)):
+            wall, now = wall + 1.0, now + 1.0
+            daemon.step(0)
+
+    wait(25.0)  # silence is measured anew from the jump, and for the page by a clock that does not jump
+    assert {alarm.state for alarm in daemon._desk.alarms()} == {AlarmState.NORMAL}
+    assert quality_of(daemon, "chamber-1") is quality_of(daemon, "chamber-2") is Quality.GOOD
+    (after,) = judge(daemon, sender, window_of(seq=1))
+    assert before is not None
+    assert other is not None
+    assert after is not None
+    assert after.quality is Quality.GOOD
+    assert after.judged_at - before.judged_at == pytest.approx(3600.0 * hours + 25.0)
+    wait(25.0)
+    assert quality_of(daemon, "chamber-2") is Quality.NULL
+    silent = {a.stream: a.state for a in daemon._desk.alarms() if a.cause is Cause.SILENT}
+    assert silent == {"chamber-1": AlarmState.NORMAL, "chamber-2": AlarmState.ACTIVE}
+
+
+def test_windows_held_up_by_the_store_are_no_silence(open_daemon: Open, sender: Sender) -> None:
+    wall, now = 1e9, 0.0
+    daemon = open_daemon(stream="stale_seconds = 30.0", clock=lambda: wall, monotonic=lambda: now)
+    judge(daemon, sender, window_of(), window_of(stream="chamber-2"))
+    database = daemon._store.database
+    with database.transaction() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON verdicts BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    assert judge(daemon, sender, window_of(seq=1)) == [None]
+    assert sample(daemon, "dqm_store_failures_total") == 1
+    for _ in range(40):
+        wall, now = wall + 2.0, now + 2.0
+        assert daemon.step(0) == []
+    with database.transaction() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    for _ in range(10):
+        wall, now = wall + 2.0, now + 2.0
+        daemon.step(0)
+    assert {alarm.state for alarm in daemon._desk.alarms()} == {AlarmState.NORMAL}
+
+
 def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
     open_daemon: Open, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +515,15 @@ def test_lost_windows_are_in_the_verdict_and_counted(open_daemon: Open, sender: 
     assert (verdict.quality, verdict.n_lost) == (Quality.NULL, 3)
     assert verdict.reason == "3 windows lost before this one"
     assert sample(daemon, "dqm_lost_windows_total", stream="chamber-1") == 3
+
+
+def test_gaps_and_windows_out_of_turn_are_counted(open_daemon: Open, sender: Sender) -> None:
+    daemon = open_daemon()
+    windows = [*(window_of(seq=seq) for seq in (0, 3, 1)), window_of(run=8), window_of(seq=4)]
+    judge(daemon, sender, *windows)
+    names = ("sequence_gaps_total", "missing_windows", "reordered_windows_total", "late_windows_total")
+    assert [sample(daemon, f"dqm_{name}", stream="chamber-1") for name in names] == [1, 1, 1, 1]
+    assert sample(daemon, "dqm_missing_windows", stream="chamber-2") == 0
 
 
 def test_numbers_left_out_without_a_word_are_lost_windows_too(open_daemon: Open, address: str) -> None:

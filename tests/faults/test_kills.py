@@ -1,0 +1,95 @@
+"""Daemon and collector killed at random under load: nothing lost, nothing twice, alarms as they were."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.program import run_dqm
+from tests.service.small import wait_until
+
+from .conftest import Open
+from .site import STREAMS, Site
+
+HEALTHY, FAULTY = STREAMS
+MOST_WINDOWS_BETWEEN = 20
+SPOOL = "buffer_windows = 5000"
+
+
+def start_collector(site: Site) -> None:
+    site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=8.0, section=SPOOL)
+
+
+def respond(site: Site) -> dict[str, Any]:
+    """Do what a shift does: acknowledge, shelve, mask; gives what must be remembered."""
+    url = f"http://{site.http}"
+    wait_until(lambda: of_alarm(site, FAULTY, "differs")["state"] == "Active", "an alarm")
+    as_maria = ("--user", "maria")
+    run_dqm("alarms", "ack", url, FAULTY, "differs", "-c", "HV trip", *as_maria, cwd=site.folder)
+    run_dqm(
+        "alarms", "shelve", url, HEALTHY, "silent", "-r", "gas works", "--hours", "8", *as_maria,
+        cwd=site.folder,
+    )  # fmt: skip
+    run_dqm(
+        "alarms", "mask", url, HEALTHY, "-r", "known noise", "--run-type", "calib", *as_maria, cwd=site.folder
+    )
+    remembered = remember(site)
+    assert remembered["acknowledged"]["user"] == "maria"
+    assert remembered["shelf"]["reason"] == "gas works"
+    assert len(remembered["masks"]) == 1
+    return remembered
+
+
+def remember(site: Site) -> dict[str, Any]:
+    alarm = of_alarm(site, FAULTY, "differs")
+    return {
+        "raised_at": alarm["raised_at"],
+        "acknowledged": alarm["acknowledged"],
+        "shelf": of_alarm(site, HEALTHY, "silent")["shelf"],
+        "masks": site.get("/api/v1/masks").json()["masks"],
+    }
+
+
+def of_alarm(site: Site, stream: str, cause: str) -> dict[str, Any]:
+    alarms: list[dict[str, Any]] = site.get("/api/v1/alarms").json()["alarms"]
+    return next(alarm for alarm in alarms if (alarm["stream"], alarm["cause"]) == (stream, cause))
+
+
+VICTIMS = ("both", "daemon", "collector")
+
+
+@pytest.mark.parametrize("n_rounds", [1, pytest.param(150, marks=pytest.mark.long)])
+def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
+    open_site: Open, n_rounds: int
+) -> None:
+    chance = np.random.default_rng(n_rounds)
+    site = open_site(f"workers = {n_rounds // 100}")
+    victims = [VICTIMS[n % 3] for n in range(n_rounds)]
+    start_collector(site)
+    site.start()
+    remembered = respond(site)
+    for victim in victims:
+        wanted = site.n_logged("judged") + chance.integers(MOST_WINDOWS_BETWEEN)
+        wait_until(lambda n=wanted: site.n_logged("judged") >= n, "windows")  # type: ignore[misc]
+        time.sleep(chance.uniform(0.0, 0.3))
+        if victim != "daemon":
+            site.collectors["live"].kill()
+            site.collectors["live"].wait()
+        if victim != "collector":
+            site.kill()
+        if victim != "daemon":
+            start_collector(site)
+        if victim != "collector":
+            site.start()
+        assert remember(site) == remembered
+    site.wait_for_good()
+    ended = site.end_collector()
+    site.stop()
+    assert (ended["lost"], ended["spooled"], ended["refused"]) == (0, 0, 0)
+    judged = site.check_delivery()
+    assert not [verdict.reason for verdict in site.verdicts() if verdict.n_lost]
+    killed = {name: sum(victim in (name, "both") for victim in victims) for name in VICTIMS[1:]}
+    print(f"killed {killed}: {judged} windows judged, each once, 0 lost, alarms as they were")  # noqa: T201
