@@ -58,9 +58,12 @@ def wait_for_charts(browser: Chrome) -> None:
 
 def laid_out(browser: Chrome) -> dict[str, list[str]]:
     """Class and style of every chart, and how the layers of its drawing lie upon each other."""
-    script = """return Object.fromEntries([...document.querySelectorAll('[data-chart]')].map(chart => [chart.id,
-        [chart.className, chart.getAttribute('style'),
-         ...[...chart.querySelectorAll('.main-svg')].map(layer => getComputedStyle(layer).position)]]))"""
+    script = """
+        const layers = chart => [...chart.querySelectorAll(".main-svg")];
+        const look = chart => [chart.className, chart.getAttribute("style"),
+                               ...layers(chart).map(layer => getComputedStyle(layer).position)];
+        const charts = [...document.querySelectorAll("[data-chart]")];
+        return Object.fromEntries(charts.map(chart => [chart.id, look(chart)]));"""
     found: dict[str, list[str]] = browser.execute_script(script)
     return found
 
