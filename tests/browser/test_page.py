@@ -24,6 +24,11 @@ PAGES = (
     "/streams/chamber-3", "/windows/chamber-2/7/0", "/help", "/login",
 )  # fmt: skip
 
+CUT_OFF = """
+    const stacked = innerWidth < 700 ? [...document.querySelectorAll(".stacked")] : [];
+    return stacked.filter(table => table.offsetWidth > table.parentNode.offsetWidth).map(table => table.id);
+"""
+
 Shoot = Callable[[str], Path]
 
 
@@ -264,5 +269,6 @@ def test_every_page_fits_and_draws_without_complaints(
         sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
         content, window = browser.execute_script(sizes)
         assert content <= window, path
+        assert browser.execute_script(CUT_OFF) == [], path
         shoot(f"{scheme}-{width}{path.partition('?')[0].replace('/', '-')}")
     assert complaints(browser) == []

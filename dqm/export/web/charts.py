@@ -143,7 +143,7 @@ def _decades(values: Sequence[float], threshold: float) -> Figure:
     lowest = math.floor(math.log10(min([*values, threshold])))
     return {
         "type": "log",
-        "range": [lowest - 0.3, 0.3],
+        "range": [1.06 * lowest, -0.06 * lowest],  # room for the marks at either end
         "dtick": math.ceil(-lowest / 5),
         "exponentformat": "power",
     }
