@@ -209,6 +209,10 @@ def test_streams_are_masked_and_unmasked(world: World, client: Browser) -> None:
     assert "in 2 h 00 min" in text_of(client, "/masks")
     assert send(client, f"/masks/{mask.identifier}/remove", comment="sealed")[0] == 303
     assert world.desk.masks() == ()
+    send(client, "/masks", reason="HV work", streams="chamber-1", begin="1.5", hours="2")
+    (mask,) = world.desk.masks()
+    assert (mask.start, mask.until) == (world.clock() + 1.5 * 3600.0, world.clock() + 3.5 * 3600.0)
+    assert "begins in 1 h 30 min" in text_of(client, "/masks")
 
 
 @pytest.mark.parametrize(

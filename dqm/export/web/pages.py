@@ -221,9 +221,12 @@ def _mask(site: Site, request: Request, fields: Form) -> str:
     asked: dict[str, object] = dict(fields)
     types = fields.get("run_types", "")
     asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
-    hours = asked.pop("hours", None)
+    begin, hours = asked.pop("begin", None), asked.pop("hours", None)
+    start = site.clock()
+    if begin is not None:
+        asked["start"] = start = start + 3600.0 * _read_hours(str(begin))
     if hours is not None:
-        asked["until"] = site.clock() + 3600.0 * _read_hours(str(hours))
+        asked["until"] = start + 3600.0 * _read_hours(str(hours))
     site.add_mask(_user_of(request), m.MakeMask.model_validate(asked))
     return "/masks"
 
