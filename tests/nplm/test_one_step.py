@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest, Normalisation
+from dqm.nplm import KernelTest, Normalisation, falkon, one_step
 from dqm.nplm.falkon import FalkonTest
 from dqm.nplm.one_step import OneStepResult, OneStepTest
 from dqm.reference import Recipe, build_bundle, calibrate, open_bundle, prepare_statistic
@@ -117,6 +118,26 @@ def test_falkon_finds_the_same(name: str) -> None:
     f, g = both(ours), both(theirs)
     assert np.abs(f - g).max() < 1e-3 * np.ptp(f)
     assert theirs.t == pytest.approx(ours.t, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [OneStepTest, pytest.param(FalkonTest, marks=needs_falkon)])
+def test_a_step_that_is_not_solved_gives_no_t(
+    kind: type[OneStepTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (one_step, falkon):
+        monkeypatch.setattr(module, "MAX_STEPS", 2)
+    result = prepare(kind).evaluate(WINDOWS["faulty"])
+    assert not result.converged
+    assert math.isnan(result.t)
+
+
+@needs_falkon
+def test_falkon_stops_where_rounding_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(falkon, "MAX_STEPS", 100)
+    arguments = REFERENCE, N_EXPECTED, 2.0, 1e-8, REFERENCE[:300]
+    ours, theirs = (kind(*arguments).evaluate(WINDOWS["healthy"]) for kind in (OneStepTest, FalkonTest))
+    assert theirs.converged
+    assert theirs.t == pytest.approx(ours.t, rel=1e-4)
 
 
 @needs_falkon
