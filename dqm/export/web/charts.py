@@ -29,7 +29,7 @@ _QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW = "y", "y2", "y3", "y4"
 
 
 def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
-    """Quality, Z, p and pulls of windows over time, with the limits beyond which windows alarm.
+    """Quality, Z, p and pulls of windows over time, with the limits beyond which windows count for an alarm.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
             *(_limit(_PULL_ROW, side * thresholds.largest_pull) for side in (-1, 1) if pulled),
         ],
         "annotations": [
-            _note(_P_ROW, math.log10(thresholds.p_threshold), f"alarms below {thresholds.p_threshold:.2g}"),
+            _note(_P_ROW, math.log10(thresholds.p_threshold), f"counts below {thresholds.p_threshold:.2g}"),
             *([_note(_PULL_ROW, thresholds.largest_pull, "warns beyond")] if pulled else []),
         ],
     }
