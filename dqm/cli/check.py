@@ -20,7 +20,6 @@ from dqm.config import (
     validate,
 )
 from dqm.errors import BundleError, ConfigError, DqmError
-from dqm.export.users import UserFile
 from dqm.service.keyring import find_sending_keys, open_ring
 from dqm.service.slow_control import SlowControl, open_readings
 from dqm.service.sources import open_source
@@ -86,6 +85,8 @@ def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]
 def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
     if "collector" in data or find_problems(config, overrides):  # none, or told already
         return
+    from dqm.export.users import UserFile
+
     users = load_daemon(config, overrides).web.users
     if users is not None:
         UserFile(users)

@@ -23,7 +23,6 @@ import numpy as np
 from dqm.alarm import Alarm, AlarmState
 from dqm.errors import ConfigError, DqmError
 from dqm.events import FloatArray, Verdict
-from dqm.export import add_user
 from dqm.service.sources import open_source
 from dqm.store import STORE_FILE, AlarmStore, VerdictStore, sqlite_url
 
@@ -145,6 +144,8 @@ class Demonstration:
     """
 
     def __init__(self, bundle: Path, directory: Path, seconds: float) -> None:
+        from dqm.export import add_user
+
         self.directory = directory
         self.http = f"127.0.0.1:{_free_port(8787)}"
         self.password = secrets.token_urlsafe(9)

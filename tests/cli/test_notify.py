@@ -105,13 +105,16 @@ def test_a_hung_worker_starves_the_watchdog(
     wait_until(lambda: manager.hears("WATCHDOG=1"), "fed while there is nothing to do")
     (worker,) = workers_of(daemon)
     os.kill(worker, signal.SIGSTOP)
-    with Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
-        sender.send(window_of())
-        assert sender.flush(60.0)
-        wait_until(lambda: manager.hears("1 waiting"), "the daemon has the window")
-        manager.forget()
-        time.sleep(WATCHDOG_SECONDS)
-        assert not manager.hears("WATCHDOG=1"), "the loop turns, but no window gets done"
-        os.kill(worker, signal.SIGCONT)
-        assert sender.confirm(60.0)
+    try:
+        with Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
+            sender.send(window_of())
+            assert sender.flush(60.0)
+            wait_until(lambda: manager.hears("1 waiting"), "the daemon has the window")
+            manager.forget()
+            time.sleep(WATCHDOG_SECONDS)
+            assert not manager.hears("WATCHDOG=1"), "the loop turns, but no window gets done"
+            os.kill(worker, signal.SIGCONT)
+            assert sender.confirm(60.0)
+    finally:
+        os.kill(worker, signal.SIGCONT)  # or it would outlive a failure
     wait_until(lambda: manager.hears("WATCHDOG=1"), "fed again")

@@ -30,6 +30,7 @@ def state_of(daemon: Running, stream: str) -> str:
     return str(state)
 
 
+@pytest.mark.long
 def test_nothing_is_lost_while_the_database_and_then_the_daemon_are_away(
     tmp_path: Path, bundle: Path, server: PostgresServer
 ) -> None:

@@ -166,6 +166,7 @@ def test_windows_flow_through_reloads_and_none_is_lost_or_judged_twice(place: Pl
     assert len(told) == len(set(told)) >= len(verdicts) - 1 > 20
 
 
+@pytest.mark.long
 def test_streams_come_and_go_and_a_key_that_is_taken_away_sends_no_more(place: Place) -> None:
     config = place.write()
     with daemon_of(config) as daemon, under_load(place, "west") as west, under_load(place, "east"):

@@ -14,7 +14,7 @@ SLACK_MEGABYTES, SLACK_DESCRIPTORS = 20.0, 8
 """What allocators, connections of the moment and files of the store may take more."""
 
 
-@pytest.mark.parametrize("seconds", [8.0, pytest.param(1200.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [5.0, pytest.param(1200.0, marks=pytest.mark.long)])
 def test_the_daemon_is_the_same_at_the_end_as_at_the_start(
     tmp_path: Path, bundle: Path, seconds: float
 ) -> None:
@@ -23,8 +23,8 @@ def test_the_daemon_is_the_same_at_the_end_as_at_the_start(
     seen = soak(tmp_path, load)
     print(report(seen))  # noqa: T201
     assert seen.n_lost == 0
-    assert len(seen.judged) == seen.n_sent > 10 * seconds
-    assert seen.n_reloads >= 3
+    assert len(seen.judged) == seen.n_sent == 30 * seconds
+    assert seen.n_reloads >= 1
     assert set(seen.results) == set(range(len(x)))
     for pairs in seen.results.values():
         ((t, p),) = pairs

@@ -8,7 +8,6 @@ size. It prints what grew. ``tests/cli/test_soak.py`` does the same for seconds.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shutil
 import signal
@@ -52,7 +51,7 @@ class Load:
     per_second : float
         Windows of all streams in a second.
     seconds : float
-        For how long.
+        For how long, on a machine that keeps up: so many windows are sent.
     interval_seconds : float
         Between two looks at the daemon; it reloads at every third.
     verdict_seconds : float
@@ -125,16 +124,14 @@ def soak(folder: Path, load: Load) -> Soak:
     with daemon, Sender(f"ipc://{folder}/windows.ipc") as sender:
         begin = time.monotonic()
         look_at, since = begin + load.interval_seconds, 0.0
-        for k in itertools.count():
+        for k in range(round(load.per_second * load.seconds)):
             while time.monotonic() < begin + k / load.per_second:
                 sender.pump()
                 time.sleep(0.002)
             sender.send(_window(load, k))
             if time.monotonic() >= look_at:
-                look_at += load.interval_seconds
                 since = _look(daemon, load, seen, time.monotonic() - begin, since)
-                if look_at > begin + load.seconds:
-                    break
+                look_at = time.monotonic() + load.interval_seconds
         if not sender.confirm(CONFIRM_SECONDS):
             raise RuntimeError("windows were not answered")
         _look(daemon, load, seen, time.monotonic() - begin, since)
