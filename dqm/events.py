@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "SMALLEST_P",
     "Condition",
     "EventBatch",
     "Explanation",
@@ -37,6 +38,10 @@ FloatArray = NDArray[np.float64]
 
 Condition = str | float
 """One fact about the detector while a window was taken: a voltage set point, a trigger name."""
+
+
+SMALLEST_P = 1e-15
+"""No p-value is quoted below this: one that equals it is this small or smaller."""
 
 
 class Quality(StrEnum):

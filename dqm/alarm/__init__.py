@@ -2,7 +2,7 @@
 
 from dqm.alarm.board import Board
 from dqm.alarm.budget import smallest_supported_p
-from dqm.alarm.quality import QualityLimits, grade, warn
+from dqm.alarm.quality import QualityLimits, describe_p, grade, warn
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.thresholds import Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
@@ -38,6 +38,7 @@ __all__ = [
     "Timing",
     "alarm_rules",
     "derive_thresholds",
+    "describe_p",
     "grade",
     "quality_limits",
     "smallest_supported_p",

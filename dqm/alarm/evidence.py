@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pydantic import ConfigDict
 
 from dqm.alarm.drift import Drift
+from dqm.alarm.quality import describe_p
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
@@ -109,9 +110,9 @@ class Evidence:
 
     def _describe_difference(self, rules: Rules, thresholds: Thresholds) -> str:
         limit = thresholds.p_threshold
-        last = next(p for p in reversed(self.p) if p < limit)
         share = _of_last(self._n_differing(thresholds), rules.n)
-        return f"{share} differ from the reference (p < {limit:.2g}), the last of them with p = {last:.2g}"
+        last_p = describe_p(next(p for p in reversed(self.p) if p < limit))
+        return f"{share} differ from the reference (p < {limit:.2g}), the last of them with {last_p}"
 
     def _describe_drift(self, thresholds: Thresholds) -> str:
         alone = "none" if self.beyond == 0 else f"{self.beyond}"

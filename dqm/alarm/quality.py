@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dqm.events import Quality, TestResult
+from dqm.events import SMALLEST_P, Quality, TestResult
 
-__all__ = ["QualityLimits", "grade", "warn"]
+__all__ = ["QualityLimits", "describe_p", "grade", "warn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,14 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     losses = f"{n_lost} windows lost before this one" if n_lost else ""
     for quality, limit in [(Quality.BAD, limits.bad_p), (Quality.MEDIUM, limits.medium_p)]:
         if result.p < limit:
-            reason = f"differs from the reference: p = {result.p:.2g} (below {limit:.2g})"
+            reason = f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})"
             return quality, "; ".join(filter(None, [reason, losses]))
     return (Quality.NULL, losses) if losses else (Quality.GOOD, "")
+
+
+def describe_p(p: float) -> str:
+    """Write a p-value in words: ``p = 0.0033``, or ``p < 1e-15`` where none smaller is quoted."""
+    return f"p = {p:.2g}" if p > SMALLEST_P else f"p < {SMALLEST_P:g}"
 
 
 def warn(result: TestResult, limits: QualityLimits) -> dict[str, str]:

@@ -182,6 +182,9 @@ def mask(
     streams: Annotated[str, typer.Argument(help="Streams, by name or group/name, with * and ?.")],
     reason: Reason,
     hours: Annotated[float | None, typer.Option(min=0, help="For how long; default: until removed.")] = None,
+    begin: Annotated[
+        float | None, typer.Option(min=0, help="In how many hours it begins; default: now.")
+    ] = None,
     run_type: Annotated[
         list[str] | None, typer.Option(help="Only in runs of this type; repeatable; default: in all.")
     ] = None,
@@ -189,18 +192,22 @@ def mask(
     password_file: PasswordFile = None,
 ) -> None:
     """Suppress the alarms of streams: a known problem, work on the detector."""
-    until = None if hours is None else time.time() + 3600.0 * hours
+    start = time.time() + 3600.0 * (begin or 0.0)
+    until = None if hours is None else start + 3600.0 * hours
     made = _act(
         daemon,
         "masks",
         Login(user, password_file),
         streams=streams,
         reason=reason,
+        start=start if begin else None,
         until=until,
         run_types=run_type or [],
     )
     end = "it is removed" if until is None else f"{_moment(until)} UTC"
-    typer.echo(f"mask {made['identifier']}: {streams} until {end}")
+    typer.echo(
+        f"mask {made['identifier']}: {streams} {f'from {_moment(start)} UTC ' if begin else ''}until {end}"
+    )
 
 
 @app.command()

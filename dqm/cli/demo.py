@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 import webbrowser
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dqm.alarm import Alarm
+from dqm.alarm import Alarm, describe_p
 from dqm.cli.progress import progress_bar
-from dqm.cli.verdicts import quality_mark, quality_text
+from dqm.cli.verdicts import quality_mark, quality_text, write_p
 from dqm.events import Quality, Verdict
 from dqm.service.demo import (
     CHAMBERS,
@@ -28,6 +29,7 @@ from dqm.service.demo import (
     Demonstration,
     Injection,
     prepare_reference,
+    teach_faults,
 )
 
 __all__ = ["demo"]
@@ -52,11 +54,15 @@ def demo(
 
     Ends with 0 if both faults were seen and the healthy chambers stayed good, with 1 otherwise.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of it may be left behind
+        signal.signal(number, signal.default_int_handler)
     console = Console()
     where = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
     cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
     with progress_bar("reference: healthy toys", None) as progress:
         bundle = prepare_reference(cache, progress)
+    with progress_bar("reference: known faults", None) as progress:
+        teach_faults(bundle, progress)
     seconds = SECONDS if duration is None else duration
     with Demonstration(bundle, where.absolute(), seconds) as running:
         running.start_daemon()
@@ -126,14 +132,13 @@ def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float)
     for number, chamber in enumerate(CHAMBERS):
         seen = verdicts[chamber]
         last = seen[-1] if seen else None
-        p = last.result.p if last else None
         z = last.result.z if last else None
         marks = Text.assemble(*(quality_mark(v.quality) for v in seen[-LAST_WINDOWS:]))
         faults = [f.label for f in FAULTS if f.chamber == number and f.seconds <= timeline]
         table.add_row(
             chamber,
             quality_text(last.quality if last else Quality.NULL),
-            "-" if p is None else f"{p:.2g}",
+            write_p(last.result) if last else "-",
             "-" if z is None else f"{z:.1f}",
             f"{now - last.judged_at:.0f} s" if last else "no window yet",
             str(len(seen)),
@@ -155,8 +160,8 @@ def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -
     """Where nobody watches: one line for each window."""
     everything = sorted((v for seen in verdicts.values() for v in seen), key=lambda v: v.judged_at)
     for v in everything[told:]:
-        p = "-" if v.result.p is None else f"{v.result.p:.2g}"
-        console.print(f"{v.stream} window {v.seq}: {v.quality}, p = {p}")
+        said = v.reason if v.result.p is None else describe_p(v.result.p)
+        console.print(f"{v.stream} window {v.seq}: {v.quality}, {said}")
     return len(everything)
 
 

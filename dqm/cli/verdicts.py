@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
-from dqm.events import Origin, Quality, Verdict
+from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict
 
-__all__ = ["QUALITY_STYLE", "as_json_line", "quality_mark", "quality_text", "verdict_table"]
+__all__ = ["QUALITY_STYLE", "as_json_line", "quality_mark", "quality_text", "verdict_table", "write_p"]
 
 QUALITY_STYLE = {
     Quality.NULL: "bright_black",
@@ -53,11 +53,20 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             quality_text(v.quality),
             str(r.n_data),
             "-" if r.t is None else f"{r.t:.1f}",
-            "-" if r.p is None else f"{'~' if r.p_method == 'tail' else ''}{r.p:.2g}",
+            write_p(r),
             "-" if r.z is None else f"{r.z:.1f}",
             "; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks])),
         )
     return table
+
+
+def write_p(result: TestResult) -> str:
+    """Write a p-value; ``~`` marks one that is extrapolated, ``<`` that none smaller is quoted."""
+    if result.p is None:
+        return "-"
+    if result.p <= SMALLEST_P:
+        return f"< {SMALLEST_P:g}"
+    return f"{'~' if result.p_method is PMethod.TAIL else ''}{result.p:.2g}"
 
 
 def as_json_line(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from dqm.alarm import describe_p
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
 
@@ -194,6 +195,7 @@ def _comment(windows: list[Verdict]) -> str:
     known = [window for window in windows if window.result.p is not None]
     if known:
         worst = min(known, key=lambda window: window.result.p or 0.0)
-        return f"{counted}, smallest p = {worst.result.p:.2g}" + (f": {worst.reason}" if worst.reason else "")
+        smallest = describe_p(worst.result.p or 0.0)
+        return f"{counted}, smallest {smallest}" + (f": {worst.reason}" if worst.reason else "")
     (reason, n), *others = Counter(window.reason for window in windows).most_common()
     return f"{counted}: {reason}" + (f" ({n} of them)" if others else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -194,11 +193,21 @@ def _changes(history: AlarmHistory, verdicts: Sequence[Verdict]) -> list[AlarmCh
 
 
 def _worst(store: VerdictStore, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Give the anomalous windows with the smallest p-values, with their explanations."""
+    """Give the worst window of each stream, then the next of each, and so on, with their explanations."""
     anomalous = [v for v in verdicts if v.quality in (Quality.MEDIUM, Quality.BAD)]
-    chosen = heapq.nsmallest(_N_WORST, anomalous, key=lambda v: v.result.p or 0.0)
+    places: Counter[str] = Counter()
+    ranked = []
+    for verdict in sorted(anomalous, key=_badness):
+        ranked.append((places[verdict.stream], *_badness(verdict), verdict))
+        places[verdict.stream] += 1
+    chosen = [verdict for *_, verdict in sorted(ranked, key=lambda entry: entry[:-1])[:_N_WORST]]
     found = [store.find(v.stream, v.run, v.seq) for v in chosen]
     return [verdict for verdict in found if verdict is not None]
+
+
+def _badness(verdict: Verdict) -> tuple[float, float]:
+    """Sort by p, and where none smaller is quoted by t: the worst first."""
+    return verdict.result.p or 0.0, -(verdict.result.t or 0.0)
 
 
 def _show(verdict: Verdict) -> dict[str, object]:

@@ -29,6 +29,7 @@ SIGN_INS = ("accepted", "refused", "throttled")
 
 _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 256
 _LARGEST_BYTES = 2**20
+_HASHER = PasswordHasher(parallelism=1)  # RFC 9106 with little memory, but on one core
 _HEAD = "# Users of the daemon's page, mode 0600: 'dqm users add NAME --file THIS'.\n[users]\n"
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[\w.@+-]{1,64}$")]
@@ -51,7 +52,7 @@ class UserFile:
     ----------
     path : Path
         Written by `add_user`.
-    hasher : PasswordHasher
+    hasher : PasswordHasher, optional
         How costly it is to refuse a name that is not known: as costly as a known one.
 
     Raises
@@ -62,7 +63,7 @@ class UserFile:
 
     def __init__(self, path: Path, hasher: PasswordHasher | None = None) -> None:
         self._path = path
-        self._hasher = hasher or PasswordHasher()
+        self._hasher = hasher or _HASHER
         self._hashes: dict[str, str] = {}
         self._seen: object = None
         self.reload()
@@ -75,8 +76,11 @@ class UserFile:
     def reload(self) -> None:
         """Read the file again; may be called from any thread."""
         self._seen = self._stat()
-        self._hashes = {}
-        self._hashes = _read(self._path)
+        try:
+            self._hashes = _read(self._path)
+        except ConfigError:
+            self._hashes = {}
+            raise
 
     def find(self, name: str) -> str | None:
         """Give the present hash of a user's password, to compare with an earlier one; None if not known."""
@@ -146,7 +150,7 @@ def add_user(path: Path, name: str, password: str, hasher: PasswordHasher | None
         raise InputError(f"{name!r} is no name: letters, digits and . _ @ + - are, at most 64") from None
     if not _SHORTEST_PASSWORD <= len(password) <= _LONGEST_PASSWORD:
         raise InputError(f"a password must have {_SHORTEST_PASSWORD} to {_LONGEST_PASSWORD} characters")
-    hashed = (hasher or PasswordHasher()).hash(password)
+    hashed = (hasher or _HASHER).hash(password)
     with _changing(path) as users:
         is_new = name not in users
         users[name] = hashed

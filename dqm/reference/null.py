@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from dqm.errors import InputError
-from dqm.events import FloatArray, PMethod
+from dqm.events import SMALLEST_P, FloatArray, PMethod
 
 __all__ = ["NullTable", "PValue", "empirical_p_value", "pool_offset"]
 
@@ -16,8 +16,6 @@ SMALLEST_TABLE = 100
 """Toys below which no tail is fitted and no p-value given."""
 
 BOOTSTRAPS = 400
-FLOOR = 1e-15
-"""No extrapolation is quoted below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ class NullTable:
             low = float(stats.beta.ppf(0.025, k, n - k + 1))
             high = float(stats.beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
             return PValue(p, min(low, p), max(high, p), PMethod.EMPIRICAL, float(stats.norm.isf(p)))
-        tails = np.clip(stats.pearson3.sf(t, *self._tails), FLOOR, p)
+        tails = np.clip(stats.pearson3.sf(t, *self._tails), SMALLEST_P, p)
         low, high = np.quantile(tails[1:], [0.025, 0.975])
         p = float(tails[0])
         return PValue(p, min(float(low), p), max(float(high), p), PMethod.TAIL, float(stats.norm.isf(p)))

@@ -66,6 +66,7 @@ def learn_templates(
     samples: Sequence[LabelledSample],
     *,
     width: float | None = None,
+    max_events: int = MAX_EVENTS,
     seed: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Bundle:
@@ -80,6 +81,8 @@ def learn_templates(
         The faults; earlier templates of the same ones are replaced.
     width : float, optional
         Kernel sigma, in standard deviations; by default that of the bundle's test, or 2.5.
+    max_events : int
+        Labelled and healthy events to learn from, of each; fewer are faster and tell less.
     seed : int
         Splits the samples.
     progress : callable
@@ -109,8 +112,8 @@ def learn_templates(
         rng = np.random.default_rng([seed, done])
         try:
             template, gain = learn_template(
-                sample.x[rng.permutation(len(sample.x))[:MAX_EVENTS]],
-                bundle.pool[:MAX_EVENTS],
+                sample.x[rng.permutation(len(sample.x))[:max_events]],
+                bundle.pool[:max_events],
                 bundle.reference,
                 bundle.centers,
                 width=chosen,

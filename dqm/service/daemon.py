@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 
 POLL_MS = 200
 STORE_RETRY_SECONDS = 1.0
+PROBE_SECONDS = 10.0
+"""So often the store is read back before something is added to it."""
 PRUNED_AT_ONCE = 500
 WINDOWS = "windows"
 """Directory of the kept windows within the data directory."""
@@ -97,7 +99,7 @@ class Daemon:
         self._in_hand: dict[Identity, Window] = {}
         self._unstored: list[Verdict] = []
         self._undecided: Window | None = None
-        self._store_again_at = self._tick_at = 0.0
+        self._store_again_at = self._probe_at = self._tick_at = 0.0
         self._told_time = clock()
         self._heard: dict[str, float] = {}
         self._progress = monotonic()
@@ -269,6 +271,9 @@ class Daemon:
         if not self._unstored or self._monotonic() < self._store_again_at:
             return []
         try:
+            if self._monotonic() >= self._probe_at:
+                self._store.probe()
+                self._probe_at = self._monotonic() + PROBE_SECONDS
             self._desk.record(self._unstored)
         except StoreError as error:
             self._wait_for_store(error)

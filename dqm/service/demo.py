@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,7 +26,16 @@ from dqm.events import FloatArray, Verdict
 from dqm.service.sources import open_source
 from dqm.store import STORE_FILE, AlarmStore, VerdictStore, sqlite_url
 
-__all__ = ["CHAMBERS", "FAULTS", "SECONDS", "USER", "Demonstration", "Injection", "prepare_reference"]
+__all__ = [
+    "CHAMBERS",
+    "FAULTS",
+    "SECONDS",
+    "USER",
+    "Demonstration",
+    "Injection",
+    "prepare_reference",
+    "teach_faults",
+]
 
 SECONDS = 180.0
 """Timeline of the faults below."""
@@ -41,7 +50,7 @@ USER, USERS_FILE = "shifter", "users.toml"
 CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
 GROUPS = ("station-1", "station-1", "station-2", "station-2")
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
-N_REFERENCE, N_POOL, N_TOYS, SEED = 5000, 50_000, 1000, 7
+N_REFERENCE, N_POOL, N_TOYS, N_LABELLED, SEED = 5000, 50_000, 1000, 10_000, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,14 @@ FAULTS = (
 )
 
 
+KNOWN_FAULTS: dict[str, dict[str, Any]] = {
+    "lowered cathode voltage": {"strip_voltage_v": -800.0},
+    "lowered threshold": {"threshold_mv": 65.0},
+    "layer 2 late": {"t0_ns": (0.0, 20.0, 0.0, 0.0)},
+}
+"""What the reference is taught: conditions by fault, at other strengths than those that are injected."""
+
+
 def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path:
     """Make the calibrated bundle of a healthy simulated chamber, or take the one made before.
 
@@ -99,19 +116,41 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
         n_expected=WINDOW_EVENTS,
         seed=SEED,
     )
-    events = _healthy_events(N_REFERENCE + N_POOL)
-    content = hashlib.sha256(f"{VERSION}{recipe}".encode() + events.tobytes()).hexdigest()[:12]
+    events = _simulate(N_REFERENCE + N_POOL, SEED, {})
+    content = hashlib.sha256(f"{VERSION}{recipe}{KNOWN_FAULTS}".encode() + events.tobytes()).hexdigest()[:12]
     path = cache / f"chamber-{content}.dqmref"
     bundle = open_bundle(path) if path.exists() else build_bundle(events, recipe, path)
     calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, progress=progress)
     return path
 
 
-def _healthy_events(n: int) -> FloatArray:
-    """Take the first `n` events of a healthy simulated chamber."""
+def teach_faults(path: Path, progress: Callable[[int, int], None]) -> None:
+    """Teach the bundle what `KNOWN_FAULTS` look like, where it does not know yet.
+
+    Parameters
+    ----------
+    path : Path
+        The bundle.
+    progress : callable
+        Told the faults learned and the total.
+    """
+    from dqm.reference import LabelledSample, learn_templates, open_bundle
+
+    bundle = open_bundle(path)
+    known = {entry.fault for entry in bundle.manifest.templates}
+    for number, (fault, conditions) in enumerate(KNOWN_FAULTS.items()):
+        progress(number, len(KNOWN_FAULTS))
+        if fault not in known:
+            sample = LabelledSample(fault, _simulate(N_LABELLED, SEED + 100 + number, conditions))
+            bundle = learn_templates(bundle, [sample], max_events=N_LABELLED)
+    progress(len(KNOWN_FAULTS), len(KNOWN_FAULTS))
+
+
+def _simulate(n: int, seed: int, conditions: dict[str, Any]) -> FloatArray:
+    """Take the first `n` events of a simulated chamber under some conditions."""
     parts: list[FloatArray] = []
     n_events = 0
-    for batch in open_source("simulate", {"chambers": [0], "seed": SEED}):
+    for batch in open_source("simulate", {"chambers": [0], "seed": seed, "conditions": conditions}):
         columns = [batch.names.index(name) for name in FEATURES]
         parts.append(batch.x[:, columns])
         n_events += len(batch.x)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from dqm.errors import StoreError
 from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_version
@@ -34,7 +35,7 @@ _SPARE_SHARE = 0.25
 """Free pages that a file keeps to grow into: what `prune` frees is mostly used again."""
 _REMEDIES = {
     "not a database": "Move the file away; the daemon then starts a new one",
-    "malformed": "The file is damaged: stop the daemon, then move it away, or restore it from a backup",
+    "malformed": "The file is damaged: stop the daemon, then move the file away or restore it from a backup",
     "readonly": "Make the file and its directory writable for the daemon's user",
     "read-only": "Make the file and its directory writable for the daemon's user",
     "unable to open": "Check that the directory exists and is writable for the daemon's user",
@@ -88,6 +89,7 @@ class Database:
                 f"not the address of a store: {error}", fix="Use sqlite:///PATH or postgresql+psycopg://..."
             ) from error
         self._where = address.database or address.render_as_string(hide_password=True)
+        self._inode: int | None = None
         self.insert = _INSERTS.get(self._engine.dialect.name, sqlite.insert)
         self._open = local()
         if self._engine.dialect.name == "sqlite":
@@ -98,6 +100,8 @@ class Database:
         except StoreError:
             self.close()
             raise
+        if self._engine.dialect.name == "sqlite":
+            self._inode = self._find_inode()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -161,9 +165,39 @@ class Database:
                 connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")  # of more, Python does but one
             return n_pages - int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
 
+    @contextmanager
+    def rereading(self) -> Iterator[Connection | None]:
+        """Open a connection that knows nothing yet: it reads what lies on the disk now.
+
+        SQLite trusts the pages it has in memory, and goes on in a file that was removed.
+
+        Yields
+        ------
+        Connection or None
+            To execute queries with; None where a server takes care of this.
+        """
+        if self._inode is None:
+            yield None
+            return
+        if self._find_inode() != self._inode:
+            raise StoreError(
+                "was removed or replaced while it was in use",
+                where=self._where,
+                fix="Put it back, or stop the daemon and start it again with what is there",
+            )
+        fresh = create_engine(self._engine.url, poolclass=NullPool)
+        with self._translate(), fresh.connect() as connection:
+            yield connection
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def _find_inode(self) -> int | None:
+        try:
+            return Path(self._where).stat().st_ino
+        except OSError:  # in memory, or gone
+            return None
 
     def _check_schema(self, *, create: bool) -> None:
         """Make the tables if there are none, bring older ones up to date, refuse what is not ours."""

@@ -13,7 +13,7 @@ from dqm.config import DaemonSection
 from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
-from dqm.store.schema import alarm_changes, explanations, verdicts
+from dqm.store.schema import alarm_changes, alarm_states, explanations, verdicts
 
 __all__ = ["STORE_FILE", "VerdictStore", "store_url"]
 
@@ -226,6 +226,19 @@ class VerdictStore:
                 connection.execute(alarm_changes.delete().where(alarm_changes.c.time < before))
         self.database.shrink(_PAGES_AT_ONCE)
         return len(rows)
+
+    def probe(self) -> None:
+        """Read the last verdict and the states of the alarms from the disk, as a start of the daemon would.
+
+        Raises
+        ------
+        StoreError
+            If a SQLite file was damaged or removed while it was in use.
+        """
+        with self.database.rereading() as connection:
+            if connection is not None:
+                connection.execute(select(verdicts).order_by(verdicts.c.id.desc()).limit(1)).all()
+                connection.execute(select(alarm_states)).all()
 
     def counts(self) -> dict[tuple[str, Quality], int]:
         """Count the verdicts of each stream and quality.

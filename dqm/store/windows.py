@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -102,7 +103,8 @@ class WindowKeeper:
             self._make_room(size)
             scratch.replace(path)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):  # it may fail for the same reason
+                scratch.unlink()
             raise self._error(error) from error
         self._files.append((path, size))
         self._n_bytes += size

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dqm.alarm import QualityLimits, grade, warn
-from dqm.events import NuisanceResult, Profiled, Quality, TestResult
+from dqm.alarm import QualityLimits, describe_p, grade, warn
+from dqm.events import SMALLEST_P, NuisanceResult, Profiled, Quality, TestResult
 
 LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=50)
 
@@ -18,6 +18,12 @@ def test_thresholds(p: float, quality: str) -> None:
     graded, reason = grade(TestResult(500, 500.0, t=1.0, p=p), 0, LIMITS)
     assert graded == quality
     assert bool(reason) == (quality != "Good")
+
+
+def test_no_smaller_p_is_claimed_than_is_quoted() -> None:
+    _, reason = grade(TestResult(500, 500.0, t=1.0, p=SMALLEST_P), 0, LIMITS)
+    assert reason == "differs from the reference: p < 1e-15 (below 0.001)"
+    assert describe_p(2e-15) == "p = 2e-15"
 
 
 def test_no_p_is_not_known() -> None:

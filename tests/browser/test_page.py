@@ -24,6 +24,11 @@ PAGES = (
     "/streams/chamber-3", "/windows/chamber-2/7/0", "/help", "/login",
 )  # fmt: skip
 
+CUT_OFF = """
+    const stacked = innerWidth < 700 ? [...document.querySelectorAll(".stacked")] : [];
+    return stacked.filter(table => table.offsetWidth > table.parentNode.offsetWidth).map(table => table.id);
+"""
+
 Shoot = Callable[[str], Path]
 
 
@@ -49,6 +54,23 @@ def press(browser: Chrome, *keys: str) -> None:
     for key in keys:
         chain.send_keys(key)
     chain.perform()
+
+
+def wait_for_charts(browser: Chrome) -> None:
+    drawn = "return document.documentElement.dataset.drawn === 'yes'"
+    wait_for(browser, lambda: browser.execute_script(drawn), "the charts are drawn")
+
+
+def laid_out(browser: Chrome) -> dict[str, list[str]]:
+    """Class and style of every chart, and how the layers of its drawing lie upon each other."""
+    script = """
+        const layers = chart => [...chart.querySelectorAll(".main-svg")];
+        const look = chart => [chart.className, chart.getAttribute("style"),
+                               ...layers(chart).map(layer => getComputedStyle(layer).position)];
+        const charts = [...document.querySelectorAll("[data-chart]")];
+        return Object.fromEntries(charts.map(chart => [chart.id, look(chart)]));"""
+    found: dict[str, list[str]] = browser.execute_script(script)
+    return found
 
 
 def focused(browser: Chrome) -> str:
@@ -185,6 +207,18 @@ def test_a_mask_is_made_and_removed(browser: Chrome, monitor: Monitor) -> None:
     assert complaints(browser) == []
 
 
+def test_charts_stay_as_drawn_when_windows_come(browser: Chrome, monitor: Monitor) -> None:
+    monitor.feed("chamber-3", faulty_events(N_WINDOW, 40))
+    open_live(browser, monitor, "/streams/chamber-3")
+    wait_for_charts(browser)
+    before = laid_out(browser)
+    assert len(before) > 2
+    monitor.feed("chamber-3", healthy_events(N_WINDOW, 41))
+    wait_for(browser, lambda: text(browser, "#window-7-1"), "the next window is listed")
+    assert laid_out(browser) == before
+    assert complaints(browser) == []
+
+
 def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: Path) -> None:
     world = make_world(tmp_path / "x.sqlite", {"muon": ["chamber-1"]})
     world.judge(verdict_of("chamber-1"))
@@ -212,8 +246,7 @@ def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: 
 def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:
     run_dqm("report", monitor.config, "-o", tmp_path / "run.html", cwd=tmp_path)
     browser.get(f"file://{tmp_path}/run.html")
-    drawn = "return document.documentElement.dataset.drawn === 'yes'"
-    wait_for(browser, lambda: browser.execute_script(drawn), "the charts are drawn")
+    wait_for_charts(browser)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".main-svg .trace")) > 5
     assert requested(browser) == [f"file://{tmp_path}/run.html"]
     assert complaints(browser) == []
@@ -230,12 +263,12 @@ def test_every_page_fits_and_draws_without_complaints(
         browser.get(monitor.url + path)
         charts = browser.find_elements(By.CSS_SELECTOR, "[data-chart]")
         if charts:
-            drawn = "return document.documentElement.dataset.drawn === 'yes'"
-            wait_for(browser, lambda script=drawn: browser.execute_script(script), "the charts are drawn")
+            wait_for_charts(browser)
             plots = "return document.querySelectorAll('[data-chart] .main-svg .trace').length"
             assert browser.execute_script(plots) > 0
         sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
         content, window = browser.execute_script(sizes)
         assert content <= window, path
+        assert browser.execute_script(CUT_OFF) == [], path
         shoot(f"{scheme}-{width}{path.partition('?')[0].replace('/', '-')}")
     assert complaints(browser) == []

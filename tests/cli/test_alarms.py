@@ -81,6 +81,11 @@ def test_streams_are_masked_and_unmasked(dqm: Dqm, world: World, url: str) -> No
     assert dqm("alarms", "unmask", url, mask.identifier, "-c", "sealed").out.endswith("ended; 0 left\n")
     world.clock.time = START
     assert world.desk.masks() == ()
+    told = dqm("alarms", "mask", url, "chamber-1", "-r", "HV work", "--begin", 1, "--hours", 2)
+    (mask,) = world.desk.masks()
+    assert mask.start is not None
+    assert mask.until == mask.start + 2 * 3600.0
+    assert "chamber-1 from " in told.out
 
 
 def test_who_acts_has_to_prove_it(

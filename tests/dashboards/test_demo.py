@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dqm.service.demo import Demonstration, prepare_reference
+from dqm.service.demo import USER, Demonstration, prepare_reference, teach_faults
 
 from . import programs
 from .grafana_files import Target, targets
 
 SECONDS = 90.0
 FAULTY = "chamber-2"
-NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_(nuisance_\w+|likeness)")
-"""Its reference has no nuisance parameters and no templates of faults."""
+NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_nuisance_\w+")
+"""Its reference has no nuisance parameters."""
 
 
 @pytest.mark.long
@@ -27,6 +27,7 @@ def test_every_panel_has_data_of_the_demonstration(
 ) -> None:
     prometheus = require_program("prometheus")
     bundle = prepare_reference(tmp_path / "cache", lambda _done, _total: None)
+    teach_faults(bundle, lambda _done, _total: None)
     with Demonstration(bundle, tmp_path / "state", SECONDS) as running:
         running.start_daemon()
         wait(lambda: running.is_listening, running)
@@ -39,6 +40,9 @@ def test_every_panel_has_data_of_the_demonstration(
 
             wait(is_alarmed, running)
             time.sleep(2.0)
+            known = (USER, running.password)
+            asked = httpx.get(f"http://{running.http}/api/v1/masks", auth=known, trust_env=False)
+            assert asked.status_code == 200
             shown = httpx.get(f"http://{running.http}/metrics", trust_env=False).text
             empty = [target for target in targets() if not has_data(address, running.http, target)]
     for target in empty:

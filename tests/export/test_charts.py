@@ -11,6 +11,7 @@ from importlib.resources import files
 import plotly.graph_objects as go
 import pytest
 
+from dqm.alarm import Thresholds
 from dqm.events import Quality
 from dqm.export.web import charts
 from dqm.export.web.site import explain, summarise
@@ -19,6 +20,9 @@ from .world import explanation_of, verdict_of
 
 STYLE = files("dqm.export.web").joinpath("static/page.css").read_text()
 COLOURS = set(re.findall(r"--([a-z0-9-]+): #", STYLE))
+
+
+THRESHOLDS = Thresholds(p_threshold=0.003, drift_limit=8.0, largest_pull=3.2)
 
 
 def check(figure: charts.Figure) -> None:
@@ -30,7 +34,7 @@ def check(figure: charts.Figure) -> None:
 
 def test_the_history_tells_qualities_apart_by_shape() -> None:
     windows = [summarise(verdict_of(seq=seq, p=p)) for seq, p in enumerate([0.5, 0.005, 1e-8, None])]
-    figure = charts.history(windows)
+    figure = charts.history(windows, THRESHOLDS)
     check(figure)
     qualities = {t["name"]: t for t in figure["data"] if t["yaxis"] == "y"}
     assert len({t["marker"]["symbol"] for t in qualities.values()}) == len(Quality)
@@ -42,10 +46,23 @@ def test_the_history_tells_qualities_apart_by_shape() -> None:
 
 def test_a_history_without_nuisance_parameters_has_no_row_for_them() -> None:
     verdict = verdict_of()
-    figure = charts.history([summarise(replace(verdict, result=replace(verdict.result, nuisances={})))])
+    plain = replace(verdict, result=replace(verdict.result, nuisances={}))
+    figure = charts.history([summarise(plain)], THRESHOLDS)
     check(figure)
     assert "yaxis4" not in figure["layout"]
-    check(charts.history([]))
+    assert [shape["yref"] for shape in figure["layout"]["shapes"]] == ["y3"]
+    check(charts.history([], THRESHOLDS))
+
+
+@pytest.mark.parametrize("p", [0.9, 1e-4, 1e-15])
+def test_the_history_has_the_limits_beyond_which_windows_alarm(p: float) -> None:
+    layout = charts.history([summarise(verdict_of(p=p))], THRESHOLDS)["layout"]
+    assert [(shape["yref"], shape["y0"]) for shape in layout["shapes"]] == [
+        ("y3", 0.003), ("y4", -3.2), ("y4", 3.2),
+    ]  # fmt: skip
+    lowest, highest = layout["yaxis3"]["range"]
+    assert lowest < math.log10(min(p, 0.003)) <= 0 < highest
+    assert -lowest / layout["yaxis3"]["dtick"] < 6
 
 
 def test_maps_come_in_the_order_of_their_share_with_errors() -> None:

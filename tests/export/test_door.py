@@ -95,8 +95,15 @@ def test_a_change_needs_a_user_even_on_this_host(world: World) -> None:
     page = visitor.get("/alarms/chamber-2/differs").text
     assert "<form" not in page
     assert 'href="/login?next=/alarms/chamber-2/differs">Sign in</a> to do this.' in page
-    answer = visitor.post(PATH, data=SIGNED | {"token": visitor.token()})
-    assert answer.status_code == 401
+    form = SIGNED | {"token": visitor.token()}
+    for referer, after in [
+        ("http://127.0.0.1:8787/alarms?show=all", "/alarms"),
+        ("http://[", "/"),
+        ("", "/"),
+    ]:
+        answer = visitor.post(PATH, data=form, headers={"Referer": referer})
+        assert answer.status_code == 401
+        assert f'name="next" value="{after}"' in answer.text
     assert "A change needs a user" in answer.text
     assert 'name="password"' in answer.text
     told = Browser(world, as_program=True).post(API, json=SIGNED)

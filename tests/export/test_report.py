@@ -86,6 +86,16 @@ def test_the_histogram_counts_every_p_value(text: str) -> None:
     assert sum(bars["y"]) == 20
 
 
+def test_every_stream_that_was_bad_is_among_the_worst_windows(world: World) -> None:
+    for seq in range(6):
+        world.judge(verdict_of("chamber-1", seq, p=1e-12), verdict_of("chamber-2", seq, p=1e-5 / (seq + 1)))
+    titles = re.findall(r"<h2>(chamber-. window .)</h2>", make_report(world))
+    assert titles == [
+        "chamber-1 window 0", "chamber-2 window 5", "chamber-1 window 1", "chamber-2 window 4",
+        "chamber-1 window 2",
+    ]  # fmt: skip
+
+
 def test_a_healthy_run_says_so(world: World) -> None:
     world.judge(verdict_of("chamber-1", conditions={}, origin=Origin.LIVE))
     text = make_report(world)

@@ -61,7 +61,19 @@ def test_the_plotting_library_is_that_of_the_installed_package(client: Browser) 
     assert packed.content == plain.content
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "evil.example:8787"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "evil.example:8787",
+        "127.0.0.1/healthz?",
+        "localhost/login#",
+        "maria@127.0.0.1",
+        "[::1",
+    ],
+)
 def test_another_name_for_this_machine_is_refused(client: Browser, host: str) -> None:
     answer = client.get("/", headers={"Host": host})
     assert answer.status_code == 421
@@ -87,6 +99,7 @@ def form_of(client: Browser) -> dict[str, str]:
         {"Sec-Fetch-Site": "none"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
         {"Origin": "http://127.0.0.1:9999"},
     ],
 )

@@ -11,9 +11,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from dqm.events import EventBatch, Origin
-from tests.service.small import FEATURES, N_WINDOW, faulty_events, healthy_events
 
 __all__ = ["LiveSource", "install"]
+
+FEATURES, N_WINDOW = ("a", "b"), 60  # as in tests.service.small, which would load torch
+FAULT = np.array([0.0, 3.0])
 
 
 class LiveSource:
@@ -36,12 +38,9 @@ class LiveSource:
     def __iter__(self) -> Iterator[EventBatch]:
         chance = np.random.default_rng(time.time_ns())  # a detector does not repeat itself after a restart
         for n in itertools.count(1):
-            for make, chambers in (
-                (healthy_events, self.options.healthy),
-                (faulty_events, self.options.faulty),
-            ):
-                for chamber in chambers:
-                    yield EventBatch(chamber, FEATURES, make(N_WINDOW, int(chance.integers(2**31))))
+            for chamber in (*self.options.healthy, *self.options.faulty):
+                x = chance.normal(size=(N_WINDOW, 2)) @ [[1.0, 1.0], [0.0, 1.0]]
+                yield EventBatch(chamber, FEATURES, x + FAULT * (chamber in self.options.faulty))
             if self.options.rate_hz is not None:
                 time.sleep(1.0 / self.options.rate_hz)
             elif n % 100 == 0:

@@ -21,7 +21,7 @@ from tests.service.small import N_WINDOW, wait_until
 
 from .live import install
 
-__all__ = ["STREAMS", "Site", "free_port", "workers_of"]
+__all__ = ["STREAMS", "Site", "free_port", "memory_of", "workers_of"]
 
 STREAMS = ("chamber-1", "chamber-2")
 
@@ -110,11 +110,12 @@ class Site:
         faulty: Sequence[str] = (),
         rate_hz: float | None = None,
         section: str = "",
+        run: int = 5,
     ) -> subprocess.Popen[bytes]:
         """Start a collector with a spool of its own; started again, it goes on with the same run."""
         rate = "" if rate_hz is None else f"rate_hz = {rate_hz}\n"
         (self.folder / f"{name}.toml").write_text(
-            f'[collector]\nname = "live"\nrun = 5\nconnect = "{self.address}"\nspool = "spool-{name}"\n'
+            f'[collector]\nname = "live"\nrun = {run}\nconnect = "{self.address}"\nspool = "spool-{name}"\n'
             f"{section}\n[window]\nevents = {N_WINDOW}\n"
             f"[options]\nhealthy = {json.dumps(healthy)}\nfaulty = {json.dumps(faulty)}\n{rate}"
         )
@@ -157,10 +158,11 @@ class Site:
         with VerdictStore(sqlite_url(self.data / STORE_FILE), create=False) as store:
             return list(store.select())
 
-    def last(self, stream: str = STREAMS[0]) -> Verdict | None:
-        """Verdict of a stream that was stored last."""
-        found = [verdict for verdict in self.verdicts() if verdict.stream == stream]
-        return found[-1] if found else None
+    def run_of(self, run: int) -> list[Verdict]:
+        """Verdicts of a run, each window once."""
+        found = [verdict for verdict in self.verdicts() if verdict.run == run]
+        assert len({(verdict.stream, verdict.seq) for verdict in found}) == len(found)
+        return found
 
     def wait_for_good(self, stream: str = STREAMS[0]) -> None:
         """Wait until a new window is as it should be."""
@@ -191,6 +193,12 @@ class Site:
         told = Counter((line["stream"], line["run"], line["seq"]) for line in self.events("judged"))
         assert not [window for window, times in told.items() if times > 1], "judged twice"
         return {stream: len(found) for (stream, _), found in numbers.items()}
+
+
+def memory_of(pid: int) -> float:
+    """Resident memory of a process, MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 def free_port() -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dqm.alarm import QualityLimits
+from dqm.errors import BundleError
 from dqm.events import Origin, PMethod, Quality, WindowCut
-from dqm.reference import Bundle
+from dqm.reference import Bundle, open_bundle
 from dqm.service.assessor import Assessor
 
 from .small import N_WINDOW, bare_bundle, faulty_events, healthy_events, window_of
@@ -124,3 +127,14 @@ def test_nan_in_a_window_gives_no_p_value(assessor: Assessor) -> None:
     verdict = assessor.assess(window_of(x))
     assert verdict.quality is Quality.NULL
     assert "NaN" in verdict.reason or "nan" in verdict.reason
+
+
+def test_no_window_is_judged_by_a_bundle_that_was_written_to(bundle: Bundle, tmp_path: Path) -> None:
+    copied = open_bundle(Path(shutil.copytree(bundle.path, tmp_path / "copy")))
+    assessor = Assessor(copied, LIMITS)
+    assert assessor.assess(window_of()).quality is Quality.GOOD
+    with (copied.path / copied.manifest.centers.name).open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"\x5a" * 8)
+    with pytest.raises(BundleError, match="was altered while it was in use"):
+        assessor.assess(window_of())

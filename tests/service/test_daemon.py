@@ -261,6 +261,49 @@ def test_malformed_messages_are_counted_by_reason_and_dropped(
     assert stored(tmp_path) == [verdict]
 
 
+PATHS = (
+    "../evil", "/etc/evil", "..", ".", ".evil", "a/b", "a\\..\\b", "chamber-1/../../evil", "chamber-1\n",
+    "chamber-1\0", "~root", "${HOME}", "", "x" * 65,
+)  # fmt: skip
+
+
+def test_no_name_leads_out_of_the_data_directory(
+    open_daemon: Open, sender: Sender, address: str, tmp_path: Path
+) -> None:
+    daemon = open_daemon()
+    data = tmp_path / "data"
+
+    def outside() -> set[Path]:
+        return {path for path in tmp_path.rglob("*") if not path.is_relative_to(data)}
+
+    before = outside()
+    reading = {"value": 1.0, "sigma": 1.0, "time": 1.0}
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.linger = 0
+        stranger.connect(address)
+        for name in PATHS:
+            for claim in (
+                {"stream": name},
+                {"run_type": name},
+                {"features": [name, "b"]},
+                {"conditions": {name: 1.0}},
+                {"auxiliary": [{"name": name, **reading}]},
+            ):
+                stranger.send_multipart([header(**claim), payload(SOUND)])
+                assert daemon.step(WAIT_MS) == []
+    refused = sample(daemon, "dqm_refused_messages_total", reason="header-field")
+    assert refused == 5 * len(PATHS)
+    with running(daemon):
+        send(sender, [window_of(faulty_events(60, 1))])
+        wait_until(lambda: list((data / "windows").rglob("*.parquet")) != [], "a window is kept")
+        pages = f"http://{daemon.http_address}/windows"
+        assert httpx.get(f"{pages}/chamber-1/7/0/events.parquet", trust_env=False).status_code == 200
+        for name in ("..", "%2e%2e%2f%2e%2e%2fdaemon.toml", "/etc/passwd", "chamber-1%2f..%2f..%2f7"):
+            answer = httpx.get(f"{pages}/{name}/7/0/events.parquet", trust_env=False)
+            assert answer.status_code == 404, name
+    assert outside() == before
+
+
 def test_a_window_sent_twice_is_judged_once(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
     daemon = open_daemon()
     (first,) = judge(daemon, sender, window_of())

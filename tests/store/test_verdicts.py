@@ -200,6 +200,30 @@ def test_a_damaged_file_is_reported(path: Path) -> None:
         list(store.select())
 
 
+@pytest.mark.parametrize("damage", ["overwritten", "removed", "replaced"])
+def test_damage_beneath_an_open_store_is_noticed(path: Path, damage: str) -> None:
+    with VerdictStore(sqlite_url(path)) as store:
+        for seq in range(50):
+            store.append(replace(FULL, seq=seq))
+        store.probe()
+        log = path.with_name(f"{path.name}-wal")
+        match damage:
+            case "overwritten":
+                for file in (path, log):
+                    size = file.stat().st_size
+                    with file.open("r+b") as opened:
+                        opened.seek(4096)
+                        opened.write(b"\xa5" * max(0, size - 4096))
+            case "removed":
+                path.unlink()
+            case "replaced":
+                path.with_name("new").write_bytes(path.read_bytes())
+                path.with_name("new").rename(path)
+        words = "database" if damage == "overwritten" else "was removed or replaced while it was in use"
+        with pytest.raises(StoreError, match=words):
+            store.probe()
+
+
 def test_a_newer_schema_is_refused(path: Path) -> None:
     VerdictStore(sqlite_url(path)).close()
     connection = sqlite3.connect(path)

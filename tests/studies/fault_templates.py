@@ -1,6 +1,6 @@
 """Which fault simulated windows are said to look like, for faults known and unknown.
 
-``python -m tests.studies.fault_templates OUTPUT`` writes a table and a figure into OUTPUT. Defaults of ``dqm
+``python -m tests.studies.fault_templates OUTPUT`` writes tables and a figure into OUTPUT. Defaults of ``dqm
 reference build``, N_R = 5000; templates from 20 000 labelled events each. Only windows with p < 0.01 are
 explained, as in the daemon.
 """
@@ -36,6 +36,9 @@ from matplotlib import pyplot as plt
 
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
 UNLIKE = "unlike"
+MIXTURE = "two faults at once"
+UNTAUGHT = "a fault without template"
+HEALTHY = "healthy"
 N_LABELLED = 20_000
 DRIFT = 0.05385
 
@@ -127,8 +130,40 @@ def probe(judge: Judge, name: str, size: int, n_windows: int) -> dict[str, objec
     }
 
 
+def truth_of(condition: str) -> str:
+    """Row of the confusion matrix that a condition belongs to."""
+    truth, _ = PROBES[condition]
+    if truth != UNLIKE:
+        return truth
+    if condition == HEALTHY:
+        return HEALTHY
+    return MIXTURE if ", " in condition else UNTAUGHT
+
+
+def confusion(rows: list[dict[str, object]], size: int) -> str:
+    """Lay the confusion matrix out: windows of each true fault, at all its strengths, by what was said."""
+    said = [*LEARNED, UNLIKE]
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row["events"] != size:
+            continue
+        here = counts.setdefault(truth_of(row["condition"]), Counter())  # type: ignore[arg-type]
+        here.update(row["named"])  # type: ignore[arg-type]
+        here["no alarm"] += row["windows"] - row["alarmed"]  # type: ignore[operator]
+    columns = [*said, "no alarm"]
+    lines = [
+        f"| truth, {size} events | windows | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for truth in [*LEARNED, UNTAUGHT, MIXTURE, HEALTHY]:
+        if truth in counts:
+            cells = [str(counts[truth][column] or "") for column in columns]
+            lines.append(f"| {truth} | {counts[truth].total()} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def table(rows: list[dict[str, object]], size: int) -> str:
-    """Lay the confusion matrix out: windows with p < 0.01, and the share of them said to look like each."""
+    """Tell conditions apart: windows with p < 0.01, and the share of them said to look like each fault."""
     columns = [*LEARNED, UNLIKE]
     lines = [f"| {size} events | p < 0.01 | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for row in rows:
@@ -154,7 +189,7 @@ def reliability(rows: list[dict[str, object]]) -> str:
 
 
 def draw(rows: list[dict[str, object]], sizes: list[int], path: Path) -> None:
-    """Draw the confusion matrices."""
+    """Draw the same, condition by condition."""
     columns = [*LEARNED, UNLIKE]
     figure, axes = plt.subplots(
         1, len(sizes), figsize=(5.5 * len(sizes), 9), layout="constrained", squeeze=False
@@ -187,7 +222,7 @@ def main() -> None:
                 rows.append(probe(judge, name, size, arguments.windows))
                 (arguments.output / "fault_templates.json").write_text(json.dumps(rows, indent=1))
             done = [size for size in arguments.sizes if any(row["events"] == size for row in rows)]
-            tables = [table(rows, size) for size in done]
+            tables = [make(rows, size) for make in (confusion, table) for size in done]
             (arguments.output / "fault_templates.md").write_text("\n".join([*tables, reliability(rows)]))
             draw(rows, done, arguments.output / "fault_templates.png")
 

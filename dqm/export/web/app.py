@@ -92,7 +92,7 @@ def tell_problem(site: Site, request: Request, error: Exception) -> Response:
         Whoever has to sign in first is led to where that is done.
     """
     problem = describe_problem(error)
-    is_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(API)
+    is_page = "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith(API)
     if is_page and isinstance(error, NotSignedInError):
         return ask_to_sign_in(site, request, error)
     headers = {"Retry-After": str(error.seconds)} if isinstance(error, BusyError) else {}

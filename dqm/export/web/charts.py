@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from dqm.alarm import Thresholds, describe_p
 from dqm.events import FloatArray, Quality
 from dqm.export.web.models import ExplanationMaps, Map, WindowSummary
-from dqm.export.web.words import write_iso, write_p
+from dqm.export.web.words import write_iso
 
 __all__ = ["Figure", "history", "maps", "pair_maps"]
 
@@ -26,13 +28,15 @@ _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
 _QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW = "y", "y2", "y3", "y4"
 
 
-def history(windows: Sequence[WindowSummary]) -> Figure:
-    """Quality, Z, p and pulls of windows over time.
+def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
+    """Quality, Z, p and pulls of windows over time, with the limits beyond which windows count for an alarm.
 
     Parameters
     ----------
     windows : sequence of WindowSummary
         The newest first.
+    thresholds : Thresholds
+        With these limits.
 
     Returns
     -------
@@ -49,7 +53,7 @@ def history(windows: Sequence[WindowSummary]) -> Figure:
         *(_pull_trace(n, name, windows) for n, name in enumerate(pulled)),
     ]
     rows = [(_QUALITY_ROW, 0.8), (_Z_ROW, 1.6), (_P_ROW, 1.6), *([(_PULL_ROW, 1.3)] if pulled else [])]
-    axes = {
+    axes: dict[str, Figure] = {
         _QUALITY_ROW: {
             "tickvals": list(_LEVELS.values()),
             "ticktext": [str(quality) for quality in _LEVELS],
@@ -57,7 +61,7 @@ def history(windows: Sequence[WindowSummary]) -> Figure:
             "title": {"text": "quality"},
         },
         _Z_ROW: {"title": {"text": "Z"}, "zeroline": True},
-        _P_ROW: {"title": {"text": "p"}, "type": "log", "exponentformat": "power", "nticks": 6},
+        _P_ROW: {"title": {"text": "p"}} | _decades([w.p for w in windows if w.p], thresholds.p_threshold),
         _PULL_ROW: {"title": {"text": "pull, sigma"}, "zeroline": True},
     }
     layout: Figure = {
@@ -65,6 +69,14 @@ def history(windows: Sequence[WindowSummary]) -> Figure:
         "xaxis": {"anchor": rows[-1][0], "type": "date", "title": {"text": "judged, UTC"}},
         "legend": {"orientation": "h", "y": 1.06},
         "hovermode": "closest",
+        "shapes": [
+            _limit(_P_ROW, thresholds.p_threshold),
+            *(_limit(_PULL_ROW, side * thresholds.largest_pull) for side in (-1, 1) if pulled),
+        ],
+        "annotations": [
+            _note(_P_ROW, math.log10(thresholds.p_threshold), f"counts below {thresholds.p_threshold:.2g}"),
+            *([_note(_PULL_ROW, thresholds.largest_pull, "warns beyond")] if pulled else []),
+        ],
     }
     for row, domain in _stack(rows):
         layout[row.replace("y", "yaxis")] = axes[row] | {"domain": domain}
@@ -124,6 +136,32 @@ def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
         "customdata": [_address(w) for w, _ in found],
         "marker": {"symbol": _PALETTE[n % len(_PALETTE)], "color": f"var(--series-{n % 4})", "size": 7},
     }
+
+
+def _decades(values: Sequence[float], threshold: float) -> Figure:
+    """Make a logarithmic axis, numbered at six decades at most, that has the threshold in view."""
+    lowest = math.floor(math.log10(min([*values, threshold])))
+    return {
+        "type": "log",
+        "range": [1.06 * lowest, -0.06 * lowest],  # room for the marks at either end
+        "dtick": math.ceil(-lowest / 5),
+        "exponentformat": "power",
+    }
+
+
+def _limit(row: str, value: float) -> Figure:
+    """Draw a dashed line across a row."""
+    line = {"color": "var(--bad)", "width": 1, "dash": "dash"}
+    place = {"xref": "paper", "x0": 0, "x1": 1, "yref": row, "y0": value, "y1": value}
+    return {"type": "line", "line": line} | place
+
+
+def _note(row: str, value: float, text: str) -> Figure:
+    """Write words on such a line; on a logarithmic axis `value` is the logarithm."""
+    return {
+        "xref": "paper", "x": 0, "xanchor": "left", "yref": row, "y": value, "yanchor": "bottom",
+        "text": text, "showarrow": False, "font": {"color": "var(--faint)", "size": 11},
+    }  # fmt: skip
 
 
 def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]]]:
@@ -268,9 +306,8 @@ def _moment(window: WindowSummary) -> str:
 
 
 def _label(window: WindowSummary) -> str:
-    return (
-        f"run {window.run}, window {window.seq}: {window.quality}, p = {write_p(window.p, window.p_method)}"
-    )
+    p = "p not known" if window.p is None else describe_p(window.p)
+    return f"run {window.run}, window {window.seq}: {window.quality}, {p}"
 
 
 def _address(window: WindowSummary) -> str:

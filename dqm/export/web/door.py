@@ -139,7 +139,7 @@ class Door:
 
     async def admit(self, request: Request) -> None:
         """Find out who is asking, see `visitor_of`; raises `DqmError` if they may not ask for this."""
-        path, is_reading = request.url.path, request.method in _READING
+        path, is_reading = request.scope["path"], request.method in _READING  # url.path trusts Host
         if not is_reading:
             check_origin(request.headers)
         visitor = request.scope[_VISITOR] = self._recognise(request)
@@ -217,7 +217,7 @@ class Door:
         peer = _read_address(request.client.host if request.client else "")
         is_proxy = peer is not None and any(peer in network for network in self._section.proxies)
         address = self._forwarded(request.headers, peer) if is_proxy else peer
-        scheme = request.headers.get("x-forwarded-proto", "") if is_proxy else request.url.scheme
+        scheme = request.headers.get("x-forwarded-proto", "") if is_proxy else request.scope["scheme"]
         way: Literal["password", "proxy", "none"] = "proxy" if self._section.proxy_header else "none"
         visitor = Visitor(
             address=str(address or "unknown"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -90,9 +90,11 @@ def ask_to_sign_in(site: Site, request: Request, error: NotSignedInError) -> Res
         What a form has asked for is not done afterwards: its page is shown again.
     """
     if request.method in ("GET", "HEAD"):
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        query = request.scope["query_string"].decode("latin-1")
+        here = request.scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"{LOGIN}?next={quote(here, safe='/')}", 303)
-    return _show(site, request, urlsplit(request.headers.get("referer", "")).path, error)
+    _, _, page = request.headers.get("referer", "").partition("://")[2].partition("?")[0].partition("/")
+    return _show(site, request, f"/{page}", error)
 
 
 def _show(site: Site, request: Request, after: str, error: Exception | None = None) -> Response:

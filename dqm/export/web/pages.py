@@ -136,6 +136,7 @@ def _alarms(site: Site, request: Request) -> Response:
     return render(
         site, request, "alarms.html", page=page, shown=shown, everything=everything,
         changes=site.changes(limit=_CHANGES).changes, thresholds=site.thresholds(),
+        explained={s.name: s.explained for s in site.situation.streams()},
     )  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def _stream(site: Site, request: Request) -> Response:
     explanation = explain(last.explanation) if last else None
     return render(
         site, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
-        figure=charts.history(windows), anomaly=summarise(last) if last else None,
+        figure=charts.history(windows, site.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
         bundle=site.bundles.get(page.name), why_no_bundle="the stream has no bundle", **_figures(explanation),
     )  # fmt: skip
@@ -220,9 +221,12 @@ def _mask(site: Site, request: Request, fields: Form) -> str:
     asked: dict[str, object] = dict(fields)
     types = fields.get("run_types", "")
     asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
-    hours = asked.pop("hours", None)
+    begin, hours = asked.pop("begin", None), asked.pop("hours", None)
+    start = site.clock()
+    if begin is not None:
+        asked["start"] = start = start + 3600.0 * _read_hours(str(begin))
     if hours is not None:
-        asked["until"] = site.clock() + 3600.0 * _read_hours(str(hours))
+        asked["until"] = start + 3600.0 * _read_hours(str(hours))
     site.add_mask(_user_of(request), m.MakeMask.model_validate(asked))
     return "/masks"
 

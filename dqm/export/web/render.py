@@ -120,7 +120,7 @@ def render(site: Site, request: Request, template: str, /, status: int = 200, **
         template,
         now=site.clock(),
         version=site.version,
-        here=request.url.path,
+        here=request.scope["path"],
         token=token,
         visitor=visitor,
         origins=sorted({verdict.origin for verdict in last if verdict} - {"live"}),

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -54,6 +55,7 @@ _TOKEN_COOKIE = "dqm_token"  # noqa: S105 - its name, not its value
 SESSION_COOKIE = "dqm_session"
 _TOKEN_FIELD = "token"  # noqa: S105 - its name, not its value
 _MOST_BYTES = 16_384
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class SecurityHeaders:
@@ -101,7 +103,8 @@ class OwnHost:
         """Pass a request on, or refuse it."""
         app = self._app
         if scope["type"] == "http" and scope["path"] not in self._exempt:
-            host = urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname or ""
+            found = _HOST.fullmatch(Headers(scope=scope).get("host", ""))
+            host = found[1].strip("[]").lower() if found else ""
             if not self._is_own(host):
                 app = JSONResponse(_foreign_host(host), 421, media_type="application/problem+json")
         await app(scope, receive, send)
@@ -130,7 +133,7 @@ def check_origin(headers: Headers) -> None:
     site = headers.get("sec-fetch-site")
     origin = headers.get("origin")
     is_foreign = site is not None and site != "same-origin"
-    is_foreign |= origin is not None and urlsplit(origin).netloc != headers.get("host")
+    is_foreign |= origin is not None and origin.partition("://")[2] != headers.get("host")
     if is_foreign:
         raise ForeignRequestError(
             "another site asked for this change",

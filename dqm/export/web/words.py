@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-from dqm.alarm import AlarmState
-from dqm.events import PMethod, Quality
+from dqm.alarm import AlarmState, describe_p
+from dqm.events import SMALLEST_P, PMethod, Quality
 from dqm.export.web.models import Recent
 
 __all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
@@ -62,8 +62,10 @@ def write_number(value: float | None, digits: int = 3) -> str:
 
 
 def write_p(p: float | None, method: PMethod | None = None) -> str:
-    """Write a p-value; ``~`` marks one that is extrapolated."""
-    return "-" if p is None else f"{'~' if method is PMethod.TAIL else ''}{p:.2g}"
+    """Write a p-value; ``~`` marks one that is extrapolated, ``<`` that none smaller is quoted."""
+    if p is None:
+        return "-"
+    return f"{'~' if method is PMethod.TAIL else ''}{p:.2g}" if p > SMALLEST_P else f"< {SMALLEST_P:g}"
 
 
 def write_sentence(text: str) -> str:
@@ -93,6 +95,7 @@ FILTERS = {
     "p": write_p,
     "runs": group_runs,
     "sentence": write_sentence,
+    "stated_p": describe_p,
     "shape": _SHAPES.__getitem__,
     "tally": tally,
 }

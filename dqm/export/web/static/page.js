@@ -119,11 +119,14 @@ function morph(old, fresh) {
   if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return; }
   if (old.isEqualNode(fresh)) return;
   if (old.nodeName === "FORM" && is_in_use(old)) return;
+  if ("chart" in old.dataset) {   // content, class and size are what was drawn
+    old.setAttribute("aria-label", fresh.getAttribute("aria-label"));
+    return;
+  }
   for (const { name } of [...old.attributes])
     if (!fresh.hasAttribute(name) && name !== "open" && name !== "class") old.removeAttribute(name);
   for (const { name, value } of fresh.attributes)
     if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
-  if ("chart" in old.dataset) return;   // its content is drawn
   const named = new Map([...old.children].filter(child => child.id).map(child => [child.id, child]));
   let place = old.firstChild;
   for (const child of [...fresh.childNodes]) {
