@@ -72,6 +72,8 @@ class Board:
         What `dump` gave, by stream; streams that are no longer configured are passed over.
     masks : iterable of Mask, optional
         Masks that were in force.
+    heard : mapping of str to float, optional
+        When streams were heard last, Unix seconds, from a board that this one takes over from.
 
     Raises
     ------
@@ -86,15 +88,16 @@ class Board:
         now: float,
         dumps: Mapping[str, object] | None = None,
         masks: Iterable[Mask] = (),
+        heard: Mapping[str, float] | None = None,
     ) -> None:
         self.thresholds = thresholds
         self._rules = rules
         self._masks = {mask.identifier: mask for mask in masks}
         self._watches: dict[str, _Watch] = {}
-        dumps = dumps or {}
+        dumps, heard = dumps or {}, heard or {}
         for stream in rules.streams:
             kept = _load(stream.stream, dumps[stream.stream]) if stream.stream in dumps else _fresh(now)
-            self._watches[stream.stream] = _Watch(stream, kept, now)
+            self._watches[stream.stream] = _Watch(stream, kept, heard.get(stream.stream, now))
         self._lay_masks()
         opening = [self._advance(watch, now, "configuration") for watch in self._watches.values()]
         #: What has changed since the dumps: masks that ended, streams that were disabled.
@@ -118,6 +121,11 @@ class Board:
     def drift_sums(self) -> dict[str, float]:
         """Sum of significances of each stream."""
         return {name: watch.kept.evidence.drift.sum for name, watch in self._watches.items()}
+
+    @property
+    def heard(self) -> dict[str, float]:
+        """When each stream was heard last, Unix seconds."""
+        return {name: watch.heard for name, watch in self._watches.items()}
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window in; raises `InputError` if its stream is not on the board."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
+import os
+import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dqm.alarm import Cause
-from dqm.config import load_daemon
+from dqm.config import check_private, load_daemon
 from dqm.errors import ConfigError, DqmError, InputError
 
 __all__ = ["app"]
@@ -36,7 +41,15 @@ Daemon = Annotated[
 Stream = Annotated[str, typer.Argument(help="Stream of the alarm.")]
 CauseName = Annotated[Cause, typer.Argument(help="What the alarm is raised for.")]
 User = Annotated[
-    str | None, typer.Option(envvar="DQM_USER", help="In whose name; default: that of the login.")
+    str | None,
+    typer.Option(envvar="DQM_USER", help="Who asks, if the daemon wants to know; default: the login's name."),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="DQM_PASSWORD_FILE",
+        help="File with the user's password, mode 0600; default: DQM_PASSWORD, else it is asked for.",
+    ),
 ]
 Comment = Annotated[str, typer.Option("--comment", "-c", help="Why, and what is being done.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
@@ -48,9 +61,11 @@ def list_alarms(
     daemon: Daemon,
     everything: Annotated[bool, typer.Option("--all", help="Those that are Normal, too.")] = False,
     as_json: AsJson = False,
+    user: User = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """List alarms: what is seen, since when, what to do."""
-    answer = _ask(daemon, "GET", "alarms", as_json=as_json)
+    answer = _ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
     shown = [a for a in answer["alarms"] if everything or a["state"] != "Normal"]
     if not shown:
         typer.echo(f"all {len(answer['alarms'])} alarms are Normal")
@@ -71,10 +86,12 @@ def history(
     hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The last so many changes.")] = 50,
     as_json: AsJson = False,
+    user: User = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """Print what happened to alarms, the newest last."""
     query = {"limit": limit, "stream": stream, "since": None if hours is None else time.time() - 3600 * hours}
-    answer = _ask(daemon, "GET", "alarms/history", query=query, as_json=as_json)
+    answer = _ask(daemon, "GET", "alarms/history", Login(user, password_file), query=query, as_json=as_json)
     if not answer["changes"]:
         typer.echo("no changes match")
         return
@@ -89,9 +106,16 @@ def history(
 
 
 @app.command()
-def ack(daemon: Daemon, stream: Stream, cause: CauseName, comment: Comment, user: User = None) -> None:
+def ack(
+    daemon: Daemon,
+    stream: Stream,
+    cause: CauseName,
+    comment: Comment,
+    user: User = None,
+    password_file: PasswordFile = None,
+) -> None:
     """Take an alarm over: it has been seen, and somebody acts."""
-    alarm = _act(daemon, f"alarms/{stream}/{cause}/acknowledge", user, comment=comment)
+    alarm = _act(daemon, f"alarms/{stream}/{cause}/acknowledge", Login(user, password_file), comment=comment)
     typer.echo(f"{stream} {cause}: acknowledged by {alarm['acknowledged']['user']}, {alarm['state']}")
 
 
@@ -106,10 +130,11 @@ def shelve(
         bool, typer.Option("--one-shot", help="End it also when the condition has gone.")
     ] = False,
     user: User = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """Put an alarm aside; it comes back by itself."""
     path = f"alarms/{stream}/{cause}/shelve"
-    alarm = _act(daemon, path, user, reason=reason, hours=hours, one_shot=one_shot)
+    alarm = _act(daemon, path, Login(user, password_file), reason=reason, hours=hours, one_shot=one_shot)
     ends = ["when the condition has gone"] if one_shot else []
     if alarm["shelf"]["until"] is not None:
         ends.insert(0, _moment(alarm["shelf"]["until"]) + " UTC")
@@ -117,16 +142,25 @@ def shelve(
 
 
 @app.command()
-def unshelve(daemon: Daemon, stream: Stream, cause: CauseName, comment: Comment, user: User = None) -> None:
+def unshelve(
+    daemon: Daemon,
+    stream: Stream,
+    cause: CauseName,
+    comment: Comment,
+    user: User = None,
+    password_file: PasswordFile = None,
+) -> None:
     """Take an alarm off its shelf."""
-    alarm = _act(daemon, f"alarms/{stream}/{cause}/unshelve", user, comment=comment)
+    alarm = _act(daemon, f"alarms/{stream}/{cause}/unshelve", Login(user, password_file), comment=comment)
     typer.echo(f"{stream} {cause}: {alarm['state']}")
 
 
 @app.command()
-def masks(daemon: Daemon, as_json: AsJson = False) -> None:
+def masks(
+    daemon: Daemon, as_json: AsJson = False, user: User = None, password_file: PasswordFile = None
+) -> None:
     """List masks in force or to come."""
-    answer = _ask(daemon, "GET", "masks", as_json=as_json)
+    answer = _ask(daemon, "GET", "masks", Login(user, password_file), as_json=as_json)
     if not answer["masks"]:
         typer.echo("no mask: the alarms of all streams are heard")
         return
@@ -152,10 +186,19 @@ def mask(
         list[str] | None, typer.Option(help="Only in runs of this type; repeatable; default: in all.")
     ] = None,
     user: User = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """Suppress the alarms of streams: a known problem, work on the detector."""
     until = None if hours is None else time.time() + 3600.0 * hours
-    made = _act(daemon, "masks", user, streams=streams, reason=reason, until=until, run_types=run_type or [])
+    made = _act(
+        daemon,
+        "masks",
+        Login(user, password_file),
+        streams=streams,
+        reason=reason,
+        until=until,
+        run_types=run_type or [],
+    )
     end = "it is removed" if until is None else f"{_moment(until)} UTC"
     typer.echo(f"mask {made['identifier']}: {streams} until {end}")
 
@@ -166,21 +209,58 @@ def unmask(
     identifier: Annotated[str, typer.Argument(help="The mask, as 'dqm alarms masks' names it.")],
     comment: Comment,
     user: User = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """End a mask."""
-    answer = _act(daemon, f"masks/{identifier}/remove", user, comment=comment)
+    answer = _act(daemon, f"masks/{identifier}/remove", Login(user, password_file), comment=comment)
     typer.echo(f"mask {identifier} ended; {len(answer['masks'])} left")
 
 
-def _act(daemon: str, path: str, user: str | None, **body: object) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who asks, for daemons that want to know.
+
+    Parameters
+    ----------
+    user : str or None
+        Who; None: whoever has logged in here.
+    password_file : Path or None
+        Where the password is; None: in the environment, or it is asked for.
+    """
+
+    user: str | None
+    password_file: Path | None
+
+    def find(self) -> tuple[str, str] | None:
+        """Give name and password; None without a password."""
+        name = self.user or getpass.getuser()
+        if self.password_file is not None:
+            return name, _read_password(self.password_file)
+        password = os.environ.get("DQM_PASSWORD")
+        if password is None and sys.stdin.isatty():
+            password = getpass.getpass(f"Password of {name}: ")
+        return None if password is None else (name, password)
+
+
+def _read_password(path: Path) -> str:
+    try:
+        check_private(path, "the password", "take another one if somebody may have read it")
+        return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"the password cannot be read: {reason}", where=str(path)) from None
+
+
+def _act(daemon: str, path: str, login: Login, **body: object) -> dict[str, Any]:
     """Change something in somebody's name."""
-    return _ask(daemon, "POST", path, body={"user": user or getpass.getuser(), **body})
+    return _ask(daemon, "POST", path, login, body=body)
 
 
 def _ask(
     daemon: str,
     method: str,
     path: str,
+    login: Login,
     *,
     query: dict[str, Any] | None = None,
     body: dict[str, object] | None = None,
@@ -189,21 +269,27 @@ def _ask(
     """Ask the daemon; raises `DqmError` with what it has to say if it does not do it."""
     address = _address(daemon)
     asked = {key: value for key, value in (query or {}).items() if value is not None}
-    try:
-        answer = httpx.request(
-            method, f"{address}/{_API}/{path}", params=asked, json=body, timeout=_TIMEOUT_SECONDS,
-            trust_env=False,
-        )  # fmt: skip
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise DqmError(
-            f"no daemon answers: {error}", where=address, fix="Start it by 'dqm run', or give its address"
-        ) from None
+    ask = functools.partial(_send, address, method, path, params=asked, json=body)
+    answer = ask()
+    if answer.status_code == HTTPStatus.UNAUTHORIZED and (known := login.find()) is not None:
+        answer = ask(auth=known)
     _check(answer, address)
     if as_json:
         typer.echo(answer.text)
         raise typer.Exit
     found: dict[str, Any] = answer.json()
     return found
+
+
+def _send(address: str, method: str, path: str, **request: Any) -> httpx.Response:
+    try:
+        return httpx.request(
+            method, f"{address}/{_API}/{path}", timeout=_TIMEOUT_SECONDS, trust_env=False, **request
+        )
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise DqmError(
+            f"no daemon answers: {error}", where=address, fix="Start it by 'dqm run', or give its address"
+        ) from None
 
 
 def _check(answer: httpx.Response, address: str) -> None:

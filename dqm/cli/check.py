@@ -20,6 +20,7 @@ from dqm.config import (
     validate,
 )
 from dqm.errors import BundleError, ConfigError, DqmError
+from dqm.export.users import UserFile
 from dqm.service.keyring import find_sending_keys, open_ring
 from dqm.service.slow_control import SlowControl, open_readings
 from dqm.service.sources import open_source
@@ -48,7 +49,7 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
         set_key(data, key, value)
     problems = []
     attempts = _attempts(data, config.absolute().parent)
-    attempts.append(partial(_check_keys, config, data, overrides))
+    attempts += [partial(check, config, data, overrides) for check in (_check_keys, _check_users)]
     for attempt in attempts:
         try:
             attempt()
@@ -80,6 +81,14 @@ def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]
         find_sending_keys(load_collector(config, overrides).collector)
     else:
         open_ring(load_daemon(config, overrides).daemon)
+
+
+def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
+    if "collector" in data or find_problems(config, overrides):  # none, or told already
+        return
+    users = load_daemon(config, overrides).web.users
+    if users is not None:
+        UserFile(users)
 
 
 def _check_slow_control(table: dict[str, Any], base: Path) -> None:

@@ -24,6 +24,7 @@ from dqm.service.demo import (
     CHAMBERS,
     FAULTS,
     SECONDS,
+    USER,
     Demonstration,
     Injection,
     prepare_reference,
@@ -62,6 +63,7 @@ def demo(
         with console.status("starting the daemon ..."):
             _wait_until(running, lambda: running.is_listening)
         console.print(f"[bold]The page: http://{running.http}/[/bold]  (metrics at /metrics)")
+        console.print(f"To acknowledge alarms there, sign in as {USER}, password {running.password}")
         console.print(f"Configurations, logs and verdicts in {running.directory}")
         _show_page(console, f"http://{running.http}/")
         running.start_collectors()

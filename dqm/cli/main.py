@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dqm.cli import alarms, check, dashboards, demo, keys, offline, online, reference, reports
+from dqm.cli import alarms, check, dashboards, demo, keys, offline, online, reference, reports, store, users
 from dqm.errors import DqmError
 
 __all__ = ["app", "run"]
@@ -27,6 +27,8 @@ app.add_typer(reference.app, name="reference")
 app.add_typer(alarms.app, name="alarms")
 app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
+app.add_typer(users.app, name="users")
 app.command()(demo.demo)
 app.command()(online.run)
 app.command()(online.collect)

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -30,13 +31,15 @@ WIDE = 160
 
 
 def run(config: ConfigPath, override: Overrides = None) -> None:
-    """Run the daemon: receive windows, judge them, store and show the verdicts."""
+    """Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG."""
     from dqm.service.daemon import Daemon
 
     _log_to_stderr()
-    settings = load_daemon(config, parse_settings(override))
-    with Daemon(settings) as daemon:
-        daemon.run(_stop_on_signals())
+    read = partial(load_daemon, config, parse_settings(override))
+    stop, reload = _stop_on_signals(), Event()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload.set())
+    with Daemon(read(), notifier=Notifier(), read_again=read, reload=reload) as daemon:
+        daemon.run(stop)
 
 
 def collect(config: ConfigPath, override: Overrides = None) -> None:

@@ -13,7 +13,6 @@ from dqm.config.load import (
     validate,
 )
 from dqm.config.models import (
-    CREDENTIALS,
     CalibrationSection,
     CollectorConfig,
     CollectorSection,
@@ -26,11 +25,12 @@ from dqm.config.models import (
     StreamSection,
     WindowSection,
 )
+from dqm.config.paths import check_private
 from dqm.config.plugins import find_plugin
 from dqm.config.section import NAME_PATTERN
+from dqm.config.web import WebSection
 
 __all__ = [
-    "CREDENTIALS",
     "NAME_PATTERN",
     "TOKEN_VARIABLE",
     "AlarmSection",
@@ -46,7 +46,9 @@ __all__ = [
     "QualitySection",
     "SlowControlSection",
     "StreamSection",
+    "WebSection",
     "WindowSection",
+    "check_private",
     "check_url",
     "find_plugin",
     "find_problems",

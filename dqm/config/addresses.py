@@ -53,12 +53,12 @@ def _check_listen(address: str) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Whether only this host reaches a ZeroMQ address: ipc, the loopback, or ``localhost``.
+    """Whether only this host reaches an address: ipc, the loopback, or ``localhost``.
 
     Parameters
     ----------
     address : str
-        ``tcp://HOST:PORT`` or ``ipc://PATH``.
+        ``tcp://HOST:PORT`` or ``ipc://PATH`` of ZeroMQ, or ``HOST:PORT`` of HTTP.
 
     Returns
     -------

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
 from dqm.config.addresses import Endpoint, Http, Listen, StoreUrl, is_local
 from dqm.config.alarm import AlarmSection, GroupSection, PriorityName, Text
 from dqm.config.grafana import GrafanaSection
+from dqm.config.paths import ConfigPath, KeyPath
 from dqm.config.section import GroupPath, Name, Probability
 from dqm.config.section import Section as _Section
+from dqm.config.web import WebSection
 
 __all__ = [
-    "CREDENTIALS",
     "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
@@ -31,31 +32,7 @@ __all__ = [
     "WindowSection",
 ]
 
-
-CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Variable by which systemd tells a service where its credentials are."""
-
 _LARGEST_INTEGER = 2**63 - 1
-
-
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    """Read a relative path from the directory of the configuration file."""
-    base = (info.context or {}).get("base")
-    return path if base is None else base / path.expanduser()
-
-
-def _find_credential(path: Path, info: ValidationInfo) -> Path:
-    """Put the directory that systemd made in the place of its name."""
-    if path.parts[:1] != (f"${CREDENTIALS}",):
-        return path
-    directory = (info.context or {}).get("environ", os.environ).get(CREDENTIALS)
-    if not directory:
-        raise ValueError(f"${CREDENTIALS} is not set: only systemd does so, by LoadCredential=")
-    return Path(directory, *path.parts[1:])
-
-
-ConfigPath = Annotated[Path, AfterValidator(_resolve)]
-KeyPath = Annotated[Path, AfterValidator(_find_credential), AfterValidator(_resolve)]
 
 
 class LimitsSection(_Section):
@@ -87,7 +64,7 @@ class DaemonSection(_Section):
     )
     http: Http = Field(
         "127.0.0.1:8787",
-        description="HOST:PORT of /metrics and /healthz, not a port from 9100 to 9999; port 0: a free one",
+        description="HOST:PORT of page, API and /metrics, not a port from 9100 to 9999; port 0: a free one",
     )
     data_dir: ConfigPath = Field(
         Path("data"),
@@ -211,6 +188,7 @@ class DaemonConfig(_Section):
     """Configuration of ``dqm run``."""
 
     daemon: DaemonSection = Field(DaemonSection(), validate_default=True, description="the daemon itself")
+    web: WebSection = Field(WebSection(), description="who may read and change by HTTP")
     keep: KeepSection = Field(KeepSection(), description="what is kept, and for how long")
     quality: QualitySection = Field(QualitySection(), description="from p-value to quality")
     nuisances: NuisancesSection = Field(
@@ -222,6 +200,16 @@ class DaemonConfig(_Section):
     )
     groups: dict[GroupPath, GroupSection] = Field({}, description="groups of streams by their paths")
     streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its reference")
+
+    @model_validator(mode="after")
+    def _check_web(self) -> Self:
+        if not is_local(self.daemon.http) and not self.web.has_login:
+            raise ValueError(
+                f"daemon.http: {self.daemon.http!r} can be reached from other hosts: web.users must name a "
+                "file made by 'dqm users add', or web.proxy_header and web.proxies a reverse proxy that "
+                "knows its users; or listen at 127.0.0.1 or [::1]"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -8,7 +8,8 @@ from dqm.export.http import HttpServer, create_app
 from dqm.export.metrics import Metrics
 from dqm.export.situation import N_RECENT, Situation
 from dqm.export.table import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, Metric
-from dqm.export.web import Site, describe_bundle
+from dqm.export.users import UserFile, add_user, remove_user
+from dqm.export.web import Door, Site, describe_bundle
 
 __all__ = [
     "METRICS",
@@ -19,12 +20,16 @@ __all__ = [
     "AlarmHistory",
     "AlarmMetrics",
     "Annotator",
+    "Door",
     "Grafana",
     "HttpServer",
     "Metric",
     "Metrics",
     "Site",
     "Situation",
+    "UserFile",
+    "add_user",
     "create_app",
     "describe_bundle",
+    "remove_user",
 ]

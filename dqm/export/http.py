@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import threading
 from collections.abc import Callable
@@ -19,7 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dqm.errors import ConfigError
 from dqm.export.metrics import Metrics
-from dqm.export.web import STOPPING, OwnHost, SecurityHeaders, Site, site_handlers, site_routes
+from dqm.export.web import (
+    STOPPING,
+    Door,
+    Guarded,
+    OwnHost,
+    SecurityHeaders,
+    Site,
+    site_handlers,
+    site_routes,
+    tell_problem,
+)
 
 __all__ = ["HttpServer", "create_app"]
 
@@ -34,6 +45,7 @@ def create_app(
     silent_seconds: Callable[[], float],
     longest_silence_seconds: float = 30.0,
     site: Site | None = None,
+    door: Door | None = None,
 ) -> ASGIApp:
     """Make the application.
 
@@ -47,6 +59,8 @@ def create_app(
         After so many seconds without progress ``/healthz`` answers 503.
     site : Site, optional
         What page and API show; without it there are none.
+    door : Door, optional
+        Who may read page and API, and change what; left out: on this host everybody, and nobody.
 
     Returns
     -------
@@ -73,12 +87,14 @@ def create_app(
     routes = [Route("/metrics", show_metrics), Route("/healthz", show_health)]
     if site is None:
         return SecurityHeaders(Starlette(routes=routes))
+    door = door or Door()
     app = Starlette(
-        routes=[*routes, *site_routes(site)],
+        routes=[*routes, *site_routes(site, door)],
         exception_handlers=site_handlers(site),
         middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
     )
-    return SecurityHeaders(OwnHost(app, exempt=_FOR_PROGRAMS))
+    guarded = Guarded(app, door, functools.partial(tell_problem, site))
+    return SecurityHeaders(OwnHost(guarded, _FOR_PROGRAMS, door.names))
 
 
 class HttpServer:
@@ -111,6 +127,7 @@ class HttpServer:
             lifespan="off",
             ws="none",
             server_header=False,
+            proxy_headers=False,  # it would believe every local process; the door knows whom to believe
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )

@@ -22,6 +22,7 @@ from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, Verdict
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.table import MOST, TEST_SECONDS_BUCKETS
+from dqm.export.users import SIGN_INS
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
@@ -104,6 +105,7 @@ class Metrics(Collector):
         self._n_waiting = 0
         self._progress_at = clock()
         self._n_store_failures = 0
+        self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
         self._seconds_sum = 0.0
         self._lock = Lock()
@@ -114,6 +116,20 @@ class Metrics(Collector):
     def streams(self) -> tuple[str, ...]:
         """Names of the streams shown."""
         return tuple(self._streams)
+
+    def follow(self, streams: Mapping[str, str]) -> None:
+        """Show these streams from now on; counters of those that stay go on.
+
+        Parameters
+        ----------
+        streams : mapping of str to str
+            Bundle identifier of each stream.
+        """
+        with self._lock:
+            before = self._streams
+            self._streams = {name: before.get(name) or _Stream(bundle) for name, bundle in streams.items()}
+            for name, bundle in streams.items():
+                self._streams[name].bundle = bundle
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict.
@@ -228,6 +244,17 @@ class Metrics(Collector):
         with self._lock:
             self._n_store_failures += 1
 
+    def count_sign_in(self, outcome: str) -> None:
+        """Count a name with a password.
+
+        Parameters
+        ----------
+        outcome : str
+            One of `SIGN_INS`.
+        """
+        with self._lock:
+            self._n_sign_ins[outcome] += 1
+
     def set_queue(self, n_waiting: int) -> None:
         """Show how many windows wait for their test.
 
@@ -341,11 +368,14 @@ class Metrics(Collector):
         queue.add_metric([], self._n_waiting)
         failures = counter("dqm_store_failures_total")
         failures.add_metric([], self._n_store_failures)
+        sign_ins = counter("dqm_sign_ins_total")
+        for outcome, n in self._n_sign_ins.items():
+            sign_ins.add_metric([outcome], n)
         progress = gauge("dqm_progress_age_seconds")
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
-        yield from (refused, self._collect_seconds(), queue, failures, progress, build)
+        yield from (refused, self._collect_seconds(), queue, failures, sign_ins, progress, build)
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

@@ -89,9 +89,8 @@ class Situation:
         self._clock = clock
         self._lock = Lock()
         self._version = 0
-        reason = "no window since the daemon started"
-        now = clock()
-        self._streams = {name: _Stream(Quality.NULL, reason, now) for name in streams}
+        self._streams: dict[str, _Stream] = {}
+        self.follow(streams)
 
     @property
     def version(self) -> int:
@@ -102,6 +101,14 @@ class Situation:
     def names(self) -> tuple[str, ...]:
         """The streams."""
         return tuple(self._streams)
+
+    def follow(self, streams: Iterable[str]) -> None:
+        """Show these streams from now on, in this order; those that stay are as they were."""
+        reason, now = "no window since the daemon started", self._clock()
+        with self._lock:
+            before = self._streams
+            self._streams = {name: before.get(name) or _Stream(Quality.NULL, reason, now) for name in streams}
+            self._version += 1
 
     def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
         """Take in windows from before the daemon started.

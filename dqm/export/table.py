@@ -255,6 +255,12 @@ METRICS = (
         "Failed attempts to store verdicts or alarms; they are repeated, and nothing is received meanwhile.",
     ),
     Metric(
+        "dqm_sign_ins_total",
+        "counter",
+        ("outcome",),
+        "Names and passwords given on the page or by the API, by what came of them.",
+    ),
+    Metric(
         "dqm_progress_age_seconds",
         "gauge",
         (),

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from dqm.alarm import Alarm, AlarmChange, Board, Cause, Mask, Node, Rules, Thresholds
-from dqm.errors import StoreError
+from dqm.errors import DqmError, StoreError
 from dqm.events import Verdict
 from dqm.store import AlarmStore, VerdictStore
 
@@ -96,6 +96,20 @@ class Desk:
         """Where states, history and audit are kept."""
         return self._store
 
+    def revise(self, rules: Rules, thresholds: Thresholds) -> None:
+        """Go on by other rules: alarms, silence and masks stay as they are, as far as their streams do."""
+        with self._lock:
+            before = self._rules, self._thresholds
+            self._rules, self._thresholds = rules, thresholds
+            try:
+                with self._changing() as changes:
+                    self._board = self._restore(self._board.heard)
+                    changes += self._board.opening
+            except DqmError:
+                self._rules, self._thresholds = before
+                self._board = self._restore(self._board.heard)
+                raise
+
     def record(self, verdicts: Sequence[Verdict]) -> None:
         """Store verdicts, together with what they do to alarms."""
         with self._changing(streams={verdict.stream for verdict in verdicts}, verdicts=verdicts) as changes:
@@ -178,7 +192,7 @@ class Desk:
                         if audit:
                             self._store.record(*audit)
             except StoreError:
-                self._board = self._restore()
+                self._board = self._restore(self._board.heard)
                 raise
             self._kept |= states
         if changes and self._told is not None:
@@ -190,10 +204,10 @@ class Desk:
         states[_MASKS] = {"masks": [asdict(mask) for mask in self._board.masks]}
         return {name: state for name, state in states.items() if self._kept.get(name) != state}
 
-    def _restore(self) -> Board:
-        """Set the board up from what was kept."""
+    def _restore(self, heard: Mapping[str, float] | None = None) -> Board:
+        """Set the board up from what was kept, and from when streams were heard last."""
         masks = [
             Mask(**{**stored, "run_types": tuple(stored["run_types"])})
             for stored in self._kept.get(_MASKS, {"masks": []})["masks"]
         ]
-        return Board(self._rules, self._thresholds, self._clock(), self._kept, masks)
+        return Board(self._rules, self._thresholds, self._clock(), self._kept, masks, heard)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict
 from importlib.metadata import version
 from threading import Event
 from types import TracebackType
 from typing import Self
 
 import structlog
-import torch
 
-from dqm.alarm import alarm_rules, derive_thresholds, quality_limits
 from dqm.config import DaemonConfig, split_http
-from dqm.errors import PeerError, StoreError
+from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import Verdict, Window
 from dqm.export import (
     N_RECENT,
@@ -30,20 +28,16 @@ from dqm.export import (
     describe_bundle,
 )
 from dqm.service.alarms import Desk
-from dqm.service.assessor import ANOMALOUS, prepare_assessors, untested
+from dqm.service.assessor import ANOMALOUS, untested
 from dqm.service.fair_queue import FairQueue
-from dqm.service.opening import (
-    count_measured,
-    identify_bundles,
-    open_annotator,
-    open_receiver,
-    open_store,
-    tell,
-    warn_of_small_tables,
-)
-from dqm.service.workers import LocalTester, Tester, WorkerPool
+from dqm.service.journal import log_verdict, tell
+from dqm.service.notify import Notifier, ServiceReport
+from dqm.service.opening import open_annotator, open_door, open_receiver, open_store, open_tester
+from dqm.service.reception import Reception
+from dqm.service.reload import Prepared, Reloader
+from dqm.service.standard import Standard, derive_standard
 from dqm.store import WindowKeeper
-from dqm.stream import Identity, Reason, SequenceTracker, find_conflict, identity_of
+from dqm.stream import Identity, identity_of
 
 __all__ = ["Daemon"]
 
@@ -75,6 +69,12 @@ class Daemon:
         Unix time in seconds.
     monotonic : callable
         Seconds that never go back.
+    notifier : Notifier, optional
+        Service manager to tell how it goes.
+    read_again : callable, optional
+        Gives the configuration as it is now, for a reload; left out: it does not change.
+    reload : Event, optional
+        Set whenever configuration, bundles and keys shall be read again.
 
     Raises
     ------
@@ -87,30 +87,27 @@ class Daemon:
         config: DaemonConfig,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        notifier: Notifier | None = None,
+        read_again: Callable[[], DaemonConfig] | None = None,
+        reload: Event | None = None,
     ) -> None:
         self._monotonic = monotonic
         self._clock = clock
-        self._queue = FairQueue(
-            max(config.daemon.queue_windows, 2 * len(config.streams)), config.daemon.overload_seconds
-        )
+        self._notifier = notifier or Notifier({})
+        self._report = ServiceReport(self._notifier, clock, monotonic)
         self._in_hand: dict[Identity, Window] = {}
-        self._sequences = SequenceTracker()
-        self._keep_days = config.keep.verdict_days
         self._unstored: list[Verdict] = []
         self._undecided: Window | None = None
         self._store_again_at = self._probe_at = self._tick_at = 0.0
         self._told_time = clock()
-        self._patience = {stream.name: stream.stale_seconds for stream in config.streams}
-        self._heard = dict.fromkeys(self._patience, monotonic())
+        self._heard: dict[str, float] = {}
         self._progress = monotonic()
-        identified = identify_bundles(config)
-        self._bundles = {stream: identifier for stream, (identifier, _) in identified.items()}
-        measured = {stream: count_measured(manifest) for stream, (_, manifest) in identified.items()}
-        thresholds = derive_thresholds(config, measured)
-        warn_of_small_tables(identified, thresholds.p_threshold)
-        self._limits = {s.name: quality_limits(config, s, thresholds) for s in config.streams}
-        self.metrics = Metrics(self._bundles, clock, version("dqm"))
-        self._situation = Situation(self._bundles, clock)
+        standard = derive_standard(config)
+        self._queue = FairQueue(standard.most_waiting, config.daemon.overload_seconds)
+        self._go_by(standard)
+        self.metrics = Metrics(standard.identifiers, clock, version("dqm"))
+        self._situation = Situation(standard.identifiers, clock)
         with ExitStack() as opening:  # what was opened before a failure is closed again
             self._store = opening.enter_context(open_store(config.daemon))
             self._keeper = WindowKeeper(
@@ -120,30 +117,35 @@ class Daemon:
             if annotator is not None:
                 opening.callback(annotator.stop)
             told = functools.partial(tell, annotator)
-            self._desk = Desk(alarm_rules(config), thresholds, self._store, clock, told)
+            self._desk = Desk(standard.rules, standard.thresholds, self._store, clock, told)
             self.metrics.registry.register(AlarmMetrics(self._desk))
-            for stream, seconds in self._patience.items():
-                recent = self._store.latest(stream, N_RECENT)[::-1]
-                self._situation.recall(recent, seconds)
-                self._sequences.restore(recent)
-            facts = {stream: describe_bundle(*bundle) for stream, bundle in identified.items()}
+            self._facts = {stream: describe_bundle(*bundle) for stream, bundle in standard.bundles.items()}
             site = Site(
                 situation=self._situation,
                 desk=self._desk,
                 verdicts=self._store,
                 history=self._desk.history,
                 kept=self._keeper.path,
-                bundles=facts,
+                bundles=self._facts,
                 clock=clock,
                 version=version("dqm"),
             )
-            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site)
+            door = open_door(config, self.metrics.count_sign_in, self._desk.history.record)
+            app = create_app(self.metrics, lambda: monotonic() - self._progress, site=site, door=door)
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
-            self._tester = self._start_tester(config)
-            opening.callback(self._tester.close)
+            start_tester = functools.partial(
+                open_tester, give_up=self._give_up, clock=clock, monotonic=monotonic
+            )
+            self._tester = start_tester(standard)
+            opening.callback(lambda: self._tester.close())
+            read_again = read_again or (lambda: config)
+            self._reloader = Reloader(reload or Event(), read_again, start_tester, self._latest)
+            opening.callback(self._reloader.close)
             # last: what it takes in has somebody to wait for an answer
             self._receiver = opening.enter_context(open_receiver(config.daemon))
+            self._reception = Reception(self._receiver, self._store, self.metrics)
+            self._recall({stream: self._latest(stream) for stream in standard.limits})
             self._opened = opening.pop_all()
 
     @property
@@ -159,9 +161,11 @@ class Daemon:
     def run(self, stop: Event) -> None:
         """Work until `stop` is set; the windows being tested are finished and stored."""
         self._http.start()
-        log.info("ready", listen=self.addresses, http=self.http_address, streams=list(self._bundles))
+        log.info("ready", listen=self.addresses, http=self.http_address, streams=list(self._limits))
+        self._notifier.ready()
         while not stop.is_set():
             self.step(POLL_MS)
+        self._notifier.stopping()
         self._finish(time.monotonic() + STOP_SECONDS)
         log.info("stopped", windows_not_tested=len(self._in_hand))
 
@@ -178,13 +182,15 @@ class Daemon:
         list of Verdict
             Verdicts that were stored.
         """
-        can_test = len(self._queue) and self._tester.room > 0
-        self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors)
-        if not self._unstored and self._monotonic() >= self._store_again_at:
+        can_test = len(self._queue) and self._room > 0
+        is_held = bool(self._unstored) or self._monotonic() < self._store_again_at
+        self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors, messages=not is_held)
+        if not is_held:
             self._receive()
         skipped = [self._skip(window) for window in self._queue.give_up(self._monotonic())]
         verdicts = self._keep(skipped + self._test())
         self._tick()
+        self._reload()
         self.metrics.set_queue(len(self._queue))
         self._progress = self._monotonic()
         self.metrics.note_progress()
@@ -192,6 +198,7 @@ class Daemon:
             if self._progress - heard > self._patience[stream]:
                 self.metrics.mark_stale(stream)
                 self._situation.mark_stale(stream, self._patience[stream])
+        self._report.note(n_waiting=len(self._in_hand), held=bool(self._unstored))
         return verdicts
 
     def close(self) -> None:
@@ -206,24 +213,10 @@ class Daemon:
     ) -> None:
         self.close()
 
-    def _start_tester(self, config: DaemonConfig) -> Tester:
-        """Start the workers; without any, tests run in this process."""
-        section = config.daemon
-        if section.workers == 0:
-            torch.set_num_threads(section.threads)
-            return LocalTester(prepare_assessors(config, self._limits, self._clock))
-        return WorkerPool(
-            functools.partial(prepare_assessors, config, self._limits),
-            section.n_workers,
-            section.threads,
-            section.longest_test_seconds,
-            self._give_up,
-            self._monotonic,
-        )
-
     def _give_up(self, window: Window, reason: str) -> Verdict:
         stream = window.stream
-        return untested(window, reason, self._limits[stream], self._bundles[stream], self._clock())
+        bundle, _ = self._standard.bundles[stream]
+        return untested(window, reason, self._limits[stream], bundle, self._clock())
 
     def _skip(self, window: Window) -> Verdict:
         self.metrics.count_skipped(window.stream)
@@ -241,49 +234,31 @@ class Daemon:
             if message is None:
                 return
             if isinstance(message, PeerError):
-                self._refuse(message)
-            elif message.stream not in self._bundles:
-                self._refuse(PeerError(Reason.UNKNOWN_STREAM, f"stream {message.stream!r} is not configured"))
-            else:
-                try:
-                    self._accept(message)
-                except StoreError as error:
-                    self._undecided = message
-                    self._wait_for_store(error)
-                    return
+                self._reception.refuse(message)
+            elif message.stream not in self._limits:
+                self._reception.refuse_stream(message)
+            elif not self._accept(message):
+                return
 
-    def _accept(self, window: Window) -> None:
-        """Queue a window unless it has been judged, is waiting or belongs to another kind of run."""
+    def _accept(self, window: Window) -> bool:
+        """Queue a window unless it has a verdict or waits for one; False if the store cannot say now."""
         self._heard[window.stream] = self._monotonic()
         identity = identity_of(window)
-        refusal = self._sequences.find_refusal(window)
-        is_stored = identity not in self._in_hand and self._store.contains(*identity)
-        stored = self._store.find(*identity) if is_stored else None
-        if stored is not None:
-            refusal = refusal or find_conflict(window, stored)
-        if refusal is not None:
-            self._receiver.refuse(window, refusal.reason)
-            self._refuse(refusal)
-            return
-        arrival = self._sequences.observe(window)
-        self.metrics.show_arrivals(window.stream, self._sequences.counts(window.stream))
-        if stored is not None:
-            self._receiver.acknowledge(window)
-        if stored is not None or identity in self._in_hand:
-            self.metrics.count_duplicate(window.stream)
-            return
-        window = replace(window, n_lost=arrival.n_lost)
-        self._in_hand[identity] = window
-        self._queue.put(window)
-
-    def _refuse(self, refusal: PeerError) -> None:
-        self.metrics.refuse(refusal.reason)
-        log.warning("message refused", reason=refusal.reason, what=refusal.what)
+        try:
+            admitted = self._reception.admit(window, is_in_hand=identity in self._in_hand)
+        except StoreError as error:
+            self._undecided = window
+            self._wait_for_store(error)
+            return False
+        if admitted is not None:
+            self._in_hand[identity] = admitted
+            self._queue.put(admitted)
+        return True
 
     def _test(self) -> list[Verdict]:
         """Keep the workers busy; give what they have finished."""
         verdicts = self._tester.finished()
-        while self._tester.room > 0 and (window := self._queue.take()) is not None:
+        while self._room > 0 and (window := self._queue.take()) is not None:
             self._tester.submit(window)
         return verdicts + self._tester.finished()
 
@@ -304,12 +279,13 @@ class Daemon:
             self._wait_for_store(error)
             return []
         stored, self._unstored = self._unstored, []
+        self._report.count(stored)
         for verdict in stored:
             window = self._in_hand.pop((verdict.stream, verdict.run, verdict.seq))
             self._receiver.acknowledge(window)
             self.metrics.observe(verdict)
             self._situation.observe(verdict)
-            _log_verdict(verdict)
+            log_verdict(verdict)
             if verdict.quality in ANOMALOUS:
                 self._keep_window(window, verdict)
         return stored
@@ -335,8 +311,9 @@ class Daemon:
             self._desk.listen_anew()
         try:
             self._desk.tick()
-            if self._keep_days is not None:
-                self._store.prune(self._clock() - 86_400.0 * self._keep_days, PRUNED_AT_ONCE)
+            days = self._standard.config.keep.verdict_days
+            if days is not None:
+                self._store.prune(self._clock() - 86_400.0 * days, PRUNED_AT_ONCE)
         except StoreError as error:
             self._wait_for_store(error)
 
@@ -345,21 +322,80 @@ class Daemon:
         self.metrics.count_store_failure()
         log.error("the store fails; trying again", why=str(error), verdicts=len(self._unstored))
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no window is being tested or waits to be stored."""
+        return len(self._in_hand) == len(self._queue)
+
+    @property
+    def _room(self) -> int:
+        """Windows that may be given to the workers: none while their tests run out before a change."""
+        return 0 if isinstance(self._reloader.outcome, Prepared) else self._tester.room
+
+    def _reload(self) -> None:
+        """Go on with a reload: begin it, or end it once no window is being tested."""
+        if self._reloader.begin(self._standard):
+            self._notifier.reloading()
+            log.info("reloading")
+        outcome = self._reloader.outcome
+        if isinstance(outcome, Exception):
+            self._end_reload(outcome)
+        elif outcome is not None and self._is_idle and self._monotonic() >= self._store_again_at:
+            self._adopt(outcome)
+
+    def _adopt(self, prepared: Prepared) -> None:
+        """Work by another standard from the next window on."""
+        standard, before = prepared.standard, self._limits
+        try:
+            self._receiver.reload_keys()
+            self._keeper.resize(int(standard.config.keep.windows_megabytes * 1e6))
+            self._desk.revise(standard.rules, standard.thresholds)
+        except StoreError as error:
+            self._wait_for_store(error)
+            return
+        except DqmError as error:
+            self._end_reload(error)
+            return
+        self._go_by(standard)
+        for stream in before.keys() - self._limits.keys():
+            self._facts.pop(stream)
+            for window in self._queue.withdraw(stream):
+                del self._in_hand[identity_of(window)]
+                self._reception.refuse_stream(window)
+        self.metrics.follow(standard.identifiers)
+        self._situation.follow(standard.identifiers)
+        self._facts |= {stream: describe_bundle(*bundle) for stream, bundle in standard.bundles.items()}
+        self._recall(prepared.recent)
+        if prepared.tester is not None:
+            self._tester.close()
+            self._tester = prepared.tester
+        self._end_reload(None)
+
+    def _end_reload(self, problem: Exception | None) -> None:
+        """Say what became of a reload; the service is ready either way."""
+        self._reloader.finish(adopted=problem is None)
+        if problem is None:
+            log.info("reloaded", streams=list(self._limits), thresholds=asdict(self._standard.thresholds))
+        else:
+            log.error("reload refused: the configuration stays as it was", why=str(problem))
+        self._report.end_reload(str(problem or ""))
+
+    def _go_by(self, standard: Standard) -> None:
+        self._standard, self._limits, self._patience = standard, standard.limits, standard.patience
+        self._heard = {stream: self._heard.get(stream, self._monotonic()) for stream in self._limits}
+        self._queue.resize(standard.most_waiting)
+
+    def _latest(self, stream: str) -> list[Verdict]:
+        return self._store.latest(stream, N_RECENT)[::-1]
+
+    def _recall(self, recent: Mapping[str, Sequence[Verdict]]) -> None:
+        """Go on where the store ends, for streams that were not watched until now."""
+        for stream, verdicts in recent.items():
+            self._situation.recall(verdicts, self._patience[stream])
+            self._reception.restore(verdicts)
+
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""
-        while len(self._in_hand) > len(self._queue) and time.monotonic() < deadline:
+        while not self._is_idle and time.monotonic() < deadline:
             self._receiver.wait(POLL_MS, self._tester.descriptors)
             self._keep(self._tester.finished())
-
-
-def _log_verdict(verdict: Verdict) -> None:
-    log.info(
-        "judged",
-        stream=verdict.stream,
-        run=verdict.run,
-        seq=verdict.seq,
-        quality=verdict.quality.value,
-        p=verdict.result.p,
-        reason=verdict.reason,
-        warnings=list(verdict.warnings.values()),
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -22,10 +23,11 @@ import numpy as np
 from dqm.alarm import Alarm, AlarmState
 from dqm.errors import ConfigError, DqmError
 from dqm.events import FloatArray, Verdict
+from dqm.export import add_user
 from dqm.service.sources import open_source
 from dqm.store import STORE_FILE, AlarmStore, VerdictStore, sqlite_url
 
-__all__ = ["CHAMBERS", "FAULTS", "SECONDS", "Demonstration", "Injection", "prepare_reference"]
+__all__ = ["CHAMBERS", "FAULTS", "SECONDS", "USER", "Demonstration", "Injection", "prepare_reference"]
 
 SECONDS = 180.0
 """Timeline of the faults below."""
@@ -36,6 +38,7 @@ WINDOWS = 36
 
 SEGMENTS_PER_MUON = 0.85
 STOP_SECONDS = 15.0
+USER, USERS_FILE = "shifter", "users.toml"
 CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
 GROUPS = ("station-1", "station-1", "station-2", "station-2")
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
@@ -130,6 +133,11 @@ class Demonstration:
     seconds : float
         How long the timeline of `SECONDS` shall take.
 
+    Attributes
+    ----------
+    password : str
+        Of `USER`, who may acknowledge alarms; a new one each time.
+
     Raises
     ------
     DqmError
@@ -139,12 +147,15 @@ class Demonstration:
     def __init__(self, bundle: Path, directory: Path, seconds: float) -> None:
         self.directory = directory
         self.http = f"127.0.0.1:{_free_port(8787)}"
+        self.password = secrets.token_urlsafe(9)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for old in directory.glob(f"{STORE_FILE}*"):
                 old.unlink()
             shutil.rmtree(directory / "windows", ignore_errors=True)
+            (directory / USERS_FILE).unlink(missing_ok=True)
+            add_user(directory / USERS_FILE, USER, self.password)
             self._write_configs(bundle, seconds / SECONDS)
         except OSError as error:
             raise ConfigError(f"cannot write: {error.strerror}", where=str(directory)) from error
@@ -219,6 +230,9 @@ listen = ["ipc://windows.ipc"]
 http = "{self.http}"
 data_dir = "."
 workers = 1
+
+[web]
+users = "{USERS_FILE}"
 
 [alarm]
 windows_per_hour = {WINDOWS * 3600 / (SECONDS * scale):.0f}

@@ -44,6 +44,16 @@ class FairQueue:
         """Windows it can take."""
         return self._room - self._n
 
+    def resize(self, room: int) -> None:
+        """Hold so many windows in all from now on; those that are there stay."""
+        self._room = room
+
+    def withdraw(self, stream: str) -> list[Window]:
+        """Give all windows of a stream, the oldest first; they wait no longer."""
+        mine = list(self._waiting.pop(stream, ()))
+        self._n -= len(mine)
+        return mine
+
     def put(self, window: Window) -> None:
         """Take a window; the caller has asked for room."""
         self._waiting.setdefault(window.stream, deque()).append(window)

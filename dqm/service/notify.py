@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Notifier", "ProgressWatch"]
+from dqm.events import Verdict
 
+__all__ = ["Notifier", "ProgressWatch", "ServiceReport"]
+
+_STATUS_SECONDS = 5.0
 _FEEDS_PER_PERIOD = 4  # systemd advises two; a datagram may be late
 
 
@@ -118,3 +121,50 @@ class ProgressWatch:
         self._n_done = n_done
         self._feed_at = self._monotonic() + self._notifier.watchdog_seconds / _FEEDS_PER_PERIOD
         return self._notifier.feed_watchdog()
+
+
+class ServiceReport:
+    """Tells the service manager how the daemon gets on: its status line, and the watchdog.
+
+    Parameters
+    ----------
+    notifier : Notifier
+        Whom to tell.
+    clock : callable
+        Unix time, s.
+    monotonic : callable
+        Seconds that never go back.
+    """
+
+    def __init__(
+        self, notifier: Notifier, clock: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
+        self._notifier, self._clock, self._monotonic = notifier, clock, monotonic
+        self._watch = ProgressWatch(notifier, monotonic)
+        self._n_judged = 0
+        self._last: Verdict | None = None
+        self._status_at = 0.0
+        self._problem = ""
+
+    def count(self, verdicts: Sequence[Verdict]) -> None:
+        """Take in verdicts that were stored."""
+        self._n_judged += len(verdicts)
+        self._last = verdicts[-1] if verdicts else self._last
+
+    def end_reload(self, problem: str) -> None:
+        """Say that the service is ready again, and what kept the reload from being done."""
+        self._problem = f"; reload refused: {problem}" if problem else ""
+        self._status_at = 0.0
+        self._notifier.ready()
+
+    def note(self, *, n_waiting: int, held: bool) -> None:
+        """Feed the watchdog as `ProgressWatch` does, and bring the status up to date now and then."""
+        self._watch.note(n_done=self._n_judged, n_waiting=n_waiting, held=held)
+        if self._monotonic() < self._status_at:
+            return
+        self._status_at = self._monotonic() + _STATUS_SECONDS
+        last = "no window yet"
+        if self._last is not None:
+            last = f"run {self._last.run}, last window {self._clock() - self._last.judged_at:.0f} s ago"
+        held_up = "; the verdicts cannot be stored" if held else ""
+        self._notifier.status(f"{last}; {self._n_judged} judged, {n_waiting} waiting{held_up}{self._problem}")

@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable
 
 import structlog
+import torch
 
-from dqm.alarm import AlarmChange, smallest_supported_p
-from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, read_token
+from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token
 from dqm.errors import StoreError
-from dqm.export import Annotator, Grafana
-from dqm.reference import Manifest, open_bundle
+from dqm.events import Verdict, Window
+from dqm.export import Annotator, Door, Grafana, UserFile
+from dqm.service.assessor import prepare_assessors
 from dqm.service.keyring import open_ring
+from dqm.service.standard import Standard
+from dqm.service.workers import LocalTester, Tester, WorkerPool
 from dqm.store import VerdictStore, store_url
 from dqm.stream import Limits, Receiver
 
-__all__ = [
-    "count_measured",
-    "identify_bundles",
-    "open_annotator",
-    "open_receiver",
-    "open_store",
-    "tell",
-    "warn_of_small_tables",
-]
+__all__ = ["open_annotator", "open_door", "open_receiver", "open_store", "open_tester"]
 
 log = structlog.get_logger(__name__)
-
-
-def identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
-    """Check every bundle; give identifier and manifest by stream."""
-    found = {}
-    for path in {stream.bundle for stream in config.streams}:
-        bundle = open_bundle(path)
-        found[path] = bundle.identifier, bundle.manifest
-    return {stream.name: found[stream.bundle] for stream in config.streams}
-
-
-def count_measured(manifest: Manifest) -> int:
-    """Count the nuisance parameters that can disagree with a measurement."""
-    return sum(entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances)
-
-
-def warn_of_small_tables(bundles: Mapping[str, tuple[str, Manifest]], p_threshold: float) -> None:
-    """Say where the false-alarm budget asks for rarer p-values than the toys support well."""
-    for stream, (_, manifest) in bundles.items():
-        n_toys = min((column.toys.shape[0] for column in manifest.null), default=0)
-        if n_toys and smallest_supported_p(n_toys) > p_threshold:
-            log.warning(
-                "the null table is small for the false-alarm budget: p is read from its fitted tail",
-                stream=stream,
-                toys=n_toys,
-                p_threshold=p_threshold,
-                fix="calibrate with more toys",
-            )
 
 
 def open_annotator(section: GrafanaSection | None) -> Annotator | None:
@@ -65,22 +33,18 @@ def open_annotator(section: GrafanaSection | None) -> Annotator | None:
     return annotator
 
 
-def tell(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
-    """Log what became of alarms, and annotate it."""
-    if annotator is not None:
-        annotator.observe(changes)
-    for change in changes:
-        alarm = change.alarm
+def open_door(config: DaemonConfig, count: Callable[[str], None], audit: Callable[..., None]) -> Door:
+    """Read the users, if there are any; raises `ConfigError` if their file cannot be used."""
+    users = None if config.web.users is None else UserFile(config.web.users)
+    if users is not None and not users.names:
+        log.warning("nobody can sign in: the file of users is empty", fix="add one by 'dqm users add'")
+    if users is not None and not is_local(config.daemon.http):
         log.warning(
-            "alarm",
-            stream=alarm.stream,
-            cause=alarm.cause.value,
-            before=change.before.value,
-            state=alarm.state.value,
-            what=alarm.text,
-            action=change.action,
-            user=change.user,
+            "passwords cross the network as they are",
+            http=config.daemon.http,
+            fix="listen on the loopback, behind a reverse proxy that speaks https",
         )
+    return Door(config.web, users, count, audit)
 
 
 def open_receiver(section: DaemonSection) -> Receiver:
@@ -102,3 +66,24 @@ def open_store(section: DaemonSection) -> VerdictStore:
             fix="Set [daemon] data_dir to a directory the daemon may write",
         ) from error
     return VerdictStore(store_url(section))
+
+
+def open_tester(
+    standard: Standard,
+    give_up: Callable[[Window, str], Verdict],
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
+) -> Tester:
+    """Start the workers; without any, tests run in this process. Raises `DqmError` if they do not start."""
+    section = standard.config.daemon
+    if section.workers == 0:
+        torch.set_num_threads(section.threads)
+        return LocalTester(prepare_assessors(standard.config, standard.limits, clock))
+    return WorkerPool(
+        functools.partial(prepare_assessors, standard.config, standard.limits),
+        section.n_workers,
+        section.threads,
+        section.longest_test_seconds,
+        give_up,
+        monotonic,
+    )

@@ -40,6 +40,10 @@ class AlarmStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # made once: to make a statement costs more than to execute it
+        row = database.insert(alarm_states)
+        newer = {"content": row.excluded.content}
+        self._keep = row.on_conflict_do_update(index_elements=["name"], set_=newer)
 
     def states(self) -> dict[str, Mapping[str, Any]]:
         """Give all that was kept, by name."""
@@ -56,14 +60,13 @@ class AlarmStore:
         changes : iterable of AlarmChange
             What happened, in order.
         """
-        insert = self._database.insert
+        kept = [{"name": name, "content": dict(content)} for name, content in states.items()]
+        history = [_to_row(change) for change in changes]
         with self._database.transaction() as connection:
-            for name, content in states.items():
-                row = insert(alarm_states).values(name=name, content=dict(content))
-                newer = {"content": row.excluded.content}
-                connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=newer))
-            for change in changes:
-                connection.execute(insert(alarm_changes).values(_to_row(change)))
+            if kept:
+                connection.execute(self._keep, kept)
+            if history:
+                connection.execute(alarm_changes.insert(), history)
 
     def changes(
         self,

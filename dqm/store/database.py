@@ -23,7 +23,16 @@ Insert = sqlite.Insert | postgresql.Insert
 
 _BUSY_MS = 10_000
 _INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON")
+_LARGEST_LOG_BYTES = 2**24
+_PRAGMAS = (
+    "journal_mode=WAL",
+    f"journal_size_limit={_LARGEST_LOG_BYTES}",  # what a long reader made grow is cut off afterwards
+    "synchronous=FULL",
+    f"busy_timeout={_BUSY_MS}",
+    "foreign_keys=ON",
+)
+_SPARE_SHARE = 0.25
+"""Free pages that a file keeps to grow into: what `prune` frees is mostly used again."""
 _REMEDIES = {
     "not a database": "Move the file away; the daemon then starts a new one",
     "malformed": "The file is damaged: stop the daemon, then move the file away or restore it from a backup",
@@ -156,6 +165,30 @@ class Database:
         with self._translate(), fresh.connect() as connection:
             yield connection
 
+    def shrink(self, most_pages: int) -> int:
+        """Give back space of a SQLite file of which much is free; PostgreSQL does so by itself.
+
+        Parameters
+        ----------
+        most_pages : int
+            At once, so that others need not wait long.
+
+        Returns
+        -------
+        int
+            Pages given back; 0 also for a file of an earlier version that was never compacted.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return 0
+        with self.transaction() as connection:
+            n_pages, n_free = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_count", "freelist_count")
+            )
+            for _ in range(min(most_pages, n_free - int(_SPARE_SHARE * n_pages))):
+                connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")  # of more, Python does but one
+            return n_pages - int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -225,6 +258,8 @@ def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # sqlite3 would commit before changes of the schema: we begin ourselves
     cursor = connection.cursor()
+    if cursor.execute("PRAGMA page_count").fetchone() == (0,):  # later it takes a lock, and `compact`
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, bindparam, func, select
 
 from dqm.config import DaemonSection
 from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
@@ -21,6 +21,11 @@ STORE_FILE = "verdicts.sqlite"
 """Name of the daemon's store within its data directory."""
 
 _ROWS_AT_ONCE = 500
+_PAGES_AT_ONCE = 250
+
+_IS_STORED = select(verdicts.c.id).where(
+    *(verdicts.c[name] == bindparam(name) for name in ("stream", "run", "seq"))
+)
 
 
 def store_url(section: DaemonSection) -> str:
@@ -65,6 +70,10 @@ class VerdictStore:
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.database = Database(url, create=create)
+        # made once: to make a statement costs more than to execute it
+        insert = self.database.insert
+        self._insert = insert(verdicts).on_conflict_do_nothing().returning(verdicts.c.id)
+        self._insert_explanation = insert(explanations)
 
     def append(self, verdict: Verdict) -> bool:
         """Store a verdict; on return it survives a crash of the machine.
@@ -79,14 +88,12 @@ class VerdictStore:
         bool
             False if this stream, run and seq had one already, which is then left as it was.
         """
-        insert = self.database.insert
         with self.database.transaction() as connection:
-            row = insert(verdicts).values(_to_row(verdict)).on_conflict_do_nothing()
-            if connection.execute(row.returning(verdicts.c.id)).first() is None:
+            if connection.execute(self._insert, _to_row(verdict)).first() is None:
                 return False
             if verdict.explanation is not None:
                 content = encode_explanation(verdict.explanation)
-                connection.execute(insert(explanations).values(**_identity(verdict), content=content))
+                connection.execute(self._insert_explanation, {**_identity(verdict), "content": content})
         return True
 
     def contains(self, stream: str, run: int, seq: int) -> bool:
@@ -102,10 +109,9 @@ class VerdictStore:
         bool
             True if its verdict is stored.
         """
-        c = verdicts.c
-        found = select(c.id).where(c.stream == stream, c.run == run, c.seq == seq)
+        identity = {"stream": stream, "run": run, "seq": seq}
         with self.database.reading() as connection:
-            return connection.execute(found).first() is not None
+            return connection.execute(_IS_STORED, identity).first() is not None
 
     def find(self, stream: str, run: int, seq: int) -> Verdict | None:
         """Look a window up.
@@ -194,7 +200,7 @@ class VerdictStore:
     def prune(self, before: float, limit: int) -> int:
         """Remove the oldest verdicts, their explanations and the alarm history of that time.
 
-        The file does not shrink, but what is freed is used again.
+        What is freed is used again; a file of which more than a quarter is free shrinks.
 
         Parameters
         ----------
@@ -218,6 +224,7 @@ class VerdictStore:
             connection.execute(verdicts.delete().where(c.id.in_([row.id for row in rows])))
             if len(rows) < limit:
                 connection.execute(alarm_changes.delete().where(alarm_changes.c.time < before))
+        self.database.shrink(_PAGES_AT_ONCE)
         return len(rows)
 
     def probe(self) -> None:

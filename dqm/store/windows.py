@@ -53,6 +53,14 @@ class WindowKeeper:
         """Bytes of all files."""
         return self._n_bytes
 
+    def resize(self, max_bytes: int) -> None:
+        """Keep so many bytes at most from now on; raises `StoreError` if a file cannot be removed."""
+        self._max_bytes = max_bytes
+        try:
+            self._make_room(0)
+        except OSError as error:
+            raise self._error(error) from error
+
     def path(self, stream: str, run: int, seq: int) -> Path:
         """File of a window, whether or not it was kept."""
         return self._directory / stream / f"{run}-{seq}.parquet"

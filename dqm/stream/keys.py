@@ -19,13 +19,12 @@ import zmq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from zmq.utils import z85
 
-from dqm.config import CREDENTIALS, NAME_PATTERN
+from dqm.config import NAME_PATTERN, check_private
 from dqm.errors import ConfigError
 
 __all__ = ["Collector", "KeyPair", "KeyRing", "Sending", "make_keys", "read_public", "read_secret"]
 
 _LARGEST_BYTES = 65_536
-_OTHERS, _EVERYBODY_ELSE = 0o007, 0o077
 
 
 def _check_z85(text: str) -> str:
@@ -234,19 +233,10 @@ def read_secret(path: Path) -> KeyPair:
     ConfigError
         If it cannot be read, is no secret key, or is readable by others.
     """
-    credentials = os.environ.get(CREDENTIALS)
-    # systemd lets the service's user in by an access list, which shows as a permission of the group
-    is_credential = credentials is not None and path.resolve().is_relative_to(Path(credentials).resolve())
     try:
-        mode = path.stat().st_mode
+        check_private(path, "the secret key", "make a new key if somebody may have read it")
     except OSError as error:
         raise _unreadable(path, error) from error
-    if mode & (_OTHERS if is_credential else _EVERYBODY_ELSE):
-        raise ConfigError(
-            f"the secret key is open to others (mode {mode & 0o777:04o})",
-            where=str(path),
-            fix=f"Run 'chmod 600 {path}', and make a new key if somebody may have read it",
-        )
     known = _read(path, _Secret)
     if zmq.curve_public(known.secret.encode()).decode() != known.public:
         raise ConfigError("public and secret key do not belong together", where=str(path))

@@ -86,7 +86,7 @@ class Receiver:
         """Addresses as bound, with the port numbers chosen."""
         return self._addresses
 
-    def wait(self, timeout_ms: int, descriptors: Sequence[int] = ()) -> None:
+    def wait(self, timeout_ms: int, descriptors: Sequence[int] = (), *, messages: bool = True) -> None:
         """Wait for a message, or for something else to read.
 
         Parameters
@@ -95,9 +95,11 @@ class Receiver:
             Longest wait, ms.
         descriptors : sequence of int
             File descriptors that end the wait too when they become readable.
+        messages : bool
+            Whether a message ends the wait; if none would be received now, it need not.
         """
         poller = zmq.Poller()
-        for one in (self._socket, *descriptors):
+        for one in (self._socket, *descriptors) if messages else descriptors:
             poller.register(one, zmq.POLLIN)
         poller.poll(timeout_ms)
 

@@ -47,8 +47,8 @@ class RunningDaemon:
 
     def __enter__(self) -> Self:
         begin = time.perf_counter()
-        self._log = self.folder / "daemon.log"
-        with self._log.open("wb") as log:
+        self.log = self.folder / "daemon.log"
+        with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dqm.cli.main", "run", "daemon.toml"],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
@@ -56,7 +56,7 @@ class RunningDaemon:
             )  # fmt: skip
         while not self._is_ready():
             if self._process.poll() is not None or time.perf_counter() - begin > START_SECONDS:
-                raise RuntimeError(f"the daemon did not start: {self._log.read_text()[-2000:]}")
+                raise RuntimeError(f"the daemon did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.02)
         self.start_seconds = time.perf_counter() - begin
         return self
@@ -65,10 +65,16 @@ class RunningDaemon:
         self._process.terminate()
         self._process.wait()
 
+    @property
+    def http_address(self) -> str:
+        """Where it shows itself, ``HOST:PORT``."""
+        (ready,) = self._told("ready")
+        return str(ready["http"])
+
     def megabytes(self, kind: str) -> float:
         """Memory of daemon and workers: ``Pss`` now, shared pages once; ``VmHWM`` the sum of peaks."""
         total = 0
-        for process in self._processes():
+        for process in self.processes():
             source = process / ("smaps_rollup" if kind == "Pss" else "status")
             values = [
                 line.split()[1] for line in source.read_text().splitlines() if line.startswith(f"{kind}:")
@@ -91,7 +97,7 @@ class RunningDaemon:
                 sender.send(self._window(k % self.n_streams, x[rng.integers(len(x))]))
             sender.flush(START_SECONDS)
             if not sender.confirm(START_SECONDS):
-                raise RuntimeError(f"windows were not answered: {self._log.read_text()[-2000:]}")
+                raise RuntimeError(f"windows were not answered: {self.log.read_text()[-2000:]}")
         return time.perf_counter() - begin
 
     def delays(self, n: int) -> FloatArray:
@@ -113,11 +119,14 @@ class RunningDaemon:
         )  # fmt: skip
 
     def _is_ready(self) -> bool:
-        lines = self._log.read_text().splitlines()
-        return any(line.startswith("{") and json.loads(line)["event"] == "ready" for line in lines)
+        return bool(self._told("ready"))
 
-    def _processes(self) -> list[Path]:
-        """The daemon and all that descend from it."""
+    def _told(self, event: str) -> list[dict[str, object]]:
+        lines = [line for line in self.log.read_text().splitlines() if f'"event": "{event}"' in line]
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def processes(self) -> list[Path]:
+        """The daemon, and then all that descend from it."""
         parents = {}
         for status in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -127,4 +136,5 @@ class RunningDaemon:
         family = {self._process.pid}
         while more := {child for child, parent in parents.items() if parent in family} - family:
             family |= more
-        return [Path("/proc") / str(pid) for pid in family]
+        others = sorted(family - {self._process.pid})
+        return [Path("/proc") / str(pid) for pid in (self._process.pid, *others)]

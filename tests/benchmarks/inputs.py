@@ -70,7 +70,7 @@ def windows(setting: Setting, n: int, strips: float = HEALTHY, *, seed: int) -> 
     return list(x.reshape(n, setting.n_data, setting.n_features))
 
 
-def prepare(setting: Setting) -> KernelTest:
+def prepare(setting: Setting, device: str = "cpu") -> KernelTest:
     """Set up the kernel test."""
     return KernelTest(
         events(setting.n_reference, seed=1, n_features=setting.n_features),
@@ -80,6 +80,7 @@ def prepare(setting: Setting) -> KernelTest:
         setting.centers,
         loss=setting.loss,
         rng=np.random.default_rng(2),
+        device=device,
     )
 
 

@@ -145,6 +145,15 @@ def rate_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
     return [(found[0]["name"].removeprefix("test_").split("[")[0], table_of(head, rows))]
 
 
+def device_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
+    """Windows per second, by how many are tested together."""
+    rows = [
+        [b["params"]["base"], b["extra_info"]["device"], str(b["params"]["together"]), f"{rate(b):,.0f}"]
+        for b in found
+    ]
+    return [("device", table_of(["", "on", "together", "windows/s"], rows))] if rows else []
+
+
 def stream_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
     """End to end, and the claim."""
     if not found:
@@ -201,6 +210,7 @@ TABLES: dict[str, Callable[[list[Benchmark]], list[tuple[str, list[str]]]]] = {
     "test_window": window_tables,
     "test_time": time_table,
     "test_detection": detection_table,
+    "test_device": device_table,
     "test_toys": rate_table,
     "test_calibration": rate_table,
     "test_reconstruction": rate_table,

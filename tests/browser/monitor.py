@@ -12,10 +12,12 @@ from pathlib import Path
 import httpx
 
 from dqm.events import FloatArray, Origin
+from dqm.export import add_user
 from dqm.stream import Sender
 from tests.cli.program import logged, start_dqm
 from tests.service.small import window_of
 
+USER, PASSWORD = "maria", "correct horse"
 STREAMS = ("chamber-1", "chamber-2", "chamber-3")
 WAIT_SECONDS = 120.0
 
@@ -43,9 +45,11 @@ class Monitor:
             f'[[streams]]\nname = "{name}"\ngroup = "muon/station-{n // 2 + 1}"\nbundle = "{bundle}"\n\n'
             for n, name in enumerate(STREAMS)
         )
+        add_user(folder / "users.toml", USER, PASSWORD)
         self.config = folder / "daemon.toml"
         self.config.write_text(
             f'[daemon]\nlisten = ["{self._address}"]\nhttp = "{self.http}"\nworkers = 0\n\n'
+            f'[web]\nusers = "users.toml"\n\n'
             f'[alarm]\ncontact = "the muon expert, 16-2345"\n\n{streams}'
         )
 

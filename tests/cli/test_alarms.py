@@ -10,7 +10,7 @@ import pytest
 
 from dqm.alarm import Cause
 from dqm.export import HttpServer, Metrics, create_app
-from tests.export.world import START, World, make_world
+from tests.export.world import PASSWORDS, START, World, make_world
 
 from .conftest import Told
 
@@ -27,9 +27,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.delenv("DQM_USER", raising=False)
-    monkeypatch.setenv("LOGNAME", "shifter")
-    app = create_app(Metrics({}, world.clock, ""), lambda: 0.0, site=world.site)
+    for name in ("DQM_USER", "DQM_PASSWORD_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOGNAME", "maria")
+    monkeypatch.setenv("DQM_PASSWORD", PASSWORDS["maria"])
+    app = create_app(world.metrics, lambda: 0.0, site=world.site, door=world.door())
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     yield f"http://{server.address}"
@@ -55,14 +57,14 @@ def test_alarms_are_listed_with_what_is_seen_since_when_and_what_to_do(
 def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, url: str) -> None:
     world.raise_alarm("chamber-2")
     told = dqm("alarms", "ack", url, *ALARM, "-c", "HV trips")
-    assert (told.code, told.out) == (0, "chamber-2 differs: acknowledged by shifter, Active\n")
+    assert (told.code, told.out) == (0, "chamber-2 differs: acknowledged by maria, Active\n")
     alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
     assert alarm.acknowledged is not None
-    assert (alarm.acknowledged.user, alarm.acknowledged.comment) == ("shifter", "HV trips")
-    assert "seen by shifter: HV trips" in dqm("alarms", "list", url).out
-    told = dqm("alarms", "shelve", url, *ALARM, "-r", "test", "--hours", 2, "--one-shot", "--user", "jo")
+    assert (alarm.acknowledged.user, alarm.acknowledged.comment) == ("maria", "HV trips")
+    assert "seen by maria: HV trips" in dqm("alarms", "list", url).out
+    told = dqm("alarms", "shelve", url, *ALARM, "-r", "test", "--hours", 2, "--one-shot")
     assert told.out == "chamber-2 differs: shelved until 09-21 16:13:20 UTC, or when the condition has gone\n"
-    assert "shelved by jo: test" in dqm("alarms", "list", url).out
+    assert "shelved by maria: test" in dqm("alarms", "list", url).out
     assert dqm("alarms", "unshelve", url, *ALARM, "-c", "over").out == "chamber-2 differs: Active\n"
     lines = dqm("alarms", "history", url, "--stream", "chamber-2").out.splitlines()
     assert [line.split()[5] for line in lines[1:]][-3:] == ["Active", "Shelved", "Active"]
@@ -74,11 +76,55 @@ def test_streams_are_masked_and_unmasked(dqm: Dqm, world: World, url: str) -> No
     told = dqm("alarms", "mask", url, "muon/*", "-r", "gas leak", "--run-type", "cosmics")
     (mask,) = world.desk.masks()
     assert told.out == f"mask {mask.identifier}: muon/* until it is removed\n"
-    assert (mask.user, mask.reason, mask.run_types, mask.until) == ("shifter", "gas leak", ("cosmics",), None)
+    assert (mask.user, mask.reason, mask.run_types, mask.until) == ("maria", "gas leak", ("cosmics",), None)
     assert "gas leak" in dqm("alarms", "masks", url).out
     assert dqm("alarms", "unmask", url, mask.identifier, "-c", "sealed").out.endswith("ended; 0 left\n")
     world.clock.time = START
     assert world.desk.masks() == ()
+
+
+def test_who_acts_has_to_prove_it(
+    dqm: Dqm, world: World, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raise_alarm("chamber-2")
+    acknowledge = ("alarms", "ack", url, *ALARM, "-c", "HV trips")
+    told = dqm(*acknowledge, "--user", "jo")  # with the password of maria
+    assert (told.code, "wrong name or password" in told.err) == (2, True)
+    monkeypatch.delenv("DQM_PASSWORD")
+    told = dqm(*acknowledge)
+    assert (told.code, "a change needs a user" in told.err, "DQM_PASSWORD" in told.err) == (2, True, True)
+    file = tmp_path / "password"
+    file.write_text(PASSWORDS["jo"] + "\n")
+    file.chmod(0o640)
+    told = dqm(*acknowledge, "--user", "jo", "--password-file", file)
+    assert "the password is open to others (mode 0640)" in told.err
+    assert world.site.alarm("chamber-2", Cause.DIFFERS).acknowledged is None
+    file.chmod(0o600)
+    assert "by jo, Active" in dqm(*acknowledge, "--user", "jo", "--password-file", file).out
+
+
+def test_a_password_is_asked_for_on_a_terminal(
+    dqm: Dqm, world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.raise_alarm("chamber-2")
+    monkeypatch.delenv("DQM_PASSWORD")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    asked: list[str] = []
+    monkeypatch.setattr("getpass.getpass", lambda prompt: asked.append(prompt) or PASSWORDS["maria"])
+    assert "chamber-2" in dqm("alarms", "list", url).out
+    assert asked == []  # to read needs none here
+    assert "acknowledged by maria" in dqm("alarms", "ack", url, *ALARM, "-c", "HV trips").out
+    assert asked == ["Password of maria: "]
+
+
+def test_without_users_nobody_acts_and_what_to_do_is_told(dqm: Dqm, world: World) -> None:
+    server = HttpServer(create_app(world.metrics, lambda: 0.0, site=world.site), "127.0.0.1", 0)
+    server.start()
+    told = dqm("alarms", "mask", f"http://{server.address}", "muon/*", "-r", "gas leak")
+    server.stop()
+    assert (told.code, world.desk.masks()) == (2, ())
+    assert "nobody may change anything" in told.err
+    assert "Run 'dqm users add NAME" in told.err
 
 
 @pytest.mark.parametrize(

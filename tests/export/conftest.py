@@ -26,4 +26,5 @@ def browse() -> Callable[[World], Browser]:
 
 @pytest.fixture
 def client(world: World) -> Browser:
-    return Browser(world)
+    """A browser in which maria has signed in."""
+    return Browser(world, user="maria")

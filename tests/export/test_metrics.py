@@ -129,6 +129,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_refused_messages_total",
         "dqm_reordered_windows_total",
         "dqm_sequence_gaps_total",
+        "dqm_sign_ins_total",
         "dqm_skipped_windows_total",
         "dqm_store_failures_total",
         "dqm_stream_info",

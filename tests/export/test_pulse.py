@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from dqm.export import HttpServer, Metrics, create_app
+from dqm.export import HttpServer, Metrics, create_app, remove_user
 from dqm.export.web import pulse
 
-from .world import World, verdict_of
+from .world import PASSWORDS, World, verdict_of
 
 
 @pytest.fixture
@@ -57,6 +57,23 @@ def test_a_listener_hears_of_windows_alarms_and_masks(
         assert third["alarms"][0]["priority"] == "P2"
         world.desk.add_mask("chamber-3", "jo", "x")
         assert wait_for_change(third["number"])["number"] > second["number"]
+
+
+def test_from_elsewhere_a_listener_passes_the_door_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "_BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(pulse, "_ADMITTED_SECONDS", 0.1)
+    door = world.door(proxies=["127.0.0.1"])  # whatever comes through a proxy comes from elsewhere
+    app = create_app(world.metrics, lambda: 0.0, site=world.site, door=door)
+    server = HttpServer(app, "127.0.0.1", 0)
+    server.start()
+    url, known = f"http://{server.address}/events", ("maria", PASSWORDS["maria"])
+    with httpx.stream("GET", url, trust_env=False, timeout=20.0, auth=known) as response:
+        assert 1 < len(list(beats(response))) < 20
+    remove_user(world.users, "maria")
+    assert httpx.get(url, trust_env=False, auth=known).status_code == 401
+    server.stop()
 
 
 def test_listeners_are_bounded_and_leave_room_when_they_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

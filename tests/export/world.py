@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+from argon2 import PasswordHasher
 
 from dqm.alarm import Cause, Guidance, Priority, Rules, StreamRules, Thresholds
+from dqm.config import WebSection
 from dqm.events import (
     Condition,
     Explanation,
@@ -25,7 +27,7 @@ from dqm.events import (
     TestResult,
     Verdict,
 )
-from dqm.export import Metrics, Site, Situation, create_app
+from dqm.export import Door, Metrics, Site, Situation, UserFile, add_user, create_app
 from dqm.export.web.models import BundleFacts
 from dqm.service.alarms import Desk
 from dqm.store import VerdictStore, WindowKeeper, sqlite_url
@@ -37,6 +39,8 @@ GUIDANCE = Guidance(
     contact="Muon expert on call, 16-2345",
 )
 FEATURES = ("t_1", "t_2", "theta")
+PASSWORDS = {"maria": "correct horse", "jo": "battery staple"}
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 class Clock:
@@ -58,6 +62,15 @@ class World:
     situation: Situation
     store: VerdictStore
     clock: Clock
+    metrics: Metrics
+    users: Path
+
+    def door(self, **section: Any) -> Door:
+        """A door with its users, and further keys of ``[web]``."""
+        return Door(
+            WebSection(**section), UserFile(self.users, CHEAP), self.metrics.count_sign_in,
+            self.desk.history.record, self.clock, self.clock,
+        )  # fmt: skip
 
     def judge(self, *verdicts: Verdict) -> None:
         """Store and show verdicts; they may raise alarms."""
@@ -105,21 +118,50 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         clock=clock,
         version="0.1.0",
     )
-    return World(site, desk, situation, store, clock)
+    users = path.parent / "users.toml"
+    for name, password in PASSWORDS.items():
+        add_user(users, name, password, CHEAP)
+    return World(
+        site, desk, situation, store, clock, Metrics(dict.fromkeys(streams, "3f9a"), clock, "0.1.0"), users
+    )
 
 
 class Browser:
-    """Asks the application of a world as a browser does; cookies stay."""
+    """Asks the application of a world as a browser does, or a program; cookies stay."""
 
-    def __init__(self, world: World, *, as_program: bool = False) -> None:
-        metrics = Metrics(dict.fromkeys(world.situation.names, "3f9a"), world.clock, "0.1.0")
-        app = create_app(metrics, lambda: 0.1, site=world.site)
+    def __init__(
+        self,
+        world: World,
+        *,
+        as_program: bool = False,
+        user: str = "",
+        address: str = "127.0.0.1",
+        door: Door | None = None,
+    ) -> None:
+        app = create_app(world.metrics, lambda: 0.1, site=world.site, door=door or world.door())
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self.move(address)
         self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            transport=self._transport,
             base_url="http://127.0.0.1:8787",
             headers={} if as_program else {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"},
+            auth=(user, PASSWORDS[user]) if as_program and user else None,
             trust_env=False,
         )
+        if user and not as_program:
+            assert self.sign_in(user, PASSWORDS[user]).status_code == 303
+
+    def move(self, address: str) -> None:
+        """Ask from another address."""
+        self._transport.client = (address, 40000)
+
+    def token(self, path: str = "/login") -> str:
+        """Token of the forms of a page."""
+        return self.get(path).text.split('name="token" value="')[1].split('"')[0]
+
+    def sign_in(self, user: str, password: str, **fields: str) -> httpx.Response:
+        form = {"token": self.token(), "user": user, "password": password}
+        return self.post("/login", data=form | fields)
 
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         return asyncio.run(self._client.request(method, path, **request))

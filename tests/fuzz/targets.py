@@ -25,6 +25,7 @@ from collectors.slow_control.file import FileSource
 from collectors.slow_control.readings import parse_json
 from collectors.tdc import TdcCollector
 from dqm.config import load_collector, load_daemon
+from dqm.export.users import UserFile
 from dqm.reference import open_bundle
 from dqm.stream import Limits, Spool, decode, encode, read_public, read_secret
 from dqm.stream.acknowledgement import decode_answer, encode_acknowledgement, encode_refusal
@@ -49,6 +50,7 @@ DAEMON = (
 COLLECTOR = b'[collector]\nname = "tdc"\n[window]\nevents = 500\n[options]\ninputs = ["a.csv"]\n'
 KEY = b'public = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"\n'
 SECRET = KEY + b'secret = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"\n'
+USERS = b'[users]\n"maria" = "$argon2id$v=19$m=65536,t=3,p=4$Mt9BySmiXQtQC121Psu1mg$dEnMwG/4ExqEeGhmOvLlrg"\n'
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,12 @@ def read_own_key(data: bytes, folder: Path) -> object:
     path = written(folder / "west.secret", data)
     path.chmod(0o600)
     return read_secret(path)
+
+
+def read_users(data: bytes, folder: Path) -> object:
+    path = written(folder / "users.toml", data)
+    path.chmod(0o600)
+    return UserFile(path).find("maria")
 
 
 def read_spool(data: bytes, folder: Path) -> object:
@@ -254,6 +262,7 @@ TARGETS = {
     "collector": Target(read_collector, (COLLECTOR,)),
     "key": Target(read_key, (KEY + b'streams = ["a", "b-*"]\n',)),
     "secret": Target(read_own_key, (SECRET,)),
+    "users": Target(read_users, (USERS,)),
     "spool": Target(read_spool, (spool_file(),)),
     "manifest": Target(read_manifest, (MANIFEST,)),
     "array": Target(read_array, (npy(X),)),

@@ -7,8 +7,10 @@ import pytest
 
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, LossName, Shape
+from tests.benchmarks.inputs import SETTINGS
 from tests.nplm.test_kernel_test import toy_chamber
 from tests.nplm.truth import PlainTest
+from tests.studies.agreement import N_WINDOWS, differences
 
 N_EXPECTED, N_REFERENCE = 400, 1600
 
@@ -54,3 +56,12 @@ def test_t_is_within_a_thousandth_of_the_plain_test(
         result = test.evaluate(x, auxiliary)
         assert result.converged
         assert abs(result.t - plain.t(x, 0.03)) <= 1e-3 * max(1.0, abs(result.t))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SETTINGS)
+def test_t_is_within_a_thousandth_for_200_simulated_windows(name: str) -> None:
+    found = differences(SETTINGS[name])
+    assert {condition: len(values) for condition, values in found.items()} == N_WINDOWS
+    assert sum(N_WINDOWS.values()) == 200
+    assert max(np.abs(values).max() for values in found.values()) <= 1e-3

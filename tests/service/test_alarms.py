@@ -158,3 +158,35 @@ def test_time_ends_shelves(store: VerdictStore) -> None:
     desk.tick()
     assert alarm(desk).state is AlarmState.ACTIVE
     assert alarm(open_desk(store, clock=lambda: now)).state is AlarmState.ACTIVE
+
+
+def test_other_rules_keep_alarms_and_do_not_begin_the_silence_anew(store: VerdictStore) -> None:
+    now = 1000.0
+    desk = open_desk(store, clock=lambda: now)
+    raise_alarm(desk)
+    desk.acknowledge("a", Cause.DIFFERS, "eva", "on it")
+    now = 1500.0
+    fewer = replace(RULES, streams=(replace(RULES.streams[0], priority=Priority.P1),))
+    desk.revise(fewer, Thresholds(p_threshold=0.001, drift_limit=None))
+    assert desk.thresholds().p_threshold == 0.001
+    assert {each.stream for each in desk.alarms()} == {"a"}
+    assert (alarm(desk).priority, alarm(desk).state) == (Priority.P1, AlarmState.ACTIVE)
+    assert alarm(desk).acknowledged is not None
+    now = 1601.0
+    desk.tick()
+    silent = next(each for each in desk.alarms() if each.cause is Cause.SILENT)
+    assert silent.state is AlarmState.ACTIVE, "silent for 601 s, whatever was reloaded in between"
+
+
+def test_rules_that_cannot_be_stored_are_not_taken_over(store: VerdictStore) -> None:
+    desk = open_desk(store)
+    raise_alarm(desk)
+    with store.database.transaction() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER f BEFORE INSERT ON alarm_changes BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    disabled = replace(RULES, streams=tuple(replace(each, enabled=False) for each in RULES.streams))
+    with pytest.raises(StoreError, match="disk is full"):
+        desk.revise(disabled, Thresholds(p_threshold=0.001, drift_limit=None))
+    assert desk.thresholds().p_threshold == 0.003
+    assert alarm(desk).state is AlarmState.ACTIVE

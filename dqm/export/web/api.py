@@ -16,6 +16,7 @@ from starlette.routing import Route
 from dqm.alarm import Alarm, Cause, Mask, Thresholds
 from dqm.events import Quality
 from dqm.export.web import models as m
+from dqm.export.web.door import visitor_of
 from dqm.export.web.problems import UnreadableError
 from dqm.export.web.security import read_json
 from dqm.export.web.site import Site
@@ -60,11 +61,14 @@ class Call:
         Variable parts of the path, by name.
     query, body : BaseModel or None
         As the endpoint declares them.
+    user : str
+        Who asks; empty only if nothing changes by it.
     """
 
     path: Mapping[str, Any]
     query: Any
     body: Any
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +105,24 @@ class Endpoint:
 
 def _acknowledge(site: Site, call: Call) -> Alarm:
     site.alarm(**call.path)
-    site.desk.acknowledge(**call.path, user=call.body.user, comment=call.body.comment)
+    site.desk.acknowledge(**call.path, user=call.user, comment=call.body.comment)
     return site.alarm(**call.path)
 
 
 def _shelve(site: Site, call: Call) -> Alarm:
     site.alarm(**call.path)
-    site.shelve(**call.path, asked=call.body)
+    site.shelve(**call.path, user=call.user, asked=call.body)
     return site.alarm(**call.path)
 
 
 def _unshelve(site: Site, call: Call) -> Alarm:
     site.alarm(**call.path)
-    site.desk.unshelve(**call.path, user=call.body.user, comment=call.body.comment)
+    site.desk.unshelve(**call.path, user=call.user, comment=call.body.comment)
     return site.alarm(**call.path)
 
 
 def _unmask(site: Site, call: Call) -> m.MaskList:
-    site.desk.remove_mask(**call.path, user=call.body.user, comment=call.body.comment)
+    site.desk.remove_mask(**call.path, user=call.user, comment=call.body.comment)
     return site.masks()
 
 
@@ -161,7 +165,7 @@ ENDPOINTS = (
     Endpoint("GET", "/masks", "masks", "Masks in force or to come", m.MaskList, lambda s, _: s.masks()),
     Endpoint(
         "POST", "/masks", "mask", "Suppress the alarms of streams",
-        Mask, lambda s, c: s.add_mask(c.body), body=m.MakeMask,
+        Mask, lambda s, c: s.add_mask(c.user, c.body), body=m.MakeMask,
     ),
     Endpoint(
         "POST", "/masks/{identifier}/remove", "unmask", "End a mask",
@@ -194,9 +198,8 @@ def _route(site: Site, endpoint: Endpoint) -> Route:
         path = {name: _path_value(name, text) for name, text in request.path_params.items()}
         query = endpoint.query.model_validate_strings(dict(request.query_params)) if endpoint.query else None
         body = _parse(endpoint.body, await read_json(request)) if endpoint.body else None
-        told = await run_in_threadpool(
-            lambda: answer.dump_json(endpoint.handle(site, Call(path, query, body)))
-        )
+        call = Call(path, query, body, visitor_of(request).user)
+        told = await run_in_threadpool(lambda: answer.dump_json(endpoint.handle(site, call)))
         return Response(told, media_type="application/json")
 
     return Route(API + endpoint.path, answer_request, methods=[endpoint.method], name=endpoint.name)

@@ -14,23 +14,27 @@ from starlette.routing import BaseRoute, Route
 
 from dqm.errors import DqmError
 from dqm.export.web.api import API, api_routes
+from dqm.export.web.door import Door
+from dqm.export.web.login import ask_to_sign_in, login_routes
 from dqm.export.web.openapi import describe_api
 from dqm.export.web.pages import page_routes
-from dqm.export.web.problems import describe_problem
+from dqm.export.web.problems import BusyError, NotSignedInError, describe_problem
 from dqm.export.web.pulse import Pulse
 from dqm.export.web.render import render, serve_file
 from dqm.export.web.site import Site
 
-__all__ = ["site_handlers", "site_routes"]
+__all__ = ["site_handlers", "site_routes", "tell_problem"]
 
 
-def site_routes(site: Site, monotonic: Callable[[], float] = time.monotonic) -> list[BaseRoute]:
+def site_routes(site: Site, door: Door, monotonic: Callable[[], float] = time.monotonic) -> list[BaseRoute]:
     """Make all routes of page and API.
 
     Parameters
     ----------
     site : Site
         What is shown.
+    door : Door
+        Where people sign in.
     monotonic : callable
         Seconds that never go back.
 
@@ -42,6 +46,7 @@ def site_routes(site: Site, monotonic: Callable[[], float] = time.monotonic) -> 
     description = describe_api(site.version)
     return [
         *page_routes(site),
+        *login_routes(site, door),
         Route("/static/{name}", serve_file),
         Route("/events", Pulse(site, monotonic).listen),
         Route(f"{API}/openapi.json", lambda _request: JSONResponse(description)),
@@ -50,7 +55,7 @@ def site_routes(site: Site, monotonic: Callable[[], float] = time.monotonic) -> 
 
 
 def site_handlers(site: Site) -> Mapping[Any, Callable[[Request, Exception], Response]]:
-    """Make the handlers of what goes wrong: problem+json for programs, a page for people.
+    """Make the handlers of what goes wrong, see `tell_problem`.
 
     Parameters
     ----------
@@ -64,9 +69,37 @@ def site_handlers(site: Site) -> Mapping[Any, Callable[[Request, Exception], Res
     """
 
     def tell(request: Request, error: Exception) -> Response:
-        problem = describe_problem(error)
-        if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(API):
-            return render(site, request, "error.html", problem.status, problem=problem)
-        return JSONResponse(problem.model_dump(), problem.status, media_type="application/problem+json")
+        return tell_problem(site, request, error)
 
     return dict.fromkeys((DqmError, ValidationError, HTTPException, Exception), tell)
+
+
+def tell_problem(site: Site, request: Request, error: Exception) -> Response:
+    """Tell what went wrong: problem+json for programs, a page for people.
+
+    Parameters
+    ----------
+    site : Site
+        What is shown.
+    request : Request
+        What was asked.
+    error : Exception
+        Why it is not answered.
+
+    Returns
+    -------
+    Response
+        Whoever has to sign in first is led to where that is done.
+    """
+    problem = describe_problem(error)
+    is_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(API)
+    if is_page and isinstance(error, NotSignedInError):
+        return ask_to_sign_in(site, request, error)
+    headers = {"Retry-After": str(error.seconds)} if isinstance(error, BusyError) else {}
+    if isinstance(error, NotSignedInError) and "sec-fetch-site" not in request.headers:
+        headers["WWW-Authenticate"] = 'Basic realm="dqm", charset="UTF-8"'  # a browser would ask by itself
+    if is_page:
+        answer = render(site, request, "error.html", problem.status, problem=problem)
+        answer.headers.update(headers)
+        return answer
+    return JSONResponse(problem.model_dump(), problem.status, headers, "application/problem+json")

@@ -32,16 +32,9 @@ __all__ = [
 ]
 
 _LONGEST_TEXT = 500
-_LONGEST_USER = 64
 _LONGEST_SHELF_HOURS = 24 * 31
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_TEXT)]
-User = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=_LONGEST_USER, pattern=r"^[^\x00-\x1f\x7f]+$"
-    ),
-]
 RunType = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
@@ -235,16 +228,14 @@ class Problem(_Shown):
 
 
 class Signed(_Asked):
-    """What somebody says when they change something."""
+    """What somebody says when they change something; who, they have proved."""
 
-    user: User = Field(description="who")
     comment: Text = Field(description="why, and what is being done")
 
 
 class Shelve(_Asked):
     """Put an alarm aside; it comes back by itself."""
 
-    user: User = Field(description="who")
     reason: Text = Field(description="why")
     hours: float | None = Field(
         None, gt=0, le=_LONGEST_SHELF_HOURS, description="for how long; null only if one_shot"
@@ -267,7 +258,6 @@ class MakeMask(_Asked):
         pattern=r"^[A-Za-z0-9._/*?\[\]!-]+$",
         description="pattern of stream names or of group/stream paths, with * and ?",
     )
-    user: User = Field(description="who")
     reason: Text = Field(description="why")
     run_types: tuple[RunType, ...] = Field(
         (), max_length=16, description="only in runs of these; empty: in all"

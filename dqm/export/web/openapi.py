@@ -14,12 +14,14 @@ __all__ = ["describe_api"]
 
 _REF = "#/components/schemas/{model}"
 _STATUS_TEXTS = {
-    "403": "another site asked for it",
+    "401": "it needs a user",
+    "403": "another site asked for it, or no users are configured",
     "404": "it is not there",
     "409": "it cannot be done as things stand",
     "413": "the request is too long",
     "415": "the request is not JSON",
     "422": "the request is not as described",
+    "429": "too much was changed, or too many sign-ins failed; Retry-After tells for how long",
     "503": "the store cannot be read or written",
 }
 _ON_CHANGES = {"403", "409", "413", "415"}
@@ -44,12 +46,17 @@ def describe_api(version: str) -> dict[str, Any]:
             "title": "dqm",
             "version": version,
             "description": "The daemon's streams, windows and alarms. Times are Unix seconds. "
-            "Errors say what was wrong, where, and what to do.",
+            "Errors say what was wrong, where, and what to do. Reading needs a user from other hosts alone, "
+            "a change always.",
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
         "servers": [{"url": API}],
         "paths": _paths(),
-        "components": {"schemas": _schemas()},
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"password": {"type": "http", "scheme": "basic"}},
+        },
+        "security": [{"password": []}, {}],
     }
 
 
@@ -68,6 +75,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": {"200": _content("done", "application/json", endpoint.answer), **_problems(endpoint)},
     }
     if endpoint.body:
+        operation["security"] = [{"password": []}]
         operation["requestBody"] = {"required": True, **_content("", "application/json", endpoint.body)}
         del operation["requestBody"]["description"]
     return operation

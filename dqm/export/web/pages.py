@@ -16,9 +16,10 @@ from dqm.errors import InputError
 from dqm.events import Quality
 from dqm.export.web import charts
 from dqm.export.web import models as m
+from dqm.export.web.door import visitor_of
 from dqm.export.web.problems import NotFoundError, describe_problem
 from dqm.export.web.render import render
-from dqm.export.web.security import read_form, remember
+from dqm.export.web.security import read_form
 from dqm.export.web.site import Site, explain, summarise
 
 __all__ = ["page_routes"]
@@ -86,9 +87,7 @@ def _change(
             raise
         except (InputError, ValidationError) as error:
             return await run_in_threadpool(_show_trouble, site, request, error)
-        response = RedirectResponse(address, 303)
-        remember(response, user=fields["user"].strip())
-        return response
+        return RedirectResponse(address, 303)
 
     return answer
 
@@ -200,38 +199,42 @@ def _help(site: Site, request: Request) -> Response:
 def _acknowledge(site: Site, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
     signed = m.Signed.model_validate_strings(dict(fields))
-    site.desk.acknowledge(*alarm, user=signed.user, comment=signed.comment)
+    site.desk.acknowledge(*alarm, user=_user_of(request), comment=signed.comment)
     return _page_of(alarm)
 
 
 def _shelve(site: Site, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    site.shelve(*alarm, asked=m.Shelve.model_validate_strings(dict(fields)))
+    site.shelve(*alarm, user=_user_of(request), asked=m.Shelve.model_validate_strings(dict(fields)))
     return _page_of(alarm)
 
 
 def _unshelve(site: Site, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
     signed = m.Signed.model_validate_strings(dict(fields))
-    site.desk.unshelve(*alarm, user=signed.user, comment=signed.comment)
+    site.desk.unshelve(*alarm, user=_user_of(request), comment=signed.comment)
     return _page_of(alarm)
 
 
-def _mask(site: Site, _request: Request, fields: Form) -> str:
+def _mask(site: Site, request: Request, fields: Form) -> str:
     asked: dict[str, object] = dict(fields)
     types = fields.get("run_types", "")
     asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
     hours = asked.pop("hours", None)
     if hours is not None:
         asked["until"] = site.clock() + 3600.0 * _read_hours(str(hours))
-    site.add_mask(m.MakeMask.model_validate(asked))
+    site.add_mask(_user_of(request), m.MakeMask.model_validate(asked))
     return "/masks"
 
 
 def _unmask(site: Site, request: Request, fields: Form) -> str:
     signed = m.Signed.model_validate_strings(dict(fields))
-    site.desk.remove_mask(request.path_params["identifier"], user=signed.user, comment=signed.comment)
+    site.desk.remove_mask(request.path_params["identifier"], user=_user_of(request), comment=signed.comment)
     return "/masks"
+
+
+def _user_of(request: Request) -> str:
+    return visitor_of(request).user
 
 
 def _alarm_of(request: Request) -> tuple[str, Cause]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 from pydantic import ValidationError
@@ -10,7 +11,16 @@ from starlette.exceptions import HTTPException
 from dqm.errors import DqmError, InputError, StoreError
 from dqm.export.web.models import Problem
 
-__all__ = ["ForeignRequestError", "NotFoundError", "TooLargeError", "UnreadableError", "describe_problem"]
+__all__ = [
+    "BusyError",
+    "ForeignRequestError",
+    "NobodyMayChangeError",
+    "NotFoundError",
+    "NotSignedInError",
+    "TooLargeError",
+    "UnreadableError",
+    "describe_problem",
+]
 
 
 class NotFoundError(InputError):
@@ -19,6 +29,30 @@ class NotFoundError(InputError):
 
 class ForeignRequestError(InputError):
     """A request that another site may have caused."""
+
+
+class NotSignedInError(InputError):
+    """A request of somebody who has not proved who they are."""
+
+
+class NobodyMayChangeError(InputError):
+    """A change where nobody can prove who they are."""
+
+
+class BusyError(InputError):
+    """A request too many.
+
+    Parameters
+    ----------
+    what : str
+        Of what there was too much.
+    seconds : float
+        When it may be tried again.
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self.seconds = max(1, math.ceil(seconds))
+        super().__init__(what, fix=f"Try again in {self.seconds} s")
 
 
 class TooLargeError(InputError):
@@ -32,6 +66,9 @@ class UnreadableError(InputError):
 _STATUS: dict[type[DqmError], HTTPStatus] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     ForeignRequestError: HTTPStatus.FORBIDDEN,
+    NotSignedInError: HTTPStatus.UNAUTHORIZED,
+    NobodyMayChangeError: HTTPStatus.FORBIDDEN,
+    BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnreadableError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InputError: HTTPStatus.CONFLICT,

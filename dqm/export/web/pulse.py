@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dqm.export.desk import needs_response
+from dqm.export.web.door import visitor_of
 from dqm.export.web.site import Site
 
 __all__ = ["STOPPING", "Pulse"]
@@ -21,6 +22,7 @@ STOPPING = "dqm.stopping"
 _BEAT_SECONDS = 1.0
 _READ_SECONDS = 0.5
 _MOST_LISTENERS = 32
+_ADMITTED_SECONDS = 60.0
 
 
 class Pulse:
@@ -59,12 +61,14 @@ class Pulse:
         return StreamingResponse(self._beats(request), media_type="text/event-stream")
 
     async def _beats(self, request: Request) -> AsyncIterator[str]:
+        """Go on while somebody listens; from elsewhere they must pass the door again now and then."""
+        ends = float("inf") if visitor_of(request).is_near else self._monotonic() + _ADMITTED_SECONDS
         self._n_listeners += 1
         try:
             yield f"retry: 2000\ndata: {self.beat()}\n\n"
             while not await request.is_disconnected():
                 await asyncio.sleep(_BEAT_SECONDS)
-                if request.scope[STOPPING]():
+                if request.scope[STOPPING]() or self._monotonic() >= ends:
                     return
                 yield f"data: {self.beat()}\n\n"
         finally:

@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dqm.export.desk import needs_response
-from dqm.export.web.security import form_token, remember, remembered_user
+from dqm.export.web.door import visitor_of
+from dqm.export.web.security import form_token, remember
 from dqm.export.web.site import Site
 from dqm.export.web.words import FILTERS
 
@@ -113,20 +114,20 @@ def render(site: Site, request: Request, template: str, /, status: int = 200, **
     Response
         With the cookie of our forms.
     """
-    token = form_token(request)
-    last = [stream.last for stream in site.situation.streams()]
+    token, visitor = form_token(request), visitor_of(request)
+    last = [stream.last for stream in site.situation.streams()] if visitor.may_read else []
     text = template_text(
         template,
         now=site.clock(),
         version=site.version,
         here=request.url.path,
         token=token,
-        user=remembered_user(request),
+        visitor=visitor,
         origins=sorted({verdict.origin for verdict in last if verdict} - {"live"}),
         **context,
     )
     response = HTMLResponse(text, status)
-    remember(response, token=token)
+    remember(response, token, is_secure=visitor.is_secure)
     return response
 
 

@@ -25,13 +25,15 @@ from dqm.export.web.models import Problem
 from dqm.export.web.problems import ForeignRequestError, TooLargeError, UnreadableError
 
 __all__ = [
+    "SESSION_COOKIE",
     "OwnHost",
     "SecurityHeaders",
+    "check_origin",
     "form_token",
+    "new_token",
     "read_form",
     "read_json",
     "remember",
-    "remembered_user",
 ]
 
 _ALWAYS = {
@@ -49,9 +51,8 @@ _PAGE = (
     "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _TOKEN_COOKIE = "dqm_token"  # noqa: S105 - its name, not its value
-_USER_COOKIE = "dqm_user"
+SESSION_COOKIE = "dqm_session"
 _TOKEN_FIELD = "token"  # noqa: S105 - its name, not its value
-_SHIFT_SECONDS = 8 * 3600
 _MOST_BYTES = 16_384
 
 
@@ -76,7 +77,7 @@ class SecurityHeaders:
 
 
 class OwnHost:
-    """Answers only where it is called by an address or a name of this machine.
+    """Answers only where it is called by an address or a name of this machine, or one that is configured.
 
     A page of another site whose name resolves to this machine is refused.
 
@@ -86,12 +87,15 @@ class OwnHost:
         What is guarded.
     exempt : sequence of str
         Paths that are not, because programs may know the machine by yet another name.
+    names : sequence of str
+        Further names, in small letters.
     """
 
-    def __init__(self, app: ASGIApp, exempt: Sequence[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, exempt: Sequence[str] = (), names: Sequence[str] = ()) -> None:
         self._app = app
         self._exempt = frozenset(exempt)
-        self._names = frozenset({"localhost", socket.gethostname().lower(), socket.getfqdn().lower()})
+        own = {"localhost", socket.gethostname().lower(), socket.getfqdn().lower()}
+        self._names = frozenset({*own, *names})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -110,7 +114,7 @@ class OwnHost:
         return True
 
 
-def _check_origin(headers: Headers) -> None:
+def check_origin(headers: Headers) -> None:
     """Refuse changes that another site has asked for.
 
     Parameters
@@ -135,31 +139,23 @@ def _check_origin(headers: Headers) -> None:
         )
 
 
+def new_token() -> str:
+    """Make a token for the forms of a browser."""
+    return secrets.token_urlsafe(24)
+
+
 def form_token(request: Request) -> str:
     """Token for the forms of a page: that of the browser's cookie, or a new one (see `remember`)."""
-    return request.cookies.get(_TOKEN_COOKIE) or secrets.token_urlsafe(24)
+    return request.cookies.get(_TOKEN_COOKIE) or new_token()
 
 
-def remember(response: Response, *, token: str = "", user: str = "") -> None:
-    """Set the cookies: the token of our forms, the name of whoever signed the last one."""
-    if token:
-        response.set_cookie(_TOKEN_COOKIE, token, httponly=True, samesite="strict")
-    if user:
-        response.set_cookie(
-            _USER_COOKIE, user.encode().hex(), max_age=_SHIFT_SECONDS, httponly=True, samesite="strict"
-        )
-
-
-def remembered_user(request: Request) -> str:
-    """Name of whoever signed last in this browser; empty if nobody did."""
-    try:
-        return bytes.fromhex(request.cookies.get(_USER_COOKIE, "")).decode()
-    except ValueError:
-        return ""
+def remember(response: Response, token: str, *, is_secure: bool) -> None:
+    """Set the cookie with the token of our forms."""
+    response.set_cookie(_TOKEN_COOKIE, token, httponly=True, samesite="strict", secure=is_secure)
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """Read the fields of one of our own forms.
+    """Read the fields of one of our own forms; the door has checked where it comes from.
 
     Parameters
     ----------
@@ -176,7 +172,6 @@ async def read_form(request: Request) -> Mapping[str, str]:
     ForeignRequestError, TooLargeError, UnreadableError
         If it is none of our forms.
     """
-    _check_origin(request.headers)
     _check_type(request, "application/x-www-form-urlencoded")
     fields = dict(parse_qsl((await _read(request)).decode(errors="replace"), max_num_fields=32))
     token = fields.pop(_TOKEN_FIELD, "")
@@ -191,7 +186,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
 
 
 async def read_json(request: Request) -> bytes:
-    """Read the body of a JSON request.
+    """Read the body of a JSON request; the door has checked where it comes from.
 
     Parameters
     ----------
@@ -205,10 +200,9 @@ async def read_json(request: Request) -> bytes:
 
     Raises
     ------
-    ForeignRequestError, TooLargeError, UnreadableError
-        If another site sent it, it is too long, or it does not claim to be JSON.
+    TooLargeError, UnreadableError
+        If it is too long or does not claim to be JSON.
     """
-    _check_origin(request.headers)
     _check_type(request, "application/json")
     return await _read(request)
 
@@ -219,7 +213,7 @@ def _foreign_host(host: str) -> dict[str, object]:
         status=421,
         detail=f"the page is not served under the name {host!r}",
         where="Host",
-        fix="Use an address of the machine, or its own name",
+        fix="Use an address of the machine, its own name, or one of [web] names",
     )
     return problem.model_dump()
 

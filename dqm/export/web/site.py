@@ -161,17 +161,17 @@ class Site:
         """Masks in force or to come."""
         return m.MaskList(time=self.clock(), masks=tuple(self.desk.masks()))
 
-    def shelve(self, stream: str, cause: Cause, asked: m.Shelve) -> None:
+    def shelve(self, stream: str, cause: Cause, user: str, asked: m.Shelve) -> None:
         """Put an alarm aside; raises `InputError`."""
         until = None if asked.hours is None else self.clock() + 3600.0 * asked.hours
-        self.desk.shelve(stream, cause, asked.user, asked.reason, until, asked.one_shot)
+        self.desk.shelve(stream, cause, user, asked.reason, until, asked.one_shot)
 
-    def add_mask(self, asked: m.MakeMask) -> Mask:
+    def add_mask(self, user: str, asked: m.MakeMask) -> Mask:
         """Suppress the alarms of streams; raises `InputError`."""
         if asked.until is not None and asked.until <= self.clock():
             raise InputError("the mask would have ended already", fix="Give a later 'until', or none")
         return self.desk.add_mask(
-            asked.streams, asked.user, asked.reason, asked.run_types, asked.start, asked.until
+            asked.streams, user, asked.reason, asked.run_types, asked.start, asked.until
         )
 
     def events(self, stream: str, run: int, seq: int) -> Path:

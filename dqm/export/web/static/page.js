@@ -10,6 +10,7 @@ const page = { shown: Number(document.body.dataset.time), offset: 0, beat: perfo
 page.offset = page.shown - Date.now() / 1000;
 const now = () => Date.now() / 1000 + page.offset;
 const is_live = document.body.dataset.live === "yes";
+const is_heard = document.body.dataset.live !== "off";   // not before one has signed in
 
 function age(seconds) {
   const s = Math.max(0, Math.floor(seconds)), two = n => String(n).padStart(2, "0");
@@ -27,7 +28,7 @@ function tick() {
   }
   document.getElementById("clock").textContent =
     new Date(now() * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
-  watch();
+  if (is_heard) watch();
 }
 
 // --- the link to the daemon ---------------------------------------------------------------------------------
@@ -90,12 +91,13 @@ async function refresh() {
   const begin = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected) { location.assign(answer.url); return; }   // one must sign in, again
     if (answer.ok) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       page.shown = Number(fresh.body.dataset.time);
       page.beat = performance.now();
       document.title = fresh.title;
-      for (const id of ["content", "origins"]) morph(document.getElementById(id), fresh.getElementById(id));
+      for (const id of ["content", "origins", "who"]) morph(document.getElementById(id), fresh.getElementById(id));
       document.dispatchEvent(new Event("refreshed"));
       tick();
     }
@@ -144,13 +146,12 @@ function step(by) {
 
 function acknowledge() {
   const row = document.activeElement.closest("[data-row]");
-  const forms = selector => selector.querySelector("form[action$='/acknowledge']");
-  const form = (row && forms(row)) || forms(document);
-  if (!form) return;
-  const box = form.closest("details");
+  const find = place => place.querySelector("form[action$='/acknowledge'] [name=comment], details .sign-in, #actions .sign-in");
+  const target = (row && find(row)) || find(document);
+  if (!target) return;
+  const box = target.closest("details");
   if (box) box.open = true;
-  const [user, comment] = [form.elements.user, form.elements.comment];
-  (user.value ? comment : user).focus();
+  target.focus();
 }
 
 const go = address => () => { location.href = address; };
@@ -177,4 +178,4 @@ if (keys_off) {
 }
 tick();
 setInterval(tick, 1000);
-listen();
+if (is_heard) listen();

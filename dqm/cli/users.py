@@ -1,0 +1,49 @@
+"""``dqm users``: who may change something on the page, with which password."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dqm.errors import InputError
+from dqm.export.users import UserFile, add_user, remove_user
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Say who may change something on the page.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The user.")]
+Users = Annotated[Path, typer.Option("--file", "-f", help="The file that [web] users names.")]
+
+DEFAULT = Path("users.toml")
+
+
+@app.command()
+def add(name: Name, file: Users = DEFAULT) -> None:
+    """Add a user, or give one a new password: it is asked for, or read from standard input."""
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"New password of {name}: ")
+        if getpass.getpass("The same again: ") != password:
+            raise InputError("the two passwords differ", fix="Nothing was changed; try again")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    is_new = add_user(file, name, password)
+    typer.echo(f"{file}: {name} {'added' if is_new else 'has a new password, and is signed out'}")
+
+
+@app.command()
+def remove(name: Name, file: Users = DEFAULT) -> None:
+    """Remove a user, who is signed out at once."""
+    remove_user(file, name)
+    typer.echo(f"{file}: {name} removed")
+
+
+@app.command("list")
+def list_users(file: Users = DEFAULT) -> None:
+    """List the users."""
+    for name in UserFile(file).names:
+        typer.echo(name)

@@ -1,0 +1,81 @@
+"""Who is signed in, in which browser."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+__all__ = ["Session", "Sessions"]
+
+_MOST, _MOST_OF_ONE = 1024, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A sign-in.
+
+    Parameters
+    ----------
+    user : str
+        Who.
+    credential : str
+        By which hash of a password; the session ends when that changes.
+    ends : float
+        When, by the monotonic clock.
+    """
+
+    user: str
+    credential: str
+    ends: float
+
+
+class Sessions:
+    """Sign-ins that have not ended, by the hashes of their tokens; may be used from any thread.
+
+    They live in memory: a restart of the daemon signs everybody out. The oldest give way, of all 1024
+    and of 16 of one user.
+
+    Parameters
+    ----------
+    seconds : float
+        How long one lasts, s.
+    monotonic : callable
+        Seconds that never go back.
+    """
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self._monotonic = monotonic
+        self._open: dict[bytes, Session] = {}
+        self._lock = Lock()
+
+    def begin(self, user: str, credential: str) -> str:
+        """Give the token of a new session."""
+        token = secrets.token_urlsafe(32)
+        now = self._monotonic()
+        with self._lock:
+            self._open = {key: session for key, session in self._open.items() if session.ends > now}
+            own = [key for key, session in self._open.items() if session.user == user]
+            oldest = own[: max(0, len(own) + 1 - _MOST_OF_ONE)]
+            oldest += list(self._open)[: max(0, len(self._open) + 1 - _MOST)]
+            for key in oldest:
+                self._open.pop(key, None)
+            self._open[_hash(token)] = Session(user, credential, now + self.seconds)
+        return token
+
+    def find(self, token: str) -> Session | None:
+        """Give the session of a token, unless it has ended."""
+        found = self._open.get(_hash(token))
+        return found if found and found.ends > self._monotonic() else None
+
+    def end(self, token: str) -> None:
+        """End a session."""
+        with self._lock:
+            self._open.pop(_hash(token), None)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

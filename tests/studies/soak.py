@@ -1,0 +1,236 @@
+"""Many streams through the real daemon for long: is it the same at the end as at the start?
+
+``python -m tests.studies.soak --minutes 240`` builds a reference of the simulated chamber, sends the same few
+windows of 500 events again and again, scrapes, reloads, and lets verdicts and kept windows go by age and
+size. It prints what grew. ``tests/cli/test_soak.py`` does the same for seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from dqm.events import FloatArray, Origin, Window, WindowCut
+from dqm.reference import Recipe, build_bundle, calibrate
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.stream import Sender
+from tests.benchmarks.daemon import RunningDaemon
+from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
+
+N_HEALTHY, N_FAULTY = 18, 2
+KEPT_MEGABYTES = 0.5
+CONFIRM_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent.
+
+    Parameters
+    ----------
+    bundle : Path
+        Copied for each stream, so that each has a test of its own.
+    names : tuple of str
+        Features of the windows.
+    x : sequence of ndarray
+        Windows, sent in turn by every stream.
+    n_streams : int
+        Streams.
+    per_second : float
+        Windows of all streams in a second.
+    seconds : float
+        For how long.
+    interval_seconds : float
+        Between two looks at the daemon; it reloads at every third.
+    verdict_seconds : float
+        Age at which verdicts go.
+    """
+
+    bundle: Path
+    names: tuple[str, ...]
+    x: Sequence[FloatArray]
+    n_streams: int
+    per_second: float
+    seconds: float
+    interval_seconds: float
+    verdict_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The daemon at one moment; memory in MB, delays in s from window to verdict since the look before."""
+
+    seconds: float
+    daemon_megabytes: float
+    workers_megabytes: float
+    n_descriptors: int
+    n_threads: int
+    store_megabytes: float
+    log_megabytes: float
+    delay_median: float
+    delay_p99: float
+
+
+@dataclass(slots=True)
+class Soak:
+    """What was seen.
+
+    Parameters
+    ----------
+    looks : list of Look
+        In the order of time.
+    results : dict
+        Every pair of t and p that a window was given, by its place among those sent.
+    n_sent, n_lost, n_judged, n_reloads : int
+        Windows sent, lost by the sender, judged once each; reloads done.
+    """
+
+    looks: list[Look] = field(default_factory=list)
+    results: dict[int, set[tuple[float | None, float | None]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    n_sent: int = 0
+    n_lost: int = 0
+    n_judged: int = 0
+    n_reloads: int = 0
+
+    def quarter(self, number: int, name: str) -> FloatArray:
+        """Give a figure of the looks in a quarter of the time, the last is number 3."""
+        return np.array([getattr(look, name) for look in np.array_split(self.looks, 4)[number]])  # type: ignore[arg-type]
+
+
+def soak(folder: Path, load: Load) -> Soak:
+    """Run the daemon under a load; `folder` is for all its files."""
+    bundles = [Path(shutil.copytree(load.bundle, folder / f"{k}.dqmref")) for k in range(load.n_streams)]
+    daemon = RunningDaemon(folder, bundles)
+    config = folder / "daemon.toml"
+    keep = f"windows_megabytes = {KEPT_MEGABYTES}\nverdict_days = {load.verdict_seconds / 86_400:.9f}\n"
+    config.write_text(f"{config.read_text()}[keep]\n{keep}")
+    seen = Soak()
+    with daemon, Sender(f"ipc://{folder}/windows.ipc") as sender:
+        begin = time.monotonic()
+        look_at, since = begin + load.interval_seconds, 0.0
+        for k in itertools.count():
+            while time.monotonic() < begin + k / load.per_second:
+                sender.pump()
+                time.sleep(0.002)
+            sender.send(_window(load, k))
+            if time.monotonic() >= look_at:
+                look_at += load.interval_seconds
+                since = _look(daemon, load, seen, time.monotonic() - begin, since)
+                if look_at > begin + load.seconds:
+                    break
+        if not sender.confirm(CONFIRM_SECONDS):
+            raise RuntimeError("windows were not answered")
+        _look(daemon, load, seen, time.monotonic() - begin, since)
+        seen.n_sent, seen.n_lost = sender.n_sent, sender.n_lost
+    seen.n_reloads = daemon.log.read_text().count('"event": "reloaded"')
+    return seen
+
+
+def _window(load: Load, k: int) -> Window:
+    """Give the k-th window of all; streams are at different places of the same round."""
+    stream, seq, now = k % load.n_streams, k // load.n_streams, time.time()
+    return Window(
+        f"stream-{stream}", 1, seq, "soak", Origin.SIMULATED, WindowCut.COUNT, load.names,
+        load.x[_place(load, stream, seq)], start=now, end=now,
+    )  # fmt: skip
+
+
+def _place(load: Load, stream: int, seq: int) -> int:
+    return (stream + seq) % len(load.x)
+
+
+def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: float) -> float:
+    """Take figures and what was judged since the look before; gives where the next one goes on."""
+    httpx.get(f"http://{daemon.http_address}/metrics", trust_env=False).raise_for_status()
+    httpx.get(f"http://{daemon.http_address}/", trust_env=False).raise_for_status()
+    processes = daemon.processes()
+    memory = [_kilobytes(process) / 1024 for process in processes]
+    store = daemon.folder / "data" / STORE_FILE
+    with VerdictStore(sqlite_url(store), create=False) as verdicts:
+        fresh = [verdict for verdict in verdicts.select(since=since) if verdict.judged_at > since]
+    for verdict in fresh:
+        place = _place(load, int(verdict.stream.removeprefix("stream-")), verdict.seq)
+        seen.results[place].add((verdict.result.t, verdict.result.p))
+    seen.n_judged += len(fresh)
+    delays = [verdict.judged_at - (verdict.end or 0.0) for verdict in fresh] or [0.0]
+    seen.looks.append(
+        Look(
+            seconds=seconds,
+            daemon_megabytes=memory[0],
+            workers_megabytes=sum(memory[1:]),
+            n_descriptors=sum(len(list((process / "fd").iterdir())) for process in processes),
+            n_threads=sum(len(list((process / "task").iterdir())) for process in processes),
+            store_megabytes=sum(path.stat().st_size for path in store.parent.glob(f"{STORE_FILE}*")) / 1e6,
+            log_megabytes=daemon.log.stat().st_size / 1e6,
+            delay_median=float(np.median(delays)),
+            delay_p99=float(np.quantile(delays, 0.99)),
+        )
+    )
+    if len(seen.looks) % 3 == 0:
+        os.kill(int(processes[0].name), signal.SIGHUP)
+    return max((verdict.judged_at for verdict in fresh), default=since)
+
+
+def _kilobytes(process: Path) -> int:
+    """Resident memory that is its own."""
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
+
+
+def chamber_load(folder: Path, n_streams: int, per_second: float, seconds: float) -> Load:
+    """Make a reference of the simulated chamber, and windows of which one in ten is faulty."""
+    setting = SETTINGS["default"]
+    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
+    bundle = build_bundle(events(55_000, seed=1), recipe, folder / "chamber.dqmref")
+    calibrate(bundle, 500, kind=bundle.manifest.kind, seed=1)
+    x = [*windows(setting, N_HEALTHY, seed=3), *windows(setting, N_FAULTY, 0.75, seed=4)]
+    return Load(bundle.path, FEATURES, x, n_streams, per_second, seconds, 10.0, 120.0)
+
+
+def report(seen: Soak) -> str:
+    """Write down the second quarter, when all is warm, and the last one."""
+    lines = [f"{'':20}{'second quarter':>16}{'last quarter':>16}"]
+    for name in Look.__slots__[1:]:  # type: ignore[attr-defined]
+        early, late = (float(np.median(seen.quarter(number, name))) for number in (1, 3))
+        lines.append(f"{name:20}{early:16.4g}{late:16.4g}")
+    once = sum(len(pairs) == 1 for pairs in seen.results.values())
+    lines.append(
+        f"{seen.looks[-1].seconds:.0f} s: {seen.n_sent} windows sent, {seen.n_judged} judged, "
+        f"{seen.n_lost} lost, {seen.n_reloads} reloads; {once} of {len(seen.results)} different windows had "
+        "one t and one p throughout"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run for as long as the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--streams", type=int, default=50)
+    parser.add_argument("--rate", type=float, default=10.0, help="windows in a second, of all streams")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        load = chamber_load(Path(folder), options.streams, options.rate, 60.0 * options.minutes)
+        seen = soak(Path(folder), load)
+    sys.stdout.write(report(seen) + "\n")
+
+
+if __name__ == "__main__":
+    main()
