@@ -53,6 +53,7 @@ class Site:
         self.daemon: subprocess.Popen[bytes] | None = None
         self.logs: list[Path] = []
         self.collectors: dict[str, subprocess.Popen[bytes]] = {}
+        self._starts: Counter[str] = Counter()
         self._variables = variables
         self._plugins = install(folder)
         streams = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in STREAMS)
@@ -119,7 +120,8 @@ class Site:
             f"{section}\n[window]\nevents = {N_WINDOW}\n"
             f"[options]\nhealthy = {json.dumps(healthy)}\nfaulty = {json.dumps(faulty)}\n{rate}"
         )
-        log = self.folder / f"{name}.log"
+        self._starts[name] += 1
+        log = self.folder / f"{name}-{self._starts[name]}.log"
         self.collectors[name] = start_dqm(
             "collect", f"{name}.toml", cwd=self.folder, log=log, through=through, **self._plugins
         )
@@ -130,8 +132,9 @@ class Site:
         process = self.collectors.pop(name)
         process.terminate()
         process.wait(WAIT_SECONDS)
-        ended = logged(self.folder / f"{name}.log", "run ended")
-        assert ended is not None, (self.folder / f"{name}.log").read_text()
+        log = self.folder / f"{name}-{self._starts[name]}.log"
+        ended = logged(log, "run ended")
+        assert ended is not None, log.read_text()
         return ended
 
     def close(self) -> None:
@@ -189,7 +192,8 @@ class Site:
         for verdict in self.verdicts():
             numbers.setdefault((verdict.stream, verdict.run), []).append(verdict.seq)
         for lane, found in numbers.items():
-            assert sorted(found) == list(range(len(found))), lane
+            missing = sorted(set(range(max(found))) - set(found))
+            assert not missing, f"never judged: {missing} of {lane}"
         told = Counter((line["stream"], line["run"], line["seq"]) for line in self.events("judged"))
         assert not [window for window, times in told.items() if times > 1], "judged twice"
         return {stream: len(found) for (stream, _), found in numbers.items()}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dqm.export import add_user
+from dqm.export.users import add_user
 from tests.cli.program import run_dqm
 from tests.service.small import wait_until
 
@@ -18,8 +17,8 @@ from .site import STREAMS, Site
 
 HEALTHY, FAULTY = STREAMS
 MOST_WINDOWS_BETWEEN = 20
-PASSWORD = "correct horse"  # noqa: S105 - of this test alone
 SPOOL = "buffer_windows = 5000"
+USER, PASSWORD = "maria", "correct horse"
 
 
 def start_collector(site: Site) -> None:
@@ -30,17 +29,17 @@ def respond(site: Site) -> dict[str, Any]:
     """Do what a shift does: acknowledge, shelve, mask; gives what must be remembered."""
     url = f"http://{site.http}"
     wait_until(lambda: of_alarm(site, FAULTY, "differs")["state"] == "Active", "an alarm")
-    as_maria = ("--user", "maria", "--password-file", "password")
-    run_dqm("alarms", "ack", url, FAULTY, "differs", "-c", "HV trip", *as_maria, cwd=site.folder)
-    run_dqm(
-        "alarms", "shelve", url, HEALTHY, "silent", "-r", "gas works", "--hours", "8", *as_maria,
-        cwd=site.folder,
-    )  # fmt: skip
-    run_dqm(
-        "alarms", "mask", url, HEALTHY, "-r", "known noise", "--run-type", "calib", *as_maria, cwd=site.folder
-    )
+    secret = site.folder / "password"
+    secret.touch(0o600)
+    secret.write_text(PASSWORD)
+    for command in (
+        ("ack", url, FAULTY, "differs", "-c", "HV trip"),
+        ("shelve", url, HEALTHY, "silent", "-r", "gas works", "--hours", "8"),
+        ("mask", url, HEALTHY, "-r", "known noise", "--run-type", "calib"),
+    ):
+        run_dqm("alarms", *command, "--user", USER, "--password-file", secret, cwd=site.folder)
     remembered = remember(site)
-    assert remembered["acknowledged"]["user"] == "maria"
+    assert remembered["acknowledged"]["user"] == USER
     assert remembered["shelf"]["reason"] == "gas works"
     assert len(remembered["masks"]) == 1
     return remembered
@@ -66,13 +65,11 @@ VICTIMS = ("both", "daemon", "collector")
 
 @pytest.mark.parametrize("n_rounds", [1, pytest.param(150, marks=pytest.mark.long)])
 def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
-    open_site: Open, tmp_path: Path, n_rounds: int
+    open_site: Open, n_rounds: int
 ) -> None:
     chance = np.random.default_rng(n_rounds)
-    add_user(tmp_path / "users.toml", "maria", PASSWORD)
-    (tmp_path / "password").touch(mode=0o600)
-    (tmp_path / "password").write_text(PASSWORD)
     site = open_site(f'workers = {n_rounds // 100}\n[web]\nusers = "users.toml"')
+    add_user(site.folder / "users.toml", USER, PASSWORD)
     victims = [VICTIMS[n % 3] for n in range(n_rounds)]
     start_collector(site)
     site.start()

@@ -40,9 +40,9 @@ def test_a_flood_is_worked_off_as_overload_in_bounded_memory(shared: Site, secon
     assert sum(v.n_lost for v in verdicts) <= ended["lost"]
     assert taken < 400.0
     with Sender(shared.address) as sender:
-        sender.send(window_of(stream=OTHER, run=int(500 + seconds)))
+        sender.send(window_of(stream=OTHER, run=int(600 + seconds)))
         assert sender.confirm(WAIT_SECONDS)
-    assert [v.quality for v in shared.run_of(int(500 + seconds))] == [Quality.GOOD]
+    assert [v.quality for v in shared.run_of(int(600 + seconds))] == [Quality.GOOD]
     print(  # noqa: T201
         f"{ended['windows']} windows: {len(verdicts)} judged, {len(overloaded)} of them given up, "
         f"{ended['lost']} dropped by their collector; daemon {before:.0f} -> {memory_of(shared.pid):.0f} MB, "
@@ -106,7 +106,7 @@ def test_a_peer_that_never_ends_its_handshake_is_dropped(shared: Site) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("victim", "seconds"), [("daemon", 2.0), ("daemon", 45.0), ("collector", 45.0)])
 def test_a_process_that_stands_still_goes_on_where_it_was(shared: Site, victim: str, seconds: float) -> None:
-    run, name = int(340 + seconds), f"{victim}-{seconds:.0f}"
+    run, name = int({"daemon": 400, "collector": 500}[victim] + seconds), f"{victim}-{seconds:.0f}"
     collector = shared.collect(name, healthy=[HEALTHY], rate_hz=20.0, run=run)
     wait_until(lambda: len(shared.run_of(run)) > 5, "windows")
     pid = collector.pid if victim == "collector" else shared.pid
@@ -119,4 +119,5 @@ def test_a_process_that_stands_still_goes_on_where_it_was(shared: Site, victim: 
     assert (ended["lost"], ended["spooled"], ended["refused"]) == (0, 0, 0)
     verdicts = shared.run_of(run)
     assert sorted(v.seq for v in verdicts) == list(range(ended["windows"]))
-    assert {v.quality for v in verdicts if v.reason} <= {Quality.MEDIUM, Quality.BAD}
+    untested = [v.reason for v in verdicts if v.quality is Quality.NULL]
+    assert all(reason.startswith("overload") for reason in untested), "more had waited than the queue holds"
