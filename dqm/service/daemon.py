@@ -110,9 +110,7 @@ class Daemon:
         self._situation = Situation(standard.identifiers, clock)
         with ExitStack() as opening:  # what was opened before a failure is closed again
             self._store = opening.enter_context(open_store(config.daemon))
-            self._keeper = WindowKeeper(
-                config.daemon.data_dir / WINDOWS, int(config.keep.windows_megabytes * 1e6)
-            )
+            self._keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, standard.kept_bytes)
             annotator = open_annotator(config.grafana)
             if annotator is not None:
                 opening.callback(annotator.stop)
@@ -348,7 +346,7 @@ class Daemon:
         standard, before = prepared.standard, self._limits
         try:
             self._receiver.reload_keys()
-            self._keeper.resize(int(standard.config.keep.windows_megabytes * 1e6))
+            self._keeper.resize(standard.kept_bytes)
             self._desk.revise(standard.rules, standard.thresholds)
         except StoreError as error:
             self._wait_for_store(error)

@@ -63,6 +63,11 @@ class Standard:
         """Windows that may wait for their test: at least two of each stream."""
         return max(self.config.daemon.queue_windows, 2 * len(self.config.streams))
 
+    @property
+    def kept_bytes(self) -> int:
+        """Most bytes of kept windows."""
+        return int(self.config.keep.windows_megabytes * 1e6)
+
     def tests_like(self, other: Standard) -> bool:
         """Tell whether all windows are tested as by another, so that its workers can go on."""
         ours, theirs = (
