@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 from dqm.events import EventBatch, Origin
 
-__all__ = ["LiveSource", "install"]
+__all__ = ["MADE", "LiveSource", "install"]
 
 FEATURES, N_WINDOW = ("a", "b"), 60  # as in tests.service.small, which would load torch
 FAULT = np.array([0.0, 3.0])
+MADE = "made"
+"""Condition of every window: when it was, Unix seconds."""
 
 
 class LiveSource:
@@ -40,7 +42,8 @@ class LiveSource:
         for n in itertools.count(1):
             for chamber in (*self.options.healthy, *self.options.faulty):
                 x = chance.normal(size=(N_WINDOW, 2)) @ [[1.0, 1.0], [0.0, 1.0]]
-                yield EventBatch(chamber, FEATURES, x + FAULT * (chamber in self.options.faulty))
+                x += FAULT * (chamber in self.options.faulty)
+                yield EventBatch(chamber, FEATURES, x, conditions={MADE: time.time()})
             if self.options.rate_hz is not None:
                 time.sleep(1.0 / self.options.rate_hz)
             elif n % 100 == 0:
