@@ -35,13 +35,10 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-
 Condition = str | float
 """One fact about the detector while a window was taken: a voltage set point, a trigger name."""
 
-
-SMALLEST_P = 1e-15
-"""No p-value is quoted below this: one that equals it is this small or smaller."""
+SMALLEST_P = 1e-15  # none is quoted below it: a p-value that equals it is this small or smaller
 
 
 class Quality(StrEnum):
