@@ -18,6 +18,9 @@ __all__ = ["Metric", "n_leading", "variances"]
 LEADING = 0.3
 """Curvature of a healthy window, in units of the ridge, above which a function counts as leading."""
 
+PANEL = 64
+"""Columns of a Hessian formed together: only what lies on and below the diagonal is ever read."""
+
 ROUNDING = 1e-13
 """Smallest eigenvalue of a Hessian, as a share of the largest, that rounding leaves meaningful."""
 
@@ -50,7 +53,7 @@ class Metric:
         b, k = here.nu.shape
         dense = here.a.new_zeros(b, m + k, m + k)
         for events, curvature in _parts(p, here):
-            dense += _gram(events, here.nu, curvature, m)
+            dense += _lower_gram(events, here.nu, curvature, m)
         diagonal = dense.diagonal(dim1=1, dim2=2)
         diagonal[:, :m] += p.ridge[:, None]
         if k:
@@ -63,7 +66,7 @@ class Metric:
     def healthy(cls, p: Problem) -> Metric:
         """Guess it at f = 0 and nu = 0 from the reference alone, for windows that may be healthy: one row."""
         c, k, m = p.loss.healthy_curvature, len(p.precision), n_leading(p)
-        dense = _gram(p.reference, p.ridge.new_zeros(1, k), c * p.reference.weights[None], m)
+        dense = _lower_gram(p.reference, p.ridge.new_zeros(1, k), c * p.reference.weights[None], m)
         diagonal = dense.diagonal(dim1=1, dim2=2)
         diagonal[:, :m] += p.ridge[:1]
         diagonal[:, m:] += p.tension_curvature
@@ -119,8 +122,11 @@ def _parts(p: Problem, at: Point) -> list[tuple[Events, Tensor]]:
     return parts if p.loss.linear_in_data else [*parts, (p.data, on_data)]
 
 
-def _gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor:
-    """Sum the products of m basis functions and the derivatives of log r; shape (b, m + k, m + k)."""
+def _lower_gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor:
+    """Sum the products of m basis functions and the derivatives of log r; shape (b, m + k, m + k).
+
+    Above the diagonal, all but the blocks next to it are zero.
+    """
     columns = events.phi[..., :m]
     if nu.shape[1]:
         jacobian = events.jacobian(nu).to(columns.dtype)
@@ -128,7 +134,11 @@ def _gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor:
     if len(curvature) == 1 and columns.dim() == 3:
         columns = columns[0]
     weighted = columns.mT * curvature[:, None, :].to(columns.dtype)
-    gram: Tensor = (weighted @ columns).to(curvature.dtype)
+    size = columns.shape[-1]
+    gram = curvature.new_zeros(len(curvature), size, size)
+    for begin in range(0, size, PANEL):
+        panel = slice(begin, begin + PANEL)
+        gram[:, begin:, panel] = weighted[:, begin:] @ columns[..., panel]
     return gram
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from dqm.errors import InputError
 from dqm.events import (
@@ -196,7 +196,7 @@ class Judge:
         remarks = []
         n_reference, n_features = self.bundle.reference.shape
         expected = 2.0 * n_features * n_data / n_reference
-        if stats.poisson.sf(outcome.n_outside - 1, expected) < SURPRISING:
+        if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more
             remarks.append(
                 f"{outcome.n_outside} events lie where the reference has none (expected: {expected:.2g})"
             )

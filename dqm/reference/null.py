@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from dqm.errors import InputError
 from dqm.events import SMALLEST_P, FloatArray, PMethod
@@ -146,13 +146,17 @@ class NullTable:
         p = empirical_p_value(t, self._sorted)
         if t <= self._sorted[-1]:
             k = round(p * (n + 1)) - 1
-            low = float(stats.beta.ppf(0.025, k, n - k + 1))
-            high = float(stats.beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
-            return PValue(p, min(low, p), max(high, p), PMethod.EMPIRICAL, float(stats.norm.isf(p)))
+            low = float(special.betaincinv(k, n - k + 1, 0.025))
+            high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+            return PValue(p, min(low, p), max(high, p), PMethod.EMPIRICAL, _gaussian_sigmas(p))
         tails = np.clip(stats.pearson3.sf(t, *self._tails), SMALLEST_P, p)
         low, high = np.quantile(tails[1:], [0.025, 0.975])
         p = float(tails[0])
-        return PValue(p, min(float(low), p), max(float(high), p), PMethod.TAIL, float(stats.norm.isf(p)))
+        return PValue(p, min(float(low), p), max(float(high), p), PMethod.TAIL, _gaussian_sigmas(p))
+
+
+def _gaussian_sigmas(p: float) -> float:
+    return -float(special.ndtri(p))
 
 
 def _pearson3(samples: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
