@@ -1,13 +1,16 @@
-"""Reading ROOT files, with uproot (extra ``root``)."""
+"""Reading ROOT files, with uproot (extra ``root``), in a process of its own with bounded memory."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator, Mapping
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, cast
 
 import pyarrow as pa
 
@@ -15,12 +18,7 @@ from dqm.errors import FileError
 
 __all__ = ["read_root", "root_columns"]
 
-ROWS_PER_BLOCK = 65_536
-_DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, NameError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
-"""What uproot raises on damaged files: it follows whatever they say until something does not fit."""
+_PROGRAM = "collectors.root_process"
 
 
 def root_columns(path: Path) -> tuple[str, ...]:
@@ -29,10 +27,10 @@ def root_columns(path: Path) -> tuple[str, ...]:
     Raises
     ------
     FileError
-        If uproot is not installed, or the file cannot be read or holds no tree.
+        If uproot is not installed, or the file cannot be read, takes too much memory or holds no tree.
     """
-    with _first_tree(path) as tree:
-        return tuple(tree.keys(recursive=False))
+    with _stream(path, None) as stream:
+        return tuple(stream.read_all().column_names)
 
 
 def read_root(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
@@ -52,43 +50,63 @@ def read_root(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Recor
     Raises
     ------
     FileError
-        If the file cannot be read, or a branch has another shape or type.
+        As `root_columns`, or if a branch has another shape or type.
     """
     schema = pa.schema(list(types.items()))
-    with _first_tree(path) as tree:
-        for block in tree.iterate(list(types), library="np", step_size=ROWS_PER_BLOCK):
-            columns = []
-            for name, kind in types.items():
-                try:
-                    columns.append(pa.array(block[name]).cast(kind))
-                except (pa.ArrowException, TypeError, ValueError) as error:
-                    raise FileError(
-                        f"holds no plain numbers: {error}",
-                        where=f"{path}, branch {name!r}",
-                        fix="Name the features to use",
-                    ) from error
+    with _stream(path, list(types)) as stream:
+        for batch in stream:
+            columns = [_cast(batch.column(name), kind, path, name) for name, kind in types.items()]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-@contextmanager
-def _first_tree(path: Path) -> Iterator[Any]:
+def _cast(column: pa.Array, kind: pa.DataType, path: Path, name: str) -> pa.Array:
     try:
-        import uproot
-    except ImportError as error:
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        raise FileError(
+            f"holds no plain numbers: {error}",
+            where=f"{path}, branch {name!r}",
+            fix="Name the features to use",
+        ) from error
+
+
+@contextmanager
+def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchReader]:
+    """Start the program that reads; what it has to say in the end is raised here."""
+    if find_spec("uproot") is None:
         raise FileError(
             "reading ROOT files needs uproot", where=str(path), fix="Install it: pip install 'dqm[root]'"
-        ) from error
+        )
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-m", _PROGRAM, path.absolute()],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told,
+        )  # fmt: skip
+        question, answer = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        try:
+            with question:
+                question.write(json.dumps(names).encode())
+            with answer, pa.ipc.open_stream(answer) as stream:
+                yield stream
+            _check(process, told, path)
+        except (pa.ArrowException, OSError):
+            _check(process, told, path)
+            raise
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _check(process: subprocess.Popen[bytes], told: IO[bytes], path: Path) -> None:
+    """Wait for the program, and raise what kept it from reading the file."""
+    if process.wait() == 0:
+        return
+    told.seek(0)
+    *_, line = told.read().decode(errors="replace").splitlines() or [""]
     try:
-        with uproot.open(path) as file:
-            yield file[_find_tree(file, path)]
-    except FileError:
-        raise
-    except (*_DAMAGE, uproot.DeserializationError) as error:
-        raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
-
-
-def _find_tree(file: Any, path: Path) -> str:
-    trees = [str(name) for name, kind in file.classnames().items() if kind in ("TTree", "ROOT::RNTuple")]
-    if not trees:
-        raise FileError("holds no tree", where=str(path))
-    return trees[0]
+        error = json.loads(line)
+        found = FileError(error["what"], where=error["where"], fix=error["fix"])
+    except (ValueError, TypeError, KeyError):
+        what = f"not a readable ROOT file: reading it ended with code {process.returncode}: {line}"
+        found = FileError(what, where=str(path))
+    raise found from None

@@ -1,4 +1,5 @@
 import gzip
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,40 @@ def test_a_bad_root_file_is_named(tmp_path: Path) -> None:
         list(read_features(tmp_path / "bad.root", ("t_1",)))
     with pytest.raises(FileError, match="branch 'pair'"):
         list(read_features(tmp_path / "bad.root", ("pair",)))
+
+
+def test_a_root_file_that_claims_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "claims.root"
+    write_tree(path, t_1=[0.0] * 1000)
+    content = bytearray(path.read_bytes())
+    claim = content.index(b"\x07TBasket") - 28  # fObjlen, the bytes of the basket once unpacked
+    assert int.from_bytes(content[claim : claim + 4], "big") == 8000
+    content[claim : claim + 4] = (2**31 - 2).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"claims\.root: .* Unable to allocate 2\.00 GiB"):
+        list(read_features(path))
+
+
+def test_a_root_file_may_have_no_rows(tmp_path: Path) -> None:
+    write_tree(tmp_path / "empty.root", t_1=[])
+    assert not list(read_features(tmp_path / "empty.root"))
+
+
+def test_a_root_file_is_left_half_read(tmp_path: Path) -> None:
+    write_tree(tmp_path / "long.root", t_1=list(range(300_000)))
+    batches = read_features(tmp_path / "long.root")
+    assert next(batches).x[0].tolist() == [0]
+    batches.close()
+    assert not readers_of(tmp_path / "long.root")
+
+
+def readers_of(path: Path) -> list[str]:
+    """Processes that were started to read the file."""
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(command.read_text())
+    return [line for line in found if "root_process" in line and str(path) in line]
 
 
 def test_features_are_taken_by_name_and_in_order(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ Needs the extra ``fuzz``.
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 from contextlib import suppress
@@ -15,14 +14,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["dqm", "collectors", "uproot"]):
+    from collectors.root_process import SPARE_BYTES, limit_memory
     from dqm.errors import DqmError
     from tests.fuzz.targets import TARGETS
-
-
-def limit_memory(spare_bytes: int) -> None:
-    """Let the process take so much more than it has."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + spare_bytes,) * 2)
 
 
 def main(arguments: list[str]) -> None:
@@ -32,8 +26,8 @@ def main(arguments: list[str]) -> None:
         for number, seed in enumerate(target.seeds):
             Path(corpus, f"seed-{number}").write_bytes(seed)
 
-        if arguments[1] == "features-root":  # uproot takes what a file claims: see docs/reliability.md
-            limit_memory(2**30)
+        if arguments[1] == "features-root":
+            limit_memory(SPARE_BYTES)
 
         def read(data: bytes) -> None:
             with suppress(DqmError):

@@ -21,6 +21,7 @@ import uproot
 
 from collectors.beam import BeamCollector
 from collectors.replay import read_features
+from collectors.root_process import write_tree
 from collectors.slow_control.file import FileSource
 from collectors.slow_control.readings import parse_json
 from collectors.tdc import TdcCollector
@@ -100,6 +101,13 @@ def features_of(ending: str) -> Callable[[bytes, Path], object]:
         return exhaust(read_features(written(folder / f"features{ending}", data)))
 
     return read
+
+
+def read_root_here(data: bytes, folder: Path) -> None:
+    """As the process that reads ROOT files does, in this one."""
+    path = written(folder / "features.root", data)
+    for names in (None, ["a", "b"]):
+        write_tree(path, names, io.BytesIO())
 
 
 def read_hits(data: bytes, folder: Path) -> object:
@@ -219,11 +227,14 @@ def parquet_of(**options: object) -> bytes:
     return sink.getvalue()
 
 
-def root_file() -> bytes:
+def root_file(*, as_tree: bool) -> bytes:
+    """Give events in a TTree or an RNTuple."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "events.root"
         with uproot.recreate(path) as file:
-            file["events"] = {"a": X[:, 0], "b": X[:, 1]}
+            make = file.mktree if as_tree else file.mkrntuple
+            make("events", {"a": np.float64, "b": np.float64})
+            file["events"].extend({"a": X[:, 0], "b": X[:, 1]})
         return path.read_bytes()
 
 
@@ -251,7 +262,7 @@ TARGETS = {
     "features-parquet": Target(
         features_of(".parquet"), tuple(parquet_of(compression=c) for c in ("none", "zstd", "snappy"))
     ),
-    "features-root": Target(features_of(".root"), (root_file(),)),
+    "features-root": Target(read_root_here, (root_file(as_tree=True), root_file(as_tree=False))),
     "hits": Target(read_hits, (TDC.encode(),)),
     "beam": Target(read_beam, (BEAM.encode(),)),
     "readings-csv": Target(readings_of(".csv"), (READINGS.encode(),)),
