@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import time
@@ -26,6 +27,9 @@ from dqm.store import VerdictStore, sqlite_url, store_url
 
 __all__ = ["collect", "history", "run"]
 
+MOST_DESCRIPTORS = 65_536
+"""Files a daemon may have open, if the system lets it: a worker takes ten for each bundle."""
+
 WIDE = 160
 """Columns of a table that is written to a file."""
 
@@ -35,6 +39,7 @@ def run(config: ConfigPath, override: Overrides = None) -> None:
     from dqm.service.daemon import Daemon
 
     _log_to_stderr()
+    _raise_descriptor_limit()
     read = partial(load_daemon, config, parse_settings(override))
     stop, reload = _stop_on_signals(), Event()
     signal.signal(signal.SIGHUP, lambda _number, _frame: reload.set())
@@ -98,6 +103,14 @@ def _stop_on_signals() -> Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     return stop
+
+
+def _raise_descriptor_limit() -> None:
+    """Take what the hard limit allows; the soft one is 1024 on most systems, and workers inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Logger(structlog.PrintLogger):

@@ -64,9 +64,9 @@ class Running:
 
 
 @contextmanager
-def daemon_of(config: Path) -> Iterator[Running]:
+def daemon_of(config: Path, *through: str) -> Iterator[Running]:
     log = config.with_name("daemon.log")
-    process = start_dqm("run", config.name, cwd=config.parent, log=log)
+    process = start_dqm("run", config.name, cwd=config.parent, log=log, through=through)
     try:
         wait_until(
             lambda: process.poll() is not None or logged(log, "ready") is not None, "the daemon is ready"
@@ -106,6 +106,13 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
         [v[key] for key in same] for v in offline
     )
     assert {(v["run"], v["run_type"], v["origin"]) for v in verdicts} == {(5, "cosmics", "replayed")}
+
+
+def test_a_daemon_takes_the_descriptors_that_it_may_have(bundle: Path, tmp_path: Path) -> None:
+    with daemon_of(write_daemon(tmp_path, bundle), "prlimit", "--nofile=256:4096") as daemon:
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text().splitlines()
+    (files,) = (line.split()[3:5] for line in limits if line.startswith("Max open files"))
+    assert files == ["4096", "4096"]
 
 
 @pytest.fixture(scope="module")
