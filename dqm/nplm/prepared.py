@@ -25,8 +25,9 @@ REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
 NEGLIGIBLE: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 3e-3}
 """The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
 
-NODES, EVENTS_PER_NODE = 800, 3
-"""Events that stand for the reference in the first steps: as many at most, a third of a small reference."""
+NODES, EVENTS_PER_NODE = 2000, 2
+"""Events that stand for the reference in the first steps: as many at most, half of a small reference. A few
+hundred describe five features; eight need so many, or the steps lead astray."""
 
 PRECISION = torch.float32
 """Of the basis at the events. Sums over events, losses and everything else are float64."""

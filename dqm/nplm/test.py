@@ -35,6 +35,9 @@ __all__ = ["KernelTest"]
 BATCH_BYTES = 2**27
 """Memory for the events of windows tested at once; more hardly helps."""
 
+TOGETHER = 25
+"""Windows tested at once on a CPU: fewer read the reference more often, more leave its caches."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
@@ -241,12 +244,13 @@ class KernelTest:
         return events
 
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
-        """Windows that fit into `BATCH_BYTES` together."""
+        """Windows to test together."""
         n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
         numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
             8 + 2 * len(self._nuisances)
         )
-        return max(1, BATCH_BYTES // (8 * numbers))
+        room = max(1, BATCH_BYTES // (8 * numbers))
+        return min(room, TOGETHER) if self._device.type == "cpu" else room
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, self._tensor(measured))

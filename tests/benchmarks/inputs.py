@@ -71,13 +71,14 @@ def windows(setting: Setting, n: int, strips: float = HEALTHY, *, seed: int) -> 
 
 
 def prepare(setting: Setting, device: str = "cpu") -> KernelTest:
-    """Set up the kernel test."""
+    """Set up the kernel test, with no more centres than distinct events: digitised times repeat."""
+    reference = events(setting.n_reference, seed=1, n_features=setting.n_features)
     return KernelTest(
-        events(setting.n_reference, seed=1, n_features=setting.n_features),
+        reference,
         float(setting.n_data),
         setting.width,
         setting.penalty,
-        setting.centers,
+        min(setting.centers, len(np.unique(reference, axis=0))),
         loss=setting.loss,
         rng=np.random.default_rng(2),
         device=device,
