@@ -13,7 +13,7 @@ help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
 	@echo "make test       the test suite, a few minutes"
 	@echo "make test-long  the statistical studies too, an hour or more"
-	@echo "make bench      benchmarks, twenty minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
+	@echo "make bench      benchmarks, ten minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
 	@echo "make lint       style, types and import contracts"
 	@echo "make format     put the sources in house style"
 	@echo "make clean      remove the virtual environment and caches"
