@@ -24,7 +24,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.develop
 	$(BIN)/pytest -m "not long" $(ARGS)
 
-test-long: $(VENV)/.develop
+test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)
 
 bench: $(VENV)/.bench
@@ -60,6 +60,10 @@ $(VENV)/.runtime: $(VENV)/.python pyproject.toml
 
 $(VENV)/.develop: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --editable ".[test,lint,plots]"
+	touch $@
+
+$(VENV)/.long: $(VENV)/.develop
+	$(BIN)/pip install --quiet --editable ".[fuzz]" || echo "no atheris for this Python: its tests are skipped"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.develop

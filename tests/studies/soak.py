@@ -8,6 +8,7 @@ size. It prints what grew. ``tests/cli/test_soak.py`` does the same for seconds.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import httpx
@@ -70,7 +71,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The daemon at one moment; memory in MB, delays in s from window to verdict since the look before."""
+    """The daemon at one moment: memory in MB; since the last look, seconds from window to verdict and for the
+    test alone.
+    """
 
     seconds: float
     daemon_megabytes: float
@@ -81,6 +84,7 @@ class Look:
     log_megabytes: float
     delay_median: float
     delay_p99: float
+    test_median: float
 
 
 @dataclass(slots=True)
@@ -180,6 +184,7 @@ def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: 
             log_megabytes=daemon.log.stat().st_size / 1e6,
             delay_median=float(np.median(delays)),
             delay_p99=float(np.quantile(delays, 0.99)),
+            test_median=float(np.median([verdict.seconds for verdict in fresh] or [0.0])),
         )
     )
     if len(seen.looks) % 3 == 0:
@@ -226,10 +231,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--rate", type=float, default=10.0, help="windows in a second, of all streams")
+    parser.add_argument("--looks", type=Path, help="write the figures of every look here, as JSON lines")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         load = chamber_load(Path(folder), options.streams, options.rate, 60.0 * options.minutes)
         seen = soak(Path(folder), load)
+    if options.looks:
+        options.looks.write_text("".join(f"{json.dumps(asdict(look))}\n" for look in seen.looks))
     sys.stdout.write(report(seen) + "\n")
 
 
