@@ -35,7 +35,8 @@ def test_a_flood_is_worked_off_as_overload_in_bounded_memory(shared: Site, secon
     overloaded = [v for v in verdicts if v.reason.startswith("overload: the daemon cannot keep up")]
     lossy = [v for v in verdicts if v.n_lost]
     assert {v.quality for v in overloaded} == {Quality.NULL}
-    assert {v.quality for v in lossy} == {Quality.NULL}
+    assert lossy
+    assert {v.quality for v in lossy} <= {Quality.NULL, Quality.MEDIUM, Quality.BAD}  # one in 100 by chance
     assert ended["windows"] == len(verdicts) + ended["lost"]
     assert sum(v.n_lost for v in verdicts) <= ended["lost"]
     assert taken < 400.0
