@@ -11,6 +11,9 @@ import numpy as np
 from dqm.stream import Sender, Spool
 from tests.stream.windows import window_of
 
+MOST_KEPT = 900
+"""A collector that is faster than its daemon for long drops its oldest windows; this one waits instead."""
+
 
 def pour(folder: Path, address: str, pause_seconds: float, *, drain: bool) -> None:
     with Spool(folder / "spool") as spool, Sender(address, spool=spool, patience_seconds=1.0) as sender:
@@ -19,6 +22,8 @@ def pour(folder: Path, address: str, pause_seconds: float, *, drain: bool) -> No
             sys.exit(not sender.confirm(30.0))
         with (folder / "taken").open("a", buffering=1) as taken:
             while True:
+                while sender.n_kept >= MOST_KEPT:
+                    sender.confirm(0.01)
                 sender.send(window_of(np.full((3, 2), float(seq)), seq=seq))
                 taken.write(f"{seq}\n")
                 seq += 1
