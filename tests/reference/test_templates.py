@@ -17,8 +17,10 @@ from dqm.reference import (
     Bundle,
     Judge,
     LabelledSample,
+    Recipe,
     WindowKind,
     add_normalisation,
+    build_bundle,
     calibrate,
     learn_templates,
     open_bundle,
@@ -51,9 +53,11 @@ def explained(judge: Judge, x: FloatArray, names: tuple[str, ...] = ("a", "b")) 
 
 
 @pytest.mark.long
-def test_simulated_faults_are_named(chamber: Bundle, tmp_path: Path) -> None:
-    bundle = open_bundle(Path(shutil.copytree(chamber.path, tmp_path / "chamber")))
-    samples = [LabelledSample(name, simulated(conditions, 4000, 50)) for name, conditions in FAULTS.items()]
+def test_simulated_faults_are_named(tmp_path: Path) -> None:
+    recipe = Recipe(CHAMBER_FEATURES, 5000, CHAMBER_WINDOW)
+    bundle = build_bundle(simulated(Conditions(), 60_000, 1), recipe, tmp_path / "chamber.dqmref")
+    bundle = calibrate(bundle, 200, kind=bundle.manifest.kind, seed=2)
+    samples = [LabelledSample(name, simulated(conditions, 20_000, 50)) for name, conditions in FAULTS.items()]
     judge = Judge(learn_templates(bundle, samples))
     for name, conditions in {**FAULTS, "": Conditions(t0_ns=(0, -20, 0, 0))}.items():
         events = simulated(conditions, 5 * CHAMBER_WINDOW, 70)
