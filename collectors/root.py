@@ -14,11 +14,10 @@ from typing import IO, cast
 
 import pyarrow as pa
 
+from collectors import root_process
 from dqm.errors import FileError
 
 __all__ = ["read_root", "root_columns"]
-
-_PROGRAM = "collectors.root_process"
 
 
 def root_columns(path: Path) -> tuple[str, ...]:
@@ -63,11 +62,7 @@ def _cast(column: pa.Array, kind: pa.DataType, path: Path, name: str) -> pa.Arra
     try:
         return column.cast(kind)
     except pa.ArrowException as error:
-        raise FileError(
-            f"holds no plain numbers: {error}",
-            where=f"{path}, branch {name!r}",
-            fix="Name the features to use",
-        ) from error
+        raise root_process.no_numbers(path, name, error) from error
 
 
 @contextmanager
@@ -79,7 +74,7 @@ def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchR
         )
     with tempfile.TemporaryFile() as told:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-m", _PROGRAM, path.absolute()],
+            [sys.executable, "-P", "-m", root_process.__name__, path.absolute()],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told,
         )  # fmt: skip
         question, answer = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
@@ -89,9 +84,9 @@ def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchR
             with answer, pa.ipc.open_stream(answer) as stream:
                 yield stream
             _check(process, told, path)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError) as error:
             _check(process, told, path)
-            raise
+            raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
         finally:
             process.kill()
             process.wait()

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from dqm.errors import FileError
 
-__all__ = ["limit_memory", "write_tree"]
+__all__ = ["limit_memory", "no_numbers", "write_tree"]
 
 SPARE_BYTES = 2**30
 """What reading may take."""
@@ -77,11 +77,14 @@ def _column(values: Any, path: Path, name: str) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise FileError(
-            f"holds no plain numbers: {error}",
-            where=f"{path}, branch {name!r}",
-            fix="Name the features to use",
-        ) from error
+        raise no_numbers(path, name, error) from error
+
+
+def no_numbers(path: Path, name: str, error: Exception) -> FileError:
+    """Make the error of a branch with something else than one number or text an entry."""
+    return FileError(
+        f"holds no plain numbers: {error}", where=f"{path}, branch {name!r}", fix="Name the features to use"
+    )
 
 
 @contextmanager
