@@ -244,7 +244,7 @@ class KernelTest:
         return events
 
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
-        """Windows to test together."""
+        """Give how many of the samples to test together."""
         n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
         numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
             8 + 2 * len(self._nuisances)

@@ -156,6 +156,7 @@ class NullTable:
 
 
 def _gaussian_sigmas(p: float) -> float:
+    """Give the one-sided significance of p; minus infinity for 1."""
     return -float(special.ndtri(p))
 
 
