@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from dqm.reference import Bundle
+    from tests.world import World
 
 settings.register_profile("dqm", deadline=None, derandomize=True)  # same examples everywhere, however slow
 settings.load_profile("dqm")
@@ -39,3 +40,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from tests.service.small import small_bundle  # loads torch
 
     return small_bundle(tmp_path_factory.mktemp("reference") / "small.dqmref")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Two stations of two chambers each; nothing has happened yet."""
+    from tests.world import make_world  # loads torch
+
+    made = make_world(
+        tmp_path / "x.sqlite",
+        {"muon/station-1": ["chamber-1", "chamber-2"], "muon/station-2": ["chamber-3", "chamber-4"]},
+    )
+    yield made
+    made.store.close()

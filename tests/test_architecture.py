@@ -61,9 +61,9 @@ def test_the_program_of_the_reviewers_can_be_run() -> None:
 
 def test_modules_have_real_names_and_readable_sizes() -> None:
     assert not {path.stem for path in SOURCES} & {"utils", "helpers", "common", "misc"}
-    assert not {str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > 400}
+    assert not {str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > 500}
 
 
-def test_packages_hold_no_logic_in_their_door() -> None:
-    for door in ROOT.glob("dqm/**/__init__.py"):
-        assert "def " not in door.read_text(), door
+def test_packages_hold_no_logic_in_their_init() -> None:
+    for path in ROOT.glob("dqm/**/__init__.py"):
+        assert "def " not in path.read_text(), path

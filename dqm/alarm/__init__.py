@@ -1,12 +1,14 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
-from dqm.alarm.board import Board
 from dqm.alarm.budget import smallest_supported_p
-from dqm.alarm.quality import QualityLimits, describe_p, grade, warn
+from dqm.alarm.engine import AlarmEngine
+from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, grade, warn
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.thresholds import Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
+from dqm.alarm.urgency import needs_response, urgency
 from dqm.alarm.values import (
+    RAISED,
     Acknowledgement,
     Alarm,
     AlarmChange,
@@ -19,11 +21,13 @@ from dqm.alarm.values import (
 )
 
 __all__ = [
+    "ANOMALOUS",
+    "RAISED",
     "Acknowledgement",
     "Alarm",
     "AlarmChange",
+    "AlarmEngine",
     "AlarmState",
-    "Board",
     "Cause",
     "Guidance",
     "Leaf",
@@ -40,7 +44,9 @@ __all__ = [
     "derive_thresholds",
     "describe_p",
     "grade",
+    "needs_response",
     "quality_limits",
     "smallest_supported_p",
+    "urgency",
     "warn",
 ]

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from dqm.events import SMALLEST_P, Quality, TestResult
 
-__all__ = ["QualityLimits", "describe_p", "grade", "warn"]
+__all__ = ["ANOMALOUS", "QualityLimits", "describe_p", "grade", "warn"]
+
+
+ANOMALOUS = frozenset({Quality.MEDIUM, Quality.BAD})
+"""Qualities of windows that depart from the reference: they are explained, and their events are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def alarm_rules(config: DaemonConfig) -> Rules:
     Returns
     -------
     Rules
-        For `dqm.alarm.Board`.
+        For `dqm.alarm.AlarmEngine`.
     """
     alarm = config.alarm
     return Rules(

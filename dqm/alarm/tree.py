@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dqm.alarm.urgency import most_urgent_state
 from dqm.alarm.values import AlarmState
 from dqm.events import Quality
 
-__all__ = ["Leaf", "Node", "grow", "most_pressing", "worst"]
+__all__ = ["Leaf", "Node", "roll_up", "worst"]
 
 _QUALITIES = (Quality.GOOD, Quality.NULL, Quality.MEDIUM, Quality.BAD)
 """From best to worst: not known is worse than good, for a fault may hide there, better than a sign of one."""
-
-_STATES = (
-    AlarmState.DISABLED,
-    AlarmState.FILTERED,
-    AlarmState.NORMAL,
-    AlarmState.MASKED,
-    AlarmState.SHELVED,
-    AlarmState.ON_DELAYED,
-    AlarmState.LATCHED,
-    AlarmState.OFF_DELAYED,
-    AlarmState.ACTIVE,
-)
-"""From least to most pressing: what people put out of sight is above Normal, what is so by design below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +67,7 @@ def worst(qualities: Iterable[Quality]) -> Quality:
     return max(qualities, key=_QUALITIES.index, default=Quality.NULL)
 
 
-def most_pressing(states: Iterable[AlarmState]) -> AlarmState:
-    """Give the state that asks most for a response; Disabled if there is none."""
-    return max(states, key=_STATES.index, default=AlarmState.DISABLED)
-
-
-def grow(leaves: Iterable[Leaf], policies: Mapping[str, str]) -> Node:
+def roll_up(leaves: Iterable[Leaf], policies: Mapping[str, str]) -> Node:
     """Build the tree.
 
     Parameters
@@ -118,7 +101,7 @@ def _node(name: str, path: str, leaves: list[Leaf], policies: Mapping[str, str])
     seen += [leaf.quality for leaf in here if _is_seen(leaf)]
     best_counts = policies.get(path) == "all"
     quality = min(seen, key=_QUALITIES.index, default=Quality.NULL) if best_counts else worst(seen)
-    state = most_pressing(leaf.state for leaf in leaves)
+    state = most_urgent_state(leaf.state for leaf in leaves)
     return Node(name, path, quality, state, tuple(child for child, _ in children), tuple(here))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "RAISED",
     "Acknowledgement",
     "Alarm",
     "AlarmChange",
@@ -30,6 +31,10 @@ class AlarmState(StrEnum):
     MASKED = "Masked"
     FILTERED = "Filtered"
     DISABLED = "Disabled"
+
+
+RAISED = frozenset({AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED})
+"""States of an alarm that was raised and has not ended."""
 
 
 class Cause(StrEnum):

@@ -20,9 +20,9 @@ from dqm.config import (
     validate,
 )
 from dqm.errors import BundleError, ConfigError, DqmError
+from dqm.service.collector.slow_control import SlowControl, open_readings
+from dqm.service.collector.sources import open_source
 from dqm.service.keyring import find_sending_keys, open_ring
-from dqm.service.slow_control import SlowControl, open_readings
-from dqm.service.sources import open_source
 
 __all__ = ["check"]
 
@@ -85,7 +85,7 @@ def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]
 def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
     if "collector" in data or find_problems(config, overrides):  # none, or told already
         return
-    from dqm.export.users import UserFile
+    from dqm.web.auth.users import UserFile
 
     users = load_daemon(config, overrides).web.users
     if users is not None:

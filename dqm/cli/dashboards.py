@@ -30,7 +30,7 @@ def push(
     ] = False,
 ) -> None:
     """Upload folder, data source and dashboards to Grafana; what is up to date stays untouched."""
-    from dqm.export.grafana import Grafana, Outcome
+    from dqm.export.grafana import Grafana, PushOutcome
     from dqm.export.grafana import push as push_everything
 
     for option, address in (("--url", url), ("--prometheus", prometheus)):
@@ -40,9 +40,9 @@ def push(
     with Grafana(url, read_token(token_file)) as grafana:
         for step in push_everything(grafana, prometheus, dry_run=dry_run):
             outcomes.add(step.outcome)
-            verb = "" if step.outcome is Outcome.UNCHANGED or not dry_run else "would be "
+            verb = "" if step.outcome is PushOutcome.UNCHANGED or not dry_run else "would be "
             typer.echo(f"{step.what}: {verb}{step.outcome.value}")
-    if outcomes == {Outcome.UNCHANGED}:
+    if outcomes == {PushOutcome.UNCHANGED}:
         typer.echo("nothing to do: Grafana has all of it")
 
 

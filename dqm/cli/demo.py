@@ -20,8 +20,7 @@ from rich.text import Text
 from dqm.alarm import Alarm, describe_p
 from dqm.cli.progress import progress_bar
 from dqm.cli.verdicts import quality_mark, quality_text, write_p
-from dqm.events import Quality, Verdict
-from dqm.service.demo import (
+from dqm.demo.demonstration import (
     CHAMBERS,
     FAULTS,
     SECONDS,
@@ -31,6 +30,7 @@ from dqm.service.demo import (
     prepare_reference,
     teach_faults,
 )
+from dqm.events import Quality, Verdict
 
 __all__ = ["demo"]
 

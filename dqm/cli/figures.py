@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dqm.errors import FileError
-from dqm.reference import Check, Point, Validation
+from dqm.reference import Check, Validation, ValidationPoint
 
 __all__ = ["draw_checks", "draw_validation"]
 
@@ -95,7 +95,7 @@ def draw_validation(path: Path, validation: Validation) -> None:
             panels[2 * row].legend(title=name or None, fontsize="small")
 
 
-def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[Point, Any]]) -> None:
+def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[ValidationPoint, Any]]) -> None:
     panel.ecdf(null, color="0.75", lw=5, label="null table")
     for k, (point, values) in enumerate(points):
         style = "-" if k < len(COLORS) else "--"

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.workers import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.errors import ConfigError
 from dqm.events import FloatArray, WindowCut
 
@@ -208,7 +208,7 @@ def _read_samples(
     bundle: Bundle, pairs: list[tuple[float, str]]
 ) -> tuple[dict[float, FloatArray], list[Source]]:
     """Read the files of each nu, with the bundle's features."""
-    from dqm.service.offline import read_events
+    from dqm.service.offline.extraction import read_events
 
     samples, sources = {}, []
     for nu in sorted({nu for nu, _ in pairs}):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import parse_settings
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
-from dqm.cli.workers import SchedulerOption, ShipOption, open_workers
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Measurement, Quality, Verdict
 
@@ -42,8 +42,8 @@ def extract(
     chamber: Annotated[str | None, typer.Option(help="Only this chamber.")] = None,
 ) -> None:
     """Write the features of a source to a file instead of sending them."""
-    from dqm.service.offline import extract as extract_features
-    from dqm.service.sources import open_source
+    from dqm.service.collector.sources import open_source
+    from dqm.service.offline.extraction import extract as extract_features
 
     options: dict[str, object] = {"inputs": inputs} if inputs else {}
     options |= parse_settings(option)
@@ -75,11 +75,11 @@ def compare(
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
-    """Judge files against a bundle; the file's place in the command line is the run number."""
+    """Test files against a bundle; the file's place in the command line is the run number."""
     from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
-    from dqm.service.reprocessing import Assessment, cut_file
-    from dqm.service.reprocessing import compare as compare_windows
+    from dqm.service.offline.comparison import Assessment, cut_file
+    from dqm.service.offline.comparison import compare as compare_windows
 
     opened = open_bundle(bundle)
     if not opened.manifest.null:

@@ -21,8 +21,8 @@ from dqm.cli.settings import ConfigPath, Overrides, parse_settings
 from dqm.cli.verdicts import as_json_line, verdict_table
 from dqm.config import load_collector, load_daemon
 from dqm.events import Quality
-from dqm.service.collecting import collect as run_collector
-from dqm.service.notify import Notifier
+from dqm.service.collector.collect import collect as run_collector
+from dqm.service.sd_notify import Notifier
 from dqm.store import VerdictStore, sqlite_url, store_url
 
 __all__ = ["collect", "history", "run"]
@@ -36,7 +36,7 @@ WIDE = 160
 
 def run(config: ConfigPath, override: Overrides = None) -> None:
     """Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG."""
-    from dqm.service.daemon import Daemon
+    from dqm.service.monitor.daemon import Daemon
 
     _log_to_stderr()
     _raise_descriptor_limit()

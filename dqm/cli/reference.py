@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dqm.cli.nuisances import kind_of, nuisance, validate
+from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.templates import templates, templates_table
-from dqm.cli.workers import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def build(
 ) -> None:
     """Make a bundle from events of the controlled regime."""
     from dqm.reference import Recipe, build_bundle
-    from dqm.service.offline import read_events
+    from dqm.service.offline.extraction import read_events
 
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     x, columns, sources = read_events(files, names, chamber)

@@ -30,7 +30,7 @@ def add(name: Name, file: Users = DEFAULT) -> None:
             raise InputError("the two passwords differ", fix="Nothing was changed; try again")
     else:
         password = sys.stdin.readline().rstrip("\r\n")
-    from dqm.export.users import add_user
+    from dqm.web.auth.users import add_user
 
     is_new = add_user(file, name, password)
     typer.echo(f"{file}: {name} {'added' if is_new else 'has a new password, and is signed out'}")
@@ -39,7 +39,7 @@ def add(name: Name, file: Users = DEFAULT) -> None:
 @app.command()
 def remove(name: Name, file: Users = DEFAULT) -> None:
     """Remove a user, who is signed out at once."""
-    from dqm.export.users import remove_user
+    from dqm.web.auth.users import remove_user
 
     remove_user(file, name)
     typer.echo(f"{file}: {name} removed")
@@ -48,7 +48,7 @@ def remove(name: Name, file: Users = DEFAULT) -> None:
 @app.command("list")
 def list_users(file: Users = DEFAULT) -> None:
     """List the users."""
-    from dqm.export.users import UserFile
+    from dqm.web.auth.users import UserFile
 
     for name in UserFile(file).names:
         typer.echo(name)

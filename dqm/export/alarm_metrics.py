@@ -8,8 +8,7 @@ from typing import Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dqm.alarm import Alarm
-from dqm.export.desk import RAISED, needs_response
+from dqm.alarm import RAISED, Alarm, needs_response
 from dqm.export.families import gauge
 
 __all__ = ["AlarmMetrics", "AlarmNumbers"]
@@ -43,27 +42,27 @@ class AlarmMetrics(Collector):
 
     Parameters
     ----------
-    desk : AlarmNumbers
+    alarms : AlarmNumbers
         Where they stand.
     """
 
-    def __init__(self, desk: AlarmNumbers) -> None:
-        self._desk = desk
+    def __init__(self, alarms: AlarmNumbers) -> None:
+        self._alarms = alarms
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All families, for the registry."""
         state, active = gauge("dqm_alarm_state"), gauge("dqm_alarm_active")
         raised = gauge("dqm_alarm_raised_timestamp_seconds")
-        for alarm in self._desk.alarms():
+        for alarm in self._alarms.alarms():
             labels = [alarm.stream, alarm.cause.value]
             state.add_metric([*labels, alarm.state.value], 1.0)
             active.add_metric([*labels, alarm.priority.value], float(needs_response(alarm)))
             if alarm.state in RAISED and alarm.raised_at is not None:
                 raised.add_metric(labels, alarm.raised_at)
         drift = gauge("dqm_alarm_drift_statistic")
-        for stream, value in self._desk.drift_sums().items():
+        for stream, value in self._alarms.drift_sums().items():
             drift.add_metric([stream], value)
-        limits = self._desk.thresholds()
+        limits = self._alarms.thresholds()
         limit, threshold = gauge("dqm_alarm_drift_limit"), gauge("dqm_alarm_p_threshold")
         threshold.add_metric([], limits.p_threshold)
         if limits.drift_limit is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from dqm.export.table import METRICS
+from dqm.export.metric_table import METRICS
 
 __all__ = ["TABLE", "counter", "gauge"]
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dqm.errors import DqmError, GrafanaError
 
-__all__ = ["Annotation", "Grafana", "Outcome", "Step", "dashboard_files", "push"]
+__all__ = ["Annotation", "Grafana", "PushOutcome", "Step", "dashboard_files", "push"]
 
 FOLDER = {"uid": "dqm", "title": "dqm"}
 SOURCE_UID = "dqm-prometheus"
@@ -35,7 +35,7 @@ _FIXES = {
 }
 
 
-class Outcome(StrEnum):
+class PushOutcome(StrEnum):
     """What a push did to one thing."""
 
     CREATED = "created"
@@ -51,12 +51,12 @@ class Step:
     ----------
     what : str
         Kind and title: ``dashboard dqm: stream``.
-    outcome : Outcome
+    outcome : PushOutcome
         What was done, or would be done.
     """
 
     what: str
-    outcome: Outcome
+    outcome: PushOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,40 +123,40 @@ class Grafana:
     ) -> None:
         self.close()
 
-    def push_folder(self, folder: Mapping[str, str], *, dry_run: bool) -> Outcome:
+    def push_folder(self, folder: Mapping[str, str], *, dry_run: bool) -> PushOutcome:
         """Have a folder of this ``uid`` and ``title``."""
         with self._asking("folder"):
             old = _or_none(lambda: self._api.folder.get_folder(folder["uid"]))
             if old is None:
                 if not dry_run:
                     self._api.folder.create_folder(folder["title"], folder["uid"])
-                return Outcome.CREATED
+                return PushOutcome.CREATED
             if old["title"] == folder["title"]:
-                return Outcome.UNCHANGED
+                return PushOutcome.UNCHANGED
             if not dry_run:
                 self._api.folder.update_folder(folder["uid"], folder["title"], overwrite=True)
-            return Outcome.CHANGED
+            return PushOutcome.CHANGED
 
-    def push_source(self, url: str | None, *, dry_run: bool) -> Outcome:
+    def push_source(self, url: str | None, *, dry_run: bool) -> PushOutcome:
         """Have the Prometheus at `url` as a data source; None: leave the one that is there as it is."""
         with self._asking("data source"):
             old = _or_none(lambda: self._api.datasource.get_datasource_by_uid(SOURCE_UID))
             if old is None:
                 if not dry_run:
                     self._api.datasource.create_datasource(_source(url or SOURCE_URL))
-                return Outcome.CREATED
+                return PushOutcome.CREATED
             if url in (None, old["url"]):
-                return Outcome.UNCHANGED
+                return PushOutcome.UNCHANGED
             if not dry_run:
                 self._api.datasource.update_datasource_by_uid(SOURCE_UID, {**old, "url": url})
-            return Outcome.CHANGED
+            return PushOutcome.CHANGED
 
-    def push_dashboard(self, dashboard: _Json, folder_uid: str, *, dry_run: bool) -> Outcome:
+    def push_dashboard(self, dashboard: _Json, folder_uid: str, *, dry_run: bool) -> PushOutcome:
         """Have this dashboard in this folder, whatever somebody has made of it."""
         with self._asking(f"dashboard {dashboard['uid']}"):
             old = _or_none(lambda: self._api.dashboard.get_dashboard(dashboard["uid"]))
             if old is not None and _is_there(old, dashboard, folder_uid):
-                return Outcome.UNCHANGED
+                return PushOutcome.UNCHANGED
             if not dry_run:
                 self._api.dashboard.update_dashboard(
                     {
@@ -166,7 +166,7 @@ class Grafana:
                         "message": "pushed by dqm",
                     }
                 )
-        return Outcome.CREATED if old is None else Outcome.CHANGED
+        return PushOutcome.CREATED if old is None else PushOutcome.CHANGED
 
     def find_annotations(self, tags: Sequence[str]) -> list[Annotation]:
         """Give the latest annotations that have all these tags, the newest first."""

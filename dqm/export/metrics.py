@@ -21,8 +21,7 @@ from prometheus_client.registry import Collector
 from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, Verdict
 from dqm.export.families import TABLE, counter, gauge
-from dqm.export.table import MOST, TEST_SECONDS_BUCKETS
-from dqm.export.users import SIGN_INS
+from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]

@@ -12,14 +12,12 @@ import numpy as np
 from dqm.alarm import AlarmChange
 from dqm.errors import InputError
 from dqm.events import Condition, Origin, Quality, Verdict
-from dqm.export import report_charts
-from dqm.export.desk import AlarmHistory
+from dqm.export import charts, report_charts
 from dqm.export.flags import flag_run, take_spans
-from dqm.export.web import charts
-from dqm.export.web.render import template_text
-from dqm.export.web.site import describe_bundle, explain, summarise
+from dqm.export.rendering import template_text
+from dqm.export.views import describe_bundle, explain, summarise
 from dqm.reference import Bundle
-from dqm.store import VerdictStore
+from dqm.store import AlarmStore, VerdictStore
 
 __all__ = ["report_bundle", "report_run"]
 
@@ -49,7 +47,7 @@ class _ConditionSummary:
 
 def report_run(
     store: VerdictStore,
-    history: AlarmHistory,
+    history: AlarmStore,
     run: int,
     *,
     version: str,
@@ -62,7 +60,7 @@ def report_run(
     ----------
     store : VerdictStore
         Its windows.
-    history : AlarmHistory
+    history : AlarmStore
         Its alarms.
     run : int
         Run number.
@@ -184,7 +182,7 @@ def _summarise_conditions(verdicts: Sequence[Verdict]) -> Iterable[_ConditionSum
         )
 
 
-def _changes(history: AlarmHistory, verdicts: Sequence[Verdict]) -> list[AlarmChange]:
+def _changes(history: AlarmStore, verdicts: Sequence[Verdict]) -> list[AlarmChange]:
     """Find what happened to the alarms of these streams while they were judged."""
     moments = [verdict.judged_at for verdict in verdicts]
     streams = {verdict.stream for verdict in verdicts}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dqm.events import FloatArray, Quality
+from dqm.export.charts import Figure
 from dqm.export.flags import UNKNOWN, Flag
-from dqm.export.web.charts import Figure
-from dqm.export.web.words import write_iso
+from dqm.export.words import write_iso
 
 __all__ = ["histogram", "null_table", "p_values", "timeline"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqm.nplm.metric import Metric
-from dqm.nplm.problem import Events, Point, Problem, evaluate, gradient
+from dqm.nplm.hessian import Hessian
+from dqm.nplm.problem import Events, FitPoint, FitProblem, evaluate, gradient
 from dqm.nplm.quasi_newton import Memory
 from dqm.nplm.search import find_step
 
@@ -42,12 +42,12 @@ class Nodes:
     ----------
     events : Events
         The events.
-    metric : Metric
+    hessian : Hessian
         That of a healthy window, one row.
     """
 
     events: Events
-    metric: Metric
+    hessian: Hessian
 
 
 @dataclass(slots=True)
@@ -56,9 +56,9 @@ class Fit:
 
     Parameters
     ----------
-    point : Point
+    point : FitPoint
         Where.
-    metric : Metric
+    hessian : Hessian
         Approximate Hessian there.
     converged : Tensor, shape (b,), bool
         Whether the statistic has settled to the tolerance asked for.
@@ -66,18 +66,20 @@ class Fit:
         Steps over all events.
     """
 
-    point: Point
-    metric: Metric
+    point: FitPoint
+    hessian: Hessian
     converged: Tensor
     iterations: Tensor
 
 
-def minimise(problem: Problem, nodes: Nodes, start: Tensor, *, tolerance: float, max_iterations: int) -> Fit:
-    """Minimise the objective of each window, see `Point`.
+def minimise(
+    problem: FitProblem, nodes: Nodes, start: Tensor, *, tolerance: float, max_iterations: int
+) -> Fit:
+    """Minimise the objective of each window, see `FitPoint`.
 
     Parameters
     ----------
-    problem : Problem
+    problem : FitProblem
         Windows and reference.
     nodes : Nodes
         What stands for the reference.
@@ -95,10 +97,10 @@ def minimise(problem: Problem, nodes: Nodes, start: Tensor, *, tolerance: float,
         With ``converged`` False where the steps ran out or none would help.
     """
     b = len(problem.ridge)
-    begin, near, metric = _approach(problem.on(nodes.events), start, nodes.metric)
+    begin, near, hessian = _approach(problem.on(nodes.events), start, nodes.hessian)
     fit = Fit(
         _return(problem, begin, near),
-        metric,
+        hessian,
         torch.zeros(b, dtype=torch.bool, device=start.device),
         torch.zeros(b, dtype=torch.int64, device=start.device),
     )
@@ -108,33 +110,33 @@ def minimise(problem: Problem, nodes: Nodes, start: Tensor, *, tolerance: float,
     return fit
 
 
-def _approach(coarse: Problem, start: Tensor, healthy: Metric) -> tuple[Point, Point, Metric]:
+def _approach(coarse: FitProblem, start: Tensor, healthy: Hessian) -> tuple[FitPoint, FitPoint, Hessian]:
     """Come close to the minima, with the nodes for a reference; gives start, end and the Hessians there."""
     rows = torch.arange(len(start), device=start.device)
     begin = evaluate(coarse, start.new_zeros(len(start), len(coarse.second_moment)), start)
-    end, metric = begin, healthy.take(torch.zeros_like(rows))
-    here, here_metric = begin, metric
+    end, hessian = begin, healthy.take(torch.zeros_like(rows))
+    here, here_metric = begin, hessian
     for _ in range(NODE_STEPS):
         slope = gradient(coarse, here)
         step = -here_metric.solve(slope)
         descent = (slope * step).sum(1)
         here, length = find_step(coarse, here, step, descent)
         if len(rows) == len(start):
-            end, metric = here, here_metric
+            end, hessian = here, here_metric
         else:
             end.put(rows, here)
-            metric.put(rows, here_metric)
+            hessian.put(rows, here_metric)
         going_on = (-descent > NEAR * _size(here)) & (length > 0.0)
         n_going = int(going_on.sum())
         if n_going == 0:
             break
         if n_going < len(rows):
             rows, coarse, here = rows[going_on], coarse.take(going_on), here.take(going_on)
-        here_metric = Metric.at(coarse, here, healthy.m)
-    return begin, end, metric
+        here_metric = Hessian.at(coarse, here, healthy.m)
+    return begin, end, hessian
 
 
-def _return(problem: Problem, start: Point, near: Point) -> Point:
+def _return(problem: FitProblem, start: FitPoint, near: FitPoint) -> FitPoint:
     """Evaluate points found on the nodes; what all events find worse than f = 0 starts there again."""
     here = evaluate(problem, near.a, near.nu)
     worse = ~(here.objective <= start.objective)
@@ -143,12 +145,12 @@ def _return(problem: Problem, start: Point, near: Point) -> Point:
     return here
 
 
-def _size(here: Point) -> Tensor:
+def _size(here: FitPoint) -> Tensor:
     # far from its minimum a statistic may be of any size, and a small share of it mean nothing
     return here.statistic.abs().clamp(min=1.0, max=1e3)
 
 
-def _settled(here: Point, there: Point, promised: Tensor, lever: Tensor, tolerance: float) -> Tensor:
+def _settled(here: FitPoint, there: FitPoint, promised: Tensor, lever: Tensor, tolerance: float) -> Tensor:
     """Tell whether a step was small: by what it did, and by what one of its length may do.
 
     The statistic feels a distance from the minimum as such, the objective its square; `lever` is what the
@@ -160,11 +162,11 @@ def _settled(here: Point, there: Point, promised: Tensor, lever: Tensor, toleran
     return (change <= allowed) & (lever.clamp(min=LEVER) * length <= allowed)
 
 
-def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
+def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
     going_on = torch.ones_like(fit.converged)
     lever = torch.full_like(fit.point.statistic, torch.inf)
-    memory, here = Memory(fit.metric), fit.point
+    memory, here = Memory(fit.hessian), fit.point
     slope = gradient(problem, here)
     for iteration in range(1, QUASI_NEWTON_STEPS + 1):
         step = -memory.solve(slope)
@@ -195,14 +197,14 @@ def _quasi_newton(problem: Problem, fit: Fit, tolerance: float) -> None:
             lever, going_on = lever[going_on], going_on[going_on]
 
 
-def _newton(problem: Problem, fit: Fit, tolerance: float, max_iterations: int) -> None:
+def _newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int) -> None:
     """Form the whole Hessian at each step, in float64: far from the reference nothing less helps."""
     rows = torch.nonzero(~fit.converged)[:, 0]
     problem = problem.take(rows).in_double_precision()
     here = evaluate(problem, fit.point.a[rows], fit.point.nu[rows])
     for _ in range(max_iterations):
         slope = gradient(problem, here)
-        step = -Metric.at(problem, here, len(problem.second_moment)).solve(slope)
+        step = -Hessian.at(problem, here, len(problem.second_moment)).solve(slope)
         descent = (slope * step).sum(1)
         there, length = find_step(problem, here, step, descent)
         done = (length == 1.0) & _settled(here, there, -descent, torch.ones_like(descent), tolerance)

@@ -14,7 +14,7 @@ from torch.linalg import vecdot
 
 from dqm.nplm.loss import LOSSES, Loss, LossName
 
-__all__ = ["Events", "Point", "Problem", "Totals", "apply", "evaluate", "gradient", "project"]
+__all__ = ["Events", "FitPoint", "FitProblem", "Totals", "apply", "evaluate", "gradient", "project"]
 
 
 def apply(columns: Tensor, v: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FitProblem:
     """Windows against their reference.
 
     Parameters
@@ -146,7 +146,7 @@ class Problem:
         """Curvature of the auxiliary term: in the logistic loss an event counts half, and so must that."""
         return self.loss.healthy_curvature * self.precision
 
-    def take(self, chosen: Tensor) -> Problem:
+    def take(self, chosen: Tensor) -> FitProblem:
         """Give the problem of some of the windows."""
         return replace(
             self,
@@ -156,18 +156,18 @@ class Problem:
             measured=self.measured[chosen],
         )
 
-    def on(self, nodes: Events) -> Problem:
+    def on(self, nodes: Events) -> FitProblem:
         """Give the same windows against nodes that stand for the reference."""
         return replace(self, reference=nodes)
 
-    def in_double_precision(self) -> Problem:
+    def in_double_precision(self) -> FitProblem:
         """Give the same problem, its sums over the basis in float64."""
         reference, data = (
             replace(events, phi=events.phi.to(events.weights.dtype)) for events in (self.reference, self.data)
         )
         return replace(self, reference=reference, data=data)
 
-    def without_kernels(self) -> Problem:
+    def without_kernels(self) -> FitProblem:
         """Give the same windows with the nuisance parameters alone, f = 0."""
         return replace(
             self,
@@ -179,7 +179,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Point:
+class FitPoint:
     """A point of the fit, one row a window.
 
     Parameters
@@ -202,17 +202,17 @@ class Point:
     objective: Tensor
     statistic: Tensor
 
-    def take(self, chosen: Tensor) -> Point:
+    def take(self, chosen: Tensor) -> FitPoint:
         """Give the rows that `chosen` selects."""
-        return Point(*(getattr(self, field.name)[chosen] for field in fields(Point)))
+        return FitPoint(*(getattr(self, field.name)[chosen] for field in fields(FitPoint)))
 
-    def put(self, rows: Tensor, other: Point) -> None:
+    def put(self, rows: Tensor, other: FitPoint) -> None:
         """Replace some rows by those of another point."""
-        for field in fields(Point):
+        for field in fields(FitPoint):
             getattr(self, field.name)[rows] = getattr(other, field.name)
 
 
-def evaluate(p: Problem, a: Tensor, nu: Tensor) -> Point:
+def evaluate(p: FitProblem, a: Tensor, nu: Tensor) -> FitPoint:
     """Evaluate loss, penalties and statistic."""
     reference, data = p.reference.log_ratio(a, nu), p.data.log_ratio(a, nu)
     likelihood = torch.expm1(reference) @ p.reference.weights - p.totals.log_ratio(a, nu)
@@ -222,10 +222,10 @@ def evaluate(p: Problem, a: Tensor, nu: Tensor) -> Point:
         tension = vecdot(p.precision * (nu - p.measured), nu - p.measured)
         objective = objective + 0.5 * p.loss.healthy_curvature * tension
         statistic = statistic - tension + vecdot(p.precision * p.measured, p.measured)
-    return Point(a, nu, reference, data, objective, statistic)
+    return FitPoint(a, nu, reference, data, objective, statistic)
 
 
-def gradient(p: Problem, at: Point) -> Tensor:
+def gradient(p: FitProblem, at: FitPoint) -> Tensor:
     """Differentiate the objective with respect to (a, nu) side by side; shape (b, r + k)."""
     on_reference, on_data = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
     penalty = p.ridge[:, None] * at.a

@@ -1,11 +1,11 @@
-"""What the last steps say about the Hessian, on top of a metric that approximates it."""
+"""What the last steps say about the Hessian, on top of a hessian that approximates it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from dqm.nplm.metric import Metric
+from dqm.nplm.hessian import Hessian
 
 __all__ = ["Memory"]
 
@@ -14,11 +14,11 @@ PAIRS = 10
 
 
 class Memory:
-    """Steps and changes of the gradient, from which the metric is corrected: L-BFGS for many windows.
+    """Steps and changes of the gradient, from which the hessian is corrected: L-BFGS for many windows.
 
     Parameters
     ----------
-    metric : Metric
+    hessian : Hessian
         What is assumed before anything is seen.
 
     References
@@ -27,9 +27,9 @@ class Memory:
     operations however many windows there are.
     """
 
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-        # with m steps: (b, m, r + k) twice, steps and metric^-1 times the changes; (b, m, m) twice
+    def __init__(self, hessian: Hessian) -> None:
+        self._hessian = hessian
+        # with m steps: (b, m, r + k) twice, steps and hessian^-1 times the changes; (b, m, m) twice
         self._steps, self._solved, self._upper, self._inner = (torch.empty(0) for _ in range(4))
         self._changes = torch.empty(0)
 
@@ -38,7 +38,7 @@ class Memory:
         product = (step * change).sum(1)
         useful = product > 1e-12 * step.norm(dim=1) * change.norm(dim=1)
         step, change = (torch.where(useful[:, None], part, 0.0)[:, None] for part in (step, change))
-        solved = self._metric.solve(change[:, 0])[:, None]
+        solved = self._hessian.solve(change[:, 0])[:, None]
         if self._steps.numel():
             last = slice(1 - PAIRS, None)
             step, change, solved = (
@@ -55,7 +55,7 @@ class Memory:
 
     def solve(self, v: Tensor) -> Tensor:
         """Guess the inverse Hessian times v, shape (b, r + k)."""
-        first = self._metric.solve(v)
+        first = self._hessian.solve(v)
         if not self._steps.numel():
             return first
         column = v[:, :, None]
@@ -67,6 +67,6 @@ class Memory:
 
     def take(self, chosen: Tensor) -> None:
         """Forget all but some of the windows."""
-        self._metric = self._metric.take(chosen)
+        self._hessian = self._hessian.take(chosen)
         for name in ("_steps", "_changes", "_solved", "_upper", "_inner"):
             setattr(self, name, getattr(self, name)[chosen])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dqm.nplm.problem import Point, Problem, evaluate
+from dqm.nplm.problem import FitPoint, FitProblem, evaluate
 
 __all__ = ["find_step"]
 
@@ -15,15 +15,15 @@ NOISE = {torch.float64: 1e-13, torch.float32: 1e-9}
 
 
 def find_step(
-    p: Problem, here: Point, step: Tensor, descent: Tensor, halvings: int = HALVINGS
-) -> tuple[Point, Tensor]:
+    p: FitProblem, here: FitPoint, step: Tensor, descent: Tensor, halvings: int = HALVINGS
+) -> tuple[FitPoint, Tensor]:
     """Halve each window's step until its objective falls enough.
 
     Parameters
     ----------
-    p : Problem
+    p : FitProblem
         Windows and reference.
-    here : Point
+    here : FitPoint
         Where to start.
     step : Tensor, shape (b, r + k)
         Directions of descent.
@@ -34,7 +34,7 @@ def find_step(
 
     Returns
     -------
-    there : Point
+    there : FitPoint
         Where the step ends.
     length : Tensor, shape (b,)
         Lengths taken, 1 at most; 0 says that none helps.
@@ -54,7 +54,7 @@ def find_step(
     return _move(p, here, length[:, None] * step, r), length
 
 
-def _move(p: Problem, here: Point, step: Tensor, r: int) -> Point:
+def _move(p: FitProblem, here: FitPoint, step: Tensor, r: int) -> FitPoint:
     if step.shape[1] == r:
         return evaluate(p, here.a + step, here.nu)
     return evaluate(p, here.a + step[:, :r], here.nu + step[:, r:])

@@ -13,8 +13,8 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.basis import Basis
 from dqm.nplm.kernel import gaussian_kernel
+from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.samples import check_sample
-from dqm.nplm.test import KernelTest
 
 __all__ = ["Template", "learn_template"]
 

@@ -4,11 +4,12 @@ from dqm.reference.build import Recipe, build_bundle
 from dqm.reference.bundle import Bundle, open_bundle
 from dqm.reference.calibration import calibrate
 from dqm.reference.cluster import open_cluster
-from dqm.reference.judge import Examination, Judge
+from dqm.reference.constraints import ReadingPolicy
+from dqm.reference.evaluator import Evaluation, Evaluator
 from dqm.reference.manifest import (
-    Column,
     Manifest,
     NuisanceEntry,
+    NullTableEntry,
     Source,
     TemplateEntry,
     Transform,
@@ -16,25 +17,23 @@ from dqm.reference.manifest import (
 )
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
-from dqm.reference.readings import ReadingPolicy
+from dqm.reference.processes import Processes, Task, Workers
 from dqm.reference.statistic import prepare_statistic
 from dqm.reference.templates import LabelledSample, learn_templates
 from dqm.reference.toys import ToySource, Truth
-from dqm.reference.validation import Point, Validation, validate
-from dqm.reference.workers import Processes, Task, Workers
+from dqm.reference.validation import Validation, ValidationPoint, validate
 
 __all__ = [
     "Bundle",
     "Check",
-    "Column",
-    "Examination",
-    "Judge",
+    "Evaluation",
+    "Evaluator",
     "LabelledSample",
     "Manifest",
     "NuisanceEntry",
     "NullTable",
+    "NullTableEntry",
     "PValue",
-    "Point",
     "Processes",
     "ReadingPolicy",
     "Recipe",
@@ -45,6 +44,7 @@ __all__ = [
     "Transform",
     "Truth",
     "Validation",
+    "ValidationPoint",
     "WindowKind",
     "Workers",
     "add_normalisation",

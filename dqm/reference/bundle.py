@@ -29,9 +29,9 @@ from dqm.events import FloatArray
 from dqm.reference.manifest import (
     VERSION,
     ArrayFile,
-    Column,
     Manifest,
     NuisanceEntry,
+    NullTableEntry,
     TemplateEntry,
     WindowKind,
 )
@@ -125,7 +125,7 @@ class Bundle:
         """Events for toys, shape (n_pool, d), disjoint from the reference."""
         return self._arrays[self.manifest.pool.name]
 
-    def toys(self, column: Column) -> FloatArray:
+    def toys(self, column: NullTableEntry) -> FloatArray:
         """Outcome of the toys of one null table, shape (n_toys, 2 + 2 k).
 
         Columns are t, tau and, for each of k nuisance parameters, its pull without and with anomaly; a pull
@@ -142,11 +142,11 @@ class Bundle:
         """Numbers of a learned log ratio, by name."""
         return {name: self._arrays[file.name] for name, file in entry.arrays.items()}
 
-    def column(self, kind: WindowKind) -> Column | None:
+    def column(self, kind: WindowKind) -> NullTableEntry | None:
         """Find the null table that covers a kind of windows, or None."""
         return next((c for c in self.manifest.null if c.kind.covers(kind)), None)
 
-    def add_column(self, column: Column, toys: FloatArray) -> Bundle:
+    def add_column(self, column: NullTableEntry, toys: FloatArray) -> Bundle:
         """Write a null table into the bundle's directory; gives the new bundle.
 
         One for the same windows is replaced. Raises `BundleError` if the directory cannot be written.

@@ -9,10 +9,10 @@ import numpy as np
 from dqm.errors import BundleError, InputError
 from dqm.events import WindowCut
 from dqm.reference.bundle import Bundle, array_file
-from dqm.reference.manifest import Column, WindowKind
+from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.parallel import ToyWork, run_toys
+from dqm.reference.processes import Processes, Workers
 from dqm.reference.toys import NOMINAL, ToySource
-from dqm.reference.workers import Processes, Workers
 
 __all__ = ["calibrate"]
 
@@ -84,7 +84,7 @@ def calibrate(
             where=str(bundle.path),
             fix="Build the bundle with a larger penalty",
         )
-    calibrated = bundle.add_column(Column(kind=kind, seed=seed, toys=array_file("null", toys)), toys)
+    calibrated = bundle.add_column(NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys)), toys)
     work.clear()
     return calibrated
 

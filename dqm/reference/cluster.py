@@ -27,7 +27,7 @@ import torch
 
 from dqm.errors import BundleError, WorkerError
 from dqm.reference.bundle import read_files
-from dqm.reference.workers import Task, keep_busy
+from dqm.reference.processes import Task, keep_busy
 
 __all__ = ["Cluster", "open_cluster"]
 

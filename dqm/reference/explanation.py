@@ -12,7 +12,7 @@ import numpy as np
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import RatioMaps, divergence
 from dqm.reference.bundle import Bundle
-from dqm.reference.manifest import Column
+from dqm.reference.manifest import NullTableEntry
 from dqm.reference.statistic import Outcome, Statistic
 from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import ToySource
@@ -49,7 +49,7 @@ class Explainer:
     ----------
     bundle : Bundle
         Reference.
-    column : Column
+    column : NullTableEntry
         Null table of the windows.
     test : Statistic
         The bundle's test for them.
@@ -57,7 +57,7 @@ class Explainer:
         Bins of the bundle's reference.
     """
 
-    def __init__(self, bundle: Bundle, column: Column, test: Statistic, maps: RatioMaps) -> None:
+    def __init__(self, bundle: Bundle, column: NullTableEntry, test: Statistic, maps: RatioMaps) -> None:
         self._bundle = bundle
         self._column = column
         self._test = test

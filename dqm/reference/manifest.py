@@ -14,9 +14,9 @@ from dqm.events import WindowCut
 __all__ = [
     "VERSION",
     "ArrayFile",
-    "Column",
     "Manifest",
     "NuisanceEntry",
+    "NullTableEntry",
     "Source",
     "TemplateEntry",
     "Transform",
@@ -113,7 +113,7 @@ class WindowKind(_Frozen):
         return f"{self.n_expected:g} events cut by {self.cut}{free}"
 
 
-class Column(_Frozen):
+class NullTableEntry(_Frozen):
     """Null table for windows of one kind."""
 
     kind: WindowKind
@@ -139,7 +139,7 @@ class Manifest(_Frozen):
         default_factory=dict, description="what the test computed from reference and centres, by name"
     )
     nuisances: tuple[NuisanceEntry, ...] = ()
-    null: tuple[Column, ...] = ()
+    null: tuple[NullTableEntry, ...] = ()
     templates: tuple[TemplateEntry, ...] = ()
     sources: tuple[Source, ...] = ()
     software: dict[str, str] = Field(default_factory=dict, description="versions that wrote it")

@@ -15,9 +15,9 @@ from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.bundle import open_bundle
 from dqm.reference.manifest import WindowKind
+from dqm.reference.processes import Workers
 from dqm.reference.statistic import Outcome, prepare_statistic
 from dqm.reference.toys import ToySource, Truth
-from dqm.reference.workers import Workers
 
 __all__ = ["ToyWork", "run_toys"]
 

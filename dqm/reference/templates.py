@@ -11,9 +11,9 @@ import numpy as np
 
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, Likeness
-from dqm.nplm import HypothesisFit, Normalisation, Shape, Template, learn_template
+from dqm.nplm import Normalisation, NuisanceFit, Shape, Template, learn_template
 from dqm.reference.bundle import Bundle, array_file
-from dqm.reference.manifest import FAULT_PATTERN, Column, Source, TemplateEntry
+from dqm.reference.manifest import FAULT_PATTERN, NullTableEntry, Source, TemplateEntry
 from dqm.reference.nuisances import nuisances_for
 from dqm.reference.statistic import Outcome
 
@@ -137,7 +137,7 @@ class _Fault:
 
     name: str
     strengths: tuple[str, ...]
-    fit: HypothesisFit
+    fit: NuisanceFit
 
     def gain(self, x: FloatArray, measured: Mapping[str, float]) -> float:
         """Give Delta, less 2 for each strength fitted (Akaike); minus infinity for the fault's opposite."""
@@ -159,11 +159,11 @@ class KnownFaults:
     ----------
     bundle : Bundle
         With its templates.
-    column : Column
+    column : NullTableEntry
         Null table of the windows.
     """
 
-    def __init__(self, bundle: Bundle, column: Column) -> None:
+    def __init__(self, bundle: Bundle, column: NullTableEntry) -> None:
         t = bundle.toys(column)[:, 0]
         self._mean, self._spread = float(t.mean()), float(t.std(ddof=1))
         names = dict.fromkeys(entry.fault for entry in bundle.manifest.templates)
@@ -214,7 +214,7 @@ class KnownFaults:
         return tuple(Likeness(self._faults[k].name, float(shares[k])) for k in order), unlike
 
 
-def _fault(bundle: Bundle, column: Column, name: str) -> _Fault:
+def _fault(bundle: Bundle, column: NullTableEntry, name: str) -> _Fault:
     entries = [entry for entry in bundle.manifest.templates if entry.fault == name]
     try:
         templates = [Template.from_arrays(bundle.model(entry), entry.width) for entry in entries]
@@ -230,5 +230,5 @@ def _fault(bundle: Bundle, column: Column, name: str) -> _Fault:
         for nuisance in nuisances_for(bundle, column.kind)
     ]
     parameters = [*nuisances, Normalisation(RATE, RATE_SIGMA), *shapes]
-    fit = HypothesisFit(bundle.reference, column.kind.n_expected, parameters)
+    fit = NuisanceFit(bundle.reference, column.kind.n_expected, parameters)
     return _Fault(name, tuple(shape.name for shape in shapes), fit)

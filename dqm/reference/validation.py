@@ -15,10 +15,10 @@ from dqm.reference.bundle import Bundle
 from dqm.reference.manifest import WindowKind
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
+from dqm.reference.processes import Processes, Workers
 from dqm.reference.toys import NOMINAL, ToySource, Truth
-from dqm.reference.workers import Processes, Workers
 
-__all__ = ["DEPENDENT", "Point", "Validation", "validate"]
+__all__ = ["DEPENDENT", "Validation", "ValidationPoint", "validate"]
 
 DEPENDENT = 0.01
 """Probability that a test that is independent of its nuisance parameters fails its validation."""
@@ -28,7 +28,7 @@ SIGNIFICANT = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Point:
+class ValidationPoint:
     """Toys at one truth.
 
     Parameters
@@ -72,14 +72,14 @@ class Validation:
         Windows tested.
     null_t, null_tau : ndarray, shape (n,)
         The null table.
-    points : tuple of Point
+    points : tuple of ValidationPoint
         Points tested.
     """
 
     kind: WindowKind
     null_t: FloatArray
     null_tau: FloatArray
-    points: tuple[Point, ...]
+    points: tuple[ValidationPoint, ...]
 
     @property
     def limit(self) -> float:
@@ -87,7 +87,7 @@ class Validation:
         return DEPENDENT / len(self.points)
 
     @property
-    def failed(self) -> tuple[Point, ...]:
+    def failed(self) -> tuple[ValidationPoint, ...]:
         """Points where t depends on the nuisance parameter."""
         return tuple(point for point in self.points if not point.ks_t >= self.limit)
 
@@ -176,7 +176,9 @@ def _shifts(bundle: Bundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list
     ]
 
 
-def _compare(bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray, table: NullTable) -> Point:
+def _compare(
+    bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray, table: NullTable
+) -> ValidationPoint:
     t, tau = toys[:, 0], toys[:, 1]
     n_failed = int(np.isnan(t).sum())
     if n_failed:
@@ -187,7 +189,7 @@ def _compare(bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray, t
         )
     alarms = sum(table.p_value(value).p < SIGNIFICANT for value in t)
     interval = stats.binomtest(alarms, len(t)).proportion_ci(0.95)
-    return Point(
+    return ValidationPoint(
         name=truth.name,
         nu=truth.nu,
         source=_source(bundle, truth),

@@ -1,4 +1,4 @@
-"""The programs that run for months: the daemon and the collector; and the demonstration that starts both.
+"""The programs that run: the monitor, the collector, and the work on files.
 
-Nothing is re-exported: a collector's host should not have to load what only the daemon computes with.
+Nothing is re-exported: a collector's host must not load what only the monitor computes with.
 """

@@ -1,10 +1,10 @@
 """What the daemon remembers: verdicts, each stored once and durably, and what became of alarms."""
 
-from dqm.store.alarms import AlarmStore
+from dqm.store.alarm_store import AlarmStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
-from dqm.store.verdicts import STORE_FILE, VerdictStore, store_url
-from dqm.store.windows import WindowKeeper
+from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
+from dqm.store.window_keeper import WindowKeeper
 
 __all__ = [
     "STORE_FILE",

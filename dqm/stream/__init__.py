@@ -5,13 +5,14 @@ from dqm.stream.keys import KeyRing, Sending, make_keys, read_public, read_secre
 from dqm.stream.limits import Limits, Reason
 from dqm.stream.receiver import Receiver
 from dqm.stream.sender import Sender
-from dqm.stream.sequence import Arrival, SequenceTracker, Standing, StreamCounts, find_conflict
+from dqm.stream.sequence import Arrival, ArrivalOrder, SequenceTracker, StreamCounts, find_conflict
 from dqm.stream.spool import Spool
 from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter
 from dqm.stream.wire import decode, encode
 
 __all__ = [
     "Arrival",
+    "ArrivalOrder",
     "CountCutter",
     "Cutter",
     "Identity",
@@ -24,7 +25,6 @@ __all__ = [
     "Sending",
     "SequenceTracker",
     "Spool",
-    "Standing",
     "StreamCounts",
     "TimeCutter",
     "decode",

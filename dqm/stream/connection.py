@@ -16,7 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 from dqm.errors import ConfigError
 from dqm.stream.sockets import set_options
 
-__all__ = ["Connection", "News"]
+__all__ = ["Connection", "ConnectionReport"]
 
 _ANSWER_BYTES = 65_536
 _QUEUE_MESSAGES = 4
@@ -26,7 +26,7 @@ _BREAKS = _REFUSALS | zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_FAILED_NO_DET
 _EVENTS = _BREAKS | zmq.Event.HANDSHAKE_SUCCEEDED
 
 
-class News(Enum):
+class ConnectionReport(Enum):
     """What became of a connection."""
 
     OPEN = "open"
@@ -71,7 +71,7 @@ class Connection:
                 f"cannot connect to {address!r}: {error}", fix="use tcp://HOST:PORT or ipc://PATH"
             ) from error
 
-    def check(self) -> News | None:
+    def check(self) -> ConnectionReport | None:
         """Say what happened since the last time, and open a new socket when it is time to."""
         if self._open_at is not None:
             if self._monotonic() >= self._open_at:
@@ -81,10 +81,10 @@ class Connection:
         while self._monitor.poll(0):
             event = zmq.Event(recv_monitor_message(self._monitor)["event"])
             if event is zmq.Event.HANDSHAKE_SUCCEEDED:
-                return News.OPEN
+                return ConnectionReport.OPEN
             if event & _BREAKS:
                 self.renew()
-                return News.REFUSED if event & _REFUSALS else News.BROKEN
+                return ConnectionReport.REFUSED if event & _REFUSALS else ConnectionReport.BROKEN
         return None
 
     def renew(self) -> None:

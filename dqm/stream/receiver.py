@@ -15,11 +15,11 @@ from dqm.config import is_local
 from dqm.errors import ConfigError, PeerError
 from dqm.events import Window
 from dqm.stream.acknowledgement import Identity, encode_acknowledgement, encode_refusal, identity_of
-from dqm.stream.gate import Gate
 from dqm.stream.keys import Collector, KeyRing
 from dqm.stream.limits import Limits, Reason
 from dqm.stream.sockets import set_options
 from dqm.stream.wire import claimed_identity, decode
+from dqm.stream.zap import ZapAuthenticator
 
 __all__ = ["Receiver"]
 
@@ -70,11 +70,11 @@ class Receiver:
         largest = max(self._limits.max_header_bytes, self._limits.max_payload_bytes)
         set_options(self._socket, max_message_bytes=largest, queue_messages=queue_messages)
         self._socket.setsockopt(zmq.SNDHWM, _MOST_ANSWERS)  # beyond it ZeroMQ drops them without a word
-        self._gate = Gate(self._context, self._socket, keys) if keys else None
+        self._zap = ZapAuthenticator(self._context, self._socket, keys) if keys else None
         try:
             bound = {address: self._bind(address) for address in self._open_to_all}
-            if self._gate is not None:
-                self._gate.protect(self._socket)
+            if self._zap is not None:
+                self._zap.protect(self._socket)
             bound |= {address: self._bind(address) for address in addresses if address not in bound}
             self._addresses = tuple(bound[address] for address in addresses)
         except ConfigError:
@@ -172,8 +172,8 @@ class Receiver:
 
     def close(self) -> None:
         """Stop listening; messages not received yet are dropped."""
-        if self._gate is not None:
-            self._gate.close()
+        if self._zap is not None:
+            self._zap.close()
         self._socket.close(linger=0)
         self._context.term()
 
@@ -205,7 +205,7 @@ class Receiver:
     def _next_turned_away(self) -> PeerError | None:
         """Peer that the gate did not let in; every second time at most, so that messages have their turn."""
         self._was_refusal = not self._was_refusal
-        return self._gate.next_refusal() if self._gate and self._was_refusal else None
+        return self._zap.next_refusal() if self._zap and self._was_refusal else None
 
     def _admit(self, user: str | None, frames: list[bytes]) -> Window:
         """Decode a message; raises `PeerError` if it breaks the format or its key may not send it."""

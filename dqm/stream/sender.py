@@ -14,7 +14,7 @@ from dqm.errors import FileError
 from dqm.events import Window
 from dqm.stream.acknowledgement import Identity, decode_answer, identity_of
 from dqm.stream.backlog import Backlog, Message
-from dqm.stream.connection import Connection, News
+from dqm.stream.connection import Connection, ConnectionReport
 from dqm.stream.keys import Sending
 from dqm.stream.spool import Spool
 from dqm.stream.wire import header_of, payload_of
@@ -250,11 +250,11 @@ class Sender:
 
     def _check_connection(self) -> None:
         while (news := self._connection.check()) is not None:
-            self._is_open = news is News.OPEN
+            self._is_open = news is ConnectionReport.OPEN
             self._problem = "" if self._is_open else self._problem
-            if news is News.REFUSED:
+            if news is ConnectionReport.REFUSED:
                 self._problem = "the daemon does not let this collector in: check the keys of both"
-            if news is not News.OPEN:
+            if news is not ConnectionReport.OPEN:
                 self._forget(self._backlog.take_back(broken=True))
 
     def _read_answers(self) -> None:

@@ -16,13 +16,13 @@ from dqm.errors import PeerError
 from dqm.events import Origin, Verdict, Window
 from dqm.stream.limits import Reason
 
-__all__ = ["Arrival", "SequenceTracker", "Standing", "StreamCounts", "find_conflict"]
+__all__ = ["Arrival", "ArrivalOrder", "SequenceTracker", "StreamCounts", "find_conflict"]
 
 _MOST_RUNS = 16
 _MOST_HOLES = 256
 
 
-class Standing(StrEnum):
+class ArrivalOrder(StrEnum):
     """How a window stands to those of its stream that came before it."""
 
     NEXT = "next"
@@ -40,7 +40,7 @@ class Arrival:
 
     Parameters
     ----------
-    standing : Standing
+    order : ArrivalOrder
         Within its run.
     n_lost : int
         Windows lost just before this one; what its verdict should say. Never less than the sender says.
@@ -48,7 +48,7 @@ class Arrival:
         Whether a window of a run with a larger number came before it.
     """
 
-    standing: Standing
+    order: ArrivalOrder
     n_lost: int
     is_late: bool
 
@@ -66,7 +66,7 @@ class StreamCounts:
     n_missing : int
         Windows left out without a word that have not come since.
     n_reordered, n_duplicates, n_late : int
-        Windows by standing.
+        Windows by order.
     """
 
     n_gaps: int = 0
@@ -78,7 +78,7 @@ class StreamCounts:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _RunSequence:
     """One run of one stream; holes are stretches of numbers that have not come, first and last."""
 
     origin: Origin
@@ -108,7 +108,7 @@ class SequenceTracker:
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[str, OrderedDict[int, _Lane]] = {}
+        self._sequences: dict[str, OrderedDict[int, _RunSequence]] = {}
         self._counts: dict[str, StreamCounts] = {}
 
     def counts(self, stream: str) -> StreamCounts:
@@ -128,12 +128,12 @@ class SequenceTracker:
         for verdict in verdicts:
             seen.setdefault((verdict.stream, verdict.run), (verdict.origin, set()))[1].add(verdict.seq)
         for (stream, run), (origin, numbers) in sorted(seen.items(), key=lambda item: item[0]):
-            lane = self._lane(stream, run, origin)
+            sequence = self._sequence(stream, run, origin)
             ordered = sorted(numbers)
-            lane.next_seq = ordered[-1] + 1
+            sequence.next_seq = ordered[-1] + 1
             for before, after in pairwise(ordered):
                 if after > before + 1:
-                    lane.open_hole(before + 1, after - 1)
+                    sequence.open_hole(before + 1, after - 1)
 
     def find_refusal(self, window: Window) -> PeerError | None:
         """Say why a window may not enter its run: the run belongs to data of another origin.
@@ -148,9 +148,9 @@ class SequenceTracker:
         PeerError or None
             With the reason ``origin``; None if it may enter.
         """
-        lanes = self._lanes.get(window.stream)
-        lane = lanes.get(window.run) if lanes else None
-        return _compare_origins(window, lane.origin) if lane else None
+        sequences = self._sequences.get(window.stream)
+        sequence = sequences.get(window.run) if sequences else None
+        return _compare_origins(window, sequence.origin) if sequence else None
 
     def observe(self, window: Window) -> Arrival:
         """Account for a window that is not refused.
@@ -166,35 +166,35 @@ class SequenceTracker:
             What to make of it.
         """
         counts = self.counts(window.stream)
-        lane = self._lane(window.stream, window.run, window.origin)
-        is_late = window.run < max(self._lanes[window.stream])
-        if window.seq < lane.next_seq:
-            if not lane.fill(window.seq):
+        sequence = self._sequence(window.stream, window.run, window.origin)
+        is_late = window.run < max(self._sequences[window.stream])
+        if window.seq < sequence.next_seq:
+            if not sequence.fill(window.seq):
                 counts.n_duplicates += 1
-                return Arrival(Standing.DUPLICATE, window.n_lost, is_late)
+                return Arrival(ArrivalOrder.DUPLICATE, window.n_lost, is_late)
             counts.n_reordered += 1
             counts.n_late += is_late
             counts.n_missing = max(0, counts.n_missing - 1)
-            return Arrival(Standing.REORDERED, window.n_lost, is_late)
-        n_gap = window.seq - lane.next_seq
+            return Arrival(ArrivalOrder.REORDERED, window.n_lost, is_late)
+        n_gap = window.seq - sequence.next_seq
         counts.n_late += is_late
         counts.n_lost += window.n_lost
         counts.n_missing += max(0, n_gap - window.n_lost)
         if n_gap:
             counts.n_gaps += 1
-            lane.open_hole(lane.next_seq, window.seq - 1)
-        lane.next_seq = window.seq + 1
-        standing = Standing.AFTER_GAP if n_gap else Standing.NEXT
-        return Arrival(standing, max(n_gap, window.n_lost), is_late)
+            sequence.open_hole(sequence.next_seq, window.seq - 1)
+        sequence.next_seq = window.seq + 1
+        order = ArrivalOrder.AFTER_GAP if n_gap else ArrivalOrder.NEXT
+        return Arrival(order, max(n_gap, window.n_lost), is_late)
 
-    def _lane(self, stream: str, run: int, origin: Origin) -> _Lane:
+    def _sequence(self, stream: str, run: int, origin: Origin) -> _RunSequence:
         """Find a run, or begin it in the place of the one that was silent for longest."""
-        lanes = self._lanes.setdefault(stream, OrderedDict())
-        lane = lanes.setdefault(run, _Lane(origin))
-        lanes.move_to_end(run)
-        while len(lanes) > _MOST_RUNS:
-            lanes.popitem(last=False)
-        return lane
+        sequences = self._sequences.setdefault(stream, OrderedDict())
+        sequence = sequences.setdefault(run, _RunSequence(origin))
+        sequences.move_to_end(run)
+        while len(sequences) > _MOST_RUNS:
+            sequences.popitem(last=False)
+        return sequence
 
 
 def find_conflict(window: Window, stored: Verdict) -> PeerError | None:

@@ -86,7 +86,7 @@ class _Filling:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _RunSequence:
     """State of one stream."""
 
     stream: str
@@ -129,9 +129,9 @@ class _Lanes:
     def __init__(self, streams: Mapping[str, str] | None, first_numbers: Mapping[str, int] | None) -> None:
         self._streams = dict(streams or {})
         self._first_numbers = dict(first_numbers or {})
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, _RunSequence] = {}
 
-    def values(self) -> Iterable[_Lane]:
+    def values(self) -> Iterable[_RunSequence]:
         """Lanes in the order in which their chambers first appeared."""
         return self._lanes.values()
 
@@ -139,11 +139,11 @@ class _Lanes:
         """Events of each stream that no window holds."""
         return {lane.stream: lane.filling.n_events for lane in self._lanes.values()}
 
-    def find(self, batch: EventBatch) -> _Lane:
+    def find(self, batch: EventBatch) -> _RunSequence:
         """Lane of a batch, after checking that the batch can follow what the lane has seen."""
         _check_batch(batch)
         stream = self._streams.get(batch.chamber, batch.chamber)
-        fresh = _Lane(stream, batch.chamber, batch.names, self._first_numbers.get(stream, 0))
+        fresh = _RunSequence(stream, batch.chamber, batch.names, self._first_numbers.get(stream, 0))
         lane = self._lanes.setdefault(stream, fresh)
         if lane.chamber != batch.chamber:
             raise InputError(
@@ -322,7 +322,7 @@ class TimeCutter:
         enough = self._seconds / 2
         return [self._cut(lane) for lane in self._lanes.values() if lane.filling.live_seconds >= enough]
 
-    def _move_to(self, lane: _Lane, moment: float) -> list[Window]:
+    def _move_to(self, lane: _RunSequence, moment: float) -> list[Window]:
         """Make the window that `moment` belongs to the one being filled; give the one a gap has ended."""
         lane.first_edge = moment if lane.first_edge is None else lane.first_edge
         step = int((moment - lane.first_edge) // self._seconds)
@@ -334,10 +334,10 @@ class TimeCutter:
         lane.step = step
         return ended
 
-    def _edge_after(self, lane: _Lane) -> float:
+    def _edge_after(self, lane: _RunSequence) -> float:
         return (lane.first_edge or 0.0) + (lane.step + 1) * self._seconds
 
-    def _cut(self, lane: _Lane) -> Window:
+    def _cut(self, lane: _RunSequence) -> Window:
         return lane.cut(self._label, WindowCut.TIME, self._rate_hz)
 
 

@@ -1,4 +1,4 @@
-"""Healthy windows through the whole board: the budget is kept. The full table is made by tests/studies."""
+"""Healthy windows through the whole engine: the budget is kept. The full table is made by tests/studies."""
 
 from __future__ import annotations
 

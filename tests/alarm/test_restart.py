@@ -1,4 +1,4 @@
-"""A board that is killed after any step goes on as if nothing had happened."""
+"""A engine that is killed after any step goes on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dqm.alarm import Alarm, AlarmState, Board, Cause, Mask, Rules, Timing
-from dqm.alarm.machine import RAISED
+from dqm.alarm import Alarm, AlarmEngine, AlarmState, Cause, Mask, Rules, Timing
+from dqm.alarm.transitions import RAISED
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
 
-from .boards import THRESHOLDS, board, stream, verdict
+from .engines import THRESHOLDS, engine, stream, verdict
 
 STREAMS = (
     stream("a", "muon/one", stale_seconds=1e6, run_types=("physics",)),
@@ -34,11 +34,11 @@ VERDICTS = st.builds(
 )
 
 
-def fresh(now: float = 0.0, rules: Rules = RULES, dumps: Any = None, masks: Any = ()) -> Board:
-    return Board(rules, THRESHOLDS, now, dumps, masks)
+def fresh(now: float = 0.0, rules: Rules = RULES, dumps: Any = None, masks: Any = ()) -> AlarmEngine:
+    return AlarmEngine(rules, THRESHOLDS, now, dumps, masks)
 
 
-def reborn(old: Board, now: float) -> Board:
+def reborn(old: AlarmEngine, now: float) -> AlarmEngine:
     """Kill and start again: all that is left is text."""
     text = json.dumps({name: old.dump(name) for name in ("a", "b")}, allow_nan=False)
     new = fresh(now, dumps=json.loads(text), masks=old.masks)
@@ -47,7 +47,7 @@ def reborn(old: Board, now: float) -> Board:
 
 
 class TwoBoards(RuleBasedStateMachine):
-    """One board lives on, the other is killed after each step; both see windows, time and people."""
+    """One engine lives on, the other is killed after each step; both see windows, time and people."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,40 +175,40 @@ def test_what_is_kept_does_not_grow(windows: list[Verdict]) -> None:
 
 
 def test_silence_is_remembered_and_patience_begins_anew() -> None:
-    b = board()
+    b = engine()
     b.tick(601.0)
     b.acknowledge("s", Cause.SILENT, "ann", "beam stop", 602.0)
-    new = board(now=5000.0, dumps={"s": b.dump("s")})
+    new = engine(now=5000.0, dumps={"s": b.dump("s")})
     silent = new.alarms[-1]
     assert (silent.cause, silent.state) == ("silent", "Active")
     assert silent.acknowledged is not None
     new.observe(verdict(), 5001.0)
-    newer = board(now=9000.0, dumps={"s": new.dump("s")})
+    newer = engine(now=9000.0, dumps={"s": new.dump("s")})
     assert newer.tick(9600.0) == []
     assert [change.alarm.cause for change in newer.tick(9600.1)] == ["silent"]
 
 
 def test_what_the_configuration_changes_at_a_restart_is_told() -> None:
-    b = board()
+    b = engine()
     for seq in range(2):
         b.observe(verdict(1e-6, seq), float(seq))
-    new = board(stream(enabled=False), now=10.0, dumps={"s": b.dump("s")})
+    new = engine(stream(enabled=False), now=10.0, dumps={"s": b.dump("s")})
     assert {(c.alarm.state, c.action) for c in new.opening} == {("Disabled", "configuration")}
-    back = board(now=20.0, dumps={"s": new.dump("s")})
+    back = engine(now=20.0, dumps={"s": new.dump("s")})
     assert [c.alarm.state for c in back.opening if c.alarm.cause == "differs"] == ["Active"]
 
 
 def test_streams_that_are_gone_are_passed_over_and_new_ones_begin_afresh() -> None:
-    b = board(stream("new"), dumps={"old": board(stream("old")).dump("old")})
+    b = engine(stream("new"), dumps={"old": engine(stream("old")).dump("old")})
     assert {alarm.stream for alarm in b.alarms} == {"new"}
     assert b.tree().streams[0].quality is Quality.NULL
 
 
 def test_longer_and_shorter_memories_may_be_configured_between() -> None:
-    b = board()
+    b = engine()
     for seq, p in enumerate([1e-6, 0.5, 1e-6]):
         b.observe(verdict(p, seq), float(seq))
-    shorter = board(k=1, n=1, now=10.0, dumps={"s": b.dump("s")})
+    shorter = engine(k=1, n=1, now=10.0, dumps={"s": b.dump("s")})
     shorter.observe(verdict(0.5, 3), 11.0)
     assert shorter.alarms[0].state == "Normal"
     assert len(shorter.dump("s")["evidence"]["p"]) == 1
@@ -225,7 +225,7 @@ def test_longer_and_shorter_memories_may_be_configured_between() -> None:
     ],
 )
 def test_a_dump_of_another_kind_is_refused_with_what_to_do(changes: dict[str, Any], message: str) -> None:
-    dump = board().dump("s") | changes
+    dump = engine().dump("s") | changes
     with pytest.raises(InputError, match=message) as refused:
-        board(dumps={"s": dump})
+        engine(dumps={"s": dump})
     assert "delete it to let this stream begin anew" in str(refused.value)

@@ -8,16 +8,17 @@ import pytest
 
 from dqm.alarm import AlarmState, Leaf, Mask, Node
 from dqm.alarm.masks import applies, covers
-from dqm.alarm.tree import grow, most_pressing, worst
+from dqm.alarm.tree import roll_up, worst
+from dqm.alarm.urgency import most_urgent_state
 from dqm.events import Quality
 
-from .boards import board, stream, verdict
+from .engines import engine, stream, verdict
 
 N, A, M = AlarmState.NORMAL, AlarmState.ACTIVE, AlarmState.MASKED
 
 
 def tree(*leaves: tuple[str, str, str, AlarmState], **policies: str) -> Node:
-    return grow([Leaf(name, group, Quality(q), state) for name, group, q, state in leaves], policies)
+    return roll_up([Leaf(name, group, Quality(q), state) for name, group, q, state in leaves], policies)
 
 
 def test_the_worst_counts_and_not_known_is_worse_than_good() -> None:
@@ -29,10 +30,10 @@ def test_the_worst_counts_and_not_known_is_worse_than_good() -> None:
 
 
 def test_what_asks_for_a_response_presses_most() -> None:
-    assert most_pressing(AlarmState) is AlarmState.ACTIVE
-    assert most_pressing([N, AlarmState.LATCHED, AlarmState.SHELVED]) is AlarmState.LATCHED
-    assert most_pressing([N, AlarmState.SHELVED]) is AlarmState.SHELVED
-    assert most_pressing([N, AlarmState.DISABLED]) is AlarmState.NORMAL
+    assert most_urgent_state(AlarmState) is AlarmState.ACTIVE
+    assert most_urgent_state([N, AlarmState.LATCHED, AlarmState.SHELVED]) is AlarmState.LATCHED
+    assert most_urgent_state([N, AlarmState.SHELVED]) is AlarmState.SHELVED
+    assert most_urgent_state([N, AlarmState.DISABLED]) is AlarmState.NORMAL
 
 
 def test_groups_hold_groups_and_streams_in_the_order_of_the_configuration() -> None:
@@ -69,7 +70,7 @@ def test_masked_streams_do_not_colour_their_group() -> None:
 
 
 def test_a_silent_stream_is_not_known_whatever_its_last_window_said() -> None:
-    b = board(stream(stale_seconds=10.0))
+    b = engine(stream(stale_seconds=10.0))
     b.observe(verdict(0.5), 0.0)
     assert b.tree().quality is Quality.GOOD
     b.tick(11.0)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from collectors.chamber.conditions import Conditions
-from collectors.chamber.hits import write_tdc
-from collectors.chamber.simulation import simulate_hits
-from collectors.tdc import TdcCollector
 from dqm.reference import Recipe, build_bundle, calibrate
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.chamber.hits import write_tdc
+from dqm_collectors.chamber.simulation import simulate_hits
+from dqm_collectors.tdc import TdcCollector
 from tests.benchmarks.conftest import Timed
 from tests.benchmarks.inputs import FEATURES, SETTINGS, events, prepare, windows
 

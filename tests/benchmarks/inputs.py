@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from collectors.chamber.conditions import NOMINAL_STRIP_V, Conditions
-from collectors.simulate import simulate_features
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest
+from dqm_collectors.chamber.conditions import NOMINAL_STRIP_V, Conditions
+from dqm_collectors.simulate import simulate_features
 
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
 HEALTHY, FAULTY = 1.0, 0.75

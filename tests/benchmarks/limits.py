@@ -18,10 +18,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from collectors.chamber.conditions import Conditions
 from dqm.nplm import KernelTest, LossName
-from dqm.nplm.metric import Metric
+from dqm.nplm.hessian import Hessian
 from dqm.nplm.problem import Events
+from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import CONDITIONS, events
 
 N_EXPECTED, PENALTY = 500, 1e-7
@@ -103,7 +103,7 @@ def measure_limits() -> Limits:
 def count(test: KernelTest, x: np.ndarray) -> Work:
     """Fit a window and note every product with the basis and every Hessian."""
     work = Work()
-    events_at, metric_at = Events.log_ratio, Metric.at.__func__  # type: ignore[attr-defined]
+    events_at, metric_at = Events.log_ratio, Hessian.at.__func__  # type: ignore[attr-defined]
     pull = Events.pull
 
     def log_ratio(self: Events, *rest: torch.Tensor) -> torch.Tensor:
@@ -116,21 +116,21 @@ def count(test: KernelTest, x: np.ndarray) -> Work:
         work.bytes_read += self.phi.numel() * self.phi.element_size()
         return pull(self, *rest)
 
-    def metric(cls: type[Metric], p: object, here: object, m: int) -> Metric:
+    def hessian(cls: type[Hessian], p: object, here: object, m: int) -> Hessian:
         n = len(p.reference.weights) + p.data.phi.shape[1]  # type: ignore[attr-defined]
         work.hessians += 1
         work.flop32 += 2 * n * m * m
         work.flop64 += m**3 / 3
-        made: Metric = metric_at(cls, p, here, m)
+        made: Hessian = metric_at(cls, p, here, m)
         return made
 
     Events.log_ratio, Events.pull = log_ratio, pulled  # type: ignore[method-assign]
-    Metric.at = classmethod(metric)  # type: ignore[assignment]
+    Hessian.at = classmethod(hessian)  # type: ignore[assignment]
     try:
         result = test.evaluate(x)
     finally:
         Events.log_ratio, Events.pull = events_at, pull  # type: ignore[method-assign]
-        Metric.at = classmethod(metric_at)  # type: ignore[assignment]
+        Hessian.at = classmethod(metric_at)  # type: ignore[assignment]
     m, r = result.density.basis.transform.shape
     if test._loss_name == "logistic":
         work.flop64 += 2 * len(x) * m * r

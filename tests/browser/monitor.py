@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 
 from dqm.events import FloatArray, Origin
-from dqm.export import add_user
 from dqm.stream import Sender
+from dqm.web import add_user
 from tests.cli.program import logged, start_dqm
 from tests.service.small import window_of
 

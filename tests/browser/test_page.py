@@ -10,10 +10,10 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from dqm.export import HttpServer, create_app
+from dqm.web import HttpServer, create_app
 from tests.cli.program import run_dqm
-from tests.export.world import make_world, verdict_of
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
+from tests.world import make_world, verdict_of
 
 from .conftest import complaints, requested, set_media, set_width
 from .monitor import PASSWORD, USER, Monitor
@@ -222,8 +222,10 @@ def test_charts_stay_as_drawn_when_windows_come(browser: Chrome, monitor: Monito
 def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: Path) -> None:
     world = make_world(tmp_path / "x.sqlite", {"muon": ["chamber-1"]})
     world.judge(verdict_of("chamber-1"))
-    door = world.door(proxies=["127.0.0.1"])  # whatever comes through a proxy comes from elsewhere
-    server = HttpServer(create_app(world.metrics, lambda: 0.0, site=world.site, door=door), "127.0.0.1", 0)
+    # whatever comes through a proxy comes from elsewhere
+    authenticator = world.authenticator(proxies=["127.0.0.1"])
+    app = create_app(world.metrics, lambda: 0.0, site=world.site, authenticator=authenticator)
+    server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     url = f"http://{server.address}"
     chromium.get(f"{url}/streams/chamber-1")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from dqm.alarm import Cause
-from dqm.export import HttpServer, Metrics, create_app
-from tests.export.world import PASSWORDS, START, World, make_world
+from dqm.export import Metrics
+from dqm.web import HttpServer, create_app
+from tests.world import PASSWORDS, START, World, make_world
 
 from .conftest import Told
 
@@ -31,7 +32,7 @@ def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LOGNAME", "maria")
     monkeypatch.setenv("DQM_PASSWORD", PASSWORDS["maria"])
-    app = create_app(world.metrics, lambda: 0.0, site=world.site, door=world.door())
+    app = create_app(world.metrics, lambda: 0.0, site=world.site, authenticator=world.authenticator())
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     yield f"http://{server.address}"
@@ -74,15 +75,15 @@ def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, 
 def test_streams_are_masked_and_unmasked(dqm: Dqm, world: World, url: str) -> None:
     assert "no mask" in dqm("alarms", "masks", url).out
     told = dqm("alarms", "mask", url, "muon/*", "-r", "gas leak", "--run-type", "cosmics")
-    (mask,) = world.desk.masks()
+    (mask,) = world.alarm_service.masks()
     assert told.out == f"mask {mask.identifier}: muon/* until it is removed\n"
     assert (mask.user, mask.reason, mask.run_types, mask.until) == ("maria", "gas leak", ("cosmics",), None)
     assert "gas leak" in dqm("alarms", "masks", url).out
     assert dqm("alarms", "unmask", url, mask.identifier, "-c", "sealed").out.endswith("ended; 0 left\n")
     world.clock.time = START
-    assert world.desk.masks() == ()
+    assert world.alarm_service.masks() == ()
     told = dqm("alarms", "mask", url, "chamber-1", "-r", "HV work", "--begin", 1, "--hours", 2)
-    (mask,) = world.desk.masks()
+    (mask,) = world.alarm_service.masks()
     assert mask.start is not None
     assert mask.until == mask.start + 2 * 3600.0
     assert "chamber-1 from " in told.out
@@ -127,7 +128,7 @@ def test_without_users_nobody_acts_and_what_to_do_is_told(dqm: Dqm, world: World
     server.start()
     told = dqm("alarms", "mask", f"http://{server.address}", "muon/*", "-r", "gas leak")
     server.stop()
-    assert (told.code, world.desk.masks()) == (2, ())
+    assert (told.code, world.alarm_service.masks()) == (2, ())
     assert "nobody may change anything" in told.err
     assert "Run 'dqm users add NAME" in told.err
 

@@ -196,7 +196,7 @@ def test_nobody_to_work_and_a_lost_scheduler_are_told(
     tmp_path: Path, fresh: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "DESERTED_SECONDS", 0.1)
-    monkeypatch.setattr("dqm.reference.workers.SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr("dqm.reference.processes.SILENCE_SECONDS", 0.1)
     with DaskCluster(tmp_path) as dask, open_cluster(dask.address) as workers:
         with pytest.raises(WorkerError, match=r"no worker for 0 s. Start some: dask worker tcp://"):
             make_table(fresh, workers)

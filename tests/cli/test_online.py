@@ -120,7 +120,7 @@ def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory)
     """A daemon's configuration beside a store with verdicts in it."""
     from dqm.alarm import QualityLimits
     from dqm.reference import Processes, ReadingPolicy, open_bundle
-    from dqm.service.reprocessing import Assessment, compare, cut_file
+    from dqm.service.offline.comparison import Assessment, compare, cut_file
     from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
     config = write_daemon(tmp_path_factory.mktemp("judged"), bundle)

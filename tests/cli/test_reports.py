@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
-from tests.export.world import START, verdict_of
+from tests.world import START, verdict_of
 
 from .conftest import Told
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from dqm.export import add_user
 from dqm.store import STORE_FILE
 from dqm.stream import Sender, Sending, make_keys, read_public, read_secret
+from dqm.web import add_user
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.service.small import N_WINDOW, faulty_events, wait_until, window_of
 

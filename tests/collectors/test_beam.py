@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from collectors.beam import BeamCollector
 from dqm.errors import FileError
+from dqm_collectors.beam import BeamCollector
 
 # one straight track through layers 1 to 4 of chamber 2: x = 26, 26, 26, 26 mm
 TRACK = "2 1 16 26 92.86 2 2 26 58 297.14 2 3 16 26 92.86 2 4 26 58 297.14"

@@ -14,9 +14,9 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from collectors.slow_control import epics
-from collectors.slow_control.epics import EpicsSource
 from dqm.errors import ConfigError
+from dqm_collectors.slow_control import epics
+from dqm_collectors.slow_control.epics import EpicsSource
 
 # caproto's own thread gives up with an exception when a server goes in the moment it is found
 pytestmark = pytest.mark.filterwarnings(

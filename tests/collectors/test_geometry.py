@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.chamber.geometry import (
+from dqm_collectors.chamber.geometry import (
     NS_PER_COUNT,
     Convention,
     WireMap,
@@ -11,7 +11,7 @@ from collectors.chamber.geometry import (
     time_counts,
     wire_x_mm,
 )
-from collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.hits import RawHits
 
 ALL_WIRES = np.arange(128)
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from collectors.pace import Pacer, at_speed
 from dqm.events import EventBatch
+from dqm_collectors.pace import Pacer, at_speed
 
 
 def test_waits_only_for_what_is_left(fake_time) -> None:

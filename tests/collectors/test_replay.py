@@ -9,8 +9,8 @@ import pytest
 import uproot
 from pydantic import ValidationError
 
-from collectors.replay import ReplayCollector, read_features
 from dqm.errors import FileError
+from dqm_collectors.replay import ReplayCollector, read_features
 
 CSV = "t_1,theta,n_hits\n1.5,-3,4\n2.5,0,5\n3.5,7e0,4\n"
 TIMED = "time,chamber,t_1\n10,2,1\n10.5,0,2\n13,0,3\n13,2,4\n"

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.chamber.geometry import (
+from dqm_collectors.chamber.geometry import (
     DRIFT_VELOCITY_MM_PER_NS,
     LAYER_Z_MM,
     beam_wire_x_mm,
     wire_x_mm,
 )
-from collectors.chamber.segments import Hits, Selection, find_segments, group_hits
+from dqm_collectors.chamber.segments import Hits, Selection, find_segments, group_hits
 
 LAYERS = np.arange(1, 5)
 

@@ -6,13 +6,13 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import ks_2samp, kstest
 
-from collectors.chamber.conditions import Conditions, Variation, vary
-from collectors.chamber.gauges import Gauge, read_gauges
-from collectors.chamber.geometry import DRIFT_VELOCITY_MM_PER_NS
-from collectors.chamber.hits import RawHits, write_tdc
-from collectors.simulate import SimulateCollector, simulate_features
-from collectors.tdc import TdcCollector
 from dqm.events import EventBatch, Origin
+from dqm_collectors.chamber.conditions import Conditions, Variation, vary
+from dqm_collectors.chamber.gauges import Gauge, read_gauges
+from dqm_collectors.chamber.geometry import DRIFT_VELOCITY_MM_PER_NS
+from dqm_collectors.chamber.hits import RawHits, write_tdc
+from dqm_collectors.simulate import SimulateCollector, simulate_features
+from dqm_collectors.tdc import TdcCollector
 
 
 def by_chamber(batches: list[EventBatch]) -> dict[str, list[EventBatch]]:

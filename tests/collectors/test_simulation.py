@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from collectors.chamber.conditions import Conditions, Fault, conditions_at
-from collectors.chamber.geometry import NS_PER_COUNT, Convention, WireMap, wire_x_mm
-from collectors.chamber.reconstruction import free_segments
-from collectors.chamber.segments import Hits, Segments, Selection, find_segments
-from collectors.chamber.simulation import Simulation, drift_time_ns, simulate_hits
+from dqm_collectors.chamber.conditions import Conditions, Fault, conditions_at
+from dqm_collectors.chamber.geometry import NS_PER_COUNT, Convention, WireMap, wire_x_mm
+from dqm_collectors.chamber.reconstruction import free_segments
+from dqm_collectors.chamber.segments import Hits, Segments, Selection, find_segments
+from dqm_collectors.chamber.simulation import Simulation, drift_time_ns, simulate_hits
 
 SPACING_NS = 5000.0
 T0_CONSTANT_NS = 20.0

@@ -13,8 +13,10 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from collectors.slow_control.file import FileSource
-from collectors.slow_control.readings import (
+from dqm.errors import ConfigError, FileError, InputError
+from dqm.events import Reading
+from dqm_collectors.slow_control.file import FileSource
+from dqm_collectors.slow_control.readings import (
     MAX_KEPT,
     MAX_LINE_BYTES,
     MAX_NAMES,
@@ -23,9 +25,7 @@ from collectors.slow_control.readings import (
     parse_json,
     parse_row,
 )
-from collectors.slow_control.sockets import MAX_CLIENTS, SocketSource
-from dqm.errors import ConfigError, FileError, InputError
-from dqm.events import Reading
+from dqm_collectors.slow_control.sockets import MAX_CLIENTS, SocketSource
 
 JSON_LINES = (
     '{"time": 100.0, "name": "pressure", "value": 963.2, "sigma": 0.4}\n'

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collectors.chamber.conditions import Conditions
-from collectors.chamber.geometry import Convention, WireMap
-from collectors.chamber.hits import COLUMNS, RawHits, write_tdc
-from collectors.chamber.reconstruction import Reconstruction
-from collectors.chamber.segments import Selection
-from collectors.chamber.simulation import simulate_hits
-from collectors.tdc import TdcCollector, read_tdc
 from dqm.errors import FileError
 from dqm.events import EventBatch, Origin
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.chamber.geometry import Convention, WireMap
+from dqm_collectors.chamber.hits import COLUMNS, RawHits, write_tdc
+from dqm_collectors.chamber.reconstruction import Reconstruction
+from dqm_collectors.chamber.segments import Selection
+from dqm_collectors.chamber.simulation import simulate_hits
+from dqm_collectors.tdc import TdcCollector, read_tdc
 
 HEADER = ",".join(COLUMNS) + "\n"
 ROW = "2,0,71,46758,279,18\n"

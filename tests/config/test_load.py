@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from collectors.simulate import SimulateCollector
-from collectors.slow_control.epics import EpicsSource
-from collectors.slow_control.file import FileSource
-from collectors.slow_control.sockets import SocketSource
 from dqm.config import find_problems, load_collector, load_daemon, parse_value, validate
 from dqm.errors import ConfigError
+from dqm_collectors.simulate import SimulateCollector
+from dqm_collectors.slow_control.epics import EpicsSource
+from dqm_collectors.slow_control.file import FileSource
+from dqm_collectors.slow_control.sockets import SocketSource
 
 DAEMON = """
 [daemon]

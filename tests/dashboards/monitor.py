@@ -23,7 +23,7 @@ from dqm.events import (
     Verdict,
 )
 from dqm.reference import Bundle
-from dqm.service.daemon import Daemon
+from dqm.service.monitor.daemon import Daemon
 from dqm.stream import Sender
 from tests.service.small import FEATURES, N_WINDOW, faulty_events, healthy_events, window_of
 

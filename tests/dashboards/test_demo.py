@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dqm.service.demo import USER, Demonstration, prepare_reference, teach_faults
+from dqm.demo.demonstration import USER, Demonstration, prepare_reference, teach_faults
 
 from . import programs
 from .grafana_files import Target, targets

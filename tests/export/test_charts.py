@@ -13,12 +13,11 @@ import pytest
 
 from dqm.alarm import Thresholds
 from dqm.events import Quality
-from dqm.export.web import charts
-from dqm.export.web.site import explain, summarise
+from dqm.export import charts
+from dqm.web.queries import explain, summarise
+from tests.world import explanation_of, verdict_of
 
-from .world import explanation_of, verdict_of
-
-STYLE = files("dqm.export.web").joinpath("static/page.css").read_text()
+STYLE = files("dqm.export").joinpath("static/page.css").read_text()
 COLOURS = set(re.findall(r"--([a-z0-9-]+): #", STYLE))
 
 

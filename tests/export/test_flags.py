@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from dqm.errors import InputError
 from dqm.events import Origin, Quality
 from dqm.export.flags import UNKNOWN, Flag, Span, flag_run, flag_stream, take_spans
-
-from .world import START, verdict_of
+from tests.world import START, verdict_of
 
 P = {Quality.GOOD: 0.5, Quality.MEDIUM: 0.005, Quality.BAD: 1e-5, Quality.NULL: None}
 

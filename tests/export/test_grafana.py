@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dqm.errors import GrafanaError
-from dqm.export.grafana import Annotation, Grafana, Outcome, dashboard_files, holds, push
+from dqm.export.grafana import Annotation, Grafana, PushOutcome, dashboard_files, holds, push
 
 from .grafana_server import TOKEN, FakeGrafana, serve
 
@@ -39,7 +39,7 @@ def test_everything_is_pushed_once(server: FakeGrafana, grafana: Grafana) -> Non
         "dashboard dqm: shift overview",
         "dashboard dqm: stream",
     ]
-    assert {step.outcome for step in steps} == {Outcome.CREATED}
+    assert {step.outcome for step in steps} == {PushOutcome.CREATED}
     assert server.sources["dqm-prometheus"]["url"] == "http://prometheus:9090"
     assert {board["meta"]["folderUid"] for board in server.dashboards.values()} == {"dqm"}
     assert set(server.dashboards) == {"dqm-health", "dqm-overview", "dqm-stream"}

@@ -12,9 +12,9 @@ from dqm.alarm import Cause
 from dqm.errors import InputError
 from dqm.events import Origin, Quality
 from dqm.export.report import report_run
+from tests.world import START, World, verdict_of
 
 from .test_charts import check
-from .world import START, World, verdict_of
 
 RESOURCES = {"src", "href", "action", "data", "poster", "srcset"}
 
@@ -33,7 +33,7 @@ class Addresses(HTMLParser):
 
 
 def make_report(world: World, run: int = 7) -> str:
-    return report_run(world.store, world.desk.history, run, version="0.1.0", now=START + 900.0)
+    return report_run(world.store, world.alarm_service.history, run, version="0.1.0", now=START + 900.0)
 
 
 def figures(text: str) -> dict[str, dict[str, object]]:
@@ -47,7 +47,7 @@ def text(world: World) -> str:
     for seq in range(10):
         world.judge(verdict_of("chamber-1", seq, p=0.05 + 0.09 * seq))
         world.judge(verdict_of("chamber-2", seq, p=1e-9 if seq > 7 else 0.5, n_lost=int(seq == 3)))
-    world.desk.acknowledge("chamber-2", Cause.DIFFERS, "maria", "<b>HV</b> trips")
+    world.alarm_service.acknowledge("chamber-2", Cause.DIFFERS, "maria", "<b>HV</b> trips")
     world.judge(verdict_of("chamber-1", 0, run=8, p=1e-7))
     return make_report(world)
 
@@ -110,7 +110,7 @@ def test_windows_without_times_or_p_are_reported_as_such(world: World) -> None:
     text = make_report(world)
     assert "the times of their verdicts are taken instead" in text
     assert "No window has a p-value: all are Null." in text
-    assert world.situation.find("chamber-1").quality is Quality.NULL
+    assert world.statuses.find("chamber-1").quality is Quality.NULL
 
 
 def test_a_run_without_windows_is_an_error(world: World) -> None:

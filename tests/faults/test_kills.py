@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqm.export.users import add_user
+from dqm.web.auth.users import add_user
 from tests.cli.program import run_dqm
 from tests.service.small import wait_until
 

@@ -14,7 +14,7 @@ from tests.service.small import healthy_events, wait_until, window_of
 
 from .site import Site, workers_of
 
-pytestmark = pytest.mark.long  # tests/service/test_workers.py has the same without a daemon
+pytestmark = pytest.mark.long  # tests/service/monitor/test_worker_pool.py has the same without a daemon
 WAIT_SECONDS = 60.0
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["dqm", "collectors", "uproot"]):
-    from collectors.root_process import SPARE_BYTES, limit_memory
     from dqm.errors import DqmError
+    from dqm_collectors.root_process import SPARE_BYTES, limit_memory
     from tests.fuzz.targets import TARGETS
 
 

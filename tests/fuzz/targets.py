@@ -19,20 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
 
-from collectors.beam import BeamCollector
-from collectors.replay import read_features
-from collectors.root_process import write_tree
-from collectors.slow_control.file import FileSource
-from collectors.slow_control.readings import parse_json
-from collectors.tdc import TdcCollector
 from dqm.config import load_collector, load_daemon
-from dqm.export.users import UserFile
 from dqm.reference import open_bundle
 from dqm.stream import Limits, Spool, decode, encode, read_public, read_secret
 from dqm.stream.acknowledgement import decode_answer, encode_acknowledgement, encode_refusal
 from dqm.stream.arrow import read_columns, write_columns
 from dqm.stream.backlog import Message
 from dqm.stream.wire import claimed_identity, header_of, payload_of
+from dqm.web.auth.users import UserFile
+from dqm_collectors.beam import BeamCollector
+from dqm_collectors.replay import read_features
+from dqm_collectors.root_process import write_tree
+from dqm_collectors.slow_control.file import FileSource
+from dqm_collectors.slow_control.readings import parse_json
+from dqm_collectors.tdc import TdcCollector
 from tests.stream.windows import window_of
 
 LIMITS = Limits(max_payload_bytes=2**20)

@@ -7,7 +7,7 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
-from dqm.nplm import HypothesisFit, KernelTest, Normalisation, Shape, Template, learn_template
+from dqm.nplm import KernelTest, Normalisation, NuisanceFit, Shape, Template, learn_template
 
 SHIFT = 0.6
 
@@ -69,7 +69,7 @@ def test_without_f_a_fit_agrees_with_the_kernel_test() -> None:
         reference, 450.0, 2.0, 1e-5, reference[:50], loss="likelihood", nuisances=nuisances, tolerance=1e-6
     )
     result = test.evaluate(x, measured)
-    delta, values = HypothesisFit(reference, 450.0, nuisances).fit(x, measured)
+    delta, values = NuisanceFit(reference, 450.0, nuisances).fit(x, measured)
     assert delta == pytest.approx(result.delta, abs=2e-3)
     assert abs(delta) > 5
     for name, value in values.items():
@@ -78,7 +78,7 @@ def test_without_f_a_fit_agrees_with_the_kernel_test() -> None:
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0, -1.0])
 def test_the_strength_of_a_fault_is_found(template: Template, strength: float) -> None:
-    fit = HypothesisFit(healthy(4000, 1), 2000.0, [Normalisation("rate", 1.0), Shape("fault", 3.0, template)])
+    fit = NuisanceFit(healthy(4000, 1), 2000.0, [Normalisation("rate", 1.0), Shape("fault", 3.0, template)])
     delta, values = fit.fit(
         healthy(2000, 10) + np.array([strength * SHIFT, 0.0]), {"rate": 0.0, "fault": 0.0}
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from collectors.chamber.conditions import Conditions
-from collectors.simulate import simulate_features
 from dqm.events import FloatArray
 from dqm.reference import Bundle, Recipe, build_bundle, calibrate
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.simulate import simulate_features
 
 RECIPE = Recipe(
     features=("a", "b"), n_reference=400, n_expected=60, width=2.0, penalty=1e-5, centers=80, seed=3

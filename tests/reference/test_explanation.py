@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from collectors.chamber.conditions import Conditions
 from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Judge, Recipe, build_bundle, calibrate
+from dqm.reference import Bundle, Evaluator, Recipe, build_bundle, calibrate
+from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
 
@@ -21,14 +21,14 @@ def window(x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Window:
     return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, names, x)
 
 
-def explained(judge: Judge, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
-    explanation = judge.examine(window(x, names)).explain()
+def explained(judge: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
+    explanation = judge.evaluate(window(x, names)).explain()
     assert explanation is not None
     return explanation
 
 
 def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Bundle) -> None:
-    judge = Judge(chamber)
+    judge = Evaluator(chamber)
     for layer in (1, 2, 3, 4):
         delays = [20.0 if k == layer else 0.0 for k in (1, 2, 3, 4)]
         events = simulated(Conditions.model_validate({"t0_ns": delays}), 5 * CHAMBER_WINDOW, 30 + layer)
@@ -37,7 +37,7 @@ def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Bundle) -> No
 
 
 def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> None:
-    judge = Judge(calibrated)
+    judge = Evaluator(calibrated)
     one, other = (
         explained(judge, healthy_events(60, seed) + shift) for seed, shift in ((1, [0, 2]), (2, [3, 0]))
     )
@@ -53,7 +53,7 @@ def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> Non
 
 
 def test_the_feature_that_moved_carries_the_departure(calibrated: Bundle) -> None:
-    judge = Judge(calibrated)
+    judge = Evaluator(calibrated)
     wider = healthy_events(60, 8)
     wider[:, 0] *= 0.2  # b keeps its width, nearly
     wider[:, 1] += np.random.default_rng(9).normal(size=60)
@@ -64,7 +64,7 @@ def test_the_feature_that_moved_carries_the_departure(calibrated: Bundle) -> Non
 
 def test_a_broken_correlation_is_seen_in_the_pair(calibrated: Bundle) -> None:
     rng = np.random.default_rng(4)
-    judge = Judge(calibrated)
+    judge = Evaluator(calibrated)
     x = np.column_stack([rng.normal(size=60), rng.normal(size=60) * 2**0.5])
     x = (x - x.mean(axis=0)) / x.std(axis=0) * [1.0, 2**0.5]
     explanation = explained(judge, x)
@@ -79,7 +79,7 @@ def test_pairs_are_bounded(tmp_path: Path) -> None:
     bundle = build_bundle(events, Recipe(names, 400, 60, centers=80, penalty=1e-5), tmp_path / "wide")
     bundle = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1)
     shifted = events[:60] + np.where(np.arange(10) == 9, 2.0, 0.0)
-    explanation = explained(Judge(bundle), shifted, names)
+    explanation = explained(Evaluator(bundle), shifted, names)
     assert len(explanation.maps) == 10
     assert len(explanation.pairs) == 28
     leading = {name for name, _ in explanation.ranking[:8]}
@@ -88,15 +88,15 @@ def test_pairs_are_bounded(tmp_path: Path) -> None:
 
 
 def test_what_was_not_tested_is_not_explained(calibrated: Bundle) -> None:
-    judge = Judge(calibrated)
+    judge = Evaluator(calibrated)
     for bad in (
         replace(window(healthy_events(60, 1)), names=("a", "c")),
         window(healthy_events(61, 1)),
         window(np.full((60, 2), np.nan)),
     ):
-        examination = judge.examine(bad)
-        assert examination.result.p is None
-        assert examination.explain() is None
+        evaluation = judge.evaluate(bad)
+        assert evaluation.result.p is None
+        assert evaluation.explain() is None
 
 
 def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
@@ -106,6 +106,6 @@ def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
         return SimpleNamespace(t=1e3, tau=1e3, delta=0.0, converged=True, nuisances={}, n_outside=0)
 
     monkeypatch.setattr(KernelTest, "evaluate", evaluate)
-    examination = Judge(calibrated).examine(window(healthy_events(60, 1)))
-    assert examination.result.p is not None
-    assert examination.explain() is None
+    evaluation = Evaluator(calibrated).evaluate(window(healthy_events(60, 1)))
+    assert evaluation.result.p is not None
+    assert evaluation.explain() is None

@@ -14,7 +14,7 @@ from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, Measurement, Origin, TestResult, Window, WindowCut
 from dqm.reference import (
     Bundle,
-    Judge,
+    Evaluator,
     ReadingPolicy,
     Recipe,
     Transform,
@@ -57,7 +57,7 @@ def window(x: FloatArray, value: float | None = None, **fields: object) -> Windo
     return replace(plain, **{"auxiliary": readings, **fields})
 
 
-def judge_shifted(judge: Judge, nu: float, bias: float = 0.0, n: int = 60) -> list[TestResult]:
+def judge_shifted(judge: Evaluator, nu: float, bias: float = 0.0, n: int = 60) -> list[TestResult]:
     rng = np.random.default_rng(11)
     return [judge.judge(window(shifted(nu, 500 + k), rng.normal(nu + bias, SIGMA))) for k in range(n)]
 
@@ -80,7 +80,7 @@ def test_a_taught_bundle_reads_back_the_same(taught: Bundle) -> None:
 
 
 def test_what_a_nuisance_explains_does_not_alarm(taught: Bundle) -> None:
-    judge = Judge(taught)
+    judge = Evaluator(taught)
     for nu in (0.0, NU):
         results = judge_shifted(judge, nu)
         p = np.array([result.p for result in results])
@@ -97,12 +97,12 @@ def test_what_a_nuisance_explains_does_not_alarm(taught: Bundle) -> None:
 
 def test_the_same_shift_alarms_a_bundle_without_it(tmp_path: Path) -> None:
     plain = build_bundle(healthy_events(20_000, 1), RECIPE, tmp_path / "plain")
-    judge = Judge(calibrate(plain, 200, kind=KIND, seed=5, n_processes=1))
+    judge = Evaluator(calibrate(plain, 200, kind=KIND, seed=5, n_processes=1))
     assert np.mean([result.p < 0.01 for result in judge_shifted(judge, NU, n=20)]) > 0.8
 
 
 def test_a_fault_is_seen_and_one_that_looks_like_a_nuisance_pulls(taught: Bundle) -> None:
-    judge = Judge(taught)
+    judge = Evaluator(taught)
     fault = shifted(0.0, 1) * np.array([1.0, 1.6])
     assert judge.judge(window(fault, 0.0)).p < 1e-3
     imitations = judge_shifted(judge, 0.8, bias=-0.8, n=10)
@@ -126,10 +126,10 @@ def test_an_unusable_measurement_is_null_or_leaves_the_parameter_free(
     taught: Bundle, change: dict[str, object], words: str
 ) -> None:
     unusable = window(shifted(0.3, 2), **change)
-    strict = Judge(taught).judge(unusable)
+    strict = Evaluator(taught).judge(unusable)
     assert strict.p is None
     assert re.search(words, strict.reason)
-    lenient = Judge(taught, ReadingPolicy(unmeasured="free")).judge(unusable)
+    lenient = Evaluator(taught, ReadingPolicy(unmeasured="free")).judge(unusable)
     assert lenient.p is not None
     assert lenient.p > 0.01
     assert re.search(f"{words}.*: fitted without it", lenient.remarks[0])
@@ -141,18 +141,18 @@ def test_an_unusable_measurement_is_null_or_leaves_the_parameter_free(
 def test_a_free_parameter_takes_its_own_null_table(taught: Bundle, tmp_path: Path) -> None:
     copy = open_bundle(Path(shutil.copytree(taught.path, tmp_path / "copy")))
     only_measured = copy._replace({"null": copy.manifest.null[:1]}, {})
-    result = Judge(only_measured, ReadingPolicy(unmeasured="free")).judge(window(shifted(0.0, 3)))
+    result = Evaluator(only_measured, ReadingPolicy(unmeasured="free")).judge(window(shifted(0.0, 3)))
     assert result.p is None
     assert "no null table for windows of 100 events cut by count with gas free" in result.reason
 
 
 def test_a_source_without_clock_has_readings_of_unknown_age(taught: Bundle) -> None:
     timeless = window(shifted(0.0, 4), auxiliary=(Measurement("gas", 0.0, 0.1, 0.0),), start=None, end=None)
-    assert Judge(taught).judge(timeless).p is not None
+    assert Evaluator(taught).judge(timeless).p is not None
 
 
 def test_leaving_the_reference_is_remarked(taught: Bundle) -> None:
-    judge = Judge(taught)
+    judge = Evaluator(taught)
     (healthy,) = judge_shifted(judge, 0.0, n=1)
     assert healthy.remarks == ()
     far = shifted(0.0, 5)
@@ -170,7 +170,7 @@ def test_a_rate_is_felt_by_windows_cut_by_time_alone(tmp_path: Path) -> None:
     timed = WindowKind(cut=WindowCut.TIME, n_expected=60)
     for kind in (timed, recipe_kind := WindowKind(cut=WindowCut.COUNT, n_expected=60)):
         bundle = calibrate(bundle, 100, kind=kind, seed=5, n_processes=1)
-    judge = Judge(bundle)
+    judge = Evaluator(bundle)
     reading = (Measurement("rate", 0.3, 0.3, 970.0),)
     many = window(healthy_events(80, 7), cut=WindowCut.TIME, n_expected=60.0, auxiliary=reading)
     result = judge.judge(many)

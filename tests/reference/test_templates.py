@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collectors.chamber.conditions import Conditions
 from dqm.errors import BundleError, InputError
 from dqm.events import Explanation, FloatArray, Measurement, Origin, Window, WindowCut
 from dqm.reference import (
     Bundle,
-    Judge,
+    Evaluator,
     LabelledSample,
     Recipe,
     WindowKind,
@@ -25,6 +24,7 @@ from dqm.reference import (
     learn_templates,
     open_bundle,
 )
+from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
 FAULTS = {
@@ -45,9 +45,9 @@ def moved(name: str, column: int, by: float = 1.0, n: int = 1500) -> LabelledSam
     return LabelledSample(name, healthy_events(n, 21 + column) + by * np.eye(2)[column])
 
 
-def explained(judge: Judge, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
+def explained(judge: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
     window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, names, x)
-    explanation = judge.examine(window).explain()
+    explanation = judge.evaluate(window).explain()
     assert explanation is not None
     return explanation
 
@@ -58,7 +58,7 @@ def test_simulated_faults_are_named(tmp_path: Path) -> None:
     bundle = build_bundle(simulated(Conditions(), 60_000, 1), recipe, tmp_path / "chamber.dqmref")
     bundle = calibrate(bundle, 200, kind=bundle.manifest.kind, seed=2)
     samples = [LabelledSample(name, simulated(conditions, 20_000, 50)) for name, conditions in FAULTS.items()]
-    judge = Judge(learn_templates(bundle, samples))
+    judge = Evaluator(learn_templates(bundle, samples))
     for name, conditions in {**FAULTS, "": Conditions(t0_ns=(0, -20, 0, 0))}.items():
         events = simulated(conditions, 5 * CHAMBER_WINDOW, 70)
         texts = [explained(judge, x, CHAMBER_FEATURES).text for x in np.split(events, 5)]
@@ -67,7 +67,7 @@ def test_simulated_faults_are_named(tmp_path: Path) -> None:
 
 
 def test_shares_are_probabilities_and_the_text_says_the_first(taught: Bundle) -> None:
-    explanation = explained(Judge(taught), healthy_events(60, 30) + np.array([0.6, 0.0]))
+    explanation = explained(Evaluator(taught), healthy_events(60, 30) + np.array([0.6, 0.0]))
     shares = [likeness.share for likeness in explanation.likenesses]
     assert [likeness.fault for likeness in explanation.likenesses] == ["a late", "b late"]
     assert shares == sorted(shares, reverse=True)
@@ -76,18 +76,18 @@ def test_shares_are_probabilities_and_the_text_says_the_first(taught: Bundle) ->
 
 
 def test_the_opposite_of_a_fault_is_not_that_fault(taught: Bundle) -> None:
-    explanation = explained(Judge(taught), healthy_events(60, 31) - np.array([0.7, 0.0]))
+    explanation = explained(Evaluator(taught), healthy_events(60, 31) - np.array([0.7, 0.0]))
     (share,) = [likeness.share for likeness in explanation.likenesses if likeness.fault == "a late"]
     assert share == 0.0
 
 
 def test_what_fits_no_template_is_unlike_anything_known(taught: Bundle) -> None:
     narrow = healthy_events(60, 32) * 0.3
-    assert explained(Judge(taught), narrow).text.startswith("unlike anything known, ")
+    assert explained(Evaluator(taught), narrow).text.startswith("unlike anything known, ")
 
 
 def test_without_templates_nothing_is_said_of_likeness(calibrated: Bundle) -> None:
-    explanation = explained(Judge(calibrated), healthy_events(60, 30) + np.array([0.6, 0.0]))
+    explanation = explained(Evaluator(calibrated), healthy_events(60, 30) + np.array([0.6, 0.0]))
     assert explanation.likenesses == ()
     assert explanation.text.startswith("departs mostly in ")
 
@@ -100,8 +100,8 @@ def test_templates_change_no_verdict_and_survive_reading_back(taught: Bundle, ca
     assert again.manifest.null == calibrated.manifest.null
     x = healthy_events(60, 33) + 0.5
     window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), x)
-    assert Judge(again).judge(window) == Judge(calibrated).judge(window)
-    assert explained(Judge(again), x).likenesses == explained(Judge(taught), x).likenesses
+    assert Evaluator(again).judge(window) == Evaluator(calibrated).judge(window)
+    assert explained(Evaluator(again), x).likenesses == explained(Evaluator(taught), x).likenesses
 
 
 def test_a_fault_learned_again_replaces_the_old_one(taught: Bundle, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_template_that_does_not_fit_is_refused(taught: Bundle, tmp_path: Path)
     broken = entry.model_copy(update={"arrays": swapped})
     bundle = bundle.add_templates([(broken, {name: bundle.model(broken)[name] for name in arrays})])
     with pytest.raises(BundleError, match=r"template of 'a late'.*Learn it again"):
-        explained(Judge(bundle), healthy_events(60, 30) + 1.0)
+        explained(Evaluator(bundle), healthy_events(60, 30) + 1.0)
 
 
 def test_windows_cut_by_time_are_compared_beside_their_nuisance_parameters(
@@ -139,13 +139,13 @@ def test_windows_cut_by_time_are_compared_beside_their_nuisance_parameters(
     bundle = add_normalisation(bundle, "rate", 0.1)
     kind = WindowKind(cut=WindowCut.TIME, n_expected=60.0)
     bundle = calibrate(bundle, 100, kind=kind, seed=5, n_processes=1)
-    judge = Judge(learn_templates(bundle, [moved("a late", 0)]))
+    judge = Evaluator(learn_templates(bundle, [moved("a late", 0)]))
     x = healthy_events(120, 34) + np.array([0.7, 0.0])
     rate = Measurement("rate", 0.0, 0.1, 0.0)
     window = Window(
         "s", 1, 0, "", Origin.LIVE, WindowCut.TIME, ("a", "b"), x, n_expected=60.0, auxiliary=(rate,)
     )
-    explanation = judge.examine(window).explain()
+    explanation = judge.evaluate(window).explain()
     assert explanation is not None
     # the expectation is the one that the rate, fitted against its measurement, allows for
     found = re.fullmatch(

@@ -17,7 +17,7 @@ from dqm.errors import StoreError
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.store.backup import back_up, compact, restore
 
-from .test_verdicts import FULL
+from .test_verdict_store import FULL
 
 SCHEMAS = Path(__file__).parent / "schemas"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
-from .test_verdicts import FULL
+from .test_verdict_store import FULL
 
 
 def fill(store: VerdictStore, numbers: range) -> None:

@@ -58,7 +58,7 @@ def test_without_room_the_oldest_that_was_never_sent_is_dropped() -> None:
     assert send_all(backlog) == [(0, 0)]
 
 
-def test_the_next_window_of_the_lane_tells_the_loss_however_often_it_is_sent() -> None:
+def test_the_next_window_of_the_run_tells_the_loss_however_often_it_is_sent() -> None:
     backlog = filled(3, room=2)
     backlog.add(message_of(0, stream="chamber-2"))
     backlog.make_room()

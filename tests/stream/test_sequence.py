@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqm.events import Origin, Quality, TestResult, Verdict
-from dqm.stream import Reason, SequenceTracker, Standing, find_conflict
+from dqm.stream import ArrivalOrder, Reason, SequenceTracker, find_conflict
 
 from .windows import window_of
 
@@ -29,27 +29,31 @@ def verdict_of(seq: int, **fields: object) -> Verdict:
     return Verdict(**(plain | fields))  # type: ignore[arg-type]
 
 
-def observe(tracker: SequenceTracker, *numbers: int, **fields: object) -> list[tuple[Standing, int]]:
+def observe(tracker: SequenceTracker, *numbers: int, **fields: object) -> list[tuple[ArrivalOrder, int]]:
     arrivals = [tracker.observe(window_of(seq=seq, **fields)) for seq in numbers]
-    return [(arrival.standing, arrival.n_lost) for arrival in arrivals]
+    return [(arrival.order, arrival.n_lost) for arrival in arrivals]
 
 
 def test_windows_in_order_say_nothing() -> None:
     tracker = SequenceTracker()
-    assert observe(tracker, 0, 1, 2) == [(Standing.NEXT, 0)] * 3
+    assert observe(tracker, 0, 1, 2) == [(ArrivalOrder.NEXT, 0)] * 3
     counts = tracker.counts(STREAM)
     assert (counts.n_gaps, counts.n_missing, counts.n_reordered, counts.n_duplicates) == (0, 0, 0, 0)
 
 
 def test_numbers_left_out_are_lost_windows_of_the_next_verdict() -> None:
     tracker = SequenceTracker()
-    assert observe(tracker, 0, 3, 4) == [(Standing.NEXT, 0), (Standing.AFTER_GAP, 2), (Standing.NEXT, 0)]
+    assert observe(tracker, 0, 3, 4) == [
+        (ArrivalOrder.NEXT, 0),
+        (ArrivalOrder.AFTER_GAP, 2),
+        (ArrivalOrder.NEXT, 0),
+    ]
     counts = tracker.counts(STREAM)
     assert (counts.n_gaps, counts.n_missing, counts.n_lost) == (1, 2, 0)
 
 
 def test_a_run_that_begins_late_has_lost_its_beginning() -> None:
-    assert observe(SequenceTracker(), 12) == [(Standing.AFTER_GAP, 12)]
+    assert observe(SequenceTracker(), 12) == [(ArrivalOrder.AFTER_GAP, 12)]
 
 
 def test_what_the_sender_dropped_is_lost_and_not_missing() -> None:
@@ -65,11 +69,11 @@ def test_what_fills_a_gap_is_told_from_what_comes_twice() -> None:
     tracker = SequenceTracker()
     observe(tracker, 0, 4)
     assert observe(tracker, 2, 2, 4, 1, 3) == [
-        (Standing.REORDERED, 0),
-        (Standing.DUPLICATE, 0),
-        (Standing.DUPLICATE, 0),
-        (Standing.REORDERED, 0),
-        (Standing.REORDERED, 0),
+        (ArrivalOrder.REORDERED, 0),
+        (ArrivalOrder.DUPLICATE, 0),
+        (ArrivalOrder.DUPLICATE, 0),
+        (ArrivalOrder.REORDERED, 0),
+        (ArrivalOrder.REORDERED, 0),
     ]
     counts = tracker.counts(STREAM)
     assert (counts.n_missing, counts.n_reordered, counts.n_duplicates) == (0, 3, 2)
@@ -78,8 +82,8 @@ def test_what_fills_a_gap_is_told_from_what_comes_twice() -> None:
 def test_streams_and_runs_have_numbers_of_their_own() -> None:
     tracker = SequenceTracker()
     observe(tracker, 0, 1)
-    assert observe(tracker, 0, run=592) == [(Standing.NEXT, 0)]
-    assert observe(tracker, 0, stream="chamber-2") == [(Standing.NEXT, 0)]
+    assert observe(tracker, 0, run=592) == [(ArrivalOrder.NEXT, 0)]
+    assert observe(tracker, 0, stream="chamber-2") == [(ArrivalOrder.NEXT, 0)]
     assert tracker.observe(window_of(seq=2)).is_late
     assert not tracker.observe(window_of(seq=1, run=592)).is_late
     assert tracker.counts(STREAM).n_late == 1
@@ -89,11 +93,11 @@ def test_a_tracker_goes_on_where_the_store_ends() -> None:
     tracker = SequenceTracker()
     tracker.restore([verdict_of(seq) for seq in (8, 5, 6)])
     assert observe(tracker, 7, 5, 4, 9, 11) == [
-        (Standing.REORDERED, 0),
-        (Standing.DUPLICATE, 0),
-        (Standing.DUPLICATE, 0),
-        (Standing.NEXT, 0),
-        (Standing.AFTER_GAP, 1),
+        (ArrivalOrder.REORDERED, 0),
+        (ArrivalOrder.DUPLICATE, 0),
+        (ArrivalOrder.DUPLICATE, 0),
+        (ArrivalOrder.NEXT, 0),
+        (ArrivalOrder.AFTER_GAP, 1),
     ]
 
 
@@ -141,9 +145,9 @@ def test_memory_is_bounded() -> None:
     for run in range(1000):
         observe(tracker, *range(1, 100, 2), run=run)
     observe(tracker, *range(1, 10_000, 2), run=1000)
-    lanes = tracker._lanes[STREAM]
-    assert len(lanes) == 16
-    assert max(len(lane.holes) for lane in lanes.values()) == 256
+    sequences = tracker._sequences[STREAM]
+    assert len(sequences) == 16
+    assert max(len(sequence.holes) for sequence in sequences.values()) == 256
 
 
 @given(st.permutations(range(12)), st.integers(0, 12))
@@ -153,10 +157,10 @@ def test_any_order_is_accounted_for_in_full(order: list[int], n_before_restart: 
     restarted = SequenceTracker()
     restarted.restore([verdict_of(seq) for seq in order[:n_before_restart]])
     rest = order[n_before_restart:]
-    assert [standing for standing, _ in observe(tracker, *rest)] == [
-        standing if seq > min(order[:n_before_restart], default=-1) else Standing.REORDERED
-        for seq, (standing, _) in zip(rest, observe(restarted, *rest), strict=True)
+    assert [arrival for arrival, _ in observe(tracker, *rest)] == [
+        arrival if seq > min(order[:n_before_restart], default=-1) else ArrivalOrder.REORDERED
+        for seq, (arrival, _) in zip(rest, observe(restarted, *rest), strict=True)
     ]
-    assert Standing.DUPLICATE not in [standing for standing, _ in told]
+    assert ArrivalOrder.DUPLICATE not in [arrival for arrival, _ in told]
     assert tracker.counts(STREAM).n_missing == 0
-    assert {standing for standing, _ in observe(tracker, *order)} == {Standing.DUPLICATE}
+    assert {arrival for arrival, _ in observe(tracker, *order)} == {ArrivalOrder.DUPLICATE}

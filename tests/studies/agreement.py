@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from collectors.chamber.conditions import Conditions
 from dqm.nplm import KernelTest
+from dqm_collectors.chamber.conditions import Conditions
 from tests.benchmarks.inputs import SETTINGS, Setting
 from tests.nplm.truth import PlainTest
 from tests.studies.simulated_faults import CONDITIONS, events

@@ -2,7 +2,7 @@
 
 ``python -m tests.studies.alarm_delays OUTPUT`` writes ``significances.json``, once, and tables into OUTPUT.
 The reference is that of the demonstration, windows have 500 events. A fault begins after healthy windows, at
-once or growing evenly over 50 windows; each sequence goes through the real board.
+once or growing evenly over 50 windows; each sequence goes through the real engine.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from collectors.chamber.conditions import NOMINAL_STRIP_V, NOMINAL_THRESHOLD_MV, Conditions
-from collectors.simulate import simulate_features
-from dqm.alarm import AlarmState, Board, Thresholds, alarm_rules, derive_thresholds
+from dqm.alarm import AlarmEngine, AlarmState, Thresholds, alarm_rules, derive_thresholds
 from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z, drift_limit, run_length
 from dqm.config import DaemonConfig
+from dqm.demo.demonstration import FEATURES, WINDOW_EVENTS, prepare_reference
 from dqm.events import Origin, Quality, TestResult, Verdict, Window, WindowCut
-from dqm.reference import Judge, open_bundle
-from dqm.service.demo import FEATURES, WINDOW_EVENTS, prepare_reference
+from dqm.reference import Evaluator, open_bundle
+from dqm_collectors.chamber.conditions import NOMINAL_STRIP_V, NOMINAL_THRESHOLD_MV, Conditions
+from dqm_collectors.simulate import simulate_features
 
 N_HEALTHY, N_FAULTY, RAMP, N_RAMPS = 1500, 60, 50, 6
 WARM_UP, LONGEST, N_PLAYS = 30, 500, 100
@@ -53,7 +53,7 @@ FAULTS: dict[str, Callable[[float], Conditions]] = {
 RAMPED = ("cathode 75 %", "threshold 50 %", "t0 of one layer + 10 ns", "drift velocity - 4 %")
 
 
-def judge_windows(judge: Judge, conditions: Conditions, n: int, seed: list[int]) -> list[list[float]]:
+def judge_windows(judge: Evaluator, conditions: Conditions, n: int, seed: list[int]) -> list[list[float]]:
     """Give p and Z of fresh windows of 500 events."""
     batch = simulate_features(conditions, n * WINDOW_EVENTS, np.random.default_rng(seed))
     x = batch.x[:, [batch.names.index(name) for name in FEATURES]]
@@ -69,7 +69,7 @@ def judge_windows(judge: Judge, conditions: Conditions, n: int, seed: list[int])
 
 
 def measure(output: Path, bar: Progress) -> Mapping[str, list[list[float]]]:
-    """Judge windows of every condition, or take those judged before."""
+    """Evaluator windows of every condition, or take those judged before."""
     path = output / "significances.json"
     if path.exists():
         known: dict[str, list[list[float]]] = json.loads(path.read_text())
@@ -77,7 +77,7 @@ def measure(output: Path, bar: Progress) -> Mapping[str, list[list[float]]]:
     torch.set_num_threads(1)
     toys = bar.add_task("toys")
     bundle = prepare_reference(output, lambda done, total: bar.update(toys, completed=done, total=total))
-    judge = Judge(open_bundle(bundle))
+    judge = Evaluator(open_bundle(bundle))
     task = bar.add_task("conditions", total=1 + len(FAULTS) + RAMP * len(RAMPED))
     found = {"healthy": judge_windows(judge, Conditions(), N_HEALTHY, [11])}
     bar.advance(task)
@@ -114,13 +114,13 @@ def play(
 ) -> float:
     """Give the windows from the beginning of a fault to its first alarm."""
     config = DaemonConfig.model_validate({"streams": [{"name": "s", "bundle": "none"}]})
-    board = Board(alarm_rules(config), thresholds, 0.0)
+    engine = AlarmEngine(alarm_rules(config), thresholds, 0.0)
     for number in range(-WARM_UP, LONGEST):
         source = "healthy" if number < 0 else f"{name}, {number + 1}" if grows and number < RAMP else name
         p, z = known[source][rng.integers(len(known[source]))]
         result = TestResult(WINDOW_EVENTS, WINDOW_EVENTS, t=0.0, p=p, z=z)
         now = 60.0 * (number + WARM_UP)
-        changes = board.observe(Verdict("s", 1, 0, Quality.GOOD, "", result, "", 0.0, now), now)
+        changes = engine.observe(Verdict("s", 1, 0, Quality.GOOD, "", result, "", 0.0, now), now)
         raised = [change for change in changes if change.alarm.state is AlarmState.ACTIVE]
         if raised and number < 0:  # a false alarm: another try
             return play(known, name, grows, thresholds, rng)

@@ -25,12 +25,12 @@ import torch
 from rich.progress import Progress
 from scipy import stats
 
-from collectors.chamber.conditions import Conditions
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, Shape
 from dqm.nplm.loss import LossName
 from dqm.nplm.taylor import Network, ShiftedSample, TaylorModel, learn_taylor
 from dqm.reference.null import empirical_p_value
+from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import CONDITIONS, events
 
 mpl.use("Agg")

@@ -16,8 +16,8 @@ import numpy as np
 from rich.progress import Progress
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Judge, Recipe, build_bundle, calibrate
-from dqm.service.sources import open_source
+from dqm.reference import Evaluator, Recipe, build_bundle, calibrate
+from dqm.service.collector.sources import open_source
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -47,7 +47,7 @@ def judge_against(
             bundle, n_toys, kind=bundle.manifest.kind, seed=2,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
-        judge = Judge(bundle)
+        judge = Evaluator(bundle)
         return {name: [p_value(judge, x) for x in windows(x, n_window)] for name, x in samples.items()}
 
 
@@ -72,7 +72,7 @@ def windows(x: FloatArray, n: int) -> list[FloatArray]:
     return [x[k : k + n] for k in range(0, len(x) - n + 1, n)]
 
 
-def p_value(judge: Judge, x: FloatArray) -> float:
+def p_value(judge: Evaluator, x: FloatArray) -> float:
     """p of one window."""
     result = judge.judge(Window("study", 0, 0, "study", Origin.REPLAYED, WindowCut.COUNT, FEATURES, x))
     if result.p is None:

@@ -1,4 +1,4 @@
-"""False alarms per shift of healthy streams against the budget: simulated months through the real board.
+"""False alarms per shift of healthy streams against the budget: simulated months through the real engine.
 
 ``python -m tests.studies.false_alarms OUTPUT`` writes a table into OUTPUT. Budget, rates and delays are the
 defaults: one false alarm in eight hours, a window a minute from each stream. Significances are exact, or read
@@ -22,7 +22,7 @@ import numpy as np
 from rich.progress import Progress
 from scipy import signal, special, stats
 
-from dqm.alarm import AlarmState, Board, Cause, Thresholds, alarm_rules, derive_thresholds
+from dqm.alarm import AlarmEngine, AlarmState, Cause, Thresholds, alarm_rules, derive_thresholds
 from dqm.config import DaemonConfig
 from dqm.events import FloatArray, Quality, TestResult, Verdict
 from dqm.reference.null import NullTable
@@ -106,8 +106,8 @@ def windows(
             yield Verdict(f"s{stream}", 1, number, Quality.GOOD, "", result, "", 0.0, now), now
 
 
-def set_up(n_streams: int, known: float) -> tuple[Board, Thresholds]:
-    """Make a board of so many streams, all else as by default."""
+def set_up(n_streams: int, known: float) -> tuple[AlarmEngine, Thresholds]:
+    """Make a engine of so many streams, all else as by default."""
     config = DaemonConfig.model_validate(
         {
             "streams": [{"name": f"s{number}", "bundle": "none"} for number in range(n_streams)],
@@ -115,20 +115,20 @@ def set_up(n_streams: int, known: float) -> tuple[Board, Thresholds]:
         }
     )
     thresholds = derive_thresholds(config)
-    return Board(alarm_rules(config), thresholds, 0.0), thresholds
+    return AlarmEngine(alarm_rules(config), thresholds, 0.0), thresholds
 
 
 def count_false_alarms(scenario: Scenario, n_streams: int, n_shifts: int, seed: list[int]) -> Counter[Cause]:
     """Count passages from Normal to Active."""
-    board, _ = set_up(n_streams, scenario.known)
+    engine, _ = set_up(n_streams, scenario.known)
     n_windows = round(n_shifts * SHIFT_HOURS * 3600.0 / WINDOW_SECONDS)
     found: Counter[Cause] = Counter()
     for verdict, now in windows(scenario, n_streams, n_windows, np.random.default_rng(seed)):
-        for change in board.observe(verdict, now):
+        for change in engine.observe(verdict, now):
             if change.alarm.state is AlarmState.ACTIVE and change.before is AlarmState.NORMAL:
                 found[change.alarm.cause] += 1
         if verdict.stream == "s0":
-            board.tick(now)
+            engine.tick(now)
     return found
 
 

@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from collectors.chamber.conditions import Conditions
-from collectors.simulate import simulate_features
 from dqm.events import FloatArray, Origin, Window, WindowCut
 from dqm.reference import (
-    Judge,
+    Evaluator,
     LabelledSample,
     Recipe,
     WindowKind,
@@ -30,6 +28,8 @@ from dqm.reference import (
     calibrate,
     learn_templates,
 )
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.simulate import simulate_features
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -81,7 +81,7 @@ def events(conditions: Conditions, n: int, seed: list[int]) -> FloatArray:
     return batch.x[:, [batch.names.index(name) for name in FEATURES]]
 
 
-def prepare(path: Path, sizes: list[int], n_toys: int) -> Judge:
+def prepare(path: Path, sizes: list[int], n_toys: int) -> Evaluator:
     """Make, calibrate and teach a bundle."""
     bundle = build_bundle(events(Conditions(), 305_000, [1]), Recipe(FEATURES, 5000, sizes[0]), path)
     for size in track(sizes, "calibrating"):
@@ -92,10 +92,10 @@ def prepare(path: Path, sizes: list[int], n_toys: int) -> Judge:
         for k, (name, several) in enumerate(LEARNED.items())
         for i, conditions in enumerate(several)
     ]
-    return Judge(learn_templates(bundle, samples))
+    return Evaluator(learn_templates(bundle, samples))
 
 
-def probe(judge: Judge, name: str, size: int, n_windows: int) -> dict[str, object]:
+def probe(judge: Evaluator, name: str, size: int, n_windows: int) -> dict[str, object]:
     """Explain fresh windows of one condition."""
     truth, conditions = PROBES[name]
     x = events(conditions, n_windows * size, [3, list(PROBES).index(name), size])
@@ -104,11 +104,11 @@ def probe(judge: Judge, name: str, size: int, n_windows: int) -> dict[str, objec
     claimed, right = [], []
     for part in np.split(x, n_windows):
         window = Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, part)
-        examination = judge.examine(window)
-        explanation = examination.explain()
-        if explanation is None or examination.result.p is None:
-            raise RuntimeError(examination.result.reason)
-        if examination.result.p >= 0.01:
+        evaluation = judge.evaluate(window)
+        explanation = evaluation.explain()
+        if explanation is None or evaluation.result.p is None:
+            raise RuntimeError(evaluation.result.reason)
+        if evaluation.result.p >= 0.01:
             continue
         first = explanation.likenesses[0]
         unlike = 1.0 - sum(likeness.share for likeness in explanation.likenesses)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Judge, LabelledSample, Recipe, build_bundle, calibrate, learn_templates
+from dqm.reference import Evaluator, LabelledSample, Recipe, build_bundle, calibrate, learn_templates
 
 N_WINDOW, N_LABELLED, N_POOL = 500, 20_000, 200_000
 GOOD, FAULTS = "run1252_shifted", {"run 1265": "run1265_shifted", "run 1242": "run1242_shifted"}
@@ -57,16 +57,16 @@ def main() -> None:
         bundle = build_bundle(good[:-n_probe], recipe, Path(scratch) / "bundle")
         bundle = calibrate(bundle, 500, kind=bundle.manifest.kind, seed=2, n_processes=1)
         samples = [LabelledSample(label, x[:N_LABELLED]) for label, x in faulty.items()]
-        judge = Judge(learn_templates(bundle, samples))
+        judge = Evaluator(learn_templates(bundle, samples))
         for label, x in probes.items():
             named: Counter[str] = Counter()
             for part in np.split(x, arguments.windows):
                 window = Window("study", 0, 0, "", Origin.REPLAYED, WindowCut.COUNT, ("t",), part)
-                examination = judge.examine(window)
-                explanation = examination.explain()
-                if explanation is None or examination.result.p is None:
-                    raise RuntimeError(examination.result.reason)
-                if examination.result.p < 0.01:
+                evaluation = judge.evaluate(window)
+                explanation = evaluation.explain()
+                if explanation is None or evaluation.result.p is None:
+                    raise RuntimeError(evaluation.result.reason)
+                if evaluation.result.p < 0.01:
                     unlike = explanation.text.startswith("unlike")
                     named["unlike" if unlike else explanation.likenesses[0].fault] += 1
             print(json.dumps({"condition": label, "alarmed": sum(named.values()), "named": named}))  # noqa: T201

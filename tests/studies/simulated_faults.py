@@ -19,10 +19,10 @@ import torch
 from rich.progress import Progress
 from scipy import stats
 
-from collectors.chamber.conditions import Conditions
-from collectors.simulate import simulate_features
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Judge, Recipe, build_bundle, calibrate, open_bundle
+from dqm.reference import Evaluator, Recipe, build_bundle, calibrate, open_bundle
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.simulate import simulate_features
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -47,7 +47,7 @@ def events(conditions: Conditions, n: int, seed: list[int]) -> FloatArray:
 def p_values(bundle: Path, name: str, size: int, first: int, n_windows: int) -> list[float]:
     """p of some fresh windows of one condition; runs in a worker process."""
     torch.set_num_threads(1)
-    judge = Judge(open_bundle(bundle))
+    judge = Evaluator(open_bundle(bundle))
     x = events(CONDITIONS[name], n_windows * size, [99, list(CONDITIONS).index(name), size, first])
     found = []
     for window in x.reshape(n_windows, size, len(FEATURES)):

@@ -11,13 +11,13 @@ import matplotlib as mpl
 import numpy as np
 from scipy.stats import ks_2samp
 
-from collectors.beam import BeamCollector
-from collectors.chamber.conditions import Conditions
-from collectors.chamber.geometry import NS_PER_COUNT, Convention, WireMap
-from collectors.chamber.reconstruction import free_segments
-from collectors.chamber.segments import Segments, Selection
-from collectors.chamber.simulation import simulate_hits
-from collectors.tdc import read_tdc
+from dqm_collectors.beam import BeamCollector
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.chamber.geometry import NS_PER_COUNT, Convention, WireMap
+from dqm_collectors.chamber.reconstruction import free_segments
+from dqm_collectors.chamber.segments import Segments, Selection
+from dqm_collectors.chamber.simulation import simulate_hits
+from dqm_collectors.tdc import read_tdc
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from collectors.chamber.conditions import Conditions
-from collectors.simulate import simulate_features
 from dqm.events import FloatArray
 from dqm.nplm.taylor import (
     Kernel,
@@ -31,6 +29,8 @@ from dqm.nplm.taylor import (
 )
 from dqm.nplm.taylor.training import Learner
 from dqm.nplm.transformations import scale
+from dqm_collectors.chamber.conditions import Conditions
+from dqm_collectors.simulate import simulate_features
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

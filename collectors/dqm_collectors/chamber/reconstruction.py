@@ -1,0 +1,176 @@
+"""From a stream of raw words to batches of segments, with no hit lost or used twice where blocks meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dqm.events import EventBatch, FloatArray
+from dqm_collectors.chamber.geometry import MAX_DRIFT_TIME_NS, NS_PER_COUNT, IntArray, WireMap, wire_x_mm
+from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.segments import FEATURES, Hits, Segments, Selection, find_segments, group_hits
+
+__all__ = ["DISORDER_NS", "Reconstruction", "free_segments"]
+
+GAP_NS = MAX_DRIFT_TIME_NS + 10
+"""Silence of a chamber after which no hit can belong to an earlier muon."""
+
+DISORDER_NS = 2000.0
+"""By how much a word may come too late; 495 ns is the most seen in run 591."""
+
+MAX_HELD = 1_000_000
+"""Hits that may wait for a silence; beyond it the stream is cut without one."""
+
+_SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
+
+
+class Reconstruction:
+    """Segments of up to four chambers, cut into stretches of equal length.
+
+    Parameters
+    ----------
+    wires : WireMap
+        Numbering of the channels.
+    selection : Selection
+        What counts as a segment.
+    chambers : sequence of int
+        Chambers to give, each in every stretch, whether or not it has segments.
+    start : float
+        Unix time of the beginning.
+    batch_seconds : float
+        Length of a stretch.
+    first_count : int, optional
+        TDC count of the beginning; the first hit's if not given.
+    """
+
+    def __init__(
+        self,
+        wires: WireMap,
+        selection: Selection,
+        *,
+        chambers: Sequence[int],
+        start: float,
+        batch_seconds: float,
+        first_count: int | None = None,
+    ) -> None:
+        self._wires = wires
+        self._selection = selection
+        self._chambers = tuple(chambers)
+        self._start = start
+        self._batch_seconds = batch_seconds
+        self._first_count = first_count
+        self._stretch = 0
+        self._last = start
+        self._held: IntArray = np.empty((4, 0), dtype=np.int64)  # rows: counts, chamber, layer, cell
+        self._found: FloatArray = np.empty((0, 2 + len(FEATURES)))  # columns: time, chamber, features
+
+    def feed(self, raw: RawHits) -> Iterator[EventBatch]:
+        """Take the next words; yield the stretches they complete.
+
+        Parameters
+        ----------
+        raw : RawHits
+            Words of any chamber, out of order by at most `DISORDER_NS`.
+
+        Yields
+        ------
+        EventBatch
+            Columns `FEATURES`; the time of a segment is that of its earliest hit.
+        """
+        on_wire = self._wires.is_wire(raw.head, raw.channel)
+        place = self._wires.wires(raw.fpga[on_wire], raw.channel[on_wire])
+        held = np.concatenate([self._held, np.stack([raw.counts[on_wire], *place])], axis=1)
+        if not held.size:
+            return
+        self._held = held[:, np.argsort(held[0], kind="stable")]
+        if self._first_count is None:
+            self._first_count = int(self._held[0, 0])
+        self._last = max(self._last, float(self._unix(self._held[0, -1:])[0]))
+        ready = _complete(self._held[0])
+        if ready:
+            self._search(self._held[:, :ready])
+            self._held = self._held[:, ready:]
+            yield from self._completed(float(self._unix(self._held[0, :1])[0]))
+
+    def finish(self, end: float | None = None) -> Iterator[EventBatch]:
+        """Yield what is left, the last stretch cut short.
+
+        Parameters
+        ----------
+        end : float, optional
+            Unix time at which the source stopped; just after the last hit if not given.
+        """
+        if self._first_count is None:
+            return
+        self._search(self._held)
+        self._held = self._held[:, :0]
+        end = float(np.nextafter(self._last, np.inf)) if end is None else end
+        yield from self._completed(end)
+        if self._edge(0) < end:
+            yield from self._stretch_of([self._edge(0), end])
+
+    def _unix(self, counts: IntArray) -> FloatArray:
+        return np.asarray(self._start + (counts - (self._first_count or 0)) * _SECONDS_PER_COUNT)
+
+    def _edge(self, ahead: int) -> float:
+        return self._start + (self._stretch + ahead) * self._batch_seconds
+
+    def _search(self, held: IntArray) -> None:
+        """Find the segments of complete groups and keep them until their stretch is over."""
+        counts, chamber, layer, cell = held
+        segments = free_segments(counts, chamber, layer, cell, self._selection)
+        time = self._unix(counts[segments.hits].min(axis=1))
+        rows = np.column_stack([time, chamber[segments.hits[:, 0]], segments.features])
+        self._found = np.concatenate([self._found, rows[np.argsort(rows[:, 0], kind="stable")]])
+
+    def _completed(self, until: float) -> Iterator[EventBatch]:
+        """Yield the stretches that end at `until` or before."""
+        edges = [self._edge(0)]
+        while self._edge(len(edges)) <= until:
+            edges.append(self._edge(len(edges)))
+        if len(edges) > 1:
+            self._stretch += len(edges) - 1
+            yield from self._stretch_of(edges)
+
+    def _stretch_of(self, edges: list[float]) -> Iterator[EventBatch]:
+        """Yield the batches between consecutive edges."""
+        cuts = np.searchsorted(self._found[:, 0], edges[1:])
+        parts, self._found = np.split(self._found, cuts)[:-1], self._found[cuts[-1] :]
+        for start, end, part in zip(edges, edges[1:], parts, strict=False):
+            for chamber in self._chambers:
+                mine = part[part[:, 1] == chamber]
+                times = np.maximum(mine[:, 0], start)
+                yield EventBatch(str(chamber), FEATURES, mine[:, 2:].copy(), times, start, end)
+
+
+def free_segments(
+    counts: IntArray, chamber: IntArray, layer: IntArray, cell: IntArray, selection: Selection
+) -> Segments:
+    """Find segments in hits whose muons' times are not known.
+
+    Parameters
+    ----------
+    counts, chamber, layer, cell : ndarray of int64, shape (n_hits,)
+        Time in TDC counts, and wire, of each hit.
+    selection : Selection
+        What counts as a segment.
+
+    Returns
+    -------
+    Segments
+        Their `t0_ns` counts from the first hit of the group.
+    """
+    group, since = group_hits(chamber, counts, GAP_NS / NS_PER_COUNT)
+    time = np.asarray(since * NS_PER_COUNT, dtype=np.float64)
+    return find_segments(Hits(group, layer, wire_x_mm(layer, cell), time), selection)
+
+
+def _complete(counts: IntArray) -> int:
+    """How many of the hits, in order of time, can have no companion among those still to come."""
+    late = counts[-1] - DISORDER_NS / NS_PER_COUNT
+    silences = np.flatnonzero(np.diff(counts) > GAP_NS / NS_PER_COUNT) + 1
+    silences = silences[counts[silences] <= late]
+    if silences.size:
+        return int(silences[-1])
+    return int(np.searchsorted(counts, late)) if len(counts) > MAX_HELD else 0

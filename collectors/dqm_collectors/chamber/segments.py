@@ -1,0 +1,223 @@
+"""From hits to straight segments: one hit in each of four layers, fitted with every choice of sides.
+
+A muon crosses layer i at ``x_i = a + b z_i``; the wire there saw it at distance ``d_i`` on side ``s_i``, -1
+or +1. With the muon's time unknown, distances are known up to a common ``d_0 = v t0``, so
+
+    a + b z_i + s_i d_0 = w_i + s_i v T_i        (i = 1..4)
+
+has three unknowns and four equations. For each choice of sides the matrix is fixed: residuals and unknowns of
+any number of candidates are matrix products. With t0 known the column of d_0 goes and two residuals remain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from dqm.events import FloatArray
+from dqm_collectors.chamber.geometry import (
+    CELL_WIDTH_MM,
+    DRIFT_VELOCITY_MM_PER_NS,
+    LAYER_Z_MM,
+    MAX_DRIFT_TIME_NS,
+    N_LAYERS,
+    IntArray,
+)
+
+__all__ = ["FEATURES", "Hits", "Segments", "Selection", "find_segments", "group_hits"]
+
+FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta", "n_hits")
+"""Columns of `Segments.features`: drift times (ns), angle from the vertical (degrees), hits of the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Hits on wires, in any order.
+
+    Parameters
+    ----------
+    event : ndarray of int64, shape (n_hits,)
+        Number of the group a hit belongs to, from 0; segments are sought within a group.
+    layer : ndarray of int64, shape (n_hits,)
+        Layer from 1.
+    wire_mm : ndarray, shape (n_hits,)
+        Position of the wire across the chamber.
+    time_ns : ndarray, shape (n_hits,)
+        Time of the hit; since the muon's passage where t0 is known, else since any moment.
+    """
+
+    event: IntArray
+    layer: IntArray
+    wire_mm: FloatArray
+    time_ns: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What counts as a segment.
+
+    Parameters
+    ----------
+    max_residual_mm : float
+        Largest residual per degree of freedom.
+    t0_known : bool
+        Whether hit times count from the muon's passage.
+    velocity_mm_per_ns : float
+        Drift velocity the fit assumes.
+    max_drift_ns, margin_ns : float
+        Drift times must lie within ``[-margin_ns, max_drift_ns + margin_ns]``.
+    max_event_hits : int
+        Groups with more hits are noise bursts and give no segment.
+    """
+
+    max_residual_mm: float = 1.0
+    t0_known: bool = False
+    velocity_mm_per_ns: float = DRIFT_VELOCITY_MM_PER_NS
+    max_drift_ns: float = MAX_DRIFT_TIME_NS
+    margin_ns: float = 15.0
+    max_event_hits: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Segments, ordered by the event they were found in.
+
+    Parameters
+    ----------
+    hits : ndarray of int64, shape (n_segments, 4)
+        Index of the hit used in each layer.
+    event : ndarray of int64, shape (n_segments,)
+        Group of these hits.
+    t0_ns : ndarray, shape (n_segments,)
+        Time of the muon's passage, on the clock of the hits.
+    residual_mm : ndarray, shape (n_segments,)
+        Residual per degree of freedom of the fit.
+    features : ndarray, shape (n_segments, 6)
+        Columns `FEATURES`.
+    """
+
+    hits: IntArray
+    event: IntArray
+    t0_ns: FloatArray
+    residual_mm: FloatArray
+    features: FloatArray
+
+
+def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[IntArray, IntArray]:
+    """Give hits of one chamber that follow each other without a gap in time a common number.
+
+    Parameters
+    ----------
+    chamber : ndarray of int64, shape (n_hits,)
+        Chamber of each hit.
+    counts : ndarray of int64, shape (n_hits,)
+        Time of each hit in TDC counts; hits may come in any order.
+    gap_counts : float
+        Silence that ends a group.
+
+    Returns
+    -------
+    group : ndarray of int64, shape (n_hits,)
+        Group of each hit, from 0, in order of chamber and time.
+    since : ndarray of int64, shape (n_hits,)
+        Counts since the group's first hit: small and exact, however long the run.
+    """
+    order = np.lexsort((counts, chamber))
+    starts = np.ones(len(order), dtype=np.bool_)
+    starts[1:] = (np.diff(chamber[order]) != 0) | (np.diff(counts[order]) > gap_counts)
+    group = np.empty(len(order), dtype=np.int64)
+    group[order] = np.cumsum(starts) - 1
+    return group, counts - counts[order[starts]][group]
+
+
+def find_segments(hits: Hits, selection: Selection) -> Segments:
+    """Find the straight segments in groups of hits.
+
+    Every combination of one hit per layer in neighbouring cells is fitted with every choice of sides;
+    of those that pass the selection the one of smallest residual is taken, its hits are used up, and so on.
+
+    Parameters
+    ----------
+    hits : Hits
+        Grouped hits.
+    selection : Selection
+        What counts as a segment.
+
+    Returns
+    -------
+    Segments
+    """
+    sizes = np.bincount(hits.event)
+    combos = _combine(hits, selection, sizes)
+    wire = hits.wire_mm[combos]
+    start = hits.time_ns[combos].min(axis=1) if not selection.t0_known else np.zeros(len(combos))
+    time = hits.time_ns[combos] - start[:, None]
+    t0, slope, residual = _fit(wire, time, selection)
+    good = np.flatnonzero(residual < selection.max_residual_mm)
+    keep = good[_pick(combos[good], hits.event[combos[good, 0]], residual[good], len(hits.event))]
+    event = hits.event[combos[keep, 0]]
+    features = np.column_stack(
+        [time[keep] - t0[keep, None], np.degrees(np.arctan(slope[keep])), sizes[event]],
+    )
+    return Segments(combos[keep], event, start[keep] + t0[keep], residual[keep], features)
+
+
+def _combine(hits: Hits, selection: Selection, sizes: IntArray) -> IntArray:
+    """Rows of hits, one per layer, same event, neighbouring cells, times apart by a drift time at most."""
+    column = np.rint(hits.wire_mm / (CELL_WIDTH_MM / 2)).astype(np.int64)
+    column -= column.min(initial=0) - 1
+    cell = hits.event * (column.max(initial=0) + 2) + column
+    usable = sizes[hits.event] <= selection.max_event_hits
+    span = selection.max_drift_ns + 2 * selection.margin_ns
+    rows = np.flatnonzero(usable & (hits.layer == 1))[:, None]
+    for layer in range(2, N_LAYERS + 1):
+        there = np.flatnonzero(usable & (hits.layer == layer))
+        there = there[np.argsort(cell[there], kind="stable")]
+        first = np.searchsorted(cell[there], cell[rows[:, -1]] - 1, side="left")
+        counts = np.searchsorted(cell[there], cell[rows[:, -1]] + 1, side="right") - first
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        partner = there[np.repeat(first, counts) + within]
+        rows = np.column_stack([np.repeat(rows, counts, axis=0), partner])
+        rows = rows[np.ptp(hits.time_ns[rows], axis=1) <= span]
+    return rows
+
+
+def _fit(
+    wire: FloatArray, time: FloatArray, selection: Selection
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Fit rows of four hits; return t0 (ns), slope and residual (mm; inf if no choice of sides works)."""
+    velocity = selection.velocity_mm_per_ns
+    earliest, latest = time.min(axis=1), time.max(axis=1)
+    best = np.full(len(wire), np.inf)
+    t0, slope = np.zeros(len(wire)), np.zeros(len(wire))
+    for sides in product((-1.0, 1.0), repeat=N_LAYERS):
+        if not selection.t0_known and abs(sum(sides)) == N_LAYERS:
+            continue  # all on one side: a shift in time cannot be told from a shift in space
+        side = np.array(sides)
+        columns = [np.ones(N_LAYERS), LAYER_Z_MM] + ([] if selection.t0_known else [side])
+        q, _ = np.linalg.qr(np.column_stack(columns), mode="complete")
+        null = q[:, len(columns) :]
+        solve = np.linalg.pinv(np.column_stack(columns))
+        y = wire + velocity * side * time
+        residual = np.sqrt(np.mean((y @ null) ** 2, axis=1))
+        start = np.zeros(len(wire)) if selection.t0_known else y @ solve[2] / velocity
+        physical = earliest - start >= -selection.margin_ns
+        physical &= latest - start <= selection.max_drift_ns + selection.margin_ns
+        better = np.flatnonzero(physical & (residual < best))
+        best[better], t0[better], slope[better] = residual[better], start[better], y[better] @ solve[1]
+    return t0, slope, best
+
+
+def _pick(combos: IntArray, event: IntArray, residual: FloatArray, n_hits: int) -> IntArray:
+    """Choose rows by smallest residual, event by event, until each hit is used at most once."""
+    order = np.lexsort((residual, event))
+    used = np.zeros(n_hits, dtype=np.bool_)
+    chosen = []
+    while order.size:
+        best = order[np.r_[True, np.diff(event[order]) != 0]]
+        used[combos[best]] = True
+        chosen.append(best)
+        order = order[~used[combos[order]].any(axis=1)]
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)

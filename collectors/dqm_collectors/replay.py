@@ -1,0 +1,268 @@
+"""Ready features from CSV, gzip CSV, Parquet or ROOT, replayed at a chosen rate or as fast as possible."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dqm.errors import FileError
+from dqm.events import EventBatch, FloatArray, Origin
+from dqm_collectors.pace import Clock, Pacer, Sleep
+from dqm_collectors.root import read_root, root_columns
+from dqm_collectors.tables import read_csv, read_header, translate_errors
+
+__all__ = ["ReplayCollector", "read_features"]
+
+TIME, CHAMBER = "time", "chamber"
+ROWS_PER_BLOCK = 65_536
+LONGEST_NAME = 64
+PACED_SECONDS = 1.0
+"""Wall time that a batch of a paced replay covers."""
+
+
+class ReplayCollector:
+    """Recorded features, handed out again.
+
+    Parameters
+    ----------
+    options : ReplayCollector.Options
+        Files, features and speed.
+    clock, sleep : callable
+        Used when `rate_hz` or `speed` is given.
+    """
+
+    class Options(BaseModel):
+        """Keys of the configuration."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        inputs: tuple[Path, ...] = Field(
+            min_length=1, description="files in order: .parquet, .root, or CSV, plain or .gz"
+        )
+        features: tuple[str, ...] | None = Field(
+            None, min_length=1, description="columns to use, in this order; absent: all but time and chamber"
+        )
+        chamber: str = Field("0", description="name of the chamber where the file has no column of that name")
+        rate_hz: float | None = Field(None, gt=0, description="events per second of all chambers, Hz, > 0")
+        speed: float | None = Field(
+            None, gt=0, description="1 as recorded, 2 twice as fast; needs the column time"
+        )
+
+        @model_validator(mode="after")
+        def _check(self) -> Self:
+            if self.rate_hz is not None and self.speed is not None:
+                raise ValueError("rate_hz and speed exclude each other: give one of them, or none")
+            return self
+
+    origin = Origin.REPLAYED
+
+    def __init__(self, options: Options, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> None:
+        self.options = options
+        self._clock, self._sleep = clock, sleep
+
+    def __iter__(self) -> Iterator[EventBatch]:
+        """Yield batches, each of one chamber; small ones at the pace asked for, else big ones.
+
+        Raises
+        ------
+        FileError
+            If a file cannot be used; the message has the file, the row and the column.
+        """
+        pacer, elapsed = Pacer(self._clock, self._sleep), 0.0
+        for path in self.options.inputs:
+            stretches = _Stretches(self.options.chamber)
+            last: float | None = None
+            for block in _read_blocks(path, self.options.features):
+                for piece in self._pieces(block, path):
+                    elapsed += self._seconds(piece, last)
+                    last = None if piece.times is None else float(piece.times[-1])
+                    pacer.wait(elapsed)
+                    yield from stretches.of(piece)
+
+    def _pieces(self, block: _Block, path: Path) -> Iterator[_Block]:
+        """Cut a block into pieces of about `PACED_SECONDS`, if there is a pace."""
+        rate, speed = self.options.rate_hz, self.options.speed
+        if speed is not None and block.times is None:
+            raise FileError(f"no column {TIME!r}", where=str(path), fix="speed needs it; rate_hz does not")
+        first, n = 0, len(block.x)
+        while first < n:
+            last = n
+            if rate is not None:
+                last = first + max(1, round(rate * PACED_SECONDS))
+            elif speed is not None and block.times is not None:
+                over = block.times[first] + speed * PACED_SECONDS
+                last = int(np.searchsorted(block.times, over, side="right"))
+            yield block.rows(first, last)
+            first = last
+
+    def _seconds(self, piece: _Block, last: float | None) -> float:
+        """Wall time a piece takes; `last` is the time of the event before it."""
+        if self.options.rate_hz is not None:
+            return len(piece.x) / self.options.rate_hz
+        if self.options.speed is not None and piece.times is not None:
+            begin = piece.times[0] if last is None else last
+            return float(piece.times[-1] - begin) / self.options.speed
+        return 0.0
+
+
+def read_features(
+    path: Path, features: Sequence[str] | None = None, chamber: str = "0"
+) -> Iterator[EventBatch]:
+    """Read a file of features in big batches.
+
+    Parameters
+    ----------
+    path : Path
+        ``.parquet``, or CSV with a header, plain or compressed. The columns ``time`` (Unix seconds, never
+        decreasing) and ``chamber`` are no features.
+    features : sequence of str, optional
+        Columns to use, in this order; all if not given.
+    chamber : str
+        Name of the chamber if the file has no such column.
+
+    Yields
+    ------
+    EventBatch
+        One for each chamber and block of rows.
+
+    Raises
+    ------
+    FileError
+        If a cell is missing, not a number or not finite, if a column is missing, or if time goes back.
+    """
+    stretches = _Stretches(chamber)
+    for block in _read_blocks(path, features):
+        yield from stretches.of(block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of a file: features (n, d), times (n,) or None, names of chambers (n,) or None."""
+
+    names: tuple[str, ...]
+    x: FloatArray
+    times: FloatArray | None
+    chambers: np.ndarray[tuple[int], np.dtype[np.str_]] | None
+
+    def rows(self, first: int, last: int) -> _Block:
+        times = None if self.times is None else self.times[first:last]
+        chambers = None if self.chambers is None else self.chambers[first:last]
+        return _Block(self.names, self.x[first:last], times, chambers)
+
+
+class _Stretches:
+    """Splits blocks by chamber; with a clock, stretches join and a chamber once seen is always there."""
+
+    def __init__(self, chamber: str) -> None:
+        self._chamber = chamber
+        self._seen: set[str] = set()
+        self._end: float | None = None
+
+    def of(self, block: _Block) -> Iterator[EventBatch]:
+        chambers = np.full(len(block.x), self._chamber) if block.chambers is None else block.chambers
+        self._seen.update(map(str, np.unique(chambers)))
+        start = end = None
+        if block.times is not None:
+            start = float(block.times[0]) if self._end is None else self._end
+            end = self._end = float(np.nextafter(block.times[-1], np.inf))
+        for chamber in sorted(self._seen):
+            mine = chambers == chamber
+            times = None if block.times is None else block.times[mine]
+            if times is not None or mine.any():
+                yield EventBatch(chamber, block.names, block.x[mine], times, start, end)
+
+
+def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]:
+    """Yield checked blocks of a file, none of them empty."""
+    columns_of, read, first_row = _FORMATS.get(path.suffix, _CSV)
+    columns = columns_of(path)
+    names = tuple(features) if features is not None else tuple(c for c in columns if c not in (TIME, CHAMBER))
+    if missing := [name for name in names if name not in columns]:
+        raise FileError(f"no column {missing[0]!r}", where=str(path), fix=f"There are: {', '.join(columns)}")
+    if not names:
+        raise FileError("no features", where=str(path), fix=f"There are only: {', '.join(columns)}")
+    types = dict.fromkeys(names, pa.float64())
+    types |= {TIME: pa.float64()} if TIME in columns else {}
+    types |= {CHAMBER: pa.string()} if CHAMBER in columns else {}
+    row, last = first_row, -np.inf
+    for batch in read(path, types):
+        if not len(batch):
+            continue
+        numbers = {name: _numbers(batch.column(name), path, row, name) for name in types if name != CHAMBER}
+        times = numbers.get(TIME)
+        if times is not None:
+            back = np.flatnonzero(np.diff(times, prepend=last) < 0)
+            if back.size:
+                raise FileError(
+                    "time goes back",
+                    where=f"{path}, row {row + back[0]}, column {TIME!r}",
+                    fix="Sort the rows by time; chambers may alternate",
+                )
+            last = times[-1]
+        chambers = _names(batch.column(CHAMBER), path, row) if CHAMBER in columns else None
+        yield _Block(names, np.column_stack([numbers[name] for name in names]), times, chambers)
+        row += len(batch)
+
+
+def _names(column: pa.Array, path: Path, row: int) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    """Return a column of chambers; each takes the room of the longest, so that one is bounded."""
+    names = column.to_pylist()
+    long = next((i for i, name in enumerate(names) if name is not None and len(name) > LONGEST_NAME), None)
+    if long is not None:
+        raise FileError(
+            f"a name of more than {LONGEST_NAME} characters",
+            where=f"{path}, row {row + long}, column {CHAMBER!r}",
+        )
+    return np.array(names, dtype=np.str_)
+
+
+def _numbers(column: pa.Array, path: Path, row: int, name: str) -> FloatArray:
+    """Return a column as finite numbers."""
+    values: FloatArray = column.to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise FileError(
+            f"{values[bad[0]]} is not a number", where=f"{path}, row {row + bad[0]}, column {name!r}"
+        )
+    return values
+
+
+def _parquet_columns(path: Path) -> tuple[str, ...]:
+    with translate_errors(path):
+        return tuple(pq.read_schema(path).names)
+
+
+def _parquet_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    """Yield the columns wanted, as the types wanted."""
+    schema = pa.schema(list(types.items()))
+    with translate_errors(path):
+        file = pq.ParquetFile(path)
+        for name in types:
+            kind = file.schema_arrow.field(name).type
+            if name != CHAMBER and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                raise FileError(
+                    f"holds {kind}, not numbers",
+                    where=f"{path}, column {name!r}",
+                    fix="Name the features to use",
+                )
+        for batch in file.iter_batches(ROWS_PER_BLOCK, columns=list(types)):
+            yield pa.RecordBatch.from_arrays(
+                [batch.column(n).cast(t) for n, t in types.items()], schema=schema
+            )
+
+
+def _csv_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    return read_csv(path, types, read_header(path))
+
+
+_CSV = (read_header, _csv_batches, 2)
+_FORMATS = {".parquet": (_parquet_columns, _parquet_batches, 1), ".root": (root_columns, read_root, 1)}
+"""By ending: how to get the columns, how to read them, and the number of the first row in messages."""

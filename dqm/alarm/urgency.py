@@ -1,0 +1,41 @@
+"""Which alarm an operator must look at first, and which one calls for a response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dqm.alarm.values import RAISED, Alarm, AlarmState
+
+__all__ = ["most_urgent_state", "needs_response", "urgency"]
+
+_STATES = (
+    AlarmState.DISABLED,
+    AlarmState.FILTERED,
+    AlarmState.NORMAL,
+    AlarmState.MASKED,
+    AlarmState.SHELVED,
+    AlarmState.ON_DELAYED,
+    AlarmState.LATCHED,
+    AlarmState.OFF_DELAYED,
+    AlarmState.ACTIVE,
+)
+"""From least to most urgent: what people put out of sight is above Normal, what is so by design is below."""
+
+
+def most_urgent_state(states: Iterable[AlarmState]) -> AlarmState:
+    """Give the state that asks most for a response; Disabled if there is none."""
+    return max(states, key=_STATES.index, default=AlarmState.DISABLED)
+
+
+def needs_response(alarm: Alarm) -> bool:
+    """Tell whether somebody must respond: the alarm is raised and nobody has acknowledged it."""
+    return alarm.state in RAISED and alarm.acknowledged is None
+
+
+def urgency(alarm: Alarm) -> tuple[object, ...]:
+    """Give the sort key of a list of alarms, the most urgent first.
+
+    Alarms that need a response come first; then by state, priority, age and name.
+    """
+    since = alarm.raised_at if alarm.raised_at is not None else alarm.since
+    return (not needs_response(alarm), -_STATES.index(alarm.state), alarm.priority, since, alarm.stream)

@@ -1,0 +1,40 @@
+"""Values that travel between the rooms: frozen, without behaviour.
+
+Samples are ``x`` of shape ``(n_events, n_features)`` in float64 and raw units (ns, degrees). Times are Unix
+seconds. Arrays inside these values are shared, not copied: nobody writes to them.
+"""
+
+from dqm.events.explanation import Explanation, Likeness, RatioMap
+from dqm.events.result import SMALLEST_P, NuisanceResult, PMethod, Profiled, TestResult
+from dqm.events.verdict import Quality, Verdict
+from dqm.events.window import (
+    Condition,
+    EventBatch,
+    FloatArray,
+    Measurement,
+    Origin,
+    Reading,
+    Window,
+    WindowCut,
+)
+
+__all__ = [
+    "SMALLEST_P",
+    "Condition",
+    "EventBatch",
+    "Explanation",
+    "FloatArray",
+    "Likeness",
+    "Measurement",
+    "NuisanceResult",
+    "Origin",
+    "PMethod",
+    "Profiled",
+    "Quality",
+    "RatioMap",
+    "Reading",
+    "TestResult",
+    "Verdict",
+    "Window",
+    "WindowCut",
+]

@@ -1,0 +1,80 @@
+"""Where a window departs from its reference, and what it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dqm.events.window import FloatArray
+
+__all__ = [
+    "Explanation",
+    "Likeness",
+    "RatioMap",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RatioMap:
+    """A window and its reference in bins of one feature or of two.
+
+    Parameters
+    ----------
+    features : tuple of str
+        One name or two.
+    edges : tuple of ndarray
+        Bin edges of each feature, ascending, raw units.
+    reference, reference_error : ndarray, shape (n_bins,) or (n_bins, n_bins)
+        Events expected in each bin, the reference scaled to N(R_0), with its own one-sigma error.
+    data : ndarray, same shape
+        Events seen in the window.
+    fitted : ndarray, same shape
+        Events of the reference reweighted by exp(f), the learned density ratio.
+    """
+
+    features: tuple[str, ...]
+    edges: tuple[FloatArray, ...]
+    reference: FloatArray
+    reference_error: FloatArray
+    data: FloatArray
+    fitted: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How much an anomalous window looks like a known fault.
+
+    Parameters
+    ----------
+    fault : str
+        Name of the fault, as its template was named.
+    share : float
+        Probability among the known faults and "unlike anything known", 0 to 1.
+    """
+
+    fault: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a window departs from the reference, and what it looks like.
+
+    Parameters
+    ----------
+    maps : tuple of RatioMap
+        One for each feature.
+    pairs : tuple of RatioMap
+        One for each pair of features.
+    ranking : tuple of (str, float)
+        Features and the share of the departure they carry, 0 to 1, the largest first.
+    likenesses : tuple of Likeness
+        Known faults, the most similar first; empty without templates.
+    text : str
+        The same in one sentence: "looks like lowered cathode voltage, 92 %", "unlike anything known".
+    """
+
+    maps: tuple[RatioMap, ...]
+    pairs: tuple[RatioMap, ...]
+    ranking: tuple[tuple[str, float], ...]
+    likenesses: tuple[Likeness, ...] = ()
+    text: str = ""

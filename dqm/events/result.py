@@ -1,0 +1,111 @@
+"""What the test of a window against its reference gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "SMALLEST_P",
+    "NuisanceResult",
+    "PMethod",
+    "Profiled",
+    "TestResult",
+]
+
+SMALLEST_P = 1e-15
+"""Smallest p-value that is quoted: one that equals it is this small or smaller."""
+
+
+class PMethod(StrEnum):
+    """How a p-value was read: from the null table, or from the tail fitted beyond it."""
+
+    EMPIRICAL = "empirical"
+    TAIL = "tail"
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """Fitted value of a nuisance parameter under one hypothesis.
+
+    Parameters
+    ----------
+    value, error : float
+        Fitted value and its one-sigma error, auxiliary measurement included.
+    pull : float or None
+        Distance of the value from the measurement, standard normal in healthy windows; None for a free
+        parameter, which has nothing to disagree with.
+    """
+
+    value: float
+    error: float
+    pull: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NuisanceResult:
+    """A nuisance parameter in one window.
+
+    Parameters
+    ----------
+    measured : float or None
+        Auxiliary measurement; None for a free parameter.
+    reference : Profiled
+        Fit without anomaly, f = 0.
+    alternative : Profiled
+        Fit together with f.
+    """
+
+    measured: float | None
+    reference: Profiled
+    alternative: Profiled
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """What the test of one window against its reference gave.
+
+    Either `t` and `p` are numbers, or `p` is None and `reason` says why nothing is known.
+
+    Parameters
+    ----------
+    n_data : int
+        Events in the window.
+    n_expected : float
+        Events the reference was scaled to, N(R_0).
+    t : float or None
+        Test statistic ``tau - delta``, dimensionless; None if the fit did not run or did not converge.
+    p : float or None
+        Upper-tail probability of `t` in healthy windows, in (0, 1].
+    p_low, p_high : float or None
+        95 % interval of `p` from the finite null table or the fitted tail.
+    p_method : PMethod or None
+        How `p` was obtained.
+    z : float or None
+        `p` as a one-sided Gaussian significance.
+    reason : str
+        Why `p` is None; empty otherwise.
+    tau, delta : float or None
+        Twice the log likelihood ratio to the nominal reference, of the best anomaly with nuisance parameters
+        and of these alone; None together with `t`.
+    nuisances : mapping of str to NuisanceResult
+        Fitted nuisance parameters by name.
+    remarks : tuple of str
+        What limits the meaning of these numbers, in words: a constraint that was dropped, events where the
+        reference has none.
+    """
+
+    n_data: int
+    n_expected: float
+    t: float | None = None
+    p: float | None = None
+    p_low: float | None = None
+    p_high: float | None = None
+    p_method: PMethod | None = None
+    z: float | None = None
+    reason: str = ""
+    tau: float | None = None
+    delta: float | None = None
+    nuisances: Mapping[str, NuisanceResult] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

@@ -1,0 +1,314 @@
+"""Figures as plotly.js draws them: plain dictionaries, colours named by the style sheet's variables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dqm.alarm import Thresholds, describe_p
+from dqm.events import FloatArray, Quality
+from dqm.export.views import ExplanationMaps, Map, WindowSummary
+from dqm.export.words import write_iso
+
+__all__ = ["Figure", "history", "maps", "pair_maps"]
+
+Figure = dict[str, Any]
+
+_SYMBOLS = {
+    Quality.NULL: "circle-open",
+    Quality.GOOD: "circle",
+    Quality.MEDIUM: "triangle-up",
+    Quality.BAD: "square",
+}
+_LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
+_PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
+_QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW = "y", "y2", "y3", "y4"
+
+
+def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
+    """Quality, Z, p and pulls of windows over time, with the limits beyond which windows count for an alarm.
+
+    Parameters
+    ----------
+    windows : sequence of WindowSummary
+        The newest first.
+    thresholds : Thresholds
+        With these limits.
+
+    Returns
+    -------
+    dict
+        ``data`` and ``layout``.
+    """
+    pulled = sorted({name for window in windows for name in window.nuisances})
+    data = [
+        *(
+            trace
+            for quality in Quality
+            for trace in _quality_traces(quality, [w for w in windows if w.quality is quality])
+        ),
+        *(_pull_trace(n, name, windows) for n, name in enumerate(pulled)),
+    ]
+    rows = [(_QUALITY_ROW, 0.8), (_Z_ROW, 1.6), (_P_ROW, 1.6), *([(_PULL_ROW, 1.3)] if pulled else [])]
+    axes: dict[str, Figure] = {
+        _QUALITY_ROW: {
+            "tickvals": list(_LEVELS.values()),
+            "ticktext": [str(quality) for quality in _LEVELS],
+            "range": [-0.5, 3.5],
+            "title": {"text": "quality"},
+        },
+        _Z_ROW: {"title": {"text": "Z"}, "zeroline": True},
+        _P_ROW: {"title": {"text": "p"}} | _decades([w.p for w in windows if w.p], thresholds.p_threshold),
+        _PULL_ROW: {"title": {"text": "pull, sigma"}, "zeroline": True},
+    }
+    layout: Figure = {
+        "height": 140 + 110 * len(rows),
+        "xaxis": {"anchor": rows[-1][0], "type": "date", "title": {"text": "judged, UTC"}},
+        "legend": {"orientation": "h", "y": 1.06},
+        "hovermode": "closest",
+        "shapes": [
+            _limit(_P_ROW, thresholds.p_threshold),
+            *(_limit(_PULL_ROW, side * thresholds.largest_pull) for side in (-1, 1) if pulled),
+        ],
+        "annotations": [
+            _note(_P_ROW, math.log10(thresholds.p_threshold), f"counts below {thresholds.p_threshold:.2g}"),
+            *([_note(_PULL_ROW, thresholds.largest_pull, "warns beyond")] if pulled else []),
+        ],
+    }
+    for row, domain in _stack(rows):
+        layout[row.replace("y", "yaxis")] = axes[row] | {"domain": domain}
+    return {"data": data, "layout": layout}
+
+
+def maps(explanation: ExplanationMaps) -> list[Figure]:
+    """Spectra and density ratio of each feature, the most important first."""
+    order = [name for name, _ in explanation.ranking]
+    ranked = sorted(
+        explanation.maps, key=lambda m: order.index(m.features[0]) if m.features[0] in order else 99
+    )
+    return [_map_1d(ratio) for ratio in ranked]
+
+
+def pair_maps(explanation: ExplanationMaps) -> list[Figure]:
+    """Density ratio of each pair of features."""
+    return [_map_2d(ratio) for ratio in explanation.pairs]
+
+
+def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[Figure]:
+    """Make the same points in three rows: only those with a p-value have Z and p."""
+    known = [w for w in windows if w.p is not None]
+    rows: list[tuple[str, list[WindowSummary], list[float | None]]] = [
+        (_QUALITY_ROW, windows, [float(_LEVELS[quality])] * len(windows)),
+        (_Z_ROW, known, [w.z for w in known]),
+        (_P_ROW, known, [w.p for w in known]),
+    ]
+    for row, chosen, values in rows:
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": str(quality),
+            "legendgroup": str(quality),
+            "showlegend": row == _QUALITY_ROW,
+            "yaxis": row,
+            "x": [_moment(w) for w in chosen],
+            "y": values,
+            "text": [_label(w) for w in chosen],
+            "hovertemplate": "%{text}<extra></extra>",
+            "customdata": [_address(w) for w in chosen],
+            "marker": {"symbol": _SYMBOLS[quality], "color": f"var(--{quality.lower()})", "size": 8},
+        }
+
+
+def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
+    found = [(w, w.nuisances[name].reference.pull) for w in windows if name in w.nuisances]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "yaxis": _PULL_ROW,
+        "x": [_moment(w) for w, _ in found],
+        "y": [pull for _, pull in found],
+        "text": [f"{name}, {_label(w)}" for w, _ in found],
+        "hovertemplate": "%{text}: %{y:.2f} sigma<extra></extra>",
+        "customdata": [_address(w) for w, _ in found],
+        "marker": {"symbol": _PALETTE[n % len(_PALETTE)], "color": f"var(--series-{n % 4})", "size": 7},
+    }
+
+
+def _decades(values: Sequence[float], threshold: float) -> Figure:
+    """Make a logarithmic axis, numbered at six decades at most, that has the threshold in view."""
+    lowest = math.floor(math.log10(min([*values, threshold])))
+    return {
+        "type": "log",
+        "range": [1.06 * lowest, -0.06 * lowest],  # room for the marks at either end
+        "dtick": math.ceil(-lowest / 5),
+        "exponentformat": "power",
+    }
+
+
+def _limit(row: str, value: float) -> Figure:
+    """Draw a dashed line across a row."""
+    line = {"color": "var(--bad)", "width": 1, "dash": "dash"}
+    place = {"xref": "paper", "x0": 0, "x1": 1, "yref": row, "y0": value, "y1": value}
+    return {"type": "line", "line": line} | place
+
+
+def _note(row: str, value: float, text: str) -> Figure:
+    """Write words on such a line; on a logarithmic axis `value` is the logarithm."""
+    return {
+        "xref": "paper", "x": 0, "xanchor": "left", "yref": row, "y": value, "yanchor": "bottom",
+        "text": text, "showarrow": False, "font": {"color": "var(--faint)", "size": 11},
+    }  # fmt: skip
+
+
+def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]]]:
+    """Share the height among rows from the top down, with gaps."""
+    gap = 0.04
+    unit = (1.0 - gap * (len(rows) - 1)) / sum(height for _, height in rows)
+    top = 1.0
+    for row, height in rows:
+        yield row, [max(0.0, top - unit * height), top]
+        top -= unit * height + gap
+
+
+def _map_1d(ratio: Map) -> Figure:
+    edges, reference, error, data, fitted = _arrays(ratio)
+    centres = (edges[:-1] + edges[1:]) / 2.0
+    known = np.where(reference > 0, reference, np.nan)  # without reference there is no ratio
+    learned, spread = fitted / known, fitted * error / known**2
+    seen, seen_error = data / known, np.sqrt(data) / known
+    points = {"type": "scatter", "mode": "markers", "x": centres.tolist()}
+    dots = {"color": "var(--ink)", "size": 5}
+    return {
+        "data": [
+            _band("reference", edges, reference, error, "y", "var(--series-0)"),
+            _step("reference", edges, reference, "y", "var(--series-0)", "solid"),
+            _step("learned", edges, fitted, "y", "var(--series-1)", "dash"),
+            points | {"name": "window", "y": data.tolist(), "error_y": _bars(np.sqrt(data)), "marker": dots},
+            _band("learned ratio", edges, learned, spread, "y2", "var(--series-1)"),
+            _step("learned ratio", edges, learned, "y2", "var(--series-1)", "dash"),
+            points
+            | {
+                "name": "window / reference",
+                "y": _plain(seen),
+                "error_y": _bars(seen_error),
+                "marker": dots,
+                "yaxis": "y2",
+                "showlegend": False,
+            },
+        ],
+        "layout": {
+            "height": 330,
+            "xaxis": {"anchor": "y2", "title": {"text": ratio.features[0]}},
+            "yaxis": {"domain": [0.42, 1.0], "title": {"text": "events"}, "rangemode": "tozero"},
+            "yaxis2": {"domain": [0.0, 0.36], "title": {"text": "ratio"}, "zeroline": False},
+            "shapes": [
+                {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1,
+                 "line": {"color": "var(--faint)", "width": 1}}
+            ],
+            "legend": {"orientation": "h", "y": 1.12, "x": 0},
+        },
+    }  # fmt: skip
+
+
+def _map_2d(ratio: Map) -> Figure:
+    first, second = ratio.features
+    reference, data, fitted = (np.array(v, float) for v in (ratio.reference, ratio.data, ratio.fitted))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_ratio = np.where(reference > 0, np.log2(fitted / reference), np.nan)
+    finite = log_ratio[np.isfinite(log_ratio)]
+    limit = max(0.25, float(np.abs(finite).max())) if finite.size else 1.0
+    limit = min(limit, 4.0)
+    return {
+        "data": [
+            {
+                "type": "heatmap",
+                "x": list(ratio.edges[0]),
+                "y": list(ratio.edges[1]),
+                "z": _plain(log_ratio.T),
+                "customdata": np.stack([data.T, reference.T, fitted.T], axis=-1).tolist(),
+                "hovertemplate": (
+                    "%{customdata[0]:.0f} seen, %{customdata[1]:.1f} expected, %{customdata[2]:.1f} learned"
+                    "<extra></extra>"
+                ),
+                "zmin": -limit,
+                "zmax": limit,
+                "colorscale": [[0, "var(--less)"], [0.5, "var(--same)"], [1, "var(--more)"]],
+                "colorbar": {"title": {"text": "log2 ratio"}, "thickness": 10, "len": 0.9},
+            }
+        ],
+        "layout": {
+            "height": 300,
+            "showlegend": False,
+            "plot_bgcolor": "var(--raised)",
+            "xaxis": {"title": {"text": first}},
+            "yaxis": {"title": {"text": second}},
+        },
+    }
+
+
+def _arrays(ratio: Map) -> tuple[FloatArray, ...]:
+    values = (ratio.edges[0], ratio.reference, ratio.reference_error, ratio.data, ratio.fitted)
+    return tuple(np.array(value, dtype=float) for value in values)
+
+
+def _step(name: str, edges: FloatArray, values: FloatArray, row: str, colour: str, dash: str) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": edges.tolist(),
+        "y": [*_plain(values), _plain(values)[-1]],
+        "yaxis": row,
+        "showlegend": row == "y",
+        "hoverinfo": "skip" if row == "y" else "y",
+        "line": {"shape": "hv", "color": colour, "dash": dash, "width": 2},
+    }
+
+
+def _band(
+    name: str, edges: FloatArray, values: FloatArray, error: FloatArray, row: str, colour: str
+) -> Figure:
+    """One-sigma band around a step line, drawn as one closed outline."""
+    low, high = (np.where(np.isfinite(values), values + sign * error, 1.0) for sign in (-1.0, 1.0))
+    x = np.repeat(edges, 2)[1:-1]
+    outline = np.concatenate([np.repeat(high, 2), np.repeat(low, 2)[::-1]])
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"{name}, one sigma",
+        "x": [*x.tolist(), *x[::-1].tolist()],
+        "y": outline.tolist(),
+        "yaxis": row,
+        "fill": "toself",
+        "fillcolor": colour,
+        "opacity": 0.25,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _bars(error: FloatArray) -> Figure:
+    return {"type": "data", "array": _plain(error), "color": "var(--ink)", "thickness": 1, "width": 2}
+
+
+def _plain(values: FloatArray) -> list[Any]:
+    """Make lists in which what is not finite is null."""
+    return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload,no-any-return]
+
+
+def _moment(window: WindowSummary) -> str:
+    return write_iso(window.judged_at)
+
+
+def _label(window: WindowSummary) -> str:
+    p = "p not known" if window.p is None else describe_p(window.p)
+    return f"run {window.run}, window {window.seq}: {window.quality}, {p}"
+
+
+def _address(window: WindowSummary) -> str:
+    return f"/windows/{window.stream}/{window.run}/{window.seq}"

@@ -1,0 +1,102 @@
+"""How numbers, times and states are written on the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+
+from dqm.alarm import AlarmState, describe_p
+from dqm.events import SMALLEST_P, PMethod, Quality
+from dqm.export.views import Recent
+
+__all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_GLYPHS = {Quality.NULL: "\u25cb", Quality.GOOD: "\u25cf", Quality.MEDIUM: "\u25b2", Quality.BAD: "\u25a0"}
+_SHAPES: dict[str, str] = {
+    Quality.NULL: "null",
+    Quality.GOOD: "good",
+    Quality.MEDIUM: "medium",
+    Quality.BAD: "bad",
+    AlarmState.NORMAL: "normal",
+    AlarmState.ON_DELAYED: "delayed",
+    AlarmState.ACTIVE: "active",
+    AlarmState.OFF_DELAYED: "delayed",
+    AlarmState.LATCHED: "latched",
+    AlarmState.SHELVED: "shelved",
+    AlarmState.MASKED: "masked",
+    AlarmState.FILTERED: "masked",
+    AlarmState.DISABLED: "masked",
+}
+
+
+def write_age(seconds: float) -> str:
+    """Write a length of time in its two largest units, as ``page.js`` does: ``45 s``, ``3 h 05 min``."""
+    whole = int(max(0.0, seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def write_time(seconds: float | None) -> str:
+    """Write a moment in UTC, to the second; a dash for none."""
+    if seconds is None:
+        return "-"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def write_iso(seconds: float) -> str:
+    """Write a moment for machines."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def write_number(value: float | None, digits: int = 3) -> str:
+    """Write a number to so many significant digits; a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def write_p(p: float | None, method: PMethod | None = None) -> str:
+    """Write a p-value; ``~`` marks one that is extrapolated, ``<`` that none smaller is quoted."""
+    if p is None:
+        return "-"
+    return f"{'~' if method is PMethod.TAIL else ''}{p:.2g}" if p > SMALLEST_P else f"< {SMALLEST_P:g}"
+
+
+def write_sentence(text: str) -> str:
+    """Begin with a capital letter and end with a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+def tally(windows: Sequence[Recent]) -> str:
+    """Count windows by quality: ``20 Good, 4 Bad``."""
+    counts = Counter(window.quality for window in windows)
+    return f"last {len(windows)}: " + ", ".join(f"{n} {quality}" for quality, n in counts.items())
+
+
+def group_runs(windows: Sequence[Recent]) -> list[tuple[str, str]]:
+    """Write windows as a row of shapes, those of one quality in a row together."""
+    return [
+        (_SHAPES[quality], _GLYPHS[quality] * len(list(run)))
+        for quality, run in groupby(window.quality for window in windows)
+    ]
+
+
+FILTERS = {
+    "age": write_age,
+    "time": write_time,
+    "iso": write_iso,
+    "number": write_number,
+    "p": write_p,
+    "runs": group_runs,
+    "sentence": write_sentence,
+    "stated_p": describe_p,
+    "shape": _SHAPES.__getitem__,
+    "tally": tally,
+}
+"""Filters of the templates."""

@@ -1,0 +1,167 @@
+"""Hessians of many windows, cheap enough to be formed: dense where it matters, diagonal elsewhere.
+
+The functions of `dqm.nplm.basis` come in the order of their variance in the reference. Those whose curvature
+is below the ridge are held by the ridge, near the minimum or far from it, and their diagonal is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dqm.nplm.problem import Events, FitPoint, FitProblem, apply, project
+
+__all__ = ["Hessian", "n_leading", "variances"]
+
+LEADING = 0.3
+"""Curvature of a healthy window, in units of the ridge, above which a function counts as leading."""
+
+PANEL = 64
+"""Columns of a Hessian formed together: only what lies on and below the diagonal is ever read."""
+
+ROUNDING = 1e-13
+"""Smallest eigenvalue of a Hessian, as a share of the largest, that rounding leaves meaningful."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hessian:
+    """Hessian at a point: dense in the m leading functions and nu, diagonal in the other functions.
+
+    Parameters
+    ----------
+    m : int
+        Leading functions.
+    factor : Tensor, shape (b, m + k, m + k)
+        Cholesky factor of the dense part.
+    rest : Tensor, shape (b, r - m)
+        The diagonal part.
+    """
+
+    m: int
+    factor: Tensor
+    rest: Tensor
+
+    @classmethod
+    def at(cls, p: FitProblem, here: FitPoint, m: int) -> Hessian:
+        """Form it at a point.
+
+        Of the second derivative of log r only the positive part is kept, so that the Hessian stays positive.
+        It matters where f can mimic a parameter that nothing else holds: that valley is flat but for it.
+        """
+        b, k = here.nu.shape
+        dense = here.a.new_zeros(b, m + k, m + k)
+        for events, curvature in _parts(p, here):
+            dense += _lower_gram(events, here.nu, curvature, m)
+        diagonal = dense.diagonal(dim1=1, dim2=2)
+        diagonal[:, :m] += p.ridge[:, None]
+        if k:
+            diagonal[:, m:] += p.tension_curvature
+            dense[:, m:, m:] += _bend(p, here)
+        rest = p.loss.healthy_curvature * p.second_moment[m:] + p.ridge[:, None]
+        return cls(m, _cholesky(dense), rest)
+
+    @classmethod
+    def healthy(cls, p: FitProblem) -> Hessian:
+        """Guess it at f = 0 and nu = 0 from the reference alone, for windows that may be healthy: one row."""
+        c, k, m = p.loss.healthy_curvature, len(p.precision), n_leading(p)
+        dense = _lower_gram(p.reference, p.ridge.new_zeros(1, k), c * p.reference.weights[None], m)
+        diagonal = dense.diagonal(dim1=1, dim2=2)
+        diagonal[:, :m] += p.ridge[:1]
+        diagonal[:, m:] += p.tension_curvature
+        return cls(m, _cholesky(dense), c * p.second_moment[None, m:] + p.ridge[:1])
+
+    def solve(self, v: Tensor) -> Tensor:
+        """Give its inverse times v, shape (b, r + k)."""
+        m, end = self.m, self.m + self.rest.shape[1]
+        right = torch.cat([v[:, :m], v[:, end:]], 1)[:, :, None]
+        x = torch.cholesky_solve(right, self.factor)[:, :, 0]
+        return torch.cat([x[:, :m], v[:, m:end] / self.rest, x[:, m:]], 1)
+
+    def take(self, chosen: Tensor) -> Hessian:
+        """Give that of some of the windows."""
+        return Hessian(self.m, self.factor[chosen], self.rest[chosen])
+
+    def put(self, rows: Tensor, other: Hessian) -> None:
+        """Replace that of some windows."""
+        self.factor[rows], self.rest[rows] = other.factor, other.rest
+
+
+def n_leading(p: FitProblem) -> int:
+    """Count the functions that a healthy window's Hessian must hold exactly."""
+    return int((p.loss.healthy_curvature * p.second_moment > LEADING * float(p.ridge.min())).sum())
+
+
+def variances(p: FitProblem, at: FitPoint, hessian: Hessian) -> Tensor:
+    """Estimate the diagonal of the inverse Hessian in nu, shape (b, k), at the cost of k products with phi.
+
+    For any x, ``x_i^2 / (x^T H x)`` is at most the element sought, and that for ``x = H^-1 e_i``. With the
+    approximate inverse the error is of second order.
+    """
+    (b, r), k = at.a.shape, at.nu.shape[1]
+    columns = []
+    for i in range(k):
+        unit = at.nu.new_zeros(b, r + k)
+        unit[:, r + i] = 1.0
+        x = hessian.solve(unit)
+        a, nu = x[:, :r], x[:, r:]
+        energy = p.ridge * (a * a).sum(1) + (p.tension_curvature * nu * nu).sum(1)
+        energy += (nu * apply(_bend(p, at), nu)).sum(1)
+        for events, curvature in _parts(p, at):
+            pushed = apply(events.phi, a) + apply(events.jacobian(at.nu), nu)
+            energy += (curvature * pushed * pushed).sum(1)
+        columns.append(nu[:, i] ** 2 / energy)
+    return torch.stack(columns, 1) if columns else at.nu.new_zeros(b, 0)
+
+
+def _parts(p: FitProblem, at: FitPoint) -> list[tuple[Events, Tensor]]:
+    """Events that the Hessian sums over, with the curvature of the loss at each."""
+    on_reference, on_data = p.loss.curvatures(at.reference, at.data, p.reference.weights, p.data.weights)
+    parts = [(p.reference, on_reference)]
+    return parts if p.loss.linear_in_data else [*parts, (p.data, on_data)]
+
+
+def _lower_gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor:
+    """Sum the products of m basis functions and the derivatives of log r; shape (b, m + k, m + k).
+
+    Above the diagonal, all but the blocks next to it are zero.
+    """
+    columns = events.phi[..., :m]
+    if nu.shape[1]:
+        jacobian = events.jacobian(nu).to(columns.dtype)
+        columns = torch.cat([columns.expand(len(nu), *columns.shape[-2:]), jacobian], 2)
+    if len(curvature) == 1 and columns.dim() == 3:
+        columns = columns[0]
+    weighted = columns.mT * curvature[:, None, :].to(columns.dtype)
+    size = columns.shape[-1]
+    gram = curvature.new_zeros(len(curvature), size, size)
+    for begin in range(0, size, PANEL):
+        panel = slice(begin, begin + PANEL)
+        gram[:, begin:, panel] = weighted[:, begin:] @ columns[..., panel]
+    return gram
+
+
+def _bend(p: FitProblem, at: FitPoint) -> Tensor:
+    """Give the positive part of the second derivatives of log r, summed with the slopes; (b, k, k)."""
+    b, k = at.nu.shape
+    on_reference, on_data = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
+    total = project(p.reference.quadratic.flatten(-2), on_reference).view(b, k, k)
+    if p.loss.linear_in_data:
+        total = total - p.totals.quadratic
+    else:
+        total = total + project(p.data.quadratic.flatten(-2), on_data).view(b, k, k)
+    values, vectors = torch.linalg.eigh(total)
+    positive: Tensor = vectors @ (values.clamp(min=0.0)[:, :, None] * vectors.mT)
+    return positive
+
+
+def _cholesky(matrices: Tensor) -> Tensor:
+    """Factorise; what is not positive to rounding is made so."""
+    factor, failed = torch.linalg.cholesky_ex(matrices)
+    for row in torch.nonzero(failed)[:, 0].tolist():
+        values, vectors = torch.linalg.eigh(matrices[row])
+        root = values.clamp(min=ROUNDING * float(values[-1])).sqrt()
+        factor[row] = torch.linalg.qr(root[:, None] * vectors.T).R.T
+    made: Tensor = factor
+    return made

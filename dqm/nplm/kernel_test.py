@@ -1,0 +1,353 @@
+"""The kernel test: how much better a learned density ratio describes a window than the reference does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from dqm.errors import InputError
+from dqm.events import FloatArray, NuisanceResult, Profiled
+from dqm.nplm.fit import Fit, Nodes, minimise
+from dqm.nplm.hessian import Hessian, variances
+from dqm.nplm.loss import LOSSES, LossName
+from dqm.nplm.nuisance import (
+    Nuisance,
+    check_nuisances,
+    log_ratio_coefficients,
+    measured_values,
+    profiled,
+)
+from dqm.nplm.prepared import PRECISION, Prepared, by_columns, check_device
+from dqm.nplm.problem import Events, FitProblem, Totals
+from dqm.nplm.result import KernelResult, LogRatio
+from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
+
+__all__ = ["KernelTest"]
+
+BATCH_BYTES = 2**27
+"""Memory for the events of windows tested at once; more hardly helps."""
+
+TOGETHER = 25
+"""Windows tested at once on a CPU: fewer read the reference more often, more leave its caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hypothesis:
+    """Fit of a batch under one hypothesis, with the errors of its nuisance parameters, (b, k)."""
+
+    fit: Fit
+    errors: Tensor
+
+    def profile(self, row: int, i: int, measured: float, sigma: float) -> Profiled:
+        return profiled(float(self.fit.point.nu[row, i]), float(self.errors[row, i]), measured, sigma)
+
+
+class KernelTest:
+    """New Physics Learning Machine with Gaussian kernels, fitted to convergence.
+
+    Everything that depends on the reference alone is computed here, once; `evaluate` then costs one window.
+
+    Parameters
+    ----------
+    reference : array_like, shape (n_reference, d)
+        Reference events in raw features, at least two; they alone define the standardisation.
+    n_expected : float
+        Events expected in a healthy window, N(R_0) > 0.
+    width : float
+        Kernel sigma in standard deviations of the reference, > 0.
+    penalty : float
+        Falkon's lambda, > 0: the objective is ``mean loss + lambda/2 alpha^T K_MM alpha``, the mean over
+        reference and data events together.
+    centers : int or array_like, shape (m, d)
+        Nystroem centres: how many to draw from the reference without replacement, or the centres themselves
+        in raw features.
+    weights : array_like, shape (n_reference,), optional
+        Weights of the reference events, not negative; rescaled to sum to `n_expected`. All equal by default.
+    loss : {"logistic", "likelihood"}
+        Loss that is minimised; t is the same functional of f for both. With nuisance parameters the
+        likelihood is the one to use: tau and delta are its minima.
+    rng : numpy.random.Generator, optional
+        Draws the centres; required if `centers` is a number below n_reference.
+    tolerance : float
+        Largest change of t in the last steps, relative to ``max(1, |t|)``; what is left is of the same order.
+    max_iterations : int
+        Newton steps after which the fit of a window far from the reference is given up.
+    nuisances : sequence of Normalisation or Shape
+        What may differ from the reference without being a fault.
+    prepared : mapping of str to ndarray, optional
+        `prepared` of an earlier test with the same reference, weights, centres, width, penalty and loss:
+        spares computing it again.
+    device : str
+        Where windows are fitted: "cpu", or "cuda" for a GPU. What the reference decides is always computed on
+        the CPU, so both start from the same numbers.
+
+    Raises
+    ------
+    InputError
+        If an array has the wrong shape, is not finite, has a constant feature or fewer distinct events than
+        centres are asked for, if a number is out of range or there is no such device.
+
+    Notes
+    -----
+    With wide kernels ``K_MM`` is numerically singular: most centres are redundant. A pivoted Cholesky
+    factorisation orders them by what they add, and the last ones are left out while the kernel variance lost
+    at every reference event is a small share of lambda; so are, after a rotation to the principal axes of the
+    reference, functions that add little. Together with the tolerance that moves t by less than 1e-3 of itself
+    (measured in ``tests/nplm/test_accuracy.py``). The basis at the events is kept in float32, all sums in
+    float64.
+
+    References
+    ----------
+    Letizia et al. (2022), arXiv:2204.02317; Grosso et al. (2023), arXiv:2303.05413; d'Agnolo et al. (2022),
+    doi:10.1140/epjc/s10052-022-10226-y for the nuisance parameters (eq. 11, 18, 24, 25, 27).
+    """
+
+    def __init__(
+        self,
+        reference: ArrayLike,
+        n_expected: float,
+        width: float,
+        penalty: float,
+        centers: int | ArrayLike,
+        weights: ArrayLike | None = None,
+        loss: LossName = "logistic",
+        rng: np.random.Generator | None = None,
+        tolerance: float = 5e-4,
+        max_iterations: int = 200,
+        nuisances: Sequence[Nuisance] = (),
+        prepared: Mapping[str, NDArray[Any]] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        for name, number in [
+            ("n_expected", n_expected),
+            ("width", width),
+            ("penalty", penalty),
+            ("tolerance", tolerance),
+        ]:
+            if not (np.isfinite(number) and number > 0):
+                raise InputError(f"{name} is {number}", fix="Give a finite number above 0")
+        if loss not in LOSSES:
+            raise InputError(f"unknown loss {loss!r}", fix=f"Choose one of {', '.join(LOSSES)}")
+        events = check_sample(reference, "reference")
+        self.n_expected = float(n_expected)
+        self.n_features = events.shape[1]
+        self._low, self._high = events.min(axis=0), events.max(axis=0)
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+        self._penalty = float(penalty)
+        self._loss_name: LossName = loss
+        self._loss = LOSSES[loss]
+        shares = normalised_weights(weights, len(events))
+        self._device = check_device(device)
+        ready = (
+            Prepared.compute(
+                events, shares, choose_centers(centers, events, rng), float(width), float(penalty), loss
+            )
+            if prepared is None
+            else Prepared.from_arrays(prepared, float(width), len(events))
+        )
+        self._ready, self._fitted = ready, ready.to(self._device)
+        self._second_moment = self._fitted.second_moment * self.n_expected
+        self._nuisances = check_nuisances(nuisances)
+        columns = (*log_ratio_coefficients(self._nuisances, events), shares * self.n_expected)
+        linear, quadratic, weights_there = map(self._tensor, columns)
+        self._reference = Events(self._fitted.phi, linear, quadratic, weights_there)
+        self._shown = Events(ready.phi, *map(torch.from_numpy, columns))
+        self._precision = self._tensor([n.sigma**-2.0 for n in self._nuisances])
+        self._full, self._bare = self._stand_ins()
+
+    @property
+    def prepared(self) -> dict[str, NDArray[Any]]:
+        """What the reference alone decides, as arrays; another test of the same reference may take it up."""
+        return self._ready.arrays()
+
+    @property
+    def n_independent(self) -> int:
+        """Centres kept as independent, r."""
+        return len(self._second_moment)
+
+    def evaluate(self, data: ArrayLike, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
+        """Test one window.
+
+        Parameters
+        ----------
+        data : array_like, shape (n_data, d)
+            Events of the window in raw features, at least one.
+        auxiliary : mapping of str to float, optional
+            Measured value of each nuisance parameter; required for all that are not free.
+
+        Returns
+        -------
+        KernelResult
+            With ``t`` NaN and ``converged`` False if a fit was given up.
+
+        Raises
+        ------
+        InputError
+            If `data` is empty, not finite or has another number of features than the reference, or if a
+            measurement is missing or unknown.
+        """
+        return self.evaluate_many([data], None if auxiliary is None else [auxiliary])[0]
+
+    @torch.inference_mode()
+    def evaluate_many(
+        self, windows: Sequence[ArrayLike], auxiliaries: Sequence[Mapping[str, float]] | None = None
+    ) -> list[KernelResult]:
+        """Test several windows at once, which costs less than one by one.
+
+        Parameters
+        ----------
+        windows : sequence of array_like, each of shape (n_data, d)
+            Windows; they may differ in size.
+        auxiliaries : sequence of mappings, optional
+            Measured nuisance parameters of each.
+
+        Returns
+        -------
+        list of KernelResult
+            As `evaluate` gives them, up to rounding.
+
+        Raises
+        ------
+        InputError
+            As `evaluate`.
+        """
+        samples = [self._window(window) for window in windows]
+        given: Sequence[Mapping[str, float] | None] = auxiliaries or [None] * len(samples)
+        if len(given) != len(samples):
+            raise InputError(f"{len(samples)} windows have {len(given)} sets of auxiliary measurements")
+        measured = [measured_values(self._nuisances, one) for one in given]
+        results: list[KernelResult] = []
+        while len(results) < len(samples):
+            batch = slice(len(results), len(results) + self._batch_size(samples[len(results) :]))
+            results += self._evaluate_batch(samples[batch], np.array(measured[batch]))
+        return results
+
+    def _tensor(self, values: ArrayLike) -> Tensor:
+        return torch.as_tensor(np.asarray(values, dtype=np.float64), device=self._device)
+
+    def _window(self, data: ArrayLike) -> FloatArray:
+        events = check_sample(data, "window")
+        if events.shape[1] != self.n_features:
+            raise InputError(
+                f"the window has {events.shape[1]} features, the reference {self.n_features}",
+                fix="Give the same features in the same order as the reference",
+            )
+        return events
+
+    def _batch_size(self, samples: Sequence[FloatArray]) -> int:
+        """Give how many of the samples to test together."""
+        n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
+        numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
+            8 + 2 * len(self._nuisances)
+        )
+        room = max(1, BATCH_BYTES // (8 * numbers))
+        return min(room, TOGETHER) if self._device.type == "cpu" else room
+
+    def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
+        problem = self._problem(samples, self._tensor(measured))
+        alone = None
+        if self._nuisances:
+            alone = self._fit(problem.without_kernels(), self._bare, problem.measured)
+        full = self._fit(problem, self._full, alone.fit.point.nu if alone else problem.measured)
+        results = []
+        for row, sample in enumerate(samples):
+            converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
+            tau, delta = (
+                float(hypothesis.fit.point.statistic[row]) if hypothesis else 0.0
+                for hypothesis in (full, alone)
+            )
+            results.append(
+                KernelResult(
+                    t=tau - delta if converged else math.nan,
+                    converged=converged,
+                    iterations=int(full.fit.iterations[row]),
+                    tau=tau if converged else math.nan,
+                    delta=delta if converged else math.nan,
+                    nuisances=self._profile(row, measured[row], alone, full) if alone else {},
+                    n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
+                    density=LogRatio(
+                        sample,
+                        full.fit.point.a[row].cpu(),
+                        self._ready.basis,
+                        full.fit.point.nu[row].cpu(),
+                        self._shown,
+                    ),
+                )
+            )
+        return results
+
+    def _profile(
+        self, row: int, measured: FloatArray, alone: _Hypothesis, full: _Hypothesis
+    ) -> dict[str, NuisanceResult]:
+        return {
+            nuisance.name: NuisanceResult(
+                measured=float(measured[i]) if math.isfinite(nuisance.sigma) else None,
+                reference=alone.profile(row, i, measured[i], nuisance.sigma),
+                alternative=full.profile(row, i, measured[i], nuisance.sigma),
+            )
+            for i, nuisance in enumerate(self._nuisances)
+        }
+
+    def _fit(self, problem: FitProblem, nodes: Nodes, start: Tensor) -> _Hypothesis:
+        fit = minimise(problem, nodes, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        scale = problem.loss.healthy_curvature
+        return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
+
+    def _stand_ins(self) -> tuple[Nodes, Nodes]:
+        """Make the nodes of the full fit, and of that of the nuisance parameters alone."""
+        chosen, linear, quadratic = self._fitted.nodes, self._reference.linear, self._reference.quadratic
+        masses = self._fitted.masses * self.n_expected
+        events = Events(by_columns(self._fitted.phi[chosen]), linear[chosen], quadratic[chosen], masses)
+        r, k = len(self._second_moment), len(self._nuisances)
+        empty = Totals(*(self._tensor(np.zeros((1, *shape))) for shape in ((r,), (k,), (k, k))))
+        size = self._tensor([self.n_expected])
+        full = self._assemble(events, empty, size, self._tensor(np.zeros((1, k)))).on(events)
+        bare = full.without_kernels()
+        return Nodes(events, Hessian.healthy(full)), Nodes(bare.reference, Hessian.healthy(bare))
+
+    def _problem(self, samples: list[FloatArray], measured: Tensor) -> FitProblem:
+        sizes = [len(sample) for sample in samples]
+        totals, data = self._sum_up(samples, sizes)
+        return self._assemble(data, totals, self._tensor(sizes), measured)
+
+    def _assemble(self, data: Events, totals: Totals, sizes: Tensor, measured: Tensor) -> FitProblem:
+        return FitProblem(
+            reference=self._reference,
+            data=data,
+            totals=totals,
+            loss_name=self._loss_name,
+            n_expected=self.n_expected,
+            second_moment=self._second_moment,
+            ridge=self._penalty * (len(self._reference.weights) + sizes),
+            precision=self._precision,
+            measured=measured,
+        )
+
+    def _sum_up(self, samples: list[FloatArray], sizes: list[int]) -> tuple[Totals, Events]:
+        """Evaluate basis and log ratios at the windows' events; keep them one by one where the loss asks."""
+        everything = np.concatenate(samples)
+        kernel = self._fitted.basis.kernel(self._tensor(everything))
+        columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))
+        first, second = (torch.split(column, sizes) for column in columns)
+        linear, quadratic = (torch.stack([part.sum(0) for part in parts]) for parts in (first, second))
+        if self._loss.linear_in_data:
+            sums = torch.stack([part.sum(0) for part in torch.split(kernel, sizes)])
+            none = [part[:0] for part in (self._reference.phi, first[0], second[0], self._reference.weights)]
+            data = Events(*(part.expand(len(sizes), *part.shape) for part in none))
+            return Totals(sums @ self._fitted.basis.transform, linear, quadratic), data
+        phi = torch.split(kernel @ self._fitted.basis.transform, sizes)
+        present = [self._tensor(np.ones(n)) for n in sizes]
+        data = Events(
+            pad_sequence([part.to(PRECISION) for part in phi], batch_first=True),
+            *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, present)),
+        )
+        return Totals(torch.stack([part.sum(0) for part in phi]), linear, quadratic), data

@@ -1,0 +1,222 @@
+"""Judging a window by a bundle: Window in, statistic and p-value out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+from dqm.errors import InputError
+from dqm.events import (
+    Explanation,
+    FloatArray,
+    NuisanceResult,
+    Profiled,
+    TestResult,
+    Window,
+    WindowCut,
+)
+from dqm.nplm import RatioMaps
+from dqm.reference.bundle import Bundle
+from dqm.reference.constraints import ReadingPolicy, read_constraints
+from dqm.reference.explanation import Explainer
+from dqm.reference.manifest import NullTableEntry, WindowKind
+from dqm.reference.nuisances import taylor_model
+from dqm.reference.null import NullTable
+from dqm.reference.statistic import Outcome, Statistic, prepare_statistic
+
+__all__ = ["Evaluation", "Evaluator"]
+
+SURPRISING = 1e-4
+"""Probability of as many events outside the reference, below which a window remarks on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """What one column of the null table needs to judge a window.
+
+    `pulls` holds mean and standard deviation of each parameter's two pulls in healthy toys: a reference of
+    finite size moves all of them alike.
+    """
+
+    test: Statistic
+    table: NullTable
+    pulls: dict[str, FloatArray]
+    explainer: Explainer
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A tested window.
+
+    Parameters
+    ----------
+    result : TestResult
+        What the test gave.
+    evidence : tuple, optional
+        What it takes to explain that: explainer, events in the reference's features, outcome of the fit. None
+        if there was no fit, or none that can be used.
+    """
+
+    result: TestResult
+    evidence: tuple[Explainer, FloatArray, Outcome] | None = None
+
+    def explain(self) -> Explanation | None:
+        """Say where the window departs from the reference, and what it looks like.
+
+        Returns
+        -------
+        Explanation or None
+            None without evidence, or from a statistic that learns no density ratio.
+        """
+        if self.evidence is None:
+            return None
+        explainer, x, outcome = self.evidence
+        return explainer.explain(x, outcome)
+
+
+class Evaluator:
+    """A bundle ready to judge windows of every kind it is calibrated for.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Calibrated bundle.
+    policy : ReadingPolicy
+        What to do without a usable measurement of a nuisance parameter.
+    device : str
+        Where windows are tested, "cpu" or "cuda".
+    """
+
+    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
+        self.bundle = bundle
+        self._device = device
+        self._policy = policy or ReadingPolicy()
+        self._maps = RatioMaps(bundle.reference, bundle.manifest.features)
+        self._learned = {
+            entry.name: taylor_model(bundle, entry).nu_range
+            for entry in bundle.manifest.nuisances
+            if entry.kind == "shape"
+        }
+        self._scales = {column.toys.name: self._scale(column) for column in bundle.manifest.null}
+
+    def judge(self, window: Window) -> TestResult:
+        """Test a window; see `evaluate`."""
+        return self.evaluate(window).result
+
+    def evaluate(self, window: Window) -> Evaluation:
+        """Test a window, and keep what it takes to explain it.
+
+        Parameters
+        ----------
+        window : Window
+            For windows cut by count N(R_0) is their own number of events.
+
+        Returns
+        -------
+        Evaluation
+            Its result has ``p`` None and a reason if the window cannot be judged: no events, a feature that
+            is missing, a nuisance parameter without usable measurement, a size the null table does not
+            cover, a fit that did not converge or went astray. Pulls are in standard deviations of healthy
+            toys.
+        """
+        n_data = len(window.x)
+        n_expected = float(n_data) if window.n_expected is None else window.n_expected
+        constraints = read_constraints(self.bundle.manifest.nuisances, window, self._policy)
+        reason = self._obstacle(window) or constraints.obstacle
+        if reason:
+            return Evaluation(TestResult(n_data, n_expected, reason=reason))
+        kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
+        column = self.bundle.column(kind)
+        if column is None:
+            known = "; ".join(str(c.kind) for c in self.bundle.manifest.null) or "none"
+            reason = f"no null table for windows of {kind} (calibrated: {known})"
+            return Evaluation(TestResult(n_data, n_expected, reason=reason))
+        scale = self._scales[column.toys.name]
+        x = self._select(window)
+        try:
+            outcome = scale.test.evaluate(x, constraints.measured)
+        except InputError as error:
+            return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
+        if not outcome.converged:
+            return Evaluation(TestResult(n_data, n_expected, reason="the fit did not converge"))
+        result = TestResult(
+            n_data,
+            n_expected,
+            t=outcome.t,
+            tau=outcome.tau,
+            delta=outcome.delta,
+            nuisances={name: _standardise(r, scale.pulls[name]) for name, r in outcome.nuisances.items()},
+            remarks=(*constraints.remarks, *self._remarks(outcome, n_data)),
+        )
+        if outcome.t < scale.table.t_implausible:
+            reason = (
+                f"t = {outcome.t:.4g} is far below that of any healthy window: the fit does not describe it"
+            )
+            return Evaluation(replace(result, reason=reason))
+        p = scale.table.p_value(outcome.t)
+        result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
+        return Evaluation(result, (scale.explainer, x, outcome))
+
+    def _scale(self, column: NullTableEntry) -> _Scale:
+        toys = self.bundle.toys(column)
+        names = [entry.name for entry in self.bundle.manifest.nuisances]
+        pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
+        moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
+        test = prepare_statistic(self.bundle, column.kind, self._device)
+        return _Scale(
+            test,
+            NullTable(toys[:, 0]),
+            {name: moments[:, i] for i, name in enumerate(names)},
+            Explainer(self.bundle, column, test, self._maps),
+        )
+
+    def _select(self, window: Window) -> FloatArray:
+        """Give the columns of the reference, in its order; a window may carry more."""
+        features = self.bundle.manifest.features
+        if window.names == features:
+            return window.x
+        return window.x[:, [window.names.index(name) for name in features]]
+
+    def _obstacle(self, window: Window) -> str:
+        """Say why a window cannot be tested; empty if it can."""
+        features = self.bundle.manifest.features
+        missing = [name for name in features if name not in window.names]
+        if missing:
+            return f"features of the reference are missing: {', '.join(missing)}"
+        if len(window.x) == 0:
+            return "no events"
+        if window.cut is WindowCut.TIME and window.n_expected is None:
+            return "cut by time, but the sender gave no expected number of events"
+        return ""
+
+    def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
+        """Say where the window leaves what the reference knows."""
+        remarks = []
+        n_reference, n_features = self.bundle.reference.shape
+        expected = 2.0 * n_features * n_data / n_reference
+        if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more
+            remarks.append(
+                f"{outcome.n_outside} events lie where the reference has none (expected: {expected:.2g})"
+            )
+        for name, (low, high) in self._learned.items():
+            value = outcome.nuisances[name].reference.value
+            if not low <= value <= high:
+                remarks.append(
+                    f"{name} is fitted at {value:.3g}, outside the {low:g} to {high:g} it was learned in"
+                )
+        return tuple(remarks)
+
+
+def _standardise(result: NuisanceResult, moments: FloatArray) -> NuisanceResult:
+    """Give pulls in standard deviations of healthy toys."""
+
+    def scaled(one: Profiled, mean: float, deviation: float) -> Profiled:
+        return one if one.pull is None else replace(one, pull=(one.pull - mean) / deviation)
+
+    return replace(
+        result,
+        reference=scaled(result.reference, *map(float, moments[:, 0])),
+        alternative=scaled(result.alternative, *map(float, moments[:, 1])),
+    )

@@ -1,0 +1,1 @@
+"""The program on the detector side: it reads a source, cuts windows and sends them."""

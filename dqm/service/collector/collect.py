@@ -1,0 +1,235 @@
+"""The collector's loop: take batches from a source, cut them into windows, send these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+import structlog
+
+from dqm.config import CollectorConfig
+from dqm.events import Origin, Window
+from dqm.service.collector.slow_control import SlowControl
+from dqm.service.collector.sources import Source, open_source
+from dqm.service.keyring import find_sending_keys
+from dqm.service.sd_notify import Notifier
+from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter
+
+__all__ = ["Collected", "collect"]
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.2
+DELIVERY_SECONDS = 10.0
+"""How long the end of a run waits for each answer of the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Account of one run of a collector.
+
+    Parameters
+    ----------
+    run : int
+        Run number.
+    n_events, n_windows : int
+        Events read, windows cut.
+    n_sent, n_lost : int
+        Windows sent, those that an earlier run left in the spool included; and windows dropped, left
+        undelivered or never acknowledged.
+    n_left : int
+        Events after the last full window.
+    n_spooled : int
+        Windows left in the spool for the next start.
+    n_refused : int
+        Windows that the daemon refused.
+    """
+
+    run: int
+    n_events: int
+    n_windows: int
+    n_sent: int
+    n_lost: int
+    n_left: int
+    n_spooled: int = 0
+    n_refused: int = 0
+
+
+def collect(
+    config: CollectorConfig,
+    base: Path,
+    stop: Event,
+    clock: Callable[[], float] = time.time,
+    notifier: Notifier | None = None,
+) -> Collected:
+    """Run a collector until its source ends or it is told to stop.
+
+    A live source is never made to wait: what the daemon has not judged is buffered, and the oldest dropped.
+    A replayed or simulated source can wait, and does. A run of a live source that had windows in the spool
+    before is continued with the numbers that follow; other sources start again, and the daemon knows their
+    windows.
+
+    Parameters
+    ----------
+    config : CollectorConfig
+        Source, windows and daemon.
+    base : Path
+        Directory that relative paths in the options start from.
+    stop : Event
+        Set it to end the run after the current batch.
+    clock : callable
+        Unix time in seconds; numbers a run that has no number.
+    notifier : Notifier, optional
+        Service manager to tell how the run goes.
+
+    Raises
+    ------
+    ConfigError
+        If the collector or the source of readings is unknown or its options are wrong.
+    InputError
+        If the source of events is unusable, or that of readings at the start; `FileError` if the spool is.
+    """
+    section = config.collector
+    source = open_source(section.name, config.options, "[options]", base)
+    run = int(clock()) if section.run is None else section.run
+    n_events = n_windows = n_kept_back = 0
+    with ExitStack() as opened:
+        slow_control = (
+            opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
+        )
+        spool = (
+            opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
+        )
+        continued = spool.next_numbers(run) if spool and source.origin is Origin.LIVE else {}
+        cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin), continued)
+        sender = opened.enter_context(
+            Sender(
+                section.connect,
+                section.buffer_windows,
+                buffer_bytes=section.buffer_bytes,
+                spool=spool,
+                keys=find_sending_keys(section),
+            )
+        )
+        log.info(
+            "run started", collector=section.name, run=run, daemon=section.connect, from_spool=sender.n_kept
+        )
+        if spool and (spool.set_aside or spool.n_damaged):
+            log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
+        opened.enter_context(_attended(sender, run, notifier or Notifier()))
+        for batch in source:
+            n_events += len(batch.x)
+            windows = _attach(cutter.push(batch), slow_control)
+            n_windows += len(windows)
+            n_kept_back += _send(sender, windows, source, stop)
+            if stop.is_set():
+                break
+        if notifier is not None:
+            notifier.stopping()
+        last = _attach(cutter.close(), slow_control)
+        n_kept_back += _send(sender, last, source, stop)
+        if not _settle(sender, source, stop):
+            log.warning(
+                "windows without an answer of the daemon",
+                sent=sender.n_unconfirmed,
+                not_sent=sender.n_waiting,
+                next_start="sends them again" if spool else "does not know them",
+            )
+        result = Collected(
+            run=run,
+            n_events=n_events,
+            n_windows=n_windows + len(last),
+            n_sent=sender.n_sent,
+            n_lost=sender.n_lost + n_kept_back + (0 if spool else sender.n_kept),
+            n_left=sum(cutter.n_left.values()),
+            n_spooled=sender.n_kept if spool else 0,
+            n_refused=sum(sender.refusals.values()),
+        )
+    log.info(
+        "run ended",
+        run=run,
+        events=n_events,
+        windows=result.n_windows,
+        sent=result.n_sent,
+        lost=result.n_lost,
+        refused=result.n_refused,
+        spooled=result.n_spooled,
+    )
+    return result
+
+
+def make_cutter(
+    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None = None
+) -> Cutter:
+    """Set up the way of cutting that a configuration asks for."""
+    window = config.window
+    if window.events is not None:
+        return CountCutter(window.events, label, config.streams, first_numbers)
+    if window.seconds is None or window.expected_rate_hz is None:
+        raise ValueError("the configuration's own check lets no such window pass")
+    return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
+
+
+def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Window]:
+    return windows if slow_control is None else [slow_control.attach(window) for window in windows]
+
+
+def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> int:
+    """Send windows; gives how many were left out because there was no room and the run is to end."""
+    for n_sent, window in enumerate(windows):
+        while source.origin is not Origin.LIVE and not sender.has_room:
+            if stop.is_set():
+                return len(windows) - n_sent
+            sender.confirm(POLL_SECONDS)
+        sender.send(window)
+    sender.pump()
+    return 0
+
+
+def _settle(sender: Sender, source: Source, stop: Event) -> bool:
+    """Wait for the last answers; what is no live source waits for as long as there is no daemon."""
+    told = False
+    while not sender.confirm(DELIVERY_SECONDS):
+        if source.origin is Origin.LIVE or sender.is_connected or stop.is_set():
+            return False
+        if not told:
+            log.warning("waiting for the daemon: it does not answer yet")
+            told = True
+    return True
+
+
+@contextmanager
+def _attended(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
+    """Send and listen on while the source is silent, and log what goes wrong, once each."""
+    done = Event()
+
+    def attend() -> None:
+        problem, refusals, n_lost = "", dict[str, int](), 0
+        while not done.wait(POLL_SECONDS):
+            sender.pump()
+            notifier.status(
+                f"run {run}: {sender.n_sent} windows sent, {sender.n_kept} not judged yet, "
+                f"{sender.n_lost} lost. {sender.problem}"
+            )
+            if sender.problem != problem:
+                problem = sender.problem
+                log.warning("delivery", problem=problem or "over")
+            if sender.refusals.keys() != refusals.keys():
+                refusals = sender.refusals
+                log.warning("the daemon refuses windows", reasons=refusals)
+            if sender.n_lost and not n_lost:
+                n_lost = sender.n_lost
+                log.warning("the buffer is full: the oldest windows are dropped")
+
+    thread = Thread(target=attend, name="attendant", daemon=True)
+    thread.start()
+    notifier.ready()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""The program that runs beside the detector for months: it receives, evaluates, grades, records and shows."""

@@ -1,0 +1,47 @@
+"""What the daemon writes into its log of windows and alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from dqm.alarm import AlarmChange
+from dqm.events import Verdict
+from dqm.export import Annotator
+
+__all__ = ["announce", "log_verdict"]
+
+log = structlog.get_logger(__name__)
+
+
+def announce(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
+    """Log what became of alarms, and annotate it."""
+    if annotator is not None:
+        annotator.observe(changes)
+    for change in changes:
+        alarm = change.alarm
+        log.warning(
+            "alarm",
+            stream=alarm.stream,
+            cause=alarm.cause.value,
+            before=change.before.value,
+            state=alarm.state.value,
+            what=alarm.text,
+            action=change.action,
+            user=change.user,
+        )
+
+
+def log_verdict(verdict: Verdict) -> None:
+    """Log what was decided on a window."""
+    log.info(
+        "judged",
+        stream=verdict.stream,
+        run=verdict.run,
+        seq=verdict.seq,
+        quality=verdict.quality.value,
+        p=verdict.result.p,
+        reason=verdict.reason,
+        warnings=list(verdict.warnings.values()),
+    )

@@ -1,0 +1,136 @@
+"""What windows are held to: a configuration, its bundles opened and its thresholds derived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from dqm.alarm import (
+    QualityLimits,
+    Rules,
+    Thresholds,
+    alarm_rules,
+    derive_thresholds,
+    quality_limits,
+    smallest_supported_p,
+)
+from dqm.config import DaemonConfig
+from dqm.reference import Manifest, open_bundle
+
+__all__ = ["ResolvedConfig", "resolve"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedConfig:
+    """Everything that decides on windows and alarms, derived and checked.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        Where it comes from.
+    bundles : mapping of str to tuple
+        Identifier and manifest of each stream's bundle.
+    rules : Rules
+        What the alarms go by.
+    thresholds : Thresholds
+        As derived from the false-alarm budget.
+    limits : mapping of str to QualityLimits
+        What p-values mean in each stream.
+    """
+
+    config: DaemonConfig
+    bundles: Mapping[str, tuple[str, Manifest]]
+    rules: Rules
+    thresholds: Thresholds
+    limits: Mapping[str, QualityLimits]
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """Bundle identifier of each stream."""
+        return {stream: identifier for stream, (identifier, _) in self.bundles.items()}
+
+    @property
+    def patience(self) -> dict[str, float]:
+        """For how long each stream may be without a window, s."""
+        return {stream.name: stream.stale_seconds for stream in self.config.streams}
+
+    @property
+    def most_waiting(self) -> int:
+        """Windows that may wait for their test: at least two of each stream."""
+        return max(self.config.daemon.queue_windows, 2 * len(self.config.streams))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Most bytes of kept windows."""
+        return int(self.config.keep.windows_megabytes * 1e6)
+
+    def tests_like(self, other: ResolvedConfig) -> bool:
+        """Tell whether all windows are tested as by another, so that its workers can go on."""
+        ours, theirs = (
+            (each.limits, each.identifiers, each.config.nuisances, [s.bundle for s in each.config.streams])
+            for each in (self, other)
+        )
+        return ours == theirs
+
+
+def resolve(config: DaemonConfig) -> ResolvedConfig:
+    """Open the bundles of a configuration and derive what follows from it.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        Checked by itself.
+
+    Returns
+    -------
+    ResolvedConfig
+        Ready to be worked by.
+
+    Raises
+    ------
+    BundleError, ConfigError, InputError
+        If a bundle cannot be used, or limits contradict the false-alarm budget.
+    """
+    bundles = _identify_bundles(config)
+    measured = {stream: _count_measured(manifest) for stream, (_, manifest) in bundles.items()}
+    thresholds = derive_thresholds(config, measured)
+    _warn_of_small_tables(bundles, thresholds.p_threshold)
+    return ResolvedConfig(
+        config=config,
+        bundles=bundles,
+        rules=alarm_rules(config),
+        thresholds=thresholds,
+        limits={stream.name: quality_limits(config, stream, thresholds) for stream in config.streams},
+    )
+
+
+def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
+    """Check every bundle; give identifier and manifest by stream."""
+    found = {}
+    for path in {stream.bundle for stream in config.streams}:
+        bundle = open_bundle(path)
+        found[path] = bundle.identifier, bundle.manifest
+    return {stream.name: found[stream.bundle] for stream in config.streams}
+
+
+def _count_measured(manifest: Manifest) -> int:
+    """Count the nuisance parameters that can disagree with a measurement."""
+    return sum(entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances)
+
+
+def _warn_of_small_tables(bundles: Mapping[str, tuple[str, Manifest]], p_threshold: float) -> None:
+    """Say where the false-alarm budget asks for rarer p-values than the toys support well."""
+    for stream, (_, manifest) in bundles.items():
+        n_toys = min((column.toys.shape[0] for column in manifest.null), default=0)
+        if n_toys and smallest_supported_p(n_toys) > p_threshold:
+            log.warning(
+                "the null table is small for the false-alarm budget: p is read from its fitted tail",
+                stream=stream,
+                toys=n_toys,
+                p_threshold=p_threshold,
+                fix="calibrate with more toys",
+            )

@@ -1,0 +1,1 @@
+"""Work on files instead of streams: extraction, comparison."""

@@ -1,0 +1,153 @@
+"""The same test away from the stream: files against a bundle, in parallel where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from dqm.alarm import QualityLimits
+from dqm.errors import BundleError, FileError
+from dqm.events import EventBatch, Measurement, Origin, Verdict, Window
+from dqm.reference import ReadingPolicy, Workers, open_bundle
+from dqm.service.monitor.assessor import Assessor
+from dqm.service.offline.extraction import read_features
+from dqm.stream import CountCutter, RunLabel
+
+__all__ = ["Assessment", "compare", "cut_file"]
+
+WINDOWS_AT_ONCE = 25
+EVENTS_AT_ONCE = 50_000
+"""Size of one unit of work: what comes first ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """How windows are judged; the task of `Workers`.
+
+    Parameters
+    ----------
+    bundle : Path
+        Calibrated bundle.
+    identifier : str
+        The one it must be.
+    limits : QualityLimits
+        What p-values mean.
+    policy : ReadingPolicy
+        What to do without a usable measurement of a nuisance parameter.
+    """
+
+    bundle: Path
+    identifier: str
+    limits: QualityLimits
+    policy: ReadingPolicy
+
+    def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[Verdict]]:
+        """Open the bundle; raises `BundleError` if it is not the one."""
+        bundle = open_bundle(path)
+        if bundle.identifier != self.identifier:
+            raise BundleError(
+                f"is bundle {bundle.identifier}, not {self.identifier}",
+                where=str(path),
+                fix="Was it calibrated meanwhile? Run it again",
+            )
+        assessor = Assessor(bundle, self.limits, policy=self.policy)
+        return lambda windows: [assessor.assess(window) for window in windows]
+
+
+def cut_file(
+    path: Path,
+    features: Sequence[str],
+    *,
+    run: int,
+    n_window: int | None,
+    chamber: str | None = None,
+    auxiliary: tuple[Measurement, ...] = (),
+) -> Iterator[Window]:
+    """Cut the events of a file into windows.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or Parquet file.
+    features : sequence of str
+        Columns wanted.
+    run : int
+        Run number to give the windows.
+    n_window : int or None
+        Events in a window; None takes all events of a chamber as one.
+    chamber : str, optional
+        Only this chamber.
+    auxiliary : tuple of Measurement
+        Measured nuisance parameters of all windows, whatever their time.
+
+    Yields
+    ------
+    Window
+        Chamber by chamber, each in the order of the file; events after the last full window are left out.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or has too few events for one window.
+    """
+    chambers: dict[str, list[EventBatch]] = {}
+    for batch in read_features(path, features, chamber):
+        chambers.setdefault(batch.chamber, []).append(batch)
+    n_windows = 0
+    for batches in chambers.values():
+        n_events = n_window or sum(len(batch.x) for batch in batches) or 1
+        cutter = CountCutter(n_events, RunLabel(run, origin=Origin.REPLAYED))
+        for window in chain.from_iterable(map(cutter.push, batches)):
+            n_windows += 1
+            readings = tuple(replace(m, time=window.end or 0.0) for m in auxiliary)
+            yield replace(window, auxiliary=readings)
+    if n_windows == 0:
+        raise FileError(
+            f"fewer events than a window of {n_window}" if n_window else "no events",
+            where=str(path),
+            fix="Give a larger file or a smaller --window",
+        )
+
+
+def compare(assessment: Assessment, windows: Iterable[Window], workers: Workers) -> Iterator[Verdict]:
+    """Test windows.
+
+    Parameters
+    ----------
+    assessment : Assessment
+        How.
+    windows : iterable of Window
+        What; taken as needed, some are always under way.
+    workers : Workers
+        Who does it.
+
+    Yields
+    ------
+    Verdict
+        In the order of the windows.
+
+    Raises
+    ------
+    WorkerError
+        If the workers are lost.
+    """
+    early: dict[int, list[Verdict]] = {}
+    due = 0
+    for place, verdicts in workers.run(assessment, _portions(windows)):
+        early[place] = verdicts
+        while due in early:
+            yield from early.pop(due)
+            due += 1
+
+
+def _portions(windows: Iterable[Window]) -> Iterator[list[Window]]:
+    portion: list[Window] = []
+    for window in windows:
+        portion.append(window)
+        if len(portion) == WINDOWS_AT_ONCE or sum(len(w.x) for w in portion) >= EVENTS_AT_ONCE:
+            yield portion
+            portion = []
+    if portion:
+        yield portion

@@ -1,0 +1,213 @@
+"""Features to and from files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dqm.errors import FileError, InputError
+from dqm.events import EventBatch, FloatArray
+from dqm.reference import Source as SourceFile
+from dqm.service.collector.sources import Source, open_source
+
+__all__ = ["extract", "read_events", "read_features"]
+
+ROWS_AT_ONCE = 65_536
+
+
+def read_features(
+    path: Path, features: Sequence[str] | None, chamber: str | None = None
+) -> Iterator[EventBatch]:
+    """Read a CSV or Parquet file of features through the collector ``replay``.
+
+    Parameters
+    ----------
+    path : Path
+        File with one row an event.
+    features : sequence of str, optional
+        Columns wanted, in this order; all numeric ones by default.
+    chamber : str, optional
+        Only rows with this value in the column ``chamber``.
+
+    Yields
+    ------
+    EventBatch
+        Of one chamber each; files without the column have one, named as the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or lacks a column.
+    """
+    name = path.name.split(".")[0]
+    options: dict[str, object] = {"inputs": [path], "chamber": name}
+    if features is not None:
+        options["features"] = list(features)
+    for batch in open_source("replay", options):
+        if chamber is None or batch.chamber == chamber:
+            yield batch
+
+
+def read_events(
+    paths: Sequence[Path], features: Sequence[str] | None, chamber: str | None = None
+) -> tuple[FloatArray, tuple[str, ...], list[SourceFile]]:
+    """Read all events of some files.
+
+    Parameters
+    ----------
+    paths, features, chamber
+        As in `read_features`.
+
+    Returns
+    -------
+    x : ndarray, shape (n_events, d)
+        Events of all files.
+    names : tuple of str
+        Features, one for each column.
+    sources : list of SourceFile
+        The files with their checksums.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, two differ in their columns, or there is no event.
+    """
+    parts: list[FloatArray] = []
+    names: tuple[str, ...] | None = None
+    sources = []
+    for path in paths:
+        n_events = 0
+        for batch in read_features(path, features, chamber):
+            if names is not None and batch.names != names:
+                raise InputError(
+                    f"has the features {', '.join(batch.names)}, files before it {', '.join(names)}",
+                    where=str(path),
+                    fix="Choose common ones with --features",
+                )
+            names = batch.names
+            parts.append(batch.x)
+            n_events += len(batch.x)
+        if n_events == 0:
+            raise FileError(f"no events{f' of chamber {chamber}' if chamber else ''}", where=str(path))
+        sources.append(SourceFile(name=path.name, sha256=_checksum(path), n_events=n_events))
+    if names is None:
+        raise InputError("no files given")
+    return np.concatenate(parts), names, sources
+
+
+def extract(
+    source: Source,
+    path: Path,
+    *,
+    n_events: int | None = None,
+    chamber: str | None = None,
+    progress: Callable[[int], None] = lambda _n: None,
+) -> int:
+    """Write the events of a source to a Parquet file with columns ``chamber``, ``time`` and the features.
+
+    Rows are in order of time if the source has a clock, so that the file can be replayed.
+
+    Parameters
+    ----------
+    source : Source
+        Any collector.
+    path : Path
+        File to write; it appears only when it is complete.
+    n_events : int, optional
+        Stop after so many events.
+    chamber : str, optional
+        Only this chamber.
+    progress : callable
+        Told the events written so far.
+
+    Returns
+    -------
+    int
+        Events written.
+
+    Raises
+    ------
+    InputError
+        If the source is unusable or gives no event.
+    FileError
+        If the file cannot be written.
+    """
+    scratch = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    written = 0
+    try:
+        tables = _tables(source, n_events, chamber)
+        first = next(tables, None)
+        if first is None:
+            raise InputError("the source gave no events")
+        with pq.ParquetWriter(scratch, first.schema) as writer:
+            for table in chain([first], tables):
+                writer.write_table(table)
+                written += table.num_rows
+                progress(written)
+        scratch.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write: {error.strerror or error}", where=str(path)) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return written
+
+
+def _tables(source: Source, n_events: int | None, chamber: str | None) -> Iterator[pa.Table]:
+    """Gather batches into tables of a size that Parquet stores well, chambers merged in order of time."""
+    parts: list[pa.Table] = []
+    schema: pa.Schema | None = None
+    waiting = taken = 0
+    covered: float | None = None
+    for batch in source:
+        if chamber is not None and batch.chamber != chamber:
+            continue
+        # a table ends where a stretch of time does, so that no later one has to go before it
+        if waiting >= ROWS_AT_ONCE and (covered is None or batch.start is None or batch.start >= covered):
+            yield _merge(parts)
+            parts, waiting = [], 0
+        if batch.end is not None:
+            covered = batch.end if covered is None else max(covered, batch.end)
+        keep = len(batch.x) if n_events is None else min(len(batch.x), n_events - taken)
+        if keep:
+            parts.append(_table(batch, keep))
+            schema = _check_schema(parts[-1], schema)
+            waiting += keep
+            taken += keep
+        if n_events is not None and taken >= n_events:
+            break
+    if parts:
+        yield _merge(parts)
+
+
+def _merge(parts: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(parts)
+    return table.sort_by("time") if "time" in table.column_names else table
+
+
+def _table(batch: EventBatch, n: int) -> pa.Table:
+    columns = {"chamber": pa.array([batch.chamber] * n)}
+    if batch.times is not None:
+        columns["time"] = pa.array(batch.times[:n])
+    columns |= {name: pa.array(batch.x[:n, k]) for k, name in enumerate(batch.names)}
+    return pa.table(columns)
+
+
+def _check_schema(table: pa.Table, before: pa.Schema | None) -> pa.Schema:
+    if before is not None and table.schema != before:
+        raise InputError(
+            f"the source gave the columns {', '.join(before.names)}, then {', '.join(table.schema.names)}",
+            fix="Extract such inputs one by one, or choose common features",
+        )
+    return table.schema
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

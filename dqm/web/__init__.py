@@ -1,0 +1,19 @@
+"""The daemon's own page and JSON API; they decide nothing."""
+
+from dqm.web.auth.authenticator import Authenticator
+from dqm.web.auth.users import UserFile, add_user, remove_user
+from dqm.web.queries import Site
+from dqm.web.server import HttpServer, create_app
+from dqm.web.stream_status import N_RECENT, StreamStatuses
+
+__all__ = [
+    "N_RECENT",
+    "Authenticator",
+    "HttpServer",
+    "Site",
+    "StreamStatuses",
+    "UserFile",
+    "add_user",
+    "create_app",
+    "remove_user",
+]

@@ -1,0 +1,277 @@
+"""Pages to look at and forms to send."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from dqm.alarm import AlarmState, Cause
+from dqm.errors import InputError
+from dqm.events import Quality
+from dqm.export import charts
+from dqm.export.views import ExplanationMaps, explain, summarise
+from dqm.web import models as m
+from dqm.web.auth.authenticator import principal_of
+from dqm.web.problems import NotFoundError, describe_problem
+from dqm.web.queries import Site
+from dqm.web.render import render
+from dqm.web.security import read_form
+
+__all__ = ["page_routes"]
+
+_HISTORY = 200
+_CHANGES = 50
+_FEW_STREAMS = 40
+
+Form = Mapping[str, str]
+
+
+def page_routes(site: Site) -> list[Route]:
+    """Make the routes of the pages.
+
+    Parameters
+    ----------
+    site : Site
+        What is shown.
+
+    Returns
+    -------
+    list of Route
+        For the application.
+    """
+    pages: dict[str, Callable[[Site, Request], Response]] = {
+        "/": _overview,
+        "/alarms": _alarms,
+        "/alarms/{stream}/{cause}": _alarm,
+        "/masks": _masks,
+        "/streams/{stream}": _stream,
+        "/windows/{stream}/{run:int}/{seq:int}": _window,
+        "/windows/{stream}/{run:int}/{seq:int}/events.parquet": _events,
+        "/help": _help,
+    }
+    forms: dict[str, Callable[[Site, Request, Form], str]] = {
+        "/alarms/{stream}/{cause}/acknowledge": _acknowledge,
+        "/alarms/{stream}/{cause}/shelve": _shelve,
+        "/alarms/{stream}/{cause}/unshelve": _unshelve,
+        "/masks": _mask,
+        "/masks/{identifier}/remove": _unmask,
+    }
+    return [
+        *(Route(path, _show(site, page)) for path, page in pages.items()),
+        *(Route(path, _change(site, form), methods=["POST"]) for path, form in forms.items()),
+    ]
+
+
+def _show(site: Site, page: Callable[[Site, Request], Response]) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        return page(site, request)
+
+    return answer
+
+
+def _change(
+    site: Site, form: Callable[[Site, Request, Form], str]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Do what a form asks for, then show the page it leads to; or say on that page why it cannot be done."""
+
+    async def answer(request: Request) -> Response:
+        fields = await read_form(request)
+        try:
+            address = await run_in_threadpool(form, site, request, fields)
+        except NotFoundError:
+            raise
+        except (InputError, ValidationError) as error:
+            return await run_in_threadpool(_show_trouble, site, request, error)
+        return RedirectResponse(address, 303)
+
+    return answer
+
+
+def _show_trouble(site: Site, request: Request, error: Exception) -> Response:
+    problem = describe_problem(error)
+    trouble = ". ".join(filter(None, [f"{problem.where}: {problem.detail}", problem.fix]))
+    if "cause" in request.path_params:
+        return _alarm(site, request, trouble, problem.status)
+    return _masks(site, request, trouble, problem.status)
+
+
+def _overview(site: Site, request: Request) -> Response:
+    page = site.overview()
+    name, quality = request.query_params.get("name", ""), request.query_params.get("quality", "")
+    streams = {
+        s.name: s
+        for s in page.streams
+        if name.lower() in f"{s.path}/{s.name}".lower() and quality in ("", s.quality)
+    }
+    is_filtered = bool(name or quality)
+    open_all = is_filtered or len(page.streams) <= _FEW_STREAMS
+    sizes: dict[str, int] = {}
+    opened = {path for path, group in _groups(page.tree, sizes) if open_all or group.quality != Quality.GOOD}
+    return render(
+        site, request, "overview.html", page=page, streams=streams, sizes=sizes,
+        opened=opened | {page.tree.path}, name=name, is_filtered=is_filtered,
+        explained={s.name: s.explained for s in page.streams},
+        mixed=len({s.last.origin for s in page.streams if s.last}) > 1,
+    )  # fmt: skip
+
+
+def _groups(group: m.Group, sizes: dict[str, int]) -> list[tuple[str, m.Group]]:
+    """List a group and all within it, and count their streams."""
+    found = [(group.path, group)]
+    for inner in group.groups:
+        found += _groups(inner, sizes)
+    sizes[group.path] = len(group.streams) + sum(sizes[inner.path] for inner in group.groups)
+    return found
+
+
+def _alarms(site: Site, request: Request) -> Response:
+    page = site.alarms()
+    everything = request.query_params.get("show") == "all"
+    shown = [alarm for alarm in page.alarms if everything or alarm.state is not AlarmState.NORMAL]
+    return render(
+        site, request, "alarms.html", page=page, shown=shown, everything=everything,
+        changes=site.changes(limit=_CHANGES).changes, thresholds=site.thresholds(),
+        explained={s.name: s.explained for s in site.statuses.streams()},
+    )  # fmt: skip
+
+
+def _alarm(site: Site, request: Request, trouble: str = "", status: int = 200) -> Response:
+    alarm = site.alarm(*_alarm_of(request))
+    changes = [
+        change
+        for change in site.changes(stream=alarm.stream, limit=4 * _CHANGES).changes
+        if change.alarm.cause is alarm.cause
+    ]
+    return render(
+        site, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble
+    )
+
+
+def _masks(site: Site, request: Request, trouble: str = "", status: int = 200) -> Response:
+    names = site.statuses.names
+    return render(site, request, "masks.html", status, page=site.masks(), names=names, trouble=trouble)
+
+
+def _stream(site: Site, request: Request) -> Response:
+    page = site.stream(request.path_params["stream"])
+    run, quality = _window_filter(request)
+    windows = site.windows(page.name, run=run, quality=quality, limit=_HISTORY).windows
+    last = site.last_anomaly(page.name)
+    explanation = explain(last.explanation) if last else None
+    return render(
+        site, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
+        figure=charts.history(windows, site.thresholds()), anomaly=summarise(last) if last else None,
+        explanation=explanation, qualities=list(Quality), causes=list(Cause),
+        bundle=site.bundles.get(page.name), why_no_bundle="the stream has no bundle", **_figures(explanation),
+    )  # fmt: skip
+
+
+def _window(site: Site, request: Request) -> Response:
+    page = site.window(**request.path_params)
+    return render(
+        site, request, "window.html", page=page, v=page.verdict, explanation=page.explanation,
+        **_figures(page.explanation),
+    )  # fmt: skip
+
+
+def _events(site: Site, request: Request) -> Response:
+    stream, run, seq = (request.path_params[key] for key in ("stream", "run", "seq"))
+    path = site.events(stream, run, seq)
+    return FileResponse(
+        path, media_type="application/vnd.apache.parquet", filename=f"{stream}-{run}-{seq}.parquet"
+    )
+
+
+def _figures(explanation: ExplanationMaps | None) -> dict[str, Any]:
+    if explanation is None:
+        return {"figures": [], "pair_figures": []}
+    return {"figures": charts.maps(explanation), "pair_figures": charts.pair_maps(explanation)}
+
+
+def _help(site: Site, request: Request) -> Response:
+    return render(site, request, "help.html")
+
+
+def _acknowledge(site: Site, request: Request, fields: Form) -> str:
+    alarm = _alarm_of(request)
+    signed = m.Signed.model_validate_strings(dict(fields))
+    site.alarm_service.acknowledge(*alarm, user=_user_of(request), comment=signed.comment)
+    return _page_of(alarm)
+
+
+def _shelve(site: Site, request: Request, fields: Form) -> str:
+    alarm = _alarm_of(request)
+    site.shelve(*alarm, user=_user_of(request), asked=m.Shelve.model_validate_strings(dict(fields)))
+    return _page_of(alarm)
+
+
+def _unshelve(site: Site, request: Request, fields: Form) -> str:
+    alarm = _alarm_of(request)
+    signed = m.Signed.model_validate_strings(dict(fields))
+    site.alarm_service.unshelve(*alarm, user=_user_of(request), comment=signed.comment)
+    return _page_of(alarm)
+
+
+def _mask(site: Site, request: Request, fields: Form) -> str:
+    asked: dict[str, object] = dict(fields)
+    types = fields.get("run_types", "")
+    asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
+    begin, hours = asked.pop("begin", None), asked.pop("hours", None)
+    start = site.clock()
+    if begin is not None:
+        asked["start"] = start = start + 3600.0 * _read_hours(str(begin))
+    if hours is not None:
+        asked["until"] = start + 3600.0 * _read_hours(str(hours))
+    site.add_mask(_user_of(request), m.MakeMask.model_validate(asked))
+    return "/masks"
+
+
+def _unmask(site: Site, request: Request, fields: Form) -> str:
+    signed = m.Signed.model_validate_strings(dict(fields))
+    site.alarm_service.remove_mask(
+        request.path_params["identifier"], user=_user_of(request), comment=signed.comment
+    )
+    return "/masks"
+
+
+def _user_of(request: Request) -> str:
+    return principal_of(request).user
+
+
+def _alarm_of(request: Request) -> tuple[str, Cause]:
+    """Identity of the alarm in the address; raises `NotFoundError`."""
+    stream, cause = request.path_params["stream"], request.path_params["cause"]
+    if cause not in set(Cause):
+        raise NotFoundError(f"no cause {cause!r}", fix=f"Use one of {', '.join(Cause)}")
+    return stream, Cause(cause)
+
+
+def _page_of(alarm: tuple[str, Cause]) -> str:
+    stream, cause = alarm
+    return f"/alarms/{stream}/{cause}"
+
+
+def _window_filter(request: Request) -> tuple[int | None, Quality | None]:
+    asked = {key: value for key, value in request.query_params.items() if value}
+    run, quality = asked.get("run"), asked.get("quality")
+    if run is not None and not (run.isascii() and run.isdigit()):
+        raise NotFoundError(f"run {run!r} is no number", fix="Give the number of a run")
+    if quality is not None and quality not in set(Quality):
+        raise NotFoundError(f"no quality {quality!r}", fix=f"Use one of {', '.join(Quality)}")
+    return int(run) if run else None, Quality(quality) if quality else None
+
+
+def _read_hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = float("nan")
+    if not 0.0 < hours < float("inf"):
+        raise InputError(f"{text!r} hours", where="hours", fix="Give a number above 0, or leave it empty")
+    return hours

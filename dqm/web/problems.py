@@ -1,0 +1,121 @@
+"""What may go wrong with a request, and how it is told."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from dqm.errors import DqmError, InputError, StoreError
+from dqm.web.models import Problem
+
+__all__ = [
+    "BusyError",
+    "ForeignRequestError",
+    "NobodyMayChangeError",
+    "NotFoundError",
+    "NotSignedInError",
+    "TooLargeError",
+    "UnreadableError",
+    "describe_problem",
+]
+
+
+class NotFoundError(InputError):
+    """Something asked for is not there."""
+
+
+class ForeignRequestError(InputError):
+    """A request that another site may have caused."""
+
+
+class NotSignedInError(InputError):
+    """A request of somebody who has not proved who they are."""
+
+
+class NobodyMayChangeError(InputError):
+    """A change where nobody can prove who they are."""
+
+
+class BusyError(InputError):
+    """A request too many.
+
+    Parameters
+    ----------
+    what : str
+        Of what there was too much.
+    seconds : float
+        When it may be tried again.
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self.seconds = max(1, math.ceil(seconds))
+        super().__init__(what, fix=f"Try again in {self.seconds} s")
+
+
+class TooLargeError(InputError):
+    """A request longer than any real one."""
+
+
+class UnreadableError(InputError):
+    """A request that is not in the format it must have."""
+
+
+_STATUS: dict[type[DqmError], HTTPStatus] = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ForeignRequestError: HTTPStatus.FORBIDDEN,
+    NotSignedInError: HTTPStatus.UNAUTHORIZED,
+    NobodyMayChangeError: HTTPStatus.FORBIDDEN,
+    BusyError: HTTPStatus.TOO_MANY_REQUESTS,
+    TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnreadableError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    InputError: HTTPStatus.CONFLICT,
+    StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def describe_problem(error: Exception) -> Problem:
+    """Say what was wrong, where, and what to do.
+
+    Parameters
+    ----------
+    error : Exception
+        Our own, or one of pydantic or starlette; of any other nothing is told.
+
+    Returns
+    -------
+    Problem
+        With the HTTP status that fits.
+    """
+    match error:
+        case DqmError():
+            fits = (code for kind, code in _STATUS.items() if isinstance(error, kind))
+            status = next(fits, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return _problem(status, error.what, error.where, error.fix)
+        case ValidationError():
+            return _problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "; ".join(_sentence(entry["msg"], entry["input"]) for entry in error.errors()),
+                ", ".join(dict.fromkeys(".".join(map(str, e["loc"])) or "request" for e in error.errors())),
+                "Correct it and send it again",
+            )
+        case HTTPException():
+            status = HTTPStatus(error.status_code)
+            return _problem(
+                status, str(error.detail), None, "See / for the page, /api/v1/openapi.json for the API"
+            )
+        case _:
+            return _problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "the daemon failed to answer", None, "See the daemon's log"
+            )
+
+
+def _problem(status: HTTPStatus, detail: str, where: str | None, fix: str | None) -> Problem:
+    return Problem(title=status.phrase, status=status.value, detail=detail, where=where, fix=fix)
+
+
+def _sentence(message: str, value: object) -> str:
+    text = message.removeprefix("Value error, ")
+    return f"{text}, not {value!r:.60}" if isinstance(value, str | int | float) else text

@@ -1,0 +1,238 @@
+"""Everything the page and the JSON API show, gathered in the same models for both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dqm.alarm import ANOMALOUS, Alarm, AlarmState, Cause, Mask, Node, Thresholds, needs_response, urgency
+from dqm.errors import InputError
+from dqm.events import Origin, Quality, Verdict
+from dqm.export.views import BundleFacts, Recent, explain, summarise
+from dqm.store import AlarmStore, VerdictStore
+from dqm.web import models as m
+from dqm.web.alarm_actions import AlarmActions
+from dqm.web.problems import NotFoundError
+from dqm.web.stream_status import StreamStatus, StreamStatuses
+
+__all__ = ["Site"]
+
+_MOST_WINDOWS = 1000
+_MOST_CHANGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is shown, from where.
+
+    Parameters
+    ----------
+    statuses : StreamStatuses
+        Streams as they stand.
+    alarm_service : AlarmActions
+        Alarms as they stand, and what people do with them.
+    verdicts : VerdictStore
+        Windows of the past.
+    history : AlarmStore
+        Alarms of the past.
+    kept : callable
+        Path of the file with the events of a window, by stream, run and number; it need not exist.
+    bundles : mapping of str to BundleFacts
+        Bundle of each stream.
+    clock : callable
+        Unix time, s.
+    version : str
+        Version of dqm.
+    """
+
+    statuses: StreamStatuses
+    alarm_service: AlarmActions
+    verdicts: VerdictStore
+    history: AlarmStore
+    kept: Callable[[str, int, int], Path]
+    bundles: Mapping[str, BundleFacts]
+    clock: Callable[[], float]
+    version: str
+
+    def overview(self) -> m.Overview:
+        """Everything at one look."""
+        alarms = self._sorted_alarms()
+        tree = _group(self.alarm_service.tree())
+        streams = tuple(self._streams(self.statuses.streams(), alarms, tree))
+        counts = Counter(stream.quality for stream in streams)
+        return m.Overview(
+            time=self.clock(),
+            version=self.version,
+            needs_response=tuple(filter(needs_response, alarms)),
+            qualities={quality: counts[quality] for quality in Quality},
+            origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
+            tree=tree,
+            streams=streams,
+        )
+
+    def stream(self, stream: str) -> m.Stream:
+        """One stream; raises `NotFoundError`."""
+        statuses = self._status(stream)
+        (found,) = self._streams([statuses], self._sorted_alarms(), _group(self.alarm_service.tree()))
+        return found
+
+    def windows(
+        self, stream: str, run: int | None = None, quality: Quality | None = None, limit: int = 100
+    ) -> m.WindowList:
+        """Verdicts of a stream, the newest first; raises `NotFoundError`."""
+        self._status(stream)
+        found = self.verdicts.select(stream=stream, run=run, quality=quality, limit=min(limit, _MOST_WINDOWS))
+        return m.WindowList(stream=stream, windows=tuple(map(summarise, found))[::-1])
+
+    def last_anomaly(self, stream: str) -> Verdict | None:
+        """Last ``Medium`` or ``Bad`` window of a stream, with its explanation."""
+        found = [
+            verdict
+            for quality in (Quality.MEDIUM, Quality.BAD)
+            for verdict in self.verdicts.select(stream=stream, quality=quality, limit=1)
+        ]
+        if not found:
+            return None
+        last = max(found, key=lambda verdict: verdict.judged_at)
+        return self.verdicts.find(last.stream, last.run, last.seq)
+
+    def window(self, stream: str, run: int, seq: int) -> m.Window:
+        """Everything about one window; raises `NotFoundError`."""
+        verdict = self.verdicts.find(stream, run, seq)
+        if verdict is None:
+            raise NotFoundError(
+                f"no verdict on window {seq} of run {run}",
+                where=stream,
+                fix="It was never received, or its verdict is older than the store keeps",
+            )
+        used = self.bundles.get(stream)
+        is_used = used is not None and used.identifier == verdict.bundle
+        return m.Window(
+            verdict=summarise(verdict),
+            explanation=explain(verdict.explanation),
+            why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
+            bundle=used if is_used else None,
+            why_no_bundle="" if is_used else _why_no_bundle(verdict),
+            kept=self._kept(verdict),
+        )
+
+    def alarms(self) -> m.AlarmList:
+        """Every alarm, the most pressing first."""
+        return m.AlarmList(time=self.clock(), alarms=tuple(self._sorted_alarms()))
+
+    def alarm(self, stream: str, cause: Cause) -> Alarm:
+        """One alarm; raises `NotFoundError`."""
+        for alarm in self.alarm_service.alarms():
+            if (alarm.stream, alarm.cause) == (stream, cause):
+                return alarm
+        raise NotFoundError(f"no alarm {cause} of stream {stream!r}", fix="See /alarms for all of them")
+
+    def changes(
+        self, stream: str | None = None, since: float | None = None, limit: int = 100
+    ) -> m.ChangeList:
+        """Tell what happened to alarms, the newest first."""
+        found = list(self.history.changes(stream=stream, since=since, limit=min(limit, _MOST_CHANGES)))
+        return m.ChangeList(changes=tuple(found[::-1]))
+
+    def thresholds(self) -> Thresholds:
+        """Numbers that decide, as they follow from the false-alarm budget."""
+        return self.alarm_service.thresholds()
+
+    def masks(self) -> m.MaskList:
+        """Masks in force or to come."""
+        return m.MaskList(time=self.clock(), masks=tuple(self.alarm_service.masks()))
+
+    def shelve(self, stream: str, cause: Cause, user: str, asked: m.Shelve) -> None:
+        """Put an alarm aside; raises `InputError`."""
+        until = None if asked.hours is None else self.clock() + 3600.0 * asked.hours
+        self.alarm_service.shelve(stream, cause, user, asked.reason, until, asked.one_shot)
+
+    def add_mask(self, user: str, asked: m.MakeMask) -> Mask:
+        """Suppress the alarms of streams; raises `InputError`."""
+        if asked.until is not None and asked.until <= self.clock():
+            raise InputError("the mask would have ended already", fix="Give a later 'until', or none")
+        return self.alarm_service.add_mask(
+            asked.streams, user, asked.reason, asked.run_types, asked.start, asked.until
+        )
+
+    def events(self, stream: str, run: int, seq: int) -> Path:
+        """File with the events of a window; raises `NotFoundError`."""
+        kept = self.window(stream, run, seq).kept
+        if kept.url is None:
+            raise NotFoundError(f"not kept: {kept.reason}", where=f"{stream} run {run} window {seq}")
+        return self.kept(stream, run, seq)
+
+    def _kept(self, verdict: Verdict) -> m.Kept:
+        stream, run, seq = verdict.stream, verdict.run, verdict.seq
+        if self.kept(stream, run, seq).exists():
+            return m.Kept(url=f"/windows/{stream}/{run}/{seq}/events.parquet", reason="")
+        if verdict.quality in ANOMALOUS:
+            return m.Kept(
+                url=None, reason="gone: [keep] windows_megabytes keeps none, or it gave way to newer ones"
+            )
+        return m.Kept(url=None, reason=f"the window is {verdict.quality}: only Medium and Bad ones are kept")
+
+    def _status(self, name: str) -> StreamStatus:
+        try:
+            return self.statuses.find(name)
+        except InputError as error:
+            raise NotFoundError(error.what, fix="See / for all streams") from None
+
+    def _sorted_alarms(self) -> list[Alarm]:
+        return sorted(self.alarm_service.alarms(), key=urgency)
+
+    def _streams(
+        self, statuses: Iterable[StreamStatus], alarms: Iterable[Alarm], tree: m.Group
+    ) -> Iterable[m.Stream]:
+        paths = dict(_paths(tree))
+        pressing: dict[str, Alarm] = {}
+        for alarm in alarms:
+            if alarm.state is not AlarmState.NORMAL:
+                pressing.setdefault(alarm.stream, alarm)
+        for s in statuses:
+            most_pressing = pressing.get(s.name)
+            bundle = self.bundles.get(s.name)
+            yield m.Stream(
+                name=s.name,
+                path=paths.get(s.name, ""),
+                quality=s.quality,
+                reason=s.reason,
+                since=s.since,
+                alarm=most_pressing,
+                needs_response=most_pressing is not None and needs_response(most_pressing),
+                last=summarise(s.last) if s.last else None,
+                recent=tuple(Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
+                explained=s.explained,
+                bundle=bundle.identifier if bundle else "",
+            )
+
+
+def _group(node: Node) -> m.Group:
+    return m.Group(
+        name=node.name,
+        path=node.path,
+        quality=node.quality,
+        state=node.state,
+        groups=tuple(map(_group, node.children)),
+        streams=tuple(leaf.stream for leaf in node.streams),
+    )
+
+
+def _paths(group: m.Group) -> Iterable[tuple[str, str]]:
+    yield from ((stream, group.path) for stream in group.streams)
+    for inner in group.groups:
+        yield from _paths(inner)
+
+
+def _why_unexplained(verdict: Verdict) -> str:
+    if verdict.quality in ANOMALOUS:
+        return "no maps were stored with this verdict"
+    return f"the window is {verdict.quality}: maps are made of windows that are Medium or Bad"
+
+
+def _why_no_bundle(verdict: Verdict) -> str:
+    if not verdict.bundle:
+        return "no bundle judged this window"
+    return f"bundle {verdict.bundle} judged this window; the stream uses another one now"

@@ -1,0 +1,236 @@
+"""Who may ask, and what a browser may do with the answer.
+
+A browser on the operator's machine reaches the daemon for any site that it visits. Three walls keep such
+sites out: the ``Host`` must be an address or a name of this machine (a name of their own that resolves to it
+is refused), a request that changes something must come from our own page (``Sec-Fetch-Site`` or ``Origin``),
+and a form must carry the token of a cookie that only our page can read. Programs that send neither are no
+browsers: they must send JSON, which no form of another site can.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dqm.web.models import Problem
+from dqm.web.problems import ForeignRequestError, TooLargeError, UnreadableError
+
+__all__ = [
+    "SESSION_COOKIE",
+    "OwnHost",
+    "SecurityHeaders",
+    "check_origin",
+    "form_token",
+    "new_token",
+    "read_form",
+    "read_json",
+    "remember",
+]
+
+_ALWAYS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",  # without a referrer a browser hides the origin of our own forms too
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+# plotly.js sets style attributes; neither it nor we need style elements, inline scripts or eval
+_PAGE = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_TOKEN_COOKIE = "dqm_token"  # noqa: S105 - its name, not its value
+SESSION_COOKIE = "dqm_session"
+_TOKEN_FIELD = "token"  # noqa: S105 - its name, not its value
+_MOST_BYTES = 16_384
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+class SecurityHeaders:
+    """Adds headers to every response, errors included; HTML may load nothing but from here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                is_page = headers.get("content-type", "").startswith("text/html")
+                headers.update(_ALWAYS | {"Content-Security-Policy": _PAGE if is_page else _NOTHING})
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class OwnHost:
+    """Answers only where it is called by an address or a name of this machine, or one that is configured.
+
+    A page of another site whose name resolves to this machine is refused.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is guarded.
+    exempt : sequence of str
+        Paths that are not, because programs may know the machine by yet another name.
+    names : sequence of str
+        Further names, in small letters.
+    """
+
+    def __init__(self, app: ASGIApp, exempt: Sequence[str] = (), names: Sequence[str] = ()) -> None:
+        self._app = app
+        self._exempt = frozenset(exempt)
+        own = {"localhost", socket.gethostname().lower(), socket.getfqdn().lower()}
+        self._names = frozenset({*own, *names})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        app = self._app
+        if scope["type"] == "http" and scope["path"] not in self._exempt:
+            found = _HOST.fullmatch(Headers(scope=scope).get("host", ""))
+            host = found[1].strip("[]").lower() if found else ""
+            if not self._is_own(host):
+                app = JSONResponse(_foreign_host(host), 421, media_type="application/problem+json")
+        await app(scope, receive, send)
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return host in self._names
+        return True
+
+
+def check_origin(headers: Headers) -> None:
+    """Refuse changes that another site has asked for.
+
+    Parameters
+    ----------
+    headers : Headers
+        Of the request.
+
+    Raises
+    ------
+    ForeignRequestError
+        If it comes from a browser but not from our own page.
+    """
+    site = headers.get("sec-fetch-site")
+    origin = headers.get("origin")
+    is_foreign = site is not None and site != "same-origin"
+    is_foreign |= origin is not None and origin.partition("://")[2] != headers.get("host")
+    if is_foreign:
+        raise ForeignRequestError(
+            "another site asked for this change",
+            where="Origin" if site is None else "Sec-Fetch-Site",
+            fix="Use the daemon's own page, or the command line",
+        )
+
+
+def new_token() -> str:
+    """Make a token for the forms of a browser."""
+    return secrets.token_urlsafe(24)
+
+
+def form_token(request: Request) -> str:
+    """Token for the forms of a page: that of the browser's cookie, or a new one (see `remember`)."""
+    return request.cookies.get(_TOKEN_COOKIE) or new_token()
+
+
+def remember(response: Response, token: str, *, is_secure: bool) -> None:
+    """Set the cookie with the token of our forms."""
+    response.set_cookie(_TOKEN_COOKIE, token, httponly=True, samesite="strict", secure=is_secure)
+
+
+async def read_form(request: Request) -> Mapping[str, str]:
+    """Read the fields of one of our own forms; the authenticator has checked where it comes from.
+
+    Parameters
+    ----------
+    request : Request
+        A POST.
+
+    Returns
+    -------
+    mapping of str to str
+        Fields that were filled in, without the token.
+
+    Raises
+    ------
+    ForeignRequestError, TooLargeError, UnreadableError
+        If it is none of our forms.
+    """
+    _check_type(request, "application/x-www-form-urlencoded")
+    fields = dict(parse_qsl((await _read(request)).decode(errors="replace"), max_num_fields=32))
+    token = fields.pop(_TOKEN_FIELD, "")
+    expected = request.cookies.get(_TOKEN_COOKIE, "")
+    if not expected or not hmac.compare_digest(token.encode(), expected.encode()):
+        raise ForeignRequestError(
+            "the form carries no valid token",
+            where="form",
+            fix="Reload the page and send the form again; the browser must accept cookies of this page",
+        )
+    return fields
+
+
+async def read_json(request: Request) -> bytes:
+    """Read the body of a JSON request; the authenticator has checked where it comes from.
+
+    Parameters
+    ----------
+    request : Request
+        A POST.
+
+    Returns
+    -------
+    bytes
+        The body, not parsed.
+
+    Raises
+    ------
+    TooLargeError, UnreadableError
+        If it is too long or does not claim to be JSON.
+    """
+    _check_type(request, "application/json")
+    return await _read(request)
+
+
+def _foreign_host(host: str) -> dict[str, object]:
+    problem = Problem(
+        title="Misdirected Request",
+        status=421,
+        detail=f"the page is not served under the name {host!r}",
+        where="Host",
+        fix="Use an address of the machine, its own name, or one of [web] names",
+    )
+    return problem.model_dump()
+
+
+def _check_type(request: Request, expected: str) -> None:
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found != expected:
+        raise UnreadableError(f"content type {found!r}", where="Content-Type", fix=f"Send {expected}")
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise TooLargeError(f"more than {_MOST_BYTES} bytes", where="body", fix="Send less")
+    return bytes(body)

@@ -1,0 +1,180 @@
+"""HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever restarts the daemon, a page for people."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dqm.errors import ConfigError
+from dqm.export.metrics import Metrics
+from dqm.web.app import site_handlers, site_routes, tell_problem
+from dqm.web.auth.authenticator import Authenticator, AuthMiddleware
+from dqm.web.queries import Site
+from dqm.web.security import OwnHost, SecurityHeaders
+from dqm.web.sse import STOPPING
+
+__all__ = ["HttpServer", "create_app"]
+
+_FOR_PROGRAMS = ("/metrics", "/healthz")
+_BACKLOG = 64
+_MOST_CONNECTIONS = 256  # a browser holds up to six, live updates included
+_STOP_SECONDS = 2
+
+
+def create_app(
+    metrics: Metrics,
+    silent_seconds: Callable[[], float],
+    longest_silence_seconds: float = 30.0,
+    site: Site | None = None,
+    authenticator: Authenticator | None = None,
+) -> ASGIApp:
+    """Make the application.
+
+    Parameters
+    ----------
+    metrics : Metrics
+        What ``/metrics`` shows.
+    silent_seconds : callable
+        Seconds since the daemon's loop last made progress.
+    longest_silence_seconds : float
+        After so many seconds without progress ``/healthz`` answers 503.
+    site : Site, optional
+        What page and API show; without it there are none.
+    authenticator : Authenticator, optional
+        Who may read page and API, and change what; left out: on this host everybody, and nobody.
+
+    Returns
+    -------
+    ASGI application
+        For `HttpServer`.
+    """
+
+    def show_metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(metrics.registry), headers={"Content-Type": content_type})
+
+    def show_health(_request: Request) -> Response:
+        silence = silent_seconds()
+        content: dict[str, object] = {
+            "status": "ok",
+            "seconds_since_progress": round(silence, 3),
+            "streams": list(metrics.streams),
+        }
+        if silence <= longest_silence_seconds:
+            return JSONResponse(content)
+        reason = f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"
+        return JSONResponse(content | {"status": "stuck", "reason": reason}, status_code=503)
+
+    routes = [Route("/metrics", show_metrics), Route("/healthz", show_health)]
+    if site is None:
+        return SecurityHeaders(Starlette(routes=routes))
+    authenticator = authenticator or Authenticator()
+    app = Starlette(
+        routes=[*routes, *site_routes(site, authenticator)],
+        exception_handlers=site_handlers(site),
+        middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
+    )
+    guarded = AuthMiddleware(app, authenticator, functools.partial(tell_problem, site))
+    return SecurityHeaders(OwnHost(guarded, _FOR_PROGRAMS, authenticator.names))
+
+
+class HttpServer:
+    """Serves an application from a thread of its own.
+
+    The address is taken at once, so that a port in use is reported to the caller; requests are answered
+    from `start` to `stop`.
+
+    Parameters
+    ----------
+    app : ASGI application
+        See `create_app`.
+    host : str
+        Address to listen at, without brackets.
+    port : int
+        Port; 0 takes a free one.
+
+    Raises
+    ------
+    ConfigError
+        If the address is in use or is none of this machine's.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self._socket = _listen(host, port)
+        config = uvicorn.Config(
+            self._serve(app),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,  # the authenticator decides which proxy is believed
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
+        )
+
+    @property
+    def address(self) -> str:
+        """Address as taken, ``HOST:PORT``, with the port number chosen."""
+        host, port = self._socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def _serve(self, app: ASGIApp) -> ASGIApp:
+        """Let answers without end know when the server stops."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[STOPPING] = lambda: self._server.should_exit
+            await app(scope, receive, send)
+
+        return serve
+
+    def stop(self) -> None:
+        """Finish what is being answered, then close."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(2 * _STOP_SECONDS)
+        self._socket.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+        taken.listen(_BACKLOG)
+    except OSError as error:
+        taken.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"{host}:{port} is already in use",
+                where="[daemon] http",
+                fix="another daemon may be running; stop it or choose another port",
+            ) from error
+        raise ConfigError(
+            f"cannot listen at {host}:{port}: {error}",
+            where="[daemon] http",
+            fix="use HOST:PORT of this machine",
+        ) from error
+    return taken

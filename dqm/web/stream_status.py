@@ -1,0 +1,194 @@
+"""How every stream stands at this moment: its quality, since when, its last window and those before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+from dqm.errors import InputError
+from dqm.events import Quality, Verdict
+
+__all__ = ["N_RECENT", "RecentWindow", "StreamStatus", "StreamStatuses"]
+
+N_RECENT = 24
+"""Windows of a stream that are shown at one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentWindow:
+    """One of the last windows of a stream.
+
+    Parameters
+    ----------
+    run, seq : int
+        Its identity within the stream.
+    quality : Quality
+        What was decided.
+    """
+
+    run: int
+    seq: int
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """One stream at one moment.
+
+    Parameters
+    ----------
+    name : str
+        The stream.
+    quality : Quality
+        ``Null`` before the first window and when the stream is stale.
+    reason : str
+        Why, in words; empty only if ``Good``.
+    since : float
+        When this quality began, Unix seconds.
+    last : Verdict or None
+        Of the last window, without its explanation; None before the first.
+    recent : tuple of RecentWindow
+        The last windows, the newest last; those before a restart included.
+    explained : str
+        What the last window that was explained looks like; empty once a window is ``Good``.
+    """
+
+    name: str
+    quality: Quality
+    reason: str
+    since: float
+    last: Verdict | None = None
+    recent: tuple[RecentWindow, ...] = ()
+    explained: str = ""
+
+
+@dataclass(slots=True)
+class _Stream:
+    quality: Quality
+    reason: str
+    since: float
+    last: Verdict | None = None
+    explained: str = ""
+    recent: deque[RecentWindow] = field(default_factory=lambda: deque(maxlen=N_RECENT))
+
+
+class StreamStatuses:
+    """All streams as they stand; its methods may be called from any thread.
+
+    Parameters
+    ----------
+    streams : iterable of str
+        Names of the streams, in the order to be shown.
+    clock : callable
+        Unix time, s.
+    """
+
+    def __init__(self, streams: Iterable[str], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._version = 0
+        self._streams: dict[str, _Stream] = {}
+        self.follow(streams)
+
+    @property
+    def version(self) -> int:
+        """Grows whenever something changes."""
+        return self._version
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The streams."""
+        return tuple(self._streams)
+
+    def follow(self, streams: Iterable[str]) -> None:
+        """Show these streams from now on, in this order; those that stay are as they were."""
+        reason, now = "no window since the daemon started", self._clock()
+        with self._lock:
+            before = self._streams
+            self._streams = {name: before.get(name) or _Stream(Quality.NULL, reason, now) for name in streams}
+            self._version += 1
+
+    def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
+        """Take in windows from before the daemon started.
+
+        Parameters
+        ----------
+        verdicts : iterable of Verdict
+            Of one of the streams, the oldest first.
+        stale_seconds : float
+            For how long it may be without a window: an older one says nothing of the present.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of these.
+        """
+        now = self._clock()
+        for verdict in verdicts:
+            self.observe(verdict)
+            if now - verdict.judged_at > stale_seconds:
+                self.mark_stale(verdict.stream, stale_seconds)
+
+    def observe(self, verdict: Verdict) -> None:
+        """Show a new verdict; raises `InputError` if its stream is not one of these."""
+        with self._lock:
+            stream = self._find(verdict.stream)
+            if stream.last is None or stream.quality is not verdict.quality:
+                stream.since = verdict.judged_at
+            stream.quality, stream.reason = verdict.quality, verdict.reason
+            if verdict.explanation is not None:
+                stream.explained = verdict.explanation.text
+            elif verdict.quality is Quality.GOOD:
+                stream.explained = ""
+            stream.last = replace(verdict, explanation=None)  # maps are large, and read from the store
+            stream.recent.append(_recent(verdict))
+            self._version += 1
+
+    def mark_stale(self, name: str, seconds: float) -> None:
+        """Show a stream as ``Null`` until its next window; raises `InputError` if it is not one of these.
+
+        Parameters
+        ----------
+        name : str
+            The stream.
+        seconds : float
+            For how long it may be without a window.
+        """
+        with self._lock:
+            stream = self._find(name)
+            reason = f"no window for more than {seconds:g} s"
+            if stream.reason != reason:
+                if stream.quality is not Quality.NULL and stream.last is not None:
+                    stream.since = stream.last.judged_at + seconds
+                stream.quality, stream.reason = Quality.NULL, reason
+                self._version += 1
+
+    def find(self, name: str) -> StreamStatus:
+        """One stream; raises `InputError` if it is not one of these."""
+        with self._lock:
+            return _freeze(name, self._find(name))
+
+    def streams(self) -> tuple[StreamStatus, ...]:
+        """All streams at one moment."""
+        with self._lock:
+            return tuple(_freeze(name, stream) for name, stream in self._streams.items())
+
+    def _find(self, name: str) -> _Stream:
+        try:
+            return self._streams[name]
+        except KeyError:
+            raise InputError(
+                f"no stream {name!r}", fix=f"Known streams: {', '.join(self._streams)}"
+            ) from None
+
+
+def _recent(verdict: Verdict) -> RecentWindow:
+    return RecentWindow(verdict.run, verdict.seq, verdict.quality)
+
+
+def _freeze(name: str, stream: _Stream) -> StreamStatus:
+    return StreamStatus(
+        name, stream.quality, stream.reason, stream.since, stream.last, tuple(stream.recent), stream.explained
+    )

@@ -1,0 +1,55 @@
+"""Boards and windows to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scipy import stats
+
+from dqm.alarm import AlarmEngine, Guidance, Priority, Rules, StreamRules, Thresholds, Timing
+from dqm.alarm.values import Cause
+from dqm.events import Quality, TestResult, Verdict
+
+THRESHOLDS = Thresholds(p_threshold=0.01, drift_limit=5.0)
+GUIDANCE = {cause: Guidance("it means", "do this", "call that") for cause in Cause}
+
+
+def stream(name: str = "s", group: str = "", **changes: object) -> StreamRules:
+    given: dict[str, object] = {
+        "stale_seconds": 600.0,
+        "enabled": True,
+        "run_types": (),
+        "priority": Priority.P2,
+        "guidance": GUIDANCE,
+    }
+    return StreamRules(name, group, **{**given, **changes})  # type: ignore[arg-type]
+
+
+def engine(
+    *streams: StreamRules,
+    timing: Timing | None = None,
+    now: float = 0.0,
+    dumps: Mapping[str, object] | None = None,
+    **changes: object,
+) -> AlarmEngine:
+    rules = Rules(streams or (stream(),), timing=timing or Timing(), **changes)  # type: ignore[arg-type]
+    return AlarmEngine(rules, THRESHOLDS, now, dumps)
+
+
+def verdict(
+    p: float | None = 0.5,
+    seq: int = 0,
+    name: str = "s",
+    run: int = 1,
+    run_type: str = "physics",
+    warning: str = "",
+    quality: Quality | None = None,
+    n_lost: int = 0,
+) -> Verdict:
+    if quality is None:
+        quality = Quality.NULL if p is None else Quality.BAD if p < 0.01 else Quality.GOOD
+    z = None if p is None else float(stats.norm.isf(p))
+    return Verdict(
+        name, run, seq, quality, "", TestResult(500, 500.0, t=1.0, p=p, z=z), "b", 0.1, 0.0,
+        run_type=run_type, n_lost=n_lost, warnings={"gas": warning} if warning else {},
+    )  # fmt: skip

@@ -1,0 +1,367 @@
+"""Windows, time and people move alarms, as a shift crew would have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from dqm.alarm import Alarm, AlarmChange, AlarmEngine, AlarmState, Cause, Mask, Timing
+from dqm.errors import InputError
+from dqm.events import Quality
+
+from .engines import engine, stream, verdict
+
+BAD = 1e-6
+
+
+def alarm(b: AlarmEngine, cause: Cause = Cause.DIFFERS, name: str = "s") -> Alarm:
+    return next(a for a in b.alarms if (a.stream, a.cause) == (name, cause))
+
+
+def feed(b: AlarmEngine, *p: float | None, begin: float = 0.0, run: int = 1) -> list[AlarmChange]:
+    """Observe windows, one a second."""
+    changes = [b.observe(verdict(p_i, i, run=run), begin + i) for i, p_i in enumerate(p)]
+    return [change for found in changes for change in found]
+
+
+def test_every_stream_has_an_alarm_for_every_cause_in_the_order_of_the_configuration() -> None:
+    names = [(a.stream, a.cause) for a in engine(stream("b"), stream("a")).alarms]
+    assert names == [("b", c) for c in Cause] + [("a", c) for c in Cause]
+
+
+def test_one_window_that_differs_is_no_alarm_and_two_of_three_are() -> None:
+    b = engine()
+    assert feed(b, BAD, 0.5, 0.5, 0.5, BAD) == []
+    (change,) = feed(b, BAD, begin=10)
+    assert (change.alarm.state, change.before, change.action) == ("Active", "Normal", "window")
+    assert change.alarm.raised_at == change.alarm.since == change.time == 10
+    assert change.alarm.text == (
+        "2 of the last 3 windows differ from the reference (p < 0.01), the last of them with p = 1e-06"
+    )
+
+
+def test_an_alarm_ends_when_too_few_of_the_last_windows_differ() -> None:
+    b = engine()
+    changes = feed(b, BAD, BAD, 0.5, 0.5)
+    assert [(c.before, c.alarm.state, c.time) for c in changes] == [
+        ("Normal", "Active", 1),
+        ("Active", "Normal", 3),
+    ]
+    assert alarm(b).text == ""
+    assert alarm(b).raised_at == 1
+
+
+def test_windows_of_which_nothing_is_known_count_neither_for_nor_against() -> None:
+    b = engine()
+    feed(b, BAD, None, None, None, None)
+    assert alarm(b).state == "Normal"
+    feed(b, BAD)
+    assert alarm(b).state == "Active"
+    feed(b, None, None, None, None)
+    assert alarm(b).state == "Active"
+
+
+def test_a_healthy_window_after_losses_does_not_count_as_good_and_one_that_differs_counts() -> None:
+    b = engine()
+    feed(b, BAD, BAD)
+    for seq in range(5):
+        b.observe(verdict(0.5, seq, quality=Quality.NULL, n_lost=3), 10.0)
+    assert alarm(b).state == "Active"
+    b = engine()
+    for seq in range(2):
+        b.observe(verdict(BAD, seq, n_lost=3), 10.0)
+    assert alarm(b).state == "Active"
+
+
+def test_a_new_run_does_not_end_an_alarm() -> None:
+    b = engine()
+    feed(b, BAD, BAD)
+    feed(b, 0.5, begin=10, run=2)
+    assert alarm(b).state == "Active"
+    feed(b, 0.5, begin=11, run=2)
+    assert alarm(b).state == "Normal"
+
+
+def test_the_first_windows_of_a_run_count_for_nothing() -> None:
+    b = engine(grace_windows=2)
+    feed(b, BAD, BAD)
+    assert alarm(b).state == "Filtered"
+    assert alarm(b, Cause.SILENT).state == "Normal"
+    feed(b, BAD, BAD, BAD)
+    assert alarm(b).state == "Normal"
+    b.observe(verdict(BAD, 3), 9.0)
+    assert alarm(b).state == "Active"
+    feed(b, 0.5, 0.5, begin=10, run=2)
+    assert alarm(b).state == "Active"
+
+
+def test_runs_of_other_types_are_filtered_and_leave_what_was_raised() -> None:
+    b = engine(stream(run_types=("physics",)))
+    for seq in range(3):
+        b.observe(verdict(BAD, seq, run_type="pulser"), float(seq))
+    assert alarm(b).state == "Filtered"
+    feed(b, BAD, BAD, begin=10)
+    b.acknowledge("s", Cause.DIFFERS, "ann", "seen", 12.0)
+    for seq in range(3):
+        b.observe(verdict(0.5, seq, run_type="pulser"), 20.0 + seq)
+    assert alarm(b).state == "Active"
+    assert alarm(b).acknowledged is not None
+
+
+def test_silence_alarms_after_its_time_and_ends_with_a_window() -> None:
+    b = engine()
+    assert b.tick(600.0) == []
+    (change,) = b.tick(600.1)
+    assert (change.alarm.cause, change.alarm.state, change.action) == ("silent", "Active", "time")
+    assert change.alarm.text == "no window yet, for more than 600 s"
+    assert b.tick(601.0) == []
+    b.observe(verdict(0.5, 17, run=5), 700.0)
+    assert alarm(b, Cause.SILENT).state == "Normal"
+    b.tick(1300.1)
+    assert alarm(b, Cause.SILENT).text == "no window since number 17 of run 5, for more than 600 s"
+
+
+def test_acknowledging_silence_does_not_hide_windows_that_differ() -> None:
+    b = engine()
+    b.tick(601.0)
+    b.acknowledge("s", Cause.SILENT, "ann", "collector restarted", 602.0)
+    feed(b, BAD, BAD, begin=603)
+    differs = alarm(b)
+    assert (differs.state, differs.acknowledged) == ("Active", None)
+
+
+def test_slow_deterioration_alarms_though_no_single_window_does() -> None:
+    b = engine()
+    changes = feed(b, *[0.05] * 20)
+    assert [(c.alarm.cause, c.alarm.state, c.time) for c in changes] == [("drift", "Active", 4)]
+    assert alarm(b, Cause.DRIFT).text == (
+        "windows have deteriorated over the last 20, none of them alone beyond p = 0.01: "
+        "summed significance 5.0, limit 5.0"
+    )
+    changes = feed(b, *[0.5] * 10, begin=100)
+    assert [(c.alarm.cause, c.alarm.state, c.time) for c in changes] == [("drift", "Normal", 109)]
+
+
+def test_one_wild_window_is_no_drift_and_neither_is_what_is_alarmed_already() -> None:
+    b = engine()
+    feed(b, 1e-15)
+    assert b.drift_sums == {"s": 2.5}
+    feed(b, *[1e-15] * 50)
+    assert b.drift_sums == {"s": 2.5}
+    assert alarm(b, Cause.DRIFT).state == "Normal"
+
+
+def test_windows_without_a_p_or_with_a_p_of_one_do_not_upset_the_sum() -> None:
+    b = engine()
+    feed(b, 0.05, None, None)
+    assert b.drift_sums["s"] == pytest.approx(1.1448536)
+    feed(b, 1.0)
+    assert b.drift_sums["s"] == 0.0
+    json.dumps(b.dump("s"), allow_nan=False)
+
+
+def test_a_nuisance_parameter_far_from_its_measurement_alarms_by_itself() -> None:
+    b = engine()
+    for seq in range(2):
+        changes = b.observe(verdict(0.5, seq, warning="gas is 5.0 sigma above"), float(seq))
+    assert [(c.alarm.cause, c.alarm.state) for c in changes] == [("nuisance", "Active")]
+    assert changes[0].alarm.text == (
+        "2 of the last 3 windows disagree with slow control: gas is 5.0 sigma above"
+    )
+    assert alarm(b).state == "Normal"
+
+
+def test_an_acknowledgement_stays_until_the_alarm_is_raised_anew() -> None:
+    b = engine(timing=Timing(off_delay_seconds=5.0))
+    feed(b, BAD, BAD)
+    (change,) = b.acknowledge("s", Cause.DIFFERS, "ann", "called Bob", 2.0)
+    assert (change.before, change.alarm.state, change.action) == ("Active", "Active", "acknowledge")
+    assert (change.user, change.comment) == ("ann", "called Bob")
+    feed(b, 0.5, 0.5, BAD, BAD, begin=3)  # flickers within the off delay
+    assert alarm(b).acknowledged is not None
+    assert alarm(b).raised_at == 1
+    feed(b, 0.5, 0.5, begin=10)
+    b.tick(16.0)
+    assert (alarm(b).state, alarm(b).acknowledged) == ("Normal", None)
+    feed(b, BAD, BAD, begin=20)
+    assert (alarm(b).state, alarm(b).acknowledged) == ("Active", None)
+
+
+def test_what_is_not_raised_cannot_be_acknowledged() -> None:
+    b = engine()
+    with pytest.raises(InputError, match="nothing to acknowledge: the alarm is Normal"):
+        b.acknowledge("s", Cause.DIFFERS, "ann", "", 1.0)
+    feed(b, BAD, BAD)
+    with pytest.raises(InputError, match="a user must be named"):
+        b.acknowledge("s", Cause.DIFFERS, " ", "", 1.0)
+    with pytest.raises(InputError, match=r"unknown stream .x.\. Configured are: s"):
+        b.acknowledge("x", Cause.DIFFERS, "ann", "", 1.0)
+
+
+def test_a_latched_alarm_waits_to_be_acknowledged() -> None:
+    b = engine(timing=Timing(latching=True))
+    feed(b, BAD, BAD, 0.5, 0.5, 0.5)
+    latched = alarm(b)
+    assert (latched.state, latched.since, latched.raised_at) == ("Latched", 3, 1)
+    assert latched.text.startswith("2 of the last 3")
+    (change,) = b.acknowledge("s", Cause.DIFFERS, "ann", "", 9.0)
+    assert (change.before, change.alarm.state) == ("Latched", "Normal")
+    feed(b, BAD, BAD, begin=10)
+    b.acknowledge("s", Cause.DIFFERS, "ann", "", 12.0)
+    feed(b, 0.5, 0.5, begin=13)
+    assert alarm(b).state == "Normal"
+
+
+def test_a_timed_shelf_ends_and_what_is_still_there_is_a_new_alarm() -> None:
+    b = engine()
+    feed(b, BAD, BAD)
+    b.acknowledge("s", Cause.DIFFERS, "ann", "", 2.0)
+    (change,) = b.shelve("s", Cause.DIFFERS, "ann", "gas bottle changed", 100.0, False, 3.0)
+    assert (change.alarm.state, change.alarm.acknowledged, change.user) == ("Shelved", None, "ann")
+    assert change.alarm.shelf is not None
+    assert b.tick(99.9) == []
+    (change,) = b.tick(100.0)
+    assert (change.before, change.alarm.state, change.action) == ("Shelved", "Active", "time")
+    assert (change.alarm.shelf, change.alarm.acknowledged) == (None, None)
+
+
+def test_a_one_shot_shelf_ends_with_the_condition() -> None:
+    b = engine(timing=Timing(off_delay_seconds=5.0))
+    feed(b, BAD, BAD)
+    b.shelve("s", Cause.DIFFERS, "ann", "known", None, True, 2.0)
+    feed(b, 0.5, 0.5, BAD, BAD, begin=3)  # flickers within the off delay
+    assert alarm(b).state == "Shelved"
+    feed(b, 0.5, 0.5, begin=10)
+    b.tick(16.0)
+    assert (alarm(b).state, alarm(b).shelf) == ("Normal", None)
+
+
+def test_a_shelf_is_ended_early() -> None:
+    b = engine()
+    feed(b, BAD, BAD)
+    b.shelve("s", Cause.DIFFERS, "ann", "known", None, True, 2.0)
+    (change,) = b.unshelve("s", Cause.DIFFERS, "bob", "look again", 3.0)
+    assert (change.alarm.state, change.action, change.user) == ("Active", "unshelve", "bob")
+    with pytest.raises(InputError, match="not shelved, it is Active"):
+        b.unshelve("s", Cause.DIFFERS, "bob", "", 4.0)
+
+
+@pytest.mark.parametrize(
+    ("until", "one_shot", "reason", "message"),
+    [
+        (None, False, "x", "a shelf must end"),
+        (5.0, False, "x", "has ended before it begins"),
+        (None, True, "x", "nothing to shelve one-shot"),
+        (50.0, False, "", "a reason must be named"),
+    ],
+)
+def test_shelves_without_end_use_or_reason_are_refused(
+    until: float | None, one_shot: bool, reason: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        engine().shelve("s", Cause.DIFFERS, "ann", reason, until, one_shot, 10.0)
+
+
+def mask(streams: str = "s", **changes: object) -> Mask:
+    return dataclasses.replace(Mask("m", streams, "ann", "broken wire", 0.0), **changes)  # type: ignore[arg-type]
+
+
+def test_a_mask_suppresses_all_alarms_of_its_streams_until_it_ends() -> None:
+    b = engine(stream("s", "muon/one"), stream("other"))
+    feed(b, BAD, BAD)
+    changes = b.add_mask(mask("muon", until=50.0), 2.0)
+    assert {c.alarm.state for c in changes} == {AlarmState.MASKED}
+    assert len(changes) == 4
+    assert (changes[0].user, changes[0].comment, changes[0].action) == ("ann", "broken wire", "mask")
+    assert alarm(b).mask == "m"
+    changes = b.tick(50.0)
+    assert {c.action for c in changes} == {"time"}
+    assert b.masks == ()
+    assert alarm(b).state == "Active"
+
+
+def test_a_mask_may_begin_later_and_hold_only_in_some_runs() -> None:
+    b = engine()
+    assert b.add_mask(mask(start=10.0, run_types=("pulser",)), 2.0) == []
+    b.tick(20.0)
+    assert alarm(b).state == "Normal"
+    b.observe(verdict(0.5, run_type="pulser"), 21.0)
+    assert alarm(b).state == "Masked"
+    b.observe(verdict(0.5, 1, run_type="physics"), 22.0)
+    assert alarm(b).state == "Normal"
+
+
+def test_a_mask_is_removed_by_a_person() -> None:
+    b = engine()
+    b.add_mask(mask(), 1.0)
+    changes = b.remove_mask("m", "bob", "repaired", 2.0)
+    assert {(c.alarm.state, c.action, c.user) for c in changes} == {("Normal", "unmask", "bob")}
+    with pytest.raises(InputError, match=r"no mask .m.\. Masks in force or to come: none"):
+        b.remove_mask("m", "bob", "", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"streams": "x*"}, r"no stream matches 'x\*'"),
+        ({"until": 5.0}, "has ended before it begins"),
+        ({"start": 20.0, "until": 15.0}, "has ended before it begins"),
+        ({"reason": ""}, "a reason must be named"),
+        ({"user": ""}, "a user must be named"),
+    ],
+)
+def test_masks_that_say_too_little_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        engine().add_mask(mask(**changes), 10.0)
+
+
+def test_a_mask_needs_a_name_of_its_own() -> None:
+    b = engine()
+    b.add_mask(mask(), 1.0)
+    with pytest.raises(InputError, match="there is a mask 'm' already"):
+        b.add_mask(mask(), 2.0)
+
+
+def test_a_disabled_stream_does_not_alarm_nor_take_a_shelf() -> None:
+    b = engine(stream(enabled=False))
+    feed(b, BAD, BAD, BAD)
+    b.tick(5000.0)
+    assert {a.state for a in b.alarms} == {AlarmState.DISABLED}
+    with pytest.raises(InputError, match="a disabled alarm cannot be shelved"):
+        b.shelve("s", Cause.DIFFERS, "ann", "x", 6000.0, False, 5000.0)
+
+
+def test_delays_are_waited_for_by_time() -> None:
+    b = engine(timing=Timing(on_delay_seconds=10.0, off_delay_seconds=20.0))
+    feed(b, BAD, BAD)
+    assert alarm(b).state == "OnDelayed"
+    b.tick(10.9)
+    assert alarm(b).state == "OnDelayed"
+    (change,) = b.tick(11.0)
+    assert (change.alarm.state, change.alarm.raised_at, change.alarm.since) == ("Active", 1, 11)
+    feed(b, 0.5, 0.5, begin=12)
+    assert alarm(b).state == "OffDelayed"
+    b.tick(33.0)
+    assert alarm(b).state == "Normal"
+
+
+def test_a_clock_that_goes_back_starts_delays_anew_and_one_that_jumps_ahead_ends_them() -> None:
+    b = engine(timing=Timing(on_delay_seconds=10.0))
+    feed(b, BAD, BAD, begin=1000)
+    b.tick(500.0)
+    b.tick(509.0)
+    assert alarm(b).state == "OnDelayed"
+    b.tick(510.0)
+    assert alarm(b).state == "Active"
+    assert alarm(b, Cause.SILENT).state == "Normal"
+    b.tick(1101.0)  # silent by the clock as it is now
+    assert alarm(b, Cause.SILENT).state == "OnDelayed"
+    b.tick(1e9)
+    assert alarm(b, Cause.SILENT).state == "Active"
+
+
+def test_a_window_of_a_stream_that_is_not_configured_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown stream 'x'"):
+        engine().observe(verdict(name="x"), 0.0)

@@ -1,0 +1,86 @@
+"""Windows against a bundle: calibrated p-values, and reasons where there is none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dqm.events import FloatArray, Origin, PMethod, Window, WindowCut
+from dqm.nplm import KernelTest
+from dqm.reference import Bundle, Evaluator
+from tests.reference.conftest import healthy_events
+
+
+@pytest.fixture(scope="module")
+def judge(calibrated: Bundle) -> Evaluator:
+    return Evaluator(calibrated)
+
+
+def window(x: FloatArray) -> Window:
+    return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), x)
+
+
+def test_healthy_windows_have_uniform_p(judge: Evaluator) -> None:
+    events = healthy_events(60 * 300, seed=77).reshape(300, 60, 2)
+    p = [judge.judge(window(x)).p for x in events]
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+
+
+def test_a_fault_has_a_small_p(judge: Evaluator) -> None:
+    result = judge.judge(window(np.array([0.8, 0.0]) + healthy_events(60, seed=78)))
+    assert result.p is not None
+    assert result.p_low is not None
+    assert result.p < 1e-3
+    assert result.p_method is PMethod.TAIL
+    assert result.p_low < result.p
+    assert result.n_expected == 60
+
+
+def test_columns_are_taken_by_name(judge: Evaluator) -> None:
+    x = healthy_events(60, 79)
+    more = np.column_stack([x[:, 1], np.full(60, 7.0), x[:, 0]])
+    plain, wide = judge.judge(window(x)), judge.judge(replace(window(more), names=("b", "other", "a")))
+    assert plain == wide
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"names": ("b", "c")}, "features of the reference are missing: a"),
+        ({"x": np.empty((0, 2))}, "no events"),
+        (
+            {"x": healthy_events(61, 1)},
+            r"no null table for windows of 61 .* \(calibrated: 60 events cut by count\)",
+        ),
+        ({"cut": WindowCut.TIME}, "gave no expected number"),
+        ({"cut": WindowCut.TIME, "n_expected": 60.0}, "cut by time"),
+        ({"x": np.full((60, 2), np.nan)}, "not finite"),
+    ],
+)
+def test_what_cannot_be_judged_has_a_reason_and_no_p(
+    judge: Evaluator, change: dict[str, object], words: str
+) -> None:
+    result = judge.judge(replace(window(healthy_events(60, 1)), **change))
+    assert result.p is None
+    assert result.t is None
+    assert re.search(words, result.reason)
+
+
+def test_t_far_below_healthy_windows_is_not_called_healthy(
+    judge: Evaluator, calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys = calibrated.toys(calibrated.manifest.null[0])[:, 0]
+    given = {"t": 0.0}
+    rest = {"tau": 0.0, "delta": 0.0, "converged": True, "nuisances": {}, "n_outside": 0}
+    monkeypatch.setattr(KernelTest, "evaluate", lambda *_: SimpleNamespace(t=given["t"], **rest))
+    for t, is_known in [(toys.min(), True), (toys.min() - 2 * toys.std(), False)]:
+        given["t"] = t
+        result = judge.judge(window(healthy_events(60, 1)))
+        assert (result.p is not None) is is_known
+        assert result.t == t
+    assert "far below that of any healthy window" in result.reason

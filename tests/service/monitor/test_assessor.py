@@ -1,0 +1,139 @@
+"""One window, one verdict."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dqm.alarm import QualityLimits
+from dqm.errors import BundleError
+from dqm.events import Origin, PMethod, Quality, WindowCut
+from dqm.reference import Bundle, open_bundle
+from dqm.service.monitor.assessor import Assessor
+from tests.service.small import N_WINDOW, bare_bundle, faulty_events, healthy_events, window_of
+
+LIMITS = QualityLimits(medium_p=0.02, bad_p=0.01, min_events=20)
+
+
+@pytest.fixture(scope="module")
+def assessor(bundle: Bundle) -> Assessor:
+    return Assessor(bundle, LIMITS, clock=lambda: 1234.5)
+
+
+def test_a_healthy_window_is_good(assessor: Assessor, bundle: Bundle) -> None:
+    verdict = assessor.assess(window_of())
+    assert (verdict.quality, verdict.reason) == (Quality.GOOD, "")
+    result = verdict.result
+    assert (result.n_data, result.n_expected) == (N_WINDOW, N_WINDOW)
+    assert result.p_method is PMethod.EMPIRICAL
+    assert result.p is not None
+    assert result.p >= LIMITS.medium_p
+    assert verdict.bundle == bundle.identifier
+    assert verdict.judged_at == 1234.5
+    assert 0.0 < verdict.seconds < 60.0
+
+
+def test_a_faulty_window_is_bad_and_says_why(assessor: Assessor) -> None:
+    verdict = assessor.assess(window_of(faulty_events(N_WINDOW, 1)))
+    assert verdict.quality is Quality.BAD
+    assert verdict.reason.startswith("differs from the reference: p < 1e-15 ")
+    assert "(below 0.01)" in verdict.reason
+    assert verdict.result.p is not None
+    assert verdict.result.p < 0.01
+
+
+def test_only_what_is_not_good_is_explained(assessor: Assessor) -> None:
+    assert assessor.assess(window_of()).explanation is None
+    assert assessor.give_up(window_of(), "no luck").explanation is None
+    explanation = assessor.assess(window_of(faulty_events(N_WINDOW, 1))).explanation
+    assert explanation is not None
+    assert explanation.ranking[0][0] == "b"
+    assert explanation.text.startswith("departs mostly in b (")
+
+
+def test_the_verdict_carries_what_the_window_said(assessor: Assessor) -> None:
+    window = window_of(stream="s", run=3, seq=9, run_type="beam", origin=Origin.REPLAYED, start=1.0, end=2.0)
+    v = assessor.assess(window)
+    assert (v.stream, v.run, v.seq, v.run_type) == ("s", 3, 9, "beam")
+    assert (v.origin, v.start, v.end) == (Origin.REPLAYED, 1.0, 2.0)
+
+
+def test_features_are_taken_by_name(assessor: Assessor) -> None:
+    x = healthy_events(N_WINDOW, 100)
+    more = np.column_stack([x[:, 1], np.zeros(N_WINDOW), x[:, 0]])
+    turned = assessor.assess(window_of(more, names=("b", "other", "a")))
+    assert turned.result == assessor.assess(window_of(x)).result
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"n_lost": 2}, "2 windows lost before this one"),
+        ({"x": healthy_events(19, 1)}, "19 events, fewer than 20 (expected 19)"),
+        ({"x": np.empty((0, 2))}, "0 events, fewer than 20 (expected 0)"),
+        ({"x": healthy_events(61, 1)}, "no null table for windows of 61 events cut by count"),
+        (
+            {"cut": WindowCut.TIME, "n_expected": 60.0},
+            "no null table for windows of 60 events cut by time (calibrated: 60 events cut by count)",
+        ),
+        ({"names": ("a", "c")}, "features of the reference are missing: b"),
+    ],
+)
+def test_what_cannot_be_known_is_null_with_a_reason(
+    assessor: Assessor, fields: dict[str, object], reason: str
+) -> None:
+    verdict = assessor.assess(window_of(**fields))
+    assert verdict.quality is Quality.NULL
+    assert verdict.reason.startswith(reason)
+    if "n_lost" not in fields:
+        assert (verdict.result.p, verdict.result.z) == (None, None)
+
+
+def test_losses_do_not_hide_a_fault(assessor: Assessor) -> None:
+    verdict = assessor.assess(window_of(faulty_events(N_WINDOW, 1), n_lost=2))
+    assert (verdict.quality, verdict.n_lost) == (Quality.BAD, 2)
+    assert verdict.reason.endswith("; 2 windows lost before this one")
+
+
+def test_same_window_same_numbers(bundle: Bundle, assessor: Assessor) -> None:
+    again = Assessor(bundle, LIMITS).assess(window_of())
+    assert again.result == assessor.assess(window_of()).result
+
+
+@pytest.mark.parametrize(("fields", "n_expected"), [({}, 60.0), ({"n_expected": 55.5}, 55.5)])
+def test_to_give_up_is_null_with_the_reason(
+    assessor: Assessor, fields: dict[str, object], n_expected: float
+) -> None:
+    verdict = assessor.give_up(window_of(**fields), "the test failed: no luck")
+    assert (verdict.quality, verdict.reason) == (Quality.NULL, "the test failed: no luck")
+    assert (verdict.result.n_data, verdict.result.n_expected) == (60, n_expected)
+    assert (verdict.result.t, verdict.result.p) == (None, None)
+
+
+def test_a_bundle_without_table_gives_no_p_value(tmp_path: Path) -> None:
+    verdict = Assessor(bare_bundle(tmp_path / "bare.dqmref"), LIMITS).assess(window_of())
+    assert verdict.quality is Quality.NULL
+    assert verdict.reason.endswith("(calibrated: none)")
+
+
+def test_nan_in_a_window_gives_no_p_value(assessor: Assessor) -> None:
+    x = healthy_events(N_WINDOW, 1)
+    x[3, 1] = np.nan
+    verdict = assessor.assess(window_of(x))
+    assert verdict.quality is Quality.NULL
+    assert "NaN" in verdict.reason or "nan" in verdict.reason
+
+
+def test_no_window_is_judged_by_a_bundle_that_was_written_to(bundle: Bundle, tmp_path: Path) -> None:
+    copied = open_bundle(Path(shutil.copytree(bundle.path, tmp_path / "copy")))
+    assessor = Assessor(copied, LIMITS)
+    assert assessor.assess(window_of()).quality is Quality.GOOD
+    with (copied.path / copied.manifest.centers.name).open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"\x5a" * 8)
+    with pytest.raises(BundleError, match="was altered while it was in use"):
+        assessor.assess(window_of())

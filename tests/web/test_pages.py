@@ -1,0 +1,255 @@
+"""What the pages show, and what their forms do."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dqm.alarm import AlarmState, Cause
+from dqm.events import Origin, Quality
+from tests.world import START, Browser, World, make_world, verdict_of
+
+
+def text_of(client: Browser, path: str, status: int = 200) -> str:
+    """Read a page as a person does: without tags, in one line."""
+    answer = client.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+    bare = re.sub(r"<script.*?</script>|<[^>]+>", " ", answer.text, flags=re.DOTALL)
+    return re.sub(r"\s+(?=[ .,;:])", "", re.sub(r"\s+", " ", html.unescape(bare)))
+
+
+def send(client: Browser, path: str, **fields: str) -> tuple[int, str]:
+    """Fill in a form of the page before; gives status and where it leads, or what is told."""
+    answer = client.post(path, data={"token": client.token("/masks")} | fields)
+    return answer.status_code, answer.headers.get("location", answer.text)
+
+
+def test_at_one_look_quality_alarm_age_since_when_and_what_to_do(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-1", 0), verdict_of("chamber-1", 1))
+    world.raise_alarm("chamber-2")
+    world.clock.time += 41.0
+    text = text_of(client, "/")
+    assert "1 alarm needs you" in text
+    assert "chamber-2 differs for 41 s, since 20" in text
+    assert "with p = 2e-09; looks like lowered cathode voltage, 92 %" in text
+    assert "Do: Check the high voltage of the chamber. Call: Muon expert on call, 16-2345" in text
+    rows = client.get("/").text.split('id="stream-')
+    (row,) = [row for row in rows if row.startswith("chamber-2")]
+    assert 'class="calls"' in row
+    assert ">■■■</span>" in row
+    assert "Bad" in row
+    assert "~2e-09" in row
+    assert "2 streams" in text
+    assert "simulated data" in text
+
+
+def test_what_raises_an_alarm_is_shown(client: Browser) -> None:
+    text = text_of(client, "/alarms")
+    assert "A window counts from p below 0.001" in text
+    assert "slow deterioration alarms from a sum of 30" in text
+
+
+def test_without_alarm_the_page_says_so(client: Browser) -> None:
+    text = text_of(client, "/")
+    assert "No alarm needs you" in text
+    assert "no window since the daemon started" in text
+
+
+def test_a_stale_stream_shows_neither_p_nor_good(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-1", 0, p=0.37))
+    assert "0.37" in text_of(client, "/?name=chamber-1")
+    world.statuses.mark_stale("chamber-1", 600.0)
+    text = text_of(client, "/?name=chamber-1")
+    assert "0.37" not in text
+    assert "no window for more than 600 s" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "shown", "hidden"),
+    [
+        ("name=chamber-2", "chamber-2", "chamber-1"),
+        ("name=station-2", "chamber-4", "chamber-1"),
+        ("quality=Good", "chamber-1", "chamber-2"),
+    ],
+)
+def test_streams_are_filtered(world: World, client: Browser, query: str, shown: str, hidden: str) -> None:
+    world.judge(verdict_of("chamber-1"))
+    page = client.get(f"/?{query}").text
+    assert f'id="stream-{shown}"' in page
+    assert f'id="stream-{hidden}"' not in page
+    assert "matches the filter" in page
+
+
+def test_only_what_is_not_live_is_badged(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-1", origin=Origin.LIVE))
+    assert "data" not in re.findall(r'class="badge loud">\w+ (\w+)', client.get("/").text)
+    world.judge(verdict_of("chamber-2", origin=Origin.REPLAYED))
+    page = client.get("/").text
+    assert re.findall(r'class="badge loud">([^<]+)', page) == ["replayed data"]
+    assert "replayed" in page.split('id="stream-chamber-2"')[1].split("</tr>")[0]
+    assert "badge" not in page.split('id="stream-chamber-1"')[1].split("</tr>")[0]
+
+
+def test_the_stream_page_has_history_maps_windows_and_reference(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-2", 0), verdict_of("chamber-2", 1, p=0.005), verdict_of("chamber-2", 2))
+    page = client.get("/streams/chamber-2").text
+    text = text_of(client, "/streams/chamber-2")
+    assert page.count("data-chart ") == 1 + 3 + 3
+    assert "Looks like lowered cathode voltage, 92 %." in text
+    assert "run 7 window 1" in text
+    assert "drift_velocity" in text
+    assert "All alarms of this stream are Normal" in text
+    only = text_of(client, "/streams/chamber-2?quality=Medium")
+    assert "Last 1 windows" in only
+    assert "Last 0 windows" in text_of(client, "/streams/chamber-2?run=8")
+
+
+def test_empty_panels_say_why(world: World, client: Browser) -> None:
+    text = text_of(client, "/streams/chamber-1")
+    assert "No window of this stream is stored. No window since the daemon started." in text
+    assert "No window of this stream was Medium or Bad since this store was made." in text
+    world.judge(verdict_of("chamber-1", 0, conditions={}, bundle="other"))
+    text = text_of(client, "/windows/chamber-1/7/0")
+    assert "The window is Good: maps are made of windows that are Medium or Bad." in text
+    assert "The collector sent no conditions with this window." in text
+    assert "Bundle other judged this window; the stream uses another one now." in text
+    assert "Not kept: the window is Good: only Medium and Bad ones are kept." in text
+    assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
+    assert "All 16 alarms are Normal." in text_of(client, "/alarms")
+
+
+def test_the_window_page_has_everything_about_it(world: World, client: Browser) -> None:
+    verdict = verdict_of(
+        "chamber-2", 3, p=2e-9, warnings={"drift_velocity": "drift_velocity is 4.1 sigma off"}
+    )
+    world.judge(replace(verdict, result=replace(verdict.result, remarks=("3 events beyond the reference",))))
+    text = text_of(client, "/windows/chamber-2/7/3")
+    for part in (
+        "Bad judged", "~2e-09, 95 % from 1.6e-09 to 2.4e-09, extrapolated beyond the largest toy", "tau",
+        "3 events beyond the reference.", "drift_velocity is 4.1 sigma off", "t_2 0.81 81 %",
+        "lowered cathode voltage 0.92 92 %", "strip_voltage_v -1200.0", "500 seen, 500 expected", "cosmics",
+        "3f9a21c7d0b4e865",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_kept_events_are_handed_out(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-2", 0, p=1e-9), verdict_of("chamber-2", 1, p=1e-9))
+    path = world.site.kept("chamber-2", 7, 1)
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1")
+    assert "Kept events" in text_of(client, "/windows/chamber-2/7/1")
+    answer = client.get("/windows/chamber-2/7/1/events.parquet")
+    assert (answer.status_code, answer.content) == (200, b"PAR1")
+    assert answer.headers["content-disposition"] == 'attachment; filename="chamber-2-7-1.parquet"'
+    assert "gave way to newer ones" in text_of(client, "/windows/chamber-2/7/0")
+    assert client.get("/windows/chamber-2/7/0/events.parquet").status_code == 404
+    assert client.get("/windows/..%2Fchamber-2/7/1/events.parquet").status_code == 404
+
+
+def test_what_is_not_there_is_told(client: Browser) -> None:
+    assert "No verdict on window 9 of run 7" in text_of(client, "/windows/chamber-1/7/9", 404)
+    assert "no stream 'nowhere'" in text_of(client, "/streams/nowhere", 404).lower()
+    assert "no cause 'fire'" in text_of(client, "/alarms/chamber-1/fire", 404).lower()
+    assert "Not Found" in text_of(client, "/nothing", 404)
+    assert "is no number" in text_of(client, "/streams/chamber-1?run=x", 404)
+
+
+def test_text_from_outside_is_shown_as_text(world: World, client: Browser) -> None:
+    evil = "</script><img src=x onerror=alert(1)>"
+    world.judge(verdict_of("chamber-1", 0, p=1e-9, reason=evil, conditions={"trigger": evil}))
+    for path in ("/", "/streams/chamber-1", "/windows/chamber-1/7/0"):
+        assert "<img" not in client.get(path).text
+
+
+def test_an_alarm_is_acknowledged(world: World, client: Browser) -> None:
+    world.raise_alarm("chamber-2")
+    path = "/alarms/chamber-2/differs"
+    assert send(client, f"{path}/acknowledge", comment="HV trips") == (303, path)
+    alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
+    assert alarm.acknowledged is not None
+    assert (alarm.acknowledged.user, alarm.acknowledged.comment) == ("maria", "HV trips")
+    text = text_of(client, path)
+    assert "Seen by maria, 0 s ago: HV trips" in text
+    assert "No alarm needs you" in text_of(client, "/")
+    (row,) = [row for row in world.alarm_service.history.actions() if row["action"] == "acknowledge"]
+    assert row["user"] == "maria"
+
+
+def test_an_alarm_is_shelved_and_taken_off_again(world: World, client: Browser) -> None:
+    world.raise_alarm("chamber-2")
+    path = "/alarms/chamber-2/differs"
+    assert send(client, f"{path}/shelve", reason="test pulses", hours="0.5")[0] == 303
+    alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
+    assert alarm.shelf is not None
+    assert alarm.shelf.until == world.clock() + 1800.0
+    assert "It comes back in 30 min 00 s." in text_of(client, path)
+    assert send(client, f"{path}/unshelve", comment="over")[0] == 303
+    assert world.site.alarm("chamber-2", Cause.DIFFERS).state is AlarmState.ACTIVE
+
+
+def test_streams_are_masked_and_unmasked(world: World, client: Browser) -> None:
+    world.raise_alarm("chamber-2")
+    told = send(
+        client, "/masks", reason="gas leak", streams="muon/station-1/*", hours="2",
+        run_types="cosmics, physics",
+    )  # fmt: skip
+    assert told == (303, "/masks")
+    (mask,) = world.alarm_service.masks()
+    assert (mask.streams, mask.run_types, mask.until) == (
+        "muon/station-1/*", ("cosmics", "physics"), START + 7200.0,
+    )  # fmt: skip
+    assert "in 2 h 00 min" in text_of(client, "/masks")
+    assert send(client, f"/masks/{mask.identifier}/remove", comment="sealed")[0] == 303
+    assert world.alarm_service.masks() == ()
+    send(client, "/masks", reason="HV work", streams="chamber-1", begin="1.5", hours="2")
+    (mask,) = world.alarm_service.masks()
+    assert (mask.start, mask.until) == (world.clock() + 1.5 * 3600.0, world.clock() + 3.5 * 3600.0)
+    assert "begins in 1 h 30 min" in text_of(client, "/masks")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "told"),
+    [
+        ("/alarms/chamber-1/differs/acknowledge", {"comment": "x"}, 409, "Normal"),
+        ("/alarms/chamber-1/differs/acknowledge", {"comment": "  "}, 422, "comment: "),
+        ("/alarms/chamber-1/differs/unshelve", {"comment": "x"}, 409, "shel"),
+        ("/alarms/chamber-1/differs/shelve", {"reason": "x"}, 422, "a shelf must end"),
+        ("/alarms/chamber-1/differs/shelve", {"reason": "x", "hours": "-1"}, 422, "hours: "),
+        ("/alarms/nowhere/differs/acknowledge", {"comment": "x"}, 404, "nowhere"),
+        ("/masks", {"reason": "x", "streams": "tracker-*"}, 409, "tracker-"),
+        ("/masks", {"reason": "x", "streams": "<b>"}, 422, "streams: "),
+        ("/masks", {"reason": "x", "streams": "*", "hours": "soon"}, 409, "&#39;soon&#39; hours"),
+        ("/masks/none/remove", {"comment": "x"}, 409, "none"),
+    ],
+)
+def test_what_cannot_be_done_is_told_on_the_page(
+    world: World, client: Browser, path: str, fields: dict[str, str], status: int, told: str
+) -> None:
+    before = world.alarm_service.alarms(), world.alarm_service.masks()
+    assert send(client, path, **fields)[0] == status
+    assert told in send(client, path, **fields)[1]
+    assert (world.alarm_service.alarms(), world.alarm_service.masks()) == before
+
+
+def test_with_many_streams_healthy_groups_are_closed(
+    tmp_path: Path, browse: Callable[[World], Browser]
+) -> None:
+    many = make_world(tmp_path / "many.sqlite", {f"s-{g}": [f"c-{g}-{n}" for n in range(25)] for g in (0, 1)})
+    many.judge(*(verdict_of(name, p=1e-9 if name == "c-1-3" else 0.5) for name in many.statuses.names))
+    page = browse(many).get("/").text
+    assert re.findall(r'id="group-(s-\d)"( open)?>', page) == [("s-0", ""), ("s-1", " open")]
+    many.store.close()
+
+
+def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:
+    page = client.get("/help").text
+    for quality in Quality:
+        assert re.search(rf'<use href="#{quality.lower()}"></use></svg>{quality}<', page)
+        assert f'<symbol id="{quality.lower()}"' in page
