@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from dqm.service.monitor.alarm_service import AlarmService
 from dqm.store import VerdictStore, WindowKeeper, sqlite_url
 from dqm.web import Authenticator, Site, StreamStatuses, UserFile, add_user, create_app
 from dqm.web.models import BundleFacts
+from tests.verdicts import alter, make_verdict
 
 START = 1_790_000_000.0
 GUIDANCE = Guidance(
@@ -207,12 +208,13 @@ def verdict_of(stream: str = "chamber-1", seq: int = 0, p: float | None = 0.4, *
         nuisances={"drift_velocity": NuisanceResult(0.001, fit, fit)},
     )
     conditions: dict[str, Condition] = {"strip_voltage_v": -1200.0, "trigger": "cosmic"}
-    plain = Verdict(
-        stream, 7, seq, quality, reason, result, "3f9a21c7d0b4e865", 0.021, START + seq,
+    plain = make_verdict(
+        stream=stream, run=7, seq=seq, quality=quality, reason=reason, result=result,
+        bundle="3f9a21c7d0b4e865", seconds=0.021, judged_at=START + seq,
         run_type="cosmics", origin=Origin.SIMULATED, start=START + seq - 5.0, end=START + seq,
         conditions=conditions, explanation=explanation_of() if quality in ("Medium", "Bad") else None,
     )  # fmt: skip
-    return replace(plain, **fields)  # type: ignore[arg-type]
+    return alter(plain, **fields)
 
 
 def explanation_of() -> Explanation:

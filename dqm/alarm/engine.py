@@ -130,7 +130,7 @@ class AlarmEngine:
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window in; raises `InputError` if its stream is not on the board."""
-        watch = self._watch(verdict.stream)
+        watch = self._watch(verdict.window.stream)
         watch.heard = now
         watch.kept.history.add(verdict, self._rules, watch.rules, self.thresholds)
         return self._advance(watch, now, "window")

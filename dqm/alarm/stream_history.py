@@ -61,10 +61,10 @@ class StreamHistory:
     def add(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
         """Take one window in."""
         self.quality = verdict.quality
-        self.run, self.seq, self.run_type = verdict.run, verdict.seq, verdict.run_type
+        self.run, self.seq, self.run_type = verdict.window.run, verdict.window.seq, verdict.window.run_type
         self.silent = False
-        is_other_run = bool(stream.run_types) and verdict.run_type not in stream.run_types
-        self.filtered = is_other_run or verdict.seq < rules.grace_windows
+        is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
+        self.filtered = is_other_run or verdict.window.seq < rules.grace_windows
         result = verdict.result
         if self.filtered or verdict.quality is Quality.NULL or result.p is None or result.z is None:
             return

@@ -96,7 +96,7 @@ def flags(
         number = _last_run(opened) if run is None else run
         windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
         for verdict in opened.select(run=number):
-            windows.setdefault(verdict.stream, []).append(verdict)
+            windows.setdefault(verdict.window.stream, []).append(verdict)
     if not any(windows.values()):
         raise InputError(f"run {number} has no windows", where=str(store), fix="See 'dqm history'")
     spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
@@ -122,4 +122,4 @@ def _last_run(store: VerdictStore) -> int:
     found = store.latest()
     if not found:
         raise InputError("the store holds no verdicts yet", fix="Wait for the first window")
-    return found[0].run
+    return found[0].window.run

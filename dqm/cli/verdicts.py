@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from rich.table import Table
@@ -43,13 +41,13 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
     table.add_column("why")
     for v in verdicts:
         r = v.result
-        badge = f" ({v.origin})" if live and v.origin is not Origin.LIVE else ""
+        badge = f" ({v.window.origin})" if live and v.window.origin is not Origin.LIVE else ""
         judged = datetime.fromtimestamp(v.judged_at, UTC).strftime("%m-%d %H:%M:%S")
         table.add_row(
             *([judged] if live else []),
-            v.stream + badge,
-            str(v.run),
-            str(v.seq),
+            v.window.stream + badge,
+            str(v.window.run),
+            str(v.window.seq),
             quality_text(v.quality),
             str(r.n_data),
             "-" if r.t is None else f"{r.t:.1f}",
@@ -70,17 +68,7 @@ def write_p(result: TestResult) -> str:
 
 
 def as_json_line(verdict: Verdict) -> str:
-    """One JSON object without line breaks; what is not known is null."""
-    v, r = verdict, verdict.result
-    return json.dumps(
-        {
-            "stream": v.stream, "run": v.run, "seq": v.seq, "n_data": r.n_data, "n_expected": r.n_expected,
-            "t": r.t, "p": r.p, "p_low": r.p_low, "p_high": r.p_high, "p_method": r.p_method, "z": r.z,
-            "quality": v.quality, "reason": v.reason, "bundle": v.bundle, "seconds": v.seconds,
-            "judged_at": v.judged_at, "run_type": v.run_type, "origin": v.origin, "start": v.start,
-            "end": v.end, "n_lost": v.n_lost, "tau": r.tau, "delta": r.delta,
-            "nuisances": {name: asdict(nuisance) for name, nuisance in r.nuisances.items()},
-            "remarks": r.remarks, "warnings": dict(v.warnings), "conditions": dict(v.conditions),
-        },
-        allow_nan=False,
-    )  # fmt: skip
+    """Write one JSON object without line breaks; what is not known, or not finite, is null."""
+    from dqm.events.summary import summarise  # loads pydantic, which tables do not need
+
+    return summarise(verdict).model_dump_json()

@@ -227,7 +227,7 @@ class Demonstration:
         found: dict[str, list[Verdict]] = {chamber: [] for chamber in CHAMBERS}
         with VerdictStore(sqlite_url(self.directory / STORE_FILE), create=False) as store:
             for verdict in store.select():
-                found[verdict.stream].append(verdict)
+                found[verdict.window.stream].append(verdict)
         return found
 
     def raised_alarms(self) -> list[Alarm]:

@@ -6,7 +6,7 @@ seconds. Arrays inside these values are shared, not copied: nobody writes to the
 
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import SMALLEST_P, NuisanceResult, PMethod, Profiled, TestResult
-from dqm.events.verdict import Quality, Verdict
+from dqm.events.verdict import Quality, Verdict, WindowHeader
 from dqm.events.window import (
     Condition,
     EventBatch,
@@ -37,4 +37,5 @@ __all__ = [
     "Verdict",
     "Window",
     "WindowCut",
+    "WindowHeader",
 ]

@@ -13,6 +13,7 @@ from dqm.events.window import Condition, Origin
 __all__ = [
     "Quality",
     "Verdict",
+    "WindowHeader",
 ]
 
 
@@ -26,13 +27,34 @@ class Quality(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class WindowHeader:
+    """All of a window but its events: what a verdict keeps of it.
+
+    Parameters
+    ----------
+    stream, run, seq, run_type, origin, start, end, n_lost, conditions
+        As in `Window`.
+    """
+
+    stream: str
+    run: int
+    seq: int
+    run_type: str = ""
+    origin: Origin = Origin.LIVE
+    start: float | None = None
+    end: float | None = None
+    n_lost: int = 0
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What was decided on one window, as it is stored and shown.
 
     Parameters
     ----------
-    stream, run, seq : str, int, int
-        Identity of the window.
+    window : WindowHeader
+        The window.
     quality : Quality
         The decision.
     reason : str
@@ -40,34 +62,24 @@ class Verdict:
     result : TestResult
         Numbers behind the decision.
     bundle : str
-        Identifier of the reference bundle that judged it; empty if none did.
+        Identifier of the reference bundle that the window was tested against; empty if there was none.
     seconds : float
-        Wall time the test took.
+        Wall time of the test.
     judged_at : float
         When the decision was taken, Unix seconds.
     warnings : mapping of str to str
-        Nuisance parameters that disagree with their measurement, each with the disagreement in words; no
-        data-quality alarm, but a fault can hide there.
+        Nuisance parameters that disagree with their measurement, each with the disagreement in words. They
+        do not change the quality, but a fault can hide there.
     explanation : Explanation or None
         Where and why, of a window that is ``Medium`` or ``Bad``.
-    run_type, origin, start, end, n_lost, conditions
-        As in `Window`.
     """
 
-    stream: str
-    run: int
-    seq: int
+    window: WindowHeader
     quality: Quality
     reason: str
     result: TestResult
     bundle: str
     seconds: float
     judged_at: float
-    run_type: str = ""
-    origin: Origin = Origin.LIVE
-    start: float | None = None
-    end: float | None = None
-    n_lost: int = 0
     warnings: Mapping[str, str] = field(default_factory=dict)
-    conditions: Mapping[str, Condition] = field(default_factory=dict)
     explanation: Explanation | None = None

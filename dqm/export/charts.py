@@ -10,7 +10,8 @@ import numpy as np
 
 from dqm.alarm import Thresholds, describe_p
 from dqm.events import FloatArray, Quality
-from dqm.export.views import ExplanationMaps, Map, WindowSummary
+from dqm.events.summary import WindowSummary
+from dqm.export.views import ExplanationMaps, Map
 from dqm.export.words import write_iso
 
 __all__ = ["Figure", "history", "maps", "pair_maps"]

@@ -98,12 +98,13 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
     spans = []
     before: float | None = None
     for verdict in verdicts:
-        start, end = verdict.start, verdict.end
+        window = verdict.window
+        start, end = window.start, window.end
         if start is None or end is None:
             if not by_judgement:
                 raise InputError(
-                    f"window {verdict.seq} of run {verdict.run} has no times: its source has no clock",
-                    where=verdict.stream,
+                    f"window {window.seq} of run {window.run} has no times: its source has no clock",
+                    where=window.stream,
                     fix="Take the times of the verdicts instead, with --by-judgement",
                 )
             end = verdict.judged_at
@@ -185,7 +186,7 @@ def _flag(stream: str, start: float, end: float, quality: Quality | None, window
     if quality is None:
         return Flag(stream, start, end, UNKNOWN, _NO_WINDOW, "")
     name = UNKNOWN if quality is Quality.NULL else str(quality)
-    origins = ", ".join(sorted({window.origin for window in windows}))
+    origins = ", ".join(sorted({window.window.origin for window in windows}))
     return Flag(stream, start, end, name, _comment(windows), origins)
 
 

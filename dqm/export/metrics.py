@@ -144,10 +144,10 @@ class Metrics(Collector):
             If the stream is not one of those shown.
         """
         with self._lock:
-            stream = self._find(verdict.stream)
+            stream = self._find(verdict.window.stream)
             stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
             stream.n_judged[verdict.quality] += 1
-            stream.n_lost += verdict.n_lost
+            stream.n_lost += verdict.window.n_lost
             self._seconds_counts[bisect.bisect_left(TEST_SECONDS_BUCKETS, verdict.seconds)] += 1
             self._seconds_sum += verdict.seconds
 
@@ -341,7 +341,7 @@ class Metrics(Collector):
         for label, stream in self._streams.items():
             if stream.last is None or stream.is_stale:
                 continue
-            numbers = {k: v for k, v in stream.last.conditions.items() if not isinstance(v, str)}
+            numbers = {k: v for k, v in stream.last.window.conditions.items() if not isinstance(v, str)}
             for name, number in islice(numbers.items(), MOST["condition"]):
                 condition.add_metric([label, name], number)
             explanation = stream.last.explanation

@@ -12,10 +12,11 @@ import numpy as np
 from dqm.alarm import AlarmChange
 from dqm.errors import InputError
 from dqm.events import Condition, Origin, Quality, Verdict
+from dqm.events.summary import summarise
 from dqm.export import charts, report_charts
 from dqm.export.flags import flag_run, take_spans
 from dqm.export.rendering import template_text
-from dqm.export.views import describe_bundle, explain, summarise
+from dqm.export.views import describe_bundle, explain
 from dqm.reference import Bundle
 from dqm.store import AlarmStore, VerdictStore
 
@@ -83,7 +84,7 @@ def report_run(
     """
     windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
     for verdict in store.select(run=run):
-        windows.setdefault(verdict.stream, []).append(verdict)
+        windows.setdefault(verdict.window.stream, []).append(verdict)
     everything = [verdict for found in windows.values() for verdict in found]
     if not everything:
         raise InputError(f"run {run} has no windows", fix="See 'dqm history' for the runs that have")
@@ -95,11 +96,11 @@ def report_run(
         version=version,
         now=now,
         run=run,
-        run_types=sorted({verdict.run_type for verdict in everything} - {""}),
-        origins=sorted({verdict.origin for verdict in everything} - {Origin.LIVE}),
+        run_types=sorted({verdict.window.run_type for verdict in everything} - {""}),
+        origins=sorted({verdict.window.origin for verdict in everything} - {Origin.LIVE}),
         start=flags[0].start,
         end=max(flag.end for flag in flags),
-        has_times=all(verdict.start is not None for verdict in everything),
+        has_times=all(verdict.window.start is not None for verdict in everything),
         n_windows=len(everything),
         counts=_count(everything),
         streams=[_summarise_stream(name, found) for name, found in windows.items()],
@@ -158,7 +159,7 @@ def _summarise_stream(name: str, verdicts: Sequence[Verdict]) -> _StreamSummary:
     return _StreamSummary(
         name=name,
         counts=_count(verdicts),
-        n_lost=sum(verdict.n_lost for verdict in verdicts),
+        n_lost=sum(verdict.window.n_lost for verdict in verdicts),
         smallest_p=min((v.result.p for v in verdicts if v.result.p is not None), default=None),
         bundles=tuple(sorted({verdict.bundle for verdict in verdicts} - {""})),
         conditions=tuple(_summarise_conditions(verdicts)),
@@ -168,7 +169,7 @@ def _summarise_stream(name: str, verdicts: Sequence[Verdict]) -> _StreamSummary:
 def _summarise_conditions(verdicts: Sequence[Verdict]) -> Iterable[_ConditionSummary]:
     values: dict[str, list[Condition]] = {}
     for verdict in verdicts:
-        for name, value in verdict.conditions.items():
+        for name, value in verdict.window.conditions.items():
             values.setdefault(name, []).append(value)
     for name, seen in values.items():
         numbers = [value for value in seen if not isinstance(value, str)]
@@ -185,7 +186,7 @@ def _summarise_conditions(verdicts: Sequence[Verdict]) -> Iterable[_ConditionSum
 def _changes(history: AlarmStore, verdicts: Sequence[Verdict]) -> list[AlarmChange]:
     """Find what happened to the alarms of these streams while they were judged."""
     moments = [verdict.judged_at for verdict in verdicts]
-    streams = {verdict.stream for verdict in verdicts}
+    streams = {verdict.window.stream for verdict in verdicts}
     found = history.changes(since=min(moments), until=max(moments) + 1.0)
     return [change for change in found if change.alarm.stream in streams]
 
@@ -196,10 +197,10 @@ def _worst(store: VerdictStore, verdicts: Sequence[Verdict]) -> list[Verdict]:
     places: Counter[str] = Counter()
     ranked = []
     for verdict in sorted(anomalous, key=_badness):
-        ranked.append((places[verdict.stream], *_badness(verdict), verdict))
-        places[verdict.stream] += 1
+        ranked.append((places[verdict.window.stream], *_badness(verdict), verdict))
+        places[verdict.window.stream] += 1
     chosen = [verdict for *_, verdict in sorted(ranked, key=lambda entry: entry[:-1])[:_N_WORST]]
-    found = [store.find(v.stream, v.run, v.seq) for v in chosen]
+    found = [store.find(v.window.stream, v.window.run, v.window.seq) for v in chosen]
     return [verdict for verdict in found if verdict is not None]
 
 

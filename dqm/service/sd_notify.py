@@ -165,6 +165,8 @@ class ServiceReport:
         self._status_at = self._monotonic() + _STATUS_SECONDS
         last = "no window yet"
         if self._last is not None:
-            last = f"run {self._last.run}, last window {self._clock() - self._last.judged_at:.0f} s ago"
+            last = (
+                f"run {self._last.window.run}, last window {self._clock() - self._last.judged_at:.0f} s ago"
+            )
         held_up = "; the verdicts cannot be stored" if held else ""
         self._notifier.status(f"{last}; {self._n_judged} judged, {n_waiting} waiting{held_up}{self._problem}")

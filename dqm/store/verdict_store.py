@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy import Row, Select, bindparam, func, select
 
 from dqm.config import DaemonSection
-from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict
+from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict, WindowHeader
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.schema import alarm_changes, alarm_states, explanations, verdicts
@@ -273,18 +273,18 @@ class VerdictStore:
 
 
 def _identity(verdict: Verdict) -> dict[str, object]:
-    return {"stream": verdict.stream, "run": verdict.run, "seq": verdict.seq}
+    return {"stream": verdict.window.stream, "run": verdict.window.run, "seq": verdict.window.seq}
 
 
 def _to_row(verdict: Verdict) -> dict[str, object]:
     result = verdict.result
     return {
         **_identity(verdict),
-        "run_type": verdict.run_type,
-        "origin": verdict.origin.value,
-        "start": verdict.start,
-        "end": verdict.end,
-        "n_lost": verdict.n_lost,
+        "run_type": verdict.window.run_type,
+        "origin": verdict.window.origin.value,
+        "start": verdict.window.start,
+        "end": verdict.window.end,
+        "n_lost": verdict.window.n_lost,
         "n_data": result.n_data,
         "n_expected": result.n_expected,
         "t": result.t,
@@ -299,7 +299,7 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "nuisances": {name: asdict(nuisance) for name, nuisance in result.nuisances.items()},
         "remarks": list(result.remarks),
         "warnings": dict(verdict.warnings),
-        "conditions": dict(verdict.conditions),
+        "conditions": dict(verdict.window.conditions),
         "quality": verdict.quality.value,
         "reason": verdict.reason,
         "bundle": verdict.bundle,
@@ -313,9 +313,17 @@ def _to_verdict(row: Row[Any]) -> Verdict:
     c = verdicts.c
     method = values[c.p_method]
     return Verdict(
-        stream=values[c.stream],
-        run=values[c.run],
-        seq=values[c.seq],
+        window=WindowHeader(
+            stream=values[c.stream],
+            run=values[c.run],
+            seq=values[c.seq],
+            run_type=values[c.run_type],
+            origin=Origin(values[c.origin]),
+            start=values[c.start],
+            end=values[c.end],
+            n_lost=values[c.n_lost],
+            conditions=values[c.conditions],
+        ),
         quality=Quality(values[c.quality]),
         reason=values[c.reason],
         result=TestResult(
@@ -336,13 +344,7 @@ def _to_verdict(row: Row[Any]) -> Verdict:
         bundle=values[c.bundle],
         seconds=values[c.seconds],
         judged_at=values[c.judged_at],
-        run_type=values[c.run_type],
-        origin=Origin(values[c.origin]),
-        start=values[c.start],
-        end=values[c.end],
-        n_lost=values[c.n_lost],
         warnings=values[c.warnings],
-        conditions=values[c.conditions],
     )
 
 

@@ -126,7 +126,9 @@ class SequenceTracker:
         """
         seen: dict[tuple[str, int], tuple[Origin, set[int]]] = {}
         for verdict in verdicts:
-            seen.setdefault((verdict.stream, verdict.run), (verdict.origin, set()))[1].add(verdict.seq)
+            window = verdict.window
+            _, numbers = seen.setdefault((window.stream, window.run), (window.origin, set()))
+            numbers.add(window.seq)
         for (stream, run), (origin, numbers) in sorted(seen.items(), key=lambda item: item[0]):
             sequence = self._sequence(stream, run, origin)
             ordered = sorted(numbers)
@@ -213,10 +215,10 @@ def find_conflict(window: Window, stored: Verdict) -> PeerError | None:
         With the reason ``origin`` or ``identity`` if they are not the same window; None for a duplicate,
         which is acknowledged again.
     """
-    refusal = _compare_origins(window, stored.origin)
+    refusal = _compare_origins(window, stored.window.origin)
     if refusal is not None:
         return refusal
-    theirs = (stored.start, stored.end, stored.result.n_data)
+    theirs = (stored.window.start, stored.window.end, stored.result.n_data)
     if (window.start, window.end, len(window.x)) == theirs:
         return None
     return PeerError(

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from dqm.alarm import Alarm, AlarmChange, AlarmState, Mask
 from dqm.config import NAME_PATTERN
 from dqm.events import Origin, Quality
-from dqm.export.views import BundleFacts, ExplanationMaps, Recent, View, WindowSummary
+from dqm.events.summary import View, WindowSummary
+from dqm.export.views import BundleFacts, ExplanationMaps, Recent
 
 __all__ = [
     "AlarmList",

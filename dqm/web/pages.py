@@ -14,8 +14,9 @@ from starlette.routing import Route
 from dqm.alarm import AlarmState, Cause
 from dqm.errors import InputError
 from dqm.events import Quality
+from dqm.events.summary import summarise
 from dqm.export import charts
-from dqm.export.views import ExplanationMaps, explain, summarise
+from dqm.export.views import ExplanationMaps, explain
 from dqm.web import models as m
 from dqm.web.auth.authenticator import principal_of
 from dqm.web.problems import NotFoundError, describe_problem

@@ -10,7 +10,8 @@ from pathlib import Path
 from dqm.alarm import ANOMALOUS, Alarm, AlarmState, Cause, Mask, Node, Thresholds, needs_response, urgency
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, Verdict
-from dqm.export.views import BundleFacts, Recent, explain, summarise
+from dqm.events.summary import summarise
+from dqm.export.views import BundleFacts, Recent, explain
 from dqm.store import AlarmStore, VerdictStore
 from dqm.web import models as m
 from dqm.web.alarm_actions import AlarmActions
@@ -96,7 +97,7 @@ class Site:
         if not found:
             return None
         last = max(found, key=lambda verdict: verdict.judged_at)
-        return self.verdicts.find(last.stream, last.run, last.seq)
+        return self.verdicts.find(last.window.stream, last.window.run, last.window.seq)
 
     def window(self, stream: str, run: int, seq: int) -> m.Window:
         """Everything about one window; raises `NotFoundError`."""
@@ -165,7 +166,7 @@ class Site:
         return self.kept(stream, run, seq)
 
     def _kept(self, verdict: Verdict) -> m.Kept:
-        stream, run, seq = verdict.stream, verdict.run, verdict.seq
+        stream, run, seq = verdict.window.stream, verdict.window.run, verdict.window.seq
         if self.kept(stream, run, seq).exists():
             return m.Kept(url=f"/windows/{stream}/{run}/{seq}/events.parquet", reason="")
         if verdict.quality in ANOMALOUS:

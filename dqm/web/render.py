@@ -57,7 +57,7 @@ def render(site: Site, request: Request, template: str, /, status: int = 200, **
             here=request.scope["path"],
             token=token,
             principal=principal,
-            origins=sorted({verdict.origin for verdict in last if verdict} - {"live"}),
+            origins=sorted({verdict.window.origin for verdict in last if verdict} - {"live"}),
             **context,
         )
     )

@@ -129,12 +129,12 @@ class StreamStatuses:
         for verdict in verdicts:
             self.observe(verdict)
             if now - verdict.judged_at > stale_seconds:
-                self.mark_stale(verdict.stream, stale_seconds)
+                self.mark_stale(verdict.window.stream, stale_seconds)
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
         with self._lock:
-            stream = self._find(verdict.stream)
+            stream = self._find(verdict.window.stream)
             if stream.last is None or stream.quality is not verdict.quality:
                 stream.since = verdict.judged_at
             stream.quality, stream.reason = verdict.quality, verdict.reason
@@ -185,7 +185,7 @@ class StreamStatuses:
 
 
 def _recent(verdict: Verdict) -> RecentWindow:
-    return RecentWindow(verdict.run, verdict.seq, verdict.quality)
+    return RecentWindow(verdict.window.run, verdict.window.seq, verdict.quality)
 
 
 def _freeze(name: str, stream: _Stream) -> StreamStatus:

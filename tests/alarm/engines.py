@@ -9,6 +9,7 @@ from scipy import stats
 from dqm.alarm import AlarmEngine, Guidance, Priority, Rules, StreamRules, Thresholds, Timing
 from dqm.alarm.values import Cause
 from dqm.events import Quality, TestResult, Verdict
+from tests.verdicts import make_verdict
 
 THRESHOLDS = Thresholds(p_threshold=0.01, drift_limit=5.0)
 GUIDANCE = {cause: Guidance("it means", "do this", "call that") for cause in Cause}
@@ -49,7 +50,8 @@ def verdict(
     if quality is None:
         quality = Quality.NULL if p is None else Quality.BAD if p < 0.01 else Quality.GOOD
     z = None if p is None else float(stats.norm.isf(p))
-    return Verdict(
-        name, run, seq, quality, "", TestResult(500, 500.0, t=1.0, p=p, z=z), "b", 0.1, 0.0,
+    return make_verdict(
+        stream=name, run=run, seq=seq, quality=quality, reason="", bundle="b", seconds=0.1, judged_at=0.0,
+        result=TestResult(500, 500.0, t=1.0, p=p, z=z),
         run_type=run_type, n_lost=n_lost, warnings={"gas": warning} if warning else {},
     )  # fmt: skip

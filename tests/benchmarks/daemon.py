@@ -107,7 +107,7 @@ class RunningDaemon:
         untested = [v.reason for v in verdicts if v.result.p is None]
         if untested:
             raise RuntimeError(f"{len(untested)} windows were not tested: {untested[0]}")
-        return np.array([v.judged_at - (v.end or 0.0) for v in verdicts])
+        return np.array([v.judged_at - (v.window.end or 0.0) for v in verdicts])
 
     def _window(self, stream: int, x: FloatArray) -> Window:
         seq = self._numbers[stream]

@@ -79,5 +79,5 @@ def test_nothing_is_lost_while_the_database_and_then_the_daemon_are_away(
         verdicts = list(store.select())
     assert sender.n_lost == 0
     for stream in ("chamber-1", "chamber-2"):
-        assert sorted(v.seq for v in verdicts if v.stream == stream) == list(range(n_sent))
-    assert {v.n_lost for v in verdicts} == {0}
+        assert sorted(v.window.seq for v in verdicts if v.window.stream == stream) == list(range(n_sent))
+    assert {v.window.n_lost for v in verdicts} == {0}

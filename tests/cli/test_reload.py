@@ -160,8 +160,8 @@ def test_windows_flow_through_reloads_and_none_is_lost_or_judged_twice(place: Pl
     with VerdictStore(sqlite_url(place.folder / "data" / STORE_FILE), create=False) as store:
         verdicts = list(store.select())
     assert west.n_lost == 0
-    assert [verdict.seq for verdict in verdicts] == list(range(len(verdicts)))
-    assert {verdict.n_lost for verdict in verdicts} == {0}
+    assert [verdict.window.seq for verdict in verdicts] == list(range(len(verdicts)))
+    assert {verdict.window.n_lost for verdict in verdicts} == {0}
     told = [line["seq"] for line in logged_events(daemon.log, "judged")]
     assert len(told) == len(set(told)) >= len(verdicts) - 1 > 20
 

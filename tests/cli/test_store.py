@@ -45,7 +45,7 @@ def test_a_daemon_is_copied_at_work_and_another_goes_on_from_the_copy(dqm: Dqm, 
             wait_until(lambda: judged_of(daemon, "chamber-1") > 10, "the next one goes on")
     assert west.n_lost == 0
     with VerdictStore(sqlite_url(store), create=False) as opened:
-        numbers = [verdict.seq for verdict in opened.select()]
+        numbers = [verdict.window.seq for verdict in opened.select()]
     assert set(range(n_judged)) <= set(numbers)
     assert len(numbers) == len(set(numbers)) > n_judged + 10
 

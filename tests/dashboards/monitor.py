@@ -26,6 +26,7 @@ from dqm.reference import Bundle
 from dqm.service.monitor.daemon import Daemon
 from dqm.stream import Sender
 from tests.service.small import FEATURES, N_WINDOW, faulty_events, healthy_events, window_of
+from tests.verdicts import make_verdict
 
 GOOD, FAULTY = "chamber-1", "chamber-2"
 SECONDS = 20.0
@@ -63,7 +64,7 @@ def explained_verdict() -> Verdict:
     fitted = expected * np.linspace(0.5, 2.0, 16)
     maps = tuple(RatioMap((f,), (edges,), expected, np.full(16, 0.5), fitted, fitted) for f in FEATURES)
     gas = NuisanceResult(0.001, Profiled(0.004, 0.002, 3.5), Profiled(0.002, 0.003, 1.0))
-    return Verdict(
+    return make_verdict(
         stream=FAULTY,
         run=7,
         seq=0,

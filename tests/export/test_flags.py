@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from dqm.errors import InputError
 from dqm.events import Origin, Quality
 from dqm.export.flags import UNKNOWN, Flag, Span, flag_run, flag_stream, take_spans
+from tests.verdicts import alter
 from tests.world import START, verdict_of
 
 P = {Quality.GOOD: 0.5, Quality.MEDIUM: 0.005, Quality.BAD: 1e-5, Quality.NULL: None}
@@ -82,7 +82,7 @@ def test_a_run_without_windows_has_no_flags() -> None:
 
 def test_windows_without_times_are_refused_unless_the_verdicts_times_shall_do() -> None:
     windows = [
-        replace(verdict_of(seq=seq, judged_at=START + 10 * seq), start=None, end=None) for seq in (0, 1, 2)
+        alter(verdict_of(seq=seq, judged_at=START + 10 * seq), start=None, end=None) for seq in (0, 1, 2)
     ]
     with pytest.raises(InputError, match=r"chamber-1: window 0 of run 7 has no times.*--by-judgement"):
         take_spans(windows)

@@ -14,9 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from dqm import events
 from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Priority
 from dqm.errors import InputError
-from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap, Verdict
+from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
 from dqm.stream import Reason, StreamCounts
+from tests.verdicts import alter, make_verdict
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 NOW = 1_700_000_100.0
@@ -35,7 +36,7 @@ EXPLANATION = Explanation(
     ranking=tuple((f"t_{n}", 0.3 - 0.03 * n) for n in range(9, -1, -1)),
     likenesses=tuple(Likeness(f"fault {n}", 0.1) for n in range(10)),
 )
-VERDICT = Verdict(
+VERDICT = make_verdict(
     stream="a",
     run=1,
     seq=0,
@@ -181,7 +182,7 @@ def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metric
     shown = samples(metrics)
     assert [shown[f"dqm_nuisance_{name}", ("a", "gas")] for name in names] == [0.004, 0.001, 3.5, 1.0]
     free = NuisanceResult(None, Profiled(0.004, 0.002, None), Profiled(0.002, 0.003, None))
-    metrics.observe(replace(VERDICT, result=replace(VERDICT.result, nuisances={"gas": free}), warnings={}))
+    metrics.observe(alter(VERDICT, result=replace(VERDICT.result, nuisances={"gas": free}), warnings={}))
     shown = samples(metrics)
     assert [shown.get((f"dqm_nuisance_{name}", ("a", "gas"))) for name in names] == [0.004, None, None, 0.0]
     metrics.mark_stale("a")
@@ -198,7 +199,7 @@ def test_an_anomalous_window_is_explained_until_the_next_that_is_not(metrics: Me
     assert shown["dqm_likeness", ("a", "fault 3")] == 0.1
     assert shown["dqm_condition", ("a", "hv_7")] == 1207.0
     assert ("dqm_condition", ("a", "trigger")) not in shown
-    metrics.observe(replace(VERDICT, seq=1, quality=Quality.GOOD, explanation=None))
+    metrics.observe(alter(VERDICT, seq=1, quality=Quality.GOOD, explanation=None))
     names = {name for name, _ in samples(metrics)}
     assert not names & {"dqm_density_ratio", "dqm_feature_share", "dqm_likeness"}
     assert "dqm_condition" in names
@@ -260,7 +261,7 @@ def test_a_verdict_is_shown(metrics: Metrics) -> None:
 def test_numbers_that_become_unknown_disappear(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
     few = events.TestResult(n_data=3, n_expected=500.0, reason="too few events")
-    metrics.observe(replace(VERDICT, seq=1, quality=Quality.NULL, result=few))
+    metrics.observe(alter(VERDICT, seq=1, quality=Quality.NULL, result=few))
     shown = samples(metrics)
     assert ("dqm_window_p_value", ("a",)) not in shown
     assert shown["dqm_window_events", ("a",)] == 3
@@ -274,13 +275,13 @@ def test_a_stale_stream_is_null_until_its_next_verdict(metrics: Metrics) -> None
     assert ("dqm_window_p_value", ("a",)) not in shown
     assert shown["dqm_window_age_seconds", ("a",)] == 30.0
     assert shown["dqm_windows_total", ("a", "Null")] == 0
-    metrics.observe(replace(VERDICT, seq=1))
+    metrics.observe(alter(VERDICT, seq=1))
     assert samples(metrics)["dqm_window_p_value", ("a",)] == 0.005
 
 
 def test_counters_add_up(metrics: Metrics) -> None:
     for seq in range(3):
-        metrics.observe(replace(VERDICT, seq=seq))
+        metrics.observe(alter(VERDICT, seq=seq))
     metrics.count_duplicate("a")
     metrics.show_arrivals("a", StreamCounts(n_gaps=3, n_missing=2, n_reordered=4, n_late=1))
     metrics.refuse(Reason.FRAMES.value)
@@ -308,7 +309,7 @@ def test_a_loop_that_stands_still_grows_old() -> None:
 
 def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
     for seconds in (0.01, 0.07, 0.3, 100.0):
-        metrics.observe(replace(VERDICT, seconds=seconds))
+        metrics.observe(alter(VERDICT, seconds=seconds))
     shown = samples(metrics)
     buckets = [("0.01", 1), ("0.05", 1), ("0.1", 2), ("0.5", 3), ("30.0", 3), ("+Inf", 4)]
     assert [(edge, shown["dqm_test_seconds_bucket", (edge,)]) for edge, _ in buckets] == buckets
@@ -324,7 +325,7 @@ def test_a_clock_that_goes_back_gives_no_negative_age() -> None:
 
 def test_labels_are_bounded(metrics: Metrics) -> None:
     with pytest.raises(InputError, match="stream 'c' is not shown"):
-        metrics.observe(replace(VERDICT, stream="c"))
+        metrics.observe(alter(VERDICT, stream="c"))
     with pytest.raises(InputError, match="stream 'c' is not shown"):
         metrics.mark_stale("c")
     with pytest.raises(InputError, match="stream 'c' is not shown"):

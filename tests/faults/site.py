@@ -163,8 +163,8 @@ class Site:
 
     def run_of(self, run: int) -> list[Verdict]:
         """Verdicts of a run, each window once."""
-        found = [verdict for verdict in self.verdicts() if verdict.run == run]
-        assert len({(verdict.stream, verdict.seq) for verdict in found}) == len(found)
+        found = [verdict for verdict in self.verdicts() if verdict.window.run == run]
+        assert len({(verdict.window.stream, verdict.window.seq) for verdict in found}) == len(found)
         return found
 
     def wait_for_good(self, stream: str = STREAMS[0]) -> None:
@@ -172,7 +172,9 @@ class Site:
         before = len(self.verdicts())
 
         def is_good() -> bool:
-            return any(v.stream == stream and v.quality is Quality.GOOD for v in self.verdicts()[before:])
+            return any(
+                v.window.stream == stream and v.quality is Quality.GOOD for v in self.verdicts()[before:]
+            )
 
         wait_until(is_good, f"a new good window of {stream}")
 
@@ -190,7 +192,7 @@ class Site:
         """Check that every window was judged once and none is missing; gives how many each stream has."""
         numbers: dict[tuple[str, int], list[int]] = {}
         for verdict in self.verdicts():
-            numbers.setdefault((verdict.stream, verdict.run), []).append(verdict.seq)
+            numbers.setdefault((verdict.window.stream, verdict.window.run), []).append(verdict.window.seq)
         for lane, found in numbers.items():
             missing = sorted(set(range(max(found))) - set(found))
             assert not missing, f"never judged: {missing} of {lane}"

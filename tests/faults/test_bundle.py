@@ -63,6 +63,8 @@ def test_no_window_is_judged_by_a_bundle_that_was_damaged_in_use(
     site.stop()
     verdicts = site.verdicts()
     good, null = Quality.GOOD, Quality.NULL
-    assert [(v.seq, v.quality) for v in verdicts] == list(enumerate([good, good, null, null, null, good]))
+    assert [(v.window.seq, v.quality) for v in verdicts] == list(
+        enumerate([good, good, null, null, null, good])
+    )
     for verdict in verdicts[2:5]:
         assert "was altered while it was in use. Copy the bundle again or rebuild it" in verdict.reason

@@ -48,10 +48,10 @@ def test_a_clock_put_forward_and_back_by_hours_stops_nothing(
             assert site.get("/healthz").status_code == 200
             assert site.metric("dqm_window_age_seconds", "chamber-1") < 60.0
     verdicts = site.verdicts()
-    assert [(v.run, v.seq, v.quality) for v in verdicts] == [
+    assert [(v.window.run, v.window.seq, v.quality) for v in verdicts] == [
         (run, seq, Quality.GOOD) for run in range(len(hours)) for seq in range(3)
     ]
-    at = {v.run: v.judged_at for v in verdicts}
+    at = {v.window.run: v.judged_at for v in verdicts}
     for (before, after), (run, following) in zip(pairwise(hours), pairwise(at.values()), strict=True):
         assert following - run == pytest.approx(3600.0 * (after - before), abs=120.0)
     alarms = site.get("/api/v1/alarms").json()["alarms"]

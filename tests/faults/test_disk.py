@@ -56,7 +56,7 @@ def check_that_it_goes_on(site: Site, sender: Sender, run: int, n_sent: int) -> 
     sender.send(window_of(run=run, seq=n_sent))
     assert sender.confirm(WAIT_SECONDS)
     verdicts = site.run_of(run)
-    assert sorted(verdict.seq for verdict in verdicts) == list(range(n_sent + 1))
+    assert sorted(verdict.window.seq for verdict in verdicts) == list(range(n_sent + 1))
     assert verdicts[-1].quality is Quality.GOOD
     assert not [verdict.reason for verdict in verdicts if verdict.quality is Quality.NULL]
 
@@ -176,7 +176,7 @@ def test_a_store_damaged_in_use_is_noticed_and_windows_wait_for_another(open_sit
             each.rename(each.with_name(f"damaged-{each.name}"))
         site.start()
         assert sender.confirm(WAIT_SECONDS)
-    assert [verdict.seq for verdict in site.verdicts()] == [30]
+    assert [verdict.window.seq for verdict in site.verdicts()] == [30]
     site.stop()
 
 

@@ -102,6 +102,6 @@ def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
     site.stop()
     assert (ended["lost"], ended["spooled"], ended["refused"]) == (0, 0, 0)
     judged = site.check_delivery()
-    assert not [verdict.reason for verdict in site.verdicts() if verdict.n_lost]
+    assert not [verdict.reason for verdict in site.verdicts() if verdict.window.n_lost]
     killed = {name: sum(victim in (name, "both") for victim in victims) for name in VICTIMS[1:]}
     print(f"killed {killed}: {judged} windows judged, each once, 0 lost, alarms as they were")  # noqa: T201

@@ -33,12 +33,12 @@ def test_a_flood_is_worked_off_as_overload_in_bounded_memory(shared: Site, secon
     ended = shared.end_collector(name)
     verdicts = shared.run_of(int(300 + seconds))
     overloaded = [v for v in verdicts if v.reason.startswith("overload: the daemon cannot keep up")]
-    lossy = [v for v in verdicts if v.n_lost]
+    lossy = [v for v in verdicts if v.window.n_lost]
     assert {v.quality for v in overloaded} == {Quality.NULL}
     assert lossy
     assert {v.quality for v in lossy} <= {Quality.NULL, Quality.MEDIUM, Quality.BAD}  # one in 100 by chance
     assert ended["windows"] == len(verdicts) + ended["lost"]
-    assert sum(v.n_lost for v in verdicts) <= ended["lost"]
+    assert sum(v.window.n_lost for v in verdicts) <= ended["lost"]
     assert taken < 400.0
     with Sender(shared.address) as sender:
         sender.send(window_of(stream=OTHER, run=int(600 + seconds)))
@@ -119,6 +119,6 @@ def test_a_process_that_stands_still_goes_on_where_it_was(shared: Site, victim: 
     ended = shared.end_collector(name)
     assert (ended["lost"], ended["spooled"], ended["refused"]) == (0, 0, 0)
     verdicts = shared.run_of(run)
-    assert sorted(v.seq for v in verdicts) == list(range(ended["windows"]))
+    assert sorted(v.window.seq for v in verdicts) == list(range(ended["windows"]))
     untested = [v.reason for v in verdicts if v.quality is Quality.NULL]
     assert all(reason.startswith("overload") for reason in untested), "more had waited than the queue holds"

@@ -89,5 +89,5 @@ def test_a_network_that_is_cut_delays_windows_and_loses_none(
     assert (ended["lost"], ended["spooled"], ended["refused"]) == (0, 0, 0)
     judged = site.check_delivery()
     assert sum(judged.values()) == ended["windows"]
-    assert not [verdict.reason for verdict in site.verdicts() if verdict.n_lost]
+    assert not [verdict.reason for verdict in site.verdicts() if verdict.window.n_lost]
     print(f"cut for {seconds:.0f} s: {judged} windows judged, 0 lost; back after {back_after:.1f} s")  # noqa: T201

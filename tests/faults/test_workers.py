@@ -23,7 +23,7 @@ def judge(site: Site, sender: Sender, run: int, *seqs: int) -> list[str]:
     for seq in seqs:
         sender.send(window_of(run=run, seq=seq))
     assert sender.confirm(WAIT_SECONDS)
-    return [f"{v.quality.value} {v.reason}".strip() for v in site.run_of(run) if v.seq in seqs]
+    return [f"{v.quality.value} {v.reason}".strip() for v in site.run_of(run) if v.window.seq in seqs]
 
 
 def stop_worker(site: Site) -> int:

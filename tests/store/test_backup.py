@@ -8,7 +8,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from dqm.errors import StoreError
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.store.backup import back_up, compact, restore
+from tests.verdicts import alter
 
 from .test_verdict_store import FULL
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     path.parent.mkdir()
     with VerdictStore(sqlite_url(path)) as store:
         for seq in range(10):
-            store.append(replace(FULL, seq=seq))
+            store.append(alter(FULL, seq=seq))
     return path
 
 
@@ -41,7 +41,7 @@ def written_to(url: str) -> Iterator[Callable[[], int]]:
     def write() -> None:
         with VerdictStore(url) as store:
             while not stop.is_set():
-                store.append(replace(FULL, seq=acknowledged[-1] + 1))
+                store.append(alter(FULL, seq=acknowledged[-1] + 1))
                 acknowledged.append(acknowledged[-1] + 1)
 
     thread = threading.Thread(target=write)
@@ -55,7 +55,7 @@ def written_to(url: str) -> Iterator[Callable[[], int]]:
 
 def numbers(path: Path) -> list[int]:
     with VerdictStore(sqlite_url(path), create=False) as store:
-        return [verdict.seq for verdict in store.select()]
+        return [verdict.window.seq for verdict in store.select()]
 
 
 def wait_for(count: Callable[[], int], more: int) -> int:
@@ -84,8 +84,8 @@ def test_what_is_restored_opens_and_goes_on(path: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "new" / STORE_FILE
     assert restore(tmp_path / "copy", elsewhere) is None
     with VerdictStore(sqlite_url(elsewhere)) as store:
-        assert store.append(replace(FULL, seq=9)) is False
-        assert store.append(replace(FULL, seq=10)) is True
+        assert store.append(alter(FULL, seq=9)) is False
+        assert store.append(alter(FULL, seq=10)) is True
     assert numbers(elsewhere) == list(range(11))
     assert numbers(path) == list(range(10))
     assert not list(tmp_path.glob("**/.*"))
@@ -94,7 +94,7 @@ def test_what_is_restored_opens_and_goes_on(path: Path, tmp_path: Path) -> None:
 def test_a_store_that_is_there_is_moved_aside_only_when_asked(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "copy")
     with VerdictStore(sqlite_url(path)) as store:
-        store.append(replace(FULL, seq=10))
+        store.append(alter(FULL, seq=10))
     with pytest.raises(StoreError, match=r"verdicts\.sqlite: is there already\..*--replace"):
         restore(tmp_path / "copy", path)
     assert numbers(path) == list(range(11))
@@ -107,10 +107,10 @@ def test_a_store_that_is_there_is_moved_aside_only_when_asked(path: Path, tmp_pa
 def test_a_store_in_use_is_not_replaced(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "copy")
     with VerdictStore(sqlite_url(path)) as store:
-        assert store.contains("chamber-1", FULL.run, 9)
+        assert store.contains("chamber-1", FULL.window.run, 9)
         with pytest.raises(StoreError, match=r"is in use\. Stop the daemon"):
             restore(tmp_path / "copy", path, replace=True)
-        assert store.append(replace(FULL, seq=10))
+        assert store.append(alter(FULL, seq=10))
     restore(tmp_path / "copy", path, replace=True)
 
 
@@ -193,7 +193,7 @@ def fill_and_prune(store: VerdictStore) -> int:
     """Store many verdicts and let them go; gives the pages that went with them."""
     with store.database.transaction():
         for seq in range(10_000, 11_000):
-            store.append(replace(FULL, seq=seq, judged_at=1.0, reason="x" * 2000))
+            store.append(alter(FULL, seq=seq, judged_at=1.0, reason="x" * 2000))
     while store.prune(before=2.0, limit=500):
         pass
     return sum(store.database.shrink(100) for _ in range(10))
@@ -205,7 +205,7 @@ def test_postgresql_is_copied_by_its_own_programs(postgres: Callable[[], str], t
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
     with VerdictStore(here.replace("postgresql:", "postgresql+psycopg:")) as store:
         for seq in range(10):
-            store.append(replace(FULL, seq=seq))
+            store.append(alter(FULL, seq=seq))
     with written_to(here.replace("postgresql:", "postgresql+psycopg:")) as count:
         before = wait_for(count, 20)
         dump = [programs / "pg_dump", "--format=custom", f"--file={tmp_path / 'copy'}", here]
@@ -213,7 +213,7 @@ def test_postgresql_is_copied_by_its_own_programs(postgres: Callable[[], str], t
     back = [programs / "pg_restore", "--exit-on-error", f"--dbname={there}", tmp_path / "copy"]
     subprocess.run(back, check=True, capture_output=True)
     with VerdictStore(there.replace("postgresql:", "postgresql+psycopg:")) as store:
-        found = [verdict.seq for verdict in store.select()]
+        found = [verdict.window.seq for verdict in store.select()]
         assert found == list(range(len(found)))
         assert len(found) > before
-        assert store.append(replace(FULL, seq=len(found))) is True
+        assert store.append(alter(FULL, seq=len(found))) is True

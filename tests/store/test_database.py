@@ -3,7 +3,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from sqlalchemy import create_engine
 from dqm.errors import StoreError
 from dqm.events import Quality
 from dqm.store import Database, VerdictStore, sqlite_url
+from tests.verdicts import alter
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -46,7 +46,7 @@ def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, 
         (verdict,) = store.select()
         assert verdict.quality is Quality.BAD
         assert verdict.result.p == 3e-4
-        assert verdict.conditions == {}
+        assert verdict.window.conditions == {}
         assert (len(verdict.result.nuisances), len(verdict.result.remarks)) == (
             (0, 0) if schema == "version-1" else (1, 1)
         )
@@ -76,8 +76,8 @@ def test_so_is_one_in_postgresql(postgres: Callable[[], str], schema: str) -> No
     with VerdictStore(url) as store:
         (verdict,) = store.select()
         assert verdict.result.p == 3e-4
-        assert store.append(replace(verdict, seq=99, conditions={"hv": 1200.0}))
-        assert store.latest()[0].conditions == {"hv": 1200.0}
+        assert store.append(alter(verdict, seq=99, conditions={"hv": 1200.0}))
+        assert store.latest()[0].window.conditions == {"hv": 1200.0}
 
 
 def test_who_only_reads_leaves_an_earlier_store_as_it_is(tmp_path: Path) -> None:

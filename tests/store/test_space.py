@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from tests.verdicts import alter
 
 from .test_verdict_store import FULL
 
@@ -14,7 +14,7 @@ from .test_verdict_store import FULL
 def fill(store: VerdictStore, numbers: range) -> None:
     with store.database.transaction():
         for seq in numbers:
-            store.append(replace(FULL, seq=seq, judged_at=float(seq), reason="x" * 2000))
+            store.append(alter(FULL, seq=seq, judged_at=float(seq), reason="x" * 2000))
 
 
 def prune(store: VerdictStore, before: float) -> None:

@@ -22,8 +22,9 @@ from dqm.events import (
     Verdict,
 )
 from dqm.store import VerdictStore, encode_explanation, sqlite_url
+from tests.verdicts import alter, make_verdict
 
-FULL = Verdict(
+FULL = make_verdict(
     stream="chamber-1",
     run=2**63 - 1,
     seq=0,
@@ -57,7 +58,7 @@ FULL = Verdict(
     warnings={"gas": "gas is 3.4 sigma below what its measurement says"},
     conditions={"strip_voltage_v": -1200.0, "trigger": "external"},
 )
-EMPTY = Verdict(
+EMPTY = make_verdict(
     stream="chamber-1",
     run=1,
     seq=0,
@@ -100,22 +101,22 @@ def test_an_explanation_is_given_when_the_window_is_looked_up(store: VerdictStor
         likenesses=(Likeness("dead wire", 0.875),),
         text="looks like dead wire, 88 %",
     )
-    store.append(replace(FULL, explanation=explanation))
+    store.append(alter(FULL, explanation=explanation))
     assert store.latest() == [FULL]
-    found = store.find(FULL.stream, FULL.run, FULL.seq)
+    found = store.find(FULL.window.stream, FULL.window.run, FULL.window.seq)
     assert found is not None
     assert found.explanation is not None
     assert encode_explanation(found.explanation) == encode_explanation(explanation)
     assert found.explanation.pairs[0].data.shape == (2, 1)
-    assert store.find(FULL.stream, FULL.run, FULL.seq + 1) is None
+    assert store.find(FULL.window.stream, FULL.window.run, FULL.window.seq + 1) is None
 
 
 def test_an_identity_is_stored_once(store: VerdictStore) -> None:
     assert store.append(FULL)
-    assert not store.append(replace(FULL, quality=Quality.GOOD))
+    assert not store.append(alter(FULL, quality=Quality.GOOD))
     assert store.latest(limit=10) == [FULL]
-    assert store.contains(FULL.stream, FULL.run, FULL.seq)
-    assert not store.contains(FULL.stream, FULL.run, FULL.seq + 1)
+    assert store.contains(FULL.window.stream, FULL.window.run, FULL.window.seq)
+    assert not store.contains(FULL.window.stream, FULL.window.run, FULL.window.seq + 1)
 
 
 def test_verdicts_outlive_the_process_that_wrote_them(url: str) -> None:
@@ -137,10 +138,10 @@ def test_conditions_of_select_are_joined_by_and(store: VerdictStore) -> None:
     for seq in range(6):
         quality = Quality.BAD if seq % 2 else Quality.GOOD
         stream = "a" if seq < 4 else "b"
-        store.append(replace(FULL, stream=stream, run=seq % 3, seq=seq, quality=quality, judged_at=seq))
+        store.append(alter(FULL, stream=stream, run=seq % 3, seq=seq, quality=quality, judged_at=seq))
 
     def pick(**conditions: object) -> list[int]:
-        return [verdict.seq for verdict in store.select(**conditions)]  # type: ignore[arg-type]
+        return [verdict.window.seq for verdict in store.select(**conditions)]  # type: ignore[arg-type]
 
     assert pick() == [0, 1, 2, 3, 4, 5]
     assert pick(stream="a") == [0, 1, 2, 3]
@@ -149,7 +150,7 @@ def test_conditions_of_select_are_joined_by_and(store: VerdictStore) -> None:
     assert pick(since=3.0) == [3, 4, 5]
     assert pick(limit=2) == [4, 5]
     assert pick(stream="a", limit=2) == [2, 3]
-    assert [verdict.seq for verdict in store.latest("a", 2)] == [3, 2]
+    assert [verdict.window.seq for verdict in store.latest("a", 2)] == [3, 2]
     assert store.counts() == {
         ("a", Quality.GOOD): 2,
         ("a", Quality.BAD): 2,
@@ -159,23 +160,23 @@ def test_conditions_of_select_are_joined_by_and(store: VerdictStore) -> None:
 
 
 def test_the_oldest_verdicts_are_removed_with_all_that_belongs_to_them(store: VerdictStore) -> None:
-    explained = replace(FULL, explanation=Explanation((), (), (("t_1", 1.0),)))
+    explained = alter(FULL, explanation=Explanation((), (), (("t_1", 1.0),)))
     for seq in range(5):
-        store.append(replace(explained, seq=seq, judged_at=float(seq)))
+        store.append(alter(explained, seq=seq, judged_at=float(seq)))
     assert store.prune(before=3.0, limit=2) == 2
-    assert [v.seq for v in store.select()] == [2, 3, 4]
+    assert [v.window.seq for v in store.select()] == [2, 3, 4]
     assert store.prune(before=3.0, limit=2) == 1
     assert store.prune(before=3.0, limit=2) == 0
-    assert [v.seq for v in store.select()] == [3, 4]
+    assert [v.window.seq for v in store.select()] == [3, 4]
     with store.database.reading() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM explanations").scalar() == 2
 
 
 def test_reading_half_of_a_selection_leaves_the_store_usable(store: VerdictStore) -> None:
     for seq in range(1200):
-        store.append(replace(EMPTY, seq=seq))
+        store.append(alter(EMPTY, seq=seq))
     some = store.select()
-    assert next(some).seq == 0
+    assert next(some).window.seq == 0
     assert store.append(FULL)
     assert sum(1 for _ in some) >= 1199
 
@@ -189,7 +190,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
 def test_a_damaged_file_is_reported(path: Path) -> None:
     with VerdictStore(sqlite_url(path)) as store:
         for seq in range(500):
-            store.append(replace(EMPTY, seq=seq))
+            store.append(alter(EMPTY, seq=seq))
     content = bytearray(path.read_bytes())
     content[8192:-4096] = b"\xa5" * (len(content) - 8192 - 4096)
     path.write_bytes(content)
@@ -204,7 +205,7 @@ def test_a_damaged_file_is_reported(path: Path) -> None:
 def test_damage_beneath_an_open_store_is_noticed(path: Path, damage: str) -> None:
     with VerdictStore(sqlite_url(path)) as store:
         for seq in range(50):
-            store.append(replace(FULL, seq=seq))
+            store.append(alter(FULL, seq=seq))
         store.probe()
         log = path.with_name(f"{path.name}-wal")
         match damage:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dqm.events import Origin, Quality, TestResult, Verdict
 from dqm.stream import ArrivalOrder, Reason, SequenceTracker, find_conflict
+from tests.verdicts import make_verdict
 
 from .windows import window_of
 
@@ -26,7 +27,7 @@ def verdict_of(seq: int, **fields: object) -> Verdict:
         "seconds": 0.0,
         "judged_at": 0.0,
     }
-    return Verdict(**(plain | fields))  # type: ignore[arg-type]
+    return make_verdict(**(plain | fields))  # type: ignore[arg-type]
 
 
 def observe(tracker: SequenceTracker, *numbers: int, **fields: object) -> list[tuple[ArrivalOrder, int]]:

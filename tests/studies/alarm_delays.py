@@ -23,7 +23,7 @@ from dqm.alarm import AlarmEngine, AlarmState, Thresholds, alarm_rules, derive_t
 from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z, drift_limit, run_length
 from dqm.config import DaemonConfig
 from dqm.demo.demonstration import FEATURES, WINDOW_EVENTS, prepare_reference
-from dqm.events import Origin, Quality, TestResult, Verdict, Window, WindowCut
+from dqm.events import Origin, Quality, TestResult, Verdict, Window, WindowCut, WindowHeader
 from dqm.reference import Evaluator, open_bundle
 from dqm_collectors.chamber.conditions import NOMINAL_STRIP_V, NOMINAL_THRESHOLD_MV, Conditions
 from dqm_collectors.simulate import simulate_features
@@ -120,7 +120,9 @@ def play(
         p, z = known[source][rng.integers(len(known[source]))]
         result = TestResult(WINDOW_EVENTS, WINDOW_EVENTS, t=0.0, p=p, z=z)
         now = 60.0 * (number + WARM_UP)
-        changes = engine.observe(Verdict("s", 1, 0, Quality.GOOD, "", result, "", 0.0, now), now)
+        changes = engine.observe(
+            Verdict(WindowHeader("s", 1, 0), Quality.GOOD, "", result, "", 0.0, now), now
+        )
         raised = [change for change in changes if change.alarm.state is AlarmState.ACTIVE]
         if raised and number < 0:  # a false alarm: another try
             return play(known, name, grows, thresholds, rng)

@@ -24,7 +24,7 @@ from scipy import signal, special, stats
 
 from dqm.alarm import AlarmEngine, AlarmState, Cause, Thresholds, alarm_rules, derive_thresholds
 from dqm.config import DaemonConfig
-from dqm.events import FloatArray, Quality, TestResult, Verdict
+from dqm.events import FloatArray, Quality, TestResult, Verdict, WindowHeader
 from dqm.reference.null import NullTable
 
 WINDOW_SECONDS = 60.0
@@ -103,7 +103,7 @@ def windows(
         for stream, (p, z) in enumerate(made):
             result = TestResult(500, 500.0, t=0.0, p=float(p[number]), z=float(z[number]))
             now = WINDOW_SECONDS * (number + stream / n_streams)
-            yield Verdict(f"s{stream}", 1, number, Quality.GOOD, "", result, "", 0.0, now), now
+            yield Verdict(WindowHeader(f"s{stream}", 1, number), Quality.GOOD, "", result, "", 0.0, now), now
 
 
 def set_up(n_streams: int, known: float) -> tuple[AlarmEngine, Thresholds]:
@@ -127,7 +127,7 @@ def count_false_alarms(scenario: Scenario, n_streams: int, n_shifts: int, seed: 
         for change in engine.observe(verdict, now):
             if change.alarm.state is AlarmState.ACTIVE and change.before is AlarmState.NORMAL:
                 found[change.alarm.cause] += 1
-        if verdict.stream == "s0":
+        if verdict.window.stream == "s0":
             engine.tick(now)
     return found
 

@@ -167,12 +167,12 @@ def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: 
     with VerdictStore(sqlite_url(store), create=False) as verdicts:
         # verdicts may be stored in another order than they were found
         found = list(verdicts.select(since=since - load.interval_seconds))
-    fresh = [verdict for verdict in found if (verdict.stream, verdict.seq) not in seen.judged]
-    seen.judged |= {(verdict.stream, verdict.seq) for verdict in fresh}
+    fresh = [verdict for verdict in found if (verdict.window.stream, verdict.window.seq) not in seen.judged]
+    seen.judged |= {(verdict.window.stream, verdict.window.seq) for verdict in fresh}
     for verdict in fresh:
-        place = _place(load, int(verdict.stream.removeprefix("stream-")), verdict.seq)
+        place = _place(load, int(verdict.window.stream.removeprefix("stream-")), verdict.window.seq)
         seen.results[place].add((verdict.result.t, verdict.result.p))
-    delays = [verdict.judged_at - (verdict.end or 0.0) for verdict in fresh] or [0.0]
+    delays = [verdict.judged_at - (verdict.window.end or 0.0) for verdict in fresh] or [0.0]
     seen.looks.append(
         Look(
             seconds=seconds,

@@ -112,7 +112,9 @@ class AlarmService:
 
     def record(self, verdicts: Sequence[Verdict]) -> None:
         """Store verdicts, together with what they do to alarms."""
-        with self._changing(streams={verdict.stream for verdict in verdicts}, verdicts=verdicts) as changes:
+        with self._changing(
+            streams={verdict.window.stream for verdict in verdicts}, verdicts=verdicts
+        ) as changes:
             for verdict in verdicts:
                 changes += self._engine.observe(verdict, self._clock())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dqm.alarm import ANOMALOUS, QualityLimits, grade, warn
 from dqm.config import DaemonConfig
-from dqm.events import TestResult, Verdict, Window
+from dqm.events import TestResult, Verdict, Window, WindowHeader
 from dqm.reference import Bundle, Evaluator, ReadingPolicy, open_bundle
 
 __all__ = ["Assessor", "decide", "null_verdict", "prepare_assessors"]
@@ -144,20 +144,22 @@ def decide(
     """
     quality, reason = grade(result, window.n_lost, limits)
     return Verdict(
-        stream=window.stream,
-        run=window.run,
-        seq=window.seq,
+        window=WindowHeader(
+            stream=window.stream,
+            run=window.run,
+            seq=window.seq,
+            run_type=window.run_type,
+            origin=window.origin,
+            start=window.start,
+            end=window.end,
+            n_lost=window.n_lost,
+            conditions=window.conditions,
+        ),
         quality=quality,
         reason=reason,
         result=result,
         bundle=bundle,
         seconds=seconds,
         judged_at=now,
-        run_type=window.run_type,
-        origin=window.origin,
-        start=window.start,
-        end=window.end,
-        n_lost=window.n_lost,
         warnings=warn(result, limits),
-        conditions=window.conditions,
     )

@@ -282,7 +282,7 @@ class Daemon:
         stored, self._unstored = self._unstored, []
         self._report.count(stored)
         for verdict in stored:
-            window = self._in_hand.pop((verdict.stream, verdict.run, verdict.seq))
+            window = self._in_hand.pop((verdict.window.stream, verdict.window.run, verdict.window.seq))
             self._receiver.acknowledge(window)
             self.metrics.observe(verdict)
             self._statuses.observe(verdict)

@@ -37,9 +37,9 @@ def log_verdict(verdict: Verdict) -> None:
     """Log what was decided on a window."""
     log.info(
         "judged",
-        stream=verdict.stream,
-        run=verdict.run,
-        seq=verdict.seq,
+        stream=verdict.window.stream,
+        run=verdict.window.run,
+        seq=verdict.window.seq,
         quality=verdict.quality.value,
         p=verdict.result.p,
         reason=verdict.reason,

@@ -12,10 +12,11 @@ from dqm import events
 from dqm.errors import BundleError
 from dqm.events import Quality, Verdict, Window
 from dqm.service.monitor.worker_pool import WindowTest
+from tests.verdicts import make_verdict
 
 
 def verdict_on(window: Window, reason: str) -> Verdict:
-    return Verdict(
+    return make_verdict(
         stream=window.stream,
         run=window.run,
         seq=window.seq,

@@ -21,9 +21,10 @@ from dqm.alarm import (
     Thresholds,
 )
 from dqm.errors import InputError, StoreError
-from dqm.events import Quality, Verdict
+from dqm.events import Quality
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.store import AlarmStore, VerdictStore, sqlite_url
+from tests.verdicts import alter, make_verdict
 
 RULES = Rules(
     tuple(
@@ -39,7 +40,7 @@ RULES = Rules(
         for name in ("a", "b")
     )
 )
-BAD = Verdict(
+BAD = make_verdict(
     stream="a",
     run=1,
     seq=0,
@@ -71,7 +72,7 @@ def alarm(alarm_service: AlarmService, stream: str = "a") -> Alarm:
 
 
 def raise_alarm(alarm_service: AlarmService) -> None:
-    alarm_service.record([BAD, replace(BAD, seq=1)])
+    alarm_service.record([BAD, alter(BAD, seq=1)])
     assert alarm(alarm_service).state is AlarmState.ACTIVE
 
 
@@ -79,7 +80,7 @@ def test_verdicts_and_what_they_do_to_alarms_are_stored_together(store: VerdictS
     told: list[AlarmChange] = []
     alarm_service = open_desk(store, told.extend)
     raise_alarm(alarm_service)
-    assert [v.seq for v in store.select()] == [0, 1]
+    assert [v.window.seq for v in store.select()] == [0, 1]
     raised = [change for change in told if change.alarm.state is AlarmState.ACTIVE]
     assert [(c.alarm.cause, c.before, c.action) for c in raised] == [
         (Cause.DIFFERS, AlarmState.NORMAL, "window")
@@ -93,15 +94,15 @@ def test_a_daemon_that_was_killed_goes_on_with_its_alarms(store: VerdictStore) -
     alarm_service.acknowledge("a", Cause.DIFFERS, "ada", "on it")
     alarm_service.shelve("b", Cause.SILENT, "bob", "cabling", 9000.0, False)
     alarm_service.add_mask("b", "bob", "cabling", ("cosmics",), None, 5000.0)
-    alarm_service.record([replace(BAD, stream="b")])
+    alarm_service.record([alter(BAD, stream="b")])
     again = open_desk(store)  # the first was never told to stop
     assert again.alarms() == alarm_service.alarms()
     assert again.masks() == alarm_service.masks()
     acknowledged = alarm(again).acknowledged
     assert acknowledged is not None
     assert (acknowledged.user, acknowledged.comment) == ("ada", "on it")
-    alarm_service.record([replace(BAD, stream="b", seq=1)])
-    again.record([replace(BAD, stream="b", seq=1)])
+    alarm_service.record([alter(BAD, stream="b", seq=1)])
+    again.record([alter(BAD, stream="b", seq=1)])
     assert alarm(again, "b") == alarm(alarm_service, "b")  # one window before the end, one after: both count
 
 
@@ -109,21 +110,21 @@ def test_what_cannot_be_stored_has_not_happened(store: VerdictStore) -> None:
     told: list[AlarmChange] = []
     alarm_service = open_desk(store, told.extend)
     alarm_service.record([BAD])
-    before = alarm_service.alarms(), [v.seq for v in store.select()], list(told)
+    before = alarm_service.alarms(), [v.window.seq for v in store.select()], list(told)
     with store.database.transaction() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER full BEFORE INSERT ON alarm_changes "
             "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
         )
     with pytest.raises(StoreError, match=r"disk is full\. Free space on the disk"):
-        alarm_service.record([replace(BAD, seq=1)])
+        alarm_service.record([alter(BAD, seq=1)])
     with pytest.raises(StoreError):
         alarm_service.add_mask("b", "bob", "cabling")
-    assert (alarm_service.alarms(), [v.seq for v in store.select()], told) == before
+    assert (alarm_service.alarms(), [v.window.seq for v in store.select()], told) == before
     assert alarm_service.masks() == ()
     with store.database.transaction() as connection:
         connection.exec_driver_sql("DROP TRIGGER full")
-    alarm_service.record([replace(BAD, seq=1)])
+    alarm_service.record([alter(BAD, seq=1)])
     assert alarm(alarm_service).state is AlarmState.ACTIVE
 
 

@@ -58,8 +58,8 @@ def test_only_what_is_not_good_is_explained(assessor: Assessor) -> None:
 def test_the_verdict_carries_what_the_window_said(assessor: Assessor) -> None:
     window = window_of(stream="s", run=3, seq=9, run_type="beam", origin=Origin.REPLAYED, start=1.0, end=2.0)
     v = assessor.assess(window)
-    assert (v.stream, v.run, v.seq, v.run_type) == ("s", 3, 9, "beam")
-    assert (v.origin, v.start, v.end) == (Origin.REPLAYED, 1.0, 2.0)
+    assert (v.window.stream, v.window.run, v.window.seq, v.window.run_type) == ("s", 3, 9, "beam")
+    assert (v.window.origin, v.window.start, v.window.end) == (Origin.REPLAYED, 1.0, 2.0)
 
 
 def test_features_are_taken_by_name(assessor: Assessor) -> None:
@@ -95,7 +95,7 @@ def test_what_cannot_be_known_is_null_with_a_reason(
 
 def test_losses_do_not_hide_a_fault(assessor: Assessor) -> None:
     verdict = assessor.assess(window_of(faulty_events(N_WINDOW, 1), n_lost=2))
-    assert (verdict.quality, verdict.n_lost) == (Quality.BAD, 2)
+    assert (verdict.quality, verdict.window.n_lost) == (Quality.BAD, 2)
     assert verdict.reason.endswith("; 2 windows lost before this one")
 
 

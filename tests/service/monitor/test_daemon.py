@@ -146,10 +146,10 @@ def test_windows_of_several_streams_are_judged_stored_and_shown(
         wait_until(lambda: n_judged(scrape(daemon)) == 5, "five windows judged")
         shown = scrape(daemon)
     verdicts = stored(tmp_path)
-    assert [v.seq for v in verdicts if v.stream == "chamber-1"] == [0, 1, 2]
-    assert [v.seq for v in verdicts if v.stream == "chamber-2"] == [0, 1]
+    assert [v.window.seq for v in verdicts if v.window.stream == "chamber-1"] == [0, 1, 2]
+    assert [v.window.seq for v in verdicts if v.window.stream == "chamber-2"] == [0, 1]
     assert {v.bundle for v in verdicts} == {bundle.identifier}
-    last = {v.stream: v for v in verdicts}
+    last = {v.window.stream: v for v in verdicts}
     for stream, verdict in last.items():
         label = frozenset({("stream", stream)})
         assert shown["dqm_window_p_value", label] == verdict.result.p
@@ -162,7 +162,7 @@ def test_windows_of_several_streams_are_judged_stored_and_shown(
             both = label | {("quality", quality.value)}
             assert shown["dqm_window_quality", both] == (quality is verdict.quality)
             assert shown["dqm_windows_total", both] == sum(
-                v.stream == stream and v.quality is quality for v in verdicts
+                v.window.stream == stream and v.quality is quality for v in verdicts
             )
     assert last["chamber-1"].result.p > 0.001
     assert last["chamber-2"].result.p < 0.01
@@ -331,7 +331,7 @@ def test_a_full_queue_makes_senders_wait_and_loses_nothing(
             if sender.n_waiting:
                 sender.flush(0.01)
         assert (sender.n_lost, sender.n_waiting) == (0, 0)
-    assert [v.seq for v in stored(tmp_path)] == list(range(60))
+    assert [v.window.seq for v in stored(tmp_path)] == list(range(60))
     assert sample(daemon, "dqm_queue_windows") == 0
 
 
@@ -352,10 +352,10 @@ def test_a_daemon_that_cannot_keep_up_skips_the_oldest_windows_and_says_so(
             sender.pump()
     verdicts = stored(tmp_path)
     skipped = [v for v in verdicts if v.reason.startswith("overload")]
-    assert sorted(v.seq for v in verdicts) == list(range(40))
+    assert sorted(v.window.seq for v in verdicts) == list(range(40))
     assert 3 <= len(skipped) < 34
     assert {v.quality for v in skipped} == {Quality.NULL}
-    assert max(v.seq for v in skipped) < 39
+    assert max(v.window.seq for v in skipped) < 39
     assert sample(daemon, "dqm_skipped_windows_total", stream="chamber-1") == len(skipped)
 
 
@@ -368,7 +368,9 @@ def test_workers_judge_as_the_daemon_itself_does(open_daemon: Open, address: str
             send(sender, [replace(window, run=run) for window in windows])
             assert sender.confirm(WAIT_MS / 1000)
         daemon.close()
-        results.append({v.seq: (v.result, v.quality, v.bundle) for v in stored(tmp_path) if v.run == run})
+        results.append(
+            {v.window.seq: (v.result, v.quality, v.bundle) for v in stored(tmp_path) if v.window.run == run}
+        )
     assert results[0] == results[1]
     assert len(results[0]) == 8
 
@@ -433,7 +435,7 @@ def test_what_cannot_be_stored_is_kept_and_stored_when_it_can(
     for _ in range(3):
         now += 2.0
         daemon.step(200)
-    assert [v.seq for v in stored(tmp_path)] == [0, 1]
+    assert [v.window.seq for v in stored(tmp_path)] == [0, 1]
     assert sender.confirm(WAIT_MS / 1000)
 
 
@@ -456,7 +458,7 @@ def test_a_window_that_the_store_cannot_be_asked_about_waits(
     for _ in range(4):
         now += 2.0
         daemon.step(200)
-    assert [v.seq for v in stored(tmp_path)] == [0, 1, 2]
+    assert [v.window.seq for v in stored(tmp_path)] == [0, 1, 2]
     assert sender.confirm(WAIT_MS / 1000)
 
 
@@ -554,7 +556,7 @@ def test_lost_windows_are_in_the_verdict_and_counted(open_daemon: Open, sender: 
     daemon = open_daemon()
     _, verdict = judge(daemon, sender, window_of(), window_of(seq=4, n_lost=3))
     assert verdict is not None
-    assert (verdict.quality, verdict.n_lost) == (Quality.NULL, 3)
+    assert (verdict.quality, verdict.window.n_lost) == (Quality.NULL, 3)
     assert verdict.reason == "3 windows lost before this one"
     assert sample(daemon, "dqm_lost_windows_total", stream="chamber-1") == 3
 
@@ -591,7 +593,7 @@ def test_a_replayed_run_is_refused_into_a_live_one(open_daemon: Open, sender: Se
     assert judge(again, sender, window_of(seq=1, origin=Origin.REPLAYED)) == [None]
     assert judge(again, sender, window_of(seq=0, origin=Origin.REPLAYED)) == [None]
     assert sample(again, "dqm_refused_messages_total", reason="origin") == 2
-    assert [v.origin for v in stored(tmp_path)] == [Origin.LIVE]
+    assert [v.window.origin for v in stored(tmp_path)] == [Origin.LIVE]
 
 
 def test_what_a_full_sender_dropped_reaches_the_verdict(open_daemon: Open, address: str) -> None:
@@ -601,7 +603,7 @@ def test_what_a_full_sender_dropped_reaches_the_verdict(open_daemon: Open, addre
         daemon = open_daemon()
         assert sender.flush(WAIT_MS / 1000)
         verdicts = [one(daemon.step(WAIT_MS)) for _ in range(2)]
-    assert [(v.seq, v.n_lost) for v in verdicts if v] == [(3, 3), (4, 0)]
+    assert [(v.window.seq, v.window.n_lost) for v in verdicts if v] == [(3, 3), (4, 0)]
 
 
 def test_a_restart_keeps_the_verdicts_and_knows_them(open_daemon: Open, address: str, tmp_path: Path) -> None:

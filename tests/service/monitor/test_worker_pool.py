@@ -48,7 +48,7 @@ def test_workers_share_the_windows_and_each_stream_keeps_its_order() -> None:
         workers.submit(window_of(stream="b", seq=0))
         assert workers.room == 2 * AHEAD - 3
         told = collect(workers, 3)
-    assert [v.seq for v in told if v.stream == "a"] == [0, 1]
+    assert [v.window.seq for v in told if v.window.stream == "a"] == [0, 1]
     assert len({v.reason for v in told}) == 2
     assert all(v.reason.endswith("with 1 threads") for v in told)
 
@@ -78,7 +78,7 @@ def test_a_window_whose_worker_is_killed_is_tested_by_the_next(tmp_path: Path) -
         workers.submit(window_of(stream="a", seq=1))
         told = collect(workers, 2)
         assert workers.n_ready == 1
-    assert [v.seq for v in told] == [0, 1]
+    assert [v.window.seq for v in told] == [0, 1]
     assert all(v.reason.startswith("tested by") for v in told)
 
 
@@ -86,7 +86,7 @@ def test_a_window_that_kills_every_worker_is_given_up_and_the_others_are_tested(
     with pool(2) as workers:
         workers.submit(window_of(stream="a", conditions={"die": "always"}))
         workers.submit(window_of(stream="b"))
-        told = {v.stream: v.reason for v in collect(workers, 2)}
+        told = {v.window.stream: v.reason for v in collect(workers, 2)}
     assert told["a"] == "not tested: its worker died with exit code -9"
     assert told["b"].startswith("tested by")
 

@@ -47,7 +47,7 @@ def test_all_formats_get_the_same_verdicts(tmp_path: Path, assessment: Assessmen
     pq.write_table(pa.table({"b": x[:, 1], "more": x[:, 0], "a": x[:, 0]}), parquet)
     told = {
         path: [
-            (v.stream, v.run, v.seq, v.quality, v.result)
+            (v.window.stream, v.window.run, v.window.seq, v.quality, v.result)
             for v in judge(assessment, path, run=4, n_window=N_WINDOW)
         ]
         for path in (plain, zipped, parquet)
@@ -65,7 +65,7 @@ def test_a_whole_file_is_one_window_and_leftover_events_are_none(
     (whole,) = judge(assessment, path, run=0, n_window=None)
     (cut,) = judge(assessment, path, run=0, n_window=N_WINDOW)
     assert whole.result == cut.result
-    assert whole.origin is Origin.REPLAYED
+    assert whole.window.origin is Origin.REPLAYED
     path = write_csv(tmp_path / "events.csv", healthy_events(2 * N_WINDOW - 1, 100))
     assert len(list(judge(assessment, path, run=0, n_window=N_WINDOW))) == 1
     (whole,) = judge(assessment, path, run=0, n_window=None)
@@ -76,10 +76,13 @@ def test_a_whole_file_is_one_window_and_leftover_events_are_none(
 def test_chambers_are_judged_apart(tmp_path: Path, assessment: Assessment) -> None:
     x = np.stack([healthy_events(120, 100), faulty_events(120, 1)], axis=1).reshape(-1, 2)
     path = write_csv(tmp_path / "events.csv", x, ["left", "right"] * 120)
-    told = [(v.stream, v.seq, v.quality is Quality.BAD) for v in judge(assessment, path, run=0, n_window=60)]
+    told = [
+        (v.window.stream, v.window.seq, v.quality is Quality.BAD)
+        for v in judge(assessment, path, run=0, n_window=60)
+    ]
     assert told == [("left", 0, False), ("left", 1, False), ("right", 0, True), ("right", 1, True)]
     (right,) = judge(assessment, path, run=0, n_window=120, chamber="right")
-    assert (right.stream, right.result.n_data) == ("right", 120)
+    assert (right.window.stream, right.result.n_data) == ("right", 120)
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path, assessment: Assessment) -> None:
@@ -101,7 +104,7 @@ def test_parallel_processes_give_the_same_verdicts_in_the_same_order(
     monkeypatch.setattr(comparison, "WINDOWS_AT_ONCE", 2)
     path = write_csv(tmp_path / "events.csv", healthy_events(9 * N_WINDOW, 100))
     alone, together = (
-        [(v.stream, v.seq, v.quality, v.result, v.bundle) for v in found]
+        [(v.window.stream, v.window.seq, v.quality, v.result, v.bundle) for v in found]
         for found in (judge(assessment, path, run=0, n_window=N_WINDOW, processes=n) for n in (1, 2))
     )
     assert [row[1] for row in together] == list(range(9))

@@ -1,0 +1,85 @@
+"""The one way in which a verdict is written down: page, API, reports, command line and JSON lines use it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dqm.events.result import NuisanceResult, PMethod
+from dqm.events.verdict import Quality, Verdict
+from dqm.events.window import Condition, Origin
+
+__all__ = ["View", "WindowSummary", "summarise"]
+
+
+class View(BaseModel):
+    """Something to be shown; made by the daemon."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class WindowSummary(View):
+    """Verdict on one window, without its maps."""
+
+    stream: str
+    run: int
+    seq: int
+    run_type: str
+    origin: Origin
+    start: float | None = Field(description="first moment covered, Unix seconds; null without a clock")
+    end: float | None = Field(description="last moment covered, Unix seconds; null without a clock")
+    judged_at: float = Field(description="when it was decided, Unix seconds")
+    quality: Quality
+    reason: str = Field(description="why, in words; empty only if Good")
+    n_data: int = Field(description="events in the window")
+    n_expected: float = Field(description="events the reference was scaled to, N(R_0)")
+    n_lost: int = Field(description="windows lost by the sender before this one")
+    t: float | None = Field(description="test statistic tau - delta; null if not known")
+    tau: float | None
+    delta: float | None
+    p: float | None = Field(description="p-value in (0, 1]; null if not known")
+    p_low: float | None = Field(description="95 % interval of p")
+    p_high: float | None
+    p_method: PMethod | None = Field(
+        description="read from the null table, or from the tail fitted beyond it"
+    )
+    z: float | None = Field(description="p as a one-sided Gaussian significance")
+    nuisances: dict[str, NuisanceResult]
+    warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
+    remarks: tuple[str, ...] = Field(description="what limits the meaning of the numbers")
+    conditions: dict[str, Condition]
+    bundle: str = Field(description="reference bundle that judged it; empty if none did")
+    seconds: float = Field(description="wall time of the test, s")
+
+
+def summarise(verdict: Verdict) -> WindowSummary:
+    """Flatten a verdict, without its maps."""
+    r = verdict.result
+    return WindowSummary(
+        stream=verdict.window.stream,
+        run=verdict.window.run,
+        seq=verdict.window.seq,
+        run_type=verdict.window.run_type,
+        origin=verdict.window.origin,
+        start=verdict.window.start,
+        end=verdict.window.end,
+        judged_at=verdict.judged_at,
+        quality=verdict.quality,
+        reason=verdict.reason,
+        n_data=r.n_data,
+        n_expected=r.n_expected,
+        n_lost=verdict.window.n_lost,
+        t=r.t,
+        tau=r.tau,
+        delta=r.delta,
+        p=r.p,
+        p_low=r.p_low,
+        p_high=r.p_high,
+        p_method=r.p_method,
+        z=r.z,
+        nuisances=dict(r.nuisances),
+        warnings=dict(verdict.warnings),
+        remarks=r.remarks,
+        conditions=dict(verdict.window.conditions),
+        bundle=verdict.bundle,
+        seconds=verdict.seconds,
+    )
