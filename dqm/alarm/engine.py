@@ -128,6 +128,14 @@ class AlarmEngine:
         """When each stream was heard last, Unix seconds."""
         return {name: watch.heard for name, watch in self._watches.items()}
 
+    def silent_streams(self, now: float) -> dict[str, float]:
+        """Give the streams that have been without a window for too long, and how long each may be, s."""
+        return {
+            name: watch.rules.stale_seconds
+            for name, watch in self._watches.items()
+            if watch.kept.history.silent or now - watch.heard > watch.rules.stale_seconds
+        }
+
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window in; raises `InputError` if its stream is not on the board."""
         watch = self._watch(verdict.window.stream)

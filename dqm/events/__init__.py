@@ -4,6 +4,7 @@ Samples are ``x`` of shape ``(n_events, n_features)`` in float64 and raw units (
 seconds. Arrays inside these values are shared, not copied: nobody writes to them.
 """
 
+from dqm.events.evaluation import EvaluationJob, EvaluationReport
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import SMALLEST_P, NuisanceResult, PMethod, Profiled, TestResult
 from dqm.events.verdict import Quality, Verdict, WindowHeader
@@ -21,6 +22,8 @@ from dqm.events.window import (
 __all__ = [
     "SMALLEST_P",
     "Condition",
+    "EvaluationJob",
+    "EvaluationReport",
     "EventBatch",
     "Explanation",
     "FloatArray",

@@ -5,7 +5,7 @@ from dqm.export.annotator import Annotator
 from dqm.export.grafana import Grafana
 from dqm.export.metric_table import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, SIGN_INS, Metric
 from dqm.export.metrics import Metrics
-from dqm.export.views import describe_bundle
+from dqm.export.views import BundleFacts, describe_bundle
 
 __all__ = [
     "METRICS",
@@ -14,6 +14,7 @@ __all__ = [
     "SIGN_INS",
     "AlarmMetrics",
     "Annotator",
+    "BundleFacts",
     "Grafana",
     "Metric",
     "Metrics",

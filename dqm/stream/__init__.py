@@ -5,12 +5,20 @@ from dqm.stream.keys import KeyRing, Sending, make_keys, read_public, read_secre
 from dqm.stream.limits import Limits, Reason
 from dqm.stream.receiver import Receiver
 from dqm.stream.sender import Sender
-from dqm.stream.sequence import Arrival, ArrivalOrder, SequenceTracker, StreamCounts, find_conflict
+from dqm.stream.sequence import (
+    RESTORED_WINDOWS,
+    Arrival,
+    ArrivalOrder,
+    SequenceTracker,
+    StreamCounts,
+    find_conflict,
+)
 from dqm.stream.spool import Spool
 from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter
 from dqm.stream.wire import decode, encode
 
 __all__ = [
+    "RESTORED_WINDOWS",
     "Arrival",
     "ArrivalOrder",
     "CountCutter",

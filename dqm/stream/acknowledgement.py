@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dqm.events import Window
+from dqm.events import Window, WindowHeader
 
 __all__ = ["Answer", "Identity", "decode_answer", "encode_acknowledgement", "encode_refusal", "identity_of"]
 
@@ -49,7 +49,7 @@ class _Acknowledgement(Answer):
     reason: Literal[""] = ""
 
 
-def identity_of(window: Window) -> Identity:
+def identity_of(window: Window | WindowHeader) -> Identity:
     """Give what tells a window from all others."""
     return window.stream, window.run, window.seq
 

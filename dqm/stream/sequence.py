@@ -16,7 +16,10 @@ from dqm.errors import PeerError
 from dqm.events import Origin, Verdict, Window
 from dqm.stream.limits import Reason
 
-__all__ = ["Arrival", "ArrivalOrder", "SequenceTracker", "StreamCounts", "find_conflict"]
+__all__ = ["RESTORED_WINDOWS", "Arrival", "ArrivalOrder", "SequenceTracker", "StreamCounts", "find_conflict"]
+
+RESTORED_WINDOWS = 256
+"""Last verdicts of a stream from which a restarted monitor knows what it has missed."""
 
 _MOST_RUNS = 16
 _MOST_HOLES = 256

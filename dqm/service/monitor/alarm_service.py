@@ -91,6 +91,11 @@ class AlarmService:
         with self._lock:
             return self._engine.drift_sums
 
+    def silent_streams(self) -> Mapping[str, float]:
+        """Streams that have been without a window for too long, and how long each may be, s."""
+        with self._lock:
+            return self._engine.silent_streams(self._clock())
+
     @property
     def history(self) -> AlarmStore:
         """Where states, history and audit are kept."""

@@ -1,43 +1,191 @@
-"""What the daemon opens and checks at its start, each from its part of the configuration."""
+"""All that the daemon works with, opened and connected in one place, from its configuration."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
 
 import structlog
 import torch
 
-from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token
+from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token, split_http
 from dqm.errors import StoreError
-from dqm.events import Verdict, Window
-from dqm.export import Annotator, Grafana
+from dqm.events import EvaluationJob, EvaluationReport
+from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
+from dqm.service.evaluation import prepare_evaluators
 from dqm.service.keyring import open_ring
-from dqm.service.monitor.assessor import prepare_assessors
+from dqm.service.monitor.alarm_service import AlarmService
+from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.resolved_config import ResolvedConfig
-from dqm.service.monitor.worker_pool import LocalTester, Tester, WorkerPool
-from dqm.store import VerdictStore, store_url
+from dqm.service.monitor.worker_pool import LocalWorker, WorkerPool, Workers
+from dqm.store import VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver
-from dqm.web import Authenticator, UserFile
+from dqm.web import Authenticator, HttpServer, Site, StreamStatuses, UserFile, create_app
 
-__all__ = ["open_annotator", "open_authenticator", "open_receiver", "open_store", "open_tester"]
+__all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
 
 log = structlog.get_logger(__name__)
 
+WINDOWS = "windows"
+"""Directory of the kept windows within the data directory."""
 
-def open_annotator(section: GrafanaSection | None) -> Annotator | None:
+EvaluationWorkers = Workers[EvaluationJob, EvaluationReport]
+"""What evaluates windows."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the daemon works with.
+
+    Parameters
+    ----------
+    store : VerdictStore
+        Verdicts, and beside them alarms and audit.
+    keeper : WindowKeeper
+        Events of windows that depart from their reference.
+    alarms : AlarmService
+        Alarms of all streams; it stores verdicts together with what they do to them.
+    metrics : Metrics
+        For Prometheus.
+    statuses : StreamStatuses
+        For the page.
+    bundle_facts : dict of str to BundleFacts
+        What the page says of each stream's bundle.
+    http : HttpServer
+        Page and metrics; its address is taken, it does not answer yet.
+    workers : Workers
+        Evaluate windows; replaced by a reload.
+    receiver : Receiver
+        Where windows arrive.
+    """
+
+    store: VerdictStore
+    keeper: WindowKeeper
+    alarms: AlarmService
+    metrics: Metrics
+    statuses: StreamStatuses
+    bundle_facts: dict[str, BundleFacts]
+    http: HttpServer
+    workers: EvaluationWorkers
+    receiver: Receiver
+
+
+def open_parts(
+    opening: ExitStack,
+    resolved: ResolvedConfig,
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
+    seconds_since_progress: Callable[[], float],
+) -> Parts:
+    """Open everything.
+
+    Parameters
+    ----------
+    opening : ExitStack
+        Closes what was opened, in the reverse order.
+    resolved : ResolvedConfig
+        What to work by.
+    clock : callable
+        Unix time in seconds.
+    monotonic : callable
+        Seconds that never go back.
+    seconds_since_progress : callable
+        Seconds since the daemon's loop last came round.
+
+    Returns
+    -------
+    Parts
+        Ready to be used.
+
+    Raises
+    ------
+    BundleError, ConfigError, StoreError
+        If a bundle, an address, a key or the store cannot be used.
+    """
+    config = resolved.config
+    store = opening.enter_context(_open_store(config.daemon))
+    keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
+    annotator = _open_annotator(opening, config.grafana)
+    announce_all = functools.partial(announce, annotator)
+    alarms = AlarmService(resolved.rules, resolved.thresholds, store, clock, announce_all)
+    metrics = Metrics(resolved.identifiers, clock, version("dqm"))
+    metrics.registry.register(AlarmMetrics(alarms))
+    statuses = StreamStatuses(resolved.identifiers, clock)
+    bundle_facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
+    site = Site(
+        statuses=statuses,
+        alarm_service=alarms,
+        verdicts=store,
+        history=alarms.history,
+        kept=keeper.path,
+        bundles=bundle_facts,
+        clock=clock,
+        version=version("dqm"),
+    )
+    authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
+    app = create_app(metrics, seconds_since_progress, site=site, authenticator=authenticator)
+    http = HttpServer(app, *split_http(config.daemon.http))
+    opening.callback(http.stop)
+    parts = Parts(
+        store=store,
+        keeper=keeper,
+        alarms=alarms,
+        metrics=metrics,
+        statuses=statuses,
+        bundle_facts=bundle_facts,
+        http=http,
+        workers=open_workers(resolved, monotonic),
+        # last: nothing is received before there is somebody to evaluate it
+        receiver=_open_receiver(config.daemon),
+    )
+    opening.callback(lambda: parts.workers.close())
+    opening.callback(parts.receiver.close)
+    return parts
+
+
+def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> EvaluationWorkers:
+    """Start the workers; without any, windows are evaluated in this process.
+
+    Raises
+    ------
+    DqmError
+        If a worker does not start, with what keeps it.
+    """
+    section = resolved.config.daemon
+    if section.workers == 0:
+        torch.set_num_threads(section.threads)
+        return LocalWorker(prepare_evaluators(resolved.config))
+    return WorkerPool(
+        functools.partial(prepare_evaluators, resolved.config),
+        n_workers=section.n_workers,
+        n_threads=section.threads,
+        longest_seconds=section.longest_test_seconds,
+        key=_stream_of,
+        monotonic=monotonic,
+    )
+
+
+def _stream_of(job: EvaluationJob) -> str:
+    return job.window.stream
+
+
+def _open_annotator(opening: ExitStack, section: GrafanaSection | None) -> Annotator | None:
     """Start to write annotations, if that is wanted."""
     if section is None or not section.annotations:
         return None
     annotator = Annotator(Grafana(section.url, read_token(section.token_file)))
     annotator.start()
+    opening.callback(annotator.stop)
     return annotator
 
 
-def open_authenticator(
+def _open_authenticator(
     config: DaemonConfig, count: Callable[[str], None], audit: Callable[..., None]
 ) -> Authenticator:
-    """Read the users, if there are any; raises `ConfigError` if their file cannot be used."""
+    """Read the users, if there are any."""
     users = None if config.web.users is None else UserFile(config.web.users)
     if users is not None and not users.names:
         log.warning("nobody can sign in: the file of users is empty", fix="add one by 'dqm users add'")
@@ -50,15 +198,15 @@ def open_authenticator(
     return Authenticator(config.web, users, count, audit)
 
 
-def open_receiver(section: DaemonSection) -> Receiver:
-    """Listen, with keys where there are any; raises `ConfigError` if an address or a key cannot be used."""
+def _open_receiver(section: DaemonSection) -> Receiver:
+    """Listen, with keys where there are any."""
     limits = Limits(**section.limits.model_dump())
     keys = open_ring(section)
     return Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
 
 
-def open_store(section: DaemonSection) -> VerdictStore:
-    """Open the store in its directory; raises `StoreError` if either cannot be used."""
+def _open_store(section: DaemonSection) -> VerdictStore:
+    """Open the store in its directory."""
     directory = section.data_dir
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -69,24 +217,3 @@ def open_store(section: DaemonSection) -> VerdictStore:
             fix="Set [daemon] data_dir to a directory the daemon may write",
         ) from error
     return VerdictStore(store_url(section))
-
-
-def open_tester(
-    resolved: ResolvedConfig,
-    give_up: Callable[[Window, str], Verdict],
-    clock: Callable[[], float],
-    monotonic: Callable[[], float],
-) -> Tester:
-    """Start the workers; without any, tests run in this process. Raises `DqmError` if they do not start."""
-    section = resolved.config.daemon
-    if section.workers == 0:
-        torch.set_num_threads(section.threads)
-        return LocalTester(prepare_assessors(resolved.config, resolved.limits, clock))
-    return WorkerPool(
-        functools.partial(prepare_assessors, resolved.config, resolved.limits),
-        section.n_workers,
-        section.threads,
-        section.longest_test_seconds,
-        give_up,
-        monotonic,
-    )

@@ -1,56 +1,44 @@
-"""The daemon: receive, test, decide, store, show; in this order."""
+"""The daemon: it tells the core what has happened, and carries out what the core says.
+
+Everything is opened at the start, so that a mistake stops the daemon before it begins. One thread runs the
+loop; others serve HTTP, prepare a reload and write annotations.
+"""
 
 from __future__ import annotations
 
-import functools
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
-from threading import Event
+from threading import Event as Flag
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from dqm.alarm import ANOMALOUS
-from dqm.config import DaemonConfig, split_http
+from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import Verdict, Window
-from dqm.export import AlarmMetrics, Metrics, describe_bundle
-from dqm.service.monitor.admission import Admission
-from dqm.service.monitor.alarm_service import AlarmService
-from dqm.service.monitor.assessor import null_verdict
-from dqm.service.monitor.composition import (
-    open_annotator,
-    open_authenticator,
-    open_receiver,
-    open_store,
-    open_tester,
-)
-from dqm.service.monitor.event_log import announce, log_verdict
-from dqm.service.monitor.fair_queue import FairQueue
+from dqm.export import Metrics, describe_bundle
+from dqm.service.monitor import messages
+from dqm.service.monitor.composition import open_parts, open_workers
+from dqm.service.monitor.core import MonitorCore
+from dqm.service.monitor.event_log import log_verdict
 from dqm.service.monitor.reload import PreparedReload, Reloader
-from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
+from dqm.service.monitor.resolved_config import resolve
 from dqm.service.sd_notify import Notifier, ServiceReport
-from dqm.store import WindowKeeper
-from dqm.stream import Identity, identity_of
-from dqm.web import N_RECENT, HttpServer, Site, StreamStatuses, create_app
+from dqm.stream import RESTORED_WINDOWS, identity_of
+from dqm.web import N_RECENT
 
 __all__ = ["Daemon"]
 
 log = structlog.get_logger(__name__)
 
 POLL_MS = 200
-STORE_RETRY_SECONDS = 1.0
 PROBE_SECONDS = 10.0
 """So often the store is read back before something is added to it."""
 PRUNED_AT_ONCE = 500
-WINDOWS = "windows"
-"""Directory of the kept windows within the data directory."""
-LONGEST_PAUSE_SECONDS = 10.0
-"""If the alarms were not told the time for longer, nobody listened, or the clock was put forward."""
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -58,12 +46,10 @@ STOP_SECONDS = 10.0
 class Daemon:
     """Judges the windows of all configured streams.
 
-    Everything is opened here, so that a mistake stops the daemon before it starts.
-
     Parameters
     ----------
     config : DaemonConfig
-        What to listen to, judge by and show.
+        What to listen to, evaluate against and show.
     clock : callable
         Unix time in seconds.
     monotonic : callable
@@ -72,7 +58,7 @@ class Daemon:
         Service manager to tell how it goes.
     read_again : callable, optional
         Gives the configuration as it is now, for a reload; left out: it does not change.
-    reload : Event, optional
+    reload : threading.Event, optional
         Set whenever configuration, bundles and keys shall be read again.
 
     Raises
@@ -89,89 +75,59 @@ class Daemon:
         *,
         notifier: Notifier | None = None,
         read_again: Callable[[], DaemonConfig] | None = None,
-        reload: Event | None = None,
+        reload: Flag | None = None,
     ) -> None:
-        self._monotonic = monotonic
         self._clock = clock
+        self._monotonic = monotonic
         self._notifier = notifier or Notifier({})
         self._report = ServiceReport(self._notifier, clock, monotonic)
-        self._in_hand: dict[Identity, Window] = {}
-        self._unstored: list[Verdict] = []
-        self._undecided: Window | None = None
-        self._store_again_at = self._probe_at = self._tick_at = 0.0
-        self._told_time = clock()
-        self._heard: dict[str, float] = {}
+        self._probe_at = 0.0
         self._progress = monotonic()
-        resolved = resolve(config)
-        self._queue = FairQueue(resolved.most_waiting, config.daemon.overload_seconds)
-        self._go_by(resolved)
-        self.metrics = Metrics(resolved.identifiers, clock, version("dqm"))
-        self._statuses = StreamStatuses(resolved.identifiers, clock)
+        self._resolved = resolve(config)
+        self._core = MonitorCore(
+            self._resolved.settings, overload_seconds=config.daemon.overload_seconds, unix_time=clock()
+        )
         with ExitStack() as opening:  # what was opened before a failure is closed again
-            self._store = opening.enter_context(open_store(config.daemon))
-            self._keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
-            annotator = open_annotator(config.grafana)
-            if annotator is not None:
-                opening.callback(annotator.stop)
-            told = functools.partial(announce, annotator)
-            self._alarms = AlarmService(resolved.rules, resolved.thresholds, self._store, clock, told)
-            self.metrics.registry.register(AlarmMetrics(self._alarms))
-            self._facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
-            site = Site(
-                statuses=self._statuses,
-                alarm_service=self._alarms,
-                verdicts=self._store,
-                history=self._alarms.history,
-                kept=self._keeper.path,
-                bundles=self._facts,
-                clock=clock,
-                version=version("dqm"),
+            self._parts = open_parts(
+                opening, self._resolved, clock, monotonic, lambda: monotonic() - self._progress
             )
-            authenticator = open_authenticator(
-                config, self.metrics.count_sign_in, self._alarms.history.record
+            self._reloader = Reloader(
+                reload or Flag(),
+                read_again or (lambda: config),
+                lambda resolved: open_workers(resolved, monotonic),
+                self._read_recent,
             )
-            app = create_app(
-                self.metrics, lambda: monotonic() - self._progress, site=site, authenticator=authenticator
-            )
-            self._http = HttpServer(app, *split_http(config.daemon.http))
-            opening.callback(self._http.stop)
-            start_tester = functools.partial(
-                open_tester, give_up=self._give_up, clock=clock, monotonic=monotonic
-            )
-            self._tester = start_tester(resolved)
-            opening.callback(lambda: self._tester.close())
-            read_again = read_again or (lambda: config)
-            self._reloader = Reloader(reload or Event(), read_again, start_tester, self._latest)
             opening.callback(self._reloader.close)
-            # last: what it takes in has somebody to wait for an answer
-            self._receiver = opening.enter_context(open_receiver(config.daemon))
-            self._admission = Admission(self._receiver, self._store, self.metrics)
-            self._recall({stream: self._latest(stream) for stream in resolved.limits})
+            recent = {stream: self._read_recent(stream) for stream in self._resolved.limits}
+            self._show_recent(recent)
+            self._core.restore(verdict for verdicts in recent.values() for verdict in verdicts)
             self._opened = opening.pop_all()
+        self.metrics: Metrics = self._parts.metrics
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """ZeroMQ addresses as bound."""
-        return self._receiver.addresses
+        return self._parts.receiver.addresses
 
     @property
     def http_address(self) -> str:
-        """``HOST:PORT`` of the metrics as bound."""
-        return self._http.address
+        """``HOST:PORT`` of page and metrics as bound."""
+        return self._parts.http.address
 
-    def run(self, stop: Event) -> None:
-        """Work until `stop` is set; the windows being tested are finished and stored."""
-        self._http.start()
-        log.info("ready", listen=self.addresses, http=self.http_address, streams=list(self._limits))
+    def run(self, stop: Flag) -> None:
+        """Work until `stop` is set; windows that are being evaluated then are finished and stored."""
+        self._parts.http.start()
+        streams = list(self._resolved.limits)
+        log.info("ready", listen=self.addresses, http=self.http_address, streams=streams)
         self._notifier.ready()
         while not stop.is_set():
             self.step(POLL_MS)
         self._notifier.stopping()
         self._finish(time.monotonic() + STOP_SECONDS)
-        log.info("stopped", windows_not_tested=len(self._in_hand))
+        log.info("stopped", windows_not_tested=self._core.n_in_flight)
 
     def step(self, timeout_ms: int) -> list[Verdict]:
-        """Take in what has arrived, go on with the tests, keep and show what they gave.
+        """Go once round the loop: receive, evaluate, record, show.
 
         Parameters
         ----------
@@ -183,24 +139,21 @@ class Daemon:
         list of Verdict
             Verdicts that were stored.
         """
-        can_test = len(self._queue) and self._room > 0
-        is_held = bool(self._unstored) or self._monotonic() < self._store_again_at
-        self._receiver.wait(0 if can_test else timeout_ms, self._tester.descriptors, messages=not is_held)
-        if not is_held:
-            self._receive()
-        skipped = [self._skip(window) for window in self._queue.give_up(self._monotonic())]
-        verdicts = self._keep(skipped + self._test())
-        self._tick()
+        can_evaluate = self._core.can_evaluate and self._parts.workers.room > 0
+        self._parts.receiver.wait(
+            0 if can_evaluate else timeout_ms,
+            self._parts.workers.descriptors,
+            messages=self._core.wants_windows,
+        )
+        self._receive()
+        self._evaluate()
+        stored = self._tell(messages.Tick(self._monotonic(), self._clock()))
         self._reload()
-        self.metrics.set_queue(len(self._queue))
         self._progress = self._monotonic()
+        self.metrics.set_queue(self._core.n_waiting)
         self.metrics.note_progress()
-        for stream, heard in self._heard.items():
-            if self._progress - heard > self._patience[stream]:
-                self.metrics.mark_stale(stream)
-                self._statuses.mark_stale(stream, self._patience[stream])
-        self._report.note(n_waiting=len(self._in_hand), held=bool(self._unstored))
-        return verdicts
+        self._report.note(n_waiting=self._core.n_in_flight, held=self._core.has_unstored)
+        return stored
 
     def close(self) -> None:
         """Stop listening and close the store."""
@@ -214,189 +167,206 @@ class Daemon:
     ) -> None:
         self.close()
 
-    def _give_up(self, window: Window, reason: str) -> Verdict:
-        stream = window.stream
-        bundle, _ = self._resolved.bundles[stream]
-        return null_verdict(window, reason, self._limits[stream], bundle, self._clock())
-
-    def _skip(self, window: Window) -> Verdict:
-        self.metrics.count_skipped(window.stream)
-        return self._give_up(window, "overload: the daemon cannot keep up; newer windows are tested first")
-
     def _receive(self) -> None:
-        """Fill the queue; when it is full ZeroMQ makes the senders wait.
+        """Take in messages while the core wants windows.
 
-        The messages of one call are bounded: a flood of refused ones must not keep the others waiting. A
-        window that the store cannot be asked about stays undecided until it can.
+        The messages of one pass are bounded: a flood of refused ones must not keep the others waiting.
         """
-        for _ in range(self._queue.room):
-            message = self._undecided or self._receiver.receive(0)
-            self._undecided = None
+        for _ in range(self._core.room):
+            if not self._core.wants_windows:
+                return
+            message = self._parts.receiver.receive(0)
             if message is None:
                 return
             if isinstance(message, PeerError):
-                self._admission.refuse(message)
-            elif message.stream not in self._limits:
-                self._admission.refuse_stream(message)
-            elif not self._accept(message):
-                return
+                self._count_refusal(message)
+            else:
+                self._tell(messages.Received(message))
 
-    def _accept(self, window: Window) -> bool:
-        """Queue a window unless it has a verdict or waits for one; False if the store cannot say now."""
-        self._heard[window.stream] = self._monotonic()
+    def _evaluate(self) -> None:
+        """Keep the workers busy, and take in what they have finished."""
+        self._take_results()
+        self._tell(messages.WorkersReady(self._parts.workers.room, self._monotonic(), self._clock()))
+        self._take_results()
+
+    def _take_results(self) -> None:
+        for ended in self._parts.workers.finished():
+            self._tell(messages.Evaluated(ended.job.window, ended.result, ended.failure, self._clock()))
+
+    def _tell(self, event: messages.Event) -> list[Verdict]:
+        """Tell the core what has happened, and carry out its instructions; give the verdicts published."""
+        published = []
+        instructions = deque(self._core.handle(event))
+        while instructions:
+            instruction = instructions.popleft()
+            if isinstance(instruction, messages.Publish):
+                published.append(instruction.verdict)
+            answer = self._carry_out(instruction)
+            if answer is not None:
+                instructions.extendleft(reversed(self._core.handle(answer)))
+        if published:
+            self._report.count(published)
+        return published
+
+    def _carry_out(self, instruction: messages.Instruction) -> messages.Event | None:
+        """Do one thing; give the answer that the core waits for, if any."""
+        parts = self._parts
+        match instruction:
+            case messages.LookUp() | messages.Store() | messages.UpdateAlarms() | messages.Adopt():
+                return self._use_store(instruction)
+            case messages.Evaluate(job):
+                parts.workers.submit(job)
+            case messages.Acknowledge(window):
+                parts.receiver.acknowledge(window)
+            case messages.Refuse(window, refusal):
+                parts.receiver.refuse(window, refusal.reason)
+                self._count_refusal(refusal)
+            case messages.Publish(verdict):
+                self.metrics.observe(verdict)
+                parts.statuses.observe(verdict)
+                log_verdict(verdict)
+            case messages.Keep(window, verdict):
+                self._keep(window, verdict)
+            case messages.ShowArrivals(stream, counts):
+                self.metrics.show_arrivals(stream, counts)
+            case messages.CountDuplicate(stream):
+                self.metrics.count_duplicate(stream)
+            case messages.CountSkipped(stream):
+                self.metrics.count_skipped(stream)
+            case messages.ShowSilence():
+                self._show_silence()
+        return None
+
+    def _use_store(
+        self, instruction: messages.LookUp | messages.Store | messages.UpdateAlarms | messages.Adopt
+    ) -> messages.Event | None:
+        """Do something for which the store is needed; that it fails is an answer, too."""
+        try:
+            match instruction:
+                case messages.LookUp(window):
+                    return messages.Found(window, self._look_up(window))
+                case messages.Store(verdicts):
+                    self._store(verdicts)
+                    return messages.Stored()
+                case messages.UpdateAlarms(nobody_listened):
+                    self._update_alarms(nobody_listened=nobody_listened)
+                    return None
+                case messages.Adopt():
+                    return self._adopt()
+        except StoreError as error:
+            self._report_store_failure(error)
+            return messages.StoreFailed(self._monotonic())
+
+    def _report_store_failure(self, error: StoreError) -> None:
+        self.metrics.count_store_failure()
+        log.error("the store fails; trying again", why=str(error), windows=self._core.n_in_flight)
+
+    def _look_up(self, window: Window) -> Verdict | None:
         identity = identity_of(window)
+        store = self._parts.store
+        return store.find(*identity) if store.contains(*identity) else None
+
+    def _store(self, verdicts: tuple[Verdict, ...]) -> None:
+        now = self._monotonic()
+        if now >= self._probe_at:
+            self._parts.store.probe()
+            self._probe_at = now + PROBE_SECONDS
+        self._parts.alarms.record(verdicts)
+
+    def _update_alarms(self, *, nobody_listened: bool) -> None:
+        alarms = self._parts.alarms
+        if nobody_listened:
+            alarms.listen_anew()
+        alarms.tick()
+        days = self._resolved.config.keep.verdict_days
+        if days is not None:
+            self._parts.store.prune(self._clock() - 86_400.0 * days, PRUNED_AT_ONCE)
+
+    def _show_silence(self) -> None:
+        for stream, seconds in self._parts.alarms.silent_streams().items():
+            self.metrics.mark_stale(stream)
+            self._parts.statuses.mark_stale(stream, seconds)
+
+    def _keep(self, window: Window, verdict: Verdict) -> None:
+        """Write the events to a file; the daemon goes on if this fails."""
         try:
-            admitted = self._admission.admit(window, is_in_hand=identity in self._in_hand)
-        except StoreError as error:
-            self._undecided = window
-            self._wait_for_store(error)
-            return False
-        if admitted is not None:
-            self._in_hand[identity] = admitted
-            self._queue.put(admitted)
-        return True
-
-    def _test(self) -> list[Verdict]:
-        """Keep the workers busy; give what they have finished."""
-        verdicts = self._tester.finished()
-        while self._room > 0 and (window := self._queue.take()) is not None:
-            self._tester.submit(window)
-        return verdicts + self._tester.finished()
-
-    def _keep(self, verdicts: list[Verdict]) -> list[Verdict]:
-        """Store verdicts together, then acknowledge and show them; gives those that were stored.
-
-        What cannot be stored now is kept and tried again, and nothing more is received meanwhile.
-        """
-        self._unstored += verdicts
-        if not self._unstored or self._monotonic() < self._store_again_at:
-            return []
-        try:
-            if self._monotonic() >= self._probe_at:
-                self._store.probe()
-                self._probe_at = self._monotonic() + PROBE_SECONDS
-            self._alarms.record(self._unstored)
-        except StoreError as error:
-            self._wait_for_store(error)
-            return []
-        stored, self._unstored = self._unstored, []
-        self._report.count(stored)
-        for verdict in stored:
-            window = self._in_hand.pop((verdict.window.stream, verdict.window.run, verdict.window.seq))
-            self._receiver.acknowledge(window)
-            self.metrics.observe(verdict)
-            self._statuses.observe(verdict)
-            log_verdict(verdict)
-            if verdict.quality in ANOMALOUS:
-                self._keep_window(window, verdict)
-        return stored
-
-    def _keep_window(self, window: Window, verdict: Verdict) -> None:
-        """Write the events down; that this fails is no reason to stop judging."""
-        try:
-            self._keeper.keep(window, verdict)
+            self._parts.keeper.keep(window, verdict)
         except StoreError as error:
             self.metrics.count_store_failure()
             log.warning(
                 "window not kept", why=str(error), stream=window.stream, run=window.run, seq=window.seq
             )
 
-    def _tick(self) -> None:
-        """Let the alarms notice the time, once a second."""
-        now = self._monotonic()
-        if now < self._tick_at or self._unstored:
-            return
-        self._tick_at = now + 1.0
-        paused, self._told_time = self._clock() - self._told_time, self._clock()
-        if paused > LONGEST_PAUSE_SECONDS:
-            self._alarms.listen_anew()
-        try:
-            self._alarms.tick()
-            days = self._resolved.config.keep.verdict_days
-            if days is not None:
-                self._store.prune(self._clock() - 86_400.0 * days, PRUNED_AT_ONCE)
-        except StoreError as error:
-            self._wait_for_store(error)
-
-    def _wait_for_store(self, error: StoreError) -> None:
-        self._store_again_at = self._monotonic() + STORE_RETRY_SECONDS
-        self.metrics.count_store_failure()
-        log.error("the store fails; trying again", why=str(error), verdicts=len(self._unstored))
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether no window is being tested or waits to be stored."""
-        return len(self._in_hand) == len(self._queue)
-
-    @property
-    def _room(self) -> int:
-        """Windows that may be given to the workers: none while their tests run out before a change."""
-        return 0 if isinstance(self._reloader.outcome, PreparedReload) else self._tester.room
+    def _count_refusal(self, refusal: PeerError) -> None:
+        self.metrics.refuse(refusal.reason)
+        log.warning("message refused", reason=refusal.reason, what=refusal.what)
 
     def _reload(self) -> None:
-        """Go on with a reload: begin it, or end it once no window is being tested."""
+        """Begin a reload that was asked for; tell the core when it is prepared."""
         if self._reloader.begin(self._resolved):
             self._notifier.reloading()
             log.info("reloading")
         outcome = self._reloader.outcome
         if isinstance(outcome, Exception):
             self._end_reload(outcome)
-        elif outcome is not None and self._is_idle and self._monotonic() >= self._store_again_at:
-            self._adopt(outcome)
+        elif outcome is not None:
+            self._tell(messages.ReloadPrepared(outcome.resolved.settings))
 
-    def _adopt(self, prepared: PreparedReload) -> None:
-        """Work by another resolved from the next window on."""
-        resolved, before = prepared.resolved, self._limits
+    def _adopt(self) -> messages.Event:
+        """Bring another configuration into effect; raises `StoreError` if that must be tried again."""
+        prepared = self._reloader.outcome
+        if not isinstance(prepared, PreparedReload):
+            return messages.ReloadAbandoned()
+        resolved = prepared.resolved
+        parts = self._parts
         try:
-            self._receiver.reload_keys()
-            self._keeper.resize(resolved.kept_bytes)
-            self._alarms.revise(resolved.rules, resolved.thresholds)
-        except StoreError as error:
-            self._wait_for_store(error)
-            return
+            parts.receiver.reload_keys()
+            parts.keeper.resize(resolved.kept_bytes)
+            parts.alarms.revise(resolved.rules, resolved.thresholds)
+        except StoreError:
+            raise
         except DqmError as error:
             self._end_reload(error)
-            return
-        self._go_by(resolved)
-        for stream in before.keys() - self._limits.keys():
-            self._facts.pop(stream)
-            for window in self._queue.withdraw(stream):
-                del self._in_hand[identity_of(window)]
-                self._admission.refuse_stream(window)
+            return messages.ReloadAbandoned()
+        self._resolved = resolved
         self.metrics.follow(resolved.identifiers)
-        self._statuses.follow(resolved.identifiers)
-        self._facts |= {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
-        self._recall(prepared.recent)
-        if prepared.tester is not None:
-            self._tester.close()
-            self._tester = prepared.tester
+        parts.statuses.follow(resolved.identifiers)
+        for stream in parts.bundle_facts.keys() - resolved.bundles.keys():
+            del parts.bundle_facts[stream]
+        parts.bundle_facts.update(
+            {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
+        )
+        if prepared.workers is not None:
+            parts.workers.close()
+            parts.workers = prepared.workers
+        self._show_recent(prepared.recent)
         self._end_reload(None)
+        return messages.Adopted([verdict for recent in prepared.recent.values() for verdict in recent])
 
     def _end_reload(self, problem: Exception | None) -> None:
         """Say what became of a reload; the service is ready either way."""
         self._reloader.finish(adopted=problem is None)
         if problem is None:
-            log.info("reloaded", streams=list(self._limits), thresholds=asdict(self._resolved.thresholds))
+            thresholds = asdict(self._resolved.thresholds)
+            log.info("reloaded", streams=list(self._resolved.limits), thresholds=thresholds)
         else:
             log.error("reload refused: the configuration stays as it was", why=str(problem))
         self._report.end_reload(str(problem or ""))
 
-    def _go_by(self, resolved: ResolvedConfig) -> None:
-        self._resolved, self._limits, self._patience = resolved, resolved.limits, resolved.patience
-        self._heard = {stream: self._heard.get(stream, self._monotonic()) for stream in self._limits}
-        self._queue.resize(resolved.most_waiting)
+    def _read_recent(self, stream: str) -> list[Verdict]:
+        """Read the last verdicts of a stream, the oldest first."""
+        return self._parts.store.latest(stream, max(RESTORED_WINDOWS, N_RECENT))[::-1]
 
-    def _latest(self, stream: str) -> list[Verdict]:
-        return self._store.latest(stream, N_RECENT)[::-1]
-
-    def _recall(self, recent: Mapping[str, Sequence[Verdict]]) -> None:
-        """Go on where the store ends, for streams that were not watched until now."""
+    def _show_recent(self, recent: Mapping[str, Sequence[Verdict]]) -> None:
+        """Show what is known from before, of streams that were not watched until now."""
         for stream, verdicts in recent.items():
-            self._statuses.recall(verdicts, self._patience[stream])
-            self._admission.restore(verdicts)
+            stale_seconds = self._resolved.stale_seconds[stream]
+            self._parts.statuses.recall(verdicts[-N_RECENT:], stale_seconds)
 
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""
-        while not self._is_idle and time.monotonic() < deadline:
-            self._receiver.wait(POLL_MS, self._tester.descriptors)
-            self._keep(self._tester.finished())
+        self._tell(messages.Stop())
+        while not self._core.is_idle and time.monotonic() < deadline:
+            self._parts.receiver.wait(POLL_MS, self._parts.workers.descriptors, messages=False)
+            self._take_results()
+            self._tell(messages.Tick(self._monotonic(), self._clock()))

@@ -12,8 +12,8 @@ from dqm.config import DaemonConfig
 from dqm.errors import DqmError
 from dqm.events import Verdict
 from dqm.service.keyring import open_ring
+from dqm.service.monitor.composition import EvaluationWorkers
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
-from dqm.service.monitor.worker_pool import Tester
 
 __all__ = ["PreparedReload", "Reloader", "find_settled"]
 
@@ -33,14 +33,14 @@ class PreparedReload:
     ----------
     resolved : ResolvedConfig
         What windows will be held to.
-    tester : Tester or None
+    workers : Workers or None
         Started and ready; None if the present one tests as it should.
     recent : mapping of str to sequence of Verdict
         Last windows of the streams that are new, the oldest first.
     """
 
     resolved: ResolvedConfig
-    tester: Tester | None
+    workers: EvaluationWorkers | None
     recent: Mapping[str, Sequence[Verdict]]
 
 
@@ -53,7 +53,7 @@ class Reloader:
         Set to ask for a change, also by a signal handler and while one is under way.
     read : callable
         Reads the configuration again.
-    start_tester : callable
+    start_workers : callable
         Starts what tests windows by a resolved.
     recall : callable
         Last windows of a stream, the oldest first.
@@ -63,10 +63,10 @@ class Reloader:
         self,
         wanted: Event,
         read: Callable[[], DaemonConfig],
-        start_tester: Callable[[ResolvedConfig], Tester],
+        start_workers: Callable[[ResolvedConfig], EvaluationWorkers],
         recall: Callable[[str], Sequence[Verdict]],
     ) -> None:
-        self._read, self._start_tester, self._recall = read, start_tester, recall
+        self._read, self._start_workers, self._recall = read, start_workers, recall
         self._wanted = wanted
         self._thread: Thread | None = None
         self._outcome: PreparedReload | Exception | None = None
@@ -89,8 +89,8 @@ class Reloader:
         """Forget the outcome; what was prepared and not adopted is closed."""
         outcome, self._outcome = self._outcome, None
         self._thread = None
-        if not adopted and isinstance(outcome, PreparedReload) and outcome.tester is not None:
-            outcome.tester.close()
+        if not adopted and isinstance(outcome, PreparedReload) and outcome.workers is not None:
+            outcome.workers.close()
 
     def close(self) -> None:
         """End what is under way."""
@@ -114,9 +114,9 @@ class Reloader:
             log.warning("these keys changed and need a restart", keys=settled)
         resolved = resolve(_keep_settled(present.config, config))
         open_ring(resolved.config.daemon)
-        tester = None if resolved.tests_like(present) else self._start_tester(resolved)
+        workers = None if resolved.evaluates_like(present) else self._start_workers(resolved)
         new = resolved.limits.keys() - present.limits.keys()
-        return PreparedReload(resolved, tester, {stream: self._recall(stream) for stream in new})
+        return PreparedReload(resolved, workers, {stream: self._recall(stream) for stream in new})
 
 
 def find_settled(present: DaemonConfig, wanted: DaemonConfig) -> list[str]:

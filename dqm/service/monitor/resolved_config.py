@@ -18,6 +18,7 @@ from dqm.alarm import (
 )
 from dqm.config import DaemonConfig
 from dqm.reference import Manifest, open_bundle
+from dqm.service.monitor.messages import MonitorSettings, StreamSettings
 
 __all__ = ["ResolvedConfig", "resolve"]
 
@@ -54,7 +55,15 @@ class ResolvedConfig:
         return {stream: identifier for stream, (identifier, _) in self.bundles.items()}
 
     @property
-    def patience(self) -> dict[str, float]:
+    def settings(self) -> MonitorSettings:
+        """What the monitor's core goes by."""
+        streams = {
+            stream: StreamSettings(limits, self.bundles[stream][0]) for stream, limits in self.limits.items()
+        }
+        return MonitorSettings(streams, self.most_waiting)
+
+    @property
+    def stale_seconds(self) -> dict[str, float]:
         """For how long each stream may be without a window, s."""
         return {stream.name: stream.stale_seconds for stream in self.config.streams}
 
@@ -68,10 +77,10 @@ class ResolvedConfig:
         """Most bytes of kept windows."""
         return int(self.config.keep.windows_megabytes * 1e6)
 
-    def tests_like(self, other: ResolvedConfig) -> bool:
-        """Tell whether all windows are tested as by another, so that its workers can go on."""
+    def evaluates_like(self, other: ResolvedConfig) -> bool:
+        """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
         ours, theirs = (
-            (each.limits, each.identifiers, each.config.nuisances, [s.bundle for s in each.config.streams])
+            (each.identifiers, each.config.nuisances, [stream.bundle for stream in each.config.streams])
             for each in (self, other)
         )
         return ours == theirs

@@ -9,20 +9,19 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
 from dqm.errors import DqmError
-from dqm.events import Verdict, Window
 
-__all__ = ["LocalTester", "Tester", "WindowTest", "WorkerPool"]
+__all__ = ["Finished", "LocalWorker", "WorkerPool", "Workers"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,83 +40,79 @@ _POLL_SECONDS = 0.02
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class WindowTest(Protocol):
-    """What workers do; an error of a test becomes a ``Null`` verdict."""
-
-    def assess(self, window: Window) -> Verdict:
-        """Test and decide."""
-
-    def give_up(self, window: Window, reason: str) -> Verdict:
-        """Decide without a test."""
+J = TypeVar("J")
+R = TypeVar("R")
 
 
-class Tester(Protocol):
-    """Tests windows, here or elsewhere."""
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[J, R]):
+    """A job that has ended."""
+
+    job: J
+    result: R | None
+    failure: str = ""
+
+
+class Workers(Protocol[J, R]):
+    """Do jobs."""
 
     @property
     def room(self) -> int:
-        """Windows it can take now."""
+        """Jobs."""
 
     @property
     def descriptors(self) -> Sequence[int]:
-        """File descriptors that become readable when a test has ended."""
+        """Fds."""
 
-    def submit(self, window: Window) -> None:
-        """Take a window; the caller has asked for room."""
+    def submit(self, job: J) -> None:
+        """Take."""
 
-    def finished(self) -> list[Verdict]:
-        """Give the verdicts that are ready, those of a stream in the order of its windows."""
+    def finished(self) -> list[Finished[J, R]]:
+        """Give."""
 
     def close(self) -> None:
-        """End all work."""
+        """End."""
 
 
-def assess(tests: Mapping[str, WindowTest], window: Window) -> Verdict:
-    """Test a window; whatever goes wrong is told in its verdict."""
+def _attempt(evaluate: Callable[[Any], Any], job: Any) -> Finished[Any, Any]:
     try:
-        return tests[window.stream].assess(window)
+        return Finished(job, evaluate(job))
     except Exception as error:
-        log.exception("test failed", stream=window.stream, run=window.run, seq=window.seq)
-        return tests[window.stream].give_up(window, f"the test failed: {error}")
+        log.exception("test failed")
+        return Finished(job, None, f"the test failed: {error}")
 
 
-class LocalTester:
-    """Tests windows in this process, one at a time.
+class LocalWorker(Generic[J, R]):
+    """In this process."""
 
-    Parameters
-    ----------
-    tests : mapping of str to WindowTest
-        By stream.
-    """
-
-    def __init__(self, tests: Mapping[str, WindowTest]) -> None:
-        self._tests = tests
-        self._verdicts: list[Verdict] = []
+    def __init__(self, evaluate: Callable[[J], R]) -> None:
+        self._evaluate = evaluate
+        self._done: list[Finished[J, R]] = []
         self.descriptors: Sequence[int] = ()
 
     @property
     def room(self) -> int:
-        """One until a verdict is ready."""
-        return 0 if self._verdicts else 1
+        """One."""
+        return 0 if self._done else 1
 
-    def submit(self, window: Window) -> None:
-        """Test it at once."""
-        self._verdicts.append(assess(self._tests, window))
+    def submit(self, job: J) -> None:
+        """Do."""
+        self._done.append(_attempt(self._evaluate, job))
 
-    def finished(self) -> list[Verdict]:
-        """Give the verdict, if there is one."""
-        verdicts, self._verdicts = self._verdicts, []
-        return verdicts
+    def finished(self) -> list[Finished[J, R]]:
+        """Give."""
+        done, self._done = self._done, []
+        return done
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing."""
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    window: Window
+    window: Any
     attempts: int = 0
-    verdict: Verdict | None = None
+    verdict: Any = None
 
 
 class _Mailbox:
@@ -170,7 +165,7 @@ class _Worker:
         """When it began with the first of its jobs, or with its start."""
         self.is_ready = False
         self._pipe = pipe
-        self._inbox: SimpleQueue[Window | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._mailbox = mailbox
         self._thread = threading.Thread(target=self._talk, name="dqm-worker", daemon=True)
         self._thread.start()
@@ -206,7 +201,7 @@ class _Worker:
             self._pipe.close()  # a process that is idle ends by this
 
 
-class WorkerPool:
+class WorkerPool(Generic[J, R]):
     """Tests windows in several processes.
 
     Parameters
@@ -230,16 +225,17 @@ class WorkerPool:
 
     def __init__(
         self,
-        prepare: Callable[[], Mapping[str, WindowTest]],
+        prepare: Callable[[], Callable[[J], R]],
+        *,
         n_workers: int,
         n_threads: int,
         longest_seconds: float,
-        give_up: Callable[[Window, str], Verdict],
+        key: Callable[[J], str],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prepare, self._wanted, self._n_threads = prepare, n_workers, n_threads
         self._longest = longest_seconds
-        self._give_up = give_up
+        self._key = key
         self._monotonic = monotonic
         self._mailbox = _Mailbox()
         self._order: dict[str, deque[_Job]] = {}
@@ -267,13 +263,13 @@ class WorkerPool:
         """One, readable when a worker has said something."""
         return (self._mailbox.fileno(),)
 
-    def submit(self, window: Window) -> None:
+    def submit(self, window: Any) -> None:
         """Give a window to the worker with the least to do."""
         job = _Job(window)
-        self._order.setdefault(window.stream, deque()).append(job)
+        self._order.setdefault(self._key(window), deque()).append(job)
         self._hand_over(job)
 
-    def finished(self) -> list[Verdict]:
+    def finished(self) -> list[Any]:
         """Give the verdicts that are ready, those of a stream in the order of its windows."""
         for worker, word in self._mailbox.empty():
             if worker in self._workers:
@@ -320,7 +316,7 @@ class WorkerPool:
         max(self._workers, key=lambda worker: worker.room).take(job, self._monotonic())
 
     def _hear(self, worker: _Worker, word: object) -> None:
-        if isinstance(word, Verdict):
+        if isinstance(word, Finished):
             worker.jobs.popleft().verdict = word
             worker.since = self._monotonic()
         elif word == READY:
@@ -350,12 +346,12 @@ class WorkerPool:
         for job in worker.jobs:
             was_begun = job is worker.jobs[0]
             if was_begun and job.attempts >= attempts:
-                job.verdict = self._give_up(job.window, f"not tested: {why}")
+                job.verdict = Finished(job.window, None, f"not tested: {why}")
             else:
                 job.attempts -= not was_begun
                 self._returned.append(job)
 
-    def _release(self) -> Iterator[Verdict]:
+    def _release(self) -> Iterator[Any]:
         for stream, jobs in list(self._order.items()):
             while jobs and (verdict := jobs[0].verdict) is not None:
                 jobs.popleft()
@@ -381,7 +377,7 @@ def _for_workers(n_threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(pipe: Connection, prepare: Callable[[], Mapping[str, WindowTest]]) -> None:
+def _work(pipe: Connection, prepare: Callable[[], Callable[[Any], Any]]) -> None:
     """Life of a worker: it ends when the daemon closes the pipe or dies, not by signals meant for that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -396,4 +392,4 @@ def _work(pipe: Connection, prepare: Callable[[], Mapping[str, WindowTest]]) -> 
             window = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(assess(tests, window))
+        pipe.send(_attempt(tests, window))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from dqm.alarm import QualityLimits
+from dqm.alarm.verdicts import give_verdict
 from dqm.errors import BundleError, FileError
-from dqm.events import EventBatch, Measurement, Origin, Verdict, Window
+from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, open_bundle
-from dqm.service.monitor.assessor import Assessor
+from dqm.service.evaluation import WindowEvaluator
 from dqm.service.offline.extraction import read_features
 from dqm.stream import CountCutter, RunLabel
 
@@ -52,8 +54,20 @@ class Assessment:
                 where=str(path),
                 fix="Was it calibrated meanwhile? Run it again",
             )
-        assessor = Assessor(bundle, self.limits, policy=self.policy)
-        return lambda windows: [assessor.assess(window) for window in windows]
+        evaluator = WindowEvaluator(bundle, self.policy)
+        return lambda windows: [self._judge(evaluator, window) for window in windows]
+
+    def _judge(self, evaluator: WindowEvaluator, window: Window) -> Verdict:
+        report = evaluator.evaluate(EvaluationJob(window, explain_below=self.limits.medium_p))
+        return give_verdict(
+            window,
+            report.result,
+            self.limits,
+            bundle=report.bundle,
+            seconds=report.seconds,
+            now=time.time(),
+            explanation=report.explanation,
+        )
 
 
 def cut_file(

@@ -417,7 +417,7 @@ def test_what_cannot_be_stored_is_kept_and_stored_when_it_can(
 ) -> None:
     now = 0.0
     daemon = open_daemon(monotonic=lambda: now)
-    database = daemon._store.database
+    database = daemon._parts.store.database
     with database.transaction() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER full BEFORE INSERT ON verdicts BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
@@ -449,7 +449,7 @@ def test_a_window_that_the_store_cannot_be_asked_about_waits(
         raise StoreError("the server was restarted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemon._store, "contains", fail)
+        patch.setattr(daemon._parts.store, "contains", fail)
         send(sender, [window_of(seq=seq) for seq in range(3)])
         for _ in range(3):
             now += 2.0
@@ -477,8 +477,8 @@ def test_a_clock_that_jumps_raises_no_alarm_and_loses_nothing(
             wall, now = wall + 1.0, now + 1.0
             daemon.step(0)
 
-    wait(25.0)  # silence is measured anew from the jump, and for the page by a clock that does not jump
-    assert {alarm.state for alarm in daemon._alarms.alarms()} == {AlarmState.NORMAL}
+    wait(25.0)  # silence is measured anew from the jump
+    assert {alarm.state for alarm in daemon._parts.alarms.alarms()} == {AlarmState.NORMAL}
     assert quality_of(daemon, "chamber-1") is quality_of(daemon, "chamber-2") is Quality.GOOD
     (after,) = judge(daemon, sender, window_of(seq=1))
     assert before is not None
@@ -488,7 +488,7 @@ def test_a_clock_that_jumps_raises_no_alarm_and_loses_nothing(
     assert after.judged_at - before.judged_at == pytest.approx(3600.0 * hours + 25.0)
     wait(25.0)
     assert quality_of(daemon, "chamber-2") is Quality.NULL
-    silent = {a.stream: a.state for a in daemon._alarms.alarms() if a.cause is Cause.SILENT}
+    silent = {a.stream: a.state for a in daemon._parts.alarms.alarms() if a.cause is Cause.SILENT}
     assert silent == {"chamber-1": AlarmState.NORMAL, "chamber-2": AlarmState.ACTIVE}
 
 
@@ -496,7 +496,7 @@ def test_windows_held_up_by_the_store_are_no_silence(open_daemon: Open, sender: 
     wall, now = 1e9, 0.0
     daemon = open_daemon(stream="stale_seconds = 30.0", clock=lambda: wall, monotonic=lambda: now)
     judge(daemon, sender, window_of(), window_of(stream="chamber-2"))
-    database = daemon._store.database
+    database = daemon._parts.store.database
     with database.transaction() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER full BEFORE INSERT ON verdicts BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
@@ -511,7 +511,7 @@ def test_windows_held_up_by_the_store_are_no_silence(open_daemon: Open, sender: 
     for _ in range(10):
         wall, now = wall + 2.0, now + 2.0
         daemon.step(0)
-    assert {alarm.state for alarm in daemon._alarms.alarms()} == {AlarmState.NORMAL}
+    assert {alarm.state for alarm in daemon._parts.alarms.alarms()} == {AlarmState.NORMAL}
 
 
 def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
@@ -535,14 +535,20 @@ def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
 
 
 def test_a_stream_without_windows_turns_null_until_the_next(open_daemon: Open, sender: Sender) -> None:
-    now = 1000.0
-    daemon = open_daemon(stream="stale_seconds = 30.0", monotonic=lambda: now)
+    now = 1e9
+    daemon = open_daemon(stream="stale_seconds = 30.0", clock=lambda: now, monotonic=lambda: now)
     judge(daemon, sender, window_of(), window_of(stream="chamber-2"))
-    now += 20.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        for _ in range(int(seconds)):
+            now += 1.0
+            assert daemon.step(0) == []
+
+    wait(20.0)
     judge(daemon, sender, window_of(stream="chamber-2", seq=1))
     assert quality_of(daemon, "chamber-1") is Quality.GOOD
-    now += 20.0
-    assert daemon.step(0) == []
+    wait(20.0)
     assert quality_of(daemon, "chamber-1") is Quality.NULL
     assert quality_of(daemon, "chamber-2") is Quality.GOOD
     assert sample(daemon, "dqm_window_p_value", stream="chamber-1") is None

@@ -12,7 +12,7 @@ from dqm.errors import DqmError
 from dqm.reference import Bundle
 from dqm.service.monitor.reload import PreparedReload, Reloader, find_settled
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
-from dqm.service.monitor.worker_pool import LocalTester
+from dqm.service.monitor.worker_pool import LocalWorker
 from tests.service.small import wait_until
 
 
@@ -59,7 +59,7 @@ def prepare(present: DaemonConfig, wanted: DaemonConfig | DqmError) -> PreparedR
             raise wanted
         return wanted
 
-    reloader = Reloader(asked, read, lambda _resolved: LocalTester({}), lambda _stream: [])
+    reloader = Reloader(asked, read, lambda _resolved: LocalWorker(abs), lambda _stream: [])
     resolved = resolve(present)
     assert not reloader.begin(resolved), "nobody asked"
     asked.set()
@@ -77,18 +77,18 @@ def prepare(present: DaemonConfig, wanted: DaemonConfig | DqmError) -> PreparedR
     ("text", "is_alike"),
     [
         ("[alarm]\ncontact = 'nobody'\n[keep]\nverdict_days = 3.0", True),
-        ("[alarm]\nfalse_alarms_per_shift = 9.0", False),
-        ("[quality]\nmin_events = 9", False),
+        ("[alarm]\nfalse_alarms_per_shift = 9.0", True),
+        ("[quality]\nmin_events = 9", True),
         ("[nuisances]\nmax_age_seconds = 9.0", False),
     ],
 )
-def test_workers_are_started_anew_if_windows_are_tested_otherwise(
+def test_workers_are_started_anew_if_windows_are_evaluated_otherwise(
     tmp_path: Path, bundle: Bundle, text: str, is_alike: bool
 ) -> None:
     present = load(tmp_path, bundle)
     prepared = prepare(present, load(tmp_path, bundle, text))
     assert isinstance(prepared, PreparedReload)
-    assert (prepared.tester is None) == is_alike
+    assert (prepared.workers is None) == is_alike
 
 
 def test_what_cannot_be_read_is_the_outcome(tmp_path: Path, bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""One window, one verdict."""
+"""A window is evaluated, then graded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,37 @@ import numpy as np
 import pytest
 
 from dqm.alarm import QualityLimits
+from dqm.alarm.verdicts import give_verdict, null_verdict
 from dqm.errors import BundleError
-from dqm.events import Origin, PMethod, Quality, WindowCut
+from dqm.events import EvaluationJob, Origin, PMethod, Quality, Verdict, Window, WindowCut
 from dqm.reference import Bundle, open_bundle
-from dqm.service.monitor.assessor import Assessor
+from dqm.service.evaluation import WindowEvaluator
 from tests.service.small import N_WINDOW, bare_bundle, faulty_events, healthy_events, window_of
 
 LIMITS = QualityLimits(medium_p=0.02, bad_p=0.01, min_events=20)
 
 
 @pytest.fixture(scope="module")
-def assessor(bundle: Bundle) -> Assessor:
-    return Assessor(bundle, LIMITS, clock=lambda: 1234.5)
+def evaluator(bundle: Bundle) -> WindowEvaluator:
+    return WindowEvaluator(bundle)
 
 
-def test_a_healthy_window_is_good(assessor: Assessor, bundle: Bundle) -> None:
-    verdict = assessor.assess(window_of())
+def judge(evaluator: WindowEvaluator, window: Window) -> Verdict:
+    """Evaluate a window and grade the result, as the monitor does in two places."""
+    report = evaluator.evaluate(EvaluationJob(window, explain_below=LIMITS.medium_p))
+    return give_verdict(
+        window,
+        report.result,
+        LIMITS,
+        bundle=report.bundle,
+        seconds=report.seconds,
+        now=1234.5,
+        explanation=report.explanation,
+    )
+
+
+def test_a_healthy_window_is_good(evaluator: WindowEvaluator, bundle: Bundle) -> None:
+    verdict = judge(evaluator, window_of())
     assert (verdict.quality, verdict.reason) == (Quality.GOOD, "")
     result = verdict.result
     assert (result.n_data, result.n_expected) == (N_WINDOW, N_WINDOW)
@@ -37,8 +52,8 @@ def test_a_healthy_window_is_good(assessor: Assessor, bundle: Bundle) -> None:
     assert 0.0 < verdict.seconds < 60.0
 
 
-def test_a_faulty_window_is_bad_and_says_why(assessor: Assessor) -> None:
-    verdict = assessor.assess(window_of(faulty_events(N_WINDOW, 1)))
+def test_a_faulty_window_is_bad_and_says_why(evaluator: WindowEvaluator) -> None:
+    verdict = judge(evaluator, window_of(faulty_events(N_WINDOW, 1)))
     assert verdict.quality is Quality.BAD
     assert verdict.reason.startswith("differs from the reference: p < 1e-15 ")
     assert "(below 0.01)" in verdict.reason
@@ -46,27 +61,26 @@ def test_a_faulty_window_is_bad_and_says_why(assessor: Assessor) -> None:
     assert verdict.result.p < 0.01
 
 
-def test_only_what_is_not_good_is_explained(assessor: Assessor) -> None:
-    assert assessor.assess(window_of()).explanation is None
-    assert assessor.give_up(window_of(), "no luck").explanation is None
-    explanation = assessor.assess(window_of(faulty_events(N_WINDOW, 1))).explanation
+def test_only_what_is_not_good_is_explained(evaluator: WindowEvaluator) -> None:
+    assert judge(evaluator, window_of()).explanation is None
+    explanation = judge(evaluator, window_of(faulty_events(N_WINDOW, 1))).explanation
     assert explanation is not None
     assert explanation.ranking[0][0] == "b"
     assert explanation.text.startswith("departs mostly in b (")
 
 
-def test_the_verdict_carries_what_the_window_said(assessor: Assessor) -> None:
+def test_the_verdict_carries_what_the_window_said(evaluator: WindowEvaluator) -> None:
     window = window_of(stream="s", run=3, seq=9, run_type="beam", origin=Origin.REPLAYED, start=1.0, end=2.0)
-    v = assessor.assess(window)
+    v = judge(evaluator, window)
     assert (v.window.stream, v.window.run, v.window.seq, v.window.run_type) == ("s", 3, 9, "beam")
     assert (v.window.origin, v.window.start, v.window.end) == (Origin.REPLAYED, 1.0, 2.0)
 
 
-def test_features_are_taken_by_name(assessor: Assessor) -> None:
+def test_features_are_taken_by_name(evaluator: WindowEvaluator) -> None:
     x = healthy_events(N_WINDOW, 100)
     more = np.column_stack([x[:, 1], np.zeros(N_WINDOW), x[:, 0]])
-    turned = assessor.assess(window_of(more, names=("b", "other", "a")))
-    assert turned.result == assessor.assess(window_of(x)).result
+    turned = judge(evaluator, window_of(more, names=("b", "other", "a")))
+    assert turned.result == judge(evaluator, window_of(x)).result
 
 
 @pytest.mark.parametrize(
@@ -84,56 +98,56 @@ def test_features_are_taken_by_name(assessor: Assessor) -> None:
     ],
 )
 def test_what_cannot_be_known_is_null_with_a_reason(
-    assessor: Assessor, fields: dict[str, object], reason: str
+    evaluator: WindowEvaluator, fields: dict[str, object], reason: str
 ) -> None:
-    verdict = assessor.assess(window_of(**fields))
+    verdict = judge(evaluator, window_of(**fields))
     assert verdict.quality is Quality.NULL
     assert verdict.reason.startswith(reason)
     if "n_lost" not in fields:
         assert (verdict.result.p, verdict.result.z) == (None, None)
 
 
-def test_losses_do_not_hide_a_fault(assessor: Assessor) -> None:
-    verdict = assessor.assess(window_of(faulty_events(N_WINDOW, 1), n_lost=2))
+def test_losses_do_not_hide_a_fault(evaluator: WindowEvaluator) -> None:
+    verdict = judge(evaluator, window_of(faulty_events(N_WINDOW, 1), n_lost=2))
     assert (verdict.quality, verdict.window.n_lost) == (Quality.BAD, 2)
     assert verdict.reason.endswith("; 2 windows lost before this one")
 
 
-def test_same_window_same_numbers(bundle: Bundle, assessor: Assessor) -> None:
-    again = Assessor(bundle, LIMITS).assess(window_of())
-    assert again.result == assessor.assess(window_of()).result
+def test_same_window_same_numbers(bundle: Bundle, evaluator: WindowEvaluator) -> None:
+    again = judge(WindowEvaluator(bundle), window_of())
+    assert again.result == judge(evaluator, window_of()).result
 
 
 @pytest.mark.parametrize(("fields", "n_expected"), [({}, 60.0), ({"n_expected": 55.5}, 55.5)])
-def test_to_give_up_is_null_with_the_reason(
-    assessor: Assessor, fields: dict[str, object], n_expected: float
+def test_a_window_that_was_not_tested_is_null_with_the_reason(
+    fields: dict[str, object], n_expected: float
 ) -> None:
-    verdict = assessor.give_up(window_of(**fields), "the test failed: no luck")
+    verdict = null_verdict(window_of(**fields), "the test failed: no luck", LIMITS, bundle="b", now=1.0)
     assert (verdict.quality, verdict.reason) == (Quality.NULL, "the test failed: no luck")
     assert (verdict.result.n_data, verdict.result.n_expected) == (60, n_expected)
     assert (verdict.result.t, verdict.result.p) == (None, None)
 
 
 def test_a_bundle_without_table_gives_no_p_value(tmp_path: Path) -> None:
-    verdict = Assessor(bare_bundle(tmp_path / "bare.dqmref"), LIMITS).assess(window_of())
+    verdict = judge(WindowEvaluator(bare_bundle(tmp_path / "bare.dqmref")), window_of())
     assert verdict.quality is Quality.NULL
     assert verdict.reason.endswith("(calibrated: none)")
 
 
-def test_nan_in_a_window_gives_no_p_value(assessor: Assessor) -> None:
+def test_nan_in_a_window_gives_no_p_value(evaluator: WindowEvaluator) -> None:
     x = healthy_events(N_WINDOW, 1)
     x[3, 1] = np.nan
-    verdict = assessor.assess(window_of(x))
+    verdict = judge(evaluator, window_of(x))
     assert verdict.quality is Quality.NULL
     assert "NaN" in verdict.reason or "nan" in verdict.reason
 
 
 def test_no_window_is_judged_by_a_bundle_that_was_written_to(bundle: Bundle, tmp_path: Path) -> None:
     copied = open_bundle(Path(shutil.copytree(bundle.path, tmp_path / "copy")))
-    assessor = Assessor(copied, LIMITS)
-    assert assessor.assess(window_of()).quality is Quality.GOOD
+    evaluator = WindowEvaluator(copied)
+    assert judge(evaluator, window_of()).quality is Quality.GOOD
     with (copied.path / copied.manifest.centers.name).open("r+b") as file:
         file.seek(-8, os.SEEK_END)
         file.write(b"\x5a" * 8)
     with pytest.raises(BundleError, match="was altered while it was in use"):
-        assessor.assess(window_of())
+        judge(evaluator, window_of())

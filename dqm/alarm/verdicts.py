@@ -1,0 +1,88 @@
+"""From the result of a window's test to the verdict on the window."""
+
+from __future__ import annotations
+
+from dqm.alarm.quality import QualityLimits, grade, warn
+from dqm.events import Explanation, TestResult, Verdict, Window, WindowHeader
+
+__all__ = ["give_verdict", "null_verdict"]
+
+
+def give_verdict(
+    window: Window,
+    result: TestResult,
+    limits: QualityLimits,
+    *,
+    bundle: str,
+    seconds: float,
+    now: float,
+    explanation: Explanation | None = None,
+) -> Verdict:
+    """Grade a tested window.
+
+    Parameters
+    ----------
+    window : Window
+        As it was admitted.
+    result : TestResult
+        What its test gave.
+    limits : QualityLimits
+        What p-values mean in its stream.
+    bundle : str
+        Identifier of the reference that it was tested against.
+    seconds : float
+        Wall time of the test.
+    now : float
+        Unix seconds.
+    explanation : Explanation, optional
+        Where the window departs from the reference.
+
+    Returns
+    -------
+    Verdict
+        Quality, reason and warnings follow from `grade` and `warn`.
+    """
+    quality, reason = grade(result, window.n_lost, limits)
+    return Verdict(
+        window=WindowHeader(
+            stream=window.stream,
+            run=window.run,
+            seq=window.seq,
+            run_type=window.run_type,
+            origin=window.origin,
+            start=window.start,
+            end=window.end,
+            n_lost=window.n_lost,
+            conditions=window.conditions,
+        ),
+        quality=quality,
+        reason=reason,
+        result=result,
+        bundle=bundle,
+        seconds=seconds,
+        judged_at=now,
+        warnings=warn(result, limits),
+        explanation=explanation,
+    )
+
+
+def null_verdict(window: Window, reason: str, limits: QualityLimits, *, bundle: str, now: float) -> Verdict:
+    """Give the verdict on a window that was not tested: ``Null``, with the reason.
+
+    Parameters
+    ----------
+    window : Window
+        As it was admitted.
+    reason : str
+        Why it was not tested, for the shift crew.
+    limits : QualityLimits
+        Of its stream.
+    bundle : str
+        Identifier of the reference that it would have been tested against.
+    now : float
+        Unix seconds.
+    """
+    n_data = len(window.x)
+    n_expected = float(n_data) if window.n_expected is None else window.n_expected
+    result = TestResult(n_data, n_expected, reason=reason)
+    return give_verdict(window, result, limits, bundle=bundle, seconds=0.0, now=now)

@@ -1,0 +1,77 @@
+"""Evaluation of windows: the test and its p-value, without any decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dqm.config import DaemonConfig
+from dqm.events import EvaluationJob, EvaluationReport
+from dqm.reference import Bundle, Evaluator, ReadingPolicy, open_bundle
+
+__all__ = ["WindowEvaluator", "prepare_evaluators"]
+
+
+class WindowEvaluator:
+    """Evaluates windows against one bundle.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Calibrated reference.
+    policy : ReadingPolicy, optional
+        What to do without a usable measurement of a nuisance parameter.
+    device : str
+        Where windows are tested, "cpu" or "cuda".
+    """
+
+    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
+        self._bundle = bundle
+        self._evaluator = Evaluator(bundle, policy, device)
+
+    def evaluate(self, job: EvaluationJob) -> EvaluationReport:
+        """Test a window, and explain the result if its p-value is small enough.
+
+        Raises
+        ------
+        BundleError
+            If the bundle was altered on disk since it was opened.
+        """
+        self._bundle.verify()
+        begin = time.perf_counter()
+        evaluation = self._evaluator.evaluate(job.window)
+        seconds = time.perf_counter() - begin
+        p = evaluation.result.p
+        explanation = evaluation.explain() if p is not None and p < job.explain_below else None
+        self._bundle.verify()  # again: it was the same from beginning to end
+        return EvaluationReport(evaluation.result, self._bundle.identifier, seconds, explanation)
+
+
+def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
+    """Set up the evaluation of all streams; streams with one bundle share an evaluator.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        With the streams.
+
+    Returns
+    -------
+    callable
+        Evaluates a window of any of the streams.
+
+    Raises
+    ------
+    BundleError
+        If a bundle cannot be used.
+    """
+    policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
+    by_bundle: dict[Path, WindowEvaluator] = {}
+    by_stream: dict[str, WindowEvaluator] = {}
+    for stream in config.streams:
+        if stream.bundle not in by_bundle:
+            bundle = open_bundle(stream.bundle)
+            by_bundle[stream.bundle] = WindowEvaluator(bundle, policy, config.daemon.device)
+        by_stream[stream.name] = by_bundle[stream.bundle]
+    return lambda job: by_stream[job.window.stream].evaluate(job)

@@ -1,0 +1,371 @@
+"""What the monitor does next: a state machine without sockets, clocks, threads, files or logs.
+
+Theory of operation
+-------------------
+The daemon tells the core what has happened (an *event*) and carries out what the core answers (a list of
+*instructions*, in this order). Nothing else in the daemon decides what becomes of a window.
+
+A window takes these steps. Between two of them the core, and only the core, knows where it is::
+
+    step           event        instruction
+    receive        Received     LookUp
+    admit          Found        (the window waits in the queue)
+    evaluate       WorkersReady Evaluate
+    grade          Evaluated    (the verdict waits for the next Tick)
+    record         Tick         Store
+    acknowledge    Stored       Acknowledge
+    publish                     Publish, Keep
+
+Why in this order:
+
+*  The store is asked before a window is admitted (`LookUp`). A sender sends again what was not acknowledged.
+   It may have a verdict: from before a restart, or because the acknowledgement was lost. Then it is
+   acknowledged again and not judged twice. A window that is in flight is in no store yet, so the core looks
+   into its own memory first.
+*  A verdict is stored before the window is acknowledged. The sender keeps a window until then, so a crash at
+   any point between loses nothing: the window comes again, and its identity tells whether it has a verdict.
+*  It is stored before it is published, so that nobody hears of a verdict that a crash can take back.
+*  Verdicts are stored together, once a pass of the daemon's loop: a transaction costs more than a row.
+
+What may fail between the steps, and what happens then:
+
+*  The store does not answer a `LookUp` (`StoreFailed`): the window stays undecided and is looked up again.
+*  The store does not take verdicts (`StoreFailed`): they stay, and so do their windows. Nothing more is
+   received until they are stored (`wants_windows`), so that senders keep what cannot be recorded. The store
+   is tried again after `STORE_RETRY_SECONDS`, for as long as it takes.
+*  A test fails, or its worker dies (`Evaluated` without a report): the verdict is ``Null`` and says why.
+*  More windows arrive than can be evaluated: a full queue stops the receiving, and ZeroMQ makes the senders
+   wait. If it stays full for too long, the oldest windows of each stream are given up as ``Null``.
+*  The configuration changes (`ReloadPrepared`): no test is begun until those under way are recorded, then
+   `Adopt` is given. Windows that wait are judged by the new configuration.
+*  The daemon is told to stop (`Stop`): tests that have begun are finished and recorded. Windows that wait are
+   dropped without an acknowledgement; their senders keep them.
+
+Time arrives with the events: `now` in seconds that never go back, `unix_time` for what people read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from dqm.alarm.quality import ANOMALOUS
+from dqm.alarm.verdicts import give_verdict, null_verdict
+from dqm.errors import PeerError
+from dqm.events import EvaluationJob, Verdict, Window
+from dqm.service.monitor.fair_queue import FairQueue
+from dqm.service.monitor.messages import (
+    Acknowledge,
+    Adopt,
+    Adopted,
+    CountDuplicate,
+    CountSkipped,
+    Evaluate,
+    Evaluated,
+    Event,
+    Found,
+    Instruction,
+    Keep,
+    LookUp,
+    MonitorSettings,
+    Publish,
+    Received,
+    Refuse,
+    ReloadAbandoned,
+    ReloadPrepared,
+    ShowArrivals,
+    ShowSilence,
+    Stop,
+    Store,
+    Stored,
+    StoreFailed,
+    Tick,
+    UpdateAlarms,
+    WorkersReady,
+)
+from dqm.stream import Identity, Reason, SequenceTracker, find_conflict, identity_of
+
+__all__ = ["LONGEST_PAUSE_SECONDS", "LOOK_SECONDS", "STORE_RETRY_SECONDS", "MonitorCore"]
+
+STORE_RETRY_SECONDS = 1.0
+"""Pause before a store that failed is tried again."""
+
+LOOK_SECONDS = 1.0
+"""Time between two looks at what time alone does to alarms."""
+
+LONGEST_PAUSE_SECONDS = 10.0
+"""After a longer time without a look, nobody listened, or the clock was put forward: no stream was silent."""
+
+OVERLOAD = "overload: the daemon cannot keep up; newer windows are tested first"
+
+
+class MonitorCore:
+    """All that the monitor knows between two system calls.
+
+    Parameters
+    ----------
+    settings : MonitorSettings
+        Streams and their limits.
+    overload_seconds : float
+        How long the queue may be full before windows are given up.
+    unix_time : float
+        Unix seconds at the start.
+    """
+
+    def __init__(self, settings: MonitorSettings, *, overload_seconds: float, unix_time: float) -> None:
+        self._settings = settings
+        self._prepared: MonitorSettings | None = None
+        self._sequences = SequenceTracker()
+        self._queue = FairQueue(settings.most_waiting, overload_seconds)
+        self._undecided: Window | None = None
+        self._is_asked = False
+        self._in_flight: dict[Identity, Window] = {}
+        self._n_evaluating = 0
+        self._unstored: list[Verdict] = []
+        self._storing: tuple[Verdict, ...] = ()
+        self._now = float("-inf")
+        self._unix_time = unix_time
+        self._retry_at = float("-inf")
+        self._look_at = float("-inf")
+        self._listened_until = unix_time
+        self._is_stopping = False
+
+    @property
+    def wants_windows(self) -> bool:
+        """Whether a window may be received now."""
+        has_place = self._queue.room > 0 and self._undecided is None
+        return has_place and not (self.is_held or self._is_stopping)
+
+    @property
+    def room(self) -> int:
+        """Windows that the queue can take."""
+        return self._queue.room
+
+    @property
+    def has_unstored(self) -> bool:
+        """Whether there are verdicts that are not durable."""
+        return bool(self._unstored or self._storing)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the store must be waited for: it has failed, or has verdicts to take first."""
+        return self._now < self._retry_at or self.has_unstored
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether a window waits that may be given to a worker."""
+        return len(self._queue) > 0 and self._prepared is None and not self._is_stopping
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no window is being evaluated or waits to be stored."""
+        return self._n_evaluating == 0 and not self.has_unstored
+
+    @property
+    def n_waiting(self) -> int:
+        """Windows that wait for their test."""
+        return len(self._queue)
+
+    @property
+    def n_in_flight(self) -> int:
+        """Windows that were admitted and have no stored verdict."""
+        return len(self._in_flight)
+
+    def restore(self, verdicts: Iterable[Verdict]) -> None:
+        """Count lost windows from where the store ends; for streams that were not watched until now."""
+        self._sequences.restore(verdicts)
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take in what has happened.
+
+        Parameters
+        ----------
+        event : Event
+            What has happened.
+
+        Returns
+        -------
+        list of Instruction
+            What is to be done now, in this order.
+        """
+        match event:
+            case Received(window):
+                return self._receive(window)
+            case Found(window, verdict):
+                return self._admit(window, verdict)
+            case WorkersReady(room, now, unix_time):
+                return [*self._skip_old_windows(now, unix_time), *self._evaluate(room)]
+            case Evaluated():
+                return self._grade(event)
+            case Tick(now, unix_time):
+                return self._tick(now, unix_time)
+            case Stored():
+                return self._finish()
+            case StoreFailed(now):
+                self._hold(now)
+            case ReloadPrepared(settings):
+                self._prepared = settings
+            case ReloadAbandoned():
+                self._prepared = None
+            case Adopted(recent):
+                return self._adopt(recent)
+            case Stop():
+                self._is_stopping = True
+        return []
+
+    def _receive(self, window: Window) -> list[Instruction]:
+        """Refuse what cannot be admitted, whatever the store says; ask the store about the rest."""
+        if window.stream not in self._settings.streams:
+            return [_refuse_stream(window)]
+        refusal = self._sequences.find_refusal(window)
+        if identity_of(window) in self._in_flight:
+            if refusal is not None:
+                return [Refuse(window, refusal)]
+            return self._count_duplicate(window)
+        self._undecided = window
+        return self._look_up(window)
+
+    def _look_up(self, window: Window) -> list[Instruction]:
+        self._is_asked = True
+        return [LookUp(window)]
+
+    def _admit(self, window: Window, verdict: Verdict | None) -> list[Instruction]:
+        """Queue the window that the store was asked about, unless it has a verdict or is refused."""
+        if window is not self._undecided:
+            return []
+        self._undecided = None
+        if window.stream not in self._settings.streams:  # a reload came between
+            return [_refuse_stream(window)]
+        refusal = self._sequences.find_refusal(window)
+        if verdict is not None:
+            refusal = refusal or find_conflict(window, verdict)
+        if refusal is not None:
+            return [Refuse(window, refusal)]
+        if verdict is not None:
+            return [*self._count_duplicate(window), Acknowledge(window)]
+        arrival = self._sequences.observe(window)
+        admitted = replace(window, n_lost=arrival.n_lost)
+        self._in_flight[identity_of(admitted)] = admitted
+        self._queue.put(admitted)
+        return [self._show_arrivals(window)]
+
+    def _count_duplicate(self, window: Window) -> list[Instruction]:
+        self._sequences.observe(window)
+        return [self._show_arrivals(window), CountDuplicate(window.stream)]
+
+    def _show_arrivals(self, window: Window) -> ShowArrivals:
+        return ShowArrivals(window.stream, replace(self._sequences.counts(window.stream)))
+
+    def _skip_old_windows(self, now: float, unix_time: float) -> list[Instruction]:
+        """Give up what has waited for too long, before anything is taken from a queue that is full."""
+        skipped = self._queue.give_up(now)
+        self._unstored += [self._give_up(window, OVERLOAD, unix_time) for window in skipped]
+        return [CountSkipped(window.stream) for window in skipped]
+
+    def _evaluate(self, room: int) -> list[Instruction]:
+        """Give windows to the workers; none while tests must end before a reload."""
+        jobs: list[Instruction] = []
+        while len(jobs) < room and self.can_evaluate and (window := self._queue.take()) is not None:
+            limits = self._settings.streams[window.stream].limits
+            explain_below = limits.medium_p if len(window.x) >= limits.min_events else 0.0
+            jobs.append(Evaluate(EvaluationJob(window, explain_below)))
+        self._n_evaluating += len(jobs)
+        return jobs
+
+    def _grade(self, event: Evaluated) -> list[Instruction]:
+        self._n_evaluating -= 1
+        report = event.report
+        if report is None:
+            self._unstored.append(self._give_up(event.window, event.failure, event.unix_time))
+            return []
+        verdict = give_verdict(
+            event.window,
+            report.result,
+            self._settings.streams[event.window.stream].limits,
+            bundle=report.bundle,
+            seconds=report.seconds,
+            now=event.unix_time,
+            explanation=report.explanation,
+        )
+        self._unstored.append(verdict)
+        return []
+
+    def _give_up(self, window: Window, reason: str, unix_time: float) -> Verdict:
+        stream = self._settings.streams[window.stream]
+        return null_verdict(window, reason, stream.limits, bundle=stream.bundle, now=unix_time)
+
+    def _tick(self, now: float, unix_time: float) -> list[Instruction]:
+        """Store verdicts; if there are none, do what else is due."""
+        self._now = now
+        self._unix_time = unix_time
+        if now < self._retry_at or self._storing:
+            return self._look(can_store=False)
+        if not self._unstored:
+            return self._do_what_is_due()
+        self._storing = tuple(self._unstored)
+        self._unstored.clear()
+        return [Store(self._storing)]
+
+    def _finish(self) -> list[Instruction]:
+        """Forget the windows whose verdicts are durable, and say what is to be told of them."""
+        stored = self._storing
+        self._storing = ()
+        instructions: list[Instruction] = []
+        for verdict in stored:
+            window = self._in_flight.pop(identity_of(verdict.window))
+            instructions += [Acknowledge(window), Publish(verdict)]
+            if verdict.quality in ANOMALOUS:
+                instructions.append(Keep(window, verdict))
+        return [*instructions, *self._do_what_is_due()]
+
+    def _do_what_is_due(self) -> list[Instruction]:
+        """Do what the store must be able for, once it has taken all verdicts."""
+        instructions: list[Instruction] = []
+        if self._undecided is not None and not self._is_asked:
+            instructions += self._look_up(self._undecided)
+        instructions += self._look(can_store=True)
+        if self._prepared is not None and self.is_idle and not self._is_stopping:
+            instructions.append(Adopt())
+        return instructions
+
+    def _look(self, *, can_store: bool) -> list[Instruction]:
+        """Once a second look at what time alone does.
+
+        Alarms wait while the store does: their changes must be stored. Afterwards silence is measured anew,
+        because windows were held up. The page shows at once that nothing comes.
+        """
+        if self._now < self._look_at or self._is_stopping:
+            return []
+        self._look_at = self._now + LOOK_SECONDS
+        if not can_store:
+            return [ShowSilence()]
+        nobody_listened = self._unix_time - self._listened_until > LONGEST_PAUSE_SECONDS
+        self._listened_until = self._unix_time
+        return [UpdateAlarms(nobody_listened), ShowSilence()]
+
+    def _hold(self, now: float) -> None:
+        """Wait before the store is tried again; verdicts that it did not take stay."""
+        self._unstored = [*self._storing, *self._unstored]
+        self._storing = ()
+        self._is_asked = False
+        self._now = max(self._now, now)
+        self._retry_at = now + STORE_RETRY_SECONDS
+
+    def _adopt(self, recent: Sequence[Verdict]) -> list[Instruction]:
+        """Go by the new settings; windows of streams that are gone are refused."""
+        if self._prepared is None:
+            return []
+        before, self._settings, self._prepared = self._settings, self._prepared, None
+        self._queue.resize(self._settings.most_waiting)
+        self._sequences.restore(recent)
+        refused: list[Instruction] = []
+        for stream in before.streams.keys() - self._settings.streams.keys():
+            for window in self._queue.withdraw(stream):
+                del self._in_flight[identity_of(window)]
+                refused.append(_refuse_stream(window))
+        return refused
+
+
+def _refuse_stream(window: Window) -> Refuse:
+    what = f"stream {window.stream!r} is not configured"
+    return Refuse(window, PeerError(Reason.UNKNOWN_STREAM, what))

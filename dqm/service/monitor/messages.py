@@ -1,0 +1,295 @@
+"""What the daemon's loop and its core tell each other: settings and events in, instructions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dqm.alarm import QualityLimits
+from dqm.errors import PeerError
+from dqm.events import EvaluationJob, EvaluationReport, Verdict, Window
+from dqm.stream import StreamCounts
+
+__all__ = [
+    "Acknowledge",
+    "Adopt",
+    "Adopted",
+    "CountDuplicate",
+    "CountSkipped",
+    "Evaluate",
+    "Evaluated",
+    "Event",
+    "Found",
+    "Instruction",
+    "Keep",
+    "LookUp",
+    "MonitorSettings",
+    "Publish",
+    "Received",
+    "Refuse",
+    "ReloadAbandoned",
+    "ReloadPrepared",
+    "ShowArrivals",
+    "ShowSilence",
+    "Stop",
+    "Store",
+    "StoreFailed",
+    "Stored",
+    "StreamSettings",
+    "Tick",
+    "UpdateAlarms",
+    "WorkersReady",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What the core must know of a stream.
+
+    Parameters
+    ----------
+    limits : QualityLimits
+        What p-values mean.
+    bundle : str
+        Identifier of its reference.
+    """
+
+    limits: QualityLimits
+    bundle: str
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """What the core goes by until the next reload.
+
+    Parameters
+    ----------
+    streams : mapping of str to StreamSettings
+        Configured streams by name.
+    most_waiting : int
+        Windows that may wait for their test, in all.
+    """
+
+    streams: Mapping[str, StreamSettings]
+    most_waiting: int
+
+
+# Events: what has happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A window has arrived. To be told only while `MonitorCore.wants_windows`."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The store has answered `LookUp`: the verdict on the window, or None if there is none."""
+
+    window: Window
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersReady:
+    """The workers can take so many windows now."""
+
+    room: int
+    now: float
+    unix_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A window was evaluated: `report` is what that gave, or None and `failure` says why there is none."""
+
+    window: Window
+    report: EvaluationReport | None
+    failure: str
+    unix_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The daemon's loop has come round."""
+
+    now: float
+    unix_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The verdicts of the last `Store` are durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store could not carry out `LookUp`, `Store`, `UpdateAlarms` or `Adopt`."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadPrepared:
+    """Another configuration is ready to be adopted."""
+
+    settings: MonitorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The new configuration is in effect.
+
+    Parameters
+    ----------
+    recent : sequence of Verdict
+        Last verdicts of the streams that are new.
+    """
+
+    recent: Sequence[Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAbandoned:
+    """The new configuration cannot be adopted: the present one stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The daemon has been told to end."""
+
+
+Event = (
+    Received
+    | Found
+    | WorkersReady
+    | Evaluated
+    | Tick
+    | Stored
+    | StoreFailed
+    | ReloadPrepared
+    | Adopted
+    | ReloadAbandoned
+    | Stop
+)
+
+
+# Instructions: what the daemon shall do.
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask the store for the verdict on a window; to be answered by `Found` or `StoreFailed`."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the sender that a window is refused for good; count and log the reason."""
+
+    window: Window
+    refusal: PeerError
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell the sender that a window has a verdict."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class CountDuplicate:
+    """Count a window that has been seen before."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountSkipped:
+    """Count a window that was given up because the daemon cannot keep up."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowArrivals:
+    """Show how the windows of a stream have arrived."""
+
+    stream: str
+    counts: StreamCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Give a window to a worker; to be answered by `Evaluated`."""
+
+    job: EvaluationJob
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Store verdicts and what they do to alarms, all or none; to be answered by `Stored` or `StoreFailed`."""
+
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Show a verdict that is stored."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep the events of a window that departs from its reference."""
+
+    window: Window
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAlarms:
+    """Let the alarms notice the time; to be answered by `StoreFailed` if what changes cannot be stored.
+
+    Parameters
+    ----------
+    nobody_listened : bool
+        Whether silence must be measured from now on.
+    """
+
+    nobody_listened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShowSilence:
+    """Show which streams are silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Bring the prepared configuration into effect.
+
+    To be answered by `Adopted`, `ReloadAbandoned` or `StoreFailed`.
+    """
+
+
+Instruction = (
+    LookUp
+    | Refuse
+    | Acknowledge
+    | CountDuplicate
+    | CountSkipped
+    | ShowArrivals
+    | Evaluate
+    | Store
+    | Publish
+    | Keep
+    | UpdateAlarms
+    | ShowSilence
+    | Adopt
+)

@@ -1,0 +1,592 @@
+"""Every rule of the monitor's core, with plain values: no socket, clock, thread, file or process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dqm.alarm import QualityLimits
+from dqm.events import (
+    EvaluationReport,
+    Explanation,
+    Origin,
+    Quality,
+    TestResult,
+    Verdict,
+    Window,
+    WindowCut,
+)
+from dqm.service.monitor.core import LONGEST_PAUSE_SECONDS, STORE_RETRY_SECONDS, MonitorCore
+from dqm.service.monitor.messages import (
+    Acknowledge,
+    Adopt,
+    Adopted,
+    CountDuplicate,
+    CountSkipped,
+    Evaluate,
+    Evaluated,
+    Event,
+    Found,
+    Instruction,
+    Keep,
+    LookUp,
+    MonitorSettings,
+    Publish,
+    Received,
+    Refuse,
+    ReloadAbandoned,
+    ReloadPrepared,
+    ShowArrivals,
+    ShowSilence,
+    Stop,
+    Store,
+    Stored,
+    StoreFailed,
+    StreamSettings,
+    Tick,
+    UpdateAlarms,
+    WorkersReady,
+)
+from dqm.stream import Identity, Reason, identity_of
+
+LIMITS = QualityLimits(medium_p=0.03, bad_p=0.01, min_events=2)
+STREAM = StreamSettings(LIMITS, bundle="3f9a")
+SETTINGS = MonitorSettings({"a": STREAM, "b": STREAM}, most_waiting=4)
+UNIX = 1.7e9
+
+
+def window_of(seq: int = 0, stream: str = "a", run: int = 1, **fields: object) -> Window:
+    plain = Window(
+        stream, run, seq, "physics", Origin.LIVE, WindowCut.COUNT, ("x",), np.zeros((3, 1)), n_expected=3.0
+    )
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+def core_of(settings: MonitorSettings = SETTINGS, overload_seconds: float = 60.0) -> MonitorCore:
+    return MonitorCore(settings, overload_seconds=overload_seconds, unix_time=UNIX)
+
+
+def report_of(p: float | None = 0.5, reason: str = "") -> EvaluationReport:
+    result = TestResult(
+        3, 3.0, t=None if p is None else 1.0, p=p, z=None if p is None else 0.0, reason=reason
+    )
+    return EvaluationReport(result, bundle="3f9a", seconds=0.02)
+
+
+def of_kind(kind: type, instructions: list[Instruction]) -> list[Instruction]:
+    return [instruction for instruction in instructions if isinstance(instruction, kind)]
+
+
+def admit(core: MonitorCore, window: Window, verdict: Verdict | None = None) -> list[Instruction]:
+    """Let a window in; the store answers with a verdict or None."""
+    (look_up,) = core.handle(Received(window))
+    assert look_up == LookUp(window)
+    return core.handle(Found(window, verdict))
+
+
+def evaluate(core: MonitorCore, *, room: int = 9, p: float | None = 0.5) -> list[Window]:
+    """Let workers take what waits, and finish it."""
+    jobs = [each.job for each in core.handle(WorkersReady(room, 0.0, UNIX)) if isinstance(each, Evaluate)]
+    for job in jobs:
+        assert core.handle(Evaluated(job.window, report_of(p), "", UNIX + 1.0)) == []
+    return [job.window for job in jobs]
+
+
+def judge(core: MonitorCore, window: Window, now: float = 0.0, p: float | None = 0.5) -> Verdict:
+    """Lead a window from its arrival to its published verdict."""
+    admit(core, window)
+    evaluate(core, p=p)
+    (store,) = of_kind(Store, core.handle(Tick(now, UNIX + now)))
+    assert isinstance(store, Store)
+    core.handle(Stored())
+    return store.verdicts[-1]
+
+
+def test_a_window_is_looked_up_evaluated_stored_acknowledged_and_published_in_this_order() -> None:
+    core, window = core_of(), window_of()
+    assert core.handle(Received(window)) == [LookUp(window)]
+    (shown,) = core.handle(Found(window, None))
+    assert isinstance(shown, ShowArrivals)
+    (evaluate,) = core.handle(WorkersReady(1, 0.0, UNIX))
+    assert isinstance(evaluate, Evaluate)
+    assert evaluate.job.window == window
+    assert core.handle(Evaluated(window, report_of(), "", UNIX + 1.0)) == []
+    (store,) = core.handle(Tick(0.0, UNIX))
+    assert isinstance(store, Store)
+    (verdict,) = store.verdicts
+    assert (verdict.quality, verdict.bundle, verdict.judged_at) == (Quality.GOOD, "3f9a", UNIX + 1.0)
+    assert core.n_in_flight == 1
+    told = core.handle(Stored())
+    assert told[:2] == [Acknowledge(window), Publish(verdict)]
+    assert (core.n_in_flight, core.is_idle, core.has_unstored) == (0, True, False)
+
+
+def test_only_windows_that_depart_from_the_reference_are_kept() -> None:
+    core = core_of()
+    for seq, (p, is_kept) in enumerate([(0.5, False), (0.02, True), (0.001, True), (None, False)]):
+        admit(core, window_of(seq))
+        evaluate(core, p=p)
+        core.handle(Tick(0.0, UNIX))
+        assert bool(of_kind(Keep, core.handle(Stored()))) is is_kept, p
+
+
+def test_the_explanation_travels_from_the_report_to_the_verdict() -> None:
+    core, window = core_of(), window_of()
+    admit(core, window)
+    core.handle(WorkersReady(1, 0.0, UNIX))
+    explanation = Explanation((), (), (("x", 1.0),))
+    core.handle(Evaluated(window, replace(report_of(0.001), explanation=explanation), "", UNIX))
+    (store,) = core.handle(Tick(0.0, UNIX))
+    assert isinstance(store, Store)
+    assert store.verdicts[0].explanation is explanation
+
+
+@pytest.mark.parametrize(
+    ("n_events", "explain_below"), [(3, LIMITS.medium_p), (2, LIMITS.medium_p), (1, 0.0)]
+)
+def test_what_can_be_medium_or_bad_is_to_be_explained(n_events: int, explain_below: float) -> None:
+    core = core_of()
+    admit(core, window_of(x=np.zeros((n_events, 1))))
+    (evaluate,) = core.handle(WorkersReady(1, 0.0, UNIX))
+    assert isinstance(evaluate, Evaluate)
+    assert evaluate.job.explain_below == explain_below
+
+
+def test_a_stream_that_is_not_configured_is_refused() -> None:
+    (refuse,) = core_of().handle(Received(window_of(stream="c")))
+    assert isinstance(refuse, Refuse)
+    assert refuse.refusal.reason == Reason.UNKNOWN_STREAM
+    assert refuse.refusal.what == "stream 'c' is not configured"
+
+
+def test_a_window_with_a_verdict_is_acknowledged_again_and_not_judged() -> None:
+    core, window = core_of(), window_of()
+    verdict = judge(core, window)
+    told = admit(core, window, verdict)
+    assert [type(each) for each in told] == [ShowArrivals, CountDuplicate, Acknowledge]
+    assert (core.n_waiting, core.n_in_flight) == (0, 0)
+
+
+def test_a_window_that_is_in_flight_is_counted_and_neither_looked_up_nor_acknowledged() -> None:
+    core, window = core_of(), window_of()
+    admit(core, window)
+    told = core.handle(Received(window))
+    assert [type(each) for each in told] == [ShowArrivals, CountDuplicate]
+    evaluate(core)
+    assert LookUp not in [
+        type(each) for each in core.handle(Received(window))
+    ]  # its verdict is not stored yet
+
+
+def test_other_events_under_a_known_name_are_refused() -> None:
+    core = core_of()
+    verdict = judge(core, window_of())
+    (refuse,) = admit(core, window_of(start=5.0, end=6.0), verdict)
+    assert isinstance(refuse, Refuse)
+    assert refuse.refusal.reason == Reason.IDENTITY
+
+
+def test_a_run_has_one_origin() -> None:
+    core = core_of()
+    admit(core, window_of())
+    (refuse,) = admit(core, window_of(1, origin=Origin.REPLAYED))
+    assert isinstance(refuse, Refuse)
+    assert refuse.refusal.reason == Reason.ORIGIN
+    (refuse,) = core.handle(Received(window_of(origin=Origin.REPLAYED)))  # in flight under the same name
+    assert isinstance(refuse, Refuse)
+
+
+def test_windows_left_out_are_lost_in_the_verdict_of_the_next() -> None:
+    core = core_of()
+    judge(core, window_of(0))
+    verdict = judge(core, window_of(3))
+    assert (verdict.window.n_lost, verdict.quality) == (2, Quality.NULL)
+
+
+def test_what_a_store_has_says_what_was_lost_before_a_restart() -> None:
+    core = core_of()
+    before = judge(core, window_of(0))
+    restarted = core_of()
+    restarted.restore([before])
+    assert judge(restarted, window_of(4)).window.n_lost == 3
+
+
+def test_a_window_whose_lookup_fails_is_looked_up_again_and_nothing_is_received_meanwhile() -> None:
+    core, window = core_of(), window_of()
+    core.handle(Received(window))
+    core.handle(StoreFailed(now=5.0))
+    assert not core.wants_windows
+    assert of_kind(LookUp, core.handle(Tick(5.0 + 0.5 * STORE_RETRY_SECONDS, UNIX))) == []
+    assert of_kind(LookUp, core.handle(Tick(5.0 + STORE_RETRY_SECONDS, UNIX))) == [LookUp(window)]
+    assert not core.wants_windows
+    assert of_kind(LookUp, core.handle(Tick(6.5, UNIX))) == []  # it has been asked
+    core.handle(Found(window, None))
+    assert (core.wants_windows, core.n_waiting) == (True, 1)
+
+
+def test_verdicts_that_cannot_be_stored_are_stored_later_together_with_newer_ones() -> None:
+    core = core_of()
+    for seq in range(2):
+        admit(core, window_of(seq))
+    (first,) = [each.job for each in core.handle(WorkersReady(1, 0.0, UNIX)) if isinstance(each, Evaluate)]
+    core.handle(Evaluated(first.window, report_of(), "", UNIX))
+    assert of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    core.handle(StoreFailed(now=0.0))
+    assert (core.wants_windows, core.is_held, core.has_unstored) == (False, True, True)
+    evaluate(core)
+    assert of_kind(Store, core.handle(Tick(0.5, UNIX))) == []
+    (store,) = of_kind(Store, core.handle(Tick(STORE_RETRY_SECONDS, UNIX)))
+    assert isinstance(store, Store)
+    assert [verdict.window.seq for verdict in store.verdicts] == [0, 1]
+    assert len(of_kind(Acknowledge, core.handle(Stored()))) == 2
+    assert core.wants_windows
+
+
+def test_nothing_is_stored_twice_while_the_store_has_not_answered() -> None:
+    core = core_of()
+    admit(core, window_of())
+    evaluate(core)
+    assert of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert of_kind(Store, core.handle(Tick(1.0, UNIX))) == []
+    assert not core.wants_windows
+
+
+@pytest.mark.parametrize("failure", ["the test failed: no luck", "not tested: its worker died"])
+def test_a_test_that_fails_gives_null_with_the_reason(failure: str) -> None:
+    core, window = core_of(), window_of()
+    admit(core, window)
+    core.handle(WorkersReady(1, 0.0, UNIX))
+    core.handle(Evaluated(window, None, failure, UNIX))
+    (store,) = core.handle(Tick(0.0, UNIX))
+    assert isinstance(store, Store)
+    (verdict,) = store.verdicts
+    assert (verdict.quality, verdict.reason, verdict.bundle) == (Quality.NULL, failure, "3f9a")
+    assert (verdict.result.n_data, verdict.result.n_expected, verdict.result.p) == (3, 3.0, None)
+
+
+def test_a_full_queue_stops_the_receiving() -> None:
+    core = core_of()
+    for seq in range(SETTINGS.most_waiting):
+        assert core.wants_windows
+        admit(core, window_of(seq))
+    assert (core.wants_windows, core.room) == (False, 0)
+    evaluate(core, room=1)
+    core.handle(Tick(0.0, UNIX))
+    core.handle(Stored())
+    assert core.wants_windows
+
+
+def test_a_queue_that_stays_full_gives_up_all_but_the_newest_window_of_each_stream() -> None:
+    core = core_of(overload_seconds=10.0)
+    for seq in range(3):
+        admit(core, window_of(seq))
+    admit(core, window_of(stream="b"))
+    for now in (0.0, 9.0):
+        assert core.handle(WorkersReady(0, now, UNIX)) == []
+    assert core.handle(WorkersReady(0, 11.0, UNIX + 11.0)) == [CountSkipped("a"), CountSkipped("a")]
+    (store,) = of_kind(Store, core.handle(Tick(11.0, UNIX + 11.0)))
+    assert isinstance(store, Store)
+    assert [(v.window.stream, v.window.seq, v.quality) for v in store.verdicts] == [
+        ("a", 0, Quality.NULL),
+        ("a", 1, Quality.NULL),
+    ]
+    assert all(verdict.reason.startswith("overload") for verdict in store.verdicts)
+    assert len(of_kind(Acknowledge, core.handle(Stored()))) == 2
+    assert {(w.stream, w.seq) for w in evaluate(core)} == {("a", 2), ("b", 0)}
+
+
+def test_workers_get_no_more_than_they_can_take_and_streams_take_turns() -> None:
+    core = core_of()
+    for window in (window_of(0), window_of(1), window_of(0, stream="b")):
+        admit(core, window)
+    jobs = [each.job.window for each in core.handle(WorkersReady(2, 0.0, UNIX)) if isinstance(each, Evaluate)]
+    assert [(w.stream, w.seq) for w in jobs] == [("a", 0), ("b", 0)]
+    assert core.handle(WorkersReady(0, 0.0, UNIX)) == []
+
+
+def test_thresholds_are_those_of_the_moment_at_which_a_window_is_graded() -> None:
+    core = core_of()
+    stricter = StreamSettings(replace(LIMITS, medium_p=0.9, bad_p=0.8), bundle="3f9a")
+    assert judge(core, window_of(0)).quality is Quality.GOOD
+    core.handle(ReloadPrepared(MonitorSettings({"a": stricter, "b": stricter}, 4)))
+    assert of_kind(Adopt, core.handle(Tick(0.0, UNIX)))
+    core.handle(Adopted([]))
+    assert judge(core, window_of(1)).quality is Quality.BAD
+
+
+def test_a_reload_waits_for_the_tests_that_have_begun_and_starts_none() -> None:
+    core = core_of()
+    admit(core, window_of(0))
+    admit(core, window_of(1))
+    (job,) = [each.job for each in core.handle(WorkersReady(1, 0.0, UNIX)) if isinstance(each, Evaluate)]
+    core.handle(ReloadPrepared(SETTINGS))
+    assert core.handle(WorkersReady(9, 0.0, UNIX)) == []
+    assert of_kind(Adopt, core.handle(Tick(0.0, UNIX))) == []
+    core.handle(Evaluated(job.window, report_of(), "", UNIX))
+    assert of_kind(Adopt, core.handle(Tick(0.1, UNIX))) == []  # the verdict is not stored yet
+    assert of_kind(Adopt, core.handle(Stored())) == [Adopt()]
+    core.handle(Adopted([]))
+    assert len(evaluate(core)) == 1
+
+
+def test_a_reload_that_the_store_cannot_follow_is_tried_again() -> None:
+    core = core_of()
+    core.handle(ReloadPrepared(SETTINGS))
+    assert of_kind(Adopt, core.handle(Tick(0.0, UNIX)))
+    core.handle(StoreFailed(now=0.0))
+    assert of_kind(Adopt, core.handle(Tick(0.5, UNIX))) == []
+    assert of_kind(Adopt, core.handle(Tick(STORE_RETRY_SECONDS, UNIX)))
+
+
+def test_a_reload_that_is_abandoned_leaves_all_as_it_was() -> None:
+    core = core_of()
+    admit(core, window_of())
+    core.handle(ReloadPrepared(MonitorSettings({}, 4)))
+    core.handle(ReloadAbandoned())
+    assert len(evaluate(core)) == 1
+
+
+def test_windows_of_a_stream_that_is_gone_are_refused() -> None:
+    core = core_of()
+    admit(core, window_of(stream="b"))
+    admit(core, window_of(stream="a"))
+    core.handle(Received(window_of(1, stream="b")))  # the store has not answered when the reload comes
+    core.handle(ReloadPrepared(MonitorSettings({"a": STREAM}, most_waiting=2)))
+    assert of_kind(Adopt, core.handle(Tick(0.0, UNIX)))
+    (refuse,) = core.handle(Adopted([]))
+    assert isinstance(refuse, Refuse)
+    assert identity_of(refuse.window) == ("b", 1, 0)
+    (late,) = core.handle(Found(window_of(1, stream="b"), None)) or [None]
+    assert late is None or isinstance(late, Refuse)
+    assert [window.stream for window in evaluate(core)] == ["a"]
+
+
+def test_a_new_stream_goes_on_where_the_store_ends() -> None:
+    other = core_of()
+    last = judge(other, window_of(0, stream="b"))
+    core = core_of(MonitorSettings({"a": STREAM}, 4))
+    core.handle(ReloadPrepared(SETTINGS))
+    core.handle(Tick(0.0, UNIX))
+    core.handle(Adopted([last]))
+    assert judge(core, window_of(3, stream="b"), now=1.0).window.n_lost == 2
+
+
+def test_alarms_are_told_the_time_once_a_second_also_under_load() -> None:
+    core, looks = core_of(), 0
+    for step in range(40):
+        now = 0.1 * step
+        admit(core, window_of(step))
+        evaluate(core)
+        assert of_kind(UpdateAlarms, core.handle(Tick(now, UNIX + now))) == []
+        looks += len(of_kind(UpdateAlarms, core.handle(Stored())))
+    assert looks == 4
+
+
+def test_alarms_wait_for_the_store_while_the_page_shows_silence() -> None:
+    core = core_of()
+    core.handle(Tick(0.0, UNIX))
+    admit(core, window_of())
+    evaluate(core)
+    core.handle(Tick(1.0, UNIX + 1.0))
+    core.handle(StoreFailed(now=1.0))
+    for now in (1.5, 2.5):
+        told = core.handle(Tick(now, UNIX + now))
+        assert of_kind(UpdateAlarms, told) == []
+        core.handle(StoreFailed(now=now))
+    silence = [len(of_kind(ShowSilence, core.handle(Tick(now, UNIX + now)))) for now in (3.0, 3.2, 3.4)]
+    assert sum(silence) == 1
+
+
+@pytest.mark.parametrize(
+    ("pause", "nobody_listened"), [(1.0, False), (LONGEST_PAUSE_SECONDS + 1, True), (-3e3, False)]
+)
+def test_after_a_pause_silence_is_measured_anew(pause: float, nobody_listened: bool) -> None:
+    core = core_of()
+    core.handle(Tick(0.0, UNIX))
+    (update,) = of_kind(UpdateAlarms, core.handle(Tick(1.0, UNIX + pause)))
+    assert update == UpdateAlarms(nobody_listened)
+    (update,) = of_kind(UpdateAlarms, core.handle(Tick(2.0, UNIX + pause + 1.0)))
+    assert update == UpdateAlarms(nobody_listened=False)
+
+
+def test_a_core_that_stops_finishes_what_has_begun_and_takes_nothing_more() -> None:
+    core = core_of()
+    admit(core, window_of(0))
+    admit(core, window_of(1))
+    (job,) = [each.job for each in core.handle(WorkersReady(1, 0.0, UNIX)) if isinstance(each, Evaluate)]
+    core.handle(Stop())
+    assert (core.wants_windows, core.is_idle) == (False, False)
+    assert core.handle(WorkersReady(9, 0.0, UNIX)) == []
+    core.handle(Evaluated(job.window, report_of(), "", UNIX))
+    assert of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert [type(each) for each in core.handle(Stored())] == [Acknowledge, Publish]
+    assert (core.is_idle, core.n_in_flight) == (True, 1)
+
+
+STREAMS = ("a", "b", "c")
+
+
+class AnyInterleaving(RuleBasedStateMachine):
+    """Events in any order that the daemon may bring about; a store that fails whenever it likes.
+
+    The model keeps what senders, workers and store have: no window may be lost, none stored twice, and none
+    acknowledged before it is stored.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = core_of(MonitorSettings({"a": STREAM, "b": STREAM}, 3), overload_seconds=5.0)
+        self.configured = {"a", "b"}
+        self.now = 0.0
+        self.unconfirmed: dict[Identity, Window] = {}
+        self.asked: Window | None = None
+        self.evaluating: list[Window] = []
+        self.storing: tuple[Verdict, ...] | None = None
+        self.stored: dict[Identity, Verdict] = {}
+        self.adopting = False
+        self.prepared: set[str] | None = None
+        self.sent = dict.fromkeys(STREAMS, 0)
+        self.is_stopped = False
+
+    def tell(self, event: Event) -> None:
+        for instruction in self.core.handle(event):
+            match instruction:
+                case LookUp(window):
+                    assert self.asked is None
+                    self.asked = window
+                case Evaluate(job):
+                    assert identity_of(job.window) not in self.stored
+                    assert job.window.stream in self.configured
+                    self.evaluating.append(job.window)
+                case Store(verdicts):
+                    assert self.storing is None
+                    assert verdicts
+                    self.storing = verdicts
+                case Acknowledge(window):
+                    assert identity_of(window) in self.stored, "acknowledged before it was stored"
+                    self.unconfirmed.pop(identity_of(window), None)
+                case Refuse(window):
+                    assert window.stream not in self.configured
+                    self.unconfirmed.pop(identity_of(window), None)
+                case Publish(verdict):
+                    assert identity_of(verdict.window) in self.stored
+                case Adopt():
+                    assert not self.evaluating
+                    self.adopting = True
+
+    @precondition(lambda self: self.core.wants_windows)
+    @rule(stream=st.sampled_from(STREAMS))
+    def receive_a_new_window(self, stream: str) -> None:
+        window = window_of(self.sent[stream], stream)
+        self.sent[stream] += 1
+        self.unconfirmed[identity_of(window)] = window
+        self.tell(Received(window))
+
+    @precondition(lambda self: self.core.wants_windows and (self.unconfirmed or self.stored))
+    @rule(data=st.data())
+    def receive_a_window_again(self, data: st.DataObject) -> None:
+        known = sorted({*self.unconfirmed, *self.stored})
+        stream, run, seq = data.draw(st.sampled_from(known))
+        window = window_of(seq, stream, run)
+        self.unconfirmed.setdefault(identity_of(window), window)
+        self.tell(Received(window))
+
+    @precondition(lambda self: self.asked is not None)
+    @rule()
+    def the_store_answers(self) -> None:
+        window = self.asked
+        self.asked = None
+        assert window is not None
+        self.tell(Found(window, self.stored.get(identity_of(window))))
+
+    @precondition(lambda self: self.core.n_waiting > 0)
+    @rule(room=st.integers(0, 3))
+    def workers_are_ready(self, room: int) -> None:
+        self.tell(WorkersReady(room, self.now, UNIX + self.now))
+
+    @precondition(lambda self: self.evaluating)
+    @rule(data=st.data(), p=st.sampled_from([0.5, 0.02, 1e-6, None]), fails=st.booleans())
+    def a_test_ends(self, data: st.DataObject, p: float | None, fails: bool) -> None:
+        window = self.evaluating.pop(data.draw(st.integers(0, len(self.evaluating) - 1)))
+        report = None if fails else report_of(p, "unknown")
+        self.tell(Evaluated(window, report, "the test failed" if fails else "", UNIX + self.now))
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 7.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.tell(Tick(self.now, UNIX + self.now))
+
+    @precondition(lambda self: self.storing is not None)
+    @rule()
+    def verdicts_are_stored(self) -> None:
+        verdicts, self.storing = self.storing, None
+        for verdict in verdicts or ():
+            assert identity_of(verdict.window) not in self.stored, "stored twice"
+            self.stored[identity_of(verdict.window)] = verdict
+        self.tell(Stored())
+
+    @precondition(lambda self: self.storing is not None or self.asked is not None or self.adopting)
+    @rule()
+    def the_store_fails(self) -> None:
+        self.storing = self.asked = None
+        self.adopting = False
+        self.tell(StoreFailed(self.now))
+
+    @precondition(lambda self: self.prepared is None and not self.is_stopped and sum(self.sent.values()) > 4)
+    @rule(streams=st.sets(st.sampled_from(STREAMS), min_size=1), room=st.integers(1, 4))
+    def a_reload_is_prepared(self, streams: set[str], room: int) -> None:
+        self.prepared = streams
+        self.tell(ReloadPrepared(MonitorSettings(dict.fromkeys(sorted(streams), STREAM), room)))
+
+    @precondition(lambda self: self.adopting)
+    @rule(is_adopted=st.booleans())
+    def a_reload_ends(self, is_adopted: bool) -> None:
+        self.adopting = False
+        if is_adopted:
+            assert self.prepared is not None
+            self.configured = self.prepared
+        self.prepared = None
+        self.tell(Adopted([]) if is_adopted else ReloadAbandoned())
+
+    @precondition(lambda self: sum(self.sent.values()) > 12)
+    @rule()
+    def the_daemon_stops(self) -> None:
+        self.is_stopped = True
+        self.tell(Stop())
+
+    @invariant()
+    def no_window_is_lost(self) -> None:
+        """Whatever a sender waits for is stored, in flight, being looked up, or no longer configured."""
+        in_flight = self.core._in_flight.keys()
+        undecided = self.core._undecided
+        for identity in self.unconfirmed:
+            is_undecided = undecided is not None and identity_of(undecided) == identity
+            assert identity in in_flight or is_undecided or identity in self.stored, identity
+
+    def teardown(self) -> None:
+        """Let everything end: all that was admitted gets a verdict, and every sender an answer."""
+        if self.is_stopped:
+            return
+        for _ in range(200):
+            if self.adopting:
+                self.a_reload_ends(is_adopted=True)
+            if self.asked is not None:
+                self.the_store_answers()
+            self.tell(WorkersReady(2, self.now, UNIX + self.now))
+            while self.evaluating:
+                window = self.evaluating.pop()
+                self.tell(Evaluated(window, report_of(), "", UNIX + self.now))
+            self.time_passes(1.5)
+            if self.storing is not None:
+                self.verdicts_are_stored()
+        assert (self.core.n_in_flight, self.core.is_idle) == (0, True)
+        assert not {i for i in self.unconfirmed if i not in self.stored}
+
+
+TestAnyInterleaving = AnyInterleaving.TestCase
+TestAnyInterleaving.settings = settings(max_examples=100, stateful_step_count=50)
