@@ -12,7 +12,7 @@ from dqm.config import DaemonConfig
 from dqm.events import TestResult, Verdict, Window, WindowHeader
 from dqm.reference import Bundle, Evaluator, ReadingPolicy, open_bundle
 
-__all__ = ["Assessor", "decide", "null_verdict", "prepare_assessors"]
+__all__ = ["Assessor", "decide", "null_verdict", "prepare_assessors", "prepare_tests"]
 
 
 class Assessor:
@@ -99,6 +99,14 @@ def prepare_assessors(
             shared[key] = Assessor(bundles[stream.bundle], key[1], clock, policy, config.daemon.device)
         found[stream.name] = shared[key]
     return found
+
+
+def prepare_tests(
+    config: DaemonConfig, limits: Mapping[str, QualityLimits], clock: Callable[[], float] = time.time
+) -> Callable[[Window], Verdict]:
+    """Give what tests the windows of all streams; parameters and errors as in `prepare_assessors`."""
+    assessors = prepare_assessors(config, limits, clock)
+    return lambda window: assessors[window.stream].assess(window)
 
 
 def null_verdict(window: Window, reason: str, limits: QualityLimits, bundle: str, now: float) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from operator import attrgetter
 
 import structlog
 import torch
@@ -13,9 +14,9 @@ from dqm.errors import StoreError
 from dqm.events import Verdict, Window
 from dqm.export import Annotator, Grafana
 from dqm.service.keyring import open_ring
-from dqm.service.monitor.assessor import prepare_assessors
+from dqm.service.monitor.assessor import prepare_tests
 from dqm.service.monitor.resolved_config import ResolvedConfig
-from dqm.service.monitor.worker_pool import LocalTester, Tester, WorkerPool
+from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
 from dqm.store import VerdictStore, store_url
 from dqm.stream import Limits, Receiver
 from dqm.web import Authenticator, UserFile
@@ -72,21 +73,18 @@ def open_store(section: DaemonSection) -> VerdictStore:
 
 
 def open_tester(
-    resolved: ResolvedConfig,
-    give_up: Callable[[Window, str], Verdict],
-    clock: Callable[[], float],
-    monotonic: Callable[[], float],
-) -> Tester:
+    resolved: ResolvedConfig, clock: Callable[[], float], monotonic: Callable[[], float]
+) -> JobRunner[Window, Verdict]:
     """Start the workers; without any, tests run in this process. Raises `DqmError` if they do not start."""
     section = resolved.config.daemon
     if section.workers == 0:
         torch.set_num_threads(section.threads)
-        return LocalTester(prepare_assessors(resolved.config, resolved.limits, clock))
+        return LocalWorker(prepare_tests(resolved.config, resolved.limits, clock))
     return WorkerPool(
-        functools.partial(prepare_assessors, resolved.config, resolved.limits),
-        section.n_workers,
-        section.threads,
-        section.longest_test_seconds,
-        give_up,
-        monotonic,
+        functools.partial(prepare_tests, resolved.config, resolved.limits),
+        n_workers=section.n_workers,
+        n_threads=section.threads,
+        longest_seconds=section.longest_test_seconds,
+        key=attrgetter("stream"),
+        monotonic=monotonic,
     )

@@ -135,9 +135,7 @@ class Daemon:
             )
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
-            start_tester = functools.partial(
-                open_tester, give_up=self._give_up, clock=clock, monotonic=monotonic
-            )
+            start_tester = functools.partial(open_tester, clock=clock, monotonic=monotonic)
             self._tester = start_tester(resolved)
             opening.callback(lambda: self._tester.close())
             read_again = read_again or (lambda: config)
@@ -258,10 +256,14 @@ class Daemon:
 
     def _test(self) -> list[Verdict]:
         """Keep the workers busy; give what they have finished."""
-        verdicts = self._tester.finished()
+        verdicts = self._tested()
         while self._room > 0 and (window := self._queue.take()) is not None:
             self._tester.submit(window)
-        return verdicts + self._tester.finished()
+        return verdicts + self._tested()
+
+    def _tested(self) -> list[Verdict]:
+        finished = self._tester.finished()
+        return [job.result or self._give_up(job.job, job.failure) for job in finished]
 
     def _keep(self, verdicts: list[Verdict]) -> list[Verdict]:
         """Store verdicts together, then acknowledge and show them; gives those that were stored.
@@ -399,4 +401,4 @@ class Daemon:
         """Wait for the tests that have begun; what waits stays with its sender."""
         while not self._is_idle and time.monotonic() < deadline:
             self._receiver.wait(POLL_MS, self._tester.descriptors)
-            self._keep(self._tester.finished())
+            self._keep(self._tested())

@@ -10,10 +10,10 @@ import structlog
 
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError
-from dqm.events import Verdict
+from dqm.events import Verdict, Window
 from dqm.service.keyring import open_ring
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
-from dqm.service.monitor.worker_pool import Tester
+from dqm.service.monitor.worker_pool import JobRunner
 
 __all__ = ["PreparedReload", "Reloader", "find_settled"]
 
@@ -33,14 +33,14 @@ class PreparedReload:
     ----------
     resolved : ResolvedConfig
         What windows will be held to.
-    tester : Tester or None
+    tester : JobRunner or None
         Started and ready; None if the present one tests as it should.
     recent : mapping of str to sequence of Verdict
         Last windows of the streams that are new, the oldest first.
     """
 
     resolved: ResolvedConfig
-    tester: Tester | None
+    tester: JobRunner[Window, Verdict] | None
     recent: Mapping[str, Sequence[Verdict]]
 
 
@@ -63,7 +63,7 @@ class Reloader:
         self,
         wanted: Event,
         read: Callable[[], DaemonConfig],
-        start_tester: Callable[[ResolvedConfig], Tester],
+        start_tester: Callable[[ResolvedConfig], JobRunner[Window, Verdict]],
         recall: Callable[[str], Sequence[Verdict]],
     ) -> None:
         self._read, self._start_tester, self._recall = read, start_tester, recall

@@ -9,10 +9,11 @@ import pytest
 
 from dqm.config import DaemonConfig, load_daemon
 from dqm.errors import DqmError
+from dqm.events import Verdict, Window
 from dqm.reference import Bundle
 from dqm.service.monitor.reload import PreparedReload, Reloader, find_settled
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
-from dqm.service.monitor.worker_pool import LocalTester
+from dqm.service.monitor.worker_pool import LocalWorker
 from tests.service.small import wait_until
 
 
@@ -50,6 +51,10 @@ def test_what_needs_a_restart_is_named_and_stays(
     assert (config.alarm, config.quality, config.keep) == (wanted.alarm, wanted.quality, wanted.keep)
 
 
+def do_nothing(window: Window) -> Verdict:
+    raise NotImplementedError(window.stream)
+
+
 def prepare(present: DaemonConfig, wanted: DaemonConfig | DqmError) -> PreparedReload | Exception:
     """Ask for a reload, and wait until it is prepared."""
     asked = Event()
@@ -59,7 +64,7 @@ def prepare(present: DaemonConfig, wanted: DaemonConfig | DqmError) -> PreparedR
             raise wanted
         return wanted
 
-    reloader = Reloader(asked, read, lambda _resolved: LocalTester({}), lambda _stream: [])
+    reloader = Reloader(asked, read, lambda _resolved: LocalWorker(do_nothing), lambda _stream: [])
     resolved = resolve(present)
     assert not reloader.begin(resolved), "nobody asked"
     asked.set()
