@@ -20,7 +20,7 @@ from dqm.service.keyring import open_ring
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.resolved_config import ResolvedConfig
-from dqm.service.monitor.worker_pool import LocalWorker, WorkerPool, Workers
+from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
 from dqm.store import VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver
 from dqm.web import Authenticator, HttpServer, Site, StreamStatuses, UserFile, create_app
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 WINDOWS = "windows"
 """Directory of the kept windows within the data directory."""
 
-EvaluationWorkers = Workers[EvaluationJob, EvaluationReport]
+EvaluationWorkers = JobRunner[EvaluationJob, EvaluationReport]
 """What evaluates windows."""
 
 
@@ -56,7 +56,7 @@ class Parts:
         What the page says of each stream's bundle.
     http : HttpServer
         Page and metrics; its address is taken, it does not answer yet.
-    workers : Workers
+    workers : EvaluationWorkers
         Evaluate windows; replaced by a reload.
     receiver : Receiver
         Where windows arrive.

@@ -1,226 +1,193 @@
-"""Processes that test windows: each on cores of its own, replaced when it dies or hangs."""
+"""Worker processes of the monitor: they do jobs one at a time and are replaced when they die or hang.
+
+Theory of operation
+-------------------
+A pool knows jobs and results only as values that can be pickled. Three kinds of actors take part:
+
+* the **caller** (the loop of the daemon; always the same thread) submits jobs, collects results, and decides
+  everything about the life of a worker: start, time limit, end, replacement;
+* a **worker process** receives a job, does it, sends the result, and waits for the next job;
+* a **conversation thread** in the daemon, one for each process, takes the next waiting job, sends it and
+  waits for the result. Only this thread uses the connection, and only it can be held up by a full pipe.
+
+A job goes through these states, which are guarded by one lock::
+
+    waiting --a thread takes it--> at a worker --its result is received--> finished --collected--> gone
+       ^                               |
+       |--its worker died, 1st time----|--its worker died, 2nd time, or its time is up--> finished (failed)
+
+All workers share one queue of waiting jobs. A thread takes its next job as soon as it has the result of the
+last one, so that a worker does not idle while the daemon stores that result; for this `WorkerPool.room`
+admits `JOBS_PER_WORKER` jobs for each worker. A job that waits belongs to no worker: the death of a worker
+concerns the one job that it was at, and no other.
+
+What may fail between the steps, and why they are done in this order:
+
+1. *A worker dies idle.* Its sentinel, one of `WorkerPool.descriptors`, wakes the caller, who replaces it. A
+   thread looks at the sentinel before it takes a job, and leaves the job if its process has died.
+2. *A worker dies while it receives a job, does it, or sends the result.* The thread reads the end of the
+   stream and ends. A result that was received completely counts, a part of one does not. An attempt is
+   counted when the thread takes the job, not when the process confirms it: a job whose mere arrival kills
+   workers (it is too large, for example) must not be tried for ever.
+3. *The time is up.* The caller finds that the job is late and forbids the thread to take another, both under
+   the lock; then it kills the process. So it is the late job that is given up, never the next one. A result
+   that arrives in between is used.
+4. *A worker is removed*: forbid another job, kill, wait for the process, wait for the thread, in this order.
+   Nobody else knows the job that is left over now; it goes back to its old place in the queue, or it fails.
+5. *A worker does not start.* The constructor raises; a replacement is tried again after `RESTART_SECONDS`.
+   The same pause keeps workers that die at once from being restarted all the time.
+6. *The daemon dies.* A thread in each worker waits for this and ends the process, also in a job.
+
+SIGKILL ends a worker at any time without harm: each has a connection of its own, no lock is shared between
+processes, and a worker keeps nothing that it would have to save.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from queue import Empty, SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from dqm.errors import DqmError
 
-__all__ = ["Finished", "LocalWorker", "WorkerPool", "Workers"]
+__all__ = ["JOBS_PER_WORKER", "Finished", "JobRunner", "LocalWorker", "WorkerPool"]
 
 log = structlog.get_logger(__name__)
-
-AHEAD = 2
-"""Windows a worker has at once: one to test, one to go on with while the verdict of the first is stored."""
-
-START_SECONDS = 120.0
-ATTEMPTS = 2
-"""A window whose worker died is tested once more: most deaths are not its doing."""
-
-READY = "ready"
-"""First word of a worker that can test."""
-
-_RETRY_SECONDS = 10.0
-_POLL_SECONDS = 0.02
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
 
 J = TypeVar("J")
 R = TypeVar("R")
 
+JOBS_PER_WORKER = 2
+"""Jobs that are admitted for each worker: one to do, one to go on with at once."""
+
+ATTEMPTS = 2
+"""A job whose worker died is tried once more: most deaths are not its fault."""
+
+START_SECONDS = 120.0
+"""Longest time that a worker may take until it is ready."""
+
+RESTART_SECONDS = 10.0
+"""Shortest time between two restarts."""
+
+END_SECONDS = 1.0
+"""Time for a process to end by itself before it is killed."""
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_environment_lock = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[J, R]):
-    """A job that has ended."""
+    """A job that has ended: with its result, or with the reason why there is none.
+
+    Parameters
+    ----------
+    job : J
+        As submitted.
+    result : R or None
+        What the job gave; None if it failed.
+    failure : str
+        Reason for the shift crew, such as "the test failed: ..." or "not tested: its worker died with exit
+        code -9"; empty if there is a result.
+    """
 
     job: J
     result: R | None
     failure: str = ""
 
 
-class Workers(Protocol[J, R]):
-    """Do jobs."""
+class JobRunner(Protocol[J, R]):
+    """Does jobs, in this process or in others."""
 
     @property
     def room(self) -> int:
-        """Jobs."""
+        """Number of jobs that can be submitted now."""
 
     @property
     def descriptors(self) -> Sequence[int]:
-        """Fds."""
+        """File descriptors that become readable when `finished` has something to do."""
 
     def submit(self, job: J) -> None:
-        """Take."""
+        """Take a job; the caller has asked for room."""
 
     def finished(self) -> list[Finished[J, R]]:
-        """Give."""
+        """Return the jobs that have ended; those of one key in the order of submission."""
 
     def close(self) -> None:
-        """End."""
-
-
-def _attempt(evaluate: Callable[[Any], Any], job: Any) -> Finished[Any, Any]:
-    try:
-        return Finished(job, evaluate(job))
-    except Exception as error:
-        log.exception("test failed")
-        return Finished(job, None, f"the test failed: {error}")
+        """End all work; jobs that have not ended are dropped."""
 
 
 class LocalWorker(Generic[J, R]):
-    """In this process."""
+    """Does each job at once, in this process.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Does a job.
+    """
 
     def __init__(self, evaluate: Callable[[J], R]) -> None:
         self._evaluate = evaluate
-        self._done: list[Finished[J, R]] = []
-        self.descriptors: Sequence[int] = ()
+        self._finished: list[Finished[J, R]] = []
 
     @property
     def room(self) -> int:
-        """One."""
-        return 0 if self._done else 1
+        """One; none until the last result was collected."""
+        return 0 if self._finished else 1
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """None: a result is there when `submit` returns."""
+        return ()
 
     def submit(self, job: J) -> None:
-        """Do."""
-        self._done.append(_attempt(self._evaluate, job))
+        """Do it."""
+        result, failure = _do(self._evaluate, job)
+        self._finished.append(Finished(job, result, failure))
 
     def finished(self) -> list[Finished[J, R]]:
-        """Give."""
-        done, self._done = self._done, []
-        return done
+        """Return the last job, once."""
+        finished, self._finished = self._finished, []
+        return finished
 
     def close(self) -> None:
-        """Nothing."""
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    window: Any
-    attempts: int = 0
-    verdict: Any = None
-
-
-class _Mailbox:
-    """Queue between threads that can be waited for together with sockets."""
-
-    def __init__(self) -> None:
-        self._words: SimpleQueue[tuple[_Worker, object]] = SimpleQueue()
-        self._bell, self._ringer = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ringer.setblocking(False)
-
-    def fileno(self) -> int:
-        return self._bell.fileno()
-
-    def put(self, worker: _Worker, word: object) -> None:
-        self._words.put((worker, word))
-        try:
-            self._ringer.send(b"!")
-        except OSError:
-            return  # it rings already, or nobody listens any more
-
-    def empty(self) -> Iterator[tuple[_Worker, object]]:
-        try:
-            while self._bell.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
-        try:
-            while True:
-                yield self._words.get_nowait()
-        except Empty:
-            return
-
-    def close(self) -> None:
-        self._ringer.close()
-        self._bell.close()
-
-
-class _Worker:
-    """A process, and a thread of ours that talks to it, so that the daemon never waits for a full pipe.
-
-    What it says goes to the mailbox: "ready" or what keeps it from working, then a verdict for each window in
-    their order; None when it has gone.
-    """
-
-    def __init__(self, process: BaseProcess, pipe: Connection, mailbox: _Mailbox, now: float) -> None:
-        self.process = process
-        self.jobs: deque[_Job] = deque()
-        self.since = now
-        """When it began with the first of its jobs, or with its start."""
-        self.is_ready = False
-        self._pipe = pipe
-        self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._mailbox = mailbox
-        self._thread = threading.Thread(target=self._talk, name="dqm-worker", daemon=True)
-        self._thread.start()
-
-    @property
-    def room(self) -> int:
-        return AHEAD - len(self.jobs) if self.is_ready else 0
-
-    def take(self, job: _Job, now: float) -> None:
-        if not self.jobs:
-            self.since = now
-        self.jobs.append(job)
-        self._inbox.put(job.window)
-
-    def end(self, grace_seconds: float = 0.0) -> None:
-        """Let it end by itself, then kill it."""
-        self._inbox.put(None)
-        self.process.join(grace_seconds)
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join()
-        self._thread.join()
-
-    def _talk(self) -> None:
-        try:
-            self._mailbox.put(self, self._pipe.recv())
-            while (window := self._inbox.get()) is not None:
-                self._pipe.send(window)
-                self._mailbox.put(self, self._pipe.recv())
-        except (EOFError, OSError):
-            self._mailbox.put(self, None)
-        finally:
-            self._pipe.close()  # a process that is idle ends by this
+        """Do nothing: there is nothing to end."""
 
 
 class WorkerPool(Generic[J, R]):
-    """Tests windows in several processes.
+    """Does jobs in several processes. All methods are called from one thread.
 
     Parameters
     ----------
     prepare : callable
-        Gives the tests by stream, called once in each worker; must be importable there.
-    n_workers, n_threads : int
-        Processes, and CPU threads of each.
+        Called once in each worker, returns the function that does a job; must be importable there.
+    n_workers : int
+        Number of processes.
+    n_threads : int
+        CPU threads of each.
     longest_seconds : float
-        A test that takes longer is taken to hang: its worker is killed and the window is given up.
-    give_up : callable
-        Makes the ``Null`` verdict of a window from the reason.
+        A job that takes longer is given up and its worker is replaced.
+    key : callable
+        Results of jobs with the same key are returned in the order of submission.
     monotonic : callable
-        Seconds that never go back.
+        Clock that never goes back, s.
 
     Raises
     ------
     DqmError
-        If a worker does not start; the text is its own.
+        If a worker does not start: the error of `prepare`, if it raised one.
     """
 
     def __init__(
@@ -233,163 +200,325 @@ class WorkerPool(Generic[J, R]):
         key: Callable[[J], str],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._prepare, self._wanted, self._n_threads = prepare, n_workers, n_threads
-        self._longest = longest_seconds
+        self._prepare = prepare
+        self._n_workers = n_workers
+        self._n_threads = n_threads
+        self._longest_seconds = longest_seconds
         self._key = key
         self._monotonic = monotonic
-        self._mailbox = _Mailbox()
-        self._order: dict[str, deque[_Job]] = {}
-        self._returned: deque[_Job] = deque()
-        self._retry_at = 0.0
-        self._workers = [self._start() for _ in range(n_workers)]
+        self._queue: _JobQueue[J, R] = _JobQueue(monotonic)
+        self._uncollected: dict[str, deque[_Ticket[J, R]]] = {}
+        self._n_submitted = 0
+        self._restart_at = 0.0
+        self._workers: list[_Worker[J, R]] = []
         try:
-            self._await_start()
-        except DqmError:
+            for _ in range(n_workers):
+                self._workers.append(self._start())
+            self._wait_until_ready()
+        except BaseException:
             self.close()
             raise
 
     @property
     def n_ready(self) -> int:
-        """Workers that can test."""
+        """Number of workers that can do a job."""
         return sum(worker.is_ready for worker in self._workers)
 
     @property
     def room(self) -> int:
-        """Windows that workers can take now."""
-        return sum(worker.room for worker in self._workers) - len(self._returned)
+        """Number of jobs that can be submitted now."""
+        with self._queue.changed:
+            n_unfinished = len(self._queue.waiting) + sum(w.ticket is not None for w in self._workers)
+            return max(0, JOBS_PER_WORKER * self.n_ready - n_unfinished)
 
     @property
     def descriptors(self) -> Sequence[int]:
-        """One, readable when a worker has said something."""
-        return (self._mailbox.fileno(),)
+        """Readable when a job has ended or a worker has died; they change when workers are replaced."""
+        return (self._queue.event, *(worker.process.sentinel for worker in self._workers))
 
-    def submit(self, window: Any) -> None:
-        """Give a window to the worker with the least to do."""
-        job = _Job(window)
-        self._order.setdefault(self._key(window), deque()).append(job)
-        self._hand_over(job)
+    def submit(self, job: J) -> None:
+        """Let the next free worker do a job."""
+        ticket: _Ticket[J, R] = _Ticket(self._n_submitted, job)
+        self._n_submitted += 1
+        self._uncollected.setdefault(self._key(job), deque()).append(ticket)
+        self._queue.put(ticket)
 
-    def finished(self) -> list[Any]:
-        """Give the verdicts that are ready, those of a stream in the order of its windows."""
-        for worker, word in self._mailbox.empty():
-            if worker in self._workers:
-                self._hear(worker, word)
-        self._replace()
-        while self._returned and any(worker.room for worker in self._workers):
-            self._hand_over(self._returned.popleft())
-        return list(self._release())
+    def finished(self) -> list[Finished[J, R]]:
+        """Replace workers where necessary; return the jobs that have ended, in the order of each key."""
+        self._queue.clear_event()
+        self._remove_late_and_lost()
+        self._restart()
+        return list(self._collect())
 
     def close(self) -> None:
-        """End the workers; what they have not finished is given up without a verdict."""
+        """End the workers within about a second; jobs that have not ended are dropped."""
+        with self._queue.changed:
+            for worker in self._workers:
+                worker.forbid_next()
         for worker in self._workers:
-            worker.end(grace_seconds=0.0 if worker.jobs else 1.0)
+            worker.end(END_SECONDS if worker.is_idle else 0.0)
         self._workers.clear()
-        self._mailbox.close()
+        self._queue.close()
 
-    def _start(self) -> _Worker:
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(theirs, self._prepare), name="dqm-worker", daemon=True
-        )
-        with _for_workers(self._n_threads):
-            process.start()
-        theirs.close()
-        return _Worker(process, ours, self._mailbox, self._monotonic())
+    def _start(self) -> _Worker[J, R]:
+        """Start a process and the thread that talks to it."""
+        try:
+            ours, theirs = multiprocessing.Pipe()
+            with theirs, _environment_of_workers(self._n_threads):
+                process = multiprocessing.get_context("spawn").Process(
+                    target=_work, args=(theirs, self._prepare), name="dqm-worker", daemon=True
+                )
+                process.start()
+        except OSError as error:
+            raise DqmError(f"a worker cannot be started: {error}") from error
+        return _Worker(process, ours, self._queue, self._monotonic())
 
-    def _await_start(self) -> None:
-        """Wait until all are ready; raise what keeps one from working."""
-        deadline = time.monotonic() + START_SECONDS
-        while self.n_ready < self._wanted:
-            for worker, word in self._mailbox.empty():
-                if isinstance(word, DqmError):
-                    raise word
-                if word is None:
-                    worker.process.join()
-                    raise DqmError(f"a worker ended at its start with exit code {worker.process.exitcode}")
-                worker.is_ready = True
-            if time.monotonic() > deadline:
-                raise DqmError(f"a worker did not start within {START_SECONDS:.0f} s")
-            time.sleep(_POLL_SECONDS)
+    def _wait_until_ready(self) -> None:
+        """Wait for the first workers; raise what prevents one from starting."""
+        with self._queue.changed:
+            self._queue.changed.wait_for(
+                lambda: any(w.is_over for w in self._workers) or self.n_ready == self._n_workers,
+                timeout=START_SECONDS,
+            )
+        for worker in self._workers:
+            if worker.error is not None:
+                raise worker.error
+            if worker.is_over:
+                worker.end(END_SECONDS)
+                raise DqmError(f"a worker ended at its start with exit code {worker.process.exitcode}")
+        if self.n_ready < self._n_workers:
+            raise DqmError(f"a worker did not start within {START_SECONDS:g} s")
 
-    def _hand_over(self, job: _Job) -> None:
-        job.attempts += 1
-        max(self._workers, key=lambda worker: worker.room).take(job, self._monotonic())
-
-    def _hear(self, worker: _Worker, word: object) -> None:
-        if isinstance(word, Finished):
-            worker.jobs.popleft().verdict = word
-            worker.since = self._monotonic()
-        elif word == READY:
-            worker.is_ready = True
-        elif isinstance(word, DqmError):
-            self._bury(worker, str(word), ATTEMPTS)
-        else:
-            worker.process.join()
-            self._bury(worker, f"its worker died with exit code {worker.process.exitcode}", ATTEMPTS)
-
-    def _replace(self) -> None:
-        """End workers that hang and start others for those lost; if they keep dying, not all the time."""
+    def _remove_late_and_lost(self) -> None:
         now = self._monotonic()
         for worker in list(self._workers):
-            limit = self._longest if worker.is_ready else START_SECONDS
-            if (worker.jobs or not worker.is_ready) and now - worker.since > limit:
-                self._bury(worker, f"its test took longer than {limit:g} s", attempts=1)
-        if len(self._workers) < self._wanted and now >= self._retry_at:
-            self._retry_at = now + _RETRY_SECONDS
-            self._workers += [self._start() for _ in range(self._wanted - len(self._workers))]
+            limit = self._longest_seconds if worker.is_ready else START_SECONDS
+            if worker.stop_if_late(now, limit):
+                what = "its test took" if worker.is_ready else "its worker took at its start"
+                worker.end()
+                self._remove(worker, f"{what} longer than {limit:g} s", attempts=1)
+            elif worker.is_over or not worker.process.is_alive():
+                worker.end(END_SECONDS)
+                why = worker.error or f"its worker died with exit code {worker.process.exitcode}"
+                self._remove(worker, str(why), ATTEMPTS)
 
-    def _bury(self, worker: _Worker, why: str, attempts: int) -> None:
-        """Remove a worker; the window it was at is tried so many times, the next one was not begun."""
-        log.error("worker lost", why=why, windows=len(worker.jobs))
+    def _remove(self, worker: _Worker[J, R], why: str, attempts: int) -> None:
+        """Forget a worker that has ended; its job is tried again until it has had so many attempts."""
+        ticket = worker.ticket
+        log.error("worker lost", why=why, jobs=int(ticket is not None))
         self._workers.remove(worker)
-        worker.end()
-        for job in worker.jobs:
-            was_begun = job is worker.jobs[0]
-            if was_begun and job.attempts >= attempts:
-                job.verdict = Finished(job.window, None, f"not tested: {why}")
-            else:
-                job.attempts -= not was_begun
-                self._returned.append(job)
+        if ticket is None:
+            return
+        if ticket.n_attempts < attempts:
+            self._queue.put(ticket)
+        else:
+            ticket.finished = Finished(ticket.job, None, f"not tested: {why}")
 
-    def _release(self) -> Iterator[Any]:
-        for stream, jobs in list(self._order.items()):
-            while jobs and (verdict := jobs[0].verdict) is not None:
-                jobs.popleft()
-                yield verdict
-            if not jobs:
-                del self._order[stream]
+    def _restart(self) -> None:
+        """Start workers in place of those removed."""
+        now = self._monotonic()
+        if len(self._workers) == self._n_workers or now < self._restart_at:
+            return
+        self._restart_at = now + RESTART_SECONDS
+        try:
+            while len(self._workers) < self._n_workers:
+                self._workers.append(self._start())
+        except DqmError as error:
+            log.warning("worker not replaced; trying again", why=str(error), seconds=RESTART_SECONDS)
+
+    def _collect(self) -> Iterator[Finished[J, R]]:
+        for key, tickets in list(self._uncollected.items()):
+            while tickets and (finished := tickets[0].finished) is not None:
+                tickets.popleft()
+                yield finished
+            if not tickets:
+                del self._uncollected[key]
+
+
+@dataclass(slots=True, order=True)
+class _Ticket(Generic[J, R]):
+    """A job in the pool; of the waiting ones the oldest is the smallest."""
+
+    number: int
+    job: J = field(compare=False)
+    n_attempts: int = field(default=0, compare=False)
+    finished: Finished[J, R] | None = field(default=None, compare=False)
+
+
+class _JobQueue(Generic[J, R]):
+    """What caller and threads share: the waiting jobs, a lock, and an event that wakes the caller."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self.waiting: list[_Ticket[J, R]] = []
+        """Heap: a job that is tried again comes before all that were submitted later."""
+        self.changed = threading.Condition()
+        """Guards `waiting` and the state of all workers."""
+        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Readable when a job has ended or a conversation is over."""
+
+    def put(self, ticket: _Ticket[J, R]) -> None:
+        with self.changed:
+            heappush(self.waiting, ticket)
+            self.changed.notify()  # one is enough: should it leave the job, its `end` wakes the others
+
+    def wake_caller(self) -> None:
+        os.eventfd_write(self.event, 1)
+
+    def clear_event(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.event)
+
+    def close(self) -> None:
+        os.close(self.event)
+
+
+class _Worker(Generic[J, R]):
+    """A process, and the thread of ours that talks to it."""
+
+    def __init__(
+        self, process: BaseProcess, connection: Connection, queue: _JobQueue[J, R], now: float
+    ) -> None:
+        self.process = process
+        self.ticket: _Ticket[J, R] | None = None
+        """Job that it is at."""
+        self.is_ready = False
+        self.is_over = False
+        """Whether the conversation has ended."""
+        self.error: Exception | None = None
+        """Why it has ended, if this is known."""
+        self._since = now
+        self._may_take = True
+        self._connection = connection
+        self._queue = queue
+        self._thread = threading.Thread(target=self._talk, name="dqm-worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        return self.is_ready and self.ticket is None
+
+    def stop_if_late(self, now: float, limit_seconds: float) -> bool:
+        """Forbid another job if this one, or the start, takes longer than the limit."""
+        with self._queue.changed:
+            is_late = not self.is_idle and not self.is_over and now - self._since > limit_seconds
+            if is_late:
+                self.forbid_next()
+        return is_late
+
+    def forbid_next(self) -> None:
+        """Let the thread end after the present job; the lock is held."""
+        self._may_take = False
+        self._queue.changed.notify_all()
+
+    def end(self, grace_seconds: float = 0.0) -> None:
+        """Wait for the process, then kill it; afterwards nothing of this worker changes any more."""
+        with self._queue.changed:
+            self.forbid_next()
+        if grace_seconds:
+            self.process.join(grace_seconds)
+        self.process.kill()
+        self.process.join()
+        self._thread.join()
+
+    def _talk(self) -> None:
+        try:
+            self._receive_readiness()
+            while (ticket := self._take()) is not None:
+                self._connection.send(ticket.job)
+                result, failure = self._connection.recv()
+                self._finish(Finished(ticket.job, result, failure))
+        except (EOFError, OSError):
+            pass  # the process has died
+        except Exception as error:  # a value that cannot be pickled, for example
+            log.exception("conversation with a worker failed")
+            self.error = error
+        finally:
+            self._connection.close()  # an idle process ends by this
+            with self._queue.changed:
+                self.is_over = True
+                self._queue.changed.notify_all()
+            self._queue.wake_caller()
+
+    def _receive_readiness(self) -> None:
+        error = self._connection.recv()
+        with self._queue.changed:
+            self.error = error
+            self.is_ready = error is None
+            self._may_take &= self.is_ready
+            self._queue.changed.notify_all()
+
+    def _take(self) -> _Ticket[J, R] | None:
+        """Wait for the next job; None when there shall be no more."""
+        with self._queue.changed:
+            self._queue.changed.wait_for(lambda: self._queue.waiting or not self._may_take)
+            if not self._may_take or wait([self.process.sentinel], timeout=0):
+                return None
+            self.ticket = heappop(self._queue.waiting)
+            self.ticket.n_attempts += 1
+            self._since = self._queue.monotonic()
+            return self.ticket
+
+    def _finish(self, finished: Finished[J, R]) -> None:
+        with self._queue.changed:
+            if self.ticket is not None:
+                self.ticket.finished = finished
+            self.ticket = None
+        self._queue.wake_caller()
 
 
 @contextmanager
-def _for_workers(n_threads: int) -> Iterator[None]:
-    """Let libraries that count cores when they are loaded see their share; hangups are not for workers."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(n_threads)))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _environment_of_workers(n_threads: int) -> Iterator[None]:
+    """Let libraries that count cores when they are loaded see their share; block SIGHUP, which is inherited.
+
+    The lock is for pools that are started in different threads: a reload prepares one beside the present one.
+    """
+    with _environment_lock:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(n_threads)))
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
-def _work(pipe: Connection, prepare: Callable[[], Callable[[Any], Any]]) -> None:
-    """Life of a worker: it ends when the daemon closes the pipe or dies, not by signals meant for that."""
+def _work(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> None:
+    """Life of a worker: it ends when the connection is closed, not by signals meant for the daemon."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_daemon, name="end-with-daemon", daemon=True).start()
     try:
-        tests = prepare()
+        evaluate = prepare()
     except DqmError as error:
-        pipe.send(error)
+        connection.send(error)
         return
-    pipe.send(READY)
+    connection.send(None)
     while True:
         try:
-            window = pipe.recv()
+            job = connection.recv()
         except (EOFError, OSError):
             return
-        pipe.send(_attempt(tests, window))
+        connection.send(_do(evaluate, job))
+
+
+def _end_with_daemon() -> None:
+    """Wait until the daemon is gone, however it ended; then end this process, whatever it is doing."""
+    daemon = multiprocessing.parent_process()
+    if daemon is not None:
+        daemon.join()
+        os._exit(1)
+
+
+def _do(evaluate: Callable[[J], R], job: J) -> tuple[R | None, str]:
+    """Do a job; returns its result, or the reason why there is none."""
+    try:
+        return evaluate(job), ""
+    except Exception as error:
+        log.exception("test failed")
+        return None, f"the test failed: {error}"

@@ -1,64 +1,75 @@
-"""Tests of windows that do what the window's conditions say; light, since every worker loads it."""
+"""Jobs that say what a worker does with them; light, since every worker loads this module."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from dqm import events
 from dqm.errors import BundleError
-from dqm.events import Quality, Verdict, Window
-from dqm.service.monitor.worker_pool import WindowTest
-from tests.verdicts import make_verdict
 
 
-def verdict_on(window: Window, reason: str) -> Verdict:
-    return make_verdict(
-        stream=window.stream,
-        run=window.run,
-        seq=window.seq,
-        quality=Quality.NULL,
-        reason=reason,
-        result=events.TestResult(len(window.x), len(window.x)),
-        bundle="",
-        seconds=0.0,
-        judged_at=0.0,
-    )
+@dataclass(frozen=True)
+class Job:
+    """Says that it has begun, then dies or fails if told to, else sleeps and answers."""
+
+    stream: str = "a"
+    seq: int = 0
+    begun: str = ""  # path of a file that is made
+    die: str = ""  # "always", or the path of a file that is made at the first death and prevents another
+    fail: str = ""
+    seconds: float = 0.0
+    load: object = b""
+    answer_bytes: int = 0
 
 
-class Scripted:
-    """Does with a window what its conditions say."""
-
-    def assess(self, window: Window) -> Verdict:
-        todo = window.conditions
-        if todo.get("die") == "always" or (todo.get("die") == "once" and not _mark(str(todo["mark"]))):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "fail" in todo:
-            raise ZeroDivisionError(todo["fail"])
-        time.sleep(float(todo.get("seconds", 0.0)))
-        return verdict_on(window, f"tested by {os.getpid()} with {os.environ['OMP_NUM_THREADS']} threads")
-
-    def give_up(self, window: Window, reason: str) -> Verdict:
-        return verdict_on(window, reason)
+@dataclass(frozen=True)
+class Answer:
+    pid: int
+    n_threads: str
+    load: bytes = b""
 
 
-def _mark(path: str) -> bool:
-    """Whether somebody was here before."""
-    was_there = Path(path).exists()
-    Path(path).touch()
-    return was_there
+def do(job: Job) -> Answer:
+    if job.begun:
+        Path(job.begun).touch()
+    if job.die == "always" or (job.die and is_first(Path(job.die))):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.fail:
+        raise ZeroDivisionError(job.fail)
+    time.sleep(job.seconds)
+    return Answer(os.getpid(), os.environ["OMP_NUM_THREADS"], bytes(job.answer_bytes))
 
 
-def prepare() -> Mapping[str, WindowTest]:
-    return dict.fromkeys(("a", "b"), Scripted())
+def is_first(mark: Path) -> bool:
+    """Whether nobody was here before."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
-def prepare_nothing() -> Mapping[str, WindowTest]:
+def prepare() -> Callable[[Job], Answer]:
+    return do
+
+
+def prepare_nothing() -> Callable[[Job], Answer]:
     raise BundleError("no reference bundle", where="lost.dqmref")
 
 
-def die_at_once() -> Mapping[str, WindowTest]:
+def prepare_for_ever() -> Callable[[Job], Answer]:
+    time.sleep(1000.0)
+    return do
+
+
+def die_at_once() -> Callable[[Job], Answer]:
     os._exit(7)
+
+
+def prepare_once(mark: Path, afterwards: Callable[[], Callable[[Job], Answer]]) -> Callable[[Job], Answer]:
+    """Start as usual the first time, and otherwise `afterwards`."""
+    return do if is_first(mark) else afterwards()
