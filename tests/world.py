@@ -30,7 +30,7 @@ from dqm.events import (
 from dqm.export import Metrics
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.store import VerdictStore, WindowKeeper, sqlite_url
-from dqm.web import Authenticator, Site, StreamStatuses, UserFile, add_user, create_app
+from dqm.web import Authenticator, Queries, StreamStatuses, UserFile, add_user, create_app
 from dqm.web.models import BundleFacts
 from tests.verdicts import alter, make_verdict
 
@@ -59,7 +59,7 @@ class Clock:
 class World:
     """Everything the page stands on."""
 
-    site: Site
+    queries: Queries
     alarm_service: AlarmService
     statuses: StreamStatuses
     store: VerdictStore
@@ -110,7 +110,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         templates=("lowered cathode voltage",),
         sources=("good.parquet",),
     )
-    site = Site(
+    queries = Queries(
         statuses=statuses,
         alarm_service=alarm_service,
         verdicts=store,
@@ -124,7 +124,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
     for name, password in PASSWORDS.items():
         add_user(users, name, password, CHEAP)
     return World(
-        site,
+        queries,
         alarm_service,
         statuses,
         store,
@@ -147,7 +147,10 @@ class Browser:
         authenticator: Authenticator | None = None,
     ) -> None:
         app = create_app(
-            world.metrics, lambda: 0.1, site=world.site, authenticator=authenticator or world.authenticator()
+            world.metrics,
+            lambda: 0.1,
+            queries=world.queries,
+            authenticator=authenticator or world.authenticator(),
         )
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.move(address)

@@ -36,7 +36,7 @@ from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
 from dqm.service.sd_notify import Notifier, ServiceReport
 from dqm.store import WindowKeeper
 from dqm.stream import Identity, identity_of
-from dqm.web import N_RECENT, HttpServer, Site, StreamStatuses, create_app
+from dqm.web import N_RECENT, HttpServer, Queries, StreamStatuses, create_app
 
 __all__ = ["Daemon"]
 
@@ -117,7 +117,7 @@ class Daemon:
             self._alarms = AlarmService(resolved.rules, resolved.thresholds, self._store, clock, told)
             self.metrics.registry.register(AlarmMetrics(self._alarms))
             self._facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
-            site = Site(
+            queries = Queries(
                 statuses=self._statuses,
                 alarm_service=self._alarms,
                 verdicts=self._store,
@@ -131,7 +131,10 @@ class Daemon:
                 config, self.metrics.count_sign_in, self._alarms.history.record
             )
             app = create_app(
-                self.metrics, lambda: monotonic() - self._progress, site=site, authenticator=authenticator
+                self.metrics,
+                lambda: monotonic() - self._progress,
+                queries=queries,
+                authenticator=authenticator,
             )
             self._http = HttpServer(app, *split_http(config.daemon.http))
             opening.callback(self._http.stop)
