@@ -29,8 +29,9 @@ from dqm.events import (
 )
 from dqm.export import Metrics
 from dqm.service.monitor.alarm_service import AlarmService
+from dqm.service.monitor.recorder import Recorder
 from dqm.store import VerdictStore, WindowKeeper, sqlite_url
-from dqm.web import Authenticator, Site, StreamStatuses, UserFile, add_user, create_app
+from dqm.web import Authenticator, Queries, StreamStatuses, UserFile, add_user, create_app
 from dqm.web.models import BundleFacts
 from tests.verdicts import alter, make_verdict
 
@@ -59,7 +60,7 @@ class Clock:
 class World:
     """Everything the page stands on."""
 
-    site: Site
+    queries: Queries
     alarm_service: AlarmService
     statuses: StreamStatuses
     store: VerdictStore
@@ -76,7 +77,7 @@ class World:
 
     def judge(self, *verdicts: Verdict) -> None:
         """Store and show verdicts; they may raise alarms."""
-        self.alarm_service.record(verdicts)
+        Recorder(self.store, self.alarm_service, self.clock).record(verdicts)
         for verdict in verdicts:
             self.statuses.observe(verdict)
 
@@ -96,7 +97,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         )
     )
     store = VerdictStore(sqlite_url(path))
-    alarm_service = AlarmService(rules, Thresholds(0.001, 30.0), store, clock)
+    alarm_service = AlarmService(rules, Thresholds(0.001, 30.0), store.database, clock)
     statuses = StreamStatuses(streams, clock)
     facts = BundleFacts(
         identifier="3f9a21c7d0b4e865",
@@ -110,7 +111,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
         templates=("lowered cathode voltage",),
         sources=("good.parquet",),
     )
-    site = Site(
+    queries = Queries(
         statuses=statuses,
         alarm_service=alarm_service,
         verdicts=store,
@@ -124,7 +125,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
     for name, password in PASSWORDS.items():
         add_user(users, name, password, CHEAP)
     return World(
-        site,
+        queries,
         alarm_service,
         statuses,
         store,
@@ -147,7 +148,10 @@ class Browser:
         authenticator: Authenticator | None = None,
     ) -> None:
         app = create_app(
-            world.metrics, lambda: 0.1, site=world.site, authenticator=authenticator or world.authenticator()
+            world.metrics,
+            lambda: 0.1,
+            queries=world.queries,
+            authenticator=authenticator or world.authenticator(),
         )
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.move(address)

@@ -1,6 +1,7 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
 from dqm.alarm.budget import smallest_supported_p
+from dqm.alarm.commands import Acknowledge, AddMask, Command, RemoveMask, Shelve, Unshelve
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, grade, warn
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
@@ -23,23 +24,29 @@ from dqm.alarm.values import (
 __all__ = [
     "ANOMALOUS",
     "RAISED",
+    "Acknowledge",
     "Acknowledgement",
+    "AddMask",
     "Alarm",
     "AlarmChange",
     "AlarmEngine",
     "AlarmState",
     "Cause",
+    "Command",
     "Guidance",
     "Leaf",
     "Mask",
     "Node",
     "Priority",
     "QualityLimits",
+    "RemoveMask",
     "Rules",
     "Shelf",
+    "Shelve",
     "StreamRules",
     "Thresholds",
     "Timing",
+    "Unshelve",
     "alarm_rules",
     "derive_thresholds",
     "describe_p",

@@ -1,4 +1,4 @@
-"""All alarms of all streams: windows, time and people move them, and every change is told.
+"""All alarms of all streams: windows, time and commands of people move them; every change is reported.
 
 Pure: time is an argument, nothing is read or written. Not thread-safe.
 """
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from dqm.alarm import transitions
+from dqm.alarm.commands import Acknowledge, AddMask, Command, RemoveMask, Shelve, Unshelve
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.stream_history import StreamHistory
@@ -27,7 +28,7 @@ __all__ = ["AlarmEngine"]
 
 
 @dataclass(slots=True)
-class _Kept:
+class _StoredState:
     """What outlives the daemon, of one stream."""
 
     history: Annotated[StreamHistory, Field(alias="evidence")]  # the name in stored states
@@ -37,25 +38,39 @@ class _Kept:
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False, validate_by_name=True)
 
 
-_ADAPTER = TypeAdapter(_Kept)
-_NOTHING = AlarmInputs(condition=False)
+_ADAPTER = TypeAdapter(_StoredState)
+_NO_INPUTS = AlarmInputs(condition=False)
 
 
 @dataclass(slots=True)
-class _Watch:
-    """One stream while the daemon runs."""
+class _StreamAlarms:
+    """Alarms of one stream while the daemon runs."""
 
     rules: StreamRules
-    kept: _Kept
-    heard: float
+    stored: _StoredState
+    last_seen: float
     masks: list[Mask] = field(default_factory=list)
 
     @property
-    def waits(self) -> bool:
+    def is_timed(self) -> bool:
         """Whether time alone may change something."""
         return bool(self.masks) or any(
-            kept.state in TIMED or kept.shelf is not None for kept in self.kept.alarms.values()
+            record.state in TIMED or record.shelf is not None for record in self.stored.alarms.values()
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    """What moves alarms, as `AlarmChange` reports it."""
+
+    name: str
+    user: str = ""
+    comment: str = ""
+
+
+_TIME = _Action("time")
+_WINDOW = _Action("window")
+_CONFIGURATION = _Action("configuration")
 
 
 class AlarmEngine:
@@ -68,13 +83,13 @@ class AlarmEngine:
     thresholds : Thresholds
         Numbers that decide; see `dqm.alarm.derive_thresholds`.
     now : float
-        Unix seconds. Every stream may be silent for as long from here: nobody listened before.
+        Unix seconds. Every stream may be silent for `StreamRules.stale_seconds` from here.
     dumps : mapping of str to mapping, optional
-        What `dump` gave, by stream; streams that are no longer configured are passed over.
+        Results of `dump`, by stream; streams that are no longer configured are ignored.
     masks : iterable of Mask, optional
         Masks that were in force.
-    heard : mapping of str to float, optional
-        When streams were heard last, Unix seconds, from a board that this one takes over from.
+    last_seen : mapping of str to float, optional
+        When the last window of each stream came, Unix seconds, from an engine that this one replaces.
 
     Raises
     ------
@@ -89,28 +104,28 @@ class AlarmEngine:
         now: float,
         dumps: Mapping[str, object] | None = None,
         masks: Iterable[Mask] = (),
-        heard: Mapping[str, float] | None = None,
+        last_seen: Mapping[str, float] | None = None,
     ) -> None:
         self.thresholds = thresholds
         self._rules = rules
         self._masks = {mask.identifier: mask for mask in masks}
-        self._watches: dict[str, _Watch] = {}
-        dumps, heard = dumps or {}, heard or {}
+        self._streams: dict[str, _StreamAlarms] = {}
+        dumps, last_seen = dumps or {}, last_seen or {}
         for stream in rules.streams:
-            kept = _load(stream.stream, dumps[stream.stream]) if stream.stream in dumps else _fresh(now)
-            self._watches[stream.stream] = _Watch(stream, kept, heard.get(stream.stream, now))
-        self._lay_masks()
-        opening = [self._advance(watch, now, "configuration") for watch in self._watches.values()]
+            name = stream.stream
+            stored = _load(name, dumps[name]) if name in dumps else _fresh(now)
+            self._streams[name] = _StreamAlarms(stream, stored, last_seen.get(name, now))
+        self._assign_masks()
         #: What has changed since the dumps: masks that ended, streams that were disabled.
-        self.opening: tuple[AlarmChange, ...] = tuple(change for changes in opening for change in changes)
+        self.initial_changes = tuple(self._advance_all(self._streams.values(), now, _CONFIGURATION))
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         """Every alarm: streams in the order of the configuration, four causes each."""
         return tuple(
-            _view(watch.rules, cause, record)
-            for watch in self._watches.values()
-            for cause, record in watch.kept.alarms.items()
+            _view(stream.rules, cause, record)
+            for stream in self._streams.values()
+            for cause, record in stream.stored.alarms.items()
         )
 
     @property
@@ -121,215 +136,216 @@ class AlarmEngine:
     @property
     def drift_sums(self) -> dict[str, float]:
         """Sum of significances of each stream."""
-        return {name: watch.kept.history.drift.sum for name, watch in self._watches.items()}
+        return {name: stream.stored.history.drift.sum for name, stream in self._streams.items()}
 
     @property
-    def heard(self) -> dict[str, float]:
-        """When each stream was heard last, Unix seconds."""
-        return {name: watch.heard for name, watch in self._watches.items()}
+    def last_seen(self) -> dict[str, float]:
+        """When the last window of each stream came, or the engine began to wait for it, Unix seconds."""
+        return {name: stream.last_seen for name, stream in self._streams.items()}
 
     def silent_streams(self, now: float) -> dict[str, float]:
         """Give the streams that have been without a window for too long, and how long each may be, s."""
         return {
-            name: watch.rules.stale_seconds
-            for name, watch in self._watches.items()
-            if watch.kept.history.silent or now - watch.heard > watch.rules.stale_seconds
+            name: stream.rules.stale_seconds
+            for name, stream in self._streams.items()
+            if stream.stored.history.silent or now - stream.last_seen > stream.rules.stale_seconds
         }
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
-        """Take a window in; raises `InputError` if its stream is not on the board."""
-        watch = self._watch(verdict.window.stream)
-        watch.heard = now
-        watch.kept.history.add(verdict, self._rules, watch.rules, self.thresholds)
-        return self._advance(watch, now, "window")
+        """Take a window into account; raises `InputError` if its stream is not configured."""
+        stream = self._find(verdict.window.stream)
+        stream.last_seen = now
+        stream.stored.history.add(verdict, self._rules, stream.rules, self.thresholds)
+        return self._advance(stream, now, _WINDOW)
 
     def tick(self, now: float) -> list[AlarmChange]:
-        """Let time pass: silence, delays, the end of shelves and masks. To be called every second or so."""
+        """Let time pass: silence, delays, the end of shelves and masks. To be called about once a second."""
         ended = [mask for mask in self._masks.values() if mask.until is not None and now >= mask.until]
-        due = [watch for watch in self._watches.values() if self._falls_silent(watch, now) or watch.waits]
+        due = [s for s in self._streams.values() if self._becomes_silent(s, now) or s.is_timed]
         for mask in ended:
             del self._masks[mask.identifier]
         if ended:
-            self._lay_masks()
-        return [change for watch in due for change in self._advance(watch, now, "time")]
+            self._assign_masks()
+        return self._advance_all(due, now, _TIME)
 
     def listen_anew(self, now: float) -> None:
-        """Let every stream be silent for as long from here: nobody listened, or the clock was put forward."""
-        for watch in self._watches.values():
-            watch.heard = now
+        """Begin to wait for every stream: no window was received before, or the clock was put forward."""
+        for stream in self._streams.values():
+            stream.last_seen = now
 
-    def acknowledge(
-        self, stream: str, cause: Cause, user: str, comment: str, now: float
-    ) -> list[AlarmChange]:
-        """Take over an alarm that is raised, and no other; raises `InputError` if it is not."""
-        watch, record = self._find(stream, cause)
-        _require(user, "user")
-        taken = transitions.acknowledge(record, Acknowledgement(user, comment, now))
-        return self._act(watch, cause, taken, now, "acknowledge", user, comment)
+    def apply(self, command: Command, user: str, now: float) -> list[AlarmChange]:
+        """Carry out a command of a person.
 
-    def shelve(
-        self,
-        stream: str,
-        cause: Cause,
-        user: str,
-        reason: str,
-        until: float | None,
-        one_shot: bool,
-        now: float,
-    ) -> list[AlarmChange]:
-        """Put an alarm aside until a time, or one-shot until its condition has gone.
+        Parameters
+        ----------
+        command : Command
+            What to do.
+        user : str
+            Who commands it.
+        now : float
+            Unix seconds.
+
+        Returns
+        -------
+        list of AlarmChange
+            What it has changed; other alarms of the streams may change by time.
 
         Raises
         ------
         InputError
-            If the shelf would never end or has ended, or if nobody or no reason is named.
+            If nobody is named, if there is no such stream or mask, or if the state of the alarm does not
+            allow it.
         """
-        watch, record = self._find(stream, cause)
-        _require(user, "user")
-        _require(reason, "reason")
-        shelved = transitions.shelve(record, Shelf(user, reason, now, until, one_shot))
-        return self._act(watch, cause, shelved, now, "shelve", user, reason)
-
-    def unshelve(self, stream: str, cause: Cause, user: str, comment: str, now: float) -> list[AlarmChange]:
-        """End a shelf early; raises `InputError` if there is none."""
-        watch, record = self._find(stream, cause)
-        _require(user, "user")
-        return self._act(watch, cause, transitions.unshelve(record), now, "unshelve", user, comment)
-
-    def add_mask(self, mask: Mask, now: float) -> list[AlarmChange]:
-        """Suppress all alarms of some streams.
-
-        Raises
-        ------
-        InputError
-            If its identifier is taken, it covers no stream or has ended, or if nobody or no reason is named.
-        """
-        _require(mask.identifier, "identifier")
-        _require(mask.user, "user")
-        _require(mask.reason, "reason")
-        if mask.identifier in self._masks:
-            raise InputError(f"there is a mask {mask.identifier!r} already", fix="Choose another identifier")
-        if mask.until is not None and mask.until <= max(now, mask.start or now):
-            raise InputError(
-                f"mask {mask.identifier!r} has ended before it begins", fix="Give a time in the future"
-            )
-        covered = [watch for watch in self._watches.values() if _covers(mask, watch)]
-        if not covered:
-            raise InputError(
-                f"no stream matches {mask.streams!r}",
-                fix="Give a name, a path group/stream or a group, with * and ? for what may differ",
-            )
-        self._masks[mask.identifier] = mask
-        self._lay_masks()
-        changes = [self._advance(watch, now, "mask", mask.user, mask.reason) for watch in covered]
-        return [change for found in changes for change in found]
-
-    def remove_mask(self, identifier: str, user: str, comment: str, now: float) -> list[AlarmChange]:
-        """End a mask early; raises `InputError` if there is none of that name."""
-        _require(user, "user")
-        if identifier not in self._masks:
-            known = ", ".join(map(repr, self._masks)) or "none"
-            raise InputError(f"there is no mask {identifier!r}", fix=f"Masks in force or to come: {known}")
-        mask = self._masks.pop(identifier)
-        self._lay_masks()
-        covered = [watch for watch in self._watches.values() if _covers(mask, watch)]
-        return [change for watch in covered for change in self._advance(watch, now, "unmask", user, comment)]
+        if not user.strip():
+            raise InputError("a user must be named", fix="So that others know whom to ask")
+        action = _Action(command.action, user, command.comment)
+        match command:
+            case AddMask():
+                return self._add_mask(command, action, now)
+            case RemoveMask():
+                return self._remove_mask(command, action, now)
+            case _:
+                return self._change_alarm(command, action, now)
 
     def tree(self) -> Node:
         """Roll-up over the groups."""
         leaves = [
             Leaf(
                 name,
-                watch.rules.group,
-                Quality.NULL if watch.kept.history.silent else watch.kept.history.quality,
-                most_urgent_state(kept.state for kept in watch.kept.alarms.values()),
+                stream.rules.group,
+                Quality.NULL if stream.stored.history.silent else stream.stored.history.quality,
+                most_urgent_state(record.state for record in stream.stored.alarms.values()),
             )
-            for name, watch in self._watches.items()
+            for name, stream in self._streams.items()
         ]
         return roll_up(leaves, self._rules.policies)
 
     def dump(self, stream: str) -> dict[str, Any]:
         """All that must outlive the daemon of one stream, as JSON values; masks are not in it."""
-        dumped: dict[str, Any] = _ADAPTER.dump_python(self._watch(stream).kept, mode="json", by_alias=True)
+        dumped: dict[str, Any] = _ADAPTER.dump_python(self._find(stream).stored, mode="json", by_alias=True)
         return dumped
 
-    def _watch(self, stream: str) -> _Watch:
+    def _find(self, name: str) -> _StreamAlarms:
         try:
-            return self._watches[stream]
+            return self._streams[name]
         except KeyError:
             raise InputError(
-                f"unknown stream {stream!r}", fix=f"Configured are: {', '.join(self._watches)}"
+                f"unknown stream {name!r}", fix=f"Configured are: {', '.join(self._streams)}"
             ) from None
 
-    def _find(self, stream: str, cause: Cause) -> tuple[_Watch, AlarmRecord]:
-        watch = self._watch(stream)
-        return watch, watch.kept.alarms[cause]
+    def _change_alarm(
+        self, command: Acknowledge | Shelve | Unshelve, action: _Action, now: float
+    ) -> list[AlarmChange]:
+        stream = self._find(command.stream)
+        before = stream.stored.alarms[command.cause]
+        match command:
+            case Acknowledge():
+                record = transitions.acknowledge(before, Acknowledgement(action.user, command.comment, now))
+            case Shelve():
+                until = None if command.hours is None else now + 3600.0 * command.hours
+                shelf = Shelf(action.user, command.comment, now, until, command.one_shot)
+                record = transitions.shelve(before, shelf)
+            case Unshelve():
+                record = transitions.unshelve(before)
+        stream.stored.alarms[command.cause] = record
+        return self._advance(stream, now, action, {command.cause: before})
 
-    def _falls_silent(self, watch: _Watch, now: float) -> bool:
-        watch.heard = min(watch.heard, now)
-        if watch.kept.history.silent or now - watch.heard <= watch.rules.stale_seconds:
+    def _add_mask(self, command: AddMask, action: _Action, now: float) -> list[AlarmChange]:
+        identifier, streams, until = command.identifier, command.streams, command.until
+        if identifier in self._masks:
+            raise InputError(f"there is a mask {identifier!r} already", fix="Choose another identifier")
+        if until is not None and until <= now:
+            raise InputError("the mask would have ended already", fix="Give a later 'until', or none")
+        mask = Mask(
+            identifier, streams, action.user, command.comment, now, command.run_types, command.start, until
+        )
+        covered = self._covered_by(mask)
+        if not covered:
+            raise InputError(
+                f"no stream matches {streams!r}",
+                fix="Give a name, a path group/stream or a group, with * and ? for what may differ",
+            )
+        self._masks[identifier] = mask
+        self._assign_masks()
+        return self._advance_all(covered, now, action)
+
+    def _remove_mask(self, command: RemoveMask, action: _Action, now: float) -> list[AlarmChange]:
+        identifier = command.identifier
+        if identifier not in self._masks:
+            known = ", ".join(map(repr, self._masks)) or "none"
+            raise InputError(f"there is no mask {identifier!r}", fix=f"Masks in force or to come: {known}")
+        mask = self._masks.pop(identifier)
+        self._assign_masks()
+        return self._advance_all(self._covered_by(mask), now, action)
+
+    def _becomes_silent(self, stream: _StreamAlarms, now: float) -> bool:
+        stream.last_seen = min(stream.last_seen, now)
+        if stream.stored.history.silent or now - stream.last_seen <= stream.rules.stale_seconds:
             return False
-        watch.kept.history.silent = True
+        stream.stored.history.silent = True
         return True
 
-    def _lay_masks(self) -> None:
-        for watch in self._watches.values():
-            watch.masks = [mask for mask in self._masks.values() if _covers(mask, watch)]
+    def _covered_by(self, mask: Mask) -> list[_StreamAlarms]:
+        return [s for s in self._streams.values() if covers(mask, s.rules.stream, s.rules.group)]
 
-    def _act(
-        self,
-        watch: _Watch,
-        cause: Cause,
-        record: AlarmRecord,
-        now: float,
-        action: str,
-        user: str,
-        comment: str,
+    def _assign_masks(self) -> None:
+        """Give each stream the masks that cover it."""
+        for stream in self._streams.values():
+            stream.masks = []
+        for mask in self._masks.values():
+            for stream in self._covered_by(mask):
+                stream.masks.append(mask)
+
+    def _advance_all(
+        self, streams: Iterable[_StreamAlarms], now: float, action: _Action
     ) -> list[AlarmChange]:
-        """Put a person's deed into effect; other alarms of the stream may move by time."""
-        before = watch.kept.alarms[cause]
-        watch.kept.alarms[cause] = record
-        return self._advance(watch, now, action, user, comment, {cause: before})
+        return [change for stream in streams for change in self._advance(stream, now, action)]
 
     def _advance(
         self,
-        watch: _Watch,
+        stream: _StreamAlarms,
         now: float,
-        action: str,
-        user: str = "",
-        comment: str = "",
-        earlier: Mapping[Cause, AlarmRecord] | None = None,
+        action: _Action,
+        changed: Mapping[Cause, AlarmRecord] | None = None,
     ) -> list[AlarmChange]:
-        """Move all alarms of a stream; `earlier` has those that a person has touched, as they were."""
-        history, rules = watch.kept.history, watch.rules
-        texts = history.describe(self._rules, rules, self.thresholds)
-        mask = next((m.identifier for m in watch.masks if applies(m, history.run_type, now)), "")
+        """Move all alarms of a stream; `changed` has those that a command has changed, as they were before.
+
+        A command concerns one alarm. If other alarms of the stream move, the time has moved them.
+        """
         changes = []
-        for cause, record in watch.kept.alarms.items():
-            inputs = AlarmInputs(
+        for cause, inputs in self._inputs(stream, now).items():
+            record = stream.stored.alarms[cause]
+            if inputs == _NO_INPUTS and record.is_idle:
+                continue
+            stepped = transitions.advance(record, inputs, self._rules.timing, now)
+            before = (changed or {}).get(cause, record)
+            stream.stored.alarms[cause] = stepped
+            if _differ(before, stepped):
+                by = action if not changed or cause in changed else _TIME
+                view = _view(stream.rules, cause, stepped)
+                changes.append(AlarmChange(view, before.state, now, by.name, by.user, by.comment))
+        return changes
+
+    def _inputs(self, stream: _StreamAlarms, now: float) -> dict[Cause, AlarmInputs]:
+        """Collect what bears on each alarm of a stream."""
+        history, rules = stream.stored.history, stream.rules
+        texts = history.describe(self._rules, rules, self.thresholds)
+        mask = next((m.identifier for m in stream.masks if applies(m, history.run_type, now)), "")
+        no_drift = self.thresholds.drift_limit is None
+        return {
+            cause: AlarmInputs(
                 condition=cause in texts,
                 text=texts.get(cause, ""),
-                disabled=not rules.enabled or (cause is Cause.DRIFT and self.thresholds.drift_limit is None),
+                disabled=not rules.enabled or (cause is Cause.DRIFT and no_drift),
                 filtered=history.filtered and cause is not Cause.SILENT,
                 mask=mask,
             )
-            if inputs == _NOTHING and record.is_idle:
-                continue
-            stepped = transitions.advance(record, inputs, self._rules.timing, now)
-            before = (earlier or {}).get(cause, record)
-            watch.kept.alarms[cause] = stepped
-            if _differ(before, stepped):
-                told = (action, user, comment) if not earlier or cause in earlier else ("time", "", "")
-                changes.append(AlarmChange(_view(rules, cause, stepped), before.state, now, *told))
-        return changes
-
-
-def _covers(mask: Mask, watch: _Watch) -> bool:
-    return covers(mask, watch.rules.stream, watch.rules.group)
+            for cause in stream.stored.alarms
+        }
 
 
 def _differ(before: AlarmRecord, after: AlarmRecord) -> bool:
-    """Tell whether a step is worth telling; new words alone are not."""
+    """Tell whether a step is reported; a new text alone is not."""
     return before is not after and (
         before.state is not after.state
         or before.acknowledged != after.acknowledged
@@ -354,13 +370,13 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
     )
 
 
-def _fresh(now: float) -> _Kept:
-    return _Kept(StreamHistory(), {cause: AlarmRecord(AlarmState.NORMAL, now, now) for cause in Cause})
+def _fresh(now: float) -> _StoredState:
+    return _StoredState(StreamHistory(), {cause: AlarmRecord(AlarmState.NORMAL, now, now) for cause in Cause})
 
 
-def _load(stream: str, dump: object) -> _Kept:
+def _load(stream: str, dump: object) -> _StoredState:
     try:
-        kept = _ADAPTER.validate_python(dump)
+        stored = _ADAPTER.validate_python(dump)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -369,15 +385,10 @@ def _load(stream: str, dump: object) -> _Kept:
             where=f"stream {stream}",
             fix="It was written by another version or damaged; delete it to let this stream begin anew",
         ) from error
-    if kept.alarms.keys() != set(Cause):
+    if stored.alarms.keys() != set(Cause):
         raise InputError(
-            f"the stored alarm state has alarms for {', '.join(kept.alarms) or 'nothing'}",
+            f"the stored alarm state has alarms for {', '.join(stored.alarms) or 'nothing'}",
             where=f"stream {stream}",
             fix=f"There must be {', '.join(Cause)}; delete it to let this stream begin anew",
         )
-    return kept
-
-
-def _require(text: str, what: str) -> None:
-    if not text.strip():
-        raise InputError(f"a {what} must be named", fix="So that others know whom to ask, and why")
+    return stored

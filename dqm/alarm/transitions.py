@@ -1,12 +1,18 @@
-"""One alarm's way through the states of ANSI/ISA-18.2, as a function of what is inputs and of time.
+"""The states of an alarm after ANSI/ISA-18.2: a table of transitions, and a function that takes a step by it.
 
-A shelved, masked or disabled alarm forgets that it was raised: when that ends and the condition is still
-there, it is a new alarm, which nobody has acknowledged.
+The state before and four facts (`Facts`) decide on the state after. `TRANSITIONS` lists every case once:
+exactly one row fits any state and any facts. Each row ends with the transition in the words of the standard;
+its "acknowledged alarm" is here a raised alarm with an `Acknowledgement`.
+
+A shelved, masked or disabled alarm is not raised any more: when that ends and the condition still holds, it
+is a new alarm, which nobody has acknowledged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 from pydantic import ConfigDict
@@ -15,17 +21,124 @@ from dqm.alarm.rules import Timing
 from dqm.alarm.values import RAISED, Acknowledgement, AlarmState, Shelf
 from dqm.errors import InputError
 
-__all__ = ["TIMED", "AlarmInputs", "AlarmRecord", "acknowledge", "advance", "shelve", "unshelve"]
+__all__ = [
+    "TIMED",
+    "TRANSITIONS",
+    "AlarmInputs",
+    "AlarmRecord",
+    "Facts",
+    "Transition",
+    "acknowledge",
+    "advance",
+    "next_state",
+    "shelve",
+    "unshelve",
+]
 
 TIMED = frozenset({AlarmState.ON_DELAYED, AlarmState.OFF_DELAYED, AlarmState.SHELVED})
 """States that end by time alone."""
 
-_ON = frozenset({AlarmState.ACTIVE, AlarmState.OFF_DELAYED})
+
+class Facts(NamedTuple):
+    """What decides on the next state of an alarm, besides its state.
+
+    Parameters
+    ----------
+    suppression : AlarmState or None
+        The first of Disabled, Masked, Shelved, Filtered for which there is a reason; None if there is none.
+    condition : bool
+        Whether the condition holds.
+    is_delay_over : bool
+        Whether the condition has held for the on delay, or has been gone for the off delay.
+    is_latching : bool
+        Whether the alarm waits to be acknowledged: latching is configured, and nobody has acknowledged it.
+    """
+
+    suppression: AlarmState | None
+    condition: bool
+    is_delay_over: bool
+    is_latching: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row of the table: states and facts that it fits, and the state that follows.
+
+    Parameters
+    ----------
+    before : frozenset of AlarmState
+        States that it fits.
+    suppression, condition, is_delay_over, is_latching : frozenset
+        Values of each fact that it fits, see `Facts`.
+    after : AlarmState
+        The next state.
+    text : str
+        The transition, in the words of the standard.
+    """
+
+    before: frozenset[AlarmState]
+    suppression: frozenset[AlarmState | None]
+    condition: frozenset[bool]
+    is_delay_over: frozenset[bool]
+    is_latching: frozenset[bool]
+    after: AlarmState
+    text: str
+
+    def cases(self) -> Iterator[tuple[AlarmState, Facts]]:
+        """Every state with every combination of facts that the row fits."""
+        facts = product(self.suppression, self.condition, self.is_delay_over, self.is_latching)
+        for before, found in product(self.before, facts):
+            yield before, Facts(*found)
+
+
+_S = AlarmState
+_ANY = frozenset(AlarmState)
+_NOT_RAISED = _ANY - RAISED
+_ON = frozenset({_S.ACTIVE, _S.OFF_DELAYED})
+_LATCHED = frozenset({_S.LATCHED})
+
+_DISABLED = frozenset({_S.DISABLED})
+_MASKED = frozenset({_S.MASKED})
+_SHELVED = frozenset({_S.SHELVED})
+_FILTERED = frozenset({_S.FILTERED})
+_NONE = frozenset({None})
+_NO_MORE = _NONE | _FILTERED  # what is raised is not filtered
+
+_YES = frozenset({True})
+_NO = frozenset({False})
+_BOTH = _YES | _NO
+
+TRANSITIONS = (
+    # before, suppression, condition, delay over, latching, after, text
+    Transition(_ANY, _DISABLED, _BOTH, _BOTH, _BOTH, _S.DISABLED, "out of service"),
+    Transition(_ANY, _MASKED, _BOTH, _BOTH, _BOTH, _S.MASKED, "suppressed by design: a mask"),
+    Transition(_ANY, _SHELVED, _BOTH, _BOTH, _BOTH, _S.SHELVED, "shelved"),
+    Transition(_NOT_RAISED, _FILTERED, _BOTH, _BOTH, _BOTH, _S.FILTERED, "suppressed by design: the run"),
+    Transition(_NOT_RAISED, _NONE, _YES, _NO, _BOTH, _S.ON_DELAYED, "normal: on delay"),
+    Transition(_NOT_RAISED, _NONE, _YES, _YES, _BOTH, _S.ACTIVE, "alarm occurs"),
+    Transition(_NOT_RAISED, _NONE, _NO, _BOTH, _BOTH, _S.NORMAL, "normal"),
+    Transition(_ON, _NO_MORE, _YES, _BOTH, _BOTH, _S.ACTIVE, "alarm stays"),
+    Transition(_ON, _NO_MORE, _NO, _NO, _BOTH, _S.OFF_DELAYED, "alarm stays: off delay"),
+    Transition(_ON, _NO_MORE, _NO, _YES, _YES, _S.LATCHED, "returned to normal, unacknowledged"),
+    Transition(_ON, _NO_MORE, _NO, _YES, _NO, _S.NORMAL, "returned to normal"),
+    Transition(_LATCHED, _NO_MORE, _YES, _NO, _BOTH, _S.LATCHED, "on delay of a new alarm"),
+    Transition(_LATCHED, _NO_MORE, _YES, _YES, _BOTH, _S.ACTIVE, "re-alarm"),
+    Transition(_LATCHED, _NO_MORE, _NO, _BOTH, _YES, _S.LATCHED, "waits to be acknowledged"),
+    Transition(_LATCHED, _NO_MORE, _NO, _BOTH, _NO, _S.NORMAL, "acknowledged: normal"),
+)  # fmt: skip
+"""Every transition."""
+
+_NEXT = {case: row.after for row in TRANSITIONS for case in row.cases()}
+
+
+def next_state(before: AlarmState, facts: Facts) -> AlarmState:
+    """Look up the row that fits, and give the state after."""
+    return _NEXT[before, facts]
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmRecord:
-    """All that is kept of one alarm.
+    """All that is stored of one alarm.
 
     Parameters
     ----------
@@ -34,9 +147,9 @@ class AlarmRecord:
     changed : float
         When the condition last came or went, Unix seconds.
     condition : bool
-        Whether it is there.
+        Whether the condition holds.
     shelf : Shelf or None
-        Set until it ends, also beneath a mask.
+        Set until it ends, also while a mask hides the alarm.
     """
 
     state: AlarmState
@@ -53,25 +166,25 @@ class AlarmRecord:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing moves it unless something is inputs."""
+        """Whether a step without condition and without suppression changes nothing."""
         return self.state is AlarmState.NORMAL and not self.condition and self.shelf is None
 
 
 class AlarmInputs(NamedTuple):
-    """What bears on an alarm at one moment.
+    """What bears on an alarm at one moment, besides the time and the actions of people.
 
     Parameters
     ----------
     condition : bool
-        Whether what it watches for is there.
+        Whether its condition holds.
     text : str
         The same in words.
     disabled : bool
         Whether it is switched off.
     filtered : bool
-        Whether windows count for nothing at present; what is raised stays so.
+        Whether windows do not count at present; what is raised stays raised.
     mask : str
-        Identifier of the mask over it; empty if there is none.
+        Identifier of the mask that hides it; empty if there is none.
     """
 
     condition: bool
@@ -87,23 +200,30 @@ def advance(record: AlarmRecord, inputs: AlarmInputs, timing: Timing, now: float
     Parameters
     ----------
     record : AlarmRecord
-        As it was.
+        The alarm before the step.
     inputs : AlarmInputs
-        What is inputs now.
+        What bears on it now.
     timing : Timing
         Delays and latching.
     now : float
-        Unix seconds. If it went back, delays begin anew.
+        Unix seconds. If the clock went back, delays begin again.
 
     Returns
     -------
     AlarmRecord
-        As it is; the same object if nothing has changed.
+        The alarm after the step; the same object if nothing has changed.
     """
     changed = now if inputs.condition != record.condition else min(record.changed, now)
     lasted = now - changed
     shelf = None if _shelf_ends(record.shelf, inputs.condition, lasted, timing, now) else record.shelf
-    state = _suppression(record, inputs, shelf) or _follow(record, inputs.condition, lasted, timing)
+    delay = timing.on_delay_seconds if inputs.condition else timing.off_delay_seconds
+    facts = Facts(
+        suppression=_suppression(inputs, shelf),
+        condition=inputs.condition,
+        is_delay_over=lasted >= delay,
+        is_latching=timing.latching and record.acknowledged is None,
+    )
+    state = next_state(record.state, facts)
     is_new = state is AlarmState.ACTIVE and record.state not in _ON
     stays = state in RAISED and not is_new
     text = inputs.text if inputs.condition else record.text if stays else ""
@@ -122,7 +242,7 @@ def advance(record: AlarmRecord, inputs: AlarmInputs, timing: Timing, now: float
 
 
 def acknowledge(record: AlarmRecord, acknowledgement: Acknowledgement) -> AlarmRecord:
-    """Take a raised alarm over; raises `InputError` if it is not raised."""
+    """Take over a raised alarm; raises `InputError` if it is not raised."""
     if record.state not in RAISED:
         raise InputError(
             f"nothing to acknowledge: the alarm is {record.state}",
@@ -132,13 +252,9 @@ def acknowledge(record: AlarmRecord, acknowledgement: Acknowledgement) -> AlarmR
 
 
 def shelve(record: AlarmRecord, shelf: Shelf) -> AlarmRecord:
-    """Put an alarm aside; raises `InputError` if the shelf would not end or ends at once."""
+    """Put an alarm aside; raises `InputError` if it is disabled, or if the shelf would end at once."""
     if record.state is AlarmState.DISABLED:
         raise InputError("a disabled alarm cannot be shelved", fix="Enable it in the configuration first")
-    if shelf.until is None and not shelf.one_shot:
-        raise InputError("a shelf must end", fix="Give a time until when, or shelve it one-shot")
-    if shelf.until is not None and shelf.until <= shelf.time:
-        raise InputError("the shelf has ended before it begins", fix="Give a time in the future")
     if shelf.one_shot and not record.condition:
         raise InputError(
             "nothing to shelve one-shot: the condition of this alarm is not there",
@@ -148,41 +264,26 @@ def shelve(record: AlarmRecord, shelf: Shelf) -> AlarmRecord:
 
 
 def unshelve(record: AlarmRecord) -> AlarmRecord:
-    """Take an alarm off its shelf; raises `InputError` if it is on none."""
+    """End the shelf of an alarm; raises `InputError` if there is none."""
     if record.shelf is None:
         raise InputError(f"the alarm is not shelved, it is {record.state}")
     return replace(record, shelf=None)
 
 
 def _shelf_ends(shelf: Shelf | None, condition: bool, lasted: float, timing: Timing, now: float) -> bool:
-    """Tell whether time is up, or the condition of a one-shot shelf has gone for good."""
+    """Tell whether its time is over, or the condition of a one-shot shelf has gone for the off delay."""
     if shelf is None:
         return False
-    is_late = shelf.until is not None and now >= shelf.until
-    return is_late or (shelf.one_shot and not condition and lasted >= timing.off_delay_seconds)
+    is_over = shelf.until is not None and now >= shelf.until
+    return is_over or (shelf.one_shot and not condition and lasted >= timing.off_delay_seconds)
 
 
-def _suppression(record: AlarmRecord, inputs: AlarmInputs, shelf: Shelf | None) -> AlarmState | None:
+def _suppression(inputs: AlarmInputs, shelf: Shelf | None) -> AlarmState | None:
+    """Give the reason that goes before the others: out of service, then mask, shelf and run."""
     if inputs.disabled:
         return AlarmState.DISABLED
     if inputs.mask:
         return AlarmState.MASKED
     if shelf is not None:
         return AlarmState.SHELVED
-    if inputs.filtered and record.state not in RAISED:
-        return AlarmState.FILTERED
-    return None
-
-
-def _follow(record: AlarmRecord, condition: bool, lasted: float, timing: Timing) -> AlarmState:
-    """Give the state of an alarm that nothing suppresses."""
-    is_on, is_latched = record.state in _ON, record.state is AlarmState.LATCHED
-    if condition:
-        if is_on or lasted >= timing.on_delay_seconds:
-            return AlarmState.ACTIVE
-        return AlarmState.LATCHED if is_latched else AlarmState.ON_DELAYED
-    if is_on and lasted < timing.off_delay_seconds:
-        return AlarmState.OFF_DELAYED
-    if (is_on or is_latched) and timing.latching and record.acknowledged is None:
-        return AlarmState.LATCHED
-    return AlarmState.NORMAL
+    return AlarmState.FILTERED if inputs.filtered else None

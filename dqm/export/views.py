@@ -97,7 +97,7 @@ def describe_bundle(identifier: str, manifest: Manifest) -> BundleFacts:
     Returns
     -------
     BundleFacts
-        For `Site`.
+        For `Queries`.
     """
     return BundleFacts(
         identifier=identifier,

@@ -2,7 +2,7 @@
 
 from dqm.web.auth.authenticator import Authenticator
 from dqm.web.auth.users import UserFile, add_user, remove_user
-from dqm.web.queries import Site
+from dqm.web.queries import Queries
 from dqm.web.server import HttpServer, create_app
 from dqm.web.stream_status import N_RECENT, StreamStatuses
 
@@ -10,7 +10,7 @@ __all__ = [
     "N_RECENT",
     "Authenticator",
     "HttpServer",
-    "Site",
+    "Queries",
     "StreamStatuses",
     "UserFile",
     "add_user",

@@ -1,217 +1,223 @@
-"""The JSON API: one table of endpoints, from which both the routes and their description are made."""
+"""The JSON API under ``/api/v1``, and its description after OpenAPI 3.1.
+
+Handlers are plain functions, which run in the thread pool: they read the store. They only turn a request into
+a query or a command. Who asks has been decided before (`dqm.web.auth`). Errors become
+``application/problem+json`` (`dqm.web.problems`).
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dqm.alarm import Alarm, Cause, Mask, Thresholds
-from dqm.events import Quality
+from dqm.alarm import Acknowledge, Alarm, Cause, Mask, RemoveMask, Shelve, Thresholds, Unshelve
 from dqm.web import models as m
 from dqm.web.auth.authenticator import principal_of
-from dqm.web.problems import UnreadableError
-from dqm.web.queries import Site
-from dqm.web.security import read_json
+from dqm.web.queries import Queries
+from dqm.web.security import JsonRequest
 
-__all__ = ["API", "ENDPOINTS", "PATH_VALUES", "Endpoint", "api_routes"]
+__all__ = ["API", "create_api"]
 
 API = "/api/v1"
 
-PATH_VALUES: Mapping[str, TypeAdapter[Any]] = {
-    "stream": TypeAdapter(str),
-    "run": TypeAdapter(int),
-    "seq": TypeAdapter(int),
-    "cause": TypeAdapter(Cause),
-    "identifier": TypeAdapter(str),
+_ON_READING = {
+    401: "it needs a user",
+    404: "it is not there",
+    422: "the request is not as described",
+    429: "too much was changed, or too many sign-ins failed; Retry-After tells for how long",
+    503: "the store cannot be read or written",
 }
-"""Types of the variable parts of paths."""
+_ON_CHANGES = {
+    403: "another site asked for it, or no users are configured",
+    409: "it cannot be done as things stand",
+    413: "the request is too long",
+    415: "the request is not JSON",
+}
+_DESCRIPTION = (
+    "The daemon's streams, windows and alarms. Times are Unix seconds. Errors say what was wrong, where, "
+    "and what to do. Reading needs a user only from other hosts, a change always."
+)
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _JsonRoute(APIRoute):
+    """Reads the body of a request as `JsonRequest` does, before anything else is done with it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Give the handler of the route, with the check before it."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            if self.body_field is not None:
+                request = JsonRequest(request.scope, request.receive)
+                await request.json()  # kept in the request
+            return await handle(request)
+
+        return handle_json
 
 
-class _WindowQuery(_Query):
-    run: int | None = Field(None, description="only of this run")
-    quality: Quality | None = Field(None, description="only of this quality")
-    limit: int = Field(100, ge=1, le=1000, description="the last so many")
+def _problems(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": text, "content": content} for status, text in texts.items()}
 
 
-class _ChangeQuery(_Query):
-    stream: str | None = Field(None, description="only of this stream")
-    since: float | None = Field(None, description="only since then, Unix seconds")
-    limit: int = Field(100, ge=1, le=1000, description="the last so many")
+async def _queries_of(request: Request) -> Queries:
+    queries: Queries = request.app.state.queries
+    return queries
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request, checked.
-
-    Parameters
-    ----------
-    path : mapping
-        Variable parts of the path, by name.
-    query, body : BaseModel or None
-        As the endpoint declares them.
-    user : str
-        Who asks; empty only if nothing changes by it.
-    """
-
-    path: Mapping[str, Any]
-    query: Any
-    body: Any
-    user: str
+async def _user_of(request: Request) -> str:
+    return principal_of(request).user
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One operation of the API.
+Asked = Annotated[Queries, Depends(_queries_of)]
+User = Annotated[str, Depends(_user_of)]
 
-    Parameters
-    ----------
-    method : str
-        HTTP method.
-    path : str
-        Below ``/api/v1``, with variables in braces.
-    name : str
-        Name of the operation, unique.
-    text : str
-        What it does.
-    answer : type
-        What it answers with.
-    handle : callable
-        Does it.
-    query, body : type of BaseModel, optional
-        What it takes.
-    """
-
-    method: Literal["GET", "POST"]
-    path: str
-    name: str
-    text: str
-    answer: Any
-    handle: Callable[[Site, Call], object]
-    query: type[BaseModel] | None = None
-    body: type[BaseModel] | None = None
+_router = APIRouter(route_class=_JsonRoute, responses=_problems(_ON_READING))
+_get = _router.get
+_post = functools.partial(
+    _router.post, responses=_problems(_ON_CHANGES), openapi_extra={"security": [{"password": []}]}
+)
 
 
-def _acknowledge(site: Site, call: Call) -> Alarm:
-    site.alarm(**call.path)
-    site.alarm_service.acknowledge(**call.path, user=call.user, comment=call.body.comment)
-    return site.alarm(**call.path)
+@_get("/overview", summary="Everything at a glance")
+def overview(queries: Asked) -> m.Overview:
+    return queries.overview()
 
 
-def _shelve(site: Site, call: Call) -> Alarm:
-    site.alarm(**call.path)
-    site.shelve(**call.path, user=call.user, asked=call.body)
-    return site.alarm(**call.path)
+@_get("/streams/{stream}", summary="One stream")
+def stream(queries: Asked, stream: str) -> m.Stream:
+    return queries.stream(stream)
 
 
-def _unshelve(site: Site, call: Call) -> Alarm:
-    site.alarm(**call.path)
-    site.alarm_service.unshelve(**call.path, user=call.user, comment=call.body.comment)
-    return site.alarm(**call.path)
+@_get("/streams/{stream}/windows", summary="Verdicts of a stream, the newest first")
+def windows(queries: Asked, stream: str, query: Annotated[m.WindowQuery, Query()]) -> m.WindowList:
+    return queries.windows(stream, query.run, query.quality, query.limit)
 
 
-def _unmask(site: Site, call: Call) -> m.MaskList:
-    site.alarm_service.remove_mask(**call.path, user=call.user, comment=call.body.comment)
-    return site.masks()
+@_get("/streams/{stream}/windows/{run}/{seq}", summary="One window, with its maps in full")
+def window(queries: Asked, stream: str, run: int, seq: int) -> m.Window:
+    return queries.window(stream, run, seq)
 
 
-ENDPOINTS = (
-    Endpoint("GET", "/overview", "overview", "Everything at one look", m.Overview, lambda s, _: s.overview()),
-    Endpoint("GET", "/streams/{stream}", "stream", "One stream", m.Stream, lambda s, c: s.stream(**c.path)),
-    Endpoint(
-        "GET", "/streams/{stream}/windows", "windows", "Verdicts of a stream, the newest first",
-        m.WindowList, lambda s, c: s.windows(**c.path, **dict(c.query)), query=_WindowQuery,
-    ),
-    Endpoint(
-        "GET", "/streams/{stream}/windows/{run}/{seq}", "window", "One window, with its maps in full",
-        m.Window, lambda s, c: s.window(**c.path),
-    ),
-    Endpoint(
-        "GET", "/alarms", "alarms", "All alarms, the most pressing first",
-        m.AlarmList, lambda s, _: s.alarms(),
-    ),
-    Endpoint(
-        "GET", "/alarms/history", "history", "What happened to alarms, the newest first",
-        m.ChangeList, lambda s, c: s.changes(**dict(c.query)), query=_ChangeQuery,
-    ),
-    Endpoint("GET", "/alarms/{stream}/{cause}", "alarm", "One alarm", Alarm, lambda s, c: s.alarm(**c.path)),
-    Endpoint(
-        "POST", "/alarms/{stream}/{cause}/acknowledge", "acknowledge", "Take an alarm over",
-        Alarm, _acknowledge, body=m.Signed,
-    ),
-    Endpoint(
-        "POST", "/alarms/{stream}/{cause}/shelve", "shelve", "Put an alarm aside; it comes back by itself",
-        Alarm, _shelve, body=m.Shelve,
-    ),
-    Endpoint(
-        "POST", "/alarms/{stream}/{cause}/unshelve", "unshelve", "Take an alarm off its shelf",
-        Alarm, _unshelve, body=m.Signed,
-    ),
-    Endpoint(
-        "GET", "/thresholds", "thresholds", "Numbers that decide, as they follow from the false-alarm budget",
-        Thresholds, lambda s, _: s.thresholds(),
-    ),
-    Endpoint("GET", "/masks", "masks", "Masks in force or to come", m.MaskList, lambda s, _: s.masks()),
-    Endpoint(
-        "POST", "/masks", "mask", "Suppress the alarms of streams",
-        Mask, lambda s, c: s.add_mask(c.user, c.body), body=m.MakeMask,
-    ),
-    Endpoint(
-        "POST", "/masks/{identifier}/remove", "unmask", "End a mask",
-        m.MaskList, _unmask, body=m.Signed,
-    ),
-)  # fmt: skip
-"""Every operation."""
+@_get("/alarms", summary="All alarms, the most urgent first")
+def alarms(queries: Asked) -> m.AlarmList:
+    return queries.alarms()
 
 
-def api_routes(site: Site) -> list[Route]:
-    """Make the routes of the table, in its order.
+@_get("/alarms/history", summary="What happened to alarms, the newest first")
+def history(queries: Asked, query: Annotated[m.ChangeQuery, Query()]) -> m.ChangeList:
+    return queries.changes(query.stream, query.since, query.limit)
+
+
+@_get("/alarms/{stream}/{cause}", summary="One alarm")
+def alarm(queries: Asked, stream: str, cause: Cause) -> Alarm:
+    return queries.alarm(stream, cause)
+
+
+@_post("/alarms/{stream}/{cause}/acknowledge", summary="Take an alarm over")
+def acknowledge(queries: Asked, user: User, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
+    return _apply(queries, Acknowledge(stream, cause, body.comment), user)
+
+
+@_post("/alarms/{stream}/{cause}/shelve", summary="Put an alarm aside; it comes back by itself")
+def shelve(queries: Asked, user: User, stream: str, cause: Cause, body: m.ShelveBody) -> Alarm:
+    return _apply(queries, body.command(stream, cause), user)
+
+
+@_post("/alarms/{stream}/{cause}/unshelve", summary="End a shelf early")
+def unshelve(queries: Asked, user: User, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
+    return _apply(queries, Unshelve(stream, cause, body.comment), user)
+
+
+@_get("/thresholds", summary="Limits that follow from the false-alarm budget")
+def thresholds(queries: Asked) -> Thresholds:
+    return queries.thresholds()
+
+
+@_get("/masks", summary="Masks in force or to come")
+def masks(queries: Asked) -> m.MaskList:
+    return queries.masks()
+
+
+@_post("/masks", summary="Suppress the alarms of streams")
+def mask(queries: Asked, user: User, body: m.MaskBody) -> Mask:
+    command = body.command()
+    queries.alarm_service.apply(command, user)
+    return queries.mask(command.identifier)
+
+
+@_post("/masks/{identifier}/remove", summary="End a mask")
+def unmask(queries: Asked, user: User, identifier: str, body: m.CommentBody) -> m.MaskList:
+    queries.alarm_service.apply(RemoveMask(identifier, body.comment), user)
+    return queries.masks()
+
+
+def _apply(queries: Queries, command: Acknowledge | Shelve | Unshelve, user: str) -> Alarm:
+    """Carry out a command on an alarm that exists, and give the alarm."""
+    queries.alarm(command.stream, command.cause)
+    queries.alarm_service.apply(command, user)
+    return queries.alarm(command.stream, command.cause)
+
+
+def create_api(queries: Queries, handlers: Mapping[Any, Any]) -> ASGIApp:
+    """Make the API, to be mounted at `API`.
 
     Parameters
     ----------
-    site : Site
-        What is shown.
+    queries : Queries
+        What it shows.
+    handlers : mapping
+        Handlers of errors by kind of exception.
 
     Returns
     -------
-    list of Route
-        For the application.
+    ASGI application
+        With its description at ``/openapi.json``.
     """
-    return [_route(site, endpoint) for endpoint in ENDPOINTS]
+    api = FastAPI(
+        title="dqm",
+        version=queries.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        exception_handlers=dict(handlers),
+    )
+    api.state.queries = queries
+    api.include_router(_router)
+    describe = functools.cache(lambda: _describe(api))
+    api.add_route("/openapi.json", lambda _request: JSONResponse(describe()))
+    return _answer_head(api)
 
 
-def _route(site: Site, endpoint: Endpoint) -> Route:
-    answer = TypeAdapter(endpoint.answer)
+def _answer_head(app: ASGIApp) -> ASGIApp:
+    """Answer HEAD like GET; the server leaves the body out."""
 
-    async def answer_request(request: Request) -> Response:
-        path = {name: _path_value(name, text) for name, text in request.path_params.items()}
-        query = endpoint.query.model_validate_strings(dict(request.query_params)) if endpoint.query else None
-        body = _parse(endpoint.body, await read_json(request)) if endpoint.body else None
-        call = Call(path, query, body, principal_of(request).user)
-        told = await run_in_threadpool(lambda: answer.dump_json(endpoint.handle(site, call)))
-        return Response(told, media_type="application/json")
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
 
-    return Route(API + endpoint.path, answer_request, methods=[endpoint.method], name=endpoint.name)
+    return answer
 
 
-def _path_value(name: str, text: str) -> object:
-    return PATH_VALUES[name].validate_strings(text)
-
-
-def _parse(model: type[BaseModel], body: bytes) -> BaseModel:
-    try:
-        values = json.loads(body)
-    except ValueError as error:
-        raise UnreadableError(f"not JSON: {error}", where="body", fix="Send a JSON object") from None
-    return model.model_validate(values)
+def _describe(api: FastAPI) -> dict[str, Any]:
+    """Write the description of the API: what FastAPI knows, the model of problems, and how users sign in."""
+    description = get_openapi(
+        title=api.title,
+        version=api.version,
+        description=_DESCRIPTION,
+        license_info={"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
+        servers=[{"url": API}],
+        routes=api.routes,
+    )
+    components = description["components"]
+    components["schemas"]["Problem"] = m.Problem.model_json_schema(mode="serialization")
+    components["securitySchemes"] = {"password": {"type": "http", "scheme": "basic"}}
+    description["security"] = [{"password": []}, {}]
+    return description

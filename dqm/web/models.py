@@ -1,13 +1,13 @@
-"""What the page and the JSON API show, as pydantic models: their schemas are the API's documentation."""
+"""What the page and the JSON API show and take, as pydantic models: their schemas document the API."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.alarm import Alarm, AlarmChange, AlarmState, Mask
-from dqm.config import NAME_PATTERN
+from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelve
+from dqm.alarm.commands import Comment, RunTypes, ShelveHours, StreamPattern
 from dqm.events import Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, ExplanationMaps, Recent
@@ -15,30 +15,20 @@ from dqm.export.views import BundleFacts, ExplanationMaps, Recent
 __all__ = [
     "AlarmList",
     "ChangeList",
+    "ChangeQuery",
+    "CommentBody",
     "Group",
     "Kept",
-    "MakeMask",
+    "MaskBody",
     "MaskList",
     "Overview",
     "Problem",
-    "Shelve",
-    "Signed",
+    "ShelveBody",
     "Stream",
     "Window",
     "WindowList",
+    "WindowQuery",
 ]
-
-_LONGEST_TEXT = 500
-_LONGEST_SHELF_HOURS = 24 * 31
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_TEXT)]
-RunType = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-
-
-class _Asked(BaseModel):
-    """Something asked for; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Kept(View):
@@ -138,46 +128,64 @@ class Problem(View):
     fix: str | None = Field(None, description="what to do about it")
 
 
-class Signed(_Asked):
-    """What somebody says when they change something; who, they have proved."""
+class _Request(BaseModel):
+    """What a request carries; unknown keys are refused."""
 
-    comment: Text = Field(description="why, and what is being done")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Shelve(_Asked):
+class WindowQuery(_Request):
+    """Which windows of a stream to list."""
+
+    run: int | None = Field(None, description="only of this run")
+    quality: Quality | None = Field(None, description="only of this quality")
+    limit: int = Field(100, ge=1, le=1000, description="the last so many")
+
+
+class ChangeQuery(_Request):
+    """Which changes of alarms to list."""
+
+    stream: str | None = Field(None, description="only of this stream")
+    since: float | None = Field(None, description="only since then, Unix seconds")
+    limit: int = Field(100, ge=1, le=1000, description="the last so many")
+
+
+class CommentBody(_Request):
+    """Why something is changed; who changes it is known from the sign-in."""
+
+    comment: Comment = Field(description="why, and what is being done")
+
+
+class ShelveBody(_Request):
     """Put an alarm aside; it comes back by itself."""
 
-    reason: Text = Field(description="why")
-    hours: float | None = Field(
-        None, gt=0, le=_LONGEST_SHELF_HOURS, description="for how long; null only if one_shot"
-    )
+    reason: Comment = Field(description="why")
+    hours: ShelveHours | None = Field(None, description="for how long; null only if one_shot")
     one_shot: bool = Field(False, description="whether it also ends when the condition has gone")
 
-    @model_validator(mode="after")
-    def _check_end(self) -> Shelve:
-        if self.hours is None and not self.one_shot:
-            raise ValueError("a shelf must end: give hours, or one_shot")
-        return self
+    def command(self, stream: str, cause: Cause) -> Shelve:
+        """Make the command for an alarm; raises pydantic's `ValidationError` if the shelf has no end."""
+        return Shelve(stream, cause, self.reason, hours=self.hours, one_shot=self.one_shot)
 
 
-class MakeMask(_Asked):
+class MaskBody(_Request):
     """Suppress the alarms of streams: a known problem, work on the detector."""
 
-    streams: str = Field(
-        min_length=1,
-        max_length=256,
-        pattern=r"^[A-Za-z0-9._/*?\[\]!-]+$",
-        description="pattern of stream names or of group/stream paths, with * and ?",
+    streams: StreamPattern = Field(
+        description="pattern of stream names or of group/stream paths, with * and ?"
     )
-    reason: Text = Field(description="why")
-    run_types: tuple[RunType, ...] = Field(
-        (), max_length=16, description="only in runs of these; empty: in all"
-    )
+    reason: Comment = Field(description="why")
+    run_types: RunTypes = Field((), description="only in runs of these; empty: in all")
     start: float | None = Field(None, description="from when, Unix seconds; null: at once")
     until: float | None = Field(None, description="until when, Unix seconds; null: until it is removed")
 
-    @model_validator(mode="after")
-    def _check_order(self) -> MakeMask:
-        if self.start is not None and self.until is not None and self.until <= self.start:
-            raise ValueError("the mask ends before it begins: 'until' must be later than 'start'")
-        return self
+    def command(self) -> AddMask:
+        """Make the command; raises pydantic's `ValidationError` if the mask ends before it begins."""
+        return AddMask(
+            uuid4().hex[:8],
+            self.streams,
+            self.reason,
+            run_types=self.run_types,
+            start=self.start,
+            until=self.until,
+        )

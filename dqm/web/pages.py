@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dqm.alarm import AlarmState, Cause
+from dqm.alarm import Acknowledge, AlarmState, Cause, RemoveMask, Unshelve
 from dqm.errors import InputError
 from dqm.events import Quality
 from dqm.events.summary import summarise
@@ -20,7 +20,7 @@ from dqm.export.views import ExplanationMaps, explain
 from dqm.web import models as m
 from dqm.web.auth.authenticator import principal_of
 from dqm.web.problems import NotFoundError, describe_problem
-from dqm.web.queries import Site
+from dqm.web.queries import Queries
 from dqm.web.render import render
 from dqm.web.security import read_form
 
@@ -33,12 +33,12 @@ _FEW_STREAMS = 40
 Form = Mapping[str, str]
 
 
-def page_routes(site: Site) -> list[Route]:
+def page_routes(queries: Queries) -> list[Route]:
     """Make the routes of the pages.
 
     Parameters
     ----------
-    site : Site
+    queries : Queries
         What is shown.
 
     Returns
@@ -46,7 +46,7 @@ def page_routes(site: Site) -> list[Route]:
     list of Route
         For the application.
     """
-    pages: dict[str, Callable[[Site, Request], Response]] = {
+    pages: dict[str, Callable[[Queries, Request], Response]] = {
         "/": _overview,
         "/alarms": _alarms,
         "/alarms/{stream}/{cause}": _alarm,
@@ -56,7 +56,7 @@ def page_routes(site: Site) -> list[Route]:
         "/windows/{stream}/{run:int}/{seq:int}/events.parquet": _events,
         "/help": _help,
     }
-    forms: dict[str, Callable[[Site, Request, Form], str]] = {
+    forms: dict[str, Callable[[Queries, Request, Form], str]] = {
         "/alarms/{stream}/{cause}/acknowledge": _acknowledge,
         "/alarms/{stream}/{cause}/shelve": _shelve,
         "/alarms/{stream}/{cause}/unshelve": _unshelve,
@@ -64,46 +64,46 @@ def page_routes(site: Site) -> list[Route]:
         "/masks/{identifier}/remove": _unmask,
     }
     return [
-        *(Route(path, _show(site, page)) for path, page in pages.items()),
-        *(Route(path, _change(site, form), methods=["POST"]) for path, form in forms.items()),
+        *(Route(path, _show(queries, page)) for path, page in pages.items()),
+        *(Route(path, _change(queries, form), methods=["POST"]) for path, form in forms.items()),
     ]
 
 
-def _show(site: Site, page: Callable[[Site, Request], Response]) -> Callable[[Request], Response]:
+def _show(queries: Queries, page: Callable[[Queries, Request], Response]) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
-        return page(site, request)
+        return page(queries, request)
 
     return answer
 
 
 def _change(
-    site: Site, form: Callable[[Site, Request, Form], str]
+    queries: Queries, form: Callable[[Queries, Request, Form], str]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Do what a form asks for, then show the page it leads to; or say on that page why it cannot be done."""
 
     async def answer(request: Request) -> Response:
         fields = await read_form(request)
         try:
-            address = await run_in_threadpool(form, site, request, fields)
+            address = await run_in_threadpool(form, queries, request, fields)
         except NotFoundError:
             raise
         except (InputError, ValidationError) as error:
-            return await run_in_threadpool(_show_trouble, site, request, error)
+            return await run_in_threadpool(_show_trouble, queries, request, error)
         return RedirectResponse(address, 303)
 
     return answer
 
 
-def _show_trouble(site: Site, request: Request, error: Exception) -> Response:
+def _show_trouble(queries: Queries, request: Request, error: Exception) -> Response:
     problem = describe_problem(error)
     trouble = ". ".join(filter(None, [f"{problem.where}: {problem.detail}", problem.fix]))
     if "cause" in request.path_params:
-        return _alarm(site, request, trouble, problem.status)
-    return _masks(site, request, trouble, problem.status)
+        return _alarm(queries, request, trouble, problem.status)
+    return _masks(queries, request, trouble, problem.status)
 
 
-def _overview(site: Site, request: Request) -> Response:
-    page = site.overview()
+def _overview(queries: Queries, request: Request) -> Response:
+    page = queries.overview()
     name, quality = request.query_params.get("name", ""), request.query_params.get("quality", "")
     streams = {
         s.name: s
@@ -115,7 +115,7 @@ def _overview(site: Site, request: Request) -> Response:
     sizes: dict[str, int] = {}
     opened = {path for path, group in _groups(page.tree, sizes) if open_all or group.quality != Quality.GOOD}
     return render(
-        site, request, "overview.html", page=page, streams=streams, sizes=sizes,
+        queries, request, "overview.html", page=page, streams=streams, sizes=sizes,
         opened=opened | {page.tree.path}, name=name, is_filtered=is_filtered,
         explained={s.name: s.explained for s in page.streams},
         mixed=len({s.last.origin for s in page.streams if s.last}) > 1,
@@ -131,59 +131,60 @@ def _groups(group: m.Group, sizes: dict[str, int]) -> list[tuple[str, m.Group]]:
     return found
 
 
-def _alarms(site: Site, request: Request) -> Response:
-    page = site.alarms()
+def _alarms(queries: Queries, request: Request) -> Response:
+    page = queries.alarms()
     everything = request.query_params.get("show") == "all"
     shown = [alarm for alarm in page.alarms if everything or alarm.state is not AlarmState.NORMAL]
     return render(
-        site, request, "alarms.html", page=page, shown=shown, everything=everything,
-        changes=site.changes(limit=_CHANGES).changes, thresholds=site.thresholds(),
-        explained={s.name: s.explained for s in site.statuses.streams()},
+        queries, request, "alarms.html", page=page, shown=shown, everything=everything,
+        changes=queries.changes(limit=_CHANGES).changes, thresholds=queries.thresholds(),
+        explained={s.name: s.explained for s in queries.statuses.streams()},
     )  # fmt: skip
 
 
-def _alarm(site: Site, request: Request, trouble: str = "", status: int = 200) -> Response:
-    alarm = site.alarm(*_alarm_of(request))
+def _alarm(queries: Queries, request: Request, trouble: str = "", status: int = 200) -> Response:
+    alarm = queries.alarm(*_alarm_of(request))
     changes = [
         change
-        for change in site.changes(stream=alarm.stream, limit=4 * _CHANGES).changes
+        for change in queries.changes(stream=alarm.stream, limit=4 * _CHANGES).changes
         if change.alarm.cause is alarm.cause
     ]
     return render(
-        site, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble
+        queries, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble
     )
 
 
-def _masks(site: Site, request: Request, trouble: str = "", status: int = 200) -> Response:
-    names = site.statuses.names
-    return render(site, request, "masks.html", status, page=site.masks(), names=names, trouble=trouble)
+def _masks(queries: Queries, request: Request, trouble: str = "", status: int = 200) -> Response:
+    names = queries.statuses.names
+    return render(queries, request, "masks.html", status, page=queries.masks(), names=names, trouble=trouble)
 
 
-def _stream(site: Site, request: Request) -> Response:
-    page = site.stream(request.path_params["stream"])
+def _stream(queries: Queries, request: Request) -> Response:
+    page = queries.stream(request.path_params["stream"])
     run, quality = _window_filter(request)
-    windows = site.windows(page.name, run=run, quality=quality, limit=_HISTORY).windows
-    last = site.last_anomaly(page.name)
+    windows = queries.windows(page.name, run=run, quality=quality, limit=_HISTORY).windows
+    last = queries.last_anomaly(page.name)
     explanation = explain(last.explanation) if last else None
     return render(
-        site, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
-        figure=charts.history(windows, site.thresholds()), anomaly=summarise(last) if last else None,
+        queries, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
+        figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
-        bundle=site.bundles.get(page.name), why_no_bundle="the stream has no bundle", **_figures(explanation),
+        bundle=queries.bundles.get(page.name), why_no_bundle="the stream has no bundle",
+        **_figures(explanation),
     )  # fmt: skip
 
 
-def _window(site: Site, request: Request) -> Response:
-    page = site.window(**request.path_params)
+def _window(queries: Queries, request: Request) -> Response:
+    page = queries.window(**request.path_params)
     return render(
-        site, request, "window.html", page=page, v=page.verdict, explanation=page.explanation,
+        queries, request, "window.html", page=page, v=page.verdict, explanation=page.explanation,
         **_figures(page.explanation),
     )  # fmt: skip
 
 
-def _events(site: Site, request: Request) -> Response:
+def _events(queries: Queries, request: Request) -> Response:
     stream, run, seq = (request.path_params[key] for key in ("stream", "run", "seq"))
-    path = site.events(stream, run, seq)
+    path = queries.events(stream, run, seq)
     return FileResponse(
         path, media_type="application/vnd.apache.parquet", filename=f"{stream}-{run}-{seq}.parquet"
     )
@@ -195,50 +196,51 @@ def _figures(explanation: ExplanationMaps | None) -> dict[str, Any]:
     return {"figures": charts.maps(explanation), "pair_figures": charts.pair_maps(explanation)}
 
 
-def _help(site: Site, request: Request) -> Response:
-    return render(site, request, "help.html")
+def _help(queries: Queries, request: Request) -> Response:
+    return render(queries, request, "help.html")
 
 
-def _acknowledge(site: Site, request: Request, fields: Form) -> str:
+def _acknowledge(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    signed = m.Signed.model_validate_strings(dict(fields))
-    site.alarm_service.acknowledge(*alarm, user=_user_of(request), comment=signed.comment)
+    queries.alarm_service.apply(Acknowledge(*alarm, _comment(fields)), _user_of(request))
     return _page_of(alarm)
 
 
-def _shelve(site: Site, request: Request, fields: Form) -> str:
+def _shelve(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    site.shelve(*alarm, user=_user_of(request), asked=m.Shelve.model_validate_strings(dict(fields)))
+    asked = m.ShelveBody.model_validate_strings(dict(fields))
+    queries.alarm_service.apply(asked.command(*alarm), _user_of(request))
     return _page_of(alarm)
 
 
-def _unshelve(site: Site, request: Request, fields: Form) -> str:
+def _unshelve(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    signed = m.Signed.model_validate_strings(dict(fields))
-    site.alarm_service.unshelve(*alarm, user=_user_of(request), comment=signed.comment)
+    queries.alarm_service.apply(Unshelve(*alarm, _comment(fields)), _user_of(request))
     return _page_of(alarm)
 
 
-def _mask(site: Site, request: Request, fields: Form) -> str:
+def _mask(queries: Queries, request: Request, fields: Form) -> str:
     asked: dict[str, object] = dict(fields)
     types = fields.get("run_types", "")
     asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
     begin, hours = asked.pop("begin", None), asked.pop("hours", None)
-    start = site.clock()
+    start = queries.clock()
     if begin is not None:
         asked["start"] = start = start + 3600.0 * _read_hours(str(begin))
     if hours is not None:
         asked["until"] = start + 3600.0 * _read_hours(str(hours))
-    site.add_mask(_user_of(request), m.MakeMask.model_validate(asked))
+    queries.alarm_service.apply(m.MaskBody.model_validate(asked).command(), _user_of(request))
     return "/masks"
 
 
-def _unmask(site: Site, request: Request, fields: Form) -> str:
-    signed = m.Signed.model_validate_strings(dict(fields))
-    site.alarm_service.remove_mask(
-        request.path_params["identifier"], user=_user_of(request), comment=signed.comment
-    )
+def _unmask(queries: Queries, request: Request, fields: Form) -> str:
+    command = RemoveMask(request.path_params["identifier"], _comment(fields))
+    queries.alarm_service.apply(command, _user_of(request))
     return "/masks"
+
+
+def _comment(fields: Form) -> str:
+    return m.CommentBody.model_validate_strings(dict(fields)).comment
 
 
 def _user_of(request: Request) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -95,12 +97,9 @@ def describe_problem(error: Exception) -> Problem:
             status = next(fits, HTTPStatus.INTERNAL_SERVER_ERROR)
             return _problem(status, error.what, error.where, error.fix)
         case ValidationError():
-            return _problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "; ".join(_sentence(entry["msg"], entry["input"]) for entry in error.errors()),
-                ", ".join(dict.fromkeys(".".join(map(str, e["loc"])) or "request" for e in error.errors())),
-                "Correct it and send it again",
-            )
+            return _invalid([(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()])
+        case RequestValidationError():  # the first part of each place is "path", "query" or "body"
+            return _invalid([(entry["loc"][1:], entry["msg"], entry["input"]) for entry in error.errors()])
         case HTTPException():
             status = HTTPStatus(error.status_code)
             return _problem(
@@ -110,6 +109,16 @@ def describe_problem(error: Exception) -> Problem:
             return _problem(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "the daemon failed to answer", None, "See the daemon's log"
             )
+
+
+def _invalid(mistakes: Sequence[tuple[Sequence[int | str], str, object]]) -> Problem:
+    """Describe mistakes in a request, each with its place, message and value."""
+    return _problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "; ".join(_sentence(message, value) for _, message, value in mistakes),
+        ", ".join(dict.fromkeys(".".join(map(str, place)) or "request" for place, _, _ in mistakes)),
+        "Correct it and send it again",
+    )
 
 
 def _problem(status: HTTPStatus, detail: str, where: str | None, fix: str | None) -> Problem:

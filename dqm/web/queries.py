@@ -1,43 +1,73 @@
-"""Everything the page and the JSON API show, gathered in the same models for both."""
+"""Everything that the page and the JSON API show, collected in the same models for both."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from dqm.alarm import ANOMALOUS, Alarm, AlarmState, Cause, Mask, Node, Thresholds, needs_response, urgency
+from dqm.alarm import (
+    ANOMALOUS,
+    Alarm,
+    AlarmState,
+    Cause,
+    Command,
+    Mask,
+    Node,
+    Thresholds,
+    needs_response,
+    urgency,
+)
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, Verdict
 from dqm.events.summary import summarise
 from dqm.export.views import BundleFacts, Recent, explain
 from dqm.store import AlarmStore, VerdictStore
 from dqm.web import models as m
-from dqm.web.alarm_actions import AlarmActions
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
 
-__all__ = ["Site"]
+__all__ = ["AlarmActions", "Queries"]
 
 _MOST_WINDOWS = 1000
 _MOST_CHANGES = 1000
 
 
+class AlarmActions(Protocol):
+    """Present alarms of all streams, and commands on them; may be used from any thread."""
+
+    def alarms(self) -> Sequence[Alarm]:
+        """Every stream and cause, in the order of the configuration."""
+
+    def masks(self) -> Sequence[Mask]:
+        """Masks in force or to come."""
+
+    def tree(self) -> Node:
+        """Root of the groups."""
+
+    def thresholds(self) -> Thresholds:
+        """Numbers that follow from the false-alarm budget."""
+
+    def apply(self, command: Command, user: str) -> None:
+        """Carry out a command, durably; raises `InputError` if the alarms do not allow it."""
+
+
 @dataclass(frozen=True, slots=True)
-class Site:
-    """What is shown, from where.
+class Queries:
+    """Answers every question of the page and the API.
 
     Parameters
     ----------
     statuses : StreamStatuses
-        Streams as they stand.
+        Present state of the streams.
     alarm_service : AlarmActions
-        Alarms as they stand, and what people do with them.
+        Present alarms, and commands on them.
     verdicts : VerdictStore
-        Windows of the past.
+        Past windows.
     history : AlarmStore
-        Alarms of the past.
+        Past changes of alarms.
     kept : callable
         Path of the file with the events of a window, by stream, run and number; it need not exist.
     bundles : mapping of str to BundleFacts
@@ -58,7 +88,7 @@ class Site:
     version: str
 
     def overview(self) -> m.Overview:
-        """Everything at one look."""
+        """Give everything at a glance."""
         alarms = self._sorted_alarms()
         tree = _group(self.alarm_service.tree())
         streams = tuple(self._streams(self.statuses.streams(), alarms, tree))
@@ -75,8 +105,8 @@ class Site:
 
     def stream(self, stream: str) -> m.Stream:
         """One stream; raises `NotFoundError`."""
-        statuses = self._status(stream)
-        (found,) = self._streams([statuses], self._sorted_alarms(), _group(self.alarm_service.tree()))
+        status = self._status(stream)
+        (found,) = self._streams([status], self._sorted_alarms(), _group(self.alarm_service.tree()))
         return found
 
     def windows(
@@ -91,7 +121,7 @@ class Site:
         """Last ``Medium`` or ``Bad`` window of a stream, with its explanation."""
         found = [
             verdict
-            for quality in (Quality.MEDIUM, Quality.BAD)
+            for quality in sorted(ANOMALOUS)
             for verdict in self.verdicts.select(stream=stream, quality=quality, limit=1)
         ]
         if not found:
@@ -120,7 +150,7 @@ class Site:
         )
 
     def alarms(self) -> m.AlarmList:
-        """Every alarm, the most pressing first."""
+        """Every alarm, the most urgent first."""
         return m.AlarmList(time=self.clock(), alarms=tuple(self._sorted_alarms()))
 
     def alarm(self, stream: str, cause: Cause) -> Alarm:
@@ -138,25 +168,19 @@ class Site:
         return m.ChangeList(changes=tuple(found[::-1]))
 
     def thresholds(self) -> Thresholds:
-        """Numbers that decide, as they follow from the false-alarm budget."""
+        """Limits that follow from the false-alarm budget."""
         return self.alarm_service.thresholds()
 
     def masks(self) -> m.MaskList:
         """Masks in force or to come."""
         return m.MaskList(time=self.clock(), masks=tuple(self.alarm_service.masks()))
 
-    def shelve(self, stream: str, cause: Cause, user: str, asked: m.Shelve) -> None:
-        """Put an alarm aside; raises `InputError`."""
-        until = None if asked.hours is None else self.clock() + 3600.0 * asked.hours
-        self.alarm_service.shelve(stream, cause, user, asked.reason, until, asked.one_shot)
-
-    def add_mask(self, user: str, asked: m.MakeMask) -> Mask:
-        """Suppress the alarms of streams; raises `InputError`."""
-        if asked.until is not None and asked.until <= self.clock():
-            raise InputError("the mask would have ended already", fix="Give a later 'until', or none")
-        return self.alarm_service.add_mask(
-            asked.streams, user, asked.reason, asked.run_types, asked.start, asked.until
-        )
+    def mask(self, identifier: str) -> Mask:
+        """One mask; raises `NotFoundError`."""
+        for mask in self.alarm_service.masks():
+            if mask.identifier == identifier:
+                return mask
+        raise NotFoundError(f"no mask {identifier!r}", fix="See /masks for all of them")
 
     def events(self, stream: str, run: int, seq: int) -> Path:
         """File with the events of a window; raises `NotFoundError`."""
@@ -188,12 +212,12 @@ class Site:
         self, statuses: Iterable[StreamStatus], alarms: Iterable[Alarm], tree: m.Group
     ) -> Iterable[m.Stream]:
         paths = dict(_paths(tree))
-        pressing: dict[str, Alarm] = {}
+        first: dict[str, Alarm] = {}
         for alarm in alarms:
             if alarm.state is not AlarmState.NORMAL:
-                pressing.setdefault(alarm.stream, alarm)
+                first.setdefault(alarm.stream, alarm)
         for s in statuses:
-            most_pressing = pressing.get(s.name)
+            most_urgent = first.get(s.name)
             bundle = self.bundles.get(s.name)
             yield m.Stream(
                 name=s.name,
@@ -201,8 +225,8 @@ class Site:
                 quality=s.quality,
                 reason=s.reason,
                 since=s.since,
-                alarm=most_pressing,
-                needs_response=most_pressing is not None and needs_response(most_pressing),
+                alarm=most_urgent,
+                needs_response=most_urgent is not None and needs_response(most_urgent),
                 last=summarise(s.last) if s.last else None,
                 recent=tuple(Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
                 explained=s.explained,

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 
 from dqm.export import rendering
 from dqm.web.auth.authenticator import principal_of
-from dqm.web.queries import Site
+from dqm.web.queries import Queries
 from dqm.web.security import form_token, remember
 
 __all__ = ["FILES", "render", "serve_file"]
@@ -25,12 +25,14 @@ FILES = rendering.FILES | {"page.js": ("dqm.web", "static/page.js", "text/javasc
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
-def render(site: Site, request: Request, template: str, /, status: int = 200, **context: Any) -> Response:
+def render(
+    queries: Queries, request: Request, template: str, /, status: int = 200, **context: Any
+) -> Response:
     """Answer with a page.
 
     Parameters
     ----------
-    site : Site
+    queries : Queries
         What is shown.
     request : Request
         Whom to answer.
@@ -47,13 +49,13 @@ def render(site: Site, request: Request, template: str, /, status: int = 200, **
         With the cookie of our forms.
     """
     token, principal = form_token(request), principal_of(request)
-    last = [stream.last for stream in site.statuses.streams()] if principal.may_read else []
+    last = [stream.last for stream in queries.statuses.streams()] if principal.may_read else []
     text = (
         _templates()
         .get_template(template)
         .render(
-            now=site.clock(),
-            version=site.version,
+            now=queries.clock(),
+            version=queries.version,
             here=request.scope["path"],
             token=token,
             principal=principal,

@@ -15,6 +15,7 @@ import re
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,13 +28,13 @@ from dqm.web.problems import ForeignRequestError, TooLargeError, UnreadableError
 
 __all__ = [
     "SESSION_COOKIE",
+    "JsonRequest",
     "OwnHost",
     "SecurityHeaders",
     "check_origin",
     "form_token",
     "new_token",
     "read_form",
-    "read_json",
     "remember",
 ]
 
@@ -188,26 +189,27 @@ async def read_form(request: Request) -> Mapping[str, str]:
     return fields
 
 
-async def read_json(request: Request) -> bytes:
-    """Read the body of a JSON request; the authenticator has checked where it comes from.
+class JsonRequest(Request):
+    """A request of a program: its body must say that it is JSON, and must be short.
 
-    Parameters
-    ----------
-    request : Request
-        A POST.
-
-    Returns
-    -------
-    bytes
-        The body, not parsed.
-
-    Raises
-    ------
-    TooLargeError, UnreadableError
-        If it is too long or does not claim to be JSON.
+    The authenticator has checked where it comes from. `body` and `json` raise `TooLargeError` and
+    `UnreadableError`.
     """
-    _check_type(request, "application/json")
-    return await _read(request)
+
+    async def body(self) -> bytes:
+        """Read the body, once."""
+        if not hasattr(self, "_body"):
+            _check_type(self, "application/json")
+            self._body = await _read(self)
+        return self._body
+
+    async def json(self) -> Any:
+        """Parse the body, once."""
+        await self.body()
+        try:
+            return await super().json()
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError(f"not JSON: {error}", where="body", fix="Send a JSON object") from None
 
 
 def _foreign_host(host: str) -> dict[str, object]:

@@ -22,7 +22,7 @@ from dqm.errors import ConfigError
 from dqm.export.metrics import Metrics
 from dqm.web.app import site_handlers, site_routes, tell_problem
 from dqm.web.auth.authenticator import Authenticator, AuthMiddleware
-from dqm.web.queries import Site
+from dqm.web.queries import Queries
 from dqm.web.security import OwnHost, SecurityHeaders
 from dqm.web.sse import STOPPING
 
@@ -38,7 +38,7 @@ def create_app(
     metrics: Metrics,
     silent_seconds: Callable[[], float],
     longest_silence_seconds: float = 30.0,
-    site: Site | None = None,
+    queries: Queries | None = None,
     authenticator: Authenticator | None = None,
 ) -> ASGIApp:
     """Make the application.
@@ -51,7 +51,7 @@ def create_app(
         Seconds since the daemon's loop last made progress.
     longest_silence_seconds : float
         After so many seconds without progress ``/healthz`` answers 503.
-    site : Site, optional
+    queries : Queries, optional
         What page and API show; without it there are none.
     authenticator : Authenticator, optional
         Who may read page and API, and change what; left out: on this host everybody, and nobody.
@@ -79,15 +79,15 @@ def create_app(
         return JSONResponse(content | {"status": "stuck", "reason": reason}, status_code=503)
 
     routes = [Route("/metrics", show_metrics), Route("/healthz", show_health)]
-    if site is None:
+    if queries is None:
         return SecurityHeaders(Starlette(routes=routes))
     authenticator = authenticator or Authenticator()
     app = Starlette(
-        routes=[*routes, *site_routes(site, authenticator)],
-        exception_handlers=site_handlers(site),
+        routes=[*routes, *site_routes(queries, authenticator)],
+        exception_handlers=site_handlers(queries),
         middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
     )
-    guarded = AuthMiddleware(app, authenticator, functools.partial(tell_problem, site))
+    guarded = AuthMiddleware(app, authenticator, functools.partial(tell_problem, queries))
     return SecurityHeaders(OwnHost(guarded, _FOR_PROGRAMS, authenticator.names))
 
 

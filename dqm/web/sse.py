@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from dqm.alarm import needs_response
 from dqm.web.auth.authenticator import principal_of
-from dqm.web.queries import Site
+from dqm.web.queries import Queries
 
 __all__ = ["STOPPING", "ChangeFeed"]
 
@@ -30,14 +30,14 @@ class ChangeFeed:
 
     Parameters
     ----------
-    site : Site
+    queries : Queries
         What may change.
     monotonic : callable
         Seconds that never go back.
     """
 
-    def __init__(self, site: Site, monotonic: Callable[[], float]) -> None:
-        self._site = site
+    def __init__(self, queries: Queries, monotonic: Callable[[], float]) -> None:
+        self._queries = queries
         self._monotonic = monotonic
         self._lock = Lock()
         self._number = 0
@@ -75,8 +75,8 @@ class ChangeFeed:
             self._n_listeners -= 1
 
     def _read(self) -> str:
-        alarms = tuple(self._site.alarm_service.alarms())
-        seen = (self._site.statuses.version, alarms, tuple(self._site.alarm_service.masks()))
+        alarms = tuple(self._queries.alarm_service.alarms())
+        seen = (self._queries.statuses.version, alarms, tuple(self._queries.alarm_service.masks()))
         if seen != self._seen:
             self._number, self._seen = self._number + 1, seen
         raised = [
@@ -84,4 +84,4 @@ class ChangeFeed:
             for alarm in alarms
             if needs_response(alarm)
         ]
-        return json.dumps({"time": self._site.clock(), "number": self._number, "alarms": raised})
+        return json.dumps({"time": self._queries.clock(), "number": self._number, "alarms": raised})

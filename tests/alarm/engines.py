@@ -1,4 +1,4 @@
-"""Boards and windows to test with."""
+"""Engines and windows to test with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A engine that is killed after any step goes on as if nothing had happened."""
+"""An engine that is killed after any step goes on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dqm.alarm import Alarm, AlarmEngine, AlarmState, Cause, Mask, Rules, Timing
-from dqm.alarm.transitions import RAISED
+from dqm.alarm import (
+    RAISED,
+    Acknowledge,
+    AddMask,
+    Alarm,
+    AlarmEngine,
+    AlarmState,
+    Cause,
+    Command,
+    RemoveMask,
+    Rules,
+    Shelve,
+    Timing,
+    Unshelve,
+)
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
 
@@ -42,11 +55,11 @@ def reborn(old: AlarmEngine, now: float) -> AlarmEngine:
     """Kill and start again: all that is left is text."""
     text = json.dumps({name: old.dump(name) for name in ("a", "b")}, allow_nan=False)
     new = fresh(now, dumps=json.loads(text), masks=old.masks)
-    assert new.opening == ()
+    assert new.initial_changes == ()
     return new
 
 
-class TwoBoards(RuleBasedStateMachine):
+class TwoEngines(RuleBasedStateMachine):
     """One engine lives on, the other is killed after each step; both see windows, time and people."""
 
     def __init__(self) -> None:
@@ -66,6 +79,9 @@ class TwoBoards(RuleBasedStateMachine):
                 told.append(str(error))
         assert told[0] == told[1]
         self.killed = reborn(self.killed, self.now)
+
+    def command(self, command: Command) -> None:
+        self.do("apply", command, "ann", self.now)
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 4.0, 30.0, -2.0]))
     def wait(self, seconds: float) -> None:
@@ -88,16 +104,16 @@ class TwoBoards(RuleBasedStateMachine):
 
     @rule(name=NAMES, cause=CAUSES)
     def acknowledge(self, name: str, cause: Cause) -> None:
-        self.do("acknowledge", name, cause, "ann", "seen", self.now)
+        self.command(Acknowledge(name, cause, "seen"))
 
     @rule(name=NAMES, cause=CAUSES, seconds=st.sampled_from([None, 2.0, 20.0]), one_shot=st.booleans())
     def shelve(self, name: str, cause: Cause, seconds: float | None, one_shot: bool) -> None:
-        until = None if seconds is None else self.now + seconds
-        self.do("shelve", name, cause, "ann", "known", until, one_shot, self.now)
+        hours = None if seconds is None else seconds / 3600.0
+        self.command(Shelve(name, cause, "known", hours=hours, one_shot=one_shot or hours is None))
 
     @rule(name=NAMES, cause=CAUSES)
     def unshelve(self, name: str, cause: Cause) -> None:
-        self.do("unshelve", name, cause, "ann", "", self.now)
+        self.command(Unshelve(name, cause, "done"))
 
     @precondition(lambda self: self.n_masks < 20)
     @rule(
@@ -112,16 +128,16 @@ class TwoBoards(RuleBasedStateMachine):
         self.n_masks += 1
         begin = None if start is None else self.now + start
         until = None if seconds is None else self.now + seconds
-        mask = Mask(f"m{self.n_masks}", streams, "ann", "work", self.now, run_types, begin, until)
-        self.do("add_mask", mask, self.now)
+        identifier = f"m{self.n_masks}"
+        self.command(AddMask(identifier, streams, "work", run_types=run_types, start=begin, until=until))
 
     @precondition(lambda self: self.living.masks)
     @rule()
     def unmask(self) -> None:
-        self.do("remove_mask", self.living.masks[0].identifier, "ann", "", self.now)
+        self.command(RemoveMask(self.living.masks[0].identifier, "done"))
 
     @invariant()
-    def boards_agree(self) -> None:
+    def engines_agree(self) -> None:
         assert self.living.alarms == self.killed.alarms
         assert self.living.tree() == self.killed.tree()
 
@@ -154,8 +170,8 @@ class TwoBoards(RuleBasedStateMachine):
             assert alarm.raised_at is not None or alarm.state not in RAISED
 
 
-TestTwoBoards = TwoBoards.TestCase
-TestTwoBoards.settings = settings(
+TestTwoEngines = TwoEngines.TestCase
+TestTwoEngines.settings = settings(
     max_examples=40,
     stateful_step_count=25,
     deadline=None,
@@ -174,10 +190,10 @@ def test_what_is_kept_does_not_grow(windows: list[Verdict]) -> None:
     assert len(json.dumps(b.dump("a"))) < 4000
 
 
-def test_silence_is_remembered_and_patience_begins_anew() -> None:
+def test_silence_is_stored_and_the_time_until_the_next_begins_anew() -> None:
     b = engine()
     b.tick(601.0)
-    b.acknowledge("s", Cause.SILENT, "ann", "beam stop", 602.0)
+    b.apply(Acknowledge("s", Cause.SILENT, "beam stop"), "ann", 602.0)
     new = engine(now=5000.0, dumps={"s": b.dump("s")})
     silent = new.alarms[-1]
     assert (silent.cause, silent.state) == ("silent", "Active")
@@ -193,9 +209,9 @@ def test_what_the_configuration_changes_at_a_restart_is_told() -> None:
     for seq in range(2):
         b.observe(verdict(1e-6, seq), float(seq))
     new = engine(stream(enabled=False), now=10.0, dumps={"s": b.dump("s")})
-    assert {(c.alarm.state, c.action) for c in new.opening} == {("Disabled", "configuration")}
+    assert {(c.alarm.state, c.action) for c in new.initial_changes} == {("Disabled", "configuration")}
     back = engine(now=20.0, dumps={"s": new.dump("s")})
-    assert [c.alarm.state for c in back.opening if c.alarm.cause == "differs"] == ["Active"]
+    assert [c.alarm.state for c in back.initial_changes if c.alarm.cause == "differs"] == ["Active"]
 
 
 def test_streams_that_are_gone_are_passed_over_and_new_ones_begin_afresh() -> None:

@@ -224,7 +224,7 @@ def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: 
     world.judge(verdict_of("chamber-1"))
     # whatever comes through a proxy comes from elsewhere
     authenticator = world.authenticator(proxies=["127.0.0.1"])
-    app = create_app(world.metrics, lambda: 0.0, site=world.site, authenticator=authenticator)
+    app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=authenticator)
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     url = f"http://{server.address}"

@@ -32,7 +32,7 @@ def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LOGNAME", "maria")
     monkeypatch.setenv("DQM_PASSWORD", PASSWORDS["maria"])
-    app = create_app(world.metrics, lambda: 0.0, site=world.site, authenticator=world.authenticator())
+    app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator())
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     yield f"http://{server.address}"
@@ -59,7 +59,7 @@ def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, 
     world.raise_alarm("chamber-2")
     told = dqm("alarms", "ack", url, *ALARM, "-c", "HV trips")
     assert (told.code, told.out) == (0, "chamber-2 differs: acknowledged by maria, Active\n")
-    alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
+    alarm = world.queries.alarm("chamber-2", Cause.DIFFERS)
     assert alarm.acknowledged is not None
     assert (alarm.acknowledged.user, alarm.acknowledged.comment) == ("maria", "HV trips")
     assert "seen by maria: HV trips" in dqm("alarms", "list", url).out
@@ -104,7 +104,7 @@ def test_who_acts_has_to_prove_it(
     file.chmod(0o640)
     told = dqm(*acknowledge, "--user", "jo", "--password-file", file)
     assert "the password is open to others (mode 0640)" in told.err
-    assert world.site.alarm("chamber-2", Cause.DIFFERS).acknowledged is None
+    assert world.queries.alarm("chamber-2", Cause.DIFFERS).acknowledged is None
     file.chmod(0o600)
     assert "by jo, Active" in dqm(*acknowledge, "--user", "jo", "--password-file", file).out
 
@@ -124,7 +124,7 @@ def test_a_password_is_asked_for_on_a_terminal(
 
 
 def test_without_users_nobody_acts_and_what_to_do_is_told(dqm: Dqm, world: World) -> None:
-    server = HttpServer(create_app(world.metrics, lambda: 0.0, site=world.site), "127.0.0.1", 0)
+    server = HttpServer(create_app(world.metrics, lambda: 0.0, queries=world.queries), "127.0.0.1", 0)
     server.start()
     told = dqm("alarms", "mask", f"http://{server.address}", "muon/*", "-r", "gas leak")
     server.stop()

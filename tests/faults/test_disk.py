@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from dqm.events import Quality
-from dqm.service.monitor.daemon import PROBE_SECONDS
+from dqm.service.monitor.recorder import PROBE_SECONDS
 from dqm.stream import Sender
 from tests.cli.program import start_dqm
 from tests.service.small import N_WINDOW, faulty_events, wait_until, window_of

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from referencing import Registry, Resource
 
-from dqm.alarm import AlarmState, Cause
+from dqm.alarm import AddMask, AlarmState, Cause
 from tests.world import START, Browser, World, verdict_of
 
 API = "/api/v1"
@@ -28,7 +28,7 @@ def busy(world: World) -> World:
         verdict_of("chamber-1", 0), verdict_of("chamber-1", 1, p=0.004), verdict_of("chamber-1", 2, p=None)
     )
     world.raise_alarm("chamber-2")
-    world.alarm_service.add_mask("chamber-4", "jo", "gas leak")
+    world.alarm_service.apply(AddMask("3f9a", "chamber-4", "gas leak"), "jo")
     return world
 
 
@@ -115,7 +115,7 @@ def test_people_act_by_the_api(busy: World, client: Browser) -> None:
     assert [m["streams"] for m in ended.json()["masks"]] == ["chamber-4"]
     changes = client.get(f"{API}/alarms/history?stream=chamber-2").json()["changes"]
     assert [c["action"] for c in changes][:3] == ["unshelve", "shelve", "acknowledge"]
-    assert busy.site.alarm("chamber-2", Cause.DIFFERS).state is AlarmState.ACTIVE
+    assert busy.queries.alarm("chamber-2", Cause.DIFFERS).state is AlarmState.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_people_act_by_the_api(busy: World, client: Browser) -> None:
          "ends before it begins"),
         (f"{API}/masks", {"reason": "x", "streams": "*", "until": 1}, 409, None,
          "ended already"),
-        (f"{API}/alarms/chamber-1/fire/acknowledge", {"comment": "x"}, 422, "request",
+        (f"{API}/alarms/chamber-1/fire/acknowledge", {"comment": "x"}, 422, "cause",
          "'differs'"),
         (f"{API}/alarms/x/differs/acknowledge", {"comment": "x"}, 404, None, "no alarm"),
         (f"{API}/nothing", {}, 404, None, "Not Found"),

@@ -141,7 +141,7 @@ def test_the_window_page_has_everything_about_it(world: World, client: Browser) 
 
 def test_kept_events_are_handed_out(world: World, client: Browser) -> None:
     world.judge(verdict_of("chamber-2", 0, p=1e-9), verdict_of("chamber-2", 1, p=1e-9))
-    path = world.site.kept("chamber-2", 7, 1)
+    path = world.queries.kept("chamber-2", 7, 1)
     path.parent.mkdir()
     path.write_bytes(b"PAR1")
     assert "Kept events" in text_of(client, "/windows/chamber-2/7/1")
@@ -172,7 +172,7 @@ def test_an_alarm_is_acknowledged(world: World, client: Browser) -> None:
     world.raise_alarm("chamber-2")
     path = "/alarms/chamber-2/differs"
     assert send(client, f"{path}/acknowledge", comment="HV trips") == (303, path)
-    alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
+    alarm = world.queries.alarm("chamber-2", Cause.DIFFERS)
     assert alarm.acknowledged is not None
     assert (alarm.acknowledged.user, alarm.acknowledged.comment) == ("maria", "HV trips")
     text = text_of(client, path)
@@ -186,12 +186,12 @@ def test_an_alarm_is_shelved_and_taken_off_again(world: World, client: Browser) 
     world.raise_alarm("chamber-2")
     path = "/alarms/chamber-2/differs"
     assert send(client, f"{path}/shelve", reason="test pulses", hours="0.5")[0] == 303
-    alarm = world.site.alarm("chamber-2", Cause.DIFFERS)
+    alarm = world.queries.alarm("chamber-2", Cause.DIFFERS)
     assert alarm.shelf is not None
     assert alarm.shelf.until == world.clock() + 1800.0
     assert "It comes back in 30 min 00 s." in text_of(client, path)
     assert send(client, f"{path}/unshelve", comment="over")[0] == 303
-    assert world.site.alarm("chamber-2", Cause.DIFFERS).state is AlarmState.ACTIVE
+    assert world.queries.alarm("chamber-2", Cause.DIFFERS).state is AlarmState.ACTIVE
 
 
 def test_streams_are_masked_and_unmasked(world: World, client: Browser) -> None:

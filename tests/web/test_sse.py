@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dqm.alarm import AddMask
 from dqm.export import Metrics
 from dqm.web import HttpServer, create_app, remove_user, sse
 from tests.world import PASSWORDS, World, verdict_of
@@ -18,7 +19,7 @@ from tests.world import PASSWORDS, World, verdict_of
 @pytest.fixture
 def url(world: World) -> Iterator[str]:
     server = HttpServer(
-        create_app(Metrics({}, world.clock, ""), lambda: 0.0, site=world.site), "127.0.0.1", 0
+        create_app(Metrics({}, world.clock, ""), lambda: 0.0, queries=world.queries), "127.0.0.1", 0
     )
     server.start()
     yield f"http://{server.address}/events"
@@ -54,7 +55,7 @@ def test_a_listener_hears_of_windows_alarms_and_masks(
         third = next(beat for beat in heard if beat["alarms"])
         assert third["alarms"][0]["id"] == "chamber-2/differs"
         assert third["alarms"][0]["priority"] == "P2"
-        world.alarm_service.add_mask("chamber-3", "jo", "x")
+        world.alarm_service.apply(AddMask("3f9a", "chamber-3", "x"), "jo")
         assert wait_for_change(third["number"])["number"] > second["number"]
 
 
@@ -64,7 +65,7 @@ def test_from_elsewhere_a_listener_authenticates_again(world: World, monkeypatch
     authenticator = world.authenticator(
         proxies=["127.0.0.1"]
     )  # whatever comes through a proxy comes from elsewhere
-    app = create_app(world.metrics, lambda: 0.0, site=world.site, authenticator=authenticator)
+    app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=authenticator)
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     url, known = f"http://{server.address}/events", ("maria", PASSWORDS["maria"])
@@ -97,7 +98,7 @@ def test_listeners_are_bounded_and_leave_room_when_they_go(url: str, monkeypatch
 
 def test_a_server_with_listeners_stops(world: World) -> None:
     server = HttpServer(
-        create_app(Metrics({}, world.clock, ""), lambda: 0.0, site=world.site), "127.0.0.1", 0
+        create_app(Metrics({}, world.clock, ""), lambda: 0.0, queries=world.queries), "127.0.0.1", 0
     )
     server.start()
     with httpx.stream("GET", f"http://{server.address}/events", trust_env=False, timeout=20.0) as response:

@@ -1,18 +1,17 @@
-"""The alarm alarm_service: the board with a clock, a lock and a store, for the daemon and for people."""
+"""The alarm engine with a clock, a lock and a store, for the daemon and for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from threading import RLock
 from typing import Any
-from uuid import uuid4
 
-from dqm.alarm import Alarm, AlarmChange, AlarmEngine, Cause, Mask, Node, Rules, Thresholds
+from dqm.alarm import Alarm, AlarmChange, AlarmEngine, Command, Mask, Node, Rules, Thresholds
 from dqm.errors import DqmError, StoreError
 from dqm.events import Verdict
-from dqm.store import AlarmStore, VerdictStore
+from dqm.store import AlarmStore, Database
 
 __all__ = ["AlarmService"]
 
@@ -25,25 +24,25 @@ Changes = list[AlarmChange]
 class AlarmService:
     """Where alarms are raised and people respond to them; safe to use from several threads.
 
-    What changes is durable before a method returns. If it cannot be stored, nothing has changed.
+    A change is durable before a method returns. If it cannot be stored, nothing has changed.
 
     Parameters
     ----------
     rules : Rules
-        What the board goes by.
+        What the engine goes by.
     thresholds : Thresholds
         As derived from the false-alarm budget.
-    store : VerdictStore
-        Where verdicts are kept, and beside them states and history of the alarms, which go on from there.
+    database : Database
+        Where states and history of the alarms are stored; they continue from there.
     clock : callable
         Unix time, s.
-    told : callable, optional
-        Told of every change, after it was stored.
+    on_changes : callable, optional
+        Called with all changes of one step, after they were stored.
 
     Raises
     ------
     InputError
-        If what was stored cannot be used, and by the methods for people if there is nothing to act on.
+        If what was stored cannot be used, and by `apply` as by `AlarmEngine.apply`.
     StoreError
         If the store cannot be read, and by all methods that change something if it cannot be written.
     """
@@ -52,20 +51,21 @@ class AlarmService:
         self,
         rules: Rules,
         thresholds: Thresholds,
-        store: VerdictStore,
+        database: Database,
         clock: Callable[[], float],
-        told: Callable[[Sequence[AlarmChange]], None] | None = None,
+        on_changes: Callable[[Sequence[AlarmChange]], None] | None = None,
     ) -> None:
-        self._rules, self._thresholds = rules, thresholds
-        self._verdicts, self._store = store, AlarmStore(store.database)
-        self._database = store.database
+        self._rules = rules
+        self._thresholds = thresholds
+        self._store = AlarmStore(database)
+        self._database = database
         self._clock = clock
-        self._told = told
+        self._on_changes = on_changes
         self._lock = RLock()
-        self._kept: dict[str, Mapping[str, Any]] = self._store.states()
+        self._stored: dict[str, Mapping[str, Any]] = self._store.states()
         self._engine = self._restore()
         with self._changing() as changes:
-            changes += self._engine.opening
+            changes += self._engine.initial_changes
 
     def alarms(self) -> tuple[Alarm, ...]:
         """Every alarm, in the order of the configuration."""
@@ -102,24 +102,23 @@ class AlarmService:
         return self._store
 
     def revise(self, rules: Rules, thresholds: Thresholds) -> None:
-        """Go on by other rules: alarms, silence and masks stay as they are, as far as their streams do."""
+        """Continue with other rules; alarms, silence and masks of the remaining streams stay as they are."""
         with self._lock:
             before = self._rules, self._thresholds
-            self._rules, self._thresholds = rules, thresholds
+            self._rules = rules
+            self._thresholds = thresholds
             try:
                 with self._changing() as changes:
-                    self._engine = self._restore(self._engine.heard)
-                    changes += self._engine.opening
+                    self._engine = self._restore(self._engine.last_seen)
+                    changes += self._engine.initial_changes
             except DqmError:
                 self._rules, self._thresholds = before
-                self._engine = self._restore(self._engine.heard)
+                self._engine = self._restore(self._engine.last_seen)
                 raise
 
-    def record(self, verdicts: Sequence[Verdict]) -> None:
-        """Store verdicts, together with what they do to alarms."""
-        with self._changing(
-            streams={verdict.window.stream for verdict in verdicts}, verdicts=verdicts
-        ) as changes:
+    def observe(self, verdicts: Sequence[Verdict], beside: Callable[[], None]) -> None:
+        """Take verdicts in; what `beside` stores becomes durable together with what they change."""
+        with self._changing({verdict.window.stream for verdict in verdicts}, beside) as changes:
             for verdict in verdicts:
                 changes += self._engine.observe(verdict, self._clock())
 
@@ -129,92 +128,55 @@ class AlarmService:
             changes += self._engine.tick(self._clock())
 
     def listen_anew(self) -> None:
-        """Let every stream be silent for as long from here: nobody listened before."""
+        """Begin to wait for every stream: no window was received before."""
         with self._lock:
             self._engine.listen_anew(self._clock())
 
-    def acknowledge(self, stream: str, cause: Cause, user: str, comment: str) -> None:
-        """Take over an alarm that is raised."""
-        with self._act(user, "acknowledge", f"{stream} {cause}", comment) as changes:
-            changes += self._engine.acknowledge(stream, cause, user, comment, self._clock())
-
-    def shelve(
-        self, stream: str, cause: Cause, user: str, reason: str, until: float | None, one_shot: bool
-    ) -> None:
-        """Put an alarm aside until a time, Unix seconds, or one-shot until its condition has gone."""
-        with self._act(user, "shelve", f"{stream} {cause}", reason) as changes:
-            changes += self._engine.shelve(stream, cause, user, reason, until, one_shot, self._clock())
-
-    def unshelve(self, stream: str, cause: Cause, user: str, comment: str) -> None:
-        """End a shelf early."""
-        with self._act(user, "unshelve", f"{stream} {cause}", comment) as changes:
-            changes += self._engine.unshelve(stream, cause, user, comment, self._clock())
-
-    def add_mask(
-        self,
-        streams: str,
-        user: str,
-        reason: str,
-        run_types: tuple[str, ...] = (),
-        start: float | None = None,
-        until: float | None = None,
-    ) -> Mask:
-        """Suppress all alarms of the streams that match a pattern; gives the mask with its new identifier."""
+    def apply(self, command: Command, user: str) -> None:
+        """Carry out a command of a person, and write it to the audit."""
         now = self._clock()
-        mask = Mask(uuid4().hex[:8], streams, user, reason, now, run_types, start, until)
-        with self._act(user, "mask", streams, reason) as changes:
-            changes += self._engine.add_mask(mask, now)
-        return mask
 
-    def remove_mask(self, identifier: str, user: str, comment: str) -> None:
-        """End a mask early."""
-        with self._act(user, "unmask", identifier, comment) as changes:
-            changes += self._engine.remove_mask(identifier, user, comment, self._clock())
+        def write_audit() -> None:
+            self._store.record(now, user, command.action, command.target, command.comment)
 
-    def _act(self, user: str, action: str, target: str, comment: str) -> AbstractContextManager[Changes]:
-        """Change something in somebody's name."""
-        return self._changing(audit=(self._clock(), user, action, target, comment))
+        with self._changing(beside=write_audit) as changes:
+            changes += self._engine.apply(command, user, now)
 
     @contextmanager
     def _changing(
-        self,
-        streams: Iterable[str] = (),
-        verdicts: Sequence[Verdict] = (),
-        audit: tuple[float, str, str, str, str] | None = None,
+        self, streams: Iterable[str] = (), beside: Callable[[], None] | None = None
     ) -> Iterator[Changes]:
-        """Store what changes within: streams, whatever is told of them; all or nothing.
+        """Store what changes in the body of the `with` statement, and what `beside` stores: all or nothing.
 
-        The board goes back to what was stored last if this cannot be.
+        If it cannot be stored, the engine returns to what was stored last.
         """
         changes: Changes = []
         with self._lock:
             yield changes
             states = self._states({*streams, *(change.alarm.stream for change in changes)})
             try:
-                if states or changes or verdicts or audit:
+                if states or changes or beside:
                     with self._database.transaction():
-                        for verdict in verdicts:
-                            self._verdicts.append(verdict)
+                        if beside is not None:
+                            beside()
                         self._store.keep(states, changes)
-                        if audit:
-                            self._store.record(*audit)
             except StoreError:
-                self._engine = self._restore(self._engine.heard)
+                self._engine = self._restore(self._engine.last_seen)
                 raise
-            self._kept |= states
-        if changes and self._told is not None:
-            self._told(changes)
+            self._stored |= states
+        if changes and self._on_changes is not None:
+            self._on_changes(changes)
 
     def _states(self, streams: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """Give what differs from what was kept."""
+        """Give what differs from what is stored."""
         states: dict[str, Mapping[str, Any]] = {stream: self._engine.dump(stream) for stream in streams}
         states[_MASKS] = {"masks": [asdict(mask) for mask in self._engine.masks]}
-        return {name: state for name, state in states.items() if self._kept.get(name) != state}
+        return {name: state for name, state in states.items() if self._stored.get(name) != state}
 
-    def _restore(self, heard: Mapping[str, float] | None = None) -> AlarmEngine:
-        """Set the board up from what was kept, and from when streams were heard last."""
+    def _restore(self, last_seen: Mapping[str, float] | None = None) -> AlarmEngine:
+        """Make the engine from what is stored, and from when the last window of each stream came."""
         masks = [
             Mask(**{**stored, "run_types": tuple(stored["run_types"])})
-            for stored in self._kept.get(_MASKS, {"masks": []})["masks"]
+            for stored in self._stored.get(_MASKS, {"masks": []})["masks"]
         ]
-        return AlarmEngine(self._rules, self._thresholds, self._clock(), self._kept, masks, heard)
+        return AlarmEngine(self._rules, self._thresholds, self._clock(), self._stored, masks, last_seen)

@@ -19,11 +19,12 @@ from dqm.service.evaluation import prepare_evaluators
 from dqm.service.keyring import open_ring
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
+from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
 from dqm.store import VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver
-from dqm.web import Authenticator, HttpServer, Site, StreamStatuses, UserFile, create_app
+from dqm.web import Authenticator, HttpServer, Queries, StreamStatuses, UserFile, create_app
 
 __all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
 
@@ -47,7 +48,9 @@ class Parts:
     keeper : WindowKeeper
         Events of windows that depart from their reference.
     alarms : AlarmService
-        Alarms of all streams; it stores verdicts together with what they do to them.
+        Alarms of all streams.
+    recorder : Recorder
+        Stores verdicts together with what they do to alarms.
     metrics : Metrics
         For Prometheus.
     statuses : StreamStatuses
@@ -65,6 +68,7 @@ class Parts:
     store: VerdictStore
     keeper: WindowKeeper
     alarms: AlarmService
+    recorder: Recorder
     metrics: Metrics
     statuses: StreamStatuses
     bundle_facts: dict[str, BundleFacts]
@@ -110,12 +114,12 @@ def open_parts(
     keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
     annotator = _open_annotator(opening, config.grafana)
     announce_all = functools.partial(announce, annotator)
-    alarms = AlarmService(resolved.rules, resolved.thresholds, store, clock, announce_all)
+    alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
     metrics.registry.register(AlarmMetrics(alarms))
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
-    site = Site(
+    queries = Queries(
         statuses=statuses,
         alarm_service=alarms,
         verdicts=store,
@@ -126,13 +130,14 @@ def open_parts(
         version=version("dqm"),
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
-    app = create_app(metrics, seconds_since_progress, site=site, authenticator=authenticator)
+    app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
     http = HttpServer(app, *split_http(config.daemon.http))
     opening.callback(http.stop)
     parts = Parts(
         store=store,
         keeper=keeper,
         alarms=alarms,
+        recorder=Recorder(store, alarms, monotonic),
         metrics=metrics,
         statuses=statuses,
         bundle_facts=bundle_facts,

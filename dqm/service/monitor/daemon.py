@@ -36,8 +36,6 @@ __all__ = ["Daemon"]
 log = structlog.get_logger(__name__)
 
 POLL_MS = 200
-PROBE_SECONDS = 10.0
-"""So often the store is read back before something is added to it."""
 PRUNED_AT_ONCE = 500
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
@@ -81,7 +79,6 @@ class Daemon:
         self._monotonic = monotonic
         self._notifier = notifier or Notifier({})
         self._report = ServiceReport(self._notifier, clock, monotonic)
-        self._probe_at = 0.0
         self._progress = monotonic()
         self._resolved = resolve(config)
         self._core = MonitorCore(
@@ -246,7 +243,7 @@ class Daemon:
                 case messages.LookUp(window):
                     return messages.Found(window, self._look_up(window))
                 case messages.Store(verdicts):
-                    self._store(verdicts)
+                    self._parts.recorder.record(verdicts)
                     return messages.Stored()
                 case messages.UpdateAlarms(nobody_listened):
                     self._update_alarms(nobody_listened=nobody_listened)
@@ -265,13 +262,6 @@ class Daemon:
         identity = identity_of(window)
         store = self._parts.store
         return store.find(*identity) if store.contains(*identity) else None
-
-    def _store(self, verdicts: tuple[Verdict, ...]) -> None:
-        now = self._monotonic()
-        if now >= self._probe_at:
-            self._parts.store.probe()
-            self._probe_at = now + PROBE_SECONDS
-        self._parts.alarms.record(verdicts)
 
     def _update_alarms(self, *, nobody_listened: bool) -> None:
         alarms = self._parts.alarms

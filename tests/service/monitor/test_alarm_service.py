@@ -1,4 +1,4 @@
-"""The alarm alarm_service with a real store."""
+"""The alarm service with a real store."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ import pytest
 
 from dqm import events
 from dqm.alarm import (
+    Acknowledge,
+    AddMask,
     Alarm,
     AlarmChange,
     AlarmState,
     Cause,
     Guidance,
     Priority,
+    RemoveMask,
     Rules,
+    Shelve,
     StreamRules,
     Thresholds,
 )
 from dqm.errors import InputError, StoreError
-from dqm.events import Quality
+from dqm.events import Quality, Verdict
 from dqm.service.monitor.alarm_service import AlarmService
+from dqm.service.monitor.recorder import Recorder
 from dqm.store import AlarmStore, VerdictStore, sqlite_url
 from tests.verdicts import alter, make_verdict
 
@@ -59,10 +64,14 @@ def store(tmp_path: Path) -> Iterator[VerdictStore]:
         yield opened
 
 
-def open_desk(
+def open_service(
     store: VerdictStore, told: Callable[..., None] | None = None, clock: Callable[[], float] = lambda: 1000.0
 ) -> AlarmService:
-    return AlarmService(RULES, Thresholds(p_threshold=0.003, drift_limit=None), store, clock, told)
+    return AlarmService(RULES, Thresholds(p_threshold=0.003, drift_limit=None), store.database, clock, told)
+
+
+def record(store: VerdictStore, alarm_service: AlarmService, *verdicts: Verdict) -> None:
+    Recorder(store, alarm_service, lambda: 0.0).record(verdicts)
 
 
 def alarm(alarm_service: AlarmService, stream: str = "a") -> Alarm:
@@ -71,15 +80,15 @@ def alarm(alarm_service: AlarmService, stream: str = "a") -> Alarm:
     )
 
 
-def raise_alarm(alarm_service: AlarmService) -> None:
-    alarm_service.record([BAD, alter(BAD, seq=1)])
+def raise_alarm(store: VerdictStore, alarm_service: AlarmService) -> None:
+    record(store, alarm_service, BAD, alter(BAD, seq=1))
     assert alarm(alarm_service).state is AlarmState.ACTIVE
 
 
 def test_verdicts_and_what_they_do_to_alarms_are_stored_together(store: VerdictStore) -> None:
     told: list[AlarmChange] = []
-    alarm_service = open_desk(store, told.extend)
-    raise_alarm(alarm_service)
+    alarm_service = open_service(store, told.extend)
+    raise_alarm(store, alarm_service)
     assert [v.window.seq for v in store.select()] == [0, 1]
     raised = [change for change in told if change.alarm.state is AlarmState.ACTIVE]
     assert [(c.alarm.cause, c.before, c.action) for c in raised] == [
@@ -89,27 +98,27 @@ def test_verdicts_and_what_they_do_to_alarms_are_stored_together(store: VerdictS
 
 
 def test_a_daemon_that_was_killed_goes_on_with_its_alarms(store: VerdictStore) -> None:
-    alarm_service = open_desk(store)
-    raise_alarm(alarm_service)
-    alarm_service.acknowledge("a", Cause.DIFFERS, "ada", "on it")
-    alarm_service.shelve("b", Cause.SILENT, "bob", "cabling", 9000.0, False)
-    alarm_service.add_mask("b", "bob", "cabling", ("cosmics",), None, 5000.0)
-    alarm_service.record([alter(BAD, stream="b")])
-    again = open_desk(store)  # the first was never told to stop
+    alarm_service = open_service(store)
+    raise_alarm(store, alarm_service)
+    alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "ada")
+    alarm_service.apply(Shelve("b", Cause.SILENT, "cabling", hours=2.0), "bob")
+    alarm_service.apply(AddMask("m", "b", "cabling", run_types=("cosmics",), until=5000.0), "bob")
+    record(store, alarm_service, alter(BAD, stream="b"))
+    again = open_service(store)  # the first was never told to stop
     assert again.alarms() == alarm_service.alarms()
     assert again.masks() == alarm_service.masks()
     acknowledged = alarm(again).acknowledged
     assert acknowledged is not None
     assert (acknowledged.user, acknowledged.comment) == ("ada", "on it")
-    alarm_service.record([alter(BAD, stream="b", seq=1)])
-    again.record([alter(BAD, stream="b", seq=1)])
+    record(store, alarm_service, alter(BAD, stream="b", seq=1))
+    record(store, again, alter(BAD, stream="b", seq=1))
     assert alarm(again, "b") == alarm(alarm_service, "b")  # one window before the end, one after: both count
 
 
 def test_what_cannot_be_stored_has_not_happened(store: VerdictStore) -> None:
     told: list[AlarmChange] = []
-    alarm_service = open_desk(store, told.extend)
-    alarm_service.record([BAD])
+    alarm_service = open_service(store, told.extend)
+    record(store, alarm_service, BAD)
     before = alarm_service.alarms(), [v.window.seq for v in store.select()], list(told)
     with store.database.transaction() as connection:
         connection.exec_driver_sql(
@@ -117,57 +126,57 @@ def test_what_cannot_be_stored_has_not_happened(store: VerdictStore) -> None:
             "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
         )
     with pytest.raises(StoreError, match=r"disk is full\. Free space on the disk"):
-        alarm_service.record([alter(BAD, seq=1)])
+        record(store, alarm_service, alter(BAD, seq=1))
     with pytest.raises(StoreError):
-        alarm_service.add_mask("b", "bob", "cabling")
+        alarm_service.apply(AddMask("m", "b", "cabling"), "bob")
     assert (alarm_service.alarms(), [v.window.seq for v in store.select()], told) == before
     assert alarm_service.masks() == ()
     with store.database.transaction() as connection:
         connection.exec_driver_sql("DROP TRIGGER full")
-    alarm_service.record([alter(BAD, seq=1)])
+    record(store, alarm_service, alter(BAD, seq=1))
     assert alarm(alarm_service).state is AlarmState.ACTIVE
 
 
 def test_whoever_acts_is_named_in_the_audit(store: VerdictStore) -> None:
-    alarm_service = open_desk(store)
-    raise_alarm(alarm_service)
-    alarm_service.acknowledge("a", Cause.DIFFERS, "ada", "on it")
-    mask = alarm_service.add_mask("b", "bob", "cabling")
-    alarm_service.remove_mask(mask.identifier, "ada", "done")
+    alarm_service = open_service(store)
+    raise_alarm(store, alarm_service)
+    alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "ada")
+    alarm_service.apply(AddMask("m", "b", "cabling"), "bob")
+    alarm_service.apply(RemoveMask("m", "done"), "ada")
     assert [(row["user"], row["action"], row["target"]) for row in alarm_service.history.actions()] == [
         ("ada", "acknowledge", "a differs"),
         ("bob", "mask", "b"),
-        ("ada", "unmask", mask.identifier),
+        ("ada", "unmask", "m"),
     ]
 
 
 def test_an_action_without_effect_is_refused_and_leaves_no_trace(store: VerdictStore) -> None:
-    alarm_service = open_desk(store)
+    alarm_service = open_service(store)
     with pytest.raises(InputError):
-        alarm_service.acknowledge("a", Cause.DIFFERS, "ada", "on it")
+        alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "ada")
     with pytest.raises(InputError):
-        alarm_service.add_mask("nothing", "ada", "why")
+        alarm_service.apply(AddMask("m", "nothing", "why"), "ada")
     assert alarm_service.history.actions() == []
 
 
 def test_time_ends_shelves(store: VerdictStore) -> None:
     now = 1000.0
-    alarm_service = open_desk(store, clock=lambda: now)
-    raise_alarm(alarm_service)
-    alarm_service.shelve("a", Cause.DIFFERS, "bob", "cabling", 2000.0, False)
+    alarm_service = open_service(store, clock=lambda: now)
+    raise_alarm(store, alarm_service)
+    alarm_service.apply(Shelve("a", Cause.DIFFERS, "cabling", hours=0.25), "bob")
     alarm_service.tick()
     assert alarm(alarm_service).state is AlarmState.SHELVED
-    now = 2001.0
+    now = 1900.0
     alarm_service.tick()
     assert alarm(alarm_service).state is AlarmState.ACTIVE
-    assert alarm(open_desk(store, clock=lambda: now)).state is AlarmState.ACTIVE
+    assert alarm(open_service(store, clock=lambda: now)).state is AlarmState.ACTIVE
 
 
 def test_other_rules_keep_alarms_and_do_not_begin_the_silence_anew(store: VerdictStore) -> None:
     now = 1000.0
-    alarm_service = open_desk(store, clock=lambda: now)
-    raise_alarm(alarm_service)
-    alarm_service.acknowledge("a", Cause.DIFFERS, "eva", "on it")
+    alarm_service = open_service(store, clock=lambda: now)
+    raise_alarm(store, alarm_service)
+    alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "eva")
     now = 1500.0
     fewer = replace(RULES, streams=(replace(RULES.streams[0], priority=Priority.P1),))
     alarm_service.revise(fewer, Thresholds(p_threshold=0.001, drift_limit=None))
@@ -182,8 +191,8 @@ def test_other_rules_keep_alarms_and_do_not_begin_the_silence_anew(store: Verdic
 
 
 def test_rules_that_cannot_be_stored_are_not_taken_over(store: VerdictStore) -> None:
-    alarm_service = open_desk(store)
-    raise_alarm(alarm_service)
+    alarm_service = open_service(store)
+    raise_alarm(store, alarm_service)
     with store.database.transaction() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER f BEFORE INSERT ON alarm_changes BEGIN SELECT RAISE(ABORT, 'disk is full'); END"

@@ -28,7 +28,7 @@ BEHIND = {"proxy_header": "X-Remote-User", "proxies": [PROXY]}
 
 
 def acknowledged_by(world: World) -> str | None:
-    found = world.site.alarm("chamber-2", Cause.DIFFERS).acknowledged
+    found = world.queries.alarm("chamber-2", Cause.DIFFERS).acknowledged
     return found.user if found else None
 
 
@@ -301,7 +301,9 @@ def test_nobody_else_is_believed(world: World, address: str) -> None:
 
 
 def test_the_server_itself_believes_nobody_either(world: World) -> None:
-    app = create_app(world.metrics, lambda: 0.0, site=world.site, authenticator=world.authenticator(**BEHIND))
+    app = create_app(
+        world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator(**BEHIND)
+    )
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     lie = {"X-Remote-User": "anna", "X-Forwarded-For": PROXY, "X-Forwarded-Proto": "https"}

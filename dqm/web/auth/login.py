@@ -11,19 +11,19 @@ from starlette.routing import Route
 
 from dqm.web.auth.authenticator import LOGIN, LOGOUT, Authenticator, principal_of
 from dqm.web.problems import BusyError, NobodyMayChangeError, NotSignedInError, describe_problem
-from dqm.web.queries import Site
+from dqm.web.queries import Queries
 from dqm.web.render import render
 from dqm.web.security import SESSION_COOKIE, new_token, read_form, remember
 
 __all__ = ["ask_to_sign_in", "login_routes"]
 
 
-def login_routes(site: Site, authenticator: Authenticator) -> list[Route]:
+def login_routes(queries: Queries, authenticator: Authenticator) -> list[Route]:
     """Make the routes for signing in and out.
 
     Parameters
     ----------
-    site : Site
+    queries : Queries
         What is shown.
     authenticator : Authenticator
         Where people sign in.
@@ -35,7 +35,7 @@ def login_routes(site: Site, authenticator: Authenticator) -> list[Route]:
     """
 
     def show(request: Request) -> Response:
-        return _show(site, request, request.query_params.get("next", "/"))
+        return _show(queries, request, request.query_params.get("next", "/"))
 
     async def sign_in(request: Request) -> Response:
         fields = await read_form(request)
@@ -44,7 +44,7 @@ def login_routes(site: Site, authenticator: Authenticator) -> list[Route]:
         try:
             session = await run_in_threadpool(authenticator.sign_in, name, password, principal.address)
         except (BusyError, NotSignedInError, NobodyMayChangeError) as error:
-            return await run_in_threadpool(_show, site, request, after, error)
+            return await run_in_threadpool(_show, queries, request, after, error)
         response = RedirectResponse(_own_path(after), 303)
         remember(response, new_token(), is_secure=principal.is_secure)
         response.set_cookie(
@@ -72,12 +72,12 @@ def login_routes(site: Site, authenticator: Authenticator) -> list[Route]:
     ]
 
 
-def ask_to_sign_in(site: Site, request: Request, error: NotSignedInError) -> Response:
+def ask_to_sign_in(queries: Queries, request: Request, error: NotSignedInError) -> Response:
     """Lead a browser to where one signs in, and back afterwards.
 
     Parameters
     ----------
-    site : Site
+    queries : Queries
         What is shown.
     request : Request
         What was asked.
@@ -94,14 +94,14 @@ def ask_to_sign_in(site: Site, request: Request, error: NotSignedInError) -> Res
         here = request.scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"{LOGIN}?next={quote(here, safe='/')}", 303)
     _, _, page = request.headers.get("referer", "").partition("://")[2].partition("?")[0].partition("/")
-    return _show(site, request, f"/{page}", error)
+    return _show(queries, request, f"/{page}", error)
 
 
-def _show(site: Site, request: Request, after: str, error: Exception | None = None) -> Response:
+def _show(queries: Queries, request: Request, after: str, error: Exception | None = None) -> Response:
     problem = describe_problem(error) if error else None
     trouble = ". ".join(filter(None, [problem.detail, problem.fix])) if problem else ""
     status = problem.status if problem else 200
-    response = render(site, request, "login.html", status, after=_own_path(after), trouble=trouble)
+    response = render(queries, request, "login.html", status, after=_own_path(after), trouble=trouble)
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(error.seconds)
     return response

@@ -1,0 +1,170 @@
+"""What people do with alarms: one frozen command for each action, checked when it is made.
+
+`dqm.alarm.AlarmEngine.apply` carries commands out. What depends on the state of an alarm or on the time is
+checked there; everything else is checked here, so a command that exists is well formed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.dataclasses import dataclass
+
+from dqm.alarm.values import Cause
+from dqm.config import NAME_PATTERN
+
+__all__ = [
+    "Acknowledge",
+    "AddMask",
+    "Command",
+    "Comment",
+    "RemoveMask",
+    "RunTypes",
+    "Shelve",
+    "ShelveHours",
+    "StreamPattern",
+    "Unshelve",
+]
+
+_LONGEST_COMMENT = 500
+_LONGEST_SHELF_HOURS = 24 * 31
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Comment = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT)]
+"""Why somebody acts, for the audit and for the next shift."""
+
+ShelveHours = Annotated[float, Field(gt=0, le=_LONGEST_SHELF_HOURS)]
+"""For how long an alarm is shelved, hours."""
+
+StreamPattern = Annotated[
+    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._/*?\[\]!-]+$")
+]
+"""Streams of a mask, see `dqm.alarm.Mask`."""
+
+RunTypes = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=NAME_PATTERN)], ...], Field(max_length=16)
+]
+"""Types of the runs in which a mask applies; empty: all."""
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class _AlarmCommand:
+    """Something done with one alarm; `comment` says why, or what is being done."""
+
+    stream: str
+    cause: Cause
+    comment: Comment
+
+    @property
+    def target(self) -> str:
+        """What the audit names as changed."""
+        return f"{self.stream} {self.cause}"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Acknowledge(_AlarmCommand):
+    """Take over an alarm that is raised."""
+
+    action: ClassVar[str] = "acknowledge"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Shelve(_AlarmCommand):
+    """Put an alarm aside for some time, or until its condition has gone.
+
+    Parameters
+    ----------
+    stream, cause
+        The alarm.
+    comment : str
+        The reason.
+    hours : float or None
+        For how long, hours; None only if `one_shot`.
+    one_shot : bool
+        Whether the shelf also ends when the condition has gone.
+    """
+
+    action: ClassVar[str] = "shelve"
+
+    hours: ShelveHours | None = None
+    one_shot: bool = False
+
+    @model_validator(mode="after")
+    def _check_end(self) -> Self:
+        if self.hours is None and not self.one_shot:
+            raise ValueError("a shelf must end: give hours, or one_shot")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Unshelve(_AlarmCommand):
+    """End a shelf early."""
+
+    action: ClassVar[str] = "unshelve"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class AddMask:
+    """Suppress all alarms of some streams: a known problem, work on the detector.
+
+    Parameters
+    ----------
+    identifier : str
+        Name of the new mask, unique.
+    streams : str
+        Pattern of stream names, of ``group/stream`` paths or of groups, with ``*`` and ``?``.
+    comment : str
+        The reason.
+    run_types : tuple of str
+        Only in runs of these types; empty: in all.
+    start, until : float or None
+        From and until when, Unix seconds; None: at once, and until it is removed.
+    """
+
+    action: ClassVar[str] = "mask"
+
+    identifier: Annotated[str, StringConstraints(min_length=1)]
+    streams: StreamPattern
+    comment: Comment
+    run_types: RunTypes = ()
+    start: float | None = None
+    until: float | None = None
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.start is not None and self.until is not None and self.until <= self.start:
+            raise ValueError("the mask ends before it begins: 'until' must be later than 'start'")
+        return self
+
+    @property
+    def target(self) -> str:
+        """What the audit names as changed."""
+        return self.streams
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class RemoveMask:
+    """End a mask early.
+
+    Parameters
+    ----------
+    identifier : str
+        The mask.
+    comment : str
+        Why.
+    """
+
+    action: ClassVar[str] = "unmask"
+
+    identifier: str
+    comment: Comment
+
+    @property
+    def target(self) -> str:
+        """What the audit names as changed."""
+        return self.identifier
+
+
+Command = Acknowledge | Shelve | Unshelve | AddMask | RemoveMask
+"""Every action of a person on alarms."""
