@@ -7,22 +7,24 @@ ARGS   ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-long bench lint format clean
+.PHONY: help demo test test-long bench lint format wheel smoke clean
 
 help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
-	@echo "make test       the test suite, a few minutes"
+	@echo "make test       the test suite, a few minutes (COVERAGE=1 measures what it runs through)"
 	@echo "make test-long  the statistical studies too, an hour or more"
 	@echo "make bench      benchmarks, ten minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
 	@echo "make lint       style, types and import contracts"
 	@echo "make format     put the sources in house style"
+	@echo "make wheel      the wheel and the source distribution, in dist"
+	@echo "make smoke      a collector host and a monitor with that wheel, in environments of their own, a minute"
 	@echo "make clean      remove the virtual environment and caches"
 
 demo: $(VENV)/.runtime
 	$(BIN)/dqm demo $(ARGS)
 
 test: $(VENV)/.develop
-	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest -m "not long" $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
 
 test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)
@@ -42,8 +44,15 @@ format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+wheel: $(VENV)/.develop
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+
+smoke: wheel
+	$(BIN)/python tests/smoke.py dist/*.whl
+
 clean:
-	rm -rf $(VENV) .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .coverage .coverage.* .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,17 +64,17 @@ $(VENV)/.python:
 
 $(VENV)/.runtime: $(VENV)/.python pyproject.toml
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable ".[monitor]"
 	touch $@
 
 $(VENV)/.develop: $(VENV)/.runtime
-	$(BIN)/pip install --quiet --editable ".[test,lint,plots]"
+	$(BIN)/pip install --quiet --editable ".[monitor,test,lint,plots]"
 	touch $@
 
 $(VENV)/.long: $(VENV)/.develop
-	$(BIN)/pip install --quiet --editable ".[fuzz]" || echo "no atheris for this Python: its tests are skipped"
+	$(BIN)/pip install --quiet --editable ".[monitor,fuzz]" || echo "no atheris for this Python: its tests are skipped"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.develop
-	$(BIN)/pip install --quiet --editable ".[bench]"
+	$(BIN)/pip install --quiet --editable ".[monitor,bench]"
 	touch $@

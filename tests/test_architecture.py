@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from dqm.cli.main import COMMANDS, load_command
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("dqm", "collectors") for path in (ROOT / room).rglob("*.py"))
 LOADED = "import {module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+COMMAND = """
+import atexit, sys
+from dqm.cli.main import run
+atexit.register(lambda: print("LOADED", *{name.partition('.')[0] for name in sys.modules}))
+run()
+"""
 
 
 def loaded_by(module: str) -> set[str]:
@@ -26,26 +34,38 @@ def test_the_package_loads_neither_torch_nor_zmq() -> None:
     assert not {"torch", "zmq"} & loaded_by("dqm")
 
 
-def test_the_command_line_does_not_load_torch() -> None:
-    assert "torch" not in loaded_by("dqm.cli.main")
-
-
-def test_help_lists_the_commands() -> None:
+def loaded_by_command(*arguments: str, cwd: Path) -> set[str]:
+    """Top-level modules in memory when a command has ended with code 0."""
     told = subprocess.run(
-        [sys.executable, "-m", "dqm.cli.main", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, check=True, cwd=cwd
     )
-    for command in (
-        "run",
-        "collect",
-        "check",
-        "history",
-        "compare",
-        "extract",
-        "reference",
-        "dashboards",
-        "demo",
-    ):
-        assert f" {command} " in told.stdout
+    return set(told.stdout.rpartition("LOADED")[2].split())
+
+
+def test_help_loads_no_package_that_a_command_needs(tmp_path: Path) -> None:
+    loaded = loaded_by_command("--help", cwd=tmp_path)
+    assert "typer" in loaded
+    assert not loaded & {"torch", "scipy", "numpy", "pyarrow", "pydantic", "zmq"}
+    assert not loaded & {"sqlalchemy", "starlette", "plotly", "structlog"}
+
+
+def test_extraction_loads_neither_tests_nor_sockets_nor_stores(tmp_path: Path) -> None:
+    options = ("--set", "chambers=[0]", "--set", "seconds=2.0", "-o", "events.parquet")
+    loaded = loaded_by_command("extract", "simulate", *options, cwd=tmp_path)
+    assert {"numpy", "pyarrow"} <= loaded
+    assert not loaded & {"torch", "scipy", "zmq", "sqlalchemy", "starlette", "structlog"}
+
+
+def test_help_of_every_command_is_quick_to_load_but_for_alarms() -> None:
+    modules = {command.place.partition(":")[0] for command in COMMANDS.values()} - {"alarms"}
+    loaded = loaded_by(", ".join(f"dqm.cli.{module}" for module in sorted(modules)))
+    assert not loaded & {"torch", "scipy", "sqlalchemy", "starlette", "plotly"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_their_own_help_says(name: str) -> None:
+    said = " ".join(load_command(name).help.partition("\n\n")[0].split())
+    assert said == COMMANDS[name].summary
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command line: arguments in, text out; no logic.
 
-Rooms that need torch are imported by the commands that compute: it takes seconds, and ``dqm --help`` must
-not.
+A module holds one command or one group of commands and is loaded when it is used. At its top it imports what
+its options need; what computes, stores or serves is imported by the function that uses it, so that ``--help``
+is quick, and works where the extra ``monitor`` is not installed.
 """

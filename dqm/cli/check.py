@@ -28,7 +28,11 @@ __all__ = ["check"]
 
 
 def check(config: ConfigPath, override: Overrides = None) -> None:
-    """Report every mistake in a configuration at once, bundles and collector options included."""
+    """Report every mistake in a configuration at once, bundles and collector options included.
+
+    The configuration of a daemon can be checked where the extra "monitor" is installed, that of a collector
+    everywhere.
+    """
     overrides = parse_settings(override)
     problems = [*find_problems(config, overrides), *_deep_problems(config, overrides)]
     for problem in problems:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from dqm.config import check_url, read_token
 from dqm.errors import ConfigError
 
 __all__ = ["app"]
@@ -30,6 +29,7 @@ def push(
     ] = False,
 ) -> None:
     """Upload folder, data source and dashboards to Grafana; what is up to date stays untouched."""
+    from dqm.config import read_token
     from dqm.export.grafana import Grafana, PushOutcome
     from dqm.export.grafana import push as push_everything
 
@@ -55,6 +55,8 @@ def path() -> None:
 
 
 def _check(option: str, address: str) -> None:
+    from dqm.config import check_url
+
     try:
         check_url(address)
     except ValueError as error:

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from dqm.stream.keys import make_keys
-
 __all__ = ["app"]
 
 app = typer.Typer(help="Make the keys that let collectors in.", no_args_is_help=True)
@@ -28,6 +26,8 @@ def new(
     ] = None,
 ) -> None:
     """Make a key: NAME.secret for its owner, and NAME.public for the other side."""
+    from dqm.stream.keys import make_keys
+
     secret, public = make_keys(directory, name, stream or [])
     typer.echo(f"{secret}: stays with {name}, readable by nobody else")
     if name == "daemon":

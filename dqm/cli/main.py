@@ -1,43 +1,136 @@
-"""``dqm``: all commands, and what becomes of errors."""
+"""``dqm``: all commands, and what becomes of errors.
+
+A command's module is imported when the command is used: ``dqm --help`` loads none of them, and those of the
+monitor need packages that a collector host does not have.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
-from importlib.metadata import version
-from typing import Annotated
+from importlib import import_module
+from importlib.metadata import requires, version
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
-from dqm.cli import alarms, check, dashboards, demo, keys, offline, online, reference, reports, store, users
 from dqm.errors import DqmError
 
-__all__ = ["app", "run"]
+__all__ = ["COMMANDS", "app", "load_command", "run"]
 
 FAILURE = 2
 """Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
 
+
+class Command(NamedTuple):
+    """Where a command is, and what the list of commands says of it.
+
+    Parameters
+    ----------
+    place : str
+        Module within `dqm.cli` and, after a colon, the function or the `typer.Typer` of several commands.
+    summary : str
+        First paragraph of its help.
+    """
+
+    place: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "demo:demo", "Run simulated chambers, their collectors and the daemon; two chambers go wrong."
+    ),
+    "run": Command(
+        "run:run",
+        "Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG.",
+    ),
+    "collect": Command(
+        "collect:collect", "Run a collector: read a source, cut windows, send them to the daemon."
+    ),
+    "check": Command(
+        "check:check",
+        "Report every mistake in a configuration at once, bundles and collector options included.",
+    ),
+    "history": Command("history:history", "Print stored verdicts, the newest last."),
+    "extract": Command(
+        "extract:extract", "Write the features of a source to a file instead of sending them."
+    ),
+    "compare": Command(
+        "compare:compare",
+        "Test files against a bundle; the file's place in the command line is the run number.",
+    ),
+    "report": Command(
+        "reports:report", "Write a run, or what a bundle is, as one HTML file that needs nothing else."
+    ),
+    "flags": Command(
+        "reports:flags",
+        "Print the quality flags of a run: which time of which stream is good, and which is not known to be.",
+    ),
+    "reference": Command("reference:app", 'Reference bundles: what "good" is.'),
+    "alarms": Command("alarms:app", "See alarms, acknowledge, shelve and mask them."),
+    "dashboards": Command("dashboards:app", "Dashboards for Grafana, rules for Prometheus."),
+    "keys": Command("keys:app", "Make the keys that let collectors in."),
+    "store": Command("store:app", "Back up, restore and compact the store of verdicts."),
+    "users": Command("users:app", "Say who may change something on the page."),
+}
+
+
+def load_command(name: str) -> Any:
+    """Import a command and make it what Typer runs.
+
+    Parameters
+    ----------
+    name : str
+        One of `COMMANDS`.
+
+    Returns
+    -------
+    typer.core.TyperCommand or typer.core.TyperGroup
+        The command with its options, or the group with its commands.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a package that it needs is not installed.
+    """
+    module, _, attribute = COMMANDS[name].place.partition(":")
+    found = getattr(import_module(f"dqm.cli.{module}"), attribute)
+    holder = typer.Typer(add_completion=False, callback=lambda: None)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name)(found)
+    group: Any = typer.main.get_command(holder)
+    return group.commands[name]
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands by their summaries, and loads the one that is used."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name, as Typer does, and load it."""
+        name, summary, rest = super().resolve_command(ctx, args)
+        return name, summary if name is None else load_command(name), rest
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     name="dqm",
     help="Online data-quality monitor for particle detectors.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(reference.app, name="reference")
-app.add_typer(alarms.app, name="alarms")
-app.add_typer(dashboards.app, name="dashboards")
-app.add_typer(keys.app, name="keys")
-app.add_typer(store.app, name="store")
-app.add_typer(users.app, name="users")
-app.command()(demo.demo)
-app.command()(online.run)
-app.command()(online.collect)
-app.command()(check.check)
-app.command()(online.history)
-app.command()(offline.extract)
-app.command()(offline.compare)
-app.command()(reports.report)
-app.command()(reports.flags)
+
+
+def _loaded_when_used() -> None:
+    """Stand for a command in the list."""
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_command.summary)(_loaded_when_used)
 
 
 def _show_version(value: bool) -> None:
@@ -62,6 +155,23 @@ def run() -> None:
     except DqmError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(FAILURE)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not _is_of_monitor(package):
+            raise
+        typer.echo(
+            f"error: the package {package} is not installed. The daemon, its configuration and what computes "
+            "need it: run pip install 'dqm[monitor]'",
+            err=True,
+        )
+        sys.exit(FAILURE)
+
+
+def _is_of_monitor(package: str) -> bool:
+    """Whether an importable package comes with the extra ``monitor``, as argon2 comes with argon2-cffi."""
+    requirements = [line for line in requires("dqm") or [] if line.endswith("extra == 'monitor'")]
+    names = {re.split(r"[^\w-]", line, maxsplit=1)[0].replace("-", "_") for line in requirements}
+    return any(package in (name, name.partition("_")[0]) for name in names)
 
 
 if __name__ == "__main__":

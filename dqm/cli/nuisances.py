@@ -208,7 +208,7 @@ def _read_samples(
     bundle: Bundle, pairs: list[tuple[float, str]]
 ) -> tuple[dict[float, FloatArray], list[Source]]:
     """Read the files of each nu, with the bundle's features."""
-    from dqm.service.offline.extraction import read_events
+    from dqm.service.offline.feature_files import read_events
 
     samples, sources = {}, []
     for nu in sorted({nu for nu, _ in pairs}):

@@ -57,7 +57,7 @@ def build(
 ) -> None:
     """Make a bundle from events of the controlled regime."""
     from dqm.reference import Recipe, build_bundle
-    from dqm.service.offline.extraction import read_events
+    from dqm.service.offline.feature_files import read_events
 
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     x, columns, sources = read_events(files, names, chamber)

@@ -9,14 +9,15 @@ import time
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqm.config import load_daemon
 from dqm.errors import ConfigError, InputError
-from dqm.events import Verdict
-from dqm.store import AlarmStore, VerdictStore, sqlite_url, store_url
+
+if TYPE_CHECKING:
+    from dqm.events import Verdict
+    from dqm.store import VerdictStore
 
 __all__ = ["flags", "report"]
 
@@ -49,6 +50,7 @@ def report(
 ) -> None:
     """Write a run, or what a bundle is, as one HTML file that needs nothing else."""
     from dqm.export.report import report_bundle, report_run
+    from dqm.store import AlarmStore
 
     if (subject / _MANIFEST).exists():
         from dqm.reference import open_bundle
@@ -111,6 +113,9 @@ def flags(
 
 def _open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
     """Open a store for reading; with it the streams that should be there, as far as they are known."""
+    from dqm.config import load_daemon
+    from dqm.store import VerdictStore, sqlite_url, store_url
+
     if path.suffix == ".sqlite":
         return VerdictStore(sqlite_url(path), create=False), ()
     config = load_daemon(path)

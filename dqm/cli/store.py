@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dqm.config import load_daemon
 from dqm.errors import StoreError
-from dqm.store import STORE_FILE
-from dqm.store.backup import back_up, restore
-from dqm.store.backup import compact as compact_file
 
 __all__ = ["app"]
 
@@ -33,6 +29,8 @@ def backup_command(
     replace: Annotated[bool, typer.Option("--replace", help="Replace FILE if it is there.")] = False,
 ) -> None:
     """Copy verdicts, alarms and audit into one file while the daemon runs."""
+    from dqm.store.backup import back_up
+
     n_verdicts = back_up(_find(store), file, replace=replace)
     typer.echo(f"{file}: {n_verdicts} verdicts")
 
@@ -46,6 +44,8 @@ def restore_command(
     ] = False,
 ) -> None:
     """Put a copy in its place; the daemon must not run."""
+    from dqm.store.backup import restore
+
     path = _find(store)
     aside = restore(file, path, replace=replace)
     typer.echo(f"{path}: restored" + (f"; what was there is now {aside}" if aside else ""))
@@ -54,6 +54,8 @@ def restore_command(
 @app.command()
 def compact(store: Where) -> None:
     """Write the store anew without free space; a running daemon waits meanwhile and loses nothing."""
+    from dqm.store.backup import compact as compact_file
+
     path = _find(store)
     before, after = compact_file(path)
     typer.echo(f"{path}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
@@ -61,6 +63,9 @@ def compact(store: Where) -> None:
 
 def _find(where: Path) -> Path:
     """SQLite file that a configuration or a path names."""
+    from dqm.config import load_daemon
+    from dqm.store import STORE_FILE
+
     if where.suffix == ".sqlite":
         return where
     section = load_daemon(where).daemon

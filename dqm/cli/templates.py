@@ -35,7 +35,7 @@ def templates(
 ) -> None:
     """Learn what labelled fault runs look like, to name the fault that an anomalous window looks like."""
     from dqm.reference import LabelledSample, learn_templates, open_bundle
-    from dqm.service.offline.extraction import read_events
+    from dqm.service.offline.feature_files import read_events
 
     if not fault:
         raise ConfigError("no fault is given", fix='Give --fault "lowered cathode voltage=run12.parquet"')

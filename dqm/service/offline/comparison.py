@@ -14,7 +14,7 @@ from dqm.errors import BundleError, FileError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, open_bundle
 from dqm.service.evaluation import WindowEvaluator
-from dqm.service.offline.extraction import read_features
+from dqm.service.offline.feature_files import read_features
 from dqm.stream import CountCutter, RunLabel
 
 __all__ = ["Assessment", "compare", "cut_file"]

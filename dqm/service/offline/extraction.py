@@ -1,105 +1,22 @@
-"""Features to and from files."""
+"""From any source of events to a file of features; it runs on a collector host, too."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dqm.errors import FileError, InputError
-from dqm.events import EventBatch, FloatArray
-from dqm.reference import Source as SourceFile
-from dqm.service.collector.sources import Source, open_source
+from dqm.events import EventBatch
+from dqm.service.collector.sources import Source
 
-__all__ = ["extract", "read_events", "read_features"]
+__all__ = ["extract"]
 
 ROWS_AT_ONCE = 65_536
-
-
-def read_features(
-    path: Path, features: Sequence[str] | None, chamber: str | None = None
-) -> Iterator[EventBatch]:
-    """Read a CSV or Parquet file of features through the collector ``replay``.
-
-    Parameters
-    ----------
-    path : Path
-        File with one row an event.
-    features : sequence of str, optional
-        Columns wanted, in this order; all numeric ones by default.
-    chamber : str, optional
-        Only rows with this value in the column ``chamber``.
-
-    Yields
-    ------
-    EventBatch
-        Of one chamber each; files without the column have one, named as the file.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read or lacks a column.
-    """
-    name = path.name.split(".")[0]
-    options: dict[str, object] = {"inputs": [path], "chamber": name}
-    if features is not None:
-        options["features"] = list(features)
-    for batch in open_source("replay", options):
-        if chamber is None or batch.chamber == chamber:
-            yield batch
-
-
-def read_events(
-    paths: Sequence[Path], features: Sequence[str] | None, chamber: str | None = None
-) -> tuple[FloatArray, tuple[str, ...], list[SourceFile]]:
-    """Read all events of some files.
-
-    Parameters
-    ----------
-    paths, features, chamber
-        As in `read_features`.
-
-    Returns
-    -------
-    x : ndarray, shape (n_events, d)
-        Events of all files.
-    names : tuple of str
-        Features, one for each column.
-    sources : list of SourceFile
-        The files with their checksums.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, two differ in their columns, or there is no event.
-    """
-    parts: list[FloatArray] = []
-    names: tuple[str, ...] | None = None
-    sources = []
-    for path in paths:
-        n_events = 0
-        for batch in read_features(path, features, chamber):
-            if names is not None and batch.names != names:
-                raise InputError(
-                    f"has the features {', '.join(batch.names)}, files before it {', '.join(names)}",
-                    where=str(path),
-                    fix="Choose common ones with --features",
-                )
-            names = batch.names
-            parts.append(batch.x)
-            n_events += len(batch.x)
-        if n_events == 0:
-            raise FileError(f"no events{f' of chamber {chamber}' if chamber else ''}", where=str(path))
-        sources.append(SourceFile(name=path.name, sha256=_checksum(path), n_events=n_events))
-    if names is None:
-        raise InputError("no files given")
-    return np.concatenate(parts), names, sources
 
 
 def extract(
@@ -206,8 +123,3 @@ def _check_schema(table: pa.Table, before: pa.Schema | None) -> pa.Schema:
             fix="Extract such inputs one by one, or choose common features",
         )
     return table.schema
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

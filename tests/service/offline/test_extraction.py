@@ -14,7 +14,8 @@ from dqm.errors import FileError, InputError
 from dqm.events import EventBatch
 from dqm.service.collector.sources import open_source
 from dqm.service.offline import extraction
-from dqm.service.offline.extraction import extract, read_events, read_features
+from dqm.service.offline.extraction import extract
+from dqm.service.offline.feature_files import read_events, read_features
 from tests.service.small import FEATURES, healthy_events, write_csv
 
 SIMULATION = {"chambers": [1, 3], "seconds": 12.0, "rate_hz": 40.0, "seed": 5, "batch_seconds": 2.0}

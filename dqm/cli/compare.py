@@ -1,4 +1,4 @@
-"""Commands that work on files: ``extract`` and ``compare``."""
+"""``dqm compare``: the same test on files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rich.console import Console
 
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import parse_settings
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Measurement, Quality, Verdict
@@ -20,37 +19,10 @@ from dqm.events import Measurement, Quality, Verdict
 if TYPE_CHECKING:
     from dqm.reference import Bundle
 
-__all__ = ["compare", "extract"]
+__all__ = ["compare"]
 
 COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
 """What p-values mean where there is no shift, so no budget."""
-
-
-def extract(
-    collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or a plugin.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
-    inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Its input files.")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Option of the collector, value as in TOML; repeatable."
-        ),
-    ] = None,
-    events: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
-    chamber: Annotated[str | None, typer.Option(help="Only this chamber.")] = None,
-) -> None:
-    """Write the features of a source to a file instead of sending them."""
-    from dqm.service.collector.sources import open_source
-    from dqm.service.offline.extraction import extract as extract_features
-
-    options: dict[str, object] = {"inputs": inputs} if inputs else {}
-    options |= parse_settings(option)
-    source = open_source(collector, options)
-    with progress_bar("events", events) as progress:
-        n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)
-    typer.echo(f"{output}: {n} events")
 
 
 def compare(

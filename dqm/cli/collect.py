@@ -1,0 +1,31 @@
+"""``dqm collect``: a collector."""
+
+from __future__ import annotations
+
+import typer
+
+from dqm.cli.process import log_to_stderr, stop_on_signals
+from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+
+__all__ = ["collect"]
+
+
+def collect(config: ConfigPath, override: Overrides = None) -> None:
+    """Run a collector: read a source, cut windows, send them to the daemon."""
+    from dqm.config import load_collector
+    from dqm.service.collector.collect import collect as run_collector
+    from dqm.service.sd_notify import Notifier
+
+    log_to_stderr()
+    settings = load_collector(config, parse_settings(override))
+    result = run_collector(settings, config.absolute().parent, stop_on_signals(), notifier=Notifier())
+    typer.echo(
+        f"run {result.run}: {result.n_events} events, {result.n_windows} windows, {result.n_sent} sent, "
+        f"{result.n_lost} lost; {result.n_left} events after the last window"
+    )
+    if result.n_spooled:
+        typer.echo(f"{result.n_spooled} windows are not judged yet: the next start sends them from the spool")
+    if result.n_refused:
+        typer.echo(f"{result.n_refused} windows were refused by the daemon: the log says why")
+    if result.n_lost or result.n_refused:
+        raise typer.Exit(1)
