@@ -39,6 +39,8 @@ lint: $(VENV)/.develop
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@find dqm collectors -name '*.py' | xargs wc -l | \
+	  awk '$$2 != "total" && $$1 > 500 {print "warning: " $$2 " has " $$1 " lines: is it one concept?"}'
 
 format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .
