@@ -1,5 +1,5 @@
 """The command line: arguments in, text out; no logic.
 
-Rooms that need torch are imported by the commands that compute: it takes seconds, and ``dqm --help`` must
-not.
+Packages that need torch are imported by the commands that compute. Importing them takes seconds, and
+``dqm --help`` must be quick.
 """

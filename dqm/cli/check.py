@@ -1,4 +1,4 @@
-"""``dqm check``: every mistake in a configuration, before anything runs."""
+"""``dqm check``: find all mistakes in a configuration before anything runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["check"]
 
 
 def check(config: ConfigPath, override: Overrides = None) -> None:
-    """Report every mistake in a configuration at once, bundles and collector options included."""
+    """Report all mistakes in a configuration, including those in bundles and collector options."""
     overrides = parse_settings(override)
     problems = [*find_problems(config, overrides), *_deep_problems(config, overrides)]
     for problem in problems:
@@ -39,7 +39,7 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
 
 
 def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
-    """Find the mistakes that show only when bundles are opened and collectors loaded."""
+    """Find the mistakes that are seen only when bundles are opened and collectors are loaded."""
     try:
         data = read_toml(config)
     except ConfigError:
@@ -58,7 +58,7 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
 
 
 def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
-    """List what to try, as far as the configuration is sound enough for it."""
+    """List what can be tried, as far as the configuration is valid."""
     attempts: list[Callable[[], object]] = []
     match data:
         case {"collector": {"name": str(name)}}:
@@ -74,7 +74,7 @@ def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
 
 
 def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
-    if find_problems(config, overrides):  # told already
+    if find_problems(config, overrides):  # reported already
         return
     if "collector" in data:
         find_sending_keys(load_collector(config, overrides).collector)
@@ -83,7 +83,7 @@ def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]
 
 
 def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
-    if "collector" in data or find_problems(config, overrides):  # none, or told already
+    if "collector" in data or find_problems(config, overrides):  # none, or reported already
         return
     from dqm.web.auth.users import UserFile
 
@@ -95,7 +95,7 @@ def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object
 def _check_slow_control(table: dict[str, Any], base: Path) -> None:
     try:
         section = validate(SlowControlSection, table, "[slow_control]")
-    except ConfigError:  # told by `find_problems`
+    except ConfigError:  # reported by `find_problems`
         open_readings(table["source"], table.get("options", {}), base)
     else:
         SlowControl(section, base)

@@ -1,4 +1,4 @@
-"""``dqm dashboards``: bring the dashboards to a Grafana."""
+"""``dqm dashboards``: upload the dashboards to Grafana."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ app = typer.Typer(no_args_is_help=True, help="Dashboards for Grafana, rules for 
 def push(
     url: Annotated[str, typer.Option(help="Address of Grafana, without user and password.")],
     prometheus: Annotated[
-        str | None, typer.Option(help="Address of Prometheus as Grafana sees it; default: as it is there.")
+        str | None, typer.Option(help="Address of Prometheus as seen from Grafana; default: unchanged.")
     ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(help="File with a service-account token; default: the variable DQM_GRAFANA_TOKEN."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+        bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")
     ] = False,
 ) -> None:
-    """Upload folder, data source and dashboards to Grafana; what is up to date stays untouched."""
+    """Upload folder, data source and dashboards to Grafana; what is up to date is left alone."""
     from dqm.export.grafana import Grafana, PushOutcome
     from dqm.export.grafana import push as push_everything
 
@@ -48,7 +48,7 @@ def push(
 
 @app.command()
 def path() -> None:
-    """Print where dashboards, rules and runbook of this installation lie."""
+    """Print the directory of the dashboards, rules and runbook of this installation."""
     from dqm.export.grafana import dashboard_files
 
     typer.echo(dashboard_files())

@@ -1,4 +1,4 @@
-"""``dqm demo``: the whole house on one machine, with faults, on the screen."""
+"""``dqm demo``: collectors and monitor on one machine, with faults, shown on the screen."""
 
 from __future__ import annotations
 
@@ -42,19 +42,22 @@ def demo(
     duration: Annotated[
         float | None,
         typer.Option(
-            min=20, help="Seconds to scale the timeline to and to end after; default: 180, without end."
+            min=20,
+            help="Seconds that the demonstration takes; default: 180, and it then goes on until Ctrl-C.",
         ),
     ] = None,
     directory: Annotated[
         Path | None,
-        typer.Option(help="Where configurations, logs and verdicts go; default: the state directory."),
+        typer.Option(
+            help="Directory for configurations, logs and verdicts; default: the user's state directory."
+        ),
     ] = None,
 ) -> None:
     """Run simulated chambers, their collectors and the daemon; two chambers go wrong.
 
     Ends with 0 if both faults were seen and the healthy chambers stayed good, with 1 otherwise.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of it may be left behind
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: all its processes are ended
         signal.signal(number, signal.default_int_handler)
     console = Console()
     where = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
@@ -82,7 +85,7 @@ def demo(
 
 
 def _show_page(console: Console, url: str) -> None:
-    """Open the page, if somebody sits at a screen."""
+    """Open the page in a browser, if there is a screen."""
     if console.is_terminal and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
         webbrowser.open(url)
 
@@ -96,7 +99,7 @@ def _wait_until(running: Demonstration, is_ready: Callable[[], bool]) -> None:
 def _watch(
     console: Console, running: Demonstration, seconds: float, *, endless: bool
 ) -> dict[str, list[Verdict]]:
-    """Show the streams until the time is over, or Ctrl-C."""
+    """Show the streams until the time is over or Ctrl-C is pressed."""
     begin = time.monotonic()
     verdicts = running.verdicts()
     told = 0
@@ -120,7 +123,7 @@ def _watch(
 
 
 def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float) -> Group:
-    """Lay out one row a stream."""
+    """Lay out one row for each stream."""
     table = Table(box=SIMPLE)
     for name in ("stream", "quality"):
         table.add_column(name, no_wrap=True)
@@ -157,7 +160,7 @@ def _announcement(fault: Injection | None, timeline: float, elapsed: float) -> s
 
 
 def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -> int:
-    """Where nobody watches: one line for each window."""
+    """Print one line for each new window, where there is no terminal."""
     everything = sorted((v for seen in verdicts.values() for v in seen), key=lambda v: v.judged_at)
     for v in everything[told:]:
         said = v.reason if v.result.p is None else describe_p(v.result.p)
@@ -166,7 +169,7 @@ def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -
 
 
 def _summarise(console: Console, verdicts: dict[str, list[Verdict]], alarmed: set[str]) -> bool:
-    """Say what was seen and whether it is what was injected."""
+    """Print what was seen, and whether this is what was injected."""
     faulty = {CHAMBERS[fault.chamber]: fault.label for fault in FAULTS}
     as_expected = True
     for chamber, seen in verdicts.items():

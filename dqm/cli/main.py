@@ -1,4 +1,4 @@
-"""``dqm``: all commands, and what becomes of errors."""
+"""``dqm``: all commands, and how an error ends the program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dqm.errors import DqmError
 __all__ = ["app", "run"]
 
 FAILURE = 2
-"""Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
+"""Exit code of a command that could not do what it was asked. 1 is a negative answer: it did its work."""
 
 app = typer.Typer(
     name="dqm",
@@ -56,7 +56,7 @@ def main(
 
 
 def run() -> None:
-    """Run the program: our own errors end it with a message and code 2, without a traceback."""
+    """Run the program. An error of `dqm` ends it with a message and code 2, without a traceback."""
     try:
         app()
     except DqmError as error:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["compare", "extract"]
 
 COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
-"""What p-values mean where there is no shift, so no budget."""
+"""Limits of the qualities offline, where there is no shift and so no false-alarm budget."""
 
 
 def extract(
     collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or a plugin.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Its input files.")
+        list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Input files of the collector.")
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -58,24 +58,25 @@ def compare(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     window: Annotated[
         int | None,
-        typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
+        typer.Option(min=1, help="Cut files into windows of so many events; default: a file is one window."),
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     measured: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="What slow control measured of a nuisance parameter; repeatable."
-        ),
+        typer.Option(metavar="NAME=VALUE", help="Measured value of a nuisance parameter; repeatable."),
     ] = None,
     free: Annotated[
-        bool, typer.Option("--free", help="Fit without measurement what has none, instead of giving up.")
+        bool,
+        typer.Option(
+            "--free", help="Fit parameters that are not measured freely; default: such windows are Null."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each window.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each window.")] = False,
     processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: none.")] = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
-    """Test files against a bundle; the file's place in the command line is the run number."""
+    """Test files against a bundle; the position of a file in the command line is its run number."""
     from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
     from dqm.service.offline.comparison import Assessment, cut_file
@@ -117,7 +118,7 @@ def compare(
 
 
 def _parse_measured(texts: list[str], bundle: Bundle) -> tuple[Measurement, ...]:
-    """Read measurements; their errors are those the bundle was made for."""
+    """Read measurements; their errors are those that the bundle was made for."""
     entries = {entry.name: entry for entry in bundle.manifest.nuisances if entry.sigma is not None}
     found = []
     for text in texts:

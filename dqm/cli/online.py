@@ -28,14 +28,14 @@ from dqm.store import VerdictStore, sqlite_url, store_url
 __all__ = ["collect", "history", "run"]
 
 MOST_DESCRIPTORS = 65_536
-"""Files a daemon may have open, if the system lets it: a worker takes ten for each bundle."""
+"""Files that a daemon may have open, if the system allows it: a worker takes ten for each bundle."""
 
 WIDE = 160
 """Columns of a table that is written to a file."""
 
 
 def run(config: ConfigPath, override: Overrides = None) -> None:
-    """Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG."""
+    """Run the daemon: receive windows, judge them, store and show the verdicts. SIGHUP reloads CONFIG."""
     from dqm.service.monitor.daemon import Daemon
 
     _log_to_stderr()
@@ -69,9 +69,11 @@ def history(
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
     run_number: Annotated[int | None, typer.Option("--run", help="Only this run.")] = None,
     quality: Annotated[Quality | None, typer.Option(case_sensitive=False, help="Only this quality.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The last so many verdicts.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Only verdicts of at most this age, in hours.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Print at most so many verdicts, the last ones.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each verdict.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
     url = sqlite_url(config) if config.suffix == ".sqlite" else store_url(load_daemon(config).daemon)
@@ -92,7 +94,7 @@ def history(
 
 
 def _stop_on_signals() -> Event:
-    """Set on SIGTERM and SIGINT; a second one ends the program at once."""
+    """Give an event that SIGTERM and SIGINT set; a second signal ends the program at once."""
     stop = Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -106,7 +108,7 @@ def _stop_on_signals() -> Event:
 
 
 def _raise_descriptor_limit() -> None:
-    """Take what the hard limit allows; the soft one is 1024 on most systems, and workers inherit it."""
+    """Raise the soft limit to the hard one: it is 1024 on most systems, and workers inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -114,7 +116,7 @@ def _raise_descriptor_limit() -> None:
 
 
 class _Logger(structlog.PrintLogger):
-    """Gives up lines that cannot be written: a log on a full disk must not end the work."""
+    """Leaves out lines that cannot be written: a log on a full disk must not end the work."""
 
     def msg(self, message: str) -> None:
         with suppress(OSError):
@@ -124,7 +126,7 @@ class _Logger(structlog.PrintLogger):
 
 
 def _log_to_stderr() -> None:
-    """Readable lines on a terminal, JSON where a machine reads."""
+    """Log readable lines on a terminal, and JSON elsewhere."""
     on_terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

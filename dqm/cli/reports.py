@@ -1,4 +1,4 @@
-"""Commands that hand a run on: ``report`` and ``flags``."""
+"""Commands that export a run: ``report`` and ``flags``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["flags", "report"]
 _MANIFEST = "manifest.json"
 
 RunNumber = Annotated[
-    int | None, typer.Option("--run", help="Run number; default: that of the last verdict.")
+    int | None, typer.Option("--run", help="Run number; default: the run of the last verdict.")
 ]
 Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
 
 
 class Format(StrEnum):
-    """How flags are written."""
+    """Format of the flags."""
 
     JSON = "json"
     CSV = "csv"
@@ -44,10 +44,15 @@ def report(
     ],
     run: RunNumber = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; default: in this directory.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; default: run-N.html or the bundle's name, in the current directory.",
+        ),
     ] = None,
 ) -> None:
-    """Write a run, or what a bundle is, as one HTML file that needs nothing else."""
+    """Write a run, or the description of a bundle, as one HTML file that needs no other file."""
     from dqm.export.report import report_bundle, report_run
 
     if (subject / _MANIFEST).exists():
@@ -80,15 +85,15 @@ def report(
 def flags(
     store: Where,
     run: RunNumber = None,
-    form: Annotated[Format, typer.Option("--format", help="How they are written.")] = Format.JSON,
+    form: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.JSON,
     by_judgement: Annotated[
         bool,
         typer.Option(
-            "--by-judgement", help="Windows without times cover the time from the verdict before to theirs."
+            "--by-judgement", help="Windows without times cover the time from the previous verdict to theirs."
         ),
     ] = False,
 ) -> None:
-    """Print the quality flags of a run: which time of which stream is good, and which is not known to be."""
+    """Print the quality flags of a run: which time of which stream is good, bad, or not known."""
     from dqm.export.flags import flag_run, take_spans
 
     opened, streams = _open_store(store)
@@ -110,7 +115,7 @@ def flags(
 
 
 def _open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
-    """Open a store for reading; with it the streams that should be there, as far as they are known."""
+    """Open a store for reading; give it with the streams of the configuration, if there is one."""
     if path.suffix == ".sqlite":
         return VerdictStore(sqlite_url(path), create=False), ()
     config = load_daemon(path)

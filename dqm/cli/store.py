@@ -1,4 +1,4 @@
-"""``dqm store``: back up, restore and compact what the daemon remembers."""
+"""``dqm store``: back up, restore and compact the store of verdicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Back up, restore and compact the store of verdicts.", no_args_is_help=True)
 
 Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The copy.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="File of the copy.")]
 
 
 @app.callback()
@@ -30,7 +30,7 @@ def main() -> None:
 def backup_command(
     store: Where,
     file: File,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace FILE if it is there.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy verdicts, alarms and audit into one file while the daemon runs."""
     n_verdicts = back_up(_find(store), file, replace=replace)
@@ -45,7 +45,7 @@ def restore_command(
         bool, typer.Option("--replace", help="If there is a store, move it aside first.")
     ] = False,
 ) -> None:
-    """Put a copy in its place; the daemon must not run."""
+    """Replace the store by a copy; the daemon must not run."""
     path = _find(store)
     aside = restore(file, path, replace=replace)
     typer.echo(f"{path}: restored" + (f"; what was there is now {aside}" if aside else ""))
@@ -53,14 +53,14 @@ def restore_command(
 
 @app.command()
 def compact(store: Where) -> None:
-    """Write the store anew without free space; a running daemon waits meanwhile and loses nothing."""
+    """Rewrite the store without free space. A running daemon waits meanwhile and loses nothing."""
     path = _find(store)
     before, after = compact_file(path)
     typer.echo(f"{path}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
 
 
 def _find(where: Path) -> Path:
-    """SQLite file that a configuration or a path names."""
+    """Find the SQLite file of a configuration or a path."""
     if where.suffix == ".sqlite":
         return where
     section = load_daemon(where).daemon
