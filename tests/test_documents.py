@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
+from tests.names import dotted_names, resolve_name
+
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT)
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dashboards").glob("*.md")]
+    if path.name != "CHANGELOG.md"  # it speaks of earlier versions
+)
+PATH = re.compile(r"`((?:collectors|configs|dashboards|docs|dqm|systemd|tests)/[\w./-]+)`")
+LINK = re.compile(r"\]\(([^)\s:]+)\)")
+OLD_NAMES = "## Old names"
+"""Where the glossary has names that are no more."""
+
+
+def read(document: Path) -> str:
+    return (ROOT / document).read_text()
 
 
 def test_every_test_that_is_named_exists() -> None:
@@ -16,6 +34,34 @@ def test_every_test_that_is_named_exists() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef)
     }
-    for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
-        named = set(re.findall(r"`(test_[a-z0-9_]+)`", path.read_text()))
-        assert not named - defined, path
+    for document in DOCUMENTS:
+        assert not set(re.findall(r"`(test_[a-z0-9_]+)`", read(document))) - defined, document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_function_and_class_that_is_named_exists(document: Path) -> None:
+    groups = entry_points().groups  # `dqm.collectors` and the like are no modules
+    for name in dotted_names(read(document).partition(OLD_NAMES)[0]):
+        assert name in groups or resolve_name(name) is not None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_path_that_is_named_exists(document: Path) -> None:
+    for path in PATH.findall(read(document).partition(OLD_NAMES)[0]):
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
+    for link in LINK.findall(read(document)):
+        place, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / place if place else ROOT / document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors_of(target.read_text()), link
+
+
+def anchors_of(text: str) -> set[str]:
+    """Give the anchors that GitHub makes of headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

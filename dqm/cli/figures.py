@@ -1,4 +1,4 @@
-"""Figures of commands, drawn with matplotlib where it is installed."""
+"""Figures of commands, drawn with matplotlib if it is installed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["draw_checks", "draw_validation"]
 
 COLUMNS = 3
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""Okabe and Ito's, which the colour-blind tell apart."""
+"""Colours of Okabe and Ito, which people with colour blindness can tell apart."""
 
 
 @contextmanager
 def _panels(path: Path, n: int) -> Iterator[list[Any]]:
-    """Give `n` panels; write them to the file in the end."""
+    """Give `n` panels, and write them to the file afterwards."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -9,18 +9,22 @@ import typer
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make the keys that let collectors in.", no_args_is_help=True)
+app = typer.Typer(help="Make keys for collectors on other hosts.", no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Make the keys that let collectors in."""
+    """Make keys for collectors on other hosts."""
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Of the collector; the daemon's own key is called daemon.")],
-    directory: Annotated[Path, typer.Option("--dir", help="Where its two files go.")] = Path(),
+    name: Annotated[
+        str, typer.Argument(help="Name of the collector; the daemon's own key is called daemon.")
+    ],
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Directory for the two files of the key.")
+    ] = Path(),
     stream: Annotated[
         list[str] | None, typer.Option(help="Stream it may send, * for any characters; repeatable.")
     ] = None,

@@ -1,4 +1,4 @@
-"""``dqm reference nuisance`` and ``validate``: what may change, and whether the test is blind to it."""
+"""``dqm reference nuisance`` and ``validate``: what may change, and whether t depends on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["kind_of", "nuisance", "validate"]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .pdf or .svg.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure: .png, .pdf or .svg.")]
 
 
 def nuisance(
@@ -29,7 +29,7 @@ def nuisance(
     sigma: Annotated[
         float | None,
         typer.Option(
-            help="Error of its measurement, in its own unit; left out: never measured, always free."
+            help="Error of its measurement, in the parameter's unit; default: not measured, always free."
         ),
     ] = None,
     rate: Annotated[
@@ -37,28 +37,34 @@ def nuisance(
     ] = False,
     at: Annotated[
         list[str] | None,
-        typer.Option(metavar="NU=FILE", help="Events taken at a value, CSV or Parquet; repeatable."),
+        typer.Option(metavar="NU=FILE", help="File of events taken at a value, CSV or Parquet; repeatable."),
     ] = None,
     yields: Annotated[
         list[str] | None,
         typer.Option(
-            "--yield", metavar="NU=RATIO", help="Events expected there over those at 0; repeatable."
+            "--yield",
+            metavar="NU=RATIO",
+            help="Expected events at a value, divided by those at 0; repeatable.",
         ),
     ] = None,
     transform: Annotated[
         str | None,
-        typer.Option(help="It transforms events: scale (by exp nu), shift (by nu) or a plugin."),
+        typer.Option(help="How it changes events: scale (by exp nu), shift (by nu) or a plugin."),
     ] = None,
     on: Annotated[str | None, typer.Option(help="Features transformed, separated by commas.")] = None,
     points: Annotated[
         str | None, typer.Option(help="Values to transform to, as in 0.01,0.03; taken with both signs.")
     ] = None,
-    order: Annotated[int, typer.Option(min=1, max=2, help="2 with the quadratic term.")] = 2,
-    method: Annotated[Literal["network", "kernel"], typer.Option(help="What learns log r.")] = "network",
+    order: Annotated[
+        int, typer.Option(min=1, max=2, help="1: the linear term only; 2: the quadratic term as well.")
+    ] = 2,
+    method: Annotated[
+        Literal["network", "kernel"], typer.Option(help="Method that learns log r.")
+    ] = "network",
     seed: Annotated[int, typer.Option(min=0, help="Splits samples and seeds the training.")] = 1,
     plot: Plot = None,
 ) -> None:
-    """Teach a bundle what may change without being a fault; its null tables are then to be made again."""
+    """Teach a bundle what may change without being a fault. Calibrate it again afterwards."""
     from dqm.reference import Transform, add_normalisation, learn_shape, open_bundle
 
     if sum(map(bool, (rate, at, transform))) != 1:
@@ -111,10 +117,12 @@ def nuisance(
 def validate(
     path: BundlePath,
     toys: Annotated[int, typer.Option(min=50, help="Toys at each point.")] = 300,
-    sigmas: Annotated[str, typer.Option(help="Distances, in sigmas; taken with both signs.")] = "1,2",
+    sigmas: Annotated[str, typer.Option(help="Distances from 0, in sigmas; taken with both signs.")] = "1,2",
     at: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:NU=FILE", help="Events taken at a value of a parameter; repeatable."),
+        typer.Option(
+            metavar="NAME:NU=FILE", help="File of events taken at a value of a parameter; repeatable."
+        ),
     ] = None,
     window: Annotated[
         float | None, typer.Option(min=10, help="Events expected; default: as built for.")
@@ -123,7 +131,7 @@ def validate(
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")
     ] = None,
     free: Annotated[
-        list[str] | None, typer.Option(help="Parameter without its measurement; repeatable.")
+        list[str] | None, typer.Option(help="Parameter that is not measured; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the toys.")] = 1000,
     processes: ProcessesOption = None,
@@ -131,7 +139,7 @@ def validate(
     ship: ShipOption = False,
     plot: Plot = None,
 ) -> None:
-    """Test windows with shifted nuisance parameters: t must not change. Ends with 1 if it does."""
+    """Test windows with shifted nuisance parameters. t must not change; if it does, the exit code is 1."""
     from dqm.reference import open_bundle
     from dqm.reference import validate as validate_bundle
 
@@ -174,7 +182,7 @@ def validate(
 def kind_of(
     bundle: Bundle, window: float | None, cut: WindowCut | None, free: list[str] | None
 ) -> WindowKind:
-    """Give the windows that options ask for; what is left out is as the bundle was built for."""
+    """Give the kind of window that options ask for; defaults are what the bundle was built for."""
     from dqm.reference import WindowKind
 
     m = bundle.manifest

@@ -1,4 +1,4 @@
-"""Where the work of a command is done: options, and what they mean."""
+"""Options that say where the work of a command is done."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessesOption", "SchedulerOption", "ShipOption", "open_workers"]
 
-ProcessesOption = Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: cores.")]
+ProcessesOption = Annotated[
+    int | None, typer.Option(min=1, help="Parallel processes; default: one for each core.")
+]
 SchedulerOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="ADDRESS", help="Dask scheduler whose workers do it instead, as in tcp://host:8786."
-    ),
+    typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do the work, as in tcp://host:8786."),
 ]
 ShipOption = Annotated[
-    bool, typer.Option("--ship", help="Send the bundle to the workers, which do not see it at its path.")
+    bool,
+    typer.Option("--ship", help="Send the bundle to the workers; needed if they do not see it at its path."),
 ]
 
 
 @contextmanager
 def open_workers(processes: int | None, scheduler: str | None, *, ship: bool) -> Iterator[Workers]:
-    """Get those that options ask for; raises `ConfigError` if they contradict each other."""
+    """Open the workers that options ask for; raises `ConfigError` if options contradict each other."""
     from dqm.reference import Processes, open_cluster
 
     if scheduler is None:

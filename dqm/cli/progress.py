@@ -1,4 +1,4 @@
-"""The progress bar of commands that take longer than a breath."""
+"""The progress bar of commands that take more than a few seconds."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterato
     Parameters
     ----------
     what : str
-        Things being counted.
+        What is counted.
     total : int or None
-        How many there will be; None if nobody knows.
+        How many there will be; None if this is not known.
     shown : bool
-        Whether there is anything to wait for.
+        Whether to show the bar.
 
     Yields
     ------
     callable
-        To be told how many are done, and the total if it was not known before.
+        Call it with the number that is done, and with the total if it was not known before.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -43,7 +43,7 @@ def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterato
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    # what a command prints meanwhile goes where it should, not to stderr with the bar
+    # what a command prints meanwhile goes to stdout, not to stderr with the bar
     bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, disable=not shown)
     with bar:
         task = bar.add_task(what, total=total)

@@ -1,4 +1,4 @@
-"""``dqm reference``: make bundles, calibrate them, look at them."""
+"""``dqm reference``: build, calibrate and describe bundles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 LARGEST_OFFSET = 0.15
-"""Uncertainty of p-values, in sigmas, that a finite pool may cause without a warning."""
+"""Largest uncertainty of p-values from a finite pool without a warning, in sigmas."""
 
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
@@ -39,23 +39,25 @@ def build(
     events: Annotated[int, typer.Option(min=2, help="Reference events N_R; the rest is the pool for toys.")],
     window: Annotated[float, typer.Option(min=10, help="Events expected in a window, N(R_0).")],
     features: Annotated[
-        str | None, typer.Option(help="Columns to use, separated by commas; default: all numeric ones.")
+        str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
     ] = None,
     width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 2.5,
     penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
     centers: Annotated[
         int | None,
-        typer.Option(min=1, help="Kernel centres, from the reference; default: 300, or all of it."),
+        typer.Option(min=1, help="Kernel centres, drawn from the reference; default: 300, or all."),
     ] = None,
-    loss: Annotated[Literal["logistic", "likelihood"], typer.Option(help="Loss minimised.")] = "likelihood",
+    loss: Annotated[
+        Literal["logistic", "likelihood"], typer.Option(help="Loss that is minimised.")
+    ] = "likelihood",
     statistic: Annotated[
-        str, typer.Option(help="The test: kernel; one-step or falkon to check it against; or a plugin.")
+        str, typer.Option(help="The test: kernel; one-step or falkon for cross-checks; or a plugin.")
     ] = "kernel",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Splits the events and draws the centres.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
-    """Make a bundle from events of the controlled regime."""
+    """Build a bundle from events of good data."""
     from dqm.reference import Recipe, build_bundle
     from dqm.service.offline.feature_files import read_events
 
@@ -90,14 +92,14 @@ def calibrate(
     ] = None,
     free: Annotated[
         list[str] | None,
-        typer.Option(help="For windows without the measurement of this nuisance parameter; repeatable."),
+        typer.Option(help="Nuisance parameter that is not measured in these windows; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
     processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
-    """Throw healthy toys and add their null table; goes on where it was interrupted."""
+    """Throw healthy toys and add their null table; continues after an interruption."""
     from dqm.reference import calibrate as calibrate_bundle
     from dqm.reference import open_bundle, pool_offset
 
@@ -130,7 +132,7 @@ def show(
     path: BundlePath,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Describe a bundle, after verifying its checksums."""
+    """Verify the checksums of a bundle and describe it."""
     from dqm.reference import open_bundle
 
     bundle = open_bundle(path)

@@ -1,4 +1,4 @@
-"""Arguments that commands share: a configuration file and keys set from the command line."""
+"""Arguments that several commands have: a configuration file, and keys set on the command line."""
 
 from __future__ import annotations
 

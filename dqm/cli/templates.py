@@ -24,16 +24,16 @@ def templates(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="Events taken under a fault, CSV or Parquet; repeatable, a name too: for other strengths.",
+            help="File of events under a fault, CSV or Parquet; repeatable. One name may have several files.",
         ),
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     width: Annotated[
         float | None, typer.Option(min=0.1, help="Kernel width; default: that of the bundle's test.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Splits the samples.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the samples.")] = 1,
 ) -> None:
-    """Learn what labelled fault runs look like, to name the fault that an anomalous window looks like."""
+    """Learn known faults from labelled runs, so that anomalous windows get their names."""
     from dqm.reference import LabelledSample, learn_templates, open_bundle
     from dqm.service.offline.feature_files import read_events
 
@@ -57,9 +57,9 @@ def templates(
 
 def templates_table(entries: tuple[TemplateEntry, ...]) -> Table:
     """Lay out the templates of a bundle."""
-    table = Table("fault", "learned from", "gain an event", title="templates of known faults")
+    table = Table("fault", "learned from", "gain per event", title="templates of known faults")
     for entry in entries:
         sources = ", ".join(f"{source.name} ({source.n_events} events)" for source in entry.sources)
         table.add_row(entry.fault, sources or "-", f"{entry.gain:.3g}")
-    table.caption = "twice the log likelihood ratio to the reference, of events not learned from"
+    table.caption = "twice the log likelihood ratio to the reference, of events that were held out"
     return table

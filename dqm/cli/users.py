@@ -1,4 +1,4 @@
-"""``dqm users``: who may change something on the page, with which password."""
+"""``dqm users``: who may change something on the page, and passwords."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from dqm.errors import InputError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Say who may change something on the page.", no_args_is_help=True)
+app = typer.Typer(
+    help="Add, remove and list users, who may change something on the page.", no_args_is_help=True
+)
 
-Name = Annotated[str, typer.Argument(help="The user.")]
+Name = Annotated[str, typer.Argument(help="Name of the user.")]
 Users = Annotated[Path, typer.Option("--file", "-f", help="The file that [web] users names.")]
 
 DEFAULT = Path("users.toml")
@@ -23,7 +25,7 @@ DEFAULT = Path("users.toml")
 
 @app.command()
 def add(name: Name, file: Users = DEFAULT) -> None:
-    """Add a user, or give one a new password: it is asked for, or read from standard input."""
+    """Add a user, or set a new password. It is asked for, or read from standard input."""
     if sys.stdin.isatty():
         password = getpass.getpass(f"New password of {name}: ")
         if getpass.getpass("The same again: ") != password:
@@ -38,7 +40,7 @@ def add(name: Name, file: Users = DEFAULT) -> None:
 
 @app.command()
 def remove(name: Name, file: Users = DEFAULT) -> None:
-    """Remove a user, who is signed out at once."""
+    """Remove a user and end their sessions at once."""
     from dqm.web.auth.users import remove_user
 
     remove_user(file, name)

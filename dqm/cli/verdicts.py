@@ -27,12 +27,12 @@ def quality_mark(quality: Quality) -> Text:
 
 
 def quality_text(quality: Quality) -> Text:
-    """Write a quality so that it is told by mark and word, not by colour alone."""
+    """Write a quality with mark, word and colour: colour alone is not enough."""
     return Text(f"{QUALITY_MARK[quality]} {quality}", style=QUALITY_STYLE[quality])
 
 
 def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
-    """Lay out verdicts, one a row; `live` adds when they were judged and where the events came from."""
+    """Lay out verdicts, one in each row; `live` adds the time of the verdict and the origin of the events."""
     table = Table(box=None, pad_edge=False)
     for name in [*(["judged (UTC)"] if live else []), "stream", "run", "seq", "quality"]:
         table.add_column(name, no_wrap=True)
@@ -59,7 +59,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
 
 
 def write_p(result: TestResult) -> str:
-    """Write a p-value; ``~`` marks one that is extrapolated, ``<`` that none smaller is quoted."""
+    """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted."""
     if result.p is None:
         return "-"
     if result.p <= SMALLEST_P:

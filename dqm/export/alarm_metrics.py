@@ -1,4 +1,4 @@
-"""Alarms as Prometheus reads them, gathered when it scrapes."""
+"""Alarms for Prometheus, collected when it scrapes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class _Limits(Protocol):
 
     @property
     def drift_limit(self) -> float | None:
-        """Where the drift statistic alarms."""
+        """Limit of the drift statistic; None if drift is not watched."""
 
 
 class AlarmNumbers(Protocol):
-    """What is shown of the alarms; methods may be called from any thread."""
+    """Alarms and their numbers; methods may be called from any thread."""
 
     def alarms(self) -> Sequence[Alarm]:
         """Every alarm."""
@@ -34,7 +34,7 @@ class AlarmNumbers(Protocol):
         """Drift statistic of each stream."""
 
     def thresholds(self) -> _Limits:
-        """Numbers that decide."""
+        """Limits from the false-alarm budget."""
 
 
 class AlarmMetrics(Collector):
@@ -43,7 +43,7 @@ class AlarmMetrics(Collector):
     Parameters
     ----------
     alarms : AlarmNumbers
-        Where they stand.
+        Alarms to show.
     """
 
     def __init__(self, alarms: AlarmNumbers) -> None:

@@ -1,4 +1,4 @@
-"""Alarms as annotations in Grafana: written beside the daemon's loop, which never waits for it."""
+"""Alarms as annotations in Grafana, written by a thread: the daemon's loop never waits for Grafana."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RETRY_SECONDS = 15.0
 STOP_SECONDS = 6.0
 RAISED = frozenset({AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED})
 OPEN = "open"
-"""Tag of annotations whose alarm is still raised: they are found by it after a restart."""
+"""Tag of annotations whose alarm is still raised; after a restart they are found by it."""
 
 
 class Annotator:
-    """Writes a region from the moment an alarm is raised to the moment it goes.
+    """Writes a region from the time when an alarm is raised to the time when it ends.
 
     A thread of its own does the writing. While Grafana is away the last changes are kept and written later;
     when there are too many the oldest are dropped and counted.
@@ -34,7 +34,7 @@ class Annotator:
     Parameters
     ----------
     grafana : Grafana
-        Where to; closed at the end.
+        Server to write to; closed at the end.
     capacity : int
         Most changes that wait to be written.
     retry_seconds : float
@@ -59,16 +59,16 @@ class Annotator:
         self._thread = threading.Thread(target=self._work, name="annotator", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def observe(self, changes: Iterable[AlarmChange]) -> None:
-        """Take note of changes; returns at once, from whatever thread.
+        """Take changes to be written; returns at once and may be called from any thread.
 
         Parameters
         ----------
         changes : iterable of AlarmChange
-            In their order; those that neither raise nor end an alarm are passed over.
+            In their order; those that neither raise nor end an alarm are ignored.
         """
         with self._news:
             for change in changes:
@@ -82,7 +82,7 @@ class Annotator:
             self._news.notify()
 
     def stop(self) -> None:
-        """Write what waits if Grafana answers, and end; takes a few seconds at most."""
+        """Write what waits, if Grafana answers, and end the thread; takes a few seconds at most."""
         with self._news:
             self._stopping = True
             self._news.notify()
@@ -100,13 +100,13 @@ class Annotator:
                         return
 
     def _next(self) -> AlarmChange | None:
-        """Wait for a change; None when there is none left and no more will come."""
+        """Wait for a change; None at the end, when no change is left."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or self._stopping)
             return self._waiting.popleft() if self._waiting else None
 
     def _try(self, change: AlarmChange) -> bool:
-        """Tell whether the change is done with."""
+        """Write a change; False if it must be tried again."""
         try:
             self._write(change)
         except GrafanaError as error:
@@ -123,7 +123,7 @@ class Annotator:
         log.warning("annotations not written", n=len(self._waiting))
 
     def _write(self, change: AlarmChange) -> None:
-        """Open or close; asks Grafana first, so that to do it twice does no harm."""
+        """Open or close a region. Grafana is asked first, so writing a change twice does no harm."""
         alarm = change.alarm
         tags = ("dqm", f"stream:{alarm.stream}", f"cause:{alarm.cause.value}")
         started = change.time if alarm.raised_at is None else alarm.raised_at
@@ -145,14 +145,14 @@ class Annotator:
 
 
 def _text(change: AlarmChange) -> str:
-    """Say what and what to do, as HTML: Grafana shows it as such."""
+    """Say what is seen and what to do, as HTML, which Grafana shows."""
     alarm = change.alarm
     parts = (f"{alarm.stream} {alarm.cause.value}: {alarm.text}", alarm.guidance.action)
     return "<br>".join(html.escape(part) for part in parts if part)
 
 
 def _farewell(change: AlarmChange) -> str:
-    """Say who ended it, if it did not end by itself."""
+    """Say who ended the alarm, if it did not end by itself."""
     if not change.user:
         return ""
     words = f"{change.alarm.state.value} by {change.user}: {change.comment}".rstrip(": ")

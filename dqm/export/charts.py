@@ -1,4 +1,4 @@
-"""Figures as plotly.js draws them: plain dictionaries, colours named by the style sheet's variables."""
+"""Figures for plotly.js: plain dictionaries; colours are variables of the style sheet."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
     windows : sequence of WindowSummary
         The newest first.
     thresholds : Thresholds
-        With these limits.
+        Limits to draw.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def pair_maps(explanation: ExplanationMaps) -> list[Figure]:
 
 
 def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[Figure]:
-    """Make the same points in three rows: only those with a p-value have Z and p."""
+    """Make the points of three rows; only windows with a p-value have Z and p."""
     known = [w for w in windows if w.p is not None]
     rows: list[tuple[str, list[WindowSummary], list[float | None]]] = [
         (_QUALITY_ROW, windows, [float(_LEVELS[quality])] * len(windows)),
@@ -140,11 +140,11 @@ def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
 
 
 def _decades(values: Sequence[float], threshold: float) -> Figure:
-    """Make a logarithmic axis, numbered at six decades at most, that has the threshold in view."""
+    """Make a logarithmic axis that contains the threshold, with at most six numbers."""
     lowest = math.floor(math.log10(min([*values, threshold])))
     return {
         "type": "log",
-        "range": [1.06 * lowest, -0.06 * lowest],  # room for the marks at either end
+        "range": [1.06 * lowest, -0.06 * lowest],  # space for the marks at both ends
         "dtick": math.ceil(-lowest / 5),
         "exponentformat": "power",
     }
@@ -158,7 +158,7 @@ def _limit(row: str, value: float) -> Figure:
 
 
 def _note(row: str, value: float, text: str) -> Figure:
-    """Write words on such a line; on a logarithmic axis `value` is the logarithm."""
+    """Write a text on such a line; on a logarithmic axis `value` is the logarithm."""
     return {
         "xref": "paper", "x": 0, "xanchor": "left", "yref": row, "y": value, "yanchor": "bottom",
         "text": text, "showarrow": False, "font": {"color": "var(--faint)", "size": 11},
@@ -166,7 +166,7 @@ def _note(row: str, value: float, text: str) -> Figure:
 
 
 def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]]]:
-    """Share the height among rows from the top down, with gaps."""
+    """Divide the height between rows, from the top down, with gaps."""
     gap = 0.04
     unit = (1.0 - gap * (len(rows) - 1)) / sum(height for _, height in rows)
     top = 1.0
@@ -298,7 +298,7 @@ def _bars(error: FloatArray) -> Figure:
 
 
 def _plain(values: FloatArray) -> list[Any]:
-    """Make lists in which what is not finite is null."""
+    """Make lists; values that are not finite become null."""
     return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload,no-any-return]
 
 

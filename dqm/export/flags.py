@@ -1,4 +1,4 @@
-"""Quality flags of a run: which time of which stream is good, and which is not known to be."""
+"""Quality flags of a run: which time of which stream is good, bad, or not known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_WINDOW = "no window"
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """What is known of one stream over one stretch of time.
+    """Quality of one stream over one interval of time.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Flag:
     flag : str
         ``Good``, ``Medium``, ``Bad`` or `UNKNOWN`.
     comment : str
-        How many windows say so, and the words of the worst of them.
+        Number of windows, and the reason of the worst of them.
     origin : str
         Where their events came from; empty without window.
     """
@@ -65,9 +65,9 @@ class Span:
     Parameters
     ----------
     start, end : float
-        Unix seconds, ``start <= end``; a window without length covers nothing.
+        Unix seconds, ``start <= end``; a window without duration covers nothing.
     verdict : Verdict
-        What was decided on it.
+        Verdict on the window.
     """
 
     start: float
@@ -76,12 +76,12 @@ class Span:
 
 
 def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> list[Span]:
-    """Find out what time windows of one stream and run cover.
+    """Find the time that windows of one stream and run cover.
 
     Parameters
     ----------
     verdicts : iterable of Verdict
-        In the order they were judged.
+        In the order in which they were judged.
     by_judgement : bool
         Whether a window without times covers the time from the verdict before it to its own.
 
@@ -115,17 +115,17 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
 
 
 def flag_run(spans: Mapping[str, Sequence[Span]]) -> list[Flag]:
-    """Flag a run, from the first moment that a window of any stream covers to the last.
+    """Flag a run, from the start of its first window to the end of its last, over all streams.
 
     Parameters
     ----------
     spans : mapping
-        By stream; a stream without window is unknown all the time.
+        By stream; a stream without windows is unknown for the whole time.
 
     Returns
     -------
     list of Flag
-        Stream by stream, in order of time, without gap or overlap.
+        Stream by stream, in order of time, without gaps or overlaps.
     """
     everything = [span for found in spans.values() for span in found]
     if not everything:
@@ -135,7 +135,7 @@ def flag_run(spans: Mapping[str, Sequence[Span]]) -> list[Flag]:
 
 
 def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) -> list[Flag]:
-    """Flag one stream: the worst of the windows that cover a moment decides.
+    """Flag one stream; of the windows that cover a moment, the worst decides.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) ->
     spans : sequence of Span
         Its windows, in any order; they may overlap.
     start, end : float
-        What to cover, Unix seconds; all spans lie within.
+        Interval to cover, Unix seconds; it contains all spans.
 
     Returns
     -------
@@ -165,7 +165,7 @@ _Piece = tuple[float, float, Quality | None, tuple[Span, ...]]
 
 
 def _cut(spans: Sequence[Span], start: float, end: float) -> Iterator[_Piece]:
-    """Cut the time where windows begin or end; give each piece its quality and the windows that make it."""
+    """Cut the time where windows begin or end; give each piece its quality and its windows."""
     opening: dict[float, list[Span]] = {}
     closing: dict[float, list[Span]] = {}
     for span in spans:
@@ -191,7 +191,7 @@ def _flag(stream: str, start: float, end: float, quality: Quality | None, window
 
 
 def _comment(windows: list[Verdict]) -> str:
-    """Say how many windows there are and what the worst of them, or most of them, have to say."""
+    """Say how many windows there are, and the reason of the worst or of most of them."""
     counted = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
     known = [window for window in windows if window.result.p is not None]
     if known:

@@ -1,6 +1,6 @@
-"""Grafana over its HTTP API: the dashboards are pushed, alarms are written as annotations.
+"""Grafana over its HTTP API: upload of dashboards, and annotations.
 
-All of `grafana_client` and its errors stay in this module.
+Only this module uses `grafana_client` and knows its errors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FIXES = {
 
 
 class PushOutcome(StrEnum):
-    """What a push did to one thing."""
+    """What a push did with one item."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -45,7 +45,7 @@ class PushOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was pushed.
+    """One item that was pushed.
 
     Parameters
     ----------
@@ -61,18 +61,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A mark over a stretch of time.
+    """A mark over an interval of time.
 
     Parameters
     ----------
     start, end : float
         From when to when, Unix seconds; equal while the end is open.
     tags : tuple of str
-        What it is found by.
+        Tags by which it is found.
     text : str
-        What it says, HTML.
+        Its text, HTML.
     identifier : int or None
-        Number that Grafana gave it; None before.
+        Number given by Grafana; None before that.
     """
 
     start: float
@@ -83,7 +83,7 @@ class Annotation:
 
 
 class Grafana:
-    """A Grafana server; nothing is asked of it before a method is called.
+    """A Grafana server; the first method that is called connects to it.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Grafana:
         self.close()
 
     def push_folder(self, folder: Mapping[str, str], *, dry_run: bool) -> PushOutcome:
-        """Have a folder of this ``uid`` and ``title``."""
+        """Create or update the folder with this ``uid`` and ``title``."""
         with self._asking("folder"):
             old = _or_none(lambda: self._api.folder.get_folder(folder["uid"]))
             if old is None:
@@ -138,7 +138,7 @@ class Grafana:
             return PushOutcome.CHANGED
 
     def push_source(self, url: str | None, *, dry_run: bool) -> PushOutcome:
-        """Have the Prometheus at `url` as a data source; None: leave the one that is there as it is."""
+        """Create or update the data source for Prometheus at `url`; None leaves an existing one as it is."""
         with self._asking("data source"):
             old = _or_none(lambda: self._api.datasource.get_datasource_by_uid(SOURCE_UID))
             if old is None:
@@ -152,7 +152,7 @@ class Grafana:
             return PushOutcome.CHANGED
 
     def push_dashboard(self, dashboard: _Json, folder_uid: str, *, dry_run: bool) -> PushOutcome:
-        """Have this dashboard in this folder, whatever somebody has made of it."""
+        """Create the dashboard in this folder, or overwrite it if it differs."""
         with self._asking(f"dashboard {dashboard['uid']}"):
             old = _or_none(lambda: self._api.dashboard.get_dashboard(dashboard["uid"]))
             if old is not None and _is_there(old, dashboard, folder_uid):
@@ -186,7 +186,7 @@ class Grafana:
             ]
 
     def write_annotation(self, annotation: Annotation) -> None:
-        """Add an annotation, or change the one of its number."""
+        """Add an annotation, or change the one with this number."""
         values = {
             "time_from": round(1000.0 * annotation.start),
             "time_to": round(1000.0 * annotation.end),
@@ -201,7 +201,7 @@ class Grafana:
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
-        """Translate the errors of the libraries below."""
+        """Translate errors of the libraries that are used."""
         from grafana_client.client import GrafanaException
         from niquests.exceptions import RequestException
 
@@ -218,7 +218,7 @@ class Grafana:
             ) from None
         except RequestException as error:
             raise self._silence(error) from None
-        except (KeyError, TypeError) as error:  # what was looked for in the answer is not there
+        except (KeyError, TypeError) as error:  # the answer lacks what was looked for
             raise GrafanaError(
                 f"{what}: this is not how Grafana answers",
                 where=self.url,
@@ -244,7 +244,7 @@ def dashboard_files() -> Path:
 
 
 def push(grafana: Grafana, prometheus: str | None = None, *, dry_run: bool = False) -> Iterator[Step]:
-    """Bring folder, data source and dashboards to a Grafana; what is there already stays untouched.
+    """Upload folder, data source and dashboards to Grafana; what is up to date is left alone.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def push(grafana: Grafana, prometheus: str | None = None, *, dry_run: bool = Fal
 
 
 def holds(stored: object, wanted: object, key: str = "") -> bool:
-    """Tell whether everything wanted is stored as it should be.
+    """Tell whether everything that is wanted is stored.
 
     Grafana adds numbers and defaults of its own, and newer ones raise the version of the schema: that is no
     difference.
@@ -304,7 +304,7 @@ def _source(url: str) -> _Json:
 
 
 def _or_none(ask: Callable[[], _Json]) -> _Json | None:
-    """Give the answer, or None where Grafana has no such thing."""
+    """Give the answer, or None if Grafana has no such item."""
     from grafana_client.client import GrafanaClientError
 
     try:

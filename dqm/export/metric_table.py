@@ -1,4 +1,4 @@
-"""Every metric the daemon shows: its name, type, meaning and labels, in one table."""
+"""Table of all metrics of the daemon: name, type, labels and meaning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEST_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 """Upper edges of the histogram of test times, s."""
 
 SIGN_INS = ("accepted", "refused", "throttled")
-"""What may come of a sign-in, as it is counted."""
+"""Outcomes of a sign-in that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Metric:
     Parameters
     ----------
     name : str
-        Name as exported, with ``_total`` or ``_info`` where the kind asks for it.
+        Name as exported, with ``_total`` or ``_info`` if the kind needs it.
     kind : str
         Prometheus type.
     labels : tuple of str
@@ -59,37 +59,37 @@ METRICS = (
         "dqm_window_tau",
         "gauge",
         ("stream",),
-        "t before the nuisance parameters' share is taken off; absent if unknown.",
+        "Statistic before the share of the nuisance parameters is subtracted, tau; absent if unknown.",
     ),
     Metric(
         "dqm_window_delta",
         "gauge",
         ("stream",),
-        "Share of the nuisance parameters, tau - t; absent if unknown.",
+        "Share of the nuisance parameters, Delta = tau - t; absent if unknown.",
     ),
     Metric(
         "dqm_nuisance_value",
         "gauge",
         ("stream", "nuisance"),
-        "Nuisance parameter fitted to the last window without anomaly, in its own unit.",
+        "Nuisance parameter as fitted to the last window without anomaly, in its own unit.",
     ),
     Metric(
         "dqm_nuisance_measured",
         "gauge",
         ("stream", "nuisance"),
-        "Its measurement by slow control; absent if it was fitted without.",
+        "Measurement of the nuisance parameter by slow control; absent if it was fitted without one.",
     ),
     Metric(
         "dqm_nuisance_pull",
         "gauge",
         ("stream", "nuisance"),
-        "Distance of both in standard deviations of healthy windows; absent without measurement.",
+        "Fitted minus measured value, in standard deviations of healthy windows; absent without measurement.",
     ),
     Metric(
         "dqm_nuisance_warning",
         "gauge",
         ("stream", "nuisance"),
-        "1 if that distance is beyond its limit, 0 otherwise.",
+        "1 if the pull is beyond its limit, 0 otherwise.",
     ),
     Metric(
         "dqm_window_p_value",
@@ -107,7 +107,7 @@ METRICS = (
         "dqm_window_quality",
         "gauge",
         ("stream", "quality"),
-        "1 for the present quality of the stream, 0 for the others.",
+        "1 for the current quality of the stream, 0 for the others.",
     ),
     Metric(
         "dqm_window_age_seconds",
@@ -125,7 +125,7 @@ METRICS = (
         "dqm_window_expected_events",
         "gauge",
         ("stream",),
-        "Events the reference was scaled to for the last window.",
+        "Events that the reference predicts for the last window.",
     ),
     Metric(
         "dqm_windows_total",
@@ -137,43 +137,43 @@ METRICS = (
         "dqm_lost_windows_total",
         "counter",
         ("stream",),
-        "Windows lost before those judged: dropped by senders, or left out of their numbers.",
+        "Windows lost: dropped by their sender, or missing in the numbers, before a window that was judged.",
     ),
     Metric(
         "dqm_duplicate_windows_total",
         "counter",
         ("stream",),
-        "Windows received again after their verdict; dropped.",
+        "Windows received again; not judged again.",
     ),
     Metric(
         "dqm_sequence_gaps_total",
         "counter",
         ("stream",),
-        "Times that numbers of windows were left out.",
+        "Gaps in the numbers of windows.",
     ),
     Metric(
         "dqm_missing_windows",
         "gauge",
         ("stream",),
-        "Windows left out without a word that have not come since.",
+        "Windows missing in the numbers that no sender reported as dropped and that have not come later.",
     ),
     Metric(
         "dqm_reordered_windows_total",
         "counter",
         ("stream",),
-        "Windows that came after one of their run with a larger number.",
+        "Windows that came after a window of the same run with a larger number.",
     ),
     Metric(
         "dqm_late_windows_total",
         "counter",
         ("stream",),
-        "Windows that came after one of a later run.",
+        "Windows that came after a window of a later run.",
     ),
     Metric(
         "dqm_skipped_windows_total",
         "counter",
         ("stream",),
-        "Windows given up untested because the daemon could not keep up.",
+        "Windows not tested because the daemon could not keep up.",
     ),
     Metric(
         "dqm_stream_info",
@@ -191,7 +191,7 @@ METRICS = (
         "dqm_refused_messages_total",
         "counter",
         ("reason",),
-        "Messages that broke the wire format; dropped.",
+        "Messages and peers that were refused.",
     ),
     Metric(
         "dqm_density_ratio",
@@ -209,7 +209,7 @@ METRICS = (
         "dqm_likeness",
         "gauge",
         ("stream", "fault"),
-        "Probability of a known fault; only while the last window is Medium or Bad.",
+        "Probability that the window looks like a known fault; only while the last window is Medium or Bad.",
     ),
     Metric(
         "dqm_condition",
@@ -221,13 +221,13 @@ METRICS = (
         "dqm_alarm_state",
         "gauge",
         ("stream", "cause", "state"),
-        "1 for the present state of each alarm; other states have no series.",
+        "1 for the current state of each alarm; other states have no series.",
     ),
     Metric(
         "dqm_alarm_active",
         "gauge",
         ("stream", "cause", "priority"),
-        "1 if somebody must respond to the alarm: it is raised and nobody has acknowledged or shelved it.",
+        "1 if somebody must respond: the alarm is raised and nobody has acknowledged it; 0 otherwise.",
     ),
     Metric(
         "dqm_alarm_raised_timestamp_seconds",
@@ -239,19 +239,19 @@ METRICS = (
         "dqm_alarm_drift_statistic",
         "gauge",
         ("stream",),
-        "Sum of significances that catches slow deterioration.",
+        "Sum of significances, which finds windows that get worse slowly.",
     ),
     Metric(
         "dqm_alarm_drift_limit",
         "gauge",
         (),
-        "Where that sum alarms, by the false-alarm budget; absent if it is not watched.",
+        "Limit of the drift statistic, from the false-alarm budget; absent if drift is not watched.",
     ),
     Metric(
         "dqm_alarm_p_threshold",
         "gauge",
         (),
-        "p-value below which a window counts towards an alarm, by the false-alarm budget.",
+        "p-value below which a window counts towards an alarm, from the false-alarm budget.",
     ),
     Metric(
         "dqm_queue_windows",
@@ -263,19 +263,19 @@ METRICS = (
         "dqm_store_failures_total",
         "counter",
         (),
-        "Failed attempts to store verdicts or alarms; they are repeated, and nothing is received meanwhile.",
+        "Failed attempts to use the store; they are repeated, and nothing is received meanwhile.",
     ),
     Metric(
         "dqm_sign_ins_total",
         "counter",
         ("outcome",),
-        "Names and passwords given on the page or by the API, by what came of them.",
+        "Sign-ins by name and password on the page or the API, by outcome.",
     ),
     Metric(
         "dqm_progress_age_seconds",
         "gauge",
         (),
-        "Time since the daemon's loop last came round.",
+        "Time since the daemon's loop last made a round.",
     ),
     Metric(
         "dqm_build_info",

@@ -1,4 +1,4 @@
-"""State of the daemon as Prometheus reads it, gathered when it is scraped."""
+"""State of the daemon for Prometheus, collected when it is scraped."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Metrics(Collector):
         return tuple(self._streams)
 
     def follow(self, streams: Mapping[str, str]) -> None:
-        """Show these streams from now on; counters of those that stay go on.
+        """Show these streams from now on; counters of streams that stay are kept.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class Metrics(Collector):
             stream.quality, stream.is_stale = Quality.NULL, True
 
     def show_arrivals(self, name: str, counts: StreamCounts) -> None:
-        """Show how the windows of a stream came: gaps, missing, reordered and late ones.
+        """Show counts of gaps and of missing, reordered and late windows of a stream.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class Metrics(Collector):
             self._find(name).arrivals = replace(counts)
 
     def count_duplicate(self, name: str) -> None:
-        """Count a window that had been judged already.
+        """Count a window that was received again.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class Metrics(Collector):
             self._find(name).n_duplicates += 1
 
     def count_skipped(self, name: str) -> None:
-        """Count a window that was given up because the daemon could not keep up.
+        """Count a window that was not tested because the daemon could not keep up.
 
         Parameters
         ----------
@@ -239,12 +239,12 @@ class Metrics(Collector):
             self._n_refused[Reason(reason)] += 1
 
     def count_store_failure(self) -> None:
-        """Count an attempt to store that failed and will be repeated."""
+        """Count a failed attempt to use the store; it will be repeated."""
         with self._lock:
             self._n_store_failures += 1
 
     def count_sign_in(self, outcome: str) -> None:
-        """Count a name with a password.
+        """Count a sign-in.
 
         Parameters
         ----------
@@ -266,7 +266,7 @@ class Metrics(Collector):
             self._n_waiting = n_waiting
 
     def note_progress(self) -> None:
-        """Remember that the daemon's loop has come round."""
+        """Remember that the daemon's loop has made a round."""
         with self._lock:
             self._progress_at = self._clock()
 
@@ -335,7 +335,7 @@ class Metrics(Collector):
         return families.values()
 
     def _collect_reasons(self) -> Iterable[_Family]:
-        """Give what is known of the last windows beyond their verdicts, bounded by `MOST`."""
+        """Give conditions and explanations of the last windows, bounded by `MOST`."""
         ratio, share = gauge("dqm_density_ratio"), gauge("dqm_feature_share")
         likeness, condition = gauge("dqm_likeness"), gauge("dqm_condition")
         for label, stream in self._streams.items():

@@ -1,4 +1,4 @@
-"""Templates, and the files that they link or contain; the page adds its own to both."""
+"""Templates, and the files that they link or contain; the page adds its own of both kinds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_environment(*packages: str) -> Environment:
     Parameters
     ----------
     *packages : str
-        Packages whose ``templates`` are looked through, the first one first; those of reports come last.
+        Packages whose ``templates`` are searched, in this order; those of reports come last.
 
     Returns
     -------
@@ -84,6 +84,6 @@ def _report_templates() -> Environment:
 
 
 def _inline(name: str) -> Markup:
-    """Content of a file, for a page that must not link any; nothing in it can end the element it is in."""
+    """Give the content of a file for a page without links; it cannot end the element that contains it."""
     content = read_file(*FILES[name][:2]).decode()
     return Markup(content.replace("</script", "<\\/script"))  # noqa: S704 - our own files

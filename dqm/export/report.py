@@ -1,4 +1,4 @@
-"""Reports: a run, or a reference bundle, as one file of HTML that needs nothing else."""
+"""Reports: a run or a reference bundle as one HTML file that needs no other file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def report_run(
     version : str
         Version of dqm.
     now : float
-        Unix time, s, that the report is dated by.
+        Date of the report, Unix seconds.
     streams : iterable of str
         Streams that should be there, besides those that are.
 
@@ -87,7 +87,7 @@ def report_run(
         windows.setdefault(verdict.window.stream, []).append(verdict)
     everything = [verdict for found in windows.values() for verdict in found]
     if not everything:
-        raise InputError(f"run {run} has no windows", fix="See 'dqm history' for the runs that have")
+        raise InputError(f"run {run} has no windows", fix="'dqm history' lists the runs that have windows")
     spans = {stream: take_spans(found, by_judgement=True) for stream, found in windows.items()}
     flags = flag_run(spans)
     p = [verdict.result.p for verdict in everything if verdict.result.p is not None]
@@ -113,7 +113,7 @@ def report_run(
 
 
 def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
-    """Report what a bundle is.
+    """Describe a bundle.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
     version : str
         Version of dqm.
     now : float
-        Unix time, s, that the report is dated by.
+        Date of the report, Unix seconds.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def _worst(store: VerdictStore, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _badness(verdict: Verdict) -> tuple[float, float]:
-    """Sort by p, and where none smaller is quoted by t: the worst first."""
+    """Give the sort key: by p, and by t where p is the smallest that is quoted; the worst first."""
     return verdict.result.p or 0.0, -(verdict.result.t or 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Figures of reports: a run at one look, and what a bundle was calibrated with."""
+"""Figures of reports: qualities of a run over time, and toys of a bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["histogram", "null_table", "p_values", "timeline"]
 
 _BINS = 20
 _BARS = {str(Quality.GOOD): ("good", 5), UNKNOWN: ("null", 2), "Medium": ("medium", 10), "Bad": ("bad", 15)}
-"""Colour and height: what is worse is higher, too."""
+"""Colour and height of a bar: the worse the quality, the higher the bar."""
 
 
 def timeline(flags: Sequence[Flag]) -> Figure:
@@ -68,7 +68,7 @@ def timeline(flags: Sequence[Flag]) -> Figure:
 
 
 def p_values(values: Sequence[float]) -> Figure:
-    """Draw the histogram of p-values, flat in healthy data, with the expectation.
+    """Draw the histogram of p-values, which is flat for healthy data, with the expectation.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def histogram(counts: FloatArray, edges: FloatArray, title: str, unit: str) -> F
     edges : ndarray, shape (n_bins + 1,)
         Edges of the bins, ascending.
     title, unit : str
-        What is counted along, and what is counted.
+        Name of the axis, and of what is counted.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Verdicts, maps and bundles as page, API and reports show them; the schemas document the API."""
+"""Maps and bundles as page, API and reports show them; the schemas document the API."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class BundleFacts(View):
 
 
 def explain(explanation: Explanation | None) -> ExplanationMaps | None:
-    """Write an explanation in plain numbers."""
+    """Convert an explanation to plain numbers."""
     if explanation is None:
         return None
     return ExplanationMaps(
@@ -85,7 +85,7 @@ def explain(explanation: Explanation | None) -> ExplanationMaps | None:
 
 
 def describe_bundle(identifier: str, manifest: Manifest) -> BundleFacts:
-    """Write down what a bundle is.
+    """Describe a bundle.
 
     Parameters
     ----------

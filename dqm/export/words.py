@@ -1,4 +1,4 @@
-"""How numbers, times and states are written on the page."""
+"""How numbers, times and states are written on pages and in reports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHAPES: dict[str, str] = {
 
 
 def write_age(seconds: float) -> str:
-    """Write a length of time in its two largest units, as ``page.js`` does: ``45 s``, ``3 h 05 min``."""
+    """Write a duration in its two largest units, as ``page.js`` does: ``45 s``, ``3 h 05 min``."""
     whole = int(max(0.0, seconds))
     if whole < _MINUTE:
         return f"{whole} s"
@@ -45,24 +45,24 @@ def write_age(seconds: float) -> str:
 
 
 def write_time(seconds: float | None) -> str:
-    """Write a moment in UTC, to the second; a dash for none."""
+    """Write a time in UTC, to the second; a dash for None."""
     if seconds is None:
         return "-"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def write_iso(seconds: float) -> str:
-    """Write a moment for machines."""
+    """Write a time for programs."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def write_number(value: float | None, digits: int = 3) -> str:
-    """Write a number to so many significant digits; a dash for none."""
+    """Write a number with so many significant digits; a dash for None."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def write_p(p: float | None, method: PMethod | None = None) -> str:
-    """Write a p-value; ``~`` marks one that is extrapolated, ``<`` that none smaller is quoted."""
+    """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted."""
     if p is None:
         return "-"
     return f"{'~' if method is PMethod.TAIL else ''}{p:.2g}" if p > SMALLEST_P else f"< {SMALLEST_P:g}"
@@ -80,7 +80,7 @@ def tally(windows: Sequence[Recent]) -> str:
 
 
 def group_runs(windows: Sequence[Recent]) -> list[tuple[str, str]]:
-    """Write windows as a row of shapes, those of one quality in a row together."""
+    """Write windows as a row of shapes; neighbours of one quality are put together."""
     return [
         (_SHAPES[quality], _GLYPHS[quality] * len(list(run)))
         for quality, run in groupby(window.quality for window in windows)

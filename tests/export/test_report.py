@@ -108,7 +108,7 @@ def test_a_healthy_run_says_so(world: World) -> None:
 def test_windows_without_times_or_p_are_reported_as_such(world: World) -> None:
     world.judge(verdict_of("chamber-1", p=None, start=None, end=None))
     text = make_report(world)
-    assert "the times of their verdicts are taken instead" in text
+    assert "the times of their verdicts are used" in text
     assert "No window has a p-value: all are Null." in text
     assert world.statuses.find("chamber-1").quality is Quality.NULL
 
