@@ -71,9 +71,9 @@ COMMANDS = {
     "reference": Command("reference:app", 'Reference bundles: what "good" is.'),
     "alarms": Command("alarms:app", "See alarms, acknowledge, shelve and mask them."),
     "dashboards": Command("dashboards:app", "Dashboards for Grafana, rules for Prometheus."),
-    "keys": Command("keys:app", "Make the keys that let collectors in."),
+    "keys": Command("keys:app", "Make keys for collectors on other hosts."),
     "store": Command("store:app", "Back up, restore and compact the store of verdicts."),
-    "users": Command("users:app", "Say who may change something on the page."),
+    "users": Command("users:app", "Add, remove and list users, who may change something on the page."),
 }
 
 
