@@ -19,8 +19,8 @@ from dqm.reference import (
     Recipe,
     WindowKind,
     add_normalisation,
-    build_bundle,
     calibrate,
+    create_bundle,
     learn_templates,
     open_bundle,
 )
@@ -45,9 +45,9 @@ def moved(name: str, column: int, by: float = 1.0, n: int = 1500) -> LabelledSam
     return LabelledSample(name, healthy_events(n, 21 + column) + by * np.eye(2)[column])
 
 
-def explained(judge: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
+def explained(evaluator: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
     window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, names, x)
-    explanation = judge.evaluate(window).explain()
+    explanation = evaluator.evaluate(window).explanation()
     assert explanation is not None
     return explanation
 
@@ -55,13 +55,13 @@ def explained(judge: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b
 @pytest.mark.long
 def test_simulated_faults_are_named(tmp_path: Path) -> None:
     recipe = Recipe(CHAMBER_FEATURES, 5000, CHAMBER_WINDOW)
-    bundle = build_bundle(simulated(Conditions(), 60_000, 1), recipe, tmp_path / "chamber.dqmref")
+    bundle = create_bundle(simulated(Conditions(), 60_000, 1), recipe, tmp_path / "chamber.dqmref")
     bundle = calibrate(bundle, 200, kind=bundle.manifest.kind, seed=2)
     samples = [LabelledSample(name, simulated(conditions, 20_000, 50)) for name, conditions in FAULTS.items()]
-    judge = Evaluator(learn_templates(bundle, samples))
+    evaluator = Evaluator(learn_templates(bundle, samples))
     for name, conditions in {**FAULTS, "": Conditions(t0_ns=(0, -20, 0, 0))}.items():
         events = simulated(conditions, 5 * CHAMBER_WINDOW, 70)
-        texts = [explained(judge, x, CHAMBER_FEATURES).text for x in np.split(events, 5)]
+        texts = [explained(evaluator, x, CHAMBER_FEATURES).text for x in np.split(events, 5)]
         expected = f"looks like {name}, " if name else "unlike anything known, "
         assert sum(text.startswith(expected) for text in texts) >= 4, Counter(texts)
 
@@ -100,7 +100,7 @@ def test_templates_change_no_verdict_and_survive_reading_back(taught: Bundle, ca
     assert again.manifest.null == calibrated.manifest.null
     x = healthy_events(60, 33) + 0.5
     window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), x)
-    assert Evaluator(again).judge(window) == Evaluator(calibrated).judge(window)
+    assert Evaluator(again).evaluate(window) == Evaluator(calibrated).evaluate(window)
     assert explained(Evaluator(again), x).likenesses == explained(Evaluator(taught), x).likenesses
 
 
@@ -139,13 +139,13 @@ def test_windows_cut_by_time_are_compared_beside_their_nuisance_parameters(
     bundle = add_normalisation(bundle, "rate", 0.1)
     kind = WindowKind(cut=WindowCut.TIME, n_expected=60.0)
     bundle = calibrate(bundle, 100, kind=kind, seed=5, n_processes=1)
-    judge = Evaluator(learn_templates(bundle, [moved("a late", 0)]))
+    evaluator = Evaluator(learn_templates(bundle, [moved("a late", 0)]))
     x = healthy_events(120, 34) + np.array([0.7, 0.0])
     rate = Measurement("rate", 0.0, 0.1, 0.0)
     window = Window(
         "s", 1, 0, "", Origin.LIVE, WindowCut.TIME, ("a", "b"), x, n_expected=60.0, auxiliary=(rate,)
     )
-    explanation = judge.evaluate(window).explain()
+    explanation = evaluator.evaluate(window).explanation()
     assert explanation is not None
     # the expectation is the one that the rate, fitted against its measurement, allows for
     found = re.fullmatch(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Bundle, Recipe, build_bundle, calibrate
+from dqm.reference import Bundle, Recipe, calibrate, create_bundle
 
 FEATURES = ("a", "b")
 N_WINDOW = 60
@@ -33,7 +33,7 @@ def bare_bundle(path: Path) -> Bundle:
     recipe = Recipe(
         FEATURES, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80, seed=3
     )
-    return build_bundle(healthy_events(4000, 1), recipe, path)
+    return create_bundle(healthy_events(4000, 1), recipe, path)
 
 
 def small_bundle(path: Path) -> Bundle:

@@ -54,7 +54,7 @@ class Assessor:
         bundle = self.bundle.identifier
         verdict = decide(window, evaluation.result, self._limits, bundle, self._clock(), seconds)
         if verdict.quality in ANOMALOUS:
-            verdict = replace(verdict, explanation=evaluation.explain())
+            verdict = replace(verdict, explanation=evaluation.explanation())
         self.bundle.verify()  # again: it was the same from beginning to end
         return verdict
 

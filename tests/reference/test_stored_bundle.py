@@ -13,14 +13,14 @@ import pytest
 
 from dqm.errors import BundleError, InputError
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Source, build_bundle, open_bundle, prepare_statistic
+from dqm.reference import Bundle, Source, create_bundle, open_bundle, prepare_statistic
 from dqm.reference.statistic import find_statistic
 from tests.reference.conftest import RECIPE, healthy_events
 
 
 def test_splits_events_into_reference_and_pool(tmp_path: Path) -> None:
     events = healthy_events(1000, 1)
-    bundle = build_bundle(events, RECIPE, tmp_path / "b")
+    bundle = create_bundle(events, RECIPE, tmp_path / "b")
     assert bundle.reference.shape == (400, 2)
     assert bundle.pool.shape == (600, 2)
     together = np.concatenate([bundle.reference, bundle.pool])
@@ -31,9 +31,9 @@ def test_splits_events_into_reference_and_pool(tmp_path: Path) -> None:
 
 def test_same_input_same_name_and_reading_back_gives_the_same(tmp_path: Path) -> None:
     sources = [Source(name="run1.csv", sha256="0" * 64, n_events=1000)]
-    first = build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "a", sources)
-    second = build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b", sources)
-    other = build_bundle(healthy_events(1000, 2), RECIPE, tmp_path / "c", sources)
+    first = create_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "a", sources)
+    second = create_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b", sources)
+    other = create_bundle(healthy_events(1000, 2), RECIPE, tmp_path / "c", sources)
     assert first.identifier == second.identifier != other.identifier
     opened = open_bundle(tmp_path / "a")
     assert opened.identifier == first.identifier
@@ -43,19 +43,19 @@ def test_same_input_same_name_and_reading_back_gives_the_same(tmp_path: Path) ->
 
 def test_refuses_too_few_events_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="500 events do not make"):
-        build_bundle(healthy_events(500, 1), RECIPE, tmp_path / "b")
+        create_bundle(healthy_events(500, 1), RECIPE, tmp_path / "b")
     with pytest.raises(InputError, match="401 centres"):
-        build_bundle(healthy_events(1000, 1), replace(RECIPE, centers=401), tmp_path / "b")
+        create_bundle(healthy_events(1000, 1), replace(RECIPE, centers=401), tmp_path / "b")
     constant = healthy_events(1000, 1) * [1.0, 0.0]
     with pytest.raises(InputError, match="constant"):
-        build_bundle(constant, RECIPE, tmp_path / "b")
+        create_bundle(constant, RECIPE, tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(BundleError, match="exists already"):
-        build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b")
+        create_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: B
     kind, window = opened.manifest.kind, opened.pool[:60]
     again = prepare_statistic(opened, kind).evaluate(window)
     computed = find_statistic("kernel")(
-        opened.reference, kind.n_expected, centers=opened.centers, **opened.manifest.settings
+        opened.reference, n_expected=kind.n_expected, centers=opened.centers, **opened.manifest.settings
     ).evaluate(window)
     assert opened.prepared["phi"].dtype == np.float32
     assert again.t == computed.t
@@ -145,6 +145,6 @@ def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: B
 def test_arrays_of_another_reference_are_refused(calibrated: Bundle) -> None:
     with pytest.raises(InputError, match="prepared functions have shape"):
         KernelTest(
-            calibrated.reference[:-1], 60.0, centers=calibrated.centers, prepared=calibrated.prepared,
-            **calibrated.manifest.settings,
+            calibrated.reference[:-1], n_expected=60.0, centers=calibrated.centers,
+            prepared=calibrated.prepared, **calibrated.manifest.settings,
         )  # fmt: skip
