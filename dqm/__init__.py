@@ -22,20 +22,22 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Load a name of `__all__` when it is asked for first (PEP 562)."""
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # type checkers would take every name for one that exists
 
-        found: object = version("dqm")
-    elif name in _HOMES:
-        from importlib import import_module
+    def __getattr__(name: str) -> object:
+        """Load a name of `__all__` when it is asked for first (PEP 562)."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-        found = getattr(import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module 'dqm' has no attribute {name!r}")
-    globals()[name] = found
-    return found
+            found: object = version("dqm")
+        elif name in _HOMES:
+            from importlib import import_module
+
+            found = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module 'dqm' has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -22,8 +22,8 @@ def loaded_by(module: str) -> set[str]:
     return set(told.stdout.split())
 
 
-def test_the_package_loads_neither_torch_nor_zmq() -> None:
-    assert not {"torch", "zmq"} & loaded_by("dqm")
+def test_the_package_alone_loads_no_library() -> None:
+    assert not {"torch", "zmq", "pyarrow", "pydantic", "numpy"} & loaded_by("dqm")
 
 
 def test_the_command_line_does_not_load_torch() -> None:
@@ -65,5 +65,5 @@ def test_modules_have_real_names_and_readable_sizes() -> None:
 
 
 def test_packages_hold_no_logic_in_their_init() -> None:
-    for path in ROOT.glob("dqm/**/__init__.py"):
+    for path in ROOT.glob("dqm/*/**/__init__.py"):  # dqm's own loads its names on demand
         assert "def " not in path.read_text(), path

@@ -132,7 +132,7 @@ def learn_template(
     >>> labelled = rng.normal(loc=0.5, size=(500, 1))  # taken under a fault that shifts the feature
     >>> template, gain = learn_template(labelled, nominal, check, nominal[:50], width=2.0, rng=rng)
     >>> low, high = template(numpy.array([[-1.0], [1.0]]))  # the true log ratio is x / 2 - 1 / 8
-    >>> low < 0 < high
+    >>> bool(low < 0 < high)
     True
     """
     events = rng.permutation(check_sample(labelled, "labelled sample"))

@@ -10,6 +10,7 @@ from scipy import special
 
 from dqm.errors import InputError
 from dqm.events import (
+    SMALLEST_P,
     Explanation,
     FloatArray,
     NuisanceResult,
@@ -72,7 +73,8 @@ class Evaluation:
         if r.p is None:
             numbers.append(f"p is not known: {r.reason}")
         else:
-            numbers.append(f"p = {r.p:.2g} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
+            relation = "<=" if r.p <= SMALLEST_P else "="
+            numbers.append(f"p {relation} {r.p:.2g} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
             numbers.append(f"z = {r.z:.2f}")
         return "; ".join([", ".join(numbers), *r.remarks])
 
@@ -80,6 +82,16 @@ class Evaluation:
     def t(self) -> float | None:
         """Test statistic ``tau - delta``; None if the fit did not run or did not converge."""
         return self.result.t
+
+    @property
+    def tau(self) -> float | None:
+        """Twice the log likelihood ratio of the best anomaly with nuisance parameters to the reference."""
+        return self.result.tau
+
+    @property
+    def delta(self) -> float | None:
+        """The same of the nuisance parameters alone; 0 if there are none."""
+        return self.result.delta
 
     @property
     def p(self) -> float | None:

@@ -123,10 +123,10 @@ def draw_explanation(
     if figure is None:
         width, height = PANEL_INCHES
         figure = Figure(figsize=(width * columns, height * (rows + pair_rows) + 0.9))
-    figure.set_layout_engine("constrained")
+    figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)
     grid = figure.add_gridspec(rows + pair_rows, columns)
     for place, ratio_map in enumerate(maps):
-        cell = grid[divmod(place, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.0)
+        cell = grid[divmod(place, columns)].subgridspec(2, 1, height_ratios=(5, 2), hspace=0.0)
         top = figure.add_subplot(cell[0])
         _draw_feature(top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares[ratio_map.features[0]])
     for place, ratio_map in enumerate(explanation.pairs if pairs else ()):

@@ -12,12 +12,12 @@ from scipy import stats
 
 from dqm.events import FloatArray, Origin, PMethod, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Evaluator
+from dqm.reference import Evaluator, StoredBundle
 from tests.reference.conftest import healthy_events
 
 
 @pytest.fixture(scope="module")
-def evaluator(calibrated: Bundle) -> Evaluator:
+def evaluator(calibrated: StoredBundle) -> Evaluator:
     return Evaluator(calibrated)
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_judged_has_a_reason_and_no_p(
 
 
 def test_t_far_below_healthy_windows_is_not_called_healthy(
-    evaluator: Evaluator, calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+    evaluator: Evaluator, calibrated: StoredBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toys = calibrated.toys(calibrated.manifest.null[0])[:, 0]
     given = {"t": 0.0}

@@ -11,7 +11,7 @@ import pytest
 
 from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Evaluator, Recipe, calibrate, create_bundle
+from dqm.reference import Evaluator, Recipe, StoredBundle, calibrate, create_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
@@ -26,7 +26,7 @@ def explained(evaluator: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a"
     return explanation
 
 
-def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Bundle) -> None:
+def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: StoredBundle) -> None:
     evaluator = Evaluator(chamber)
     for layer in (1, 2, 3, 4):
         delays = [20.0 if k == layer else 0.0 for k in (1, 2, 3, 4)]
@@ -35,7 +35,7 @@ def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Bundle) -> No
         assert first.count(f"t_{layer}") >= 4
 
 
-def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> None:
+def test_maps_are_complete_and_their_bins_do_not_move(calibrated: StoredBundle) -> None:
     evaluator = Evaluator(calibrated)
     one, other = (
         explained(evaluator, healthy_events(60, seed) + shift) for seed, shift in ((1, [0, 2]), (2, [3, 0]))
@@ -51,7 +51,7 @@ def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> Non
     assert one.text.startswith("departs mostly in ")
 
 
-def test_the_feature_that_moved_carries_the_departure(calibrated: Bundle) -> None:
+def test_the_feature_that_moved_carries_the_departure(calibrated: StoredBundle) -> None:
     evaluator = Evaluator(calibrated)
     wider = healthy_events(60, 8)
     wider[:, 0] *= 0.2  # b keeps its width, nearly
@@ -61,7 +61,7 @@ def test_the_feature_that_moved_carries_the_departure(calibrated: Bundle) -> Non
     assert explanation.text.startswith("departs mostly in a (")
 
 
-def test_a_broken_correlation_is_seen_in_the_pair(calibrated: Bundle) -> None:
+def test_a_broken_correlation_is_seen_in_the_pair(calibrated: StoredBundle) -> None:
     rng = np.random.default_rng(4)
     evaluator = Evaluator(calibrated)
     x = np.column_stack([rng.normal(size=60), rng.normal(size=60) * 2**0.5])
@@ -86,7 +86,7 @@ def test_pairs_are_bounded(tmp_path: Path) -> None:
     assert {name for m in explanation.pairs for name in m.features} == leading
 
 
-def test_what_was_not_tested_is_not_explained(calibrated: Bundle) -> None:
+def test_what_was_not_tested_is_not_explained(calibrated: StoredBundle) -> None:
     evaluator = Evaluator(calibrated)
     for bad in (
         replace(window(healthy_events(60, 1)), names=("a", "c")),
@@ -99,7 +99,7 @@ def test_what_was_not_tested_is_not_explained(calibrated: Bundle) -> None:
 
 
 def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
-    calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+    calibrated: StoredBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def evaluate(_self: object, _x: FloatArray, **_measured: object) -> SimpleNamespace:
         return SimpleNamespace(t=1e3, tau=1e3, delta=0.0, converged=True, nuisances={}, n_outside=0)

@@ -13,7 +13,7 @@ import pytest
 
 from dqm.errors import BundleError, InputError
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Source, create_bundle, open_bundle, prepare_statistic
+from dqm.reference import Source, StoredBundle, create_bundle, open_bundle, prepare_statistic
 from dqm.reference.statistic import find_statistic
 from tests.reference.conftest import RECIPE, healthy_events
 
@@ -59,11 +59,11 @@ def test_never_overwrites(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def copy(calibrated: Bundle, tmp_path: Path) -> Path:
+def copy(calibrated: StoredBundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated.path, tmp_path / "copy"))
 
 
-def test_altered_array_is_refused(copy: Path, calibrated: Bundle) -> None:
+def test_altered_array_is_refused(copy: Path, calibrated: StoredBundle) -> None:
     file = copy / calibrated.manifest.pool.name
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -73,7 +73,7 @@ def test_altered_array_is_refused(copy: Path, calibrated: Bundle) -> None:
 
 
 def test_writing_to_an_open_bundle_is_noticed_and_replacing_it_is_no_matter(
-    copy: Path, calibrated: Bundle
+    copy: Path, calibrated: StoredBundle
 ) -> None:
     bundle = open_bundle(copy)
     file = copy / calibrated.manifest.pool.name
@@ -90,7 +90,7 @@ def test_writing_to_an_open_bundle_is_noticed_and_replacing_it_is_no_matter(
         bundle.verify()
 
 
-def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: Bundle) -> None:
+def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: StoredBundle) -> None:
     file = copy / calibrated.manifest.reference.name
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(BundleError, match="checksum"):
@@ -129,7 +129,7 @@ def test_no_bundle_at_all(tmp_path: Path) -> None:
         open_bundle(tmp_path / "nothing")
 
 
-def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: Bundle) -> None:
+def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: StoredBundle) -> None:
     opened = open_bundle(calibrated.path)
     kind, window = opened.manifest.kind, opened.pool[:60]
     again = prepare_statistic(opened, kind).evaluate(window)
@@ -142,7 +142,7 @@ def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: B
     assert wider.t > again.t
 
 
-def test_arrays_of_another_reference_are_refused(calibrated: Bundle) -> None:
+def test_arrays_of_another_reference_are_refused(calibrated: StoredBundle) -> None:
     with pytest.raises(InputError, match="prepared functions have shape"):
         KernelTest(
             calibrated.reference[:-1], n_expected=60.0, centers=calibrated.centers,
