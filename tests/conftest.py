@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle
+    from dqm.reference import StoredBundle
     from tests.world import World
 
 settings.register_profile("dqm", deadline=None, derandomize=True)  # same examples everywhere, however slow
@@ -35,7 +35,7 @@ def require_program() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
     """A small bundle that many tests read; none of them may write to it."""
     from tests.service.small import small_bundle  # loads torch
 

@@ -30,8 +30,8 @@ def loaded_by(module: str) -> set[str]:
     return set(told.stdout.split())
 
 
-def test_the_package_loads_neither_torch_nor_zmq() -> None:
-    assert not {"torch", "zmq"} & loaded_by("dqm")
+def test_the_package_alone_loads_no_library() -> None:
+    assert not {"torch", "zmq", "pyarrow", "pydantic", "numpy"} & loaded_by("dqm")
 
 
 def loaded_by_command(*arguments: str, cwd: Path) -> set[str]:
@@ -84,5 +84,5 @@ def test_modules_have_real_names() -> None:
 
 
 def test_packages_hold_no_logic_in_their_init() -> None:
-    for path in ROOT.glob("dqm/**/__init__.py"):
+    for path in ROOT.glob("dqm/*/**/__init__.py"):  # dqm's own loads its names on demand
         assert "def " not in path.read_text(), path

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-LARGEST_OFFSET = 0.15
-"""Largest uncertainty of p-values from a finite pool without a warning, in sigmas."""
-
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
 app.command()(validate)
@@ -58,7 +55,7 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
-    from dqm.reference import Recipe, build_bundle
+    from dqm.reference import Recipe, create_bundle
     from dqm.service.offline.feature_files import read_events
 
     names = None if features is None else tuple(name.strip() for name in features.split(","))
@@ -75,7 +72,7 @@ def build(
         cut=cut,
         statistic=statistic,
     )
-    bundle = build_bundle(x, recipe, output, sources)
+    bundle = create_bundle(x, recipe, output, sources)
     typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)
     typer.echo(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
 
@@ -101,7 +98,7 @@ def calibrate(
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
     from dqm.reference import calibrate as calibrate_bundle
-    from dqm.reference import open_bundle, pool_offset
+    from dqm.reference import open_bundle, pool_remark
 
     bundle = open_bundle(path)
     kind = kind_of(bundle, window, cut, free)
@@ -118,13 +115,9 @@ def calibrate(
             progress=lambda done, _total: progress(done),
         )
     typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
-    offset = pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
-    if offset > LARGEST_OFFSET:
-        typer.echo(
-            f"warning: {path}: a pool of {len(bundle.pool)} events leaves p-values uncertain by about "
-            f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events",
-            err=True,
-        )
+    remark = pool_remark(bundle, kind)
+    if remark:
+        typer.echo(f"warning: {path}: {remark}", err=True)
 
 
 @app.command()

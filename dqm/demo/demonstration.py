@@ -107,7 +107,7 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
     Path
         The bundle.
     """
-    from dqm.reference import Recipe, build_bundle, calibrate, open_bundle
+    from dqm.reference import Recipe, calibrate, create_bundle, open_bundle
     from dqm.reference.manifest import VERSION
 
     recipe = Recipe(
@@ -119,7 +119,7 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
     events = _simulate(N_REFERENCE + N_POOL, SEED, {})
     content = hashlib.sha256(f"{VERSION}{recipe}{KNOWN_FAULTS}".encode() + events.tobytes()).hexdigest()[:12]
     path = cache / f"chamber-{content}.dqmref"
-    bundle = open_bundle(path) if path.exists() else build_bundle(events, recipe, path)
+    bundle = open_bundle(path) if path.exists() else create_bundle(events, recipe, path)
     calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, progress=progress)
     return path
 

@@ -108,11 +108,28 @@ class KernelTest:
     ----------
     Letizia et al. (2022), arXiv:2204.02317; Grosso et al. (2023), arXiv:2303.05413; d'Agnolo et al. (2022),
     doi:10.1140/epjc/s10052-022-10226-y for the nuisance parameters (eq. 11, 18, 24, 25, 27).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> import dqm
+    >>> rng = numpy.random.default_rng(1)
+    >>> reference = rng.normal(size=(1000, 2))
+    >>> test = dqm.KernelTest(reference, n_expected=200, width=2.0, penalty=1e-6, centers=100, rng=rng)
+    >>> healthy = test.evaluate(rng.normal(size=(200, 2)))
+    >>> faulty = test.evaluate(rng.normal(size=(200, 2)) + [0.5, 0.0])
+    >>> healthy.converged and faulty.converged
+    True
+    >>> healthy.t < faulty.t
+    True
+    >>> faulty.log_ratio.shape  # of the window's events
+    (200,)
     """
 
     def __init__(
         self,
         reference: ArrayLike,
+        *,
         n_expected: float,
         width: float,
         penalty: float,
@@ -174,7 +191,7 @@ class KernelTest:
         """Centres kept as independent, r."""
         return len(self._second_moment)
 
-    def evaluate(self, data: ArrayLike, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
+    def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
         """Test one window.
 
         Parameters
@@ -195,11 +212,11 @@ class KernelTest:
             If `data` is empty, not finite or has another number of features than the reference, or if a
             measurement is missing or unknown.
         """
-        return self.evaluate_many([data], None if auxiliary is None else [auxiliary])[0]
+        return self.evaluate_many([data], auxiliaries=None if auxiliary is None else [auxiliary])[0]
 
     @torch.inference_mode()
     def evaluate_many(
-        self, windows: Sequence[ArrayLike], auxiliaries: Sequence[Mapping[str, float]] | None = None
+        self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> list[KernelResult]:
         """Test several windows at once, which costs less than one by one.
 

@@ -37,6 +37,19 @@ class Normalisation:
         Name of the parameter and of its auxiliary measurement.
     sigma : float
         Error of that measurement, > 0; infinite for a free parameter, which leaves a test of shape alone.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from dqm.nplm import KernelTest, Normalisation
+    >>> rng = numpy.random.default_rng(1)
+    >>> test = KernelTest(
+    ...     rng.normal(size=(1000, 1)), n_expected=200, width=2.0, penalty=1e-6, centers=50, rng=rng,
+    ...     loss="likelihood", nuisances=[Normalisation("rate", sigma=0.1)],
+    ... )
+    >>> result = test.evaluate(rng.normal(size=(240, 1)), auxiliary={"rate": 0.15})  # nu, measured
+    >>> round(result.nuisances["rate"].reference.value, 1)  # nu, fitted: log(240 / 200) = 0.18
+    0.2
     """
 
     name: str
@@ -60,6 +73,22 @@ class Shape:
         Second-order coefficient delta_2.
     mixed : mapping of str to callable
         Mixed coefficients delta_ij with other parameters, by their names; each pair is given once.
+
+    Examples
+    --------
+    A shift of a normal distribution by nu: ``log r = nu x - nu^2 / 2``.
+
+    >>> import numpy
+    >>> from dqm.nplm import KernelTest, Shape
+    >>> gas = Shape("gas", sigma=0.1, linear=lambda x: x[:, 0], quadratic=lambda x: -numpy.ones(len(x)))
+    >>> rng = numpy.random.default_rng(1)
+    >>> test = KernelTest(
+    ...     rng.normal(size=(1000, 1)), n_expected=400, width=2.0, penalty=1e-6, centers=50, rng=rng,
+    ...     loss="likelihood", nuisances=[gas],
+    ... )
+    >>> result = test.evaluate(rng.normal(loc=0.3, size=(400, 1)), auxiliary={"gas": 0.3})
+    >>> result.delta > 10 > result.t  # the shift is large, and explained
+    True
     """
 
     name: str

@@ -99,6 +99,7 @@ class OneStepTest:
     def __init__(
         self,
         reference: ArrayLike,
+        *,
         n_expected: float,
         width: float,
         penalty: float,
@@ -130,7 +131,7 @@ class OneStepTest:
         self._centers = self._standardise(choose_centers(centers, events, rng))
         self._prepare()
 
-    def evaluate(self, data: ArrayLike, auxiliary: Mapping[str, float] | None = None) -> OneStepResult:
+    def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> OneStepResult:
         """Test one window.
 
         Parameters
@@ -170,11 +171,11 @@ class OneStepTest:
         )
 
     def evaluate_many(
-        self, windows: Sequence[ArrayLike], auxiliaries: Sequence[Mapping[str, float]] | None = None
+        self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> list[OneStepResult]:
         """Test several windows, one by one."""
         return [
-            self.evaluate(window, auxiliaries[place] if auxiliaries else None)
+            self.evaluate(window, auxiliary=auxiliaries[place] if auxiliaries else None)
             for place, window in enumerate(windows)
         ]
 

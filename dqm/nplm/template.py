@@ -122,6 +122,18 @@ def learn_template(
     ------
     InputError
         If there are fewer than 100 events, they cannot be used, or they do not differ from the nominal ones.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from dqm.nplm import learn_template
+    >>> rng = numpy.random.default_rng(1)
+    >>> nominal, check = rng.normal(size=(1000, 1)), rng.normal(size=(1000, 1))
+    >>> labelled = rng.normal(loc=0.5, size=(500, 1))  # taken under a fault that shifts the feature
+    >>> template, gain = learn_template(labelled, nominal, check, nominal[:50], width=2.0, rng=rng)
+    >>> low, high = template(numpy.array([[-1.0], [1.0]]))  # the true log ratio is x / 2 - 1 / 8
+    >>> bool(low < 0 < high)
+    True
     """
     events = rng.permutation(check_sample(labelled, "labelled sample"))
     n_held_out = round(HELD_OUT * len(events))
@@ -131,7 +143,13 @@ def learn_template(
     best: tuple[float, Template] | None = None
     for penalty in PENALTIES:
         test = KernelTest(
-            nominal, len(learned), width, penalty, centers, loss="likelihood", max_iterations=MAX_STEPS
+            nominal,
+            n_expected=len(learned),
+            width=width,
+            penalty=penalty,
+            centers=centers,
+            loss="likelihood",
+            max_iterations=MAX_STEPS,
         )
         result = test.evaluate(learned)
         if not result.converged:

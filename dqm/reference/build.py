@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.bundle import Bundle, array_file, write_bundle
 from dqm.reference.manifest import Manifest, Source
 from dqm.reference.statistic import find_statistic
+from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
-__all__ = ["Recipe", "build_bundle"]
+__all__ = ["Recipe", "create_bundle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class Recipe:
     statistic: str = "kernel"
 
 
-def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequence[Source] = ()) -> Bundle:
+def create_bundle(
+    events: FloatArray, recipe: Recipe, path: Path, sources: Sequence[Source] = ()
+) -> StoredBundle:
     """Split events into reference and pool, draw the centres, try the test once, write the bundle.
 
     Parameters
@@ -77,7 +79,7 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
 
     Returns
     -------
-    Bundle
+    StoredBundle
         Not yet calibrated: its null table is empty.
 
     Raises
@@ -87,6 +89,7 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
     BundleError
         If `path` exists or cannot be written, or no such statistic is installed.
     """
+    _check_recipe(recipe, events)
     n_pool = len(events) - recipe.n_reference
     largest = largest_window(recipe.cut, recipe.n_expected)
     if recipe.n_reference < 2 or n_pool < 2 * largest:
@@ -110,7 +113,9 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
         "penalty": recipe.penalty,
         "loss": recipe.loss,
     }
-    test = find_statistic(recipe.statistic)(reference, recipe.n_expected, centers=centers, **settings)
+    test = find_statistic(recipe.statistic)(
+        reference, n_expected=recipe.n_expected, centers=centers, **settings
+    )
     test.evaluate(pool[: max(1, round(recipe.n_expected))])
     arrays = {"reference": reference, "centers": centers, "pool": pool}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
@@ -131,3 +136,18 @@ def build_bundle(events: FloatArray, recipe: Recipe, path: Path, sources: Sequen
     named = {files[kind].name: values for kind, values in arrays.items()}
     named |= {prepared[kind].name: values for kind, values in ready.items()}
     return write_bundle(path, manifest, named)
+
+
+def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
+    """Refuse names that do not fit the columns, and windows of no size; raises `InputError`."""
+    names = recipe.features
+    if len(names) != events.shape[1]:
+        raise InputError(
+            f"{len(names)} features for {events.shape[1]} columns: {', '.join(names)}",
+            fix="Name every column of the events once",
+        )
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"two features are named {twice[0]!r}", fix="Name every column differently")
+    if not 10 <= recipe.n_expected < 1e9:
+        raise InputError(f"windows of {recipe.n_expected:g} events", fix="A window takes 10 events or more")

@@ -1,353 +1,459 @@
-"""The reference bundle: what "good" is, frozen, named by the hash of its content.
+"""A bundle to work with, in a script or a notebook: build, calibrate, save, open it, evaluate windows by it.
 
-A bundle is a directory of plain ``.npy`` arrays and one ``manifest.json`` that lists them with their
-checksums. Array files are named by their content and never change. To calibrate a bundle, or to give it a
-nuisance parameter or templates of faults, is to add arrays and put a new manifest in the place of the old one
-in a single step, so a reader sees the one or the other. The identifier is the hash of the manifest: same
-content, same name; the manifest keeps its parent's.
+A bundle is always a directory: parallel processes open it there and share its memory, and finished toys are
+kept beside it. One that is built from arrays lies in a temporary directory, which is removed with the object;
+`Bundle.save` writes a copy of it where the user says.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import math
-import os
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
-from pydantic_core import from_json
+from numpy.typing import ArrayLike
 
-from dqm.errors import BundleError
-from dqm.events import FloatArray
-from dqm.reference.manifest import (
-    VERSION,
-    ArrayFile,
-    Manifest,
-    NuisanceEntry,
-    NullTableEntry,
-    TemplateEntry,
-    WindowKind,
-)
+from dqm.errors import BundleError, InputError
+from dqm.events import Measurement, Origin, Window, WindowCut
+from dqm.nplm.samples import check_sample
+from dqm.reference.build import Recipe, create_bundle
+from dqm.reference.calibration import calibrate, pool_remark
+from dqm.reference.constraints import ReadingPolicy
+from dqm.reference.evaluator import Evaluation, Evaluator
+from dqm.reference.manifest import WindowKind
+from dqm.reference.processes import one_thread
+from dqm.reference.stored_bundle import StoredBundle, write_bundle
 
-__all__ = ["Bundle", "array_file", "open_bundle", "read_files", "write_bundle"]
+__all__ = ["Bundle", "Measured", "build_bundle", "open_bundle"]
 
-MANIFEST = "manifest.json"
+Measured = float | tuple[float, float] | None
+"""Measurement of a nuisance parameter: a value, a value and its error, or None if there is none."""
 
-_LARGEST_MANIFEST_BYTES = 2**24
-_LARGEST_HEADER_BYTES = 2**16
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-_NPY_DAMAGE = (
-    EOFError, LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError,
-    ValueError,
-)  # fmt: skip
-"""What numpy raises on a damaged header, which it takes for a Python literal."""
-
-NumberArray = NDArray[Any]
-"""Array of a bundle: float64, or float32 where the test keeps it so."""
+WINDOWS_IN_REFERENCE = 10
+"""Windows' worth of events in a reference, unless the user says otherwise or has too few events."""
 
 
-Stamp = tuple[int, int, int]
-"""Inode, size and time of the last change of a file."""
+class Bundle(StoredBundle):
+    """A reference bundle to work with; made by `build_bundle` and `open_bundle`."""
 
+    def __repr__(self) -> str:
+        """Say what it is, where and for which windows."""
+        tables = [f"{entry.kind} ({entry.toys.shape[0]} toys)" for entry in self.manifest.null]
+        return (
+            f"<Bundle {self.identifier}, {self._where}: features {', '.join(self.manifest.features)}; "
+            f"windows of {self.manifest.kind}; calibrated for {', '.join(tables) or 'none'}>"
+        )
 
-class Bundle:
-    """A bundle opened for reading, its checksums verified.
-
-    Parameters
-    ----------
-    path : Path
-        Directory it was read from.
-    manifest : Manifest
-        Its description.
-    arrays : dict of str to ndarray
-        Arrays by file name.
-    stamps : mapping of str to Stamp, optional
-        Of the files that are mapped rather than read, by their names.
-    """
-
-    def __init__(
+    def calibrate(
         self,
-        path: Path,
-        manifest: Manifest,
-        arrays: Mapping[str, NumberArray],
-        stamps: Mapping[str, Stamp] | None = None,
-    ) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.identifier = hashlib.sha256(manifest.encode()).hexdigest()[:16]
-        self._arrays = arrays
-        self._stamps = {path / name: stamp for name, stamp in (stamps or {}).items()}
+        n_toys: int,
+        *,
+        window: float | None = None,
+        cut: Literal["count", "time"] | None = None,
+        free: Sequence[str] = (),
+        seed: int | None = None,
+        n_processes: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Self:
+        """Test healthy toys, from which p is read, and keep them in the bundle as a null table.
 
-    def verify(self) -> None:
-        """Check that nobody has written to the files since they were opened: what is mapped changes too.
+        The bundle changes in place, and so does its directory if it was opened from one. Called again for
+        more toys it goes on from those that it has.
 
-        A file that was removed or replaced is no matter, for the old one is still here.
+        Parameters
+        ----------
+        n_toys : int
+            Toys, at least 100. p cannot be read below ``1 / (n_toys + 1)``: beyond, a tail is fitted.
+        window : float, optional
+            Events expected in a window; by default what the bundle was built for.
+        cut : {"count", "time"}, optional
+            What closes the windows; by default what the bundle was built for.
+        free : sequence of str
+            Nuisance parameters without the measurement that they should have.
+        seed : int, optional
+            Seed of the toys; by default the bundle's.
+        n_processes : int
+            Parallel processes. More than one only where the script is guarded by
+            ``if __name__ == "__main__":``. The result does not depend on it.
+        progress : callable, optional
+            Told the toys done and the total.
+
+        Returns
+        -------
+        Bundle
+            This one.
+
+        Raises
+        ------
+        InputError
+            If the bundle has too few events for such toys, or a number is out of range.
+        BundleError
+            If the fit of a toy does not converge, or the directory cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If so few events are left for the toys that p is uncertain, however many toys there are.
+        """
+        kind = WindowKind(
+            cut=self.manifest.cut if cut is None else WindowCut(cut),
+            n_expected=self.manifest.n_expected if window is None else window,
+            free=tuple(free),
+        )
+        calibrated = calibrate(
+            self,
+            n_toys,
+            kind=kind,
+            seed=self.manifest.seed if seed is None else seed,
+            n_processes=n_processes,
+            progress=progress or (lambda _done, _total: None),
+        )
+        self._become(calibrated)
+        remark = pool_remark(self, kind)
+        if remark:
+            warnings.warn(f"{self._where}: {remark}", UserWarning, stacklevel=2)
+        return self
+
+    def evaluate(
+        self,
+        x: ArrayLike | Window,
+        *,
+        names: Sequence[str] | None = None,
+        n_expected: float | None = None,
+        measured: Mapping[str, Measured] | None = None,
+    ) -> Evaluation:
+        """Test a window.
+
+        The first call prepares the test, the others do not.
+
+        Parameters
+        ----------
+        x : array_like, shape (n_events, n_features), or Window
+            Events in raw features, in the order of the bundle's. A `Window` carries all the rest itself.
+        names : sequence of str, optional
+            Names of the columns, if they are others or in another order.
+        n_expected : float, optional
+            Events expected when all is well, rate times live time: such a window is cut by time. Without it
+            the window is cut by count.
+        measured : mapping, optional
+            Measurement of each of the bundle's nuisance parameters: a value, with the error that the bundle
+            was made for, or a pair of value and error. None if there is none: the parameter is fitted freely,
+            which takes a null table of its own (`calibrate` with ``free=[...]``).
+
+        Returns
+        -------
+        Evaluation
+            `t`; `p` with its interval `p_low` to `p_high`, `p_method` and `z`; `remarks`. Where `p` is None,
+            `reason` says why: a fit that did not converge, a measurement with too large an error.
+
+        Raises
+        ------
+        InputError
+            If the array cannot be used, a measurement is missing or unknown, or the bundle is not calibrated
+            for windows of this size.
+        BundleError
+            If the bundle is not calibrated at all, or its files were altered.
+
+        Examples
+        --------
+        >>> import numpy
+        >>> import dqm
+        >>> rng = numpy.random.default_rng(1)
+        >>> bundle = dqm.build_bundle(rng.normal(size=(4000, 2)), window=100, centers=50)
+        >>> evaluation = bundle.calibrate(200).evaluate(rng.normal(size=(100, 2)) + [0.0, 1.0])
+        >>> evaluation.p < 0.01
+        True
+        >>> evaluation.p_low < evaluation.p < evaluation.p_high
+        True
+        >>> print(evaluation.explain())  # doctest: +ELLIPSIS
+        departs mostly in x2 (... %)
+        """
+        if isinstance(x, Window):
+            if names is not None or n_expected is not None or measured is not None:
+                raise InputError(
+                    "names, n_expected or measured are given beside a Window",
+                    fix="Leave them out: the window has its own",
+                )
+            return self._test(x, ReadingPolicy())
+        window, free = self._window(x, names, n_expected, measured or {})
+        self._check_calibrated(window, free)
+        return self._test(window, ReadingPolicy(unmeasured="free" if free else "null"))
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a copy, which `open_bundle` and the command line take; nothing is left behind if it fails.
+
+        Parameters
+        ----------
+        path : str or Path
+            Directory to create.
+        overwrite : bool
+            Take the place of a bundle that is there already, in a single step.
 
         Raises
         ------
         BundleError
-            If a file was altered or cut short.
+            If there is something already, or it cannot be written.
         """
-        for path, stamp in self._stamps.items():
-            try:
-                now = _stamp(path.stat())
-            except OSError:
-                continue
-            if now[0] == stamp[0] and now != stamp:
-                raise BundleError(
-                    "was altered while it was in use",
-                    where=str(path),
-                    fix="Copy the bundle again or rebuild it, and restart what uses it",
-                )
+        self.verify()
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise BundleError(
+                "exists already", where=str(path), fix="Choose another name, or give overwrite=True"
+            )
+        write_bundle(target, self.manifest, self._arrays, overwrite=overwrite)
 
     @property
-    def reference(self) -> FloatArray:
-        """Reference events, shape (n_reference, d), raw features."""
-        return self._arrays[self.manifest.reference.name]
+    def _where(self) -> str:
+        return "not saved" if self._owner else str(self.path)
 
-    @property
-    def centers(self) -> FloatArray:
-        """Kernel centres, shape (m, d), raw features."""
-        return self._arrays[self.manifest.centers.name]
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self)
 
-    @property
-    def pool(self) -> FloatArray:
-        """Events for toys, shape (n_pool, d), disjoint from the reference."""
-        return self._arrays[self.manifest.pool.name]
+    def _become(self, other: Self) -> None:
+        """Take over what was added to the directory."""
+        self.manifest = other.manifest
+        self.identifier = other.identifier
+        self._arrays = other._arrays
+        self.__dict__.pop("_evaluator", None)
 
-    def toys(self, column: NullTableEntry) -> FloatArray:
-        """Outcome of the toys of one null table, shape (n_toys, 2 + 2 k).
+    def _test(self, window: Window, policy: ReadingPolicy) -> Evaluation:
+        with one_thread():
+            evaluation = self._evaluator.evaluate(window, policy)
+        self.verify()
+        return evaluation
 
-        Columns are t, tau and, for each of k nuisance parameters, its pull without and with anomaly; a pull
-        is NaN where there is none.
-        """
-        return self._arrays[column.toys.name]
-
-    @property
-    def prepared(self) -> dict[str, NumberArray]:
-        """What the test computed from reference and centres when the bundle was built, by name."""
-        return {name: self._arrays[file.name] for name, file in self.manifest.prepared.items()}
-
-    def model(self, entry: NuisanceEntry | TemplateEntry) -> dict[str, FloatArray]:
-        """Numbers of a learned log ratio, by name."""
-        return {name: self._arrays[file.name] for name, file in entry.arrays.items()}
-
-    def column(self, kind: WindowKind) -> NullTableEntry | None:
-        """Find the null table that covers a kind of windows, or None."""
-        return next((c for c in self.manifest.null if c.kind.covers(kind)), None)
-
-    def add_column(self, column: NullTableEntry, toys: FloatArray) -> Bundle:
-        """Write a null table into the bundle's directory; gives the new bundle.
-
-        One for the same windows is replaced. Raises `BundleError` if the directory cannot be written.
-        """
-        others = tuple(c for c in self.manifest.null if not c.kind.covers(column.kind))
-        return self._replace({"null": (*others, column)}, {column.toys.name: toys})
-
-    def add_nuisance(self, entry: NuisanceEntry, arrays: Mapping[str, FloatArray]) -> Bundle:
-        """Write a nuisance parameter into the bundle's directory; gives the new bundle.
-
-        One of the same name is replaced. The null tables go: they are of another test. Raises `BundleError`
-        if the directory cannot be written.
-        """
-        others = tuple(other for other in self.manifest.nuisances if other.name != entry.name)
-        files = {entry.arrays[name].name: values for name, values in arrays.items()}
-        return self._replace({"nuisances": (*others, entry), "null": ()}, files)
-
-    def add_templates(self, learned: Sequence[tuple[TemplateEntry, Mapping[str, FloatArray]]]) -> Bundle:
-        """Write templates of faults into the bundle's directory; gives the new bundle.
-
-        Those of the same faults are replaced. Null tables stay: p does not depend on templates. Raises
-        `BundleError` if the directory cannot be written.
-        """
-        faults = {entry.fault for entry, _ in learned}
-        others = tuple(other for other in self.manifest.templates if other.fault not in faults)
-        files = {
-            entry.arrays[name].name: values for entry, arrays in learned for name, values in arrays.items()
-        }
-        return self._replace({"templates": (*others, *(entry for entry, _ in learned))}, files)
-
-    def _replace(self, change: dict[str, object], files: Mapping[str, NumberArray]) -> Bundle:
-        manifest = self.manifest.model_copy(update={**change, "parent": self.identifier})
-        try:
-            for name, values in files.items():
-                _write_atomically(self.path / name, _npy(values))
-            _write_atomically(self.path / MANIFEST, manifest.encode())
-        except OSError as error:
-            raise BundleError(f"cannot write: {error.strerror}", where=str(self.path)) from error
-        arrays = {**self._arrays, **files}
-        return Bundle(self.path, manifest, {file.name: arrays[file.name] for file in manifest.files})
-
-
-def array_file(kind: str, values: NumberArray) -> ArrayFile:
-    """Describe an array as it will be written: named ``kind`` and by its content."""
-    digest = hashlib.sha256(_npy(values)).hexdigest()
-    dtype: Any = values.dtype.name
-    return ArrayFile(name=f"{kind}-{digest[:16]}.npy", sha256=digest, shape=values.shape, dtype=dtype)
-
-
-def write_bundle(path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]) -> Bundle:
-    """Write a new bundle; nothing is left behind if it fails.
-
-    Parameters
-    ----------
-    path : Path
-        Directory to create.
-    manifest : Manifest
-        Description that names the arrays.
-    arrays : dict of str to ndarray
-        Arrays by the file names in the manifest.
-
-    Raises
-    ------
-    BundleError
-        If `path` exists or cannot be written.
-    """
-    if path.exists():
-        raise BundleError(
-            "exists already", where=str(path), fix="Bundles are never overwritten: choose another name"
+    def _window(
+        self,
+        x: ArrayLike,
+        names: Sequence[str] | None,
+        n_expected: float | None,
+        measured: Mapping[str, Measured],
+    ) -> tuple[Window, tuple[str, ...]]:
+        """Make a window of an array; also names the parameters to be fitted freely."""
+        events = check_sample(x, "window")
+        features = self.manifest.features
+        columns = features if names is None else tuple(names)
+        if events.shape[1] != len(columns):
+            raise InputError(
+                f"the window has {events.shape[1]} columns for {len(columns)} features: {', '.join(columns)}",
+                fix="Give an array of shape (events, features), or the names of all its columns",
+            )
+        missing = [name for name in features if name not in columns]
+        if missing:
+            raise InputError(
+                f"the window lacks the feature {missing[0]!r}", fix=f"The bundle has: {', '.join(features)}"
+            )
+        if n_expected is not None and not (np.isfinite(n_expected) and n_expected > 0):
+            raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
+        cut = WindowCut.COUNT if n_expected is None else WindowCut.TIME
+        readings, free = self._readings(measured, cut)
+        window = Window(
+            stream="",
+            run=0,
+            seq=0,
+            run_type="",
+            origin=Origin.LIVE,
+            cut=cut,
+            names=columns,
+            x=events,
+            n_expected=n_expected,
+            auxiliary=readings,
         )
+        return window, free
+
+    def _readings(
+        self, measured: Mapping[str, Measured], cut: WindowCut
+    ) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+        """Make measurements of what was given; also names the parameters to be fitted freely."""
+        sigmas = {
+            entry.name: entry.sigma
+            for entry in self.manifest.nuisances
+            if entry.sigma is not None and entry.concerns(cut)
+        }
+        unknown = [name for name in measured if name not in sigmas]
+        if unknown:
+            raise InputError(
+                f"{unknown[0]!r} is no measured nuisance parameter of windows cut by {cut}",
+                where="measured",
+                fix=f"The bundle has for them: {', '.join(sigmas) or 'none'}",
+            )
+        readings, free = [], []
+        for name, sigma in sigmas.items():
+            if name not in measured:
+                raise InputError(
+                    f"{name} has no measurement",
+                    where="measured",
+                    fix=f"Give measured={{{name!r}: value}}, or None to fit it freely",
+                )
+            given = measured[name]
+            if given is None:
+                free.append(name)
+            else:
+                readings.append(_reading(name, given, sigma))
+        return tuple(readings), tuple(free)
+
+    def _check_calibrated(self, window: Window, free: tuple[str, ...]) -> None:
+        """Refuse what no null table covers."""
+        if not self.manifest.null:
+            raise BundleError(
+                "the bundle is not calibrated: without toys there is no p",
+                where=self._where,
+                fix="Call bundle.calibrate(n_toys) first, with 1000 toys or more",
+            )
+        n_expected = float(len(window.x)) if window.n_expected is None else window.n_expected
+        kind = WindowKind(cut=window.cut, n_expected=n_expected, free=free)
+        if self.null_entry(kind) is None:
+            known = "; ".join(str(entry.kind) for entry in self.manifest.null)
+            call = f"window={n_expected:g}, cut={str(kind.cut)!r}" + (f", free={list(free)}" if free else "")
+            raise InputError(
+                f"no null table for windows of {kind} (calibrated: {known})",
+                where=self._where,
+                fix=f"Cut the window so, or call bundle.calibrate(n_toys, {call})",
+            )
+
+
+def _reading(name: str, given: Any, sigma: float) -> Measurement:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-            made = Path(scratch) / "bundle"
-            made.mkdir()
-            for name, values in arrays.items():
-                _write_atomically(made / name, _npy(values))
-            _write_atomically(made / MANIFEST, manifest.encode())
-            made.rename(path)
-    except OSError as error:
-        raise BundleError(f"cannot write: {error.strerror}", where=str(path)) from error
-    return Bundle(path, manifest, arrays)
+        value, error = given if isinstance(given, Sequence) else (given, sigma)
+        reading = Measurement(name, float(value), float(error), time=0.0)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{given!r} is no measurement", where=f"measured {name}", fix="Give a value, or (value, error)"
+        ) from error
+    if not (np.isfinite(reading.value) and np.isfinite(reading.sigma) and reading.sigma > 0):
+        raise InputError(
+            f"{given!r} is no measurement",
+            where=f"measured {name}",
+            fix="Give finite numbers, an error above 0",
+        )
+    return reading
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Read a bundle and verify every checksum.
+class _TemporaryDirectory:
+    """A directory that is removed when nothing refers to this object any more, or Python ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="dqm-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and verify every checksum.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Directory of the bundle.
+
+    Returns
+    -------
+    Bundle
 
     Raises
     ------
     BundleError
         If it is no bundle, of a newer version, incomplete or altered.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> import dqm
+    >>> rng = numpy.random.default_rng(1)
+    >>> built = dqm.build_bundle(rng.normal(size=(4000, 2)), window=100, centers=50)
+    >>> built.calibrate(100).save("healthy.dqmref")
+    >>> bundle = dqm.open_bundle("healthy.dqmref")
+    >>> window = rng.normal(size=(100, 2))
+    >>> bundle.evaluate(window).p == built.evaluate(window).p
+    True
     """
-    where = str(path)
-    try:
-        with (path / MANIFEST).open("rb") as file:
-            text = file.read(_LARGEST_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise BundleError(
-            f"no reference bundle: {MANIFEST}: {error.strerror}",
-            where=where,
-            fix="Build one with 'dqm reference build'",
-        ) from error
-    if len(text) > _LARGEST_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST} has more than {_LARGEST_MANIFEST_BYTES} bytes", where=where)
-    manifest = _parse(text, where)
-    found = {file.name: _read_array(path / file.name, file) for file in manifest.files}
-    arrays = {name: array for name, (array, _) in found.items()}
-    return Bundle(path, manifest, arrays, {name: stamp for name, (_, stamp) in found.items()})
+    return Bundle.read(Path(path))
 
 
-def read_files(path: Path) -> dict[str, bytes]:
-    """Read a bundle as it lies on disk, to be sent elsewhere; raises `BundleError` as `open_bundle`."""
-    names = [MANIFEST, *(file.name for file in open_bundle(path).manifest.files)]
-    return {name: (path / name).read_bytes() for name in names}
+def build_bundle(
+    x: ArrayLike,
+    *,
+    window: float,
+    features: Sequence[str] | None = None,
+    n_reference: int | None = None,
+    width: float = 2.5,
+    penalty: float = 1e-7,
+    centers: int | None = None,
+    loss: Literal["logistic", "likelihood"] = "likelihood",
+    statistic: str = "kernel",
+    cut: Literal["count", "time"] = "count",
+    seed: int = 1,
+) -> Bundle:
+    """Make a bundle of events taken when all was well; `Bundle.calibrate` comes next.
 
+    Parameters
+    ----------
+    x : array_like, shape (n_events, n_features)
+        Events in raw features.
+    window : float
+        Events expected in a window, N(R_0), at least 10.
+    features : sequence of str, optional
+        Names of the columns; ``x1``, ``x2``, ... by default.
+    n_reference : int, optional
+        Events of the reference; the rest, disjoint from it, is the pool that toys are drawn from. By default
+        those of ten windows, but at most a third of all events.
+    width : float
+        Kernel width, in standard deviations of the reference.
+    penalty : float
+        Penalty lambda, in Falkon's normalisation.
+    centers : int, optional
+        Kernel centres, drawn from the reference; by default 300, or all of it.
+    loss : {"logistic", "likelihood"}
+        Loss that is minimised; nuisance parameters ask for the likelihood.
+    statistic : str
+        The test, by its entry point.
+    cut : {"count", "time"}
+        What closes the windows: a number of events or a stretch of time.
+    seed : int
+        Splits the events and draws the centres.
 
-def _parse(text: bytes, where: str) -> Manifest:
-    try:
-        raw: Any = from_json(text)
-        version = raw.get("version") if isinstance(raw, dict) else None
-        if isinstance(version, int) and version != VERSION:
-            age, fix = ("a newer", "Upgrade dqm") if version > VERSION else ("an older", "Rebuild the bundle")
-            raise BundleError(
-                f"written by {age} dqm (bundle version {version}, this one reads {VERSION})",
-                where=where,
-                fix=fix,
-            )
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise BundleError(
-            f"{MANIFEST} is not valid: {key}: {first['msg']}", where=where, fix="Rebuild the bundle"
-        ) from error
-    except ValueError as error:
-        raise BundleError(
-            f"{MANIFEST} is not JSON: {error}", where=where, fix="Rebuild the bundle"
-        ) from error
+    Returns
+    -------
+    Bundle
+        Not calibrated. It lies in a temporary directory until it is saved.
 
+    Raises
+    ------
+    InputError
+        If the events cannot be used or are too few, or a number is out of range.
 
-def _read_array(path: Path, expected: ArrayFile) -> tuple[NumberArray, Stamp]:
-    """Verify a file and map it: processes that open the same bundle share its memory."""
-    where = str(path.parent)
-    dtype = np.dtype(expected.dtype)
-    try:
-        with path.open("rb") as file:
-            facts = os.fstat(file.fileno())
-            if facts.st_size > _most_bytes(expected):
-                raise BundleError(f"{path.name} has more than {_most_bytes(expected)} bytes", where=where)
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected.sha256:
-                raise BundleError(
-                    f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
-                    where=where,
-                    fix="Copy the bundle again or rebuild it",
-                )
-            file.seek(0)
-            shape, is_fortran, found = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
-            if (found, shape) == (dtype, expected.shape):  # nothing is mapped for another claim
-                order: Literal["C", "F"] = "F" if is_fortran else "C"
-                return _map(path, file.tell(), dtype, shape, order), _stamp(facts)
-    except OSError as error:
-        raise BundleError(f"{path.name}: {error.strerror}", where=where, fix="Rebuild the bundle") from error
-    except _NPY_DAMAGE as error:
-        raise BundleError(f"{path.name} is no .npy array: {error}", where=where) from error
-    raise BundleError(f"{path.name} is {found} {shape}, not {dtype} {expected.shape}", where=where)
-
-
-def _stamp(facts: os.stat_result) -> Stamp:
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _map(
-    path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
-) -> NumberArray:
-    if math.prod(shape) == 0:
-        return np.empty(shape, dtype)
-    # copied on write, which nobody does: torch takes no arrays that are read-only
-    mapped = np.memmap(path, dtype, mode="c", offset=offset, shape=shape, order=order)
-    return mapped.view(np.ndarray)
-
-
-def _most_bytes(expected: ArrayFile) -> int:
-    return np.dtype(expected.dtype).itemsize * math.prod(expected.shape) + _LARGEST_HEADER_BYTES
-
-
-def _npy(values: NumberArray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write so that a crash leaves either the old file or the new one."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    Examples
+    --------
+    >>> import numpy
+    >>> import dqm
+    >>> healthy = numpy.random.default_rng(1).normal(size=(4000, 2))
+    >>> bundle = dqm.build_bundle(healthy, window=100, features=["drift_time", "angle"])
+    >>> len(bundle.reference), len(bundle.pool)
+    (1000, 3000)
+    """
+    events = check_sample(x, "sample")
+    if n_reference is None:
+        n_reference = max(2, min(round(WINDOWS_IN_REFERENCE * window), len(events) // 3))
+    names = [f"x{k + 1}" for k in range(events.shape[1])] if features is None else features
+    recipe = Recipe(
+        features=tuple(names),
+        n_reference=n_reference,
+        n_expected=window,
+        width=width,
+        penalty=penalty,
+        centers=min(300, n_reference) if centers is None else centers,
+        seed=seed,
+        loss=loss,
+        cut=WindowCut(cut),
+        statistic=statistic,
+    )
+    directory = _TemporaryDirectory()
+    path = directory.path / "bundle"
+    create_bundle(events, recipe, path)
+    return Bundle.read(path, owner=directory)

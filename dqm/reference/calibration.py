@@ -8,17 +8,21 @@ import numpy as np
 
 from dqm.errors import BundleError, InputError
 from dqm.events import WindowCut
-from dqm.reference.bundle import Bundle, array_file
 from dqm.reference.manifest import NullTableEntry, WindowKind
+from dqm.reference.null import pool_offset
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
+from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "pool_remark"]
+
+LARGEST_OFFSET = 0.15
+"""Uncertainty of p-values, in sigmas, that a finite pool may cause without a remark."""
 
 
 def calibrate(
-    bundle: Bundle,
+    bundle: AnyBundle,
     n_toys: int,
     *,
     kind: WindowKind,
@@ -26,7 +30,7 @@ def calibrate(
     n_processes: int | None = None,
     workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Bundle:
+) -> AnyBundle:
     """Throw toys and add their null table to the bundle.
 
     Finished toys are kept beside the bundle's files until the table is complete: called again after an
@@ -34,7 +38,7 @@ def calibrate(
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Bundle to calibrate; its directory is written to.
     n_toys : int
         Toys of the finished table, at least 100.
@@ -51,8 +55,8 @@ def calibrate(
 
     Returns
     -------
-    Bundle
-        With the new column.
+    StoredBundle
+        With the new null table.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def calibrate(
         raise InputError(f"{n_toys} toys asked for", fix="A null table takes 100 or more")
     check_kind(bundle, kind)
     ToySource(bundle, kind)  # refuses a pool that is too small
-    known = bundle.column(kind)
+    known = bundle.null_entry(kind)
     is_same = known is not None and known.seed == seed and known.kind.n_expected == kind.n_expected
     work = ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed)
     (toys,) = run_toys(
@@ -84,12 +88,24 @@ def calibrate(
             where=str(bundle.path),
             fix="Build the bundle with a larger penalty",
         )
-    calibrated = bundle.add_column(NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys)), toys)
+    entry = NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys))
+    calibrated = bundle.add_null_table(entry, toys)
     work.clear()
     return calibrated
 
 
-def check_kind(bundle: Bundle, kind: WindowKind) -> None:
+def pool_remark(bundle: StoredBundle, kind: WindowKind) -> str:
+    """Say how uncertain p-values are because all toys share one pool; empty if that does not matter."""
+    offset = pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
+    if offset <= LARGEST_OFFSET:
+        return ""
+    return (
+        f"a pool of {len(bundle.pool)} events leaves p-values uncertain by about "
+        f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"
+    )
+
+
+def check_kind(bundle: StoredBundle, kind: WindowKind) -> None:
     """Refuse windows that make no sense; raises `InputError`."""
     if not 10 <= kind.n_expected < 1e9:
         raise InputError(f"windows of {kind.n_expected:g} events", fix="A window takes 10 events or more")

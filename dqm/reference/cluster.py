@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 import torch
 
 from dqm.errors import BundleError, WorkerError
-from dqm.reference.bundle import read_files
 from dqm.reference.processes import Task, keep_busy
+from dqm.reference.stored_bundle import read_files
 
 __all__ = ["Cluster", "open_cluster"]
 

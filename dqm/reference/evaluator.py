@@ -1,30 +1,33 @@
-"""Judging a window by a bundle: Window in, statistic and p-value out."""
+"""Evaluating a window by a bundle: Window in, statistic and p-value out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import special
 
 from dqm.errors import InputError
 from dqm.events import (
+    SMALLEST_P,
     Explanation,
     FloatArray,
     NuisanceResult,
+    PMethod,
     Profiled,
     TestResult,
     Window,
     WindowCut,
 )
 from dqm.nplm import RatioMaps
-from dqm.reference.bundle import Bundle
 from dqm.reference.constraints import ReadingPolicy, read_constraints
-from dqm.reference.explanation import Explainer
+from dqm.reference.explanation import Explainer, WindowExplanation
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
 from dqm.reference.statistic import Outcome, Statistic, prepare_statistic
+from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = ["Evaluation", "Evaluator"]
 
@@ -34,12 +37,13 @@ SURPRISING = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """What one column of the null table needs to judge a window.
+    """What it takes to evaluate windows of one kind.
 
     `pulls` holds mean and standard deviation of each parameter's two pulls in healthy toys: a reference of
     finite size moves all of them alike.
     """
 
+    kind: WindowKind
     test: Statistic
     table: NullTable
     pulls: dict[str, FloatArray]
@@ -60,9 +64,76 @@ class Evaluation:
     """
 
     result: TestResult
-    evidence: tuple[Explainer, FloatArray, Outcome] | None = None
+    evidence: tuple[Explainer, FloatArray, Outcome] | None = field(default=None, repr=False, compare=False)
 
-    def explain(self) -> Explanation | None:
+    def __str__(self) -> str:
+        """Give the numbers in one line."""
+        r = self.result
+        numbers = [] if r.t is None else [f"t = {r.t:.4g}"]
+        if r.p is None:
+            numbers.append(f"p is not known: {r.reason}")
+        else:
+            relation = "<=" if r.p <= SMALLEST_P else "="
+            numbers.append(f"p {relation} {r.p:.2g} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
+            numbers.append(f"z = {r.z:.2f}")
+        return "; ".join([", ".join(numbers), *r.remarks])
+
+    @property
+    def t(self) -> float | None:
+        """Test statistic ``tau - delta``; None if the fit did not run or did not converge."""
+        return self.result.t
+
+    @property
+    def tau(self) -> float | None:
+        """Twice the log likelihood ratio of the best anomaly with nuisance parameters to the reference."""
+        return self.result.tau
+
+    @property
+    def delta(self) -> float | None:
+        """The same of the nuisance parameters alone; 0 if there are none."""
+        return self.result.delta
+
+    @property
+    def p(self) -> float | None:
+        """Probability of `t` or more in healthy windows, in (0, 1]; None if it is not known."""
+        return self.result.p
+
+    @property
+    def p_low(self) -> float | None:
+        """Lower end of the 95 % interval of `p`."""
+        return self.result.p_low
+
+    @property
+    def p_high(self) -> float | None:
+        """Upper end of the 95 % interval of `p`."""
+        return self.result.p_high
+
+    @property
+    def p_method(self) -> PMethod | None:
+        """Whether `p` is read from the null table, or from the tail fitted beyond it."""
+        return self.result.p_method
+
+    @property
+    def z(self) -> float | None:
+        """`p` as a one-sided Gaussian significance."""
+        return self.result.z
+
+    @property
+    def reason(self) -> str:
+        """Why `p` is not known; empty otherwise."""
+        return self.result.reason
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What limits the meaning of these numbers."""
+        return self.result.remarks
+
+    @property
+    def nuisances(self) -> Mapping[str, NuisanceResult]:
+        """Fitted nuisance parameters by name."""
+        return self.result.nuisances
+
+    def explanation(self) -> Explanation | None:
         """Say where the window departs from the reference, and what it looks like.
 
         Returns
@@ -75,13 +146,32 @@ class Evaluation:
         explainer, x, outcome = self.evidence
         return explainer.explain(x, outcome)
 
+    def explain(self) -> WindowExplanation:
+        """Give the same to look at: it can be drawn, and gives histograms.
+
+        Returns
+        -------
+        WindowExplanation
+
+        Raises
+        ------
+        InputError
+            If there is nothing to explain: the window could not be tested, or the statistic learns no density
+            ratio.
+        """
+        found = self.explanation()
+        if found is None:
+            reason = self.reason or "its statistic learns no density ratio"
+            raise InputError(f"the window cannot be explained: {reason}")
+        return WindowExplanation(found, str(self))
+
 
 class Evaluator:
-    """A bundle ready to judge windows of every kind it is calibrated for.
+    """A bundle ready to evaluate windows of every kind it is calibrated for.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Calibrated bundle.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
@@ -89,7 +179,9 @@ class Evaluator:
         Where windows are tested, "cpu" or "cuda".
     """
 
-    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, bundle: StoredBundle, policy: ReadingPolicy | None = None, device: str = "cpu"
+    ) -> None:
         self.bundle = bundle
         self._device = device
         self._policy = policy or ReadingPolicy()
@@ -99,44 +191,41 @@ class Evaluator:
             for entry in bundle.manifest.nuisances
             if entry.kind == "shape"
         }
-        self._scales = {column.toys.name: self._scale(column) for column in bundle.manifest.null}
+        self._scales = [self._scale(entry) for entry in bundle.manifest.null]
 
-    def judge(self, window: Window) -> TestResult:
-        """Test a window; see `evaluate`."""
-        return self.evaluate(window).result
-
-    def evaluate(self, window: Window) -> Evaluation:
+    def evaluate(self, window: Window, policy: ReadingPolicy | None = None) -> Evaluation:
         """Test a window, and keep what it takes to explain it.
 
         Parameters
         ----------
         window : Window
             For windows cut by count N(R_0) is their own number of events.
+        policy : ReadingPolicy, optional
+            Instead of the evaluator's own.
 
         Returns
         -------
         Evaluation
-            Its result has ``p`` None and a reason if the window cannot be judged: no events, a feature that
+            Its result has ``p`` None and a reason if the window cannot be tested: no events, a feature that
             is missing, a nuisance parameter without usable measurement, a size the null table does not
             cover, a fit that did not converge or went astray. Pulls are in standard deviations of healthy
             toys.
         """
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
-        constraints = read_constraints(self.bundle.manifest.nuisances, window, self._policy)
+        constraints = read_constraints(self.bundle.manifest.nuisances, window, policy or self._policy)
         reason = self._obstacle(window) or constraints.obstacle
         if reason:
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
-        column = self.bundle.column(kind)
-        if column is None:
-            known = "; ".join(str(c.kind) for c in self.bundle.manifest.null) or "none"
+        scale = next((one for one in self._scales if one.kind.covers(kind)), None)
+        if scale is None:
+            known = "; ".join(str(one.kind) for one in self._scales) or "none"
             reason = f"no null table for windows of {kind} (calibrated: {known})"
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
-        scale = self._scales[column.toys.name]
         x = self._select(window)
         try:
-            outcome = scale.test.evaluate(x, constraints.measured)
+            outcome = scale.test.evaluate(x, auxiliary=constraints.measured)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
         if not outcome.converged:
@@ -159,17 +248,18 @@ class Evaluator:
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
         return Evaluation(result, (scale.explainer, x, outcome))
 
-    def _scale(self, column: NullTableEntry) -> _Scale:
-        toys = self.bundle.toys(column)
+    def _scale(self, entry: NullTableEntry) -> _Scale:
+        toys = self.bundle.toys(entry)
         names = [entry.name for entry in self.bundle.manifest.nuisances]
         pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
         moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
-        test = prepare_statistic(self.bundle, column.kind, self._device)
+        test = prepare_statistic(self.bundle, entry.kind, self._device)
         return _Scale(
+            entry.kind,
             test,
             NullTable(toys[:, 0]),
             {name: moments[:, i] for i, name in enumerate(names)},
-            Explainer(self.bundle, column, test, self._maps),
+            Explainer(self.bundle, entry, test, self._maps),
         )
 
     def _select(self, window: Window) -> FloatArray:

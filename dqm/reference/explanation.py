@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from dqm.errors import InputError
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import RatioMaps, divergence
-from dqm.reference.bundle import Bundle
 from dqm.reference.manifest import NullTableEntry
+from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
 from dqm.reference.statistic import Outcome, Statistic
+from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import ToySource
 
-__all__ = ["Explainer", "LearnedRatio"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Explainer", "LearnedRatio", "WindowExplanation"]
 
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
@@ -42,14 +48,111 @@ class LearnedRatio(Protocol):
         """Learned log ratio f at the reference events."""
 
 
+@dataclass(frozen=True, slots=True)
+class WindowExplanation:
+    """Where a window departs from its reference, to be looked at.
+
+    Parameters
+    ----------
+    value : Explanation
+        The maps and what they say.
+    title : str
+        The window's numbers in one line, for figures.
+    """
+
+    value: Explanation
+    title: str
+
+    def __str__(self) -> str:
+        """Give it in one sentence."""
+        return self.value.text
+
+    @property
+    def text(self) -> str:
+        """The explanation in one sentence."""
+        return self.value.text
+
+    @property
+    def maps(self) -> tuple[RatioMap, ...]:
+        """Map of every feature."""
+        return self.value.maps
+
+    @property
+    def pairs(self) -> tuple[RatioMap, ...]:
+        """Map of every pair of the first features of the ranking, of 8 at most."""
+        return self.value.pairs
+
+    @property
+    def ranking(self) -> tuple[tuple[str, float], ...]:
+        """Features and the share of the departure that they carry, the largest first."""
+        return self.value.ranking
+
+    @property
+    def likenesses(self) -> tuple[Likeness, ...]:
+        """Known faults, the most similar first; empty without templates."""
+        return self.value.likenesses
+
+    def histograms(self, *features: str) -> MapHistograms:
+        """Give a map as histograms of the library ``hist``.
+
+        Parameters
+        ----------
+        *features : str
+            One feature, or two for the map of a pair, whose axes have the bundle's order.
+
+        Returns
+        -------
+        MapHistograms
+            Histograms `window`, `reference` and `fitted`.
+
+        Raises
+        ------
+        InputError
+            If there is no such map, or ``hist`` is not installed.
+        """
+        known = [*self.maps, *self.pairs]
+        for one in known:
+            if len(one.features) == len(features) and set(one.features) == set(features):
+                return map_histograms(one)
+        raise InputError(
+            f"no map of {', '.join(map(repr, features)) or 'no feature'}",
+            fix=f"Choose one of: {'; '.join(', '.join(one.features) for one in known)}",
+        )
+
+    def plot(self, *, pairs: bool = False, figure: Figure | None = None) -> Figure:
+        """Draw the maps with matplotlib.
+
+        One panel a feature, in the order of the ranking: the reference with its error, the window and the
+        reference as fitted; below, the ratio of both to the reference. The outer bins hold everything beyond.
+
+        Parameters
+        ----------
+        pairs : bool
+            Draw the pairs too: the fitted density ratio in colours.
+        figure : matplotlib.figure.Figure, optional
+            Empty figure to draw in, such as ``matplotlib.pyplot.figure()`` makes. By default a new one, which
+            pyplot does not know of: save it, or let a notebook show it.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        return draw_explanation(self.value, self.title, pairs=pairs, figure=figure)
+
+
 class Explainer:
     """Explains windows of one kind.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Reference.
-    column : NullTableEntry
+    entry : NullTableEntry
         Null table of the windows.
     test : Statistic
         The bundle's test for them.
@@ -57,9 +160,9 @@ class Explainer:
         Bins of the bundle's reference.
     """
 
-    def __init__(self, bundle: Bundle, column: NullTableEntry, test: Statistic, maps: RatioMaps) -> None:
+    def __init__(self, bundle: StoredBundle, entry: NullTableEntry, test: Statistic, maps: RatioMaps) -> None:
         self._bundle = bundle
-        self._column = column
+        self._entry = entry
         self._test = test
         self._maps = maps
 
@@ -96,14 +199,16 @@ class Explainer:
 
     @cached_property
     def _known_faults(self) -> KnownFaults:
-        return KnownFaults(self._bundle, self._column)
+        return KnownFaults(self._bundle, self._entry)
 
     @cached_property
     def _by_chance(self) -> FloatArray:
         """Mean divergence of each feature in healthy windows, whose f is all noise."""
-        source = ToySource(self._bundle, self._column.kind)
+        source = ToySource(self._bundle, self._entry.kind)
         toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
-        outcomes = self._test.evaluate_many([toy.x for toy in toys], [toy.auxiliary for toy in toys])
+        outcomes = self._test.evaluate_many(
+            [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
+        )
         found = [
             [divergence(m) for m in self._maps.features(toy.x, o.reference_weights, o.log_ratio_reference)]
             for toy, o in zip(toys, outcomes, strict=True)

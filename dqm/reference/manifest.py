@@ -165,7 +165,7 @@ class Manifest(_Frozen):
         """All arrays."""
         learned: tuple[NuisanceEntry | TemplateEntry, ...] = (*self.nuisances, *self.templates)
         models = [array for entry in learned for array in entry.arrays.values()]
-        tables = [column.toys for column in self.null]
+        tables = [entry.toys for entry in self.null]
         return (self.reference, self.centers, self.pool, *self.prepared.values(), *models, *tables)
 
     def encode(self) -> bytes:

@@ -23,8 +23,8 @@ from dqm.nplm.taylor import (
     learn_taylor,
 )
 from dqm.nplm.transformations import Transformation
-from dqm.reference.bundle import Bundle, array_file
 from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind
+from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
 __all__ = [
     "METHODS",
@@ -86,12 +86,12 @@ def find_transformation(transform: Transform, features: tuple[str, ...]) -> Tran
     return made
 
 
-def add_normalisation(bundle: Bundle, name: str, sigma: float | None) -> Bundle:
+def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyBundle:
     """Let the expected number of events change by ``exp(nu)``; only windows cut by time feel it.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Its directory is written to; its null tables go.
     name : str
         Name of the parameter and of its measurement.
@@ -102,7 +102,7 @@ def add_normalisation(bundle: Bundle, name: str, sigma: float | None) -> Bundle:
 
 
 def learn_shape(
-    bundle: Bundle,
+    bundle: AnyBundle,
     name: str,
     sigma: float | None,
     samples: Mapping[float, FloatArray] | Transform,
@@ -114,12 +114,12 @@ def learn_shape(
     seed: int = 1,
     sources: tuple[Source, ...] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Bundle, list[Check]]:
+) -> tuple[AnyBundle, list[Check]]:
     """Learn how a parameter deforms the reference and add it to the bundle.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go.
     name : str
         Name of the parameter and of its measurement.
@@ -144,7 +144,7 @@ def learn_shape(
 
     Returns
     -------
-    bundle : Bundle
+    bundle : StoredBundle
         Not calibrated.
     checks : list of Check
         The model against the fifth of each sample that was held out.
@@ -192,7 +192,7 @@ def learn_shape(
     return bundle.add_nuisance(entry, arrays), checks
 
 
-def taylor_model(bundle: Bundle, entry: NuisanceEntry) -> TaylorModel:
+def taylor_model(bundle: StoredBundle, entry: NuisanceEntry) -> TaylorModel:
     """Rebuild the learned log ratio of a shape parameter; raises `BundleError` if it does not fit."""
     try:
         return TaylorModel.from_arrays(bundle.model(entry), entry.settings)
@@ -204,7 +204,7 @@ def taylor_model(bundle: Bundle, entry: NuisanceEntry) -> TaylorModel:
         ) from error
 
 
-def nuisances_for(bundle: Bundle, kind: WindowKind) -> list[Nuisance]:
+def nuisances_for(bundle: StoredBundle, kind: WindowKind) -> list[Nuisance]:
     """Set up the nuisance parameters that one kind of windows feels."""
     found: list[Nuisance] = []
     for entry in bundle.manifest.nuisances:

@@ -13,10 +13,10 @@ import numpy as np
 
 from dqm.errors import BundleError
 from dqm.events import FloatArray
-from dqm.reference.bundle import open_bundle
 from dqm.reference.manifest import WindowKind
 from dqm.reference.processes import Workers
 from dqm.reference.statistic import Outcome, prepare_statistic
+from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import ToySource, Truth
 
 __all__ = ["ToyWork", "run_toys"]
@@ -152,7 +152,7 @@ class _Toys:
         return self.works[0].bundle
 
     def prepare(self, path: Path) -> Callable[[Chunk], FloatArray]:
-        bundle, expected = open_bundle(path), self.works[0].definition
+        bundle, expected = StoredBundle.read(path), self.works[0].definition
         if bundle.manifest.definition != expected:
             raise BundleError(
                 f"tests as {bundle.manifest.definition}, not as {expected}: it is another bundle",
@@ -169,7 +169,9 @@ class _Toys:
             place, first, size = chunk
             seed = self.works[place].seed
             toys = [source(place).throw(seed, index) for index in range(first, first + size)]
-            outcomes = test.evaluate_many([toy.x for toy in toys], [toy.auxiliary for toy in toys])
+            outcomes = test.evaluate_many(
+                [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
+            )
             return np.array([as_row(outcome, names) for outcome in outcomes])
 
         return run

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,7 +17,7 @@ import torch
 
 from dqm.errors import WorkerError
 
-__all__ = ["Processes", "Task", "Workers", "keep_busy"]
+__all__ = ["Processes", "Task", "Workers", "keep_busy", "one_thread"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,7 +86,8 @@ class Processes:
         except BrokenProcessPool as error:
             raise WorkerError(
                 "a process ended without a result: killed, perhaps for lack of memory",
-                fix="Run it again with fewer --processes",
+                fix="Run it again with fewer processes. A script that starts processes needs its "
+                "'if __name__ == \"__main__\":'",
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -137,12 +139,19 @@ def keep_busy(
 
 def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
     """Do without a second process, on one thread as it would."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         work = task.prepare(task.bundle)
         for place, item in enumerate(items):
             yield place, work(item)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as workers do: other numbers of threads round differently."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(n_threads)
 

@@ -8,9 +8,9 @@ from typing import Protocol, cast
 from dqm.config import find_plugin
 from dqm.errors import BundleError
 from dqm.events import FloatArray, NuisanceResult
-from dqm.reference.bundle import Bundle
 from dqm.reference.manifest import WindowKind
 from dqm.reference.nuisances import nuisances_for
+from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = ["Outcome", "Statistic", "StatisticFactory", "find_statistic", "prepare_statistic"]
 
@@ -46,17 +46,17 @@ class Outcome(Protocol):
 class Statistic(Protocol):
     """A test prepared for one reference; larger values depart further from it."""
 
-    def evaluate(self, data: FloatArray, auxiliary: Mapping[str, float] | None = None, /) -> Outcome:
+    def evaluate(self, data: FloatArray, /, *, auxiliary: Mapping[str, float] | None = None) -> Outcome:
         """Test a window of shape (n_data, d), raw features, with its measured nuisance parameters."""
 
     def evaluate_many(
-        self, windows: Sequence[FloatArray], auxiliaries: Sequence[Mapping[str, float]] | None = None, /
+        self, windows: Sequence[FloatArray], /, *, auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> Sequence[Outcome]:
         """Test several windows."""
 
 
 StatisticFactory = Callable[..., Statistic]
-"""``factory(reference, n_expected, centers=..., nuisances=..., **settings)``.
+"""``factory(reference, n_expected=..., centers=..., nuisances=..., **settings)``.
 
 A statistic may have a property `prepared`: arrays that its reference alone decides, named in small letters.
 The bundle keeps them and hands them back as ``prepared=...``.
@@ -68,7 +68,7 @@ def find_statistic(name: str) -> StatisticFactory:
     return cast(StatisticFactory, find_plugin("dqm.statistics", name, error=BundleError))
 
 
-def prepare_statistic(bundle: Bundle, kind: WindowKind, device: str = "cpu") -> Statistic:
+def prepare_statistic(bundle: StoredBundle, kind: WindowKind, device: str = "cpu") -> Statistic:
     """Set up the bundle's test for windows of one kind, on a device; raises `InputError` if there is none."""
     m = bundle.manifest
     extra: dict[str, object] = {"prepared": bundle.prepared} if m.prepared else {}
@@ -76,7 +76,7 @@ def prepare_statistic(bundle: Bundle, kind: WindowKind, device: str = "cpu") -> 
         extra["device"] = device
     return find_statistic(m.statistic)(
         bundle.reference,
-        kind.n_expected,
+        n_expected=kind.n_expected,
         centers=bundle.centers,
         nuisances=nuisances_for(bundle, kind),
         **m.settings,

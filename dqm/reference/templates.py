@@ -12,10 +12,10 @@ import numpy as np
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, Likeness
 from dqm.nplm import Normalisation, NuisanceFit, Shape, Template, learn_template
-from dqm.reference.bundle import Bundle, array_file
 from dqm.reference.manifest import FAULT_PATTERN, NullTableEntry, Source, TemplateEntry
 from dqm.reference.nuisances import nuisances_for
 from dqm.reference.statistic import Outcome
+from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
 __all__ = ["KnownFaults", "LabelledSample", "learn_templates"]
 
@@ -62,19 +62,19 @@ class LabelledSample:
 
 
 def learn_templates(
-    bundle: Bundle,
+    bundle: AnyBundle,
     samples: Sequence[LabelledSample],
     *,
     width: float | None = None,
     max_events: int = MAX_EVENTS,
     seed: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Bundle:
+) -> AnyBundle:
     """Learn what known faults look like and add that to the bundle.
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Its directory is written to. Its pool is what faults are compared with, its reference what they are
         checked with; its null tables stay.
     samples : sequence of LabelledSample
@@ -90,7 +90,7 @@ def learn_templates(
 
     Returns
     -------
-    Bundle
+    StoredBundle
 
     Raises
     ------
@@ -157,17 +157,17 @@ class KnownFaults:
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         With its templates.
-    column : NullTableEntry
+    entry : NullTableEntry
         Null table of the windows.
     """
 
-    def __init__(self, bundle: Bundle, column: NullTableEntry) -> None:
-        t = bundle.toys(column)[:, 0]
+    def __init__(self, bundle: StoredBundle, entry: NullTableEntry) -> None:
+        t = bundle.toys(entry)[:, 0]
         self._mean, self._spread = float(t.mean()), float(t.std(ddof=1))
         names = dict.fromkeys(entry.fault for entry in bundle.manifest.templates)
-        self._faults = [_fault(bundle, column, name) for name in names]
+        self._faults = [_fault(bundle, entry, name) for name in names]
 
     def compare(self, x: FloatArray, outcome: Outcome) -> tuple[tuple[Likeness, ...], float]:
         """Compare a window with every fault.
@@ -214,7 +214,7 @@ class KnownFaults:
         return tuple(Likeness(self._faults[k].name, float(shares[k])) for k in order), unlike
 
 
-def _fault(bundle: Bundle, column: NullTableEntry, name: str) -> _Fault:
+def _fault(bundle: StoredBundle, entry: NullTableEntry, name: str) -> _Fault:
     entries = [entry for entry in bundle.manifest.templates if entry.fault == name]
     try:
         templates = [Template.from_arrays(bundle.model(entry), entry.width) for entry in entries]
@@ -227,8 +227,8 @@ def _fault(bundle: Bundle, column: NullTableEntry, name: str) -> _Fault:
     shapes = [Shape(f"strength {k} of the fault", STRENGTH, template) for k, template in enumerate(templates)]
     nuisances = [
         replace(nuisance, sigma=min(nuisance.sigma, FREE_SIGMA))
-        for nuisance in nuisances_for(bundle, column.kind)
+        for nuisance in nuisances_for(bundle, entry.kind)
     ]
     parameters = [*nuisances, Normalisation(RATE, RATE_SIGMA), *shapes]
-    fit = NuisanceFit(bundle.reference, column.kind.n_expected, parameters)
+    fit = NuisanceFit(bundle.reference, entry.kind.n_expected, parameters)
     return _Fault(name, tuple(shape.name for shape in shapes), fit)

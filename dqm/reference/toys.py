@@ -10,9 +10,9 @@ import numpy as np
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.bundle import Bundle
 from dqm.reference.manifest import NuisanceEntry, WindowKind
 from dqm.reference.nuisances import find_transformation, taylor_model
+from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = ["NOMINAL", "Toy", "ToySource", "Truth", "largest_window"]
 
@@ -74,7 +74,7 @@ class ToySource:
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Whose pool they come from.
     kind : WindowKind
         What windows they are: cut by count they have exactly their events, by time a Poisson number.
@@ -87,7 +87,7 @@ class ToySource:
         If there is no such parameter or too few events.
     """
 
-    def __init__(self, bundle: Bundle, kind: WindowKind, truth: Truth = NOMINAL) -> None:
+    def __init__(self, bundle: StoredBundle, kind: WindowKind, truth: Truth = NOMINAL) -> None:
         self._kind = kind
         self._truth = truth
         self._measured = [
@@ -140,7 +140,7 @@ class ToySource:
             measured[entry.name] = float(rng.normal(truth, entry.sigma or 0.0))
         return Toy(x, measured)
 
-    def _shift(self, bundle: Bundle, entry: NuisanceEntry) -> None:
+    def _shift(self, bundle: StoredBundle, entry: NuisanceEntry) -> None:
         """Bring the pool to the truth."""
         nu = self._truth.nu
         if entry.kind == "normalisation":

@@ -11,11 +11,11 @@ from scipy import stats
 
 from dqm.errors import BundleError
 from dqm.events import FloatArray
-from dqm.reference.bundle import Bundle
 from dqm.reference.manifest import WindowKind
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
+from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import NOMINAL, ToySource, Truth
 
 __all__ = ["DEPENDENT", "Validation", "ValidationPoint", "validate"]
@@ -93,7 +93,7 @@ class Validation:
 
 
 def validate(
-    bundle: Bundle,
+    bundle: StoredBundle,
     n_toys: int,
     *,
     kind: WindowKind,
@@ -108,7 +108,7 @@ def validate(
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : StoredBundle
         Calibrated for `kind`; unfinished work is kept in its directory.
     n_toys : int
         Toys at each point.
@@ -141,17 +141,17 @@ def validate(
     WorkerError
         If the workers are lost; what they finished is kept.
     """
-    column = bundle.column(kind)
-    if column is None:
+    entry = bundle.null_entry(kind)
+    if entry is None:
         raise BundleError(
             f"no null table for windows of {kind}",
             where=str(bundle.path),
             fix="Run 'dqm reference calibrate' first",
         )
-    null = bundle.toys(column)
+    null = bundle.toys(entry)
     table = NullTable(null[:, 0])
     # toys of the null table itself would prove nothing
-    seeds = (candidate for candidate in count(seed) if candidate != column.seed)
+    seeds = (candidate for candidate in count(seed) if candidate != entry.seed)
     truths = [NOMINAL, *_shifts(bundle, kind, sigmas)]
     truths += [Truth(name, nu, sample) for (name, nu), sample in (samples or {}).items()]
     for truth in truths:
@@ -166,7 +166,7 @@ def validate(
     return Validation(kind, null[:, 0], null[:, 1], points)
 
 
-def _shifts(bundle: Bundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list[Truth]:
+def _shifts(bundle: StoredBundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list[Truth]:
     """Points of all parameters these windows feel; one never measured has no sigma to count in."""
     return [
         Truth(entry.name, sigma * entry.sigma)
@@ -177,7 +177,7 @@ def _shifts(bundle: Bundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list
 
 
 def _compare(
-    bundle: Bundle, truth: Truth, toys: FloatArray, null: FloatArray, table: NullTable
+    bundle: StoredBundle, truth: Truth, toys: FloatArray, null: FloatArray, table: NullTable
 ) -> ValidationPoint:
     t, tau = toys[:, 0], toys[:, 1]
     n_failed = int(np.isnan(t).sum())
@@ -203,7 +203,7 @@ def _compare(
     )
 
 
-def _source(bundle: Bundle, truth: Truth) -> str:
+def _source(bundle: StoredBundle, truth: Truth) -> str:
     entry = bundle.manifest.nuisance(truth.name)
     if entry is None:
         return "pool"

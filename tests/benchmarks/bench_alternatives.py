@@ -37,8 +37,8 @@ def newton_fit(setting: Setting) -> Score:
 
 def one_step(setting: Setting, kind: type[OneStepTest] = OneStepTest) -> Score:
     test = kind(
-        events(setting.n_reference, seed=1), setting.n_data, setting.width, setting.penalty, setting.centers,
-        rng=np.random.default_rng(2),
+        events(setting.n_reference, seed=1), n_expected=setting.n_data, width=setting.width,
+        penalty=setting.penalty, centers=setting.centers, rng=np.random.default_rng(2),
     )  # fmt: skip
     return lambda x: test.evaluate(x).t
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from dqm.events import FloatArray
-from dqm.reference import Recipe, build_bundle, calibrate
+from dqm.reference import Recipe, calibrate, create_bundle
 from tests.benchmarks.daemon import RunningDaemon
 from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
@@ -25,7 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     setting = SETTINGS["default"]
     path = tmp_path_factory.mktemp("bundle") / "chamber.dqmref"
     recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
-    bundle = build_bundle(events(55_000, seed=1), recipe, path)
+    bundle = create_bundle(events(55_000, seed=1), recipe, path)
     return calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=1).path
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from dqm.reference import Recipe, build_bundle, calibrate
+from dqm.reference import Recipe, calibrate, create_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from dqm_collectors.chamber.hits import write_tdc
 from dqm_collectors.chamber.simulation import simulate_hits
@@ -36,7 +36,7 @@ def test_calibration(benchmark: BenchmarkFixture, figures: dict[str, Any], tmp_p
     setting = SETTINGS["default"]
     n = figures["items"] = 3000
     recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
-    bundle = build_bundle(events(55_000, seed=1), recipe, tmp_path / "bundle")
+    bundle = create_bundle(events(55_000, seed=1), recipe, tmp_path / "bundle")
     benchmark.pedantic(lambda: calibrate(bundle, n, kind=bundle.manifest.kind, seed=1), rounds=1)
 
 

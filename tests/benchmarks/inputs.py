@@ -75,10 +75,10 @@ def prepare(setting: Setting, device: str = "cpu") -> KernelTest:
     reference = events(setting.n_reference, seed=1, n_features=setting.n_features)
     return KernelTest(
         reference,
-        float(setting.n_data),
-        setting.width,
-        setting.penalty,
-        min(setting.centers, len(np.unique(reference, axis=0))),
+        n_expected=float(setting.n_data),
+        width=setting.width,
+        penalty=setting.penalty,
+        centers=min(setting.centers, len(np.unique(reference, axis=0))),
         loss=setting.loss,
         rng=np.random.default_rng(2),
         device=device,

@@ -145,8 +145,8 @@ def main() -> None:
     windows = {name: events(CONDITIONS[name], ROUNDS * N_EXPECTED, [99, 1]) for name in names}
     tests = {
         setup: KernelTest(
-            reference[: setup.n_reference], N_EXPECTED, setup.width, PENALTY, setup.n_centers,
-            loss=setup.loss, rng=np.random.default_rng(1),
+            reference[: setup.n_reference], n_expected=N_EXPECTED, width=setup.width, penalty=PENALTY,
+            centers=setup.n_centers, loss=setup.loss, rng=np.random.default_rng(1),
         )
         for setup in SETUPS
     }  # fmt: skip

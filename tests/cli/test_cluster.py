@@ -21,9 +21,9 @@ from dqm.reference import (
     Processes,
     Recipe,
     Workers,
-    build_bundle,
     calibrate,
     cluster,
+    create_bundle,
     open_bundle,
     open_cluster,
 )
@@ -159,7 +159,7 @@ def test_another_bundle_at_the_same_path_is_refused(
     dask: DaskCluster, fresh: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Recipe(("a", "b"), n_reference=400, n_expected=60, width=2.5, penalty=1e-5, centers=80, seed=3)
-    build_bundle(healthy_events(4000, 1), other, dask.folder / fresh.path.name)
+    create_bundle(healthy_events(4000, 1), other, dask.folder / fresh.path.name)
     hidden = seen_by_each_process_in_its_own_folder(fresh, monkeypatch)
     with (
         open_cluster(dask.address) as workers,

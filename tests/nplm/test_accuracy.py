@@ -47,13 +47,21 @@ def test_t_is_within_a_thousandth_of_the_plain_test(
     reference = toy_chamber(N_REFERENCE, rng)
     centers = reference[:n_centers]
     nuisances = [Shape("gas", 0.05, linear=deltas)] if with_nuisance else []
-    test = KernelTest(reference, N_EXPECTED, width, penalty, centers, loss=loss, nuisances=nuisances)
+    test = KernelTest(
+        reference,
+        n_expected=N_EXPECTED,
+        width=width,
+        penalty=penalty,
+        centers=centers,
+        loss=loss,
+        nuisances=nuisances,
+    )
     plain = PlainTest(
         reference, centers, N_EXPECTED, width, penalty, loss, deltas if with_nuisance else None, 0.05
     )
     auxiliary = {"gas": 0.03} if with_nuisance else None
     for x in windows(rng):
-        result = test.evaluate(x, auxiliary)
+        result = test.evaluate(x, auxiliary=auxiliary)
         assert result.converged
         assert abs(result.t - plain.t(x, 0.03)) <= 1e-3 * max(1.0, abs(result.t))
 

@@ -22,9 +22,9 @@ def test_a_gpu_gives_the_same_t(loss: LossName) -> None:
     auxiliaries = [{"rate": 0.0}] * 3
     here, there = (
         KernelTest(
-            reference, 400.0, 3.0, 1e-7, reference[:400], loss=loss, tolerance=1e-8,
-            nuisances=[Normalisation("rate", 0.1)], device=device,
-        ).evaluate_many(windows, auxiliaries)
+            reference, n_expected=400.0, width=3.0, penalty=1e-7, centers=reference[:400], loss=loss,
+            tolerance=1e-8, nuisances=[Normalisation("rate", 0.1)], device=device,
+        ).evaluate_many(windows, auxiliaries=auxiliaries)
         for device in ("cpu", "cuda")
     )  # fmt: skip
     for one, other in zip(here, there, strict=True):
@@ -36,4 +36,4 @@ def test_a_gpu_gives_the_same_t(loss: LossName) -> None:
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     reference = toy_chamber(100, np.random.default_rng(42))
     with pytest.raises(InputError, match="no device 'cuda'"):
-        KernelTest(reference, 50.0, 3.0, 1e-6, reference, device="cuda")
+        KernelTest(reference, n_expected=50.0, width=3.0, penalty=1e-6, centers=reference, device="cuda")

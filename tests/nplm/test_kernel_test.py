@@ -85,7 +85,7 @@ def direct_solution(
 def test_agrees_with_a_direct_solution_on_all_centres(loss: LossName, shift: float) -> None:
     rng = np.random.default_rng(5)
     reference, data = toy_chamber(2000, rng), toy_chamber(500, rng, shift)
-    test = KernelTest(reference, 500.0, width=4.5, penalty=1e-7, centers=2000, loss=loss)
+    test = KernelTest(reference, n_expected=500.0, width=4.5, penalty=1e-7, centers=2000, loss=loss)
     result = test.evaluate(data)
     expected = direct_solution(reference, data, 500.0, 4.5, 1e-7, loss)
     assert result.converged
@@ -96,7 +96,9 @@ def test_agrees_with_a_direct_solution_on_all_centres(loss: LossName, shift: flo
 def test_statistic_is_the_full_formula() -> None:
     rng = np.random.default_rng(6)
     reference, data = toy_chamber(1000, rng), toy_chamber(200, rng)
-    result = KernelTest(reference, 150.0, width=3.0, penalty=1e-6, centers=100, rng=rng).evaluate(data)
+    result = KernelTest(reference, n_expected=150.0, width=3.0, penalty=1e-6, centers=100, rng=rng).evaluate(
+        data
+    )
     w = 150.0 / 1000
     t = -2 * (w * np.expm1(result.log_ratio_reference).sum() - result.log_ratio.sum())
     assert result.t == pytest.approx(t, rel=1e-8)
@@ -106,7 +108,9 @@ def test_learns_the_density_ratio() -> None:
     rng = np.random.default_rng(7)
     reference = rng.normal(0.0, 1.0, (20_000, 1))
     data = rng.normal(0.3, 1.0, (5_000, 1))
-    result = KernelTest(reference, 5000.0, width=2.0, penalty=1e-8, centers=200, rng=rng).evaluate(data)
+    result = KernelTest(reference, n_expected=5000.0, width=2.0, penalty=1e-8, centers=200, rng=rng).evaluate(
+        data
+    )
     bulk = np.abs(data[:, 0]) < 1.5
     exact = 0.3 * data[bulk, 0] - 0.3**2 / 2
     assert np.abs(result.log_ratio[bulk] - exact).max() < 0.15
@@ -116,11 +120,15 @@ def test_units_and_order_of_events_do_not_matter() -> None:
     rng = np.random.default_rng(8)
     reference, data = toy_chamber(800, rng), toy_chamber(200, rng)
     settings = {"width": 3.0, "penalty": 1e-6, "centers": reference[:300]}
-    t = KernelTest(reference, 200.0, **settings).evaluate(data).t
-    shuffled = KernelTest(rng.permutation(reference), 200.0, **settings).evaluate(rng.permutation(data)).t
+    t = KernelTest(reference, n_expected=200.0, **settings).evaluate(data).t
+    shuffled = (
+        KernelTest(rng.permutation(reference), n_expected=200.0, **settings).evaluate(rng.permutation(data)).t
+    )
     factor = np.array([1e-9, 1e6, 1.0, 3.0, -1.0])
     settings["centers"] = reference[:300] * factor + 7.0
-    scaled = KernelTest(reference * factor + 7.0, 200.0, **settings).evaluate(data * factor + 7.0).t
+    scaled = (
+        KernelTest(reference * factor + 7.0, n_expected=200.0, **settings).evaluate(data * factor + 7.0).t
+    )
     assert shuffled == pytest.approx(t, rel=1e-4)
     assert scaled == pytest.approx(t, rel=1e-4)
 
@@ -131,15 +139,24 @@ def test_weights_count_events() -> None:
     repeats = rng.integers(1, 4, size=600)
     # the penalty is on the mean loss: keep lambda * n the same
     n_repeated = int(repeats.sum())
-    weighted = KernelTest(reference, 150.0, 3.0, 1e-6 * (n_repeated + 150) / 750, reference, weights=repeats)
-    repeated = KernelTest(np.repeat(reference, repeats, axis=0), 150.0, 3.0, 1e-6, reference)
+    weighted = KernelTest(
+        reference,
+        n_expected=150.0,
+        width=3.0,
+        penalty=1e-6 * (n_repeated + 150) / 750,
+        centers=reference,
+        weights=repeats,
+    )
+    repeated = KernelTest(
+        np.repeat(reference, repeats, axis=0), n_expected=150.0, width=3.0, penalty=1e-6, centers=reference
+    )
     assert weighted.evaluate(data).t == pytest.approx(repeated.evaluate(data).t, rel=3e-4)
 
 
 def test_a_missing_half_of_the_window_is_seen() -> None:
     rng = np.random.default_rng(10)
     reference, data = toy_chamber(2000, rng), toy_chamber(250, rng)
-    test = KernelTest(reference, 500.0, 4.5, 1e-6, 500, rng=rng)
+    test = KernelTest(reference, n_expected=500.0, width=4.5, penalty=1e-6, centers=500, rng=rng)
     assert test.evaluate(data).t > 100
 
 
@@ -147,7 +164,11 @@ def test_same_input_same_bits() -> None:
     rng = np.random.default_rng(11)
     reference, data = toy_chamber(500, rng), toy_chamber(100, rng)
     first, second = (
-        KernelTest(reference, 100.0, 3.0, 1e-6, 200, rng=np.random.default_rng(1)).evaluate(data).t
+        KernelTest(
+            reference, n_expected=100.0, width=3.0, penalty=1e-6, centers=200, rng=np.random.default_rng(1)
+        )
+        .evaluate(data)
+        .t
         for _ in range(2)
     )
     assert first == second
@@ -157,7 +178,9 @@ def test_events_far_from_everything_converge() -> None:
     rng = np.random.default_rng(12)
     reference, data = toy_chamber(1000, rng), toy_chamber(200, rng)
     for loss in ("logistic", "likelihood"):
-        test = KernelTest(reference, 200.0, 4.5, 1e-7, 500, loss=loss, rng=rng)
+        test = KernelTest(
+            reference, n_expected=200.0, width=4.5, penalty=1e-7, centers=500, loss=loss, rng=rng
+        )
         for shift in (30.0, 1e4):
             result = test.evaluate(data + shift)
             assert result.converged
@@ -167,7 +190,9 @@ def test_events_far_from_everything_converge() -> None:
 def test_a_fit_that_does_not_converge_says_so_and_gives_no_number() -> None:
     rng = np.random.default_rng(13)
     reference, data = toy_chamber(500, rng), toy_chamber(100, rng, 40.0)
-    result = KernelTest(reference, 100.0, 3.0, 1e-8, 200, rng=rng, max_iterations=2).evaluate(data)
+    result = KernelTest(
+        reference, n_expected=100.0, width=3.0, penalty=1e-8, centers=200, rng=rng, max_iterations=2
+    ).evaluate(data)
     assert not result.converged
     assert np.isnan(result.t)
 

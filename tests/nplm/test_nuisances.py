@@ -30,7 +30,7 @@ def second(x: FloatArray) -> FloatArray:
 
 def make_test(*nuisances: Normalisation | Shape, loss: LossName = "likelihood") -> KernelTest:
     return KernelTest(
-        REFERENCE, N_EXPECTED, width=0.9, penalty=1e-6, centers=200, loss=loss,
+        REFERENCE, n_expected=N_EXPECTED, width=0.9, penalty=1e-6, centers=200, loss=loss,
         rng=np.random.default_rng(1), nuisances=nuisances,
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_delta_is_the_profile_likelihood_ratio(quadratic: object) -> None:
     data = window(np.random.default_rng(2), norm=0.1, scale=0.2)
     sigmas, measured = np.array([0.15, 0.1]), np.array([0.05, 0.12])
     test = make_test(Normalisation("rate", 0.15), Shape("scale", 0.1, linear=first, quadratic=quadratic))
-    result = test.evaluate(data, {"rate": 0.05, "scale": 0.12})
+    result = test.evaluate(data, auxiliary={"rate": 0.05, "scale": 0.12})
 
     def log_r(x: FloatArray, nu: FloatArray) -> FloatArray:
         r = nu[0] + nu[1] * first(x)
@@ -79,9 +79,11 @@ def test_a_shift_within_the_nuisances_is_explained() -> None:
     kept, removed, blind = [], [], []
     for _ in range(60):
         nominal, shifted = window(rng), window(rng, norm=-0.1, scale=0.2)
-        kept.append(aware.evaluate(nominal, {"rate": rng.normal(0, 0.1), "scale": rng.normal(0, 0.1)}).t)
+        kept.append(
+            aware.evaluate(nominal, auxiliary={"rate": rng.normal(0, 0.1), "scale": rng.normal(0, 0.1)}).t
+        )
         measured = {"rate": rng.normal(-0.1, 0.1), "scale": rng.normal(0.2, 0.1)}
-        removed.append(aware.evaluate(shifted, measured).t)
+        removed.append(aware.evaluate(shifted, auxiliary=measured).t)
         blind.append(plain.evaluate(shifted).t)
     assert stats.ks_2samp(kept, removed).pvalue > 0.01
     assert np.median(blind) > np.quantile(kept, 0.98)
@@ -95,7 +97,7 @@ def test_pulls_are_standard_normal(loss: LossName) -> None:
     )
     windows = [window(rng, norm=0.05, scale=0.1) for _ in range(150)]
     measured = [{"rate": rng.normal(0.05, 0.05), "scale": rng.normal(0.1, 0.1)} for _ in windows]
-    results = test.evaluate_many(windows, measured)
+    results = test.evaluate_many(windows, auxiliaries=measured)
     for name, truth in [("rate", 0.05), ("scale", 0.1)]:
         fits = [r.nuisances[name].reference for r in results]
         assert stats.kstest([fit.pull for fit in fits], "norm").pvalue > 0.005
@@ -105,7 +107,7 @@ def test_pulls_are_standard_normal(loss: LossName) -> None:
 def test_a_window_that_contradicts_its_measurement_has_a_large_pull() -> None:
     rng = np.random.default_rng(5)
     test = make_test(Shape("scale", 0.02, linear=first, quadratic=second))
-    result = test.evaluate(rng.exponential(math.exp(0.3), size=(400, 1)), {"scale": 0.0})
+    result = test.evaluate(rng.exponential(math.exp(0.3), size=(400, 1)), auxiliary={"scale": 0.0})
     assert result.nuisances["scale"].reference.pull > 3
 
 
@@ -140,10 +142,13 @@ def test_measurements_far_from_the_truth_do_not_stop_the_fit_early() -> None:
     reference = np.random.default_rng(11).exponential(2.0, size=(8000, 1))
     weights = np.exp(-reference[:, 0] / 2)
     test = KernelTest(
-        reference, N_EXPECTED, 0.9, 1e-5, 200, weights, "likelihood", np.random.default_rng(1),
+        reference, n_expected=N_EXPECTED, width=0.9, penalty=1e-5, centers=200, weights=weights,
+        loss="likelihood", rng=np.random.default_rng(1),
         nuisances=[Normalisation("rate", 0.6), Shape("scale", 0.6, linear=first)],
     )  # fmt: skip
-    result = test.evaluate(window(np.random.default_rng(12), scale=0.5), {"rate": 2.1, "scale": 1.6})
+    result = test.evaluate(
+        window(np.random.default_rng(12), scale=0.5), auxiliary={"rate": 2.1, "scale": 1.6}
+    )
     assert result.converged
     assert 0 < result.t < 60
     assert abs(result.nuisances["scale"].reference.value) < 1.0
@@ -155,7 +160,7 @@ def test_mixed_terms_enter_once() -> None:
         Shape("b", 0.1, linear=second, mixed={"a": lambda x: 0.3 * x[:, 0]}),
     )
     data = window(np.random.default_rng(7))
-    result = test.evaluate(data, {"a": 0.1, "b": -0.1})
+    result = test.evaluate(data, auxiliary={"a": 0.1, "b": -0.1})
     nu = [result.nuisances[name].alternative.value for name in "ab"]
     log_r = [nu[0] * first(x) + nu[1] * second(x) + nu[0] * nu[1] * 0.3 * x[:, 0] for x in (REFERENCE, data)]
     w = N_EXPECTED / len(REFERENCE)
@@ -171,7 +176,7 @@ def test_many_windows_give_what_each_gives_alone() -> None:
     test = make_test(Normalisation("rate", 0.1), Shape("scale", 0.1, linear=first))
     windows = [window(rng, norm=norm) for norm in (-1.0, 0.0, 0.5)]
     measured = [{"rate": 0.1 * k, "scale": -0.05} for k in range(3)]
-    together = test.evaluate_many(windows, measured)
+    together = test.evaluate_many(windows, auxiliaries=measured)
     for one, many, x in zip(map(test.evaluate, windows, measured), together, windows, strict=True):
         assert many.t == pytest.approx(one.t, rel=2e-5)
         assert many.log_ratio.shape == (len(x),)
@@ -190,7 +195,7 @@ def test_many_windows_give_what_each_gives_alone() -> None:
 def test_auxiliary_measurements_are_never_guessed(auxiliary: dict[str, float] | None, words: str) -> None:
     test = make_test(Normalisation("rate", 0.1), Shape("scale", math.inf, linear=first))
     with pytest.raises(InputError, match=words):
-        test.evaluate(window(np.random.default_rng(9)), auxiliary)
+        test.evaluate(window(np.random.default_rng(9)), auxiliary=auxiliary)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dqm.events import FloatArray
 from dqm.nplm import KernelTest, Normalisation, falkon, one_step
 from dqm.nplm.falkon import FalkonTest
 from dqm.nplm.one_step import OneStepResult, OneStepTest
-from dqm.reference import Recipe, build_bundle, calibrate, open_bundle, prepare_statistic
+from dqm.reference import Recipe, calibrate, create_bundle, open_bundle, prepare_statistic
 
 WIDTH, PENALTY, N_EXPECTED, N_CENTERS = 1.5, 1e-6, 150.0, 120
 
@@ -38,7 +38,14 @@ WINDOWS = {"healthy": events(150, 2), "faulty": events(170, 3, shift=0.8)}
 
 
 def prepare(kind: type[OneStepTest] = OneStepTest) -> OneStepTest:
-    return kind(REFERENCE, N_EXPECTED, WIDTH, PENALTY, N_CENTERS, rng=np.random.default_rng(4))
+    return kind(
+        REFERENCE,
+        n_expected=N_EXPECTED,
+        width=WIDTH,
+        penalty=PENALTY,
+        centers=N_CENTERS,
+        rng=np.random.default_rng(4),
+    )
 
 
 def both(result: OneStepResult) -> FloatArray:
@@ -73,7 +80,14 @@ def test_solves_newtons_equations(name: str) -> None:
 
 
 def test_one_step_falls_short_of_the_minimum_far_from_the_reference() -> None:
-    fitted = KernelTest(REFERENCE, N_EXPECTED, WIDTH, PENALTY, N_CENTERS, rng=np.random.default_rng(4))
+    fitted = KernelTest(
+        REFERENCE,
+        n_expected=N_EXPECTED,
+        width=WIDTH,
+        penalty=PENALTY,
+        centers=N_CENTERS,
+        rng=np.random.default_rng(4),
+    )
     step = prepare()
     healthy, faulty = (step.evaluate(x).t / fitted.evaluate(x).t for x in WINDOWS.values())
     assert 0.9 < healthy < 1.0
@@ -82,17 +96,29 @@ def test_one_step_falls_short_of_the_minimum_far_from_the_reference() -> None:
 
 def test_what_a_single_step_cannot_do_is_refused() -> None:
     with pytest.raises(InputError, match="not defined for the loss 'likelihood'"):
-        OneStepTest(REFERENCE, N_EXPECTED, WIDTH, PENALTY, REFERENCE[:9], loss="likelihood")
+        OneStepTest(
+            REFERENCE,
+            n_expected=N_EXPECTED,
+            width=WIDTH,
+            penalty=PENALTY,
+            centers=REFERENCE[:9],
+            loss="likelihood",
+        )
     with pytest.raises(InputError, match="takes no nuisance parameters, 1 given"):
         OneStepTest(
-            REFERENCE, N_EXPECTED, WIDTH, PENALTY, REFERENCE[:9], nuisances=[Normalisation("rate", 0.1)]
+            REFERENCE,
+            n_expected=N_EXPECTED,
+            width=WIDTH,
+            penalty=PENALTY,
+            centers=REFERENCE[:9],
+            nuisances=[Normalisation("rate", 0.1)],
         )
     with pytest.raises(InputError, match="penalty is 0"):
-        OneStepTest(REFERENCE, N_EXPECTED, WIDTH, 0.0, REFERENCE[:9])
+        OneStepTest(REFERENCE, n_expected=N_EXPECTED, width=WIDTH, penalty=0.0, centers=REFERENCE[:9])
     with pytest.raises(InputError, match="2 features, the reference 3"):
         prepare().evaluate(REFERENCE[:, :2])
     with pytest.raises(InputError, match="unknown nuisance parameters: gas"):
-        prepare().evaluate(REFERENCE, {"gas": 0.0})
+        prepare().evaluate(REFERENCE, auxiliary={"gas": 0.0})
 
 
 def test_bundles_can_be_built_for_it(tmp_path: Path) -> None:
@@ -100,7 +126,7 @@ def test_bundles_can_be_built_for_it(tmp_path: Path) -> None:
         ("a", "b", "c"), n_reference=600, n_expected=100, width=WIDTH, penalty=PENALTY, centers=60,
         loss="logistic", statistic="one-step",
     )  # fmt: skip
-    bundle = build_bundle(events(3000, 5), recipe, tmp_path / "b")
+    bundle = create_bundle(events(3000, 5), recipe, tmp_path / "b")
     table = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1)
     test = prepare_statistic(open_bundle(table.path), table.manifest.kind)
     assert isinstance(test, OneStepTest)
@@ -108,7 +134,7 @@ def test_bundles_can_be_built_for_it(tmp_path: Path) -> None:
     with pytest.raises(
         BundleError, match=r"unknown statistic 'other'. Installed are: falkon, kernel, one-step"
     ):
-        build_bundle(events(3000, 5), replace(recipe, statistic="other"), tmp_path / "c")
+        create_bundle(events(3000, 5), replace(recipe, statistic="other"), tmp_path / "c")
 
 
 @needs_falkon
@@ -134,8 +160,10 @@ def test_a_step_that_is_not_solved_gives_no_t(
 @needs_falkon
 def test_falkon_stops_where_rounding_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(falkon, "MAX_STEPS", 100)
-    arguments = REFERENCE, N_EXPECTED, 2.0, 1e-8, REFERENCE[:300]
-    ours, theirs = (kind(*arguments).evaluate(WINDOWS["healthy"]) for kind in (OneStepTest, FalkonTest))
+    arguments = {"n_expected": N_EXPECTED, "width": 2.0, "penalty": 1e-8, "centers": REFERENCE[:300]}
+    ours, theirs = (
+        kind(REFERENCE, **arguments).evaluate(WINDOWS["healthy"]) for kind in (OneStepTest, FalkonTest)
+    )
     assert theirs.converged
     assert theirs.t == pytest.approx(ours.t, rel=1e-4)
 
@@ -143,7 +171,14 @@ def test_falkon_stops_where_rounding_lets_it(monkeypatch: pytest.MonkeyPatch) ->
 @needs_falkon
 def test_falkon_takes_equal_weights_only() -> None:
     with pytest.raises(InputError, match="weights differ"):
-        FalkonTest(REFERENCE, N_EXPECTED, WIDTH, PENALTY, REFERENCE[:9], weights=np.arange(1.0, 601.0))
+        FalkonTest(
+            REFERENCE,
+            n_expected=N_EXPECTED,
+            width=WIDTH,
+            penalty=PENALTY,
+            centers=REFERENCE[:9],
+            weights=np.arange(1.0, 601.0),
+        )
 
 
 @pytest.mark.skipif(HAS_FALKON, reason="the Falkon library is installed")

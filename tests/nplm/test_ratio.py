@@ -91,7 +91,15 @@ def test_where_nothing_is_left_divergence_is_finite(maps: RatioMaps) -> None:
 
 
 def test_the_fitted_map_follows_the_window() -> None:
-    test = KernelTest(REFERENCE, N_EXPECTED, 2.0, 1e-6, 200, loss="likelihood", rng=np.random.default_rng(1))
+    test = KernelTest(
+        REFERENCE,
+        n_expected=N_EXPECTED,
+        width=2.0,
+        penalty=1e-6,
+        centers=200,
+        loss="likelihood",
+        rng=np.random.default_rng(1),
+    )
     x = healthy(500, 2) + np.array([0.8, 0.0, 0.0])
     result = test.evaluate(x)
     (moved, _, _) = RatioMaps(REFERENCE, ("a", "b", "c")).features(
@@ -111,15 +119,15 @@ def test_with_nuisance_parameters_the_map_compares_with_the_deformed_reference()
     ]
     test = KernelTest(
         REFERENCE,
-        N_EXPECTED,
-        2.0,
-        1e-6,
-        50,
+        n_expected=N_EXPECTED,
+        width=2.0,
+        penalty=1e-6,
+        centers=50,
         loss="likelihood",
         rng=np.random.default_rng(1),
         nuisances=nuisances,
     )
-    result = test.evaluate(healthy(600, 2), {"rate": 0.2, "tilt": 0.5})
+    result = test.evaluate(healthy(600, 2), auxiliary={"rate": 0.2, "tilt": 0.5})
     rate, tilt = (result.nuisances[name].alternative.value for name in ("rate", "tilt"))
     expected = WEIGHTS * np.exp(rate + tilt * REFERENCE[:, 0] - tilt**2 / 2)
     np.testing.assert_allclose(result.reference_weights, expected)

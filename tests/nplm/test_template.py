@@ -66,9 +66,16 @@ def test_without_f_a_fit_agrees_with_the_kernel_test() -> None:
     ]
     measured = {"rate": 0.1, "tilt": 0.0}
     test = KernelTest(
-        reference, 450.0, 2.0, 1e-5, reference[:50], loss="likelihood", nuisances=nuisances, tolerance=1e-6
+        reference,
+        n_expected=450.0,
+        width=2.0,
+        penalty=1e-5,
+        centers=reference[:50],
+        loss="likelihood",
+        nuisances=nuisances,
+        tolerance=1e-6,
     )
-    result = test.evaluate(x, measured)
+    result = test.evaluate(x, auxiliary=measured)
     delta, values = NuisanceFit(reference, 450.0, nuisances).fit(x, measured)
     assert delta == pytest.approx(result.delta, abs=2e-3)
     assert abs(delta) > 5

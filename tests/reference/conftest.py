@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dqm.events import FloatArray
-from dqm.reference import Bundle, Recipe, build_bundle, calibrate
+from dqm.reference import Recipe, StoredBundle, calibrate, create_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from dqm_collectors.simulate import simulate_features
 
@@ -26,9 +26,9 @@ def healthy_events(n: int, seed: int) -> FloatArray:
 
 
 @pytest.fixture(scope="session")
-def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
     path = tmp_path_factory.mktemp("reference") / "small.dqmref"
-    bundle = build_bundle(healthy_events(8000, 1), RECIPE, path)
+    bundle = create_bundle(healthy_events(8000, 1), RECIPE, path)
     return calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)
 
 
@@ -39,9 +39,9 @@ def simulated(conditions: Conditions, n: int, seed: int) -> FloatArray:
 
 
 @pytest.fixture(scope="session")
-def chamber(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def chamber(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
     """A healthy simulated chamber."""
     path = tmp_path_factory.mktemp("chamber") / "chamber.dqmref"
     recipe = Recipe(CHAMBER_FEATURES, 5000, CHAMBER_WINDOW)
-    bundle = build_bundle(simulated(Conditions(), 15_000, 1), recipe, path)
+    bundle = create_bundle(simulated(Conditions(), 15_000, 1), recipe, path)
     return calibrate(bundle, 100, kind=bundle.manifest.kind, seed=2, n_processes=1)

@@ -1,150 +1,281 @@
-"""Building, opening and refusing bundles."""
+"""A bundle in a script: built from arrays, calibrated, saved, opened; windows evaluated by it."""
 
 from __future__ import annotations
 
+import gc
 import json
-import os
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dqm.errors import BundleError, InputError
-from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Source, build_bundle, open_bundle, prepare_statistic
-from dqm.reference.statistic import find_statistic
-from tests.reference.conftest import RECIPE, healthy_events
+from dqm.errors import BundleError, DqmError, InputError
+from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
+from dqm.reference import (
+    Bundle,
+    Evaluator,
+    Recipe,
+    add_normalisation,
+    build_bundle,
+    evaluator,
+    open_bundle,
+)
+from tests.cli.program import json_lines, run_dqm
+from tests.reference.conftest import healthy_events
+from tests.service.small import write_csv
+
+WINDOW = 60
+SIGMA = 0.3
+FEATURES = ("a", "b")
 
 
-def test_splits_events_into_reference_and_pool(tmp_path: Path) -> None:
-    events = healthy_events(1000, 1)
-    bundle = build_bundle(events, RECIPE, tmp_path / "b")
-    assert bundle.reference.shape == (400, 2)
-    assert bundle.pool.shape == (600, 2)
-    together = np.concatenate([bundle.reference, bundle.pool])
-    np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(events, axis=0))
-    known = {tuple(row) for row in bundle.reference}
-    assert all(tuple(row) in known for row in bundle.centers)
+def build(**settings: object) -> Bundle:
+    plain = {"window": WINDOW, "features": FEATURES, "n_reference": 400, "centers": 80, "penalty": 1e-5}
+    return build_bundle(healthy_events(4000, 1), **(plain | settings))
 
 
-def test_same_input_same_name_and_reading_back_gives_the_same(tmp_path: Path) -> None:
-    sources = [Source(name="run1.csv", sha256="0" * 64, n_events=1000)]
-    first = build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "a", sources)
-    second = build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b", sources)
-    other = build_bundle(healthy_events(1000, 2), RECIPE, tmp_path / "c", sources)
-    assert first.identifier == second.identifier != other.identifier
-    opened = open_bundle(tmp_path / "a")
-    assert opened.identifier == first.identifier
-    assert opened.manifest == first.manifest
-    np.testing.assert_array_equal(opened.pool, first.pool)
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return build().calibrate(100)
 
 
-def test_refuses_too_few_events_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="500 events do not make"):
-        build_bundle(healthy_events(500, 1), RECIPE, tmp_path / "b")
-    with pytest.raises(InputError, match="401 centres"):
-        build_bundle(healthy_events(1000, 1), replace(RECIPE, centers=401), tmp_path / "b")
-    constant = healthy_events(1000, 1) * [1.0, 0.0]
-    with pytest.raises(InputError, match="constant"):
-        build_bundle(constant, RECIPE, tmp_path / "b")
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="module")
+def timed() -> Bundle:
+    """Windows cut by time, whose rate is measured; for windows without its measurement too."""
+    taught = add_normalisation(build(cut="time"), "rate", SIGMA)
+    return taught.calibrate(100).calibrate(100, free=["rate"])
 
 
-def test_never_overwrites(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    with pytest.raises(BundleError, match="exists already"):
-        build_bundle(healthy_events(1000, 1), RECIPE, tmp_path / "b")
+def window(x: FloatArray, **fields: object) -> Window:
+    plain = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, FEATURES, x)
+    return replace(plain, **fields)
 
 
-@pytest.fixture
-def copy(calibrated: Bundle, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(calibrated.path, tmp_path / "copy"))
+def test_an_array_is_tested_as_a_window_is(bundle: Bundle) -> None:
+    x = healthy_events(WINDOW, 5)
+    evaluation = bundle.evaluate(x)
+    assert evaluation == bundle.evaluate(window(x))
+    assert evaluation.result == Evaluator(bundle).evaluate(window(x)).result
+    assert evaluation == bundle.evaluate(x[:, ::-1].tolist(), names=("b", "a"))
+    result = evaluation.result
+    for name in (
+        "t",
+        "p",
+        "p_low",
+        "p_high",
+        "p_method",
+        "z",
+        "tau",
+        "delta",
+        "nuisances",
+        "reason",
+        "remarks",
+    ):
+        assert getattr(evaluation, name) == getattr(result, name)
+    assert evaluation.p_low < evaluation.p < evaluation.p_high
+    assert str(evaluation).startswith(f"t = {evaluation.t:.4g}, p = {evaluation.p:.2g} (")
 
 
-def test_altered_array_is_refused(copy: Path, calibrated: Bundle) -> None:
-    file = copy / calibrated.manifest.pool.name
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(BundleError, match="checksum"):
-        open_bundle(copy)
+def test_a_window_that_cannot_be_tested_says_why(bundle: Bundle) -> None:
+    short = bundle.evaluate(window(healthy_events(50, 1)))
+    assert short.p is None
+    assert str(short).startswith("p is not known: no null table for windows of 50 events")
+    with pytest.raises(InputError, match="the window cannot be explained: no null table"):
+        short.explain()
 
 
-def test_writing_to_an_open_bundle_is_noticed_and_replacing_it_is_no_matter(
-    copy: Path, calibrated: Bundle
-) -> None:
-    bundle = open_bundle(copy)
-    file = copy / calibrated.manifest.pool.name
-    sound = file.read_bytes()
-    file.rename(copy / "old")
-    bundle.verify()
-    file.write_bytes(sound[:-8])
-    bundle.verify()
-    with pytest.raises(BundleError, match="checksum"):
-        open_bundle(copy)
-    (copy / "old").rename(file)
-    os.truncate(file, len(sound) - 8)
-    with pytest.raises(BundleError, match=rf"{file.name}: was altered while it was in use\. Copy the bundle"):
-        bundle.verify()
+def test_the_test_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[object] = []
+    prepare = evaluator.prepare_statistic
+    monkeypatch.setattr(
+        evaluator, "prepare_statistic", lambda *given: prepared.append(given) or prepare(*given)
+    )
+    opened = build().calibrate(100)
+    for seed in range(3):
+        opened.evaluate(healthy_events(WINDOW, seed))
+    assert len(prepared) == 1
+    opened.calibrate(100, window=80)
+    assert opened.evaluate(healthy_events(80, 4)).p is not None
+    assert len(prepared) == 3  # for both sizes
 
 
-def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: Bundle) -> None:
-    file = copy / calibrated.manifest.reference.name
-    file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(BundleError, match="checksum"):
-        open_bundle(copy)
-    file.unlink()
-    with pytest.raises(BundleError, match="No such file"):
-        open_bundle(copy)
+def test_calibrating_changes_the_bundle_and_goes_on_where_it_was() -> None:
+    bundle = build()
+    identifier = bundle.identifier
+    told: list[tuple[int, int]] = []
+    assert bundle.calibrate(100, seed=7, progress=lambda *step: told.append(step)) is bundle
+    assert told[0] == (0, 100)
+    assert told[-1] == (100, 100)
+    assert bundle.manifest.parent == identifier != bundle.identifier
+    few = bundle.toys(bundle.manifest.null[0])
+    told.clear()
+    bundle.calibrate(150, seed=7, progress=lambda *step: told.append(step))
+    (entry,) = bundle.manifest.null
+    assert told[0] == (100, 150)
+    np.testing.assert_array_equal(bundle.toys(entry)[:100], few)
+    assert "calibrated for 60 events cut by count (150 toys)" in repr(bundle)
+
+
+def test_a_pool_that_makes_p_uncertain_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="a pool of 500 events leaves p-values uncertain by about"):
+        build_bundle(healthy_events(700, 1), window=60, n_reference=200, centers=50).calibrate(100)
+
+
+def test_a_saved_bundle_gives_the_same_to_the_last_bit(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "saved.dqmref"
+    bundle.save(path)
+    opened = open_bundle(str(path))
+    assert opened.identifier == bundle.identifier
+    for seed, shift in ((1, 0.0), (2, 0.5), (3, 4.0)):
+        x = healthy_events(WINDOW, seed) + shift
+        assert opened.evaluate(x) == bundle.evaluate(x)
+    assert opened.evaluate(x).explain().text == bundle.evaluate(x).explain().text
+
+
+def test_the_command_line_takes_a_saved_bundle_and_gives_the_same(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "saved.dqmref")
+    shown = run_dqm("reference", "show", "saved.dqmref", "--json", cwd=tmp_path)
+    assert json.loads(shown.stdout)["identifier"] == bundle.identifier
+    x = np.round(healthy_events(WINDOW, 3), 6)
+    write_csv(tmp_path / "window.csv", x)
+    told = run_dqm(
+        "compare", "saved.dqmref", "window.csv", "--window", WINDOW, "--json", "--processes", 1, cwd=tmp_path
+    )
+    (line,) = json_lines(told.stdout)
+    evaluation = bundle.evaluate(x)
+    assert (line["t"], line["p"], line["z"]) == (evaluation.t, evaluation.p, evaluation.z)
+
+
+def test_saving_overwrites_only_a_bundle_and_only_if_told(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "saved.dqmref"
+    build(seed=8).save(path)
+    before = open_bundle(path)
+    with pytest.raises(BundleError, match=r"saved\.dqmref: exists already.*overwrite=True"):
+        bundle.save(path)
+    assert open_bundle(path).identifier == before.identifier
+    bundle.save(path, overwrite=True)
+    assert open_bundle(path).identifier == bundle.identifier
+    assert {file.name for file in path.iterdir()} == {
+        "manifest.json",
+        *(file.name for file in bundle.manifest.files),
+    }
+    before.verify()  # what was opened before is still whole
+    other = tmp_path / "papers"
+    other.mkdir()
+    with pytest.raises(BundleError, match="no reference bundle"):
+        bundle.save(other, overwrite=True)
+    assert list(other.iterdir()) == []
+
+
+def test_a_later_calibration_does_not_touch_what_was_saved(tmp_path: Path) -> None:
+    bundle = build().calibrate(100)
+    bundle.save(tmp_path / "saved")
+    identifier = bundle.identifier
+    bundle.calibrate(100, window=80)
+    assert open_bundle(tmp_path / "saved").identifier == identifier != bundle.identifier
+
+
+def test_the_directory_of_an_unsaved_bundle_goes_with_the_last_that_needs_it() -> None:
+    bundle = build()
+    path = bundle.path
+    taught = add_normalisation(bundle, "rate", SIGMA)
+    del bundle
+    gc.collect()
+    assert path.exists()
+    del taught
+    gc.collect()
+    assert not path.parent.exists()
+
+
+def test_measurements_of_nuisance_parameters(timed: Bundle) -> None:
+    x = healthy_events(80, 6)
+    plain = timed.evaluate(x, n_expected=60, measured={"rate": 0.25})
+    assert plain.p is not None
+    assert plain.nuisances["rate"].measured == 0.25
+    assert plain == timed.evaluate(x, n_expected=60, measured={"rate": (0.25, SIGMA)})
+    reading = Measurement("rate", 0.25, SIGMA, time=0.0)
+    timely = window(x, cut=WindowCut.TIME, n_expected=60.0, auxiliary=(reading,))
+    assert plain == timed.evaluate(timely)
+    free = timed.evaluate(x, n_expected=60, measured={"rate": None})
+    assert free.p is not None
+    assert free.nuisances["rate"].measured is None
+    assert "rate has no measurement: fitted without it" in free.remarks
+    poor = timed.evaluate(x, n_expected=60, measured={"rate": (0.25, 1.0)})
+    assert poor.p is None
+    assert poor.reason == "rate is measured with an error of 1, the reference is made for 0.3"
+
+
+X = healthy_events(WINDOW, 9)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("call", "words"),
     [
-        ("{", "not JSON"),
-        ("[]", "not valid"),
-        (json.dumps({"format": "dqm-reference", "version": 4}), "newer dqm"),
-        (json.dumps({"format": "dqm-reference", "version": 2}), "older dqm"),
-        (json.dumps({"format": "dqm-reference", "version": 3}), "features: Field required"),
+        (lambda b: b.evaluate(X[0]), r"the window has shape \(2,\).*Give an array of shape"),
+        (lambda b: b.evaluate(X[:, :1]), r"1 columns for 2 features: a, b\. Give an array"),
+        (lambda b: b.evaluate(X[:0]), "the window has no events. Give at least one"),
+        (lambda b: b.evaluate("x"), "the window is not an array of numbers"),
+        (lambda b: b.evaluate(np.where(X[3, 1] == X, np.nan, X)), "nan in event 3, feature 1. Remove"),
+        (lambda b: b.evaluate(X, names=("a", "c")), "lacks the feature 'b'. The bundle has: a, b"),
+        (lambda b: b.evaluate(X, n_expected=0.0), "n_expected is 0.0. Give a finite number above 0"),
+        (
+            lambda b: b.evaluate(X[:50]),
+            r"not saved: no null table for windows of 50 events cut by count \(calibrated: 60 events cut by "
+            r"count\)\. Cut the window so, or call bundle\.calibrate\(n_toys, window=50, cut='count'\)",
+        ),
+        (
+            lambda b: b.evaluate(X, measured={"gas": 1.0}),
+            "measured: 'gas' is no measured nuisance.*for them: no",
+        ),
+        (lambda b: b.evaluate(window(X), n_expected=60.0), "beside a Window. Leave them out"),
+        (lambda b: b.calibrate(10), "10 toys asked for. A null table takes 100"),
+        (lambda b: b.calibrate(100, window=3000), "3600 events are too few for toys of 3000.*Give at least"),
+        (lambda b: b.calibrate(100, free=["gas"]), "'gas' cannot be set free"),
+        (lambda _: build().evaluate(X), r"not calibrated.*Call bundle\.calibrate\(n_toys\) first"),
+        (
+            lambda _: build_bundle(X, window=60),
+            "60 events do not make a reference of 20 and a pool of at least",
+        ),
+        (lambda _: build_bundle(X[0], window=60), r"the sample has shape \(2,\)"),
+        (lambda _: build_bundle(X, window=5), "windows of 5 events. A window takes 10"),
+        (lambda _: build(features=["a"]), "1 features for 2 columns"),
+        (lambda _: build(features=["a", "a"]), "two features are named 'a'"),
+        (lambda _: build(centers=500), "500 centres asked for, the reference has 400"),
+        (lambda _: build(statistic="median"), "unknown statistic 'median'"),
+        (lambda _: open_bundle("nowhere.dqmref"), "nowhere.dqmref: no reference bundle"),
     ],
 )
-def test_broken_manifest_is_refused(copy: Path, text: str, words: str) -> None:
-    (copy / "manifest.json").write_text(text)
-    with pytest.raises(BundleError, match=words):
-        open_bundle(copy)
+def test_mistakes_say_what_where_and_what_to_do(
+    bundle: Bundle, call: Callable[[Bundle], object], words: str
+) -> None:
+    with pytest.raises(DqmError, match=words):
+        call(bundle)
 
 
-def test_manifest_cannot_point_outside_the_bundle(copy: Path) -> None:
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["pool"]["name"] = "../../secret.npy"
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match=r"pool\.name"):
-        open_bundle(copy)
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (None, r"measured: rate has no measurement\. Give measured=\{'rate': value\}, or None"),
+        ({"rate": "high"}, "measured rate: 'high' is no measurement"),
+        ({"rate": (1.0, 2.0, 3.0)}, "is no measurement. Give a value, or"),
+        ({"rate": (0.1, 0.0)}, "an error above 0"),
+        ({"rate": np.nan}, "Give finite numbers"),
+        ({"rate": 0.1, "gas": 0.1}, "'gas' is no measured.*for them: rate"),
+    ],
+)
+def test_mistakes_in_measurements_say_what_to_do(timed: Bundle, measured: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        timed.evaluate(X, n_expected=60, measured=measured)
 
 
-def test_no_bundle_at_all(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="dqm reference build"):
-        open_bundle(tmp_path / "nothing")
-
-
-def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: Bundle) -> None:
-    opened = open_bundle(calibrated.path)
-    kind, window = opened.manifest.kind, opened.pool[:60]
-    again = prepare_statistic(opened, kind).evaluate(window)
-    computed = find_statistic("kernel")(
-        opened.reference, kind.n_expected, centers=opened.centers, **opened.manifest.settings
-    ).evaluate(window)
-    assert opened.prepared["phi"].dtype == np.float32
-    assert again.t == computed.t
-    wider = prepare_statistic(opened, kind.model_copy(update={"n_expected": 90.0})).evaluate(window)
-    assert wider.t > again.t
-
-
-def test_arrays_of_another_reference_are_refused(calibrated: Bundle) -> None:
-    with pytest.raises(InputError, match="prepared functions have shape"):
-        KernelTest(
-            calibrated.reference[:-1], 60.0, centers=calibrated.centers, prepared=calibrated.prepared,
-            **calibrated.manifest.settings,
-        )  # fmt: skip
+def test_defaults_are_those_of_the_command_line() -> None:
+    settings = signature(build_bundle).parameters
+    recipe = Recipe(("a",), 100, 10.0)
+    for name in ("width", "penalty", "seed", "loss", "cut", "statistic"):
+        assert settings[name].default == getattr(recipe, name)
+    default = build_bundle(healthy_events(4000, 1), window=60)
+    assert default.manifest.features == ("x1", "x2")
+    assert (len(default.reference), len(default.centers)) == (600, recipe.centers)

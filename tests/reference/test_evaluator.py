@@ -12,12 +12,12 @@ from scipy import stats
 
 from dqm.events import FloatArray, Origin, PMethod, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Evaluator
+from dqm.reference import Evaluator, StoredBundle
 from tests.reference.conftest import healthy_events
 
 
 @pytest.fixture(scope="module")
-def judge(calibrated: Bundle) -> Evaluator:
+def evaluator(calibrated: StoredBundle) -> Evaluator:
     return Evaluator(calibrated)
 
 
@@ -25,26 +25,29 @@ def window(x: FloatArray) -> Window:
     return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), x)
 
 
-def test_healthy_windows_have_uniform_p(judge: Evaluator) -> None:
+def test_healthy_windows_have_uniform_p(evaluator: Evaluator) -> None:
     events = healthy_events(60 * 300, seed=77).reshape(300, 60, 2)
-    p = [judge.judge(window(x)).p for x in events]
+    p = [evaluator.evaluate(window(x)).p for x in events]
     assert stats.kstest(p, "uniform").pvalue > 0.001
 
 
-def test_a_fault_has_a_small_p(judge: Evaluator) -> None:
-    result = judge.judge(window(np.array([0.8, 0.0]) + healthy_events(60, seed=78)))
+def test_a_fault_has_a_small_p(evaluator: Evaluator) -> None:
+    result = evaluator.evaluate(window(np.array([0.8, 0.0]) + healthy_events(60, seed=78)))
     assert result.p is not None
     assert result.p_low is not None
     assert result.p < 1e-3
     assert result.p_method is PMethod.TAIL
     assert result.p_low < result.p
-    assert result.n_expected == 60
+    assert result.result.n_expected == 60
 
 
-def test_columns_are_taken_by_name(judge: Evaluator) -> None:
+def test_columns_are_taken_by_name(evaluator: Evaluator) -> None:
     x = healthy_events(60, 79)
     more = np.column_stack([x[:, 1], np.full(60, 7.0), x[:, 0]])
-    plain, wide = judge.judge(window(x)), judge.judge(replace(window(more), names=("b", "other", "a")))
+    plain, wide = (
+        evaluator.evaluate(window(x)),
+        evaluator.evaluate(replace(window(more), names=("b", "other", "a"))),
+    )
     assert plain == wide
 
 
@@ -63,24 +66,24 @@ def test_columns_are_taken_by_name(judge: Evaluator) -> None:
     ],
 )
 def test_what_cannot_be_judged_has_a_reason_and_no_p(
-    judge: Evaluator, change: dict[str, object], words: str
+    evaluator: Evaluator, change: dict[str, object], words: str
 ) -> None:
-    result = judge.judge(replace(window(healthy_events(60, 1)), **change))
+    result = evaluator.evaluate(replace(window(healthy_events(60, 1)), **change))
     assert result.p is None
     assert result.t is None
     assert re.search(words, result.reason)
 
 
 def test_t_far_below_healthy_windows_is_not_called_healthy(
-    judge: Evaluator, calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+    evaluator: Evaluator, calibrated: StoredBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toys = calibrated.toys(calibrated.manifest.null[0])[:, 0]
     given = {"t": 0.0}
     rest = {"tau": 0.0, "delta": 0.0, "converged": True, "nuisances": {}, "n_outside": 0}
-    monkeypatch.setattr(KernelTest, "evaluate", lambda *_: SimpleNamespace(t=given["t"], **rest))
+    monkeypatch.setattr(KernelTest, "evaluate", lambda *_, **__: SimpleNamespace(t=given["t"], **rest))
     for t, is_known in [(toys.min(), True), (toys.min() - 2 * toys.std(), False)]:
         given["t"] = t
-        result = judge.judge(window(healthy_events(60, 1)))
+        result = evaluator.evaluate(window(healthy_events(60, 1)))
         assert (result.p is not None) is is_known
         assert result.t == t
     assert "far below that of any healthy window" in result.reason

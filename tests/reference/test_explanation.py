@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ import pytest
 
 from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Bundle, Evaluator, Recipe, build_bundle, calibrate
+from dqm.reference import Evaluator, Recipe, StoredBundle, calibrate, create_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
@@ -21,25 +20,25 @@ def window(x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Window:
     return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, names, x)
 
 
-def explained(judge: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
-    explanation = judge.evaluate(window(x, names)).explain()
+def explained(evaluator: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
+    explanation = evaluator.evaluate(window(x, names)).explanation()
     assert explanation is not None
     return explanation
 
 
-def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: Bundle) -> None:
-    judge = Evaluator(chamber)
+def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: StoredBundle) -> None:
+    evaluator = Evaluator(chamber)
     for layer in (1, 2, 3, 4):
         delays = [20.0 if k == layer else 0.0 for k in (1, 2, 3, 4)]
         events = simulated(Conditions.model_validate({"t0_ns": delays}), 5 * CHAMBER_WINDOW, 30 + layer)
-        first = [explained(judge, x, CHAMBER_FEATURES).ranking[0][0] for x in np.split(events, 5)]
+        first = [explained(evaluator, x, CHAMBER_FEATURES).ranking[0][0] for x in np.split(events, 5)]
         assert first.count(f"t_{layer}") >= 4
 
 
-def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> None:
-    judge = Evaluator(calibrated)
+def test_maps_are_complete_and_their_bins_do_not_move(calibrated: StoredBundle) -> None:
+    evaluator = Evaluator(calibrated)
     one, other = (
-        explained(judge, healthy_events(60, seed) + shift) for seed, shift in ((1, [0, 2]), (2, [3, 0]))
+        explained(evaluator, healthy_events(60, seed) + shift) for seed, shift in ((1, [0, 2]), (2, [3, 0]))
     )
     assert [m.features for m in one.maps] == [("a",), ("b",)]
     assert [m.features for m in one.pairs] == [("a", "b")]
@@ -52,22 +51,22 @@ def test_maps_are_complete_and_their_bins_do_not_move(calibrated: Bundle) -> Non
     assert one.text.startswith("departs mostly in ")
 
 
-def test_the_feature_that_moved_carries_the_departure(calibrated: Bundle) -> None:
-    judge = Evaluator(calibrated)
+def test_the_feature_that_moved_carries_the_departure(calibrated: StoredBundle) -> None:
+    evaluator = Evaluator(calibrated)
     wider = healthy_events(60, 8)
     wider[:, 0] *= 0.2  # b keeps its width, nearly
     wider[:, 1] += np.random.default_rng(9).normal(size=60)
-    explanation = explained(judge, wider)
+    explanation = explained(evaluator, wider)
     assert explanation.ranking[0][0] == "a"
     assert explanation.text.startswith("departs mostly in a (")
 
 
-def test_a_broken_correlation_is_seen_in_the_pair(calibrated: Bundle) -> None:
+def test_a_broken_correlation_is_seen_in_the_pair(calibrated: StoredBundle) -> None:
     rng = np.random.default_rng(4)
-    judge = Evaluator(calibrated)
+    evaluator = Evaluator(calibrated)
     x = np.column_stack([rng.normal(size=60), rng.normal(size=60) * 2**0.5])
     x = (x - x.mean(axis=0)) / x.std(axis=0) * [1.0, 2**0.5]
-    explanation = explained(judge, x)
+    explanation = explained(evaluator, x)
     (pair,) = explanation.pairs
     corner = pair.fitted[:4, 8:].sum() / pair.reference[:4, 8:].sum()
     assert corner > 2
@@ -76,7 +75,7 @@ def test_a_broken_correlation_is_seen_in_the_pair(calibrated: Bundle) -> None:
 def test_pairs_are_bounded(tmp_path: Path) -> None:
     events = np.random.default_rng(5).normal(size=(3000, 10))
     names = tuple(f"x_{k}" for k in range(10))
-    bundle = build_bundle(events, Recipe(names, 400, 60, centers=80, penalty=1e-5), tmp_path / "wide")
+    bundle = create_bundle(events, Recipe(names, 400, 60, centers=80, penalty=1e-5), tmp_path / "wide")
     bundle = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1)
     shifted = events[:60] + np.where(np.arange(10) == 9, 2.0, 0.0)
     explanation = explained(Evaluator(bundle), shifted, names)
@@ -87,25 +86,25 @@ def test_pairs_are_bounded(tmp_path: Path) -> None:
     assert {name for m in explanation.pairs for name in m.features} == leading
 
 
-def test_what_was_not_tested_is_not_explained(calibrated: Bundle) -> None:
-    judge = Evaluator(calibrated)
+def test_what_was_not_tested_is_not_explained(calibrated: StoredBundle) -> None:
+    evaluator = Evaluator(calibrated)
     for bad in (
         replace(window(healthy_events(60, 1)), names=("a", "c")),
         window(healthy_events(61, 1)),
         window(np.full((60, 2), np.nan)),
     ):
-        evaluation = judge.evaluate(bad)
+        evaluation = evaluator.evaluate(bad)
         assert evaluation.result.p is None
-        assert evaluation.explain() is None
+        assert evaluation.explanation() is None
 
 
 def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
-    calibrated: Bundle, monkeypatch: pytest.MonkeyPatch
+    calibrated: StoredBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def evaluate(_self: object, _x: FloatArray, _auxiliary: Mapping[str, float]) -> SimpleNamespace:
+    def evaluate(_self: object, _x: FloatArray, **_measured: object) -> SimpleNamespace:
         return SimpleNamespace(t=1e3, tau=1e3, delta=0.0, converged=True, nuisances={}, n_outside=0)
 
     monkeypatch.setattr(KernelTest, "evaluate", evaluate)
     evaluation = Evaluator(calibrated).evaluate(window(healthy_events(60, 1)))
     assert evaluation.result.p is not None
-    assert evaluation.explain() is None
+    assert evaluation.explanation() is None

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from dqm.errors import BundleError, InputError
-from dqm.events import FloatArray, Measurement, Origin, TestResult, Window, WindowCut
+from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
 from dqm.reference import (
-    Bundle,
+    Evaluation,
     Evaluator,
     ReadingPolicy,
     Recipe,
+    StoredBundle,
     Transform,
     WindowKind,
     add_normalisation,
-    build_bundle,
     calibrate,
+    create_bundle,
     learn_shape,
     open_bundle,
     validate,
@@ -37,10 +38,10 @@ FREE = WindowKind(cut=WindowCut.COUNT, n_expected=N_WINDOW, free=("gas",))
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def taught(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
     """A bundle that knows a common shift of both features; calibrated with and without its measurement."""
     path = tmp_path_factory.mktemp("reference") / "taught.dqmref"
-    bundle = build_bundle(healthy_events(20_000, 1), RECIPE, path)
+    bundle = create_bundle(healthy_events(20_000, 1), RECIPE, path)
     bundle, _ = learn_shape(bundle, "gas", SIGMA, SHIFT, points=(-0.9, -0.3, 0.3, 0.9), method="kernel")
     bundle = calibrate(bundle, 200, kind=KIND, seed=5, n_processes=1)
     return calibrate(bundle, 200, kind=FREE, seed=6, n_processes=1)
@@ -57,12 +58,12 @@ def window(x: FloatArray, value: float | None = None, **fields: object) -> Windo
     return replace(plain, **{"auxiliary": readings, **fields})
 
 
-def judge_shifted(judge: Evaluator, nu: float, bias: float = 0.0, n: int = 60) -> list[TestResult]:
+def evaluate_shifted(evaluator: Evaluator, nu: float, bias: float = 0.0, n: int = 60) -> list[Evaluation]:
     rng = np.random.default_rng(11)
-    return [judge.judge(window(shifted(nu, 500 + k), rng.normal(nu + bias, SIGMA))) for k in range(n)]
+    return [evaluator.evaluate(window(shifted(nu, 500 + k), rng.normal(nu + bias, SIGMA))) for k in range(n)]
 
 
-def test_a_learned_shift_is_the_exact_one(taught: Bundle) -> None:
+def test_a_learned_shift_is_the_exact_one(taught: StoredBundle) -> None:
     (entry,) = taught.manifest.nuisances
     assert (entry.name, entry.kind, entry.sigma, entry.transform) == ("gas", "shape", SIGMA, SHIFT)
     x = healthy_events(2000, 8)
@@ -71,7 +72,7 @@ def test_a_learned_shift_is_the_exact_one(taught: Bundle) -> None:
     assert np.std(taylor_model(taught, entry).log_ratio(x, 0.3) - exact) < 0.05
 
 
-def test_a_taught_bundle_reads_back_the_same(taught: Bundle) -> None:
+def test_a_taught_bundle_reads_back_the_same(taught: StoredBundle) -> None:
     opened = open_bundle(taught.path)
     assert opened.identifier == taught.identifier
     x = healthy_events(50, 9)
@@ -79,10 +80,10 @@ def test_a_taught_bundle_reads_back_the_same(taught: Bundle) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_what_a_nuisance_explains_does_not_alarm(taught: Bundle) -> None:
-    judge = Evaluator(taught)
+def test_what_a_nuisance_explains_does_not_alarm(taught: StoredBundle) -> None:
+    evaluator = Evaluator(taught)
     for nu in (0.0, NU):
-        results = judge_shifted(judge, nu)
+        results = evaluate_shifted(evaluator, nu)
         p = np.array([result.p for result in results])
         assert 0.3 < np.mean(p < 0.5) < 0.7
         assert np.mean(p < 0.01) <= 0.07
@@ -96,16 +97,16 @@ def test_what_a_nuisance_explains_does_not_alarm(taught: Bundle) -> None:
 
 
 def test_the_same_shift_alarms_a_bundle_without_it(tmp_path: Path) -> None:
-    plain = build_bundle(healthy_events(20_000, 1), RECIPE, tmp_path / "plain")
-    judge = Evaluator(calibrate(plain, 200, kind=KIND, seed=5, n_processes=1))
-    assert np.mean([result.p < 0.01 for result in judge_shifted(judge, NU, n=20)]) > 0.8
+    plain = create_bundle(healthy_events(20_000, 1), RECIPE, tmp_path / "plain")
+    evaluator = Evaluator(calibrate(plain, 200, kind=KIND, seed=5, n_processes=1))
+    assert np.mean([result.p < 0.01 for result in evaluate_shifted(evaluator, NU, n=20)]) > 0.8
 
 
-def test_a_fault_is_seen_and_one_that_looks_like_a_nuisance_pulls(taught: Bundle) -> None:
-    judge = Evaluator(taught)
+def test_a_fault_is_seen_and_one_that_looks_like_a_nuisance_pulls(taught: StoredBundle) -> None:
+    evaluator = Evaluator(taught)
     fault = shifted(0.0, 1) * np.array([1.0, 1.6])
-    assert judge.judge(window(fault, 0.0)).p < 1e-3
-    imitations = judge_shifted(judge, 0.8, bias=-0.8, n=10)
+    assert evaluator.evaluate(window(fault, 0.0)).p < 1e-3
+    imitations = evaluate_shifted(evaluator, 0.8, bias=-0.8, n=10)
     assert np.median([result.nuisances["gas"].reference.pull for result in imitations]) > 3
 
 
@@ -123,13 +124,13 @@ def test_a_fault_is_seen_and_one_that_looks_like_a_nuisance_pulls(taught: Bundle
     ],
 )
 def test_an_unusable_measurement_is_null_or_leaves_the_parameter_free(
-    taught: Bundle, change: dict[str, object], words: str
+    taught: StoredBundle, change: dict[str, object], words: str
 ) -> None:
     unusable = window(shifted(0.3, 2), **change)
-    strict = Evaluator(taught).judge(unusable)
+    strict = Evaluator(taught).evaluate(unusable)
     assert strict.p is None
     assert re.search(words, strict.reason)
-    lenient = Evaluator(taught, ReadingPolicy(unmeasured="free")).judge(unusable)
+    lenient = Evaluator(taught, ReadingPolicy(unmeasured="free")).evaluate(unusable)
     assert lenient.p is not None
     assert lenient.p > 0.01
     assert re.search(f"{words}.*: fitted without it", lenient.remarks[0])
@@ -138,45 +139,45 @@ def test_an_unusable_measurement_is_null_or_leaves_the_parameter_free(
     assert gas.reference.value == pytest.approx(0.3, abs=0.25)
 
 
-def test_a_free_parameter_takes_its_own_null_table(taught: Bundle, tmp_path: Path) -> None:
+def test_a_free_parameter_takes_its_own_null_table(taught: StoredBundle, tmp_path: Path) -> None:
     copy = open_bundle(Path(shutil.copytree(taught.path, tmp_path / "copy")))
     only_measured = copy._replace({"null": copy.manifest.null[:1]}, {})
-    result = Evaluator(only_measured, ReadingPolicy(unmeasured="free")).judge(window(shifted(0.0, 3)))
+    result = Evaluator(only_measured, ReadingPolicy(unmeasured="free")).evaluate(window(shifted(0.0, 3)))
     assert result.p is None
     assert "no null table for windows of 100 events cut by count with gas free" in result.reason
 
 
-def test_a_source_without_clock_has_readings_of_unknown_age(taught: Bundle) -> None:
+def test_a_source_without_clock_has_readings_of_unknown_age(taught: StoredBundle) -> None:
     timeless = window(shifted(0.0, 4), auxiliary=(Measurement("gas", 0.0, 0.1, 0.0),), start=None, end=None)
-    assert Evaluator(taught).judge(timeless).p is not None
+    assert Evaluator(taught).evaluate(timeless).p is not None
 
 
-def test_leaving_the_reference_is_remarked(taught: Bundle) -> None:
-    judge = Evaluator(taught)
-    (healthy,) = judge_shifted(judge, 0.0, n=1)
+def test_leaving_the_reference_is_remarked(taught: StoredBundle) -> None:
+    evaluator = Evaluator(taught)
+    (healthy,) = evaluate_shifted(evaluator, 0.0, n=1)
     assert healthy.remarks == ()
     far = shifted(0.0, 5)
     far[:8] += 9.0
     assert any(
-        "8 events lie where the reference has none" in r for r in judge.judge(window(far, 0.0)).remarks
+        "8 events lie where the reference has none" in r for r in evaluator.evaluate(window(far, 0.0)).remarks
     )
-    (beyond,) = judge_shifted(judge, 1.2, n=1)
+    (beyond,) = evaluate_shifted(evaluator, 1.2, n=1)
     assert any("outside the -0.9 to 0.9 it was learned in" in remark for remark in beyond.remarks)
 
 
 def test_a_rate_is_felt_by_windows_cut_by_time_alone(tmp_path: Path) -> None:
     recipe = Recipe(("a", "b"), 1000, 60, 2.0, 1e-5, centers=60, seed=3, loss="likelihood")
-    bundle = add_normalisation(build_bundle(healthy_events(8000, 1), recipe, tmp_path / "b"), "rate", 0.3)
+    bundle = add_normalisation(create_bundle(healthy_events(8000, 1), recipe, tmp_path / "b"), "rate", 0.3)
     timed = WindowKind(cut=WindowCut.TIME, n_expected=60)
     for kind in (timed, recipe_kind := WindowKind(cut=WindowCut.COUNT, n_expected=60)):
         bundle = calibrate(bundle, 100, kind=kind, seed=5, n_processes=1)
-    judge = Evaluator(bundle)
+    evaluator = Evaluator(bundle)
     reading = (Measurement("rate", 0.3, 0.3, 970.0),)
     many = window(healthy_events(80, 7), cut=WindowCut.TIME, n_expected=60.0, auxiliary=reading)
-    result = judge.judge(many)
+    result = evaluator.evaluate(many)
     assert result.p > 0.05
     assert result.nuisances["rate"].reference.value == pytest.approx(np.log(80 / 60), abs=0.03)
-    counted = judge.judge(window(healthy_events(60, 7)))
+    counted = evaluator.evaluate(window(healthy_events(60, 7)))
     assert counted.p is not None
     assert counted.nuisances == {}
     points = validate(bundle, 60, kind=timed, seed=9, sigmas=(1.0,), n_processes=1).points
@@ -184,7 +185,7 @@ def test_a_rate_is_felt_by_windows_cut_by_time_alone(tmp_path: Path) -> None:
     assert len(validate(bundle, 60, kind=recipe_kind, seed=9, n_processes=1).points) == 1
 
 
-def test_validation_passes_where_the_nuisance_is_right_and_fails_where_not(taught: Bundle) -> None:
+def test_validation_passes_where_the_nuisance_is_right_and_fails_where_not(taught: StoredBundle) -> None:
     wrong = healthy_events(2000, 12) + np.array([0.0, 1.2])  # called gas, but only b moved
     seen: list[tuple[int, int]] = []
     done = validate(
@@ -212,7 +213,7 @@ def test_validation_passes_where_the_nuisance_is_right_and_fails_where_not(taugh
     assert not list(taught.path.glob("toys-*"))
 
 
-def test_samples_teach_as_well_and_drop_the_null_tables(taught: Bundle, tmp_path: Path) -> None:
+def test_samples_teach_as_well_and_drop_the_null_tables(taught: StoredBundle, tmp_path: Path) -> None:
     bundle = open_bundle(Path(shutil.copytree(taught.path, tmp_path / "copy")))
     samples = {nu: shifted(nu, 20 + k, 8000) for k, nu in enumerate((-0.5, 0.5))}
     changed, checks = learn_shape(bundle, "gas", 0.2, samples, method="kernel", order=1)
@@ -235,14 +236,14 @@ def test_samples_teach_as_well_and_drop_the_null_tables(taught: Bundle, tmp_path
     ],
 )
 def test_what_cannot_be_learned_leaves_the_bundle_alone(
-    taught: Bundle, samples: object, points: tuple[float, ...], words: str
+    taught: StoredBundle, samples: object, points: tuple[float, ...], words: str
 ) -> None:
     with pytest.raises((InputError, BundleError), match=words):
         learn_shape(taught, "gas", 0.1, samples, points=points, method="kernel")
     assert open_bundle(taught.path).identifier == taught.identifier
 
 
-def test_a_truncated_model_is_refused(taught: Bundle, tmp_path: Path) -> None:
+def test_a_truncated_model_is_refused(taught: StoredBundle, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(taught.path, tmp_path / "copy"))
     file = copy / taught.manifest.nuisances[0].arrays["parameters"].name
     file.write_bytes(file.read_bytes()[:-8])

@@ -10,15 +10,15 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import WindowCut
-from dqm.reference import Bundle, ToySource, WindowKind, calibrate, open_bundle
+from dqm.reference import StoredBundle, ToySource, WindowKind, calibrate, open_bundle
 
 
 @pytest.fixture
-def fresh(calibrated: Bundle, tmp_path: Path) -> Bundle:
+def fresh(calibrated: StoredBundle, tmp_path: Path) -> StoredBundle:
     return open_bundle(Path(shutil.copytree(calibrated.path, tmp_path / "copy")))
 
 
-def run(bundle: Bundle, n_toys: int, **options: object) -> Bundle:
+def run(bundle: StoredBundle, n_toys: int, **options: object) -> StoredBundle:
     arguments = {"kind": kind(WindowCut.COUNT, 60), "seed": 9, "n_processes": 1, **options}
     return calibrate(bundle, n_toys, **arguments)
 
@@ -27,7 +27,7 @@ def kind(cut: WindowCut, n_expected: float) -> WindowKind:
     return WindowKind(cut=cut, n_expected=n_expected)
 
 
-def test_toys_have_the_size_of_their_windows(calibrated: Bundle) -> None:
+def test_toys_have_the_size_of_their_windows(calibrated: StoredBundle) -> None:
     by_count, by_time = (ToySource(calibrated, kind(cut, 60)) for cut in (WindowCut.COUNT, WindowCut.TIME))
     assert {len(by_count.throw(1, i).x) for i in range(20)} == {60}
     sizes = [len(by_time.throw(1, i).x) for i in range(2000)]
@@ -35,7 +35,7 @@ def test_toys_have_the_size_of_their_windows(calibrated: Bundle) -> None:
     assert np.var(sizes) == pytest.approx(60, rel=0.15)
 
 
-def test_a_toy_has_no_event_twice_and_is_reproducible(calibrated: Bundle) -> None:
+def test_a_toy_has_no_event_twice_and_is_reproducible(calibrated: StoredBundle) -> None:
     source = ToySource(calibrated, kind(WindowCut.COUNT, 3000))
     toy = source.throw(1, 7).x
     assert len(np.unique(toy, axis=0)) == 3000
@@ -43,7 +43,7 @@ def test_a_toy_has_no_event_twice_and_is_reproducible(calibrated: Bundle) -> Non
     assert not np.array_equal(toy, source.throw(1, 8).x)
 
 
-def test_table_depends_on_neither_processes_nor_interruptions(fresh: Bundle, tmp_path: Path) -> None:
+def test_table_depends_on_neither_processes_nor_interruptions(fresh: StoredBundle, tmp_path: Path) -> None:
     other = open_bundle(Path(shutil.copytree(fresh.path, tmp_path / "other")))
     straight = run(fresh, 130, n_processes=2)
 
@@ -65,7 +65,7 @@ def test_table_depends_on_neither_processes_nor_interruptions(fresh: Bundle, tmp
     assert not list(other.path.glob("toys-*"))
 
 
-def test_more_toys_extend_the_table(fresh: Bundle) -> None:
+def test_more_toys_extend_the_table(fresh: StoredBundle) -> None:
     small = run(fresh, 110)
     seen: list[int] = []
     large = run(small, 150, progress=lambda done, _: seen.append(done))
@@ -76,7 +76,7 @@ def test_more_toys_extend_the_table(fresh: Bundle) -> None:
     np.testing.assert_allclose(after[100:110], before[100:], rtol=2e-5)  # tested in a chunk of another size
 
 
-def test_columns_stand_side_by_side(fresh: Bundle) -> None:
+def test_columns_stand_side_by_side(fresh: StoredBundle) -> None:
     bundle = run(fresh, 100, kind=kind(WindowCut.TIME, 80.0))
     covered = [(c.kind.cut, c.kind.n_expected) for c in bundle.manifest.null]
     assert covered == [(WindowCut.COUNT, 60), (WindowCut.TIME, 80)]
@@ -97,7 +97,7 @@ def test_columns_stand_side_by_side(fresh: Bundle) -> None:
         ({"kind": WindowKind(cut=WindowCut.COUNT, n_expected=60, free=("gas",))}, "'gas' cannot be set free"),
     ],
 )
-def test_impossible_tables_are_refused(fresh: Bundle, options: dict[str, object], words: str) -> None:
+def test_impossible_tables_are_refused(fresh: StoredBundle, options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         run(fresh, **{"n_toys": 100, **options})
     assert open_bundle(fresh.path).identifier == fresh.identifier

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Bundle, Recipe, build_bundle, calibrate
+from dqm.reference import Recipe, StoredBundle, calibrate, create_bundle
 
 FEATURES = ("a", "b")
 N_WINDOW = 60
@@ -28,15 +28,15 @@ def faulty_events(n: int, seed: int) -> FloatArray:
     return healthy_events(n, seed) + np.array([0.0, 3.0])
 
 
-def bare_bundle(path: Path) -> Bundle:
+def bare_bundle(path: Path) -> StoredBundle:
     """Make a bundle for windows of `N_WINDOW` events cut by count, without null table."""
     recipe = Recipe(
         FEATURES, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80, seed=3
     )
-    return build_bundle(healthy_events(4000, 1), recipe, path)
+    return create_bundle(healthy_events(4000, 1), recipe, path)
 
 
-def small_bundle(path: Path) -> Bundle:
+def small_bundle(path: Path) -> StoredBundle:
     """Make the same bundle, calibrated."""
     bundle = bare_bundle(path)
     return calibrate(bundle, 150, kind=bundle.manifest.kind, seed=5, n_processes=1)

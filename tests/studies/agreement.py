@@ -29,7 +29,9 @@ def differences(setting: Setting, done: Callable[[], None] = lambda: None) -> di
     rng = np.random.default_rng(2)
     centers = reference[rng.choice(len(reference), size=setting.centers, replace=False)]
     n_expected, width, penalty, loss = float(setting.n_data), setting.width, setting.penalty, setting.loss
-    test = KernelTest(reference, n_expected, width, penalty, centers, loss=loss)
+    test = KernelTest(
+        reference, n_expected=n_expected, width=width, penalty=penalty, centers=centers, loss=loss
+    )
     plain = PlainTest(reference, centers, n_expected, width, penalty, loss)
     found: dict[str, list[float]] = {}
     for k, (name, n) in enumerate(N_WINDOWS.items()):

@@ -53,13 +53,15 @@ FAULTS: dict[str, Callable[[float], Conditions]] = {
 RAMPED = ("cathode 75 %", "threshold 50 %", "t0 of one layer + 10 ns", "drift velocity - 4 %")
 
 
-def judge_windows(judge: Evaluator, conditions: Conditions, n: int, seed: list[int]) -> list[list[float]]:
+def evaluate_windows(
+    evaluator: Evaluator, conditions: Conditions, n: int, seed: list[int]
+) -> list[list[float]]:
     """Give p and Z of fresh windows of 500 events."""
     batch = simulate_features(conditions, n * WINDOW_EVENTS, np.random.default_rng(seed))
     x = batch.x[:, [batch.names.index(name) for name in FEATURES]]
     found = []
     for window in x.reshape(n, WINDOW_EVENTS, len(FEATURES)):
-        result = judge.judge(
+        result = evaluator.evaluate(
             Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, window)
         )
         if result.p is None or result.z is None:
@@ -77,17 +79,17 @@ def measure(output: Path, bar: Progress) -> Mapping[str, list[list[float]]]:
     torch.set_num_threads(1)
     toys = bar.add_task("toys")
     bundle = prepare_reference(output, lambda done, total: bar.update(toys, completed=done, total=total))
-    judge = Evaluator(open_bundle(bundle))
+    evaluator = Evaluator(open_bundle(bundle))
     task = bar.add_task("conditions", total=1 + len(FAULTS) + RAMP * len(RAMPED))
-    found = {"healthy": judge_windows(judge, Conditions(), N_HEALTHY, [11])}
+    found = {"healthy": evaluate_windows(evaluator, Conditions(), N_HEALTHY, [11])}
     bar.advance(task)
     for number, (name, conditions) in enumerate(FAULTS.items()):
-        found[name] = judge_windows(judge, conditions(1.0), N_FAULTY, [12, number])
+        found[name] = evaluate_windows(evaluator, conditions(1.0), N_FAULTY, [12, number])
         bar.advance(task)
     for name in RAMPED:
         for step in range(1, RAMP + 1):
             growing = FAULTS[name](step / RAMP)
-            found[f"{name}, {step}"] = judge_windows(judge, growing, N_RAMPS, [13, step, len(name)])
+            found[f"{name}, {step}"] = evaluate_windows(evaluator, growing, N_RAMPS, [13, step, len(name)])
             bar.advance(task)
     path.write_text(json.dumps(found))
     return found

@@ -134,9 +134,9 @@ def study(
     size = series.size
     velocity = Shape(NAME, SIGMA, linear=model.linear, quadratic=model.quadratic)
     test = KernelTest(
-        events(Conditions(), series.n_reference, [seed, 1, size]), size, setup.width, setup.penalty, CENTERS,
-        loss=setup.loss, rng=np.random.default_rng(seed),
-        nuisances=[velocity] if setup.nuisance else [],
+        events(Conditions(), series.n_reference, [seed, 1, size]), n_expected=size,
+        width=setup.width, penalty=setup.penalty, centers=CENTERS, loss=setup.loss,
+        rng=np.random.default_rng(seed), nuisances=[velocity] if setup.nuisance else [],
     )  # fmt: skip
     title = f"{size}, {setup}"
     task = bar.add_task(title, total=sum(counts.values()))
@@ -149,7 +149,7 @@ def study(
         for part in np.array_split(sample, -(-n // 10)):
             measured = rng.normal(SHIFTS.get(name, 0.0), SIGMA, len(part))
             given = [{NAME: float(nu)} for nu in measured] if setup.nuisance else None
-            for result in test.evaluate_many(list(part), given):
+            for result in test.evaluate_many(list(part), auxiliaries=given):
                 t.append(result.t)
                 steps.append(result.iterations)
                 pull.append(result.nuisances[NAME].reference.pull if setup.nuisance else 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 from rich.progress import Progress
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Evaluator, Recipe, build_bundle, calibrate
+from dqm.reference import Evaluator, Recipe, calibrate, create_bundle
 from dqm.service.collector.sources import open_source
 
 mpl.use("Agg")
@@ -41,14 +41,14 @@ def judge_against(
     """p-values of the windows of each sample, by a bundle made of `controlled`."""
     recipe = Recipe(FEATURES, n_reference, n_window, 4.5, 1e-7, centers=n_reference, loss="logistic")
     with tempfile.TemporaryDirectory() as scratch, Progress() as bar:
-        bundle = build_bundle(controlled, recipe, Path(scratch) / "bundle")
+        bundle = create_bundle(controlled, recipe, Path(scratch) / "bundle")
         task = bar.add_task("toys", total=n_toys)
         bundle = calibrate(
             bundle, n_toys, kind=bundle.manifest.kind, seed=2,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
-        judge = Evaluator(bundle)
-        return {name: [p_value(judge, x) for x in windows(x, n_window)] for name, x in samples.items()}
+        evaluator = Evaluator(bundle)
+        return {name: [p_value(evaluator, x) for x in windows(x, n_window)] for name, x in samples.items()}
 
 
 def beam_p_values(data: Path, chamber: str, n_toys: int) -> dict[str, list[float]]:
@@ -72,9 +72,9 @@ def windows(x: FloatArray, n: int) -> list[FloatArray]:
     return [x[k : k + n] for k in range(0, len(x) - n + 1, n)]
 
 
-def p_value(judge: Evaluator, x: FloatArray) -> float:
+def p_value(evaluator: Evaluator, x: FloatArray) -> float:
     """p of one window."""
-    result = judge.judge(Window("study", 0, 0, "study", Origin.REPLAYED, WindowCut.COUNT, FEATURES, x))
+    result = evaluator.evaluate(Window("study", 0, 0, "study", Origin.REPLAYED, WindowCut.COUNT, FEATURES, x))
     if result.p is None:
         raise RuntimeError(result.reason)
     return result.p

@@ -26,7 +26,9 @@ def study(width: float, n_toys: int, seed: int, loss: str) -> dict[str, float]:
     """Means, spreads and the median significance of the excess for one width."""
     rng = np.random.default_rng(seed)
     reference = rng.exponential(size=(N_REFERENCE, 1))
-    test = KernelTest(reference, N_EXPECTED, width, PENALTY, CENTERS, loss=loss, rng=rng)
+    test = KernelTest(
+        reference, n_expected=N_EXPECTED, width=width, penalty=PENALTY, centers=CENTERS, loss=loss, rng=rng
+    )
     healthy, excess = [], []
     for _ in track(range(n_toys), description=f"width {width}, {loss}"):
         background = rng.exponential(size=(rng.poisson(N_EXPECTED), 1))

@@ -24,8 +24,8 @@ from dqm.reference import (
     LabelledSample,
     Recipe,
     WindowKind,
-    build_bundle,
     calibrate,
+    create_bundle,
     learn_templates,
 )
 from dqm_collectors.chamber.conditions import Conditions
@@ -83,7 +83,7 @@ def events(conditions: Conditions, n: int, seed: list[int]) -> FloatArray:
 
 def prepare(path: Path, sizes: list[int], n_toys: int) -> Evaluator:
     """Make, calibrate and teach a bundle."""
-    bundle = build_bundle(events(Conditions(), 305_000, [1]), Recipe(FEATURES, 5000, sizes[0]), path)
+    bundle = create_bundle(events(Conditions(), 305_000, [1]), Recipe(FEATURES, 5000, sizes[0]), path)
     for size in track(sizes, "calibrating"):
         kind = WindowKind(cut=WindowCut.COUNT, n_expected=size)
         bundle = calibrate(bundle, n_toys, kind=kind, seed=2, n_processes=1)
@@ -95,7 +95,7 @@ def prepare(path: Path, sizes: list[int], n_toys: int) -> Evaluator:
     return Evaluator(learn_templates(bundle, samples))
 
 
-def probe(judge: Evaluator, name: str, size: int, n_windows: int) -> dict[str, object]:
+def probe(evaluator: Evaluator, name: str, size: int, n_windows: int) -> dict[str, object]:
     """Explain fresh windows of one condition."""
     truth, conditions = PROBES[name]
     x = events(conditions, n_windows * size, [3, list(PROBES).index(name), size])
@@ -104,8 +104,8 @@ def probe(judge: Evaluator, name: str, size: int, n_windows: int) -> dict[str, o
     claimed, right = [], []
     for part in np.split(x, n_windows):
         window = Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, part)
-        evaluation = judge.evaluate(window)
-        explanation = evaluation.explain()
+        evaluation = evaluator.evaluate(window)
+        explanation = evaluation.explanation()
         if explanation is None or evaluation.result.p is None:
             raise RuntimeError(evaluation.result.reason)
         if evaluation.result.p >= 0.01:
@@ -216,10 +216,10 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        judge = prepare(Path(scratch) / "bundle", arguments.sizes, arguments.toys)
+        evaluator = prepare(Path(scratch) / "bundle", arguments.sizes, arguments.toys)
         for size in arguments.sizes:
             for name in track(PROBES, f"windows of {size}"):
-                rows.append(probe(judge, name, size, arguments.windows))
+                rows.append(probe(evaluator, name, size, arguments.windows))
                 (arguments.output / "fault_templates.json").write_text(json.dumps(rows, indent=1))
             done = [size for size in arguments.sizes if any(row["events"] == size for row in rows)]
             tables = [make(rows, size) for make in (confusion, table) for size in done]

@@ -76,7 +76,7 @@ def make_test(
     x, w = merged(reference, np.ones(len(reference)) if weights is None else weights)
     penalty *= (len(reference) + N_EXPECTED) / (len(x) + N_EXPECTED)
     return KernelTest(
-        x[:, None], N_EXPECTED, width=width, penalty=penalty, weights=w, loss="likelihood",
+        x[:, None], n_expected=N_EXPECTED, width=width, penalty=penalty, weights=w, loss="likelihood",
         centers=np.linspace(0.0, x.max(), 200)[:, None], nuisances=nuisances,
     )  # fmt: skip
 
@@ -111,7 +111,7 @@ class Study:
                     one["scale"] = rng.normal(nu, SIGMA)
                 if self.sigma_norm:
                     one["norm"] = rng.normal(0.0, self.sigma_norm)
-            results = test.evaluate_many([w[:, None] for w in windows], measured)
+            results = test.evaluate_many([w[:, None] for w in windows], auxiliaries=measured)
             t += [result.t for result in results]
             outside += [result.n_outside for result in results]
             advance(BATCH)

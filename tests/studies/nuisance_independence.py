@@ -41,7 +41,7 @@ def make_test(sigma: float, seed: int) -> KernelTest:
     nuisances = [Normalisation("norm", sigma), Shape("scale", sigma, linear=delta_1)]
     reference = rng.exponential(size=(N_REFERENCE, 1))
     return KernelTest(
-        reference, N_EXPECTED, width=0.5, penalty=1e-7, centers=500, loss="likelihood", rng=rng,
+        reference, n_expected=N_EXPECTED, width=0.5, penalty=1e-7, centers=500, loss="likelihood", rng=rng,
         nuisances=nuisances,
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ def toys(
             for _ in range(BATCH)
         ]
         measured = [{"norm": rng.normal(norm, sigma), "scale": rng.normal(scale, sigma)} for _ in windows]
-        results = test.evaluate_many(windows, measured)
+        results = test.evaluate_many(windows, auxiliaries=measured)
         t += [result.t for result in results]
         tau += [result.tau for result in results]
     return np.array(t), np.array(tau)

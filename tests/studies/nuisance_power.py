@@ -145,7 +145,8 @@ class Battery:
             measured = [{"norm": toy.norm, "scale": toy.scale} for toy in batch]
             for row, test in zip(rows, self._tests, strict=True):
                 row += [
-                    result.t for result in test.evaluate_many([toy.x[:, None] for toy in batch], measured)
+                    result.t
+                    for result in test.evaluate_many([toy.x[:, None] for toy in batch], auxiliaries=measured)
                 ]
             self._advance(len(batch))
         self.n_failed += int(np.isnan(rows).sum())

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Evaluator, LabelledSample, Recipe, build_bundle, calibrate, learn_templates
+from dqm.reference import Evaluator, LabelledSample, Recipe, calibrate, create_bundle, learn_templates
 
 N_WINDOW, N_LABELLED, N_POOL = 500, 20_000, 200_000
 GOOD, FAULTS = "run1252_shifted", {"run 1265": "run1265_shifted", "run 1242": "run1242_shifted"}
@@ -54,16 +54,16 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         recipe = Recipe(("t",), 5000, N_WINDOW)
-        bundle = build_bundle(good[:-n_probe], recipe, Path(scratch) / "bundle")
+        bundle = create_bundle(good[:-n_probe], recipe, Path(scratch) / "bundle")
         bundle = calibrate(bundle, 500, kind=bundle.manifest.kind, seed=2, n_processes=1)
         samples = [LabelledSample(label, x[:N_LABELLED]) for label, x in faulty.items()]
-        judge = Evaluator(learn_templates(bundle, samples))
+        evaluator = Evaluator(learn_templates(bundle, samples))
         for label, x in probes.items():
             named: Counter[str] = Counter()
             for part in np.split(x, arguments.windows):
                 window = Window("study", 0, 0, "", Origin.REPLAYED, WindowCut.COUNT, ("t",), part)
-                evaluation = judge.evaluate(window)
-                explanation = evaluation.explain()
+                evaluation = evaluator.evaluate(window)
+                explanation = evaluation.explanation()
                 if explanation is None or evaluation.result.p is None:
                     raise RuntimeError(evaluation.result.reason)
                 if evaluation.result.p < 0.01:

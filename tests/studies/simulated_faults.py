@@ -20,7 +20,7 @@ from rich.progress import Progress
 from scipy import stats
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Evaluator, Recipe, build_bundle, calibrate, open_bundle
+from dqm.reference import Evaluator, Recipe, calibrate, create_bundle, open_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from dqm_collectors.simulate import simulate_features
 
@@ -47,11 +47,11 @@ def events(conditions: Conditions, n: int, seed: list[int]) -> FloatArray:
 def p_values(bundle: Path, name: str, size: int, first: int, n_windows: int) -> list[float]:
     """p of some fresh windows of one condition; runs in a worker process."""
     torch.set_num_threads(1)
-    judge = Evaluator(open_bundle(bundle))
+    evaluator = Evaluator(open_bundle(bundle))
     x = events(CONDITIONS[name], n_windows * size, [99, list(CONDITIONS).index(name), size, first])
     found = []
     for window in x.reshape(n_windows, size, len(FEATURES)):
-        result = judge.judge(
+        result = evaluator.evaluate(
             Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, window)
         )
         if result.p is None:
@@ -67,7 +67,7 @@ def study(
     recipe = Recipe(FEATURES, N_REFERENCE, size, 4.5, 1e-7, centers=N_REFERENCE, loss="logistic")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "bundle"
-        bundle = build_bundle(events(Conditions(), N_REFERENCE + N_POOL, [1, size]), recipe, path)
+        bundle = create_bundle(events(Conditions(), N_REFERENCE + N_POOL, [1, size]), recipe, path)
         task = bar.add_task(f"{size} events: toys", total=n_toys)
         calibrate(
             bundle, n_toys, kind=bundle.manifest.kind, seed=2, n_processes=processes,

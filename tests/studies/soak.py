@@ -24,7 +24,7 @@ import httpx
 import numpy as np
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Recipe, build_bundle, calibrate
+from dqm.reference import Recipe, calibrate, create_bundle
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Sender
 from tests.benchmarks.daemon import RunningDaemon
@@ -202,7 +202,7 @@ def chamber_load(folder: Path, n_streams: int, per_second: float, seconds: float
     """Make a reference of the simulated chamber, and windows of which one in ten is faulty."""
     setting = SETTINGS["default"]
     recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
-    bundle = build_bundle(events(55_000, seed=1), recipe, folder / "chamber.dqmref")
+    bundle = create_bundle(events(55_000, seed=1), recipe, folder / "chamber.dqmref")
     calibrate(bundle, 500, kind=bundle.manifest.kind, seed=1)
     x = [*windows(setting, N_HEALTHY, seed=3), *windows(setting, N_FAULTY, 0.75, seed=4)]
     return Load(bundle.path, FEATURES, x, n_streams, per_second, seconds, 10.0, 120.0)
