@@ -1,16 +1,16 @@
-"""One tree of exceptions. Every message says what was wrong, where, and what to do.
+"""One tree of exceptions, and counts for their messages. A message says what is wrong, where, and what to do.
 
 ::
 
     DqmError
-    ├── InputError            arrays or events that cannot be used
-    │   └── FileError         a file that cannot be read as what it should be
-    ├── ConfigError           a configuration key that is missing, unknown or out of range
-    ├── BundleError           a reference bundle that is damaged or does not fit
-    ├── GrafanaError          a Grafana server refuses or does not answer
+    ├── InputError            arrays or events cannot be used
+    │   └── FileError         a file is missing, unreadable or in the wrong format
+    ├── ConfigError           a configuration key is missing, unknown or out of range
+    ├── BundleError           a reference bundle is damaged or does not fit
+    ├── GrafanaError          a Grafana server refuses a request or does not answer
     ├── StoreError            the store of verdicts cannot be read or written
-    ├── WorkerError           parallel processes or a cluster that cannot do the work
-    └── PeerError             a message from outside that breaks the wire format; counted and dropped
+    ├── WorkerError           parallel processes or a cluster cannot do the work
+    └── PeerError             a message from another program breaks the wire format; counted and dropped
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ __all__ = [
     "PeerError",
     "StoreError",
     "WorkerError",
+    "format_count",
 ]
 
 
 class DqmError(Exception):
-    """Base of everything this project raises on purpose.
+    """Base class of all exceptions that this project raises.
 
     Parameters
     ----------
     what : str
-        What was wrong, with the offending value.
+        What is wrong, with the offending value.
     where : str, optional
-        File, key, stream or window it was found in.
+        File, key, stream or window.
     fix : str, optional
-        What the reader can do about it.
+        What the reader can do.
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
@@ -54,30 +55,30 @@ class DqmError(Exception):
 
 
 class InputError(DqmError, ValueError):
-    """Arrays or events that cannot be used as given."""
+    """Arrays or events cannot be used."""
 
 
 class FileError(InputError):
-    """A file that is missing, unreadable or not in the format it should have."""
+    """A file is missing, unreadable or in the wrong format."""
 
 
 class ConfigError(DqmError, ValueError):
-    """A configuration that cannot be followed: a key is missing, unknown or out of range."""
+    """A configuration key is missing, unknown or out of range."""
 
 
 class BundleError(DqmError):
-    """A reference bundle that is damaged, incomplete or of another kind than asked for."""
+    """A reference bundle is damaged or incomplete, or is not of the requested kind."""
 
 
 class GrafanaError(DqmError):
-    """A Grafana server that refuses or does not answer.
+    """A Grafana server refuses a request or does not answer.
 
     Parameters
     ----------
     what, where, fix
-        As of every `DqmError`.
+        As in `DqmError`.
     is_final : bool
-        Whether the same request would be refused again.
+        Whether the server would refuse the same request again.
     """
 
     def __init__(
@@ -92,20 +93,47 @@ class StoreError(DqmError):
 
 
 class WorkerError(DqmError):
-    """Work cannot be done in parallel: no scheduler, workers that are lost or not set up for it."""
+    """Parallel work failed: no scheduler, or workers that are lost or not set up for it."""
 
 
 class PeerError(DqmError):
-    """A message from outside that breaks the wire format.
+    """A message from another program breaks the wire format, or the program is not admitted.
 
     Parameters
     ----------
     reason : str
-        Short machine-readable word; the daemon counts refused messages by it.
+        Short machine-readable word; the daemon counts refused messages by this word.
     what : str
-        What was wrong, for the log.
+        What is wrong, for the log.
     """
 
     def __init__(self, reason: str, what: str) -> None:
         super().__init__(what)
         self.reason = reason
+
+
+def format_count(n: int, noun: str, plural: str | None = None) -> str:
+    """Write a count with its noun: 0 windows, 1 window, 2 windows.
+
+    Parameters
+    ----------
+    n : int
+        Count.
+    noun : str
+        Singular.
+    plural : str, optional
+        Plural, if it is not the singular with an s.
+
+    Returns
+    -------
+    str
+        Text for messages and log lines.
+
+    Examples
+    --------
+    >>> format_count(1, "window")
+    '1 window'
+    >>> format_count(0, "mass", "masses")
+    '0 masses'
+    """
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"

@@ -1,7 +1,23 @@
-"""A TOML file, the environment and the command line, turned into one frozen model."""
+"""Configuration: a TOML file, the environment and the command line give one frozen, checked model."""
 
-from dqm.config.addresses import is_local, split_http
-from dqm.config.alarm import AlarmSection, GroupSection
+from dqm.config.collector import (
+    CalibrationSection,
+    CollectorConfig,
+    CollectorSection,
+    SlowControlSection,
+    WindowSection,
+)
+from dqm.config.daemon import (
+    AlarmSection,
+    DaemonConfig,
+    DaemonSection,
+    GroupSection,
+    LimitsSection,
+    NuisancesSection,
+    QualitySection,
+    StreamSection,
+    WebSection,
+)
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.load import (
     find_problems,
@@ -12,23 +28,8 @@ from dqm.config.load import (
     set_key,
     validate,
 )
-from dqm.config.models import (
-    CalibrationSection,
-    CollectorConfig,
-    CollectorSection,
-    DaemonConfig,
-    DaemonSection,
-    LimitsSection,
-    NuisancesSection,
-    QualitySection,
-    SlowControlSection,
-    StreamSection,
-    WindowSection,
-)
-from dqm.config.paths import check_private
 from dqm.config.plugins import find_plugin
-from dqm.config.section import NAME_PATTERN
-from dqm.config.web import WebSection
+from dqm.config.values import NAME_PATTERN, check_private, is_local, split_http
 
 __all__ = [
     "NAME_PATTERN",

@@ -1,4 +1,4 @@
-"""``[grafana]``: where alarms are written to as annotations; what its address and its token must be."""
+"""``[grafana]``: the Grafana server that shows alarms as annotations; checks of its address and token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from dqm.config.section import Section
+from dqm.config.values import Section
 from dqm.errors import ConfigError
 
 __all__ = ["TOKEN_VARIABLE", "GrafanaSection", "check_url", "read_token"]
@@ -20,14 +20,14 @@ _OTHERS_MAY_READ = 0o004
 
 
 def check_url(url: str) -> str:
-    """Give back the address of a server, or raise `ValueError` if it is none or holds a password."""
+    """Return the address of a server; raises `ValueError` if it is malformed or holds a password."""
     try:
         parts = urlsplit(url)
         port_is_number = parts.port is None or parts.port > 0
     except ValueError:
         port_is_number = False
     if not port_is_number or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be http://HOST:PORT or https://HOST:PORT, with a path if there is one")
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT; a path may follow")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(
             "must hold no user, password or query: a token is read from a file or the environment"
@@ -43,7 +43,8 @@ class GrafanaSection(Section):
     )
     token_file: Path | None = Field(
         None,
-        description="file with a service-account token; relative to this file; left out: DQM_GRAFANA_TOKEN",
+        description="file with a service-account token; relative to this file; default: the environment "
+        "variable DQM_GRAFANA_TOKEN",
     )
     annotations: bool = Field(True, description="whether alarms become annotations")
 
@@ -60,10 +61,10 @@ def read_token(file: Path | None, environ: Mapping[str, str] | None = None) -> s
     Parameters
     ----------
     file : Path or None
-        File that holds it, readable by nobody but its owner and group; None: the environment variable
-        ``DQM_GRAFANA_TOKEN``.
+        File with the token, readable by its owner and group only; None: the environment variable
+        ``DQM_GRAFANA_TOKEN`` is used.
     environ : mapping of str to str, optional
-        Environment; that of the process if left out.
+        Environment; that of the process by default.
 
     Returns
     -------
@@ -73,13 +74,13 @@ def read_token(file: Path | None, environ: Mapping[str, str] | None = None) -> s
     Raises
     ------
     ConfigError
-        If there is none, or if everybody could read the file; the text never holds the token.
+        If there is no token, or if everybody can read the file; the message never contains the token.
     """
     if file is None:
         token = (os.environ if environ is None else environ).get(TOKEN_VARIABLE, "").strip()
         if not token:
             raise ConfigError(
-                "no token for Grafana", fix=f"Give a file with it, or set the variable {TOKEN_VARIABLE}"
+                "no token for Grafana", fix=f"Give a file with the token, or set {TOKEN_VARIABLE}"
             )
         return _checked(token, TOKEN_VARIABLE)
     try:
@@ -92,7 +93,7 @@ def read_token(file: Path | None, environ: Mapping[str, str] | None = None) -> s
 
 
 def _checked(token: str, where: str) -> str:
-    """Refuse what cannot go into a header; the library would print it."""
+    """Refuse a token that cannot be sent in a header; the HTTP library would print it."""
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError("this is no token: one line of letters and digits is wanted", where=where)
+        raise ConfigError("this is not a token: it must be one line of letters and digits", where=where)
     return token

@@ -1,4 +1,4 @@
-"""From a TOML file, the environment and the command line to a checked model; all mistakes at once."""
+"""Load a configuration from file, environment and command line; report all mistakes at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dqm.config.models import CollectorConfig, DaemonConfig
+from dqm.config.collector import CollectorConfig
+from dqm.config.daemon import DaemonConfig
 from dqm.errors import ConfigError
 
 __all__ = [
@@ -35,7 +36,9 @@ _NESTING = "__"
 def load_daemon(
     path: Path, overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
 ) -> DaemonConfig:
-    """Load what ``dqm run`` needs: command line over ``DQM_*`` environment over file over default.
+    """Load the configuration of ``dqm run``.
+
+    The command line overrides the ``DQM_*`` environment, that overrides the file, that overrides defaults.
 
     Parameters
     ----------
@@ -44,17 +47,17 @@ def load_daemon(
     overrides : mapping of str to object, optional
         Values from the command line by dotted key, such as ``{"daemon.http": "127.0.0.1:8080"}``.
     environ : mapping of str to str, optional
-        Environment; that of the process if left out. ``DQM_DAEMON__HTTP`` sets ``daemon.http``.
+        Environment; that of the process by default. ``DQM_DAEMON__HTTP`` sets ``daemon.http``.
 
     Returns
     -------
     DaemonConfig
-        Checked.
+        Checked configuration.
 
     Raises
     ------
     ConfigError
-        Whose text lists every mistake with its place.
+        Its text lists every mistake and where it is.
     """
     return _load(DaemonConfig, path, overrides, environ)
 
@@ -62,9 +65,9 @@ def load_daemon(
 def load_collector(
     path: Path, overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
 ) -> CollectorConfig:
-    """Load what ``dqm collect`` needs; as `load_daemon`.
+    """Load the configuration of ``dqm collect``; parameters as in `load_daemon`.
 
-    ``options`` are passed on unchecked: the collector has a model of its own, see `validate`.
+    ``options`` are not checked here: each collector has its own model, see `validate`.
     """
     return _load(CollectorConfig, path, overrides, environ)
 
@@ -72,7 +75,7 @@ def load_collector(
 def find_problems(
     path: Path, overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Every mistake in a configuration of either kind: one with a ``[collector]`` table is a collector's.
+    """List every mistake in a configuration; a ``[collector]`` table makes it one of a collector.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def find_problems(
     Returns
     -------
     list of str
-        One line for each mistake, with file and key; empty if there is none.
+        One line for each mistake, with file and key.
     """
     try:
         data = read_toml(path)
@@ -93,18 +96,18 @@ def find_problems(
 
 
 def validate(model: type[Model], data: object, where: str, base: Path | None = None) -> Model:
-    """Check data against any pydantic model, with the hints that configuration files get.
+    """Check data against any pydantic model, with the same messages as for configuration files.
 
     Parameters
     ----------
     model : type of BaseModel
-        What the data should be.
+        Model of the data.
     data : object
         Parsed data, usually a dict.
     where : str
-        File and table the data come from, for the messages.
+        File and table of the data, for the messages.
     base : Path, optional
-        Directory from which relative paths among the values start; left as they are if not given.
+        Directory from which relative paths in the values start; paths are not changed by default.
 
     Returns
     -------
@@ -114,7 +117,7 @@ def validate(model: type[Model], data: object, where: str, base: Path | None = N
     Raises
     ------
     ConfigError
-        Whose text lists every mistake.
+        Its text lists every mistake.
     """
     try:
         checked = model.model_validate(data)
@@ -126,7 +129,7 @@ def validate(model: type[Model], data: object, where: str, base: Path | None = N
 
 
 def parse_value(text: str) -> object:
-    """Value written as in TOML, or the text itself where it is none.
+    """Parse a value written as in TOML; return the text itself if it is not TOML.
 
     Parameters
     ----------
@@ -146,7 +149,7 @@ def parse_value(text: str) -> object:
 
 
 def set_key(data: dict[str, Any], key: str, value: object) -> bool:
-    """Set a dotted key of parsed data, with the tables on the way to it.
+    """Set a dotted key of parsed data; tables on the way are created.
 
     Parameters
     ----------
@@ -155,12 +158,12 @@ def set_key(data: dict[str, Any], key: str, value: object) -> bool:
     key : str
         Such as ``daemon.http``.
     value : object
-        What to put there.
+        Value to set.
 
     Returns
     -------
     bool
-        False if something on the way is no table; then nothing was set.
+        False if a part of the key is not a table; then nothing is set.
     """
     *path, last = key.split(".")
     table: object = data
@@ -200,7 +203,7 @@ def _gather(problems: list[str]) -> ConfigError:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; raises `ConfigError` if it is none or has more than 4 MiB."""
+    """Read a TOML file; raises `ConfigError` if it is not TOML, not readable or larger than 4 MiB."""
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
@@ -224,14 +227,14 @@ def _check(
     overrides: Mapping[str, object],
     environ: Mapping[str, str],
 ) -> tuple[Model | None, list[str]]:
-    """Model and no problems, or None and the problems."""
+    """Return the model and no problems, or None and the problems."""
     places: dict[str, str] = {}
     problems: list[str] = []
     for place, key, value in [*_from_environment(model, environ), *_from_command_line(overrides)]:
         if set_key(data, key, value):
             places[key] = place
         else:
-            problems.append(f"{place}: {key} is not a key that can be set from outside the file")
+            problems.append(f"{place}: {key} is not a key that can be set outside the file")
     try:
         config = model.model_validate(data, context={"base": path.resolve().parent, "environ": environ})
     except ValidationError as error:
@@ -243,7 +246,7 @@ def _check(
 def _from_environment(
     model: type[BaseModel], environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str, object]]:
-    """Place, dotted key and value of each variable that is meant for this model."""
+    """Yield place, dotted key and value of each variable that belongs to this model."""
     others = {*DaemonConfig.model_fields, *CollectorConfig.model_fields} - {*model.model_fields}
     for name, text in sorted(environ.items()):
         parts = name.removeprefix(_PREFIX).lower().split(_NESTING)
@@ -264,11 +267,11 @@ def _place_of(key: str, places: Mapping[str, str], path: Path) -> str:
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Dotted key and sentence of each mistake."""
+    """Yield dotted key and message of each mistake."""
     problems = error.errors(include_url=False)
     for problem in problems:
         loc = problem["loc"]
-        # a list whose items were refused is reported as too short besides
+        # pydantic also reports a list as too short when its items were refused
         if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
             continue
         key = _join(problem["loc"])
@@ -302,7 +305,7 @@ def _explain_unknown(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the table at `loc`; keys of lists are passed over."""
+    """Field names of the table at `loc`; positions in lists are skipped."""
     for part in loc:
         if isinstance(part, str) and part in model.model_fields:
             inner = _model_in(model.model_fields[part].annotation)
@@ -313,7 +316,7 @@ def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
-    """Model that an annotation such as ``tuple[StreamSection, ...]`` is about."""
+    """Find the model in an annotation such as ``tuple[StreamSection, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

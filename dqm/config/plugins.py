@@ -1,4 +1,4 @@
-"""Parts found by name among the installed entry points: built-ins use the same door as anyone's plugin."""
+"""Plugins found by name among the installed entry points; built-in ones are found in the same way."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def find_plugin(
     Parameters
     ----------
     group : str
-        Its group, ``dqm.`` and a plural: ``dqm.collectors``.
+        Group of the entry point: ``dqm.`` and a plural, such as ``dqm.collectors``.
     name : str
-        Its name.
+        Name of the entry point.
     error : type of DqmError
-        What to raise.
+        Exception to raise.
     where : str, optional
-        File and key it was named in, for the message.
+        File and key of the name, for the message.
 
     Raises
     ------
     DqmError
-        If none of that name is installed; the message lists those that are.
+        If no entry point of this name is installed; the message lists the installed ones.
     """
     found = {point.name: point for point in entry_points(group=group)}
     if name not in found:

@@ -1,4 +1,4 @@
-"""The New Physics Learning Machine with kernels: pure numerics, arrays in and numbers out."""
+"""The New Physics Learning Machine (NPLM) with Gaussian kernels: numerics on arrays, without I/O."""
 
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.loss import LossName

@@ -1,4 +1,4 @@
-"""From raw features to the coordinates the fit works in."""
+"""The basis of the fit: orthonormal functions in the span of the kernel centres."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from dqm.nplm.kernel import gaussian_kernel, independent_centers
 __all__ = ["Basis", "build_basis"]
 
 ROUNDING = 1e-12
-"""Squared RKHS distance within which a centre is spanned by others as far as float64 can tell."""
+"""Squared RKHS distance below which float64 cannot tell a centre from a combination of the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
     """Orthonormal functions that span the kernel centres.
 
-    In these coordinates ``f = phi(x) a`` and the penalty ``alpha^T K_MM alpha`` is ``|a|^2``; the functions
-    are uncorrelated in the reference, so that the Hessian of a healthy window is nearly diagonal.
+    In these coordinates ``f = phi(x) a``, and the penalty ``alpha^T K_MM alpha`` is ``|a|^2``. The functions
+    are uncorrelated in the reference, so the Hessian of a healthy window is nearly diagonal.
 
     Parameters
     ----------
     mean, scale : Tensor, shape (d,)
-        Standardisation of raw features, from the reference alone.
+        Mean and standard deviation of each raw feature in the reference.
     centers : Tensor, shape (m, d)
         Independent centres, standardised.
     transform : Tensor, shape (m, r)
-        Kernel columns to basis functions.
+        Maps kernel columns to basis functions.
     width : float
         Kernel sigma, in standard deviations.
     """
@@ -41,18 +41,18 @@ class Basis:
     width: float
 
     def to(self, device: torch.device) -> Basis:
-        """Give it on a device."""
+        """Copy to a device."""
         mean, scale, centers, transform = (
             part.to(device) for part in (self.mean, self.scale, self.centers, self.transform)
         )
         return Basis(mean, scale, centers, transform, self.width)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Evaluate the basis at raw points `x` of shape (n, d); gives shape (n, r)."""
+        """Evaluate the basis at raw events `x` of shape (n, d); shape (n, r)."""
         return self.kernel(x) @ self.transform
 
     def kernel(self, x: Tensor) -> Tensor:
-        """Evaluate the kernel of each centre at raw points `x` of shape (n, d); gives shape (n, m)."""
+        """Evaluate the kernel of each centre at raw events `x` of shape (n, d); shape (n, m)."""
         return gaussian_kernel((x - self.mean) / self.scale, self.centers, self.width)
 
 
@@ -74,28 +74,28 @@ def build_basis(
     reference : Tensor, shape (n_reference, d)
         Reference events, raw.
     weights : Tensor, shape (n_reference,)
-        Their weights; the sum is N(R_0).
+        Weights of the events, of any sum.
     centers : Tensor, shape (m, d)
         Nystroem centres, raw.
     mean, scale : Tensor, shape (d,)
-        Standardisation.
+        Mean and standard deviation of each feature.
     width : float
         Kernel sigma, in standard deviations.
     tolerance : float
-        Centres are left out as redundant while the kernel variance lost is at most this at every reference
-        event; where the reference reaches beyond the centres that keeps more of them than `ROUNDING` asks.
+        Redundant centres are dropped as long as the kernel variance lost at every reference event is at most
+        this.
     negligible : float
-        The least important functions are left out while the kernel variance lost is at most this at every
-        reference event.
+        The least important functions are dropped as long as the kernel variance lost at every reference event
+        is at most this.
 
     Returns
     -------
     basis : Basis
         The r functions.
     phi : Tensor, shape (n_reference, r)
-        Their values at the reference.
+        Values of the functions at the reference events.
     second_moment : Tensor, shape (r,)
-        ``sum_e w_e phi_j(x_e)^2``, descending; the mixed moments vanish.
+        ``sum_e w_e phi_j(x_e)^2``, descending; the mixed moments are 0.
     """
     standard = (centers - mean) / scale
     kept = standard[independent_centers(standard, width, ROUNDING)]
@@ -104,7 +104,7 @@ def build_basis(
         factor, torch.eye(len(kept), dtype=factor.dtype), upper=False
     ).T.contiguous()
     phi = Basis(mean, scale, kept, whitening, width)(reference)
-    # the centres are nested: the first r alone have the leading block of this whitening
+    # the centres are nested: the whitening of the first m is the leading block of the whole
     m = _n_needed(phi, tolerance)
     kept, whitening, phi = kept[:m], whitening[:m, :m], phi[:, :m]
     moment, axes = torch.linalg.eigh(phi.T @ (weights[:, None] * phi))
@@ -115,6 +115,6 @@ def build_basis(
 
 
 def _n_needed(phi: Tensor, tolerance: float) -> int:
-    """Count the leading columns without which more than `tolerance` of a row's squares would be lost."""
+    """Count the leading columns needed so that no row loses more than `tolerance` of its sum of squares."""
     lost = (phi * phi).flip(1).cumsum(1).flip(1).amax(0)
     return max(1, int((lost > tolerance).sum()))

@@ -1,4 +1,4 @@
-"""The same single step by the Falkon library, to check one against the other.
+"""The single Newton step of `dqm.nplm.one_step` computed by the Falkon library, for cross-checks.
 
 The library is not on PyPI; see its authors' page, https://falkonml.github.io/falkon/.
 """
@@ -18,9 +18,9 @@ from dqm.nplm.one_step import JITTER, MAX_STEPS, OneStepTest
 __all__ = ["FalkonTest"]
 
 TOLERANCE = 1e-5
-"""Residual at which the library stops, not relative; the published configuration's right side is about 0.2.
+"""Absolute residual at which the library stops; in the published configuration the right side is about 0.2.
 
-Rounding can keep it above 1e-7 with penalties of 1e-8; published codes stop at 3e-4.
+With penalties of 1e-8, rounding can keep the residual above 1e-7. Published codes stop at 3e-4.
 """
 
 
@@ -32,12 +32,12 @@ class FalkonTest(OneStepTest):
     reference, n_expected, width, penalty, centers, loss, rng, nuisances
         As in `OneStepTest`.
     weights : array_like, optional
-        Must be equal: the library weighs all reference events alike.
+        Must all be equal: the library gives all reference events the same weight.
 
     Raises
     ------
     InputError
-        As in `OneStepTest`; if the library is not installed, or the weights differ.
+        As in `OneStepTest`; also if the library is not installed, or if the weights differ.
 
     References
     ----------
@@ -53,7 +53,9 @@ class FalkonTest(OneStepTest):
                 fix="See https://falkonml.github.io/falkon/, or use the statistic one-step",
             ) from error
         if not torch.allclose(self._weights, self._weights[0]):
-            raise InputError("weights differ", fix="Falkon weighs all reference events alike: leave them out")
+            raise InputError(
+                "weights differ", fix="Falkon gives all events the same weight: leave the weights out"
+            )
         kernel = falkon.kernels.GaussianKernel(self._width)
         options = falkon.FalkonOptions(
             use_cpu=True,
@@ -63,7 +65,7 @@ class FalkonTest(OneStepTest):
         )
 
         class CountingLoss(falkon.gsc_losses.WeightedCrossEntropyLoss):  # type: ignore[misc]
-            """Counts products with the Hessian, since the library does not tell whether it gave up."""
+            """Counts products with the Hessian, because the library does not say whether it converged."""
 
             n_products = 0
 
@@ -89,8 +91,8 @@ class FalkonTest(OneStepTest):
         labels = torch.zeros(len(events), 1, dtype=torch.float64)
         labels[len(self._events) :] = 1.0
         self._model.loss.n_products = 0
-        with contextlib.redirect_stdout(io.StringIO()):  # it reports every iteration
+        with contextlib.redirect_stdout(io.StringIO()):  # the library prints every iteration
             self._model.fit(events, labels)
         alpha = self._model.alpha_[:, 0]
-        is_solved = self._model.loss.n_products < MAX_STEPS  # one a step, and some to check
+        is_solved = self._model.loss.n_products < MAX_STEPS  # one product for each step, and a few more
         return alpha, is_solved and bool(torch.isfinite(alpha).all())

@@ -1,7 +1,13 @@
 """Penalised fit of the log density ratio of many windows at once.
 
-Newton steps on a few nodes that stand for the reference come close, at a cost that does not depend on its
-size. A few quasi-Newton steps on all events do the rest, starting from the last Hessian of the nodes.
+The fit has three stages.
+
+1. Newton steps in which a few weighted events, the nodes, replace the reference. They come close to the
+   minimum, at a cost that does not depend on the size of the reference.
+2. Quasi-Newton steps (L-BFGS) with all events. They start from the last Hessian of stage 1.
+3. Newton steps with all events in float64, only for windows that stage 2 does not bring to convergence.
+
+A window's result does not depend on the other windows of its batch.
 """
 
 from __future__ import annotations
@@ -13,37 +19,47 @@ from torch import Tensor
 
 from dqm.nplm.hessian import Hessian
 from dqm.nplm.problem import Events, FitPoint, FitProblem, evaluate, gradient
-from dqm.nplm.quasi_newton import Memory
-from dqm.nplm.search import find_step
 
 __all__ = ["Fit", "Nodes", "minimise"]
 
-NODE_STEPS, NEAR = 30, 3e-3
-"""Newton steps on the nodes at most; they end when one promises less than this share of the statistic."""
+MAX_NODE_STEPS = 30
+"""Most Newton steps with the nodes."""
 
-QUASI_NEWTON_STEPS = 15
-"""Steps after which a window is taken to be far from the reference, where Newton's own take over."""
+NODE_TOLERANCE = 3e-3
+"""The steps with the nodes end when the decrease predicted for one is below this share of the statistic."""
 
-LEVER = 2.0
-"""Least change of the statistic expected of a step, over the root of the fall that it promises."""
+MAX_QUASI_NEWTON_STEPS = 15
+"""Most quasi-Newton steps; a window that needs more is far from the reference and gets Newton steps."""
 
-HASTY = 5
-"""Halvings of a quasi-Newton step: in float32 rounding may let none succeed, and all windows wait for it."""
+MIN_SENSITIVITY = 2.0
+"""Smallest value assumed for the change of the statistic over the root of a step's predicted decrease."""
 
-COMPRESS = 0.75
-"""When no more than this share of the windows is going on, the others are set aside."""
+MAX_HALVINGS = 30
+"""Most halvings of a Newton step."""
+
+MAX_QUASI_NEWTON_HALVINGS = 5
+"""Most halvings of a quasi-Newton step. Rounding in float32 may let none succeed, and all windows wait."""
+
+ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-9}
+"""Relative rounding error of the objective, by precision of the basis; smaller changes say nothing."""
+
+MAX_PAIRS = 10
+"""Steps that the quasi-Newton correction uses."""
+
+COMPACTION_SHARE = 0.75
+"""When at most this share of the windows is still being fitted, the others are removed from the tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """A few events that stand for the reference, see `dqm.nplm.nodes`, and the first guess of the Hessian.
+    """A few weighted events that replace the reference in the first steps, see `dqm.nplm.prepared`.
 
     Parameters
     ----------
     events : Events
         The events.
     hessian : Hessian
-        That of a healthy window, one row.
+        Hessian of a healthy window, one row: the first approximation.
     """
 
     events: Events
@@ -52,18 +68,18 @@ class Nodes:
 
 @dataclass(slots=True)
 class Fit:
-    """Minima found, or the last points reached; one row a window.
+    """Result of a fit; one row for each window.
 
     Parameters
     ----------
     point : FitPoint
-        Where.
+        Minimum, or the last point reached.
     hessian : Hessian
-        Approximate Hessian there.
+        Approximate Hessian at that point.
     converged : Tensor, shape (b,), bool
-        Whether the statistic has settled to the tolerance asked for.
+        Whether the statistic converged to the requested tolerance.
     iterations : Tensor, shape (b,), int64
-        Steps over all events.
+        Steps with all events.
     """
 
     point: FitPoint
@@ -75,31 +91,31 @@ class Fit:
 def minimise(
     problem: FitProblem, nodes: Nodes, start: Tensor, *, tolerance: float, max_iterations: int
 ) -> Fit:
-    """Minimise the objective of each window, see `FitPoint`.
+    """Minimise the objective of each window; `FitPoint` defines it.
 
     Parameters
     ----------
     problem : FitProblem
         Windows and reference.
     nodes : Nodes
-        What stands for the reference.
+        Replace the reference in the first steps.
     start : Tensor, shape (b, k)
         Nuisance parameters to start from, with f = 0.
     tolerance : float
-        A window has converged when an undamped step changes its statistic by at most `tolerance` of itself
-        (taken as 1 to 1000) and was too short to have changed it by more.
+        A window has converged when a full step changes its statistic by at most `tolerance` times the
+        statistic (limited to 1 to 1000), and a step of that length cannot have changed it by more.
     max_iterations : int
-        Newton steps allowed to windows that quasi-Newton steps do not settle.
+        Most Newton steps for windows that do not converge with quasi-Newton steps.
 
     Returns
     -------
     Fit
-        With ``converged`` False where the steps ran out or none would help.
+        `converged` is False where the number of steps was reached, or where no step lowers the objective.
     """
     b = len(problem.ridge)
-    begin, near, hessian = _approach(problem.on(nodes.events), start, nodes.hessian)
+    begin, near, hessian = _fit_nodes(problem.on(nodes.events), start, nodes.hessian)
     fit = Fit(
-        _return(problem, begin, near),
+        _evaluate_all_events(problem, begin, near),
         hessian,
         torch.zeros(b, dtype=torch.bool, device=start.device),
         torch.zeros(b, dtype=torch.int64, device=start.device),
@@ -110,34 +126,37 @@ def minimise(
     return fit
 
 
-def _approach(coarse: FitProblem, start: Tensor, healthy: Hessian) -> tuple[FitPoint, FitPoint, Hessian]:
-    """Come close to the minima, with the nodes for a reference; gives start, end and the Hessians there."""
+def _fit_nodes(coarse: FitProblem, start: Tensor, healthy: Hessian) -> tuple[FitPoint, FitPoint, Hessian]:
+    """Fit with the nodes as reference; return the first point, the last point and its Hessian."""
     rows = torch.arange(len(start), device=start.device)
     begin = evaluate(coarse, start.new_zeros(len(start), len(coarse.second_moment)), start)
-    end, hessian = begin, healthy.take(torch.zeros_like(rows))
-    here, here_metric = begin, hessian
-    for _ in range(NODE_STEPS):
+    end = begin
+    hessian = healthy.take(torch.zeros_like(rows))
+    here = begin
+    here_hessian = hessian
+    for _ in range(MAX_NODE_STEPS):
         slope = gradient(coarse, here)
-        step = -here_metric.solve(slope)
+        step = -here_hessian.solve(slope)
         descent = (slope * step).sum(1)
-        here, length = find_step(coarse, here, step, descent)
+        here, length = _find_step(coarse, here, step, descent)
         if len(rows) == len(start):
-            end, hessian = here, here_metric
+            end = here
+            hessian = here_hessian
         else:
             end.put(rows, here)
-            hessian.put(rows, here_metric)
-        going_on = (-descent > NEAR * _size(here)) & (length > 0.0)
-        n_going = int(going_on.sum())
-        if n_going == 0:
+            hessian.put(rows, here_hessian)
+        active = (-descent > NODE_TOLERANCE * _size(here)) & (length > 0.0)
+        n_active = int(active.sum())
+        if n_active == 0:
             break
-        if n_going < len(rows):
-            rows, coarse, here = rows[going_on], coarse.take(going_on), here.take(going_on)
-        here_metric = Hessian.at(coarse, here, healthy.m)
+        if n_active < len(rows):
+            rows, coarse, here = rows[active], coarse.take(active), here.take(active)
+        here_hessian = Hessian.at(coarse, here, healthy.m)
     return begin, end, hessian
 
 
-def _return(problem: FitProblem, start: FitPoint, near: FitPoint) -> FitPoint:
-    """Evaluate points found on the nodes; what all events find worse than f = 0 starts there again."""
+def _evaluate_all_events(problem: FitProblem, start: FitPoint, near: FitPoint) -> FitPoint:
+    """Evaluate with all events the points found with the nodes; where f = 0 is better, go back to it."""
     here = evaluate(problem, near.a, near.nu)
     worse = ~(here.objective <= start.objective)
     if worse.any():
@@ -146,59 +165,69 @@ def _return(problem: FitProblem, start: FitPoint, near: FitPoint) -> FitPoint:
 
 
 def _size(here: FitPoint) -> Tensor:
-    # far from its minimum a statistic may be of any size, and a small share of it mean nothing
+    # far from the minimum the statistic may have any value; a small share of it would mean nothing
     return here.statistic.abs().clamp(min=1.0, max=1e3)
 
 
-def _settled(here: FitPoint, there: FitPoint, promised: Tensor, lever: Tensor, tolerance: float) -> Tensor:
-    """Tell whether a step was small: by what it did, and by what one of its length may do.
+def _has_converged(
+    here: FitPoint, there: FitPoint, predicted: Tensor, sensitivity: Tensor, tolerance: float
+) -> Tensor:
+    """Tell whether a step was small, by the change it made and by the change a step of its length may make.
 
-    The statistic feels a distance from the minimum as such, the objective its square; `lever` is what the
-    step before changed the statistic by, over the root of what it promised. One small change may be by
-    chance.
+    The statistic changes in proportion to the distance from the minimum, the objective to its square. So the
+    change of the statistic is estimated as `sensitivity` times the root of the predicted decrease of the
+    objective; `sensitivity` is that ratio in the step before. The measured change alone is not enough: it may
+    be small by chance.
     """
-    change, length = (there.statistic - here.statistic).abs(), promised.sqrt()
+    change = (there.statistic - here.statistic).abs()
+    length = predicted.sqrt()
     allowed = tolerance * _size(there)
-    return (change <= allowed) & (lever.clamp(min=LEVER) * length <= allowed)
+    return (change <= allowed) & (sensitivity.clamp(min=MIN_SENSITIVITY) * length <= allowed)
 
 
 def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
-    going_on = torch.ones_like(fit.converged)
-    lever = torch.full_like(fit.point.statistic, torch.inf)
-    memory, here = Memory(fit.hessian), fit.point
+    active = torch.ones_like(fit.converged)
+    sensitivity = torch.full_like(fit.point.statistic, torch.inf)
+    hessian = _LimitedMemoryHessian(fit.hessian)
+    here = fit.point
     slope = gradient(problem, here)
-    for iteration in range(1, QUASI_NEWTON_STEPS + 1):
-        step = -memory.solve(slope)
+    for iteration in range(1, MAX_QUASI_NEWTON_STEPS + 1):
+        step = -hessian.solve(slope)
         descent = (slope * step).sum(1)
-        there, length = find_step(problem, here, step, descent, HASTY)
-        settled = going_on & (length == 1.0) & _settled(here, there, -descent, lever, tolerance)
-        lever = (there.statistic - here.statistic).abs() / (-descent).sqrt()
-        # a window is left as it was when it settled: its outcome must not depend on its company
-        leaving = settled | (going_on & ((length == 0.0) | (iteration == QUASI_NEWTON_STEPS)))
-        if leaving.all() and len(rows) == len(fit.converged):
-            fit.point, fit.converged, fit.iterations = there, settled, fit.iterations + iteration
+        there, length = _find_step(problem, here, step, descent, MAX_QUASI_NEWTON_HALVINGS)
+        converged = active & (length == 1.0)
+        converged &= _has_converged(here, there, -descent, sensitivity, tolerance)
+        sensitivity = (there.statistic - here.statistic).abs() / (-descent).sqrt()
+        # the result of a window is stored when it is done: later steps are taken for other windows only
+        done = converged | (active & ((length == 0.0) | (iteration == MAX_QUASI_NEWTON_STEPS)))
+        if done.all() and len(rows) == len(fit.converged):
+            fit.point = there
+            fit.converged = converged
+            fit.iterations = fit.iterations + iteration
             break
-        if leaving.any():
-            fit.point.put(rows[leaving], there.take(leaving))
-            fit.iterations[rows[leaving]] = iteration
-            fit.converged[rows[settled]] = True
-            going_on = going_on & ~leaving
-        n_going = int(going_on.sum())
-        if n_going == 0:
+        if done.any():
+            fit.point.put(rows[done], there.take(done))
+            fit.iterations[rows[done]] = iteration
+            fit.converged[rows[converged]] = True
+            active = active & ~done
+        n_active = int(active.sum())
+        if n_active == 0:
             break
         new_slope = gradient(problem, there)
-        memory.remember(torch.cat([there.a - here.a, there.nu - here.nu], 1), new_slope - slope)
-        here, slope = there, new_slope
-        if n_going <= COMPRESS * len(rows):
-            rows, problem, here = rows[going_on], problem.take(going_on), here.take(going_on)
-            slope = slope[going_on]
-            memory.take(going_on)
-            lever, going_on = lever[going_on], going_on[going_on]
+        hessian.update(torch.cat([there.a - here.a, there.nu - here.nu], 1), new_slope - slope)
+        here = there
+        slope = new_slope
+        if n_active <= COMPACTION_SHARE * len(rows):
+            rows, problem, here = rows[active], problem.take(active), here.take(active)
+            slope = slope[active]
+            sensitivity = sensitivity[active]
+            hessian.take(active)
+            active = active[active]
 
 
 def _newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int) -> None:
-    """Form the whole Hessian at each step, in float64: far from the reference nothing less helps."""
+    """Compute the full Hessian in float64 at each step; windows far from the reference need it."""
     rows = torch.nonzero(~fit.converged)[:, 0]
     problem = problem.take(rows).in_double_precision()
     here = evaluate(problem, fit.point.a[rows], fit.point.nu[rows])
@@ -206,12 +235,125 @@ def _newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int
         slope = gradient(problem, here)
         step = -Hessian.at(problem, here, len(problem.second_moment)).solve(slope)
         descent = (slope * step).sum(1)
-        there, length = find_step(problem, here, step, descent)
-        done = (length == 1.0) & _settled(here, there, -descent, torch.ones_like(descent), tolerance)
+        there, length = _find_step(problem, here, step, descent)
+        converged = length == 1.0
+        converged &= _has_converged(here, there, -descent, torch.ones_like(descent), tolerance)
         fit.point.put(rows, there)
-        fit.converged[rows] = done
+        fit.converged[rows] = converged
         fit.iterations[rows] += 1
-        going_on = ~done & (length > 0.0)
-        if not going_on.any():
+        active = ~converged & (length > 0.0)
+        if not active.any():
             break
-        rows, problem, here = rows[going_on], problem.take(going_on), there.take(going_on)
+        rows, problem, here = rows[active], problem.take(active), there.take(active)
+
+
+def _find_step(
+    p: FitProblem, here: FitPoint, step: Tensor, descent: Tensor, max_halvings: int = MAX_HALVINGS
+) -> tuple[FitPoint, Tensor]:
+    """Halve each window's step until its objective decreases enough.
+
+    Parameters
+    ----------
+    p : FitProblem
+        Windows and reference.
+    here : FitPoint
+        Start of the step.
+    step : Tensor, shape (b, r + k)
+        Directions of descent.
+    descent : Tensor, shape (b,)
+        Derivative of the objective along `step`, negative.
+    max_halvings : int
+        Most halvings.
+
+    Returns
+    -------
+    there : FitPoint
+        End of the step.
+    length : Tensor, shape (b,)
+        Share of `step` that was taken, at most 1; 0 if no step lowers the objective.
+    """
+    r = here.a.shape[1]
+    noise = ROUNDING[p.reference.phi.dtype] * (here.objective.abs() + p.n_expected)
+    length = torch.ones_like(descent)
+    there = _move(p, here, step, r)
+    for _ in range(max_halvings):
+        falls = there.objective <= here.objective + 1e-4 * length * descent + noise
+        if falls.all():
+            return there, length
+        length = torch.where(falls, length, 0.5 * length)
+        there = _move(p, here, length[:, None] * step, r)
+    falls = there.objective <= here.objective + 1e-4 * length * descent + noise
+    length = torch.where(falls, length, 0.0)
+    return _move(p, here, length[:, None] * step, r), length
+
+
+def _move(p: FitProblem, here: FitPoint, step: Tensor, r: int) -> FitPoint:
+    if step.shape[1] == r:
+        return evaluate(p, here.a + step, here.nu)
+    return evaluate(p, here.a + step[:, :r], here.nu + step[:, r:])
+
+
+class _LimitedMemoryHessian:
+    """Hessian corrected by the last steps and the changes of the gradient: L-BFGS for many windows at once.
+
+    Parameters
+    ----------
+    hessian : Hessian
+        Approximation before the first step.
+
+    References
+    ----------
+    Byrd, Nocedal and Schnabel (1994), doi:10.1007/BF01582063, theorem 2.2: the compact form, whose number of
+    operations does not depend on the number of windows.
+    """
+
+    def __init__(self, hessian: Hessian) -> None:
+        self._hessian = hessian
+        self._steps = torch.empty(0)  # (b, m, r + k) after m steps
+        self._changes = torch.empty(0)  # (b, m, r + k), of the gradient
+        self._solved = torch.empty(0)  # (b, m, r + k), hessian^-1 times the changes
+        self._upper = torch.empty(0)  # (b, m, m)
+        self._inner = torch.empty(0)  # (b, m, m)
+
+    def update(self, step: Tensor, change: Tensor) -> None:
+        """Add a step and the change of the gradient, both (b, r + k).
+
+        Pairs without positive curvature are ignored.
+        """
+        product = (step * change).sum(1)
+        useful = product > 1e-12 * step.norm(dim=1) * change.norm(dim=1)
+        step, change = (torch.where(useful[:, None], part, 0.0)[:, None] for part in (step, change))
+        solved = self._hessian.solve(change[:, 0])[:, None]
+        if self._steps.numel():
+            last = slice(1 - MAX_PAIRS, None)
+            step, change, solved = (
+                torch.cat([known[:, last], new], 1)
+                for known, new in ((self._steps, step), (self._changes, change), (self._solved, solved))
+            )
+        self._steps = step
+        self._changes = change
+        self._solved = solved
+        self._upper = (step @ change.mT).triu()
+        self._inner = change @ solved.mT
+        # an ignored pair has a row of zeros; 1 on the diagonal keeps the triangular matrix invertible
+        diagonal = self._upper.diagonal(dim1=1, dim2=2)
+        diagonal.copy_(torch.where(diagonal > 0.0, diagonal, 1.0))
+        self._inner.diagonal(dim1=1, dim2=2).add_(diagonal)
+
+    def solve(self, v: Tensor) -> Tensor:
+        """Multiply the approximate inverse Hessian with v, shape (b, r + k)."""
+        first = self._hessian.solve(v)
+        if not self._steps.numel():
+            return first
+        column = v[:, :, None]
+        u = torch.linalg.solve_triangular(self._upper, self._steps @ column, upper=True)
+        right = self._inner @ u - self._solved @ column
+        w = torch.linalg.solve_triangular(self._upper.mT, right, upper=False)
+        correction: Tensor = self._steps.mT @ w - self._solved.mT @ u
+        return first + correction[:, :, 0]
+
+    def take(self, chosen: Tensor) -> None:
+        """Keep the chosen windows only."""
+        self._hessian = self._hessian.take(chosen)
+        for name in ("_steps", "_changes", "_solved", "_upper", "_inner"):
+            setattr(self, name, getattr(self, name)[chosen])

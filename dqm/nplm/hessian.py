@@ -1,7 +1,8 @@
-"""Hessians of many windows, cheap enough to be formed: dense where it matters, diagonal elsewhere.
+"""Approximate Hessians of the fit objective for many windows: one dense block, the rest diagonal.
 
-The functions of `dqm.nplm.basis` come in the order of their variance in the reference. Those whose curvature
-is below the ridge are held by the ridge, near the minimum or far from it, and their diagonal is enough.
+The functions of `dqm.nplm.basis` are ordered by their variance in the reference. The m leading functions and
+the nuisance parameters form the dense block. For the other functions the ridge penalty dominates the
+curvature, near the minimum and far from it, so their diagonal elements are enough.
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ from dqm.nplm.problem import Events, FitPoint, FitProblem, apply, project
 __all__ = ["Hessian", "n_leading", "variances"]
 
 LEADING = 0.3
-"""Curvature of a healthy window, in units of the ridge, above which a function counts as leading."""
+"""A function is leading if its curvature in a healthy window is above this multiple of the ridge."""
 
 PANEL = 64
-"""Columns of a Hessian formed together: only what lies on and below the diagonal is ever read."""
+"""Columns of the dense block that are computed together; only its lower triangle is used."""
 
 ROUNDING = 1e-13
-"""Smallest eigenvalue of a Hessian, as a share of the largest, that rounding leaves meaningful."""
+"""Smallest eigenvalue of the dense block, as a share of the largest, that is above the rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hessian:
-    """Hessian at a point: dense in the m leading functions and nu, diagonal in the other functions.
+    """Approximate Hessian of the objective at one point of each window.
+
+    It is dense in the m leading functions and the k nuisance parameters, and diagonal in the other functions.
 
     Parameters
     ----------
     m : int
-        Leading functions.
+        Number of leading functions.
     factor : Tensor, shape (b, m + k, m + k)
-        Cholesky factor of the dense part.
+        Cholesky factor of the dense block.
     rest : Tensor, shape (b, r - m)
-        The diagonal part.
+        Diagonal elements of the other functions.
     """
 
     m: int
@@ -45,10 +48,11 @@ class Hessian:
 
     @classmethod
     def at(cls, p: FitProblem, here: FitPoint, m: int) -> Hessian:
-        """Form it at a point.
+        """Compute the Hessian at a point.
 
-        Of the second derivative of log r only the positive part is kept, so that the Hessian stays positive.
-        It matters where f can mimic a parameter that nothing else holds: that valley is flat but for it.
+        Of the second derivative of log r only the positive part is used, so that the Hessian stays positive
+        definite. This part matters if f can imitate a nuisance parameter that has no measurement: along that
+        direction there is no other curvature.
         """
         b, k = here.nu.shape
         dense = here.a.new_zeros(b, m + k, m + k)
@@ -58,13 +62,13 @@ class Hessian:
         diagonal[:, :m] += p.ridge[:, None]
         if k:
             diagonal[:, m:] += p.tension_curvature
-            dense[:, m:, m:] += _bend(p, here)
+            dense[:, m:, m:] += _log_r_curvature(p, here)
         rest = p.loss.healthy_curvature * p.second_moment[m:] + p.ridge[:, None]
         return cls(m, _cholesky(dense), rest)
 
     @classmethod
     def healthy(cls, p: FitProblem) -> Hessian:
-        """Guess it at f = 0 and nu = 0 from the reference alone, for windows that may be healthy: one row."""
+        """Compute the Hessian of a healthy window, at f = 0 and nu = 0, from the reference alone: one row."""
         c, k, m = p.loss.healthy_curvature, len(p.precision), n_leading(p)
         dense = _lower_gram(p.reference, p.ridge.new_zeros(1, k), c * p.reference.weights[None], m)
         diagonal = dense.diagonal(dim1=1, dim2=2)
@@ -73,31 +77,32 @@ class Hessian:
         return cls(m, _cholesky(dense), c * p.second_moment[None, m:] + p.ridge[:1])
 
     def solve(self, v: Tensor) -> Tensor:
-        """Give its inverse times v, shape (b, r + k)."""
+        """Multiply the inverse with v, shape (b, r + k)."""
         m, end = self.m, self.m + self.rest.shape[1]
         right = torch.cat([v[:, :m], v[:, end:]], 1)[:, :, None]
         x = torch.cholesky_solve(right, self.factor)[:, :, 0]
         return torch.cat([x[:, :m], v[:, m:end] / self.rest, x[:, m:]], 1)
 
     def take(self, chosen: Tensor) -> Hessian:
-        """Give that of some of the windows."""
+        """Select windows."""
         return Hessian(self.m, self.factor[chosen], self.rest[chosen])
 
     def put(self, rows: Tensor, other: Hessian) -> None:
-        """Replace that of some windows."""
-        self.factor[rows], self.rest[rows] = other.factor, other.rest
+        """Replace the rows of some windows."""
+        self.factor[rows] = other.factor
+        self.rest[rows] = other.rest
 
 
 def n_leading(p: FitProblem) -> int:
-    """Count the functions that a healthy window's Hessian must hold exactly."""
+    """Count the leading functions: those in the dense block."""
     return int((p.loss.healthy_curvature * p.second_moment > LEADING * float(p.ridge.min())).sum())
 
 
 def variances(p: FitProblem, at: FitPoint, hessian: Hessian) -> Tensor:
-    """Estimate the diagonal of the inverse Hessian in nu, shape (b, k), at the cost of k products with phi.
+    """Estimate the diagonal of the inverse Hessian in nu, shape (b, k), with k products with phi.
 
-    For any x, ``x_i^2 / (x^T H x)`` is at most the element sought, and that for ``x = H^-1 e_i``. With the
-    approximate inverse the error is of second order.
+    For any x, ``x_i^2 / (x^T H x)`` is at most ``(H^-1)_ii``; both are equal for ``x = H^-1 e_i``. The
+    approximate inverse gives x, so the error of the estimate is of second order.
     """
     (b, r), k = at.a.shape, at.nu.shape[1]
     columns = []
@@ -107,7 +112,7 @@ def variances(p: FitProblem, at: FitPoint, hessian: Hessian) -> Tensor:
         x = hessian.solve(unit)
         a, nu = x[:, :r], x[:, r:]
         energy = p.ridge * (a * a).sum(1) + (p.tension_curvature * nu * nu).sum(1)
-        energy += (nu * apply(_bend(p, at), nu)).sum(1)
+        energy += (nu * apply(_log_r_curvature(p, at), nu)).sum(1)
         for events, curvature in _parts(p, at):
             pushed = apply(events.phi, a) + apply(events.jacobian(at.nu), nu)
             energy += (curvature * pushed * pushed).sum(1)
@@ -123,9 +128,9 @@ def _parts(p: FitProblem, at: FitPoint) -> list[tuple[Events, Tensor]]:
 
 
 def _lower_gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor:
-    """Sum the products of m basis functions and the derivatives of log r; shape (b, m + k, m + k).
+    """Sum the products of m basis functions and of the derivatives of log r; shape (b, m + k, m + k).
 
-    Above the diagonal, all but the blocks next to it are zero.
+    Only the lower triangle is complete.
     """
     columns = events.phi[..., :m]
     if nu.shape[1]:
@@ -142,8 +147,8 @@ def _lower_gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor
     return gram
 
 
-def _bend(p: FitProblem, at: FitPoint) -> Tensor:
-    """Give the positive part of the second derivatives of log r, summed with the slopes; (b, k, k)."""
+def _log_r_curvature(p: FitProblem, at: FitPoint) -> Tensor:
+    """Sum the second derivatives of log r, weighted with the slopes of the loss; positive part, (b, k, k)."""
     b, k = at.nu.shape
     on_reference, on_data = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
     total = project(p.reference.quadratic.flatten(-2), on_reference).view(b, k, k)
@@ -157,11 +162,11 @@ def _bend(p: FitProblem, at: FitPoint) -> Tensor:
 
 
 def _cholesky(matrices: Tensor) -> Tensor:
-    """Factorise; what is not positive to rounding is made so."""
+    """Factorise; a matrix that is not positive definite within rounding gets its eigenvalues raised."""
     factor, failed = torch.linalg.cholesky_ex(matrices)
     for row in torch.nonzero(failed)[:, 0].tolist():
         values, vectors = torch.linalg.eigh(matrices[row])
         root = values.clamp(min=ROUNDING * float(values[-1])).sqrt()
         factor[row] = torch.linalg.qr(root[:, None] * vectors.T).R.T
-    made: Tensor = factor
-    return made
+    result: Tensor = factor
+    return result

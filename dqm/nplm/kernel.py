@@ -1,4 +1,4 @@
-"""Gaussian kernel, and the few centres that span what many redundant ones do."""
+"""Gaussian kernel, and the choice of centres that are not redundant."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gaussian_kernel(x: Tensor, centers: Tensor, width: float) -> Tensor:
     Tensor, shape (n, m)
         Values in [0, 1].
     """
-    # |x|^2 + |c|^2 - 2 x.c in one product; rounding may leave it slightly below zero
+    # |x|^2 + |c|^2 - 2 x.c in one product; rounding may make it slightly negative
     squared = torch.addmm((centers * centers).sum(1), x, centers.T, beta=1.0, alpha=-2.0)
     squared += (x * x).sum(1, keepdim=True)
     return squared.clamp_(min=0.0).mul_(-0.5 / width**2).exp_()
@@ -34,23 +34,22 @@ def gaussian_kernel(x: Tensor, centers: Tensor, width: float) -> Tensor:
 def independent_centers(
     centers: Tensor, width: float, tolerance: float, at_most: int | None = None
 ) -> Tensor:
-    """Choose centres greedily until the kernel of all others is spanned to `tolerance`.
+    """Choose centres one by one until the chosen ones span the kernels of all within `tolerance`.
 
-    Pivoted Cholesky factorisation of ``K_MM``: at each step the centre whose kernel function is worst
-    described by the ones already taken is added. For every function f in the span of all centres there is
-    one in the span of the chosen that differs by at most ``|f| sqrt(tolerance)`` anywhere, ``|f|`` its RKHS
-    norm.
+    Pivoted Cholesky factorisation of ``K_MM``: each step adds the centre whose kernel function the chosen
+    ones describe worst. For every function f in the span of all centres there is then a function in the span
+    of the chosen ones that differs by at most ``|f| sqrt(tolerance)`` anywhere; ``|f|`` is the RKHS norm.
 
     Parameters
     ----------
     centers : Tensor, shape (m, d)
-        Candidate centres, standardised; duplicates are allowed and drop out.
+        Candidate centres, standardised; duplicates are allowed and dropped.
     width : float
         Kernel sigma, in standard deviations.
     tolerance : float
-        Largest squared RKHS distance left, in (0, 1).
+        Largest squared RKHS distance that may remain, in (0, 1).
     at_most : int, optional
-        Stop at as many.
+        Largest number of centres to choose.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult, Profiled
 from dqm.nplm.fit import Fit, Nodes, minimise
 from dqm.nplm.hessian import Hessian, variances
@@ -25,7 +25,7 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
-from dqm.nplm.prepared import PRECISION, Prepared, by_columns, check_device
+from dqm.nplm.prepared import PRECISION, PreparedReference, by_columns, check_device
 from dqm.nplm.problem import Events, FitProblem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
@@ -33,15 +33,15 @@ from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
 __all__ = ["KernelTest"]
 
 BATCH_BYTES = 2**27
-"""Memory for the events of windows tested at once; more hardly helps."""
+"""Memory for the events of the windows that are tested together; more is hardly faster."""
 
-TOGETHER = 25
-"""Windows tested at once on a CPU: fewer read the reference more often, more leave its caches."""
+MAX_WINDOWS_ON_CPU = 25
+"""Windows tested together on a CPU. With fewer the reference is read more often; more exceed the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
-    """Fit of a batch under one hypothesis, with the errors of its nuisance parameters, (b, k)."""
+    """Fit of a batch of windows under one hypothesis; errors of the nuisance parameters, shape (b, k)."""
 
     fit: Fit
     errors: Tensor
@@ -53,7 +53,7 @@ class _Hypothesis:
 class KernelTest:
     """New Physics Learning Machine with Gaussian kernels, fitted to convergence.
 
-    Everything that depends on the reference alone is computed here, once; `evaluate` then costs one window.
+    What depends on the reference alone is computed once, here; `evaluate` then takes milliseconds.
 
     Parameters
     ----------
@@ -77,32 +77,33 @@ class KernelTest:
     rng : numpy.random.Generator, optional
         Draws the centres; required if `centers` is a number below n_reference.
     tolerance : float
-        Largest change of t in the last steps, relative to ``max(1, |t|)``; what is left is of the same order.
+        Largest change of t in the last step, relative to ``max(1, |t|)``; the remaining error is of that
+        order.
     max_iterations : int
-        Newton steps after which the fit of a window far from the reference is given up.
+        Most Newton steps for a window far from the reference; after them its fit has failed.
     nuisances : sequence of Normalisation or Shape
-        What may differ from the reference without being a fault.
+        Changes of the reference that are not a fault.
     prepared : mapping of str to ndarray, optional
-        `prepared` of an earlier test with the same reference, weights, centres, width, penalty and loss:
-        spares computing it again.
+        `prepared` of an earlier test with the same reference, weights, centres, width, penalty and loss, so
+        that it is not computed again.
     device : str
-        Where windows are fitted: "cpu", or "cuda" for a GPU. What the reference decides is always computed on
-        the CPU, so both start from the same numbers.
+        Where windows are fitted: "cpu", or "cuda" for a GPU. What depends on the reference alone is always
+        computed on the CPU, so both start from the same numbers.
 
     Raises
     ------
     InputError
-        If an array has the wrong shape, is not finite, has a constant feature or fewer distinct events than
-        centres are asked for, if a number is out of range or there is no such device.
+        If an array has the wrong shape, a value that is not finite or a constant feature; if more centres are
+        requested than there are distinct events; if a number is out of range; if the device does not exist.
 
     Notes
     -----
     With wide kernels ``K_MM`` is numerically singular: most centres are redundant. A pivoted Cholesky
-    factorisation orders them by what they add, and the last ones are left out while the kernel variance lost
-    at every reference event is a small share of lambda; so are, after a rotation to the principal axes of the
-    reference, functions that add little. Together with the tolerance that moves t by less than 1e-3 of itself
-    (measured in ``tests/nplm/test_accuracy.py``). The basis at the events is kept in float32, all sums in
-    float64.
+    factorisation orders them by what they add. The last ones are dropped as long as the kernel variance lost
+    at every reference event is a small share of lambda; after a rotation to the principal axes of the
+    reference, functions that add little are dropped likewise. Together with `tolerance` this changes t by
+    less than 1e-3 of its value (measured in ``tests/nplm/test_accuracy.py``). The basis at the events is kept
+    in float32, all sums in float64.
 
     References
     ----------
@@ -156,7 +157,8 @@ class KernelTest:
         events = check_sample(reference, "reference")
         self.n_expected = float(n_expected)
         self.n_features = events.shape[1]
-        self._low, self._high = events.min(axis=0), events.max(axis=0)
+        self._low = events.min(axis=0)
+        self._high = events.max(axis=0)
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self._penalty = float(penalty)
@@ -165,30 +167,31 @@ class KernelTest:
         shares = normalised_weights(weights, len(events))
         self._device = check_device(device)
         ready = (
-            Prepared.compute(
+            PreparedReference.compute(
                 events, shares, choose_centers(centers, events, rng), float(width), float(penalty), loss
             )
             if prepared is None
-            else Prepared.from_arrays(prepared, float(width), len(events))
+            else PreparedReference.from_arrays(prepared, float(width), len(events))
         )
-        self._ready, self._fitted = ready, ready.to(self._device)
+        self._ready = ready
+        self._fitted = ready.to(self._device)
         self._second_moment = self._fitted.second_moment * self.n_expected
         self._nuisances = check_nuisances(nuisances)
         columns = (*log_ratio_coefficients(self._nuisances, events), shares * self.n_expected)
-        linear, quadratic, weights_there = map(self._tensor, columns)
-        self._reference = Events(self._fitted.phi, linear, quadratic, weights_there)
-        self._shown = Events(ready.phi, *map(torch.from_numpy, columns))
+        linear, quadratic, weights_on_device = map(self._tensor, columns)
+        self._reference = Events(self._fitted.phi, linear, quadratic, weights_on_device)
+        self._reference_on_cpu = Events(ready.phi, *map(torch.from_numpy, columns))
         self._precision = self._tensor([n.sigma**-2.0 for n in self._nuisances])
-        self._full, self._bare = self._stand_ins()
+        self._full_nodes, self._nuisance_nodes = self._make_nodes()
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:
-        """What the reference alone decides, as arrays; another test of the same reference may take it up."""
+        """What depends on the reference alone, as arrays, for another test of the same reference."""
         return self._ready.arrays()
 
     @property
     def n_independent(self) -> int:
-        """Centres kept as independent, r."""
+        """Number of basis functions, r."""
         return len(self._second_moment)
 
     def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
@@ -204,12 +207,12 @@ class KernelTest:
         Returns
         -------
         KernelResult
-            With ``t`` NaN and ``converged`` False if a fit was given up.
+            `t` is NaN and `converged` False if a fit did not converge.
 
         Raises
         ------
         InputError
-            If `data` is empty, not finite or has another number of features than the reference, or if a
+            If `data` is empty, not finite or has another number of features than the reference; if a
             measurement is missing or unknown.
         """
         return self.evaluate_many([data], auxiliaries=None if auxiliary is None else [auxiliary])[0]
@@ -218,7 +221,7 @@ class KernelTest:
     def evaluate_many(
         self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> list[KernelResult]:
-        """Test several windows at once, which costs less than one by one.
+        """Test several windows together, which is faster than one by one.
 
         Parameters
         ----------
@@ -230,7 +233,7 @@ class KernelTest:
         Returns
         -------
         list of KernelResult
-            As `evaluate` gives them, up to rounding.
+            Equal to those of `evaluate` up to rounding.
 
         Raises
         ------
@@ -240,7 +243,10 @@ class KernelTest:
         samples = [self._window(window) for window in windows]
         given: Sequence[Mapping[str, float] | None] = auxiliaries or [None] * len(samples)
         if len(given) != len(samples):
-            raise InputError(f"{len(samples)} windows have {len(given)} sets of auxiliary measurements")
+            raise InputError(
+                f"{format_count(len(samples), 'window')}, but auxiliary measurements of {len(given)}",
+                fix="Give one mapping for each window",
+            )
         measured = [measured_values(self._nuisances, one) for one in given]
         results: list[KernelResult] = []
         while len(results) < len(samples):
@@ -255,26 +261,27 @@ class KernelTest:
         events = check_sample(data, "window")
         if events.shape[1] != self.n_features:
             raise InputError(
-                f"the window has {events.shape[1]} features, the reference {self.n_features}",
+                f"the window has {format_count(events.shape[1], 'feature')}, the reference has "
+                f"{self.n_features}",
                 fix="Give the same features in the same order as the reference",
             )
         return events
 
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
-        """Give how many of the samples to test together."""
+        """Count the samples to test together."""
         n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
         numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
             8 + 2 * len(self._nuisances)
         )
         room = max(1, BATCH_BYTES // (8 * numbers))
-        return min(room, TOGETHER) if self._device.type == "cpu" else room
+        return min(room, MAX_WINDOWS_ON_CPU) if self._device.type == "cpu" else room
 
     def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, self._tensor(measured))
         alone = None
         if self._nuisances:
-            alone = self._fit(problem.without_kernels(), self._bare, problem.measured)
-        full = self._fit(problem, self._full, alone.fit.point.nu if alone else problem.measured)
+            alone = self._fit(problem.without_kernels(), self._nuisance_nodes, problem.measured)
+        full = self._fit(problem, self._full_nodes, alone.fit.point.nu if alone else problem.measured)
         results = []
         for row, sample in enumerate(samples):
             converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
@@ -296,7 +303,7 @@ class KernelTest:
                         full.fit.point.a[row].cpu(),
                         self._ready.basis,
                         full.fit.point.nu[row].cpu(),
-                        self._shown,
+                        self._reference_on_cpu,
                     ),
                 )
             )
@@ -319,8 +326,8 @@ class KernelTest:
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
 
-    def _stand_ins(self) -> tuple[Nodes, Nodes]:
-        """Make the nodes of the full fit, and of that of the nuisance parameters alone."""
+    def _make_nodes(self) -> tuple[Nodes, Nodes]:
+        """Make the nodes of the full fit, and those of the fit of nuisance parameters alone."""
         chosen, linear, quadratic = self._fitted.nodes, self._reference.linear, self._reference.quadratic
         masses = self._fitted.masses * self.n_expected
         events = Events(by_columns(self._fitted.phi[chosen]), linear[chosen], quadratic[chosen], masses)
@@ -328,8 +335,8 @@ class KernelTest:
         empty = Totals(*(self._tensor(np.zeros((1, *shape))) for shape in ((r,), (k,), (k, k))))
         size = self._tensor([self.n_expected])
         full = self._assemble(events, empty, size, self._tensor(np.zeros((1, k)))).on(events)
-        bare = full.without_kernels()
-        return Nodes(events, Hessian.healthy(full)), Nodes(bare.reference, Hessian.healthy(bare))
+        alone = full.without_kernels()
+        return Nodes(events, Hessian.healthy(full)), Nodes(alone.reference, Hessian.healthy(alone))
 
     def _problem(self, samples: list[FloatArray], measured: Tensor) -> FitProblem:
         sizes = [len(sample) for sample in samples]
@@ -350,7 +357,7 @@ class KernelTest:
         )
 
     def _sum_up(self, samples: list[FloatArray], sizes: list[int]) -> tuple[Totals, Events]:
-        """Evaluate basis and log ratios at the windows' events; keep them one by one where the loss asks."""
+        """Evaluate basis and log ratios at the windows' events; return their sums and, if needed, values."""
         everything = np.concatenate(samples)
         kernel = self._fitted.basis.kernel(self._tensor(everything))
         columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))

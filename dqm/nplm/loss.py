@@ -1,7 +1,8 @@
 """The two losses of kernel NPLM, as functions of the log density ratio at the events of many windows.
 
-Tensors have one row a window: ``(b, n)``. Reference events weigh `weights` of shape ``(n_reference,)``,
-events of the windows `present` of shape ``(b, n_data)``, which is 0 where a shorter window was padded.
+Tensors have one row for each window: ``(b, n)``. Reference events have `weights` of shape
+``(n_reference,)``. Events of the windows have weights `present` of shape ``(b, n_data)``: 1, or 0 where a
+shorter window was padded.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ LossName = Literal["logistic", "likelihood"]
 
 
 class Loss(Protocol):
-    """Loss of reference and data events; convex in the log ratio."""
+    """Loss of reference and data events, convex in the log ratio."""
 
     healthy_curvature: float
     """Second derivative at 0, summed over reference and data, per expected event of a healthy window."""
 
     linear_in_data: bool
-    """Whether the data enter by the sum of their log ratios alone; `data` is then empty."""
+    """Whether the loss depends on the data only by the sum of their log ratios; `data` is then empty."""
 
     def value(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor, likelihood: Tensor
     ) -> Tensor:
         """Sum over the events of each window; shape (b,).
 
-        `likelihood` is the extended likelihood, which the statistic asks for anyway: ``w (e^f - 1)`` at the
-        reference less the sum of the log ratios at the data.
+        `likelihood` is the extended likelihood, which the statistic needs in any case: the sum of
+        ``w (e^f - 1)`` at the reference minus the sum of the log ratios at the data.
         """
 
     def slopes(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate at all events, the part in `total` aside."""
+        """Differentiate at each event, without the part that `Totals` holds if `linear_in_data`."""
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate twice."""
+        """Differentiate twice at each event."""
 
 
 class Logistic:
@@ -63,7 +64,7 @@ class Logistic:
         data: Tensor,
         weights: Tensor,
         present: Tensor,
-        likelihood: Tensor,  # noqa: ARG002 - another loss
+        likelihood: Tensor,  # noqa: ARG002 - only the other loss needs it
     ) -> Tensor:
         """Sum over the events of each window; shape (b,)."""
         return softplus(reference) @ weights + (present * softplus(-data)).sum(1)
@@ -71,13 +72,13 @@ class Logistic:
     def slopes(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate at all events."""
+        """Differentiate at each event."""
         return weights * torch.sigmoid(reference), -present * torch.sigmoid(-data)
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate twice."""
+        """Differentiate twice at each event."""
         s, u = torch.sigmoid(reference), torch.sigmoid(data)
         return weights * s * (1.0 - s), present * u * (1.0 - u)
 
@@ -95,7 +96,7 @@ class Likelihood:
 
     def value(
         self,
-        reference: Tensor,  # noqa: ARG002 - all is said already
+        reference: Tensor,  # noqa: ARG002 - `likelihood` is the value
         data: Tensor,  # noqa: ARG002
         weights: Tensor,  # noqa: ARG002
         present: Tensor,  # noqa: ARG002
@@ -111,13 +112,13 @@ class Likelihood:
         weights: Tensor,
         present: Tensor,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate at all events, the part in `total` aside."""
+        """Differentiate at each reference event; `Totals` holds the part of the data."""
         return weights * torch.exp(reference), data
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate twice: as once."""
+        """Differentiate twice at each event; equal to the first derivative."""
         return self.slopes(reference, data, weights, present)
 
 

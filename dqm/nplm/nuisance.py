@@ -1,4 +1,4 @@
-"""Nuisance parameters: what may change without being a fault, and how it changes the reference.
+"""Nuisance parameters: changes that are not a fault, and their effect on the reference.
 
 ``log r(x; nu) = sum_i [ nu_i delta_i1(x) + nu_i^2 delta_i2(x) / 2 ] + sum_ij nu_i nu_j delta_ij(x)``
 (d'Agnolo et al. 2022, doi:10.1140/epjc/s10052-022-10226-y, eq. 14).
@@ -24,19 +24,19 @@ __all__ = [
 ]
 
 Delta = Callable[[FloatArray], FloatArray]
-"""Coefficients of the expansion: raw features of shape (n, d) to values of shape (n,) or (n, 2)."""
+"""Coefficient function of the expansion: raw features of shape (n, d) to values of shape (n,) or (n, 2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Expected number of events: ``log r`` gains nu.
+    """Parameter of the expected number of events: it adds nu to ``log r``.
 
     Parameters
     ----------
     name : str
         Name of the parameter and of its auxiliary measurement.
     sigma : float
-        Error of that measurement, > 0; infinite for a free parameter, which leaves a test of shape alone.
+        Error of that measurement, > 0. Infinite for a free parameter: then only the shape is tested.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A parameter that deforms the distribution.
+    """Parameter that changes the shape of the distribution.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class Shape:
     sigma : float
         Error of that measurement, > 0, in the unit of the parameter; infinite for a free parameter.
     linear : callable
-        First-order coefficient delta_1 of raw features, (n, d) to (n,); or, where one evaluation gives both,
-        delta_1 and delta_2 side by side, (n, 2).
+        First-order coefficient delta_1 of raw features, (n, d) to (n,); or delta_1 and delta_2 as two
+        columns, (n, 2), if one evaluation gives both.
     quadratic : callable, optional
         Second-order coefficient delta_2.
     mixed : mapping of str to callable
-        Mixed coefficients delta_ij with other parameters, by their names; each pair is given once.
+        Mixed coefficients delta_ij by the name of the other parameter; give each pair once.
 
     Examples
     --------
@@ -102,7 +102,7 @@ Nuisance = Normalisation | Shape
 
 
 def check_nuisances(nuisances: Sequence[Nuisance]) -> tuple[Nuisance, ...]:
-    """Refuse names that repeat or are unknown, and impossible errors; raises `InputError`."""
+    """Raise `InputError` if a name is repeated or unknown, or an error is not above 0."""
     names = [nuisance.name for nuisance in nuisances]
     for nuisance in nuisances:
         if names.count(nuisance.name) > 1:
@@ -146,15 +146,16 @@ def log_ratio_coefficients(nuisances: Sequence[Nuisance], x: FloatArray) -> tupl
         If a coefficient has the wrong shape or is not finite.
     """
     n, k = len(x), len(nuisances)
-    linear, quadratic = np.ones((n, k)), np.zeros((n, k, k))
+    linear = np.ones((n, k))
+    quadratic = np.zeros((n, k, k))
     index = {nuisance.name: i for i, nuisance in enumerate(nuisances)}
     for i, nuisance in enumerate(nuisances):
         if isinstance(nuisance, Normalisation):
             continue
         values = np.asarray(nuisance.linear(x))
         if values.ndim == 2 and values.shape[1] == 2:
-            values, both = values[:, 0], values[:, 1]
-            quadratic[:, i, i] = _checked(both, x, f"quadratic of {nuisance.name}")
+            quadratic[:, i, i] = _checked(values[:, 1], x, f"quadratic of {nuisance.name}")
+            values = values[:, 0]
         linear[:, i] = _checked(values, x, f"linear of {nuisance.name}")
         if nuisance.quadratic is not None:
             quadratic[:, i, i] = _checked(nuisance.quadratic(x), x, f"quadratic of {nuisance.name}")
@@ -178,7 +179,7 @@ def _checked(found: FloatArray, x: FloatArray, what: str) -> FloatArray:
 
 
 def measured_values(nuisances: Sequence[Nuisance], auxiliary: Mapping[str, float] | None) -> FloatArray:
-    """Order the auxiliary measurements of one window as the parameters; free ones start from 0.
+    """Arrange the auxiliary measurements of one window in the order of the parameters; 0 for free ones.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def measured_values(nuisances: Sequence[Nuisance], auxiliary: Mapping[str, float
 
 
 def profiled(value: float, error: float, measured: float, sigma: float) -> Profiled:
-    """Put a fitted value beside its measurement; pull: ``(value - measured) / sqrt(sigma^2 - error^2)``."""
+    """Compare a fitted value with its measurement; pull: ``(value - measured) / sqrt(sigma^2 - error^2)``."""
     free = sigma**2 - error**2
     has_pull = math.isfinite(sigma) and free > 1e-12 * sigma**2
     return Profiled(value, error, float(value - measured) / math.sqrt(free) if has_pull else None)

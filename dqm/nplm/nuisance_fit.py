@@ -1,4 +1,4 @@
-"""Fitting a window with nuisance parameters alone: how well a hypothesis without free f describes it."""
+"""Likelihood fit of a window with nuisance parameters alone, without the kernels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from dqm.nplm.nuisance import Nuisance, check_nuisances, log_ratio_coefficients,
 
 __all__ = ["NuisanceFit"]
 
-TOLERANCE, ROUNDING, MAX_STEPS = 1e-4, 1e-9, 100
+TOLERANCE = 1e-4
+"""The fit ends when a step lowers half of -delta by at most this."""
+
+ROUNDING = 1e-9
+"""Changes of half of -delta, and lengths of a step, that are below the rounding error."""
+
+MAX_STEPS = 100
+"""Most Newton steps."""
 
 
 class NuisanceFit:
-    """Likelihood fit of parameters that deform the reference; what depends on it alone is computed once.
+    """Likelihood fit of parameters that change the reference; what depends on it alone is computed once.
 
     Parameters
     ----------
@@ -25,7 +32,7 @@ class NuisanceFit:
     n_expected : float
         Events expected, N(R_0).
     nuisances : sequence of Normalisation or Shape
-        The parameters, at least one; all with a finite sigma, which keeps the fit from running away.
+        The parameters, at least one, each with a finite sigma: it keeps the fit from diverging.
     """
 
     def __init__(self, reference: FloatArray, n_expected: float, nuisances: Sequence[Nuisance]) -> None:
@@ -34,7 +41,7 @@ class NuisanceFit:
         self._weight = n_expected / len(reference)
         self._precision = np.array([nuisance.sigma**-2.0 for nuisance in self._nuisances])
         self._linear, self._quadratic = log_ratio_coefficients(self._nuisances, reference)
-        self._bent = bool(self._quadratic.any())
+        self._has_quadratic = bool(self._quadratic.any())
 
     def fit(self, data: FloatArray, measured: Mapping[str, float]) -> tuple[float, dict[str, float]]:
         """Fit a window.
@@ -44,43 +51,44 @@ class NuisanceFit:
         data : ndarray, shape (n_data, d)
             Its events, raw.
         measured : mapping of str to float
-            Value each parameter is held to.
+            Auxiliary measurement of each parameter.
 
         Returns
         -------
         delta : float
-            Twice the log likelihood ratio to the reference, as in `KernelResult`; NaN if the fit was given
-            up.
+            Twice the log likelihood ratio to the reference, as in `KernelResult`; NaN if the fit did not
+            converge.
         values : dict of str to float
-            The parameters.
+            Fitted parameters.
         """
         names = [nuisance.name for nuisance in self._nuisances]
         target = measured_values(self._nuisances, measured)
         linear, quadratic = log_ratio_coefficients(self._nuisances, data)
-        total_linear, total_quadratic = linear.sum(axis=0), quadratic.sum(axis=0)
+        total_linear = linear.sum(axis=0)
+        total_quadratic = quadratic.sum(axis=0)
 
         def loss(nu: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-            """Half of -delta, its slope, and the curvature without that of log r."""
-            jacobian = self._linear + self._quadratic @ nu if self._bent else self._linear
-            grown = self._weight * np.exp(0.5 * (self._linear + jacobian) @ nu)
+            """Half of -delta, its gradient, and its second derivative without that of log r."""
+            jacobian = self._linear + self._quadratic @ nu if self._has_quadratic else self._linear
+            weights = self._weight * np.exp(0.5 * (self._linear + jacobian) @ nu)
             pull = self._precision * (nu - target)
-            value = grown.sum() - self._n_expected - (total_linear + 0.5 * total_quadratic @ nu) @ nu
+            value = weights.sum() - self._n_expected - (total_linear + 0.5 * total_quadratic @ nu) @ nu
             value += 0.5 * (pull @ (nu - target) - self._precision @ target**2)
-            slope = jacobian.T @ grown - total_linear - total_quadratic @ nu + pull
-            return value, slope, jacobian.T @ (grown[:, None] * jacobian) + np.diag(self._precision)
+            slope = jacobian.T @ weights - total_linear - total_quadratic @ nu + pull
+            return value, slope, jacobian.T @ (weights[:, None] * jacobian) + np.diag(self._precision)
 
         nu, (value, slope, curvature) = target, loss(target)
         delta = math.nan
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too long is halved, whatever it gave
+        with np.errstate(over="ignore", invalid="ignore"):  # a step that is too long is halved
             for _ in range(MAX_STEPS):
                 step = np.linalg.solve(curvature, slope)
                 found = loss(nu - step)
                 while not found[0] <= value + ROUNDING and abs(step).max() > ROUNDING:
                     step /= 2
                     found = loss(nu - step)
-                saved = value - found[0]
+                decrease = value - found[0]
                 nu, (value, slope, curvature) = nu - step, found
-                if saved <= TOLERANCE:
+                if decrease <= TOLERANCE:
                     delta = -2 * value
                     break
         return delta, dict(zip(names, map(float, nu), strict=True))

@@ -1,7 +1,7 @@
-"""The kernel test as it was published: one Newton step instead of a fit, by conjugate gradients.
+"""The kernel test as it was published: one Newton step instead of a full fit, by conjugate gradients.
 
-For cross-checks and comparison: it is slower than `KernelTest`, and t is smaller the further a window is from
-the reference.
+It serves cross-checks and comparisons. It is slower than `KernelTest`, and its t falls below that of the full
+fit, the more the further a window is from the reference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.nuisance import Nuisance
@@ -24,13 +24,13 @@ from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, s
 __all__ = ["OneStepResult", "OneStepTest"]
 
 JITTER = 1e-13
-"""Added to the diagonal of K_MM for each centre, so that it can be factorised; as Falkon does."""
+"""This times the number of centres is added to the diagonal of K_MM before it is factorised, as in Falkon."""
 
 ACCURACY = 1e-7
-"""Residual of the step's equations at which it is done, relative to their right side."""
+"""Residual of the linear equations, relative to their right side, at which they count as solved."""
 
 MAX_STEPS = 1000
-"""Conjugate-gradient steps after which a window is given up."""
+"""Most conjugate-gradient steps for one window."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,17 @@ class OneStepResult:
     Parameters
     ----------
     t : float
-        Test statistic, dimensionless; NaN if the step's equations were not solved.
+        Test statistic, dimensionless; NaN if the linear equations were not solved.
     converged : bool
-        Whether they were.
+        Whether the equations were solved to `ACCURACY`.
     n_outside : int
-        Events of the window beyond the reference's range in some feature.
+        Events of the window outside the range of the reference in at least one feature.
     log_ratio, log_ratio_reference : ndarray, shapes (n_data,), (n_reference,)
-        Learned f at the events of window and reference.
+        Learned f at the events of the window and of the reference.
     reference_weights : ndarray, shape (n_reference,)
-        Events that each reference event stands for.
+        Weight of each reference event; the sum is N(R_0).
+    delta : float
+        0: there are no nuisance parameters.
     """
 
     t: float
@@ -61,35 +63,35 @@ class OneStepResult:
 
     @property
     def tau(self) -> float:
-        """t: there are no nuisance parameters."""
+        """Equal to `t`: there are no nuisance parameters."""
         return self.t
 
     @property
     def nuisances(self) -> Mapping[str, NuisanceResult]:
-        """None."""
+        """Empty: there are no nuisance parameters."""
         return {}
 
 
 class OneStepTest:
     """New Physics Learning Machine with Gaussian kernels, one Newton step from ``f = 0``.
 
-    The step is that of the weighted cross-entropy. Its equations are solved on all centres by conjugate
-    gradients, preconditioned with two Cholesky factors: of ``K_MM``, and of the Hessian as the centres alone
-    give it.
+    It is the step of the weighted cross-entropy. The linear equations for the coefficients of all centres are
+    solved by conjugate gradients, preconditioned with two Cholesky factors: that of ``K_MM``, and that of the
+    Hessian computed from the centres alone.
 
     Parameters
     ----------
     reference, n_expected, width, penalty, centers, weights, rng
         As in `KernelTest`.
     loss : {"logistic"}
-        Loss that is minimised; there is no other here.
+        Loss that is minimised; no other loss is supported.
     nuisances : sequence
         Must be empty.
 
     Raises
     ------
     InputError
-        As in `KernelTest`; for another loss, or with nuisance parameters.
+        As in `KernelTest`; also for another loss, or with nuisance parameters.
 
     References
     ----------
@@ -118,14 +120,17 @@ class OneStepTest:
             )
         if nuisances:
             raise InputError(
-                f"a single step takes no nuisance parameters, {len(nuisances)} given",
+                f"a single step takes no nuisance parameters, got {len(nuisances)}",
                 fix="Use the kernel test",
             )
         events = check_sample(reference, "reference")
         shares = normalised_weights(weights, len(events))
-        self._low, self._high = events.min(axis=0), events.max(axis=0)
+        self._low = events.min(axis=0)
+        self._high = events.max(axis=0)
         self._mean, self._scale = standardisation(events, shares)
-        self._n_expected, self._width, self._penalty = float(n_expected), float(width), float(penalty)
+        self._n_expected = float(n_expected)
+        self._width = float(width)
+        self._penalty = float(penalty)
         self._weights = torch.from_numpy(shares * n_expected)
         self._events = self._standardise(events)
         self._centers = self._standardise(choose_centers(centers, events, rng))
@@ -154,7 +159,9 @@ class OneStepTest:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
         x = check_sample(data, "window")
         if x.shape[1] != len(self._mean):
-            raise InputError(f"the window has {x.shape[1]} features, the reference {len(self._mean)}")
+            raise InputError(
+                f"the window has {format_count(x.shape[1], 'feature')}, the reference has {len(self._mean)}"
+            )
         alpha, converged = self._solve(self._standardise(x))
         f, f_reference = (
             gaussian_kernel(events, self._centers, self._width) @ alpha
@@ -188,7 +195,7 @@ class OneStepTest:
         self._kernel = gaussian_kernel(self._centers, self._centers, self._width)
         self._kernel.diagonal().add_(JITTER * m)
         self._root = _factorise(self._kernel)
-        # reference and window together count half for each expected event, which the centres stand for
+        # each expected event has curvature 1/2, reference and window together; the centres represent them
         curvature = 0.5 * self._n_expected / (m * (n_reference + self._n_expected))
         hessian = curvature * (self._root.T @ self._root)
         hessian.diagonal().add_(self._penalty)
@@ -196,31 +203,31 @@ class OneStepTest:
         self._reference_kernel = gaussian_kernel(self._events, self._centers, self._width)
 
     def _solve(self, x: Tensor) -> tuple[Tensor, bool]:
-        """Give the coefficients of the centres, shape (m,), for a standardised window; also: is it solved."""
+        """Solve for the coefficients of the centres, shape (m,); also tell whether `ACCURACY` was reached."""
         n = len(self._events) + len(x)
         kernel = torch.cat([self._reference_kernel, gaussian_kernel(x, self._centers, self._width)])
         weights = torch.cat([self._weights, torch.ones(len(x), dtype=torch.float64)])
         signs = torch.cat([-torch.ones(len(self._events)), torch.ones(len(x))])
 
-        def image(v: Tensor) -> Tensor:
-            alpha = self._leave(v)
+        def multiply(v: Tensor) -> Tensor:
+            alpha = self._to_coefficients(v)
             hessian = kernel.T @ (0.25 * weights * (kernel @ alpha)) / n + self._penalty * (
                 self._kernel @ alpha
             )
-            return self._enter(hessian)
+            return self._to_preconditioned(hessian)
 
-        downhill = kernel.T @ (0.5 * signs * weights) / n
-        solution, is_solved = _conjugate_gradients(image, self._enter(downhill))
-        return self._leave(solution), is_solved
+        negative_gradient = kernel.T @ (0.5 * signs * weights) / n
+        solution, is_solved = _conjugate_gradients(multiply, self._to_preconditioned(negative_gradient))
+        return self._to_coefficients(solution), is_solved
 
-    def _enter(self, gradient: Tensor) -> Tensor:
-        """Go to the coordinates in which the Hessian is close to 1."""
+    def _to_preconditioned(self, gradient: Tensor) -> Tensor:
+        """Transform a gradient to the coordinates in which the Hessian is close to the identity."""
         for factor in (self._root, self._healthy):
             gradient = torch.linalg.solve_triangular(factor, gradient[:, None], upper=False)[:, 0]
         return gradient
 
-    def _leave(self, v: Tensor) -> Tensor:
-        """Go back to coefficients of the centres."""
+    def _to_coefficients(self, v: Tensor) -> Tensor:
+        """Transform from these coordinates to coefficients of the centres."""
         for factor in (self._healthy, self._root):
             v = torch.linalg.solve_triangular(factor.T, v[:, None], upper=True)[:, 0]
         return v
@@ -237,18 +244,20 @@ def _factorise(matrix: Tensor) -> Tensor:
     return factor
 
 
-def _conjugate_gradients(image: Callable[[Tensor], Tensor], right: Tensor) -> tuple[Tensor, bool]:
-    """Solve ``image(x) = right``; also tells whether it was reached to `ACCURACY`."""
-    x, residual, direction = torch.zeros_like(right), right, right
+def _conjugate_gradients(multiply: Callable[[Tensor], Tensor], right: Tensor) -> tuple[Tensor, bool]:
+    """Solve ``multiply(x) = right``; also tells whether `ACCURACY` was reached."""
+    x = torch.zeros_like(right)
+    residual = right
+    direction = right
     norm = residual @ residual
     goal = ACCURACY**2 * norm
     for _ in range(MAX_STEPS):
         if norm <= goal:
             return x, True
-        pushed = image(direction)
-        length = norm / (direction @ pushed)
+        product = multiply(direction)
+        length = norm / (direction @ product)
         x = x + length * direction
-        residual = residual - length * pushed
+        residual = residual - length * product
         previous, norm = norm, residual @ residual
         direction = residual + (norm / previous) * direction
     return x, bool(norm <= goal)

@@ -1,4 +1,8 @@
-"""Everything about a kernel test that its reference alone decides: computed once, kept as plain arrays."""
+"""What a kernel test computes from its reference alone: done once, kept in the bundle as plain arrays.
+
+The first steps of a fit replace the reference by a few of its events, the nodes, with weights: a quadrature
+of the reference.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +17,41 @@ from torch import Tensor
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.basis import Basis, build_basis
+from dqm.nplm.kernel import independent_centers
 from dqm.nplm.loss import LossName
-from dqm.nplm.nodes import choose_nodes
 from dqm.nplm.samples import standardisation
 
-__all__ = ["Prepared", "by_columns", "check_device"]
+__all__ = ["PreparedReference", "by_columns", "check_device"]
 
 REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
 
 NEGLIGIBLE: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 3e-3}
-"""The same for functions of the basis, which are ordered better: t moves by less than 5e-4 of itself."""
+"""The same for functions of the basis, which are ordered better: t changes by less than 5e-4 of its value."""
 
-NODES, EVENTS_PER_NODE = 2000, 2
-"""Events that stand for the reference in the first steps: as many at most, half of a small reference. A few
-hundred describe five features; eight need so many, or the steps lead astray."""
+MAX_NODES = 2000
+"""Most nodes. A few hundred describe five features; with fewer than this, eight features are described badly
+and the first steps of the fit go in the wrong direction."""
+
+EVENTS_PER_NODE = 2
+"""Reference events for each node, at least: a small reference has fewer than `MAX_NODES` nodes."""
+
+NODE_CANDIDATES = 5000
+"""Reference events that nodes are chosen from, evenly spread over the sample."""
+
+NODE_TOLERANCE = 1e-6
+"""No node is added when every kernel function is closer than this (squared) to the span of the chosen."""
+
+CHUNK_EVENTS = 8192
+"""Events assigned to their nodes at a time, to bound memory."""
 
 PRECISION = torch.float32
-"""Of the basis at the events. Sums over events, losses and everything else are float64."""
+"""Precision of the basis at the events. Sums over events, losses and everything else are float64."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Basis, its values at the reference and the nodes, for weights that sum to 1.
+class PreparedReference:
+    """Basis, its values at the reference, and the nodes; for weights that sum to 1.
 
     Parameters
     ----------
@@ -44,11 +60,11 @@ class Prepared:
     phi : Tensor, shape (n_reference, r), float32
         Their values at the reference.
     second_moment : Tensor, shape (r,)
-        Their weighted mean squares; mixed moments vanish.
+        Weighted mean squares of the functions; their mixed moments are 0.
     nodes : Tensor, shape (n_nodes,), int64
-        Events that stand for others, see `dqm.nplm.nodes`.
+        Indices of the nodes among the reference events.
     masses : Tensor, shape (n_nodes,)
-        Their weights.
+        Weights of the nodes.
     """
 
     basis: Basis
@@ -66,8 +82,8 @@ class Prepared:
         width: float,
         penalty: float,
         loss: LossName,
-    ) -> Prepared:
-        """Compute it from reference events, their weights, and centres; see `KernelTest`."""
+    ) -> PreparedReference:
+        """Compute from raw reference events, their weights and centres; see `KernelTest` for the numbers."""
         mean, scale = map(torch.from_numpy, standardisation(events, shares))
         x, weights = torch.from_numpy(events), torch.from_numpy(shares)
         basis, phi, second_moment = build_basis(
@@ -80,17 +96,17 @@ class Prepared:
             tolerance=REDUNDANCY[loss] * penalty,
             negligible=NEGLIGIBLE[loss] * penalty,
         )
-        n_nodes = min(NODES, max(1, len(x) // EVENTS_PER_NODE))
-        nodes, masses = choose_nodes((x - mean) / scale, weights, width, n_nodes)
+        n_nodes = min(MAX_NODES, max(1, len(x) // EVENTS_PER_NODE))
+        nodes, masses = _choose_nodes((x - mean) / scale, weights, width, n_nodes)
         return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
 
-    def to(self, device: torch.device) -> Prepared:
-        """Give it on a device."""
+    def to(self, device: torch.device) -> PreparedReference:
+        """Copy to a device."""
         on = [part.to(device) for part in (self.phi, self.second_moment, self.nodes, self.masses)]
-        return Prepared(self.basis.to(device), *on)
+        return PreparedReference(self.basis.to(device), *on)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Give it as arrays by name; names have letters only."""
+        """Return plain arrays by name, for `from_arrays`; names have letters only."""
         basis = self.basis
         return {
             "standardisation": torch.stack([basis.mean, basis.scale]).numpy(),
@@ -102,8 +118,10 @@ class Prepared:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], width: float, n_reference: int) -> Prepared:
-        """Take up arrays as `arrays` gave them; raises `InputError` if they do not fit the reference."""
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], width: float, n_reference: int
+    ) -> PreparedReference:
+        """Rebuild from the result of `arrays`; raises `InputError` if it does not fit the reference."""
         try:
             tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
             (mean, scale), (nodes, masses) = tensors["standardisation"], tensors["nodes"]
@@ -120,12 +138,52 @@ class Prepared:
 
 
 def by_columns(phi: Tensor) -> Tensor:
-    """Store by columns: a product with one vector then reads memory in the faster order."""
+    """Store a matrix by columns; products with a vector are then faster."""
     return phi.T.contiguous().T
 
 
 def check_device(name: str) -> torch.device:
-    """Find a device; raises `InputError` if this machine has none of that name."""
+    """Return the device of a name; raises `InputError` if this machine has no such device."""
     if name == "cpu" or (name == "cuda" and torch.cuda.is_available()):
         return torch.device(name)
     raise InputError(f"no device {name!r} here", where="device", fix="Use 'cpu', or 'cuda' beside a CUDA GPU")
+
+
+def _choose_nodes(standard: Tensor, weights: Tensor, width: float, n_nodes: int) -> tuple[Tensor, Tensor]:
+    """Choose nodes that cover the reference; each gets the weight of the events nearest to it.
+
+    Hessians and gradients of the fit are sums of products of two kernel functions, and such a product is a
+    function of a kernel narrower by sqrt(2). The next node is the event where that kernel is described worst
+    so far, so that no reference event is far from all nodes. The weights are positive, so a convex sum stays
+    convex.
+
+    Parameters
+    ----------
+    standard : Tensor, shape (n, d)
+        Reference events, standardised.
+    weights : Tensor, shape (n,)
+        Weights of the events.
+    width : float
+        Kernel sigma of the fit, in standard deviations.
+    n_nodes : int
+        Most nodes.
+
+    Returns
+    -------
+    index : Tensor, shape (n_nodes,), int64
+        Indices of the nodes.
+    masses : Tensor, shape (n_nodes,)
+        Weights of the nodes; their sum is that of `weights`.
+    """
+    n = len(standard)
+    candidates = torch.linspace(0, n - 1, min(n, NODE_CANDIDATES), dtype=torch.float64).round().long()
+    found = independent_centers(standard[candidates], width / 2**0.5, NODE_TOLERANCE, at_most=n_nodes)
+    index = candidates[found]
+    masses = torch.zeros(len(index), dtype=weights.dtype)
+    squares = 0.5 * (standard[index] ** 2).sum(1)
+    for x, weight in zip(
+        torch.split(standard, CHUNK_EVENTS), torch.split(weights, CHUNK_EVENTS), strict=True
+    ):
+        nearest = (x @ standard[index].T - squares).argmax(1)
+        masses.index_add_(0, nearest, weight)
+    return index, masses

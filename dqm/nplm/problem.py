@@ -1,7 +1,8 @@
-"""What is fitted: many windows against one reference, as tensors.
+"""The fit problem as tensors: many windows against one reference.
 
-The log ratio at an event is ``f + log r = phi a + nu L + nu Q nu / 2``: kernels with coefficients a, nuisance
-parameters nu. Basis values may be of lower precision than the rest; everything else is float64.
+The log ratio at an event is ``f + log r = phi a + nu L + nu Q nu / 2``, with coefficients a of the basis and
+nuisance parameters nu. Basis values may be float32; everything else is float64. Shapes use b windows, n
+events, r basis functions and k nuisance parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["Events", "FitPoint", "FitProblem", "Totals", "apply", "evaluate", "g
 
 
 def apply(columns: Tensor, v: Tensor) -> Tensor:
-    """Multiply columns (n, m) or (b, n, m) with coefficients (b, m)."""
+    """Multiply columns (n, m) or (b, n, m) with coefficients (b, m); shape (b, n)."""
     u = v.to(columns.dtype)
     if columns.dim() == 3 and len(columns) == 1:
         columns = columns[0]
@@ -27,7 +28,7 @@ def apply(columns: Tensor, v: Tensor) -> Tensor:
 
 
 def project(columns: Tensor, u: Tensor) -> Tensor:
-    """Sum columns over events with weights (b, n)."""
+    """Sum columns (n, m) or (b, n, m) over the events with weights (b, n); shape (b, m)."""
     v = u.to(columns.dtype)
     if columns.dim() == 3 and len(columns) == 1:
         columns = columns[0]
@@ -37,7 +38,7 @@ def project(columns: Tensor, u: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events as the fit sees them; the reference has no window axis, data have one in front.
+    """Events in the coordinates of the fit; data have a window axis in front, the reference has none.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class Events:
     weights: Tensor
 
     def log_ratio(self, a: Tensor, nu: Tensor) -> Tensor:
-        """Give ``f + log r``, shape (b, n), at coordinates (b, r) and nuisances (b, k)."""
+        """Compute ``f + log r``, shape (b, n), at coordinates (b, r) and nuisances (b, k)."""
         f = apply(self.phi, a)
         return f if nu.shape[1] == 0 else f + apply(0.5 * (self.linear + self.jacobian(nu)), nu)
 
@@ -67,7 +68,7 @@ class Events:
         return self.linear + slope.reshape(len(nu), *self.linear.shape[-2:])
 
     def without_kernels(self) -> Events:
-        """Give the same events with log r alone."""
+        """Return the same events without basis functions: f = 0."""
         return replace(self, phi=self.phi[..., :0])
 
     def pull(self, nu: Tensor, u: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums of `Events` over each window: shapes (b, r), (b, k), (b, k, k)."""
+    """Sums of the columns of `Events` over each window: shapes (b, r), (b, k), (b, k, k)."""
 
     phi: Tensor
     linear: Tensor
@@ -93,7 +94,7 @@ class Totals:
         return f + ((self.linear + 0.5 * bent) * nu).sum(1)
 
     def gradient(self, nu: Tensor) -> Tensor:
-        """Differentiate it; shape (b, r + k)."""
+        """Differentiate `log_ratio` with respect to (a, nu); shape (b, r + k)."""
         if nu.shape[1] == 0:
             return self.phi
         bent = (self.quadratic @ nu[:, :, None])[:, :, 0]
@@ -102,14 +103,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class FitProblem:
-    """Windows against their reference.
+    """A batch of windows and the reference they are fitted against.
 
     Parameters
     ----------
     reference : Events
         Reference; its weights sum to N(R_0).
     data : Events
-        Events of b windows, padded to the same number; none where the loss is linear in them.
+        Events of b windows, padded to the same number; empty if the loss is linear in them.
     totals : Totals
         Sums over the events of each window.
     loss_name : {"logistic", "likelihood"}
@@ -117,7 +118,7 @@ class FitProblem:
     n_expected : float
         Sum of the reference's weights, N(R_0).
     second_moment : Tensor, shape (r,)
-        Weighted second moments of the basis over the reference; they are uncorrelated.
+        Weighted second moments of the basis over the reference; the mixed moments are 0.
     ridge : Tensor, shape (b,)
         Factor of ``|a|^2 / 2``.
     precision : Tensor, shape (k,)
@@ -143,11 +144,14 @@ class FitProblem:
 
     @property
     def tension_curvature(self) -> Tensor:
-        """Curvature of the auxiliary term: in the logistic loss an event counts half, and so must that."""
+        """Curvature of the auxiliary term, shape (k,).
+
+        An event counts half in the logistic loss, so the auxiliary term counts half as well.
+        """
         return self.loss.healthy_curvature * self.precision
 
     def take(self, chosen: Tensor) -> FitProblem:
-        """Give the problem of some of the windows."""
+        """Select windows."""
         return replace(
             self,
             data=Events(*(getattr(self.data, field.name)[chosen] for field in fields(Events))),
@@ -157,18 +161,18 @@ class FitProblem:
         )
 
     def on(self, nodes: Events) -> FitProblem:
-        """Give the same windows against nodes that stand for the reference."""
+        """Return the same windows with `nodes` in place of the reference."""
         return replace(self, reference=nodes)
 
     def in_double_precision(self) -> FitProblem:
-        """Give the same problem, its sums over the basis in float64."""
+        """Return the same problem with the basis in float64."""
         reference, data = (
             replace(events, phi=events.phi.to(events.weights.dtype)) for events in (self.reference, self.data)
         )
         return replace(self, reference=reference, data=data)
 
     def without_kernels(self) -> FitProblem:
-        """Give the same windows with the nuisance parameters alone, f = 0."""
+        """Return the same windows with f = 0: only the nuisance parameters are fitted."""
         return replace(
             self,
             reference=self.reference.without_kernels(),
@@ -180,19 +184,19 @@ class FitProblem:
 
 @dataclass(slots=True)
 class FitPoint:
-    """A point of the fit, one row a window.
+    """Parameters of the fit and the values there; one row for each window.
 
     Parameters
     ----------
     a, nu : Tensor, shapes (b, r), (b, k)
-        Coordinates of f, nuisance parameters.
+        Coordinates of f and nuisance parameters.
     reference, data : Tensor, shapes (b, n_reference), (b, n_data)
         ``f + log r`` at the events.
     objective : Tensor, shape (b,)
-        ``sum loss + ridge |a|^2 / 2 + c sum_i ((nu_i - measured_i) / sigma_i)^2 / 2``, c the loss's own
-        curvature at 0, so that data and auxiliary measurements keep their proportion.
+        ``sum loss + ridge |a|^2 / 2 + c sum_i ((nu_i - measured_i) / sigma_i)^2 / 2``; c is the curvature of
+        the loss at 0, so that data and auxiliary measurements keep their relative weight.
     statistic : Tensor, shape (b,)
-        ``-2 L`` of eq. 25 (d'Agnolo et al. 2022): at a minimum tau, or Delta if there is no basis function.
+        ``-2 L`` of eq. 25 (d'Agnolo et al. 2022). At the minimum it is tau, or Delta without basis functions.
     """
 
     a: Tensor
@@ -203,21 +207,22 @@ class FitPoint:
     statistic: Tensor
 
     def take(self, chosen: Tensor) -> FitPoint:
-        """Give the rows that `chosen` selects."""
+        """Select windows."""
         return FitPoint(*(getattr(self, field.name)[chosen] for field in fields(FitPoint)))
 
     def put(self, rows: Tensor, other: FitPoint) -> None:
-        """Replace some rows by those of another point."""
+        """Replace the rows of some windows."""
         for field in fields(FitPoint):
             getattr(self, field.name)[rows] = getattr(other, field.name)
 
 
 def evaluate(p: FitProblem, a: Tensor, nu: Tensor) -> FitPoint:
-    """Evaluate loss, penalties and statistic."""
+    """Evaluate objective and statistic of each window."""
     reference, data = p.reference.log_ratio(a, nu), p.data.log_ratio(a, nu)
     likelihood = torch.expm1(reference) @ p.reference.weights - p.totals.log_ratio(a, nu)
     loss = p.loss.value(reference, data, p.reference.weights, p.data.weights, likelihood)
-    objective, statistic = loss + 0.5 * p.ridge * vecdot(a, a), -2.0 * likelihood
+    objective = loss + 0.5 * p.ridge * vecdot(a, a)
+    statistic = -2.0 * likelihood
     if nu.shape[1]:
         tension = vecdot(p.precision * (nu - p.measured), nu - p.measured)
         objective = objective + 0.5 * p.loss.healthy_curvature * tension
@@ -226,7 +231,7 @@ def evaluate(p: FitProblem, a: Tensor, nu: Tensor) -> FitPoint:
 
 
 def gradient(p: FitProblem, at: FitPoint) -> Tensor:
-    """Differentiate the objective with respect to (a, nu) side by side; shape (b, r + k)."""
+    """Differentiate the objective with respect to (a, nu); shape (b, r + k)."""
     on_reference, on_data = p.loss.slopes(at.reference, at.data, p.reference.weights, p.data.weights)
     penalty = p.ridge[:, None] * at.a
     if at.nu.shape[1]:

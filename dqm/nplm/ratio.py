@@ -1,4 +1,4 @@
-"""Maps of a window over its reference: what was seen, what was expected, and what the test learned of it."""
+"""Maps of a window and its reference: events seen, events expected, and the learned density ratio."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N_PAIR_BINS = 12
 """Bins of each feature of a pair."""
 
 TAIL = 0.005
-"""Share of the reference in each of the outer bins, which also hold all that lies beyond."""
+"""Share of the reference in the first and in the last bin; each also holds all events beyond its edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,18 @@ class _Axis:
 
 
 class RatioMaps:
-    """Bins of a reference, made once, and the maps of windows in them.
+    """Bins of a reference, made once, and maps of windows in these bins.
 
-    Bins depend on the reference alone, so that maps of different windows can be laid side by side. They are
-    of equal width; the first ends and the last begins where 0.5 % of the reference are left, and they hold
-    everything beyond as well. A feature of few distinct values has one bin for each.
+    Bins depend on the reference alone, so maps of different windows can be compared. They have equal widths.
+    The first bin and the last bin each hold 0.5 % of the reference and all events beyond. A feature with few
+    distinct values has one bin for each value.
 
     Parameters
     ----------
     reference : ndarray, shape (n_reference, d)
         Reference events in raw features.
     names : sequence of str
-        Their d features.
+        Names of the d features.
     """
 
     def __init__(self, reference: FloatArray, names: Sequence[str]) -> None:
@@ -63,14 +63,14 @@ class RatioMaps:
         self._pair_axes = [_axis(column, N_PAIR_BINS) for column in reference.T]
 
     def features(self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray) -> tuple[RatioMap, ...]:
-        """Map every feature.
+        """Make the map of every feature.
 
         Parameters
         ----------
         x : ndarray, shape (n_data, d)
             Events of the window, raw.
         weights : ndarray, shape (n_reference,)
-            Events that each reference event stands for.
+            Weight of each reference event; the sum is the number of events expected.
         log_ratio : ndarray, shape (n_reference,)
             Learned f at the reference events.
 
@@ -85,7 +85,7 @@ class RatioMaps:
     def pairs(
         self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray, features: Sequence[str]
     ) -> tuple[RatioMap, ...]:
-        """Map every pair of some features; parameters as in `features`."""
+        """Make the map of every pair among some features; parameters as in `features`."""
         chosen = [feature for feature, name in enumerate(self.names) if name in features]
         return self._map(x, weights, log_ratio, list(combinations(chosen, 2)), self._pair_axes)
 
@@ -98,7 +98,8 @@ class RatioMaps:
         axes: Sequence[_Axis],
     ) -> tuple[RatioMap, ...]:
         placed = [axis.place(column) for axis, column in zip(axes, x.T, strict=True)]
-        fitted, squared = weights * np.exp(log_ratio), weights**2
+        fitted = weights * np.exp(log_ratio)
+        squared = weights**2
         maps = []
         for features in chosen:
             shape = tuple(axes[feature].n_bins for feature in features)
@@ -120,8 +121,8 @@ class RatioMaps:
 def divergence(ratio_map: RatioMap) -> float:
     """Kullback-Leibler divergence of the fitted from the expected shape in one map, times the events fitted.
 
-    What a test that sees these features alone could learn of the departure; twice of it compares with t. Both
-    are normalised before, so that a change of rate belongs to no feature.
+    It measures how much of the departure these features show alone; twice its value compares with t. Both
+    shapes are normalised first, so a change of the rate counts for no feature.
     """
     present = ratio_map.reference > 0
     p, q = ratio_map.fitted[present], ratio_map.reference[present]

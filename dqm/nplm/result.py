@@ -25,20 +25,21 @@ class KernelResult:
     t : float
         Test statistic ``tau - delta``; NaN if a fit did not converge.
     converged : bool
-        Whether t is settled to `KernelTest`'s tolerance.
+        Whether `t` converged to the tolerance of `KernelTest`.
     iterations : int
-        Steps of the fit.
+        Steps of the fit with all events.
     tau : float
-        Twice the log likelihood ratio of the best f and nuisances to the nominal reference; NaN as t.
+        Twice the log likelihood ratio of the best f and nuisance parameters to the nominal reference; NaN if
+        `t` is.
     delta : float
-        The same for the nuisances alone; 0 if there are none.
+        The same for the nuisance parameters alone; 0 if there are none.
     nuisances : mapping of str to NuisanceResult
         Fitted nuisance parameters by name.
     n_outside : int
-        Events of the window beyond the reference's range in some feature. There the reference says nothing:
-        neither a density ratio nor its change with a nuisance parameter can be known.
+        Events of the window outside the range of the reference in at least one feature. There the density
+        ratio and its change with a nuisance parameter are not known.
     density : LogRatio
-        Fitted f.
+        Fitted f as a function.
     """
 
     t: float
@@ -54,21 +55,21 @@ class KernelResult:
     def log_ratio(self) -> FloatArray:
         """Fitted f(x) at the window's events, shape (n_data,).
 
-        Log of the window's density over the reference's; with nuisance parameters, over the reference as they
-        deform it.
+        Log of the density of the window over that of the reference; with nuisance parameters, over that of
+        the reference at their fitted values.
         """
         return self.density(self.density.events)
 
     @cached_property
     def log_ratio_reference(self) -> FloatArray:
-        """The same at the reference events, shape (n_reference,)."""
+        """Fitted f(x) at the reference events, shape (n_reference,)."""
         return self.density.at_reference()
 
     @cached_property
     def reference_weights(self) -> FloatArray:
-        """Events that each reference event stands for, shape (n_reference,).
+        """Weight of each reference event, shape (n_reference,).
 
-        With nuisance parameters, at the values fitted together with f: what f departs from.
+        With nuisance parameters, the weights at their values fitted together with f.
         """
         return self.density.deformed_weights()
 
@@ -80,13 +81,13 @@ class LogRatio:
     Parameters
     ----------
     events : ndarray, shape (n_data, d)
-        The window's events.
+        Events of the window, raw.
     a : Tensor, shape (r,)
-        Coordinates.
+        Coordinates of f in `basis`.
     basis : Basis
-        What they are coordinates of.
+        Basis functions.
     nu : Tensor, shape (k,)
-        Nuisance parameters fitted along.
+        Nuisance parameters fitted together with f.
     reference : Events
         Basis and expansion of log r at the reference events.
     """
@@ -98,19 +99,19 @@ class LogRatio:
     reference: Events
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        """Give f at raw events of shape (n, d)."""
+        """Evaluate f at raw events of shape (n, d); shape (n,)."""
         values: FloatArray = (
             self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
         ).numpy()
         return values
 
     def at_reference(self) -> FloatArray:
-        """Give f at the reference events."""
+        """Evaluate f at the reference events, shape (n_reference,)."""
         values: FloatArray = apply(self.reference.phi, self.a[None])[0].numpy()
         return values
 
     def deformed_weights(self) -> FloatArray:
-        """Give the weights of the reference events at the fitted nuisance parameters."""
+        """Weights of the reference events at the fitted nuisance parameters, shape (n_reference,)."""
         log_r = self.reference.without_kernels().log_ratio(self.a[None, :0], self.nu[None])[0]
         values: FloatArray = (self.reference.weights * log_r.exp()).numpy()
         return values

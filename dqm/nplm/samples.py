@@ -1,18 +1,18 @@
-"""Checks of what users hand in: samples, weights, centres."""
+"""Checks of the arrays that users pass: samples, weights, centres."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 
 __all__ = ["check_sample", "choose_centers", "normalised_weights", "standardisation"]
 
 
 def check_sample(values: ArrayLike, what: str) -> FloatArray:
-    """Check a sample and give it as a contiguous float64 array."""
+    """Return a sample as a contiguous float64 array; raises `InputError` if it cannot be used."""
     try:
         x = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -25,15 +25,15 @@ def check_sample(values: ArrayLike, what: str) -> FloatArray:
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
-            f"the {what} has {int(bad.sum())} values that are not finite, the first is {x[row, column]} "
-            f"in event {row}, feature {column}",
+            f"the {what} has {format_count(int(bad.sum()), 'value')} not finite: the first is "
+            f"{x[row, column]} in event {row}, feature {column}",
             fix="Remove such events before the test",
         )
     return x
 
 
 def normalised_weights(weights: ArrayLike | None, n_events: int) -> FloatArray:
-    """Give the weights normalised to unit sum."""
+    """Return weights normalised to a sum of 1, all equal if there are none; raises `InputError`."""
     if weights is None:
         return np.full(n_events, 1.0 / n_events)
     w = np.asarray(weights, dtype=np.float64)
@@ -48,7 +48,7 @@ def normalised_weights(weights: ArrayLike | None, n_events: int) -> FloatArray:
 
 
 def standardisation(events: FloatArray, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give mean and standard deviation of each feature; raises `InputError` if one is constant."""
+    """Mean and standard deviation of each feature; raises `InputError` if a feature is constant."""
     mean = shares @ events
     scale = np.sqrt(shares @ (events - mean) ** 2)
     constant = np.flatnonzero(scale <= 1e-12 * np.maximum(1.0, np.abs(mean)))
@@ -63,17 +63,21 @@ def standardisation(events: FloatArray, shares: FloatArray) -> tuple[FloatArray,
 def choose_centers(
     centers: int | ArrayLike, events: FloatArray, rng: np.random.Generator | None
 ) -> FloatArray:
-    """Give the centres, drawn if only their number is given; raises `InputError` if that cannot be done."""
+    """Return the centres, drawn if only their number is given; raises `InputError` if not possible."""
     if not isinstance(centers, int | np.integer):
         chosen = check_sample(centers, "array of centres")
         if chosen.shape[1] != events.shape[1]:
-            raise InputError(f"the centres have {chosen.shape[1]} features, the reference {events.shape[1]}")
+            raise InputError(
+                f"the centres have {format_count(chosen.shape[1], 'feature')}, "
+                f"the reference has {events.shape[1]}"
+            )
         return chosen
     distinct = len(np.unique(events, axis=0))
     if not 1 <= centers <= distinct:
         raise InputError(
-            f"{centers} centres asked for, the reference has {distinct} distinct events",
-            fix=f"Ask for between 1 and {distinct}",
+            f"{format_count(int(centers), 'centre')} requested, but the reference has "
+            f"{format_count(distinct, 'distinct event')}",
+            fix=f"Give a number from 1 to {distinct}",
         )
     if centers == len(events):
         return events

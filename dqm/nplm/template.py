@@ -1,4 +1,4 @@
-"""What a known fault looks like: its log density ratio to the reference, from labelled events."""
+"""Template of a known fault: its log density ratio to the reference, learned from labelled events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.basis import Basis
 from dqm.nplm.kernel import gaussian_kernel
@@ -19,16 +19,16 @@ from dqm.nplm.samples import check_sample
 __all__ = ["Template", "learn_template"]
 
 PENALTIES = (1e-6, 1e-7, 1e-8, 1e-9)
-"""Tried in turn; labelled runs are long, and bear weaker ones than a window does."""
+"""Penalties tried in this order; long labelled runs allow weaker penalties than a window does."""
 
 MAX_STEPS = 30
-"""A fit that takes more has run to where the reference has no events; it would describe others badly."""
+"""Most Newton steps. A fit that takes more has moved to where the reference has no events; it is not used."""
 
 HELD_OUT = 0.2
-"""Share of the labelled events that choose the penalty, and tell whether there is a fault to see."""
+"""Share of the labelled events that choose the penalty and show whether the fault can be seen at all."""
 
 SMALLEST_GAIN = 10.0
-"""Twice the log likelihood ratio, over the events held out, that a template must reach."""
+"""Twice the log likelihood ratio, summed over the events held out, that a template must reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Template:
     centers : Tensor, shape (m, d)
         Kernel centres, standardised.
     coefficients : Tensor, shape (m,)
-        Of their kernels.
+        Coefficients of the kernels.
     mean, scale : Tensor, shape (d,)
         Standardisation.
     width : float
@@ -54,13 +54,13 @@ class Template:
     width: float
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        """Give the log ratio at raw events of shape (n, d)."""
+        """Evaluate the log ratio at raw events of shape (n, d); shape (n,)."""
         standard = (torch.from_numpy(x) - self.mean) / self.scale
         values: FloatArray = (gaussian_kernel(standard, self.centers, self.width) @ self.coefficients).numpy()
         return values
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Give the numbers as arrays, for `from_arrays`."""
+        """Return the template as arrays by name, for `from_arrays`."""
         return {
             "templatecenters": self.centers.numpy(),
             "templatecoefficients": self.coefficients.numpy(),
@@ -69,7 +69,7 @@ class Template:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray], width: float) -> Template:
-        """Rebuild a template; raises `InputError` if the arrays are not those of one."""
+        """Rebuild a template; raises `InputError` if an array is missing or the shapes do not fit."""
         try:
             centers, coefficients, scaling = (
                 torch.from_numpy(arrays[name])
@@ -93,18 +93,18 @@ def learn_template(
     width: float,
     rng: np.random.Generator,
 ) -> tuple[Template, float]:
-    """Learn a fault from labelled events.
+    """Learn the template of a fault from labelled events.
 
-    The penalty is the one that describes held-out events best.
+    The penalty is the one whose fit describes the held-out events best.
 
     Parameters
     ----------
     labelled : ndarray, shape (n, d)
-        Events taken under the fault, raw.
+        Events taken with the fault, raw.
     nominal : ndarray, shape (n_nominal, d)
-        Events taken without; at least a few times as many are best.
+        Events taken without the fault, raw; best a few times as many.
     check : ndarray, shape (n_check, d)
-        More of them, to be compared with the events held out.
+        More events without the fault, to normalise the template when it is compared with held-out events.
     centers : ndarray, shape (m, d)
         Kernel centres, raw.
     width : float
@@ -116,12 +116,13 @@ def learn_template(
     -------
     template : Template
     gain : float
-        Twice the log likelihood ratio to the reference, over one held-out event.
+        Twice the log likelihood ratio to the reference for each held-out event, on average.
 
     Raises
     ------
     InputError
-        If there are fewer than 100 events, they cannot be used, or they do not differ from the nominal ones.
+        If there are fewer than 100 labelled events, if they cannot be used, or if they do not differ from the
+        nominal ones.
 
     Examples
     --------
@@ -138,7 +139,9 @@ def learn_template(
     events = rng.permutation(check_sample(labelled, "labelled sample"))
     n_held_out = round(HELD_OUT * len(events))
     if len(events) < 100:
-        raise InputError(f"{len(events)} labelled events", fix="Give 100 at least, better thousands")
+        raise InputError(
+            f"only {format_count(len(events), 'labelled event')}", fix="Give at least 100, better thousands"
+        )
     held_out, learned = events[:n_held_out], events[n_held_out:]
     best: tuple[float, Template] | None = None
     for penalty in PENALTIES:
@@ -159,10 +162,10 @@ def learn_template(
         if best is None or gain > best[0]:
             best = gain, template
         elif gain < best[0]:
-            break  # weaker penalties only learn more of the noise
+            break  # weaker penalties would only fit more noise
     if best is None or best[0] * n_held_out < SMALLEST_GAIN:
         raise InputError(
-            f"the labelled events do not differ from the reference, as far as {len(events)} events can tell",
+            f"the labelled events do not differ significantly from the reference, with {len(events)} events",
             fix="Give more events, or features that the fault changes",
         )
     return best[1], best[0]

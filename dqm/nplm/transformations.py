@@ -1,4 +1,4 @@
-"""Transformations that make a sample at shifted conditions out of reference events."""
+"""Transformations that turn reference events into a sample at shifted conditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scale(columns: Sequence[int]) -> Transformation:
     Parameters
     ----------
     columns : sequence of int
-        Features to scale; the others stay.
+        Features to scale; the others are not changed.
 
     Returns
     -------
@@ -36,12 +36,12 @@ def scale(columns: Sequence[int]) -> Transformation:
 
 
 def shift(columns: Sequence[int]) -> Transformation:
-    """Add nu, in the unit of the features, as a common t0 is added to drift times.
+    """Add nu, in the unit of the features: for example a common t0 to drift times.
 
     Parameters
     ----------
     columns : sequence of int
-        Features to shift; the others stay.
+        Features to shift; the others are not changed.
 
     Returns
     -------

@@ -68,6 +68,6 @@ def test_what_is_no_token_is_not_shown(tmp_path: Path, text: str) -> None:
     file = tmp_path / "token"
     file.write_text(text)
     file.chmod(0o600)
-    with pytest.raises(ConfigError, match="this is no token") as caught:
+    with pytest.raises(ConfigError, match="this is not a token") as caught:
         read_token(file)
     assert "secret" not in str(caught.value)

@@ -86,7 +86,7 @@ def test_a_key_may_be_a_credential_of_systemd(daemon: Path) -> None:
     assert config.daemon.keys == daemon.parent / "keys"
     assert config.daemon.key == Path("/run/credentials/dqm/daemon.secret")
     (problem,) = find_problems(daemon, overrides, {})
-    assert "$CREDENTIALS_DIRECTORY is not set: only systemd does so" in problem
+    assert "$CREDENTIALS_DIRECTORY is not set: systemd sets it" in problem
 
 
 def test_variables_for_others_are_left_alone(daemon: Path) -> None:
@@ -139,7 +139,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(daemon: Path) -> None
 def test_a_stream_may_be_named_once(daemon: Path) -> None:
     daemon.write_text(DAEMON + DAEMON.split("\n\n")[1])
     assert find_problems(daemon, environ={}) == [
-        f"{daemon}: streams: each name may appear once, not so chamber-1"
+        f"{daemon}: streams: each name may be used once; used twice: chamber-1"
     ]
 
 
@@ -154,7 +154,7 @@ def test_an_unknown_section_names_its_neighbour(daemon: Path) -> None:
 
 def test_what_is_no_table_cannot_be_set_into(daemon: Path) -> None:
     assert find_problems(daemon, {"streams.chamber-1.bundle": "x"}, {}) == [
-        "command line: streams.chamber-1.bundle is not a key that can be set from outside the file"
+        "command line: streams.chamber-1.bundle is not a key that can be set outside the file"
     ]
 
 
@@ -288,11 +288,11 @@ def test_mistakes_in_slow_control_are_told_with_their_place(collector: Path) -> 
         f"{begin}source: must be given",
         f"{begin}sources: unknown key; did you mean 'source'?",
         f"{begin}nuisances.a.readings: must be given",
-        f"{begin}nuisances.b.readings.pressure: slope must not be 0: such a reading says nothing",
+        f"{begin}nuisances.b.readings.pressure: slope must not be 0: such a reading says nothing about",
         f"{begin}nuisances.b.readings.humidity.slope: must be given",
         f"{begin}nuisances.b.readings.humidity.slop: unknown key; did you mean 'slope'?",
         f"{begin}nuisances.b.readings.humidity.sigma: input should be greater than or equal to 0, got -1.0",
-        f"{begin}nuisances.c: sigma and those of all readings are 0: an error above 0 must be given",
+        f"{begin}nuisances.c: sigma is 0, and so is that of every reading",
         f"{begin}nuisances.d e.[key]: string should match pattern",
     ]
     for beginning in expected:

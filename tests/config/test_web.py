@@ -39,8 +39,8 @@ def test_users_and_proxies_are_named(tmp_path: Path) -> None:
     ("keys", "message"),
     [
         ({"proxy_header": "X-Remote-User"}, "proxies must list the addresses that may set it"),
-        ({"proxy_header": "Cookie", "proxies": ["10.1.2.3"]}, "'Cookie' is set by others than the proxy"),
-        ({"proxy_header": "X-Forwarded-For", "proxies": ["10.1.2.3"]}, "is set by others"),
+        ({"proxy_header": "Cookie", "proxies": ["10.1.2.3"]}, "'Cookie' is also set by clients"),
+        ({"proxy_header": "X-Forwarded-For", "proxies": ["10.1.2.3"]}, "is also set by clients"),
         ({"proxy_header": "X Remote", "proxies": ["10.1.2.3"]}, "proxy_header: string should match"),
         ({"proxies": ["10.1.2.3/8"]}, "proxies[0]: value is not a valid"),
         ({"proxies": ["proxy"]}, "proxies[0]: value is not a valid"),

@@ -115,7 +115,7 @@ def test_what_a_single_step_cannot_do_is_refused() -> None:
         )
     with pytest.raises(InputError, match="penalty is 0"):
         OneStepTest(REFERENCE, n_expected=N_EXPECTED, width=WIDTH, penalty=0.0, centers=REFERENCE[:9])
-    with pytest.raises(InputError, match="2 features, the reference 3"):
+    with pytest.raises(InputError, match="2 features, the reference has 3"):
         prepare().evaluate(REFERENCE[:, :2])
     with pytest.raises(InputError, match="unknown nuisance parameters: gas"):
         prepare().evaluate(REFERENCE, auxiliary={"gas": 0.0})

@@ -1,4 +1,4 @@
-"""Learning how the reference changes with a nuisance parameter, from samples at shifted conditions."""
+"""Learn from samples at shifted conditions how the reference changes with a nuisance parameter."""
 
 from dqm.nplm.taylor.check import BinnedRatio, bin_log_ratio, classification_gain, effective_share
 from dqm.nplm.taylor.kernel import Kernel

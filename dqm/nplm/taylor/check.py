@@ -1,4 +1,4 @@
-"""How well a learned log ratio describes samples, best ones it was not learned from."""
+"""Checks of a learned log ratio; use samples that it was not learned from."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class BinnedRatio:
     binned, error : ndarray, shape (n_bins,)
         Log ratio of the two histograms and its statistical error; NaN where a sample has no events.
     reconstructed : ndarray, shape (n_bins,)
-        The same with the reference, weighted by the learned r, in the place of the sample.
+        The same with the reference, weighted by the learned r, in place of the sample.
     difference_error : ndarray, shape (n_bins,)
-        Statistical error of ``binned - reconstructed``, in which most of the reference's own cancels.
+        Statistical error of ``binned - reconstructed``. Most of the error of the reference cancels in it.
     """
 
     edges: FloatArray
@@ -57,7 +57,7 @@ def bin_log_ratio(
     bins: int | ArrayLike = 30,
     weights: ArrayLike | None = None,
 ) -> BinnedRatio:
-    """Compare reconstructed and binned log ratio in one feature at one nu.
+    """Compare the reconstructed with the binned log ratio in one feature at one nu.
 
     Parameters
     ----------
@@ -87,10 +87,8 @@ def bin_log_ratio(
     ----------
     d'Agnolo et al., EPJC 82, 275 (2022), figures 3 and 14.
     """
-    events, shifted = (
-        check_sample(reference, "reference"),
-        check_sample(sample.x, f"sample at nu = {sample.nu:g}"),
-    )
+    events = check_sample(reference, "reference")
+    shifted = check_sample(sample.x, f"sample at nu = {sample.nu:g}")
     if not 0 <= feature < events.shape[1]:
         raise InputError(f"feature is {feature}", fix=f"Give 0 to {events.shape[1] - 1}")
     w = normalised_weights(weights, len(events))
@@ -122,7 +120,7 @@ def bin_log_ratio(
 def classification_gain(
     model: TaylorModel, reference: ArrayLike, sample: ShiftedSample, weights: ArrayLike | None = None
 ) -> float:
-    """How much the learned log ratio lowers the loss of eq. 17 at one point, against r = 1.
+    """Share by which the learned log ratio lowers the loss of eq. 17 at one point, compared with r = 1.
 
     Parameters
     ----------
@@ -138,17 +136,15 @@ def classification_gain(
     Returns
     -------
     float
-        Loss saved as a share of the loss at r = 1, at most 1. The true ratio saves most; below 0 the model is
-        worse than none. For small nu it tends to ``nu^2 var(delta_1) / 4``.
+        Decrease of the loss as a share of the loss at r = 1, at most 1. The true ratio has the largest share;
+        a model with a share below 0 is worse than none. For small nu it tends to ``nu^2 var(delta_1) / 4``.
 
     References
     ----------
     d'Agnolo et al., EPJC 82, 275 (2022), eq. 17.
     """
-    events, shifted = (
-        check_sample(reference, "reference"),
-        check_sample(sample.x, f"sample at nu = {sample.nu:g}"),
-    )
+    events = check_sample(reference, "reference")
+    shifted = check_sample(sample.x, f"sample at nu = {sample.nu:g}")
     w = normalised_weights(weights, len(events))
     v = normalised_weights(sample.weights, len(shifted)) * sample.yield_ratio
     at_reference, at_shifted = (
@@ -159,7 +155,7 @@ def classification_gain(
 
 
 def effective_share(log_ratio: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Share of the reference that still counts when it is reweighted to nu.
+    """Effective size of the reference after it is reweighted to nu.
 
     Parameters
     ----------
@@ -171,8 +167,8 @@ def effective_share(log_ratio: ArrayLike, weights: ArrayLike | None = None) -> f
     Returns
     -------
     float
-        Kish's effective sample size relative to the one at nu = 0, in (0, 1] for equal weights. Near 0 a few
-        events of a tail carry the prediction: the reference no longer covers what nu asks for.
+        Kish's effective sample size over that at nu = 0, in (0, 1] for equal weights. Near 0 a few events of
+        a tail determine the prediction: the reference does not cover the distribution at nu.
 
     References
     ----------
@@ -187,7 +183,7 @@ def effective_share(log_ratio: ArrayLike, weights: ArrayLike | None = None) -> f
 def _edges(bins: int | ArrayLike, values: FloatArray) -> FloatArray:
     if isinstance(bins, int | np.integer):
         if bins < 1:
-            raise InputError(f"{bins} bins asked for", fix="Ask for at least 1")
+            raise InputError(f"bins is {bins}", fix="Give at least 1")
         return np.unique(np.quantile(values, np.linspace(0.0, 1.0, int(bins) + 1)))
     edges = np.asarray(bins, dtype=np.float64)
     if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():

@@ -1,4 +1,4 @@
-"""Coefficient functions of log r in the span of Gaussian kernels."""
+"""Coefficient functions of log r as sums of Gaussian kernels."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ GRADIENT = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Gaussian kernels and a constant for each coefficient, penalised, fitted to the minimum of the loss.
+    """Each coefficient is a constant plus Gaussian kernels, fitted to the minimum of the penalised loss.
 
-    Far from all samples a coefficient falls back to its constant. Memory: kernel columns of all events, 2 GB
+    Far from all samples a coefficient goes to its constant. Memory: the kernel columns of all events, 2 GB
     for 5e5 events and 500 centres.
 
     Parameters
@@ -35,12 +35,13 @@ class Kernel:
     width : float
         Kernel sigma in standard deviations of the reference, > 0.
     penalty : float
-        Factor of ``|f|^2 / 2``, the squared RKHS norm of each coefficient for nu in units of the largest,
-        beside the loss of one point with samples of unit weight, > 0. The constant is free.
+        Factor of ``|f|^2 / 2``, half the squared RKHS norm of each coefficient with nu in units of its
+        largest value, relative to the loss of one point with samples of unit weight, > 0. The constant has no
+        penalty.
     centers : int
-        Nystroem centres, drawn from all samples together; those numerically redundant are left out.
+        Nystroem centres, drawn from all samples together; numerically redundant ones are dropped.
     max_iterations : int
-        Steps of L-BFGS, >= 1.
+        Most steps of L-BFGS, >= 1.
 
     Raises
     ------
@@ -126,7 +127,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """The loss as a function of coordinates in which its curvature at r = 1 is the identity.
+    """The penalised loss, in coordinates in which its second derivative at r = 1 is the identity.
 
     Parameters
     ----------
@@ -137,9 +138,9 @@ class _Problem:
     shifted : tuple of Tensor, shapes (n_i, r)
         Basis at the shifted samples.
     penalty : Tensor, shape (r + 1,)
-        Curvature of the penalty; the first entry is the constant's.
+        Second derivative of the penalty; the first entry is that of the constant.
     whitening : Tensor, shape (r + 1, order, order)
-        Coordinates of the fit to coefficients of the basis.
+        Maps coordinates of the fit to coefficients of the basis.
     """
 
     training: Training
@@ -149,11 +150,12 @@ class _Problem:
     whitening: Tensor
 
     def coordinates(self, b: Tensor) -> Tensor:
-        """Coefficients of constant and basis, shape (r + 1, order)."""
+        """Coefficients of the constant and of the basis, shape (r + 1, order)."""
         return (self.whitening @ b.view(*self.whitening.shape[:2], 1))[:, :, 0]
 
     def value_and_gradient(self, b: FloatArray) -> tuple[float, FloatArray]:
-        t, a = self.training, self.coordinates(torch.from_numpy(b))
+        t = self.training
+        a = self.coordinates(torch.from_numpy(b))
         log_r = (self.phi @ a[1:] + a[0]) @ t.monomials.T
         value, slope = _loss_and_slope(log_r, shifted=False)
         total = float(t.weights @ value.sum(1) + 0.5 * (self.penalty @ (a * a).sum(1)))
@@ -192,15 +194,15 @@ class KernelCoefficients:
     parameters: Tensor
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Give the coefficients, shape (n, order), at events of shape (n, d)."""
+        """Evaluate the coefficients at standardised events of shape (n, d); shape (n, order)."""
         return gaussian_kernel(z, self.centers, self.width) @ self.parameters[1:] + self.parameters[0]
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Give centres and coefficients."""
+        """Return centres and parameters by name."""
         return {"centers": self.centers.numpy(), "parameters": self.parameters.numpy()}
 
     def settings(self) -> dict[str, Setting]:
-        """Give the width."""
+        """Return method and width."""
         return {"method": "kernel", "width": self.width}
 
     @classmethod
@@ -214,7 +216,7 @@ class KernelCoefficients:
         settings : mapping
             As `settings` gave them, and the ``order``.
         n_features : int
-            Inputs.
+            Number of inputs.
 
         Returns
         -------
@@ -231,8 +233,8 @@ class KernelCoefficients:
         wanted = (len(centers) + 1, int(settings["order"]))
         if centers.shape[1:] != (n_features,) or parameters.shape != wanted:
             raise InputError(
-                f"centers have shape {centers.shape} and parameters {parameters.shape}; "
-                f"(r, {n_features}) and (r + 1, {settings['order']}) belong together",
+                f"centers have shape {centers.shape} and parameters {parameters.shape}, "
+                f"not (r, {n_features}) and (r + 1, {settings['order']})",
                 where="TaylorModel",
             )
         return cls(torch.from_numpy(centers), float(settings["width"]), torch.from_numpy(parameters))

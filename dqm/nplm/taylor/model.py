@@ -1,4 +1,4 @@
-"""Log ratio of the reference at shifted conditions, learned from samples as a Taylor series in nu."""
+"""Taylor series in nu of the log ratio of the reference at shifted conditions, learned from samples."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class TaylorModel:
     order : int
         1 or 2.
     nu_range : tuple of float
-        Smallest and largest nu learned from; beyond them the series is an extrapolation.
+        Smallest and largest nu of the samples; outside this range the series is an extrapolation.
     mean, scale : ndarray, shape (d,)
-        Standardisation of raw features, from the reference.
+        Mean and standard deviation of each raw feature in the reference.
     low, high : ndarray, shape (d,)
         Smallest and largest value of each feature in the reference.
     coefficients : Coefficients
-        The coefficients for standardised features and nu in units of its largest absolute value.
+        Coefficient functions, for standardised features and nu in units of its largest absolute value.
 
     References
     ----------
@@ -58,22 +58,22 @@ class TaylorModel:
     coefficients: Coefficients
 
     def series(self, x: ArrayLike) -> FloatArray:
-        """Give delta_1, and at order 2 delta_2 beside it, at raw events `x`; shape (n, order)."""
+        """Evaluate delta_1 and, at order 2, delta_2 at raw events `x` of shape (n, d); shape (n, order)."""
         units = np.array([self._nu_unit, self._nu_unit**2])[: self.order]
         coefficients: FloatArray = self._evaluate(x) / units
         return coefficients
 
     def linear(self, x: ArrayLike) -> FloatArray:
-        """Give delta_1, shape (n,), in inverse units of nu, at raw events `x` of shape (n, d)."""
+        """Evaluate delta_1, in inverse units of nu, at raw events `x` of shape (n, d); shape (n,)."""
         return self._evaluate(x)[:, 0] / self._nu_unit
 
     def quadratic(self, x: ArrayLike) -> FloatArray:
-        """Give delta_2, shape (n,), in inverse units of nu squared, at raw events `x`; 0 at order 1."""
+        """Evaluate delta_2, in inverse units of nu squared, at raw events `x`; shape (n,), 0 at order 1."""
         values = self._evaluate(x)
         return values[:, 1] / self._nu_unit**2 if self.order == 2 else np.zeros(len(values))
 
     def log_ratio(self, x: ArrayLike, nu: float) -> FloatArray:
-        """Log density at `nu` over density at 0.
+        """Log of the density at `nu` over the density at 0.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class TaylorModel:
         Raises
         ------
         InputError
-            If `x` or `nu` is not finite, or if `x` has another number of features than the reference.
+            If `x` or `nu` is not finite, or if `x` does not have the features of the reference.
         """
         if not np.isfinite(nu):
             raise InputError(f"nu is {nu}", where="TaylorModel", fix="Give a finite number")
@@ -98,7 +98,7 @@ class TaylorModel:
         return result
 
     def outside(self, x: ArrayLike) -> FloatArray:
-        """Tell how far events lie beyond the reference.
+        """Distance of events from the range of the reference.
 
         Parameters
         ----------
@@ -108,8 +108,8 @@ class TaylorModel:
         Returns
         -------
         ndarray, shape (n,)
-            Largest excess over the range of any feature in the reference, in its standard deviations; 0
-            inside. Outside no ratio to the reference can be learned: there log r is an extrapolation.
+            Largest distance from the range over all features, in standard deviations of the reference; 0
+            inside. Outside, no ratio to the reference can be learned, and log r is an extrapolation.
         """
         events = self._check(x)
         excess = np.maximum(self.low - events, events - self.high) / self.scale
@@ -117,7 +117,7 @@ class TaylorModel:
         return beyond
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Give the numbers of the model, by name; names have letters only."""
+        """Return the arrays of the model by name, for `from_arrays`; names have letters only."""
         return {
             "points": np.array(self.nu_range),
             "features": np.stack([self.mean, self.scale, self.low, self.high]),
@@ -125,7 +125,7 @@ class TaylorModel:
         }
 
     def settings(self) -> dict[str, Setting]:
-        """Give what `from_arrays` needs beside the arrays."""
+        """Return what `from_arrays` needs besides the arrays."""
         return {"order": self.order, **self.coefficients.settings()}
 
     @classmethod
@@ -142,7 +142,7 @@ class TaylorModel:
         Returns
         -------
         TaylorModel
-            Gives the same numbers to the last bit.
+            Its results are equal to the last bit.
 
         Raises
         ------
@@ -204,20 +204,20 @@ def learn_taylor(
     Parameters
     ----------
     reference : array_like, shape (n_reference, d)
-        Events at nu = 0, raw features. They stand beside every shifted sample.
+        Events at nu = 0, raw features. Every shifted sample is compared with them.
     shifted : sequence of ShiftedSample
-        At least one nu of each sign, better two pairs: small values fix the linear term, large ones the
-        quadratic.
+        At least one nu of each sign, better two pairs: small values determine the linear term, large ones the
+        quadratic term.
     order : int
         1 or 2.
     method : Learner, optional
-        ``Network()`` by default, or ``Kernel()``, with their settings.
+        ``Network()`` or ``Kernel()`` with their settings; ``Network()`` by default.
     weights : array_like, shape (n_reference,), optional
         Weights of the reference events, of any sum, not negative; all equal by default.
     rng : numpy.random.Generator
         Source of all randomness.
     progress : callable, optional
-        Called with steps done and steps in all.
+        Called with the steps done and the total.
 
     Returns
     -------
@@ -226,18 +226,18 @@ def learn_taylor(
     Raises
     ------
     InputError
-        If a sample is too small, not finite or has other features than the reference, if points are missing
-        or repeated, or if a number is out of range.
+        If a sample is too small, not finite or does not have the features of the reference; if values of nu
+        are missing or repeated; if a number is out of range.
 
     Notes
     -----
     The network is the default. On the simulated drift tubes (five features, 1e5 events at 0 and at each of
     nu = +-1 %, +-3 %) it lowers the held-out loss by 4.1 and 4.9 % at +3 and -3 %, kernels by 3.2 and 4.3 %:
-    the ratio has edges and creases of a few ns, which kernels blur. Its chi2 per bin against held-out samples
-    is 0.6 to 1.6 in every feature up to 2 %, below 2.1 at 3 %; for kernels up to 3.0 at 3 %. Training takes
-    100 s and 36 s. For the scale of an exponential, nu = +-0.05 and +-0.3, both are within 0.01 of the
-    exact log r at nu = +-0.15, averaged over the reference (r.m.s.), in seconds.
-    Samples transformed from the reference itself share its fluctuations, which then cancel
+    the ratio has edges and kinks of a few ns, which kernels smooth out. The chi2 per bin against held-out
+    samples is 0.6 to 1.6 in every feature up to 2 %, and below 2.1 at 3 %; for kernels it is up to 3.0 at
+    3 %. Training takes 100 s (network) and 36 s (kernels). For the scale of an exponential, with samples at
+    nu = +-0.05 and +-0.3, both methods need seconds and agree with the exact log r at nu = +-0.15 within 0.01
+    (r.m.s. over the reference). Samples transformed from the reference share its fluctuations, which cancel
     (``tests/studies/taylor_accuracy.py``).
 
     References

@@ -17,25 +17,25 @@ from dqm.nplm.taylor.training import Arrays, Progress, Setting, Settings, Traini
 __all__ = ["Network", "NetworkCoefficients"]
 
 WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises; then it falls to zero as a cosine."""
+"""Share of the steps in which the learning rate rises; afterwards it falls to zero like a cosine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """Fully connected network with ReLU units, one output for each coefficient, trained with Adam.
 
-    Rectifiers suit detectors: log r has creases and edges, which smooth units resolve only with far more
-    steps, and beyond the last training event it goes on linearly. In one dimension 16 units, 2 layers and
-    1000 steps do as well in a few seconds.
+    ReLU units suit detectors: log r has kinks and edges, for which smooth units need far more steps. Outside
+    the training events log r continues linearly. In one dimension 16 units, 2 layers and 1000 steps are
+    enough and take a few seconds.
 
     Parameters
     ----------
     units : int
         Units in each hidden layer, >= 1.
     depth : int
-        Hidden layers, >= 1.
+        Number of hidden layers, >= 1.
     steps : int
-        Steps of the optimiser, >= 1.
+        Number of steps of the optimiser, >= 1.
     batch : int
         Events drawn from each sample in a step, >= 1.
     rate : float
@@ -48,8 +48,8 @@ class Network:
 
     Notes
     -----
-    Training runs in float32: the noise of a step is far above its rounding. Parameters are kept, and the
-    functions evaluated, in float64.
+    Training runs in float32: the noise of a step is far larger than its rounding error. Parameters are stored
+    in float64, and the functions are evaluated in float64.
     """
 
     units: int = 64
@@ -75,7 +75,7 @@ class Network:
         training : Training
             Samples.
         rng : numpy.random.Generator
-            Draws the first parameters and the events of each step.
+            Draws the initial parameters and the events of each step.
         progress : callable, optional
             Called after every step.
 
@@ -85,7 +85,7 @@ class Network:
         """
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         sizes = _sizes(training.reference.shape[1], self.units, self.depth, training.monomials.shape[1])
-        flat = _first_parameters(sizes, generator).requires_grad_()
+        flat = _initial_parameters(sizes, generator).requires_grad_()
         optimiser = torch.optim.Adam([flat], lr=self.rate)
         samples = _single_precision(training)
         for step in range(self.steps):
@@ -109,7 +109,7 @@ class NetworkCoefficients:
     units, depth : int
         As in `Network`.
     n_features, order : int
-        Inputs and outputs.
+        Numbers of inputs and outputs.
     """
 
     parameters: Tensor
@@ -119,15 +119,15 @@ class NetworkCoefficients:
     order: int
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Give the coefficients, shape (n, order), at events of shape (n, d)."""
+        """Evaluate the coefficients at standardised events of shape (n, d); shape (n, order)."""
         return _forward(self.parameters, _sizes(self.n_features, self.units, self.depth, self.order), z)
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Give the parameters."""
+        """Return the parameters by name."""
         return {"parameters": self.parameters.numpy()}
 
     def settings(self) -> dict[str, Setting]:
-        """Give the shape of the network."""
+        """Return method and shape of the network."""
         return {"method": "network", "units": self.units, "depth": self.depth}
 
     @classmethod
@@ -141,7 +141,7 @@ class NetworkCoefficients:
         settings : mapping
             As `settings` gave them, and the ``order``.
         n_features : int
-            Inputs.
+            Number of inputs.
 
         Returns
         -------
@@ -179,8 +179,8 @@ def _forward(flat: Tensor, sizes: tuple[int, ...], z: Tensor) -> Tensor:
     return z
 
 
-def _first_parameters(sizes: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw uniformly within 1/sqrt(inputs), the last layer ten times less: log r begins near 0."""
+def _initial_parameters(sizes: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw uniformly within 1/sqrt(inputs), in the last layer ten times less, so that log r starts near 0."""
     parts = []
     for layer, (a, b) in enumerate(pairwise(sizes)):
         bound = a**-0.5 * (0.1 if layer == len(sizes) - 2 else 1.0)
@@ -193,7 +193,7 @@ def _schedule(t: float) -> float:
 
 
 def _single_precision(training: Training) -> Training:
-    """Cast to float32, weights to mean 1 in the reference and to N(R_nu) / N(R_0) in the others."""
+    """Convert to float32; mean weights become 1 in the reference and N(R_nu) / N(R_0) in the others."""
     return Training(
         training.reference.float(),
         (training.weights * len(training.weights)).float(),

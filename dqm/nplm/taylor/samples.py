@@ -1,4 +1,4 @@
-"""Samples at shifted conditions, and what makes them fit to learn from."""
+"""Samples at shifted conditions, and the checks before they are used."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.samples import check_sample
 
 __all__ = ["ShiftedSample", "check_events", "check_points"]
 
 MIN_EVENTS = 100
-"""Fewer events in a sample say nothing of a ratio."""
+"""Fewest events in a sample; fewer cannot determine a ratio."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftedSample:
-    """Events taken, simulated or transformed from the reference at one value of the nuisance parameter.
+    """Events at one value of the nuisance parameter: measured, simulated or transformed from the reference.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class ShiftedSample:
     weights : array_like, shape (n,), optional
         Event weights of any sum, not negative; all equal by default.
     yield_ratio : float
-        Events expected at nu over events expected at 0, ``N(R_nu) / N(R_0)`` > 0; 1 where the parameter
-        changes the shape alone.
+        Events expected at nu over events expected at 0, ``N(R_nu) / N(R_0)`` > 0; 1 if the parameter changes
+        the shape alone.
     """
 
     nu: float
@@ -42,7 +42,7 @@ class ShiftedSample:
 
 
 def check_points(shifted: Sequence[ShiftedSample]) -> FloatArray:
-    """Check the values of nu and the yields.
+    """Check the values of nu and the yields of samples.
 
     Parameters
     ----------
@@ -78,26 +78,28 @@ def check_points(shifted: Sequence[ShiftedSample]) -> FloatArray:
         raise InputError(
             f"the points are nu = {nu.tolist()}",
             where=where,
-            fix="Give samples on both sides of 0, in pairs: one side cannot tell linear from quadratic",
+            fix="Give samples on both sides of 0, in pairs, to separate linear from quadratic terms",
         )
     if len(np.unique(nu)) < len(nu):
-        raise InputError(f"points repeat: nu = {nu.tolist()}", where=where, fix="Join samples of the same nu")
+        raise InputError(
+            f"points repeat: nu = {nu.tolist()}", where=where, fix="Combine samples of the same nu"
+        )
     return nu
 
 
 def check_events(
     values: ArrayLike, what: str, n_features: int | None = None, least: int = MIN_EVENTS
 ) -> FloatArray:
-    """Check events and give them as float64.
+    """Check events and return them as float64.
 
     Parameters
     ----------
     values : array_like, shape (n, d)
         Raw features.
     what : str
-        Their name in messages.
+        Name of the events in messages.
     n_features : int, optional
-        Features they must have.
+        Number of features required.
     least : int
         Fewest events.
 
@@ -108,14 +110,14 @@ def check_events(
     Raises
     ------
     InputError
-        If they are not finite, too few or have another number of features.
+        If a value is not finite, there are too few events, or the number of features is wrong.
     """
     x = check_sample(values, what)
     if n_features is not None and x.shape[1] != n_features:
         raise InputError(
-            f"the {what} has {x.shape[1]} features, the reference {n_features}",
+            f"the {what} has {format_count(x.shape[1], 'feature')}, the reference has {n_features}",
             fix="Give the same features in the same order as the reference",
         )
     if len(x) < least:
-        raise InputError(f"the {what} has {len(x)} events", fix=f"Give at least {least}")
+        raise InputError(f"the {what} has {format_count(len(x), 'event')}", fix=f"Give at least {least}")
     return x

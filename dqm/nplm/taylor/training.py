@@ -1,4 +1,4 @@
-"""What the models of log r are trained on, and the loss they minimise."""
+"""Training samples of the models of log r, and the loss that they minimise."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ Setting = int | float | str
 Settings = Mapping[str, Setting]
 Arrays = Mapping[str, FloatArray]
 Progress = Callable[[int, int], None]
-"""Called with steps done and steps in all."""
+"""Called with the steps done and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Samples in the coordinates of the fit.
+    """Standardised samples.
 
     Parameters
     ----------
     reference : Tensor, shape (n_reference, d)
-        Events at nu = 0, standardised; they serve as S_1 for every point.
+        Events at nu = 0: the sample S_1 of eq. 17 at every point.
     weights : Tensor, shape (n_reference,)
-        Their weights, of unit sum.
+        Weights of `reference`; their sum is 1.
     shifted : tuple of Tensor, shapes (n_i, d)
-        Events S_0 at each of k points, standardised.
+        Events at each of k points: the samples S_0 of eq. 17.
     shifted_weights : tuple of Tensor, shapes (n_i,)
-        Their weights; each sum is N(R_nu) / N(R_0).
+        Weights of `shifted`; each sum is N(R_nu) / N(R_0).
     monomials : Tensor, shape (k, order)
-        ``u, u^2 / 2`` at each point, u being nu in units of the largest absolute value.
+        ``u, u^2 / 2`` at each point; u is nu in units of its largest absolute value.
     """
 
     reference: Tensor
@@ -56,23 +56,23 @@ class Training:
 
 
 class Coefficients(Protocol):
-    """Coefficient functions of log r, for standardised events and nu in units of the largest."""
+    """Coefficient functions of log r, for standardised events and nu in units of its largest value."""
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Give the coefficients, shape (n, order), at events of shape (n, d)."""
+        """Evaluate the coefficients at standardised events of shape (n, d); shape (n, order)."""
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Give all numbers that define the functions."""
+        """Return the arrays that define the functions, by name."""
 
     def settings(self) -> dict[str, Setting]:
-        """Give the rest of what `from_arrays` needs, the name of the method among it."""
+        """Return what `from_arrays` needs besides the arrays, including the name of the method."""
 
 
 class Learner(Protocol):
-    """A method of learning coefficient functions."""
+    """A method that learns coefficient functions."""
 
     def learn(self, training: Training, rng: np.random.Generator, progress: Progress | None) -> Coefficients:
-        """Minimise the loss over the functions this method has."""
+        """Minimise the loss over the functions of this method."""
 
 
 def quadratic_loss(log_r: Tensor, *, shifted: bool) -> Tensor:
@@ -81,7 +81,7 @@ def quadratic_loss(log_r: Tensor, *, shifted: bool) -> Tensor:
     Parameters
     ----------
     log_r : Tensor
-        Log ratio ``log r(x; nu)`` at the nu of the event's sample.
+        Log ratio ``log r(x; nu)``, nu being that of the sample the event belongs to.
     shifted : bool
         Whether the events follow R_nu (loss ``c^2``) or R_0 (loss ``(1 - c)^2``), with ``c = 1 / (1 + r)``.
 
