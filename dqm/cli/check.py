@@ -22,7 +22,7 @@ from dqm.config import (
 from dqm.errors import BundleError, ConfigError, DqmError
 from dqm.service.collector.slow_control import SlowControl, open_readings
 from dqm.service.collector.sources import open_source
-from dqm.service.keyring import find_sending_keys, open_ring
+from dqm.stream import open_key_ring, read_sender_keys
 
 __all__ = ["check"]
 
@@ -81,9 +81,9 @@ def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]
     if find_problems(config, overrides):  # told already
         return
     if "collector" in data:
-        find_sending_keys(load_collector(config, overrides).collector)
+        read_sender_keys(load_collector(config, overrides).collector)
     else:
-        open_ring(load_daemon(config, overrides).daemon)
+        open_key_ring(load_daemon(config, overrides).daemon)
 
 
 def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:

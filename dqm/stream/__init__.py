@@ -1,8 +1,15 @@
-"""Windows on their way: cut by the sender, written to bytes, carried over ZeroMQ, checked on arrival."""
+"""Transport of windows: they are cut, encoded, sent over ZeroMQ, and checked when they are received."""
 
-from dqm.stream.acknowledgement import Identity, identity_of
-from dqm.stream.keys import KeyRing, Sending, make_keys, read_public, read_secret
-from dqm.stream.limits import Limits, Reason
+from dqm.stream.acknowledgement import Identity, Reason, identity_of
+from dqm.stream.keys import (
+    KeyRing,
+    SenderKeys,
+    make_keys,
+    open_key_ring,
+    read_public,
+    read_secret,
+    read_sender_keys,
+)
 from dqm.stream.receiver import Receiver
 from dqm.stream.sender import Sender
 from dqm.stream.sequence import (
@@ -15,7 +22,7 @@ from dqm.stream.sequence import (
 )
 from dqm.stream.spool import Spool
 from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter
-from dqm.stream.wire import decode, encode
+from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
     "RESTORED_WINDOWS",
@@ -30,7 +37,7 @@ __all__ = [
     "Receiver",
     "RunLabel",
     "Sender",
-    "Sending",
+    "SenderKeys",
     "SequenceTracker",
     "Spool",
     "StreamCounts",
@@ -40,6 +47,8 @@ __all__ = [
     "find_conflict",
     "identity_of",
     "make_keys",
+    "open_key_ring",
     "read_public",
     "read_secret",
+    "read_sender_keys",
 ]

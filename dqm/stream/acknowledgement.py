@@ -1,20 +1,60 @@
-"""What the daemon answers: this window's verdict is stored, or this window is refused."""
+"""Answers of the daemon: a window is acknowledged (its verdict is stored) or refused for a reason."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dqm.events import Window, WindowHeader
 
-__all__ = ["Answer", "Identity", "decode_answer", "encode_acknowledgement", "encode_refusal", "identity_of"]
+__all__ = [
+    "Answer",
+    "Identity",
+    "Reason",
+    "decode_answer",
+    "encode_acknowledgement",
+    "encode_refusal",
+    "identity_of",
+]
 
 Identity = tuple[str, int, int]
 """Stream, run and seq of a window."""
 
 _ACKNOWLEDGED, _REFUSED = b"ack", b"nak"
 _Number = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Reason(StrEnum):
+    """Why a message was refused. The set is closed, because it is a metric label."""
+
+    FRAMES = "frames"
+    HEADER_SIZE = "header-size"
+    HEADER_JSON = "header-json"
+    VERSION = "version"
+    HEADER_FIELD = "header-field"
+    FEATURE_COUNT = "feature-count"
+    EVENT_COUNT = "event-count"
+    PAYLOAD_SIZE = "payload-size"
+    PAYLOAD_ARROW = "payload-arrow"
+    PAYLOAD_COMPRESSED = "payload-compressed"
+    PAYLOAD_COLUMNS = "payload-columns"
+    PAYLOAD_DTYPE = "payload-dtype"
+    PAYLOAD_NULL = "payload-null"
+    NOT_FINITE = "not-finite"
+    HANDSHAKE = "handshake"
+    """A connection, not a message: the peer has no keys, or a wrong public key of the daemon."""
+    UNKNOWN_KEY = "unknown-key"
+    """None of the daemon's files has the key of the connection, or it was removed."""
+    STREAM_NOT_ALLOWED = "stream-not-allowed"
+    """The key of the connection may not send this stream."""
+    UNKNOWN_STREAM = "unknown-stream"
+    """The daemon's configuration has no such stream. The daemon gives this reason and those below."""
+    ORIGIN = "origin"
+    """The run has windows of another origin; replayed windows may not enter a live run."""
+    IDENTITY = "identity"
+    """Another window has the same stream, run and seq."""
 
 
 class Answer(BaseModel):
@@ -25,7 +65,7 @@ class Answer(BaseModel):
     stream, run, seq : str, int, int
         Identity of the window.
     reason : str
-        One of the words of `Reason`; empty for an acknowledgement.
+        One of the values of `Reason`; empty for an acknowledgement.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -37,7 +77,7 @@ class Answer(BaseModel):
 
     @property
     def identity(self) -> Identity:
-        """Stream, run and seq."""
+        """Stream, run and seq of the window."""
         return self.stream, self.run, self.seq
 
 
@@ -50,25 +90,25 @@ class _Acknowledgement(Answer):
 
 
 def identity_of(window: Window | WindowHeader) -> Identity:
-    """Give what tells a window from all others."""
+    """Return stream, run and seq of a window, which identify it."""
     return window.stream, window.run, window.seq
 
 
 def encode_acknowledgement(identity: Identity) -> list[bytes]:
-    """Give the two frames that acknowledge a window."""
+    """Return the two frames that acknowledge a window."""
     stream, run, seq = identity
     answer = _Acknowledgement(stream=stream, run=run, seq=seq)
     return [_ACKNOWLEDGED, answer.model_dump_json(exclude={"reason"}).encode()]
 
 
 def encode_refusal(identity: Identity, reason: str) -> list[bytes]:
-    """Give the two frames that refuse a window: it is not worth sending again."""
+    """Return the two frames that refuse a window, so that it is not sent again."""
     stream, run, seq = identity
     return [_REFUSED, _Refusal(stream=stream, run=run, seq=seq, reason=reason).model_dump_json().encode()]
 
 
 def decode_answer(frames: list[bytes]) -> Answer | None:
-    """Read an answer; None if it is of a kind that this version does not know."""
+    """Decode an answer; None if this version does not know its kind."""
     kinds = {_ACKNOWLEDGED: _Acknowledgement, _REFUSED: _Refusal}
     if len(frames) != 2 or frames[0] not in kinds:
         return None

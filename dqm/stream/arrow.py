@@ -1,8 +1,8 @@
 """Frame 1 of a message: columns of float64 as an Arrow IPC stream with one record batch.
 
-Reading is done in an order that keeps a hostile frame cheap: the messages of the stream are told apart
-without copying, compressed bodies are refused before Arrow would unpack them (a few bytes may claim
-gigabytes), the schema is compared with the header, and only then is the batch read.
+The order of the checks limits the cost of a malicious frame. First the messages of the stream are separated
+without a copy. Compressed bodies are refused before Arrow unpacks them, because a few bytes may claim
+gigabytes. Then the schema is compared with the header, and only then the batch is read.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import struct
 import numpy as np
 import pyarrow as pa
 
-from dqm.errors import PeerError
+from dqm.errors import PeerError, format_count
 from dqm.events import FloatArray
-from dqm.stream.limits import Reason
+from dqm.stream.acknowledgement import Reason
 
 __all__ = ["read_columns", "write_columns"]
 
@@ -24,7 +24,7 @@ _RECORD_BATCH_COMPRESSION = 3
 
 
 def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
-    """Columns as the bytes of an Arrow IPC stream.
+    """Encode columns as an Arrow IPC stream.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
     Returns
     -------
     bytes
-        Schema, one uncompressed record batch, end mark.
+        Schema, one uncompressed record batch, end-of-stream mark.
     """
     schema = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in names])
     columns = [pa.array(np.ascontiguousarray(column, dtype=np.float64)) for column in x.T]
@@ -47,16 +47,16 @@ def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
 
 
 def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatArray:
-    """Columns held by a frame, as the header announced them.
+    """Decode the columns of a frame, and check that they are those that the header announced.
 
     Parameters
     ----------
     frame : bytes
-        Arrow IPC stream; its size has been checked against the header.
+        Arrow IPC stream; its size is already checked against the header.
     names : tuple of str
         Names of the columns, in order.
     n_events : int
-        Rows announced.
+        Number of rows in the header.
 
     Returns
     -------
@@ -72,19 +72,22 @@ def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatAr
         batch = _read_batch(pa.py_buffer(frame), names)
     except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as error:
         text = ascii(str(error))[1:-1][:200]
-        raise PeerError(Reason.PAYLOAD_ARROW, f"the payload is not what Arrow can read: {text}") from error
+        raise PeerError(Reason.PAYLOAD_ARROW, f"Arrow cannot read the payload: {text}") from error
     if batch.num_rows != n_events:
         raise PeerError(
-            Reason.EVENT_COUNT, f"the header says {n_events} events, the payload holds {batch.num_rows}"
+            Reason.EVENT_COUNT,
+            f"the header announces {format_count(n_events, 'event')}, the payload has {batch.num_rows}",
         )
     for name, column in zip(names, batch.columns, strict=True):
         if column.null_count:
-            raise PeerError(Reason.PAYLOAD_NULL, f"column {name} has {column.null_count} nulls")
+            raise PeerError(
+                Reason.PAYLOAD_NULL, f"column {name} has {format_count(column.null_count, 'null')}"
+            )
     x = np.empty((n_events, len(names)))
     for position, column in enumerate(batch.columns):
         x[:, position] = column.to_numpy(zero_copy_only=True)
     if not np.isfinite(x).all():
-        raise PeerError(Reason.NOT_FINITE, "the payload holds NaN or infinity")
+        raise PeerError(Reason.NOT_FINITE, "the payload has NaN or infinity")
     return x
 
 
@@ -96,7 +99,7 @@ def _read_batch(payload: pa.Buffer, names: tuple[str, ...]) -> pa.RecordBatch:
             Reason.PAYLOAD_ARROW, f"expected a schema and one record batch, got {', '.join(kinds[:5])}"
         )
     if _is_compressed(bytes(messages[1].metadata)):
-        raise PeerError(Reason.PAYLOAD_COMPRESSED, "the record batch is compressed; send it plain")
+        raise PeerError(Reason.PAYLOAD_COMPRESSED, "the record batch is compressed; send it uncompressed")
     reader = pa.ipc.open_stream(payload)
     _check_schema(reader.schema, names)
     batch = reader.read_next_batch()
@@ -118,7 +121,7 @@ def _check_schema(schema: pa.Schema, names: tuple[str, ...]) -> None:
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Whether a record batch's flatbuffer has its ``compression`` table.
+    """Whether the flatbuffer of a record batch has a ``compression`` table.
 
     Parameters
     ----------
@@ -144,7 +147,7 @@ def _is_compressed(metadata: bytes) -> bool:
 
 
 def _find_field(data: bytes, table: int, field: int) -> int | None:
-    """Position of a field in a flatbuffer table; None if the table leaves it out."""
+    """Position of a field in a flatbuffer table; None if the table does not have the field."""
     vtable = table - _read_at("<i", data, table)
     entry = 4 + 2 * field
     if entry + 2 > _read_at("<H", data, vtable):

@@ -1,4 +1,4 @@
-"""Windows that are not acknowledged yet: in order, bounded, what is dropped counted. Pure logic."""
+"""Windows that are not answered yet: kept in order, within limits, and counted when dropped. No I/O."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dqm.stream.wire import Header
 
 __all__ = ["Backlog", "Message"]
 
-MOST_IN_FLIGHT = 64
-_MOST_BREAKS = 5
+MAX_IN_FLIGHT = 64
+_MAX_BREAKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,21 @@ class Message:
     header, payload : Header, bytes
         Frames of the message.
     was_sent : bool
-        Whether it has been handed to the socket before.
+        Whether it was handed to the socket before.
     n_breaks : int
-        Connections that broke while nothing else was on them.
-    n_settled : int
-        Windows that had been answered when the first of them broke.
+        Connections that broke while this was the only window in flight.
+    n_answered : int
+        Windows that were answered before the first of these connections broke.
     """
 
     header: Header
     payload: bytes
     was_sent: bool = False
     n_breaks: int = 0
-    n_settled: int = 0
+    n_answered: int = 0
 
     @property
-    def lane(self) -> tuple[str, int]:
+    def run_key(self) -> tuple[str, int]:
         """Stream and run."""
         return self.header.stream, self.header.run
 
@@ -49,37 +49,40 @@ class Message:
 
 
 class Backlog:
-    """What a sender keeps until the daemon has answered.
+    """Windows that a sender keeps until the daemon has answered.
 
-    At most `MOST_IN_FLIGHT` windows are in flight at once, and one at a time after the connection broke,
-    until the answers come again. When there is no room, the oldest window that was never sent is dropped:
-    whether one that was sent is lost is not known, so these are the last to go.
+    At most `MAX_IN_FLIGHT` windows are in flight. After a broken connection it is one at a time, and the
+    number doubles with each answer. When the backlog is full, the oldest window that was never sent is
+    dropped. Windows that were sent are dropped last, because the daemon may already have them.
 
-    A window that breaks every connection it is alone on (the daemon closes it because of its size, or dies of
-    it) steps behind the others; if those come through and it breaks connections again, it is given up.
+    If a connection breaks five times while the same window is the only one in flight (the daemon closes the
+    connection because of the window's size, or crashes), the window moves behind the others. If the others
+    are answered and the window breaks a connection again, it is dropped.
 
     Parameters
     ----------
-    most_windows, most_bytes : int
-        Room; a single window larger than `most_bytes` is kept all the same.
+    max_windows, max_bytes : int
+        Limits; a single window larger than `max_bytes` is kept nevertheless.
 
     Raises
     ------
     InputError
-        If there is no room for a window.
+        If `max_windows` is below 1.
     """
 
-    def __init__(self, most_windows: int, most_bytes: int) -> None:
-        if most_windows < 1:
-            raise InputError(f"buffer_windows must be at least 1, got {most_windows}")
-        self._most_windows, self._most_bytes = most_windows, most_bytes
+    def __init__(self, max_windows: int, max_bytes: int) -> None:
+        if max_windows < 1:
+            raise InputError(f"buffer_windows must be at least 1, got {max_windows}")
+        self._max_windows = max_windows
+        self._max_bytes = max_bytes
         self._waiting: OrderedDict[Identity, Message] = OrderedDict()
         self._in_flight: OrderedDict[Identity, Message] = OrderedDict()
-        self._allowance = self._most_in_flight = min(MOST_IN_FLIGHT, most_windows)
+        self._max_in_flight = min(MAX_IN_FLIGHT, max_windows)
+        self._allowed_in_flight = self._max_in_flight
         self._unreported: Counter[tuple[str, int]] = Counter()
         self._n_bytes = 0
         self.n_lost = 0
-        self.n_settled = 0
+        self.n_answered = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._in_flight)
@@ -89,96 +92,95 @@ class Backlog:
 
     @property
     def n_waiting(self) -> int:
-        """Windows that are to be sent."""
+        """Windows to be sent, for the first time or again."""
         return len(self._waiting)
 
     @property
     def n_in_flight(self) -> int:
-        """Windows that were sent and not answered."""
+        """Windows that were sent and are not answered."""
         return len(self._in_flight)
 
     @property
     def has_room(self) -> bool:
-        """Whether a small window could be added and nothing dropped."""
-        return len(self) < self._most_windows and self._n_bytes < self._most_bytes
+        """Whether a small window can be added without dropping another."""
+        return len(self) < self._max_windows and self._n_bytes < self._max_bytes
 
     def add(self, message: Message) -> None:
-        """Take the next window of its stream."""
+        """Add the next window of its stream."""
         self._waiting[message.identity] = message
         self._n_bytes += len(message.payload)
 
     def make_room(self) -> list[Identity]:
-        """Drop the oldest windows until the rest fits; gives what was dropped."""
+        """Drop the oldest windows until the others fit; return the dropped ones."""
         dropped = []
-        while len(self) > self._most_windows or (self._n_bytes > self._most_bytes and len(self) > 1):
+        while len(self) > self._max_windows or (self._n_bytes > self._max_bytes and len(self) > 1):
             unsent = (identity for identity, message in self._waiting.items() if not message.was_sent)
             identity = next(unsent, None) or next(iter(self._waiting), None)
             if identity is None:  # everything is in flight
                 break
-            self._lose(self._waiting.pop(identity))
+            self._count_lost(self._waiting.pop(identity))
             dropped.append(identity)
         return dropped
 
     def next(self) -> Message | None:
-        """Give the window to be sent now, its losses told; None if none may be sent."""
-        if not self._waiting or len(self._in_flight) >= self._allowance:
+        """Return the window to send now, with the number lost before it; None if none may be sent."""
+        if not self._waiting or len(self._in_flight) >= self._allowed_in_flight:
             return None
         message = next(iter(self._waiting.values()))
         if message.was_sent:
             return message
-        n_lost = message.header.n_lost + self._unreported[message.lane]
+        n_lost = message.header.n_lost + self._unreported[message.run_key]
         return replace(message, header=message.header.model_copy(update={"n_lost": n_lost}))
 
     def mark_sent(self, message: Message) -> None:
-        """Note that the window that `next` gave is on its way."""
+        """Record that the window that `next` returned was sent."""
         del self._waiting[message.identity]
         if not message.was_sent:
-            del self._unreported[message.lane]
+            del self._unreported[message.run_key]
         self._in_flight[message.identity] = replace(message, was_sent=True)
 
-    def settle(self, identity: Identity) -> bool:
-        """Forget a window that was answered; False if it was forgotten before."""
+    def mark_answered(self, identity: Identity) -> bool:
+        """Remove a window that was answered; False if it is not in the backlog."""
         message = self._in_flight.pop(identity, None) or self._waiting.pop(identity, None)
         if message is None:
             return False
         self._n_bytes -= len(message.payload)
-        self.n_settled += 1
-        self._allowance = min(2 * self._allowance, self._most_in_flight)
+        self.n_answered += 1
+        self._allowed_in_flight = min(2 * self._allowed_in_flight, self._max_in_flight)
         return True
 
-    def take_back(self, *, broken: bool) -> list[Identity]:
-        """Send again, in order, all that is in flight.
+    def requeue(self, *, broken: bool) -> list[Identity]:
+        """Put the windows in flight back into the queue, in order, to be sent again.
 
         Parameters
         ----------
         broken : bool
-            Whether the connection broke, rather than merely stayed silent.
+            True if the connection broke, False if the daemon was silent for too long.
 
         Returns
         -------
         list of Identity
-            The window given up, if it came to that.
+            The window that was dropped because it breaks connections, if any.
         """
-        back, self._in_flight = self._in_flight, OrderedDict()
-        self._allowance = 1
-        if not broken or len(back) != 1:
-            self._waiting = OrderedDict(back | self._waiting)
+        unanswered = self._in_flight
+        self._in_flight = OrderedDict()
+        self._allowed_in_flight = 1
+        if not broken or len(unanswered) != 1:
+            self._waiting = OrderedDict(unanswered | self._waiting)
             return []
-        (message,) = back.values()
-        first = message.n_breaks == 0
-        message = replace(
-            message, n_breaks=message.n_breaks + 1, n_settled=self.n_settled if first else message.n_settled
-        )
-        if message.n_breaks < _MOST_BREAKS:
+        (message,) = unanswered.values()
+        n_answered = self.n_answered if message.n_breaks == 0 else message.n_answered
+        message = replace(message, n_breaks=message.n_breaks + 1, n_answered=n_answered)
+        if message.n_breaks < _MAX_BREAKS:
             self._waiting = OrderedDict({message.identity: message} | self._waiting)
-        elif self.n_settled > message.n_settled:
-            self._lose(message)
+        elif self.n_answered > message.n_answered:
+            self._count_lost(message)
             return [message.identity]
         else:
             self._waiting[message.identity] = message
         return []
 
-    def _lose(self, message: Message) -> None:
+    def _count_lost(self, message: Message) -> None:
         self._n_bytes -= len(message.payload)
-        self._unreported[message.lane] += 1 + message.header.n_lost
+        self._unreported[message.run_key] += 1 + message.header.n_lost
         self.n_lost += 1

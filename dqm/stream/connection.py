@@ -1,7 +1,7 @@
-"""One connection to the daemon after another: a new socket whenever the last one broke.
+"""The sender's connection, with a new socket after each break; and the socket options of both ends.
 
-A socket that ZeroMQ reconnects by itself may send what is new before what was lost. Here a break is
-seen first, and the next connection starts with an empty socket.
+ZeroMQ can reconnect a socket by itself, but such a socket may send new messages before lost ones are sent
+again. Here a break is detected, the socket is closed, and the next connection starts with an empty socket.
 """
 
 from __future__ import annotations
@@ -14,25 +14,60 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from dqm.errors import ConfigError
-from dqm.stream.sockets import set_options
 
-__all__ = ["Connection", "ConnectionReport"]
+__all__ = ["Connection", "ConnectionEvent", "set_options"]
 
+_HEARTBEAT_MS = 5_000
+_SILENCE_MS = 20_000  # a peer that answers no heartbeat for this time is disconnected
+_HANDSHAKE_MS = 10_000
+_RECONNECT_MS = 100
+_RECONNECT_MOST_MS = 5_000
 _ANSWER_BYTES = 65_536
 _QUEUE_MESSAGES = 4
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_SHORTEST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
 _REFUSALS = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
 _BREAKS = _REFUSALS | zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 _EVENTS = _BREAKS | zmq.Event.HANDSHAKE_SUCCEEDED
 
 
-class ConnectionReport(Enum):
-    """What became of a connection."""
+def set_options(socket: zmq.Socket[bytes], *, max_message_bytes: int, queue_messages: int) -> None:
+    """Set limits and time-outs of a socket of either end; no important option keeps its default.
+
+    The socket disconnects dead peers, limits its queues, and does not delay the end of the process.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Before it is bound or connected.
+    max_message_bytes : int
+        Largest frame accepted; a peer that sends a larger one is disconnected.
+    queue_messages : int
+        Most messages held for each peer and direction.
+    """
+    options = {
+        zmq.MAXMSGSIZE: max_message_bytes,
+        zmq.SNDHWM: queue_messages,
+        zmq.RCVHWM: queue_messages,
+        zmq.LINGER: 0,
+        zmq.HEARTBEAT_IVL: _HEARTBEAT_MS,
+        zmq.HEARTBEAT_TIMEOUT: _SILENCE_MS,
+        zmq.HEARTBEAT_TTL: _SILENCE_MS,
+        zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
+        zmq.RECONNECT_IVL: _RECONNECT_MS,
+        zmq.RECONNECT_IVL_MAX: _RECONNECT_MOST_MS,
+    }
+    for option, value in options.items():
+        socket.setsockopt(option, value)
+
+
+class ConnectionEvent(Enum):
+    """Change of the state of a connection."""
 
     OPEN = "open"
     BROKEN = "broken"
     REFUSED = "refused"
-    """The daemon does not let this sender in: keys are missing, wrong or not expected."""
+    """The daemon refused the sender: keys are missing, wrong or not expected."""
 
 
 class Connection:
@@ -41,11 +76,11 @@ class Connection:
     Parameters
     ----------
     address : str
-        Where the daemon listens.
-    prepare : callable, optional
-        Told each new socket before it connects; sets its keys.
+        Address of the daemon.
+    set_keys : callable, optional
+        Called with each new socket before it connects, to set its keys.
     monotonic : callable
-        Seconds that never go back.
+        Monotonic clock, s.
 
     Raises
     ------
@@ -56,23 +91,25 @@ class Connection:
     def __init__(
         self,
         address: str,
-        prepare: Callable[[zmq.Socket[bytes]], None] | None = None,
+        set_keys: Callable[[zmq.Socket[bytes]], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address, self._prepare, self._monotonic = address, prepare, monotonic
+        self._address = address
+        self._set_keys = set_keys
+        self._monotonic = monotonic
         self._context = zmq.Context()
-        self._pause = _SHORTEST_PAUSE
-        self._open_at: float | None = None
+        self._pause_seconds = _SHORTEST_PAUSE_SECONDS
+        self._open_at: float | None = None  # None: the socket is open
         try:
             self._open()
         except zmq.ZMQError as error:
             self.close(0.0)
             raise ConfigError(
-                f"cannot connect to {address!r}: {error}", fix="use tcp://HOST:PORT or ipc://PATH"
+                f"cannot connect to {address!r}: {error}", fix="Use tcp://HOST:PORT or ipc://PATH"
             ) from error
 
-    def check(self) -> ConnectionReport | None:
-        """Say what happened since the last time, and open a new socket when it is time to."""
+    def check(self) -> ConnectionEvent | None:
+        """Return the next change of the connection, if any; open a new socket when the pause is over."""
         if self._open_at is not None:
             if self._monotonic() >= self._open_at:
                 self._open_at = None
@@ -81,24 +118,24 @@ class Connection:
         while self._monitor.poll(0):
             event = zmq.Event(recv_monitor_message(self._monitor)["event"])
             if event is zmq.Event.HANDSHAKE_SUCCEEDED:
-                return ConnectionReport.OPEN
+                return ConnectionEvent.OPEN
             if event & _BREAKS:
-                self.renew()
-                return ConnectionReport.REFUSED if event & _REFUSALS else ConnectionReport.BROKEN
+                self.reconnect()
+                return ConnectionEvent.REFUSED if event & _REFUSALS else ConnectionEvent.BROKEN
         return None
 
-    def renew(self) -> None:
-        """Drop the socket with all it holds; the next one opens after a pause that grows."""
+    def reconnect(self) -> None:
+        """Close the socket and its queue; the next one opens after a pause, which doubles each time."""
         self._close_socket(0.0)
-        self._open_at = self._monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._open_at = self._monotonic() + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
-    def trust(self) -> None:
-        """Note that the daemon has answered: the next pause is short again."""
-        self._pause = _SHORTEST_PAUSE
+    def reset_pause(self) -> None:
+        """Make the next pause short again; called when the daemon has answered."""
+        self._pause_seconds = _SHORTEST_PAUSE_SECONDS
 
     def send(self, frames: list[bytes]) -> bool:
-        """Send a message; False if the socket takes none now."""
+        """Send a message without waiting; False if the socket accepts none now."""
         if self._open_at is not None:
             return False
         try:
@@ -108,7 +145,7 @@ class Connection:
         return True
 
     def receive(self) -> list[bytes] | None:
-        """Give the next answer; None if there is none."""
+        """Return the next answer without waiting; None if there is none."""
         if self._open_at is not None:
             return None
         try:
@@ -117,14 +154,14 @@ class Connection:
             return None
 
     def wait(self, seconds: float, *, to_send: bool) -> None:
-        """Wait until something happens.
+        """Wait until an answer arrives or the connection changes.
 
         Parameters
         ----------
         seconds : float
-            Longest wait.
+            Longest wait, s.
         to_send : bool
-            Whether room in the socket counts as something.
+            Whether to stop waiting also when the socket accepts a message.
         """
         if self._open_at is not None:
             time.sleep(max(0.0, min(seconds, self._open_at - self._monotonic())))
@@ -135,12 +172,12 @@ class Connection:
         poller.poll(max(0, int(seconds * 1000)) + 1)
 
     def close(self, linger_seconds: float) -> None:
-        """Close for good.
+        """Close the socket and end the connection.
 
         Parameters
         ----------
         linger_seconds : float
-            Longest wait for ZeroMQ to pass on what it has taken.
+            Longest wait for ZeroMQ to send the messages in its queue, s.
         """
         self._close_socket(linger_seconds)
         self._context.term()
@@ -148,10 +185,10 @@ class Connection:
     def _open(self) -> None:
         self._socket = self._context.socket(zmq.DEALER)
         set_options(self._socket, max_message_bytes=_ANSWER_BYTES, queue_messages=_QUEUE_MESSAGES)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a daemon that is not there
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing before the connection is open
         self._socket.setsockopt(zmq.IPV6, "[" in self._address)
-        if self._prepare is not None:
-            self._prepare(self._socket)
+        if self._set_keys is not None:
+            self._set_keys(self._socket)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._socket.connect(self._address)
 

@@ -1,7 +1,8 @@
-"""Key files: who may speak, and for which streams. Secrets stay out of every text this module makes.
+"""Key files: which collectors may send which streams. No message of this module contains a secret.
 
-A key is two TOML files. ``NAME.secret`` (mode 0600) stays with its owner; ``NAME.public`` goes to the other
-side. In the daemon's directory the public file of a collector also lists the streams it may send.
+A key consists of two TOML files. ``NAME.secret`` (mode 0600) stays with its owner; ``NAME.public`` is copied
+to the other side. In the daemon's directory, the public file of a collector also lists the streams that the
+collector may send.
 """
 
 from __future__ import annotations
@@ -19,16 +20,30 @@ import zmq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from zmq.utils import z85
 
-from dqm.config import NAME_PATTERN, check_private
+from dqm.config import NAME_PATTERN, CollectorSection, DaemonSection, check_private
 from dqm.errors import ConfigError
 
-__all__ = ["Collector", "KeyPair", "KeyRing", "Sending", "make_keys", "read_public", "read_secret"]
+__all__ = [
+    "DAEMON_SECRET",
+    "CollectorKey",
+    "KeyPair",
+    "KeyRing",
+    "SenderKeys",
+    "make_keys",
+    "open_key_ring",
+    "read_public",
+    "read_secret",
+    "read_sender_keys",
+]
+
+DAEMON_SECRET = "daemon.secret"  # noqa: S105 - the name of a file
+"""Default name of the daemon's secret file, in its directory of keys."""
 
 _LARGEST_BYTES = 65_536
 
 
 def _check_z85(text: str) -> str:
-    """Refuse five characters that stand for more than 32 bits; ZeroMQ would not say what is wrong."""
+    """Refuse groups of five characters above 32 bits; ZeroMQ's own error does not say what is wrong."""
     try:
         z85.decode(text)
     except struct.error:
@@ -64,12 +79,12 @@ class _Public(_File):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A key with its secret, in Z85.
+    """Public and secret key of one owner.
 
     Parameters
     ----------
     public, secret : str
-        40 characters each; the secret is not shown.
+        Z85, 40 characters each; the secret is not in the representation.
     """
 
     public: str
@@ -77,33 +92,33 @@ class KeyPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Collector:
-    """What a public file in the daemon's directory says.
+class CollectorKey:
+    """Public key of a collector in the daemon's directory: its name and its streams.
 
     Parameters
     ----------
     name : str
         Name of the file.
     streams : tuple of str
-        Streams it may send; ``*`` stands for any characters.
+        Streams that the collector may send; ``*`` stands for any characters.
     """
 
     name: str
     streams: tuple[str, ...]
 
     def may_send(self, stream: str) -> bool:
-        """Whether a stream is among those allowed."""
+        """Whether the collector may send a stream."""
         return any(fnmatchcase(stream, pattern) for pattern in self.streams)
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """Keys a sender needs.
+class SenderKeys:
+    """Keys of a sender.
 
     Parameters
     ----------
     own : KeyPair
-        Its own.
+        Its own key.
     daemon : str
         Public key of the daemon, Z85.
     """
@@ -111,27 +126,27 @@ class Sending:
     own: KeyPair
     daemon: str
 
-    def prepare(self, socket: zmq.Socket[bytes]) -> None:
-        """Set the keys of a socket that is about to connect."""
+    def set_on(self, socket: zmq.Socket[bytes]) -> None:
+        """Set the keys of a socket before it connects."""
         socket.curve_publickey = self.own.public.encode()
         socket.curve_secretkey = self.own.secret.encode()
         socket.curve_serverkey = self.daemon.encode()
 
 
 class KeyRing:
-    """Keys a daemon needs: its own, and the public ones of all collectors.
+    """Keys of a daemon: its own key, and the public keys of all collectors.
 
     Parameters
     ----------
     directory : Path
-        With one ``NAME.public`` for each collector.
+        Directory with one file ``NAME.public`` for each collector.
     secret : Path
         Secret file of the daemon.
 
     Raises
     ------
     ConfigError
-        Here and in `reload`, if a file cannot be used; after a failed `reload` the keys are as before.
+        Here and in `reload`, if a file cannot be used. A failed `reload` does not change the keys.
     """
 
     def __init__(self, directory: Path, secret: Path) -> None:
@@ -139,8 +154,8 @@ class KeyRing:
         self.own = read_secret(secret)
         self._collectors = self._read()
 
-    def find(self, public: str) -> Collector | None:
-        """Whose public key this is, Z85; None if nobody's."""
+    def find(self, public: str) -> CollectorKey | None:
+        """Find the collector that has a public key (Z85); None if there is none."""
         return self._collectors.get(public)
 
     @property
@@ -152,8 +167,8 @@ class KeyRing:
         """Read the directory again; may be called from any thread."""
         self._collectors = self._read()
 
-    def _read(self) -> dict[str, Collector]:
-        found: dict[str, Collector] = {}
+    def _read(self) -> dict[str, CollectorKey]:
+        found: dict[str, CollectorKey] = {}
         try:
             files = sorted(self._directory.glob("*.public"))
             self._directory.stat()
@@ -167,10 +182,26 @@ class KeyRing:
                 continue
             if known.public in found:
                 raise ConfigError(
-                    f"{found[known.public].name} has the same key", where=str(path), fix="Remove one of them"
+                    f"{found[known.public].name} has the same key",
+                    where=str(path),
+                    fix="Remove one of the files",
                 )
-            found[known.public] = Collector(path.stem, known.streams)
+            found[known.public] = CollectorKey(path.stem, known.streams)
         return found
+
+
+def open_key_ring(section: DaemonSection) -> KeyRing | None:
+    """Read the keys of a daemon; None if it has none, raises `ConfigError` if they cannot be used."""
+    if section.keys is None:
+        return None
+    return KeyRing(section.keys, section.key or section.keys / DAEMON_SECRET)
+
+
+def read_sender_keys(section: CollectorSection) -> SenderKeys | None:
+    """Read the keys of a collector; None if it has none, raises `ConfigError` if they cannot be used."""
+    if section.key is None or section.daemon_key is None:
+        return None
+    return SenderKeys(read_secret(section.key), read_public(section.daemon_key))
 
 
 def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[Path, Path]:
@@ -179,11 +210,11 @@ def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[
     Parameters
     ----------
     directory : Path
-        Where both files go; made if it does not exist.
+        Directory of both files; created if it does not exist.
     name : str
-        Of the collector, or of the daemon.
+        Name of the collector, or of the daemon.
     streams : sequence of str
-        Streams a collector may send; ``*`` stands for any characters.
+        Streams that a collector may send; ``*`` stands for any characters.
 
     Returns
     -------
@@ -193,14 +224,14 @@ def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[
     Raises
     ------
     ConfigError
-        If a name cannot be used, a file is there already or cannot be written.
+        If a name cannot be used, or if a file exists or cannot be written.
     """
     public, secret = (key.decode() for key in zmq.curve_keypair())
     try:
         checked = _Public(public=public, streams=tuple(streams))
         _Named(name=name)
     except ValidationError as error:
-        raise ConfigError(f"not a name of a key or stream: {error.errors()[0]['input']!r}") from None
+        raise ConfigError(f"not a valid name of a key or stream: {error.errors()[0]['input']!r}") from None
     files = directory / f"{name}.secret", directory / f"{name}.public"
     listed = ", ".join(f'"{stream}"' for stream in checked.streams)
     texts = (
@@ -210,7 +241,9 @@ def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[
     )
     for path in files:
         if path.exists():
-            raise ConfigError("a key of this name exists", where=str(path), fix="Move its files away first")
+            raise ConfigError(
+                "a key of this name already exists", where=str(path), fix="Move its files away first"
+            )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, text, mode in zip(files, texts, (0o600, 0o644), strict=True):
@@ -226,12 +259,12 @@ class _Named(_File):
 
 
 def read_secret(path: Path) -> KeyPair:
-    """Read a secret file, after checking that nobody else can.
+    """Read a secret file.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, is no secret key, or is readable by others.
+        If it cannot be read, is not a secret key, or can be read by others.
     """
     try:
         check_private(path, "the secret key", "make a new key if somebody may have read it")
@@ -239,12 +272,12 @@ def read_secret(path: Path) -> KeyPair:
         raise _unreadable(path, error) from error
     known = _read(path, _Secret)
     if zmq.curve_public(known.secret.encode()).decode() != known.public:
-        raise ConfigError("public and secret key do not belong together", where=str(path))
+        raise ConfigError("public and secret key are not a pair", where=str(path))
     return KeyPair(known.public, known.secret)
 
 
 def read_public(path: Path) -> str:
-    """Read the key of a public file, Z85; raises `ConfigError` as `read_secret`."""
+    """Read a public key (Z85) from its file; raises `ConfigError` if it cannot be read or is not a key."""
     return _read(path, _Public).public
 
 
@@ -256,14 +289,14 @@ def _read(path: Path, model: type[Model]) -> Model:
         raise _unreadable(path, error) from error
     try:
         return model.model_validate(tomllib.loads(content[:_LARGEST_BYTES].decode()))
-    except (ValidationError, ValueError, RecursionError):  # whose texts may hold the secret
+    except (ValidationError, ValueError, RecursionError):  # their messages may contain the secret
         kind = "secret" if model is _Secret else "public"
         raise ConfigError(
-            f"not a {kind} key", where=str(path), fix="Make one by 'dqm keys new NAME'"
+            f"not a {kind} key", where=str(path), fix="Make one with 'dqm keys new NAME'"
         ) from None
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"the key cannot be read: {error.strerror}", where=str(path), fix="Make one by 'dqm keys new NAME'"
+        f"the key cannot be read: {error.strerror}", where=str(path), fix="Make one with 'dqm keys new NAME'"
     )

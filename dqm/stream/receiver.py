@@ -1,4 +1,4 @@
-"""The receiving end: a bound socket that gives windows, or says why a message was refused."""
+"""The receiving end: a bound socket that returns windows, or the reason why a message was refused."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ import zmq
 from dqm.config import is_local
 from dqm.errors import ConfigError, PeerError
 from dqm.events import Window
-from dqm.stream.acknowledgement import Identity, encode_acknowledgement, encode_refusal, identity_of
-from dqm.stream.keys import Collector, KeyRing
-from dqm.stream.limits import Limits, Reason
-from dqm.stream.sockets import set_options
-from dqm.stream.wire import claimed_identity, decode
+from dqm.stream.acknowledgement import (
+    Identity,
+    Reason,
+    encode_acknowledgement,
+    encode_refusal,
+    identity_of,
+)
+from dqm.stream.connection import set_options
+from dqm.stream.keys import CollectorKey, KeyRing
+from dqm.stream.wire import Limits, claimed_identity, decode
 from dqm.stream.zap import ZapAuthenticator
 
 __all__ = ["Receiver"]
 
-_MOST_FRAMES = 3  # one more than a message has, so that `decode` sees there were too many
-_MOST_PEERS = 100_000  # windows whose senders are remembered until they are acknowledged
-_MOST_ANSWERS = 10_000  # small ones, for each sender that does not read
+_MAX_FRAMES = 3  # one more than a message has, so that `decode` sees when there are too many
+_MAX_UNANSWERED = 100_000  # windows whose senders are remembered until they are answered
+_MAX_QUEUED_ANSWERS = 10_000  # for each sender that does not read
 _PROBE_SECONDS = 1.0
 
 
@@ -35,15 +40,16 @@ class Receiver:
     Parameters
     ----------
     addresses : sequence of str
-        Where to listen: ``tcp://127.0.0.1:5565``, ``ipc:///run/dqm/windows``; port 0 takes a free port.
+        Addresses to listen at: ``tcp://127.0.0.1:5565``, ``ipc:///run/dqm/windows``; port 0: any free port.
     limits : Limits, optional
-        How much one message may claim.
+        Largest message that is accepted.
     queue_messages : int
-        Messages ZeroMQ holds for each sender before it makes the sender wait.
+        Messages that ZeroMQ queues for each sender before the sender must wait.
     keys : KeyRing, optional
-        Who may come in at addresses that are not local, and what each may send; without it there are none.
+        Collectors that may connect to addresses that are not local, and their streams; required for such
+        addresses.
     keyed_everywhere : bool
-        Whether local addresses ask for keys too.
+        Whether local addresses require keys as well.
 
     Raises
     ------
@@ -62,17 +68,17 @@ class Receiver:
     ) -> None:
         self._limits = limits or Limits()
         self._keys = keys
-        self._open_to_all = [a for a in addresses if is_local(a) and not (keys and keyed_everywhere)]
-        self._was_refusal = False
+        self._keyless = [a for a in addresses if is_local(a) and not (keys and keyed_everywhere)]
+        self._refusal_was_last = False
         self._peers: OrderedDict[Identity, bytes] = OrderedDict()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         largest = max(self._limits.max_header_bytes, self._limits.max_payload_bytes)
         set_options(self._socket, max_message_bytes=largest, queue_messages=queue_messages)
-        self._socket.setsockopt(zmq.SNDHWM, _MOST_ANSWERS)  # beyond it ZeroMQ drops them without a word
+        self._socket.setsockopt(zmq.SNDHWM, _MAX_QUEUED_ANSWERS)  # ZeroMQ drops more without an error
         self._zap = ZapAuthenticator(self._context, self._socket, keys) if keys else None
         try:
-            bound = {address: self._bind(address) for address in self._open_to_all}
+            bound = {address: self._bind(address) for address in self._keyless}
             if self._zap is not None:
                 self._zap.protect(self._socket)
             bound |= {address: self._bind(address) for address in addresses if address not in bound}
@@ -83,20 +89,20 @@ class Receiver:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Addresses as bound, with the port numbers chosen."""
+        """Addresses as bound, with the actual port numbers."""
         return self._addresses
 
     def wait(self, timeout_ms: int, descriptors: Sequence[int] = (), *, messages: bool = True) -> None:
-        """Wait for a message, or for something else to read.
+        """Wait for a message, or for a file descriptor.
 
         Parameters
         ----------
         timeout_ms : int
             Longest wait, ms.
         descriptors : sequence of int
-            File descriptors that end the wait too when they become readable.
+            File descriptors that also end the wait when they become readable.
         messages : bool
-            Whether a message ends the wait; if none would be received now, it need not.
+            Whether a message ends the wait.
         """
         poller = zmq.Poller()
         for one in (self._socket, *descriptors) if messages else descriptors:
@@ -104,7 +110,7 @@ class Receiver:
         poller.poll(timeout_ms)
 
     def receive(self, timeout_ms: int) -> Window | PeerError | None:
-        """Next message, or the next peer that was turned away.
+        """Receive the next message, or the next refusal of a peer.
 
         Parameters
         ----------
@@ -114,30 +120,30 @@ class Receiver:
         Returns
         -------
         Window, PeerError or None
-            A window; the reason why a message or a peer was refused, to be counted; None if nothing came. The
-            sender of a refused message is told, if its header says which window it was.
+            A window; the reason why a message or a peer was refused, to be counted; or None if nothing came.
+            A refused message is answered if its header identifies the window.
         """
-        turned_away = self._next_turned_away()
-        if turned_away is not None or not self._socket.poll(timeout_ms, zmq.POLLIN):
-            return turned_away
+        refused_peer = self._next_refused_peer()
+        if refused_peer is not None or not self._socket.poll(timeout_ms, zmq.POLLIN):
+            return refused_peer
         peer, user, frames = self._read_message()
         try:
-            window = self._admit(user, frames)
+            window = self._decode(user, frames)
         except PeerError as refusal:
-            self._tell(peer, frames, refusal.reason)
+            self._answer_refused(peer, frames, refusal.reason)
             return refusal
         self._peers[identity_of(window)] = peer
-        while len(self._peers) > _MOST_PEERS:
+        while len(self._peers) > _MAX_UNANSWERED:
             self._peers.popitem(last=False)
         return window
 
     def acknowledge(self, window: Window) -> None:
-        """Tell the sender of a window that its verdict is stored.
+        """Acknowledge a window to its sender: its verdict is stored.
 
         Parameters
         ----------
         window : Window
-            As it was received; a sender that has gone is not told.
+            A window that was received; if its sender has disconnected, nothing is sent.
         """
         identity = identity_of(window)
         peer = self._peers.pop(identity, None)
@@ -145,12 +151,12 @@ class Receiver:
             self._answer(peer, encode_acknowledgement(identity))
 
     def refuse(self, window: Window, reason: str) -> None:
-        """Tell the sender of a window that it is refused and need not be sent again.
+        """Refuse a window, so that its sender does not send it again.
 
         Parameters
         ----------
         window : Window
-            As it was received.
+            A window that was received.
         reason : str
             One of `Reason`.
         """
@@ -160,18 +166,18 @@ class Receiver:
             self._answer(peer, encode_refusal(identity, reason))
 
     def reload_keys(self) -> None:
-        """Read the public keys again: new ones may come in, messages of those taken away are refused.
+        """Read the public keys again: new keys may connect, and messages with removed keys are refused.
 
         Raises
         ------
         ConfigError
-            If a file cannot be used; the keys are as before.
+            If a file cannot be used; the keys then do not change.
         """
         if self._keys is not None:
             self._keys.reload()
 
     def close(self) -> None:
-        """Stop listening; messages not received yet are dropped."""
+        """Stop listening; messages that were not received yet are dropped."""
         if self._zap is not None:
             self._zap.close()
         self._socket.close(linger=0)
@@ -186,11 +192,11 @@ class Receiver:
         self.close()
 
     def _answer(self, peer: bytes, frames: list[bytes]) -> None:
-        """Send without waiting: what a slow sender does not take is dropped, and it will ask again."""
+        """Send without waiting; if the sender's queue is full the answer is lost, and the sender repeats."""
         self._socket.send_multipart([peer, *frames], zmq.NOBLOCK)
 
     def _read_message(self) -> tuple[bytes, str | None, list[bytes]]:
-        """Routing identity of the sender, its key and frames; those beyond `_MOST_FRAMES` are not kept."""
+        """Read routing identity and key of the sender, and its first `_MAX_FRAMES` frames."""
         peer = self._socket.recv()
         user = None
         frames: list[bytes] = []
@@ -198,17 +204,17 @@ class Receiver:
             frame = self._socket.recv(copy=False)
             if not frames:
                 user = _user_of(frame)
-            if len(frames) < _MOST_FRAMES:
+            if len(frames) < _MAX_FRAMES:
                 frames.append(frame.bytes)
         return peer, user, frames
 
-    def _next_turned_away(self) -> PeerError | None:
-        """Peer that the gate did not let in; every second time at most, so that messages have their turn."""
-        self._was_refusal = not self._was_refusal
-        return self._zap.next_refusal() if self._zap and self._was_refusal else None
+    def _next_refused_peer(self) -> PeerError | None:
+        """Return the next refused peer, at most every second call: many refusals must not block messages."""
+        self._refusal_was_last = not self._refusal_was_last
+        return self._zap.next_refusal() if self._zap and self._refusal_was_last else None
 
-    def _admit(self, user: str | None, frames: list[bytes]) -> Window:
-        """Decode a message; raises `PeerError` if it breaks the format or its key may not send it."""
+    def _decode(self, user: str | None, frames: list[bytes]) -> Window:
+        """Decode a message; raises `PeerError` if it breaks the format or its key may not send the stream."""
         collector = self._find_collector(user)
         window = decode(frames, self._limits)
         if collector is not None and not collector.may_send(window.stream):
@@ -217,17 +223,17 @@ class Receiver:
             )
         return window
 
-    def _find_collector(self, user: str | None) -> Collector | None:
-        """Find whose key it is; None for a peer that needs none, `PeerError` if the key was taken away."""
-        if self._keys is None or (user is None and self._open_to_all):
+    def _find_collector(self, user: str | None) -> CollectorKey | None:
+        """Find the collector of a key; None if no key is needed, `PeerError` if the key was removed."""
+        if self._keys is None or (user is None and self._keyless):
             return None
         collector = self._keys.find(user) if user else None
         if collector is None:
-            raise PeerError(Reason.UNKNOWN_KEY, f"a message with the key {user}, which is not known any more")
+            raise PeerError(Reason.UNKNOWN_KEY, f"a message with the key {user}, which was removed")
         return collector
 
-    def _tell(self, peer: bytes, frames: list[bytes], reason: str) -> None:
-        """Tell the sender of a refused message; not if its next key may be welcome."""
+    def _answer_refused(self, peer: bytes, frames: list[bytes], reason: str) -> None:
+        """Answer a refused message, except for an unknown key: the sender may get a known key later."""
         identity = claimed_identity(frames, self._limits)
         if identity is not None and reason != Reason.UNKNOWN_KEY:
             self._answer(peer, encode_refusal(identity, reason))
@@ -235,14 +241,14 @@ class Receiver:
     def _bind(self, address: str) -> str:
         in_use = ConfigError(
             f"address {address} is already in use",
-            fix="another daemon may be running; stop it or choose another address",
+            fix="Another daemon may be running: stop it, or choose another address",
         )
         if _is_served(address):
             raise in_use
         if self._keys is None and not is_local(address):
             raise ConfigError(
                 f"{address} can be reached from other hosts, and there are no keys",
-                fix="make them by 'dqm keys new', see [daemon] keys; or listen at 127.0.0.1, [::1] or ipc://",
+                fix="Make keys with 'dqm keys new', see [daemon] keys; or listen at 127.0.0.1, [::1] or ipc://",
             )
         self._socket.setsockopt(zmq.IPV6, "[" in address)
         try:
@@ -251,13 +257,13 @@ class Receiver:
             if error.errno == errno.EADDRINUSE:
                 raise in_use from error
             raise ConfigError(
-                f"cannot listen at {address!r}: {error}", fix="use tcp://IP:PORT or ipc://PATH"
+                f"cannot listen at {address!r}: {error}", fix="Use tcp://IP:PORT or ipc://PATH"
             ) from error
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
 def _user_of(frame: zmq.Frame) -> str | None:
-    """Key that the gate let in, Z85; None for a peer at an address without keys."""
+    """Key (Z85) of the peer that sent a frame; None at an address without keys."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:
@@ -265,7 +271,7 @@ def _user_of(frame: zmq.Frame) -> str | None:
 
 
 def _is_served(address: str) -> bool:
-    """Whether somebody listens at an ipc address: ZeroMQ itself would take it over without a word."""
+    """Whether a program listens at an ipc address; ZeroMQ would take the address over without an error."""
     if not address.startswith("ipc://"):
         return False
     path = address.removeprefix("ipc://")

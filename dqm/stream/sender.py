@@ -1,4 +1,18 @@
-"""The sending end: keeps every window until the daemon has stored its verdict, and never waits."""
+"""The sending end: keeps every window until the daemon has answered, and never makes the detector wait.
+
+How it works:
+
+1. `Sender.send` adds a window to the `Backlog`, writes it to the `Spool` if there is one, and sends what can
+   be sent now. It does not wait for the daemon.
+2. The daemon answers each window when its verdict is stored (acknowledged) or when it is refused. Only then
+   the window is removed from backlog and spool. So a crash of the daemon, of the collector or of the network
+   loses no window; a window that is sent twice is recognised by the daemon.
+3. After a break of the connection, or without any answer for `ack_timeout_seconds`, a new socket is opened
+   and all unanswered windows are sent again, in order. The old socket is closed first: its queue could
+   otherwise send new windows before lost ones.
+4. When the backlog is full, the oldest window is dropped and counted, and the next window of its stream and
+   run carries the number of lost windows to the daemon.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +28,8 @@ from dqm.errors import FileError
 from dqm.events import Window
 from dqm.stream.acknowledgement import Identity, decode_answer, identity_of
 from dqm.stream.backlog import Backlog, Message
-from dqm.stream.connection import Connection, ConnectionReport
-from dqm.stream.keys import Sending
+from dqm.stream.connection import Connection, ConnectionEvent
+from dqm.stream.keys import SenderKeys
 from dqm.stream.spool import Spool
 from dqm.stream.wire import header_of, payload_of
 
@@ -23,42 +37,40 @@ __all__ = ["Sender"]
 
 _LINGER_SECONDS = 5.0
 _BUFFER_BYTES = 2**28
-_LONGEST_PATIENCE = 300.0
-_SLICE_SECONDS = 0.1  # other threads have their turn in between
+_LONGEST_ACK_TIMEOUT_SECONDS = 300.0
+_WAIT_SECONDS = 0.1  # the lock is held while waiting; other threads get it in between
 
 
 class Sender:
     """Sends windows to one daemon and keeps each until it is answered.
 
-    After a break of the connection, or when no answer comes for a while, all that is not answered is sent
-    again, in order. When there is no room for another window the oldest is dropped, and the next one of its
-    stream and run that leaves says how many were lost. The methods may be called from several threads.
+    The module's text explains how. The methods may be called from several threads.
 
     Parameters
     ----------
     address : str
-        Where the daemon listens, such as ``tcp://127.0.0.1:5565``; it need not listen yet.
+        Address of the daemon, such as ``tcp://127.0.0.1:5565``; the daemon may start later.
     buffer_windows : int
-        Windows that may be kept, at least 1.
+        Most windows that are kept, at least 1.
     buffer_bytes : int
-        The same in bytes of their payloads.
+        Most bytes of payload that are kept.
     spool : Spool, optional
-        Where they are kept besides, so that they survive the end of this process; what it holds is sent
-        first. It stays the caller's to close.
-    keys : Sending, optional
-        Keys, if the daemon asks for them.
-    patience_seconds : float
-        Without any answer for so long, everything is sent again; the time doubles, up to 300 s, until one
-        comes.
+        Keeps the windows on disk as well, so that they survive the end of this process. Windows in it are
+        sent first. The caller closes it.
+    keys : SenderKeys, optional
+        Keys, if the daemon requires them.
+    ack_timeout_seconds : float
+        Without any answer for this time, all unanswered windows are sent again. The time doubles, up to
+        300 s, until an answer comes.
     monotonic : callable
-        Seconds that never go back.
+        Monotonic clock, s.
 
     Raises
     ------
     ConfigError
         If ZeroMQ cannot use the address.
     InputError
-        If the buffer has no room for a window.
+        If `buffer_windows` is below 1.
     FileError
         If the spool cannot be read.
     """
@@ -70,161 +82,166 @@ class Sender:
         *,
         buffer_bytes: int = _BUFFER_BYTES,
         spool: Spool | None = None,
-        keys: Sending | None = None,
-        patience_seconds: float = 30.0,
+        keys: SenderKeys | None = None,
+        ack_timeout_seconds: float = 30.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backlog = Backlog(buffer_windows, buffer_bytes)
         self._spool = spool
         self._monotonic = monotonic
-        self._shortest_patience = self._patience = patience_seconds
-        self._answered = monotonic()
+        self._shortest_ack_timeout = ack_timeout_seconds
+        self._ack_timeout = ack_timeout_seconds
+        self._answered_at = monotonic()
         self._lock = RLock()
-        self._n_sent = self._n_repeated = 0
+        self._n_sent = 0
+        self._n_repeated = 0
         self._refusals: Counter[str] = Counter()
         self._is_open = False
-        self._problem = self._spool_problem = ""
+        self._connection_problem = ""
+        self._spool_problem = ""
         for message in spool.load() if spool else ():
             self._backlog.add(message)
-        self._forget(self._backlog.make_room())
-        self._connection = Connection(address, keys.prepare if keys else None, monotonic)
+        self._remove_from_spool(self._backlog.make_room())
+        self._connection = Connection(address, keys.set_on if keys else None, monotonic)
 
     @property
     def n_waiting(self) -> int:
-        """Windows that are to be sent, for the first time or again."""
+        """Windows to be sent, for the first time or again."""
         return self._backlog.n_waiting
 
     @property
     def n_unconfirmed(self) -> int:
-        """Windows handed to ZeroMQ that the daemon has not answered."""
+        """Windows that were sent and are not answered."""
         return self._backlog.n_in_flight
 
     @property
     def n_kept(self) -> int:
-        """Windows in the buffer, both of these."""
+        """Windows in the buffer: `n_waiting` and `n_unconfirmed`."""
         return len(self._backlog)
 
     @property
     def n_lost(self) -> int:
-        """Windows dropped since the start because the buffer was full, or because no connection bore them."""
+        """Windows dropped since the start: the buffer was full, or they broke every connection."""
         return self._backlog.n_lost
 
     @property
     def n_sent(self) -> int:
-        """Windows handed to ZeroMQ since the start, each counted once."""
+        """Windows sent since the start, each counted once."""
         return self._n_sent
 
     @property
     def n_repeated(self) -> int:
-        """Times a window was handed to ZeroMQ again."""
+        """Number of times that a window was sent again."""
         return self._n_repeated
 
     @property
     def refusals(self) -> dict[str, int]:
-        """Windows the daemon refused since the start, by its reason; they are not sent again."""
+        """Windows that the daemon refused since the start, by reason; they are not sent again."""
         return dict(self._refusals)
 
     @property
     def has_room(self) -> bool:
-        """Whether another window could be taken and nothing dropped."""
+        """Whether another window can be added without dropping one."""
         return self._backlog.has_room
 
     @property
     def is_connected(self) -> bool:
-        """Whether a daemon is there."""
+        """Whether the connection to a daemon is open."""
         return self._is_open
 
     @property
     def problem(self) -> str:
-        """What is wrong with connection or spool at the moment; empty if nothing is."""
-        return "; ".join(filter(None, [self._problem, self._spool_problem]))
+        """Current problem of the connection or the spool; empty if there is none."""
+        return "; ".join(filter(None, [self._connection_problem, self._spool_problem]))
 
     def send(self, window: Window) -> None:
-        """Take a window and send what can be sent, without ever waiting.
+        """Add a window to the buffer and send what can be sent now; never waits for the daemon.
 
         Parameters
         ----------
         window : Window
-            Next window of its stream; one that is in the buffer already is not taken twice.
+            Next window of its stream; a window that is already in the buffer is ignored.
 
         Raises
         ------
         InputError
-            If the window breaks the wire format; the buffer is as before.
+            If the window breaks the wire format; the buffer is then not changed.
         """
         message = Message(header_of(window), payload_of(window))
         with self._lock:
             if identity_of(window) not in self._backlog:
                 self._backlog.add(message)
                 if self._spool is not None:
-                    self._spool_problem = _complaint(partial(self._spool.add, message))
+                    self._spool_problem = _problem_of(partial(self._spool.add, message))
             self.pump()
-            self._forget(self._backlog.make_room())
+            self._remove_from_spool(self._backlog.make_room())
 
     def pump(self) -> None:
-        """Send what can be sent now, and read what the daemon has answered."""
+        """Read the answers of the daemon, and send what can be sent now; never waits."""
         with self._lock:
             self._check_connection()
             self._read_answers()
-            self._check_patience()
+            self._check_ack_timeout()
             while (message := self._backlog.next()) is not None:
                 frames = [message.header.model_dump_json().encode(), message.payload]
                 if not self._connection.send(frames):
                     break
                 if self._backlog.n_in_flight == 0:
-                    self._answered = self._monotonic()  # patience begins with the first one
+                    self._answered_at = self._monotonic()  # the time-out starts with the first window
                 self._n_repeated += message.was_sent
                 self._n_sent += not message.was_sent
                 self._backlog.mark_sent(message)
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Wait until ZeroMQ has taken every window.
+        """Wait until every window is handed to ZeroMQ.
 
         Parameters
         ----------
         timeout_seconds : float
-            Longest wait.
+            Longest wait, s.
 
         Returns
         -------
         bool
-            True if nothing waits to be sent.
+            True if no window is left to be sent.
         """
         deadline = self._monotonic() + timeout_seconds
         self._work_until(lambda: not self.n_waiting or self._monotonic() >= deadline, lambda: deadline)
         return not self.n_waiting
 
-    def confirm(self, patience_seconds: float) -> bool:
-        """Wait until the daemon has answered for every window.
+    def confirm(self, timeout_seconds: float) -> bool:
+        """Wait until the daemon has answered every window.
 
         Parameters
         ----------
-        patience_seconds : float
-            Longest wait for the next answer.
+        timeout_seconds : float
+            Longest wait for the next answer, s; it starts again with each answer.
 
         Returns
         -------
         bool
-            True if nothing is kept any more.
+            True if no window is left in the buffer.
         """
-        n_settled, deadline = -1, 0.0
+        n_answered = -1
+        deadline = 0.0
 
-        def patience_ends() -> bool:
-            nonlocal n_settled, deadline
-            if self._backlog.n_settled != n_settled:
-                n_settled, deadline = self._backlog.n_settled, self._monotonic() + patience_seconds
+        def is_done() -> bool:
+            nonlocal n_answered, deadline
+            if self._backlog.n_answered != n_answered:
+                n_answered = self._backlog.n_answered
+                deadline = self._monotonic() + timeout_seconds
             return not self.n_kept or self._monotonic() >= deadline
 
-        self._work_until(patience_ends, lambda: deadline)
+        self._work_until(is_done, lambda: deadline)
         return not self.n_kept
 
     def close(self, linger_seconds: float = _LINGER_SECONDS) -> None:
-        """Close the connection; what is still in the buffer is given up unless it is spooled.
+        """Close the connection; windows in the buffer are lost unless they are in the spool.
 
         Parameters
         ----------
         linger_seconds : float
-            Longest wait for ZeroMQ to pass on what it has taken.
+            Longest wait for ZeroMQ to send the messages in its queue, s.
         """
         with self._lock:
             self._connection.close(linger_seconds)
@@ -237,56 +254,58 @@ class Sender:
     ) -> None:
         self.close(0.0 if error else _LINGER_SECONDS)
 
-    def _work_until(self, done: Callable[[], bool], deadline: Callable[[], float]) -> None:
+    def _work_until(self, is_done: Callable[[], bool], deadline: Callable[[], float]) -> None:
         self.pump()
         while True:
-            with self._lock:  # around the question too: another thread may read the answer waited for
-                if done():
+            with self._lock:  # held for the check as well: another thread may read the answer in between
+                if is_done():
                     return
                 left_seconds = max(0.0, deadline() - self._monotonic())
                 to_send = self._is_open and self._backlog.next() is not None
-                self._connection.wait(min(left_seconds, _SLICE_SECONDS), to_send=to_send)
+                self._connection.wait(min(left_seconds, _WAIT_SECONDS), to_send=to_send)
                 self.pump()
 
     def _check_connection(self) -> None:
-        while (news := self._connection.check()) is not None:
-            self._is_open = news is ConnectionReport.OPEN
-            self._problem = "" if self._is_open else self._problem
-            if news is ConnectionReport.REFUSED:
-                self._problem = "the daemon does not let this collector in: check the keys of both"
-            if news is not ConnectionReport.OPEN:
-                self._forget(self._backlog.take_back(broken=True))
+        while (event := self._connection.check()) is not None:
+            self._is_open = event is ConnectionEvent.OPEN
+            if event is ConnectionEvent.OPEN:
+                self._connection_problem = ""
+                continue
+            if event is ConnectionEvent.REFUSED:
+                self._connection_problem = "the daemon refuses this collector: check the keys of both"
+            self._remove_from_spool(self._backlog.requeue(broken=True))
 
     def _read_answers(self) -> None:
-        """Take what the daemon has sent; answers of an unknown kind are dropped."""
-        settled = []
+        """Read the answers of the daemon; answers of an unknown kind are ignored."""
+        answered = []
         while (frames := self._connection.receive()) is not None:
             answer = decode_answer(frames)
-            if answer is None or not self._backlog.settle(answer.identity):
+            if answer is None or not self._backlog.mark_answered(answer.identity):
                 continue
-            settled.append(answer.identity)
+            answered.append(answer.identity)
             if answer.reason:
                 self._refusals[answer.reason] += 1
-        if settled:
-            self._answered, self._patience = self._monotonic(), self._shortest_patience
-            self._connection.trust()
-            self._forget(settled)
+        if answered:
+            self._answered_at = self._monotonic()
+            self._ack_timeout = self._shortest_ack_timeout
+            self._connection.reset_pause()
+            self._remove_from_spool(answered)
 
-    def _check_patience(self) -> None:
-        """Send everything again over a new connection if the daemon has been silent for too long."""
-        if self._backlog.n_in_flight and self._monotonic() - self._answered > self._patience:
-            self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
+    def _check_ack_timeout(self) -> None:
+        """Send all unanswered windows again over a new connection if no answer came for too long."""
+        if self._backlog.n_in_flight and self._monotonic() - self._answered_at > self._ack_timeout:
+            self._ack_timeout = min(2 * self._ack_timeout, _LONGEST_ACK_TIMEOUT_SECONDS)
             self._is_open = False
-            self._connection.renew()
-            self._backlog.take_back(broken=False)
+            self._connection.reconnect()
+            self._backlog.requeue(broken=False)
 
-    def _forget(self, identities: Sequence[Identity]) -> None:
+    def _remove_from_spool(self, identities: Sequence[Identity]) -> None:
         if self._spool is not None and identities:
-            self._spool_problem = _complaint(partial(self._spool.remove, identities)) or self._spool_problem
+            self._spool_problem = _problem_of(partial(self._spool.remove, identities)) or self._spool_problem
 
 
-def _complaint(action: Callable[[], None]) -> str:
-    """Work on the spool; what it fails to take is in memory all the same, so the failure is only told."""
+def _problem_of(action: Callable[[], None]) -> str:
+    """Change the spool and return what went wrong; the windows are in memory, so sending continues."""
     try:
         action()
     except FileError as error:

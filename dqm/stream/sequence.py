@@ -1,7 +1,7 @@
-"""Which windows of a run came, in which order, and which did not. Pure accounting, bounded memory.
+"""Order of arrival of the windows of each run: gaps, duplicates, lost windows. No I/O; memory is limited.
 
-The number of a window within its run is the truth: a number that is left out is a window that was lost,
-whoever lost it, unless it comes later. What the sender says it dropped counts as lost at once.
+Windows are numbered within their run. A number that is missing is a lost window, no matter where it was lost,
+unless it arrives later. Windows that the sender reports as dropped count as lost at once.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from itertools import pairwise
 
 from dqm.errors import PeerError
 from dqm.events import Origin, Verdict, Window
-from dqm.stream.limits import Reason
+from dqm.stream.acknowledgement import Reason
 
 __all__ = ["RESTORED_WINDOWS", "Arrival", "ArrivalOrder", "SequenceTracker", "StreamCounts", "find_conflict"]
 
 RESTORED_WINDOWS = 256
 """Last verdicts of a stream from which a restarted monitor knows what it has missed."""
 
-_MOST_RUNS = 16
-_MOST_HOLES = 256
+_MAX_RUNS = 16
+_MAX_GAPS = 256
 
 
 class ArrivalOrder(StrEnum):
-    """How a window stands to those of its stream that came before it."""
+    """Position of a window relative to the windows of its run that arrived before it."""
 
     NEXT = "next"
     AFTER_GAP = "after-gap"
-    """Windows with smaller numbers have not come."""
+    """Windows with smaller numbers have not arrived."""
     REORDERED = "reordered"
-    """It comes after a window of its run with a larger number, and fills a gap."""
+    """It arrived after a window of its run with a larger number, and fills a gap."""
     DUPLICATE = "duplicate"
-    """Its number has been seen: the store knows whether it was judged."""
+    """A window with this number has arrived before; the store tells whether it has a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a window's number says.
+    """What the number of a window shows.
 
     Parameters
     ----------
     order : ArrivalOrder
-        Within its run.
+        Order within the run.
     n_lost : int
-        Windows lost just before this one; what its verdict should say. Never less than the sender says.
+        Windows lost directly before this one, for its verdict; at least the number that the sender reports.
     is_late : bool
-        Whether a window of a run with a larger number came before it.
+        Whether a window of a later run arrived before it.
     """
 
     order: ArrivalOrder
@@ -58,18 +58,18 @@ class Arrival:
 
 @dataclass(slots=True)
 class StreamCounts:
-    """Counters of one stream; all but `n_missing` only grow.
+    """Counters of one stream; all except `n_missing` only grow.
 
     Parameters
     ----------
     n_gaps : int
-        Times that numbers were left out.
+        Gaps in the numbers.
     n_lost : int
-        Windows that senders said they dropped.
+        Windows that senders reported as dropped.
     n_missing : int
-        Windows left out without a word that have not come since.
+        Windows that no sender reported as dropped and that have not arrived.
     n_reordered, n_duplicates, n_late : int
-        Windows by order.
+        Windows by order of arrival.
     """
 
     n_gaps: int = 0
@@ -81,51 +81,50 @@ class StreamCounts:
 
 
 @dataclass(slots=True)
-class _RunSequence:
-    """One run of one stream; holes are stretches of numbers that have not come, first and last."""
+class _Run:
+    """State of one run of one stream; a gap is the first and the last of consecutive missing numbers."""
 
     origin: Origin
     next_seq: int = 0
-    holes: list[tuple[int, int]] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
 
-    def open_hole(self, first: int, last: int) -> None:
-        self.holes.append((first, last))
-        del self.holes[:-_MOST_HOLES]
+    def add_gap(self, first: int, last: int) -> None:
+        self.gaps.append((first, last))
+        del self.gaps[:-_MAX_GAPS]
 
-    def fill(self, seq: int) -> bool:
-        """Take a number out of the holes; False if it is in none."""
-        for place, (first, last) in enumerate(self.holes):
+    def fill_gap(self, seq: int) -> bool:
+        """Remove a number from the gaps; False if it is in none of them."""
+        for index, (first, last) in enumerate(self.gaps):
             if first <= seq <= last:
-                self.holes[place : place + 1] = [
-                    (a, b) for a, b in ((first, seq - 1), (seq + 1, last)) if a <= b
-                ]
+                rest = [(first, seq - 1), (seq + 1, last)]
+                self.gaps[index : index + 1] = [(a, b) for a, b in rest if a <= b]
                 return True
         return False
 
 
 class SequenceTracker:
-    """Accounts for the windows of all streams; to be used from one thread.
+    """Tracks the numbers of the windows of all streams; to be used from one thread.
 
-    Remembers the last `_MOST_RUNS` runs of each stream and `_MOST_HOLES` gaps of each; a window of anything
-    older counts as a duplicate if its number was passed, and the store has the last word.
+    It remembers the last 16 runs of each stream and the last 256 gaps of each run. A window that would fill
+    an older gap counts as a duplicate; the store then decides.
     """
 
     def __init__(self) -> None:
-        self._sequences: dict[str, OrderedDict[int, _RunSequence]] = {}
+        self._runs: dict[str, OrderedDict[int, _Run]] = {}
         self._counts: dict[str, StreamCounts] = {}
 
     def counts(self, stream: str) -> StreamCounts:
-        """Counters of a stream since the start of this tracker; not to be changed."""
+        """Counters of a stream since the start of this tracker; the caller must not change them."""
         return self._counts.setdefault(stream, StreamCounts())
 
     def restore(self, verdicts: Iterable[Verdict]) -> None:
-        """Go on where the store ends.
+        """Continue after a restart from the verdicts in the store.
 
         Parameters
         ----------
         verdicts : iterable of Verdict
-            The last ones of each stream, in any order. Numbers that are left out among those of one run are
-            taken for windows that have not been judged; nothing is counted.
+            The last verdicts of each stream, in any order. Numbers missing between those of one run become
+            gaps; no counter changes.
         """
         seen: dict[tuple[str, int], tuple[Origin, set[int]]] = {}
         for verdict in verdicts:
@@ -133,90 +132,90 @@ class SequenceTracker:
             _, numbers = seen.setdefault((window.stream, window.run), (window.origin, set()))
             numbers.add(window.seq)
         for (stream, run), (origin, numbers) in sorted(seen.items(), key=lambda item: item[0]):
-            sequence = self._sequence(stream, run, origin)
+            run_state = self._find_run(stream, run, origin)
             ordered = sorted(numbers)
-            sequence.next_seq = ordered[-1] + 1
+            run_state.next_seq = ordered[-1] + 1
             for before, after in pairwise(ordered):
                 if after > before + 1:
-                    sequence.open_hole(before + 1, after - 1)
+                    run_state.add_gap(before + 1, after - 1)
 
     def find_refusal(self, window: Window) -> PeerError | None:
-        """Say why a window may not enter its run: the run belongs to data of another origin.
+        """Refuse a window whose origin differs from that of its run.
 
         Parameters
         ----------
         window : Window
-            As it arrived.
+            Received window.
 
         Returns
         -------
         PeerError or None
-            With the reason ``origin``; None if it may enter.
+            With the reason ``origin``; None if the window is admitted.
         """
-        sequences = self._sequences.get(window.stream)
-        sequence = sequences.get(window.run) if sequences else None
-        return _compare_origins(window, sequence.origin) if sequence else None
+        runs = self._runs.get(window.stream)
+        run_state = runs.get(window.run) if runs else None
+        return _compare_origins(window, run_state.origin) if run_state else None
 
     def observe(self, window: Window) -> Arrival:
-        """Account for a window that is not refused.
+        """Count a window that is not refused.
 
         Parameters
         ----------
         window : Window
-            As it arrived.
+            Received window.
 
         Returns
         -------
         Arrival
-            What to make of it.
+            Its order of arrival, and windows lost before it.
         """
         counts = self.counts(window.stream)
-        sequence = self._sequence(window.stream, window.run, window.origin)
-        is_late = window.run < max(self._sequences[window.stream])
-        if window.seq < sequence.next_seq:
-            if not sequence.fill(window.seq):
+        run_state = self._find_run(window.stream, window.run, window.origin)
+        is_late = window.run < max(self._runs[window.stream])
+        if window.seq < run_state.next_seq:
+            if not run_state.fill_gap(window.seq):
                 counts.n_duplicates += 1
                 return Arrival(ArrivalOrder.DUPLICATE, window.n_lost, is_late)
             counts.n_reordered += 1
             counts.n_late += is_late
             counts.n_missing = max(0, counts.n_missing - 1)
             return Arrival(ArrivalOrder.REORDERED, window.n_lost, is_late)
-        n_gap = window.seq - sequence.next_seq
+        n_gap = window.seq - run_state.next_seq
         counts.n_late += is_late
         counts.n_lost += window.n_lost
         counts.n_missing += max(0, n_gap - window.n_lost)
         if n_gap:
             counts.n_gaps += 1
-            sequence.open_hole(sequence.next_seq, window.seq - 1)
-        sequence.next_seq = window.seq + 1
+            run_state.add_gap(run_state.next_seq, window.seq - 1)
+        run_state.next_seq = window.seq + 1
         order = ArrivalOrder.AFTER_GAP if n_gap else ArrivalOrder.NEXT
         return Arrival(order, max(n_gap, window.n_lost), is_late)
 
-    def _sequence(self, stream: str, run: int, origin: Origin) -> _RunSequence:
-        """Find a run, or begin it in the place of the one that was silent for longest."""
-        sequences = self._sequences.setdefault(stream, OrderedDict())
-        sequence = sequences.setdefault(run, _RunSequence(origin))
-        sequences.move_to_end(run)
-        while len(sequences) > _MOST_RUNS:
-            sequences.popitem(last=False)
-        return sequence
+    def _find_run(self, stream: str, run: int, origin: Origin) -> _Run:
+        """Find a run or add it; of too many runs, the one that was not used for longest is removed."""
+        runs = self._runs.setdefault(stream, OrderedDict())
+        run_state = runs.setdefault(run, _Run(origin))
+        runs.move_to_end(run)
+        while len(runs) > _MAX_RUNS:
+            runs.popitem(last=False)
+        return run_state
 
 
 def find_conflict(window: Window, stored: Verdict) -> PeerError | None:
-    """Compare a window with the verdict that has its identity already.
+    """Compare a window with a stored verdict of the same identity.
 
     Parameters
     ----------
     window : Window
-        As it arrived.
+        Received window.
     stored : Verdict
         Verdict on the window of the same stream, run and seq.
 
     Returns
     -------
     PeerError or None
-        With the reason ``origin`` or ``identity`` if they are not the same window; None for a duplicate,
-        which is acknowledged again.
+        With the reason ``origin`` or ``identity`` if they are different windows; None for a duplicate, which
+        is acknowledged again.
     """
     refusal = _compare_origins(window, stored.window.origin)
     if refusal is not None:
@@ -226,7 +225,7 @@ def find_conflict(window: Window, stored: Verdict) -> PeerError | None:
         return None
     return PeerError(
         Reason.IDENTITY,
-        f"another window {window.seq} of run {window.run} of stream {window.stream} was judged before: a run "
+        f"another window {window.seq} of run {window.run} of stream {window.stream} has a verdict: the run "
         "number was used twice",
     )
 

@@ -1,8 +1,8 @@
 """Windows on disk until they are answered: a SQLite file that survives the end of its collector.
 
-Every window is written before it is first sent. ``synchronous=NORMAL`` with a write-ahead log: nothing is
-lost when the process is killed; a power cut may take the windows of the last moments, never the file. A torn
-end of the log is cut off by SQLite itself, and each row has a checksum of its own.
+Every window is written before it is sent for the first time. The file uses ``synchronous=NORMAL`` and a
+write-ahead log: when the process is killed nothing is lost; a power cut may lose the last windows, but does
+not damage the file. SQLite removes an incomplete end of the log, and each row has its own checksum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dqm.stream.wire import Header
 
 __all__ = ["Spool"]
 
-_FILE = "windows.sqlite"
+_FILE = "windows.sqlite"  # the table lanes, on disk since version 1, has the last number of each stream
 _PAGE_BYTES = 4096
 _SCHEMA_VERSION = 1
 _SCHEMA = f"""
@@ -38,22 +38,22 @@ PRAGMA user_version = {_SCHEMA_VERSION};
 _ADD_WINDOW = (
     "INSERT OR IGNORE INTO windows (stream, run, seq, header, payload, checksum) VALUES (?, ?, ?, ?, ?, ?)"
 )
-_ADD_LANE = """
+_ADD_NUMBER = """
 INSERT INTO lanes VALUES (:stream, :run, :seq + 1) ON CONFLICT (stream) DO UPDATE SET
     next_seq = CASE run WHEN :run THEN max(next_seq, :seq + 1) ELSE :seq + 1 END, run = :run"""
 
 
 class Spool:
-    """Windows of one collector on disk; nobody else may open it meanwhile.
+    """Windows of one collector on disk; only one process can open it at a time.
 
-    Its size is bounded by that of the sender's buffer, whose windows it holds, and by `most_bytes`: beyond
-    these SQLite refuses to grow, and the windows are kept in memory alone.
+    It holds the windows of the sender's buffer. When the file reaches `max_bytes`, further windows are kept
+    in memory only.
 
     Parameters
     ----------
     directory : Path
-        Of this collector alone; made if it does not exist.
-    most_bytes : int
+        Directory for this collector alone; created if it does not exist.
+    max_bytes : int
         Largest size of the file.
 
     Raises
@@ -62,13 +62,13 @@ class Spool:
         Here if the directory cannot be used or another collector uses it; in every method if the disk fails.
     """
 
-    def __init__(self, directory: Path, most_bytes: int = 2**30) -> None:
+    def __init__(self, directory: Path, max_bytes: int = 2**30) -> None:
         self._where = directory / _FILE
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self.set_aside: Path | None = None
-        """Where a damaged file was moved, if there was one."""
+        """New path of a damaged file, if there was one."""
         self.n_damaged = 0
-        """Windows that `load` could not read."""
+        """Number of windows that `load` could not read."""
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -76,7 +76,7 @@ class Spool:
         with self._translate():
             try:
                 self._connection = self._open()
-            except sqlite3.OperationalError:  # locked, full, not writable: the file itself may be sound
+            except sqlite3.OperationalError:  # locked, full or not writable: the file is not damaged
                 raise
             except sqlite3.DatabaseError:
                 self.set_aside = self._where.with_name(f"{_FILE}.damaged-{time.time_ns()}")
@@ -86,7 +86,7 @@ class Spool:
                 self._connection = self._open()
 
     def load(self) -> list[Message]:
-        """Windows not answered yet, the oldest first; damaged ones are removed and counted."""
+        """Read the windows that are not answered, oldest first; damaged ones are removed and counted."""
         with self._translate(), self._connection:
             rows = self._connection.execute("SELECT id, header, payload, checksum FROM windows ORDER BY id")
             found = {number: _read(*row) for number, *row in rows}
@@ -96,23 +96,23 @@ class Spool:
         return [message for message in found.values() if message is not None]
 
     def add(self, message: Message) -> None:
-        """Write a window; on return it survives the end of the process."""
+        """Write a window; after the return it survives the end of the process."""
         header = message.header.model_dump_json().encode()
         row = (*message.identity, header, message.payload, _checksum(header, message.payload))
         stream, run, seq = message.identity
         with self._translate(), self._connection:
             self._connection.execute(_ADD_WINDOW, row)
-            self._connection.execute(_ADD_LANE, {"stream": stream, "run": run, "seq": seq})
+            self._connection.execute(_ADD_NUMBER, {"stream": stream, "run": run, "seq": seq})
 
     def remove(self, identities: Sequence[Identity]) -> None:
-        """Forget windows that were answered or dropped."""
+        """Remove windows that were answered or dropped."""
         with self._translate(), self._connection:
             self._connection.executemany(
                 "DELETE FROM windows WHERE stream = ? AND run = ? AND seq = ?", identities
             )
 
     def next_numbers(self, run: int) -> dict[str, int]:
-        """Give the number after the last window of each stream that `add` has seen in this run."""
+        """Return, for each stream, the number after its last window in this run."""
         with self._translate():
             return dict(self._connection.execute("SELECT stream, next_seq FROM lanes WHERE run = ?", (run,)))
 
@@ -136,7 +136,7 @@ class Spool:
                 "journal_mode = WAL",
                 "synchronous = NORMAL",
                 f"journal_size_limit = {2**22}",
-                f"max_page_count = {max(16, self._most_bytes // _PAGE_BYTES)}",
+                f"max_page_count = {max(16, self._max_bytes // _PAGE_BYTES)}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
             self._make_tables(connection)
@@ -157,9 +157,9 @@ class Spool:
             connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} COMMIT;")
         elif version != _SCHEMA_VERSION:
             raise FileError(
-                f"spool of version {version}, this program knows {_SCHEMA_VERSION}",
+                f"spool of version {version}, but this program supports version {_SCHEMA_VERSION}",
                 where=str(self._where),
-                fix="Empty it with the version of dqm that wrote it, or name another directory",
+                fix="Empty it with the version of dqm that wrote it, or use another directory",
             )
 
     @contextmanager
@@ -171,14 +171,14 @@ class Spool:
             raise FileError(
                 "another collector uses this spool" if locked else f"the spool fails: {error}",
                 where=str(self._where),
-                fix="Give each collector a directory of its own"
+                fix="Give each collector its own directory"
                 if locked
-                else "Check the disk and its space",
+                else "Check the disk and its free space",
             ) from error
 
 
 def _read(header: bytes, payload: bytes, checksum: int) -> Message | None:
-    """Window of a row; None if the row is damaged."""
+    """Decode the window of a row; None if the row is damaged."""
     if (
         not isinstance(header, bytes)
         or not isinstance(payload, bytes)

@@ -1,4 +1,4 @@
-"""Cutting batches of events into windows, by count or by time; pure logic without clock or socket."""
+"""Cut batches of events into windows, by count or by time. No clock, no I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import Condition, EventBatch, FloatArray, Measurement, Origin, Window, WindowCut
 
 __all__ = ["CountCutter", "Cutter", "RunLabel", "TimeCutter"]
@@ -18,7 +18,7 @@ _SHORTEST_SECONDS = 1e-3  # a float64 of today's Unix time resolves 2.4e-7 s
 
 @dataclass(frozen=True, slots=True)
 class RunLabel:
-    """What all windows of one run have in common.
+    """Properties that all windows of one run share.
 
     Parameters
     ----------
@@ -36,22 +36,22 @@ class RunLabel:
 
 
 class Cutter(Protocol):
-    """Takes batches in the order of the source and gives windows, numbered within each stream."""
+    """Cuts batches, in the order of the source, into windows numbered within each stream."""
 
     @property
     def n_left(self) -> dict[str, int]:
-        """Events of each stream that no window holds; lost once the cutter is closed."""
+        """Events of each stream that are in no window yet; they are lost when the cutter is closed."""
 
     def push(self, batch: EventBatch) -> list[Window]:
-        """Windows that this batch completes."""
+        """Add a batch; return the windows that it completes."""
 
     def close(self) -> list[Window]:
-        """Windows that the end of the source completes; nothing may be pushed after it."""
+        """Return the windows that the end of the source completes; no batch may follow."""
 
 
 @dataclass(slots=True)
 class _Filling:
-    """A window being filled: pieces are kept as they come and joined once."""
+    """A window that is being filled; the parts are joined once, at the end."""
 
     parts: list[FloatArray] = field(default_factory=list)
     n_events: int = 0
@@ -62,7 +62,7 @@ class _Filling:
     conditions: dict[str, Condition] = field(default_factory=dict)
 
     def add(self, batch: EventBatch, first: int, last: int, span: tuple[float, float] | None) -> None:
-        """Take events ``first`` to ``last`` of a batch, seen during `span`."""
+        """Add events `first` to `last` of a batch, which cover the time `span`."""
         if last == first and span is None:
             return
         if last > first:
@@ -79,14 +79,14 @@ class _Filling:
                 self.auxiliary[reading.name] = reading
 
     def join(self, n_features: int) -> FloatArray:
-        """All events, in the order they came."""
+        """All events, in the order of arrival."""
         if not self.parts:
             return np.empty((0, n_features))
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
 
 @dataclass(slots=True)
-class _RunSequence:
+class _StreamState:
     """State of one stream."""
 
     stream: str
@@ -99,10 +99,11 @@ class _RunSequence:
     covered: float | None = None  # end of the last batch
 
     def cut(self, label: RunLabel, kind: WindowCut, rate_hz: float | None) -> Window:
-        """Window from what has been filled, and an empty one in its place."""
-        filled, self.filling = self.filling, _Filling()
+        """Make a window of the events so far, and start the next one."""
+        filled = self.filling
+        self.filling = _Filling()
         has_clock = filled.start is not None
-        live_seconds = round(filled.live_seconds, 6)  # sums of float64 Unix times are no better
+        live_seconds = round(filled.live_seconds, 6)  # sums of float64 Unix times are not more precise
         window = Window(
             stream=self.stream,
             run=label.run,
@@ -123,46 +124,47 @@ class _RunSequence:
         return window
 
 
-class _Lanes:
-    """Streams of a source, told apart by chamber; checks that batches agree with each other."""
+class _StreamStates:
+    """States of all streams of a source; checks that the batches of a stream agree."""
 
     def __init__(self, streams: Mapping[str, str] | None, first_numbers: Mapping[str, int] | None) -> None:
         self._streams = dict(streams or {})
         self._first_numbers = dict(first_numbers or {})
-        self._lanes: dict[str, _RunSequence] = {}
+        self._states: dict[str, _StreamState] = {}
 
-    def values(self) -> Iterable[_RunSequence]:
-        """Lanes in the order in which their chambers first appeared."""
-        return self._lanes.values()
+    def values(self) -> Iterable[_StreamState]:
+        """States, in the order in which the chambers first appeared."""
+        return self._states.values()
 
     def count_left(self) -> dict[str, int]:
-        """Events of each stream that no window holds."""
-        return {lane.stream: lane.filling.n_events for lane in self._lanes.values()}
+        """Events of each stream that are in no window yet."""
+        return {state.stream: state.filling.n_events for state in self._states.values()}
 
-    def find(self, batch: EventBatch) -> _RunSequence:
-        """Lane of a batch, after checking that the batch can follow what the lane has seen."""
+    def find(self, batch: EventBatch) -> _StreamState:
+        """Return the state of a batch's stream, after checking that the batch fits."""
         _check_batch(batch)
         stream = self._streams.get(batch.chamber, batch.chamber)
-        fresh = _RunSequence(stream, batch.chamber, batch.names, self._first_numbers.get(stream, 0))
-        lane = self._lanes.setdefault(stream, fresh)
-        if lane.chamber != batch.chamber:
+        fresh = _StreamState(stream, batch.chamber, batch.names, self._first_numbers.get(stream, 0))
+        state = self._states.setdefault(stream, fresh)
+        if state.chamber != batch.chamber:
             raise InputError(
-                f"chambers {lane.chamber!r} and {batch.chamber!r} both feed stream {stream!r}",
-                fix="give each chamber a stream of its own",
+                f"chambers {state.chamber!r} and {batch.chamber!r} both feed stream {stream!r}",
+                fix="Give each chamber its own stream",
             )
-        if lane.names != batch.names:
+        if state.names != batch.names:
             raise InputError(
-                f"features changed from {', '.join(lane.names)} to {', '.join(batch.names)}",
+                f"features changed from {', '.join(state.names)} to {', '.join(batch.names)}",
                 where=f"chamber {batch.chamber}",
-                fix="features stay the same within a run",
+                fix="Keep the same features within a run",
             )
-        return lane
+        return state
 
 
 def _check_batch(batch: EventBatch) -> None:
     where = f"chamber {batch.chamber}"
     if batch.x.ndim != 2 or batch.x.shape[1] != len(batch.names):
-        raise InputError(f"x has shape {batch.x.shape} for {len(batch.names)} features", where=where)
+        n_features = format_count(len(batch.names), "feature")
+        raise InputError(f"x has shape {batch.x.shape} for {n_features}", where=where)
     if batch.times is None or batch.start is None or batch.end is None:
         if not (batch.times is None and batch.start is None and batch.end is None):
             raise InputError("times, start and end must all be given or all be None", where=where)
@@ -170,7 +172,8 @@ def _check_batch(batch: EventBatch) -> None:
     if not batch.start <= batch.end:
         raise InputError(f"the batch starts at {batch.start} and ends at {batch.end}", where=where)
     if batch.times.shape != (len(batch.x),):
-        raise InputError(f"{len(batch.x)} events have times of shape {batch.times.shape}", where=where)
+        n_events = format_count(len(batch.x), "event")
+        raise InputError(f"times of shape {batch.times.shape} for {n_events}", where=where)
     inside = len(batch.times) == 0 or (batch.start <= batch.times[0] and batch.times[-1] < batch.end)
     if not inside or (np.diff(batch.times) < 0).any():
         raise InputError(
@@ -181,10 +184,10 @@ def _check_batch(batch: EventBatch) -> None:
 
 
 class CountCutter:
-    """Windows of a fixed number of events.
+    """Cuts windows of a fixed number of events.
 
-    A window covers the time from the cut before it to its own last event; `live_seconds` leaves out the gaps
-    between batches. What is left when the source ends is too small to be a window and is dropped: `n_left`.
+    A window covers the time from the end of the window before to its own last event; gaps between batches do
+    not count in `live_seconds`. Events after the last full window are dropped; `n_left` counts them.
 
     Parameters
     ----------
@@ -193,14 +196,14 @@ class CountCutter:
     label : RunLabel
         Run the windows belong to.
     streams : mapping of str to str, optional
-        Stream of each chamber; a chamber that is not named becomes a stream of its own name.
+        Stream of each chamber; by default the name of the chamber.
     first_numbers : mapping of str to int, optional
-        Number of the first window of each stream; 0 unless the run is continued.
+        Number of the first window of each stream, to continue a run; 0 by default.
 
     Raises
     ------
     InputError
-        If `n_events` is less than 1; from `push`, if a batch does not fit itself or those before it.
+        If `n_events` is less than 1. From `push`: if a batch contradicts itself or earlier batches.
     """
 
     def __init__(
@@ -214,57 +217,59 @@ class CountCutter:
             raise InputError(f"a window needs at least 1 event, got n_events = {n_events}")
         self._n_events = n_events
         self._label = label
-        self._lanes = _Lanes(streams, first_numbers)
+        self._states = _StreamStates(streams, first_numbers)
 
     @property
     def n_left(self) -> dict[str, int]:
         """Events of each stream that no window holds; lost once the cutter is closed."""
-        return self._lanes.count_left()
+        return self._states.count_left()
 
     def push(self, batch: EventBatch) -> list[Window]:
         """Windows that this batch completes."""
-        lane = self._lanes.find(batch)
+        state = self._states.find(batch)
         windows: list[Window] = []
-        taken, moment = 0, batch.start
-        while (cut := taken + self._n_events - lane.filling.n_events) <= len(batch.x):
+        taken = 0
+        moment = batch.start
+        while (cut := taken + self._n_events - state.filling.n_events) <= len(batch.x):
             until = None if batch.times is None else float(batch.times[cut - 1])
-            lane.filling.add(batch, taken, cut, _span(moment, until))
-            windows.append(lane.cut(self._label, WindowCut.COUNT, None))
-            taken, moment = cut, until
-        lane.filling.add(batch, taken, len(batch.x), _span(moment, batch.end))
+            state.filling.add(batch, taken, cut, _span(moment, until))
+            windows.append(state.cut(self._label, WindowCut.COUNT, None))
+            taken = cut
+            moment = until
+        state.filling.add(batch, taken, len(batch.x), _span(moment, batch.end))
         return windows
 
     def close(self) -> list[Window]:
-        """Nothing: an unfinished window is dropped."""
+        """Return no window: an unfinished one is dropped."""
         return []
 
 
 class TimeCutter:
-    """Windows of a fixed stretch of time.
+    """Cuts windows of a fixed length in time.
 
-    Edges lie at multiples of `seconds` after the start of the first batch of each stream. A window's
-    `live_seconds` is the time its batches cover and `n_expected` the rate times that. A window that no batch
-    covers is left out: nothing was live, so there is nothing to test. A window without events is a window.
-    When the source ends, the unfinished window is given if at least half of `seconds` was live, and dropped
-    otherwise: see `n_left`.
+    Edges are at multiples of `seconds` after the start of the first batch of each stream. `live_seconds` of a
+    window is the time that its batches cover, and `n_expected` is the rate times that. A time that no batch
+    covers gives no window: the detector was not live. A window without events is a window. When the source
+    ends, the unfinished window is returned if at least half of `seconds` was live. Otherwise it is dropped;
+    `n_left` counts its events.
 
     Parameters
     ----------
     seconds : float
         Length of a window, at least 0.001 s.
     expected_rate_hz : float
-        Events per second of live time when all is well, above 0.
+        Events per second of live time in a healthy detector, above 0.
     label : RunLabel
         Run the windows belong to.
     streams : mapping of str to str, optional
-        Stream of each chamber; a chamber that is not named becomes a stream of its own name.
+        Stream of each chamber; by default the name of the chamber.
     first_numbers : mapping of str to int, optional
         As in `CountCutter`.
 
     Raises
     ------
     InputError
-        If a number is out of range; from `push`, if the source has no clock, or if its time goes back.
+        If a number is out of range. From `push`: if the source has no clock, or if its time goes back.
     """
 
     def __init__(
@@ -282,63 +287,67 @@ class TimeCutter:
         self._seconds = seconds
         self._rate_hz = expected_rate_hz
         self._label = label
-        self._lanes = _Lanes(streams, first_numbers)
+        self._states = _StreamStates(streams, first_numbers)
 
     @property
     def n_left(self) -> dict[str, int]:
         """Events of each stream that no window holds; lost once the cutter is closed."""
-        return self._lanes.count_left()
+        return self._states.count_left()
 
     def push(self, batch: EventBatch) -> list[Window]:
         """Windows that this batch completes."""
-        lane = self._lanes.find(batch)
+        state = self._states.find(batch)
         if batch.times is None or batch.start is None or batch.end is None:
             raise InputError(
                 "windows cut by time need a source with a clock",
                 where=f"chamber {batch.chamber}",
-                fix="cut this source by count: [window] events = N",
+                fix="Cut this source by count: [window] events = N",
             )
-        if lane.covered is not None and batch.start < lane.covered:
+        if state.covered is not None and batch.start < state.covered:
             raise InputError(
-                f"time went back: a batch starts at {batch.start}, the one before ended at {lane.covered}",
+                f"time went back: a batch starts at {batch.start}, the one before ended at {state.covered}",
                 where=f"chamber {batch.chamber}",
             )
-        lane.covered = batch.end
+        state.covered = batch.end
         windows: list[Window] = []
-        taken, moment = 0, batch.start
+        taken = 0
+        moment = batch.start
         while moment < batch.end:
-            windows += self._move_to(lane, moment)
-            edge = self._edge_after(lane)
+            windows += self._move_to(state, moment)
+            edge = self._edge_after(state)
             until = min(edge, batch.end)
             cut = int(np.searchsorted(batch.times, until, side="left"))
-            lane.filling.add(batch, taken, cut, (moment, until))
+            state.filling.add(batch, taken, cut, (moment, until))
             if until == edge:
-                windows.append(self._cut(lane))
-            taken, moment = cut, until
+                windows.append(self._cut(state))
+            taken = cut
+            moment = until
         return windows
 
     def close(self) -> list[Window]:
-        """Unfinished window of each stream, if it was live for at least half its length."""
-        enough = self._seconds / 2
-        return [self._cut(lane) for lane in self._lanes.values() if lane.filling.live_seconds >= enough]
+        """Return the unfinished window of each stream that was live for at least half its length."""
+        min_seconds = self._seconds / 2
+        return [
+            self._cut(state) for state in self._states.values() if state.filling.live_seconds >= min_seconds
+        ]
 
-    def _move_to(self, lane: _RunSequence, moment: float) -> list[Window]:
-        """Make the window that `moment` belongs to the one being filled; give the one a gap has ended."""
-        lane.first_edge = moment if lane.first_edge is None else lane.first_edge
-        step = int((moment - lane.first_edge) // self._seconds)
-        while lane.first_edge + (step + 1) * self._seconds <= moment:  # what rounding did
+    def _move_to(self, state: _StreamState, moment: float) -> list[Window]:
+        """Go to the window that `moment` belongs to; return the window before if a gap has ended it."""
+        state.first_edge = moment if state.first_edge is None else state.first_edge
+        step = int((moment - state.first_edge) // self._seconds)
+        while state.first_edge + (step + 1) * self._seconds <= moment:  # correct the rounding of the division
             step += 1
-        while lane.first_edge + step * self._seconds > moment:
+        while state.first_edge + step * self._seconds > moment:
             step -= 1
-        ended = [self._cut(lane)] if step != lane.step and lane.filling.start is not None else []
-        lane.step = step
+        ended = [self._cut(state)] if step != state.step and state.filling.start is not None else []
+        state.step = step
         return ended
 
-    def _edge_after(self, lane: _RunSequence) -> float:
-        return (lane.first_edge or 0.0) + (lane.step + 1) * self._seconds
+    def _edge_after(self, state: _StreamState) -> float:
+        return (state.first_edge or 0.0) + (state.step + 1) * self._seconds
 
-    def _cut(self, lane: _RunSequence) -> Window:
-        return lane.cut(self._label, WindowCut.TIME, self._rate_hz)
+    def _cut(self, state: _StreamState) -> Window:
+        return state.cut(self._label, WindowCut.TIME, self._rate_hz)
 
 
 def _span(start: float | None, end: float | None) -> tuple[float, float] | None:

@@ -1,47 +1,75 @@
-"""The wire format: two frames of bytes in, a `Window` out, and back; ``docs/wire-format.md`` is its text.
+"""The wire format: encode a `Window` in two frames of bytes, and decode it; see ``docs/wire-format.md``.
 
-Nothing here touches a socket. What comes from outside either becomes a `Window` that keeps every rule of the
-format or a `PeerError` with one of the reasons of `Reason`; sizes are compared before anything is allocated.
+Nothing here uses a socket. A message either becomes a `Window` that follows every rule of the format, or is
+refused by a `PeerError` with a reason of `Reason`. Sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from dqm.config import NAME_PATTERN
-from dqm.errors import InputError, PeerError
+from dqm.errors import InputError, PeerError, format_count
 from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
-from dqm.stream.acknowledgement import Identity
+from dqm.stream.acknowledgement import Identity, Reason
 from dqm.stream.arrow import read_columns, write_columns
-from dqm.stream.limits import Limits, Reason
 
-__all__ = ["FORMAT", "VERSION", "Header", "claimed_identity", "decode", "encode", "header_of", "payload_of"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Header",
+    "Limits",
+    "claimed_identity",
+    "decode",
+    "encode",
+    "header_of",
+    "payload_of",
+]
 
 FORMAT = "dqm-window"
 VERSION = 1
 
 _LARGEST_INTEGER = 2**63 - 1
 _LATEST_TIME = 1e11  # Unix seconds: the year 5138
-_MOST_EXPECTED = 1e12
-_MOST_ENTRIES = 64
+_MAX_EXPECTED = 1e12
+_MAX_ENTRIES = 64
 _LONGEST_TEXT = 256
 _EMPTY_PAYLOAD_BYTES = 4096  # Arrow's own bytes in a payload: schema, batch metadata, end mark
-_COLUMN_BYTES = 1024  # ... and for each column: its name in the schema, its buffers' places, padding
+_COLUMN_BYTES = 1024  # Arrow's own bytes for each column: name, positions of its buffers, padding
 
 
 _Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 _Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
-_Version = Annotated[int, Field(ge=VERSION, le=VERSION)]  # a Literal would take true for 1
+_Version = Annotated[int, Field(ge=VERSION, le=VERSION)]  # a Literal would accept true as 1
 _Time = Annotated[float, Field(ge=0.0, le=_LATEST_TIME)]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Largest message that is accepted.
+
+    Parameters
+    ----------
+    max_header_bytes, max_payload_bytes : int
+        Largest frames, bytes.
+    max_events, max_features : int
+        Most events and features of a window.
+    """
+
+    max_header_bytes: int = 65_536
+    max_payload_bytes: int = 67_108_864
+    max_events: int = 100_000
+    max_features: int = 64
+
+
 class _Envelope(BaseModel):
-    """The two fields that every version of the format will keep."""
+    """The two fields that every version of the format has."""
 
     format: Literal["dqm-window"]
     version: _Version
@@ -63,7 +91,7 @@ class _Reading(BaseModel):
 
 
 class Header(BaseModel):
-    """Frame 0: every field of a `Window` except the events themselves, as JSON."""
+    """Frame 0: every field of a `Window` except the events, as JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -80,10 +108,10 @@ class Header(BaseModel):
     start: _Time | None = None
     end: _Time | None = None
     live_seconds: Annotated[float, Field(ge=0.0, le=_LATEST_TIME)] | None = None
-    n_expected: Annotated[float, Field(ge=0.0, le=_MOST_EXPECTED)] | None = None
+    n_expected: Annotated[float, Field(ge=0.0, le=_MAX_EXPECTED)] | None = None
     n_lost: _Count = 0
-    auxiliary: Annotated[tuple[_Reading, ...], Field(max_length=_MOST_ENTRIES)] = ()
-    conditions: Annotated[dict[_Name, _Text | float], Field(max_length=_MOST_ENTRIES)] = {}
+    auxiliary: Annotated[tuple[_Reading, ...], Field(max_length=_MAX_ENTRIES)] = ()
+    conditions: Annotated[dict[_Name, _Text | float], Field(max_length=_MAX_ENTRIES)] = {}
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -99,12 +127,12 @@ class Header(BaseModel):
         if self.cut is WindowCut.TIME and None in by_time:
             raise ValueError('cut "time" needs start, end, live_seconds and n_expected')
         if self.cut is WindowCut.COUNT and self.n_expected is not None:
-            raise ValueError('cut "count" needs n_expected to be null: such a window expects what it holds')
+            raise ValueError('cut "count" needs n_expected to be null: the number of events is fixed')
         return self
 
 
 def header_of(window: Window) -> Header:
-    """Header that announces a window.
+    """Make the header of a window.
 
     Parameters
     ----------
@@ -119,7 +147,7 @@ def header_of(window: Window) -> Header:
     Raises
     ------
     InputError
-        If the window breaks the format: a name with other characters, a number out of range.
+        If the window breaks the format, for example by a character in a name or a number out of range.
     """
     try:
         return Header(
@@ -144,13 +172,13 @@ def header_of(window: Window) -> Header:
     except ValidationError as error:
         raise InputError(
             f"the window cannot be sent: {_summarise(error)}",
-            where=_identity(window),
+            where=_describe(window),
             fix="docs/wire-format.md lists what each field may hold",
         ) from error
 
 
 def payload_of(window: Window) -> bytes:
-    """Events of a window as an Arrow IPC stream with one record batch.
+    """Encode the events of a window as an Arrow IPC stream with one record batch.
 
     Parameters
     ----------
@@ -165,21 +193,22 @@ def payload_of(window: Window) -> bytes:
     Raises
     ------
     InputError
-        If `x` has not one column for each name, or holds NaN or infinity.
+        If `x` does not have one column for each name, or has NaN or infinity.
     """
     if window.x.ndim != 2 or window.x.shape[1] != len(window.names):
         raise InputError(
-            f"x has shape {window.x.shape} for {len(window.names)} features", where=_identity(window)
+            f"x has shape {window.x.shape} for {format_count(len(window.names), 'feature')}",
+            where=_describe(window),
         )
     if not np.isfinite(window.x).all():
         raise InputError(
-            "x holds NaN or infinity", where=_identity(window), fix="drop such events where they are made"
+            "x has NaN or infinity", where=_describe(window), fix="Drop such events in the source"
         )
     return write_columns(window.names, window.x)
 
 
 def encode(window: Window) -> list[bytes]:
-    """Frames of one window.
+    """Encode a window.
 
     Parameters
     ----------
@@ -189,25 +218,47 @@ def encode(window: Window) -> list[bytes]:
     Returns
     -------
     list of bytes
-        Header and payload.
+        The two frames of the message: header and payload.
 
     Raises
     ------
     InputError
-        As `header_of` and `payload_of`.
+        If the window breaks the format, for example by a character in a name or by NaN in `x`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dqm.events import Origin, Window, WindowCut
+    >>> from dqm.stream import decode, encode
+    >>> window = Window(
+    ...     stream="chamber-1",
+    ...     run=591,
+    ...     seq=0,
+    ...     run_type="cosmics",
+    ...     origin=Origin.LIVE,
+    ...     cut=WindowCut.COUNT,
+    ...     names=("t_1", "theta"),
+    ...     x=np.array([[120.0, -3.5], [310.0, 12.0]]),
+    ... )
+    >>> header, payload = encode(window)
+    >>> header[:40]
+    b'{"format":"dqm-window","version":1,"stre'
+    >>> decode([header, payload]).x
+    array([[120. ,  -3.5],
+           [310. ,  12. ]])
     """
     return [header_of(window).model_dump_json().encode(), payload_of(window)]
 
 
 def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
-    """Window told by the frames of one message.
+    """Decode a message and check it against every rule of the format.
 
     Parameters
     ----------
     frames : sequence of bytes
         Header and payload, as received.
     limits : Limits, optional
-        How much a message may claim.
+        Largest message that is accepted.
 
     Returns
     -------
@@ -218,29 +269,41 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
     ------
     PeerError
         If the message breaks the format; its reason is one of `Reason`.
+
+    Examples
+    --------
+    >>> from dqm.errors import PeerError
+    >>> from dqm.stream import decode
+    >>> try:
+    ...     decode([b"{}", b""])
+    ... except PeerError as refusal:
+    ...     print(refusal.reason)
+    version
     """
     limits = limits or Limits()
     if len(frames) != 2:
-        raise PeerError(Reason.FRAMES, f"a message is a header and a payload, got {len(frames)} frames")
+        raise PeerError(
+            Reason.FRAMES, f"a message has a header and a payload, got {format_count(len(frames), 'frame')}"
+        )
     header = _read_header(frames[0], limits)
     _check_claims(header, len(frames[1]), limits)
     return _to_window(header, read_columns(frames[1], header.features, header.n_events))
 
 
 def claimed_identity(frames: Sequence[bytes], limits: Limits | None = None) -> Identity | None:
-    """Identity that a refused message gives itself.
+    """Read the identity in the header of a refused message.
 
     Parameters
     ----------
     frames : sequence of bytes
         Header and payload, as received.
     limits : Limits, optional
-        How much a message may claim.
+        Largest message that is accepted.
 
     Returns
     -------
     Identity or None
-        Stream, run and seq; None if the header does not tell.
+        Stream, run and seq; None if the header does not have them.
     """
     if not frames or len(frames[0]) > (limits or Limits()).max_header_bytes:
         return None
@@ -254,7 +317,8 @@ def claimed_identity(frames: Sequence[bytes], limits: Limits | None = None) -> I
 def _read_header(frame: bytes, limits: Limits) -> Header:
     if len(frame) > limits.max_header_bytes:
         raise PeerError(
-            Reason.HEADER_SIZE, f"header of {len(frame)} bytes, at most {limits.max_header_bytes} allowed"
+            Reason.HEADER_SIZE,
+            f"header of {format_count(len(frame), 'byte')}, at most {limits.max_header_bytes} allowed",
         )
     try:
         _Envelope.model_validate_json(frame, strict=True)
@@ -269,19 +333,25 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
 
 
 def _check_claims(header: Header, payload_bytes: int, limits: Limits) -> None:
-    """Compare what the header claims with the limits and with the bytes that came."""
+    """Compare the sizes in the header with the limits and with the size of the payload."""
     n_events, n_features = header.n_events, len(header.features)
     if n_features > limits.max_features:
-        raise PeerError(Reason.FEATURE_COUNT, f"{n_features} features, at most {limits.max_features} allowed")
+        raise PeerError(
+            Reason.FEATURE_COUNT,
+            f"{format_count(n_features, 'feature')}, at most {limits.max_features} allowed",
+        )
     if n_events > limits.max_events:
-        raise PeerError(Reason.EVENT_COUNT, f"{n_events} events, at most {limits.max_events} allowed")
+        raise PeerError(
+            Reason.EVENT_COUNT, f"{format_count(n_events, 'event')}, at most {limits.max_events} allowed"
+        )
     least = 8 * n_events * n_features
     most = _EMPTY_PAYLOAD_BYTES + n_features * (8 * n_events + n_events // 8 + _COLUMN_BYTES)
     if not least <= payload_bytes <= min(most, limits.max_payload_bytes):
         raise PeerError(
             Reason.PAYLOAD_SIZE,
-            f"payload of {payload_bytes} bytes for {n_events} events of {n_features} features: expected "
-            f"{least} to {most}, and at most {limits.max_payload_bytes}",
+            f"payload of {format_count(payload_bytes, 'byte')} for {format_count(n_events, 'event')} with "
+            f"{format_count(n_features, 'feature')}: expected {least} to {most}, and at most "
+            f"{limits.max_payload_bytes}",
         )
 
 
@@ -306,7 +376,7 @@ def _to_window(header: Header, x: FloatArray) -> Window:
 
 
 def _summarise(error: ValidationError) -> str:
-    """First mistakes in one line; the peer's own text is shortened and escaped."""
+    """First mistakes in one line; text from the peer is shortened and escaped."""
     lines = [
         f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False)[:3]
@@ -314,5 +384,5 @@ def _summarise(error: ValidationError) -> str:
     return ascii("; ".join(lines))[1:-1][:500]
 
 
-def _identity(window: Window) -> str:
+def _describe(window: Window) -> str:
     return f"stream {window.stream}, run {window.run}, window {window.seq}"

@@ -1,8 +1,8 @@
-"""The door of the daemon: answers ZeroMQ's own question (ZAP) whether a key may come in.
+"""Authentication of senders: answers the requests of ZeroMQ's authentication protocol (ZAP).
 
-Only CURVE is let in here. ZeroMQ turns away peers of other mechanisms by itself, before it asks; these are
-seen in the socket's events. A thread of its own answers, so that a busy daemon does not make handshakes time
-out.
+Only the mechanism CURVE is accepted. ZeroMQ refuses peers with other mechanisms before it sends a request;
+these refusals are read from the socket's events. Requests are answered in a separate thread, so that
+handshakes do not time out while the daemon is busy.
 """
 
 from __future__ import annotations
@@ -15,101 +15,102 @@ from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from dqm.errors import PeerError
+from dqm.stream.acknowledgement import Reason
 from dqm.stream.keys import KeyRing
-from dqm.stream.limits import Reason
 
 __all__ = ["DOMAIN", "ZapAuthenticator"]
 
 DOMAIN = b"dqm"
 _ENDPOINT = "inproc://zeromq.zap.01"
-_STOP = "inproc://dqm.gate.stop"
+_STOP = "inproc://dqm.zap.stop"
 _VERSION = b"1.0"
 _FRAMES = 7  # version, request, domain, address, identity, mechanism, key
 _KEY_BYTES = 32
-_MOST_REFUSALS = 1000
+_MAX_REFUSALS = 1000
 _FAILURES = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
 
 class ZapAuthenticator:
-    """Lets in the keys of a ring, and remembers whom it did not.
+    """Accepts the keys of a key ring, and keeps a list of refused peers.
 
     Parameters
     ----------
     context : zmq.Context
-        Of the socket that is guarded; ZeroMQ asks within a context.
+        Context of the protected socket; ZeroMQ sends its requests within the context.
     socket : zmq.Socket
-        That socket, before it is bound.
+        The protected socket, before it is bound.
     ring : KeyRing
-        Who may come in.
+        Accepted keys.
     """
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], ring: KeyRing
     ) -> None:
         self._ring = ring
-        self._refusals: deque[PeerError] = deque(maxlen=_MOST_REFUSALS)
+        self._refusals: deque[PeerError] = deque(maxlen=_MAX_REFUSALS)
         self._socket = socket
         self._monitor = socket.get_monitor_socket(_FAILURES)
-        self._questions = context.socket(zmq.REP)
-        self._questions.linger = 0
-        self._questions.bind(_ENDPOINT)
-        self._inner, self._outer = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
-        self._inner.bind(_STOP)
-        self._outer.connect(_STOP)
-        self._thread = Thread(target=self._work, name="gate", daemon=True)
+        self._requests = context.socket(zmq.REP)
+        self._requests.linger = 0
+        self._requests.bind(_ENDPOINT)
+        self._stop_receiver = context.socket(zmq.PAIR)
+        self._stop_receiver.bind(_STOP)
+        self._stop_sender = context.socket(zmq.PAIR)
+        self._stop_sender.connect(_STOP)
+        self._thread = Thread(target=self._serve, name="zap", daemon=True)
         self._thread.start()
 
     def protect(self, socket: zmq.Socket[bytes]) -> None:
-        """Make what a socket binds from now on ask for keys."""
+        """Require keys at the addresses that a socket binds from now on."""
         socket.curve_server = True
         socket.curve_secretkey = self._ring.own.secret.encode()
         socket.zap_domain = DOMAIN
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def next_refusal(self) -> PeerError | None:
-        """Give the next peer that was turned away; None if there is none."""
+        """Return the next refused peer; None if there is none."""
         return self._refusals.popleft() if self._refusals else None
 
     def close(self) -> None:
-        """Stop answering: nobody is let in any more."""
-        self._outer.send(b"")
+        """Stop answering; no peer is accepted any more."""
+        self._stop_sender.send(b"")
         self._thread.join()
         self._socket.disable_monitor()
-        for socket in (self._questions, self._monitor, self._inner, self._outer):
+        for socket in (self._requests, self._monitor, self._stop_receiver, self._stop_sender):
             socket.close(linger=0)
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         poller = zmq.Poller()
-        for socket in (self._questions, self._monitor, self._inner):
+        for socket in (self._requests, self._monitor, self._stop_receiver):
             poller.register(socket, zmq.POLLIN)
         while True:
             ready = dict(poller.poll())
-            if self._inner in ready:
+            if self._stop_receiver in ready:
                 return
-            if self._questions in ready:
-                self._questions.send_multipart(self._answer(self._questions.recv_multipart()))
+            if self._requests in ready:
+                self._requests.send_multipart(self._answer(self._requests.recv_multipart()))
             if self._monitor in ready:
                 recv_monitor_message(self._monitor)
-                self._refuse(
-                    Reason.HANDSHAKE, "a peer without CURVE keys, or with the wrong key of the daemon"
+                self._add_refusal(
+                    Reason.HANDSHAKE, "a peer without CURVE keys, or with a wrong key of the daemon"
                 )
 
-    def _answer(self, question: list[bytes]) -> list[bytes]:
-        request = question[1] if len(question) > 1 else b""
-        if len(question) != _FRAMES or question[0] != _VERSION or question[5] != b"CURVE":
-            return self._turn_away(request, Reason.HANDSHAKE, "a peer that does not speak CURVE")
-        domain, address, key = question[2], question[3], question[6]
+    def _answer(self, request: list[bytes]) -> list[bytes]:
+        number = request[1] if len(request) > 1 else b""
+        if len(request) != _FRAMES or request[0] != _VERSION or request[5] != b"CURVE":
+            return self._refuse(number, Reason.HANDSHAKE, "a peer that does not use CURVE")
+        domain, address, key = request[2], request[3], request[6]
         if domain != DOMAIN or len(key) != _KEY_BYTES:
-            return self._turn_away(request, Reason.HANDSHAKE, "a peer of another domain")
+            return self._refuse(number, Reason.HANDSHAKE, "a peer of another domain")
         public = z85.encode(key)
         if self._ring.find(public.decode()) is None:
             what = f"unknown key {public.decode()} from {ascii(address)[2:-1][:64]}"
-            return self._turn_away(request, Reason.UNKNOWN_KEY, what)
-        return [_VERSION, request, b"200", b"OK", public, b""]
+            return self._refuse(number, Reason.UNKNOWN_KEY, what)
+        return [_VERSION, number, b"200", b"OK", public, b""]
 
-    def _turn_away(self, request: bytes, reason: Reason, what: str) -> list[bytes]:
-        self._refuse(reason, what)
-        return [_VERSION, request, b"400", b"refused", b"", b""]
+    def _refuse(self, number: bytes, reason: Reason, what: str) -> list[bytes]:
+        self._add_refusal(reason, what)
+        return [_VERSION, number, b"400", b"refused", b"", b""]
 
-    def _refuse(self, reason: Reason, what: str) -> None:
+    def _add_refusal(self, reason: Reason, what: str) -> None:
         self._refusals.append(PeerError(reason, what))

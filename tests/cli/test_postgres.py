@@ -38,7 +38,7 @@ def test_nothing_is_lost_while_the_database_and_then_the_daemon_are_away(
     config = write_daemon(tmp_path, bundle)
     config.write_text(config.read_text().replace("[daemon]\n", f'[daemon]\nstore = "{url}"\n'))
     stop, n_sent = Event(), 0
-    with Sender(f"ipc://{tmp_path}/windows.ipc", patience_seconds=3.0) as sender:
+    with Sender(f"ipc://{tmp_path}/windows.ipc", ack_timeout_seconds=3.0) as sender:
 
         def send() -> None:
             nonlocal n_sent

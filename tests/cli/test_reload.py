@@ -16,7 +16,7 @@ from threading import Event, Thread
 import pytest
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
-from dqm.stream import Sender, Sending, make_keys, read_public, read_secret
+from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
 from tests.service.small import healthy_events, wait_until, window_of
 
 from .test_online import Running, daemon_of
@@ -62,9 +62,9 @@ def place(tmp_path: Path, bundle: Path) -> Place:
 def under_load(place: Place, name: str) -> Iterator[Sender]:
     """Send windows of a collector's stream until the block ends."""
     keys = place.folder / "keys"
-    sending = Sending(read_secret(keys / f"{name}.secret"), read_public(keys / "daemon.public"))
+    sending = SenderKeys(read_secret(keys / f"{name}.secret"), read_public(keys / "daemon.public"))
     stop = Event()
-    with Sender(place.address, keys=sending, patience_seconds=3.0) as sender:
+    with Sender(place.address, keys=sending, ack_timeout_seconds=3.0) as sender:
 
         def send() -> None:
             seq = 0

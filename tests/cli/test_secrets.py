@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from dqm.store import STORE_FILE
-from dqm.stream import Sender, Sending, make_keys, read_public, read_secret
+from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
 from dqm.web import add_user
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.service.small import N_WINDOW, faulty_events, wait_until, window_of
@@ -68,7 +68,7 @@ class Place:
     def send_faults(self) -> None:
         """Raise an alarm, with the collector's key."""
         daemon = read_public(self.folder / "keys" / "daemon.public")
-        keys = Sending(read_secret(self.folder / "west.secret"), daemon)
+        keys = SenderKeys(read_secret(self.folder / "west.secret"), daemon)
         with Sender(self.ready["listen"][0], keys=keys) as sender:
             for seq in range(3):
                 sender.send(window_of(faulty_events(N_WINDOW, seq), seq=seq))

@@ -237,7 +237,7 @@ def test_bad_references_and_settings_are_refused(change: dict[str, object], word
     ("window", "words"),
     [
         (REFERENCE[:0], "no events"),
-        (REFERENCE[:, :4], "4 features, the reference 5"),
+        (REFERENCE[:, :4], "4 features, the reference has 5"),
         (bad(REFERENCE, np.nan), "event 3, feature 1"),
         ([["a"] * 5], "not an array of numbers"),
     ],

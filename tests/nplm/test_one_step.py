@@ -104,7 +104,7 @@ def test_what_a_single_step_cannot_do_is_refused() -> None:
             centers=REFERENCE[:9],
             loss="likelihood",
         )
-    with pytest.raises(InputError, match="takes no nuisance parameters, 1 given"):
+    with pytest.raises(InputError, match="takes no nuisance parameters, got 1"):
         OneStepTest(
             REFERENCE,
             n_expected=N_EXPECTED,

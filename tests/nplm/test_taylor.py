@@ -213,7 +213,7 @@ def test_unusable_samples_are_refused() -> None:
     hole[7] = np.nan
     for x, options, message in [
         (hole, {}, "sample at nu = 0.1 has 1 value not finite.*event 7"),
-        (rng.normal(size=(200, 2)), {}, "2 features, the reference 1"),
+        (rng.normal(size=(200, 2)), {}, "2 features, the reference has 1"),
         (hole[:5], {}, "has 5 events.*100"),
         (reference, {"yield_ratio": 0.0}, "yield_ratio 0.0"),
         (reference, {"weights": -np.ones(200)}, "weights"),

@@ -16,7 +16,7 @@ MOST_KEPT = 900
 
 
 def pour(folder: Path, address: str, pause_seconds: float, *, drain: bool) -> None:
-    with Spool(folder / "spool") as spool, Sender(address, spool=spool, patience_seconds=1.0) as sender:
+    with Spool(folder / "spool") as spool, Sender(address, spool=spool, ack_timeout_seconds=1.0) as sender:
         seq = spool.next_numbers(591).get("chamber-1", 0)
         if drain:
             sys.exit(not sender.confirm(30.0))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqm.errors import InputError
-from dqm.stream.backlog import MOST_IN_FLIGHT, Backlog, Message
+from dqm.stream.backlog import MAX_IN_FLIGHT, Backlog, Message
 from dqm.stream.wire import header_of, payload_of
 
 from .windows import window_of
@@ -40,21 +40,21 @@ def identity(seq: int) -> tuple[str, int, int]:
 
 def test_so_many_are_in_flight_and_no_more() -> None:
     backlog = filled(100)
-    assert len(send_all(backlog)) == MOST_IN_FLIGHT
-    assert backlog.settle(identity(3))
-    assert send_all(backlog) == [(MOST_IN_FLIGHT, 0)]
-    assert not backlog.settle(identity(3))
+    assert len(send_all(backlog)) == MAX_IN_FLIGHT
+    assert backlog.mark_answered(identity(3))
+    assert send_all(backlog) == [(MAX_IN_FLIGHT, 0)]
+    assert not backlog.mark_answered(identity(3))
 
 
 def test_without_room_the_oldest_that_was_never_sent_is_dropped() -> None:
-    backlog = filled(MOST_IN_FLIGHT + 4, room=MOST_IN_FLIGHT + 2)
+    backlog = filled(MAX_IN_FLIGHT + 4, room=MAX_IN_FLIGHT + 2)
     send_all(backlog)
-    assert backlog.make_room() == [identity(MOST_IN_FLIGHT), identity(MOST_IN_FLIGHT + 1)]
+    assert backlog.make_room() == [identity(MAX_IN_FLIGHT), identity(MAX_IN_FLIGHT + 1)]
     assert not backlog.has_room
     assert backlog.n_lost == 2
-    backlog.take_back(broken=True)
-    backlog.add(message_of(MOST_IN_FLIGHT + 4))
-    assert backlog.make_room() == [identity(MOST_IN_FLIGHT + 2)]
+    backlog.requeue(broken=True)
+    backlog.add(message_of(MAX_IN_FLIGHT + 4))
+    assert backlog.make_room() == [identity(MAX_IN_FLIGHT + 2)]
     assert send_all(backlog) == [(0, 0)]
 
 
@@ -67,7 +67,7 @@ def test_the_next_window_of_the_run_tells_the_loss_however_often_it_is_sent() ->
         assert message
         assert (message.header.seq, message.header.n_lost) == (2, 2)
         backlog.mark_sent(message)
-        backlog.take_back(broken=True)
+        backlog.requeue(broken=True)
 
 
 def test_bytes_are_bounded_too() -> None:
@@ -86,9 +86,9 @@ def test_bytes_are_bounded_too() -> None:
 def test_after_a_break_one_goes_alone_until_answers_come() -> None:
     backlog = filled(20)
     send_all(backlog)
-    assert backlog.take_back(broken=True) == []
+    assert backlog.requeue(broken=True) == []
     assert send_all(backlog) == [(0, 0)]
-    backlog.settle(identity(0))
+    backlog.mark_answered(identity(0))
     assert send_all(backlog) == [(1, 0), (2, 0)]
 
 
@@ -101,11 +101,11 @@ def test_a_window_that_breaks_every_connection_is_given_up_if_others_come_throug
             break
         backlog.mark_sent(message)
         if message.header.seq == 0:
-            given_up += backlog.take_back(broken=True)
+            given_up += backlog.requeue(broken=True)
         else:
-            backlog.settle(message.identity)
+            backlog.mark_answered(message.identity)
     assert given_up == [identity(0)]
-    assert (backlog.n_lost, backlog.n_settled, len(backlog)) == (1, 2, 0)
+    assert (backlog.n_lost, backlog.n_answered, len(backlog)) == (1, 2, 0)
 
 
 def test_no_window_is_given_up_while_none_comes_through() -> None:
@@ -114,7 +114,7 @@ def test_no_window_is_given_up_while_none_comes_through() -> None:
         message = backlog.next()
         assert message
         backlog.mark_sent(message)
-        assert backlog.take_back(broken=True) == []
+        assert backlog.requeue(broken=True) == []
     assert len(backlog) == 3
 
 
@@ -122,7 +122,7 @@ def test_silence_alone_gives_nothing_up() -> None:
     backlog = filled(1)
     for _ in range(20):
         send_all(backlog)
-        assert backlog.take_back(broken=False) == []
+        assert backlog.requeue(broken=False) == []
     assert len(backlog) == 1
 
 
@@ -131,7 +131,7 @@ def test_a_buffer_has_room() -> None:
         Backlog(0, 1)
 
 
-@given(st.lists(st.sampled_from(["add", "send", "settle", "break", "silence"]), max_size=200), st.data())
+@given(st.lists(st.sampled_from(["add", "send", "answer", "break", "silence"]), max_size=200), st.data())
 def test_whatever_happens_windows_leave_in_order_and_losses_are_told(
     steps: list[str], data: st.DataObject
 ) -> None:
@@ -151,12 +151,12 @@ def test_whatever_happens_windows_leave_in_order_and_losses_are_told(
             backlog.mark_sent(message)
             assert not flying or flying[-1].header.seq < message.header.seq
             flying.append(message)
-        elif step == "settle" and flying:
+        elif step == "answer" and flying:
             message = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
-            assert backlog.settle(message.identity)
+            assert backlog.mark_answered(message.identity)
             settled.add(message.header.seq)
         elif step in {"break", "silence"} and len(flying) != 1:
-            assert backlog.take_back(broken=step == "break") == []
+            assert backlog.requeue(broken=step == "break") == []
             flying = []
         assert len(backlog) <= room
     assert settled | dropped | {seq for seq in range(n_added) if identity(seq) in backlog} == set(

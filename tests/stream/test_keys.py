@@ -14,7 +14,17 @@ import zmq
 
 from dqm.errors import ConfigError, PeerError
 from dqm.events import Window
-from dqm.stream import KeyRing, Reason, Receiver, Sender, Sending, encode, make_keys, read_public, read_secret
+from dqm.stream import (
+    KeyRing,
+    Reason,
+    Receiver,
+    Sender,
+    SenderKeys,
+    encode,
+    make_keys,
+    read_public,
+    read_secret,
+)
 
 from .windows import window_of
 
@@ -42,12 +52,12 @@ def receiver(ring: KeyRing) -> Iterator[Receiver]:
         yield opened
 
 
-def sending(secret: Path, daemon: Path) -> Sending:
-    return Sending(read_secret(secret), read_public(daemon))
+def sending(secret: Path, daemon: Path) -> SenderKeys:
+    return SenderKeys(read_secret(secret), read_public(daemon))
 
 
 @pytest.fixture
-def west(keys: Path) -> Sending:
+def west(keys: Path) -> SenderKeys:
     return sending(keys.parent / "west.secret", keys / "daemon.public")
 
 
@@ -79,7 +89,7 @@ def test_a_new_key_is_two_files_and_the_secret_is_for_its_owner(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["", "../west", "a b", ".west"])
 def test_a_key_needs_a_name_that_is_no_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="not a name"):
+    with pytest.raises(ConfigError, match="not a valid name"):
         make_keys(tmp_path, name)
     assert not list(tmp_path.iterdir())
 
@@ -87,7 +97,7 @@ def test_a_key_needs_a_name_that_is_no_path(tmp_path: Path, name: str) -> None:
 def test_no_key_is_overwritten(tmp_path: Path) -> None:
     secret, public = make_keys(tmp_path, "west")
     secret.unlink()
-    with pytest.raises(ConfigError, match="a key of this name exists"):
+    with pytest.raises(ConfigError, match="a key of this name already exists"):
         make_keys(tmp_path, "west")
     assert not secret.exists()
     assert public.exists()
@@ -130,7 +140,7 @@ def test_a_file_that_is_no_key_is_refused_and_its_text_not_shown(keys: Path, con
 def test_halves_of_two_keys_are_refused(keys: Path, tmp_path: Path) -> None:
     ours, theirs = (keys / "daemon.secret").read_text(), (tmp_path / "west.secret").read_text()
     (keys / "daemon.secret").write_text(ours.replace(ours.split('"')[1], theirs.split('"')[1]))
-    with pytest.raises(ConfigError, match="do not belong together"):
+    with pytest.raises(ConfigError, match="are not a pair"):
         read_secret(keys / "daemon.secret")
 
 
@@ -145,7 +155,7 @@ def test_a_directory_that_is_not_there_is_reported(keys: Path) -> None:
         KeyRing(keys / "none", keys / "daemon.secret")
 
 
-def test_a_known_key_sends_what_it_may(receiver: Receiver, west: Sending) -> None:
+def test_a_known_key_sends_what_it_may(receiver: Receiver, west: SenderKeys) -> None:
     with Sender(receiver.addresses[0], keys=west) as sender:
         for seq, stream in enumerate(["chamber-1", "gas-7", "chamber-2", "gas"]):
             sender.send(window_of(seq=seq, stream=stream))
@@ -209,7 +219,7 @@ def test_what_is_turned_away_says_so_and_comes_in_when_its_key_is_known(
         sender.flush(1.0)
         assert listen(receiver, 0.3)[1][Reason.UNKNOWN_KEY] >= 1
         sender.pump()
-        assert "the daemon does not let this collector in" in sender.problem
+        assert "the daemon refuses this collector" in sender.problem
         public.rename(keys / "east.public")
         receiver.reload_keys()
         deadline = time.monotonic() + 20.0
@@ -222,7 +232,7 @@ def test_what_is_turned_away_says_so_and_comes_in_when_its_key_is_known(
 
 
 def test_a_key_that_was_taken_away_sends_no_more_though_it_is_connected(
-    receiver: Receiver, keys: Path, west: Sending
+    receiver: Receiver, keys: Path, west: SenderKeys
 ) -> None:
     with Sender(receiver.addresses[0], keys=west) as sender:
         sender.send(window_of(seq=0))
@@ -236,7 +246,7 @@ def test_a_key_that_was_taken_away_sends_no_more_though_it_is_connected(
 
 
 def test_a_reload_that_fails_leaves_the_keys_as_they_were(
-    receiver: Receiver, keys: Path, west: Sending
+    receiver: Receiver, keys: Path, west: SenderKeys
 ) -> None:
     (keys / "broken.public").write_text("nonsense")
     with pytest.raises(ConfigError, match=r"broken\.public: not a public key"):
@@ -247,7 +257,7 @@ def test_a_reload_that_fails_leaves_the_keys_as_they_were(
 
 
 def test_local_addresses_ask_for_no_keys_unless_they_are_told_to(
-    ring: KeyRing, west: Sending, tmp_path: Path
+    ring: KeyRing, west: SenderKeys, tmp_path: Path
 ) -> None:
     addresses = [f"ipc://{tmp_path}/w", "tcp://0.0.0.0:0"]
     with Receiver(addresses, keys=ring) as receiver:
@@ -268,7 +278,7 @@ def test_nobody_listens_to_other_hosts_without_keys() -> None:
         Receiver(["tcp://0.0.0.0:0"])
 
 
-def test_messages_are_heard_while_strangers_knock(receiver: Receiver, west: Sending) -> None:
+def test_messages_are_heard_while_strangers_knock(receiver: Receiver, west: SenderKeys) -> None:
     with zmq.Context() as context, Sender(receiver.addresses[0], keys=west) as sender:
         strangers = [context.socket(zmq.DEALER) for _ in range(20)]
         for socket in strangers:

@@ -146,9 +146,9 @@ def test_memory_is_bounded() -> None:
     for run in range(1000):
         observe(tracker, *range(1, 100, 2), run=run)
     observe(tracker, *range(1, 10_000, 2), run=1000)
-    sequences = tracker._sequences[STREAM]
-    assert len(sequences) == 16
-    assert max(len(sequence.holes) for sequence in sequences.values()) == 256
+    runs = tracker._runs[STREAM]
+    assert len(runs) == 16
+    assert max(len(sequence.gaps) for sequence in runs.values()) == 256
 
 
 @given(st.permutations(range(12)), st.integers(0, 12))

@@ -190,7 +190,7 @@ def serve(receiver: Receiver, sender: Sender, *, seconds: float = WAIT_SECONDS) 
 
 def test_what_is_not_answered_is_sent_again(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/windows"
-    with Receiver([address]) as receiver, Sender(address, patience_seconds=0.2) as sender:
+    with Receiver([address]) as receiver, Sender(address, ack_timeout_seconds=0.2) as sender:
         for seq in range(3):
             sender.send(window_of(seq=seq))
         assert sender.flush(WAIT_SECONDS)

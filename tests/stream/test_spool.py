@@ -53,7 +53,7 @@ def test_a_run_is_continued_with_the_number_that_follows(tmp_path: Path) -> None
 def test_a_second_collector_is_kept_out(tmp_path: Path) -> None:
     with (
         Spool(tmp_path),
-        pytest.raises(FileError, match=r"another collector uses this spool.*directory of its own"),
+        pytest.raises(FileError, match=r"another collector uses this spool.*its own directory"),
     ):
         Spool(tmp_path)
     Spool(tmp_path).close()
@@ -135,7 +135,7 @@ def test_a_torn_log_costs_its_end_alone(tmp_path: Path) -> None:
 
 def test_a_full_spool_says_so_and_takes_windows_again_when_there_is_room(tmp_path: Path) -> None:
     with (
-        Spool(tmp_path / "spool", most_bytes=2**16) as spool,
+        Spool(tmp_path / "spool", max_bytes=2**16) as spool,
         Sender(f"ipc://{tmp_path}/w", 40, spool=spool) as sender,
     ):
         x, seq = np.zeros((300, 2)), 0

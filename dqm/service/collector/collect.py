@@ -15,9 +15,8 @@ from dqm.config import CollectorConfig
 from dqm.events import Origin, Window
 from dqm.service.collector.slow_control import SlowControl
 from dqm.service.collector.sources import Source, open_source
-from dqm.service.keyring import find_sending_keys
 from dqm.service.sd_notify import Notifier
-from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter
+from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter, read_sender_keys
 
 __all__ = ["Collected", "collect"]
 
@@ -112,7 +111,7 @@ def collect(
                 section.buffer_windows,
                 buffer_bytes=section.buffer_bytes,
                 spool=spool,
-                keys=find_sending_keys(section),
+                keys=read_sender_keys(section),
             )
         )
         log.info(

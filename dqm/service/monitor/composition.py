@@ -16,14 +16,13 @@ from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
 from dqm.service.evaluation import prepare_evaluators
-from dqm.service.keyring import open_ring
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
 from dqm.store import VerdictStore, WindowKeeper, store_url
-from dqm.stream import Limits, Receiver
+from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import Authenticator, HttpServer, Queries, StreamStatuses, UserFile, create_app
 
 __all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
@@ -206,7 +205,7 @@ def _open_authenticator(
 def _open_receiver(section: DaemonSection) -> Receiver:
     """Listen, with keys where there are any."""
     limits = Limits(**section.limits.model_dump())
-    keys = open_ring(section)
+    keys = open_key_ring(section)
     return Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
 
 

@@ -11,9 +11,9 @@ import structlog
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError
 from dqm.events import Verdict
-from dqm.service.keyring import open_ring
 from dqm.service.monitor.composition import EvaluationWorkers
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
+from dqm.stream import open_key_ring
 
 __all__ = ["PreparedReload", "Reloader", "find_settled"]
 
@@ -113,7 +113,7 @@ class Reloader:
         if settled:
             log.warning("these keys changed and need a restart", keys=settled)
         resolved = resolve(_keep_settled(present.config, config))
-        open_ring(resolved.config.daemon)
+        open_key_ring(resolved.config.daemon)
         workers = None if resolved.evaluates_like(present) else self._start_workers(resolved)
         new = resolved.limits.keys() - present.limits.keys()
         return PreparedReload(resolved, workers, {stream: self._recall(stream) for stream in new})
