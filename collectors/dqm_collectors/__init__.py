@@ -1,1 +1,1 @@
-"""Sources of detector events; each yields batches and knows nothing of what becomes of them."""
+"""Sources of detector events; each yields batches, independent of how they are used."""

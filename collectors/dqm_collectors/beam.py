@@ -1,4 +1,4 @@
-"""Beam events as text: one event a line, four chambers, hit times counted from the muon's passage."""
+"""Beam events as text: one event on each line, four chambers, hit times relative to the muon's passage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.errors import FileError
+from dqm.errors import FileError, format_count
 from dqm.events import EventBatch, FloatArray, Origin
 from dqm_collectors.chamber.geometry import N_CHAMBERS, N_LAYERS, beam_wire_x_mm
 from dqm_collectors.chamber.segments import FEATURES, Hits, Selection, find_segments
@@ -23,7 +23,7 @@ LINE_FORMAT = "Expected: event n_hits, then chamber layer xleft xright time for 
 
 
 class BeamCollector:
-    """Segments of beam events; the files have no clock, so neither have the batches.
+    """Segments of beam events. The files have no clock, so the batches have no times.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class BeamCollector:
         self.options = options
 
     def __iter__(self) -> Iterator[EventBatch]:
-        """Yield one batch a chamber for each block of lines.
+        """Yield one batch for each chamber and block of lines.
 
         Raises
         ------
         FileError
-            If a line is not an event; the message has the file and the line.
+            If a line is not an event; the message names file and line.
         """
         selection = Selection(max_residual_mm=self.options.max_residual_mm, t0_known=True)
         for path in self.options.inputs:
@@ -61,7 +61,7 @@ class BeamCollector:
 
 
 def _read_blocks(path: Path) -> Iterator[FloatArray]:
-    """Yield the hits of a block of lines, shape (n_hits, 6): line within the block and the five numbers."""
+    """Yield the hits of blocks of lines, shape (n_hits, 6): line within the block, then the five numbers."""
     first = 1
     with open_text(path) as stream:
         all_lines = read_lines(stream, path)
@@ -80,13 +80,15 @@ def _parse(line: str, where: str) -> FloatArray:
     except ValueError as error:
         raise FileError(f"not a number: {error}", where=where, fix=LINE_FORMAT) from error
     if numbers.size % NUMBERS_PER_HIT != 1 or numbers.size != 1 + NUMBERS_PER_HIT * numbers[0]:
-        raise FileError(f"{len(words)} words do not make an event", where=where, fix=LINE_FORMAT)
+        raise FileError(
+            f"not an event: {format_count(len(words), 'word')} in the line", where=where, fix=LINE_FORMAT
+        )
     hits = numbers[1:].reshape(-1, NUMBERS_PER_HIT)
     chamber, layer = hits[:, 0], hits[:, 1]
     if not np.isfinite(hits).all():
         raise FileError("a number is not finite", where=where, fix=LINE_FORMAT)
     if not (np.isin(chamber, range(N_CHAMBERS)).all() and np.isin(layer, range(1, N_LAYERS + 1)).all()):
-        raise FileError("chambers are 0 to 3 and layers 1 to 4, one is not", where=where, fix=LINE_FORMAT)
+        raise FileError("a chamber is not 0 to 3, or a layer is not 1 to 4", where=where, fix=LINE_FORMAT)
     return hits
 
 

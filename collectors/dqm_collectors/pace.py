@@ -1,4 +1,4 @@
-"""Handing out batches at the speed they are due; clock and sleep are arguments, so that tests never wait."""
+"""Yield batches at a given speed; clock and sleep are arguments, so that tests do not wait."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dqm.events import EventBatch
 __all__ = ["Clock", "Pacer", "Sleep", "at_speed"]
 
 Clock = Callable[[], float]
-"""Seconds of a clock that never goes back."""
+"""Monotonic clock, s."""
 
 Sleep = Callable[[float], None]
 """Waits for a number of seconds."""
 
 
 class Pacer:
-    """Waits until a moment counted from its making.
+    """Waits until a time after its creation.
 
     Parameters
     ----------
     clock : callable
-        Gives seconds; never goes back.
+        Monotonic clock, s.
     sleep : callable
         Waits for a number of seconds.
     """
@@ -33,14 +33,14 @@ class Pacer:
         self._begin = clock()
 
     def wait(self, elapsed: float) -> None:
-        """Return once `elapsed` seconds have passed since then; at once if they have already.
+        """Return when `elapsed` seconds have passed since the creation of this object.
 
-        A reader that fell behind is not slowed down until it has caught up.
+        If they have already passed it returns at once, so that a slow reader can catch up.
 
         Parameters
         ----------
         elapsed : float
-            Seconds, >= 0.
+            Time since the creation, s, >= 0.
         """
         left = self._begin + elapsed - self._clock()
         if left > 0:
@@ -50,16 +50,16 @@ class Pacer:
 def at_speed(
     batches: Iterable[EventBatch], speed: float | None, clock: Clock, sleep: Sleep
 ) -> Iterator[EventBatch]:
-    """Yield batches when their stretch of time is over on a clock that runs `speed` times faster than ours.
+    """Yield each batch when its stretch of time has ended, `speed` times faster than it was recorded.
 
     Parameters
     ----------
     batches : iterable of EventBatch
-        In order of time.
+        Batches in order of time.
     speed : float or None
-        1 is as recorded, > 0; None does not wait at all.
+        1: as recorded, > 0; None: without waiting.
     clock, sleep : callable
-        As for `Pacer`.
+        As in `Pacer`.
 
     Yields
     ------

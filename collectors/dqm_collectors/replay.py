@@ -1,4 +1,4 @@
-"""Ready features from CSV, gzip CSV, Parquet or ROOT, replayed at a chosen rate or as fast as possible."""
+"""Replay of recorded features from CSV, gzip CSV, Parquet or ROOT, at a given rate or as fast as possible."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from dqm_collectors.tables import read_csv, read_header, translate_errors
 
 __all__ = ["ReplayCollector", "read_features"]
 
-TIME, CHAMBER = "time", "chamber"
+TIME = "time"
+CHAMBER = "chamber"
 ROWS_PER_BLOCK = 65_536
 LONGEST_NAME = 64
 PACED_SECONDS = 1.0
-"""Wall time that a batch of a paced replay covers."""
+"""Wall time that one batch covers if the replay has a rate or a speed, s."""
 
 
 class ReplayCollector:
-    """Recorded features, handed out again.
+    """Replays recorded features.
 
     Parameters
     ----------
@@ -48,35 +49,37 @@ class ReplayCollector:
             min_length=1, description="files in order: .parquet, .root, or CSV, plain or .gz"
         )
         features: tuple[str, ...] | None = Field(
-            None, min_length=1, description="columns to use, in this order; absent: all but time and chamber"
+            None, min_length=1, description="columns to use, in this order; default: all but time and chamber"
         )
-        chamber: str = Field("0", description="name of the chamber where the file has no column of that name")
+        chamber: str = Field("0", description="name of the chamber if the file has no column chamber")
         rate_hz: float | None = Field(None, gt=0, description="events per second of all chambers, Hz, > 0")
         speed: float | None = Field(
-            None, gt=0, description="1 as recorded, 2 twice as fast; needs the column time"
+            None, gt=0, description="1: as recorded, 2: twice as fast; requires the column time"
         )
 
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.rate_hz is not None and self.speed is not None:
-                raise ValueError("rate_hz and speed exclude each other: give one of them, or none")
+                raise ValueError("rate_hz and speed cannot both be given")
             return self
 
     origin = Origin.REPLAYED
 
     def __init__(self, options: Options, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> None:
         self.options = options
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
+        self._sleep = sleep
 
     def __iter__(self) -> Iterator[EventBatch]:
-        """Yield batches, each of one chamber; small ones at the pace asked for, else big ones.
+        """Yield batches, each of one chamber: small ones if there is a rate or a speed, otherwise large ones.
 
         Raises
         ------
         FileError
-            If a file cannot be used; the message has the file, the row and the column.
+            If a file cannot be used; the message names file, row and column.
         """
-        pacer, elapsed = Pacer(self._clock, self._sleep), 0.0
+        pacer = Pacer(self._clock, self._sleep)
+        elapsed = 0.0
         for path in self.options.inputs:
             stretches = _Stretches(self.options.chamber)
             last: float | None = None
@@ -88,11 +91,12 @@ class ReplayCollector:
                     yield from stretches.of(piece)
 
     def _pieces(self, block: _Block, path: Path) -> Iterator[_Block]:
-        """Cut a block into pieces of about `PACED_SECONDS`, if there is a pace."""
+        """Cut a block into pieces of about `PACED_SECONDS`, if there is a rate or a speed."""
         rate, speed = self.options.rate_hz, self.options.speed
         if speed is not None and block.times is None:
-            raise FileError(f"no column {TIME!r}", where=str(path), fix="speed needs it; rate_hz does not")
-        first, n = 0, len(block.x)
+            raise FileError(f"no column {TIME!r}", where=str(path), fix="speed requires it; rate_hz does not")
+        first = 0
+        n = len(block.x)
         while first < n:
             last = n
             if rate is not None:
@@ -104,7 +108,7 @@ class ReplayCollector:
             first = last
 
     def _seconds(self, piece: _Block, last: float | None) -> float:
-        """Wall time a piece takes; `last` is the time of the event before it."""
+        """Wall time of a piece, s; `last` is the time of the event before it."""
         if self.options.rate_hz is not None:
             return len(piece.x) / self.options.rate_hz
         if self.options.speed is not None and piece.times is not None:
@@ -116,17 +120,17 @@ class ReplayCollector:
 def read_features(
     path: Path, features: Sequence[str] | None = None, chamber: str = "0"
 ) -> Iterator[EventBatch]:
-    """Read a file of features in big batches.
+    """Read a file of features in large batches.
 
     Parameters
     ----------
     path : Path
-        ``.parquet``, or CSV with a header, plain or compressed. The columns ``time`` (Unix seconds, never
-        decreasing) and ``chamber`` are no features.
+        ``.parquet``, ``.root``, or CSV with a header, plain or compressed. The columns ``time`` (Unix
+        seconds, not decreasing) and ``chamber`` are not features.
     features : sequence of str, optional
-        Columns to use, in this order; all if not given.
+        Columns to use, in this order; all by default.
     chamber : str
-        Name of the chamber if the file has no such column.
+        Name of the chamber if the file has no column ``chamber``.
 
     Yields
     ------
@@ -136,7 +140,7 @@ def read_features(
     Raises
     ------
     FileError
-        If a cell is missing, not a number or not finite, if a column is missing, or if time goes back.
+        If a column is missing, if a value is missing, not a number or not finite, or if time goes back.
     """
     stretches = _Stretches(chamber)
     for block in _read_blocks(path, features):
@@ -145,7 +149,7 @@ def read_features(
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Rows of a file: features (n, d), times (n,) or None, names of chambers (n,) or None."""
+    """Rows of a file: features (n, d), times (n,) or None, chambers (n,) or None."""
 
     names: tuple[str, ...]
     x: FloatArray
@@ -159,7 +163,7 @@ class _Block:
 
 
 class _Stretches:
-    """Splits blocks by chamber; with a clock, stretches join and a chamber once seen is always there."""
+    """Splits blocks by chamber; with a clock, every chamber seen so far has a batch for each stretch."""
 
     def __init__(self, chamber: str) -> None:
         self._chamber = chamber
@@ -172,7 +176,8 @@ class _Stretches:
         start = end = None
         if block.times is not None:
             start = float(block.times[0]) if self._end is None else self._end
-            end = self._end = float(np.nextafter(block.times[-1], np.inf))
+            end = float(np.nextafter(block.times[-1], np.inf))
+            self._end = end
         for chamber in sorted(self._seen):
             mine = chambers == chamber
             times = None if block.times is None else block.times[mine]
@@ -181,18 +186,19 @@ class _Stretches:
 
 
 def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]:
-    """Yield checked blocks of a file, none of them empty."""
+    """Yield checked, non-empty blocks of a file."""
     columns_of, read, first_row = _FORMATS.get(path.suffix, _CSV)
     columns = columns_of(path)
     names = tuple(features) if features is not None else tuple(c for c in columns if c not in (TIME, CHAMBER))
     if missing := [name for name in names if name not in columns]:
         raise FileError(f"no column {missing[0]!r}", where=str(path), fix=f"There are: {', '.join(columns)}")
     if not names:
-        raise FileError("no features", where=str(path), fix=f"There are only: {', '.join(columns)}")
+        raise FileError("no features", where=str(path), fix=f"There are: {', '.join(columns)}")
     types = dict.fromkeys(names, pa.float64())
     types |= {TIME: pa.float64()} if TIME in columns else {}
     types |= {CHAMBER: pa.string()} if CHAMBER in columns else {}
-    row, last = first_row, -np.inf
+    row = first_row
+    last = -np.inf
     for batch in read(path, types):
         if not len(batch):
             continue
@@ -213,7 +219,7 @@ def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]
 
 
 def _names(column: pa.Array, path: Path, row: int) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
-    """Return a column of chambers; each takes the room of the longest, so that one is bounded."""
+    """Return a column of chambers. Names are limited: in numpy, each takes the memory of the longest."""
     names = column.to_pylist()
     long = next((i for i, name in enumerate(names) if name is not None and len(name) > LONGEST_NAME), None)
     if long is not None:
@@ -241,7 +247,7 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
 
 
 def _parquet_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-    """Yield the columns wanted, as the types wanted."""
+    """Yield the requested columns in the requested types."""
     schema = pa.schema(list(types.items()))
     with translate_errors(path):
         file = pq.ParquetFile(path)
@@ -265,4 +271,4 @@ def _csv_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.Recor
 
 _CSV = (read_header, _csv_batches, 2)
 _FORMATS = {".parquet": (_parquet_columns, _parquet_batches, 1), ".root": (root_columns, read_root, 1)}
-"""By ending: how to get the columns, how to read them, and the number of the first row in messages."""
+"""By file ending: function for the columns, function for the rows, number of the first row in messages."""

@@ -1,4 +1,4 @@
-"""Reading ROOT files, with uproot (extra ``root``), in a process of its own with bounded memory."""
+"""Read ROOT files with uproot (extra ``root``) in a separate process with limited memory."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["read_root", "root_columns"]
 
 
 def root_columns(path: Path) -> tuple[str, ...]:
-    """Return the branches of the file's first tree.
+    """Return the branches of the first tree in a file.
 
     Raises
     ------
     FileError
-        If uproot is not installed, or the file cannot be read, takes too much memory or holds no tree.
+        If uproot is not installed; if the file cannot be read, needs too much memory or has no tree.
     """
     with _stream(path, None) as stream:
         return tuple(stream.read_all().column_names)
 
 
 def read_root(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-    """Read some branches of the file's first tree, block by block.
+    """Read some branches of the first tree in a file, block by block.
 
     Parameters
     ----------
     path : Path
         The file.
     types : mapping of str to pyarrow.DataType
-        Branches wanted, with one value an entry, and what to turn them into.
+        Branches to read, which must have one value for each entry, and their types in the result.
 
     Yields
     ------
@@ -49,7 +49,7 @@ def read_root(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Recor
     Raises
     ------
     FileError
-        As `root_columns`, or if a branch has another shape or type.
+        As `root_columns`; also if a branch has another shape or type.
     """
     schema = pa.schema(list(types.items()))
     with _stream(path, list(types)) as stream:
@@ -67,37 +67,40 @@ def _cast(column: pa.Array, kind: pa.DataType, path: Path, name: str) -> pa.Arra
 
 @contextmanager
 def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchReader]:
-    """Start the program that reads; what it has to say in the end is raised here."""
+    """Start the program that reads the file; its error is raised here."""
     if find_spec("uproot") is None:
         raise FileError(
             "reading ROOT files needs uproot", where=str(path), fix="Install it: pip install 'dqm[root]'"
         )
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-P", "-m", root_process.__name__, path.absolute()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told,
-        )  # fmt: skip
-        question, answer = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        request = cast("IO[bytes]", process.stdin)
+        answer = cast("IO[bytes]", process.stdout)
         try:
-            with question:
-                question.write(json.dumps(names).encode())
+            with request:
+                request.write(json.dumps(names).encode())
             with answer, pa.ipc.open_stream(answer) as stream:
                 yield stream
-            _check(process, told, path)
+            _check(process, errors, path)
         except (pa.ArrowException, OSError) as error:
-            _check(process, told, path)
+            _check(process, errors, path)
             raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
         finally:
             process.kill()
             process.wait()
 
 
-def _check(process: subprocess.Popen[bytes], told: IO[bytes], path: Path) -> None:
-    """Wait for the program, and raise what kept it from reading the file."""
+def _check(process: subprocess.Popen[bytes], errors: IO[bytes], path: Path) -> None:
+    """Wait for the program, and raise its error."""
     if process.wait() == 0:
         return
-    told.seek(0)
-    *_, line = told.read().decode(errors="replace").splitlines() or [""]
+    errors.seek(0)
+    *_, line = errors.read().decode(errors="replace").splitlines() or [""]
     try:
         error = json.loads(line)
         found = FileError(error["what"], where=error["where"], fix=error["fix"])

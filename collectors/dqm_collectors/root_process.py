@@ -1,8 +1,8 @@
-"""The program that `dqm_collectors.root` starts: one ROOT file in, its tree as an Arrow stream out.
+"""The program that `dqm_collectors.root` starts: it writes the tree of a ROOT file as an Arrow stream.
 
-A damaged file claims what it likes, and uproot takes as much memory as is claimed. Here that is limited, and
-ends nothing else. The standard input has the names of the branches wanted as JSON, or ``null`` for the names
-of all and no rows.
+A damaged file can claim any size, and uproot allocates as much memory as is claimed. In this process the
+memory is limited, and a failure does not affect the collector. The standard input has the names of the
+branches to read as JSON; with ``null`` the names of all branches are written, without rows.
 """
 
 from __future__ import annotations
@@ -24,38 +24,50 @@ from dqm.errors import FileError
 __all__ = ["limit_memory", "no_numbers", "write_tree"]
 
 SPARE_BYTES = 2**30
-"""What reading may take."""
+"""Memory that reading may use."""
 
 ROWS_PER_BLOCK = 65_536
 _DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, NameError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
-"""What uproot raises on damaged files: it follows whatever they say until something does not fit."""
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""Exceptions of uproot on damaged files, whose contents it does not check."""
 
 
 def limit_memory(spare_bytes: int) -> None:
-    """Let this process take so much more memory than it has; what a library only reserves does not count."""
+    """Limit the memory of this process to its present use plus `spare_bytes`, without reserved memory."""
     used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (used + spare_bytes,) * 2)
 
 
 def write_tree(path: Path, names: Sequence[str] | None, sink: IO[bytes]) -> None:
-    """Write branches of the file's first tree, block by block.
+    """Write branches of the first tree in a file, block by block.
 
     Parameters
     ----------
     path : Path
         The file.
     names : sequence of str or None
-        Branches wanted; None for a schema that has the names of all, without rows.
+        Branches to write; None: only a schema with the names of all branches, without rows.
     sink : file
-        Takes the Arrow stream.
+        Receives the Arrow stream.
 
     Raises
     ------
     FileError
-        If the file cannot be read, holds no tree, or a branch has no plain values.
+        If the file cannot be read or has no tree, or if a branch does not have one number for each entry.
     """
     with _first_tree(path) as tree:
         if names is None:
@@ -81,9 +93,11 @@ def _column(values: Any, path: Path, name: str) -> pa.Array:
 
 
 def no_numbers(path: Path, name: str, error: Exception) -> FileError:
-    """Make the error of a branch with something else than one number or text an entry."""
+    """Make the error for a branch whose entries are not single numbers or texts."""
     return FileError(
-        f"holds no plain numbers: {error}", where=f"{path}, branch {name!r}", fix="Name the features to use"
+        f"the values are not plain numbers: {error}",
+        where=f"{path}, branch {name!r}",
+        fix="Name the features to use",
     )
 
 
@@ -103,13 +117,13 @@ def _first_tree(path: Path) -> Iterator[Any]:
 def _find_tree(file: Any, path: Path) -> str:
     trees = [str(name) for name, kind in file.classnames().items() if kind in ("TTree", "ROOT::RNTuple")]
     if not trees:
-        raise FileError("holds no tree", where=str(path))
+        raise FileError("the file has no tree", where=str(path))
     return trees[0]
 
 
 def main() -> None:
-    """Read what the arguments and the standard input ask for; an error is one line of JSON and code 1."""
-    import uproot  # noqa: F401 - before the limit
+    """Read the file in the arguments; an error is written as one line of JSON, with exit code 1."""
+    import uproot  # noqa: F401 - loaded before memory is limited
 
     names = json.load(sys.stdin)
     limit_memory(SPARE_BYTES)

@@ -1,4 +1,4 @@
-"""Simulated chambers: raw hits under given conditions and faults, reconstructed as real ones are."""
+"""Simulated chambers: raw hits under given conditions and faults, reconstructed like real hits."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["SimulateCollector", "simulate_features"]
 
 MUONS_PER_BLOCK = 20_000
 MUON_SPACING_NS = 5000.0
-"""Far enough for the hits of one muon never to mix with the next one's."""
+"""Time between muons, large enough that hits of two muons never mix."""
 
 
 class SimulateCollector:
-    """Segments of simulated chambers, each with its own random numbers and its own muons.
+    """Segments of simulated chambers; each chamber has its own random numbers and muons.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class SimulateCollector:
     clock, sleep : callable
         Used when `speed` is given.
     now : callable
-        Gives the Unix time for ``start = "now"``.
+        Unix time in seconds, for ``start = "now"``.
     """
 
     class Options(BaseModel):
@@ -49,26 +49,26 @@ class SimulateCollector:
         chambers: tuple[Annotated[int, Field(ge=0, lt=N_CHAMBERS)], ...] = Field(
             (0, 1, 2, 3), min_length=1, description="chambers to simulate, 0 to 3"
         )
-        conditions: Conditions = Field(Conditions(), description="state of the chambers without faults")
+        conditions: Conditions = Field(Conditions(), description="conditions of the chambers without faults")
         rate_hz: float | None = Field(
             None,
             gt=0,
             le=1e5,
-            description="muons in each chamber, Hz, (0, 1e5]; absent: as in conditions",
+            description="muons in each chamber, Hz, (0, 1e5]; default: that of conditions",
         )
-        faults: tuple[Fault, ...] = Field((), description="what goes wrong, where and when")
+        faults: tuple[Fault, ...] = Field((), description="faults: knob, chamber and time")
         variations: tuple[Variation, ...] = Field(
-            (), description="slow changes of all chambers that are no faults, sinusoidal"
+            (), description="slow sinusoidal variations of all chambers that are not faults"
         )
         measurements: dict[NuisanceName, Gauge] = Field(
             {}, max_length=64, description="slow-control measurement of each nuisance parameter, at most 64"
         )
         seed: int = Field(1, ge=0, description="seed of the random numbers, >= 0")
-        seconds: float | None = Field(None, gt=0, description="simulated time, s, > 0; absent: without end")
+        seconds: float | None = Field(None, gt=0, description="simulated time, s, > 0; default: without end")
         speed: float | None = Field(
-            None, gt=0, description="1 is real time, 2 twice as fast; absent: as fast as possible"
+            None, gt=0, description="1: real time, 2: twice as fast; default: as fast as possible"
         )
-        start: float | Literal["now"] = Field(0.0, description='Unix time of the beginning, s, or "now"')
+        start: float | Literal["now"] = Field(0.0, description='Unix time of the start, s, or "now"')
         batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
         max_residual_mm: float = Field(
             1.0, gt=0, le=10, description="largest residual of a segment, mm, (0, 10]"
@@ -101,20 +101,21 @@ class SimulateCollector:
         now: Clock = time.time,
     ) -> None:
         self.options = options
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
+        self._sleep = sleep
         self._now = now
 
     def __iter__(self) -> Iterator[EventBatch]:
-        """Yield one batch a chamber for each stretch of `batch_seconds`."""
+        """Yield one batch for each chamber and stretch of `batch_seconds`."""
         return at_speed(self._batches(), self.options.speed, self._clock, self._sleep)
 
     def raw_hits(self) -> Iterator[RawHits]:
-        """Yield the words of all chambers block by block, in order of time, channels as since 2021.
+        """Yield the words of all chambers block by block, in order of time, numbered as since 2021.
 
         Yields
         ------
         RawHits
-            Orbit 0 is the beginning. Each block is a stretch of constant conditions.
+            Words of a time with constant conditions; orbit 0 is the start of the source.
         """
         generators = {c: np.random.default_rng([self.options.seed, c]) for c in self.options.chambers}
         for begin, end in pairwise(self._edges()):
@@ -123,7 +124,7 @@ class SimulateCollector:
             )
 
     def _chamber_hits(self, chamber: int, begin: float, end: float, rng: np.random.Generator) -> RawHits:
-        """Simulate one chamber between two moments, seconds since the beginning."""
+        """Simulate one chamber between two times in seconds since the start."""
         base = vary(self.options.base, self.options.variations, (begin + end) / 2)
         conditions = conditions_at(base, self.options.faults, chamber, begin)
         duration = (end - begin) * 1e9
@@ -149,9 +150,9 @@ class SimulateCollector:
             yield self._measured(batch, start)
 
     def _measured(self, batch: EventBatch, start: float) -> EventBatch:
-        """Add the set points, which show no fault, and the readings known at the beginning of a batch.
+        """Add set points, which do not show faults, and the readings at the start of a batch.
 
-        No window of it ends before that.
+        No window with events of the batch ends before its start.
         """
         options = self.options
         set_points = {
@@ -165,14 +166,14 @@ class SimulateCollector:
             options.measurements,
             options.base,
             options.variations,
-            round(batch.start - start, 6),  # Unix times are no finer
+            round(batch.start - start, 6),  # Unix times are not more precise
             start=start,
             seed=options.seed,
         )
         return replace(batch, auxiliary=readings)
 
     def _edges(self) -> Iterator[float]:
-        """Yield the seconds at which blocks meet: whole batches, cut where a fault starts or stops."""
+        """Yield the edges of blocks in seconds: whole batches, cut where a fault starts or stops."""
         options = self.options
         total = float("inf") if options.seconds is None else options.seconds
         turns = sorted({t for f in options.faults for t in (f.start, f.stop) if 0 < t < total} | {total})
@@ -191,8 +192,9 @@ class SimulateCollector:
 
 
 def _check_extremes(base: Conditions, variations: list[Variation]) -> None:
-    """Refuse variations of one knob that leave its range where they add up."""
-    knob, value = variations[0].knob, getattr(base, variations[0].knob)
+    """Refuse variations of one knob that leave its range when all have their largest value."""
+    knob = variations[0].knob
+    value = getattr(base, knob)
     for sign in (1, -1):
         extreme = value
         for variation in variations:
@@ -205,23 +207,35 @@ def simulate_features(
 ) -> EventBatch:
     """Simulate a number of reconstructed segments for studies, without the empty time between muons.
 
-    Noise has its rate in Hz during the muons' 5 us; rate and pile-up of muons are not simulated.
+    Each muon has 5 us, in which noise has its rate in Hz. Rate and pile-up of muons are not simulated.
 
     Parameters
     ----------
     conditions : Conditions
-        State of the chamber.
+        Conditions of the chamber.
     n_events : int
-        Segments wanted, >= 0.
+        Number of segments, >= 0.
     rng : numpy.random.Generator
-        Source of all randomness.
+        Source of all random numbers.
     max_residual_mm : float
-        Largest residual of a segment.
+        Largest residual of a segment, mm.
 
     Returns
     -------
     EventBatch
         Chamber "0", columns `FEATURES`, exactly `n_events` rows, no times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dqm_collectors.chamber.conditions import Conditions
+    >>> from dqm_collectors.simulate import simulate_features
+    >>> healthy = simulate_features(Conditions(), 1000, np.random.default_rng(1))
+    >>> healthy.names
+    ('t_1', 't_2', 't_3', 't_4', 'theta', 'n_hits')
+    >>> low_threshold = simulate_features(Conditions(threshold_mv=50.0), 1000, np.random.default_rng(1))
+    >>> bool(low_threshold.x[:, 5].mean() > healthy.x[:, 5].mean())  # more hits in an event
+    True
     """
     selection = Selection(max_residual_mm=max_residual_mm)
     wires = WireMap.of(Convention.Y2021)

@@ -1,4 +1,4 @@
-"""Reading text tables in blocks; every failure is a `FileError` that has file, row and column."""
+"""Read text tables in blocks; every failure is a `FileError` that names file, row and column."""
 
 from __future__ import annotations
 
@@ -27,29 +27,30 @@ __all__ = [
 ]
 
 BLOCK_BYTES = 1 << 21
-"""Text read at a time."""
+"""Bytes of text that are read at a time."""
 
 LONGEST_LINE = 1 << 16
-"""Characters of a line of text; a file without line ends must not fill the memory."""
+"""Most characters in a line of text, so that a file without line ends does not fill the memory."""
 
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
 
 
 @contextmanager
 def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
-    """Turn what pyarrow and the system say of a file into a `FileError`.
+    """Translate errors of pyarrow and the system about a file into a `FileError`.
 
     Parameters
     ----------
     path : Path
         The file.
     names : sequence of str
-        Its columns in order; pyarrow only counts them.
+        Its columns in order, because pyarrow reports the number of a column.
     """
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, text_csv.Error, zlib.error) as error:
-        message, where = _message(error), str(path)
+        message = _message(error)
+        where = str(path)
         if (found := _COLUMN.match(message)) is not None:
             number = int(found[1])
             column = repr(names[number]) if number < len(names) else str(number + 1)
@@ -66,7 +67,7 @@ def _message(error: BaseException) -> str:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file, plain or ``.gz``; what goes wrong while it is open is a `FileError`.
+    """Open a text file, plain or ``.gz``; errors while it is open become a `FileError`.
 
     Parameters
     ----------
@@ -78,12 +79,12 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 
 def read_lines(stream: TextIO, path: Path) -> Iterator[str]:
-    """Give the lines of a text, their ends included.
+    """Yield the lines of a text with their line ends.
 
     Raises
     ------
     FileError
-        If one is longer than `LONGEST_LINE`.
+        If a line is longer than `LONGEST_LINE`.
     """
     number = 0
     while line := stream.readline(LONGEST_LINE + 1):
@@ -99,32 +100,32 @@ def read_header(path: Path) -> tuple[str, ...]:
     Raises
     ------
     FileError
-        If the file cannot be read, is empty or names a column twice.
+        If the file cannot be read or is empty, or if two columns have the same name.
     """
     with open_text(path) as stream:
         names = tuple(next(text_csv.reader(read_lines(stream, path)), ()))
     if not names:
-        raise FileError("the file is empty", where=str(path), fix="Its first line should name the columns")
+        raise FileError("the file is empty", where=str(path), fix="The first line must name the columns")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise FileError(f"columns named twice: {', '.join(twice)}", where=str(path))
+        raise FileError(f"two columns have the same name: {', '.join(twice)}", where=str(path))
     return names
 
 
 def read_csv(
     path: Path, types: Mapping[str, pa.DataType], names: Sequence[str], block_bytes: int = BLOCK_BYTES
 ) -> Iterator[pa.RecordBatch]:
-    """Read some columns of a CSV file, block by block; ``.gz`` is unpacked on the way.
+    """Read some columns of a CSV file, block by block; a ``.gz`` file is unpacked.
 
     Parameters
     ----------
     path : Path
         A file or a named pipe.
     types : mapping of str to pyarrow.DataType
-        Columns wanted; a cell that is empty or of another type is an error.
+        Columns to read; an empty cell or a cell of another type is an error.
     names : sequence of str
         All columns of the file, for messages.
     block_bytes : int
-        Text read at a time.
+        Bytes of text read at a time.
 
     Yields
     ------
@@ -133,10 +134,10 @@ def read_csv(
     Raises
     ------
     FileError
-        If the file is missing, damaged, lacks a column or has a cell of another type.
+        If the file is missing or damaged, lacks a column, or has a cell of another type.
     """
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
     read = csv.ReadOptions(use_threads=False, block_size=block_bytes)
-    with translate_errors(path, names), path.open("rb") as file:  # pyarrow's own files cannot be pipes
+    with translate_errors(path, names), path.open("rb") as file:  # files that pyarrow opens cannot be pipes
         stream = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
         yield from csv.open_csv(stream, read_options=read, convert_options=convert)

@@ -1,4 +1,4 @@
-"""Raw TDC files: hits on wires become segments with an unknown time of passage."""
+"""Raw TDC files: from hits on wires to segments whose time of passage is not known."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from dqm_collectors.tables import BLOCK_BYTES, read_csv
 __all__ = ["TdcCollector", "read_tdc"]
 
 PIPE_BLOCK_BYTES = 1 << 15
-"""From a pipe words come slowly, and none is seen before its block is full."""
+"""Bytes read at a time from a pipe: smaller, because words arrive slowly and wait until a block is full."""
 
 MAX_SILENCE_S = 3600.0
-"""A longer silence is taken for a damaged orbit number."""
+"""Longest time without words, s; a longer one means a damaged orbit number."""
 
 
 class TdcCollector:
-    """Segments from the raw words of one run.
+    """Segments of the raw words of one run.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class TdcCollector:
         )
         start: float = Field(0.0, description="Unix time of the first hit, seconds")
         speed: float | None = Field(
-            None, gt=0, description="1 as recorded, 2 twice as fast; absent: as fast as possible"
+            None, gt=0, description="1: as recorded, 2: twice as fast; default: as fast as possible"
         )
         batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
 
@@ -67,15 +67,16 @@ class TdcCollector:
         self.options = options
         piped = any(path.is_fifo() for path in options.inputs)
         self.origin = Origin.LIVE if piped else Origin.REPLAYED
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
+        self._sleep = sleep
 
     def __iter__(self) -> Iterator[EventBatch]:
-        """Yield one batch a chamber for each stretch of `batch_seconds`.
+        """Yield one batch for each chamber and stretch of `batch_seconds`.
 
         Raises
         ------
         FileError
-            If a file cannot be read or is not a TDC file; the message has the file and the row.
+            If a file cannot be read or is not a TDC file; the message names file and row.
         """
         return at_speed(self._batches(), self.options.speed, self._clock, self._sleep)
 
@@ -102,12 +103,12 @@ def read_tdc(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[RawHits]:
     path : Path
         CSV with the columns `COLUMNS`, plain or compressed.
     block_bytes : int
-        Text read at a time.
+        Bytes of text read at a time.
 
     Yields
     ------
     RawHits
-        At least one word.
+        Words of one block, at least one.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def read_tdc(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[RawHits]:
 
 
 def _check_clock(raw: RawHits, last: int | None, path: Path, row: int) -> int:
-    """Refuse a jump that no disorder explains; return the time of the last word, in counts."""
+    """Refuse a jump of the clock; return the time of the last word in counts."""
     counts = raw.counts
     steps = np.diff(counts, prepend=counts[0] if last is None else last) * NS_PER_COUNT
     jumps = np.flatnonzero((steps < -DISORDER_NS) | (steps > MAX_SILENCE_S * 1e9))
@@ -136,6 +137,6 @@ def _check_clock(raw: RawHits, last: int | None, path: Path, row: int) -> int:
         raise FileError(
             f"the clock jumps by {steps[k] * 1e-9:g} s to orbit {raw.orbit[k]}",
             where=f"{path}, row {row + k}, column 'ORBIT_CNT'",
-            fix="One collector reads one run, its parts in order",
+            fix="A collector reads one run, with its parts in order",
         )
     return int(counts[-1])

@@ -29,10 +29,10 @@ def test_a_vertical_track(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("2 1 0 1 20 22", "6 words do not make an event"),
+        ("2 1 0 1 20 22", "not an event: 6 words in the line"),
         ("2 1 0 1 20 22 x", "not a number"),
-        ("2", "1 words do not make an event"),
-        ("2 1 4 1 20 22 30", "chambers are 0 to 3"),
+        ("2", "not an event: 1 word in the line"),
+        ("2 1 4 1 20 22 30", "a chamber is not 0 to 3"),
         ("2 1 0 1 20 22 nan", "not finite"),
     ],
 )

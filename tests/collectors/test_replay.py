@@ -51,7 +51,7 @@ def test_a_bad_root_file_is_named(tmp_path: Path) -> None:
         list(read_features(write(tmp_path, "no ROOT at all", "events.root")))
     with uproot.recreate(tmp_path / "empty.root"):
         pass
-    with pytest.raises(FileError, match="holds no tree"):
+    with pytest.raises(FileError, match="the file has no tree"):
         list(read_features(tmp_path / "empty.root"))
     write_tree(tmp_path / "bad.root", t_1=[1.0, np.nan], pair=[[0.0, 0.0], [0.0, 0.0]])
     with pytest.raises(FileError, match=r"row 2, column 't_1': nan"):
@@ -120,7 +120,7 @@ def test_rows_go_to_their_chambers(tmp_path: Path) -> None:
         ("t_1,theta\n1,2\n3\n", "Row #3: Expected 2 columns, got 1"),
         ("time,t_1\n5,1\n4,1\n", "row 3, column 'time': time goes back"),
         ("time,chamber\n5,1\n", "no features"),
-        ("t_1,t_1\n5,1\n", "columns named twice: t_1"),
+        ("t_1,t_1\n5,1\n", "two columns have the same name: t_1"),
         ("", "the file is empty"),
     ],
 )
@@ -171,7 +171,7 @@ def test_speed_needs_times_and_excludes_a_rate(tmp_path: Path) -> None:
     path = write(tmp_path, CSV)
     with pytest.raises(FileError, match="no column 'time'"):
         list(ReplayCollector(ReplayCollector.Options(inputs=(path,), speed=1.0)))
-    with pytest.raises(ValidationError, match="exclude each other"):
+    with pytest.raises(ValidationError, match="cannot both be given"):
         ReplayCollector.Options(inputs=(path,), speed=1.0, rate_hz=1.0)
 
 

@@ -175,9 +175,9 @@ def test_the_rate_may_vary_and_several_variations_multiply() -> None:
     [
         (
             {"variations": [WEATHER | {"knob": "velocity"}]},
-            "no knob 'velocity' with one number; there are rate",
+            "no knob 'velocity' with a single number; known are rate",
         ),
-        ({"variations": [WEATHER | {"knob": "t0_ns"}]}, "no knob 't0_ns' with one number"),
+        ({"variations": [WEATHER | {"knob": "t0_ns"}]}, "no knob 't0_ns' with a single number"),
         ({"variations": [WEATHER | {"amplitude": 1.0}]}, "less than 1"),
         ({"variations": [WEATHER | {"amplitude": 0.9}]}, "less than or equal to 0.1"),
         ({"variations": [WEATHER | {"amplitude": 0.5}] * 2}, "less than or equal to 0.1"),

@@ -124,7 +124,7 @@ def test_faults_start_and_stop() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"knob": "voltage"}, "no knob 'voltage'; there are rate_hz, strip_voltage_v"),
+        ({"knob": "voltage"}, "no knob 'voltage'; known are rate_hz, strip_voltage_v"),
         ({"value": 500}, "strip_voltage_v"),
         ({"stop": 5}, "not after its start"),
         ({"chamber": 4}, "chamber"),

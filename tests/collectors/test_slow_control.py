@@ -197,7 +197,7 @@ def test_bad_lines_are_refused_and_the_others_count(tmp_path: Path) -> None:
         assert source.n_refused == 5
     assert (logs[0]["source"], logs[0]["line"]) == (str(path), 5)
     assert "time: Input should be a valid number" in logs[0]["reason"]
-    assert (logs[1]["line"], logs[1]["reason"]) == (6, "2 cells in 4 columns")
+    assert (logs[1]["line"], logs[1]["reason"]) == (6, "2 cells in a table of 4 columns")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_bad_lines_are_refused_and_the_others_count(tmp_path: Path) -> None:
         (
             "r.csv",
             "time,pressure\n",
-            "r.csv: has the columns time, pressure. Its first line should be: time,",
+            "r.csv: has the columns time, pressure. The first line must be: time,",
         ),
         ("r.csv", "time,name,value,time\n", "has the columns time, name, value, time"),
         ("r.csv", "time,name,value,error\n", "has the columns time, name, value, error"),
@@ -345,7 +345,7 @@ def test_an_address_in_use_is_told_and_an_abandoned_one_taken(
 ) -> None:
     options = SocketSource.Options(listen=address)
     with SocketSource(options):
-        with pytest.raises(ConfigError, match=r"cannot listen: Address.* in use.*address of its own"):
+        with pytest.raises(ConfigError, match=r"cannot listen: Address.* in use.*its own address"):
             SocketSource(options).__enter__()
         assert address.startswith("tcp") or (tmp_path / "readings").is_socket()
     assert not (tmp_path / "readings").exists()

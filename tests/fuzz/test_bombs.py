@@ -24,7 +24,7 @@ EXPECTED = {
     "readings in one line of 300 MiB": "read",
     "configuration of 64 MiB": "daemon.toml: more than 4194304 bytes",
     "beam line of 64 MiB": "beam.txt:1: a line of more than 65536 characters",
-    "beam line of a million hits": "beam.txt:1: 52 words do not make an event",
+    "beam line of a million hits": "beam.txt:1: not an event: 52 words in the line",
     "name of a chamber of 1 MB": "row 60000, column 'chamber': a name of more than 64 characters",
     "256 MiB of zeros in a small file": "read",
 }

@@ -1,4 +1,4 @@
-"""State of a simulated chamber in physical units, and faults that change it for a while."""
+"""Conditions of a simulated chamber in physical units; faults and slow variations that change them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,19 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Conditions(BaseModel):
-    """One chamber's knobs; the defaults are the healthy chamber, tuned to real spectra.
+    """Conditions of one chamber; the defaults are those of a healthy chamber, tuned to real spectra.
 
-    Wires are numbered 0 to 63 as the electronics do: channel number modulo 64, counted from 0.
+    Wires are numbered from 0 to 63 as in the electronics: channel number modulo 64, starting from 0. The
+    values cannot be changed; `model_copy` gives other conditions.
+
+    Examples
+    --------
+    >>> from dqm_collectors.chamber.conditions import Conditions
+    >>> Conditions().strip_voltage_v
+    -1200.0
+    >>> lowered = Conditions(strip_voltage_v=-900.0, dead_wires=(3, 17))
+    >>> lowered.strip_fraction
+    0.75
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,18 +68,18 @@ class Conditions(BaseModel):
         10.0, ge=0, le=1e5, description="noise of each wire at nominal threshold, Hz, [0, 1e5]"
     )
     resolution_mm: float = Field(0.3, ge=0, le=5, description="resolution of one hit, mm, [0, 5]")
-    efficiency: Probability = Field(0.985, description="chance that a cell crossed has a signal, [0, 1]")
+    efficiency: Probability = Field(0.985, description="probability of a signal in a crossed cell, [0, 1]")
     dead_time_ns: float = Field(
         80.0, ge=0, le=500, description="dead time of a wire after a hit, ns, [0, 500]"
     )
-    afterpulse_probability: Probability = Field(0.03, description="chance of a second pulse, [0, 1]")
+    afterpulse_probability: Probability = Field(0.03, description="probability of a second pulse, [0, 1]")
     delta_ray_probability: Probability = Field(
-        0.07, description="chance of an early electron at nominal threshold, [0, 1]"
+        0.07, description="probability of an early electron at nominal threshold, [0, 1]"
     )
     crosstalk_probability: Probability = Field(
-        0.015, description="chance of a hit beside a hit at nominal threshold, [0, 1]"
+        0.015, description="probability of a hit in a neighbouring cell at nominal threshold, [0, 1]"
     )
-    shower_probability: Probability = Field(0.015, description="chance of a second particle, [0, 1]")
+    shower_probability: Probability = Field(0.015, description="probability of a second particle, [0, 1]")
 
     @property
     def strip_fraction(self) -> float:
@@ -85,7 +95,7 @@ class Conditions(BaseModel):
 def _check_scalar(knob: str) -> str:
     scalars = [name for name, field in Conditions.model_fields.items() if isinstance(field.default, float)]
     if knob not in scalars:
-        raise ValueError(f"no knob {knob!r} with one number; there are {', '.join(scalars)}")
+        raise ValueError(f"no knob {knob!r} with a single number; known are {', '.join(scalars)}")
     return knob
 
 
@@ -93,38 +103,40 @@ ScalarKnob = Annotated[str, AfterValidator(_check_scalar)]
 
 
 class Variation(BaseModel):
-    """A slow change that is nobody's fault, of all chambers: the weather, the gas system."""
+    """A slow change of all chambers that is not a fault, such as that of the weather or the gas system."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     knob: ScalarKnob = Field(description="name of one of the conditions that are single numbers")
-    amplitude: float = Field(ge=0, lt=1, description="largest departure over the knob's value, [0, 1)")
-    period_seconds: float = Field(gt=0, description="length of one turn, s, > 0")
-    phase: float = Field(0.0, description="part of a turn done at the beginning, in turns")
+    amplitude: float = Field(ge=0, lt=1, description="amplitude relative to the value of the knob, [0, 1)")
+    period_seconds: float = Field(gt=0, description="length of one period, s, > 0")
+    phase: float = Field(0.0, description="phase at the start of the source, in periods")
 
     def factor(self, seconds: float) -> float:
-        """Value over its mean at a time since the source started, s."""
+        """Value relative to its mean, at a time in seconds since the source started."""
         return 1 + self.amplitude * math.sin(2 * math.pi * (seconds / self.period_seconds + self.phase))
 
 
 class Fault(BaseModel):
-    """A knob that one chamber turns to a wrong value for a while."""
+    """A fault: one knob of one chamber has a wrong value for some time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     chamber: int = Field(ge=0, lt=N_CHAMBERS, description="chamber, 0 to 3")
     knob: str = Field(description="name of one of the conditions")
     value: Any = Field(description="value of the knob during the fault, in its own unit")
-    start: float = Field(ge=0, description="beginning, seconds after the source started, >= 0")
-    stop: float = Field(float("inf"), description="end, seconds after the source started; absent: never")
+    start: float = Field(ge=0, description="start of the fault, seconds after the source started, >= 0")
+    stop: float = Field(
+        float("inf"), description="end of the fault, seconds after the source started; default: never"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.knob not in Conditions.model_fields:
-            raise ValueError(f"no knob {self.knob!r}; there are {', '.join(Conditions.model_fields)}")
+            raise ValueError(f"no knob {self.knob!r}; known are {', '.join(Conditions.model_fields)}")
         Conditions.model_validate({self.knob: self.value})
         if self.stop <= self.start:
-            raise ValueError(f"fault stops at {self.stop} s, which is not after its start at {self.start} s")
+            raise ValueError(f"the fault stops at {self.stop} s, not after its start at {self.start} s")
         return self
 
 
@@ -134,9 +146,9 @@ def conditions_at(base: Conditions, faults: Iterable[Fault], chamber: int, secon
     Parameters
     ----------
     base : Conditions
-        The chamber without faults.
+        Conditions without faults.
     faults : iterable of Fault
-        Of any chamber; a later one overrides an earlier one on the same knob.
+        Faults of any chamber; a later one overrides an earlier one of the same knob.
     chamber : int
         Chamber, 0 to 3.
     seconds : float
@@ -151,14 +163,14 @@ def conditions_at(base: Conditions, faults: Iterable[Fault], chamber: int, secon
 
 
 def vary(base: Conditions, variations: Iterable[Variation], seconds: float) -> Conditions:
-    """Return the conditions with their slow changes at one moment; several of one knob multiply.
+    """Return the conditions with their slow variations at one moment; those of the same knob multiply.
 
     Parameters
     ----------
     base : Conditions
         Mean conditions.
     variations : iterable of Variation
-        Slow changes.
+        Slow variations.
     seconds : float
         Time since the source started.
 
@@ -169,7 +181,7 @@ def vary(base: Conditions, variations: Iterable[Variation], seconds: float) -> C
     Raises
     ------
     pydantic.ValidationError
-        If a knob leaves its range.
+        If a value is outside its range.
     """
     factors: dict[str, float] = {}
     for variation in variations:

@@ -1,4 +1,4 @@
-"""Slow control of the simulated chambers: measurements of knobs as the weather moves them."""
+"""Slow control of the simulated chambers: measurements of knobs that vary slowly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dqm_collectors.chamber.geometry import N_CHAMBERS
 
 __all__ = ["Gauge", "NuisanceName", "read_gauges"]
 
-# as every name in a window's header
+# the same pattern as for all names in a window's header
 NuisanceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -38,23 +38,23 @@ def read_gauges(
     start: float,
     seed: int,
 ) -> tuple[Measurement, ...]:
-    """Last reading of each gauge at or before a moment.
+    """Return the last reading of each gauge at or before a moment.
 
-    Gauges see variations but no faults: a fault is what slow control does not explain. Each reading has
-    random numbers of its own, so that it is the same whoever asks and however often.
+    Gauges measure variations but no faults: slow control does not explain a fault. The random error of a
+    reading depends only on the seed, the gauge and its time, so it does not change when it is read again.
 
     Parameters
     ----------
     gauges : mapping of str to Gauge
-        By nuisance parameter.
+        Gauges by nuisance parameter.
     base : Conditions
         Nominal conditions.
     variations : iterable of Variation
-        Slow changes.
+        Slow variations.
     seconds : float
         Time since the source started, >= 0.
     start : float
-        Unix time of the beginning, s.
+        Unix time at which the source started, s.
     seed : int
         Seed of the simulation.
 

@@ -1,7 +1,7 @@
-"""Where the wires are, how channels number them, and what the electronics' clock counts.
+"""Geometry of a chamber: positions of the wires, channel numbers, and units of the electronics' clock.
 
-A chamber has 4 layers of 16 cells, neighbouring layers shifted by half a cell. Layers count from 1 (lowest),
-cells from 0. The frame is the chamber's own: x across the wires, z upwards from the middle of the height.
+A chamber has 4 layers of 16 cells; neighbouring layers are shifted by half a cell. Layers are numbered from 1
+(lowest), cells from 0. Coordinates are those of the chamber: x across the wires, z upwards from half height.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MAX_DRIFT_TIME_NS = 390.0
 DRIFT_VELOCITY_MM_PER_NS = CELL_WIDTH_MM / 2 / MAX_DRIFT_TIME_NS
 
 LAYER_Z_MM: FloatArray = np.linspace(-1.5, 1.5, N_LAYERS) * CELL_HEIGHT_MM
-"""Height of the wires of layers 1 to 4."""
+"""Height of the wires in layers 1 to 4, mm."""
 
 NS_PER_BX = 25.0
 COUNTS_PER_BX = 30
@@ -57,13 +57,13 @@ COUNTS_PER_ORBIT = BX_PER_ORBIT * COUNTS_PER_BX
 NS_PER_COUNT = NS_PER_BX / COUNTS_PER_BX
 
 _LAYER_OF_CHANNEL = np.array([4, 2, 3, 1])
-"""Layer of ``channel % 4``; the same table, read backwards, gives the channel of a layer."""
+"""Layer of each value of ``channel % 4``."""
 
 _CHANNEL_OF_LAYER = np.argsort(_LAYER_OF_CHANNEL)
 
 
 class Convention(StrEnum):
-    """How a raw file numbers its channels: as in the runs of 2018-19, or as since 2021."""
+    """Channel numbering of a raw file: that of the runs of 2018 and 2019, or that used since 2021."""
 
     Y2018 = "2018"
     Y2021 = "2021"
@@ -71,12 +71,12 @@ class Convention(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WireMap:
-    """Translation between electronics channels and wires in one numbering convention.
+    """Translates between electronics channels and wires in one numbering convention.
 
     Parameters
     ----------
     first_channel : int
-        Number of the first wire's channel.
+        Channel of the first wire.
     hit_head : int
         Value of HEAD in words that are hits.
     """
@@ -86,11 +86,11 @@ class WireMap:
 
     @classmethod
     def of(cls, convention: Convention) -> WireMap:
-        """Return the map of a numbering convention."""
+        """Return the map of a convention."""
         return cls(first_channel=1, hit_head=1) if convention is Convention.Y2018 else cls(0, 2)
 
     def is_wire(self, head: IntArray, channel: IntArray) -> BoolArray:
-        """Tell hits on wires from other words: scintillators, triggers, counters.
+        """Select hits on wires; other words come from scintillators, triggers and counters.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class WireMap:
         return np.asarray((head == self.hit_head) & (c >= 0) & (c < 2 * WIRES_PER_CHAMBER))
 
     def wires(self, fpga: IntArray, channel: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-        """Locate channels in the detector.
+        """Find chamber, layer and cell of channels.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class WireMap:
         return 2 * fpga + c // WIRES_PER_CHAMBER, _LAYER_OF_CHANNEL[c % 4], c % WIRES_PER_CHAMBER // 4
 
     def channels(self, chamber: ArrayLike, layer: IntArray, cell: IntArray) -> tuple[IntArray, IntArray]:
-        """Give FPGA and channel of wires: the inverse of `wires`.
+        """Find FPGA and channel of wires; the inverse of `wires`.
 
         Parameters
         ----------
@@ -153,10 +153,10 @@ def wire_x_mm(layer: IntArray, cell: IntArray) -> FloatArray:
 
 
 def beam_wire_x_mm(layer: IntArray, x: FloatArray) -> FloatArray:
-    """Wire nearest to a position in the frame of the beam files, mm.
+    """Position of the wire nearest to a position in a beam file, mm.
 
-    Their positions are rounded to four digits; the wires are not: they lie at 21 + 42 k mm in layers 1 and 3,
-    at 42 + 42 k mm in layers 2 and 4.
+    Positions in the files are rounded to four digits. The wires are at 21 + 42 k mm in layers 1 and 3, and at
+    42 + 42 k mm in layers 2 and 4.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def beam_wire_x_mm(layer: IntArray, x: FloatArray) -> FloatArray:
 
 
 def time_counts(orbit: IntArray, bx: IntArray, tdc: IntArray) -> IntArray:
-    """Time of hits in TDC counts of 25/30 ns since orbit 0, exact at any run length.
+    """Time of hits in TDC counts of 25/30 ns since orbit 0; exact for runs of any length.
 
     Parameters
     ----------

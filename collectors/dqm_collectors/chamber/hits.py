@@ -1,4 +1,4 @@
-"""Raw hits as the electronics write them: six integers a word, in memory and as CSV."""
+"""Raw hits in the format of the electronics: words of six integers, in memory and as CSV."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ("HEAD", "FPGA", "TDC_CHANNEL", "ORBIT_CNT", "BX_COUNTER", "TDC_MEAS")
 
 @dataclass(frozen=True, slots=True)
 class RawHits:
-    """Words of the TDC stream, in the order they were written.
+    """Words of the TDC stream, in the order of writing.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class RawHits:
         counts : ndarray of int64, shape (n_words,)
             Time since orbit 0, counts of 25/30 ns.
         head : int
-            The same for all words.
+            Column HEAD, the same for all words.
         fpga, channel : ndarray of int64, shape (n_words,)
             Columns FPGA and TDC_CHANNEL.
         """
@@ -54,7 +54,7 @@ class RawHits:
 
     @classmethod
     def concatenate(cls, parts: Sequence[RawHits]) -> RawHits:
-        """Join words of several sources, ordered by time."""
+        """Join words of several sources in the order of time."""
         columns = [np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)]
         order = np.argsort(time_counts(*columns[3:]), kind="stable")
         return cls(*(column[order] for column in columns))
@@ -66,14 +66,14 @@ class RawHits:
 
 
 def write_tdc(hits: RawHits, path: Path) -> None:
-    """Write raw hits as the TDC writes them; a name that ends in ``.gz`` is compressed.
+    """Write raw hits in the format of the TDC.
 
     Parameters
     ----------
     hits : RawHits
-        Words, in the order they are to be written.
+        Words, in the order of writing.
     path : Path
-        File, replaced if it exists.
+        File, replaced if it exists; compressed if its name ends in ``.gz``.
     """
     columns = [getattr(hits, field.name) for field in fields(hits)]
     with pa.output_stream(str(path), compression="detect") as stream:

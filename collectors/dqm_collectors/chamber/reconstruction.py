@@ -1,4 +1,4 @@
-"""From a stream of raw words to batches of segments, with no hit lost or used twice where blocks meet."""
+"""From raw words to batches of segments; no hit is lost or used twice where two blocks of words meet."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dqm_collectors.chamber.segments import FEATURES, Hits, Segments, Selection,
 __all__ = ["DISORDER_NS", "Reconstruction", "free_segments"]
 
 GAP_NS = MAX_DRIFT_TIME_NS + 10
-"""Silence of a chamber after which no hit can belong to an earlier muon."""
+"""Time without hits in a chamber after which a hit cannot belong to an earlier muon."""
 
 DISORDER_NS = 2000.0
-"""By how much a word may come too late; 495 ns is the most seen in run 591."""
+"""Largest delay of a word in the order of time; the largest delay in run 591 is 495 ns."""
 
 MAX_HELD = 1_000_000
-"""Hits that may wait for a silence; beyond it the stream is cut without one."""
+"""Most hits kept until a time without hits; with more hits the stream is cut anyway."""
 
 _SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
 
 
 class Reconstruction:
-    """Segments of up to four chambers, cut into stretches of equal length.
+    """Finds the segments of up to four chambers, in batches of equal length in time.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ class Reconstruction:
     selection : Selection
         What counts as a segment.
     chambers : sequence of int
-        Chambers to give, each in every stretch, whether or not it has segments.
+        Chambers to return; each has a batch for every stretch of time, with or without segments.
     start : float
-        Unix time of the beginning.
+        Unix time of the start, s.
     batch_seconds : float
-        Length of a stretch.
+        Length of a batch, s.
     first_count : int, optional
-        TDC count of the beginning; the first hit's if not given.
+        TDC count of the start; that of the first hit by default.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class Reconstruction:
         self._found: FloatArray = np.empty((0, 2 + len(FEATURES)))  # columns: time, chamber, features
 
     def feed(self, raw: RawHits) -> Iterator[EventBatch]:
-        """Take the next words; yield the stretches they complete.
+        """Add the next words; yield the batches that they complete.
 
         Parameters
         ----------
         raw : RawHits
-            Words of any chamber, out of order by at most `DISORDER_NS`.
+            Words of any chamber; none is late by more than `DISORDER_NS`.
 
         Yields
         ------
         EventBatch
-            Columns `FEATURES`; the time of a segment is that of its earliest hit.
+            Segments with the columns `FEATURES`; the time of a segment is that of its earliest hit.
         """
         on_wire = self._wires.is_wire(raw.head, raw.channel)
         place = self._wires.wires(raw.fpga[on_wire], raw.channel[on_wire])
@@ -94,12 +94,12 @@ class Reconstruction:
             yield from self._completed(float(self._unix(self._held[0, :1])[0]))
 
     def finish(self, end: float | None = None) -> Iterator[EventBatch]:
-        """Yield what is left, the last stretch cut short.
+        """Yield the remaining batches; the last one may be shorter.
 
         Parameters
         ----------
         end : float, optional
-            Unix time at which the source stopped; just after the last hit if not given.
+            Unix time at which the source stopped; just after the last hit by default.
         """
         if self._first_count is None:
             return
@@ -117,7 +117,7 @@ class Reconstruction:
         return self._start + (self._stretch + ahead) * self._batch_seconds
 
     def _search(self, held: IntArray) -> None:
-        """Find the segments of complete groups and keep them until their stretch is over."""
+        """Find the segments of complete groups; they are kept until their batch is complete."""
         counts, chamber, layer, cell = held
         segments = free_segments(counts, chamber, layer, cell, self._selection)
         time = self._unix(counts[segments.hits].min(axis=1))
@@ -125,7 +125,7 @@ class Reconstruction:
         self._found = np.concatenate([self._found, rows[np.argsort(rows[:, 0], kind="stable")]])
 
     def _completed(self, until: float) -> Iterator[EventBatch]:
-        """Yield the stretches that end at `until` or before."""
+        """Yield the batches that end at `until` or before."""
         edges = [self._edge(0)]
         while self._edge(len(edges)) <= until:
             edges.append(self._edge(len(edges)))
@@ -136,7 +136,8 @@ class Reconstruction:
     def _stretch_of(self, edges: list[float]) -> Iterator[EventBatch]:
         """Yield the batches between consecutive edges."""
         cuts = np.searchsorted(self._found[:, 0], edges[1:])
-        parts, self._found = np.split(self._found, cuts)[:-1], self._found[cuts[-1] :]
+        parts = np.split(self._found, cuts)[:-1]
+        self._found = self._found[cuts[-1] :]
         for start, end, part in zip(edges, edges[1:], parts, strict=False):
             for chamber in self._chambers:
                 mine = part[part[:, 1] == chamber]
@@ -147,19 +148,36 @@ class Reconstruction:
 def free_segments(
     counts: IntArray, chamber: IntArray, layer: IntArray, cell: IntArray, selection: Selection
 ) -> Segments:
-    """Find segments in hits whose muons' times are not known.
+    """Find segments in hits when the time of the muon's passage is not known.
 
     Parameters
     ----------
     counts, chamber, layer, cell : ndarray of int64, shape (n_hits,)
-        Time in TDC counts, and wire, of each hit.
+        Time in TDC counts and wire of each hit.
     selection : Selection
         What counts as a segment.
 
     Returns
     -------
     Segments
-        Their `t0_ns` counts from the first hit of the group.
+        `t0_ns` is relative to the first hit of the group.
+
+    Examples
+    --------
+    A vertical muon, with drift times of 97 ns in layers 1 and 3, and of 292 ns in layers 2 and 4:
+
+    >>> import numpy as np
+    >>> from dqm_collectors.chamber.geometry import NS_PER_COUNT
+    >>> from dqm_collectors.chamber.reconstruction import free_segments
+    >>> from dqm_collectors.chamber.segments import FEATURES, Selection
+    >>> counts = np.rint(np.array([1097, 1292, 1097, 1292]) / NS_PER_COUNT).astype(int)
+    >>> layer = np.array([1, 2, 3, 4])
+    >>> cell = np.array([7, 8, 7, 8])
+    >>> found = free_segments(counts, np.zeros(4, dtype=int), layer, cell, Selection())
+    >>> FEATURES
+    ('t_1', 't_2', 't_3', 't_4', 'theta', 'n_hits')
+    >>> found.features.round() + 0.0  # ns, degrees, hits
+    array([[ 97., 292.,  97., 292.,   0.,   4.]])
     """
     group, since = group_hits(chamber, counts, GAP_NS / NS_PER_COUNT)
     time = np.asarray(since * NS_PER_COUNT, dtype=np.float64)
@@ -167,7 +185,7 @@ def free_segments(
 
 
 def _complete(counts: IntArray) -> int:
-    """How many of the hits, in order of time, can have no companion among those still to come."""
+    """Count the first hits, in order of time, that cannot belong to a group with hits still to come."""
     late = counts[-1] - DISORDER_NS / NS_PER_COUNT
     silences = np.flatnonzero(np.diff(counts) > GAP_NS / NS_PER_COUNT) + 1
     silences = silences[counts[silences] <= late]

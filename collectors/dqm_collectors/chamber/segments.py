@@ -1,12 +1,13 @@
-"""From hits to straight segments: one hit in each of four layers, fitted with every choice of sides.
+"""From hits to straight segments: one hit in each of four layers, fitted for every choice of sides.
 
-A muon crosses layer i at ``x_i = a + b z_i``; the wire there saw it at distance ``d_i`` on side ``s_i``, -1
-or +1. With the muon's time unknown, distances are known up to a common ``d_0 = v t0``, so
+A muon crosses layer i at ``x_i = a + b z_i``, at distance ``d_i`` from the wire, on its side ``s_i`` = -1 or
++1. If the time of the passage is not known, the distances are known up to a common ``d_0 = v t0``. Then
 
     a + b z_i + s_i d_0 = w_i + s_i v T_i        (i = 1..4)
 
-has three unknowns and four equations. For each choice of sides the matrix is fixed: residuals and unknowns of
-any number of candidates are matrix products. With t0 known the column of d_0 goes and two residuals remain.
+has three unknowns and four equations. The matrix is the same for all candidates with the same sides, so
+residuals and unknowns of all candidates are matrix products. If t0 is known, the column of d_0 is dropped and
+two residuals remain.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dqm_collectors.chamber.geometry import (
 __all__ = ["FEATURES", "Hits", "Segments", "Selection", "find_segments", "group_hits"]
 
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta", "n_hits")
-"""Columns of `Segments.features`: drift times (ns), angle from the vertical (degrees), hits of the event."""
+"""Columns of `Segments.features`: drift times (ns), angle to the vertical (degrees), hits in the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,13 @@ class Hits:
     Parameters
     ----------
     event : ndarray of int64, shape (n_hits,)
-        Number of the group a hit belongs to, from 0; segments are sought within a group.
+        Number of the group of the hit, from 0; segments are searched within a group.
     layer : ndarray of int64, shape (n_hits,)
         Layer from 1.
     wire_mm : ndarray, shape (n_hits,)
         Position of the wire across the chamber.
     time_ns : ndarray, shape (n_hits,)
-        Time of the hit; since the muon's passage where t0 is known, else since any moment.
+        Time of the hit: since the muon's passage if t0 is known, otherwise since any moment.
     """
 
     event: IntArray
@@ -63,13 +64,13 @@ class Selection:
     max_residual_mm : float
         Largest residual per degree of freedom.
     t0_known : bool
-        Whether hit times count from the muon's passage.
+        Whether hit times are relative to the muon's passage.
     velocity_mm_per_ns : float
-        Drift velocity the fit assumes.
+        Drift velocity in the fit.
     max_drift_ns, margin_ns : float
         Drift times must lie within ``[-margin_ns, max_drift_ns + margin_ns]``.
     max_event_hits : int
-        Groups with more hits are noise bursts and give no segment.
+        Groups with more hits are noise bursts; they are not searched.
     """
 
     max_residual_mm: float = 1.0
@@ -82,14 +83,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Segments, ordered by the event they were found in.
+    """Segments, in the order of their events.
 
     Parameters
     ----------
     hits : ndarray of int64, shape (n_segments, 4)
-        Index of the hit used in each layer.
+        Index of the hit in each layer.
     event : ndarray of int64, shape (n_segments,)
-        Group of these hits.
+        Group of the hits.
     t0_ns : ndarray, shape (n_segments,)
         Time of the muon's passage, on the clock of the hits.
     residual_mm : ndarray, shape (n_segments,)
@@ -106,7 +107,7 @@ class Segments:
 
 
 def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[IntArray, IntArray]:
-    """Give hits of one chamber that follow each other without a gap in time a common number.
+    """Group hits of one chamber that follow each other without a gap in time.
 
     Parameters
     ----------
@@ -115,14 +116,14 @@ def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[
     counts : ndarray of int64, shape (n_hits,)
         Time of each hit in TDC counts; hits may come in any order.
     gap_counts : float
-        Silence that ends a group.
+        Time without hits that ends a group, TDC counts.
 
     Returns
     -------
     group : ndarray of int64, shape (n_hits,)
         Group of each hit, from 0, in order of chamber and time.
     since : ndarray of int64, shape (n_hits,)
-        Counts since the group's first hit: small and exact, however long the run.
+        Counts since the first hit of the group; small and exact for runs of any length.
     """
     order = np.lexsort((counts, chamber))
     starts = np.ones(len(order), dtype=np.bool_)
@@ -133,10 +134,11 @@ def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[
 
 
 def find_segments(hits: Hits, selection: Selection) -> Segments:
-    """Find the straight segments in groups of hits.
+    """Find straight segments in groups of hits.
 
-    Every combination of one hit per layer in neighbouring cells is fitted with every choice of sides;
-    of those that pass the selection the one of smallest residual is taken, its hits are used up, and so on.
+    Every combination of one hit per layer in neighbouring cells is fitted for every choice of sides. Of those
+    that pass the selection, the one with the smallest residual is accepted and its hits are removed; this is
+    repeated until no combination is left.
 
     Parameters
     ----------
@@ -165,7 +167,7 @@ def find_segments(hits: Hits, selection: Selection) -> Segments:
 
 
 def _combine(hits: Hits, selection: Selection, sizes: IntArray) -> IntArray:
-    """Rows of hits, one per layer, same event, neighbouring cells, times apart by a drift time at most."""
+    """Combine hits: one per layer, same event, neighbouring cells, times within one drift time."""
     column = np.rint(hits.wire_mm / (CELL_WIDTH_MM / 2)).astype(np.int64)
     column -= column.min(initial=0) - 1
     cell = hits.event * (column.max(initial=0) + 2) + column
@@ -187,14 +189,15 @@ def _combine(hits: Hits, selection: Selection, sizes: IntArray) -> IntArray:
 def _fit(
     wire: FloatArray, time: FloatArray, selection: Selection
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Fit rows of four hits; return t0 (ns), slope and residual (mm; inf if no choice of sides works)."""
+    """Fit rows of four hits; return t0 (ns), slope and residual (mm; inf if no choice of sides fits)."""
     velocity = selection.velocity_mm_per_ns
     earliest, latest = time.min(axis=1), time.max(axis=1)
     best = np.full(len(wire), np.inf)
-    t0, slope = np.zeros(len(wire)), np.zeros(len(wire))
+    t0 = np.zeros(len(wire))
+    slope = np.zeros(len(wire))
     for sides in product((-1.0, 1.0), repeat=N_LAYERS):
         if not selection.t0_known and abs(sum(sides)) == N_LAYERS:
-            continue  # all on one side: a shift in time cannot be told from a shift in space
+            continue  # all on one side: a shift in time is equivalent to a shift in space
         side = np.array(sides)
         columns = [np.ones(N_LAYERS), LAYER_Z_MM] + ([] if selection.t0_known else [side])
         q, _ = np.linalg.qr(np.column_stack(columns), mode="complete")
@@ -206,12 +209,14 @@ def _fit(
         physical = earliest - start >= -selection.margin_ns
         physical &= latest - start <= selection.max_drift_ns + selection.margin_ns
         better = np.flatnonzero(physical & (residual < best))
-        best[better], t0[better], slope[better] = residual[better], start[better], y[better] @ solve[1]
+        best[better] = residual[better]
+        t0[better] = start[better]
+        slope[better] = y[better] @ solve[1]
     return t0, slope, best
 
 
 def _pick(combos: IntArray, event: IntArray, residual: FloatArray, n_hits: int) -> IntArray:
-    """Choose rows by smallest residual, event by event, until each hit is used at most once."""
+    """Choose rows by smallest residual within each event, so that each hit is used at most once."""
     order = np.lexsort((residual, event))
     used = np.zeros(n_hits, dtype=np.bool_)
     chosen = []

@@ -1,8 +1,9 @@
-"""What the wires of one chamber would report of cosmic muons: raw hits under given conditions.
+"""Simulation of one chamber: raw hits of cosmic muons under given conditions.
 
 The space-time relation is that of the real cell: the plateau of the drift-time spectrum gives the drift
-velocity, its excess at small times a faster region around the wire. What faults do at the edge of a cell and
-below the nominal threshold is sized to the real chambers' response to them, not derived from a field map.
+velocity, its excess at small times a faster region around the wire. The effects of faults at the edge of a
+cell and below the nominal threshold are tuned to the response of the real chambers; they are not derived from
+a field map.
 """
 
 from __future__ import annotations
@@ -31,35 +32,35 @@ from dqm_collectors.chamber.hits import RawHits
 __all__ = ["Simulation", "drift_time_ns", "simulate_hits"]
 
 HALF_CELL_MM = CELL_WIDTH_MM / 2
-ANGLE_POWER = 3.5  # of the cosine: flux through a flat chamber, with the acceptance of its scintillators
+ANGLE_POWER = 3.5  # power of the cosine: flux through a flat chamber with the acceptance of scintillators
 NEAR_WIRE_GAIN_NS = 27.0  # time saved in the strong field around the wire
 NEAR_WIRE_MM = 3.5
-NEAR_WIRE_JITTER_NS = 8.0  # few electrons arrive at once where the path to the wire is short
+NEAR_WIRE_JITTER_NS = 8.0  # near the wire few electrons arrive at the same time
 NEIGHBOUR_REACH_MM = 0.7  # vertical path that still leaves a signal in the neighbouring cell
-EDGE_DELAY_NS = 140.0  # at the edge of a cell whose strips carry no voltage
+EDGE_DELAY_NS = 140.0  # delay at the edge of a cell whose strips have no voltage
 EDGE_POWER = 3.0
-EDGE_LOSS = 0.35  # of efficiency, likewise
+EDGE_LOSS = 0.35  # loss of efficiency at the same place
 PULSE_MV = 450.0  # median amplitude of a muon's pulse at the discriminator
 PULSE_SPREAD = 0.5
 RISE_NS = 20.0
 NOISE_MV = 30.0  # RMS of the electronic noise
-SMALL_PULSE_MV = 9.0  # fall of the spectrum of early electrons and crosstalk
+SMALL_PULSE_MV = 9.0  # exponential decrease of the spectrum of early electrons and crosstalk
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """Raw hits of one chamber and the truth behind them.
+    """Raw hits of one chamber and the simulated truth.
 
     Parameters
     ----------
     raw : RawHits
         Words in order of time.
     muon : ndarray of int64, shape (n_words,)
-        Muon a word belongs to, -1 for noise.
+        Muon of each word; -1 for noise.
     theta_deg : ndarray, shape (n_muons,)
-        Angle from the vertical.
+        Angle to the vertical.
     drift_ns : ndarray, shape (n_muons, 4)
-        Drift time the muon's own pulse has in each layer; NaN where there is none.
+        Drift time of the muon's own pulse in each layer; NaN if there is none.
     """
 
     raw: RawHits
@@ -70,7 +71,7 @@ class Simulation:
 
 @dataclass(slots=True)
 class _Pulses:
-    """Signals on wires before the electronics' dead time; arrays of equal length."""
+    """Signals on wires before the dead time of the electronics; arrays of equal length."""
 
     muon: IntArray
     layer: IntArray
@@ -90,7 +91,7 @@ class _Pulses:
 
 
 def drift_time_ns(distance_mm: FloatArray, conditions: Conditions) -> FloatArray:
-    """Drift time at a distance from the wire, without resolution.
+    """Drift time at a distance from the wire, without the resolution.
 
     Parameters
     ----------
@@ -120,34 +121,50 @@ def simulate_hits(
     first_count: int = 0,
     convention: Convention = Convention.Y2021,
 ) -> Simulation:
-    """Simulate what one chamber writes while muons cross it.
+    """Simulate the raw hits of one chamber while muons cross it.
 
     Parameters
     ----------
     conditions : Conditions
-        State of the chamber, the same for the whole stretch; `passage_ns` stands in place of its `rate_hz`.
+        Conditions of the chamber during the whole time; `passage_ns` replaces their `rate_hz`.
     passage_ns : ndarray, shape (n_muons,)
-        Times at which muons cross, within ``[0, duration_ns)``.
+        Times at which muons cross the chamber, within ``[0, duration_ns)``.
     duration_ns : float
-        Length of the stretch, over which noise is spread.
+        Length of the simulated time, over which noise is distributed.
     rng : numpy.random.Generator
-        Source of all randomness.
+        Source of all random numbers.
     chamber : int
         Number of the chamber, 0 to 3.
     first_count : int
-        TDC count at which the stretch begins.
+        TDC count at the start.
     convention : Convention
         Numbering of the channels.
 
     Returns
     -------
     Simulation
+        Raw hits and truth.
+
+    Examples
+    --------
+    Three muons, 5 us apart, in a healthy chamber:
+
+    >>> import numpy as np
+    >>> from dqm_collectors.chamber.conditions import Conditions
+    >>> from dqm_collectors.chamber.simulation import simulate_hits
+    >>> rng = np.random.default_rng(1)
+    >>> simulation = simulate_hits(Conditions(), np.array([0.0, 5000.0, 10_000.0]), 15_000.0, rng)
+    >>> simulation.drift_ns.shape
+    (3, 4)
+    >>> len(simulation.raw.counts) == len(simulation.muon)
+    True
     """
     muon, x, slope = _tracks(conditions, len(passage_ns), rng)
     distance, cell, inside = _crossings(x)
     pulses = _signals(conditions, muon, distance, cell, inside, rng)
     truth = np.full((len(passage_ns), N_LAYERS), np.nan)
-    own_last = slice(None, None, -1)  # companions come after the muons: written first, they are overwritten
+    # backwards: pulses of second particles come after those of the muons and must be overwritten by them
+    own_last = slice(None, None, -1)
     truth[pulses.muon[own_last], pulses.layer[own_last] - 1] = pulses.time_ns[own_last]
     pulses += _neighbours(conditions, muon, x, slope, rng)
     pulses += _crosstalk(conditions, pulses, rng)
@@ -166,7 +183,7 @@ def simulate_hits(
 def _tracks(
     conditions: Conditions, n_muons: int, rng: np.random.Generator
 ) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Draw the muons and, after them, their companions: owner, position in each layer (mm), slope."""
+    """Draw muons, then second particles: muon they belong to, position in each layer (mm), slope."""
     grid = np.linspace(-np.pi / 2, np.pi / 2, 20001)
     density = np.cumsum(np.cos(grid) ** ANGLE_POWER)
     slope = np.tan(np.interp(rng.random(n_muons), density / density[-1], grid))
@@ -181,7 +198,7 @@ def _tracks(
 
 
 def _crossings(x: FloatArray) -> tuple[FloatArray, IntArray, BoolArray]:
-    """Distance to the wire (mm), cell, and whether there is such a cell; layers along the last axis."""
+    """Distance to the wire (mm), cell, and whether the cell exists; the last axis is the layer."""
     layer = np.broadcast_to(np.arange(1, N_LAYERS + 1), x.shape)
     first = wire_x_mm(layer, np.zeros_like(layer))
     cell = np.rint((x - first) / CELL_WIDTH_MM).astype(np.int64)
@@ -197,7 +214,7 @@ def _signals(
     inside: BoolArray,
     rng: np.random.Generator,
 ) -> _Pulses:
-    """Return the pulses of tracks in the cells they cross, as the discriminator sees them."""
+    """Return the pulses of tracks in the cells that they cross, after the discriminator."""
     track, row = np.nonzero(inside)
     distance, cell = distance[track, row], cell[track, row]
     n = len(track)
@@ -211,7 +228,7 @@ def _signals(
         conditions.resolution_mm / conditions.drift_velocity_mm_per_ns, jitter
     )
     early = rng.random(n) < _small_pulse_chance(conditions.delta_ray_probability, conditions)
-    time[early] *= rng.random(early.sum())  # from anywhere between the muon and the wire
+    time[early] *= rng.random(early.sum())  # an electron from anywhere between the muon and the wire
     return _Pulses(muon[track], row + 1, cell, time).take(seen)
 
 
@@ -231,7 +248,7 @@ def _neighbours(
 
 
 def _crosstalk(conditions: Conditions, pulses: _Pulses, rng: np.random.Generator) -> _Pulses:
-    """Return what leaks onto the wire beside a hit, at nearly the same time."""
+    """Return the crosstalk of hits on a neighbouring wire, at nearly the same time."""
     chance = _small_pulse_chance(conditions.crosstalk_probability, conditions)
     source = pulses.take(rng.random(len(pulses.muon)) < chance)
     n = len(source.muon)
@@ -241,7 +258,7 @@ def _crosstalk(conditions: Conditions, pulses: _Pulses, rng: np.random.Generator
 
 
 def _noise(conditions: Conditions, duration_ns: float, rng: np.random.Generator) -> _Pulses:
-    """Return random pulses: Rice's rate of noise above a threshold, and the noisy wires."""
+    """Return noise: Rice's rate of noise above a threshold, and the extra rate of noisy wires."""
     excess = (NOMINAL_THRESHOLD_MV**2 - conditions.threshold_mv**2) / (2 * NOISE_MV**2)
     rate = np.full(WIRES_PER_CHAMBER, conditions.noise_rate_hz * np.exp(excess))
     for noisy, extra in conditions.noisy_wires.items():
@@ -252,7 +269,7 @@ def _noise(conditions: Conditions, duration_ns: float, rng: np.random.Generator)
 
 
 def _afterpulses(conditions: Conditions, pulses: _Pulses, rng: np.random.Generator) -> _Pulses:
-    """Return second pulses: most within 300 ns, some when electrons from the cathode arrive."""
+    """Return afterpulses: most within 300 ns, some later, from electrons of the cathode."""
     source = pulses.take(rng.random(len(pulses.muon)) < conditions.afterpulse_probability)
     n = len(source.muon)
     soon = conditions.dead_time_ns + rng.gamma(2, 72, n)
@@ -261,13 +278,13 @@ def _afterpulses(conditions: Conditions, pulses: _Pulses, rng: np.random.Generat
 
 
 def _small_pulse_chance(nominal: float, conditions: Conditions) -> float:
-    """Chance that a small pulse passes the threshold: the odds grow exponentially as it falls."""
+    """Probability that a small pulse passes the threshold; its odds fall exponentially with the threshold."""
     odds = nominal * np.exp((NOMINAL_THRESHOLD_MV - conditions.threshold_mv) / SMALL_PULSE_MV)
     return float(odds / (1 - nominal + odds))
 
 
 def _read_out(conditions: Conditions, wire: IntArray, counts: IntArray) -> IntArray:
-    """Index, in order of time, of the pulses that are written: on wires alive and past their dead time."""
+    """Select the pulses that are written, in order of time: their wire is not dead, its dead time is over."""
     order = np.lexsort((counts, wire))
     alive = ~np.isin(wire[order], conditions.dead_wires)
     dead_counts = conditions.dead_time_ns / NS_PER_COUNT

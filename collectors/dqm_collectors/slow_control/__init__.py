@@ -1,1 +1,1 @@
-"""Sources of slow-control readings; each tells the latest it knows and nothing of what becomes of it."""
+"""Sources of slow-control readings; each returns the latest readings, independent of how they are used."""

@@ -1,4 +1,4 @@
-"""Readings of EPICS process variables over Channel Access, with caproto (extra ``epics``)."""
+"""Readings of EPICS process variables by Channel Access, with caproto (extra ``epics``)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["EpicsSource"]
 log = structlog.get_logger(__name__)
 
 INVALID = 3
-"""Alarm severity of a value that means nothing."""
+"""Alarm severity INVALID: the value has no meaning."""
 
 READ_SECONDS = 2.0
-"""How long one variable may take to answer."""
+"""Longest wait for the answer of one variable, s."""
 
 LOST_ROUNDS = 30
-"""After so many rounds without a connection that there was before, everything is set up anew."""
+"""After this number of rounds with a lost connection, all connections are made again."""
 
 
 class EpicsSource(HistorySource):
-    """Variables that are subscribed to, and read again every `refresh_seconds`.
+    """Readings of variables that are subscribed to, and also read every `refresh_seconds`.
 
-    The second is for values that do not change: a monitor is silent about them, and they would seem stale.
-    Times are those of the server. A connection that is lost, or a value with the alarm severity INVALID,
-    gives no new reading: the last one stays as old as it is. Servers are found as by any client, through
-    ``EPICS_CA_ADDR_LIST`` and its kin in the environment.
+    A subscription reports changes only; without the regular reading, a constant value would seem stale. Times
+    are those of the server. A lost connection, or a value with the alarm severity INVALID, gives no new
+    reading; the last one keeps its time. Servers are found through ``EPICS_CA_ADDR_LIST`` and the related
+    environment variables, as by every EPICS client.
 
     Parameters
     ----------
@@ -59,16 +59,16 @@ class EpicsSource(HistorySource):
             10.0,
             ge=0.1,
             le=3600,
-            description="time between two readings of an unchanged value, s, [0.1, 3600]",
+            description="time between two readings of a constant value, s, [0.1, 3600]",
         )
 
         @model_validator(mode="after")
         def _check(self) -> Self:
             if unknown := sorted({*self.sigmas} - {*self.pvs}):
-                raise ValueError(f"sigmas: no reading {unknown[0]!r} in pvs; there are {', '.join(self.pvs)}")
+                raise ValueError(f"sigmas: no reading {unknown[0]!r} in pvs; known are {', '.join(self.pvs)}")
             names = list(self.pvs.values())
             if twice := sorted({pv for pv in names if names.count(pv) > 1}):
-                raise ValueError(f"pvs: each variable may be read once, not so {', '.join(twice)}")
+                raise ValueError(f"pvs: each variable may be used once; used twice: {', '.join(twice)}")
             return self
 
     def __init__(self, options: Options) -> None:
@@ -79,7 +79,7 @@ class EpicsSource(HistorySource):
         self._stop = Event()
 
     def __enter__(self) -> Self:
-        """Begin to look for the variables; returns before they are found.
+        """Start to search for the variables; return before they are found.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class EpicsSource(HistorySource):
             If caproto is not installed.
         """
         self._connect()
-        self._thread = Thread(target=self._tend, name="slow control", daemon=True)
+        self._thread = Thread(target=self._maintain, name="slow control", daemon=True)
         self._thread.start()
         return self
 
@@ -110,8 +110,8 @@ class EpicsSource(HistorySource):
         for pv in self._pvs:
             pv.subscribe(data_type="time", data_count=1).add_callback(self._receive)
 
-    def _tend(self) -> None:
-        """Read again what is connected, and look after what is lost for long."""
+    def _maintain(self) -> None:
+        """Read the connected variables regularly; connect again if one is lost for long."""
         from caproto import CaprotoError
 
         found: set[str] = set()
@@ -122,7 +122,7 @@ class EpicsSource(HistorySource):
                 self._read(pv)
             found |= {*connected}
             n_lost = n_lost + 1 if found - {*connected} else 0
-            if n_lost == LOST_ROUNDS:  # caproto ends its search if a server goes in the moment it is found
+            if n_lost == LOST_ROUNDS:  # caproto stops searching if a server ends just when it is found
                 n_lost = 0
                 try:
                     self._context.disconnect()
@@ -135,7 +135,7 @@ class EpicsSource(HistorySource):
 
         try:
             self._take(pv.name, pv.read(data_type="time", data_count=1, timeout=READ_SECONDS))
-        except (CaprotoError, OSError):  # lost or silent: the last reading gets old
+        except (CaprotoError, OSError):  # connection lost or no answer: the last reading stays
             return
 
     def _receive(self, subscription: Any, response: Any) -> None:

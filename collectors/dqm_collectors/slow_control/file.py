@@ -1,4 +1,4 @@
-"""Readings from a file: recorded ones beside replayed data, or one that another program appends to."""
+"""Readings from a file: recorded together with replayed data, or written by another program."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import IO, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.errors import FileError, InputError
+from dqm.errors import FileError, InputError, format_count
 from dqm.events import Reading
 from dqm_collectors.slow_control.readings import MAX_LINE_BYTES, HistorySource, parse_json, parse_row
 from dqm_collectors.tables import translate_errors
 
 __all__ = ["FileSource"]
 
-COLUMNS, OPTIONAL_COLUMNS = {"time", "name", "value"}, {"sigma"}
+COLUMNS = {"time", "name", "value"}
+OPTIONAL_COLUMNS = {"sigma"}
 
 
 class FileSource(HistorySource):
-    """Readings of a file, in the order of the file, which is that of time.
+    """Readings of a file whose lines are in the order of time.
 
-    The file is read as far as it is needed, and followed as it grows: only lines that are ended count. One
-    that is replaced or shortened is read from its beginning. A line that is no reading is refused, counted
-    and logged; the others still count.
+    The file is read as far as needed, and further when it grows; a line counts when it is complete. A file
+    that was replaced or shortened is read from its start. A line that is not a reading is refused, counted
+    and logged; the others are used.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ class FileSource(HistorySource):
 
         path: Path = Field(
             description="JSON lines (.jsonl, .json), or CSV with the columns time (Unix s), name, value, "
-            "sigma (.csv); .gz is unpacked, and not followed"
+            "sigma (.csv); a .gz file is unpacked and not followed"
         )
 
     def __init__(self, options: Options) -> None:
@@ -58,7 +59,7 @@ class FileSource(HistorySource):
         Raises
         ------
         FileError
-            If it cannot be read, or is a CSV file without the columns.
+            If it cannot be read, or if a CSV file lacks a column.
         """
         try:
             self._open()
@@ -73,12 +74,12 @@ class FileSource(HistorySource):
         self._close()
 
     def latest(self, until: float | None) -> dict[str, Reading]:
-        """Newest reading of each name at or before `until`, Unix seconds; None: the newest in the file.
+        """Return the newest reading of each name at or before `until` (Unix s; None: in the whole file).
 
         Raises
         ------
         FileError
-            If the file can no longer be read.
+            If the file cannot be read any more.
         """
         while until is None or self._ahead is None or self._ahead.time <= until:
             if self._ahead is not None:
@@ -108,7 +109,8 @@ class FileSource(HistorySource):
             packed = self._is_packed
             file = gzip.open(self.path, "rb") if packed else self.path.open("rb")  # noqa: SIM115 - kept open
             self._file = cast("IO[bytes]", file)
-        self._n_lines, self._columns = 0, None
+        self._n_lines = 0
+        self._columns = None
         if self._is_csv and (line := self._read_line()) is not None:
             self._columns = self._header(line)
 
@@ -124,14 +126,14 @@ class FileSource(HistorySource):
             raise FileError(
                 f"has the columns {', '.join(columns)}",
                 where=str(self.path),
-                fix="Its first line should be: time,name,value,sigma (sigma may be left out)",
+                fix="The first line must be: time,name,value,sigma (sigma is optional)",
             )
         return columns
 
     def _next(self) -> Reading | None:
-        """Read on to the next reading; None if the file holds no more by now."""
+        """Read the next reading; None if the file has no more at present."""
         while (line := self._read_line()) is not None:
-            if self._is_csv and self._columns is None:  # it was empty when it was opened
+            if self._is_csv and self._columns is None:  # the file was empty when it was opened
                 self._columns = self._header(line)
             elif line.strip():
                 try:
@@ -145,16 +147,17 @@ class FileSource(HistorySource):
             return parse_json(line)
         cells = next(csv.reader([line.decode(errors="replace")]))
         if len(cells) != len(self._columns):
-            raise InputError(f"{len(cells)} cells in {len(self._columns)} columns")
+            n_columns = format_count(len(self._columns), "column")
+            raise InputError(f"{format_count(len(cells), 'cell')} in a table of {n_columns}")
         return parse_row(dict(zip(self._columns, cells, strict=True)))
 
     def _read_line(self) -> bytes | None:
-        """Return the next line that is ended, or None; in a packed file, which does not grow, any line."""
+        """Return the next complete line, or None; the last line of a packed file need not be complete."""
         if self._file is None:
             raise FileError("is not open", where=str(self.path))
         with translate_errors(self.path):
             line = self._file.readline(MAX_LINE_BYTES + 1)
-            while len(line) > MAX_LINE_BYTES:  # its rest counts as another line
+            while len(line) > MAX_LINE_BYTES:  # its rest is read as another line
                 self._n_lines += 1
                 self._refused.add(f"a line of more than {MAX_LINE_BYTES} bytes", line=self._n_lines)
                 line = self._file.readline(MAX_LINE_BYTES + 1)
@@ -169,9 +172,9 @@ class FileSource(HistorySource):
         return None
 
     def _was_replaced(self, file: IO[bytes]) -> bool:
-        """Tell whether the name now belongs to another file, or the file has become shorter."""
+        """Whether another file now has this name, or the file has become shorter."""
         try:
             now = self.path.stat()
-        except FileNotFoundError:  # between the old one and the new one
+        except FileNotFoundError:  # the old file is gone and the new one is not there yet
             return False
         return now.st_ino != os.fstat(file.fileno()).st_ino or now.st_size < file.tell()

@@ -1,4 +1,4 @@
-"""Readings from text, the history that sources keep of them, and account of the lines that are none."""
+"""Readings from text, the history of readings, and the count of refused lines."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ __all__ = [
 
 MAX_LINE_BYTES = 4096
 MAX_NAMES = 32
-"""Different readings of one source; a window's header holds 64 facts in all."""
+"""Most names of readings of one source; a window's header has at most 64 conditions in all."""
 
 MAX_KEPT = 20_000
-"""Readings kept of each name: five hours at one a second, so that chambers of a replay may lag."""
+"""Readings kept of each name: five hours at 1 Hz, so that a chamber of a replay may be behind the others."""
 
-_LATEST_TIME = 1e11  # Unix seconds that a window's header can hold
+_LATEST_TIME = 1e11  # largest Unix time in a window's header, s
 
 log = structlog.get_logger(__name__)
 
-# as every name in a window's header
+# the same pattern as for all names in a window's header
 ReadingName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
 
 class _Entry(BaseModel):
-    """One reading as it is written; `time` may be left out where the arrival counts."""
+    """One reading as text; without `time`, the time of arrival is used if there is one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -58,19 +58,19 @@ class _Entry(BaseModel):
 
 
 def parse_json(line: bytes, arrival: float | None = None) -> Reading:
-    """Read ``{"time": ..., "name": "pressure", "value": 963.2, "sigma": 0.4}``.
+    """Parse ``{"time": ..., "name": "pressure", "value": 963.2, "sigma": 0.4}``.
 
     Parameters
     ----------
     line : bytes
-        One JSON object of at most `MAX_LINE_BYTES`; ``sigma`` may be left out or null.
+        One JSON object of at most `MAX_LINE_BYTES`; ``sigma`` may be missing or null.
     arrival : float, optional
-        Unix time in seconds for a reading without ``time``; without it, such a reading is refused.
+        Unix time in seconds of a reading without ``time``; by default such a reading is refused.
 
     Raises
     ------
     InputError
-        If it is anything else; the message lists all that is wrong.
+        If the line is not a reading; the message lists all mistakes.
     """
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"the line has more than {MAX_LINE_BYTES} bytes")
@@ -81,12 +81,12 @@ def parse_json(line: bytes, arrival: float | None = None) -> Reading:
 
 
 def parse_row(row: Mapping[str, str | None]) -> Reading:
-    """Read a row of a table with the columns ``time``, ``name``, ``value`` and, if known, ``sigma``.
+    """Parse a row of a table with the columns ``time``, ``name``, ``value`` and, optionally, ``sigma``.
 
     Raises
     ------
     InputError
-        If a cell is missing or not what it should be.
+        If a cell is missing or wrong.
     """
     cells: dict[str, Any] = {key: cell for key, cell in row.items() if cell is not None and cell != ""}
     try:
@@ -104,9 +104,9 @@ def _summarise(error: ValidationError) -> str:
 
 
 class ReadingHistory:
-    """What a source has read so far: the last `MAX_KEPT` readings of at most `MAX_NAMES` names.
+    """Readings of a source: the last `MAX_KEPT` readings of each of at most `MAX_NAMES` names.
 
-    One thread may add while another asks.
+    One thread may add readings while another reads them.
     """
 
     def __init__(self) -> None:
@@ -114,25 +114,25 @@ class ReadingHistory:
         self._kept: dict[str, list[Reading]] = {}
 
     def add(self, reading: Reading) -> None:
-        """Keep a reading; among those of the same moment the last to come counts.
+        """Add a reading; it replaces an earlier one of the same name and time.
 
         Raises
         ------
         InputError
-            If there are `MAX_NAMES` other names already.
+            If there are already `MAX_NAMES` other names.
         """
         with self._lock:
             if reading.name not in self._kept and len(self._kept) >= MAX_NAMES:
                 raise InputError(f"name: {reading.name!r} is one too many, {MAX_NAMES} names are taken")
             kept = self._kept.setdefault(reading.name, [])
-            place = bisect.bisect_left(kept, reading.time, key=attrgetter("time"))
-            same = place < len(kept) and kept[place].time == reading.time
-            kept[place : place + same] = [reading]
+            index = bisect.bisect_left(kept, reading.time, key=attrgetter("time"))
+            is_same_time = index < len(kept) and kept[index].time == reading.time
+            kept[index : index + is_same_time] = [reading]
             if len(kept) > MAX_KEPT:
                 del kept[0]
 
     def latest(self, until: float | None = None) -> dict[str, Reading]:
-        """Newest reading of each name taken at or before `until`, Unix seconds; None: of all."""
+        """Return the newest reading of each name at or before `until` (Unix s; None: of all)."""
         found = {}
         with self._lock:
             for name, kept in self._kept.items():
@@ -143,7 +143,7 @@ class ReadingHistory:
 
 
 class Refusals:
-    """Counts what a source refuses and logs the 1st, 2nd, 4th, 8th, ...: a flood of mistakes floods no log.
+    """Counts what a source refuses and logs the 1st, 2nd, 4th, 8th, ..., to limit the number of log lines.
 
     Parameters
     ----------
@@ -156,14 +156,14 @@ class Refusals:
         self.n = 0
 
     def add(self, reason: object, **where: object) -> None:
-        """Count one; `where` says more of its place, such as ``line=5``."""
+        """Count a refusal; `where` gives its place for the log, such as ``line=5``."""
         self.n += 1
         if self.n & (self.n - 1) == 0:
             log.warning("reading refused", source=self.source, **where, reason=str(reason), refused=self.n)
 
 
 class HistorySource:
-    """What sources have in common: the history they keep and the account of what they refuse.
+    """Base class of sources: it keeps their history and counts what they refuse.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class HistorySource:
     """
 
     announced: Mapping[str, float | None] | None = None
-    """Readings it will give, with their errors; None: that shows only as they come."""
+    """Names of the readings that will come, with their errors; None: not known in advance."""
 
     def __init__(self, name: str) -> None:
         self._refused = Refusals(name)
@@ -184,5 +184,5 @@ class HistorySource:
         return self._refused.n
 
     def latest(self, until: float | None) -> dict[str, Reading]:
-        """Newest reading of each name at or before `until`, Unix seconds; None: the newest there is."""
+        """Return the newest reading of each name at or before `until` (Unix s; None: of all)."""
         return self._history.latest(until)

@@ -1,4 +1,4 @@
-"""Readings that other programs on this machine send to a socket, one JSON object a line."""
+"""Readings that other programs on this machine send to a socket, one JSON object on each line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from dqm_collectors.slow_control.readings import MAX_LINE_BYTES, HistorySource, 
 __all__ = ["MAX_CLIENTS", "SocketSource"]
 
 MAX_CLIENTS = 64
-UNIX, TCP = "unix:", "tcp:"
+UNIX = "unix:"
+TCP = "tcp:"
 _LONGEST_PATH = 107  # of a Unix socket on Linux
 _HIGHEST_PORT = 65_535
 
 
 def _check_listen(address: str) -> str:
-    """Refuse to listen where strangers could send."""
+    """Refuse an address that other hosts can reach, or that is malformed."""
     if address.startswith(UNIX):
         if not 0 < len(address.removeprefix(UNIX).encode()) <= _LONGEST_PATH:
             raise ValueError(f"{address!r}: the path must have 1 to {_LONGEST_PATH} bytes")
@@ -45,7 +46,7 @@ def _check_listen(address: str) -> str:
     if not is_loopback:
         raise ValueError(
             f"{address!r} is not a loopback address, and senders are not authenticated; listen at "
-            "127.0.0.1, [::1] or unix:PATH and bring readings from other hosts through an SSH tunnel"
+            "127.0.0.1, [::1] or unix:PATH, and use an SSH tunnel for readings from other hosts"
         )
     return address
 
@@ -57,24 +58,24 @@ def _split_tcp(address: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class _Client:
-    """A connection and the line it has not ended yet."""
+    """A connection and the line that is not complete yet."""
 
     connection: socket.socket
-    began: bytearray = field(default_factory=bytearray)
+    incomplete_line: bytearray = field(default_factory=bytearray)
 
 
 class SocketSource(HistorySource):
-    """Readings of any number of clients, up to `MAX_CLIENTS` at a time, taken in by a thread of its own.
+    """Readings of up to `MAX_CLIENTS` clients at a time, received in a separate thread.
 
-    A reading without time gets that of its arrival. A line that is no reading is refused, counted and logged;
-    one without end closes its connection.
+    A reading without time gets the time of its arrival. A line that is not a reading is refused, counted and
+    logged; a line that is too long closes its connection.
 
     Parameters
     ----------
     options : SocketSource.Options
-        Where to listen.
+        Address.
     clock : callable
-        Unix time of arrivals, seconds.
+        Unix time, s.
     """
 
     class Options(BaseModel):
@@ -92,12 +93,12 @@ class SocketSource(HistorySource):
         self._clock = clock
 
     def __enter__(self) -> Self:
-        """Listen.
+        """Start to listen.
 
         Raises
         ------
         ConfigError
-            If the address cannot be listened at, or another program does.
+            If the address cannot be used, or another program uses it.
         """
         try:
             self._listener = _listen(self.listen)
@@ -105,9 +106,9 @@ class SocketSource(HistorySource):
             raise ConfigError(
                 f"cannot listen: {error.strerror}",
                 where=self.listen,
-                fix="Another collector may be running: give each an address of its own"
+                fix="Another collector may be running: give each its own address"
                 if error.errno == errno.EADDRINUSE
-                else "Check that the directory exists and may be written",
+                else "Check that the directory exists and is writable",
             ) from error
         self._wake, self._woken = socket.socketpair()
         self._thread = Thread(target=self._serve, name="slow control", daemon=True)
@@ -145,7 +146,7 @@ class SocketSource(HistorySource):
     def _accept(self, selector: selectors.BaseSelector) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError as error:  # gone again, or no file descriptor left
+        except OSError as error:  # the client is gone, or no file descriptor is left
             self._refused.add(error.strerror)
             return
         if len(selector.get_map()) >= MAX_CLIENTS + 2:
@@ -156,20 +157,19 @@ class SocketSource(HistorySource):
         selector.register(connection, selectors.EVENT_READ, _Client(connection))
 
     def _receive(self, client: _Client) -> bool:
-        """Take what has come; False when the connection is over."""
+        """Read the data that have arrived; False when the connection has ended."""
         try:
             data = client.connection.recv(MAX_LINE_BYTES)
         except BlockingIOError:
             return True
         except OSError:
             data = b""
-        client.began += data or b"\n"  # the end of a connection ends its line
-        *lines, began = client.began.split(b"\n")
-        client.began = began
+        client.incomplete_line += data or b"\n"  # the end of a connection completes its line
+        *lines, client.incomplete_line = client.incomplete_line.split(b"\n")
         for line in lines:
             if line.strip():
                 self._take(line)
-        if len(client.began) > MAX_LINE_BYTES:
+        if len(client.incomplete_line) > MAX_LINE_BYTES:
             self._refused.add(f"a line of more than {MAX_LINE_BYTES} bytes: connection closed")
             return False
         return bool(data)
@@ -182,7 +182,7 @@ class SocketSource(HistorySource):
 
 
 def _listen(address: str) -> socket.socket:
-    """Open the listening socket; a Unix socket that a dead program left behind is replaced."""
+    """Open the listening socket; replace the Unix socket of a program that has ended."""
     if address.startswith(TCP):
         host, port = _split_tcp(address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
