@@ -50,7 +50,7 @@ def compare(
     """Test files against a bundle; the file's place in the command line is the run number."""
     from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
-    from dqm.service.offline.comparison import Assessment, cut_file
+    from dqm.service.offline.comparison import ComparisonTask, cut_file
     from dqm.service.offline.comparison import compare as compare_windows
 
     opened = open_bundle(bundle)
@@ -62,7 +62,7 @@ def compare(
         )
     limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
-    assessment = Assessment(bundle, opened.identifier, limits, policy)
+    assessment = ComparisonTask(bundle, opened.identifier, limits, policy)
     readings = _parse_measured(measured or [], opened)
     features = opened.manifest.features
     windows = chain.from_iterable(

@@ -26,7 +26,7 @@ from dqm.demo.demonstration import (
     Demonstration,
     Injection,
     prepare_reference,
-    teach_faults,
+    learn_known_faults,
 )
 from dqm.events import Quality, Verdict
 
@@ -59,7 +59,7 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
     with progress_bar("reference: healthy toys", None) as progress:
         bundle = prepare_reference(cache, progress)
     with progress_bar("reference: known faults", None) as progress:
-        teach_faults(bundle, progress)
+        learn_known_faults(bundle, progress)
     seconds = SECONDS if duration is None else duration
     with Demonstration(bundle, where.absolute(), seconds) as running:
         running.start_daemon()

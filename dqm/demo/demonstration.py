@@ -33,8 +33,8 @@ __all__ = [
     "USER",
     "Demonstration",
     "Injection",
+    "learn_known_faults",
     "prepare_reference",
-    "teach_faults",
 ]
 
 SECONDS = 180.0
@@ -124,7 +124,7 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
     return path
 
 
-def teach_faults(path: Path, progress: Callable[[int, int], None]) -> None:
+def learn_known_faults(path: Path, progress: Callable[[int, int], None]) -> None:
     """Teach the bundle what `KNOWN_FAULTS` look like, where it does not know yet.
 
     Parameters

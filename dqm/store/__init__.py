@@ -1,4 +1,4 @@
-"""What the daemon remembers: verdicts, each stored once and durably, and what became of alarms."""
+"""The store: verdicts, explanations, and the states, history and audit of alarms."""
 
 from dqm.store.alarm_store import AlarmStore
 from dqm.store.database import Database, sqlite_url

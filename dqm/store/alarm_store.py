@@ -1,4 +1,4 @@
-"""What became of alarms: where they stand, how they came there, and who did what."""
+"""Alarms in the store: their states, their history, and the audit of actions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AlarmStore:
     Parameters
     ----------
     database : Database
-        Where they are kept; changes take part in its open transaction.
+        Database of the store; changes take part in its open transaction.
 
     Raises
     ------
@@ -40,25 +40,25 @@ class AlarmStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # made once: to make a statement costs more than to execute it
+        # made once: making a statement takes longer than executing it
         row = database.insert(alarm_states)
         newer = {"content": row.excluded.content}
         self._keep = row.on_conflict_do_update(index_elements=["name"], set_=newer)
 
     def states(self) -> dict[str, Mapping[str, Any]]:
-        """Give all that was kept, by name."""
+        """Return all states by name."""
         with self._database.reading() as connection:
             return {row.name: row.content for row in connection.execute(select(alarm_states))}
 
     def keep(self, states: Mapping[str, Mapping[str, Any]], changes: Iterable[AlarmChange] = ()) -> None:
-        """Replace states and add to the history, at once.
+        """Replace states and add to the history, in one transaction.
 
         Parameters
         ----------
         states : mapping
-            JSON values by name, up to 128 letters; others stay as they are.
+            JSON values by name, up to 128 characters; other states are not changed.
         changes : iterable of AlarmChange
-            What happened, in order.
+            Changes in the order of time.
         """
         kept = [{"name": name, "content": dict(content)} for name, content in states.items()]
         history = [_to_row(change) for change in changes]
@@ -75,21 +75,21 @@ class AlarmStore:
         until: float | None = None,
         limit: int | None = None,
     ) -> Iterator[AlarmChange]:
-        """Give the history.
+        """Select changes from the history.
 
         Parameters
         ----------
         stream : str, optional
-            Of this stream.
+            Only this stream.
         since, until : float, optional
-            From the first of these times to before the second, Unix seconds.
+            Only changes at or after `since` and before `until`, Unix seconds.
         limit : int, optional
-            Only the last so many.
+            Only the last changes, at most this number.
 
         Yields
         ------
         AlarmChange
-            In the order they happened.
+            Changes in the order of time.
         """
         c = alarm_changes.c
         query = select(alarm_changes)
@@ -121,12 +121,12 @@ class AlarmStore:
             connection.execute(self._database.insert(audit).values(row))
 
     def actions(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Give the audit.
+        """Select rows of the audit.
 
         Parameters
         ----------
         limit : int, optional
-            Only the last so many.
+            Only the last rows, at most this number.
 
         Returns
         -------
@@ -140,20 +140,21 @@ class AlarmStore:
 
 
 def decode_alarm(content: Mapping[str, Any]) -> Alarm:
-    """Read an alarm from the JSON values of its fields.
+    """Decode an alarm from the JSON values of its fields.
 
     Parameters
     ----------
     content : mapping
-        As `dataclasses.asdict` gives it.
+        Result of `dataclasses.asdict`.
 
     Returns
     -------
     Alarm
-        The same.
+        An equal alarm.
     """
     values = dict(content)
-    acknowledged, shelf = values["acknowledged"], values["shelf"]
+    acknowledged = values["acknowledged"]
+    shelf = values["shelf"]
     values["cause"] = Cause(values["cause"])
     values["priority"] = Priority(values["priority"])
     values["state"] = AlarmState(values["state"])

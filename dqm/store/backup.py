@@ -1,4 +1,4 @@
-"""A SQLite store copied while it is written to, put back, and made compact."""
+"""Back up a SQLite store while it is in use, restore it, and compact it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["back_up", "compact", "restore"]
 _COMPANIONS = ("", "-wal", "-shm")
 _LOCK_SECONDS = 60.0
 _PROBE_SECONDS = 2.0
-_START = "Check the path, or start the daemon first"
+_CHECK_PATH = "Check the path, or start the daemon first"
 
 
 def back_up(store: Path, target: Path, *, replace: bool = False) -> int:
-    """Copy a store at one moment, by SQLite's online backup; whoever writes to it goes on.
+    """Copy a store by SQLite's online backup; other programs can write to the store meanwhile.
 
     Parameters
     ----------
     store : Path
-        SQLite file, in use or not.
+        SQLite file; it may be in use.
     target : Path
         File to write; it appears only when it is complete, checked and on disk.
     replace : bool
-        Whether an earlier file may be replaced.
+        Whether an existing file may be replaced.
 
     Returns
     -------
     int
-        Verdicts in the copy: all that were stored before this call, at least.
+        Number of verdicts in the copy; it has at least all that were stored before this call.
 
     Raises
     ------
@@ -43,20 +43,20 @@ def back_up(store: Path, target: Path, *, replace: bool = False) -> int:
         If the store cannot be read, or the file exists or cannot be written.
     """
     if target.exists() and not replace:
-        raise StoreError("is there already", where=str(target), fix="Choose another name, or give --replace")
+        raise StoreError("already exists", where=str(target), fix="Choose another name, or give --replace")
     scratch = target.with_name(f".{target.name}.tmp")
     try:
         os.close(os.open(scratch, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
         with _open(store) as source, _open(scratch) as copy:
             source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+            copy.execute("PRAGMA journal_mode=DELETE")  # a single file, without a log
         n_verdicts = _check(scratch)
         _put(scratch, target)
     except OSError as error:
         raise StoreError(
             f"cannot write the copy: {error.strerror}",
             where=str(target),
-            fix="Choose a directory that can be written and has room",
+            fix="Choose a writable directory with enough free space",
         ) from error
     finally:
         scratch.unlink(missing_ok=True)
@@ -64,26 +64,27 @@ def back_up(store: Path, target: Path, *, replace: bool = False) -> int:
 
 
 def restore(backup: Path, store: Path, *, replace: bool = False) -> Path | None:
-    """Put a copy in the place of a store that nobody uses.
+    """Restore a store from a copy; no program may use the store.
 
     Parameters
     ----------
     backup : Path
-        As `back_up` wrote it; it is checked first and stays as it is.
+        File written by `back_up`; it is checked first and not changed.
     store : Path
-        Where it goes.
+        Store to write.
     replace : bool
-        Whether it may take the place of another store, which is moved aside.
+        Whether an existing store may be replaced; it gets a new name.
 
     Returns
     -------
     Path or None
-        Where the earlier store is now; None if there was none.
+        New path of the existing store; None if there was none.
 
     Raises
     ------
     StoreError
-        If the copy is damaged or of a later version, or if the store exists, is in use or cannot be written.
+        If the copy is damaged or of a later version; if the store exists and `replace` is False, is in use,
+        or cannot be written.
     """
     _check(backup)
     aside = None
@@ -93,7 +94,7 @@ def restore(backup: Path, store: Path, *, replace: bool = False) -> Path | None:
         if store.exists():
             if not replace:
                 raise StoreError(
-                    "is there already", where=str(store), fix="To move it aside and restore, give --replace"
+                    "already exists", where=str(store), fix="To rename it and restore, give --replace"
                 )
             _require_unused(store)
         with _open(backup) as source, _open(scratch, create=True) as copy:
@@ -101,7 +102,7 @@ def restore(backup: Path, store: Path, *, replace: bool = False) -> Path | None:
         _check(scratch)
         if store.exists():
             aside = store.with_name(f"{store.name}.before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-            for suffix in _COMPANIONS:  # a log that stayed behind would be played into the restored file
+            for suffix in _COMPANIONS:  # SQLite would apply an old log to the restored file
                 if (companion := Path(f"{store}{suffix}")).exists():
                     companion.rename(f"{aside}{suffix}")
         if os.geteuid() == 0:
@@ -112,7 +113,7 @@ def restore(backup: Path, store: Path, *, replace: bool = False) -> Path | None:
         raise StoreError(
             f"cannot be restored: {error.strerror}",
             where=str(store),
-            fix="Make its directory writable, with room for the copy",
+            fix="Make its directory writable, with enough free space for the copy",
         ) from error
     finally:
         scratch.unlink(missing_ok=True)
@@ -120,26 +121,28 @@ def restore(backup: Path, store: Path, *, replace: bool = False) -> Path | None:
 
 
 def compact(store: Path) -> tuple[int, int]:
-    """Write a store anew without its free space; a daemon that writes to it waits meanwhile.
+    """Rewrite a store without its free space; a daemon that writes to it waits meanwhile.
 
     Parameters
     ----------
     store : Path
-        SQLite file; as much room again is needed on its disk.
+        SQLite file; the disk needs free space of the size of the file.
 
     Returns
     -------
     tuple of int
-        Bytes before and after.
+        Size before and after, bytes.
 
     Raises
     ------
     StoreError
-        If it cannot be read or written, or is in use for too long.
+        If it cannot be read or written, or is locked for too long.
     """
     before = store.stat().st_size if store.exists() else 0
     with _open(store) as connection:
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect here, in files of old versions
+        connection.execute(
+            "PRAGMA auto_vacuum=INCREMENTAL"
+        )  # for files of old versions; takes effect with VACUUM
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return before, store.stat().st_size
@@ -149,9 +152,9 @@ def compact(store: Path) -> tuple[int, int]:
 def _open(
     path: Path, *, create: bool = False, seconds: float = _LOCK_SECONDS
 ) -> Iterator[sqlite3.Connection]:
-    """Open a SQLite file that exists; its errors become ours."""
+    """Open an existing SQLite file; its errors become `StoreError`."""
     if not create and not path.exists():
-        raise StoreError("no such file", where=str(path), fix=_START)
+        raise StoreError("no such file", where=str(path), fix=_CHECK_PATH)
     mode = "rwc" if create else "rw"
     try:
         with closing(
@@ -165,20 +168,20 @@ def _open(
 
 
 def _check(path: Path) -> int:
-    """Make sure that a file is a sound store this program knows; gives its number of verdicts."""
+    """Check that a file is an undamaged store of a known version; return its number of verdicts."""
     with _open(path) as connection:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise StoreError(f"damaged: {found}", where=str(path), fix="Take another copy")
+            raise StoreError(f"damaged: {found}", where=str(path), fix="Use another copy")
         tables = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
         if not {"dqm_schema", "verdicts"} <= tables:
-            raise StoreError("holds no verdicts", where=str(path), fix=_START)
+            raise StoreError("has no verdicts", where=str(path), fix=_CHECK_PATH)
         (version,) = connection.execute("SELECT version FROM dqm_schema").fetchone()
         if version not in {*MIGRATIONS, SCHEMA_VERSION}:
             raise StoreError(
-                f"schema version {version}, this program knows up to {SCHEMA_VERSION}",
+                f"schema version {version}, but this program supports up to {SCHEMA_VERSION}",
                 where=str(path),
                 fix="Use the version of dqm that wrote it",
             )
@@ -187,7 +190,7 @@ def _check(path: Path) -> int:
 
 
 def _require_unused(store: Path) -> None:
-    """Raise if a program has the store open; one that is damaged beyond reading is used by nobody."""
+    """Raise if a program has the store open; an unreadable store counts as unused."""
     try:
         with _open(store, seconds=_PROBE_SECONDS) as connection:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -200,7 +203,7 @@ def _require_unused(store: Path) -> None:
 
 
 def _put(scratch: Path, target: Path) -> None:
-    """Give a complete file its name, so that it is there after a crash of the machine, too."""
+    """Rename a complete file, so that it survives a crash of the machine."""
     with scratch.open("rb") as file:
         os.fsync(file.fileno())
     scratch.replace(target)

@@ -1,4 +1,4 @@
-"""The store's database: connections, transactions, schema and migrations, errors with their remedies."""
+"""The database of the store: connections, transactions, schema, migrations, and errors with remedies."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_versio
 __all__ = ["Database", "Insert", "sqlite_url"]
 
 Insert = sqlite.Insert | postgresql.Insert
-"""Insertion that can give way to the row already there, or change it."""
+"""Insert statement that can ignore or update a row that already exists."""
 
 _BUSY_MS = 10_000
 _INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _LARGEST_LOG_BYTES = 2**24
 _PRAGMAS = (
     "journal_mode=WAL",
-    f"journal_size_limit={_LARGEST_LOG_BYTES}",  # what a long reader made grow is cut off afterwards
+    f"journal_size_limit={_LARGEST_LOG_BYTES}",  # the log grows while a reader is active; this limits it afterwards
     "synchronous=FULL",
     f"busy_timeout={_BUSY_MS}",
     "foreign_keys=ON",
 )
 _SPARE_SHARE = 0.25
-"""Free pages that a file keeps to grow into: what `prune` frees is mostly used again."""
+"""Share of free pages that a file keeps: pages that `prune` frees are mostly used again."""
 _REMEDIES = {
     "not a database": "Move the file away; the daemon then starts a new one",
     "malformed": "The file is damaged: stop the daemon, then move the file away or restore it from a backup",
@@ -40,13 +40,13 @@ _REMEDIES = {
     "read-only": "Make the file and its directory writable for the daemon's user",
     "unable to open": "Check that the directory exists and is writable for the daemon's user",
     "is full": "Free space on the disk",
-    "i/o error": "The disk fails or was made read-only: see the kernel's log, and mend it",
+    "i/o error": "The disk fails or became read-only: see the log of the kernel, and repair it",
     "locked": "Another program holds the file; close it",
 }
 
 
 def sqlite_url(path: Path) -> str:
-    """URL of a SQLite file.
+    """URL of a SQLite file, for `Database` and `VerdictStore`.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ def sqlite_url(path: Path) -> str:
     Returns
     -------
     str
-        For `Database` and `VerdictStore`.
+        SQLAlchemy URL.
     """
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 class Database:
-    """Connections to a store whose tables are those this program knows.
+    """Connections to a store with the present tables.
 
     Methods may be called from several threads.
 
@@ -71,8 +71,7 @@ class Database:
     url : str
         SQLAlchemy URL, see `sqlite_url`.
     create : bool
-        Whether to make the tables if there are none, and to bring older ones up to date; if not, either is an
-        error.
+        Whether to create missing tables and to migrate those of earlier versions; if False, both are errors.
 
     Raises
     ------
@@ -105,14 +104,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Do everything within or nothing; on return it survives a crash of the machine.
+        """Run statements in a transaction; after its end they survive a crash of the machine.
 
-        Transactions of one thread nest: the outermost one decides.
+        Transactions of one thread may be nested; the outermost one commits.
 
         Yields
         ------
         Connection
-            To execute statements with.
+            Connection for the statements.
         """
         outer: Connection | None = getattr(self._open, "connection", None)
         if outer is not None:
@@ -127,12 +126,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a connection to read with; it sees what this thread's open transaction has written.
+        """Open a connection for reading; within a transaction of this thread it sees its changes.
 
         Yields
         ------
         Connection
-            To execute queries with.
+            Connection for the queries.
         """
         outer: Connection | None = getattr(self._open, "connection", None)
         if outer is not None:
@@ -141,18 +140,18 @@ class Database:
         with self._translate(), self._engine.connect() as connection:
             yield connection
 
-    def shrink(self, most_pages: int) -> int:
-        """Give back space of a SQLite file of which much is free; PostgreSQL does so by itself.
+    def shrink(self, max_pages: int) -> int:
+        """Return free pages of a SQLite file to the disk; PostgreSQL does this by itself.
 
         Parameters
         ----------
-        most_pages : int
-            At once, so that others need not wait long.
+        max_pages : int
+            Most pages to return in one call, so that other programs do not wait long.
 
         Returns
         -------
         int
-            Pages given back; 0 also for a file of an earlier version that was never compacted.
+            Pages returned; 0 also for a file of an earlier version that was never compacted.
         """
         if self._engine.dialect.name != "sqlite":
             return 0
@@ -161,20 +160,22 @@ class Database:
                 int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
                 for name in ("page_count", "freelist_count")
             )
-            for _ in range(min(most_pages, n_free - int(_SPARE_SHARE * n_pages))):
-                connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")  # of more, Python does but one
+            for _ in range(min(max_pages, n_free - int(_SPARE_SHARE * n_pages))):
+                connection.exec_driver_sql(
+                    "PRAGMA incremental_vacuum(1)"
+                )  # with a larger number, sqlite3 frees one page only
             return n_pages - int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
 
     @contextmanager
     def rereading(self) -> Iterator[Connection | None]:
-        """Open a connection that knows nothing yet: it reads what lies on the disk now.
+        """Open a new connection, which reads the present contents of the disk.
 
-        SQLite trusts the pages it has in memory, and goes on in a file that was removed.
+        An open SQLite connection uses pages in memory, and continues to work on a file that was removed.
 
         Yields
         ------
         Connection or None
-            To execute queries with; None where a server takes care of this.
+            Connection for the queries; None for a database server, which needs no such check.
         """
         if self._inode is None:
             yield None
@@ -183,7 +184,7 @@ class Database:
             raise StoreError(
                 "was removed or replaced while it was in use",
                 where=self._where,
-                fix="Put it back, or stop the daemon and start it again with what is there",
+                fix="Restore the file, or restart the daemon with the present file",
             )
         fresh = create_engine(self._engine.url, poolclass=NullPool)
         with self._translate(), fresh.connect() as connection:
@@ -196,17 +197,17 @@ class Database:
     def _find_inode(self) -> int | None:
         try:
             return Path(self._where).stat().st_ino
-        except OSError:  # in memory, or gone
+        except OSError:  # a database in memory, or a removed file
             return None
 
     def _check_schema(self, *, create: bool) -> None:
-        """Make the tables if there are none, bring older ones up to date, refuse what is not ours."""
+        """Create missing tables, migrate tables of earlier versions, and refuse other databases."""
         with self.transaction() as connection:
             tables = set(inspect(connection).get_table_names())
             if not tables & set(metadata.tables):
                 if not create:
                     raise StoreError(
-                        "holds no verdicts",
+                        "has no verdicts",
                         where=self._where,
                         fix="Check the path, or start the daemon first",
                     )
@@ -221,15 +222,15 @@ class Database:
             return
         fix = "Use the version of dqm that wrote it, or a new file"
         if version in MIGRATIONS:
-            fix = "Start the daemon of this version once: it brings the store up to date"
+            fix = "Start the daemon of this version once: it migrates the store"
         raise StoreError(
-            f"schema version {version}, this program knows version {SCHEMA_VERSION}",
+            f"schema version {version}, but this program supports version {SCHEMA_VERSION}",
             where=self._where,
             fix=fix,
         )
 
     def _migrate(self, connection: Connection, version: int) -> None:
-        """Go from one version to the next until the tables are those of today."""
+        """Apply the migrations of all versions since `version`."""
         for step in range(version, SCHEMA_VERSION):
             for statement in MIGRATIONS[step]:
                 connection.execute(text(statement))
@@ -247,7 +248,7 @@ class Database:
 
 
 def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
-    """Keep SQLite from making an empty file where only reading is meant."""
+    """Raise if a SQLite file does not exist and must not be created; SQLite would make an empty one."""
     if create or address.get_backend_name() != "sqlite" or not address.database:
         return {}
     if Path(address.database).exists():
@@ -256,9 +257,11 @@ def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # sqlite3 would commit before changes of the schema: we begin ourselves
+    connection.isolation_level = (
+        None  # sqlite3 would commit before changes of the schema; transactions are started explicitly
+    )
     cursor = connection.cursor()
-    if cursor.execute("PRAGMA page_count").fetchone() == (0,):  # later it takes a lock, and `compact`
+    if cursor.execute("PRAGMA page_count").fetchone() == (0,):  # for a new file; later it needs `compact`
         cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")

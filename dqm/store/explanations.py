@@ -1,4 +1,4 @@
-"""Explanations as JSON values, for the store and for whoever shows them."""
+"""Explanations as JSON values, for the store and for displays."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _ARRAYS = ("reference", "reference_error", "data", "fitted")
 
 
 def encode_explanation(explanation: Explanation) -> dict[str, Any]:
-    """Give an explanation as what JSON knows.
+    """Encode an explanation as JSON values.
 
     Parameters
     ----------
     explanation : Explanation
-        Its numbers must be finite.
+        All its numbers must be finite.
 
     Returns
     -------
     dict
-        Of dicts, lists, strings and numbers; arrays with 6 significant digits.
+        Dicts, lists, strings and numbers; numbers of arrays have 6 significant digits.
     """
     return {
         "maps": [_encode_map(each) for each in explanation.maps],
@@ -38,17 +38,17 @@ def encode_explanation(explanation: Explanation) -> dict[str, Any]:
 
 
 def decode_explanation(content: Mapping[str, Any]) -> Explanation:
-    """Read what `encode_explanation` gave.
+    """Decode the result of `encode_explanation`.
 
     Parameters
     ----------
     content : mapping
-        From a trusted place, such as our own store.
+        Content from a trusted source, such as the store; it is not checked.
 
     Returns
     -------
     Explanation
-        The same, to 6 digits.
+        Equal to the original within 6 digits.
     """
     return Explanation(
         maps=tuple(_decode_map(each) for each in content["maps"]),
@@ -76,7 +76,7 @@ def _decode_map(content: Mapping[str, Any]) -> RatioMap:
 
 
 def _encode_array(values: FloatArray) -> list[Any]:
-    """Nested lists; more digits than mean something would only take space."""
+    """Return nested lists; insignificant digits are dropped to save space."""
     rounded = [float(f"{value:.{_DIGITS}g}") for value in values.ravel()]
     nested: list[Any] = np.array(rounded).reshape(values.shape).tolist()
     return nested

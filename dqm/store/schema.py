@@ -1,4 +1,4 @@
-"""Tables of the store; a change here is a new `SCHEMA_VERSION` and a migration."""
+"""Tables of the store; a change needs a new `SCHEMA_VERSION` and a migration."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ __all__ = [
 
 SCHEMA_VERSION = 3
 
-_NO_OBJECT, _NO_LIST = "JSON NOT NULL DEFAULT '{}'", "JSON NOT NULL DEFAULT '[]'"
+_EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
+_EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE verdicts ADD COLUMN tau DOUBLE PRECISION",
         "ALTER TABLE verdicts ADD COLUMN delta DOUBLE PRECISION",
-        f"ALTER TABLE verdicts ADD COLUMN nuisances {_NO_OBJECT}",
-        f"ALTER TABLE verdicts ADD COLUMN remarks {_NO_LIST}",
-        f"ALTER TABLE verdicts ADD COLUMN warnings {_NO_OBJECT}",
+        f"ALTER TABLE verdicts ADD COLUMN nuisances {_EMPTY_OBJECT}",
+        f"ALTER TABLE verdicts ADD COLUMN remarks {_EMPTY_LIST}",
+        f"ALTER TABLE verdicts ADD COLUMN warnings {_EMPTY_OBJECT}",
     ),
     2: (
-        f"ALTER TABLE verdicts ADD COLUMN conditions {_NO_OBJECT}",
+        f"ALTER TABLE verdicts ADD COLUMN conditions {_EMPTY_OBJECT}",
         "CREATE INDEX verdicts_of_stream ON verdicts (stream, id)",
         "CREATE INDEX verdicts_of_run ON verdicts (run, id)",
         "CREATE INDEX verdicts_of_quality ON verdicts (stream, quality, id)",
     ),
 }
-"""Statements that lead from a version to the next; tables that are new are made besides."""
+"""Statements that migrate a version to the next one; new tables are created in addition."""
 
 metadata = MetaData()
 
@@ -112,7 +113,7 @@ alarm_states = Table(
     Column("name", String(128), primary_key=True),
     Column("content", JSON, nullable=False),
 )
-"""What the alarm logic must know to go on after a crash, a row a stream and one for the masks."""
+"""State of the alarm logic, needed after a restart: one row for each stream, and one for the masks."""
 
 alarm_changes = Table(
     "alarm_changes",
@@ -140,4 +141,4 @@ audit = Table(
     Column("target", String(256), nullable=False),
     Column("comment", Text, nullable=False),
 )
-"""What people did, whether or not an alarm changed by it."""
+"""Actions of users, whether or not they changed an alarm."""

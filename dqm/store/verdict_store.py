@@ -1,4 +1,4 @@
-"""Verdicts as they were told, each once, on disk before anyone else hears of them."""
+"""Verdicts in the store: one for each window, on disk before the window is acknowledged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store_url(section: DaemonSection) -> str:
     Parameters
     ----------
     section : DaemonSection
-        Its configuration.
+        Configuration of the daemon.
 
     Returns
     -------
@@ -54,13 +54,12 @@ class VerdictStore:
     url : str
         SQLAlchemy URL, see `sqlite_url`.
     create : bool
-        Whether to make the tables if there are none, and to bring older ones up to date; if not, either is an
-        error.
+        Whether to create missing tables and to migrate those of earlier versions; if False, both are errors.
 
     Attributes
     ----------
     database : Database
-        For transactions, and for what else is stored there.
+        For transactions, and for the other tables of the store.
 
     Raises
     ------
@@ -70,13 +69,13 @@ class VerdictStore:
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.database = Database(url, create=create)
-        # made once: to make a statement costs more than to execute it
+        # made once: making a statement takes longer than executing it
         insert = self.database.insert
         self._insert = insert(verdicts).on_conflict_do_nothing().returning(verdicts.c.id)
         self._insert_explanation = insert(explanations)
 
     def append(self, verdict: Verdict) -> bool:
-        """Store a verdict; on return it survives a crash of the machine.
+        """Store a verdict; after the return it survives a crash of the machine.
 
         Parameters
         ----------
@@ -86,7 +85,7 @@ class VerdictStore:
         Returns
         -------
         bool
-            False if this stream, run and seq had one already, which is then left as it was.
+            False if the window already has a verdict, which is then not changed.
         """
         with self.database.transaction() as connection:
             if connection.execute(self._insert, _to_row(verdict)).first() is None:
@@ -97,7 +96,7 @@ class VerdictStore:
         return True
 
     def contains(self, stream: str, run: int, seq: int) -> bool:
-        """Whether a window has been judged.
+        """Whether a window has a verdict.
 
         Parameters
         ----------
@@ -107,14 +106,14 @@ class VerdictStore:
         Returns
         -------
         bool
-            True if its verdict is stored.
+            True if a verdict is stored.
         """
         identity = {"stream": stream, "run": run, "seq": seq}
         with self.database.reading() as connection:
             return connection.execute(_IS_STORED, identity).first() is not None
 
     def find(self, stream: str, run: int, seq: int) -> Verdict | None:
-        """Look a window up.
+        """Find the verdict on a window.
 
         Parameters
         ----------
@@ -124,7 +123,7 @@ class VerdictStore:
         Returns
         -------
         Verdict or None
-            With its explanation, if it has one.
+            Verdict with its explanation, if it has one; None if there is no verdict.
         """
         c, e = verdicts.c, explanations.c
         query = select(verdicts).where(c.stream == stream, c.run == run, c.seq == seq)
@@ -138,19 +137,19 @@ class VerdictStore:
         return verdict if content is None else replace(verdict, explanation=decode_explanation(content))
 
     def latest(self, stream: str | None = None, limit: int = 1) -> list[Verdict]:
-        """Verdicts stored last.
+        """Return the last verdicts.
 
         Parameters
         ----------
         stream : str, optional
             Only this stream.
         limit : int
-            How many at most.
+            Most verdicts to return.
 
         Returns
         -------
         list of Verdict
-            The newest first.
+            Newest first.
         """
         return list(self.select(stream=stream, limit=limit))[::-1]
 
@@ -162,25 +161,25 @@ class VerdictStore:
         quality: Quality | None = None,
         limit: int | None = None,
     ) -> Iterator[Verdict]:
-        """Verdicts that meet every condition given.
+        """Select the verdicts that meet all given conditions.
 
         Parameters
         ----------
         stream : str, optional
-            Of this stream.
+            Only this stream.
         run : int, optional
-            Of this run.
+            Only this run.
         since : float, optional
-            Judged at this time or later, Unix seconds.
+            Only verdicts with `judged_at` at this time or later, Unix seconds.
         quality : Quality, optional
-            Of this quality.
+            Only this quality.
         limit : int, optional
-            Only the last so many.
+            Only the last verdicts, at most this number.
 
         Yields
         ------
         Verdict
-            In the order they were stored, without their explanations (see `find`).
+            In the order of storing, without explanation (see `find`).
         """
         c = verdicts.c
         query = select(verdicts)
@@ -200,19 +199,19 @@ class VerdictStore:
     def prune(self, before: float, limit: int) -> int:
         """Remove the oldest verdicts, their explanations and the alarm history of that time.
 
-        What is freed is used again; a file of which more than a quarter is free shrinks.
+        Freed space is used again; if more than a quarter of a file is free, the file shrinks.
 
         Parameters
         ----------
         before : float
-            Only what was judged before, Unix seconds.
+            Only verdicts with `judged_at` before this time, Unix seconds.
         limit : int
-            Most verdicts to remove at once, so that others need not wait long.
+            Most verdicts to remove in one call, so that other programs do not wait long.
 
         Returns
         -------
         int
-            Verdicts removed; fewer than `limit` when there are no more.
+            Number of removed verdicts; fewer than `limit` if no more are left.
         """
         c, e = verdicts.c, explanations.c
         old = select(c.id, c.stream, c.run, c.seq).where(c.judged_at < before).order_by(c.judged_at)
@@ -228,7 +227,7 @@ class VerdictStore:
         return len(rows)
 
     def probe(self) -> None:
-        """Read the last verdict and the states of the alarms from the disk, as a start of the daemon would.
+        """Read the last verdict and the states of the alarms from the disk, as at the start of the daemon.
 
         Raises
         ------
@@ -246,7 +245,7 @@ class VerdictStore:
         Returns
         -------
         dict
-            Keys are ``(stream, quality)``; what never occurred is absent.
+            Counts by ``(stream, quality)``; there is no key for a count of 0.
         """
         c = verdicts.c
         query = select(c.stream, c.quality, func.count()).group_by(c.stream, c.quality)

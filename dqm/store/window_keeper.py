@@ -1,4 +1,4 @@
-"""Events of windows worth a second look, as Parquet files under a size cap."""
+"""Events of selected windows as Parquet files, with a limit on their total size."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["WindowKeeper"]
 
 
 class WindowKeeper:
-    """Keeps windows, one file each; the oldest give way when there are too many bytes.
+    """Keeps windows, one file each; the oldest files are removed when the total size is too large.
 
-    Files are ``STREAM/RUN-SEQ.parquet`` with one column a feature, so that `dqm compare` and any other reader
-    of Parquet can take them; the schema's metadata tell where the window came from and what was decided.
+    Files are ``STREAM/RUN-SEQ.parquet`` with one column for each feature, for `dqm compare` and any other
+    reader of Parquet. The metadata of the schema identify the window and its verdict.
 
     Parameters
     ----------
     directory : Path
-        Made if it does not exist; nothing else should be kept in it.
+        Directory for these files only; created if it does not exist.
     max_bytes : int
-        Most bytes of all files together; 0 keeps nothing.
+        Largest total size of the files, bytes; 0: keep nothing.
 
     Raises
     ------
@@ -50,11 +50,11 @@ class WindowKeeper:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all files."""
+        """Total size of the files, bytes."""
         return self._n_bytes
 
     def resize(self, max_bytes: int) -> None:
-        """Keep so many bytes at most from now on; raises `StoreError` if a file cannot be removed."""
+        """Change the largest total size; raises `StoreError` if a file cannot be removed."""
         self._max_bytes = max_bytes
         try:
             self._make_room(0)
@@ -62,23 +62,23 @@ class WindowKeeper:
             raise self._error(error) from error
 
     def path(self, stream: str, run: int, seq: int) -> Path:
-        """File of a window, whether or not it was kept."""
+        """Path of the file of a window, whether or not it exists."""
         return self._directory / stream / f"{run}-{seq}.parquet"
 
     def keep(self, window: Window, verdict: Verdict) -> bool:
-        """Write a window down.
+        """Write the events of a window to a file.
 
         Parameters
         ----------
         window : Window
-            Its events are what is kept.
+            Window with the events.
         verdict : Verdict
-            Goes into the metadata.
+            Verdict, for the metadata.
 
         Returns
         -------
         bool
-            False if it alone is larger than the cap.
+            False if the file is larger than the limit; it is then not kept.
         """
         path = self.path(window.stream, window.run, window.seq)
         facts = {
@@ -103,7 +103,7 @@ class WindowKeeper:
             self._make_room(size)
             scratch.replace(path)
         except OSError as error:
-            with suppress(OSError):  # it may fail for the same reason
+            with suppress(OSError):  # this may fail for the same reason
                 scratch.unlink()
             raise self._error(error) from error
         self._files.append((path, size))

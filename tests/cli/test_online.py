@@ -120,13 +120,13 @@ def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory)
     """A daemon's configuration beside a store with verdicts in it."""
     from dqm.alarm import QualityLimits
     from dqm.reference import Processes, ReadingPolicy, open_bundle
-    from dqm.service.offline.comparison import Assessment, compare, cut_file
+    from dqm.service.offline.comparison import ComparisonTask, compare, cut_file
     from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
     config = write_daemon(tmp_path_factory.mktemp("judged"), bundle)
     (config.parent / "data").mkdir()
     opened, limits = open_bundle(bundle), QualityLimits(0.01, 0.001, 1)
-    assessment = Assessment(bundle, opened.identifier, limits, ReadingPolicy())
+    assessment = ComparisonTask(bundle, opened.identifier, limits, ReadingPolicy())
     with VerdictStore(sqlite_url(config.parent / "data" / STORE_FILE)) as store:
         for run in (3, 4):
             windows = cut_file(folder / "mixed.csv", opened.manifest.features, run=run, n_window=N_WINDOW)

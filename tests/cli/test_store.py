@@ -65,6 +65,6 @@ def test_a_copy_is_a_store_that_other_commands_read(dqm: Dqm, tmp_path: Path) ->
     VerdictStore(sqlite_url(tmp_path / "a.sqlite")).close()
     assert dqm("store", "backup", "a.sqlite", "b.sqlite").out == "b.sqlite: 0 verdicts\n"
     assert dqm("history", "b.sqlite").out == "no verdicts match\n"
-    assert "b.sqlite: is there already" in dqm("store", "backup", "a.sqlite", "b.sqlite").err
+    assert "b.sqlite: already exists" in dqm("store", "backup", "a.sqlite", "b.sqlite").err
     assert dqm("store", "backup", "a.sqlite", "b.sqlite", "--replace").code == 0
     assert "none.sqlite: no such file" in dqm("store", "compact", "none.sqlite").err

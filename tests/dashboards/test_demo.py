@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dqm.demo.demonstration import USER, Demonstration, prepare_reference, teach_faults
+from dqm.demo.demonstration import USER, Demonstration, learn_known_faults, prepare_reference
 
 from . import programs
 from .grafana_files import Target, targets
@@ -27,7 +27,7 @@ def test_every_panel_has_data_of_the_demonstration(
 ) -> None:
     prometheus = require_program("prometheus")
     bundle = prepare_reference(tmp_path / "cache", lambda _done, _total: None)
-    teach_faults(bundle, lambda _done, _total: None)
+    learn_known_faults(bundle, lambda _done, _total: None)
     with Demonstration(bundle, tmp_path / "state", SECONDS) as running:
         running.start_daemon()
         wait(lambda: running.is_listening, running)

@@ -95,7 +95,7 @@ def test_a_store_that_is_there_is_moved_aside_only_when_asked(path: Path, tmp_pa
     back_up(path, tmp_path / "copy")
     with VerdictStore(sqlite_url(path)) as store:
         store.append(alter(FULL, seq=10))
-    with pytest.raises(StoreError, match=r"verdicts\.sqlite: is there already\..*--replace"):
+    with pytest.raises(StoreError, match=r"verdicts\.sqlite: already exists\..*--replace"):
         restore(tmp_path / "copy", path)
     assert numbers(path) == list(range(11))
     aside = restore(tmp_path / "copy", path, replace=True)
@@ -131,7 +131,7 @@ def test_a_copy_that_is_damaged_or_none_is_refused(path: Path, tmp_path: Path) -
     with pytest.raises(StoreError, match="no such file"):
         restore(copy, target)
     back_up(path, copy)
-    with pytest.raises(StoreError, match=r"copy: is there already"):
+    with pytest.raises(StoreError, match=r"copy: already exists"):
         back_up(path, copy)
     content = bytearray(copy.read_bytes())
     content[5000:9000] = b"\xff" * 4000
@@ -143,7 +143,7 @@ def test_a_copy_that_is_damaged_or_none_is_refused(path: Path, tmp_path: Path) -
         restore(copy, target)
     copy.unlink()
     sqlite3.connect(copy).executescript("CREATE TABLE other (x)").close()
-    with pytest.raises(StoreError, match="holds no verdicts"):
+    with pytest.raises(StoreError, match="has no verdicts"):
         restore(copy, target)
     assert not target.exists()
 

@@ -231,7 +231,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, this program knows version 3"):
+    with pytest.raises(StoreError, match="schema version 7, but this program supports version 3"):
         VerdictStore(sqlite_url(path))
 
 
@@ -250,7 +250,7 @@ def test_reading_a_database_of_another_program_says_it_holds_no_verdicts(path: P
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE other (x)")
     connection.close()
-    with pytest.raises(StoreError, match="holds no verdicts"):
+    with pytest.raises(StoreError, match="has no verdicts"):
         VerdictStore(sqlite_url(path), create=False)
 
 

@@ -14,11 +14,11 @@ import structlog
 from dqm.config import CollectorConfig
 from dqm.events import Origin, Window
 from dqm.service.collector.slow_control import SlowControl
-from dqm.service.collector.sources import Source, open_source
+from dqm.service.collector.sources import EventSource, open_source
 from dqm.service.sd_notify import Notifier
 from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter, read_sender_keys
 
-__all__ = ["Collected", "collect"]
+__all__ = ["RunSummary", "collect"]
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ DELIVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class RunSummary:
     """Account of one run of a collector.
 
     Parameters
@@ -64,7 +64,7 @@ def collect(
     stop: Event,
     clock: Callable[[], float] = time.time,
     notifier: Notifier | None = None,
-) -> Collected:
+) -> RunSummary:
     """Run a collector until its source ends or it is told to stop.
 
     A live source is never made to wait: what the daemon has not judged is buffered, and the oldest dropped.
@@ -138,7 +138,7 @@ def collect(
                 not_sent=sender.n_waiting,
                 next_start="sends them again" if spool else "does not know them",
             )
-        result = Collected(
+        result = RunSummary(
             run=run,
             n_events=n_events,
             n_windows=n_windows + len(last),
@@ -177,7 +177,7 @@ def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Win
     return windows if slow_control is None else [slow_control.attach(window) for window in windows]
 
 
-def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) -> int:
+def _send(sender: Sender, windows: list[Window], source: EventSource, stop: Event) -> int:
     """Send windows; gives how many were left out because there was no room and the run is to end."""
     for n_sent, window in enumerate(windows):
         while source.origin is not Origin.LIVE and not sender.has_room:
@@ -189,7 +189,7 @@ def _send(sender: Sender, windows: list[Window], source: Source, stop: Event) ->
     return 0
 
 
-def _settle(sender: Sender, source: Source, stop: Event) -> bool:
+def _settle(sender: Sender, source: EventSource, stop: Event) -> bool:
     """Wait for the last answers; what is no live source waits for as long as there is no daemon."""
     told = False
     while not sender.confirm(DELIVERY_SECONDS):

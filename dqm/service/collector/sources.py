@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from dqm.config import find_plugin, validate
 from dqm.events import EventBatch, Origin
 
-__all__ = ["Source", "SourceFactory", "open_source"]
+__all__ = ["EventSource", "EventSourceFactory", "open_source"]
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """What a collector is: batches of events, and where they come from."""
 
     origin: Origin
@@ -23,19 +23,19 @@ class Source(Protocol):
         """Give the batches in order of time; raises `InputError` where the source is unusable."""
 
 
-class SourceFactory(Protocol):
+class EventSourceFactory(Protocol):
     """A collector's class."""
 
     Options: type[BaseModel]
     """Model of its options."""
 
-    def __call__(self, options: BaseModel, /) -> Source:
+    def __call__(self, options: BaseModel, /) -> EventSource:
         """Open the source."""
 
 
 def open_source(
     name: str, options: Mapping[str, object], where: str | None = None, base: Path | None = None
-) -> Source:
+) -> EventSource:
     """Check a collector's options and open it.
 
     Parameters
@@ -54,7 +54,7 @@ def open_source(
     ConfigError
         If the collector is unknown or an option is; the text lists every mistake.
     """
-    collector = cast(SourceFactory, find_plugin("dqm.collectors", name, where=where))
+    collector = cast(EventSourceFactory, find_plugin("dqm.collectors", name, where=where))
     return collector(
         validate(collector.Options, dict(options), where or f"collector {name}", base or Path.cwd())
     )

@@ -17,7 +17,7 @@ from dqm.service.evaluation import WindowEvaluator
 from dqm.service.offline.feature_files import read_features
 from dqm.stream import CountCutter, RunLabel
 
-__all__ = ["Assessment", "compare", "cut_file"]
+__all__ = ["ComparisonTask", "compare", "cut_file"]
 
 WINDOWS_AT_ONCE = 25
 EVENTS_AT_ONCE = 50_000
@@ -25,7 +25,7 @@ EVENTS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Assessment:
+class ComparisonTask:
     """How windows are judged; the task of `Workers`.
 
     Parameters
@@ -125,12 +125,12 @@ def cut_file(
         )
 
 
-def compare(assessment: Assessment, windows: Iterable[Window], workers: Workers) -> Iterator[Verdict]:
+def compare(assessment: ComparisonTask, windows: Iterable[Window], workers: Workers) -> Iterator[Verdict]:
     """Test windows.
 
     Parameters
     ----------
-    assessment : Assessment
+    assessment : ComparisonTask
         How.
     windows : iterable of Window
         What; taken as needed, some are always under way.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dqm.errors import FileError, InputError
 from dqm.events import EventBatch
-from dqm.service.collector.sources import Source
+from dqm.service.collector.sources import EventSource
 
 __all__ = ["extract"]
 
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 65_536
 
 
 def extract(
-    source: Source,
+    source: EventSource,
     path: Path,
     *,
     n_events: int | None = None,
@@ -33,7 +33,7 @@ def extract(
 
     Parameters
     ----------
-    source : Source
+    source : EventSource
         Any collector.
     path : Path
         File to write; it appears only when it is complete.
@@ -76,7 +76,7 @@ def extract(
     return written
 
 
-def _tables(source: Source, n_events: int | None, chamber: str | None) -> Iterator[pa.Table]:
+def _tables(source: EventSource, n_events: int | None, chamber: str | None) -> Iterator[pa.Table]:
     """Gather batches into tables of a size that Parquet stores well, chambers merged in order of time."""
     parts: list[pa.Table] = []
     schema: pa.Schema | None = None

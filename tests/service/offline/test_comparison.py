@@ -16,17 +16,17 @@ from dqm.errors import BundleError, FileError
 from dqm.events import Origin, Quality, Verdict
 from dqm.reference import Bundle, Processes, ReadingPolicy
 from dqm.service.offline import comparison
-from dqm.service.offline.comparison import Assessment, compare, cut_file
+from dqm.service.offline.comparison import ComparisonTask, compare, cut_file
 from tests.service.small import FEATURES, N_WINDOW, faulty_events, healthy_events, write_csv
 
 
 @pytest.fixture(scope="module")
-def assessment(bundle: Bundle) -> Assessment:
-    return Assessment(bundle.path, bundle.identifier, QualityLimits(0.02, 0.01, 1), ReadingPolicy())
+def assessment(bundle: Bundle) -> ComparisonTask:
+    return ComparisonTask(bundle.path, bundle.identifier, QualityLimits(0.02, 0.01, 1), ReadingPolicy())
 
 
 def judge(
-    assessment: Assessment,
+    assessment: ComparisonTask,
     path: Path,
     *,
     run: int,
@@ -38,7 +38,7 @@ def judge(
     return compare(assessment, windows, Processes(processes))
 
 
-def test_all_formats_get_the_same_verdicts(tmp_path: Path, assessment: Assessment) -> None:
+def test_all_formats_get_the_same_verdicts(tmp_path: Path, assessment: ComparisonTask) -> None:
     x = np.concatenate([healthy_events(2 * N_WINDOW, 100), faulty_events(N_WINDOW + 10, 1)])
     plain = write_csv(tmp_path / "events.csv", x)
     zipped = tmp_path / "events.csv.gz"
@@ -59,7 +59,7 @@ def test_all_formats_get_the_same_verdicts(tmp_path: Path, assessment: Assessmen
 
 
 def test_a_whole_file_is_one_window_and_leftover_events_are_none(
-    tmp_path: Path, assessment: Assessment
+    tmp_path: Path, assessment: ComparisonTask
 ) -> None:
     path = write_csv(tmp_path / "events.csv", healthy_events(N_WINDOW, 100))
     (whole,) = judge(assessment, path, run=0, n_window=None)
@@ -73,7 +73,7 @@ def test_a_whole_file_is_one_window_and_leftover_events_are_none(
     assert whole.reason.startswith("no null table for windows of 119 events")
 
 
-def test_chambers_are_judged_apart(tmp_path: Path, assessment: Assessment) -> None:
+def test_chambers_are_judged_apart(tmp_path: Path, assessment: ComparisonTask) -> None:
     x = np.stack([healthy_events(120, 100), faulty_events(120, 1)], axis=1).reshape(-1, 2)
     path = write_csv(tmp_path / "events.csv", x, ["left", "right"] * 120)
     told = [
@@ -85,7 +85,7 @@ def test_chambers_are_judged_apart(tmp_path: Path, assessment: Assessment) -> No
     assert (right.window.stream, right.result.n_data) == ("right", 120)
 
 
-def test_what_cannot_be_compared_is_named(tmp_path: Path, assessment: Assessment) -> None:
+def test_what_cannot_be_compared_is_named(tmp_path: Path, assessment: ComparisonTask) -> None:
     path = tmp_path / "events.csv"
     path.write_text("a,c\n1,2\n")
     with pytest.raises(FileError, match=r"events\.csv: no column 'b'. There are: a, c"):
@@ -99,7 +99,7 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, assessment: Assessment
 
 
 def test_parallel_processes_give_the_same_verdicts_in_the_same_order(
-    tmp_path: Path, assessment: Assessment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, assessment: ComparisonTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "WINDOWS_AT_ONCE", 2)
     path = write_csv(tmp_path / "events.csv", healthy_events(9 * N_WINDOW, 100))
@@ -113,6 +113,6 @@ def test_parallel_processes_give_the_same_verdicts_in_the_same_order(
 
 def test_a_bundle_that_changed_meanwhile_is_refused(tmp_path: Path, bundle: Bundle) -> None:
     path = write_csv(tmp_path / "events.csv", healthy_events(N_WINDOW, 100))
-    other = Assessment(bundle.path, "0" * 16, QualityLimits(0.02, 0.01, 1), ReadingPolicy())
+    other = ComparisonTask(bundle.path, "0" * 16, QualityLimits(0.02, 0.01, 1), ReadingPolicy())
     with pytest.raises(BundleError, match=f"is bundle {bundle.identifier}, not 0000000000000000"):
         list(judge(other, path, run=0, n_window=N_WINDOW, processes=2))
