@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,16 @@ def test_modules_have_real_names() -> None:
 def test_packages_hold_no_logic_in_their_init() -> None:
     for path in ROOT.glob("dqm/*/**/__init__.py"):  # dqm's own loads its names on demand
         assert "def " not in path.read_text(), path
+
+
+SHARED_NAMES = {"Acknowledge", "Window"}
+"""Names of two public classes that are still to be told apart; no name may be added."""
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    modules = defaultdict(list)
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: found for name, found in modules.items() if len(found) > 1}.keys() == SHARED_NAMES

@@ -25,8 +25,8 @@ from dqm.demo.demonstration import (
     USER,
     Demonstration,
     Injection,
-    prepare_reference,
     learn_known_faults,
+    prepare_reference,
 )
 from dqm.events import Quality, Verdict
 

@@ -1,6 +1,6 @@
 """The demonstration: simulated chambers, their collectors and the daemon as processes on this machine.
 
-Chambers, seeds and faults are fixed, and rates scale with the duration, so every run sees the same windows.
+Chambers, seeds and faults are fixed, and rates scale with the duration, so every run has the same windows.
 """
 
 from __future__ import annotations
@@ -38,19 +38,24 @@ __all__ = [
 ]
 
 SECONDS = 180.0
-"""Timeline of the faults below."""
+"""Length of the timeline of `FAULTS`, s."""
 
 WINDOW_EVENTS = 500
 WINDOWS = 36
-"""Windows of a healthy chamber within `SECONDS`."""
+"""Windows of a healthy chamber in `SECONDS`."""
 
 SEGMENTS_PER_MUON = 0.85
 STOP_SECONDS = 15.0
-USER, USERS_FILE = "shifter", "users.toml"
+USER = "shifter"
+USERS_FILE = "users.toml"
 CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
 GROUPS = ("station-1", "station-1", "station-2", "station-2")
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
-N_REFERENCE, N_POOL, N_TOYS, N_LABELLED, SEED = 5000, 50_000, 1000, 10_000, 7
+N_REFERENCE = 5000
+N_POOL = 50_000
+N_TOYS = 1000
+N_LABELLED = 10_000
+SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,11 @@ class Injection:
     knob : str
         Condition of the simulation that changes.
     value : float
-        What it changes to, in its own unit.
+        New value, in its own unit.
     seconds : float
-        When, on the timeline of `SECONDS`.
+        Time of the change on the timeline of `SECONDS`, s.
     label : str
-        What a person would say.
+        Description for people.
     """
 
     chamber: int
@@ -89,18 +94,18 @@ KNOWN_FAULTS: dict[str, dict[str, Any]] = {
     "lowered threshold": {"threshold_mv": 65.0},
     "layer 2 late": {"t0_ns": (0.0, 20.0, 0.0, 0.0)},
 }
-"""What the reference is taught: conditions by fault, at other strengths than those that are injected."""
+"""Conditions of the faults whose templates are learned; their strengths differ from the injected ones."""
 
 
 def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path:
-    """Make the calibrated bundle of a healthy simulated chamber, or take the one made before.
+    """Make the calibrated bundle of a healthy simulated chamber, if it is not in the cache.
 
     Parameters
     ----------
     cache : Path
-        Directory to keep it in.
+        Directory of the bundle.
     progress : callable
-        Told the toys done and the total.
+        Called with the number of finished toys and the total.
 
     Returns
     -------
@@ -125,14 +130,14 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
 
 
 def learn_known_faults(path: Path, progress: Callable[[int, int], None]) -> None:
-    """Teach the bundle what `KNOWN_FAULTS` look like, where it does not know yet.
+    """Add the templates of `KNOWN_FAULTS` to the bundle, if they are missing.
 
     Parameters
     ----------
     path : Path
         The bundle.
     progress : callable
-        Told the faults learned and the total.
+        Called with the number of finished faults and the total.
     """
     from dqm.reference import LabelledSample, learn_templates, open_bundle
 
@@ -147,7 +152,7 @@ def learn_known_faults(path: Path, progress: Callable[[int, int], None]) -> None
 
 
 def _simulate(n: int, seed: int, conditions: dict[str, Any]) -> FloatArray:
-    """Take the first `n` events of a simulated chamber under some conditions."""
+    """Simulate the first `n` events of a chamber under some conditions."""
     parts: list[FloatArray] = []
     n_events = 0
     for batch in open_source("simulate", {"chambers": [0], "seed": seed, "conditions": conditions}):
@@ -160,26 +165,26 @@ def _simulate(n: int, seed: int, conditions: dict[str, Any]) -> FloatArray:
 
 
 class Demonstration:
-    """Daemon and collectors, running.
+    """Processes of the daemon and the collectors.
 
     Parameters
     ----------
     bundle : Path
-        Calibrated reference of a healthy chamber.
+        Calibrated bundle of a healthy chamber.
     directory : Path
-        Where configurations, logs and the store go; what an earlier demonstration left there is replaced.
+        Directory for configurations, logs and the store; files of an earlier demonstration are replaced.
     seconds : float
-        How long the timeline of `SECONDS` shall take.
+        Actual duration of the timeline of `SECONDS`, s.
 
     Attributes
     ----------
     password : str
-        Of `USER`, who may acknowledge alarms; a new one each time.
+        Password of `USER`, who may acknowledge alarms; a new one each time.
 
     Raises
     ------
     DqmError
-        If the directory cannot be written or a process does not start; the text has the end of its log.
+        If the directory cannot be written or a process does not start; the message has the end of its log.
     """
 
     def __init__(self, bundle: Path, directory: Path, seconds: float) -> None:
@@ -202,27 +207,27 @@ class Demonstration:
 
     @property
     def is_running(self) -> bool:
-        """Whether all collectors have begun their runs."""
+        """Whether all collectors have started their runs."""
         logs = [self.directory / f"{chamber}.log" for chamber in CHAMBERS]
         return all(b"run started" in log.read_bytes() for log in logs)
 
     @property
     def is_listening(self) -> bool:
-        """Whether the daemon has opened its store and its addresses."""
+        """Whether the daemon has opened store and addresses."""
         return (self.directory / "windows.ipc").exists()
 
     def start_daemon(self) -> None:
-        """Start the daemon; it takes some seconds until it listens."""
+        """Start the daemon; it listens after some seconds."""
         (self.directory / "windows.ipc").unlink(missing_ok=True)
         self._start("daemon", "run")
 
     def start_collectors(self) -> None:
-        """Start one collector for each chamber: the timeline begins."""
+        """Start one collector for each chamber; this starts the timeline."""
         for chamber in CHAMBERS:
             self._start(chamber, "collect")
 
     def verdicts(self) -> dict[str, list[Verdict]]:
-        """Verdicts so far, by stream in the order of the windows; raises `DqmError` if a process has died."""
+        """Return the verdicts so far by stream, in order; raises `DqmError` if a process has ended."""
         self.check_processes()
         found: dict[str, list[Verdict]] = {chamber: [] for chamber in CHAMBERS}
         with VerdictStore(sqlite_url(self.directory / STORE_FILE), create=False) as store:
@@ -231,7 +236,7 @@ class Demonstration:
         return found
 
     def raised_alarms(self) -> list[Alarm]:
-        """Alarms as they were when they were raised, in order of time."""
+        """Return the alarms as they were when they were raised, in the order of time."""
         with VerdictStore(sqlite_url(self.directory / STORE_FILE), create=False) as store:
             changes = list(AlarmStore(store.database).changes())
         return [
@@ -241,7 +246,7 @@ class Demonstration:
         ]
 
     def stop(self) -> None:
-        """End the collectors, then the daemon; kill what does not end."""
+        """End the collectors, then the daemon; kill processes that do not end."""
         for name in sorted(self._processes, key="daemon".__eq__):
             process = self._processes[name]
             process.terminate()
@@ -314,7 +319,7 @@ start = {fault.seconds * scale}
             (self.directory / f"{chamber}.toml").write_text(text)
 
     def _start(self, name: str, command: str) -> None:
-        # one thread each: five processes share the cores
+        # one thread for each process: five processes share the cores
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.directory / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program and files
@@ -324,11 +329,11 @@ start = {fault.seconds * scale}
                 stdout=log,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # Ctrl-C reaches the demonstration alone, which ends them in order
+                start_new_session=True,  # Ctrl-C ends the demonstration, which ends the processes in order
             )
 
     def check_processes(self) -> None:
-        """Raise `DqmError` if a process has ended by itself."""
+        """Raise `DqmError` if a process has ended."""
         for name, process in self._processes.items():
             if process.poll() is not None:
                 log = (self.directory / f"{name}.log").read_text(errors="replace")
@@ -336,7 +341,7 @@ start = {fault.seconds * scale}
 
 
 def _free_port(preferred: int) -> int:
-    """Give the preferred TCP port of the loopback, or another if it is taken."""
+    """Return the preferred TCP port of the loopback, or another if it is in use."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             try:

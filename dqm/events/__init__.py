@@ -1,7 +1,7 @@
-"""Values that travel between the rooms: frozen, without behaviour.
+"""Values that are passed between the packages: frozen, without behaviour.
 
 Samples are ``x`` of shape ``(n_events, n_features)`` in float64 and raw units (ns, degrees). Times are Unix
-seconds. Arrays inside these values are shared, not copied: nobody writes to them.
+seconds. Arrays in these values are shared, not copied; they must not be changed.
 """
 
 from dqm.events.evaluation import EvaluationJob, EvaluationReport

@@ -1,4 +1,4 @@
-"""What travels between the monitor and the workers that evaluate windows."""
+"""Values between the monitor and the workers that evaluate windows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class EvaluationJob:
     Parameters
     ----------
     window : Window
-        As it was admitted.
+        An admitted window.
     explain_below : float
-        The result is explained if its p-value is smaller: nobody looks at the maps of other windows.
+        The result is explained only if its p-value is below this.
     """
 
     window: Window
@@ -29,18 +29,18 @@ class EvaluationJob:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What the evaluation of a window gave.
+    """Result of the evaluation of a window.
 
     Parameters
     ----------
     result : TestResult
-        Statistic and p-value, or why there is none.
+        Statistic and p-value, or the reason why there is none.
     bundle : str
-        Identifier of the reference that the window was tested against.
+        Identifier of the reference bundle.
     seconds : float
-        Wall time of the test.
+        Wall time of the test, s.
     explanation : Explanation or None
-        Where the window departs from the reference, if that was asked for.
+        Explanation, if the p-value is below `explain_below`.
     """
 
     result: TestResult

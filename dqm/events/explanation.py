@@ -1,4 +1,4 @@
-"""Where a window departs from its reference, and what it looks like."""
+"""Explanation of a departure: maps, ranking of the features, and similar known faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RatioMap:
-    """A window and its reference in bins of one feature or of two.
+    """A window and its reference in bins of one or two features.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ class RatioMap:
     edges : tuple of ndarray
         Bin edges of each feature, ascending, raw units.
     reference, reference_error : ndarray, shape (n_bins,) or (n_bins, n_bins)
-        Events expected in each bin, the reference scaled to N(R_0), with its own one-sigma error.
+        Events expected in each bin (the reference scaled to N(R_0)), and their one-sigma error.
     data : ndarray, same shape
-        Events seen in the window.
+        Events of the window.
     fitted : ndarray, same shape
-        Events of the reference reweighted by exp(f), the learned density ratio.
+        Events of the reference weighted by the learned density ratio exp(f).
     """
 
     features: tuple[str, ...]
@@ -41,14 +41,14 @@ class RatioMap:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How much an anomalous window looks like a known fault.
+    """Similarity of an anomalous window to a known fault.
 
     Parameters
     ----------
     fault : str
-        Name of the fault, as its template was named.
+        Name of the fault's template.
     share : float
-        Probability among the known faults and "unlike anything known", 0 to 1.
+        Probability, 0 to 1; the alternatives are the other known faults and "unlike anything known".
     """
 
     fault: str
@@ -57,20 +57,20 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a window departs from the reference, and what it looks like.
+    """Explanation of the departure of a window from its reference.
 
     Parameters
     ----------
     maps : tuple of RatioMap
-        One for each feature.
+        One map for each feature.
     pairs : tuple of RatioMap
-        One for each pair of features.
+        One map for each pair of features.
     ranking : tuple of (str, float)
-        Features and the share of the departure they carry, 0 to 1, the largest first.
+        Features and their share of the departure, 0 to 1, largest first.
     likenesses : tuple of Likeness
-        Known faults, the most similar first; empty without templates.
+        Known faults, most similar first; empty without templates.
     text : str
-        The same in one sentence: "looks like lowered cathode voltage, 92 %", "unlike anything known".
+        Summary: "looks like lowered cathode voltage, 92 %", "unlike anything known".
     """
 
     maps: tuple[RatioMap, ...]

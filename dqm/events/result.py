@@ -1,4 +1,4 @@
-"""What the test of a window against its reference gives."""
+"""Result of the test of a window against its reference."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = [
 ]
 
 SMALLEST_P = 1e-15
-"""Smallest p-value that is quoted: one that equals it is this small or smaller."""
+"""Smallest p-value that is quoted; it stands for this value and all smaller ones."""
 
 
 class PMethod(StrEnum):
-    """How a p-value was read: from the null table, or from the tail fitted beyond it."""
+    """How a p-value was determined: from the null table, or from the tail fitted to it."""
 
     EMPIRICAL = "empirical"
     TAIL = "tail"
@@ -32,10 +32,10 @@ class Profiled:
     Parameters
     ----------
     value, error : float
-        Fitted value and its one-sigma error, auxiliary measurement included.
+        Fitted value and its one-sigma error; both include the auxiliary measurement.
     pull : float or None
-        Distance of the value from the measurement, standard normal in healthy windows; None for a free
-        parameter, which has nothing to disagree with.
+        Normalised difference of fitted and measured value, standard normal in healthy windows; None for a
+        free parameter, which has no measurement.
     """
 
     value: float
@@ -45,14 +45,14 @@ class Profiled:
 
 @dataclass(frozen=True, slots=True)
 class NuisanceResult:
-    """A nuisance parameter in one window.
+    """Fitted nuisance parameter of one window.
 
     Parameters
     ----------
     measured : float or None
         Auxiliary measurement; None for a free parameter.
     reference : Profiled
-        Fit without anomaly, f = 0.
+        Fit without an anomaly, f = 0.
     alternative : Profiled
         Fit together with f.
     """
@@ -64,36 +64,36 @@ class NuisanceResult:
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """What the test of one window against its reference gave.
+    """Result of the test of one window against its reference.
 
-    Either `t` and `p` are numbers, or `p` is None and `reason` says why nothing is known.
+    Either `t` and `p` are numbers, or `p` is None and `reason` says why.
 
     Parameters
     ----------
     n_data : int
         Events in the window.
     n_expected : float
-        Events the reference was scaled to, N(R_0).
+        Events expected, N(R_0).
     t : float or None
         Test statistic ``tau - delta``, dimensionless; None if the fit did not run or did not converge.
     p : float or None
         Upper-tail probability of `t` in healthy windows, in (0, 1].
     p_low, p_high : float or None
-        95 % interval of `p` from the finite null table or the fitted tail.
+        95 % interval of `p`, from the finite null table or the fitted tail.
     p_method : PMethod or None
-        How `p` was obtained.
+        How `p` was determined.
     z : float or None
         `p` as a one-sided Gaussian significance.
     reason : str
         Why `p` is None; empty otherwise.
     tau, delta : float or None
-        Twice the log likelihood ratio to the nominal reference, of the best anomaly with nuisance parameters
-        and of these alone; None together with `t`.
+        Twice the log likelihood ratio to the nominal reference: of f and the nuisance parameters together,
+        and of the nuisance parameters alone; None if `t` is.
     nuisances : mapping of str to NuisanceResult
         Fitted nuisance parameters by name.
     remarks : tuple of str
-        What limits the meaning of these numbers, in words: a constraint that was dropped, events where the
-        reference has none.
+        Limitations of these numbers, in words: a constraint that was dropped, events where the reference has
+        none.
     """
 
     n_data: int

@@ -1,4 +1,4 @@
-"""The one way in which a verdict is written down: page, API, reports, command line and JSON lines use it."""
+"""Flat form of a verdict, used by page, API, reports, command line and JSON lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["View", "WindowSummary", "summarise"]
 
 
 class View(BaseModel):
-    """Something to be shown; made by the daemon."""
+    """Base class of values that the daemon shows."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class WindowSummary(View):
-    """Verdict on one window, without its maps."""
+    """Verdict on one window, without its explanation."""
 
     stream: str
     run: int
@@ -52,7 +52,7 @@ class WindowSummary(View):
 
 
 def summarise(verdict: Verdict) -> WindowSummary:
-    """Flatten a verdict, without its maps."""
+    """Make the flat form of a verdict."""
     r = verdict.result
     return WindowSummary(
         stream=verdict.window.stream,

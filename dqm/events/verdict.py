@@ -1,4 +1,4 @@
-"""What is decided on a window."""
+"""Verdict on a window: its quality and everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class Quality(StrEnum):
-    """What a window says of the detector; ``Null`` means "not known" and always has a reason."""
+    """Quality of the data in a window; ``Null`` means "not known" and always has a reason."""
 
     NULL = "Null"
     GOOD = "Good"
@@ -28,7 +28,7 @@ class Quality(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WindowHeader:
-    """All of a window but its events: what a verdict keeps of it.
+    """A window without its events, as the verdict keeps it.
 
     Parameters
     ----------
@@ -49,29 +49,29 @@ class WindowHeader:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided on one window, as it is stored and shown.
+    """Verdict on one window, as it is stored and shown.
 
     Parameters
     ----------
     window : WindowHeader
         The window.
     quality : Quality
-        The decision.
+        Its quality.
     reason : str
-        Why, in words for the shift crew; never empty unless the quality is ``Good``.
+        Reason of the quality, in words for the shift crew; empty only if the quality is ``Good``.
     result : TestResult
-        Numbers behind the decision.
+        Result of the test.
     bundle : str
-        Identifier of the reference bundle that the window was tested against; empty if there was none.
+        Identifier of the reference bundle; empty if the window was not tested.
     seconds : float
-        Wall time of the test.
+        Wall time of the test, s.
     judged_at : float
-        When the decision was taken, Unix seconds.
+        Time of the verdict, Unix seconds.
     warnings : mapping of str to str
-        Nuisance parameters that disagree with their measurement, each with the disagreement in words. They
-        do not change the quality, but a fault can hide there.
+        Nuisance parameters that disagree with their measurement, each with a text. They do not change the
+        quality, but a fault may be absorbed by such a parameter.
     explanation : Explanation or None
-        Where and why, of a window that is ``Medium`` or ``Bad``.
+        Explanation of the departure, for a window that is ``Medium`` or ``Bad``.
     """
 
     window: WindowHeader

@@ -1,4 +1,4 @@
-"""What a detector sends: events, slow-control readings and the windows they are cut into."""
+"""Data of a detector: batches of events, slow-control readings, and windows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 Condition = str | float
-"""One fact about the detector while a window was taken: a voltage set point, a trigger name."""
+"""Condition of the detector during a window, such as a voltage set point or the name of a trigger."""
 
 
 class Origin(StrEnum):
-    """Where events came from; anything but ``live`` is badged wherever it is shown."""
+    """Origin of events; every display marks an origin other than ``live``."""
 
     LIVE = "live"
     REPLAYED = "replayed"
@@ -34,7 +34,7 @@ class Origin(StrEnum):
 
 
 class WindowCut(StrEnum):
-    """What closes a window: a number of events or a stretch of time."""
+    """How a window is cut: by a number of events or by a length in time."""
 
     COUNT = "count"
     TIME = "time"
@@ -42,18 +42,18 @@ class WindowCut(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One value of a slow-control sensor, as it was read.
+    """One value read from a slow-control sensor.
 
     Parameters
     ----------
     name : str
-        Sensor: up to 64 letters, digits, ``.``, ``_``, ``-``.
+        Name of the sensor: up to 64 letters, digits, ``.``, ``_``, ``-``.
     value : float
-        What it showed, finite, in the sensor's own unit.
+        Finite value, in the unit of the sensor.
     sigma : float or None
-        One-sigma error in the same unit, above 0; None if it is not known.
+        One-sigma error in the same unit, above 0; None if not known.
     time : float
-        When it was read, Unix seconds.
+        Time of the reading, Unix seconds.
     """
 
     name: str
@@ -64,16 +64,16 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Slow-control reading that constrains a nuisance parameter.
+    """Auxiliary measurement of a nuisance parameter by slow control.
 
     Parameters
     ----------
     name : str
-        Nuisance parameter it measures.
+        Name of the nuisance parameter.
     value, sigma : float
-        Reading and its one-sigma error, in the parameter's own unit; ``sigma > 0``.
+        Measured value and its one-sigma error, in the unit of the parameter; ``sigma > 0``.
     time : float
-        When it was read, Unix seconds.
+        Time of the measurement, Unix seconds.
     """
 
     name: str
@@ -84,14 +84,14 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """All events a source saw in one chamber over one stretch of time.
+    """All events of one chamber in one stretch of time.
 
-    A batch without events is news too: the chamber was live and saw nothing.
+    A batch without events is valid: the chamber was live and had no events.
 
     Parameters
     ----------
     chamber : str
-        Name of the chamber (or other unit) within the source.
+        Name of the chamber (or other detector unit) within the source.
     names : tuple of str
         Feature names, one for each column of `x`.
     x : ndarray, shape (n_events, n_features)
@@ -99,11 +99,11 @@ class EventBatch:
     times : ndarray, shape (n_events,), or None
         Event times in Unix seconds, ascending, within ``[start, end)``; None if the source has no clock.
     start, end : float or None
-        Stretch of live time the batch covers, Unix seconds; None together with `times`.
+        Live time that the batch covers, Unix seconds; None if `times` is.
     auxiliary : tuple of Measurement
-        Slow-control readings valid for this stretch.
+        Measurements of nuisance parameters valid for this time.
     conditions : mapping of str to str or float
-        Facts that describe the stretch.
+        Conditions of the detector.
     """
 
     chamber: str
@@ -118,36 +118,38 @@ class EventBatch:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One message, one test, one verdict. ``(stream, run, seq)`` is its identity.
+    """Events that are sent in one message, tested together and get one verdict.
+
+    ``(stream, run, seq)`` identifies a window.
 
     Parameters
     ----------
     stream : str
-        Stream the window belongs to; names the reference it is tested against.
+        Name of the stream; it determines the reference.
     run, seq : int
-        Run number and number of the window within run and stream, from 0.
+        Run number, and number of the window within run and stream, from 0.
     run_type : str
-        What the run is for: ``physics``, ``cosmics``, ...
+        Purpose of the run: ``physics``, ``cosmics``, ...
     origin : Origin
         Live, replayed or simulated.
     cut : WindowCut
-        What closed the window.
+        By count or by time.
     names : tuple of str
         Feature names, one for each column of `x`.
     x : ndarray, shape (n_events, n_features)
         Features in raw units.
     start, end : float or None
-        First and last moment covered, Unix seconds; None if the source has no clock.
+        Start and end of the time covered, Unix seconds; None if the source has no clock.
     live_seconds : float or None
-        Time within the window during which the detector could record.
+        Time within the window during which the detector could record events, s.
     n_expected : float or None
-        Events expected when all is well (nominal rate times live time); None for windows cut by count.
+        Events expected in a healthy detector (nominal rate times live time); None for windows cut by count.
     n_lost : int
-        Windows of this run and stream dropped by the sender since the last one it sent.
+        Windows of this run and stream that the sender dropped since the last one it sent.
     auxiliary : tuple of Measurement
-        Slow-control readings valid for the window.
+        Measurements of nuisance parameters valid for the window.
     conditions : mapping of str to str or float
-        Facts that describe the window.
+        Conditions of the detector.
     """
 
     stream: str

@@ -1,6 +1,6 @@
-"""What systemd is told: ready, reloading, stopping, how things are, and that work goes on.
+"""Notification of systemd: ready, reloading, stopping, status, and the watchdog.
 
-The protocol is a datagram of ``NAME=value`` lines to the socket that ``$NOTIFY_SOCKET`` names; without it
+Messages are datagrams of ``NAME=value`` lines to the socket in ``$NOTIFY_SOCKET``; without this variable
 nothing is sent.
 """
 
@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from dqm.errors import format_count
 from dqm.events import Verdict
 
 __all__ = ["Notifier", "ProgressWatch", "ServiceReport"]
@@ -20,12 +21,12 @@ _FEEDS_PER_PERIOD = 4  # systemd advises two; a datagram may be late
 
 
 class Notifier:
-    """Tells the service manager; does nothing where there is none.
+    """Sends messages to the service manager; does nothing without one.
 
     Parameters
     ----------
     environ : mapping of str to str, optional
-        Environment; that of the process if left out.
+        Environment; that of the process by default.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -36,23 +37,23 @@ class Notifier:
         is_ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environ.get("WATCHDOG_USEC", "")
         self.watchdog_seconds = int(microseconds) / 1e6 if is_ours and microseconds.isdigit() else None
-        """Longest silence before systemd restarts the service; None: it does not watch."""
+        """Time without message after which systemd restarts the service, s; None: no watchdog."""
 
     def ready(self) -> bool:
-        """Say that the service works, after its start or a reload."""
+        """Report that the service is ready, after its start or a reload."""
         return self._send("READY=1")
 
     def reloading(self) -> bool:
-        """Say that a reload has begun; `ready` ends it."""
+        """Report that a reload has started; `ready` reports its end."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         return self._send(f"RELOADING=1\nMONOTONIC_USEC={now // 1000}")
 
     def stopping(self) -> bool:
-        """Say that the service is about to end."""
+        """Report that the service is about to end."""
         return self._send("STOPPING=1")
 
     def status(self, text: str) -> bool:
-        """Show one line in ``systemctl status``, if it is another than before."""
+        """Set the line in ``systemctl status``, if it has changed."""
         line = " ".join(text.split())
         if line == self._status:
             return False
@@ -60,11 +61,11 @@ class Notifier:
         return self._send(f"STATUS={line}")
 
     def feed_watchdog(self) -> bool:
-        """Say that work goes on; see `ProgressWatch`."""
+        """Report that the service works; see `ProgressWatch`."""
         return self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> bool:
-        """Send a datagram; False if nobody takes it, which must not stop the service."""
+        """Send a datagram; False if this fails, which must not stop the service."""
         if not self._address:
             return False
         try:
@@ -77,17 +78,17 @@ class Notifier:
 
 
 class ProgressWatch:
-    """Feeds the watchdog for as long as windows get done, or none is to be done.
+    """Feeds the watchdog while windows are finished, or while no window waits.
 
-    A loop that turns is not enough: with windows waiting and none finished, nothing is fed, and systemd
-    restarts the service after ``WatchdogSec``.
+    If windows wait and none is finished, the watchdog is not fed, even if the loop of the service runs, and
+    systemd restarts the service after ``WatchdogSec``.
 
     Parameters
     ----------
     notifier : Notifier
-        Whom to tell.
+        Connection to the service manager.
     monotonic : callable
-        Seconds that never go back.
+        Monotonic clock, s.
     """
 
     def __init__(self, notifier: Notifier, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -97,21 +98,21 @@ class ProgressWatch:
         self._feed_at = 0.0
 
     def note(self, *, n_done: int, n_waiting: int, held: bool = False) -> bool:
-        """Feed the watchdog if there is progress and it is time to.
+        """Feed the watchdog if there is progress and the next message is due.
 
         Parameters
         ----------
         n_done : int
-            Windows finished since the start; it need only change.
+            Windows finished since the start; any change counts as progress.
         n_waiting : int
             Windows received and not finished.
         held : bool
-            Whether there is a known reason to wait that a restart would not mend, such as a full disk.
+            Whether there is a known reason to wait that a restart does not remove, such as a full disk.
 
         Returns
         -------
         bool
-            Whether it was fed.
+            Whether the watchdog was fed.
         """
         if self._notifier.watchdog_seconds is None:
             return False
@@ -124,22 +125,24 @@ class ProgressWatch:
 
 
 class ServiceReport:
-    """Tells the service manager how the daemon gets on: its status line, and the watchdog.
+    """Reports the state of the daemon to the service manager: status line and watchdog.
 
     Parameters
     ----------
     notifier : Notifier
-        Whom to tell.
+        Connection to the service manager.
     clock : callable
         Unix time, s.
     monotonic : callable
-        Seconds that never go back.
+        Monotonic clock, s.
     """
 
     def __init__(
         self, notifier: Notifier, clock: Callable[[], float], monotonic: Callable[[], float]
     ) -> None:
-        self._notifier, self._clock, self._monotonic = notifier, clock, monotonic
+        self._notifier = notifier
+        self._clock = clock
+        self._monotonic = monotonic
         self._watch = ProgressWatch(notifier, monotonic)
         self._n_judged = 0
         self._last: Verdict | None = None
@@ -147,18 +150,18 @@ class ServiceReport:
         self._problem = ""
 
     def count(self, verdicts: Sequence[Verdict]) -> None:
-        """Take in verdicts that were stored."""
+        """Count verdicts that were stored."""
         self._n_judged += len(verdicts)
         self._last = verdicts[-1] if verdicts else self._last
 
     def end_reload(self, problem: str) -> None:
-        """Say that the service is ready again, and what kept the reload from being done."""
+        """Report the end of a reload, and why it was refused, if it was."""
         self._problem = f"; reload refused: {problem}" if problem else ""
         self._status_at = 0.0
         self._notifier.ready()
 
     def note(self, *, n_waiting: int, held: bool) -> None:
-        """Feed the watchdog as `ProgressWatch` does, and bring the status up to date now and then."""
+        """Feed the watchdog (see `ProgressWatch`), and update the status every 5 s."""
         self._watch.note(n_done=self._n_judged, n_waiting=n_waiting, held=held)
         if self._monotonic() < self._status_at:
             return
@@ -168,5 +171,6 @@ class ServiceReport:
             last = (
                 f"run {self._last.window.run}, last window {self._clock() - self._last.judged_at:.0f} s ago"
             )
-        held_up = "; the verdicts cannot be stored" if held else ""
-        self._notifier.status(f"{last}; {self._n_judged} judged, {n_waiting} waiting{held_up}{self._problem}")
+        store = "; the verdicts cannot be stored" if held else ""
+        counts = f"{format_count(self._n_judged, 'window')} judged, {n_waiting} waiting"
+        self._notifier.status(f"{last}; {counts}{store}{self._problem}")

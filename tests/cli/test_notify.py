@@ -81,7 +81,7 @@ def test_a_daemon_tells_how_it_lives(
         sender.send(window_of(run=41))
         assert sender.confirm(60.0)
     wait_until(lambda: manager.hears("STATUS=run 41, last window "), "the status")
-    assert manager.hears(" s ago; 1 judged, 0 waiting")
+    assert manager.hears(" s ago; 1 window judged, 0 waiting")
     manager.forget()
     daemon.send_signal(signal.SIGHUP)
     wait_until(lambda: manager.hears("READY=1"), "the end of the reload")

@@ -10,7 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from dqm.service.sd_notify import Notifier, ProgressWatch
+from dqm.events import Quality, TestResult
+from dqm.service.sd_notify import Notifier, ProgressWatch, ServiceReport
+from tests.verdicts import make_verdict
+
+VERDICT = make_verdict(
+    stream="chamber-1",
+    run=7,
+    seq=0,
+    quality=Quality.GOOD,
+    reason="",
+    result=TestResult(n_data=60, n_expected=60.0),
+    bundle="b",
+    seconds=0.0,
+    judged_at=100.0,
+)
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -112,3 +126,15 @@ def test_progress_between_two_feeds_is_not_forgotten(manager: tuple[socket.socke
     assert not watch.note(n_done=2, n_waiting=5)
     now = 11.0
     assert watch.note(n_done=2, n_waiting=5)
+
+
+@pytest.mark.parametrize(("n_judged", "text"), [(0, "0 windows"), (1, "1 window"), (2, "2 windows")])
+def test_counts_in_the_status_agree_with_their_nouns(
+    manager: tuple[socket.socket, str], n_judged: int, text: str
+) -> None:
+    end, address = manager
+    report = ServiceReport(Notifier({"NOTIFY_SOCKET": address}), lambda: 103.0, lambda: 0.0)
+    report.count([VERDICT] * n_judged)
+    report.note(n_waiting=1, held=False)
+    last = "run 7, last window 3 s ago" if n_judged else "no window yet"
+    assert heard(end) == [f"STATUS={last}; {text} judged, 1 waiting"]

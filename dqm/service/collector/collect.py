@@ -1,4 +1,4 @@
-"""The collector's loop: take batches from a source, cut them into windows, send these."""
+"""The loop of a collector: read batches from a source, cut them into windows, send the windows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from threading import Event, Thread
 import structlog
 
 from dqm.config import CollectorConfig
+from dqm.errors import format_count
 from dqm.events import Origin, Window
 from dqm.service.collector.slow_control import SlowControl
 from dqm.service.collector.sources import EventSource, open_source
@@ -24,12 +25,12 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 DELIVERY_SECONDS = 10.0
-"""How long the end of a run waits for each answer of the daemon."""
+"""Longest wait for the next answer of the daemon at the end of a run, s."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """Account of one run of a collector.
+    """Counts of one run of a collector.
 
     Parameters
     ----------
@@ -37,9 +38,10 @@ class RunSummary:
         Run number.
     n_events, n_windows : int
         Events read, windows cut.
-    n_sent, n_lost : int
-        Windows sent, those that an earlier run left in the spool included; and windows dropped, left
-        undelivered or never acknowledged.
+    n_sent : int
+        Windows sent, including those that an earlier run left in the spool.
+    n_lost : int
+        Windows that were dropped, not sent or not answered, and are not in the spool.
     n_left : int
         Events after the last full window.
     n_spooled : int
@@ -65,37 +67,46 @@ def collect(
     clock: Callable[[], float] = time.time,
     notifier: Notifier | None = None,
 ) -> RunSummary:
-    """Run a collector until its source ends or it is told to stop.
+    """Run a collector until its source ends or `stop` is set.
 
-    A live source is never made to wait: what the daemon has not judged is buffered, and the oldest dropped.
-    A replayed or simulated source can wait, and does. A run of a live source that had windows in the spool
-    before is continued with the numbers that follow; other sources start again, and the daemon knows their
-    windows.
+    A live source never waits for the daemon: unanswered windows are buffered, and the oldest are dropped when
+    the buffer is full. A replayed or simulated source waits. If the spool has seen this run of a live source
+    before, the run continues with the next numbers. Other sources start again from 0; the daemon recognises
+    windows that it already has.
 
     Parameters
     ----------
     config : CollectorConfig
         Source, windows and daemon.
     base : Path
-        Directory that relative paths in the options start from.
+        Directory from which relative paths in the options start.
     stop : Event
-        Set it to end the run after the current batch.
+        Ends the run after the current batch when it is set.
     clock : callable
-        Unix time in seconds; numbers a run that has no number.
+        Unix time in seconds; it gives the run number if the configuration has none.
     notifier : Notifier, optional
-        Service manager to tell how the run goes.
+        Service manager that is informed of the state of the run.
+
+    Returns
+    -------
+    RunSummary
+        Counts of the run.
 
     Raises
     ------
     ConfigError
-        If the collector or the source of readings is unknown or its options are wrong.
+        If the collector or the source of readings is unknown or has wrong options.
     InputError
-        If the source of events is unusable, or that of readings at the start; `FileError` if the spool is.
+        If the source of events fails, or the source of readings at the start.
+    FileError
+        If the spool cannot be used.
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
     run = int(clock()) if section.run is None else section.run
-    n_events = n_windows = n_kept_back = 0
+    n_events = 0
+    n_windows = 0
+    n_not_sent = 0
     with ExitStack() as opened:
         slow_control = (
             opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
@@ -119,19 +130,19 @@ def collect(
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_attended(sender, run, notifier or Notifier()))
+        opened.enter_context(_keep_sending(sender, run, notifier or Notifier()))
         for batch in source:
             n_events += len(batch.x)
             windows = _attach(cutter.push(batch), slow_control)
             n_windows += len(windows)
-            n_kept_back += _send(sender, windows, source, stop)
+            n_not_sent += _send(sender, windows, source, stop)
             if stop.is_set():
                 break
         if notifier is not None:
             notifier.stopping()
         last = _attach(cutter.close(), slow_control)
-        n_kept_back += _send(sender, last, source, stop)
-        if not _settle(sender, source, stop):
+        n_not_sent += _send(sender, last, source, stop)
+        if not _wait_for_answers(sender, source, stop):
             log.warning(
                 "windows without an answer of the daemon",
                 sent=sender.n_unconfirmed,
@@ -143,7 +154,7 @@ def collect(
             n_events=n_events,
             n_windows=n_windows + len(last),
             n_sent=sender.n_sent,
-            n_lost=sender.n_lost + n_kept_back + (0 if spool else sender.n_kept),
+            n_lost=sender.n_lost + n_not_sent + (0 if spool else sender.n_kept),
             n_left=sum(cutter.n_left.values()),
             n_spooled=sender.n_kept if spool else 0,
             n_refused=sum(sender.refusals.values()),
@@ -164,12 +175,12 @@ def collect(
 def make_cutter(
     config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None = None
 ) -> Cutter:
-    """Set up the way of cutting that a configuration asks for."""
+    """Make the cutter that a configuration describes."""
     window = config.window
     if window.events is not None:
         return CountCutter(window.events, label, config.streams, first_numbers)
     if window.seconds is None or window.expected_rate_hz is None:
-        raise ValueError("the configuration's own check lets no such window pass")
+        raise ValueError("[window] needs events, or seconds and expected_rate_hz")
     return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
 
 
@@ -178,7 +189,7 @@ def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Win
 
 
 def _send(sender: Sender, windows: list[Window], source: EventSource, stop: Event) -> int:
-    """Send windows; gives how many were left out because there was no room and the run is to end."""
+    """Send windows; return the number not sent because the buffer was full and the run must end."""
     for n_sent, window in enumerate(windows):
         while source.origin is not Origin.LIVE and not sender.has_room:
             if stop.is_set():
@@ -189,31 +200,30 @@ def _send(sender: Sender, windows: list[Window], source: EventSource, stop: Even
     return 0
 
 
-def _settle(sender: Sender, source: EventSource, stop: Event) -> bool:
-    """Wait for the last answers; what is no live source waits for as long as there is no daemon."""
-    told = False
+def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
+    """Wait for the last answers; a source that is not live waits until there is a daemon."""
+    is_logged = False
     while not sender.confirm(DELIVERY_SECONDS):
         if source.origin is Origin.LIVE or sender.is_connected or stop.is_set():
             return False
-        if not told:
+        if not is_logged:
             log.warning("waiting for the daemon: it does not answer yet")
-            told = True
+            is_logged = True
     return True
 
 
 @contextmanager
-def _attended(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
-    """Send and listen on while the source is silent, and log what goes wrong, once each."""
+def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
+    """Send and receive also while the source is silent; log each problem once."""
     done = Event()
 
-    def attend() -> None:
-        problem, refusals, n_lost = "", dict[str, int](), 0
+    def work() -> None:
+        problem = ""
+        refusals: dict[str, int] = {}
+        n_lost = 0
         while not done.wait(POLL_SECONDS):
             sender.pump()
-            notifier.status(
-                f"run {run}: {sender.n_sent} windows sent, {sender.n_kept} not judged yet, "
-                f"{sender.n_lost} lost. {sender.problem}"
-            )
+            notifier.status(_describe(sender, run))
             if sender.problem != problem:
                 problem = sender.problem
                 log.warning("delivery", problem=problem or "over")
@@ -224,7 +234,7 @@ def _attended(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
                 n_lost = sender.n_lost
                 log.warning("the buffer is full: the oldest windows are dropped")
 
-    thread = Thread(target=attend, name="attendant", daemon=True)
+    thread = Thread(target=work, name="sender", daemon=True)
     thread.start()
     notifier.ready()
     try:
@@ -232,3 +242,10 @@ def _attended(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def _describe(sender: Sender, run: int) -> str:
+    """Write the state of a run in one line, for the service manager."""
+    counts = f"{format_count(sender.n_sent, 'window')} sent, {sender.n_kept} not judged yet"
+    text = f"run {run}: {counts}, {sender.n_lost} lost"
+    return f"{text}. {sender.problem}" if sender.problem else text

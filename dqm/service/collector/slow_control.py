@@ -1,4 +1,4 @@
-"""Slow control beside the events: readings become measurements of nuisance parameters in window headers."""
+"""Slow control: readings, and measurements of nuisance parameters computed from them, for window headers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ log = structlog.get_logger(__name__)
 
 OPTIONS = "[slow_control.options]"
 MOST_CONDITIONS = 64
-"""Facts that a window's header can hold."""
+"""Most conditions in a window's header."""
 
 
 class ReadingSource(AbstractContextManager["ReadingSource"], Protocol):
-    """What a source of readings is: it takes hold of files and sockets when it is entered, not before."""
+    """A source of readings; it opens files and sockets when its context is entered, not before."""
 
     announced: Mapping[str, float | None] | None
-    """Readings it will give, with their errors (None: without); None if that shows only as they come."""
+    """Names of the readings that will come, with their errors or None; None: not known in advance."""
 
     def latest(self, until: float | None, /) -> Mapping[str, Reading]:
-        """Newest reading of each name at or before `until` (Unix s; None: of all); `InputError` if unusable.
+        """Return the newest reading of each name at or before `until` (Unix s; None: of all).
 
-        It does not wait for new ones: events come first.
+        It does not wait for new readings, so that events are not delayed; raises `InputError` if the source
+        fails.
         """
 
 
@@ -46,11 +47,11 @@ class ReadingSourceFactory(Protocol):
     """Model of its options."""
 
     def __call__(self, options: BaseModel, /) -> ReadingSource:
-        """Set the source up, without touching anything outside."""
+        """Make the source, without opening anything."""
 
 
 def open_readings(name: str, options: Mapping[str, object], base: Path) -> ReadingSource:
-    """Check the options of a source of readings and set it up.
+    """Check the options of a source of readings and make it.
 
     Parameters
     ----------
@@ -59,12 +60,12 @@ def open_readings(name: str, options: Mapping[str, object], base: Path) -> Readi
     options : mapping of str to object
         Its options, unchecked.
     base : Path
-        Directory that relative paths start from.
+        Directory from which relative paths start.
 
     Raises
     ------
     ConfigError
-        If the source is unknown or an option is; the text lists every mistake.
+        If the source is unknown or an option is wrong; the message lists every mistake.
     """
     found = find_plugin("dqm.slow_control", name, where="[slow_control] source")
     factory = cast(ReadingSourceFactory, found)
@@ -79,23 +80,25 @@ def measure(name: str, nuisance: CalibrationSection, readings: Mapping[str, Read
     Parameters
     ----------
     name : str
-        Nuisance parameter.
+        Name of the nuisance parameter.
     nuisance : CalibrationSection
-        Its calibration.
+        Calibration of the parameter.
     readings : mapping of str to Reading
         Readings by name.
 
     Returns
     -------
     Measurement
-        As old as the oldest of the readings it needs.
+        Measurement with the time of the oldest reading in it.
 
     Raises
     ------
     InputError
-        If a reading is missing or has no error, or if the result is no finite number.
+        If a reading is missing or has no error, or if the result is not finite.
     """
-    value, errors, times = 0.0, [nuisance.sigma], []
+    value = 0.0
+    errors = [nuisance.sigma]
+    times = []
     for key, calibration in nuisance.readings.items():
         if key not in readings:
             raise InputError(f"no reading of {key}")
@@ -117,34 +120,34 @@ def _missing_error(nuisance: str, reading: str) -> str:
 
 
 class SlowControl:
-    """Attaches what slow control says to windows.
+    """Adds readings and measurements to windows.
 
-    Windows, not batches: a batch of a replay may span hours, and each window gets the newest readings taken
-    at or before its own end. What cannot be read or computed is left out and logged when it begins and when
-    it ends; data taking goes on, and the daemon sees that a measurement is missing.
+    Each window gets the newest readings taken at or before its end. They are not added to batches, because a
+    batch of a replay may cover hours. A measurement that cannot be computed is left out; this is logged when
+    it starts and when it ends. Data taking continues, and the daemon sees that a measurement is missing.
 
     Parameters
     ----------
     section : SlowControlSection
         Source and calibrations.
     base : Path
-        Directory that relative paths in the source's options start from.
+        Directory from which relative paths in the options of the source start.
 
     Raises
     ------
     ConfigError
-        If the source or its options are unknown, or if it is known beforehand that a reading or its error
-        will be missing.
+        If the source or an option is unknown, or if it is known in advance that a reading or its error will
+        be missing.
     """
 
     def __init__(self, section: SlowControlSection, base: Path) -> None:
         self._source = open_readings(section.source, section.options, base)
         self._nuisances = section.nuisances
         _check_announced(section.nuisances, self._source.announced)
-        self._troubles: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        """Begin to take in readings; raises `DqmError` if that is not possible."""
+        """Open the source; raises `DqmError` if this fails."""
         self._source.__enter__()
         return self
 
@@ -154,9 +157,9 @@ class SlowControl:
         self._source.__exit__(kind, error, trace)
 
     def attach(self, window: Window) -> Window:
-        """Add measurements and, among the conditions, the readings themselves.
+        """Add measurements to a window, and the readings to its conditions.
 
-        A measurement the window has already stays if it is newer.
+        A measurement that the window already has is kept if it is newer.
         """
         readings = self._read(window.end)
         found = {known.name: known for known in window.auxiliary}
@@ -164,9 +167,9 @@ class SlowControl:
             try:
                 measurement = measure(name, nuisance, readings)
             except InputError as error:
-                self._tell(name, str(error))
+                self._log_change(name, str(error))
                 continue
-            self._tell(name, "")
+            self._log_change(name, "")
             if name not in found or found[name].time <= measurement.time:
                 found[name] = measurement
         return replace(
@@ -177,15 +180,15 @@ class SlowControl:
         try:
             readings = self._source.latest(until)
         except InputError as error:
-            self._tell("source", str(error))
+            self._log_change("source", str(error))
             return {}
-        self._tell("source", "")
+        self._log_change("source", "")
         return readings
 
     def _join(
         self, conditions: Mapping[str, Condition], readings: Mapping[str, Reading]
     ) -> dict[str, Condition]:
-        """Conditions and readings, as many as a header holds: those that are needed come first."""
+        """Join conditions and readings up to the limit of a header; needed readings come first."""
         needed = {key for nuisance in self._nuisances.values() for key in nuisance.readings}
         joined = dict(conditions)
         for name in sorted(readings, key=lambda name: (name not in needed, name)):
@@ -193,13 +196,13 @@ class SlowControl:
                 joined[name] = readings[name].value
         return joined
 
-    def _tell(self, name: str, trouble: str) -> None:
-        """Log what goes wrong once, and its end."""
-        if trouble == self._troubles.get(name, ""):
+    def _log_change(self, name: str, problem: str) -> None:
+        """Log a problem when it starts and when it ends."""
+        if problem == self._problems.get(name, ""):
             return
-        self._troubles[name] = trouble
-        if trouble:
-            log.warning("slow control incomplete", missing=name, reason=trouble)
+        self._problems[name] = problem
+        if problem:
+            log.warning("slow control incomplete", missing=name, reason=problem)
         else:
             log.info("slow control complete again", found=name)
 
@@ -207,7 +210,7 @@ class SlowControl:
 def _check_announced(
     nuisances: Mapping[str, CalibrationSection], announced: Mapping[str, float | None] | None
 ) -> None:
-    """Refuse calibrations for which a reading or its error is known to be missing for ever."""
+    """Refuse a calibration if a reading or its error will never come."""
     if announced is None:
         return
     for name, nuisance in nuisances.items():

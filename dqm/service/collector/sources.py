@@ -1,4 +1,4 @@
-"""Sources of events, found by the entry points of group ``dqm.collectors``."""
+"""Sources of events: the collectors, found as entry points of the group ``dqm.collectors``."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["EventSource", "EventSourceFactory", "open_source"]
 
 
 class EventSource(Protocol):
-    """What a collector is: batches of events, and where they come from."""
+    """A collector: batches of events, and their origin."""
 
     origin: Origin
 
     def __iter__(self) -> Iterator[EventBatch]:
-        """Give the batches in order of time; raises `InputError` where the source is unusable."""
+        """Yield batches in the order of time; raises `InputError` if the source fails."""
 
 
 class EventSourceFactory(Protocol):
-    """A collector's class."""
+    """Class of a collector."""
 
     Options: type[BaseModel]
     """Model of its options."""
 
     def __call__(self, options: BaseModel, /) -> EventSource:
-        """Open the source."""
+        """Make the source."""
 
 
 def open_source(
     name: str, options: Mapping[str, object], where: str | None = None, base: Path | None = None
 ) -> EventSource:
-    """Check a collector's options and open it.
+    """Check the options of a collector and make it.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def open_source(
     options : mapping of str to object
         Its options, unchecked.
     where : str, optional
-        File and table they come from, for the messages; the collector's name by default.
+        File and table of the options, for the messages; the name of the collector by default.
     base : Path, optional
-        Directory that relative paths start from; the working directory by default.
+        Directory from which relative paths start; the working directory by default.
 
     Raises
     ------
     ConfigError
-        If the collector is unknown or an option is; the text lists every mistake.
+        If the collector is unknown or an option is wrong; the message lists every mistake.
     """
     collector = cast(EventSourceFactory, find_plugin("dqm.collectors", name, where=where))
     return collector(

@@ -1,4 +1,4 @@
-"""The same test away from the stream: files against a bundle, in parallel where asked for."""
+"""Test of files against a bundle, without collector and daemon, optionally in parallel."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = ["ComparisonTask", "compare", "cut_file"]
 
 WINDOWS_AT_ONCE = 25
 EVENTS_AT_ONCE = 50_000
-"""Size of one unit of work: what comes first ends it."""
+"""Largest unit of work in windows and in events; it ends at the limit that is reached first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonTask:
-    """How windows are judged; the task of `Workers`.
+    """Task of `Workers`: evaluate windows and grade them.
 
     Parameters
     ----------
     bundle : Path
         Calibrated bundle.
     identifier : str
-        The one it must be.
+        Identifier that the bundle must have.
     limits : QualityLimits
-        What p-values mean.
+        Limits of the p-value for each quality.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
     """
@@ -46,13 +46,13 @@ class ComparisonTask:
     policy: ReadingPolicy
 
     def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[Verdict]]:
-        """Open the bundle; raises `BundleError` if it is not the one."""
+        """Open the bundle; raises `BundleError` if it has another identifier."""
         bundle = open_bundle(path)
         if bundle.identifier != self.identifier:
             raise BundleError(
                 f"is bundle {bundle.identifier}, not {self.identifier}",
                 where=str(path),
-                fix="Was it calibrated meanwhile? Run it again",
+                fix="If it was calibrated meanwhile, run the command again",
             )
         evaluator = WindowEvaluator(bundle, self.policy)
         return lambda windows: [self._judge(evaluator, window) for window in windows]
@@ -86,20 +86,20 @@ def cut_file(
     path : Path
         CSV or Parquet file.
     features : sequence of str
-        Columns wanted.
+        Columns to use.
     run : int
-        Run number to give the windows.
+        Run number of the windows.
     n_window : int or None
-        Events in a window; None takes all events of a chamber as one.
+        Events in each window; None: all events of a chamber are one window.
     chamber : str, optional
         Only this chamber.
     auxiliary : tuple of Measurement
-        Measured nuisance parameters of all windows, whatever their time.
+        Measured nuisance parameters of all windows; their times are ignored.
 
     Yields
     ------
     Window
-        Chamber by chamber, each in the order of the file; events after the last full window are left out.
+        Chamber by chamber, in the order of the file; events after the last full window are dropped.
 
     Raises
     ------
@@ -125,17 +125,17 @@ def cut_file(
         )
 
 
-def compare(assessment: ComparisonTask, windows: Iterable[Window], workers: Workers) -> Iterator[Verdict]:
-    """Test windows.
+def compare(task: ComparisonTask, windows: Iterable[Window], workers: Workers) -> Iterator[Verdict]:
+    """Test windows in parallel.
 
     Parameters
     ----------
-    assessment : ComparisonTask
-        How.
+    task : ComparisonTask
+        Bundle, limits and policy.
     windows : iterable of Window
-        What; taken as needed, some are always under way.
+        Windows to test; read as needed.
     workers : Workers
-        Who does it.
+        Processes or cluster that do the work.
 
     Yields
     ------
@@ -147,21 +147,22 @@ def compare(assessment: ComparisonTask, windows: Iterable[Window], workers: Work
     WorkerError
         If the workers are lost.
     """
-    early: dict[int, list[Verdict]] = {}
-    due = 0
-    for place, verdicts in workers.run(assessment, _portions(windows)):
-        early[place] = verdicts
-        while due in early:
-            yield from early.pop(due)
-            due += 1
+    waiting: dict[int, list[Verdict]] = {}  # results that came before an earlier one
+    next_index = 0
+    for index, verdicts in workers.run(task, _split(windows)):
+        waiting[index] = verdicts
+        while next_index in waiting:
+            yield from waiting.pop(next_index)
+            next_index += 1
 
 
-def _portions(windows: Iterable[Window]) -> Iterator[list[Window]]:
-    portion: list[Window] = []
+def _split(windows: Iterable[Window]) -> Iterator[list[Window]]:
+    """Yield lists of windows, each one unit of work."""
+    part: list[Window] = []
     for window in windows:
-        portion.append(window)
-        if len(portion) == WINDOWS_AT_ONCE or sum(len(w.x) for w in portion) >= EVENTS_AT_ONCE:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+        part.append(window)
+        if len(part) == WINDOWS_AT_ONCE or sum(len(w.x) for w in part) >= EVENTS_AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -1,4 +1,4 @@
-"""From any source of events to a file of features; it runs on a collector host, too."""
+"""Write the events of any source to a file of features; this needs only a collector host's packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def extract(
 ) -> int:
     """Write the events of a source to a Parquet file with columns ``chamber``, ``time`` and the features.
 
-    Rows are in order of time if the source has a clock, so that the file can be replayed.
+    If the source has a clock the rows are in the order of time, so that the file can be replayed.
 
     Parameters
     ----------
@@ -38,21 +38,21 @@ def extract(
     path : Path
         File to write; it appears only when it is complete.
     n_events : int, optional
-        Stop after so many events.
+        Stop after this number of events.
     chamber : str, optional
         Only this chamber.
     progress : callable
-        Told the events written so far.
+        Called with the number of events written so far.
 
     Returns
     -------
     int
-        Events written.
+        Number of events written.
 
     Raises
     ------
     InputError
-        If the source is unusable or gives no event.
+        If the source fails or has no events.
     FileError
         If the file cannot be written.
     """
@@ -62,7 +62,7 @@ def extract(
         tables = _tables(source, n_events, chamber)
         first = next(tables, None)
         if first is None:
-            raise InputError("the source gave no events")
+            raise InputError("the source has no events")
         with pq.ParquetWriter(scratch, first.schema) as writer:
             for table in chain([first], tables):
                 writer.write_table(table)
@@ -77,7 +77,7 @@ def extract(
 
 
 def _tables(source: EventSource, n_events: int | None, chamber: str | None) -> Iterator[pa.Table]:
-    """Gather batches into tables of a size that Parquet stores well, chambers merged in order of time."""
+    """Collect batches in tables of a size that suits Parquet; chambers are merged in the order of time."""
     parts: list[pa.Table] = []
     schema: pa.Schema | None = None
     waiting = taken = 0
@@ -85,10 +85,11 @@ def _tables(source: EventSource, n_events: int | None, chamber: str | None) -> I
     for batch in source:
         if chamber is not None and batch.chamber != chamber:
             continue
-        # a table ends where a stretch of time does, so that no later one has to go before it
+        # a table may end only where the time of all chambers ends, so that later tables have later rows
         if waiting >= ROWS_AT_ONCE and (covered is None or batch.start is None or batch.start >= covered):
             yield _merge(parts)
-            parts, waiting = [], 0
+            parts = []
+            waiting = 0
         if batch.end is not None:
             covered = batch.end if covered is None else max(covered, batch.end)
         keep = len(batch.x) if n_events is None else min(len(batch.x), n_events - taken)
@@ -119,7 +120,7 @@ def _table(batch: EventBatch, n: int) -> pa.Table:
 def _check_schema(table: pa.Table, before: pa.Schema | None) -> pa.Schema:
     if before is not None and table.schema != before:
         raise InputError(
-            f"the source gave the columns {', '.join(before.names)}, then {', '.join(table.schema.names)}",
+            f"the columns changed from {', '.join(before.names)} to {', '.join(table.schema.names)}",
             fix="Extract such inputs one by one, or choose common features",
         )
     return table.schema

@@ -1,4 +1,4 @@
-"""From files of features to arrays, and to the checksums that a bundle keeps of them."""
+"""Read files of features into arrays, with the checksums that a bundle keeps of them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def read_features(
     Parameters
     ----------
     path : Path
-        File with one row an event.
+        File with one row for each event.
     features : sequence of str, optional
-        Columns wanted, in this order; all numeric ones by default.
+        Columns to use, in this order; all except ``time`` and ``chamber`` by default.
     chamber : str, optional
         Only rows with this value in the column ``chamber``.
 
     Yields
     ------
     EventBatch
-        Of one chamber each; files without the column have one, named as the file.
+        Events of one chamber; a file without the column ``chamber`` has one chamber, with the file's name.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def read_events(
     Raises
     ------
     InputError
-        If a file cannot be read, two differ in their columns, or there is no event.
+        If a file cannot be read or has no events, or if files have different columns.
     """
     parts: list[FloatArray] = []
     names: tuple[str, ...] | None = None
@@ -81,7 +81,7 @@ def read_events(
         for batch in read_features(path, features, chamber):
             if names is not None and batch.names != names:
                 raise InputError(
-                    f"has the features {', '.join(batch.names)}, files before it {', '.join(names)}",
+                    f"has the features {', '.join(batch.names)}, but files before it have {', '.join(names)}",
                     where=str(path),
                     fix="Choose common ones with --features",
                 )

@@ -19,7 +19,7 @@ from dqm.service.collector import collect as collecting
 from dqm.service.collector.collect import RunSummary, collect
 from dqm.service.sd_notify import Notifier
 from dqm.stream import Receiver, Sender
-from tests.service.small import FEATURES, healthy_events, wait_until, write_csv
+from tests.service.small import FEATURES, healthy_events, wait_until, window_of, write_csv
 
 NEVER = Event()
 STREAMS = '[streams]\n0 = "chamber-1"\n2 = "chamber-2"\n'
@@ -310,6 +310,22 @@ def test_the_service_manager_hears_how_the_run_goes(tmp_path: Path, address: str
     assert told[0] == "READY=1"
     assert any(line.startswith("STATUS=run 7: ") for line in told)
     assert "STOPPING=1" in told
+
+
+@pytest.mark.parametrize(
+    ("n_windows", "text"),
+    [
+        (0, "run 7: 0 windows sent, 0 not judged yet, 0 lost"),
+        (1, "run 7: 1 window sent, 1 not judged yet, 0 lost"),
+        (2, "run 7: 2 windows sent, 2 not judged yet, 0 lost"),
+    ],
+)
+def test_counts_in_the_status_agree_with_their_nouns(n_windows: int, text: str, address: str) -> None:
+    with Receiver([address]), Sender(address) as sender:
+        for seq in range(n_windows):
+            sender.send(window_of(seq=seq))
+        assert sender.flush(10.0)
+        assert collecting._describe(sender, 7) == text
 
 
 @pytest.mark.parametrize(

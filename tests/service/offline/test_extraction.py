@@ -95,7 +95,7 @@ def test_the_working_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_source_without_events_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the source gave no events"):
+    with pytest.raises(InputError, match="the source has no events"):
         extract(open_source("simulate", SIMULATION), tmp_path / "x.parquet", chamber="0")
     assert not list(tmp_path.iterdir())
 
@@ -104,7 +104,9 @@ def test_files_of_different_features_are_not_extracted_together(tmp_path: Path) 
     write_csv(tmp_path / "one.csv", healthy_events(10, 1))
     (tmp_path / "two.csv").write_text("a,c\n1,2\n")
     source = open_source("replay", {"inputs": [tmp_path / "one.csv", tmp_path / "two.csv"]})
-    with pytest.raises(InputError, match=r"gave the columns chamber, a, b, then chamber, a, c\. Extract"):
+    with pytest.raises(
+        InputError, match=r"the columns changed from chamber, a, b to chamber, a, c\. Extract"
+    ):
         extract(source, tmp_path / "x.parquet")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one.csv", "two.csv"]
 
@@ -113,7 +115,9 @@ def test_reading_takes_only_common_columns_of_several_files(tmp_path: Path) -> N
     one = write_csv(tmp_path / "one.csv", healthy_events(10, 1))
     two = tmp_path / "two.csv"
     two.write_text("b,a,c\n1,2,3\n")
-    with pytest.raises(InputError, match=r"two\.csv: has the features b, a, c, files before it a, b"):
+    with pytest.raises(
+        InputError, match=r"two\.csv: has the features b, a, c, but files before it have a, b"
+    ):
         read_events([one, two], None)
     x, names, files = read_events([one, two], FEATURES)
     assert names == FEATURES
