@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 from . import program
 from .conftest import Told

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from dqm.stream import Sender
-from tests.service.small import wait_until, window_of
+from tests.service.small import window_of
+from tests.waiting import get, wait_until
 
 from .program import logged, start_dqm
 from .test_online import write_daemon
@@ -76,7 +76,7 @@ def test_a_daemon_tells_how_it_lives(
     assert manager.told[0] == "READY=1", "the first it says, and it listens by then"
     ready = logged(tmp_path / "daemon.log", "ready")
     assert ready is not None
-    assert httpx.get(f"http://{ready['http']}/healthz", trust_env=False).status_code == 200
+    assert get(f"http://{ready['http']}/healthz").status_code == 200
     with Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
         sender.send(window_of(run=41))
         assert sender.confirm(60.0)

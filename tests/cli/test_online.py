@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.small import N_WINDOW, wait_until
+from tests.service.small import N_WINDOW
+from tests.waiting import get, wait_until
 
 from .conftest import Told
 from .program import WAIT_SECONDS, json_lines, logged, run_dqm, start_dqm
@@ -52,7 +53,7 @@ class Running:
     def get(self, path: str) -> httpx.Response:
         ready = logged(self.log, "ready")
         assert ready is not None
-        return httpx.get(f"http://{ready['http']}{path}", trust_env=False)
+        return get(f"http://{ready['http']}{path}")
 
     def n_judged(self) -> int:
         lines = self.get("/metrics").text.splitlines()
@@ -77,13 +78,21 @@ def daemon_of(config: Path, *through: str) -> Iterator[Running]:
         process.wait()
 
 
+def open_files_limits(pid: int) -> list[str]:
+    """Soft and hard limit of a process."""
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    (files,) = (line.split()[3:5] for line in limits if line.startswith("Max open files"))
+    return files
+
+
 def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: Path, tmp_path: Path) -> None:
     config = write_daemon(tmp_path, bundle)
     collector = write_replay(tmp_path, folder / "mixed.csv")
     # started first: a replay waits for its daemon
     collecting = start_dqm("collect", collector, cwd=folder, log=tmp_path / "collector.log")
     try:
-        with daemon_of(config) as daemon:
+        with daemon_of(config, "prlimit", "--nofile=256:4096") as daemon:
+            assert open_files_limits(daemon.process.pid) == ["4096", "4096"], "it takes what it may have"
             assert collecting.wait(WAIT_SECONDS) == 0
             wait_until(lambda: daemon.n_judged() == 6, "six windows judged")
             metrics = daemon.get("/metrics").text
@@ -106,13 +115,6 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
         [v[key] for key in same] for v in offline
     )
     assert {(v["run"], v["run_type"], v["origin"]) for v in verdicts} == {(5, "cosmics", "replayed")}
-
-
-def test_a_daemon_takes_the_descriptors_that_it_may_have(bundle: Path, tmp_path: Path) -> None:
-    with daemon_of(write_daemon(tmp_path, bundle), "prlimit", "--nofile=256:4096") as daemon:
-        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text().splitlines()
-    (files,) = (line.split()[3:5] for line in limits if line.startswith("Max open files"))
-    assert files == ["4096", "4096"]
 
 
 @pytest.fixture(scope="module")

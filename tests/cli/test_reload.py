@@ -17,7 +17,8 @@ import pytest
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Sender, Sending, make_keys, read_public, read_secret
-from tests.service.small import healthy_events, wait_until, window_of
+from tests.service.small import healthy_events, window_of
+from tests.waiting import wait_until
 
 from .test_online import Running, daemon_of
 

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.service.small import wait_until
+from tests import waiting
+from tests.waiting import wait_until
 
 DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 SCRAPE = "250ms"
@@ -28,8 +29,7 @@ def free_address() -> str:
 
 
 def ask(address: str, path: str, params: Mapping[str, object]) -> httpx.Response:
-    # no certificates: to load them takes longer than everything else
-    return httpx.get(f"http://{address}{path}", params=dict(params), trust_env=False, verify=False)  # noqa: S501
+    return waiting.get(f"http://{address}{path}", params=dict(params))
 
 
 def get(address: str, path: str, **params: object) -> Any:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 from .conftest import Chain
 from .grafana_files import Target, boards, targets

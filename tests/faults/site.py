@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from dqm.events import Quality, Verdict
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from tests.cli.program import WAIT_SECONDS, logged, start_dqm
-from tests.service.small import N_WINDOW, wait_until
+from tests.service.small import N_WINDOW
+from tests.waiting import get, wait_until
 
 from .live import install
 
@@ -144,7 +145,7 @@ class Site:
             process.wait()
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://{self.http}{path}", trust_env=False, timeout=30.0)
+        return get(f"http://{self.http}{path}")
 
     def metrics(self) -> Mapping[tuple[str, ...], float]:
         """Every sample: by its name and the values of its labels, in the order of their names."""

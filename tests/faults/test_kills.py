@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dqm.web.auth.users import add_user
-from tests.cli.program import run_dqm
-from tests.service.small import wait_until
+from tests.cli.program import call_dqm
+from tests.waiting import wait_until
 
 from .conftest import Open
 from .live import MADE
@@ -44,7 +44,7 @@ def respond(site: Site) -> dict[str, Any]:
         ("shelve", url, HEALTHY, "silent", "-r", "gas works", "--hours", "8"),
         ("mask", url, HEALTHY, "-r", "known noise", "--run-type", "calib"),
     ):
-        run_dqm("alarms", *command, "--user", USER, "--password-file", secret, cwd=site.folder)
+        assert call_dqm("alarms", *command, "--user", USER, "--password-file", secret) == 0
     remembered = remember(site)
     assert remembered["acknowledged"]["user"] == USER
     assert remembered["shelf"]["reason"] == "gas works"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import run_dqm
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 from .conftest import Open, administer
 from .site import STREAMS, Site

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dqm.stream import Sender
-from tests.service.small import healthy_events, wait_until, window_of
+from tests.service.small import healthy_events, window_of
+from tests.waiting import wait_until
 
 from .site import Site, workers_of
 
