@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/dqm demo $(ARGS)
 
 test: $(VENV)/.develop
-	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest -m "not long" --numprocesses auto --maxprocesses 4 $(ARGS)
 
 test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)

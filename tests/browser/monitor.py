@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from dqm.events import FloatArray, Origin
 from dqm.stream import Sender
 from dqm.web import add_user
 from tests.cli.program import logged, start_dqm
+from tests.ports import free_port
 from tests.service.small import window_of
 from tests.waiting import WAIT_SECONDS, get, wait_until
 
@@ -22,9 +22,7 @@ class Monitor:
     """Daemon of three streams in two groups, at addresses that stay."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.http = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.http = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._address = f"ipc://{folder}/windows.ipc"
         self._process: subprocess.Popen[bytes] | None = None

@@ -118,14 +118,14 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
 
 
 @pytest.fixture(scope="module")
-def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_verdicts(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A daemon's configuration beside a store with verdicts in it."""
     from dqm.alarm import QualityLimits
     from dqm.reference import Processes, ReadingPolicy, open_bundle
     from dqm.service.offline.comparison import Assessment, compare, cut_file
     from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
-    config = write_daemon(tmp_path_factory.mktemp("judged"), bundle)
+    config = write_daemon(tmp_path_factory.mktemp("verdicts"), bundle)
     (config.parent / "data").mkdir()
     opened, limits = open_bundle(bundle), QualityLimits(0.01, 0.001, 1)
     assessment = Assessment(bundle, opened.identifier, limits, ReadingPolicy())
@@ -137,8 +137,8 @@ def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory)
     return config
 
 
-def test_history_is_a_table(dqm: Dqm, judged: Path) -> None:
-    told = dqm("history", judged)
+def test_history_is_a_table(dqm: Dqm, with_verdicts: Path) -> None:
+    told = dqm("history", with_verdicts)
     assert (told.code, told.err) == (0, "")
     assert told.out.count("✗ Bad") == 6
     assert told.out.count("chamber-1 (replayed)") == 6
@@ -158,15 +158,19 @@ def test_history_is_a_table(dqm: Dqm, judged: Path) -> None:
         (("--stream", "chamber-9"), 0),
     ],
 )
-def test_history_can_be_narrowed(dqm: Dqm, judged: Path, options: tuple[str, ...], expected: int) -> None:
-    told = dqm("history", judged, "--json", *options)
+def test_history_can_be_narrowed(
+    dqm: Dqm, with_verdicts: Path, options: tuple[str, ...], expected: int
+) -> None:
+    told = dqm("history", with_verdicts, "--json", *options)
     assert (told.code, len(json_lines(told.out))) == (0, expected)
     if not expected:
-        assert dqm("history", judged, *options).out == "no verdicts match\n"
+        assert dqm("history", with_verdicts, *options).out == "no verdicts match\n"
 
 
-def test_history_reads_a_store_by_its_path(dqm: Dqm, judged: Path, tmp_path: Path) -> None:
-    assert len(json_lines(dqm("history", judged.parent / "data" / "verdicts.sqlite", "--json").out)) == 12
+def test_history_reads_a_store_by_its_path(dqm: Dqm, with_verdicts: Path, tmp_path: Path) -> None:
+    assert (
+        len(json_lines(dqm("history", with_verdicts.parent / "data" / "verdicts.sqlite", "--json").out)) == 12
+    )
     told = dqm("history", "none.sqlite")
     assert (told.code, told.out) == (2, "")
     assert "none.sqlite: no such file. Check the path, or start the daemon first" in told.err

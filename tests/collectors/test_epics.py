@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from dqm.errors import ConfigError
 from dqm_collectors.slow_control import epics
 from dqm_collectors.slow_control.epics import EpicsSource
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 # caproto's own thread gives up with an exception when a server goes in the moment it is found
@@ -53,19 +54,13 @@ class Ioc:
         self._process.communicate()
 
 
-def free_udp_port() -> int:
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def ioc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ioc]:
     for name, value in {
         "EPICS_CA_ADDR_LIST": "127.0.0.1",
         "EPICS_CA_AUTO_ADDR_LIST": "NO",
-        "EPICS_CA_SERVER_PORT": free_udp_port(),
-        "EPICS_CA_REPEATER_PORT": free_udp_port(),
+        "EPICS_CA_SERVER_PORT": free_port(socket.SOCK_DGRAM),
+        "EPICS_CA_REPEATER_PORT": free_port(socket.SOCK_DGRAM),
         "EPICS_CAS_AUTO_BEACON_ADDR_LIST": "NO",
         "EPICS_CAS_BEACON_ADDR_LIST": "127.0.0.1",
     }.items():

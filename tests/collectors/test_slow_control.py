@@ -26,6 +26,7 @@ from dqm_collectors.slow_control.readings import (
     parse_row,
 )
 from dqm_collectors.slow_control.sockets import MAX_CLIENTS, SocketSource
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 JSON_LINES = (
@@ -231,11 +232,6 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
 
 
 # sockets
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(params=["unix", "tcp"])

@@ -63,7 +63,7 @@ def is_filled(address: str, instance: str, target: Target) -> bool:
 
 
 def has_data(address: str, instance: str, target: Target) -> bool:
-    every = ".*" if target.board != "dqm-stream" else instance
+    every = ".*" if target.dashboard != "dqm-stream" else instance
     expr = target.expression({"stream": FAULTY, "feature": "t_1", "instance": every})
     now = time.time()
     window = {"start": now - 20.0, "end": now, "step": 1.0}

@@ -24,7 +24,7 @@ USER, PASSWORD = "maria", "correct horse"
 
 
 def start_collector(site: Site) -> None:
-    site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=8.0, section=SPOOL)
+    site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=4.0, section=SPOOL)
 
 
 def is_caught_up(site: Site) -> bool:
