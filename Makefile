@@ -24,7 +24,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/dqm demo $(ARGS)
 
 test: $(VENV)/.develop
-	$(BIN)/pytest -m "not long" $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
+	$(BIN)/pytest -m "not long" --numprocesses auto --maxprocesses 4 $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
 
 test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)

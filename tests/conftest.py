@@ -1,22 +1,63 @@
-"""Fixtures for every test."""
+"""What every test has: one core, the same examples, and files that all processes of a run share.
+
+``make test`` runs whole files of tests in parallel processes (pytest-xdist), the longest first.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 if TYPE_CHECKING:
     from dqm.reference import StoredBundle
     from tests.world import World
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # read when torch is loaded: processes side by side share the cores
+
 settings.register_profile("dqm", deadline=None, derandomize=True)  # same examples everywhere, however slow
 settings.load_profile("dqm")
+
+LONGEST_FIRST = ("cli/test_chain.py",)
+"""Files that take more than ten seconds, by the time that they take (``ARGS=--durations=0`` shows it)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process works alone at the end."""
+    places = {Path(__file__).parent / name: n for n, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder of a given name once for all processes of this run; no test may write to it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each process has its folder in that of the run
+    shared = root / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        made = shared / name
+        with FileLock(shared / f"{name}.lock", timeout=600.0):
+            if not made.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=shared)) / name
+                write(unfinished)
+                unfinished.rename(made)
+        return made
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +76,12 @@ def require_program() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
+def bundle(once: Once) -> StoredBundle:
     """A small bundle that many tests read; none of them may write to it."""
-    from tests.service.small import small_bundle  # loads torch
+    from dqm.reference import open_bundle  # loads torch
+    from tests.service.small import small_bundle
 
-    return small_bundle(tmp_path_factory.mktemp("reference") / "small.dqmref")
+    return open_bundle(once("small.dqmref", small_bundle))
 
 
 @pytest.fixture

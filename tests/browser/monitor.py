@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
-
-import httpx
 
 from dqm.events import FloatArray, Origin
 from dqm.stream import Sender
 from dqm.web import add_user
 from tests.cli.program import logged, start_dqm
+from tests.ports import free_port
 from tests.service.small import window_of
+from tests.waiting import WAIT_SECONDS, get, wait_until
 
 USER, PASSWORD = "maria", "correct horse"
 STREAMS = ("chamber-1", "chamber-2", "chamber-3")
-WAIT_SECONDS = 120.0
-
-
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    """Poll until it is done; starting a daemon takes long on a busy machine."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not done():
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 class Monitor:
     """Daemon of three streams in two groups, at addresses that stay."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.http = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.http = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._address = f"ipc://{folder}/windows.ipc"
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +47,7 @@ class Monitor:
         log = self._folder / "daemon.log"
         self._process = start_dqm("run", "daemon.toml", cwd=self._folder, log=log)
         wait_until(lambda: logged(log, "ready") is not None, "the daemon is ready")
-        wait_until(lambda: httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200, "it answers")
+        wait_until(lambda: get(f"{self.url}/healthz").status_code == 200, "it answers")
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -84,4 +70,4 @@ class Monitor:
             assert sender.flush(WAIT_SECONDS)
         last = self._seq[stream] - 1
         path = f"{self.url}/api/v1/streams/{stream}/windows/7/{last}"
-        wait_until(lambda: httpx.get(path, trust_env=False).status_code == 200, "the windows are judged")
+        wait_until(lambda: get(path).status_code == 200, "the windows are judged")

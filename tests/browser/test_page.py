@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from dqm.web import HttpServer, create_app
-from tests.cli.program import run_dqm
+from tests.cli.program import call_dqm
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
 from tests.world import make_world, verdict_of
 
@@ -246,7 +246,7 @@ def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: 
 
 
 def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:
-    run_dqm("report", monitor.config, "-o", tmp_path / "run.html", cwd=tmp_path)
+    assert call_dqm("report", monitor.config, "-o", tmp_path / "run.html") == 0
     browser.get(f"file://{tmp_path}/run.html")
     wait_for_charts(browser)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".main-svg .trace")) > 5

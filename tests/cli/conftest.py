@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import structlog
 
-from dqm.cli.main import run
+from tests.conftest import Once
 from tests.service.small import N_WINDOW, faulty_events, healthy_events, write_csv
 
-from .program import run_dqm
+from .program import call_dqm
 
 BUILD = ("--events", 400, "--window", N_WINDOW, "--width", 2, "--penalty", 1e-5, "--centers", 80)
 N_TOYS = 150
@@ -34,48 +32,48 @@ class Told:
 @pytest.fixture
 def dqm(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Told]]:
+) -> Callable[..., Told]:
     """Run a command within this process, from its entry point to its exit code, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: object) -> Told:
-        monkeypatch.setattr(sys, "argv", ["dqm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run()
-        code = end.value.code or 0
-        assert isinstance(code, int)
+        code = call_dqm(*arguments)
         return Told(code, *capsys.readouterr())
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield call
-    structlog.reset_defaults()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return call
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(once: Once) -> Path:
     """``healthy.csv`` to make references of, and ``mixed.csv``: of chamber-1 and the faulty chamber-2."""
-    folder = tmp_path_factory.mktemp("cli")
-    write_csv(folder / "healthy.csv", healthy_events(4000, 1))
-    both = [healthy_events(3 * N_WINDOW, 300), faulty_events(3 * N_WINDOW, 2)]
-    write_csv(
-        folder / "mixed.csv", np.stack(both, axis=1).reshape(-1, 2), ["chamber-1", "chamber-2"] * 3 * N_WINDOW
-    )
-    return folder
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        write_csv(folder / "healthy.csv", healthy_events(4000, 1))
+        both = [healthy_events(3 * N_WINDOW, 300), faulty_events(3 * N_WINDOW, 2)]
+        chambers = ["chamber-1", "chamber-2"] * 3 * N_WINDOW
+        write_csv(folder / "mixed.csv", np.stack(both, axis=1).reshape(-1, 2), chambers)
+
+    return once("events", write)
 
 
 @pytest.fixture(scope="session")
-def bare(folder: Path) -> Path:
+def bare(folder: Path, once: Once) -> Path:
     """A bundle that is not calibrated."""
-    run_dqm("reference", "build", "healthy.csv", "-o", "bare.dqmref", *BUILD, cwd=folder)
-    return folder / "bare.dqmref"
+
+    def build(path: Path) -> None:
+        with chdir(folder):
+            assert call_dqm("reference", "build", "healthy.csv", "-o", path, *BUILD) == 0
+
+    return once("bare.dqmref", build)
 
 
 @pytest.fixture(scope="session")
-def bundle(folder: Path, bare: Path) -> Path:
+def bundle(bare: Path, once: Once) -> Path:
     """The same, calibrated in one go."""
-    shutil.copytree(bare, folder / "ref.dqmref")
-    run_dqm("reference", "calibrate", "ref.dqmref", "--toys", N_TOYS, "--processes", 1, cwd=folder)
-    return folder / "ref.dqmref"
+
+    def calibrate(path: Path) -> None:
+        shutil.copytree(bare, path)
+        assert call_dqm("reference", "calibrate", path, "--toys", N_TOYS, "--processes", 1) == 0
+
+    return once("ref.dqmref", calibrate)

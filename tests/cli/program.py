@@ -12,6 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+import structlog
+
+from dqm.cli.main import run
+
 PROGRAM = Path(sys.executable).with_name("dqm")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DQM_")} | {
     "OMP_NUM_THREADS": "1",
@@ -33,6 +38,22 @@ def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.Complete
     )
     assert told.returncode == code, told.stdout + told.stderr
     return told
+
+
+def call_dqm(*arguments: object) -> int:
+    """Run a command within this process, from its entry point to its exit code."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(sys, "argv", ["dqm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            run()
+    structlog.reset_defaults()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    code = end.value.code or 0
+    assert isinstance(code, int)
+    return code
 
 
 def start_dqm(

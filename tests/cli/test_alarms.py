@@ -1,4 +1,4 @@
-"""``dqm alarms`` against the page of a real board, over HTTP."""
+"""``dqm alarms`` against the JSON API of a real server, over HTTP."""
 
 from __future__ import annotations
 

@@ -6,11 +6,8 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
-import pytest
+from tests.waiting import wait_until
 
-from tests.service.small import wait_until
-
-from . import program
 from .conftest import Told
 from .program import WAIT_SECONDS, json_lines, run_dqm, start_dqm
 from .test_online import daemon_of
@@ -132,26 +129,3 @@ def test_gas_that_slow_control_explains_is_no_fault(dqm: Dqm, tmp_path: Path) ->
     words = [v["warnings"].get("drift_velocity", "") for v in hidden]
     assert sum("sigma above what its measurement says" in text for text in words) >= len(hidden) - 2
     assert [v["quality"] for v in hidden].count("Good") >= len(hidden) - 2
-
-
-@pytest.mark.long
-def test_the_demonstration_sees_its_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    homes = {
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "HOME": str(tmp_path / "home"),
-    }
-    monkeypatch.setattr(program, "ENVIRONMENT", program.ENVIRONMENT | homes)
-    monkeypatch.setattr(program, "WAIT_SECONDS", 400.0)
-    told = run_dqm("demo", "--duration", 60, cwd=tmp_path)
-    for line in (
-        "chamber-1: no alarm (healthy)",
-        "chamber-2: alarm (injected: cathode strips at 75 %)",
-        "chamber-3: no alarm (healthy)",
-        "chamber-4: alarm (injected: front-end thresholds at 50 %)",
-        "as it should be",
-    ):
-        assert line in told.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "state"]
-    assert list(tmp_path.glob("cache/dqm/demo/*.dqmref/manifest.json"))
-    assert (tmp_path / "state" / "dqm" / "demo" / "verdicts.sqlite").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +28,7 @@ from dqm.reference import (
 )
 from dqm.reference.cluster import Parcel
 from tests.service.small import N_WINDOW, bare_bundle, healthy_events
+from tests.waiting import wait_until
 
 from .conftest import Told
 from .dask_cluster import DaskCluster
@@ -105,8 +105,7 @@ def test_a_worker_killed_meanwhile_changes_nothing(
             dask.workers[0].kill()
 
     with open_cluster(dask.address) as workers:
-        while len(workers.threads()) < 2:
-            time.sleep(0.05)
+        wait_until(lambda: len(workers.threads()) == 2, "both workers")
         table = make_table(fresh, workers, progress=kill_one)
         assert list(workers.threads().values()) == [2]
     np.testing.assert_array_equal(table, expected)

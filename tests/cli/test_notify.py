@@ -6,15 +6,15 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from dqm.stream import Sender
-from tests.service.small import wait_until, window_of
+from tests.service.small import window_of
+from tests.waiting import get, wait_until
 
 from .program import logged, start_dqm
 from .test_online import write_daemon
@@ -51,68 +51,85 @@ class Manager:
         self._end.close()
 
 
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    opened = Manager(tmp_path / "notify")
-    yield opened
-    opened.close()
+@dataclass(frozen=True)
+class Watched:
+    """A daemon that is watched, and who watches it."""
+
+    process: subprocess.Popen[bytes]
+    manager: Manager
+    config: Path
+
+    @property
+    def address(self) -> str:
+        return f"ipc://{self.config.parent}/windows.ipc"
 
 
-@pytest.fixture
-def daemon(tmp_path: Path, bundle: Path, manager: Manager) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon that is watched, once it has said that it is ready."""
-    config = write_daemon(tmp_path, bundle)
-    variables = {"NOTIFY_SOCKET": f"{tmp_path}/notify", "WATCHDOG_USEC": f"{int(WATCHDOG_SECONDS * 1e6)}"}
-    process = start_dqm("run", config.name, cwd=tmp_path, log=tmp_path / "daemon.log", **variables)
-    wait_until(lambda: process.poll() is not None or manager.hears("READY=1"), "the daemon is ready")
-    yield process
-    process.kill()
-    process.wait()
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Watched]:
+    """A daemon once it has said that it is ready; at its end it says that it stops."""
+    folder = tmp_path_factory.mktemp("watched")
+    config, manager = write_daemon(folder, bundle), Manager(folder / "notify")
+    variables = {"NOTIFY_SOCKET": f"{folder}/notify", "WATCHDOG_USEC": f"{int(WATCHDOG_SECONDS * 1e6)}"}
+    process = start_dqm("run", config.name, cwd=folder, log=folder / "daemon.log", **variables)
+    try:
+        wait_until(lambda: process.poll() is not None or manager.hears("READY=1"), "the daemon is ready")
+        assert manager.told[0] == "READY=1", "the first it says, and it listens by then"
+        ready = logged(folder / "daemon.log", "ready")
+        assert ready is not None
+        assert get(f"http://{ready['http']}/healthz").status_code == 200
+        yield Watched(process, manager, config)
+        process.terminate()
+        assert process.wait(30) == 0
+        assert manager.listen()[-1] == "STOPPING=1"
+    finally:
+        process.kill()
+        process.wait()
+        manager.close()
 
 
-def test_a_daemon_tells_how_it_lives(
-    daemon: subprocess.Popen[bytes], manager: Manager, tmp_path: Path
-) -> None:
-    assert manager.told[0] == "READY=1", "the first it says, and it listens by then"
-    ready = logged(tmp_path / "daemon.log", "ready")
-    assert ready is not None
-    assert httpx.get(f"http://{ready['http']}/healthz", trust_env=False).status_code == 200
-    with Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
+def test_the_status_says_what_was_judged(watched: Watched) -> None:
+    with Sender(watched.address) as sender:
         sender.send(window_of(run=41))
         assert sender.confirm(60.0)
-    wait_until(lambda: manager.hears("STATUS=run 41, last window "), "the status")
-    assert manager.hears(" s ago; 1 window judged, 0 waiting")
+    wait_until(lambda: watched.manager.hears("STATUS=run 41, last window "), "the status")
+    assert watched.manager.hears(" judged, 0 waiting")
+
+
+def test_a_reload_is_told_from_its_beginning_to_its_end(watched: Watched) -> None:
+    manager = watched.manager
     manager.forget()
-    daemon.send_signal(signal.SIGHUP)
+    watched.process.send_signal(signal.SIGHUP)
     wait_until(lambda: manager.hears("READY=1"), "the end of the reload")
     states = [told for told in manager.told if not told.startswith(("STATUS", "WATCHDOG"))]
     assert states[0].startswith("RELOADING=1\nMONOTONIC_USEC=")
     assert states[1:] == ["READY=1"]
-    config = tmp_path / "daemon.toml"
-    config.write_text(config.read_text() + "nonsense = 1\n")
+
+
+def test_a_reload_that_is_refused_is_told_and_leaves_the_daemon_ready(watched: Watched) -> None:
+    manager, sound = watched.manager, watched.config.read_text()
+    watched.config.write_text(sound + "nonsense = 1\n")
     manager.forget()
-    daemon.send_signal(signal.SIGHUP)
+    watched.process.send_signal(signal.SIGHUP)
     wait_until(lambda: manager.hears("reload refused: "), "the status says so")
     wait_until(lambda: manager.hears("READY=1"), "ready all the same")
-    daemon.terminate()
-    assert daemon.wait(30) == 0
-    assert manager.listen()[-1] == "STOPPING=1"
+    watched.config.write_text(sound)
 
 
-def test_a_hung_worker_starves_the_watchdog(
-    daemon: subprocess.Popen[bytes], manager: Manager, tmp_path: Path
-) -> None:
+def test_a_hung_worker_starves_the_watchdog(watched: Watched) -> None:
+    manager = watched.manager
+    manager.forget()
     wait_until(lambda: manager.hears("WATCHDOG=1"), "fed while there is nothing to do")
-    (worker,) = workers_of(daemon)
+    (worker,) = workers_of(watched.process)
     os.kill(worker, signal.SIGSTOP)
     try:
-        with Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
+        with Sender(watched.address) as sender:
             sender.send(window_of())
             assert sender.flush(60.0)
             wait_until(lambda: manager.hears("1 waiting"), "the daemon has the window")
             manager.forget()
-            time.sleep(WATCHDOG_SECONDS)
-            assert not manager.hears("WATCHDOG=1"), "the loop turns, but no window gets done"
+            # a status comes less often than the watchdog wants food
+            wait_until(lambda: manager.hears("1 waiting"), "the loop turns, but no window gets done")
+            assert not manager.hears("WATCHDOG=1")
             os.kill(worker, signal.SIGCONT)
             assert sender.confirm(60.0)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.service.small import N_WINDOW, healthy_events, write_csv
 
 from .conftest import Told
-from .program import run_dqm
+from .program import call_dqm
 
 Dqm = Callable[..., Told]
 BUILD = ("--events", 800, "--window", N_WINDOW, "--width", 2, "--penalty", 1e-5, "--centers", 80)
@@ -24,10 +25,15 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that knows a common shift of both features, calibrated with and without its measurement."""
     folder = tmp_path_factory.mktemp("taught")
     write_csv(folder / "healthy.csv", healthy_events(8000, 1))
-    run_dqm("reference", "build", "healthy.csv", "-o", "ref", *BUILD, "--loss", "likelihood", cwd=folder)
-    run_dqm("reference", "nuisance", "ref", "gas", "--sigma", 0.15, *SHIFT, "--plot", "g.png", cwd=folder)
-    for free in ((), ("--free", "gas")):
-        run_dqm("reference", "calibrate", "ref", "--toys", 150, "--processes", 1, *free, cwd=folder)
+    calibrate = ("calibrate", "ref", "--toys", 150, "--processes", 1)
+    with chdir(folder):
+        for command in (
+            ("build", "healthy.csv", "-o", "ref", *BUILD, "--loss", "likelihood"),
+            ("nuisance", "ref", "gas", "--sigma", 0.15, *SHIFT, "--plot", "g.png"),
+            calibrate,
+            (*calibrate, "--free", "gas"),
+        ):
+            assert call_dqm("reference", *command) == 0
     return folder / "ref"
 
 

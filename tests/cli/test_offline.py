@@ -24,9 +24,9 @@ KEYS = {
 
 
 def test_compare_gives_one_json_object_a_line_for_each_window(dqm: Dqm, folder: Path, bundle: Path) -> None:
-    told = run_dqm("compare", bundle, "mixed.csv", "--window", N_WINDOW, "--json", cwd=folder)
-    assert told.stderr == ""
-    windows = json_lines(told.stdout)
+    told = dqm("compare", bundle, folder / "mixed.csv", "--window", N_WINDOW, "--json")
+    assert (told.code, told.err) == (0, "")
+    windows = json_lines(told.out)
     assert [(w["stream"], w["run"], w["seq"]) for w in windows] == [
         (f"chamber-{chamber}", 0, seq) for chamber in (1, 2) for seq in range(3)
     ]

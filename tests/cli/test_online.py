@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.small import N_WINDOW, wait_until
+from tests.service.small import N_WINDOW
+from tests.waiting import get, wait_until
 
 from .conftest import Told
 from .program import WAIT_SECONDS, json_lines, logged, run_dqm, start_dqm
@@ -52,7 +53,7 @@ class Running:
     def get(self, path: str) -> httpx.Response:
         ready = logged(self.log, "ready")
         assert ready is not None
-        return httpx.get(f"http://{ready['http']}{path}", trust_env=False)
+        return get(f"http://{ready['http']}{path}")
 
     def n_judged(self) -> int:
         lines = self.get("/metrics").text.splitlines()
@@ -77,13 +78,21 @@ def daemon_of(config: Path, *through: str) -> Iterator[Running]:
         process.wait()
 
 
+def open_files_limits(pid: int) -> list[str]:
+    """Soft and hard limit of a process."""
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    (files,) = (line.split()[3:5] for line in limits if line.startswith("Max open files"))
+    return files
+
+
 def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: Path, tmp_path: Path) -> None:
     config = write_daemon(tmp_path, bundle)
     collector = write_replay(tmp_path, folder / "mixed.csv")
     # started first: a replay waits for its daemon
     collecting = start_dqm("collect", collector, cwd=folder, log=tmp_path / "collector.log")
     try:
-        with daemon_of(config) as daemon:
+        with daemon_of(config, "prlimit", "--nofile=256:4096") as daemon:
+            assert open_files_limits(daemon.process.pid) == ["4096", "4096"], "it takes what it may have"
             assert collecting.wait(WAIT_SECONDS) == 0
             wait_until(lambda: daemon.n_judged() == 6, "six windows judged")
             metrics = daemon.get("/metrics").text
@@ -108,22 +117,15 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
     assert {(v["run"], v["run_type"], v["origin"]) for v in verdicts} == {(5, "cosmics", "replayed")}
 
 
-def test_a_daemon_takes_the_descriptors_that_it_may_have(bundle: Path, tmp_path: Path) -> None:
-    with daemon_of(write_daemon(tmp_path, bundle), "prlimit", "--nofile=256:4096") as daemon:
-        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text().splitlines()
-    (files,) = (line.split()[3:5] for line in limits if line.startswith("Max open files"))
-    assert files == ["4096", "4096"]
-
-
 @pytest.fixture(scope="module")
-def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_verdicts(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A daemon's configuration beside a store with verdicts in it."""
     from dqm.alarm import QualityLimits
     from dqm.reference import Processes, ReadingPolicy, open_bundle
     from dqm.service.offline.comparison import ComparisonTask, compare, cut_file
     from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 
-    config = write_daemon(tmp_path_factory.mktemp("judged"), bundle)
+    config = write_daemon(tmp_path_factory.mktemp("verdicts"), bundle)
     (config.parent / "data").mkdir()
     opened, limits = open_bundle(bundle), QualityLimits(0.01, 0.001, 1)
     assessment = ComparisonTask(bundle, opened.identifier, limits, ReadingPolicy())
@@ -135,8 +137,8 @@ def judged(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory)
     return config
 
 
-def test_history_is_a_table(dqm: Dqm, judged: Path) -> None:
-    told = dqm("history", judged)
+def test_history_is_a_table(dqm: Dqm, with_verdicts: Path) -> None:
+    told = dqm("history", with_verdicts)
     assert (told.code, told.err) == (0, "")
     assert told.out.count("✗ Bad") == 6
     assert told.out.count("chamber-1 (replayed)") == 6
@@ -156,15 +158,19 @@ def test_history_is_a_table(dqm: Dqm, judged: Path) -> None:
         (("--stream", "chamber-9"), 0),
     ],
 )
-def test_history_can_be_narrowed(dqm: Dqm, judged: Path, options: tuple[str, ...], expected: int) -> None:
-    told = dqm("history", judged, "--json", *options)
+def test_history_can_be_narrowed(
+    dqm: Dqm, with_verdicts: Path, options: tuple[str, ...], expected: int
+) -> None:
+    told = dqm("history", with_verdicts, "--json", *options)
     assert (told.code, len(json_lines(told.out))) == (0, expected)
     if not expected:
-        assert dqm("history", judged, *options).out == "no verdicts match\n"
+        assert dqm("history", with_verdicts, *options).out == "no verdicts match\n"
 
 
-def test_history_reads_a_store_by_its_path(dqm: Dqm, judged: Path, tmp_path: Path) -> None:
-    assert len(json_lines(dqm("history", judged.parent / "data" / "verdicts.sqlite", "--json").out)) == 12
+def test_history_reads_a_store_by_its_path(dqm: Dqm, with_verdicts: Path, tmp_path: Path) -> None:
+    assert (
+        len(json_lines(dqm("history", with_verdicts.parent / "data" / "verdicts.sqlite", "--json").out)) == 12
+    )
     told = dqm("history", "none.sqlite")
     assert (told.code, told.out) == (2, "")
     assert "none.sqlite: no such file. Check the path, or start the daemon first" in told.err

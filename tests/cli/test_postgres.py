@@ -10,8 +10,9 @@ import pytest
 
 from dqm.store import VerdictStore
 from dqm.stream import Sender
-from tests.service.small import faulty_events, healthy_events, wait_until, window_of
+from tests.service.small import faulty_events, healthy_events, window_of
 from tests.store.postgres import PostgresServer
+from tests.waiting import wait_until
 
 from .test_online import Running, daemon_of, write_daemon
 from .test_reload import counter

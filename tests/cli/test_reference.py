@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 from .conftest import BUILD, N_TOYS, Told
 from .program import WAIT_SECONDS, start_dqm

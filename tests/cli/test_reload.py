@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ import pytest
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
-from tests.service.small import healthy_events, wait_until, window_of
+from tests.service.small import healthy_events, window_of
+from tests.waiting import wait_until
 
 from .test_online import Running, daemon_of
 
-RELOADED = "reloaded"
+RELOADING, RELOADED = "reloading", "reloaded"
 REFUSED = "reload refused: the configuration stays as it was"
 SETTLED = "these keys changed and need a restart"
 UNKNOWN_KEY = 'dqm_refused_messages_total{reason="unknown-key"}'
@@ -150,9 +150,10 @@ def test_windows_flow_through_reloads_and_none_is_lost_or_judged_twice(place: Pl
         assert logged_events(daemon.log, SETTLED)[-1]["keys"] == ["daemon.workers"]
         assert workers_of(daemon.process) == workers, "the same tests need no other workers"
         place.write(budget=1.0)
-        for _ in range(2):  # the second while the first is under way
-            os.killpg(daemon.process.pid, signal.SIGHUP)
-            time.sleep(0.3)
+        n_begun = len(logged_events(daemon.log, RELOADING))
+        os.killpg(daemon.process.pid, signal.SIGHUP)
+        wait_until(lambda: len(logged_events(daemon.log, RELOADING)) > n_begun, "the reload begins")
+        os.killpg(daemon.process.pid, signal.SIGHUP)  # another one while the first is under way
         wait_until(lambda: threshold(daemon) == first, "the last of the reloads is in effect")
         n = judged_of(daemon, "chamber-1")
         wait_until(lambda: judged_of(daemon, "chamber-1") > n + 5, "windows are judged after all that")

@@ -18,7 +18,8 @@ from dqm.store import STORE_FILE
 from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
 from dqm.web import add_user
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
-from tests.service.small import N_WINDOW, faulty_events, wait_until, window_of
+from tests.service.small import N_WINDOW, faulty_events, window_of
+from tests.waiting import get, wait_until
 
 from .program import logged
 from .test_online import Running, daemon_of
@@ -135,7 +136,7 @@ def test_a_local_process_that_claims_to_be_the_proxy_changes_nothing(place: Plac
     mask = {"reason": "x", "streams": "*"}
     answer = httpx.post(f"{place.url}/api/v1/masks", json=mask, headers=lie, trust_env=False)
     assert answer.status_code == 401
-    assert httpx.get(f"{place.url}/api/v1/masks", trust_env=False).json()["masks"] == []
+    assert get(f"{place.url}/api/v1/masks").json()["masks"] == []
 
 
 def test_passwords_that_cross_the_network_are_warned_of(place: Place) -> None:

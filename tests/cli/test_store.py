@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 from .conftest import Told
 from .test_online import daemon_of, write_daemon

@@ -1,10 +1,6 @@
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-WAIT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -32,16 +28,3 @@ class FakeTime:
 @pytest.fixture
 def fake_time() -> FakeTime:
     return FakeTime()
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], bool], str], None]:
-    """Poll until something is done; fail after `WAIT_SECONDS`."""
-
-    def wait(done: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not done():
-            assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:.0f} s: {what}"
-            time.sleep(0.005)
-
-    return wait

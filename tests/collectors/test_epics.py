@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import caproto.client.common
@@ -17,13 +17,14 @@ from structlog.testing import capture_logs
 from dqm.errors import ConfigError
 from dqm_collectors.slow_control import epics
 from dqm_collectors.slow_control.epics import EpicsSource
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 # caproto's own thread gives up with an exception when a server goes in the moment it is found
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception in thread activate_subscriptions:pytest.PytestUnhandledThreadExceptionWarning"
 )
 
-Wait = Callable[[Callable[[], bool], str], None]
 PROGRAM = Path(__file__).with_name("ioc.py")
 INVALID, MAJOR = 3, 2
 PVS = {"pressure": "GAS:PRESSURE", "temperature": "GAS:TEMPERATURE"}
@@ -53,19 +54,13 @@ class Ioc:
         self._process.communicate()
 
 
-def free_udp_port() -> int:
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def ioc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ioc]:
     for name, value in {
         "EPICS_CA_ADDR_LIST": "127.0.0.1",
         "EPICS_CA_AUTO_ADDR_LIST": "NO",
-        "EPICS_CA_SERVER_PORT": free_udp_port(),
-        "EPICS_CA_REPEATER_PORT": free_udp_port(),
+        "EPICS_CA_SERVER_PORT": free_port(socket.SOCK_DGRAM),
+        "EPICS_CA_REPEATER_PORT": free_port(socket.SOCK_DGRAM),
         "EPICS_CAS_AUTO_BEACON_ADDR_LIST": "NO",
         "EPICS_CAS_BEACON_ADDR_LIST": "127.0.0.1",
     }.items():
@@ -80,7 +75,7 @@ def source_of(**options: object) -> EpicsSource:
     return EpicsSource(EpicsSource.Options.model_validate({"pvs": PVS, "refresh_seconds": 3600} | options))
 
 
-def test_values_arrive_with_their_times_and_so_do_changes(ioc: Ioc, wait_until: Wait) -> None:
+def test_values_arrive_with_their_times_and_so_do_changes(ioc: Ioc) -> None:
     with source_of(sigmas={"pressure": 0.4}) as source:
         wait_until(lambda: source.latest(None).keys() == PVS.keys(), "both values")
         first = source.latest(None)["pressure"]
@@ -92,7 +87,7 @@ def test_values_arrive_with_their_times_and_so_do_changes(ioc: Ioc, wait_until: 
         assert source.latest(first.time + 9)["pressure"] == first
 
 
-def test_a_lost_server_gives_no_new_readings_until_it_is_back(ioc: Ioc, wait_until: Wait) -> None:
+def test_a_lost_server_gives_no_new_readings_until_it_is_back(ioc: Ioc) -> None:
     with source_of(refresh_seconds=0.1) as source:
         wait_until(lambda: source.latest(None).keys() == PVS.keys(), "both values")
         ioc.set("GAS:PRESSURE", value=970.5, timestamp=T + 3e8)
@@ -110,7 +105,7 @@ def test_a_lost_server_gives_no_new_readings_until_it_is_back(ioc: Ioc, wait_unt
 
 
 def test_after_long_without_a_server_everything_is_set_up_anew(
-    ioc: Ioc, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+    ioc: Ioc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(epics, "LOST_ROUNDS", 2)
     with source_of(refresh_seconds=0.1) as source:
@@ -123,7 +118,7 @@ def test_after_long_without_a_server_everything_is_set_up_anew(
         wait_until(lambda: source.latest(None)["pressure"].value == 955.0, "a value of the new server")
 
 
-def test_a_value_that_stays_the_same_does_not_get_old(ioc: Ioc, wait_until: Wait) -> None:
+def test_a_value_that_stays_the_same_does_not_get_old(ioc: Ioc) -> None:
     with source_of(refresh_seconds=0.1) as source:
         wait_until(lambda: source.latest(None).keys() == PVS.keys(), "both values")
         later = source.latest(None)["temperature"].time + 60
@@ -134,7 +129,7 @@ def test_a_value_that_stays_the_same_does_not_get_old(ioc: Ioc, wait_until: Wait
         assert source.latest(None)["temperature"].value == 21.0
 
 
-def test_an_invalid_value_is_no_reading(ioc: Ioc, wait_until: Wait) -> None:
+def test_an_invalid_value_is_no_reading(ioc: Ioc) -> None:
     with source_of(refresh_seconds=0.1) as source:
         wait_until(lambda: source.latest(None).keys() == PVS.keys(), "both values")
         first = source.latest(None)["pressure"]
@@ -147,7 +142,7 @@ def test_an_invalid_value_is_no_reading(ioc: Ioc, wait_until: Wait) -> None:
 
 
 @pytest.mark.usefixtures("ioc")
-def test_what_is_no_number_is_refused(wait_until: Wait) -> None:
+def test_what_is_no_number_is_refused() -> None:
     with capture_logs() as logs, source_of(pvs={"gas": "GAS:NAME"}) as source:
         wait_until(lambda: source.n_refused > 0, "the refusal")
     assert source.latest(None) == {}
@@ -155,7 +150,7 @@ def test_what_is_no_number_is_refused(wait_until: Wait) -> None:
 
 
 @pytest.mark.usefixtures("ioc")
-def test_variables_nobody_serves_hinder_no_one(wait_until: Wait) -> None:
+def test_variables_nobody_serves_hinder_no_one() -> None:
     with source_of(pvs={"pressure": "GAS:PRESSURE", "other": "GAS:NOTHING"}) as source:
         wait_until(lambda: source.latest(None) != {}, "the value that there is")
         assert source.latest(None).keys() == {"pressure"}

@@ -6,7 +6,7 @@ import gzip
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ from dqm_collectors.slow_control.readings import (
     parse_row,
 )
 from dqm_collectors.slow_control.sockets import MAX_CLIENTS, SocketSource
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 JSON_LINES = (
     '{"time": 100.0, "name": "pressure", "value": 963.2, "sigma": 0.4}\n'
@@ -35,9 +37,6 @@ JSON_LINES = (
 CSV = "time,name,value,sigma\n100,pressure,963.2,0.4\r\n105,temperature,21.5,\n110,pressure,964,0.4\n"
 EARLY, LATE = Reading("pressure", 963.2, 0.4, 100.0), Reading("pressure", 964.0, 0.4, 110.0)
 WARM = Reading("temperature", 21.5, None, 105.0)
-
-
-Wait = Callable[[Callable[[], bool], str], None]
 
 
 def write(path: Path, text: str) -> Path:
@@ -235,11 +234,6 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
 # sockets
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(params=["unix", "tcp"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"unix:{tmp_path}/readings" if request.param == "unix" else f"tcp:127.0.0.1:{free_port()}"
@@ -268,7 +262,7 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
-def test_a_line_is_a_reading_though_its_client_stays(listening: SocketSource, wait_until: Wait) -> None:
+def test_a_line_is_a_reading_though_its_client_stays(listening: SocketSource) -> None:
     with connect(listening) as client:
         client.sendall(b'{"name": "pressure", "value": 963.2, "sigma": 0.4}\n')
         wait_until(lambda: bool(listening.latest(None)), "the reading")
@@ -276,9 +270,7 @@ def test_a_line_is_a_reading_though_its_client_stays(listening: SocketSource, wa
         assert listening.latest(499.0) == {}
 
 
-def test_pieces_of_lines_are_joined_and_the_last_needs_no_end(
-    listening: SocketSource, wait_until: Wait
-) -> None:
+def test_pieces_of_lines_are_joined_and_the_last_needs_no_end(listening: SocketSource) -> None:
     with connect(listening) as client:
         for start in range(0, len(JSON_LINES) - 1, 25):
             client.sendall(JSON_LINES[start : min(start + 25, len(JSON_LINES) - 1)].encode())
@@ -287,7 +279,7 @@ def test_pieces_of_lines_are_joined_and_the_last_needs_no_end(
     assert listening.n_refused == 0
 
 
-def test_many_clients_send_at_once(listening: SocketSource, wait_until: Wait) -> None:
+def test_many_clients_send_at_once(listening: SocketSource) -> None:
     def send(number: int) -> None:
         with connect(listening) as client:
             for k in range(50):
@@ -303,7 +295,7 @@ def test_many_clients_send_at_once(listening: SocketSource, wait_until: Wait) ->
     assert {r.value for r in listening.latest(30.0).values()} == {30.0}
 
 
-def test_bad_lines_do_not_end_a_connection(listening: SocketSource, wait_until: Wait) -> None:
+def test_bad_lines_do_not_end_a_connection(listening: SocketSource) -> None:
     with capture_logs() as logs, connect(listening) as client:
         client.sendall(b"hello\n\n\xff\n" + JSON_LINES.encode())
         wait_until(lambda: listening.latest(None).get("pressure") == LATE, "the good lines")
@@ -314,7 +306,7 @@ def test_bad_lines_do_not_end_a_connection(listening: SocketSource, wait_until: 
     ]
 
 
-def test_a_line_without_end_closes_its_connection(listening: SocketSource, wait_until: Wait) -> None:
+def test_a_line_without_end_closes_its_connection(listening: SocketSource) -> None:
     with capture_logs() as logs, connect(listening) as client, connect(listening) as other:
         client.sendall(b"x" * (3 * MAX_LINE_BYTES))
         assert is_closed(client)
@@ -323,7 +315,7 @@ def test_a_line_without_end_closes_its_connection(listening: SocketSource, wait_
     assert logs[0]["reason"] == f"a line of more than {MAX_LINE_BYTES} bytes: connection closed"
 
 
-def test_connections_are_bounded(listening: SocketSource, wait_until: Wait) -> None:
+def test_connections_are_bounded(listening: SocketSource) -> None:
     clients = [connect(listening) for _ in range(MAX_CLIENTS)]
     try:
         with capture_logs() as logs, connect(listening) as one_too_many:
@@ -340,9 +332,7 @@ def test_connections_are_bounded(listening: SocketSource, wait_until: Wait) -> N
             client.close()
 
 
-def test_an_address_in_use_is_told_and_an_abandoned_one_taken(
-    address: str, tmp_path: Path, wait_until: Wait
-) -> None:
+def test_an_address_in_use_is_told_and_an_abandoned_one_taken(address: str, tmp_path: Path) -> None:
     options = SocketSource.Options(listen=address)
     with SocketSource(options):
         with pytest.raises(ConfigError, match=r"cannot listen: Address.* in use.*its own address"):

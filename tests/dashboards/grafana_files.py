@@ -19,7 +19,7 @@ BUILT_IN = {"__rate_interval": "30s"}
 class Target:
     """One query of a panel."""
 
-    board: str
+    dashboard: str
     panel: str
     letter: str
     expr: str
@@ -40,15 +40,15 @@ class Target:
         return re.findall(r"{{\s*(\w+)\s*}}", self.legend)
 
 
-def boards() -> dict[str, dict[str, Any]]:
+def dashboards() -> dict[str, dict[str, Any]]:
     """Dashboards by uid."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:
     """Uid of the dashboard and panel, rows left out."""
-    for uid, board in boards().items():
-        for panel in board["panels"]:
+    for uid, dashboard in dashboards().items():
+        for panel in dashboard["panels"]:
             if panel["type"] != "row":
                 yield uid, panel
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,21 +14,16 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.service.small import wait_until
+from tests import waiting
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 SCRAPE = "250ms"
 
 
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 def ask(address: str, path: str, params: Mapping[str, object]) -> httpx.Response:
-    # no certificates: to load them takes longer than everything else
-    return httpx.get(f"http://{address}{path}", params=dict(params), trust_env=False, verify=False)  # noqa: S501
+    return waiting.get(f"http://{address}{path}", params=dict(params))
 
 
 def get(address: str, path: str, **params: object) -> Any:
@@ -70,7 +64,7 @@ def prometheus(program: Path, folder: Path, target: str, alertmanager: str | Non
         [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
     )
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     options = ("--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", f"--web.listen-address={address}")
     with running(program, *options, address=address, log=folder / "prometheus.log"):
         yield address
@@ -86,7 +80,7 @@ def alertmanager(program: Path, folder: Path, webhook: str) -> Iterator[str]:
         receiver |= {"name": name, "webhook_configs": [{"url": f"http://{webhook}/{name}"}]}
     config["route"]["group_wait"] = "0s"
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     options = (
         "--config.file=alertmanager.yml",
         "--storage.path=alertmanager",

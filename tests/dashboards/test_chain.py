@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 from .conftest import Chain
-from .grafana_files import Target, boards, targets
+from .grafana_files import Target, dashboards, targets
 from .monitor import FAULTY, GOOD
 from .programs import get
 
@@ -40,7 +40,7 @@ def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
 
 
 PARAMETERS = [
-    pytest.param(target, id=f"{target.board}: {target.panel} {target.letter}") for target in targets()
+    pytest.param(target, id=f"{target.dashboard}: {target.panel} {target.letter}") for target in targets()
 ]
 
 
@@ -80,7 +80,7 @@ def test_every_panel_has_data(filled: Chain, target: Target) -> None:
 
 def instance(filled: Chain, target: Target) -> str:
     """As Grafana would put it in: a name where one is chosen, a pattern where all are."""
-    if target.board == "dqm-stream":
+    if target.dashboard == "dqm-stream":
         return str(query(filled, "dqm_build_info")[0]["metric"]["instance"])
     return ".*"
 
@@ -89,8 +89,8 @@ def instance(filled: Chain, target: Target) -> str:
     ("uid", "variable"),
     [
         (uid, variable)
-        for uid, board in boards().items()
-        for variable in board["templating"]["list"]
+        for uid, dashboard in dashboards().items()
+        for variable in dashboard["templating"]["list"]
         if variable["type"] == "query"
     ],
     ids=lambda value: value if isinstance(value, str) else value["name"],
@@ -105,6 +105,6 @@ def test_every_variable_has_values(filled: Chain, uid: str, variable: dict[str, 
 
 
 def test_annotations_from_prometheus_show_the_alarm(filled: Chain) -> None:
-    (expr,) = [a["expr"] for a in boards()["dqm-stream"]["annotations"]["list"] if "expr" in a]
+    (expr,) = [a["expr"] for a in dashboards()["dqm-stream"]["annotations"]["list"] if "expr" in a]
     expr = expr.replace("$stream", FAULTY).replace('instance="$instance"', 'instance!=""')
     assert [s["metric"] for s in query(filled, expr)] == [{"stream": FAULTY, "cause": "differs"}]

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from dqm.demo.demonstration import USER, Demonstration, learn_known_faults, prepare_reference
+from tests.waiting import get, wait_until
 
 from . import programs
 from .grafana_files import Target, targets
@@ -30,7 +30,7 @@ def test_every_panel_has_data_of_the_demonstration(
     learn_known_faults(bundle, lambda _done, _total: None)
     with Demonstration(bundle, tmp_path / "state", SECONDS) as running:
         running.start_daemon()
-        wait(lambda: running.is_listening, running)
+        wait(lambda: running.is_listening, running, "it listens")
         with programs.prometheus(prometheus, tmp_path, running.http, None) as address:
             running.start_collectors()
 
@@ -38,29 +38,32 @@ def test_every_panel_has_data_of_the_demonstration(
                 asked = f'dqm_alarm_active{{stream="{FAULTY}", cause="differs"}} == 1'
                 return programs.get(address, "/api/v1/query", query=asked)["result"] != []
 
-            wait(is_alarmed, running)
-            time.sleep(2.0)
+            wait(is_alarmed, running, "an alarm")
             known = (USER, running.password)
-            asked = httpx.get(f"http://{running.http}/api/v1/masks", auth=known, trust_env=False)
+            asked = get(f"http://{running.http}/api/v1/masks", auth=known)
             assert asked.status_code == 200
-            shown = httpx.get(f"http://{running.http}/metrics", trust_env=False).text
-            empty = [target for target in targets() if not has_data(address, running.http, target)]
-    for target in empty:
-        missing = set(re.findall(r"dqm_\w+", target.expr)) - set(re.findall(r"^dqm_\w+", shown, re.MULTILINE))
-        assert missing, target
-        assert all(NOT_IN_THE_DEMONSTRATION.fullmatch(name) for name in missing), target
+            for target in targets():
+                wait(lambda target=target: is_filled(address, running.http, target), running, str(target))
 
 
-def wait(done: Callable[[], bool], running: Demonstration) -> None:
-    deadline = time.monotonic() + 2 * SECONDS
-    while not done():
+def wait(done: Callable[[], bool], running: Demonstration, what: str) -> None:
+    def is_done() -> bool:
         running.check_processes()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+        return done()
+
+    wait_until(is_done, what, 2 * SECONDS)
+
+
+def is_filled(address: str, instance: str, target: Target) -> bool:
+    """Whether a panel has data, or the daemon has nothing for it because its reference knows no nuisance."""
+    shown = re.findall(r"^dqm_\w+", get(f"http://{instance}/metrics").text, re.MULTILINE)
+    missing = set(re.findall(r"dqm_\w+", target.expr)) - set(shown)
+    nothing = bool(missing) and all(NOT_IN_THE_DEMONSTRATION.fullmatch(name) for name in missing)
+    return nothing or has_data(address, instance, target)
 
 
 def has_data(address: str, instance: str, target: Target) -> bool:
-    every = ".*" if target.board != "dqm-stream" else instance
+    every = ".*" if target.dashboard != "dqm-stream" else instance
     expr = target.expression({"stream": FAULTY, "feature": "t_1", "instance": every})
     now = time.time()
     window = {"start": now - 20.0, "end": now, "step": 1.0}

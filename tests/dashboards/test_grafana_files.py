@@ -12,7 +12,7 @@ import yaml
 
 from dashboards.grafana.source.__main__ import render
 
-from .grafana_files import FOLDER, boards, panels
+from .grafana_files import FOLDER, dashboards, panels
 from .programs import DASHBOARDS
 
 PROVISIONING = DASHBOARDS / "grafana" / "provisioning"
@@ -25,7 +25,7 @@ def test_the_files_are_what_their_program_writes() -> None:
 
 
 def test_there_are_three_with_fixed_names() -> None:
-    assert list(boards()) == [board["uid"] for board in boards().values()] == UIDS
+    assert list(dashboards()) == [dashboard["uid"] for dashboard in dashboards().values()] == UIDS
 
 
 @pytest.mark.parametrize("uid", UIDS)
@@ -35,9 +35,9 @@ def test_the_schema_of_grafana_knows_every_key(uid: str) -> None:
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
     register_default_plugins()
-    board = boards()[uid]
-    read = json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
-    assert list(lost(board, read)) == []
+    dashboard = dashboards()[uid]
+    read = json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))
+    assert list(lost(dashboard, read)) == []
 
 
 def lost(written: Any, read: Any, place: str = "") -> Iterator[str]:
@@ -54,9 +54,9 @@ def lost(written: Any, read: Any, place: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("uid", UIDS)
 def test_no_host_and_no_data_source_is_built_in(uid: str) -> None:
-    board = boards()[uid]
+    dashboard = dashboards()[uid]
     assert "://" not in (FOLDER / f"{uid}.json").read_text()
-    assert board["templating"]["list"][0]["type"] == "datasource"
+    assert dashboard["templating"]["list"][0]["type"] == "datasource"
     sources = {
         (p["datasource"]["uid"], *(t["datasource"]["uid"] for t in p["targets"]))
         for u, p in panels()
@@ -67,7 +67,7 @@ def test_no_host_and_no_data_source_is_built_in(uid: str) -> None:
 
 @pytest.mark.parametrize("uid", UIDS)
 def test_panels_are_numbered_and_do_not_overlap(uid: str) -> None:
-    placed = boards()[uid]["panels"]
+    placed = dashboards()[uid]["panels"]
     assert [panel["id"] for panel in placed] == list(range(1, len(placed) + 1))
     for a, b in combinations((panel["gridPos"] for panel in placed), 2):
         apart = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]

@@ -102,16 +102,16 @@ class FakeGrafana:
 
     def save_dashboard(self, body: Json, **_: object) -> Json:
         _found(self.folders, body["folderUid"], "folder not found")
-        board = body["dashboard"]
-        old = self.dashboards.get(board["uid"])
+        dashboard = body["dashboard"]
+        old = self.dashboards.get(dashboard["uid"])
         if old and not body.get("overwrite"):
             raise RefusalError(412, "The dashboard has been changed by someone else")
         version = old["dashboard"]["version"] + 1 if old else 1
-        self.dashboards[board["uid"]] = {
-            "dashboard": {**board, "id": 7, "version": version},
+        self.dashboards[dashboard["uid"]] = {
+            "dashboard": {**dashboard, "id": 7, "version": version},
             "meta": {"folderUid": body["folderUid"], "version": version},
         }
-        return {"status": "success", "uid": board["uid"], "version": version}
+        return {"status": "success", "uid": dashboard["uid"], "version": version}
 
     def find_annotations(self, query: dict[str, list[str]], **_: object) -> list[Json]:
         found = [a for a in self.annotations.values() if set(query["tags"]) <= set(a["tags"])]

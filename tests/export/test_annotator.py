@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -9,6 +8,7 @@ import pytest
 
 from dqm.alarm.values import Alarm, AlarmChange, AlarmState, Cause, Guidance, Priority
 from dqm.export import Annotator, Grafana
+from tests.waiting import wait_until
 
 from .grafana_server import TOKEN, FakeGrafana, serve
 
@@ -36,13 +36,6 @@ UP = change(AlarmState.ON_DELAYED, AlarmState.ACTIVE, 5.0)
 DOWN = change(AlarmState.OFF_DELAYED, AlarmState.NORMAL, 600.0)
 
 
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10.0
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def server() -> Iterator[FakeGrafana]:
     with serve(FakeGrafana()) as running:
@@ -66,7 +59,7 @@ def make(server: FakeGrafana) -> Iterator[Callable[..., Annotator]]:
 def test_an_alarm_becomes_a_region(server: FakeGrafana, make: Callable[..., Annotator]) -> None:
     annotator = make()
     annotator.observe([UP])
-    wait_until(lambda: annotator.n_written == 1)
+    wait_until(lambda: annotator.n_written == 1, "1 written")
     assert server.annotations[1] == {
         "id": 1,
         "time": 1_700_000_000_000,
@@ -75,7 +68,7 @@ def test_an_alarm_becomes_a_region(server: FakeGrafana, make: Callable[..., Anno
         "text": "a differs: p &lt; 0.001 in 3 of 3<br>look at the high voltage",
     }
     annotator.observe([DOWN])
-    wait_until(lambda: annotator.n_written == 2)
+    wait_until(lambda: annotator.n_written == 2, "2 written")
     assert len(server.annotations) == 1
     assert server.annotations[1]["timeEnd"] == 1_700_000_600_000
     assert server.annotations[1]["tags"] == ["dqm", "stream:a", "cause:differs", "P1"]
@@ -128,9 +121,9 @@ def test_nothing_is_lost_while_grafana_is_away(server: FakeGrafana, make: Callab
     server.status = 503
     annotator = make(retry_seconds=0.01)
     annotator.observe([UP, DOWN])
-    wait_until(lambda: annotator.n_failed >= 3)
+    wait_until(lambda: annotator.n_failed >= 3, "3 failed")
     server.status = None
-    wait_until(lambda: annotator.n_written == 2)
+    wait_until(lambda: annotator.n_written == 2, "2 written")
     assert server.annotations[1]["timeEnd"] == 1_700_000_600_000
     assert annotator.n_dropped == 0
 
@@ -142,10 +135,10 @@ def test_a_refusal_for_good_does_not_block_the_rest(
     server.status = status
     annotator = make()
     annotator.observe([UP])
-    wait_until(lambda: annotator.n_failed == 1)
+    wait_until(lambda: annotator.n_failed == 1, "1 failed")
     server.status = None
     annotator.observe([change(AlarmState.NORMAL, AlarmState.ACTIVE, stream="b")])
-    wait_until(lambda: annotator.n_written == 1)
+    wait_until(lambda: annotator.n_written == 1, "1 written")
     assert (annotator.n_failed, annotator.n_dropped) == (1, 1)
 
 
@@ -155,7 +148,7 @@ def test_the_caller_never_waits_and_memory_is_bounded(server: FakeGrafana) -> No
 
     def stuck(*arguments: object) -> object:
         held.set()
-        released.wait(10.0)
+        released.wait(60.0)
         return answer(*arguments)  # type: ignore[arg-type]
 
     server.answer = stuck  # type: ignore[method-assign, assignment]
@@ -163,11 +156,9 @@ def test_the_caller_never_waits_and_memory_is_bounded(server: FakeGrafana) -> No
     annotator.start()
     annotator.observe([UP])
     assert held.wait(10.0)
-    begin = time.perf_counter()
     for n in range(1000):
         annotator.observe([change(AlarmState.NORMAL, AlarmState.ACTIVE, stream=f"s{n}")])
-    assert time.perf_counter() - begin < 5.0
-    assert annotator.n_dropped == 990
+    assert (annotator.n_written, annotator.n_dropped) == (0, 990), "it went on while the server held it up"
     released.set()
     annotator.stop()
     assert annotator.n_written == 11
@@ -178,7 +169,7 @@ def test_to_stop_while_grafana_is_away_takes_one_attempt(server: FakeGrafana) ->
     annotator = Annotator(Grafana(server.url, TOKEN), retry_seconds=1000.0)
     annotator.start()
     annotator.observe([UP, DOWN])
-    wait_until(lambda: annotator.n_failed == 1)
+    wait_until(lambda: annotator.n_failed == 1, "1 failed")
     annotator.stop()
     assert (annotator.n_written, annotator.n_dropped) == (0, 2)
 

@@ -41,7 +41,7 @@ def test_everything_is_pushed_once(server: FakeGrafana, grafana: Grafana) -> Non
     ]
     assert {step.outcome for step in steps} == {PushOutcome.CREATED}
     assert server.sources["dqm-prometheus"]["url"] == "http://prometheus:9090"
-    assert {board["meta"]["folderUid"] for board in server.dashboards.values()} == {"dqm"}
+    assert {dashboard["meta"]["folderUid"] for dashboard in server.dashboards.values()} == {"dqm"}
     assert set(server.dashboards) == {"dqm-health", "dqm-overview", "dqm-stream"}
     written = len(server.writes)
     assert outcomes(grafana, prometheus="http://prometheus:9090") == ["unchanged"] * 5
@@ -60,10 +60,10 @@ def test_what_was_changed_by_hand_is_put_back_and_nothing_else(server: FakeGrafa
 
 def test_what_grafana_adds_is_no_change(server: FakeGrafana, grafana: Grafana) -> None:
     list(push(grafana))
-    board = server.dashboards["dqm-stream"]["dashboard"]
-    board["schemaVersion"] += 3
-    board["panels"][0]["pluginVersion"] = "12.1.0"
-    board["preload"] = False
+    dashboard = server.dashboards["dqm-stream"]["dashboard"]
+    dashboard["schemaVersion"] += 3
+    dashboard["panels"][0]["pluginVersion"] = "12.1.0"
+    dashboard["preload"] = False
     assert outcomes(grafana) == ["unchanged"] * 5
 
 

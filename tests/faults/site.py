@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from dqm.events import Quality, Verdict
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from tests.cli.program import WAIT_SECONDS, logged, start_dqm
-from tests.service.small import N_WINDOW, wait_until
+from tests.ports import free_port
+from tests.service.small import N_WINDOW
+from tests.waiting import get, wait_until
 
 from .live import install
 
-__all__ = ["STREAMS", "Site", "free_port", "memory_of", "workers_of"]
+__all__ = ["STREAMS", "Site", "memory_of", "workers_of"]
 
 STREAMS = ("chamber-1", "chamber-2")
 
@@ -144,7 +145,7 @@ class Site:
             process.wait()
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://{self.http}{path}", trust_env=False, timeout=30.0)
+        return get(f"http://{self.http}{path}")
 
     def metrics(self) -> Mapping[tuple[str, ...], float]:
         """Every sample: by its name and the values of its labels, in the order of their names."""
@@ -205,12 +206,6 @@ def memory_of(pid: int) -> float:
     """Resident memory of a process, MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def workers_of(pid: int) -> list[int]:

@@ -10,7 +10,8 @@ import pytest
 
 from dqm.events import Quality
 from dqm.stream import Sender
-from tests.service.small import wait_until, window_of
+from tests.service.small import window_of
+from tests.waiting import wait_until
 
 from .conftest import Open
 

@@ -17,7 +17,8 @@ from dqm.events import Quality
 from dqm.service.monitor.recorder import PROBE_SECONDS
 from dqm.stream import Sender
 from tests.cli.program import start_dqm
-from tests.service.small import N_WINDOW, faulty_events, wait_until, window_of
+from tests.service.small import N_WINDOW, faulty_events, window_of
+from tests.waiting import wait_until
 
 from .conftest import Open, administer, mounted
 from .site import STREAMS, Site

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dqm.web.auth.users import add_user
-from tests.cli.program import run_dqm
-from tests.service.small import wait_until
+from tests.cli.program import call_dqm
+from tests.waiting import wait_until
 
 from .conftest import Open
 from .live import MADE
@@ -23,8 +23,8 @@ SPOOL = "buffer_windows = 5000"
 USER, PASSWORD = "maria", "correct horse"
 
 
-def start_collector(site: Site) -> None:
-    site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=8.0, section=SPOOL)
+def start_collector(site: Site, rate_hz: float) -> None:
+    site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=rate_hz, section=SPOOL)
 
 
 def is_caught_up(site: Site) -> bool:
@@ -44,7 +44,7 @@ def respond(site: Site) -> dict[str, Any]:
         ("shelve", url, HEALTHY, "silent", "-r", "gas works", "--hours", "8"),
         ("mask", url, HEALTHY, "-r", "known noise", "--run-type", "calib"),
     ):
-        run_dqm("alarms", *command, "--user", USER, "--password-file", secret, cwd=site.folder)
+        assert call_dqm("alarms", *command, "--user", USER, "--password-file", secret) == 0
     remembered = remember(site)
     assert remembered["acknowledged"]["user"] == USER
     assert remembered["shelf"]["reason"] == "gas works"
@@ -70,15 +70,15 @@ def of_alarm(site: Site, stream: str, cause: str) -> dict[str, Any]:
 VICTIMS = ("both", "daemon", "collector")
 
 
-@pytest.mark.parametrize("n_rounds", [1, pytest.param(150, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("n_rounds", "rate_hz"), [(1, 2.0), pytest.param(150, 8.0, marks=pytest.mark.long)])
 def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
-    open_site: Open, n_rounds: int
+    open_site: Open, n_rounds: int, rate_hz: float
 ) -> None:
     chance = np.random.default_rng(n_rounds)
     site = open_site(f'workers = {n_rounds // 100}\n[web]\nusers = "users.toml"')
     add_user(site.folder / "users.toml", USER, PASSWORD)
     victims = [VICTIMS[n % 3] for n in range(n_rounds)]
-    start_collector(site)
+    start_collector(site, rate_hz)
     site.start()
     remembered = respond(site)
     for n, victim in enumerate(victims):
@@ -93,7 +93,7 @@ def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
         if victim != "collector":
             site.kill()
         if victim != "daemon":
-            start_collector(site)
+            start_collector(site, rate_hz)
         if victim != "collector":
             site.start()
         assert remember(site) == remembered

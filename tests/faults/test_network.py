@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import run_dqm
-from tests.service.small import wait_until
+from dqm.stream import make_keys
+from tests.waiting import wait_until
 
 from .conftest import Open, administer
 from .site import STREAMS, Site
@@ -51,11 +51,11 @@ def network() -> Iterator[Network]:
         yield made
 
 
-def make_keys(site: Site) -> str:
+def give_keys(site: Site) -> str:
     """Keys of both, since they are different hosts; gives the collector's lines."""
     keys = site.folder / "keys"
-    run_dqm("keys", "new", "daemon", "--dir", keys, cwd=site.folder)
-    run_dqm("keys", "new", "west", "--dir", keys, "--stream", "chamber-*", cwd=site.folder)
+    make_keys(keys, "daemon")
+    make_keys(keys, "west", ["chamber-*"])
     secret = keys.parent / "west.secret"
     (keys / "west.secret").rename(secret)
     return f'key = "{secret}"\ndaemon_key = "{keys / "daemon.public"}"\nbuffer_windows = 20000'
@@ -70,7 +70,7 @@ def test_a_network_that_is_cut_delays_windows_and_loses_none(
     open_site: Open, network: Network, seconds: float
 ) -> None:
     site = open_site('workers = 0\nkeys = "keys"', listen=f"tcp://{DAEMON_IP}:{PORT}")
-    keys = make_keys(site)
+    keys = give_keys(site)
     site.start("ip", "netns", "exec", network.daemon)
     through = ("ip", "netns", "exec", network.collector)
     site.collect(healthy=STREAMS, rate_hz=10.0, section=keys, through=through)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dqm.stream import Sender
-from tests.service.small import healthy_events, wait_until, window_of
+from tests.service.small import healthy_events, window_of
+from tests.waiting import wait_until
 
 from .site import Site, workers_of
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.long  # tests/service/monitor/test_worker_pool.py has t
 WAIT_SECONDS = 60.0
 
 
-def judge(site: Site, sender: Sender, run: int, *seqs: int) -> list[str]:
+def evaluate(site: Site, sender: Sender, run: int, *seqs: int) -> list[str]:
     """Send windows, wait for their verdicts; gives quality and reason of each."""
     for seq in seqs:
         sender.send(window_of(run=run, seq=seq))
@@ -35,9 +36,9 @@ def stop_worker(site: Site) -> int:
 
 
 def test_a_worker_that_hangs_is_replaced_and_its_window_says_so(shared: Site, sender: Sender) -> None:
-    judge(shared, sender, 200, 0)
+    evaluate(shared, sender, 200, 0)
     worker = stop_worker(shared)
-    hung, *others = judge(shared, sender, 200, 1, 2, 3)
+    hung, *others = evaluate(shared, sender, 200, 1, 2, 3)
     assert hung == "Null not tested: its test took longer than 3 s"
     assert others == ["Good", "Good"]
     assert worker not in workers_of(shared.pid)
@@ -47,17 +48,17 @@ def test_a_worker_that_hangs_is_replaced_and_its_window_says_so(shared: Site, se
 def test_a_window_whose_worker_is_killed_for_memory_is_judged_by_the_next(
     shared: Site, sender: Sender
 ) -> None:
-    judge(shared, sender, 201, 0)
+    evaluate(shared, sender, 201, 0)
     worker = stop_worker(shared)  # so that it is sure to die with a window in its hands
     sender.send(window_of(run=201, seq=1))
     assert not sender.confirm(0.3)
     os.kill(worker, signal.SIGKILL)
-    assert judge(shared, sender, 201, 1, 2) == ["Good", "Good"]
+    assert evaluate(shared, sender, 201, 1, 2) == ["Good", "Good"]
     assert shared.events("worker lost")[-1]["why"] == "its worker died with exit code -9"
 
 
 def test_a_worker_without_memory_is_replaced(shared: Site, sender: Sender) -> None:
-    judge(shared, sender, 202, 0)
+    evaluate(shared, sender, 202, 0)
     (worker,) = workers_of(shared.pid)
     pages = int(Path(f"/proc/{worker}/statm").read_text().split()[0])
     half = pages * resource.getpagesize() // 2
@@ -67,4 +68,4 @@ def test_a_worker_without_memory_is_replaced(shared: Site, sender: Sender) -> No
     assert sender.confirm(WAIT_SECONDS)
     assert worker not in workers_of(shared.pid)
     assert shared.events("worker lost")[-1]["why"] == "its worker died with exit code 1"
-    assert judge(shared, sender, 202, 2, 3) == ["Good", "Good"]
+    assert evaluate(shared, sender, 202, 2, 3) == ["Good", "Good"]

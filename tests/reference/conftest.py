@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dqm.events import FloatArray
-from dqm.reference import Recipe, StoredBundle, calibrate, create_bundle
+from dqm.reference import Recipe, StoredBundle, calibrate, create_bundle, open_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from dqm_collectors.simulate import simulate_features
+from tests.conftest import Once
 
 RECIPE = Recipe(
     features=("a", "b"), n_reference=400, n_expected=60, width=2.0, penalty=1e-5, centers=80, seed=3
@@ -26,10 +29,12 @@ def healthy_events(n: int, seed: int) -> FloatArray:
 
 
 @pytest.fixture(scope="session")
-def calibrated(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
-    path = tmp_path_factory.mktemp("reference") / "small.dqmref"
-    bundle = create_bundle(healthy_events(8000, 1), RECIPE, path)
-    return calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)
+def calibrated(once: Once) -> StoredBundle:
+    def build(path: Path) -> None:
+        bundle = create_bundle(healthy_events(8000, 1), RECIPE, path)
+        calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)
+
+    return open_bundle(once("calibrated.dqmref", build))
 
 
 def simulated(conditions: Conditions, n: int, seed: int) -> FloatArray:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
 from dqm.reference import Recipe, StoredBundle, calibrate, create_bundle
+from tests.waiting import wait_until as wait_until
 
 FEATURES = ("a", "b")
 N_WINDOW = 60
-WAIT_SECONDS = 120.0
 
 
 def healthy_events(n: int, seed: int) -> FloatArray:
@@ -66,12 +65,3 @@ def write_csv(path: Path, x: FloatArray, chambers: Iterable[str] | None = None) 
         rows = [f"{chamber},{row}" for chamber, row in zip(chambers, rows, strict=True)]
     path.write_text("\n".join([header, *rows, ""]))
     return path
-
-
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    """Poll until it is done; fail after `WAIT_SECONDS`."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not done():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {WAIT_SECONDS:.0f} s: {what}")
-        time.sleep(0.02)

@@ -27,12 +27,12 @@ def start(folder: Path, address: str, pause_seconds: float, mode: str) -> subpro
 
 
 @contextmanager
-def judging(address: str, chance: np.random.Generator) -> Iterator[list[Window]]:
+def receiving(address: str, chance: np.random.Generator) -> Iterator[list[Window]]:
     """A daemon that forgets one window in ten and goes away now and then, with all it has received."""
     received: list[Window] = []
     stop = Event()
 
-    def judge() -> None:
+    def receive() -> None:
         while not stop.is_set():
             with Receiver([address]) as receiver:
                 ends_at = time.monotonic() + chance.uniform(0.5, 2.0)
@@ -42,7 +42,7 @@ def judging(address: str, chance: np.random.Generator) -> Iterator[list[Window]]
                         received.append(window)
                         receiver.acknowledge(window)
 
-    thread = Thread(target=judge)
+    thread = Thread(target=receive)
     thread.start()
     try:
         yield received
@@ -55,7 +55,7 @@ def judging(address: str, chance: np.random.Generator) -> Iterator[list[Window]]
 def test_nothing_is_lost_with_a_killed_collector(tmp_path: Path, n_kills: int) -> None:
     chance = np.random.default_rng(n_kills)
     address = f"ipc://{tmp_path}/w"
-    with judging(address, chance) as received:
+    with receiving(address, chance) as received:
         for _ in range(n_kills):
             size = taken_bytes(tmp_path)
             process = start(tmp_path, address, chance.choice([0.0, 0.001, 0.02]), "pour")
