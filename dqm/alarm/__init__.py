@@ -3,7 +3,7 @@
 from dqm.alarm.budget import smallest_supported_p
 from dqm.alarm.commands import Acknowledge, AddMask, Command, RemoveMask, Shelve, Unshelve
 from dqm.alarm.engine import AlarmEngine
-from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, grade, warn
+from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, grade, warn, worst
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.thresholds import Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
@@ -56,4 +56,5 @@ __all__ = [
     "smallest_supported_p",
     "urgency",
     "warn",
+    "worst",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.events import SMALLEST_P, Quality, TestResult
 
-__all__ = ["ANOMALOUS", "QualityLimits", "describe_p", "grade", "warn"]
-
+__all__ = ["ANOMALOUS", "BEST_TO_WORST", "QualityLimits", "describe_p", "grade", "warn", "worst"]
 
 ANOMALOUS = frozenset({Quality.MEDIUM, Quality.BAD})
 """Qualities of windows that depart from the reference: they are explained, and their events are kept."""
+
+BEST_TO_WORST = (Quality.GOOD, Quality.NULL, Quality.MEDIUM, Quality.BAD)
+"""Not known is worse than good, since a fault may hide there; a sign of a fault is worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
             reason = f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})"
             return quality, "; ".join(filter(None, [reason, losses]))
     return (Quality.NULL, losses) if losses else (Quality.GOOD, "")
+
+
+def worst(qualities: Iterable[Quality]) -> Quality:
+    """Give the worst of some qualities; Null if there is none."""
+    return max(qualities, key=BEST_TO_WORST.index, default=Quality.NULL)
 
 
 def describe_p(p: float) -> str:

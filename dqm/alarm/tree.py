@@ -1,18 +1,16 @@
-"""The roll-up: how good the worst of a group is, and which of its alarms presses most."""
+"""The roll-up: how good the worst of a group is, and which of its alarms is the most urgent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dqm.alarm.quality import BEST_TO_WORST, worst
 from dqm.alarm.urgency import most_urgent_state
 from dqm.alarm.values import AlarmState
 from dqm.events import Quality
 
-__all__ = ["Leaf", "Node", "roll_up", "worst"]
-
-_QUALITIES = (Quality.GOOD, Quality.NULL, Quality.MEDIUM, Quality.BAD)
-"""From best to worst: not known is worse than good, for a fault may hide there, better than a sign of one."""
+__all__ = ["Leaf", "Node", "roll_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class Leaf:
     quality : Quality
         Of its last window; Null while it is silent.
     state : AlarmState
-        The most pressing of its alarms.
+        The most urgent of its alarms.
     """
 
     stream: str
@@ -47,7 +45,7 @@ class Node:
         By its policy the worst or the best of groups and streams in it, leaving out those that are masked or
         disabled as a whole; Null if nothing is left.
     state : AlarmState
-        The most pressing of all alarms in it.
+        The most urgent of all alarms in it.
     children : tuple of Node
         Groups directly in it, in the order of the configuration.
     streams : tuple of Leaf
@@ -60,11 +58,6 @@ class Node:
     state: AlarmState
     children: tuple[Node, ...]
     streams: tuple[Leaf, ...]
-
-
-def worst(qualities: Iterable[Quality]) -> Quality:
-    """Give the worst of Bad, Medium, Null, Good, in this order; Null if there is none."""
-    return max(qualities, key=_QUALITIES.index, default=Quality.NULL)
 
 
 def roll_up(leaves: Iterable[Leaf], policies: Mapping[str, str]) -> Node:
@@ -100,7 +93,7 @@ def _node(name: str, path: str, leaves: list[Leaf], policies: Mapping[str, str])
     seen = [child.quality for child, inside in children if any(map(_is_seen, inside))]
     seen += [leaf.quality for leaf in here if _is_seen(leaf)]
     best_counts = policies.get(path) == "all"
-    quality = min(seen, key=_QUALITIES.index, default=Quality.NULL) if best_counts else worst(seen)
+    quality = min(seen, key=BEST_TO_WORST.index, default=Quality.NULL) if best_counts else worst(seen)
     state = most_urgent_state(leaf.state for leaf in leaves)
     return Node(name, path, quality, state, tuple(child for child, _ in children), tuple(here))
 

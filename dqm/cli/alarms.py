@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dqm.alarm import Cause
+from dqm.alarm import RAISED, Cause
 from dqm.config import check_private, load_daemon
 from dqm.errors import ConfigError, DqmError, InputError
 
@@ -30,7 +30,6 @@ app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args
 _API = "api/v1"
 _TIMEOUT_SECONDS = 10.0
 _WIDE = 160
-_RAISED = ("Active", "OffDelayed", "Latched")
 
 Daemon = Annotated[
     str,
@@ -333,7 +332,7 @@ def _advice(alarm: dict[str, Any]) -> str:
         return f"seen by {alarm['acknowledged']['user']}: {alarm['acknowledged']['comment']}"
     if alarm["shelf"]:
         return f"shelved by {alarm['shelf']['user']}: {alarm['shelf']['reason']}"
-    if alarm["state"] in _RAISED:
+    if alarm["state"] in RAISED:
         return f"{alarm['guidance']['action']} Call {alarm['guidance']['contact']}."
     return "-"
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import InstanceOf, PlainSerializer, WithJsonSchema
 
 from dqm.events.window import FloatArray
 
@@ -11,6 +15,21 @@ __all__ = [
     "Likeness",
     "RatioMap",
 ]
+
+
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_TO_LIST = PlainSerializer(np.ndarray.tolist)
+
+Edges = Annotated[FloatArray, InstanceOf(), _TO_LIST, WithJsonSchema(_NUMBERS)]
+"""Array of shape (n_bins + 1,); in JSON a list."""
+
+Bins = Annotated[
+    FloatArray,
+    InstanceOf(),
+    _TO_LIST,
+    WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS}]}),
+]
+"""Array of shape (n_bins,) or (n_bins, n_bins); in JSON a list, or a list of lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +51,11 @@ class RatioMap:
     """
 
     features: tuple[str, ...]
-    edges: tuple[FloatArray, ...]
-    reference: FloatArray
-    reference_error: FloatArray
-    data: FloatArray
-    fitted: FloatArray
+    edges: tuple[Edges, ...]
+    reference: Bins
+    reference_error: Bins
+    data: Bins
+    fitted: Bins
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from dqm.alarm.values import AlarmChange, AlarmState
+from dqm.alarm import RAISED, AlarmChange
 from dqm.errors import GrafanaError
 from dqm.export.grafana import Annotation, Grafana
 
@@ -20,7 +20,6 @@ log = structlog.get_logger(__name__)
 CAPACITY = 256
 RETRY_SECONDS = 15.0
 STOP_SECONDS = 6.0
-RAISED = frozenset({AlarmState.ACTIVE, AlarmState.OFF_DELAYED, AlarmState.LATCHED})
 OPEN = "open"
 """Tag of annotations whose alarm is still raised; after a restart they are found by it."""
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from dqm.alarm import Thresholds, describe_p
-from dqm.events import FloatArray, Quality
+from dqm.events import Explanation, FloatArray, Quality, RatioMap
 from dqm.events.summary import WindowSummary
-from dqm.export.views import ExplanationMaps, Map
 from dqm.export.words import write_iso
 
 __all__ = ["Figure", "history", "maps", "pair_maps"]
@@ -84,7 +83,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def maps(explanation: ExplanationMaps) -> list[Figure]:
+def maps(explanation: Explanation) -> list[Figure]:
     """Spectra and density ratio of each feature, the most important first."""
     order = [name for name, _ in explanation.ranking]
     ranked = sorted(
@@ -93,7 +92,7 @@ def maps(explanation: ExplanationMaps) -> list[Figure]:
     return [_map_1d(ratio) for ratio in ranked]
 
 
-def pair_maps(explanation: ExplanationMaps) -> list[Figure]:
+def pair_maps(explanation: Explanation) -> list[Figure]:
     """Density ratio of each pair of features."""
     return [_map_2d(ratio) for ratio in explanation.pairs]
 
@@ -175,8 +174,9 @@ def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]
         top -= unit * height + gap
 
 
-def _map_1d(ratio: Map) -> Figure:
-    edges, reference, error, data, fitted = _arrays(ratio)
+def _map_1d(ratio: RatioMap) -> Figure:
+    (edges,) = ratio.edges
+    reference, error, data, fitted = ratio.reference, ratio.reference_error, ratio.data, ratio.fitted
     centres = (edges[:-1] + edges[1:]) / 2.0
     known = np.where(reference > 0, reference, np.nan)  # without reference there is no ratio
     learned, spread = fitted / known, fitted * error / known**2
@@ -215,9 +215,9 @@ def _map_1d(ratio: Map) -> Figure:
     }  # fmt: skip
 
 
-def _map_2d(ratio: Map) -> Figure:
+def _map_2d(ratio: RatioMap) -> Figure:
     first, second = ratio.features
-    reference, data, fitted = (np.array(v, float) for v in (ratio.reference, ratio.data, ratio.fitted))
+    reference, data, fitted = ratio.reference, ratio.data, ratio.fitted
     with np.errstate(divide="ignore", invalid="ignore"):
         log_ratio = np.where(reference > 0, np.log2(fitted / reference), np.nan)
     finite = log_ratio[np.isfinite(log_ratio)]
@@ -227,8 +227,8 @@ def _map_2d(ratio: Map) -> Figure:
         "data": [
             {
                 "type": "heatmap",
-                "x": list(ratio.edges[0]),
-                "y": list(ratio.edges[1]),
+                "x": ratio.edges[0].tolist(),
+                "y": ratio.edges[1].tolist(),
                 "z": _plain(log_ratio.T),
                 "customdata": np.stack([data.T, reference.T, fitted.T], axis=-1).tolist(),
                 "hovertemplate": (
@@ -249,11 +249,6 @@ def _map_2d(ratio: Map) -> Figure:
             "yaxis": {"title": {"text": second}},
         },
     }
-
-
-def _arrays(ratio: Map) -> tuple[FloatArray, ...]:
-    values = (ratio.edges[0], ratio.reference, ratio.reference_error, ratio.data, ratio.fitted)
-    return tuple(np.array(value, dtype=float) for value in values)
 
 
 def _step(name: str, edges: FloatArray, values: FloatArray, row: str, colour: str, dash: str) -> Figure:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from dqm.alarm import describe_p
+from dqm.alarm import describe_p, worst
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
 
@@ -16,7 +16,6 @@ __all__ = ["UNKNOWN", "Flag", "Span", "flag_run", "flag_stream", "take_spans"]
 UNKNOWN = "Unknown Quality"
 """Flag of time that no window covers, or whose windows are ``Null``."""
 
-_WORST_FIRST = (Quality.BAD, Quality.MEDIUM, Quality.NULL, Quality.GOOD)
 _NO_WINDOW = "no window"
 
 
@@ -178,8 +177,8 @@ def _cut(spans: Sequence[Span], start: float, end: float) -> Iterator[_Piece]:
             del covering[id(span)]
         covering |= {id(span): span for span in opening.get(begin, [])}
         qualities = {span.verdict.quality for span in covering.values()}
-        worst = next((quality for quality in _WORST_FIRST if quality in qualities), None)
-        yield begin, stop, worst, tuple(s for s in covering.values() if s.verdict.quality is worst)
+        found = worst(qualities) if qualities else None
+        yield begin, stop, found, tuple(s for s in covering.values() if s.verdict.quality is found)
 
 
 def _flag(stream: str, start: float, end: float, quality: Quality | None, windows: list[Verdict]) -> Flag:

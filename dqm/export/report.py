@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from dqm.alarm import AlarmChange
+from dqm.alarm import ANOMALOUS, AlarmChange
 from dqm.errors import InputError
 from dqm.events import Condition, Origin, Quality, Verdict
 from dqm.events.summary import summarise
 from dqm.export import charts, report_charts
 from dqm.export.flags import flag_run, take_spans
 from dqm.export.rendering import template_text
-from dqm.export.views import describe_bundle, explain
+from dqm.export.views import describe_bundle
 from dqm.reference import Bundle
 from dqm.store import AlarmStore, VerdictStore
 
@@ -193,7 +193,7 @@ def _changes(history: AlarmStore, verdicts: Sequence[Verdict]) -> list[AlarmChan
 
 def _worst(store: VerdictStore, verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Give the worst window of each stream, then the next of each, and so on, with their explanations."""
-    anomalous = [v for v in verdicts if v.quality in (Quality.MEDIUM, Quality.BAD)]
+    anomalous = [v for v in verdicts if v.quality in ANOMALOUS]
     places: Counter[str] = Counter()
     ranked = []
     for verdict in sorted(anomalous, key=_badness):
@@ -210,7 +210,7 @@ def _badness(verdict: Verdict) -> tuple[float, float]:
 
 
 def _show(verdict: Verdict) -> dict[str, object]:
-    explanation = explain(verdict.explanation)
+    explanation = verdict.explanation
     return {
         "window": summarise(verdict),
         "explanation": explanation,

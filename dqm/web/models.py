@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelve
 from dqm.alarm.commands import Comment, RunTypes, ShelveHours, StreamPattern
-from dqm.events import Origin, Quality
+from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
-from dqm.export.views import BundleFacts, ExplanationMaps, Recent
+from dqm.export.views import BundleFacts, Recent
 
 __all__ = [
     "AlarmList",
@@ -42,7 +42,7 @@ class Window(View):
     """Everything about one window."""
 
     verdict: WindowSummary
-    explanation: ExplanationMaps | None
+    explanation: Explanation | None
     why_unexplained: str = Field(description="why there are no maps; empty if there are")
     bundle: BundleFacts | None
     why_no_bundle: str = Field(description="why the bundle is not described; empty if it is")
@@ -64,7 +64,7 @@ class Stream(View):
     quality: Quality
     reason: str = Field(description="why, in words; empty only if Good")
     since: float = Field(description="when this quality began, Unix seconds")
-    alarm: Alarm | None = Field(description="its most pressing alarm; null if all are Normal")
+    alarm: Alarm | None = Field(description="its most urgent alarm; null if all are Normal")
     needs_response: bool = Field(description="whether somebody must respond to that alarm")
     last: WindowSummary | None = Field(description="last window; null before the first since the start")
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
@@ -89,7 +89,7 @@ class Overview(View):
     time: float = Field(description="Unix seconds")
     version: str
     needs_response: tuple[Alarm, ...] = Field(
-        description="alarms somebody must respond to, most pressing first"
+        description="alarms somebody must respond to, most urgent first"
     )
     qualities: dict[Quality, int] = Field(description="streams of each quality")
     origins: tuple[Origin, ...] = Field(description="where the windows shown came from, if not all are live")
@@ -98,7 +98,7 @@ class Overview(View):
 
 
 class AlarmList(View):
-    """Alarms as they stand, the most pressing first."""
+    """Alarms as they stand, the most urgent first."""
 
     time: float
     alarms: tuple[Alarm, ...]

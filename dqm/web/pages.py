@@ -13,10 +13,9 @@ from starlette.routing import Route
 
 from dqm.alarm import Acknowledge, AlarmState, Cause, RemoveMask, Unshelve
 from dqm.errors import InputError
-from dqm.events import Quality
+from dqm.events import Explanation, Quality
 from dqm.events.summary import summarise
 from dqm.export import charts
-from dqm.export.views import ExplanationMaps, explain
 from dqm.web import models as m
 from dqm.web.auth.authenticator import principal_of
 from dqm.web.problems import NotFoundError, describe_problem
@@ -164,7 +163,7 @@ def _stream(queries: Queries, request: Request) -> Response:
     run, quality = _window_filter(request)
     windows = queries.windows(page.name, run=run, quality=quality, limit=_HISTORY).windows
     last = queries.last_anomaly(page.name)
-    explanation = explain(last.explanation) if last else None
+    explanation = last.explanation if last else None
     return render(
         queries, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
         figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
@@ -190,7 +189,7 @@ def _events(queries: Queries, request: Request) -> Response:
     )
 
 
-def _figures(explanation: ExplanationMaps | None) -> dict[str, Any]:
+def _figures(explanation: Explanation | None) -> dict[str, Any]:
     if explanation is None:
         return {"figures": [], "pair_figures": []}
     return {"figures": charts.maps(explanation), "pair_figures": charts.pair_maps(explanation)}

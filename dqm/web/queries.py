@@ -23,7 +23,7 @@ from dqm.alarm import (
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, Verdict
 from dqm.events.summary import summarise
-from dqm.export.views import BundleFacts, Recent, explain
+from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.web import models as m
 from dqm.web.problems import NotFoundError
@@ -142,7 +142,7 @@ class Queries:
         is_used = used is not None and used.identifier == verdict.bundle
         return m.Window(
             verdict=summarise(verdict),
-            explanation=explain(verdict.explanation),
+            explanation=verdict.explanation,
             why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
             bundle=used if is_used else None,
             why_no_bundle="" if is_used else _why_no_bundle(verdict),

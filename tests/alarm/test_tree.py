@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from dqm.alarm import AlarmState, Leaf, Mask, Node
+from dqm.alarm import AlarmState, Leaf, Mask, Node, worst
 from dqm.alarm.masks import applies, covers
-from dqm.alarm.tree import roll_up, worst
+from dqm.alarm.tree import roll_up
 from dqm.alarm.urgency import most_urgent_state
 from dqm.events import Quality
 

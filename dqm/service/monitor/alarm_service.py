@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from threading import RLock
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from dqm.alarm import Alarm, AlarmChange, AlarmEngine, Command, Mask, Node, Rules, Thresholds
 from dqm.errors import DqmError, StoreError
@@ -17,6 +18,8 @@ __all__ = ["AlarmService"]
 
 _MASKS = " masks"
 """Where the masks are kept among the states of the streams: no stream has a name with a space."""
+
+_MASKS_ADAPTER = TypeAdapter(tuple[Mask, ...])
 
 Changes = list[AlarmChange]
 
@@ -170,13 +173,10 @@ class AlarmService:
     def _states(self, streams: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """Give what differs from what is stored."""
         states: dict[str, Mapping[str, Any]] = {stream: self._engine.dump(stream) for stream in streams}
-        states[_MASKS] = {"masks": [asdict(mask) for mask in self._engine.masks]}
+        states[_MASKS] = {"masks": _MASKS_ADAPTER.dump_python(self._engine.masks, mode="json")}
         return {name: state for name, state in states.items() if self._stored.get(name) != state}
 
     def _restore(self, last_seen: Mapping[str, float] | None = None) -> AlarmEngine:
         """Make the engine from what is stored, and from when the last window of each stream came."""
-        masks = [
-            Mask(**{**stored, "run_types": tuple(stored["run_types"])})
-            for stored in self._stored.get(_MASKS, {"masks": []})["masks"]
-        ]
+        masks = _MASKS_ADAPTER.validate_python(self._stored.get(_MASKS, {"masks": []})["masks"])
         return AlarmEngine(self._rules, self._thresholds, self._clock(), self._stored, masks, last_seen)
