@@ -49,6 +49,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -493,6 +494,17 @@ def _work(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_daemon, name="end-with-daemon", daemon=True).start()
+    try:
+        _serve(connection, prepare)
+    except Exception:
+        try:
+            traceback.print_exc()  # plain: a log record needs memory, of which there may be none left
+        finally:
+            os._exit(1)  # at once: without memory the interpreter's own end may take seconds
+
+
+def _serve(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> None:
+    """Say whether jobs can be done, then do them until the connection is closed."""
     try:
         evaluate = prepare()
     except DqmError as error:

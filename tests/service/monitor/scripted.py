@@ -33,6 +33,17 @@ class Answer:
     load: bytes = b""
 
 
+class Unloadable:
+    """Can be sent, but whoever receives it runs out of memory."""
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return run_out_of_memory, ()
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError
+
+
 def do(job: Job) -> Answer:
     if job.begun:
         Path(job.begun).touch()

@@ -23,6 +23,7 @@ from dqm.service.monitor.worker_pool import JOBS_PER_WORKER, Finished, LocalWork
 from tests.service.monitor.scripted import (
     Answer,
     Job,
+    Unloadable,
     die_at_once,
     do,
     prepare,
@@ -144,6 +145,16 @@ def test_a_job_that_cannot_be_sent_fails_and_the_next_is_done() -> None:
         pool.submit(Job(seq=1))
         failed, fine = collect(pool, 2)
     assert failed.failure.startswith("not tested: cannot pickle")
+    assert is_answered(fine)
+
+
+@pytest.mark.usefixtures("without_pause")
+def test_a_job_that_no_worker_can_receive_is_given_up() -> None:
+    with open_pool() as pool:
+        pool.submit(Job(load=Unloadable()))
+        pool.submit(Job(seq=1))
+        failed, fine = collect(pool, 2)
+    assert failed.failure == "not tested: its worker died with exit code 1"
     assert is_answered(fine)
 
 
