@@ -81,10 +81,10 @@ def test_columns_stand_side_by_side(fresh: StoredBundle) -> None:
     covered = [(c.kind.cut, c.kind.n_expected) for c in bundle.manifest.null]
     assert covered == [(WindowCut.COUNT, 60), (WindowCut.TIME, 80)]
     assert bundle.manifest.parent == fresh.identifier
-    assert bundle.column(kind(WindowCut.TIME, 80.4)) is not None
-    assert bundle.column(kind(WindowCut.TIME, 80.6)) is None
-    assert bundle.column(kind(WindowCut.COUNT, 80)) is None
-    assert bundle.column(kind(WindowCut.COUNT, 61)) is None
+    assert bundle.null_entry(kind(WindowCut.TIME, 80.4)) is not None
+    assert bundle.null_entry(kind(WindowCut.TIME, 80.6)) is None
+    assert bundle.null_entry(kind(WindowCut.COUNT, 80)) is None
+    assert bundle.null_entry(kind(WindowCut.COUNT, 61)) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,9 @@ from dqm.nplm.falkon import FalkonTest
 from dqm.nplm.one_step import MAX_STEPS, OneStepResult, OneStepTest
 from tests.benchmarks.inputs import FAULTY, HEALTHY, SETTINGS, events, prepare, windows
 
+AnyTest = TypeVar("AnyTest", bound=OneStepTest)
+
 SETTING = SETTINGS["published"]
-ARGUMENTS = (
-    events(SETTING.n_reference, seed=1), SETTING.n_data, SETTING.width, SETTING.penalty, SETTING.centers
-)  # fmt: skip
 PATH = (1e-3, 1e-5, *[SETTING.penalty] * 8)
 """Penalties of successive Newton steps, as Falkon's documentation advises."""
 
@@ -58,9 +57,12 @@ class Converging(FalkonTest):
         return 0.0
 
 
-def make(kind: type[OneStepTest]) -> OneStepTest:
+def make(kind: type[AnyTest]) -> AnyTest:
     """Set up a test on the centres that the kernel test gets."""
-    return kind(*ARGUMENTS, rng=np.random.default_rng(2))
+    return kind(
+        events(SETTING.n_reference, seed=1), n_expected=SETTING.n_data, width=SETTING.width,
+        penalty=SETTING.penalty, centers=SETTING.centers, rng=np.random.default_rng(2),
+    )  # fmt: skip
 
 
 def log_ratios(result: OneStepResult) -> FloatArray:
@@ -101,7 +103,7 @@ def beside(samples: list[FloatArray]) -> dict[str, object]:
 
 def converge(samples: list[FloatArray]) -> list[dict[str, object]]:
     """Follow Falkon to the minimum."""
-    fitted, test = prepare(SETTING), Converging(*ARGUMENTS, rng=np.random.default_rng(2))
+    fitted, test = prepare(SETTING), make(Converging)
     rows: list[dict[str, object]] = []
     for x in samples:
         ours, seconds = clocked(fitted.evaluate, x)
