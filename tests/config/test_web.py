@@ -19,9 +19,11 @@ def test_nobody_comes_in_unless_it_says_so() -> None:
 
 def test_users_and_proxies_are_named(tmp_path: Path) -> None:
     keys = {
-        "users": "users.toml", "proxy_header": "X-Remote-User", "proxies": ["10.1.2.3", "fd00::/8"],
+        "users": "users.toml",
+        "proxy_header": "X-Remote-User",
+        "proxies": ["10.1.2.3", "fd00::/8"],
         "names": ["DQM.example.org"],
-    }  # fmt: skip
+    }
     section = WebSection.model_validate(keys, context={"base": tmp_path})
     assert section.has_login
     assert section.users == tmp_path / "users.toml"
@@ -67,10 +69,12 @@ def test_on_this_host_a_daemon_needs_no_users(tmp_path: Path, http: str) -> None
 @pytest.mark.parametrize(
     ("web", "is_let_in"),
     [
-        ("", False), ('proxies = ["10.1.2.3"]', False), ('users = "users.toml"', True),
+        ("", False),
+        ('proxies = ["10.1.2.3"]', False),
+        ('users = "users.toml"', True),
         ('proxies = ["10.1.2.3"]\nproxy_header = "X-Remote-User"', True),
     ],
-)  # fmt: skip
+)
 def test_beyond_it_somebody_must_be_able_to_sign_in(
     tmp_path: Path, http: str, web: str, is_let_in: bool
 ) -> None:

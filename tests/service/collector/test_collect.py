@@ -121,8 +121,11 @@ def test_a_replayed_file_arrives_as_numbered_windows(tmp_path: Path, address: st
             collector='[collector]\nname = "replay"\nrun = 591\nrun_type = "cosmics"\n',
         )
     assert told == RunSummary(run=591, n_events=250, n_windows=3, n_sent=3, n_lost=0, n_left=70)
-    assert [(w.stream, w.run, w.seq) for w in windows] == [("chamber-1", 591, 0), ("chamber-1", 591, 1),
-                                                           ("chamber-1", 591, 2)]  # fmt: skip
+    assert [(w.stream, w.run, w.seq) for w in windows] == [
+        ("chamber-1", 591, 0),
+        ("chamber-1", 591, 1),
+        ("chamber-1", 591, 2),
+    ]
     assert {(w.origin, w.run_type, w.cut, w.n_lost) for w in windows} == {
         (Origin.REPLAYED, "cosmics", WindowCut.COUNT, 0)
     }
