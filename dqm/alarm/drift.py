@@ -37,7 +37,7 @@ class Drift:
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def add(self, z: float, *, limit: float, reference_z: float, largest_z: float) -> None:
-        """Take one window in.
+        """Add a window.
 
         Parameters
         ----------

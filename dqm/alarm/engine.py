@@ -168,7 +168,7 @@ class AlarmEngine:
             self._assign_masks()
         return self._advance_all(due, now, _TIME)
 
-    def listen_anew(self, now: float) -> None:
+    def reset_silence(self, now: float) -> None:
         """Begin to wait for every stream: no window was received before, or the clock was put forward."""
         for stream in self._streams.values():
             stream.last_seen = now
@@ -345,7 +345,7 @@ class AlarmEngine:
 
 
 def _differ(before: AlarmRecord, after: AlarmRecord) -> bool:
-    """Tell whether a step is reported; a new text alone is not."""
+    """Return whether a step is reported; a new text alone is not."""
     return before is not after and (
         before.state is not after.state
         or before.acknowledged != after.acknowledged

@@ -1,4 +1,4 @@
-"""Masks: whose alarms they suppress, and when."""
+"""Masks: which streams they cover, and when they are in force."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["applies", "covers"]
 
 
 def covers(mask: Mask, stream: str, group: str) -> bool:
-    """Tell whether a mask is meant for a stream.
+    """Return whether a mask covers a stream.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def covers(mask: Mask, stream: str, group: str) -> bool:
 
 
 def applies(mask: Mask, run_type: str, now: float) -> bool:
-    """Tell whether a mask is in force.
+    """Return whether a mask is in force.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the board goes by: delays, groups and guidance of every stream, from the configuration."""
+"""Rules of the alarms: delays, groups and guidance of every stream, from the configuration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class StreamRules:
-    """What holds for one stream, inheritance done.
+    """Rules of one stream; what it inherits from its groups is filled in.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class StreamRules:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for the whole board.
+    """Rules of all alarms.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""What the windows of one stream say: k of n, drift, nuisance parameters, silence; with the words for it.
+"""What the last windows of one stream show: k of n, drift, nuisance parameters, silence; also in words.
 
-A window of quality ``Null`` counts for nothing, neither for an alarm nor against it: nothing is known. A
-window that differs in spite of losses is Bad, not Null, and counts. What is counted goes on over runs, since
-a fault does not end with a run and starting a new one must not end its alarm.
+A window of quality ``Null`` does not count, neither for an alarm nor against it: nothing is known. A window
+that differs in spite of losses is Bad, not Null, and counts. Counting continues over runs, since a fault does
+not end with a run, and starting a new run must not end its alarm.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["StreamHistory"]
 
 @dataclass(slots=True)
 class StreamHistory:
-    """What is kept of a stream's windows; its size does not grow.
+    """Summary of the windows of a stream; its size does not grow.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class StreamHistory:
     run, seq, run_type
         Of the last window; -1, -1 and empty if there was none.
     filtered : bool
-        Whether the last window counted for nothing: grace, or the type of its run.
+        Whether the last window did not count: grace, or the type of its run.
     silent : bool
         Whether none has come for too long.
     p : list of float
@@ -59,7 +59,7 @@ class StreamHistory:
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def add(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
-        """Take one window in."""
+        """Add a window."""
         self.quality = verdict.quality
         self.run, self.seq, self.run_type = verdict.window.run, verdict.window.seq, verdict.window.run_type
         self.silent = False
@@ -82,12 +82,12 @@ class StreamHistory:
         self.beyond = self.beyond + (result.p < thresholds.p_threshold) if self.drift.windows else 0
 
     def describe(self, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> dict[Cause, str]:
-        """Conditions that are there, in words.
+        """Describe the conditions that hold.
 
         Returns
         -------
         dict of Cause to str
-            Causes whose condition is not there are left out.
+            Causes whose condition does not hold are left out.
         """
         found = {}
         if self._n_differing(thresholds) >= rules.k:

@@ -271,7 +271,7 @@ def unshelve(record: AlarmRecord) -> AlarmRecord:
 
 
 def _shelf_ends(shelf: Shelf | None, condition: bool, lasted: float, timing: Timing, now: float) -> bool:
-    """Tell whether its time is over, or the condition of a one-shot shelf has gone for the off delay."""
+    """Return whether its time is over, or the condition of a one-shot shelf has gone for the off delay."""
     if shelf is None:
         return False
     is_over = shelf.until is not None and now >= shelf.until

@@ -1,4 +1,4 @@
-"""Which alarm an operator must look at first, and which one calls for a response."""
+"""Which alarm an operator must look at first, and which one needs a response."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _STATES = (
     AlarmState.OFF_DELAYED,
     AlarmState.ACTIVE,
 )
-"""From least to most urgent: what people put out of sight is above Normal, what is so by design is below."""
+"""From least to most urgent: above Normal what people have suppressed, below it what the rules suppress."""
 
 
 def most_urgent_state(states: Iterable[AlarmState]) -> AlarmState:
-    """Give the state that asks most for a response; Disabled if there is none."""
+    """Give the most urgent of some states; Disabled if there is none."""
     return max(states, key=_STATES.index, default=AlarmState.DISABLED)
 
 
 def needs_response(alarm: Alarm) -> bool:
-    """Tell whether somebody must respond: the alarm is raised and nobody has acknowledged it."""
+    """Return whether somebody must respond: the alarm is raised and nobody has acknowledged it."""
     return alarm.state in RAISED and alarm.acknowledged is None
 
 

@@ -1,4 +1,4 @@
-"""What the alarm logic speaks of: alarms, their states, and what people do with them."""
+"""Values of the alarm logic: alarms, their states and changes, acknowledgements, shelves, masks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Cause(StrEnum):
     DIFFERS = "differs"
     """k of the last n windows differ from the reference."""
     DRIFT = "drift"
-    """Windows deteriorate slowly: no single one betrays it, their sum does."""
+    """Windows deteriorate slowly: no single one shows it, their sum does."""
     NUISANCE = "nuisance"
     """A nuisance parameter disagrees with its measurement in k of the last n windows."""
     SILENT = "silent"
@@ -85,7 +85,7 @@ class Acknowledgement:
     Parameters
     ----------
     user, comment : str
-        Who, and what they say.
+        Who, and their comment.
     time : float
         When, Unix seconds.
     """
@@ -150,7 +150,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One alarm as it stands.
+    """One alarm at present.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Alarm:
     guidance : Guidance
         What to do.
     state : AlarmState
-        Where it stands.
+        Its state.
     since : float
         When it entered this state, Unix seconds.
     raised_at : float or None
@@ -173,7 +173,7 @@ class Alarm:
     acknowledged : Acknowledgement or None
         Set while Active, OffDelayed or Latched and taken over by somebody.
     shelf : Shelf or None
-        Set while Shelved, and beneath a mask until it ends.
+        Set while Shelved, and until it ends also while Masked.
     mask : str
         Identifier of the mask while Masked; empty otherwise.
     """
@@ -193,23 +193,22 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class AlarmChange:
-    """One step in the life of an alarm, for history and audit.
+    """One change of an alarm, for history and audit.
 
     Parameters
     ----------
     alarm : Alarm
-        As it stands after the step.
+        The alarm after the change.
     before : AlarmState
-        State before it; the same if only an acknowledgement was given.
+        State before the change; the same if the alarm was only acknowledged.
     time : float
         When, Unix seconds.
     action : str
-        What did it: ``window``, ``time``, ``acknowledge``, ``shelve``, ``unshelve``, ``mask``, ``unmask`` or
-        ``configuration``.
+        Its cause: ``window``, ``time``, ``configuration``, or the ``action`` of a command.
     user : str
-        Who did it; empty if nobody.
+        Who caused it; empty if nobody did.
     comment : str
-        What they said; empty if nobody.
+        Their comment; empty if nobody did.
     """
 
     alarm: Alarm

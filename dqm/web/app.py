@@ -23,13 +23,13 @@ from dqm.web.queries import Queries
 from dqm.web.render import render, serve_file
 from dqm.web.sse import ChangeFeed
 
-__all__ = ["site_handlers", "site_routes", "tell_problem"]
+__all__ = ["create_routes", "error_handlers", "respond_to_error"]
 
 
-def site_routes(
+def create_routes(
     queries: Queries, authenticator: Authenticator, monotonic: Callable[[], float] = time.monotonic
 ) -> list[BaseRoute]:
-    """Make all routes of page and API.
+    """Make the routes of the pages and the API.
 
     Parameters
     ----------
@@ -43,19 +43,19 @@ def site_routes(
     Returns
     -------
     list of BaseRoute
-        For an application with `site_handlers`.
+        For an application with `error_handlers`.
     """
     return [
         *page_routes(queries),
         *login_routes(queries, authenticator),
         Route("/static/{name}", serve_file),
         Route("/events", ChangeFeed(queries, monotonic).listen),
-        Mount(API, create_api(queries, site_handlers(queries))),
+        Mount(API, create_api(queries, error_handlers(queries))),
     ]
 
 
-def site_handlers(queries: Queries) -> Mapping[Any, Callable[[Request, Exception], Response]]:
-    """Make the handlers of what goes wrong, see `tell_problem`.
+def error_handlers(queries: Queries) -> Mapping[Any, Callable[[Request, Exception], Response]]:
+    """Make the handlers of errors, see `respond_to_error`.
 
     Parameters
     ----------
@@ -68,29 +68,29 @@ def site_handlers(queries: Queries) -> Mapping[Any, Callable[[Request, Exception
         By kind of exception.
     """
 
-    def tell(request: Request, error: Exception) -> Response:
-        return tell_problem(queries, request, error)
+    def respond(request: Request, error: Exception) -> Response:
+        return respond_to_error(queries, request, error)
 
     kinds = (DqmError, ValidationError, RequestValidationError, HTTPException, Exception)
-    return dict.fromkeys(kinds, tell)
+    return dict.fromkeys(kinds, respond)
 
 
-def tell_problem(queries: Queries, request: Request, error: Exception) -> Response:
-    """Tell what went wrong: problem+json for programs, a page for people.
+def respond_to_error(queries: Queries, request: Request, error: Exception) -> Response:
+    """Say what went wrong: problem+json for programs, a page for people.
 
     Parameters
     ----------
     queries : Queries
         What is shown.
     request : Request
-        What was asked.
+        The request.
     error : Exception
-        Why it is not answered.
+        Why it failed.
 
     Returns
     -------
     Response
-        Whoever has to sign in first is led to where that is done.
+        Browsers that must sign in first are sent to the page for it.
     """
     problem = describe_problem(error)
     is_page = "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith(API)

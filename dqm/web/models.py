@@ -57,7 +57,7 @@ class WindowList(View):
 
 
 class Stream(View):
-    """One stream as it stands."""
+    """One stream at present."""
 
     name: str
     path: str = Field(description="groups it belongs to, joined by '/'; empty for none")
@@ -84,7 +84,7 @@ class Group(View):
 
 
 class Overview(View):
-    """Everything at one look."""
+    """Everything at a glance."""
 
     time: float = Field(description="Unix seconds")
     version: str
@@ -98,7 +98,7 @@ class Overview(View):
 
 
 class AlarmList(View):
-    """Alarms as they stand, the most urgent first."""
+    """All alarms at present, the most urgent first."""
 
     time: float
     alarms: tuple[Alarm, ...]

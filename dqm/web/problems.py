@@ -1,4 +1,4 @@
-"""What may go wrong with a request, and how it is told."""
+"""Errors of requests, and how they are described to whoever asked."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 
 
 class NotFoundError(InputError):
-    """Something asked for is not there."""
+    """What the request asks for does not exist."""
 
 
 class ForeignRequestError(InputError):
-    """A request that another site may have caused."""
+    """A request to change something that another site may have caused."""
 
 
 class NotSignedInError(InputError):
-    """A request of somebody who has not proved who they are."""
+    """A request that needs a user, without one."""
 
 
 class NobodyMayChangeError(InputError):
-    """A change where nobody can prove who they are."""
+    """A request to change something where no users are configured."""
 
 
 class BusyError(InputError):
@@ -84,7 +84,7 @@ def describe_problem(error: Exception) -> Problem:
     Parameters
     ----------
     error : Exception
-        Our own, or one of pydantic or starlette; of any other nothing is told.
+        Our own, or one of pydantic, FastAPI or Starlette; nothing is said about any other.
 
     Returns
     -------

@@ -163,7 +163,7 @@ class Queries:
     def changes(
         self, stream: str | None = None, since: float | None = None, limit: int = 100
     ) -> m.ChangeList:
-        """Tell what happened to alarms, the newest first."""
+        """Give the changes of alarms, the newest first."""
         found = list(self.history.changes(stream=stream, since=since, limit=min(limit, _MOST_CHANGES)))
         return m.ChangeList(changes=tuple(found[::-1]))
 

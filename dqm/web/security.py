@@ -1,6 +1,6 @@
 """Who may ask, and what a browser may do with the answer.
 
-A browser on the operator's machine reaches the daemon for any site that it visits. Three walls keep such
+A browser on the operator's machine reaches the daemon for any site that it visits. Three checks keep such
 sites out: the ``Host`` must be an address or a name of this machine (a name of their own that resolves to it
 is refused), a request that changes something must come from our own page (``Sec-Fetch-Site`` or ``Origin``),
 and a form must carry the token of a cookie that only our page can read. Programs that send neither are no
@@ -87,7 +87,7 @@ class OwnHost:
     Parameters
     ----------
     app : ASGI application
-        What is guarded.
+        The application to protect.
     exempt : sequence of str
         Paths that are not, because programs may know the machine by yet another name.
     names : sequence of str

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dqm.errors import ConfigError
 from dqm.export.metrics import Metrics
-from dqm.web.app import site_handlers, site_routes, tell_problem
+from dqm.web.app import create_routes, error_handlers, respond_to_error
 from dqm.web.auth.authenticator import Authenticator, AuthMiddleware
 from dqm.web.queries import Queries
 from dqm.web.security import OwnHost, SecurityHeaders
@@ -83,11 +83,11 @@ def create_app(
         return SecurityHeaders(Starlette(routes=routes))
     authenticator = authenticator or Authenticator()
     app = Starlette(
-        routes=[*routes, *site_routes(queries, authenticator)],
-        exception_handlers=site_handlers(queries),
+        routes=[*routes, *create_routes(queries, authenticator)],
+        exception_handlers=error_handlers(queries),
         middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
     )
-    guarded = AuthMiddleware(app, authenticator, functools.partial(tell_problem, queries))
+    guarded = AuthMiddleware(app, authenticator, functools.partial(respond_to_error, queries))
     return SecurityHeaders(OwnHost(guarded, _FOR_PROGRAMS, authenticator.names))
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events: tells open pages when something has changed, and that the daemon lives."""
+"""Server-sent events: open pages learn when something has changed, and that the daemon runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dqm.web.queries import Queries
 __all__ = ["STOPPING", "ChangeFeed"]
 
 STOPPING = "dqm.stopping"
-"""Key of the scope with a callable that tells whether the server stops."""
+"""Key of the ASGI scope: a callable that returns whether the server stops."""
 
-_BEAT_SECONDS = 1.0
+_EVENT_SECONDS = 1.0
 _READ_SECONDS = 0.5
 _MOST_LISTENERS = 32
 _ADMITTED_SECONDS = 60.0
 
 
 class ChangeFeed:
-    """Counts changes of streams and alarms, and tells each listener once a second.
+    """Counts changes of streams and alarms, and sends the number to each listener once a second.
 
     Parameters
     ----------
@@ -42,35 +42,35 @@ class ChangeFeed:
         self._lock = Lock()
         self._number = 0
         self._seen: object = None
-        self._beat = ""
+        self._event = ""
         self._read_at = float("-inf")
         self._n_listeners = 0
 
-    def beat(self) -> str:
+    def present_event(self) -> str:
         """Give the present event: time, number of changes so far, alarms that need a response."""
         with self._lock:
             if self._monotonic() - self._read_at >= _READ_SECONDS:
                 self._read_at = self._monotonic()
-                self._beat = self._read()
-            return self._beat
+                self._event = self._read()
+            return self._event
 
     async def listen(self, request: Request) -> Response:
-        """Answer with a stream of beats; 503 when too many listen."""
+        """Answer with a stream of events; 503 when too many listen."""
         if self._n_listeners >= _MOST_LISTENERS:
             return Response(status_code=503, headers={"Retry-After": "15"})
-        return StreamingResponse(self._beats(request), media_type="text/event-stream")
+        return StreamingResponse(self._events(request), media_type="text/event-stream")
 
-    async def _beats(self, request: Request) -> AsyncIterator[str]:
+    async def _events(self, request: Request) -> AsyncIterator[str]:
         """Go on while somebody listens; remote listeners must authenticate again now and then."""
         ends = float("inf") if principal_of(request).is_local else self._monotonic() + _ADMITTED_SECONDS
         self._n_listeners += 1
         try:
-            yield f"retry: 2000\ndata: {self.beat()}\n\n"
+            yield f"retry: 2000\ndata: {self.present_event()}\n\n"
             while not await request.is_disconnected():
-                await asyncio.sleep(_BEAT_SECONDS)
+                await asyncio.sleep(_EVENT_SECONDS)
                 if request.scope[STOPPING]() or self._monotonic() >= ends:
                     return
-                yield f"data: {self.beat()}\n\n"
+                yield f"data: {self.present_event()}\n\n"
         finally:
             self._n_listeners -= 1
 

@@ -1,4 +1,4 @@
-"""How every stream stands at this moment: its quality, since when, its last window and those before."""
+"""The present state of every stream: its quality, since when, its last window and those before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dqm.events import Quality, Verdict
 __all__ = ["N_RECENT", "RecentWindow", "StreamStatus", "StreamStatuses"]
 
 N_RECENT = 24
-"""Windows of a stream that are shown at one look."""
+"""Windows of a stream that the overview shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Stream:
 
 
 class StreamStatuses:
-    """All streams as they stand; its methods may be called from any thread.
+    """The present state of all streams; its methods may be called from any thread.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class StreamStatuses:
             self._version += 1
 
     def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
-        """Take in windows from before the daemon started.
+        """Add windows from before the daemon started.
 
         Parameters
         ----------

@@ -130,10 +130,10 @@ class AlarmService:
         with self._changing() as changes:
             changes += self._engine.tick(self._clock())
 
-    def listen_anew(self) -> None:
+    def reset_silence(self) -> None:
         """Begin to wait for every stream: no window was received before."""
         with self._lock:
-            self._engine.listen_anew(self._clock())
+            self._engine.reset_silence(self._clock())
 
     def apply(self, command: Command, user: str) -> None:
         """Carry out a command of a person, and write it to the audit."""

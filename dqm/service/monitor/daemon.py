@@ -266,7 +266,7 @@ class Daemon:
     def _update_alarms(self, *, nobody_listened: bool) -> None:
         alarms = self._parts.alarms
         if nobody_listened:
-            alarms.listen_anew()
+            alarms.reset_silence()
         alarms.tick()
         days = self._resolved.config.keep.verdict_days
         if days is not None:

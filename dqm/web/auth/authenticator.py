@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do: everything that is asked by HTTP passes here first.
+"""Who is asking, and what they may do: every HTTP request passes here first.
 
 Reading needs no login on the loopback; from elsewhere it does. Whatever changes something needs a user who
 has proved who they are: by a password, for a session of a browser or with each request of a program (Basic),
@@ -93,7 +93,7 @@ class Principal:
 
 
 class Authenticator:
-    """Tells who is asking and lets them in or not; safe to use from several threads.
+    """Finds out who is asking, and admits the request or not; safe to use from several threads.
 
     Parameters
     ----------
@@ -102,9 +102,10 @@ class Authenticator:
     users : UserFile, optional
         Users with passwords.
     count : callable
-        Told one of `SIGN_INS`.
+        Called with the outcome of each check of a password, one of `dqm.export.SIGN_INS`.
     audit : callable
-        Told time, user, action, target and comment of each sign-in and sign-out; may raise `StoreError`.
+        Called with time, user, action, target and comment of each sign-in and sign-out; may raise
+        `StoreError`.
     clock : callable
         Unix time, s.
     monotonic : callable
@@ -176,7 +177,7 @@ class Authenticator:
         BusyError
             After too many failures, of this user or from this address, or while too many wait.
         NotSignedInError
-            If the password is wrong, or there is no such user; which of both is not told.
+            If the password is wrong, or there is no such user; which of the two is not said.
         """
         if self._users is None:
             raise NobodyMayChangeError("no users are configured", where="[web] users", fix=_HOW_TO_BEGIN)
@@ -294,24 +295,24 @@ class Authenticator:
 
 
 class AuthMiddleware:
-    """Lets through what the authenticator admits, and tells it who is asking.
+    """Passes on the requests that the authenticator admits, with the `Principal` in their scope.
 
     Parameters
     ----------
     app : ASGI application
-        What is guarded.
+        The application to protect.
     authenticator : Authenticator
-        Decides.
-    tell : callable
-        Makes the answer for whoever is not let in.
+        Decides which requests are admitted.
+    respond : callable
+        Makes the response to a request that is not admitted.
     """
 
     def __init__(
-        self, app: ASGIApp, authenticator: Authenticator, tell: Callable[[Request, Exception], Response]
+        self, app: ASGIApp, authenticator: Authenticator, respond: Callable[[Request, Exception], Response]
     ) -> None:
         self._app = app
         self._authenticator = authenticator
-        self._tell = tell
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -321,7 +322,7 @@ class AuthMiddleware:
             try:
                 await self._authenticator.admit(request)
             except DqmError as error:
-                app = await run_in_threadpool(self._tell, request, error)
+                app = await run_in_threadpool(self._respond, request, error)
         await app(scope, receive, send)
 
 

@@ -73,7 +73,7 @@ class Backoff:
             self._failures.keep(key, _Failures(max(0, found.number - 1), found.last))
 
     def forget(self, key: str) -> None:
-        """Begin anew with this one."""
+        """Forget the failures of this one."""
         with self._lock:
             self._failures.pop(key, None)
 

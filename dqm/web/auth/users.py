@@ -1,4 +1,4 @@
-"""The file of users: names and password hashes (argon2id). Hashes stand in no text that this module makes."""
+"""The file of users: names and password hashes (argon2id). No text that this module makes contains a hash."""
 
 from __future__ import annotations
 
