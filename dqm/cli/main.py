@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib import import_module
 from importlib.metadata import requires, version
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -22,59 +21,26 @@ __all__ = ["COMMANDS", "app", "load_command", "run"]
 FAILURE = 2
 """Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
 
-
-class Command(NamedTuple):
-    """Where a command is, and what the list of commands says of it.
-
-    Parameters
-    ----------
-    place : str
-        Module within `dqm.cli` and, after a colon, the function or the `typer.Typer` of several commands.
-    summary : str
-        First paragraph of its help.
-    """
-
-    place: str
-    summary: str
-
-
 COMMANDS = {
-    "demo": Command(
-        "demo:demo", "Run simulated chambers, their collectors and the daemon; two chambers go wrong."
+    "demo": "Run simulated chambers, their collectors and the daemon; two chambers go wrong.",
+    "run": "Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG.",
+    "collect": "Run a collector: read a source, cut windows, send them to the daemon.",
+    "check": "Report every mistake in a configuration at once, bundles and collector options included.",
+    "history": "Print stored verdicts, the newest last.",
+    "extract": "Write the features of a source to a file instead of sending them.",
+    "compare": "Test files against a bundle; the file's place in the command line is the run number.",
+    "report": "Write a run, or what a bundle is, as one HTML file that needs nothing else.",
+    "flags": (
+        "Print the quality flags of a run: which time of which stream is good, and which is not known to be."
     ),
-    "run": Command(
-        "run:run",
-        "Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG.",
-    ),
-    "collect": Command(
-        "collect:collect", "Run a collector: read a source, cut windows, send them to the daemon."
-    ),
-    "check": Command(
-        "check:check",
-        "Report every mistake in a configuration at once, bundles and collector options included.",
-    ),
-    "history": Command("history:history", "Print stored verdicts, the newest last."),
-    "extract": Command(
-        "extract:extract", "Write the features of a source to a file instead of sending them."
-    ),
-    "compare": Command(
-        "compare:compare",
-        "Test files against a bundle; the file's place in the command line is the run number.",
-    ),
-    "report": Command(
-        "reports:report", "Write a run, or what a bundle is, as one HTML file that needs nothing else."
-    ),
-    "flags": Command(
-        "reports:flags",
-        "Print the quality flags of a run: which time of which stream is good, and which is not known to be.",
-    ),
-    "reference": Command("reference:app", 'Reference bundles: what "good" is.'),
-    "alarms": Command("alarms:app", "See alarms, acknowledge, shelve and mask them."),
-    "dashboards": Command("dashboards:app", "Dashboards for Grafana, rules for Prometheus."),
-    "keys": Command("keys:app", "Make keys for collectors on other hosts."),
-    "store": Command("store:app", "Back up, restore and compact the store of verdicts."),
-    "users": Command("users:app", "Add, remove and list users, who may change something on the page."),
+    "reference": 'Reference bundles: what "good" is.',
+    "alarms": "See alarms, acknowledge, shelve and mask them.",
+    "dashboards": "Dashboards for Grafana, rules for Prometheus.",
+    "keys": "Make keys for collectors on other hosts.",
+    "store": "Back up, restore and compact the store of verdicts.",
+    "users": "Add, remove and list users, who may change something on the page.",
 }
+"""First paragraph of the help of each command, for the list of all."""
 
 
 def load_command(name: str) -> Any:
@@ -95,8 +61,7 @@ def load_command(name: str) -> Any:
     ModuleNotFoundError
         If a package that it needs is not installed.
     """
-    module, _, attribute = COMMANDS[name].place.partition(":")
-    found = getattr(import_module(f"dqm.cli.{module}"), attribute)
+    found = _import_command(name)
     holder = typer.Typer(add_completion=False, callback=lambda: None)
     if isinstance(found, typer.Typer):
         holder.add_typer(found, name=name)
@@ -104,6 +69,73 @@ def load_command(name: str) -> Any:
         holder.command(name)(found)
     group: Any = typer.main.get_command(holder)
     return group.commands[name]
+
+
+def _import_command(name: str) -> Any:
+    """Import the function of a command, or the `typer.Typer` of a group of commands."""
+    match name:
+        case "demo":
+            from dqm.cli.demo import demo
+
+            return demo
+        case "run":
+            from dqm.cli.run import run
+
+            return run
+        case "collect":
+            from dqm.cli.collect import collect
+
+            return collect
+        case "check":
+            from dqm.cli.check import check
+
+            return check
+        case "history":
+            from dqm.cli.history import history
+
+            return history
+        case "extract":
+            from dqm.cli.extract import extract
+
+            return extract
+        case "compare":
+            from dqm.cli.compare import compare
+
+            return compare
+        case "report":
+            from dqm.cli.reports import report
+
+            return report
+        case "flags":
+            from dqm.cli.reports import flags
+
+            return flags
+        case "reference":
+            from dqm.cli.reference import app as reference
+
+            return reference
+        case "alarms":
+            from dqm.cli.alarms import app as alarms
+
+            return alarms
+        case "dashboards":
+            from dqm.cli.dashboards import app as dashboards
+
+            return dashboards
+        case "keys":
+            from dqm.cli.keys import app as keys
+
+            return keys
+        case "store":
+            from dqm.cli.store import app as store
+
+            return store
+        case "users":
+            from dqm.cli.users import app as users
+
+            return users
+        case _:
+            raise ValueError(f"no command is called {name!r}")
 
 
 class LazyGroup(TyperGroup):
@@ -129,8 +161,8 @@ def _loaded_when_used() -> None:
     """Stand for a command in the list."""
 
 
-for _name, _command in COMMANDS.items():
-    app.command(_name, help=_command.summary)(_loaded_when_used)
+for _name, _summary in COMMANDS.items():
+    app.command(_name, help=_summary)(_loaded_when_used)
 
 
 def _show_version(value: bool) -> None:
