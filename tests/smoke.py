@@ -202,7 +202,7 @@ def main(wheel: Path, folder: Path) -> None:
     )
     collector.run("dqm", "check", "collector.toml")
     said = collector.run("dqm", "run", "daemon.toml", code=2)
-    check("pip install 'dqm[monitor]'" in said, said)
+    check("install dqm with its extra 'monitor'" in said, said)
 
     features = "t_1,t_2,t_3,t_4,theta"
     size = ("--events", 300, "--window", N_WINDOW, "--centers", 100)

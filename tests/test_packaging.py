@@ -182,5 +182,5 @@ def test_commands_of_the_monitor_say_what_they_need() -> None:
         ("demo",),
         cwd=ROOT,
     )
-    said = re.compile(r"error: the package \w+ is not installed\..*run pip install 'dqm\[monitor\]'\n")
+    said = re.compile(r"error: the package \w+ is not installed\..*install dqm with its extra 'monitor'.*\n")
     assert [(code, text) for code, text in told if code != 2 or not said.fullmatch(text)] == []

@@ -70,7 +70,7 @@ def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchR
     """Start the program that reads the file; its error is raised here."""
     if find_spec("uproot") is None:
         raise FileError(
-            "reading ROOT files needs uproot", where=str(path), fix="Install it: pip install 'dqm[root]'"
+            "reading ROOT files needs uproot", where=str(path), fix="Install it: pip install '.[root]'"
         )
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603 - our own program

@@ -26,7 +26,7 @@ def _panels(path: Path, n: int) -> Iterator[list[Any]]:
         raise FileError(
             "no figure without matplotlib",
             where=str(path),
-            fix="pip install 'dqm[plots]', or leave --plot out",
+            fix="pip install '.[plots]', or leave --plot out",
         ) from error
     columns = min(n, COLUMNS)
     rows = -(-n // columns)

@@ -193,7 +193,7 @@ def run() -> None:
             raise
         typer.echo(
             f"error: the package {package} is not installed. The daemon, its configuration and what computes "
-            "need it: run pip install 'dqm[monitor]'",
+            "need it: install dqm with its extra 'monitor', in its source by pip install '.[monitor]'",
             err=True,
         )
         sys.exit(FAILURE)

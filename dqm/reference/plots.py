@@ -60,7 +60,7 @@ def _extra_plots(library: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise InputError(
-            f"{library} is not installed", fix="Install it with: python -m pip install 'dqm[plots]'"
+            f"{library} is not installed", fix="Install dqm with its extra 'plots': pip install '.[plots]'"
         ) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dqm.config import DaemonConfig
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.reference import Bundle, Evaluator, ReadingPolicy, open_bundle
+from dqm.stream import identity_of
 
 __all__ = ["WindowEvaluator", "prepare_evaluators"]
 
@@ -74,4 +75,13 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
             bundle = open_bundle(stream.bundle)
             by_bundle[stream.bundle] = WindowEvaluator(bundle, policy, config.daemon.device)
         by_stream[stream.name] = by_bundle[stream.bundle]
-    return lambda job: by_stream[job.window.stream].evaluate(job)
+
+    def evaluate(job: EvaluationJob) -> EvaluationReport:
+        try:
+            return by_stream[job.window.stream].evaluate(job)
+        except Exception as error:  # the worker logs it, and knows nothing of windows
+            stream, run, seq = identity_of(job.window)
+            error.add_note(f"stream {stream}, run {run}, window {seq}")
+            raise
+
+    return evaluate

@@ -162,7 +162,7 @@ def test_what_will_come_is_known_beforehand() -> None:
 
 def test_without_caproto_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "caproto.threading.client", None)
-    with pytest.raises(ConfigError, match=r"needs caproto. Install it: pip install 'dqm\[epics\]'"):
+    with pytest.raises(ConfigError, match=r"needs caproto. Install it: pip install '\.\[epics\]'"):
         source_of().__enter__()
 
 

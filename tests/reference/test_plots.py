@@ -73,5 +73,5 @@ def test_without_the_libraries_the_message_has_the_command(
     explanation: WindowExplanation, monkeypatch: pytest.MonkeyPatch, library: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=rf"{library} is not installed.*pip install 'dqm\[plots\]'"):
+    with pytest.raises(InputError, match=rf"{library} is not installed.*pip install '\.\[plots\]'"):
         explanation.plot() if library == "matplotlib" else explanation.histograms("a")

@@ -103,7 +103,7 @@ class EpicsSource(HistorySource):
             from caproto.threading.client import Context
         except ImportError as error:
             raise ConfigError(
-                "reading EPICS variables needs caproto", fix="Install it: pip install 'dqm[epics]'"
+                "reading EPICS variables needs caproto", fix="Install it: pip install '.[epics]'"
             ) from error
         self._context = Context(client_name="dqm")
         self._pvs = self._context.get_pvs(*self._names, timeout=READ_SECONDS)
