@@ -1,7 +1,7 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
 from dqm.alarm.budget import smallest_supported_p
-from dqm.alarm.commands import Acknowledge, AddMask, Command, RemoveMask, Shelve, Unshelve
+from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, grade, warn, worst
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
@@ -24,7 +24,7 @@ from dqm.alarm.values import (
 __all__ = [
     "ANOMALOUS",
     "RAISED",
-    "Acknowledge",
+    "AcknowledgeAlarm",
     "Acknowledgement",
     "AddMask",
     "Alarm",
@@ -42,11 +42,11 @@ __all__ = [
     "RemoveMask",
     "Rules",
     "Shelf",
-    "Shelve",
+    "ShelveAlarm",
     "StreamRules",
     "Thresholds",
     "Timing",
-    "Unshelve",
+    "UnshelveAlarm",
     "alarm_rules",
     "derive_thresholds",
     "describe_p",

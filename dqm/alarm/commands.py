@@ -15,16 +15,16 @@ from dqm.alarm.values import Cause
 from dqm.config import NAME_PATTERN
 
 __all__ = [
-    "Acknowledge",
+    "AcknowledgeAlarm",
     "AddMask",
     "Command",
     "Comment",
     "RemoveMask",
     "RunTypes",
-    "Shelve",
+    "ShelveAlarm",
     "ShelveHours",
     "StreamPattern",
-    "Unshelve",
+    "UnshelveAlarm",
 ]
 
 _LONGEST_COMMENT = 500
@@ -63,14 +63,14 @@ class _AlarmCommand:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
-class Acknowledge(_AlarmCommand):
+class AcknowledgeAlarm(_AlarmCommand):
     """Take over an alarm that is raised."""
 
     action: ClassVar[str] = "acknowledge"
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
-class Shelve(_AlarmCommand):
+class ShelveAlarm(_AlarmCommand):
     """Put an alarm aside for some time, or until its condition has gone.
 
     Parameters
@@ -98,7 +98,7 @@ class Shelve(_AlarmCommand):
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
-class Unshelve(_AlarmCommand):
+class UnshelveAlarm(_AlarmCommand):
     """End a shelf early."""
 
     action: ClassVar[str] = "unshelve"
@@ -166,5 +166,5 @@ class RemoveMask:
         return self.identifier
 
 
-Command = Acknowledge | Shelve | Unshelve | AddMask | RemoveMask
+Command = AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm | AddMask | RemoveMask
 """Every action of a person on alarms."""

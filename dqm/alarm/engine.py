@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from dqm.alarm import transitions
-from dqm.alarm.commands import Acknowledge, AddMask, Command, RemoveMask, Shelve, Unshelve
+from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.stream_history import StreamHistory
@@ -234,18 +234,18 @@ class AlarmEngine:
             ) from None
 
     def _change_alarm(
-        self, command: Acknowledge | Shelve | Unshelve, action: _Action, now: float
+        self, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm, action: _Action, now: float
     ) -> list[AlarmChange]:
         stream = self._find(command.stream)
         before = stream.stored.alarms[command.cause]
         match command:
-            case Acknowledge():
+            case AcknowledgeAlarm():
                 record = transitions.acknowledge(before, Acknowledgement(action.user, command.comment, now))
-            case Shelve():
+            case ShelveAlarm():
                 until = None if command.hours is None else now + 3600.0 * command.hours
                 shelf = Shelf(action.user, command.comment, now, until, command.one_shot)
                 record = transitions.shelve(before, shelf)
-            case Unshelve():
+            case UnshelveAlarm():
                 record = transitions.unshelve(before)
         stream.stored.alarms[command.cause] = record
         return self._advance(stream, now, action, {command.cause: before})

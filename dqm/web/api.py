@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dqm.alarm import Acknowledge, Alarm, Cause, Mask, RemoveMask, Shelve, Thresholds, Unshelve
+from dqm.alarm import AcknowledgeAlarm, Alarm, Cause, Mask, RemoveMask, ShelveAlarm, Thresholds, UnshelveAlarm
 from dqm.web import models as m
 from dqm.web.auth.authenticator import principal_of
 from dqm.web.queries import Queries
@@ -102,7 +102,7 @@ def windows(queries: Asked, stream: str, query: Annotated[m.WindowQuery, Query()
 
 
 @_get("/streams/{stream}/windows/{run}/{seq}", summary="One window, with its maps in full")
-def window(queries: Asked, stream: str, run: int, seq: int) -> m.Window:
+def window(queries: Asked, stream: str, run: int, seq: int) -> m.WindowDetail:
     return queries.window(stream, run, seq)
 
 
@@ -123,7 +123,7 @@ def alarm(queries: Asked, stream: str, cause: Cause) -> Alarm:
 
 @_post("/alarms/{stream}/{cause}/acknowledge", summary="Take an alarm over")
 def acknowledge(queries: Asked, user: User, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
-    return _apply(queries, Acknowledge(stream, cause, body.comment), user)
+    return _apply(queries, AcknowledgeAlarm(stream, cause, body.comment), user)
 
 
 @_post("/alarms/{stream}/{cause}/shelve", summary="Put an alarm aside; it comes back by itself")
@@ -133,7 +133,7 @@ def shelve(queries: Asked, user: User, stream: str, cause: Cause, body: m.Shelve
 
 @_post("/alarms/{stream}/{cause}/unshelve", summary="End a shelf early")
 def unshelve(queries: Asked, user: User, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
-    return _apply(queries, Unshelve(stream, cause, body.comment), user)
+    return _apply(queries, UnshelveAlarm(stream, cause, body.comment), user)
 
 
 @_get("/thresholds", summary="Limits that follow from the false-alarm budget")
@@ -159,7 +159,7 @@ def unmask(queries: Asked, user: User, identifier: str, body: m.CommentBody) -> 
     return queries.masks()
 
 
-def _apply(queries: Queries, command: Acknowledge | Shelve | Unshelve, user: str) -> Alarm:
+def _apply(queries: Queries, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm, user: str) -> Alarm:
     """Carry out a command on an alarm that exists, and give the alarm."""
     queries.alarm(command.stream, command.cause)
     queries.alarm_service.apply(command, user)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelve
+from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, ShelveAlarm
 from dqm.alarm.commands import Comment, RunTypes, ShelveHours, StreamPattern
 from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
@@ -25,7 +25,7 @@ __all__ = [
     "Problem",
     "ShelveBody",
     "Stream",
-    "Window",
+    "WindowDetail",
     "WindowList",
     "WindowQuery",
 ]
@@ -38,7 +38,7 @@ class Kept(View):
     reason: str = Field(description="why they are not kept; empty if they are")
 
 
-class Window(View):
+class WindowDetail(View):
     """Everything about one window."""
 
     verdict: WindowSummary
@@ -163,9 +163,9 @@ class ShelveBody(_Request):
     hours: ShelveHours | None = Field(None, description="for how long; null only if one_shot")
     one_shot: bool = Field(False, description="whether it also ends when the condition has gone")
 
-    def command(self, stream: str, cause: Cause) -> Shelve:
+    def command(self, stream: str, cause: Cause) -> ShelveAlarm:
         """Make the command for an alarm; raises pydantic's `ValidationError` if the shelf has no end."""
-        return Shelve(stream, cause, self.reason, hours=self.hours, one_shot=self.one_shot)
+        return ShelveAlarm(stream, cause, self.reason, hours=self.hours, one_shot=self.one_shot)
 
 
 class MaskBody(_Request):

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dqm.alarm import Acknowledge, AlarmState, Cause, RemoveMask, Unshelve
+from dqm.alarm import AcknowledgeAlarm, AlarmState, Cause, RemoveMask, UnshelveAlarm
 from dqm.errors import InputError
 from dqm.events import Explanation, Quality
 from dqm.events.summary import summarise
@@ -201,7 +201,7 @@ def _help(queries: Queries, request: Request) -> Response:
 
 def _acknowledge(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    queries.alarm_service.apply(Acknowledge(*alarm, _comment(fields)), _user_of(request))
+    queries.alarm_service.apply(AcknowledgeAlarm(*alarm, _comment(fields)), _user_of(request))
     return _page_of(alarm)
 
 
@@ -214,7 +214,7 @@ def _shelve(queries: Queries, request: Request, fields: Form) -> str:
 
 def _unshelve(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    queries.alarm_service.apply(Unshelve(*alarm, _comment(fields)), _user_of(request))
+    queries.alarm_service.apply(UnshelveAlarm(*alarm, _comment(fields)), _user_of(request))
     return _page_of(alarm)
 
 

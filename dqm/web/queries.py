@@ -129,7 +129,7 @@ class Queries:
         last = max(found, key=lambda verdict: verdict.judged_at)
         return self.verdicts.find(last.window.stream, last.window.run, last.window.seq)
 
-    def window(self, stream: str, run: int, seq: int) -> m.Window:
+    def window(self, stream: str, run: int, seq: int) -> m.WindowDetail:
         """Everything about one window; raises `NotFoundError`."""
         verdict = self.verdicts.find(stream, run, seq)
         if verdict is None:
@@ -140,7 +140,7 @@ class Queries:
             )
         used = self.bundles.get(stream)
         is_used = used is not None and used.identifier == verdict.bundle
-        return m.Window(
+        return m.WindowDetail(
             verdict=summarise(verdict),
             explanation=verdict.explanation,
             why_unexplained="" if verdict.explanation else _why_unexplained(verdict),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dqm.alarm import Acknowledge, AddMask, Cause, Command, RemoveMask, Shelve, Unshelve
+from dqm.alarm import AcknowledgeAlarm, AddMask, Cause, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
 
 ALARM = ("chamber-1", Cause.DIFFERS)
 
@@ -16,9 +16,9 @@ ALARM = ("chamber-1", Cause.DIFFERS)
 @pytest.mark.parametrize(
     ("command", "action", "target"),
     [
-        (Acknowledge(*ALARM, "seen"), "acknowledge", "chamber-1 differs"),
-        (Shelve(*ALARM, "seen", hours=1.0), "shelve", "chamber-1 differs"),
-        (Unshelve(*ALARM, "seen"), "unshelve", "chamber-1 differs"),
+        (AcknowledgeAlarm(*ALARM, "seen"), "acknowledge", "chamber-1 differs"),
+        (ShelveAlarm(*ALARM, "seen", hours=1.0), "shelve", "chamber-1 differs"),
+        (UnshelveAlarm(*ALARM, "seen"), "unshelve", "chamber-1 differs"),
         (AddMask("m", "muon/*", "seen"), "mask", "muon/*"),
         (RemoveMask("m", "seen"), "unmask", "m"),
     ],
@@ -30,11 +30,11 @@ def test_a_command_says_what_the_audit_writes(command: Command, action: str, tar
 
 
 def test_a_comment_is_stripped() -> None:
-    assert Acknowledge(*ALARM, comment="  seen \n").comment == "seen"
+    assert AcknowledgeAlarm(*ALARM, comment="  seen \n").comment == "seen"
 
 
 @pytest.mark.parametrize("comment", ["", " \t", "x" * 501])
-@pytest.mark.parametrize("kind", [Acknowledge, Unshelve])
+@pytest.mark.parametrize("kind", [AcknowledgeAlarm, UnshelveAlarm])
 def test_a_command_needs_a_comment_that_is_not_too_long(kind: Any, comment: str) -> None:
     with pytest.raises(ValidationError, match="String should have"):
         kind(*ALARM, comment)
@@ -51,8 +51,8 @@ def test_a_command_needs_a_comment_that_is_not_too_long(kind: Any, comment: str)
 )
 def test_a_shelf_needs_an_end(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Shelve(*ALARM, "known", **changes)
-    assert Shelve(*ALARM, "known", one_shot=True).hours is None
+        ShelveAlarm(*ALARM, "known", **changes)
+    assert ShelveAlarm(*ALARM, "known", one_shot=True).hours is None
 
 
 @pytest.mark.parametrize(

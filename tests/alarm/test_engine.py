@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dqm.alarm import (
-    Acknowledge,
+    AcknowledgeAlarm,
     AddMask,
     Alarm,
     AlarmChange,
@@ -16,9 +16,9 @@ from dqm.alarm import (
     AlarmState,
     Cause,
     RemoveMask,
-    Shelve,
+    ShelveAlarm,
     Timing,
-    Unshelve,
+    UnshelveAlarm,
 )
 from dqm.errors import InputError
 from dqm.events import Quality
@@ -115,7 +115,7 @@ def test_runs_of_other_types_are_filtered_and_leave_what_was_raised() -> None:
         b.observe(verdict(BAD, seq, run_type="pulser"), float(seq))
     assert alarm(b).state == "Filtered"
     feed(b, BAD, BAD, begin=10)
-    b.apply(Acknowledge("s", Cause.DIFFERS, "seen"), "ann", 12.0)
+    b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 12.0)
     for seq in range(3):
         b.observe(verdict(0.5, seq, run_type="pulser"), 20.0 + seq)
     assert alarm(b).state == "Active"
@@ -138,7 +138,7 @@ def test_silence_alarms_after_its_time_and_ends_with_a_window() -> None:
 def test_acknowledging_silence_does_not_hide_windows_that_differ() -> None:
     b = engine()
     b.tick(601.0)
-    b.apply(Acknowledge("s", Cause.SILENT, "collector restarted"), "ann", 602.0)
+    b.apply(AcknowledgeAlarm("s", Cause.SILENT, "collector restarted"), "ann", 602.0)
     feed(b, BAD, BAD, begin=603)
     differs = alarm(b)
     assert (differs.state, differs.acknowledged) == ("Active", None)
@@ -188,7 +188,7 @@ def test_a_nuisance_parameter_far_from_its_measurement_alarms_by_itself() -> Non
 def test_an_acknowledgement_stays_until_the_alarm_is_raised_anew() -> None:
     b = engine(timing=Timing(off_delay_seconds=5.0))
     feed(b, BAD, BAD)
-    (change,) = b.apply(Acknowledge("s", Cause.DIFFERS, "called Bob"), "ann", 2.0)
+    (change,) = b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "called Bob"), "ann", 2.0)
     assert (change.before, change.alarm.state, change.action) == ("Active", "Active", "acknowledge")
     assert (change.user, change.comment) == ("ann", "called Bob")
     feed(b, 0.5, 0.5, BAD, BAD, begin=3)  # flickers within the off delay
@@ -204,12 +204,12 @@ def test_an_acknowledgement_stays_until_the_alarm_is_raised_anew() -> None:
 def test_what_is_not_raised_cannot_be_acknowledged() -> None:
     b = engine()
     with pytest.raises(InputError, match="nothing to acknowledge: the alarm is Normal"):
-        b.apply(Acknowledge("s", Cause.DIFFERS, "seen"), "ann", 1.0)
+        b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 1.0)
     feed(b, BAD, BAD)
     with pytest.raises(InputError, match="a user must be named"):
-        b.apply(Acknowledge("s", Cause.DIFFERS, "seen"), " ", 1.0)
+        b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), " ", 1.0)
     with pytest.raises(InputError, match=r"unknown stream .x.\. Configured are: s"):
-        b.apply(Acknowledge("x", Cause.DIFFERS, "seen"), "ann", 1.0)
+        b.apply(AcknowledgeAlarm("x", Cause.DIFFERS, "seen"), "ann", 1.0)
 
 
 def test_a_latched_alarm_waits_to_be_acknowledged() -> None:
@@ -218,10 +218,10 @@ def test_a_latched_alarm_waits_to_be_acknowledged() -> None:
     latched = alarm(b)
     assert (latched.state, latched.since, latched.raised_at) == ("Latched", 3, 1)
     assert latched.text.startswith("2 of the last 3")
-    (change,) = b.apply(Acknowledge("s", Cause.DIFFERS, "seen"), "ann", 9.0)
+    (change,) = b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 9.0)
     assert (change.before, change.alarm.state) == ("Latched", "Normal")
     feed(b, BAD, BAD, begin=10)
-    b.apply(Acknowledge("s", Cause.DIFFERS, "seen"), "ann", 12.0)
+    b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 12.0)
     feed(b, 0.5, 0.5, begin=13)
     assert alarm(b).state == "Normal"
 
@@ -229,8 +229,8 @@ def test_a_latched_alarm_waits_to_be_acknowledged() -> None:
 def test_a_timed_shelf_ends_and_what_is_still_there_is_a_new_alarm() -> None:
     b = engine()
     feed(b, BAD, BAD)
-    b.apply(Acknowledge("s", Cause.DIFFERS, "seen"), "ann", 2.0)
-    (change,) = b.apply(Shelve("s", Cause.DIFFERS, "gas bottle changed", hours=0.5), "ann", 3.0)
+    b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 2.0)
+    (change,) = b.apply(ShelveAlarm("s", Cause.DIFFERS, "gas bottle changed", hours=0.5), "ann", 3.0)
     assert (change.alarm.state, change.alarm.acknowledged, change.user) == ("Shelved", None, "ann")
     assert change.alarm.shelf is not None
     assert [change.alarm.cause for change in b.tick(1802.9)] == ["silent"]
@@ -242,7 +242,7 @@ def test_a_timed_shelf_ends_and_what_is_still_there_is_a_new_alarm() -> None:
 def test_a_one_shot_shelf_ends_with_the_condition() -> None:
     b = engine(timing=Timing(off_delay_seconds=5.0))
     feed(b, BAD, BAD)
-    b.apply(Shelve("s", Cause.DIFFERS, "known", one_shot=True), "ann", 2.0)
+    b.apply(ShelveAlarm("s", Cause.DIFFERS, "known", one_shot=True), "ann", 2.0)
     feed(b, 0.5, 0.5, BAD, BAD, begin=3)  # flickers within the off delay
     assert alarm(b).state == "Shelved"
     feed(b, 0.5, 0.5, begin=10)
@@ -253,16 +253,16 @@ def test_a_one_shot_shelf_ends_with_the_condition() -> None:
 def test_a_shelf_is_ended_early() -> None:
     b = engine()
     feed(b, BAD, BAD)
-    b.apply(Shelve("s", Cause.DIFFERS, "known", one_shot=True), "ann", 2.0)
-    (change,) = b.apply(Unshelve("s", Cause.DIFFERS, "look again"), "bob", 3.0)
+    b.apply(ShelveAlarm("s", Cause.DIFFERS, "known", one_shot=True), "ann", 2.0)
+    (change,) = b.apply(UnshelveAlarm("s", Cause.DIFFERS, "look again"), "bob", 3.0)
     assert (change.alarm.state, change.action, change.user) == ("Active", "unshelve", "bob")
     with pytest.raises(InputError, match="not shelved, it is Active"):
-        b.apply(Unshelve("s", Cause.DIFFERS, "again"), "bob", 4.0)
+        b.apply(UnshelveAlarm("s", Cause.DIFFERS, "again"), "bob", 4.0)
 
 
 def test_a_one_shot_shelf_needs_the_condition() -> None:
     with pytest.raises(InputError, match="nothing to shelve one-shot"):
-        engine().apply(Shelve("s", Cause.DIFFERS, "x", one_shot=True), "ann", 10.0)
+        engine().apply(ShelveAlarm("s", Cause.DIFFERS, "x", one_shot=True), "ann", 10.0)
 
 
 def mask(streams: str = "s", **changes: Any) -> AddMask:
@@ -329,7 +329,7 @@ def test_a_disabled_stream_does_not_alarm_nor_take_a_shelf() -> None:
     b.tick(5000.0)
     assert {a.state for a in b.alarms} == {AlarmState.DISABLED}
     with pytest.raises(InputError, match="a disabled alarm cannot be shelved"):
-        b.apply(Shelve("s", Cause.DIFFERS, "x", hours=1.0), "ann", 5000.0)
+        b.apply(ShelveAlarm("s", Cause.DIFFERS, "x", hours=1.0), "ann", 5000.0)
 
 
 def test_delays_are_waited_for_by_time() -> None:

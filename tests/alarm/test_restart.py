@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dqm.alarm import (
     RAISED,
-    Acknowledge,
+    AcknowledgeAlarm,
     AddMask,
     Alarm,
     AlarmEngine,
@@ -21,9 +21,9 @@ from dqm.alarm import (
     Command,
     RemoveMask,
     Rules,
-    Shelve,
+    ShelveAlarm,
     Timing,
-    Unshelve,
+    UnshelveAlarm,
 )
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
@@ -104,16 +104,16 @@ class TwoEngines(RuleBasedStateMachine):
 
     @rule(name=NAMES, cause=CAUSES)
     def acknowledge(self, name: str, cause: Cause) -> None:
-        self.command(Acknowledge(name, cause, "seen"))
+        self.command(AcknowledgeAlarm(name, cause, "seen"))
 
     @rule(name=NAMES, cause=CAUSES, seconds=st.sampled_from([None, 2.0, 20.0]), one_shot=st.booleans())
     def shelve(self, name: str, cause: Cause, seconds: float | None, one_shot: bool) -> None:
         hours = None if seconds is None else seconds / 3600.0
-        self.command(Shelve(name, cause, "known", hours=hours, one_shot=one_shot or hours is None))
+        self.command(ShelveAlarm(name, cause, "known", hours=hours, one_shot=one_shot or hours is None))
 
     @rule(name=NAMES, cause=CAUSES)
     def unshelve(self, name: str, cause: Cause) -> None:
-        self.command(Unshelve(name, cause, "done"))
+        self.command(UnshelveAlarm(name, cause, "done"))
 
     @precondition(lambda self: self.n_masks < 20)
     @rule(
@@ -193,7 +193,7 @@ def test_what_is_kept_does_not_grow(windows: list[Verdict]) -> None:
 def test_silence_is_stored_and_the_time_until_the_next_begins_anew() -> None:
     b = engine()
     b.tick(601.0)
-    b.apply(Acknowledge("s", Cause.SILENT, "beam stop"), "ann", 602.0)
+    b.apply(AcknowledgeAlarm("s", Cause.SILENT, "beam stop"), "ann", 602.0)
     new = engine(now=5000.0, dumps={"s": b.dump("s")})
     silent = new.alarms[-1]
     assert (silent.cause, silent.state) == ("silent", "Active")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dqm.alarm import Acknowledge, Cause
+from dqm.alarm import AcknowledgeAlarm, Cause
 from dqm.errors import InputError
 from dqm.events import Origin, Quality
 from dqm.export.report import report_run
@@ -47,7 +47,7 @@ def text(world: World) -> str:
     for seq in range(10):
         world.judge(verdict_of("chamber-1", seq, p=0.05 + 0.09 * seq))
         world.judge(verdict_of("chamber-2", seq, p=1e-9 if seq > 7 else 0.5, n_lost=int(seq == 3)))
-    world.alarm_service.apply(Acknowledge("chamber-2", Cause.DIFFERS, "<b>HV</b> trips"), "maria")
+    world.alarm_service.apply(AcknowledgeAlarm("chamber-2", Cause.DIFFERS, "<b>HV</b> trips"), "maria")
     world.judge(verdict_of("chamber-1", 0, run=8, p=1e-7))
     return make_report(world)
 

@@ -10,7 +10,7 @@ import pytest
 
 from dqm import events
 from dqm.alarm import (
-    Acknowledge,
+    AcknowledgeAlarm,
     AddMask,
     Alarm,
     AlarmChange,
@@ -20,7 +20,7 @@ from dqm.alarm import (
     Priority,
     RemoveMask,
     Rules,
-    Shelve,
+    ShelveAlarm,
     StreamRules,
     Thresholds,
 )
@@ -100,8 +100,8 @@ def test_verdicts_and_what_they_do_to_alarms_are_stored_together(store: VerdictS
 def test_a_daemon_that_was_killed_goes_on_with_its_alarms(store: VerdictStore) -> None:
     alarm_service = open_service(store)
     raise_alarm(store, alarm_service)
-    alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "ada")
-    alarm_service.apply(Shelve("b", Cause.SILENT, "cabling", hours=2.0), "bob")
+    alarm_service.apply(AcknowledgeAlarm("a", Cause.DIFFERS, "on it"), "ada")
+    alarm_service.apply(ShelveAlarm("b", Cause.SILENT, "cabling", hours=2.0), "bob")
     alarm_service.apply(AddMask("m", "b", "cabling", run_types=("cosmics",), until=5000.0), "bob")
     record(store, alarm_service, alter(BAD, stream="b"))
     again = open_service(store)  # the first was never told to stop
@@ -140,7 +140,7 @@ def test_what_cannot_be_stored_has_not_happened(store: VerdictStore) -> None:
 def test_whoever_acts_is_named_in_the_audit(store: VerdictStore) -> None:
     alarm_service = open_service(store)
     raise_alarm(store, alarm_service)
-    alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "ada")
+    alarm_service.apply(AcknowledgeAlarm("a", Cause.DIFFERS, "on it"), "ada")
     alarm_service.apply(AddMask("m", "b", "cabling"), "bob")
     alarm_service.apply(RemoveMask("m", "done"), "ada")
     assert [(row["user"], row["action"], row["target"]) for row in alarm_service.history.actions()] == [
@@ -153,7 +153,7 @@ def test_whoever_acts_is_named_in_the_audit(store: VerdictStore) -> None:
 def test_an_action_without_effect_is_refused_and_leaves_no_trace(store: VerdictStore) -> None:
     alarm_service = open_service(store)
     with pytest.raises(InputError):
-        alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "ada")
+        alarm_service.apply(AcknowledgeAlarm("a", Cause.DIFFERS, "on it"), "ada")
     with pytest.raises(InputError):
         alarm_service.apply(AddMask("m", "nothing", "why"), "ada")
     assert alarm_service.history.actions() == []
@@ -163,7 +163,7 @@ def test_time_ends_shelves(store: VerdictStore) -> None:
     now = 1000.0
     alarm_service = open_service(store, clock=lambda: now)
     raise_alarm(store, alarm_service)
-    alarm_service.apply(Shelve("a", Cause.DIFFERS, "cabling", hours=0.25), "bob")
+    alarm_service.apply(ShelveAlarm("a", Cause.DIFFERS, "cabling", hours=0.25), "bob")
     alarm_service.tick()
     assert alarm(alarm_service).state is AlarmState.SHELVED
     now = 1900.0
@@ -176,7 +176,7 @@ def test_other_rules_keep_alarms_and_do_not_begin_the_silence_anew(store: Verdic
     now = 1000.0
     alarm_service = open_service(store, clock=lambda: now)
     raise_alarm(store, alarm_service)
-    alarm_service.apply(Acknowledge("a", Cause.DIFFERS, "on it"), "eva")
+    alarm_service.apply(AcknowledgeAlarm("a", Cause.DIFFERS, "on it"), "eva")
     now = 1500.0
     fewer = replace(RULES, streams=(replace(RULES.streams[0], priority=Priority.P1),))
     alarm_service.revise(fewer, Thresholds(p_threshold=0.001, drift_limit=None))
