@@ -27,7 +27,7 @@ class Deadly:
 
 
 def test_a_process_that_is_killed_is_told() -> None:
-    with pytest.raises(WorkerError, match=r"a process ended without a result: .* fewer --processes"):
+    with pytest.raises(WorkerError, match=r"a process ended without a result: .* fewer processes"):
         list(Processes(2).run(Deadly(), [0]))
 
 

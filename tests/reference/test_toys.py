@@ -76,7 +76,7 @@ def test_more_toys_extend_the_table(fresh: StoredBundle) -> None:
     np.testing.assert_allclose(after[100:110], before[100:], rtol=2e-5)  # tested in a chunk of another size
 
 
-def test_columns_stand_side_by_side(fresh: StoredBundle) -> None:
+def test_null_tables_stand_side_by_side(fresh: StoredBundle) -> None:
     bundle = run(fresh, 100, kind=kind(WindowCut.TIME, 80.0))
     covered = [(c.kind.cut, c.kind.n_expected) for c in bundle.manifest.null]
     assert covered == [(WindowCut.COUNT, 60), (WindowCut.TIME, 80)]
