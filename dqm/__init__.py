@@ -14,28 +14,26 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelTest", "Window", "__version__", "build_bundle", "open_bundle"]
 
-_HOMES = {
-    "KernelTest": "dqm.nplm",
-    "Window": "dqm.events",
-    "build_bundle": "dqm.reference",
-    "open_bundle": "dqm.reference",
-}
-
 
 if not TYPE_CHECKING:  # type checkers would take every name for one that exists
 
     def __getattr__(name: str) -> object:
         """Load a name of `__all__` when it is asked for first (PEP 562)."""
-        if name == "__version__":
-            from importlib.metadata import version
+        match name:
+            case "KernelTest":
+                from dqm.nplm import KernelTest as found
+            case "Window":
+                from dqm.events import Window as found
+            case "build_bundle":
+                from dqm.reference import build_bundle as found
+            case "open_bundle":
+                from dqm.reference import open_bundle as found
+            case "__version__":
+                from importlib.metadata import version
 
-            found: object = version("dqm")
-        elif name in _HOMES:
-            from importlib import import_module
-
-            found = getattr(import_module(_HOMES[name]), name)
-        else:
-            raise AttributeError(f"module 'dqm' has no attribute {name!r}")
+                found = version("dqm")
+            case _:
+                raise AttributeError(f"module 'dqm' has no attribute {name!r}")
         globals()[name] = found
         return found
 
