@@ -21,13 +21,21 @@ if not TYPE_CHECKING:  # type checkers would take every name for one that exists
         """Load a name of `__all__` when it is asked for first (PEP 562)."""
         match name:
             case "KernelTest":
-                from dqm.nplm import KernelTest as found
+                from dqm.nplm import KernelTest
+
+                found: object = KernelTest
             case "Window":
-                from dqm.events import Window as found
+                from dqm.events import Window
+
+                found = Window
             case "build_bundle":
-                from dqm.reference import build_bundle as found
+                from dqm.reference import build_bundle
+
+                found = build_bundle
             case "open_bundle":
-                from dqm.reference import open_bundle as found
+                from dqm.reference import open_bundle
+
+                found = open_bundle
             case "__version__":
                 from importlib.metadata import version
 
