@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dqm.errors import format_count
 from dqm.events import SMALLEST_P, Quality, TestResult
 
 __all__ = ["ANOMALOUS", "BEST_TO_WORST", "QualityLimits", "describe_p", "grade", "warn", "worst"]
@@ -58,11 +59,11 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     if result.n_data < limits.min_events:
         return (
             Quality.NULL,
-            f"{result.n_data} events, fewer than {limits.min_events} (expected {result.n_expected:.0f})",
+            f"{format_count(result.n_data, 'event')}, fewer than {limits.min_events} (expected {result.n_expected:.0f})",
         )
     if result.p is None:
         return Quality.NULL, result.reason
-    losses = f"{n_lost} windows lost before this one" if n_lost else ""
+    losses = f"{format_count(n_lost, 'window')} lost before this one" if n_lost else ""
     for quality, limit in [(Quality.BAD, limits.bad_p), (Quality.MEDIUM, limits.medium_p)]:
         if result.p < limit:
             reason = f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})"

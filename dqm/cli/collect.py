@@ -6,6 +6,7 @@ import typer
 
 from dqm.cli.process import log_to_stderr, stop_on_signals
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.errors import format_count
 
 __all__ = ["collect"]
 
@@ -20,12 +21,14 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
     settings = load_collector(config, parse_settings(override))
     result = run_collector(settings, config.absolute().parent, stop_on_signals(), notifier=Notifier())
     typer.echo(
-        f"run {result.run}: {result.n_events} events, {result.n_windows} windows, {result.n_sent} sent, "
-        f"{result.n_lost} lost; {result.n_left} events after the last window"
+        f"run {result.run}: {format_count(result.n_events, 'event')}, {format_count(result.n_windows, 'window')}, "
+        f"{result.n_sent} sent, {result.n_lost} lost; {format_count(result.n_left, 'event')} after the last window"
     )
     if result.n_spooled:
-        typer.echo(f"{result.n_spooled} windows are not judged yet: the next start sends them from the spool")
+        typer.echo(
+            f"not judged yet: {format_count(result.n_spooled, 'window')}; the next start sends them from the spool"
+        )
     if result.n_refused:
-        typer.echo(f"{result.n_refused} windows were refused by the daemon: the log says why")
+        typer.echo(f"refused by the daemon: {format_count(result.n_refused, 'window')}; the log says why")
     if result.n_lost or result.n_refused:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ import typer
 
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import parse_settings
+from dqm.errors import format_count
 
 __all__ = ["extract"]
 
@@ -37,4 +38,4 @@ def extract(
     source = open_source(collector, options)
     with progress_bar("events", events) as progress:
         n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)
-    typer.echo(f"{output}: {n} events")
+    typer.echo(f"{output}: {format_count(n, 'event')}")

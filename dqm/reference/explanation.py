@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import RatioMaps, divergence
 from dqm.reference.manifest import NullTableEntry
@@ -237,7 +237,7 @@ def _describe_likeness(likenesses: Sequence[Likeness], unlike: float) -> str:
 def _describe_rate(n_data: int, n_expected: float) -> str:
     if abs(n_data - n_expected) < SURPRISING_RATE * math.sqrt(n_expected):
         return ""
-    return f"{n_data} events where {n_expected:.0f} are expected"
+    return f"{format_count(n_data, 'event')} where {n_expected:.0f} are expected"
 
 
 def _describe_ranking(ranking: Sequence[tuple[str, float]]) -> str:

@@ -587,7 +587,7 @@ def test_numbers_left_out_without_a_word_are_lost_windows_too(open_daemon: Open,
     with Sender(address) as sender:
         (after,) = judge(again, sender, window_of(seq=5))
     assert after is not None
-    assert after.reason == "1 windows lost before this one"
+    assert after.reason == "1 window lost before this one"
 
 
 def test_a_replayed_run_is_refused_into_a_live_one(open_daemon: Open, sender: Sender, tmp_path: Path) -> None:
