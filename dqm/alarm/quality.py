@@ -57,10 +57,8 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
         Why, for the shift crew; empty for ``Good``.
     """
     if result.n_data < limits.min_events:
-        return (
-            Quality.NULL,
-            f"{format_count(result.n_data, 'event')}, fewer than {limits.min_events} (expected {result.n_expected:.0f})",
-        )
+        events = format_count(result.n_data, "event")
+        return Quality.NULL, f"{events}, fewer than {limits.min_events} (expected {result.n_expected:.0f})"
     if result.p is None:
         return Quality.NULL, result.reason
     losses = f"{format_count(n_lost, 'window')} lost before this one" if n_lost else ""

@@ -20,9 +20,11 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
     log_to_stderr()
     settings = load_collector(config, parse_settings(override))
     result = run_collector(settings, config.absolute().parent, stop_on_signals(), notifier=Notifier())
+    events, windows = format_count(result.n_events, "event"), format_count(result.n_windows, "window")
+    left = format_count(result.n_left, "event")
     typer.echo(
-        f"run {result.run}: {format_count(result.n_events, 'event')}, {format_count(result.n_windows, 'window')}, "
-        f"{result.n_sent} sent, {result.n_lost} lost; {format_count(result.n_left, 'event')} after the last window"
+        f"run {result.run}: {events}, {windows}, {result.n_sent} sent, {result.n_lost} lost; "
+        f"{left} after the last window"
     )
     if result.n_spooled:
         typer.echo(
