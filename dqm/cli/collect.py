@@ -27,10 +27,9 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
         f"{left} after the last window"
     )
     if result.n_spooled:
-        typer.echo(
-            f"not judged yet: {format_count(result.n_spooled, 'window')}; the next start sends them from the spool"
-        )
+        spooled = format_count(result.n_spooled, "window")
+        typer.echo(f"{spooled} not judged yet: the next start sends what is in the spool")
     if result.n_refused:
-        typer.echo(f"refused by the daemon: {format_count(result.n_refused, 'window')}; the log says why")
+        typer.echo(f"{format_count(result.n_refused, 'window')} refused by the daemon: the log says why")
     if result.n_lost or result.n_refused:
         raise typer.Exit(1)
