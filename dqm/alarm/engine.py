@@ -110,6 +110,7 @@ class AlarmEngine:
         self._rules = rules
         self._masks = {mask.identifier: mask for mask in masks}
         self._streams: dict[str, _StreamAlarms] = {}
+        self._ticked_at = now
         dumps, last_seen = dumps or {}, last_seen or {}
         for stream in rules.streams:
             name = stream.stream
@@ -161,7 +162,10 @@ class AlarmEngine:
     def tick(self, now: float) -> list[AlarmChange]:
         """Let time pass: silence, delays, the end of shelves and masks. To be called about once a second."""
         ended = [mask for mask in self._masks.values() if mask.until is not None and now >= mask.until]
-        due = [s for s in self._streams.values() if self._becomes_silent(s, now) or s.is_timed]
+        went_back = now < self._ticked_at
+        self._ticked_at = now
+        streams = self._streams.values()
+        due = [s for s in streams if self._becomes_silent(s, now) or s.is_timed or went_back]
         for mask in ended:
             del self._masks[mask.identifier]
         if ended:

@@ -65,7 +65,7 @@ def test_mistakes_end_with_a_message(dqm: Dqm, server: FakeGrafana, monkeypatch:
     monkeypatch.delenv("DQM_GRAFANA_TOKEN", raising=False)
     told = dqm("dashboards", "push", "--url", server.url)
     assert (told.code, told.out) == (2, "")
-    assert "no token for Grafana. Give a file with it, or set the variable DQM_GRAFANA_TOKEN" in told.err
+    assert "no token for Grafana. Give a file with the token, or set DQM_GRAFANA_TOKEN" in told.err
     monkeypatch.setenv("DQM_GRAFANA_TOKEN", "wrong-secret")
     told = dqm("dashboards", "push", "--url", server.url)
     assert told.code == 2

@@ -52,7 +52,7 @@ def test_a_new_key_says_where_its_files_go(dqm: Dqm, tmp_path: Path) -> None:
     assert "may not send anything yet" in dqm("keys", "new", "west").out
     assert "may not send" not in dqm("keys", "new", "east", "--stream", "gas-*").out
     again = dqm("keys", "new", "west")
-    assert (again.code, "a key of this name exists" in again.err) == (2, True)
+    assert (again.code, "a key of this name already exists" in again.err) == (2, True)
 
 
 @pytest.mark.parametrize("config", ["daemon.toml", "collector.toml"])

@@ -80,7 +80,7 @@ def test_a_disk_that_turns_read_only_is_waited_for(shared: Site, disk: Path, sen
     administer("chattr", "+i", *files)
     try:
         n_sent = send_until_it_fails(shared, sender, 101)
-        check_that_it_waits_and_says_why(shared, sender, "The disk fails or was made read-only")
+        check_that_it_waits_and_says_why(shared, sender, "The disk fails or became read-only")
     finally:
         administer("chattr", "-i", *files)
     check_that_it_goes_on(shared, sender, 101, n_sent)

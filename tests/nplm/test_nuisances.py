@@ -177,7 +177,8 @@ def test_many_windows_give_what_each_gives_alone() -> None:
     windows = [window(rng, norm=norm) for norm in (-1.0, 0.0, 0.5)]
     measured = [{"rate": 0.1 * k, "scale": -0.05} for k in range(3)]
     together = test.evaluate_many(windows, auxiliaries=measured)
-    for one, many, x in zip(map(test.evaluate, windows, measured), together, windows, strict=True):
+    for x, auxiliary, many in zip(windows, measured, together, strict=True):
+        one = test.evaluate(x, auxiliary=auxiliary)
         assert many.t == pytest.approx(one.t, rel=2e-5)
         assert many.log_ratio.shape == (len(x),)
         np.testing.assert_allclose(many.log_ratio, one.log_ratio, atol=1e-3)

@@ -52,7 +52,7 @@ def test_a_template_survives_its_arrays(template: Template) -> None:
 
 
 def test_healthy_events_are_no_fault() -> None:
-    with pytest.raises(InputError, match="do not differ from the reference, as far as 2000 events can tell"):
+    with pytest.raises(InputError, match="do not differ significantly from the reference, with 2000 events"):
         learned(healthy(2000, 3))
     with pytest.raises(InputError, match="99 labelled events"):
         learned(healthy(99, 3))

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from operator import attrgetter
 from pathlib import Path
 
@@ -65,6 +66,9 @@ def open_pool(
         pool.close()
 
 
+OTHERS: set[BaseProcess] = set()
+
+
 @pytest.fixture
 def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_pool, "RESTART_SECONDS", 0.0)
@@ -81,8 +85,21 @@ def collect(pool: Pool, n: int) -> list[Finished[Job, Answer]]:
     return collected
 
 
+@pytest.fixture(autouse=True)
+def _others() -> Iterator[None]:
+    """Leave processes out that other tests of the same run have."""
+    OTHERS.update(multiprocessing.active_children())
+    yield
+    OTHERS.clear()
+
+
+def children() -> list[BaseProcess]:
+    """Processes that the test itself has started."""
+    return [process for process in multiprocessing.active_children() if process not in OTHERS]
+
+
 def pids_of_workers() -> list[int]:
-    return [process.pid for process in multiprocessing.active_children() if process.pid is not None]
+    return [process.pid for process in children() if process.pid is not None]
 
 
 def pid_of_worker() -> int:
@@ -234,11 +251,11 @@ def test_workers_that_keep_dying_are_not_restarted_all_the_time(tmp_path: Path) 
         for _ in range(3):
             wait_until(lambda: not pool.finished() and not pool._workers, "the end of the worker")
             assert pool.finished() == []
-            assert not multiprocessing.active_children()
+            assert not children()
             assert pool.room == 0
             clock.now += worker_pool.RESTART_SECONDS
             pool.finished()
-            assert multiprocessing.active_children()
+            assert children()
 
 
 def test_a_replacement_that_hangs_at_its_start_is_replaced(tmp_path: Path) -> None:
@@ -266,7 +283,7 @@ def test_a_worker_that_cannot_be_replaced_is_tried_again(monkeypatch: pytest.Mon
             patch.setattr(multiprocessing, "Pipe", fail)
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda: not pool.finished() and pool.n_ready == 0, "the end of the worker")
-        assert not multiprocessing.active_children()
+        assert not children()
         clock.now += worker_pool.RESTART_SECONDS
         wait_until_replaced(pool, pid)
 
@@ -285,7 +302,7 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_constructor(
     monkeypatch.setattr(worker_pool, "START_SECONDS", 0.5 if prepare is prepare_for_ever else 120.0)
     with pytest.raises(DqmError, match=message), open_pool(2, prepare):
         pass
-    assert not multiprocessing.active_children()
+    assert not children()
 
 
 def test_workers_ignore_the_signals_of_the_daemon() -> None:
@@ -304,8 +321,8 @@ def test_no_worker_outlives_its_pool(tmp_path: Path) -> None:
     with open_pool(2) as pool:
         pool.submit(Job(seconds=1000.0, begun=str(begun)))
         wait_until(begun.exists, "the job has begun")
-        assert len(multiprocessing.active_children()) == 2
-    assert not multiprocessing.active_children()
+        assert len(children()) == 2
+    assert not children()
 
 
 def kill_one_while_it_receives_or_answers(pool: Pool, rng: np.random.Generator) -> None:
