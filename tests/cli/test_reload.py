@@ -164,7 +164,8 @@ def test_windows_flow_through_reloads_and_none_is_lost_or_judged_twice(place: Pl
     assert [verdict.window.seq for verdict in verdicts] == list(range(len(verdicts)))
     assert {verdict.window.n_lost for verdict in verdicts} == {0}
     told = [line["seq"] for line in logged_events(daemon.log, "judged")]
-    assert len(told) == len(set(told)) >= len(verdicts) - 1 > 20
+    # the last verdicts may be stored and not told yet when the daemon is killed: a worker has two windows
+    assert len(told) == len(set(told)) >= len(verdicts) - 2 > 20
 
 
 @pytest.mark.long
