@@ -69,7 +69,7 @@ class World:
     users: Path
 
     def authenticator(self, **section: Any) -> Authenticator:
-        """A authenticator with its users, and further keys of ``[web]``."""
+        """An authenticator with its users, and further keys of ``[web]``."""
         return Authenticator(
             WebSection(**section), UserFile(self.users, CHEAP), self.metrics.count_sign_in,
             self.alarm_service.history.record, self.clock, self.clock,

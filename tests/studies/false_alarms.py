@@ -107,7 +107,7 @@ def windows(
 
 
 def set_up(n_streams: int, known: float) -> tuple[AlarmEngine, Thresholds]:
-    """Make a engine of so many streams, all else as by default."""
+    """Make an engine of so many streams, all else as by default."""
     config = DaemonConfig.model_validate(
         {
             "streams": [{"name": f"s{number}", "bundle": "none"} for number in range(n_streams)],
