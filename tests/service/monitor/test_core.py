@@ -247,13 +247,19 @@ def test_verdicts_that_cannot_be_stored_are_stored_later_together_with_newer_one
     assert core.wants_windows
 
 
-def test_nothing_is_stored_twice_while_the_store_has_not_answered() -> None:
+def test_while_the_store_has_not_answered_nothing_more_is_given_to_it_and_nothing_is_lost() -> None:
     core = core_of()
-    admit(core, window_of())
-    evaluate(core)
-    assert of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    for seq in range(2):
+        admit(core, window_of(seq))
+    first, second = [e.job.window for e in core.handle(WorkersReady(2, 0.0, UNIX)) if isinstance(e, Evaluate)]
+    core.handle(Evaluated(first, report_of(), "", UNIX))
+    assert len(of_kind(Store, core.handle(Tick(0.0, UNIX)))) == 1
+    core.handle(Evaluated(second, report_of(), "", UNIX))
     assert of_kind(Store, core.handle(Tick(1.0, UNIX))) == []
     assert not core.wants_windows
+    assert of_kind(Acknowledge, core.handle(Stored())) == [Acknowledge(first)]
+    assert len(of_kind(Store, core.handle(Tick(2.0, UNIX)))) == 1
+    assert of_kind(Acknowledge, core.handle(Stored())) == [Acknowledge(second)]
 
 
 @pytest.mark.parametrize("failure", ["the test failed: no luck", "not tested: its worker died"])
