@@ -536,6 +536,13 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.stored[identity_of(verdict.window)] = verdict
         self.tell(Stored())
 
+    @precondition(lambda self: self.storing is not None and self.evaluating)
+    @rule(data=st.data(), seconds=st.sampled_from([0.3, 7.0]))
+    def a_test_ends_while_the_store_is_busy(self, data: st.DataObject, seconds: float) -> None:
+        """Rare by chance alone, and the only way to a second `Store` before the first is answered."""
+        self.a_test_ends(data=data, p=0.5, fails=False)
+        self.time_passes(seconds)
+
     @precondition(lambda self: self.storing is not None or self.asked is not None or self.adopting)
     @rule()
     def the_store_fails(self) -> None:
