@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import structlog
 
@@ -70,6 +70,8 @@ class Reloader:
         self._wanted = wanted
         self._thread: Thread | None = None
         self._outcome: PreparedReload | Exception | None = None
+        self._lock = Lock()
+        self._is_closed = False
 
     @property
     def outcome(self) -> PreparedReload | Exception | None:
@@ -89,23 +91,31 @@ class Reloader:
         """Forget the outcome; what was prepared and not adopted is closed."""
         outcome, self._outcome = self._outcome, None
         self._thread = None
-        if not adopted and isinstance(outcome, PreparedReload) and outcome.workers is not None:
-            outcome.workers.close()
+        if not adopted:
+            _discard(outcome)
 
     def close(self) -> None:
-        """End what is under way."""
+        """End what is under way, or let its thread end it: workers that nobody closes outlive the daemon."""
+        with self._lock:
+            self._is_closed = True
         if self._thread is not None:
             self._thread.join(_CLOSE_SECONDS)
         self.finish(adopted=False)
 
     def _work(self, present: ResolvedConfig) -> None:
+        outcome: PreparedReload | Exception
         try:
-            self._outcome = self._prepare(present)
+            outcome = self._prepare(present)
         except DqmError as error:
-            self._outcome = error
+            outcome = error
         except Exception as error:
             log.exception("reload failed")
-            self._outcome = error
+            outcome = error
+        with self._lock:
+            if not self._is_closed:
+                self._outcome = outcome
+                return
+        _discard(outcome)
 
     def _prepare(self, present: ResolvedConfig) -> PreparedReload:
         config = self._read()
@@ -140,6 +150,11 @@ def find_settled(present: DaemonConfig, wanted: DaemonConfig) -> list[str]:
             continue
         found += [f"{table}.{key}" for key, value in before if value != getattr(after, key)]
     return sorted(found)
+
+
+def _discard(outcome: PreparedReload | Exception | None) -> None:
+    if isinstance(outcome, PreparedReload) and outcome.workers is not None:
+        outcome.workers.close()
 
 
 def _keep_settled(present: DaemonConfig, wanted: DaemonConfig) -> DaemonConfig:

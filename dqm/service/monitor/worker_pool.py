@@ -37,6 +37,9 @@ What may fail between the steps, and why they are done in this order:
 5. *A worker does not start.* The constructor raises; a replacement is tried again after `RESTART_SECONDS`.
    The same pause keeps workers that die at once from being restarted all the time.
 6. *The daemon dies.* A thread in each worker waits for this and ends the process, also in a job.
+7. *The daemon ends without closing the pool*, by an error: the pool is closed at the exit of Python.
+   Otherwise `multiprocessing` would wait for ever for workers that ignore SIGTERM, and nobody would restart
+   the daemon.
 
 SIGKILL ends a worker at any time without harm: each has a connection of its own, no lock is shared between
 processes, and a worker keeps nothing that it would have to save.
@@ -44,6 +47,7 @@ processes, and a worker keeps nothing that it would have to save.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -212,6 +216,7 @@ class WorkerPool(Generic[J, R]):
         self._n_submitted = 0
         self._restart_at = 0.0
         self._workers: list[_Worker[J, R]] = []
+        atexit.register(self.close)  # workers ignore SIGTERM, and the end of Python would wait for them
         try:
             for _ in range(n_workers):
                 self._workers.append(self._start())
@@ -253,6 +258,7 @@ class WorkerPool(Generic[J, R]):
 
     def close(self) -> None:
         """End the workers within about a second; jobs that have not ended are dropped."""
+        atexit.unregister(self.close)
         with self._queue.changed:
             for worker in self._workers:
                 worker.forbid_next()

@@ -110,3 +110,29 @@ def test_a_stream_that_is_new_is_recalled(tmp_path: Path, bundle: Bundle) -> Non
     assert prepared.recent.keys() == {"b"}
     assert isinstance(prepared.resolved, ResolvedConfig)
     assert prepared.resolved.most_waiting == 256
+
+
+def test_workers_that_are_ready_after_the_daemon_has_stopped_are_closed(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dqm.service.monitor.reload._CLOSE_SECONDS", 0.01)
+    present = load(tmp_path, bundle)
+    asked, stopped, closed = Event(), Event(), Event()
+
+    class Workers(LocalWorker[object, object]):
+        def close(self) -> None:
+            closed.set()
+
+    def start(_resolved: ResolvedConfig) -> Workers:
+        assert stopped.wait(60)
+        return Workers(str)
+
+    wanted = load(tmp_path, bundle, "[nuisances]\nmax_age_seconds = 9.0")
+    reloader = Reloader(asked, lambda: wanted, start, lambda _stream: [])  # type: ignore[arg-type]
+    asked.set()
+    assert reloader.begin(resolve(present))
+    reloader.close()
+    assert not closed.is_set()
+    stopped.set()
+    assert closed.wait(60)
+    assert reloader.outcome is None

@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -381,6 +383,15 @@ def test_workers_end_when_the_daemon_is_killed(seconds: float, tmp_path: Path) -
     daemon.kill()
     daemon.join()
     wait_until(lambda: not is_running(int(told.read_text())), "the end of the worker")
+
+
+def test_a_program_that_forgets_its_pool_ends_all_the_same() -> None:
+    program = (
+        "from tests.service.monitor.test_worker_pool import WorkerPool, prepare\n"
+        "pool = WorkerPool(prepare, n_workers=1, n_threads=1, longest_seconds=60.0, key=str)\n"
+        "raise SystemExit(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 7
 
 
 def test_without_workers_a_job_is_done_at_once() -> None:
