@@ -30,7 +30,7 @@ test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)
 
 bench: $(VENV)/.bench
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -o python_files="bench_*.py" -W default -v \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 0 tests/benchmarks -o python_files="bench_*.py" -W default -v \
 	  --benchmark-quiet --benchmark-json=.benchmarks.json $(ARGS)
 	$(BIN)/python -m tests.benchmarks.report .benchmarks.json docs/performance.md
 
