@@ -133,7 +133,7 @@ class Evaluation:
         """Fitted nuisance parameters by name."""
         return self.result.nuisances
 
-    def explanation(self) -> Explanation | None:
+    def find_explanation(self) -> Explanation | None:
         """Say where the window departs from the reference, and what it looks like.
 
         Returns
@@ -159,7 +159,7 @@ class Evaluation:
             If there is nothing to explain: the window could not be tested, or the statistic learns no density
             ratio.
         """
-        found = self.explanation()
+        found = self.find_explanation()
         if found is None:
             reason = self.reason or "its statistic learns no density ratio"
             raise InputError(f"the window cannot be explained: {reason}")

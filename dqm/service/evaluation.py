@@ -44,7 +44,7 @@ class WindowEvaluator:
         evaluation = self._evaluator.evaluate(job.window)
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
-        explanation = evaluation.explanation() if p is not None and p < job.explain_below else None
+        explanation = evaluation.find_explanation() if p is not None and p < job.explain_below else None
         self._bundle.verify()  # again: it was the same from beginning to end
         return EvaluationReport(evaluation.result, self._bundle.identifier, seconds, explanation)
 

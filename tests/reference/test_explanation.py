@@ -21,7 +21,7 @@ def window(x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Window:
 
 
 def explained(evaluator: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
-    explanation = evaluator.evaluate(window(x, names)).explanation()
+    explanation = evaluator.evaluate(window(x, names)).find_explanation()
     assert explanation is not None
     return explanation
 
@@ -95,7 +95,7 @@ def test_what_was_not_tested_is_not_explained(calibrated: StoredBundle) -> None:
     ):
         evaluation = evaluator.evaluate(bad)
         assert evaluation.result.p is None
-        assert evaluation.explanation() is None
+        assert evaluation.find_explanation() is None
 
 
 def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
@@ -107,4 +107,4 @@ def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
     monkeypatch.setattr(KernelTest, "evaluate", evaluate)
     evaluation = Evaluator(calibrated).evaluate(window(healthy_events(60, 1)))
     assert evaluation.result.p is not None
-    assert evaluation.explanation() is None
+    assert evaluation.find_explanation() is None

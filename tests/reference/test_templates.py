@@ -47,7 +47,7 @@ def moved(name: str, column: int, by: float = 1.0, n: int = 1500) -> LabelledSam
 
 def explained(evaluator: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a", "b")) -> Explanation:
     window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, names, x)
-    explanation = evaluator.evaluate(window).explanation()
+    explanation = evaluator.evaluate(window).find_explanation()
     assert explanation is not None
     return explanation
 
@@ -147,7 +147,7 @@ def test_windows_cut_by_time_are_compared_beside_their_nuisance_parameters(
     window = Window(
         "s", 1, 0, "", Origin.LIVE, WindowCut.TIME, ("a", "b"), x, n_expected=60.0, auxiliary=(rate,)
     )
-    explanation = evaluator.evaluate(window).explanation()
+    explanation = evaluator.evaluate(window).find_explanation()
     assert explanation is not None
     # the expectation is the one that the rate, fitted against its measurement, allows for
     found = re.fullmatch(

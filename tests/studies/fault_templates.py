@@ -105,7 +105,7 @@ def probe(evaluator: Evaluator, name: str, size: int, n_windows: int) -> dict[st
     for part in np.split(x, n_windows):
         window = Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, part)
         evaluation = evaluator.evaluate(window)
-        explanation = evaluation.explanation()
+        explanation = evaluation.find_explanation()
         if explanation is None or evaluation.result.p is None:
             raise RuntimeError(evaluation.result.reason)
         if evaluation.result.p >= 0.01:

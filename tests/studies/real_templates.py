@@ -63,7 +63,7 @@ def main() -> None:
             for part in np.split(x, arguments.windows):
                 window = Window("study", 0, 0, "", Origin.REPLAYED, WindowCut.COUNT, ("t",), part)
                 evaluation = evaluator.evaluate(window)
-                explanation = evaluation.explanation()
+                explanation = evaluation.find_explanation()
                 if explanation is None or evaluation.result.p is None:
                     raise RuntimeError(evaluation.result.reason)
                 if evaluation.result.p < 0.01:

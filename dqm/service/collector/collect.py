@@ -103,10 +103,7 @@ def collect(
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
-    run = int(clock()) if section.run is None else section.run
-    n_events = 0
-    n_windows = 0
-    n_not_sent = 0
+    number = int(clock()) if section.run is None else section.run
     with ExitStack() as opened:
         slow_control = (
             opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
@@ -114,8 +111,8 @@ def collect(
         spool = (
             opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
         )
-        continued = spool.next_numbers(run) if spool and source.origin is Origin.LIVE else {}
-        cutter = make_cutter(config, RunLabel(run, section.run_type, source.origin), continued)
+        continued = spool.next_numbers(number) if spool and source.origin is Origin.LIVE else {}
+        cutter = make_cutter(config, RunLabel(number, section.run_type, source.origin), continued)
         sender = opened.enter_context(
             Sender(
                 section.connect,
@@ -126,22 +123,20 @@ def collect(
             )
         )
         log.info(
-            "run started", collector=section.name, run=run, daemon=section.connect, from_spool=sender.n_kept
+            "run started",
+            collector=section.name,
+            run=number,
+            daemon=section.connect,
+            from_spool=sender.n_kept,
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_keep_sending(sender, run, notifier or Notifier()))
-        for batch in source:
-            n_events += len(batch.x)
-            windows = _attach(cutter.push(batch), slow_control)
-            n_windows += len(windows)
-            n_not_sent += _send(sender, windows, source, stop)
-            if stop.is_set():
-                break
+        opened.enter_context(_keep_sending(sender, number, notifier or Notifier()))
+        run = _Run(source, cutter, slow_control, sender, stop)
+        run.send_events()
         if notifier is not None:
             notifier.stopping()
-        last = _attach(cutter.close(), slow_control)
-        n_not_sent += _send(sender, last, source, stop)
+        run.send_last()
         if not _wait_for_answers(sender, source, stop):
             log.warning(
                 "windows without an answer of the daemon",
@@ -149,27 +144,71 @@ def collect(
                 not_sent=sender.n_waiting,
                 next_start="sends them again" if spool else "does not know them",
             )
-        result = RunSummary(
-            run=run,
-            n_events=n_events,
-            n_windows=n_windows + len(last),
-            n_sent=sender.n_sent,
-            n_lost=sender.n_lost + n_not_sent + (0 if spool else sender.n_kept),
-            n_left=sum(cutter.n_left.values()),
-            n_spooled=sender.n_kept if spool else 0,
-            n_refused=sum(sender.refusals.values()),
-        )
+        summary = run.summarise(number, has_spool=spool is not None)
     log.info(
         "run ended",
-        run=run,
-        events=n_events,
-        windows=result.n_windows,
-        sent=result.n_sent,
-        lost=result.n_lost,
-        refused=result.n_refused,
-        spooled=result.n_spooled,
+        run=number,
+        events=summary.n_events,
+        windows=summary.n_windows,
+        sent=summary.n_sent,
+        lost=summary.n_lost,
+        refused=summary.n_refused,
+        spooled=summary.n_spooled,
     )
-    return result
+    return summary
+
+
+@dataclass(slots=True)
+class _Run:
+    """Events of a source on their way to the daemon, and their counts."""
+
+    source: EventSource
+    cutter: Cutter
+    slow_control: SlowControl | None
+    sender: Sender
+    stop: Event
+    n_events: int = 0
+    n_windows: int = 0
+    n_not_sent: int = 0
+
+    def send_events(self) -> None:
+        """Cut and send until the source ends or the run must."""
+        for batch in self.source:
+            self.n_events += len(batch.x)
+            self._send(self.cutter.push(batch))
+            if self.stop.is_set():
+                return
+
+    def send_last(self) -> None:
+        """Send the windows that end with the run."""
+        self._send(self.cutter.close())
+
+    def summarise(self, number: int, *, has_spool: bool) -> RunSummary:
+        sender = self.sender
+        return RunSummary(
+            run=number,
+            n_events=self.n_events,
+            n_windows=self.n_windows,
+            n_sent=sender.n_sent,
+            n_lost=sender.n_lost + self.n_not_sent + (0 if has_spool else sender.n_kept),
+            n_left=sum(self.cutter.n_left.values()),
+            n_spooled=sender.n_kept if has_spool else 0,
+            n_refused=sum(sender.refusals.values()),
+        )
+
+    def _send(self, windows: list[Window]) -> None:
+        """Send windows; those that a full buffer keeps back when the run must end are counted as not sent."""
+        self.n_windows += len(windows)
+        if self.slow_control is not None:
+            windows = [self.slow_control.attach(window) for window in windows]
+        for n_sent, window in enumerate(windows):
+            while self.source.origin is not Origin.LIVE and not self.sender.has_room:
+                if self.stop.is_set():
+                    self.n_not_sent += len(windows) - n_sent
+                    return
+                self.sender.confirm(POLL_SECONDS)
+            self.sender.send(window)
+        self.sender.pump()
 
 
 def make_cutter(
@@ -182,22 +221,6 @@ def make_cutter(
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("[window] needs events, or seconds and expected_rate_hz")
     return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
-
-
-def _attach(windows: list[Window], slow_control: SlowControl | None) -> list[Window]:
-    return windows if slow_control is None else [slow_control.attach(window) for window in windows]
-
-
-def _send(sender: Sender, windows: list[Window], source: EventSource, stop: Event) -> int:
-    """Send windows; return the number not sent because the buffer was full and the run must end."""
-    for n_sent, window in enumerate(windows):
-        while source.origin is not Origin.LIVE and not sender.has_room:
-            if stop.is_set():
-                return len(windows) - n_sent
-            sender.confirm(POLL_SECONDS)
-        sender.send(window)
-    sender.pump()
-    return 0
 
 
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
