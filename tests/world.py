@@ -92,12 +92,12 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
     streams = {stream: group for group, members in groups.items() for stream in members}
     rules = Rules(
         tuple(
-            StreamRules(name, group, 600.0, True, (), Priority.P2, dict.fromkeys(Cause, GUIDANCE))
+            StreamRules(name, group, 600.0, 600.0, True, (), Priority.P2, dict.fromkeys(Cause, GUIDANCE))
             for name, group in streams.items()
         )
     )
     store = VerdictStore(sqlite_url(path))
-    alarm_service = AlarmService(rules, Thresholds(0.001, 30.0), store.database, clock)
+    alarm_service = AlarmService(rules, Thresholds(0.001, 30.0, rate_p=0.001), store.database, clock)
     statuses = StreamStatuses(streams, clock)
     facts = BundleFacts(
         identifier="3f9a21c7d0b4e865",

@@ -3,9 +3,9 @@
 from dqm.alarm.budget import smallest_supported_p
 from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
 from dqm.alarm.engine import AlarmEngine
-from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, grade, warn, worst
+from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, describe_rate, grade, warn, worst
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
-from dqm.alarm.thresholds import Thresholds, derive_thresholds, quality_limits
+from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
 from dqm.alarm.urgency import needs_response, urgency
 from dqm.alarm.values import (
@@ -43,6 +43,7 @@ __all__ = [
     "Rules",
     "Shelf",
     "ShelveAlarm",
+    "StreamFacts",
     "StreamRules",
     "Thresholds",
     "Timing",
@@ -50,6 +51,7 @@ __all__ = [
     "alarm_rules",
     "derive_thresholds",
     "describe_p",
+    "describe_rate",
     "grade",
     "needs_response",
     "quality_limits",

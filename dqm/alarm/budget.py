@@ -25,6 +25,7 @@ __all__ = [
     "drift_limit",
     "onset_rate",
     "run_length",
+    "shared_onset_rate",
     "smallest_supported_p",
     "solve_threshold",
 ]
@@ -50,6 +51,8 @@ _FARTHEST_Z = 7.0
 _ROOT_2_PI = math.sqrt(2.0 * math.pi)
 _RESOLUTION = 1e-13
 _SMALLEST_P = 1e-15
+_SHARED_NODES = 2001
+_SMALLEST_SHARE = 1e-3
 _LONGEST_LIMIT = 80.0
 
 
@@ -146,6 +149,39 @@ def correlated_onset_rate(p: float, k: int, n: int, correlation: float) -> float
         density = following * ~counts
         density[1:] += (following * counts)[:-1]
     return float((density[k - 1] @ step)[counts].sum())
+
+
+def shared_onset_rate(p: float, k: int, n: int, share: float) -> float:
+    """As `onset_rate`, for two-sided p-values of windows that have one deviation in common.
+
+    The significance of each window is ``sqrt(share) u + sqrt(1 - share) e``. There u is the same for all
+    windows of a long time (the true rate is not quite the expected one), and e is each window's own. Given u
+    the windows are independent, so the rate is the mean of `onset_rate` over u.
+
+    Parameters
+    ----------
+    p : float
+        Probability of a single window, 0 to 1, both sides together.
+    k, n : int
+        ``1 <= k <= n``.
+    share : float
+        Share of the variance that is common, 0 to 1.
+
+    Returns
+    -------
+    float
+        Onsets per window in the long run.
+    """
+    if share <= 0.0:
+        return onset_rate(p, k, n)
+    edge = -float(special.ndtri(0.5 * p))
+    u = np.linspace(-_FARTHEST_Z, _FARTHEST_Z, _SHARED_NODES)
+    weight = np.exp(-0.5 * u**2)
+    own = math.sqrt(max(1.0 - share, _SMALLEST_SHARE))
+    common = math.sqrt(share) * u
+    single = special.ndtr((common - edge) / own) + special.ndtr((-common - edge) / own)
+    onsets = math.comb(n - 1, k - 1) * single**k * (1.0 - single) ** (n - k + 1)
+    return float((weight * onsets).sum() / weight.sum())
 
 
 def run_length(

@@ -33,7 +33,7 @@ class _StoredState:
 
     history: Annotated[StreamHistory, Field(alias="evidence")]  # the name in stored states
     alarms: dict[Cause, AlarmRecord]
-    version: Literal[1] = 1
+    version: Literal[2] = 2
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False, validate_by_name=True)
 
@@ -49,6 +49,7 @@ class _StreamAlarms:
     rules: StreamRules
     stored: _StoredState
     last_seen: float
+    unjudged_since: float | None = None
     masks: list[Mask] = field(default_factory=list)
 
     @property
@@ -114,15 +115,16 @@ class AlarmEngine:
         dumps, last_seen = dumps or {}, last_seen or {}
         for stream in rules.streams:
             name = stream.stream
-            stored = _load(name, dumps[name]) if name in dumps else _fresh(now)
-            self._streams[name] = _StreamAlarms(stream, stored, last_seen.get(name, now))
+            stored = _load(name, dumps[name], now) if name in dumps else _fresh(now)
+            since = now if stored.history.unjudged.reasons else None
+            self._streams[name] = _StreamAlarms(stream, stored, last_seen.get(name, now), since)
         self._assign_masks()
         #: What has changed since the dumps: masks that ended, streams that were disabled.
         self.initial_changes = tuple(self._advance_all(self._streams.values(), now, _CONFIGURATION))
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """Every alarm: streams in the order of the configuration, four causes each."""
+        """Every alarm: streams in the order of the configuration, one alarm for each cause."""
         return tuple(
             _view(stream.rules, cause, record)
             for stream in self._streams.values()
@@ -157,6 +159,10 @@ class AlarmEngine:
         stream = self._find(verdict.window.stream)
         stream.last_seen = now
         stream.stored.history.add(verdict, self._rules, stream.rules, self.thresholds)
+        if not stream.stored.history.unjudged.reasons:
+            stream.unjudged_since = None
+        elif stream.unjudged_since is None:
+            stream.unjudged_since = now
         return self._advance(stream, now, _WINDOW)
 
     def tick(self, now: float) -> list[AlarmChange]:
@@ -165,7 +171,11 @@ class AlarmEngine:
         went_back = now < self._ticked_at
         self._ticked_at = now
         streams = self._streams.values()
-        due = [s for s in streams if self._becomes_silent(s, now) or s.is_timed or went_back]
+        due = [
+            s
+            for s in streams
+            if self._becomes_silent(s, now) or self._becomes_unjudged(s, now) or s.is_timed or went_back
+        ]
         for mask in ended:
             del self._masks[mask.identifier]
         if ended:
@@ -176,6 +186,8 @@ class AlarmEngine:
         """Begin to wait for every stream: no window was received before, or the clock was put forward."""
         for stream in self._streams.values():
             stream.last_seen = now
+            if stream.unjudged_since is not None:
+                stream.unjudged_since = now
 
     def apply(self, command: Command, user: str, now: float) -> list[AlarmChange]:
         """Carry out a command of a person.
@@ -289,6 +301,15 @@ class AlarmEngine:
         stream.stored.history.silent = True
         return True
 
+    def _becomes_unjudged(self, stream: _StreamAlarms, now: float) -> bool:
+        """Tell whether nothing has just been known for too long; silence has an alarm of its own."""
+        history = stream.stored.history
+        if stream.unjudged_since is None or history.unjudged.is_long or history.silent:
+            return False
+        stream.unjudged_since = min(stream.unjudged_since, now)
+        history.unjudged.is_long = now - stream.unjudged_since > stream.rules.unjudged_seconds
+        return history.unjudged.is_long
+
     def _covered_by(self, mask: Mask) -> list[_StreamAlarms]:
         return [s for s in self._streams.values() if covers(mask, s.rules.stream, s.rules.group)]
 
@@ -335,12 +356,15 @@ class AlarmEngine:
         history, rules = stream.stored.history, stream.rules
         texts = history.describe(self._rules, rules, self.thresholds)
         mask = next((m.identifier for m in stream.masks if applies(m, history.run_type, now)), "")
-        no_drift = self.thresholds.drift_limit is None
+        unwatched = {
+            Cause.DRIFT: self.thresholds.drift_limit is None,
+            Cause.RATE: self.thresholds.rate_p is None,
+        }
         return {
             cause: AlarmInputs(
                 condition=cause in texts,
                 text=texts.get(cause, ""),
-                disabled=not rules.enabled or (cause is Cause.DRIFT and no_drift),
+                disabled=not rules.enabled or unwatched.get(cause, False),
                 filtered=history.filtered and cause is not Cause.SILENT,
                 mask=mask,
             )
@@ -375,10 +399,17 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
 
 
 def _fresh(now: float) -> _StoredState:
-    return _StoredState(StreamHistory(), {cause: AlarmRecord(AlarmState.NORMAL, now, now) for cause in Cause})
+    return _StoredState(StreamHistory(), _fresh_alarms(now))
 
 
-def _load(stream: str, dump: object) -> _StoredState:
+def _fresh_alarms(now: float) -> dict[Cause, AlarmRecord]:
+    return {cause: AlarmRecord(AlarmState.NORMAL, now, now) for cause in Cause}
+
+
+def _load(stream: str, dump: object, now: float) -> _StoredState:
+    """Read a stored state; causes that an earlier version did not know begin anew."""
+    if isinstance(dump, Mapping) and dump.get("version") == 1:
+        dump = {**dump, "version": 2}
     try:
         stored = _ADAPTER.validate_python(dump)
     except ValidationError as error:
@@ -389,10 +420,5 @@ def _load(stream: str, dump: object) -> _StoredState:
             where=f"stream {stream}",
             fix="It was written by another version or damaged; delete it to let this stream begin anew",
         ) from error
-    if stored.alarms.keys() != set(Cause):
-        raise InputError(
-            f"the stored alarm state has alarms for {', '.join(stored.alarms) or 'nothing'}",
-            where=f"stream {stream}",
-            fix=f"There must be {', '.join(Cause)}; delete it to let this stream begin anew",
-        )
+    stored.alarms = _fresh_alarms(now) | stored.alarms
     return stored

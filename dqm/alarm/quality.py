@@ -6,9 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.errors import format_count
-from dqm.events import SMALLEST_P, Quality, TestResult
+from dqm.events import SMALLEST_P, Quality, RateResult, TestResult, WindowCut
 
-__all__ = ["ANOMALOUS", "BEST_TO_WORST", "QualityLimits", "describe_p", "grade", "warn", "worst"]
+__all__ = [
+    "ANOMALOUS",
+    "BEST_TO_WORST",
+    "QualityLimits",
+    "describe_p",
+    "describe_rate",
+    "grade",
+    "warn",
+    "worst",
+]
 
 ANOMALOUS = frozenset({Quality.MEDIUM, Quality.BAD})
 """Qualities of windows that depart from the reference: they are explained, and their events are kept."""
@@ -24,26 +33,31 @@ class QualityLimits:
     Parameters
     ----------
     medium_p, bad_p : float
-        A window is ``Medium`` below the first and ``Bad`` below the second; ``0 < bad_p < medium_p < 1``.
+        Of the shape: a window is ``Medium`` below the first and ``Bad`` below the second;
+        ``0 < bad_p < medium_p < 1``.
     min_events : int
-        Windows with fewer events are ``Null``.
+        The shape of windows with fewer events is not tested.
     largest_pull : float
         A nuisance parameter further from its measurement is worth a warning, standard deviations, > 0.
+    medium_rate_p, bad_rate_p : float
+        The same of the number of events; 0: it decides nothing.
     """
 
     medium_p: float
     bad_p: float
     min_events: int
     largest_pull: float = 3.0
+    medium_rate_p: float = 0.0
+    bad_rate_p: float = 0.0
 
 
 def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quality, str]:
-    """Decide on one window.
+    """Decide on one window, by its shape and by its number of events.
 
     Parameters
     ----------
     result : TestResult
-        Outcome of its test.
+        Outcome of its tests.
     n_lost : int
         Windows lost just before it.
     limits : QualityLimits
@@ -52,21 +66,61 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     Returns
     -------
     quality : Quality
-        ``Null`` whenever the data cannot tell; a healthy p-value does not make a lossy window ``Good``.
+        The worse of shape and number. ``Null`` if the shape is not known and the number is healthy; a healthy
+        p-value does not make a lossy window ``Good``.
     reason : str
         Why, for the shift crew; empty for ``Good``.
     """
-    if result.n_data < limits.min_events:
-        events = format_count(result.n_data, "event")
-        return Quality.NULL, f"{events}, fewer than {limits.min_events} (expected {result.n_expected:.0f})"
+    shape, number = _grade_shape(result, limits), _grade_number(result, limits)
+    quality = worst([shape, number])
+    reasons = []
+    if number in ANOMALOUS and result.rate is not None:
+        reasons.append(f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})")
+    if shape in ANOMALOUS and result.p is not None:
+        limit = limits.bad_p if shape is Quality.BAD else limits.medium_p
+        reasons.append(f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})")
+    if shape is Quality.NULL and result.reason:
+        reasons.append(result.reason)
+    if n_lost and result.p is not None:
+        reasons.append(f"{format_count(n_lost, 'window')} lost before this one")
+        quality = Quality.NULL if quality is Quality.GOOD else quality
+    return quality, "; ".join(reasons)
+
+
+def describe_rate(n_data: int, rate: RateResult) -> str:
+    """Write numbers of events in words: ``30 events where 488 are expected``.
+
+    Parameters
+    ----------
+    n_data : int
+        Events in the window.
+    rate : RateResult
+        What is expected.
+    """
+    if rate.cut is WindowCut.TIME or rate.live_seconds is None:
+        expected = f"{rate.n_expected:.0f}" if rate.n_expected >= 10.0 else f"{rate.n_expected:.2g}"
+        return f"{format_count(n_data, 'event')} where {expected} are expected"
+    expected_seconds = rate.live_seconds * n_data / rate.n_expected
+    seconds = f"{rate.live_seconds:.3g} s where {expected_seconds:.3g} s are expected"
+    return f"{format_count(n_data, 'event')} took {seconds}"
+
+
+def _grade_shape(result: TestResult, limits: QualityLimits) -> Quality:
     if result.p is None:
-        return Quality.NULL, result.reason
-    losses = f"{format_count(n_lost, 'window')} lost before this one" if n_lost else ""
-    for quality, limit in [(Quality.BAD, limits.bad_p), (Quality.MEDIUM, limits.medium_p)]:
-        if result.p < limit:
-            reason = f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})"
-            return quality, "; ".join(filter(None, [reason, losses]))
-    return (Quality.NULL, losses) if losses else (Quality.GOOD, "")
+        return Quality.NULL
+    return _quality(result.p, medium_p=limits.medium_p, bad_p=limits.bad_p)
+
+
+def _grade_number(result: TestResult, limits: QualityLimits) -> Quality:
+    if result.rate is None:
+        return Quality.GOOD
+    return _quality(result.rate.p, medium_p=limits.medium_rate_p, bad_p=limits.bad_rate_p)
+
+
+def _quality(p: float, *, medium_p: float, bad_p: float) -> Quality:
+    if p < bad_p:
+        return Quality.BAD
+    return Quality.MEDIUM if p < medium_p else Quality.GOOD
 
 
 def worst(qualities: Iterable[Quality]) -> Quality:

@@ -19,6 +19,12 @@ _GUIDANCE = {
         "Open the stream page and see which features depart and which known fault it looks like; check high "
         "voltage, thresholds and gas of this chamber, and what was changed last. Then acknowledge.",
     ),
+    Cause.RATE: (
+        "Several recent windows have many more or many fewer events than a healthy detector gives in their "
+        "time.",
+        "Too few: check high voltage and thresholds, and whether part of the chamber or its read-out is off. "
+        "Too many: look for noise, and for a trigger that has changed. Then acknowledge.",
+    ),
     Cause.DRIFT: (
         "Many windows in a row lean away from the reference, each by too little to be seen alone.",
         "Compare the p-values of the last hours on the stream page with pressure, temperature and voltages; "
@@ -32,6 +38,11 @@ _GUIDANCE = {
     Cause.SILENT: (
         "No window arrives: nothing is known of this stream.",
         "Check that a run is on, then that the collector of this stream runs and reaches the monitor.",
+    ),
+    Cause.UNJUDGED: (
+        "Windows arrive, but none of them could be judged: a fault would not be seen.",
+        "Read the reason. If the detector was not live, see why. Otherwise tell the expert: the reference "
+        "does not fit these windows, or a measurement that it needs is missing.",
     ),
 }
 
@@ -63,6 +74,8 @@ class StreamRules:
         Its name and the path of its group, empty at the top.
     stale_seconds : float
         Without a window for so long it is silent, s, > 0.
+    unjudged_seconds : float
+        If no window could be judged for so long an alarm is raised, s, > 0.
     enabled : bool
         Whether it alarms.
     run_types : tuple of str
@@ -76,6 +89,7 @@ class StreamRules:
     stream: str
     group: str
     stale_seconds: float
+    unjudged_seconds: float
     enabled: bool
     run_types: tuple[str, ...]
     priority: Priority
@@ -112,8 +126,8 @@ def alarm_rules(config: DaemonConfig) -> Rules:
     """Rules as configured.
 
     What a stream leaves out is that of its group, else of the group around it, else of ``[alarm]``. A
-    configured ``condition`` or ``action`` speaks of windows that differ or drift; a silent stream and a
-    parameter far from its measurement keep their own.
+    configured ``condition`` or ``action`` speaks of windows that differ or drift; the other causes keep their
+    own.
 
     Parameters
     ----------
@@ -153,6 +167,7 @@ def _stream_rules(config: DaemonConfig, stream: StreamSection) -> StreamRules:
         stream=stream.name,
         group=stream.group,
         stale_seconds=stream.stale_seconds,
+        unjudged_seconds=stream.unjudged_seconds or stream.stale_seconds,
         enabled=enabled,
         run_types=run_types,
         priority=Priority(_first([part.priority for part in around], config.alarm.priority)),

@@ -1,24 +1,60 @@
 """What the last windows of one stream show: k of n, drift, nuisance parameters, silence; also in words.
 
-A window of quality ``Null`` does not count, neither for an alarm nor against it: nothing is known. A window
-that differs in spite of losses is Bad, not Null, and counts. Counting continues over runs, since a fault does
-not end with a run, and starting a new run must not end its alarm.
+Shape and number of events of a window count each by itself, as far as they are known: a window that is too
+small for the test of the shape still counts for the number. Where nothing is known, a window counts neither
+for an alarm nor against it. If nothing has been known for long, that is an alarm of its own. A healthy p of
+a window after losses is no evidence of health and does not count. Counting continues over runs: a fault does
+not end with a run, and the start of a run must not end its alarm.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from pydantic import ConfigDict
 
 from dqm.alarm.drift import Drift
-from dqm.alarm.quality import describe_p
+from dqm.alarm.quality import describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
+from dqm.errors import format_count
 from dqm.events import Quality, Verdict
 
-__all__ = ["StreamHistory"]
+__all__ = ["StreamHistory", "UnjudgedWindows"]
+
+_MOST_REASONS = 16
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+@dataclass(slots=True)
+class UnjudgedWindows:
+    """Windows in a row that could not be judged, counted by their reasons; its size does not grow.
+
+    Parameters
+    ----------
+    reasons : dict of str to list
+        Number of windows and the last text, by the reason without its numbers.
+    is_long : bool
+        Whether they have gone on for too long.
+    """
+
+    reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
+    is_long: bool = False
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def add(self, reason: str) -> None:
+        """Count a window."""
+        kind = _NUMBER.sub("#", reason)
+        if kind in self.reasons or len(self.reasons) < _MOST_REASONS:
+            self.reasons[kind] = (self.reasons.get(kind, (0, ""))[0] + 1, reason)
+
+    def describe(self) -> str:
+        """Name the commonest reason."""
+        count, reason = max(self.reasons.values(), default=(0, "none of them could be judged"))
+        return f"{format_count(count, 'window')}: {reason}"
 
 
 @dataclass(slots=True)
@@ -36,13 +72,19 @@ class StreamHistory:
     silent : bool
         Whether none has come for too long.
     p : list of float
-        The last n that count.
+        Of the shape, of the last n windows that count.
     warnings : list of str
         Of the same windows; empty strings where there was none.
+    rate_p : list of float
+        Of the number of events, of the last n windows that say what they expect.
+    rate_texts : list of str
+        The same in words.
     drift : Drift
-        Sum of their significances.
+        Sum of the significances of the shapes.
     beyond : int
         Windows below the threshold since that sum left 0.
+    unjudged : UnjudgedWindows
+        Windows since the last one that could be judged.
     """
 
     quality: Quality = Quality.NULL
@@ -53,8 +95,11 @@ class StreamHistory:
     silent: bool = False
     p: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    rate_p: list[float] = field(default_factory=list)
+    rate_texts: list[str] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
     beyond: int = 0
+    unjudged: UnjudgedWindows = field(default_factory=UnjudgedWindows)
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -65,8 +110,61 @@ class StreamHistory:
         self.silent = False
         is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
         self.filtered = is_other_run or verdict.window.seq < rules.grace_windows
+        if self.filtered:
+            return
+        if verdict.quality is Quality.NULL:
+            self.unjudged.add(verdict.reason)
+        else:
+            self.unjudged = UnjudgedWindows()
+        self._add_number(verdict, rules)
+        self._add_shape(verdict, rules, thresholds)
+
+    def describe(self, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> dict[Cause, str]:
+        """Describe the conditions that hold.
+
+        Returns
+        -------
+        dict of Cause to str
+            Causes whose condition does not hold are left out.
+        """
+        found = {}
+        if self._n_differing(thresholds) >= rules.k:
+            found[Cause.DIFFERS] = self._describe_difference(rules, thresholds)
+        n_other_numbers = sum(p < (thresholds.rate_p or 0.0) for p in self.rate_p)
+        if n_other_numbers >= rules.k:
+            share = _of_last(n_other_numbers, rules.n)
+            found[Cause.RATE] = (
+                f"{share} have another number of events: {self._last_other_number(thresholds)}"
+            )
+        if self.drift.is_drifting and thresholds.drift_limit is not None:
+            found[Cause.DRIFT] = self._describe_drift(thresholds)
+        n_warnings = sum(map(bool, self.warnings))
+        if n_warnings >= rules.k:
+            last = next(filter(None, reversed(self.warnings)))
+            found[Cause.NUISANCE] = f"{_of_last(n_warnings, rules.n)} disagree with slow control: {last}"
+        if self.silent:
+            last = (
+                f"no window since number {self.seq} of run {self.run}" if self.run >= 0 else "no window yet"
+            )
+            found[Cause.SILENT] = f"{last}, for more than {stream.stale_seconds:g} s"
+        if self.unjudged.is_long:
+            limit = f"for more than {stream.unjudged_seconds:g} s"
+            found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"
+        return found
+
+    def _add_number(self, verdict: Verdict, rules: Rules) -> None:
+        rate = verdict.result.rate
+        if rate is None:
+            return
+        text = f"{describe_rate(verdict.result.n_data, rate)} ({describe_p(rate.p)})"
+        self.rate_p = [*self.rate_p, rate.p][-rules.n :]
+        self.rate_texts = [*self.rate_texts, text][-rules.n :]
+
+    def _add_shape(self, verdict: Verdict, rules: Rules, thresholds: Thresholds) -> None:
         result = verdict.result
-        if self.filtered or verdict.quality is Quality.NULL or result.p is None or result.z is None:
+        if verdict.quality is Quality.NULL or result.p is None or result.z is None:
+            return
+        if verdict.window.n_lost and result.p >= thresholds.p_threshold:
             return
         self.p = [*self.p, result.p][-rules.n :]
         self.warnings = [*self.warnings, "; ".join(verdict.warnings.values())][-rules.n :]
@@ -81,32 +179,12 @@ class StreamHistory:
         )
         self.beyond = self.beyond + (result.p < thresholds.p_threshold) if self.drift.windows else 0
 
-    def describe(self, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> dict[Cause, str]:
-        """Describe the conditions that hold.
-
-        Returns
-        -------
-        dict of Cause to str
-            Causes whose condition does not hold are left out.
-        """
-        found = {}
-        if self._n_differing(thresholds) >= rules.k:
-            found[Cause.DIFFERS] = self._describe_difference(rules, thresholds)
-        if self.drift.is_drifting and thresholds.drift_limit is not None:
-            found[Cause.DRIFT] = self._describe_drift(thresholds)
-        n_warnings = sum(map(bool, self.warnings))
-        if n_warnings >= rules.k:
-            last = next(filter(None, reversed(self.warnings)))
-            found[Cause.NUISANCE] = f"{_of_last(n_warnings, rules.n)} disagree with slow control: {last}"
-        if self.silent:
-            last = (
-                f"no window since number {self.seq} of run {self.run}" if self.run >= 0 else "no window yet"
-            )
-            found[Cause.SILENT] = f"{last}, for more than {stream.stale_seconds:g} s"
-        return found
-
     def _n_differing(self, thresholds: Thresholds) -> int:
         return sum(p < thresholds.p_threshold for p in self.p)
+
+    def _last_other_number(self, thresholds: Thresholds) -> str:
+        pairs = zip(reversed(self.rate_p), reversed(self.rate_texts), strict=True)
+        return next(text for p, text in pairs if p < (thresholds.rate_p or 0.0))
 
     def _describe_difference(self, rules: Rules, thresholds: Thresholds) -> str:
         limit = thresholds.p_threshold

@@ -16,6 +16,7 @@ from dqm.alarm.budget import (
     drift_limit,
     onset_rate,
     run_length,
+    shared_onset_rate,
     solve_threshold,
 )
 from dqm.alarm.quality import QualityLimits
@@ -24,12 +25,37 @@ from dqm.alarm.values import Cause
 from dqm.config import AlarmSection, DaemonConfig, StreamSection
 from dqm.errors import ConfigError
 
-__all__ = ["Thresholds", "derive_thresholds", "quality_limits"]
+__all__ = ["StreamFacts", "Thresholds", "derive_thresholds", "quality_limits"]
 
 SMALLEST_PULL = 3.0
 """Pulls of healthy windows have wider tails than a Gaussian's, so no limit is closer than this."""
 
 _LARGEST_PULL = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What the thresholds depend on of a stream's reference.
+
+    Parameters
+    ----------
+    n_measured : int
+        Nuisance parameters that can disagree with their measurement.
+    n_expected : float or None
+        Events in a window whose number is tested; None if no window says how many are expected.
+    rate_uncertainty : float
+        Relative uncertainty of that number, >= 0.
+    """
+
+    n_measured: int = 0
+    n_expected: float | None = None
+    rate_uncertainty: float = 0.0
+
+    @property
+    def common_share(self) -> float:
+        """Share of the variance of the number that the windows of a stream have in common."""
+        systematic = self.rate_uncertainty**2
+        return systematic / (systematic + 1.0 / (self.n_expected or 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,8 @@ class Thresholds:
         Where the sum of significances alarms; None: slow deterioration is not watched.
     largest_pull : float
         A nuisance parameter further from its measurement is a warning, standard deviations.
+    rate_p : float or None
+        A window whose number of events has a smaller p counts towards k of n; None: it is not watched.
     reference_z, largest_z : float
         What is taken off each Z before it is summed, and where Z is cut off.
     windows_per_shift : float
@@ -56,24 +84,26 @@ class Thresholds:
     p_threshold: float
     drift_limit: float | None
     largest_pull: float = SMALLEST_PULL
+    rate_p: float | None = None
     reference_z: float = REFERENCE_Z
     largest_z: float = LARGEST_Z
     windows_per_shift: float = 0.0
     false_alarms_per_shift: Mapping[Cause, float] = field(default_factory=dict)
 
 
-def derive_thresholds(config: DaemonConfig, n_nuisances: Mapping[str, int] | None = None) -> Thresholds:
+def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | None = None) -> Thresholds:
     """Share the budget out among causes and streams.
 
-    All streams have the same thresholds, so each has false alarms in proportion to its windows. Silence is no
-    matter of chance and has no share.
+    All streams have the same thresholds, so each has false alarms in proportion to its windows. Silence and
+    windows that cannot be judged are no matter of chance and have no share.
 
     Parameters
     ----------
     config : DaemonConfig
         Checked configuration.
-    n_nuisances : mapping of str to int, optional
-        Measured nuisance parameters of each stream's reference; none where a stream is left out.
+    facts : mapping of str to StreamFacts, optional
+        Of the reference of each stream; a stream that is left out has no nuisance parameter and no expected
+        number of events.
 
     Returns
     -------
@@ -87,21 +117,33 @@ def derive_thresholds(config: DaemonConfig, n_nuisances: Mapping[str, int] | Non
     """
     alarm = config.alarm
     windows = _windows_per_shift(config)
-    parameters = {name: n for name, n in (n_nuisances or {}).items() if n > 0 and windows.get(name)}
+    known = {name: fact for name, fact in (facts or {}).items() if windows.get(name)}
+    counts = [(windows[name], fact.n_measured) for name, fact in known.items() if fact.n_measured]
+    counted = [(windows[name], fact) for name, fact in known.items() if fact.n_expected]
     total = sum(windows.values())
     budget = alarm.false_alarms_per_shift / total
-    share = 1.0 - alarm.drift_share - (alarm.nuisance_share if parameters else 0.0)
+    share = 1.0 - alarm.drift_share
+    share -= alarm.nuisance_share if counts else 0.0
+    share -= alarm.rate_share if counted else 0.0
     onset, length = _healthy(alarm)
     p = solve_threshold(budget * share, onset)
-    expected = {Cause.DIFFERS: onset(p) * total, Cause.SILENT: 0.0}
+    expected = {Cause.DIFFERS: onset(p) * total, Cause.SILENT: 0.0, Cause.UNJUDGED: 0.0}
     limit = drift_limit(1.0 / (budget * alarm.drift_share), length) if alarm.drift_share else None
     expected[Cause.DRIFT] = 0.0 if limit is None else total / length(limit)
-    counts = [(windows[name], n) for name, n in parameters.items()]
     pull = config.nuisances.largest_pull
     if pull is None:
         pull = _solve_pull(alarm, counts)
     expected[Cause.NUISANCE] = _nuisance_alarms(pull, alarm, counts)
-    return Thresholds(p, limit, pull, windows_per_shift=total, false_alarms_per_shift=expected)
+    rate_p = _solve_rate(alarm, counted) if alarm.rate_share else None
+    expected[Cause.RATE] = _rate_alarms(rate_p or 0.0, alarm, counted)
+    return Thresholds(
+        p_threshold=p,
+        drift_limit=limit,
+        largest_pull=pull,
+        rate_p=rate_p,
+        windows_per_shift=total,
+        false_alarms_per_shift=expected,
+    )
 
 
 def quality_limits(config: DaemonConfig, stream: StreamSection, thresholds: Thresholds) -> QualityLimits:
@@ -139,7 +181,14 @@ def quality_limits(config: DaemonConfig, stream: StreamSection, thresholds: Thre
             fix="Set bad_p, too, or leave both out",
         )
     min_events = quality.min_events if stream.min_events is None else stream.min_events
-    return QualityLimits(medium_p, bad_p, min_events, thresholds.largest_pull)
+    return QualityLimits(
+        medium_p=medium_p,
+        bad_p=bad_p,
+        min_events=min_events,
+        largest_pull=thresholds.largest_pull,
+        medium_rate_p=3.0 * (thresholds.rate_p or 0.0),
+        bad_rate_p=thresholds.rate_p or 0.0,
+    )
 
 
 def _windows_per_shift(config: DaemonConfig) -> dict[str, float]:
@@ -176,3 +225,19 @@ def _nuisance_alarms(pull: float, alarm: AlarmSection, counts: list[tuple[float,
     outside = 2.0 * float(special.ndtr(-pull))
     single = [(windows, -math.expm1(n * math.log1p(-outside))) for windows, n in counts]
     return sum(windows * onset_rate(p, alarm.k, alarm.n) for windows, p in single)
+
+
+def _solve_rate(alarm: AlarmSection, counted: list[tuple[float, StreamFacts]]) -> float:
+    """Give the p-value of the number of events below which a window counts; 0 if no window is tested."""
+    windows = sum(n for n, _ in counted)
+    if not windows:
+        return 0.0
+    allowed = alarm.rate_share * alarm.false_alarms_per_shift / windows
+    return solve_threshold(allowed, lambda p: _rate_alarms(p, alarm, counted) / windows)
+
+
+def _rate_alarms(p: float, alarm: AlarmSection, counted: list[tuple[float, StreamFacts]]) -> float:
+    """Count those expected per shift; `counted`: windows of each stream, and what is expected of them."""
+    return sum(
+        windows * shared_onset_rate(p, alarm.k, alarm.n, facts.common_share) for windows, facts in counted
+    )

@@ -42,12 +42,16 @@ class Cause(StrEnum):
 
     DIFFERS = "differs"
     """k of the last n windows differ from the reference."""
+    RATE = "rate"
+    """k of the last n windows have another number of events than expected."""
     DRIFT = "drift"
     """Windows deteriorate slowly: no single one shows it, their sum does."""
     NUISANCE = "nuisance"
     """A nuisance parameter disagrees with its measurement in k of the last n windows."""
     SILENT = "silent"
     """No window has come for longer than the stream may be silent."""
+    UNJUDGED = "unjudged"
+    """Windows come, and none of them could be judged for too long."""
 
 
 class Priority(StrEnum):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dqm.alarm.quality import QualityLimits, grade, warn
-from dqm.events import Explanation, TestResult, Verdict, Window, WindowHeader
+from dqm.events import Explanation, RateResult, TestResult, Verdict, Window, WindowHeader
 
-__all__ = ["give_verdict", "null_verdict"]
+__all__ = ["give_verdict", "untested_verdict"]
 
 
 def give_verdict(
@@ -54,6 +54,7 @@ def give_verdict(
             end=window.end,
             n_lost=window.n_lost,
             conditions=window.conditions,
+            digest=window.digest,
         ),
         quality=quality,
         reason=reason,
@@ -66,8 +67,16 @@ def give_verdict(
     )
 
 
-def null_verdict(window: Window, reason: str, limits: QualityLimits, *, bundle: str, now: float) -> Verdict:
-    """Give the verdict on a window that was not tested: ``Null``, with the reason.
+def untested_verdict(
+    window: Window,
+    reason: str,
+    limits: QualityLimits,
+    *,
+    rate: RateResult | None,
+    bundle: str,
+    now: float,
+) -> Verdict:
+    """Give the verdict on a window whose shape was not tested: ``Null`` if its number of events is healthy.
 
     Parameters
     ----------
@@ -77,6 +86,8 @@ def null_verdict(window: Window, reason: str, limits: QualityLimits, *, bundle: 
         Why it was not tested, for the shift crew.
     limits : QualityLimits
         Of its stream.
+    rate : RateResult or None
+        Test of its number of events.
     bundle : str
         Identifier of the reference that it would have been tested against.
     now : float
@@ -84,5 +95,5 @@ def null_verdict(window: Window, reason: str, limits: QualityLimits, *, bundle: 
     """
     n_data = len(window.x)
     n_expected = float(n_data) if window.n_expected is None else window.n_expected
-    result = TestResult(n_data, n_expected, reason=reason)
+    result = TestResult(n_data, n_expected, reason=reason, rate=rate)
     return give_verdict(window, result, limits, bundle=bundle, seconds=0.0, now=now)

@@ -156,7 +156,7 @@ def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -
     """Where nobody watches: one line for each window."""
     everything = sorted((v for seen in verdicts.values() for v in seen), key=lambda v: v.judged_at)
     for v in everything[told:]:
-        said = v.reason if v.result.p is None else describe_p(v.result.p)
+        said = v.reason or describe_p(v.result.p or 1.0)
         console.print(f"{v.window.stream} window {v.window.seq}: {v.quality}, {said}")
     return len(everything)
 

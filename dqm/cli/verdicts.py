@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
-from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict
+from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict, WindowCut
 
 __all__ = ["QUALITY_STYLE", "as_json_line", "quality_mark", "quality_text", "verdict_table", "write_p"]
 
@@ -49,13 +49,20 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             str(v.window.run),
             str(v.window.seq),
             quality_text(v.quality),
-            str(r.n_data),
+            write_events(r),
             "-" if r.t is None else f"{r.t:.1f}",
             write_p(r),
             "-" if r.z is None else f"{r.z:.1f}",
             "; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks])),
         )
     return table
+
+
+def write_events(result: TestResult) -> str:
+    """Write the number of events, and where it was tested the expected one."""
+    if result.rate is None or result.rate.cut is WindowCut.COUNT:
+        return str(result.n_data)
+    return f"{result.n_data} of {result.rate.n_expected:.0f}"
 
 
 def write_p(result: TestResult) -> str:

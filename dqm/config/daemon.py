@@ -164,7 +164,19 @@ class QualitySection(Section):
     bad_p: Probability | None = Field(
         None, description="p-value below which it is Bad, less than medium_p; default: that of [alarm]"
     )
-    min_events: int = Field(50, ge=1, le=LARGEST_INTEGER, description="a window with fewer events is Null")
+    min_events: int = Field(
+        50,
+        ge=1,
+        le=LARGEST_INTEGER,
+        description="the shape of a window with fewer events is not tested, only their number",
+    )
+    rate_uncertainty: float = Field(
+        0.02,
+        ge=0.0,
+        le=1.0,
+        description="relative uncertainty of the expected number of events; a nuisance parameter of the rate "
+        "brings its own",
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -249,6 +261,13 @@ class AlarmSection(Section):
         lt=1.0,
         description="share for nuisance parameters far from their measurement, if there are any",
     )
+    rate_share: float = Field(
+        0.1,
+        ge=0.0,
+        lt=1.0,
+        description="share for another number of events than expected, where windows say what is; 0: no such "
+        "alarm",
+    )
     autocorrelation: float = Field(
         0.0,
         ge=0.0,
@@ -283,10 +302,10 @@ class AlarmSection(Section):
     def _check(self) -> Self:
         if self.k > self.n:
             raise ValueError(f"k = {self.k} must not exceed n = {self.n}")
-        if self.drift_share + self.nuisance_share >= 1.0:
+        if self.drift_share + self.nuisance_share + self.rate_share >= 1.0:
             raise ValueError(
-                f"drift_share = {self.drift_share} and nuisance_share = {self.nuisance_share} leave nothing "
-                "for windows that differ: their sum must be less than 1"
+                f"drift_share = {self.drift_share}, nuisance_share = {self.nuisance_share} and rate_share = "
+                f"{self.rate_share} leave nothing for windows that differ: their sum must be less than 1"
             )
         return self
 
@@ -321,8 +340,24 @@ class StreamSection(Section):
     min_events: int | None = Field(
         None, ge=1, le=LARGEST_INTEGER, description="replaces [quality] min_events for this stream"
     )
+    rate_uncertainty: float | None = Field(
+        None, ge=0.0, le=1.0, description="replaces [quality] rate_uncertainty for this stream"
+    )
+    expected_rate_hz: float | None = Field(
+        None,
+        gt=0.0,
+        le=1e12,
+        description="rate of events in a healthy detector, for windows cut by count, Hz; default: that of "
+        "the reference's run, if the bundle knows it",
+    )
     stale_seconds: float = Field(
         600.0, gt=0.0, description="without a window for this time the stream is Null and raises an alarm, s"
+    )
+    unjudged_seconds: float | None = Field(
+        None,
+        gt=0.0,
+        description="an alarm is raised if windows come and none of them could be judged for this time, s; "
+        "default: stale_seconds",
     )
     group: GroupPath | Literal[""] = Field(
         "", description="path of its group, such as muon/station-1; empty: no group"

@@ -6,7 +6,7 @@ seconds. Arrays in these values are shared, not copied; they must not be changed
 
 from dqm.events.evaluation import EvaluationJob, EvaluationReport
 from dqm.events.explanation import Explanation, Likeness, RatioMap
-from dqm.events.result import SMALLEST_P, NuisanceResult, PMethod, Profiled, TestResult
+from dqm.events.result import SMALLEST_P, NuisanceResult, PMethod, Profiled, RateResult, TestResult
 from dqm.events.verdict import Quality, Verdict, WindowHeader
 from dqm.events.window import (
     Condition,
@@ -34,6 +34,7 @@ __all__ = [
     "PMethod",
     "Profiled",
     "Quality",
+    "RateResult",
     "RatioMap",
     "Reading",
     "TestResult",

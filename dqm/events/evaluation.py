@@ -21,10 +21,13 @@ class EvaluationJob:
         An admitted window.
     explain_below : float
         The result is explained only if its p-value is below this.
+    min_events : int
+        The shape of a window with fewer events is not tested.
     """
 
     window: Window
     explain_below: float
+    min_events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

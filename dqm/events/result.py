@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dqm.events.window import WindowCut
+
 __all__ = [
     "SMALLEST_P",
     "NuisanceResult",
     "PMethod",
     "Profiled",
+    "RateResult",
     "TestResult",
 ]
 
@@ -63,6 +66,34 @@ class NuisanceResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RateResult:
+    """Result of the test of the number of events, or of the time that they took.
+
+    Parameters
+    ----------
+    cut : WindowCut
+        What was tested: the number, of a window cut by time; or the time, of one cut by count.
+    n_expected : float
+        Events expected in the live time of the window, > 0.
+    uncertainty : float
+        Relative one-sigma uncertainty of `n_expected`.
+    live_seconds : float or None
+        Live time, s; None if the sender does not say it.
+    p : float
+        Two-sided p-value, in (0, 1].
+    z : float
+        `p` as a Gaussian significance, negative for too few events.
+    """
+
+    cut: WindowCut
+    n_expected: float
+    uncertainty: float
+    live_seconds: float | None
+    p: float
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
     """Result of the test of one window against its reference.
 
@@ -94,6 +125,8 @@ class TestResult:
     remarks : tuple of str
         Limitations of these numbers, in words: a constraint that was dropped, events where the reference has
         none.
+    rate : RateResult or None
+        Test of the number of events; None if nobody says how many are expected.
     """
 
     n_data: int
@@ -109,3 +142,4 @@ class TestResult:
     delta: float | None = None
     nuisances: Mapping[str, NuisanceResult] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    rate: RateResult | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.events.result import NuisanceResult, PMethod
+from dqm.events.result import NuisanceResult, PMethod, RateResult
 from dqm.events.verdict import Quality, Verdict
 from dqm.events.window import Condition, Origin
 
@@ -43,6 +43,9 @@ class WindowSummary(View):
         description="read from the null table, or from the tail fitted beyond it"
     )
     z: float | None = Field(description="p as a one-sided Gaussian significance")
+    rate: RateResult | None = Field(
+        description="test of the number of events; null if nobody says how many are expected"
+    )
     nuisances: dict[str, NuisanceResult]
     warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
     remarks: tuple[str, ...] = Field(description="what limits the meaning of the numbers")
@@ -76,6 +79,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         p_high=r.p_high,
         p_method=r.p_method,
         z=r.z,
+        rate=r.rate,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),
         remarks=r.remarks,

@@ -32,7 +32,7 @@ class WindowHeader:
 
     Parameters
     ----------
-    stream, run, seq, run_type, origin, start, end, n_lost, conditions
+    stream, run, seq, run_type, origin, start, end, n_lost, conditions, digest
         As in `Window`.
     """
 
@@ -45,6 +45,7 @@ class WindowHeader:
     end: float | None = None
     n_lost: int = 0
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

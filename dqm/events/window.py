@@ -150,6 +150,9 @@ class Window:
         Measurements of nuisance parameters valid for the window.
     conditions : mapping of str to str or float
         Conditions of the detector.
+    digest : str
+        Hash of the events, of a window that was received: it tells a window that was sent again from another
+        one with the same numbers. Empty otherwise.
     """
 
     stream: str
@@ -167,3 +170,4 @@ class Window:
     n_lost: int = 0
     auxiliary: tuple[Measurement, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    digest: str = field(default="", compare=False)

@@ -20,6 +20,10 @@ class _Limits(Protocol):
         """p-value below which a window counts."""
 
     @property
+    def rate_p(self) -> float | None:
+        """p-value of the number of events below which a window counts; None if it is not watched."""
+
+    @property
     def drift_limit(self) -> float | None:
         """Limit of the drift statistic; None if drift is not watched."""
 
@@ -67,4 +71,7 @@ class AlarmMetrics(Collector):
         threshold.add_metric([], limits.p_threshold)
         if limits.drift_limit is not None:
             limit.add_metric([], limits.drift_limit)
-        return [state, active, raised, drift, limit, threshold]
+        rate = gauge("dqm_alarm_rate_p_threshold")
+        if limits.rate_p:
+            rate.add_metric([], limits.rate_p)
+        return [state, active, raised, drift, limit, threshold, rate]

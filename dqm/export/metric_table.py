@@ -128,6 +128,18 @@ METRICS = (
         "Events that the reference predicts for the last window.",
     ),
     Metric(
+        "dqm_window_rate_p_value",
+        "gauge",
+        ("stream",),
+        "Two-sided p-value of the number of events in the last window; absent if nothing is expected of it.",
+    ),
+    Metric(
+        "dqm_window_rate_z_score",
+        "gauge",
+        ("stream",),
+        "The same in Gaussian sigmas, negative for too few events; absent if nothing is expected.",
+    ),
+    Metric(
         "dqm_windows_total",
         "counter",
         ("stream", "quality"),
@@ -252,6 +264,12 @@ METRICS = (
         "gauge",
         (),
         "p-value below which a window counts towards an alarm, from the false-alarm budget.",
+    ),
+    Metric(
+        "dqm_alarm_rate_p_threshold",
+        "gauge",
+        (),
+        "p-value of the number of events below which a window counts; absent if the number is not watched.",
     ),
     Metric(
         "dqm_queue_windows",

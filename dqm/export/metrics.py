@@ -55,7 +55,11 @@ class _Stream:
             "dqm_window_z_score": result.z if known else None,
             "dqm_window_age_seconds": max(0.0, now - self.last.judged_at),
             "dqm_window_events": result.n_data,
-            "dqm_window_expected_events": result.n_expected,
+            "dqm_window_expected_events": result.n_expected
+            if result.rate is None
+            else result.rate.n_expected,
+            "dqm_window_rate_p_value": result.rate.p if known and result.rate else None,
+            "dqm_window_rate_z_score": result.rate.z if known and result.rate else None,
         }
         return values[name]
 

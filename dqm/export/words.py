@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-from dqm.alarm import AlarmState, describe_p
+from dqm.alarm import AlarmState, describe_p, describe_rate
 from dqm.events import SMALLEST_P, PMethod, Quality
 from dqm.export.views import Recent
 
@@ -89,6 +89,7 @@ def group_runs(windows: Sequence[Recent]) -> list[tuple[str, str]]:
 
 FILTERS = {
     "age": write_age,
+    "counted": describe_rate,
     "time": write_time,
     "iso": write_iso,
     "number": write_number,

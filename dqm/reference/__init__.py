@@ -20,6 +20,7 @@ from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
 from dqm.reference.plots import MapHistograms
 from dqm.reference.processes import Processes, Task, Workers
+from dqm.reference.rate import RateTest
 from dqm.reference.statistic import prepare_statistic
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import LabelledSample, learn_templates
@@ -39,6 +40,7 @@ __all__ = [
     "NullTableEntry",
     "PValue",
     "Processes",
+    "RateTest",
     "ReadingPolicy",
     "Recipe",
     "Source",

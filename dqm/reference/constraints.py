@@ -9,7 +9,7 @@ from typing import Literal
 from dqm.events import Measurement, Window
 from dqm.reference.manifest import NuisanceEntry
 
-__all__ = ["Constraints", "ReadingPolicy", "read_constraints"]
+__all__ = ["Constraints", "ReadingPolicy", "read_constraints", "read_value"]
 
 TOLERANCE = 1.01
 """An error may exceed the reference's by so much, for the sake of rounding."""
@@ -74,22 +74,44 @@ def read_constraints(entries: Sequence[NuisanceEntry], window: Window, policy: R
     -------
     Constraints
     """
-    readings = {reading.name: reading for reading in window.auxiliary}
     measured: dict[str, float] = {}
     faults: dict[str, str] = {}
     for entry in entries:
         if entry.sigma is None or not entry.concerns(window.cut):
             continue
-        reading = readings.get(entry.name)
-        fault = _fault(reading, entry.sigma, window.end, policy.max_age_seconds)
-        if fault or reading is None:
+        value, fault = read_value(entry, window, policy)
+        if value is None:
             faults[entry.name] = f"{entry.name} {fault}"
         else:
-            measured[entry.name] = reading.value
+            measured[entry.name] = value
     if policy.unmeasured == "null":
         return Constraints(measured, (), (), "; ".join(faults.values()))
     remarks = tuple(f"{fault}: fitted without it" for fault in faults.values())
     return Constraints(measured, tuple(faults), remarks, "")
+
+
+def read_value(entry: NuisanceEntry, window: Window, policy: ReadingPolicy) -> tuple[float | None, str]:
+    """Take the measurement of one nuisance parameter out of a window.
+
+    Parameters
+    ----------
+    entry : NuisanceEntry
+        A parameter that is measured.
+    window : Window
+        With its readings.
+    policy : ReadingPolicy
+        What is stale.
+
+    Returns
+    -------
+    value : float or None
+        The measurement; None if there is none that can be used.
+    fault : str
+        Why it cannot be used; empty if it can.
+    """
+    reading = next((one for one in window.auxiliary if one.name == entry.name), None)
+    fault = _fault(reading, entry.sigma or 0.0, window.end, policy.max_age_seconds)
+    return (None, fault) if fault or reading is None else (reading.value, "")
 
 
 def _fault(reading: Measurement | None, sigma: float, end: float | None, max_age: float) -> str:

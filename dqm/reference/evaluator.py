@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import (
     SMALLEST_P,
     Explanation,
@@ -193,8 +193,10 @@ class Evaluator:
         }
         self._scales = [self._scale(entry) for entry in bundle.manifest.null]
 
-    def evaluate(self, window: Window, policy: ReadingPolicy | None = None) -> Evaluation:
-        """Test a window, and keep what it takes to explain it.
+    def evaluate(
+        self, window: Window, policy: ReadingPolicy | None = None, *, min_events: int = 0
+    ) -> Evaluation:
+        """Test the shape of a window, and keep what it takes to explain it.
 
         Parameters
         ----------
@@ -202,6 +204,8 @@ class Evaluator:
             For windows cut by count N(R_0) is their own number of events.
         policy : ReadingPolicy, optional
             Instead of the evaluator's own.
+        min_events : int
+            A window with fewer events is not tested.
 
         Returns
         -------
@@ -214,7 +218,7 @@ class Evaluator:
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
         constraints = read_constraints(self.bundle.manifest.nuisances, window, policy or self._policy)
-        reason = self._obstacle(window) or constraints.obstacle
+        reason = self._obstacle(window, min_events) or constraints.obstacle
         if reason:
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
@@ -269,17 +273,20 @@ class Evaluator:
             return window.x
         return window.x[:, [window.names.index(name) for name in features]]
 
-    def _obstacle(self, window: Window) -> str:
+    def _obstacle(self, window: Window, min_events: int) -> str:
         """Say why a window cannot be tested; empty if it can."""
         features = self.bundle.manifest.features
         missing = [name for name in features if name not in window.names]
         if missing:
             return f"features of the reference are missing: {', '.join(missing)}"
-        if len(window.x) == 0:
-            return "no events"
         if window.cut is WindowCut.TIME and window.n_expected is None:
             return "cut by time, but the sender gave no expected number of events"
-        return ""
+        if window.n_expected == 0.0:
+            return "the detector was not live"
+        if len(window.x) < min_events:
+            expected = "" if window.n_expected is None else f" (expected {window.n_expected:.0f})"
+            return f"{format_count(len(window.x), 'event')}, fewer than {min_events}{expected}"
+        return "" if len(window.x) else "no events"
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
         """Say where the window leaves what the reference knows."""

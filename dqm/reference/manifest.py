@@ -131,6 +131,9 @@ class Manifest(_Frozen):
     settings: dict[str, float | int | str] = Field(description="arguments of the test")
     cut: WindowCut = Field(description="what closes the windows it is meant for")
     n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
+    rate_hz: float | None = Field(
+        default=None, gt=0, le=1e12, description="rate of events in the run of the reference, Hz"
+    )
     seed: int = Field(ge=0, description="seed that split the events and drew the centres")
     reference: ArrayFile
     centers: ArrayFile
@@ -157,7 +160,7 @@ class Manifest(_Frozen):
     @property
     def definition(self) -> str:
         """Hash of all that decides on the statistic of a window: not null tables, templates, ancestry."""
-        bare = self.model_copy(update={"null": (), "templates": (), "parent": None})
+        bare = self.model_copy(update={"null": (), "templates": (), "parent": None, "rate_hz": None})
         return hashlib.sha256(bare.encode()).hexdigest()[:8]
 
     @property
@@ -170,4 +173,7 @@ class Manifest(_Frozen):
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+        left_out = {"rate_hz"} if self.rate_hz is None else None  # as before there was a rate: the name stays
+        return (
+            json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
+        ).encode()

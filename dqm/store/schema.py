@@ -28,7 +28,7 @@ __all__ = [
     "verdicts",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -46,6 +46,10 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX verdicts_of_stream ON verdicts (stream, id)",
         "CREATE INDEX verdicts_of_run ON verdicts (run, id)",
         "CREATE INDEX verdicts_of_quality ON verdicts (stream, quality, id)",
+    ),
+    3: (
+        "ALTER TABLE verdicts ADD COLUMN rate JSON",
+        "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
     ),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
@@ -85,7 +89,9 @@ verdicts = Table(
     Column("nuisances", JSON, nullable=False),
     Column("remarks", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
+    Column("rate", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
+    Column("digest", String(32), nullable=False),
     Column("quality", String(8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("bundle", String(128), nullable=False),

@@ -10,7 +10,18 @@ from typing import Any, Self
 from sqlalchemy import Row, Select, bindparam, func, select
 
 from dqm.config import DaemonSection
-from dqm.events import NuisanceResult, Origin, PMethod, Profiled, Quality, TestResult, Verdict, WindowHeader
+from dqm.events import (
+    NuisanceResult,
+    Origin,
+    PMethod,
+    Profiled,
+    Quality,
+    RateResult,
+    TestResult,
+    Verdict,
+    WindowCut,
+    WindowHeader,
+)
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.schema import alarm_changes, alarm_states, explanations, verdicts
@@ -298,7 +309,9 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "nuisances": {name: asdict(nuisance) for name, nuisance in result.nuisances.items()},
         "remarks": list(result.remarks),
         "warnings": dict(verdict.warnings),
+        "rate": None if result.rate is None else asdict(result.rate),
         "conditions": dict(verdict.window.conditions),
+        "digest": verdict.window.digest,
         "quality": verdict.quality.value,
         "reason": verdict.reason,
         "bundle": verdict.bundle,
@@ -322,6 +335,7 @@ def _to_verdict(row: Row[Any]) -> Verdict:
             end=values[c.end],
             n_lost=values[c.n_lost],
             conditions=values[c.conditions],
+            digest=values[c.digest],
         ),
         quality=Quality(values[c.quality]),
         reason=values[c.reason],
@@ -339,12 +353,17 @@ def _to_verdict(row: Row[Any]) -> Verdict:
             delta=values[c.delta],
             nuisances={name: _to_nuisance(stored) for name, stored in values[c.nuisances].items()},
             remarks=tuple(values[c.remarks]),
+            rate=_to_rate(values[c.rate]),
         ),
         bundle=values[c.bundle],
         seconds=values[c.seconds],
         judged_at=values[c.judged_at],
         warnings=values[c.warnings],
     )
+
+
+def _to_rate(stored: dict[str, Any] | None) -> RateResult | None:
+    return None if stored is None else RateResult(**{**stored, "cut": WindowCut(stored["cut"])})
 
 
 def _to_nuisance(stored: dict[str, Any]) -> NuisanceResult:

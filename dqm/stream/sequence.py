@@ -201,15 +201,16 @@ class SequenceTracker:
         return run_state
 
 
-def find_conflict(window: Window, stored: Verdict) -> PeerError | None:
-    """Compare a window with a stored verdict of the same identity.
+def find_conflict(window: Window, known: Verdict | Window) -> PeerError | None:
+    """Compare a window with one of the same identity that was received before.
 
     Parameters
     ----------
     window : Window
         Received window.
-    stored : Verdict
-        Verdict on the window of the same stream, run and seq.
+    known : Verdict or Window
+        The window of the same stream, run and seq, or its verdict. The verdict of an earlier version of this
+        program has no hash of the events; times and number of events are compared instead.
 
     Returns
     -------
@@ -217,15 +218,17 @@ def find_conflict(window: Window, stored: Verdict) -> PeerError | None:
         With the reason ``origin`` or ``identity`` if they are different windows; None for a duplicate, which
         is acknowledged again.
     """
-    refusal = _compare_origins(window, stored.window.origin)
+    before = known if isinstance(known, Window) else known.window
+    n_before = len(known.x) if isinstance(known, Window) else known.result.n_data
+    refusal = _compare_origins(window, before.origin)
     if refusal is not None:
         return refusal
-    theirs = (stored.window.start, stored.window.end, stored.result.n_data)
-    if (window.start, window.end, len(window.x)) == theirs:
+    is_same = (window.start, window.end, len(window.x)) == (before.start, before.end, n_before)
+    if is_same and (window.digest == before.digest or not before.digest):
         return None
     return PeerError(
         Reason.IDENTITY,
-        f"another window {window.seq} of run {window.run} of stream {window.stream} has a verdict: the run "
+        f"another window {window.seq} of run {window.run} of stream {window.stream} came before: the run "
         "number was used twice",
     )
 

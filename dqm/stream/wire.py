@@ -6,6 +6,7 @@ refused by a `PeerError` with a reason of `Reason`. Sizes are checked before mem
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
@@ -38,6 +39,7 @@ _LARGEST_INTEGER = 2**63 - 1
 _LATEST_TIME = 1e11  # Unix seconds: the year 5138
 _MAX_EXPECTED = 1e12
 _MAX_ENTRIES = 64
+_DIGEST_BYTES = 16
 _LONGEST_TEXT = 256
 _EMPTY_PAYLOAD_BYTES = 4096  # Arrow's own bytes in a payload: schema, batch metadata, end mark
 _COLUMN_BYTES = 1024  # Arrow's own bytes for each column: name, positions of its buffers, padding
@@ -372,7 +374,15 @@ def _to_window(header: Header, x: FloatArray) -> Window:
         n_lost=header.n_lost,
         auxiliary=tuple(Measurement(m.name, m.value, m.sigma, m.time) for m in header.auxiliary),
         conditions=header.conditions,
+        digest=_digest(header.features, x),
     )
+
+
+def _digest(names: Sequence[str], x: FloatArray) -> str:
+    """Hash the events as they are tested, whatever their encoding was."""
+    found = hashlib.blake2b("\0".join(names).encode(), digest_size=_DIGEST_BYTES)
+    found.update(np.ascontiguousarray(x).data)
+    return found.hexdigest()
 
 
 def _summarise(error: ValidationError) -> str:

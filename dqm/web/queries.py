@@ -252,8 +252,10 @@ def _paths(group: m.Group) -> Iterable[tuple[str, str]]:
 
 
 def _why_unexplained(verdict: Verdict) -> str:
+    if verdict.quality in ANOMALOUS and verdict.result.p is None:
+        return "only the number of events was judged: maps are made of the shape"
     if verdict.quality in ANOMALOUS:
-        return "no maps were stored with this verdict"
+        return "no maps were stored with this verdict: its shape does not depart from the reference"
     return f"the window is {verdict.quality}: maps are made of windows that are Medium or Bad"
 
 

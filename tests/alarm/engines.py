@@ -8,16 +8,17 @@ from scipy import stats
 
 from dqm.alarm import AlarmEngine, Guidance, Priority, Rules, StreamRules, Thresholds, Timing
 from dqm.alarm.values import Cause
-from dqm.events import Quality, TestResult, Verdict
+from dqm.events import Quality, RateResult, TestResult, Verdict, WindowCut
 from tests.verdicts import make_verdict
 
-THRESHOLDS = Thresholds(p_threshold=0.01, drift_limit=5.0)
+THRESHOLDS = Thresholds(p_threshold=0.01, drift_limit=5.0, rate_p=0.01)
 GUIDANCE = {cause: Guidance("it means", "do this", "call that") for cause in Cause}
 
 
 def stream(name: str = "s", group: str = "", **changes: object) -> StreamRules:
     given: dict[str, object] = {
         "stale_seconds": 600.0,
+        "unjudged_seconds": 600.0,
         "enabled": True,
         "run_types": (),
         "priority": Priority.P2,
@@ -46,12 +47,19 @@ def verdict(
     warning: str = "",
     quality: Quality | None = None,
     n_lost: int = 0,
+    reason: str = "",
+    rate: RateResult | None = None,
 ) -> Verdict:
     if quality is None:
         quality = Quality.NULL if p is None else Quality.BAD if p < 0.01 else Quality.GOOD
     z = None if p is None else float(stats.norm.isf(p))
     return make_verdict(
-        stream=name, run=run, seq=seq, quality=quality, reason="", bundle="b", seconds=0.1, judged_at=0.0,
-        result=TestResult(500, 500.0, t=1.0, p=p, z=z),
+        stream=name, run=run, seq=seq, quality=quality, reason=reason, bundle="b", seconds=0.1, judged_at=0.0,
+        result=TestResult(500, 500.0, t=1.0, p=p, z=z, rate=rate),
         run_type=run_type, n_lost=n_lost, warnings={"gas": warning} if warning else {},
     )  # fmt: skip
+
+
+def rate_of(p: float, n_expected: float = 1000.0) -> RateResult:
+    """Give a test of the number; the windows here have 500 events."""
+    return RateResult(WindowCut.TIME, n_expected, uncertainty=0.02, live_seconds=10.0, p=p, z=-3.0)

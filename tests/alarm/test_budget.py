@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from dqm.alarm import smallest_supported_p
 from dqm.alarm.budget import (
@@ -16,6 +16,7 @@ from dqm.alarm.budget import (
     drift_limit,
     onset_rate,
     run_length,
+    shared_onset_rate,
     solve_threshold,
 )
 from dqm.errors import InputError
@@ -92,6 +93,27 @@ def test_correlated_windows_become_k_of_n_as_often_as_in_a_simulation(
         recent = following
     expected = correlated_onset_rate(p, k, n, correlation) * n_chains * n_windows
     assert abs(n_onsets - expected) < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize(("share", "p", "k", "n"), [(0.16, 0.05, 2, 3), (0.8, 0.05, 2, 3), (0.5, 0.02, 1, 1)])
+def test_windows_with_a_deviation_in_common_become_k_of_n_as_often_as_in_a_simulation(
+    share: float, p: float, k: int, n: int
+) -> None:
+    rng = np.random.default_rng(4)
+    n_runs, n_windows = 20_000, 100
+    z = np.sqrt(share) * rng.normal(size=(n_runs, 1)) + np.sqrt(1.0 - share) * rng.normal(
+        size=(n_runs, n_windows)
+    )
+    counts = np.abs(z) > stats.norm.isf(0.5 * p)
+    sums = np.lib.stride_tricks.sliding_window_view(counts, n, axis=1).sum(axis=-1) >= k
+    onsets = (~sums[:, :-1] & sums[:, 1:]).mean()
+    assert shared_onset_rate(p, k, n, share) == pytest.approx(onsets, rel=0.05)
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 3), (3, 5)])
+def test_with_nothing_in_common_windows_are_independent(k: int, n: int) -> None:
+    assert shared_onset_rate(0.01, k, n, 0.0) == onset_rate(0.01, k, n)
+    assert shared_onset_rate(0.01, k, n, 1e-6) == pytest.approx(onset_rate(0.01, k, n), rel=1e-3)
 
 
 @pytest.mark.parametrize(("k", "n"), PAIRS)

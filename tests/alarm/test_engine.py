@@ -21,9 +21,9 @@ from dqm.alarm import (
     UnshelveAlarm,
 )
 from dqm.errors import InputError
-from dqm.events import Quality
+from dqm.events import Quality, Verdict
 
-from .engines import engine, stream, verdict
+from .engines import engine, rate_of, stream, verdict
 
 BAD = 1e-6
 
@@ -133,6 +133,84 @@ def test_silence_alarms_after_its_time_and_ends_with_a_window() -> None:
     assert alarm(b, Cause.SILENT).state == "Normal"
     b.tick(1300.1)
     assert alarm(b, Cause.SILENT).text == "no window since number 17 of run 5, for more than 600 s"
+
+
+def test_two_of_three_windows_with_another_number_of_events_are_an_alarm_of_their_own() -> None:
+    b = engine()
+    b.observe(verdict(0.5, 0, rate=rate_of(1e-9)), 0.0)
+    assert b.observe(verdict(0.5, 1, rate=rate_of(0.4)), 1.0) == []
+    (change,) = b.observe(verdict(None, 2, quality=Quality.BAD, rate=rate_of(1e-15)), 2.0)
+    assert (change.alarm.cause, change.alarm.state) == ("rate", "Active")
+    assert change.alarm.text == (
+        "2 of the last 3 windows have another number of events: "
+        "500 events where 1000 are expected (p < 1e-15)"
+    )
+    assert alarm(b).state == "Normal"
+    (change,) = b.observe(verdict(0.5, 3, rate=rate_of(0.5)), 3.0)
+    assert (change.alarm.cause, change.alarm.state) == ("rate", "Normal")
+
+
+def test_windows_that_say_no_expected_number_do_not_end_an_alarm_of_the_number() -> None:
+    b = engine()
+    for seq in range(2):
+        b.observe(verdict(0.5, seq, rate=rate_of(1e-9)), float(seq))
+    for seq in range(2, 9):
+        b.observe(verdict(0.5, seq), float(seq))
+    assert alarm(b, Cause.RATE).state == "Active"
+
+
+def unjudged(seq: int, reason: str = "no null table for windows of 390 events cut by time") -> Verdict:
+    return verdict(None, seq, reason=reason)
+
+
+def test_not_knowing_for_long_is_an_alarm_that_names_the_commonest_reason() -> None:
+    b = engine()
+    b.observe(verdict(0.5, 0), 0.0)
+    for seq in range(1, 120):
+        reason = f"no null table for windows of {380 + seq % 7} events cut by time"
+        b.observe(unjudged(seq, "the test failed" if seq % 10 == 0 else reason), 6.0 * seq)
+        raised = [(c.alarm.cause, c.alarm.state) for c in b.tick(6.0 * seq)]
+        assert raised == ([("unjudged", "Active")] if seq == 102 else [])
+    text = alarm(b, Cause.UNJUDGED).text
+    assert alarm(b, Cause.UNJUDGED).state == "Active"
+    assert text == (
+        "no window could be judged for more than 600 s; "
+        "108 windows: no null table for windows of 380 events cut by time"
+    )
+    (change,) = b.observe(verdict(0.5, 120), 720.0)
+    assert (change.alarm.cause, change.alarm.state) == ("unjudged", "Normal")
+
+
+def test_a_stream_that_is_silent_or_filtered_is_not_unjudged() -> None:
+    b = engine(stream(run_types=("physics",)))
+    b.observe(unjudged(0), 0.0)
+    changes = b.tick(700.0)
+    assert [c.alarm.cause for c in changes] == ["silent"]
+    pulser = engine(stream(run_types=("physics",)))
+    for seq in range(200):
+        pulser.observe(verdict(None, seq, run_type="pulser", reason="no reference"), 6.0 * seq)
+        assert not pulser.tick(6.0 * seq)
+    pulser.observe(unjudged(0), 1300.0)
+    assert pulser.tick(1301.0) == []
+
+
+def test_after_a_restart_not_knowing_is_still_known() -> None:
+    b = engine()
+    for seq in range(110):
+        b.observe(unjudged(seq), 6.0 * seq)
+        b.tick(6.0 * seq)
+    assert alarm(b, Cause.UNJUDGED).state == "Active"
+    new = engine(now=700.0, dumps={"s": b.dump("s")})
+    assert alarm(new, Cause.UNJUDGED).state == "Active"
+    new.observe(verdict(0.5, 111), 701.0)
+    assert alarm(new, Cause.UNJUDGED).state == "Normal"
+
+
+def test_reasons_are_counted_in_bounded_memory() -> None:
+    b = engine()
+    for seq in range(200):
+        b.observe(unjudged(seq, f"reason {chr(97 + seq // 10)}{chr(97 + seq % 10)}"), float(seq))
+    assert len(b.dump("s")["evidence"]["unjudged"]["reasons"]) == 16
 
 
 def test_acknowledging_silence_does_not_hide_windows_that_differ() -> None:
@@ -274,7 +352,7 @@ def test_a_mask_suppresses_all_alarms_of_its_streams_until_it_ends() -> None:
     feed(b, BAD, BAD)
     changes = b.apply(mask("muon", until=50.0), "ann", 2.0)
     assert {c.alarm.state for c in changes} == {AlarmState.MASKED}
-    assert len(changes) == 4
+    assert len(changes) == len(Cause)
     assert (changes[0].user, changes[0].comment, changes[0].action) == ("ann", "broken wire", "mask")
     assert alarm(b).mask == "m"
     changes = b.tick(50.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dqm.alarm import QualityLimits, describe_p, grade, warn
-from dqm.events import SMALLEST_P, NuisanceResult, Profiled, Quality, TestResult
+from dqm.alarm import QualityLimits, describe_p, describe_rate, grade, warn
+from dqm.events import SMALLEST_P, NuisanceResult, Profiled, Quality, RateResult, TestResult, WindowCut
 
-LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=50)
+LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=50, medium_rate_p=0.003, bad_rate_p=0.001)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,45 @@ def test_no_p_is_not_known() -> None:
     assert grade(TestResult(500, 500.0, reason="no null table"), 0, LIMITS) == (Quality.NULL, "no null table")
 
 
-def test_few_events_are_not_known_whatever_p_says() -> None:
-    quality, reason = grade(TestResult(49, 500.0, t=1.0, p=1e-9), 0, LIMITS)
-    assert quality is Quality.NULL
-    assert reason == "49 events, fewer than 50 (expected 500)"
+def rate_of(p: float, cut: WindowCut = WindowCut.TIME, live_seconds: float = 10.0) -> RateResult:
+    return RateResult(cut, n_expected=487.5, uncertainty=0.02, live_seconds=live_seconds, p=p, z=-3.0)
+
+
+@pytest.mark.parametrize(
+    ("p", "quality", "reason"),
+    [
+        (1e-15, Quality.BAD, "30 events where 488 are expected (p < 1e-15); too few"),
+        (0.0009, Quality.BAD, "30 events where 488 are expected (p = 0.0009); too few"),
+        (0.002, Quality.MEDIUM, "30 events where 488 are expected (p = 0.002); too few"),
+        (0.004, Quality.NULL, "too few"),
+    ],
+)
+def test_a_window_whose_shape_is_not_known_is_judged_by_its_number(
+    p: float, quality: Quality, reason: str
+) -> None:
+    result = TestResult(30, 487.5, reason="too few", rate=rate_of(p))
+    assert grade(result, 0, LIMITS) == (quality, reason)
+
+
+def test_shape_and_number_are_told_beside_each_other_and_the_worse_counts() -> None:
+    medium, bad = 0.002, 1e-9
+    quality, reason = grade(TestResult(30, 487.5, t=1.0, p=bad, rate=rate_of(medium)), 0, LIMITS)
+    assert quality is Quality.BAD
+    assert reason == (
+        "30 events where 488 are expected (p = 0.002); differs from the reference: p = 1e-09 (below 0.001)"
+    )
+    assert grade(TestResult(30, 487.5, t=1.0, p=0.5, rate=rate_of(bad)), 0, LIMITS)[0] is Quality.BAD
+    assert grade(TestResult(30, 487.5, t=1.0, p=0.5, rate=rate_of(0.5)), 0, LIMITS) == (Quality.GOOD, "")
+
+
+def test_a_number_decides_nothing_where_it_has_no_share_of_the_budget() -> None:
+    limits = QualityLimits(medium_p=0.003, bad_p=0.001, min_events=50)
+    assert grade(TestResult(30, 487.5, t=1.0, p=0.5, rate=rate_of(1e-15)), 0, limits)[0] is Quality.GOOD
+
+
+def test_windows_cut_by_count_are_described_by_their_time() -> None:
+    text = describe_rate(500, RateResult(WindowCut.COUNT, 4875.0, 0.02, live_seconds=100.0, p=1e-9, z=-6.0))
+    assert text == "500 events took 100 s where 10.3 s are expected"
 
 
 def test_a_lossy_window_is_never_good_but_may_be_bad() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from dqm.alarm import Cause, Priority, alarm_rules, derive_thresholds, quality_limits
+from dqm.alarm import Cause, Priority, StreamFacts, alarm_rules, derive_thresholds, quality_limits
 from dqm.alarm.budget import LARGEST_P, onset_rate, run_length
 from dqm.config import DaemonConfig
 from dqm.errors import ConfigError, InputError
@@ -90,19 +90,34 @@ def test_rates_of_streams_add_up_and_those_without_alarms_have_no_share() -> Non
 
 
 def test_nuisance_parameters_have_a_share_and_no_pull_below_three_is_a_warning() -> None:
-    few = derive_thresholds(config(), {"s0": 2, "s1": 2, "unknown": 5})
+    few = derive_thresholds(config(), {name: StreamFacts(n_measured=2) for name in ("s0", "s1", "unknown")})
     assert few.largest_pull == 3.0
     assert few.false_alarms_per_shift[Cause.NUISANCE] < 0.1
     assert few.false_alarms_per_shift[Cause.DIFFERS] == pytest.approx(0.4, rel=1e-6)
-    many = derive_thresholds(config(n_streams=250), {f"s{number}": 3 for number in range(250)})
+    three = {f"s{number}": StreamFacts(n_measured=3) for number in range(250)}
+    many = derive_thresholds(config(n_streams=250), three)
     assert many.largest_pull > 3.5
     single = 1 - (1 - 2 * stats.norm.sf(many.largest_pull)) ** 3
     assert onset_rate(single, 2, 3) * 120_000 == pytest.approx(0.1, rel=1e-3)
-    fixed = derive_thresholds(
-        config(n_streams=250, nuisances={"largest_pull": 3.0}), {f"s{number}": 3 for number in range(250)}
-    )
+    fixed = derive_thresholds(config(n_streams=250, nuisances={"largest_pull": 3.0}), three)
     assert fixed.largest_pull == 3.0
     assert fixed.false_alarms_per_shift[Cause.NUISANCE] > 5
+
+
+@pytest.mark.parametrize(("n_streams", "uncertainty"), [(2, 0.0), (2, 0.02), (250, 0.02), (250, 0.2)])
+def test_the_number_of_events_has_a_share_of_its_own(n_streams: int, uncertainty: float) -> None:
+    facts = StreamFacts(n_expected=487.5, rate_uncertainty=uncertainty)
+    found = derive_thresholds(config(n_streams=n_streams), {f"s{n}": facts for n in range(n_streams)})
+    assert found.false_alarms_per_shift[Cause.RATE] == pytest.approx(0.1, rel=1e-6)
+    assert found.false_alarms_per_shift[Cause.DIFFERS] == pytest.approx(0.4, rel=1e-6)
+    bad = quality_limits(config(), config().streams[0], found)
+    assert (bad.bad_rate_p, bad.medium_rate_p) == (found.rate_p, 3.0 * found.rate_p)
+
+
+def test_without_an_expected_number_all_is_left_to_the_shape() -> None:
+    found = derive_thresholds(config(), {"s0": StreamFacts(), "s1": StreamFacts()})
+    assert (found.rate_p, found.false_alarms_per_shift[Cause.RATE]) == (0.0, 0.0)
+    assert found.false_alarms_per_shift[Cause.DIFFERS] == pytest.approx(0.5, rel=1e-6)
 
 
 def test_drift_may_be_left_unwatched() -> None:

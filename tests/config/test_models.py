@@ -190,7 +190,7 @@ def test_paths_of_groups_are_names_with_slashes(path: str) -> None:
     ("alarm", "message"),
     [
         ({"k": 4}, "k = 4 must not exceed n = 3"),
-        ({"drift_share": 0.95}, "drift_share = 0.95 and nuisance_share = 0.1 leave nothing"),
+        ({"drift_share": 0.85}, "nuisance_share = 0.1 and rate_share = 0.1 leave nothing"),
         ({"contact": ""}, "at least 1 character"),
         ({"false_alarms_per_shift": 0}, "greater than 0"),
         ({"autocorrelation": 0.8}, "less than or equal to 0.7"),

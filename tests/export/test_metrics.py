@@ -50,6 +50,9 @@ VERDICT = make_verdict(
         z=2.575,
         tau=140.5,
         delta=10.25,
+        rate=events.RateResult(
+            events.WindowCut.TIME, n_expected=500.5, uncertainty=0.02, live_seconds=10.0, p=0.62, z=0.496
+        ),
         nuisances={"gas": NuisanceResult(0.001, Profiled(0.004, 0.002, 3.5), Profiled(0.002, 0.003, 1.0))},
     ),
     bundle="3f9a",
@@ -74,6 +77,7 @@ class Numbers:
     """Alarms of one stream, all of them raised."""
 
     p_threshold, drift_limit = 0.003, 12.5
+    rate_p: float | None = 0.0004
     acknowledged: Acknowledgement | None = None
     state = AlarmState.ACTIVE
 
@@ -111,6 +115,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_alarm_drift_statistic",
         "dqm_alarm_p_threshold",
         "dqm_alarm_raised_timestamp_seconds",
+        "dqm_alarm_rate_p_threshold",
         "dqm_alarm_state",
         "dqm_build_info",
         "dqm_condition",
@@ -143,6 +148,8 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_window_expected_events",
         "dqm_window_p_value",
         "dqm_window_quality",
+        "dqm_window_rate_p_value",
+        "dqm_window_rate_z_score",
         "dqm_window_statistic",
         "dqm_window_tau",
         "dqm_window_z_score",
@@ -173,7 +180,7 @@ def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     of_a = [labels for _, labels in samples(metrics) if "a" in labels]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
     assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
-    assert SERIES_PER_STREAM == 197
+    assert SERIES_PER_STREAM == 205
 
 
 def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:
@@ -234,6 +241,7 @@ def test_an_alarm_asks_for_a_response_while_it_is_raised_and_nobody_has_taken_it
     assert shown["dqm_alarm_drift_statistic", ("a",)] == 3.5
     assert shown["dqm_alarm_drift_limit", ()] == 12.5
     assert shown["dqm_alarm_p_threshold", ()] == 0.003
+    assert shown["dqm_alarm_rate_p_threshold", ()] == 0.0004
 
 
 def test_a_stream_without_verdict_has_no_numbers(metrics: Metrics) -> None:

@@ -46,6 +46,9 @@ FULL = make_verdict(
             "rate": NuisanceResult(None, Profiled(0.1, 0.05, None), Profiled(0.05, 0.07, None)),
         },
         remarks=("rate has no measurement: fitted without it",),
+        rate=events.RateResult(
+            events.WindowCut.TIME, n_expected=487.5, uncertainty=0.02, live_seconds=10.0, p=1e-15, z=-7.9
+        ),
     ),
     bundle="3f9a",
     seconds=0.25,
@@ -57,6 +60,7 @@ FULL = make_verdict(
     n_lost=3,
     warnings={"gas": "gas is 3.4 sigma below what its measurement says"},
     conditions={"strip_voltage_v": -1200.0, "trigger": "external"},
+    digest="4f3368936150369a6be035e5050186af",
 )
 EMPTY = make_verdict(
     stream="chamber-1",
@@ -231,7 +235,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, but this program supports version 3"):
+    with pytest.raises(StoreError, match="schema version 7, but this program supports version 4"):
         VerdictStore(sqlite_url(path))
 
 

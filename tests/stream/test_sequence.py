@@ -141,6 +141,18 @@ def test_another_window_of_the_same_name_is_no_duplicate(
     assert (refusal.reason if refusal else None) == reason
 
 
+def test_a_duplicate_has_the_same_events() -> None:
+    first, again = window_of(digest="3f9a"), window_of(digest="3f9a")
+    other = window_of(digest="77c0")
+    assert find_conflict(again, first) is None
+    assert find_conflict(again, verdict_of(0, digest="3f9a")) is None
+    assert find_conflict(again, verdict_of(0)) is None, "the verdict of an earlier version"
+    for known in (first, verdict_of(0, digest="3f9a")):
+        refusal = find_conflict(other, known)
+        assert refusal is not None
+        assert refusal.reason == Reason.IDENTITY
+
+
 def test_memory_is_bounded() -> None:
     tracker = SequenceTracker()
     for run in range(1000):

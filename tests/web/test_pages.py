@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dqm.alarm import AlarmState, Cause
-from dqm.events import Origin, Quality
+from dqm.events import Origin, Quality, RateResult, TestResult, WindowCut
 from tests.world import START, Browser, World, make_world, verdict_of
 
 
@@ -121,7 +121,7 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
     assert "Bundle other judged this window; the stream uses another one now." in text
     assert "Not kept: the window is Good: only Medium and Bad ones are kept." in text
     assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
-    assert "All 16 alarms are Normal." in text_of(client, "/alarms")
+    assert "All 24 alarms are Normal." in text_of(client, "/alarms")
 
 
 def test_the_window_page_has_everything_about_it(world: World, client: Browser) -> None:
@@ -133,10 +133,22 @@ def test_the_window_page_has_everything_about_it(world: World, client: Browser) 
     for part in (
         "Bad judged", "~2e-09, 95 % from 1.6e-09 to 2.4e-09, extrapolated beyond the largest toy", "tau",
         "3 events beyond the reference.", "drift_velocity is 4.1 sigma off", "t_2 0.81 81 %",
-        "lowered cathode voltage 0.92 92 %", "strip_voltage_v -1200.0", "500 seen, 500 expected", "cosmics",
+        "lowered cathode voltage 0.92 92 %", "strip_voltage_v -1200.0", "cosmics",
+        "500 seen; not tested: nobody says how many are expected",
         "3f9a21c7d0b4e865",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_window_with_another_number_of_events_says_what_was_expected(world: World, client: Browser) -> None:
+    rate = RateResult(WindowCut.TIME, n_expected=487.5, uncertainty=0.02, live_seconds=10.0, p=1e-15, z=-7.9)
+    result = TestResult(30, 487.5, reason="30 events, fewer than 50 (expected 488)", rate=rate)
+    reason = "30 events where 488 are expected (p < 1e-15); 30 events, fewer than 50 (expected 488)"
+    world.judge(replace(verdict_of("chamber-1", 3), result=result, quality=Quality.BAD, reason=reason))
+    text = text_of(client, "/windows/chamber-1/7/3")
+    assert "30 events where 488 are expected, p < 1e-15, Z -7.9; the expectation is uncertain by 2 %" in text
+    assert "Only the number of events was judged: maps are made of the shape." in text
+    assert "30 of 488" in text_of(client, "/streams/chamber-1")
 
 
 def test_kept_events_are_handed_out(world: World, client: Browser) -> None:

@@ -203,7 +203,7 @@ def _test() -> list[Panel]:
         ),
         time_series(
             "Events",
-            "Does the window have the events that the reference expects? Too few tell nothing.",
+            "Does the window have as many events as a healthy detector gives? The alarm 'rate' judges that.",
             (f"dqm_window_events{{{SELECT}}}", "in the window"),
             (f"dqm_window_expected_events{{{SELECT}}}", "expected"),
             unit="short",

@@ -11,7 +11,7 @@ A window takes these steps. Between two of them the core, and only the core, kno
     receive        Received     LookUp
     admit          Found        (the window waits in the queue)
     evaluate       WorkersReady Evaluate
-    grade          Evaluated    (the verdict waits for the next Tick)
+    grade          Evaluated    (the number of events is tested; the verdict waits for the next Tick)
     record         Tick         Store
     acknowledge    Stored       Acknowledge
     publish                     Publish, Keep
@@ -33,7 +33,8 @@ What may fail between the steps, and what happens then:
 *  The store does not take verdicts (`StoreFailed`): they stay, and so do their windows. Nothing more is
    received until they are stored (`wants_windows`), so that senders keep what cannot be recorded. The store
    is tried again after `STORE_RETRY_SECONDS`, for as long as it takes.
-*  A test fails, or its worker dies (`Evaluated` without a report): the verdict is ``Null`` and says why.
+*  A test fails, or its worker dies (`Evaluated` without a report): the verdict says why. It is ``Null``
+   unless the number of events is wrong: this is tested here, for every window.
 *  More windows arrive than can be evaluated: a full queue stops the receiving, and ZeroMQ makes the senders
    wait. If it stays full for too long, the oldest windows of each stream are given up as ``Null``.
 *  The configuration changes (`ReloadPrepared`): no test is begun until those under way are recorded, then
@@ -50,7 +51,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dqm.alarm.quality import ANOMALOUS
-from dqm.alarm.verdicts import give_verdict, null_verdict
+from dqm.alarm.verdicts import give_verdict, untested_verdict
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, Verdict, Window
 from dqm.service.monitor.fair_queue import FairQueue
@@ -218,10 +219,10 @@ class MonitorCore:
         if window.stream not in self._settings.streams:
             return [_refuse_stream(window)]
         refusal = self._sequences.find_refusal(window)
-        if identity_of(window) in self._in_flight:
-            if refusal is not None:
-                return [Refuse(window, refusal)]
-            return self._count_duplicate(window)
+        known = self._in_flight.get(identity_of(window))
+        if known is not None:
+            refusal = refusal or find_conflict(window, known)
+            return [Refuse(window, refusal)] if refusal is not None else self._count_duplicate(window)
         self._undecided = window
         return self._look_up(window)
 
@@ -267,8 +268,7 @@ class MonitorCore:
         jobs: list[Instruction] = []
         while len(jobs) < room and self.can_evaluate and (window := self._queue.take()) is not None:
             limits = self._settings.streams[window.stream].limits
-            explain_below = limits.medium_p if len(window.x) >= limits.min_events else 0.0
-            jobs.append(Evaluate(EvaluationJob(window, explain_below)))
+            jobs.append(Evaluate(EvaluationJob(window, limits.medium_p, limits.min_events)))
         self._n_evaluating += len(jobs)
         return jobs
 
@@ -278,10 +278,11 @@ class MonitorCore:
         if report is None:
             self._unstored.append(self._give_up(event.window, event.failure, event.unix_time))
             return []
+        stream = self._settings.streams[event.window.stream]
         verdict = give_verdict(
             event.window,
-            report.result,
-            self._settings.streams[event.window.stream].limits,
+            replace(report.result, rate=stream.rate.evaluate(event.window)),
+            stream.limits,
             bundle=report.bundle,
             seconds=report.seconds,
             now=event.unix_time,
@@ -292,7 +293,14 @@ class MonitorCore:
 
     def _give_up(self, window: Window, reason: str, unix_time: float) -> Verdict:
         stream = self._settings.streams[window.stream]
-        return null_verdict(window, reason, stream.limits, bundle=stream.bundle, now=unix_time)
+        return untested_verdict(
+            window,
+            reason,
+            stream.limits,
+            rate=stream.rate.evaluate(window),
+            bundle=stream.bundle,
+            now=unix_time,
+        )
 
     def _tick(self, now: float, unix_time: float) -> list[Instruction]:
         """Store verdicts; if there are none, do what else is due."""

@@ -42,6 +42,7 @@ def log_verdict(verdict: Verdict) -> None:
         seq=verdict.window.seq,
         quality=verdict.quality.value,
         p=verdict.result.p,
+        rate_p=verdict.result.rate.p if verdict.result.rate else None,
         reason=verdict.reason,
         warnings=list(verdict.warnings.values()),
     )

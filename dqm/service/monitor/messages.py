@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dqm.alarm import QualityLimits
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, EvaluationReport, Verdict, Window
+from dqm.reference import RateTest
 from dqm.stream import StreamCounts
 
 __all__ = [
@@ -52,10 +53,13 @@ class StreamSettings:
         What p-values mean.
     bundle : str
         Identifier of its reference.
+    rate : RateTest
+        Test of the number of events.
     """
 
     limits: QualityLimits
     bundle: str
+    rate: RateTest = field(default_factory=RateTest)
 
 
 @dataclass(frozen=True, slots=True)

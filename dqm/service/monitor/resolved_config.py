@@ -10,14 +10,15 @@ import structlog
 from dqm.alarm import (
     QualityLimits,
     Rules,
+    StreamFacts,
     Thresholds,
     alarm_rules,
     derive_thresholds,
     quality_limits,
     smallest_supported_p,
 )
-from dqm.config import DaemonConfig
-from dqm.reference import Manifest, open_bundle
+from dqm.config import DaemonConfig, StreamSection
+from dqm.reference import Manifest, RateTest, ReadingPolicy, open_bundle
 from dqm.service.monitor.messages import MonitorSettings, StreamSettings
 
 __all__ = ["ResolvedConfig", "resolve"]
@@ -41,6 +42,8 @@ class ResolvedConfig:
         As derived from the false-alarm budget.
     limits : mapping of str to QualityLimits
         What p-values mean in each stream.
+    rates : mapping of str to RateTest
+        Test of the number of events in each stream.
     """
 
     config: DaemonConfig
@@ -48,6 +51,7 @@ class ResolvedConfig:
     rules: Rules
     thresholds: Thresholds
     limits: Mapping[str, QualityLimits]
+    rates: Mapping[str, RateTest]
 
     @property
     def identifiers(self) -> dict[str, str]:
@@ -58,7 +62,8 @@ class ResolvedConfig:
     def settings(self) -> MonitorSettings:
         """What the monitor's core goes by."""
         streams = {
-            stream: StreamSettings(limits, self.bundles[stream][0]) for stream, limits in self.limits.items()
+            stream: StreamSettings(limits, self.bundles[stream][0], self.rates[stream])
+            for stream, limits in self.limits.items()
         }
         return MonitorSettings(streams, self.most_waiting)
 
@@ -105,8 +110,9 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
         If a bundle cannot be used, or limits contradict the false-alarm budget.
     """
     bundles = _identify_bundles(config)
-    measured = {stream: _count_measured(manifest) for stream, (_, manifest) in bundles.items()}
-    thresholds = derive_thresholds(config, measured)
+    rates = {stream.name: _rate_test(config, stream, bundles[stream.name][1]) for stream in config.streams}
+    facts = {stream: _facts(manifest, rates[stream]) for stream, (_, manifest) in bundles.items()}
+    thresholds = derive_thresholds(config, facts)
     _warn_of_small_tables(bundles, thresholds.p_threshold)
     return ResolvedConfig(
         config=config,
@@ -114,6 +120,7 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
         rules=alarm_rules(config),
         thresholds=thresholds,
         limits={stream.name: quality_limits(config, stream, thresholds) for stream in config.streams},
+        rates=rates,
     )
 
 
@@ -126,9 +133,24 @@ def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
     return {stream.name: found[stream.bundle] for stream in config.streams}
 
 
-def _count_measured(manifest: Manifest) -> int:
-    """Count the nuisance parameters that can disagree with a measurement."""
-    return sum(entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances)
+def _rate_test(config: DaemonConfig, stream: StreamSection, manifest: Manifest) -> RateTest:
+    general = config.quality.rate_uncertainty
+    return RateTest.from_manifest(
+        manifest,
+        uncertainty=general if stream.rate_uncertainty is None else stream.rate_uncertainty,
+        hz=stream.expected_rate_hz,
+        policy=ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured),
+    )
+
+
+def _facts(manifest: Manifest, rate: RateTest) -> StreamFacts:
+    """Collect what the thresholds depend on."""
+    measured = [entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances]
+    return StreamFacts(
+        n_measured=sum(measured),
+        n_expected=manifest.n_expected if rate.tests(manifest.cut) else None,
+        rate_uncertainty=rate.typical_uncertainty,
+    )
 
 
 def _warn_of_small_tables(bundles: Mapping[str, tuple[str, Manifest]], p_threshold: float) -> None:

@@ -37,6 +37,7 @@ RULES = Rules(
             stream=name,
             group="",
             stale_seconds=600.0,
+            unjudged_seconds=600.0,
             enabled=True,
             run_types=(),
             priority=Priority.P2,

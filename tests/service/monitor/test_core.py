@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dqm.alarm import QualityLimits
 from dqm.events import (
+    EvaluationJob,
     EvaluationReport,
     Explanation,
     Origin,
@@ -21,6 +22,7 @@ from dqm.events import (
     Window,
     WindowCut,
 )
+from dqm.reference import RateTest
 from dqm.service.monitor.core import LONGEST_PAUSE_SECONDS, STORE_RETRY_SECONDS, MonitorCore
 from dqm.service.monitor.messages import (
     Acknowledge,
@@ -146,15 +148,44 @@ def test_the_explanation_travels_from_the_report_to_the_verdict() -> None:
     assert store.verdicts[0].explanation is explanation
 
 
-@pytest.mark.parametrize(
-    ("n_events", "explain_below"), [(3, LIMITS.medium_p), (2, LIMITS.medium_p), (1, 0.0)]
-)
-def test_what_can_be_medium_or_bad_is_to_be_explained(n_events: int, explain_below: float) -> None:
-    core = core_of()
-    admit(core, window_of(x=np.zeros((n_events, 1))))
+def test_a_window_goes_to_the_workers_with_the_limits_of_its_stream() -> None:
+    core, window = core_of(), window_of()
+    admit(core, window)
     (evaluate,) = core.handle(WorkersReady(1, 0.0, UNIX))
-    assert isinstance(evaluate, Evaluate)
-    assert evaluate.job.explain_below == explain_below
+    assert evaluate == Evaluate(EvaluationJob(window, explain_below=0.03, min_events=2))
+
+
+def counting_core(**changes: float) -> MonitorCore:
+    limits = replace(LIMITS, medium_rate_p=0.03, bad_rate_p=0.01)
+    stream = StreamSettings(limits, bundle="3f9a", rate=RateTest(uncertainty=0.02))
+    return core_of(MonitorSettings({"a": stream}, most_waiting=4), **changes)
+
+
+def test_the_number_of_events_is_tested_whatever_becomes_of_the_shape() -> None:
+    core = counting_core()
+    few = window_of(x=np.zeros((30, 1)), cut=WindowCut.TIME, n_expected=487.5, live_seconds=10.0)
+    verdict = judge(core, few, p=None)
+    assert verdict.quality is Quality.BAD
+    assert "events where 488 are expected (p < 1e-15)" in verdict.reason
+    assert verdict.result.rate is not None
+    assert judge(core, replace(few, seq=1, x=np.zeros((480, 1))), 1.0).quality is Quality.GOOD
+
+
+def test_a_dead_chamber_is_bad_though_its_test_fails_or_the_daemon_cannot_keep_up() -> None:
+    core = counting_core(overload_seconds=1.0)
+    nothing = window_of(x=np.zeros((0, 1)), cut=WindowCut.TIME, n_expected=487.5, live_seconds=10.0)
+    admit(core, nothing)
+    core.handle(WorkersReady(1, 0.0, UNIX))
+    core.handle(Evaluated(nothing, None, "the test failed", UNIX))
+    for seq in range(1, 5):
+        admit(core, replace(nothing, seq=seq))
+    for now in (0.5, 1.0, 2.0):
+        core.handle(WorkersReady(0, now, UNIX))
+    (store,) = of_kind(Store, core.handle(Tick(2.0, UNIX)))
+    assert isinstance(store, Store)
+    assert [verdict.quality for verdict in store.verdicts] == [Quality.BAD] * 4
+    assert store.verdicts[0].reason == "0 events where 488 are expected (p < 1e-15); the test failed"
+    assert "overload" in store.verdicts[1].reason
 
 
 def test_a_stream_that_is_not_configured_is_refused() -> None:
