@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from dqm.cli.process import log_to_stderr
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
 from dqm.config import (
     SlowControlSection,
@@ -40,6 +41,23 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{config}: no mistakes found")
+    if "streams" in read_toml(config):
+        for line in _judged(config, overrides):
+            typer.echo(line)
+
+
+def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
+    """Say which windows of each stream are judged."""
+    from dqm.service.monitor.resolved_config import resolve
+
+    log_to_stderr()
+    resolved = resolve(load_daemon(config, overrides))
+    for stream, (_, manifest) in resolved.bundles.items():
+        rate = resolved.rates[stream]
+        number = f"uncertain by {100 * rate.typical_uncertainty:.3g} %"
+        if not rate.tests(manifest.cut):
+            number = "not tested: expected_rate_hz is not known"
+        yield f"  {stream}: the shape of windows of {manifest.judged}; their number of events: {number}"
 
 
 def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:

@@ -17,7 +17,7 @@ from dqm.events import FloatArray, WindowCut
 if TYPE_CHECKING:
     from dqm.reference import Bundle, Check, Source, Validation, WindowKind
 
-__all__ = ["kind_of", "nuisance", "validate"]
+__all__ = ["kind_of", "nuisance", "read_number", "validate"]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure: .png, .pdf or .svg.")]
@@ -88,7 +88,7 @@ def nuisance(
         samples = Transform(name=transform, features=tuple(part.strip() for part in on.split(",")))
     else:
         samples, sources = _read_samples(bundle, _pairs(at or [], "--at"))
-    wanted = [_number(text, "--points") for text in (points or "").split(",") if text]
+    wanted = [read_number(text, "--points") for text in (points or "").split(",") if text]
     with progress_bar("learning", None) as progress:
         changed, checks = learn_shape(
             bundle,
@@ -96,7 +96,7 @@ def nuisance(
             sigma,
             samples,
             points=tuple(sorted({sign * nu for nu in wanted for sign in (-1, 1)})),
-            yields={nu: _number(text, "--yield") for nu, text in _pairs(yields or [], "--yield")},
+            yields={nu: read_number(text, "--yield") for nu, text in _pairs(yields or [], "--yield")},
             order=order,
             method=method,
             seed=seed,
@@ -151,7 +151,7 @@ def validate(
             raise ConfigError(f"{text!r} is not NAME:NU=FILE", where="--at")
         read, _ = _read_samples(bundle, _pairs([rest], "--at"))
         samples |= {(name, nu): x for nu, x in read.items()}
-    distances = [_number(part, "--sigmas") for part in sigmas.split(",") if part]
+    distances = [read_number(part, "--sigmas") for part in sigmas.split(",") if part]
     with open_workers(processes, scheduler, ship=ship) as workers, progress_bar("toys", None) as progress:
         validation = validate_bundle(
             bundle,
@@ -201,11 +201,12 @@ def _pairs(texts: list[str], option: str) -> list[tuple[float, str]]:
             raise ConfigError(
                 f"{text!r} is not VALUE=...", where=option, fix="Write it as in 0.01=run7.parquet"
             )
-        found.append((_number(left, option), right))
+        found.append((read_number(left, option), right))
     return found
 
 
-def _number(text: str, option: str) -> float:
+def read_number(text: str, option: str) -> float:
+    """Read a number of an option; raises `ConfigError` that names it."""
     try:
         return float(text)
     except ValueError:

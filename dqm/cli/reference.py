@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,14 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dqm.cli.nuisances import kind_of, nuisance, validate
+from dqm.cli.nuisances import kind_of, nuisance, read_number, validate
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.templates import templates, templates_table
+from dqm.errors import ConfigError
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, NuisanceEntry
+    from dqm.reference import Bundle, Midpoint, NuisanceEntry
 
 __all__ = ["app"]
 
@@ -52,6 +54,14 @@ def build(
     ] = "kernel",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    live_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=1e11,
+            help="Live time of these events, s; it gives the rate for windows cut by count.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
@@ -71,6 +81,7 @@ def build(
         loss=loss,
         cut=cut,
         statistic=statistic,
+        rate_hz=None if live_seconds is None else len(x) / live_seconds,
     )
     bundle = create_bundle(x, recipe, output, sources)
     typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)
@@ -82,7 +93,11 @@ def calibrate(
     path: BundlePath,
     toys: Annotated[int, typer.Option(min=100, help="Toys in the null table.")],
     window: Annotated[
-        float | None, typer.Option(min=10, help="Events expected; default: what the bundle was built for.")
+        str | None,
+        typer.Option(
+            metavar="N or LOW:HIGH",
+            help="Events expected, or the range of them; default: what the bundle was built for.",
+        ),
     ] = None,
     cut: Annotated[
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")
@@ -97,27 +112,55 @@ def calibrate(
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
+    from dqm.reference import WindowRange, calibrate_range, open_bundle, pool_remark
     from dqm.reference import calibrate as calibrate_bundle
-    from dqm.reference import open_bundle, pool_remark
 
     bundle = open_bundle(path)
-    kind = kind_of(bundle, window, cut, free)
+    low, high = _read_sizes(window)
+    kind = kind_of(bundle, high, cut, free)
+    midpoints: list[Midpoint] = []
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
         progress_bar("toys", toys) as progress,
     ):
-        calibrated = calibrate_bundle(
-            bundle,
-            toys,
-            kind=kind,
-            seed=bundle.manifest.seed if seed is None else seed,
-            workers=workers,
-            progress=lambda done, _total: progress(done),
-        )
+        seed = bundle.manifest.seed if seed is None else seed
+        if low is None:
+            calibrated = calibrate_bundle(
+                bundle, toys, kind=kind, seed=seed, workers=workers, progress=progress
+            )
+        else:
+            window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
+            calibrated, midpoints = calibrate_range(
+                bundle, toys, window_range=window_range, seed=seed, workers=workers, progress=progress
+            )
+    if midpoints:
+        Console().print(_midpoints(midpoints))
     typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
     remark = pool_remark(bundle, kind)
     if remark:
         typer.echo(f"warning: {path}: {remark}", err=True)
+
+
+def _read_sizes(text: str | None) -> tuple[float | None, float | None]:
+    """Read ``N`` or ``LOW:HIGH``; a single number is the second of the result."""
+    if text is None:
+        return None, None
+    numbers = [read_number(part, "--window") for part in text.split(":", 1)]
+    for number in numbers:
+        if not 10.0 <= number < 1e9:
+            raise ConfigError(
+                f"{number:g} events", where="--window", fix="Give 10 or more: N, or LOW:HIGH for all between"
+            )
+    return (None, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _midpoints(midpoints: Sequence[Midpoint]) -> Table:
+    columns = ("windows of", "toys", "KS p of their p", "share with p < 0.05", "95 % interval")
+    table = Table(*columns, title="between the tables: sizes that were not calibrated")
+    for m in midpoints:
+        interval = f"{m.share_low:.3f} to {m.share_high:.3f}"
+        table.add_row(f"{m.n_expected:.4g}", str(m.n_toys), f"{m.ks_p:.2g}", f"{m.share:.3f}", interval)
+    return table
 
 
 @app.command()
@@ -148,6 +191,9 @@ def _description(bundle: Bundle) -> Table:
         "made from": m.parent or "-",
         "features": ", ".join(m.features),
         "windows": f"{m.n_expected:g} events, cut by {m.cut}",
+        "rate": "not known: the time of windows cut by count is not tested"
+        if m.rate_hz is None
+        else f"{m.rate_hz:.4g} Hz",
         "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings.items()),
         "reference": f"{len(bundle.reference)} events, {len(bundle.centers)} centres",
         "pool": f"{len(bundle.pool)} events, {len(bundle.pool) / m.n_expected:.0f} windows",
@@ -173,7 +219,7 @@ def _null_tables(bundle: Bundle) -> Table:
     from dqm.reference import pool_offset
 
     columns = ("windows of", "toys", "t min", "t mean", "t max", "p uncertain by")
-    table = Table(*columns, title="null tables")
+    table = Table(*columns, title=f"null tables: windows of {bundle.manifest.judged} are judged")
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ BATCH_BYTES = 2**27
 
 MAX_WINDOWS_ON_CPU = 25
 """Windows tested together on a CPU. With fewer the reference is read more often; more exceed the cache."""
+
+NEAR = 1.25
+"""Within this factor of its size a test starts the fits of another size; beyond, the start is made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class KernelTest:
         self._reference = Events(self._fitted.phi, linear, quadratic, weights_on_device)
         self._reference_on_cpu = Events(ready.phi, *map(torch.from_numpy, columns))
         self._precision = self._tensor([n.sigma**-2.0 for n in self._nuisances])
-        self._full_nodes, self._nuisance_nodes = self._make_nodes()
+        self._full_nodes, self._nuisance_nodes = self._make_nodes(self._choose_nodes())
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:
@@ -193,6 +197,35 @@ class KernelTest:
     def n_independent(self) -> int:
         """Number of basis functions, r."""
         return len(self._second_moment)
+
+    def at(self, n_expected: float) -> KernelTest:
+        """Give this test for windows of another expected size; what depends on the reference is shared.
+
+        Parameters
+        ----------
+        n_expected : float
+            Events expected in a healthy window, > 0.
+
+        Returns
+        -------
+        KernelTest
+            Made in less than a millisecond if the size is within `NEAR` of this one. t is that of a test made
+            anew, within `tolerance`.
+        """
+        if not (np.isfinite(n_expected) and n_expected > 0):
+            raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
+        scale = n_expected / self.n_expected
+        other = copy(self)
+        other.n_expected = float(n_expected)
+        other._second_moment = self._second_moment * scale
+        other._reference = self._reference.scaled(scale)
+        other._reference_on_cpu = self._reference_on_cpu.scaled(scale)
+        full, alone = self._full_nodes, self._nuisance_nodes
+        other._full_nodes = replace(full, events=full.events.scaled(scale))
+        other._nuisance_nodes = replace(alone, events=alone.events.scaled(scale))
+        if not 1.0 / NEAR <= scale <= NEAR:
+            other._full_nodes, other._nuisance_nodes = other._make_nodes(other._full_nodes.events)
+        return other
 
     def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
         """Test one window.
@@ -326,11 +359,13 @@ class KernelTest:
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
 
-    def _make_nodes(self) -> tuple[Nodes, Nodes]:
-        """Make the nodes of the full fit, and those of the fit of nuisance parameters alone."""
+    def _choose_nodes(self) -> Events:
         chosen, linear, quadratic = self._fitted.nodes, self._reference.linear, self._reference.quadratic
         masses = self._fitted.masses * self.n_expected
-        events = Events(by_columns(self._fitted.phi[chosen]), linear[chosen], quadratic[chosen], masses)
+        return Events(by_columns(self._fitted.phi[chosen]), linear[chosen], quadratic[chosen], masses)
+
+    def _make_nodes(self, events: Events) -> tuple[Nodes, Nodes]:
+        """Make the nodes of the full fit, and those of the fit of nuisance parameters alone."""
         r, k = len(self._second_moment), len(self._nuisances)
         empty = Totals(*(self._tensor(np.zeros((1, *shape))) for shape in ((r,), (k,), (k, k))))
         size = self._tensor([self.n_expected])

@@ -67,6 +67,10 @@ class Events:
         slope = apply(self.quadratic.flatten(-3, -2), nu)
         return self.linear + slope.reshape(len(nu), *self.linear.shape[-2:])
 
+    def scaled(self, factor: float) -> Events:
+        """Return the same events with all weights multiplied."""
+        return replace(self, weights=self.weights * factor)
+
     def without_kernels(self) -> Events:
         """Return the same events without basis functions: f = 0."""
         return replace(self, phi=self.phi[..., :0])

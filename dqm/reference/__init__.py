@@ -15,6 +15,7 @@ from dqm.reference.manifest import (
     TemplateEntry,
     Transform,
     WindowKind,
+    WindowRange,
 )
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
@@ -26,6 +27,7 @@ from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import LabelledSample, learn_templates
 from dqm.reference.toys import ToySource, Truth
 from dqm.reference.validation import Validation, ValidationPoint, validate
+from dqm.reference.window_range import Midpoint, calibrate_range
 
 __all__ = [
     "Bundle",
@@ -35,6 +37,7 @@ __all__ = [
     "LabelledSample",
     "Manifest",
     "MapHistograms",
+    "Midpoint",
     "NuisanceEntry",
     "NullTable",
     "NullTableEntry",
@@ -54,10 +57,12 @@ __all__ = [
     "ValidationPoint",
     "WindowExplanation",
     "WindowKind",
+    "WindowRange",
     "Workers",
     "add_normalisation",
     "build_bundle",
     "calibrate",
+    "calibrate_range",
     "create_bundle",
     "empirical_p_value",
     "learn_shape",

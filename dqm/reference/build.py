@@ -41,6 +41,8 @@ class Recipe:
         What closes the windows.
     statistic : str
         Entry point of the test, group ``dqm.statistics``.
+    rate_hz : float, optional
+        Rate of events while the detector was live, Hz.
 
     Notes
     -----
@@ -59,6 +61,7 @@ class Recipe:
     loss: str = "likelihood"
     cut: WindowCut = WindowCut.COUNT
     statistic: str = "kernel"
+    rate_hz: float | None = None
 
 
 def create_bundle(
@@ -127,6 +130,7 @@ def create_bundle(
         settings=settings,
         cut=recipe.cut,
         n_expected=recipe.n_expected,
+        rate_hz=recipe.rate_hz,
         seed=recipe.seed,
         sources=tuple(sources),
         software={name: version(name) for name in ("dqm", "numpy", "torch")},

@@ -26,9 +26,10 @@ from dqm.reference.build import Recipe, create_bundle
 from dqm.reference.calibration import calibrate, pool_remark
 from dqm.reference.constraints import ReadingPolicy
 from dqm.reference.evaluator import Evaluation, Evaluator
-from dqm.reference.manifest import WindowKind
-from dqm.reference.processes import one_thread
+from dqm.reference.manifest import WindowKind, WindowRange
+from dqm.reference.processes import Processes, one_thread
 from dqm.reference.stored_bundle import StoredBundle, write_bundle
+from dqm.reference.window_range import calibrate_range
 
 __all__ = ["Bundle", "Measured", "build_bundle", "open_bundle"]
 
@@ -54,7 +55,7 @@ class Bundle(StoredBundle):
         self,
         n_toys: int,
         *,
-        window: float | None = None,
+        window: float | tuple[float, float] | None = None,
         cut: Literal["count", "time"] | None = None,
         free: Sequence[str] = (),
         seed: int | None = None,
@@ -70,8 +71,9 @@ class Bundle(StoredBundle):
         ----------
         n_toys : int
             Toys, at least 100. p cannot be read below ``1 / (n_toys + 1)``: beyond, a tail is fitted.
-        window : float, optional
-            Events expected in a window; by default what the bundle was built for.
+        window : float or tuple of float, optional
+            Events expected in a window, or the smallest and the largest number of them; by default what the
+            bundle was built for.
         cut : {"count", "time"}, optional
             What closes the windows; by default what the bundle was built for.
         free : sequence of str
@@ -101,19 +103,22 @@ class Bundle(StoredBundle):
         UserWarning
             If so few events are left for the toys that p is uncertain, however many toys there are.
         """
+        low, high = window if isinstance(window, tuple) else (None, window)
         kind = WindowKind(
             cut=self.manifest.cut if cut is None else WindowCut(cut),
-            n_expected=self.manifest.n_expected if window is None else window,
+            n_expected=self.manifest.n_expected if high is None else high,
             free=tuple(free),
         )
-        calibrated = calibrate(
-            self,
-            n_toys,
-            kind=kind,
-            seed=self.manifest.seed if seed is None else seed,
-            n_processes=n_processes,
-            progress=progress or (lambda _done, _total: None),
-        )
+        seed = self.manifest.seed if seed is None else seed
+        progress = progress or (lambda _done, _total: None)
+        workers = Processes(n_processes)
+        if low is None:
+            calibrated = calibrate(self, n_toys, kind=kind, seed=seed, workers=workers, progress=progress)
+        else:
+            window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
+            calibrated, _ = calibrate_range(
+                self, n_toys, window_range=window_range, seed=seed, workers=workers, progress=progress
+            )
         self._become(calibrated)
         remark = pool_remark(self, kind)
         if remark:
@@ -309,8 +314,8 @@ class Bundle(StoredBundle):
             )
         n_expected = float(len(window.x)) if window.n_expected is None else window.n_expected
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=free)
-        if self.null_entry(kind) is None:
-            known = "; ".join(str(entry.kind) for entry in self.manifest.null)
+        if not self.manifest.judges(kind):
+            known = self.manifest.judged
             call = f"window={n_expected:g}, cut={str(kind.cut)!r}" + (f", free={list(free)}" if free else "")
             raise InputError(
                 f"no null table for windows of {kind} (calibrated: {known})",

@@ -26,8 +26,9 @@ from dqm.reference.explanation import Explainer, WindowExplanation
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
-from dqm.reference.statistic import Outcome, Statistic, prepare_statistic
+from dqm.reference.statistic import Outcome, Statistic, prepare_statistic, resize
 from dqm.reference.stored_bundle import StoredBundle
+from dqm.reference.window_range import interpolate
 
 __all__ = ["Evaluation", "Evaluator"]
 
@@ -48,6 +49,15 @@ class _Scale:
     table: NullTable
     pulls: dict[str, FloatArray]
     explainer: Explainer
+
+    @classmethod
+    def between(cls, lower: _Scale, upper: _Scale, share: float, test: Statistic, kind: WindowKind) -> _Scale:
+        """Set up windows of a size between two calibrated ones; maps and faults are as for the nearer one."""
+        nearer = lower if share < 0.5 else upper
+        pulls = {
+            name: (1.0 - share) * moments + share * upper.pulls[name] for name, moments in lower.pulls.items()
+        }
+        return cls(kind, test, NullTable.between(lower.table, upper.table, share), pulls, nearer.explainer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,9 @@ class Evaluator:
             for entry in bundle.manifest.nuisances
             if entry.kind == "shape"
         }
-        self._scales = [self._scale(entry) for entry in bundle.manifest.null]
+        self._scales: list[_Scale] = []
+        for entry in bundle.manifest.null:
+            self._scales.append(self._scale(entry))
 
     def evaluate(
         self, window: Window, policy: ReadingPolicy | None = None, *, min_events: int = 0
@@ -222,10 +234,9 @@ class Evaluator:
         if reason:
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
-        scale = next((one for one in self._scales if one.kind.covers(kind)), None)
+        scale = self._find_scale(kind)
         if scale is None:
-            known = "; ".join(str(one.kind) for one in self._scales) or "none"
-            reason = f"no null table for windows of {kind} (calibrated: {known})"
+            reason = f"no null table for windows of {kind} (calibrated: {self.bundle.manifest.judged})"
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
         x = self._select(window)
         try:
@@ -252,12 +263,34 @@ class Evaluator:
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
         return Evaluation(result, (scale.explainer, x, outcome))
 
+    def _find_scale(self, kind: WindowKind) -> _Scale | None:
+        """Find what windows of a kind need, or make it from the calibrated sizes at both sides."""
+        scale = next((one for one in self._scales if one.kind.covers(kind)), None)
+        window_range = next((one for one in self.bundle.manifest.ranges if one.covers(kind)), None)
+        if scale is not None or window_range is None:
+            return scale
+        known = sorted(
+            (one for one in self._scales if window_range.covers(one.kind)), key=lambda s: s.kind.n_expected
+        )
+        place, share = interpolate([one.kind.n_expected for one in known], kind.n_expected)
+        lower, upper = known[place], known[place + 1]
+        nearer = lower if share < 0.5 else upper
+        test = resize(self.bundle, nearer.test, kind, self._device)
+        return _Scale.between(lower, upper, share, test, kind)
+
+    def _prepare(self, kind: WindowKind) -> Statistic:
+        """Set up the test; sizes that differ in nothing else share what they can."""
+        for scale in self._scales:
+            if scale.kind.cut is kind.cut and set(scale.kind.free) == set(kind.free):
+                return resize(self.bundle, scale.test, kind, self._device)
+        return prepare_statistic(self.bundle, kind, self._device)
+
     def _scale(self, entry: NullTableEntry) -> _Scale:
         toys = self.bundle.toys(entry)
         names = [entry.name for entry in self.bundle.manifest.nuisances]
         pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
         moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
-        test = prepare_statistic(self.bundle, entry.kind, self._device)
+        test = self._prepare(entry.kind)
         return _Scale(
             entry.kind,
             test,

@@ -21,6 +21,7 @@ __all__ = [
     "TemplateEntry",
     "Transform",
     "WindowKind",
+    "WindowRange",
 ]
 
 VERSION: Literal[3] = 3
@@ -113,6 +114,30 @@ class WindowKind(_Frozen):
         return f"{self.n_expected:g} events cut by {self.cut}{free}"
 
 
+class WindowRange(_Frozen):
+    """Sizes of windows between which p is read from the null tables at both sides."""
+
+    cut: WindowCut = Field(description="what closes the windows")
+    low: float = Field(gt=0, description="smallest number of events expected, N(R_0)")
+    high: float = Field(gt=0, description="largest number of events expected")
+    free: tuple[str, ...] = Field(default=(), description="as in WindowKind")
+
+    def covers(self, kind: WindowKind) -> bool:
+        """Tell whether windows of a kind lie in the range."""
+        return self._is_alike(kind) and self.low - 0.5 <= kind.n_expected <= self.high + 0.5
+
+    def overlaps(self, other: WindowRange) -> bool:
+        """Tell whether some windows are in both ranges."""
+        return self._is_alike(other) and self.low <= other.high and other.low <= self.high
+
+    def _is_alike(self, other: WindowKind | WindowRange) -> bool:
+        return self.cut is other.cut and set(self.free) == set(other.free)
+
+    def __str__(self) -> str:
+        free = f" with {', '.join(self.free)} free" if self.free else ""
+        return f"{self.low:g} to {self.high:g} events cut by {self.cut}{free}"
+
+
 class NullTableEntry(_Frozen):
     """Null table for windows of one kind."""
 
@@ -143,6 +168,7 @@ class Manifest(_Frozen):
     )
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[NullTableEntry, ...] = ()
+    ranges: tuple[WindowRange, ...] = ()
     templates: tuple[TemplateEntry, ...] = ()
     sources: tuple[Source, ...] = ()
     software: dict[str, str] = Field(default_factory=dict, description="versions that wrote it")
@@ -157,10 +183,22 @@ class Manifest(_Frozen):
         """Find a nuisance parameter, or None."""
         return next((entry for entry in self.nuisances if entry.name == name), None)
 
+    def judges(self, kind: WindowKind) -> bool:
+        """Tell whether there is a null table for windows of a kind."""
+        return any(entry.kind.covers(kind) for entry in self.null) or any(r.covers(kind) for r in self.ranges)
+
+    @property
+    def judged(self) -> str:
+        """The windows that are judged, in words."""
+        between = [entry for entry in self.null if any(r.covers(entry.kind) for r in self.ranges)]
+        single = [str(entry.kind) for entry in self.null if entry not in between]
+        return "; ".join([*map(str, self.ranges), *single]) or "none"
+
     @property
     def definition(self) -> str:
         """Hash of all that decides on the statistic of a window: not null tables, templates, ancestry."""
-        bare = self.model_copy(update={"null": (), "templates": (), "parent": None, "rate_hz": None})
+        without = {"null": (), "templates": (), "parent": None, "rate_hz": None, "ranges": ()}
+        bare = self.model_copy(update=without)
         return hashlib.sha256(bare.encode()).hexdigest()[:8]
 
     @property
@@ -173,7 +211,8 @@ class Manifest(_Frozen):
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        left_out = {"rate_hz"} if self.rate_hz is None else None  # as before there was a rate: the name stays
+        # a bundle without a rate or a range has the bytes, and so the name, that it had before there were any
+        left_out = {name for name in ("rate_hz", "ranges") if not getattr(self, name)}
         return (
             json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
         ).encode()

@@ -121,10 +121,38 @@ class NullTable:
         self._sorted = np.sort(toys)
         rng = np.random.default_rng(0)
         resampled = rng.choice(toys, size=(BOOTSTRAPS, len(toys)))
-        self._tails = _pearson3(np.concatenate([toys[None], *np.split(resampled, BOOTSTRAPS)]))
+        self._tails: tuple[FloatArray, ...] = _pearson3(
+            np.concatenate([toys[None], *np.split(resampled, BOOTSTRAPS)])
+        )
+
+    @classmethod
+    def between(cls, lower: NullTable, upper: NullTable, share: float) -> NullTable:
+        """Table for windows of a size between two calibrated ones.
+
+        Every quantile of t, and the numbers of the fitted tail, lie between those of the two tables.
+
+        Parameters
+        ----------
+        lower, upper : NullTable
+            Tables of both sizes.
+        share : float
+            0 for `lower` to 1 for `upper`; the share of the way between them in the logarithm of the size.
+        """
+        table = cls.__new__(cls)
+        n = min(len(lower), len(upper))
+        table._sorted = (1.0 - share) * lower._quantiles(n) + share * upper._quantiles(n)
+        pairs = zip(lower._tails, upper._tails, strict=True)
+        table._tails = tuple((1.0 - share) * a + share * b for a, b in pairs)
+        return table
 
     def __len__(self) -> int:
         return len(self._sorted)
+
+    def _quantiles(self, n: int) -> FloatArray:
+        """Give n toys that stand for all."""
+        if n == len(self._sorted):
+            return self._sorted
+        return np.quantile(self._sorted, np.linspace(0.0, 1.0, n))
 
     @property
     def t_range(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.manifest import WindowKind
 from dqm.reference.processes import Workers
-from dqm.reference.statistic import Outcome, prepare_statistic
+from dqm.reference.statistic import Outcome, Statistic, prepare_statistic, resize
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import ToySource, Truth
 
@@ -81,7 +81,7 @@ def run_toys(
     Parameters
     ----------
     works : sequence of ToyWork
-        What to do, for windows of one kind by one bundle.
+        What to do by one bundle, for windows that differ in their size alone.
     n_toys : int
         Toys of each.
     workers : Workers
@@ -159,7 +159,11 @@ class _Toys:
                 where=str(path),
             )
         names = [entry.name for entry in bundle.manifest.nuisances]
-        test = prepare_statistic(bundle, self.works[0].kind)
+        first_test = prepare_statistic(bundle, self.works[0].kind)
+
+        @lru_cache(maxsize=1)
+        def test_of(kind: WindowKind) -> Statistic:
+            return first_test if kind == self.works[0].kind else resize(bundle, first_test, kind)
 
         @lru_cache(maxsize=1)  # chunks come work by work, and a shifted pool may be large
         def source(place: int) -> ToySource:
@@ -169,7 +173,7 @@ class _Toys:
             place, first, size = chunk
             seed = self.works[place].seed
             toys = [source(place).throw(seed, index) for index in range(first, first + size)]
-            outcomes = test.evaluate_many(
+            outcomes = test_of(self.works[place].kind).evaluate_many(
                 [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
             )
             return np.array([as_row(outcome, names) for outcome in outcomes])

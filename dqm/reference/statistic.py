@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from dqm.config import find_plugin
 from dqm.errors import BundleError
@@ -12,7 +12,15 @@ from dqm.reference.manifest import WindowKind
 from dqm.reference.nuisances import nuisances_for
 from dqm.reference.stored_bundle import StoredBundle
 
-__all__ = ["Outcome", "Statistic", "StatisticFactory", "find_statistic", "prepare_statistic"]
+__all__ = [
+    "Outcome",
+    "Resizable",
+    "Statistic",
+    "StatisticFactory",
+    "find_statistic",
+    "prepare_statistic",
+    "resize",
+]
 
 
 class Outcome(Protocol):
@@ -55,12 +63,39 @@ class Statistic(Protocol):
         """Test several windows."""
 
 
+@runtime_checkable
+class Resizable(Protocol):
+    """A test that other sizes of windows can share."""
+
+    def at(self, n_expected: float) -> Statistic:
+        """Give the test for windows of so many expected events."""
+
+
 StatisticFactory = Callable[..., Statistic]
 """``factory(reference, n_expected=..., centers=..., nuisances=..., **settings)``.
 
 A statistic may have a property `prepared`: arrays that its reference alone decides, named in small letters.
 The bundle keeps them and hands them back as ``prepared=...``.
 """
+
+
+def resize(bundle: StoredBundle, test: Statistic, kind: WindowKind, device: str = "cpu") -> Statistic:
+    """Give a test for windows of another size; one that cannot be resized is set up anew.
+
+    Parameters
+    ----------
+    bundle : StoredBundle
+        Whose test it is.
+    test : Statistic
+        Set up for windows of another size, cut alike, with the same parameters free.
+    kind : WindowKind
+        The windows.
+    device : str
+        As in `prepare_statistic`.
+    """
+    if isinstance(test, Resizable):
+        return test.at(kind.n_expected)
+    return prepare_statistic(bundle, kind, device)
 
 
 def find_statistic(name: str) -> StatisticFactory:

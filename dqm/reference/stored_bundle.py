@@ -34,6 +34,7 @@ from dqm.reference.manifest import (
     NullTableEntry,
     TemplateEntry,
     WindowKind,
+    WindowRange,
 )
 
 __all__ = ["AnyBundle", "StoredBundle", "array_file", "read_files", "write_bundle"]
@@ -179,6 +180,22 @@ class StoredBundle:
         others = tuple(c for c in self.manifest.null if not c.kind.covers(entry.kind))
         return self._replace({"null": (*others, entry)}, {entry.toys.name: toys})
 
+    def add_range(
+        self, window_range: WindowRange, tables: Sequence[tuple[NullTableEntry, FloatArray]]
+    ) -> Self:
+        """Write the null tables of a range into the bundle's directory; gives the new bundle.
+
+        Tables of such windows in the range are replaced, and so are ranges that overlap with it. Raises
+        `BundleError` if the directory cannot be written.
+        """
+        others = tuple(c for c in self.manifest.null if not window_range.covers(c.kind))
+        ranges = tuple(r for r in self.manifest.ranges if not r.overlaps(window_range))
+        change: dict[str, object] = {
+            "null": (*others, *(entry for entry, _ in tables)),
+            "ranges": (*ranges, window_range),
+        }
+        return self._replace(change, {entry.toys.name: toys for entry, toys in tables})
+
     def add_nuisance(self, entry: NuisanceEntry, arrays: Mapping[str, FloatArray]) -> Self:
         """Write a nuisance parameter into the bundle's directory; gives the new bundle.
 
@@ -187,7 +204,7 @@ class StoredBundle:
         """
         others = tuple(other for other in self.manifest.nuisances if other.name != entry.name)
         files = {entry.arrays[name].name: values for name, values in arrays.items()}
-        return self._replace({"nuisances": (*others, entry), "null": ()}, files)
+        return self._replace({"nuisances": (*others, entry), "null": (), "ranges": ()}, files)
 
     def add_templates(self, learned: Sequence[tuple[TemplateEntry, Mapping[str, FloatArray]]]) -> Self:
         """Write templates of faults into the bundle's directory; gives the new bundle.

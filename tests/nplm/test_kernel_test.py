@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -10,7 +12,7 @@ from scipy.special import expit
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest, LossName
+from dqm.nplm import KernelTest, LossName, Normalisation
 
 
 def toy_chamber(n: int, rng: np.random.Generator, shift: float = 0.0) -> FloatArray:
@@ -246,3 +248,24 @@ def test_bad_windows_are_refused(window: FloatArray, words: str) -> None:
     test = KernelTest(REFERENCE, rng=np.random.default_rng(0), **SETTINGS)
     with pytest.raises(InputError, match=words):
         test.evaluate(window)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "likelihood"])
+@pytest.mark.parametrize("n_expected", [60.0, 180.0, 230.0, 900.0])
+def test_a_test_of_another_size_gives_what_one_made_anew_gives(loss: LossName, n_expected: float) -> None:
+    rng = np.random.default_rng(5)
+    reference = rng.normal(size=(1500, 2))
+    settings: dict[str, Any] = {
+        "width": 2.0, "penalty": 1e-6, "centers": reference[:120], "loss": loss,
+        "nuisances": [Normalisation("rate", 0.1)] if loss == "likelihood" else [],
+    }  # fmt: skip
+    auxiliary = {"rate": 0.03} if loss == "likelihood" else None
+    made = KernelTest(reference, n_expected=200.0, **settings)
+    anew = KernelTest(reference, n_expected=n_expected, **settings)
+    for shift in (0.0, 0.4):
+        x = rng.normal(size=(round(n_expected), 2)) + np.array([shift, 0.0])
+        one = made.at(n_expected).evaluate(x, auxiliary=auxiliary)
+        other = anew.evaluate(x, auxiliary=auxiliary)
+        assert one.t == pytest.approx(other.t, rel=1e-3, abs=1e-2)
+        assert one.log_ratio == pytest.approx(other.log_ratio, abs=0.03)
+    assert made.n_expected == 200.0, "the first test stays as it is"
