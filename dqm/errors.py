@@ -105,11 +105,21 @@ class PeerError(DqmError):
         Short machine-readable word; the daemon counts refused messages by this word.
     what : str
         What is wrong, for the log.
+
+    Attributes
+    ----------
+    window : tuple of (str, int, int) or None
+        Stream, run and number that the message claims for its window, if they can be read and its sender may
+        send that stream.
+    sender : str
+        Name of the sender's key; empty where no key is needed.
     """
 
     def __init__(self, reason: str, what: str) -> None:
         super().__init__(what)
         self.reason = reason
+        self.window: tuple[str, int, int] | None = None
+        self.sender = ""
 
 
 def format_count(n: int, noun: str, plural: str | None = None) -> str:

@@ -50,6 +50,7 @@ class _StreamAlarms:
     stored: _StoredState
     last_seen: float
     unjudged_since: float | None = None
+    has_new_refusal: bool = False
     masks: list[Mask] = field(default_factory=list)
 
     @property
@@ -165,6 +166,12 @@ class AlarmEngine:
             stream.unjudged_since = now
         return self._advance(stream, now, _WINDOW)
 
+    def note_refusal(self, stream: str, text: str, now: float) -> None:
+        """Take a refused window into account at the next `tick`; that of an unknown stream is passed over."""
+        if stream in self._streams:
+            self._streams[stream].stored.history.refused.add(text, self._rules.n, now)
+            self._streams[stream].has_new_refusal = True
+
     def tick(self, now: float) -> list[AlarmChange]:
         """Let time pass: silence, delays, the end of shelves and masks. To be called about once a second."""
         ended = [mask for mask in self._masks.values() if mask.until is not None and now >= mask.until]
@@ -174,8 +181,14 @@ class AlarmEngine:
         due = [
             s
             for s in streams
-            if self._becomes_silent(s, now) or self._becomes_unjudged(s, now) or s.is_timed or went_back
+            if self._becomes_silent(s, now)
+            or self._becomes_unjudged(s, now)
+            or s.has_new_refusal
+            or s.is_timed
+            or went_back
         ]
+        for stream in due:
+            stream.has_new_refusal = False
         for mask in ended:
             del self._masks[mask.identifier]
         if ended:
@@ -365,7 +378,7 @@ class AlarmEngine:
                 condition=cause in texts,
                 text=texts.get(cause, ""),
                 disabled=not rules.enabled or unwatched.get(cause, False),
-                filtered=history.filtered and cause is not Cause.SILENT,
+                filtered=history.filtered and cause not in (Cause.SILENT, Cause.REFUSED),
                 mask=mask,
             )
             for cause in stream.stored.alarms

@@ -39,6 +39,11 @@ _GUIDANCE = {
         "No window arrives: nothing is known of this stream.",
         "Check that a run is on, then that the collector of this stream runs and reaches the monitor.",
     ),
+    Cause.REFUSED: (
+        "Windows arrive, but they are refused and not judged: a fault would not be seen.",
+        "Read the reason. The detector and the network are there; the data, or the program that sends them, "
+        "are wrong. Call whoever looks after the collector.",
+    ),
     Cause.UNJUDGED: (
         "Windows arrive, but none of them could be judged: a fault would not be seen.",
         "Read the reason. If the detector was not live, see why. Otherwise tell the expert: the reference "

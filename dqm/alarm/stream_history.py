@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pydantic import ConfigDict
 
@@ -22,7 +23,7 @@ from dqm.alarm.values import Cause
 from dqm.errors import format_count
 from dqm.events import Quality, Verdict
 
-__all__ = ["StreamHistory", "UnjudgedWindows"]
+__all__ = ["RefusedWindows", "StreamHistory", "UnjudgedWindows"]
 
 _MOST_REASONS = 16
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -58,6 +59,53 @@ class UnjudgedWindows:
 
 
 @dataclass(slots=True)
+class RefusedWindows:
+    """Windows that were refused, among the last ones that arrived.
+
+    Parameters
+    ----------
+    arrivals : list of bool
+        Of the last n windows that arrived, whether each was refused.
+    count : int
+        Refused since the first of them.
+    since : float
+        When the first of them came, Unix seconds.
+    text : str
+        Why the last one was refused.
+    """
+
+    arrivals: list[bool] = field(default_factory=list)
+    count: int = 0
+    since: float = 0.0
+    text: str = ""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    def add(self, text: str, n: int, now: float) -> None:
+        """Add a refused window."""
+        if not self.count:
+            self.since = now
+        self.count += 1
+        self.text = text
+        self._arrive(n, is_refused=True)
+
+    def add_accepted(self, n: int) -> None:
+        """Add a window that was not refused; when none of the last n was, the count begins anew."""
+        if self.count:
+            self._arrive(n, is_refused=False)
+            if not any(self.arrivals):
+                self.count, self.text = 0, ""
+
+    def describe(self) -> str:
+        """Give it in words: ``36 windows refused since 12:03 UTC: NaN or infinity in 2 % of t_2``."""
+        begin = datetime.fromtimestamp(self.since, UTC).strftime("%H:%M UTC")
+        return f"{format_count(self.count, 'window')} refused since {begin}: {self.text}"
+
+    def _arrive(self, n: int, *, is_refused: bool) -> None:
+        self.arrivals = [*self.arrivals, is_refused][-n:]
+
+
+@dataclass(slots=True)
 class StreamHistory:
     """Summary of the windows of a stream; its size does not grow.
 
@@ -83,6 +131,8 @@ class StreamHistory:
         Sum of the significances of the shapes.
     beyond : int
         Windows below the threshold since that sum left 0.
+    refused : RefusedWindows
+        Windows that were refused.
     unjudged : UnjudgedWindows
         Windows since the last one that could be judged.
     """
@@ -99,6 +149,7 @@ class StreamHistory:
     rate_texts: list[str] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
     beyond: int = 0
+    refused: RefusedWindows = field(default_factory=RefusedWindows)
     unjudged: UnjudgedWindows = field(default_factory=UnjudgedWindows)
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -108,6 +159,7 @@ class StreamHistory:
         self.quality = verdict.quality
         self.run, self.seq, self.run_type = verdict.window.run, verdict.window.seq, verdict.window.run_type
         self.silent = False
+        self.refused.add_accepted(rules.n)
         is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
         self.filtered = is_other_run or verdict.window.seq < rules.grace_windows
         if self.filtered:
@@ -146,7 +198,10 @@ class StreamHistory:
             last = (
                 f"no window since number {self.seq} of run {self.run}" if self.run >= 0 else "no window yet"
             )
-            found[Cause.SILENT] = f"{last}, for more than {stream.stale_seconds:g} s"
+            refused = "; windows arrive, and are refused" if any(self.refused.arrivals) else ""
+            found[Cause.SILENT] = f"{last}, for more than {stream.stale_seconds:g} s{refused}"
+        if sum(self.refused.arrivals) >= rules.k:
+            found[Cause.REFUSED] = self.refused.describe()
         if self.unjudged.is_long:
             limit = f"for more than {stream.unjudged_seconds:g} s"
             found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"

@@ -127,7 +127,8 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     share -= alarm.rate_share if counted else 0.0
     onset, length = _healthy(alarm)
     p = solve_threshold(budget * share, onset)
-    expected = {Cause.DIFFERS: onset(p) * total, Cause.SILENT: 0.0, Cause.UNJUDGED: 0.0}
+    expected = dict.fromkeys((Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED), 0.0)
+    expected[Cause.DIFFERS] = onset(p) * total
     limit = drift_limit(1.0 / (budget * alarm.drift_share), length) if alarm.drift_share else None
     expected[Cause.DRIFT] = 0.0 if limit is None else total / length(limit)
     pull = config.nuisances.largest_pull

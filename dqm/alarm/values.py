@@ -50,6 +50,8 @@ class Cause(StrEnum):
     """A nuisance parameter disagrees with its measurement in k of the last n windows."""
     SILENT = "silent"
     """No window has come for longer than the stream may be silent."""
+    REFUSED = "refused"
+    """k of the last n windows were refused: they break the format, or their numbers were used again."""
     UNJUDGED = "unjudged"
     """Windows come, and none of them could be judged for too long."""
 

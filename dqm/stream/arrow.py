@@ -19,6 +19,7 @@ from dqm.stream.acknowledgement import Reason
 __all__ = ["read_columns", "write_columns"]
 
 # Positions of fields in the flatbuffer tables of Arrow's format/Message.fbs.
+_MOST_NAMED = 3
 _MESSAGE_HEADER = 2
 _RECORD_BATCH_COMPRESSION = 3
 
@@ -87,8 +88,17 @@ def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatAr
     for position, column in enumerate(batch.columns):
         x[:, position] = column.to_numpy(zero_copy_only=True)
     if not np.isfinite(x).all():
-        raise PeerError(Reason.NOT_FINITE, "the payload has NaN or infinity")
+        raise PeerError(Reason.NOT_FINITE, _describe_not_finite(x, names))
     return x
+
+
+def _describe_not_finite(x: FloatArray, names: tuple[str, ...]) -> str:
+    """Name the features and their shares of bad rows: ``NaN or infinity in 2 % of t_2``."""
+    shares = (~np.isfinite(x)).mean(axis=0)
+    worst = sorted(((share, name) for share, name in zip(shares, names, strict=True) if share), reverse=True)
+    told = ", ".join(f"{100.0 * share:.2g} % of {name}" for share, name in worst[:_MOST_NAMED])
+    more = f" and of {len(worst) - _MOST_NAMED} more" if len(worst) > _MOST_NAMED else ""
+    return f"NaN or infinity in {told}{more}"
 
 
 def _read_batch(payload: pa.Buffer, names: tuple[str, ...]) -> pa.RecordBatch:

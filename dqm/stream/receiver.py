@@ -130,6 +130,7 @@ class Receiver:
         try:
             window = self._decode(user, frames)
         except PeerError as refusal:
+            self._identify(refusal, user, frames)
             self._answer_refused(peer, frames, refusal.reason)
             return refusal
         self._peers[identity_of(window)] = peer
@@ -231,6 +232,15 @@ class Receiver:
         if collector is None:
             raise PeerError(Reason.UNKNOWN_KEY, f"a message with the key {user}, which was removed")
         return collector
+
+    def _identify(self, refusal: PeerError, user: str | None, frames: list[bytes]) -> None:
+        """Say whose window was refused; a sender can say it only of streams that it may send."""
+        collector = self._keys.find(user) if self._keys is not None and user else None
+        refusal.sender = collector.name if collector is not None else ""
+        claimed = claimed_identity(frames, self._limits)
+        is_keyless = self._keys is None or (user is None and bool(self._keyless))
+        if claimed is not None and (is_keyless or (collector is not None and collector.may_send(claimed[0]))):
+            refusal.window = claimed
 
     def _answer_refused(self, peer: bytes, frames: list[bytes], reason: str) -> None:
         """Answer a refused message, except for an unknown key: the sender may get a known key later."""

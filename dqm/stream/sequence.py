@@ -23,6 +23,7 @@ RESTORED_WINDOWS = 256
 
 _MAX_RUNS = 16
 _MAX_GAPS = 256
+_MAX_REFUSED_RUNS = 256
 
 
 class ArrivalOrder(StrEnum):
@@ -111,6 +112,7 @@ class SequenceTracker:
 
     def __init__(self) -> None:
         self._runs: dict[str, OrderedDict[int, _Run]] = {}
+        self._refused_first: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._counts: dict[str, StreamCounts] = {}
 
     def counts(self, stream: str) -> StreamCounts:
@@ -191,10 +193,26 @@ class SequenceTracker:
         order = ArrivalOrder.AFTER_GAP if n_gap else ArrivalOrder.NEXT
         return Arrival(order, max(n_gap, window.n_lost), is_late)
 
+    def note_refused(self, stream: str, run: int, seq: int) -> None:
+        """Remember a window that was refused for its contents: it is not lost.
+
+        Only the next one in the order counts. What a refused message claims beyond that is not believed.
+        """
+        run_state = self._runs.get(stream, OrderedDict()).get(run)
+        if run_state is not None:
+            run_state.next_seq += run_state.next_seq == seq
+            return
+        if self._refused_first.get((stream, run), 0) == seq:
+            self._refused_first[stream, run] = seq + 1
+        while len(self._refused_first) > _MAX_REFUSED_RUNS:
+            self._refused_first.popitem(last=False)
+
     def _find_run(self, stream: str, run: int, origin: Origin) -> _Run:
         """Find a run or add it; of too many runs, the one that was not used for longest is removed."""
         runs = self._runs.setdefault(stream, OrderedDict())
-        run_state = runs.setdefault(run, _Run(origin))
+        if run not in runs:
+            runs[run] = _Run(origin, self._refused_first.pop((stream, run), 0))
+        run_state = runs[run]
         runs.move_to_end(run)
         while len(runs) > _MAX_RUNS:
             runs.popitem(last=False)

@@ -213,6 +213,27 @@ def test_reasons_are_counted_in_bounded_memory() -> None:
     assert len(b.dump("s")["evidence"]["unjudged"]["reasons"]) == 16
 
 
+def test_refused_windows_are_an_alarm_with_reason_count_and_begin() -> None:
+    b = engine()
+    b.observe(verdict(0.5, 0), 100.0)
+    b.note_refusal("s", "NaN or infinity in 2 % of t_2 (sent by daq-7)", 120.0)
+    assert b.tick(120.0) == []
+    b.note_refusal("s", "NaN or infinity in 2.1 % of t_2 (sent by daq-7)", 180.0)
+    (change,) = b.tick(180.0)
+    assert (change.alarm.cause, change.alarm.state) == ("refused", "Active")
+    assert change.alarm.text == (
+        "2 windows refused since 00:02 UTC: NaN or infinity in 2.1 % of t_2 (sent by daq-7)"
+    )
+    b.tick(701.0)
+    assert alarm(b, Cause.SILENT).text.endswith("for more than 600 s; windows arrive, and are refused")
+    b.observe(verdict(0.5, 4), 710.0)
+    assert alarm(b, Cause.REFUSED).state == "Active", "two of the last three"
+    b.observe(verdict(0.5, 5), 711.0)
+    assert alarm(b, Cause.REFUSED).state == "Normal"
+    b.note_refusal("unknown", "what a stranger says", 712.0)
+    assert b.tick(713.0) == []
+
+
 def test_acknowledging_silence_does_not_hide_windows_that_differ() -> None:
     b = engine()
     b.tick(601.0)

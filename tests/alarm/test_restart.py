@@ -251,9 +251,9 @@ def test_causes_that_an_earlier_version_did_not_know_begin_anew_and_the_others_g
     b.tick(601.0)
     b.apply(AcknowledgeAlarm("s", Cause.SILENT, "beam stop"), "ann", 602.0)
     dump = b.dump("s") | {"version": 1}
-    for new in ("rate", "unjudged"):
+    for new in ("rate", "refused", "unjudged"):
         del dump["alarms"][new]
-    for new in ("rate_p", "rate_texts", "unjudged"):
+    for new in ("rate_p", "rate_texts", "refused", "unjudged"):
         del dump["evidence"][new]
     restored = engine(now=700.0, dumps={"s": dump})
     assert [alarm.cause for alarm in restored.alarms] == list(Cause)

@@ -153,6 +153,19 @@ def test_a_duplicate_has_the_same_events() -> None:
         assert refusal.reason == Reason.IDENTITY
 
 
+def test_a_refused_window_is_not_lost() -> None:
+    tracker = SequenceTracker()
+    tracker.note_refused(STREAM, 591, 0)
+    tracker.note_refused(STREAM, 591, 1)
+    assert tracker.observe(window_of(seq=2)).n_lost == 0
+    tracker.note_refused(STREAM, 591, 3)
+    assert tracker.observe(window_of(seq=4)).n_lost == 0
+    tracker.note_refused(STREAM, 591, 9)
+    assert tracker.observe(window_of(seq=6)).n_lost == 1, (
+        "5 is missing, and a claim beyond it is not believed"
+    )
+
+
 def test_memory_is_bounded() -> None:
     tracker = SequenceTracker()
     for run in range(1000):

@@ -130,6 +130,11 @@ class AlarmService:
         with self._changing() as changes:
             changes += self._engine.tick(self._clock())
 
+    def note_refusal(self, stream: str, text: str) -> None:
+        """Take a refused window into account; its alarm changes at the next `tick`."""
+        with self._lock:
+            self._engine.note_refusal(stream, text, self._clock())
+
     def reset_silence(self) -> None:
         """Begin to wait for every stream: no window was received before."""
         with self._lock:

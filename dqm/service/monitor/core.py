@@ -68,6 +68,7 @@ from dqm.service.monitor.messages import (
     Instruction,
     Keep,
     LookUp,
+    MessageRefused,
     MonitorSettings,
     Publish,
     Received,
@@ -192,6 +193,9 @@ class MonitorCore:
         match event:
             case Received(window):
                 return self._receive(window)
+            case MessageRefused(refusal):
+                if refusal.window is not None and refusal.window[0] in self._settings.streams:
+                    self._sequences.note_refused(*refusal.window)
             case Found(window, verdict):
                 return self._admit(window, verdict)
             case WorkersReady(room, now, unix_time):

@@ -176,7 +176,8 @@ class Daemon:
             if message is None:
                 return
             if isinstance(message, PeerError):
-                self._count_refusal(message)
+                self._tell(messages.MessageRefused(message))
+                self._tell_refusal(message)
             else:
                 self._tell(messages.Received(message))
 
@@ -217,7 +218,8 @@ class Daemon:
                 parts.receiver.acknowledge(window)
             case messages.Refuse(window, refusal):
                 parts.receiver.refuse(window, refusal.reason)
-                self._count_refusal(refusal)
+                refusal.window = identity_of(window)
+                self._tell_refusal(refusal)
             case messages.Publish(verdict):
                 self.metrics.observe(verdict)
                 parts.statuses.observe(verdict)
@@ -287,9 +289,22 @@ class Daemon:
                 "window not kept", why=str(error), stream=window.stream, run=window.run, seq=window.seq
             )
 
-    def _count_refusal(self, refusal: PeerError) -> None:
+    def _tell_refusal(self, refusal: PeerError) -> None:
+        """Count a refused message, log it, and tell it where its stream is shown."""
         self.metrics.refuse(refusal.reason)
-        log.warning("message refused", reason=refusal.reason, what=refusal.what)
+        stream, run, seq = refusal.window or (None, None, None)
+        log.warning(
+            "message refused",
+            reason=refusal.reason,
+            what=refusal.what,
+            sender=refusal.sender,
+            stream=stream,
+            run=run,
+            seq=seq,
+        )
+        if stream is not None:
+            by = f" (sent by {refusal.sender})" if refusal.sender else ""
+            self._parts.alarms.note_refusal(stream, refusal.what + by)
 
     def _reload(self) -> None:
         """Begin a reload that was asked for; tell the core when it is prepared."""

@@ -24,6 +24,7 @@ __all__ = [
     "Instruction",
     "Keep",
     "LookUp",
+    "MessageRefused",
     "MonitorSettings",
     "Publish",
     "Received",
@@ -86,6 +87,13 @@ class Received:
     """A window has arrived. To be told only while `MonitorCore.wants_windows`."""
 
     window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRefused:
+    """A message was refused before it became a window."""
+
+    refusal: PeerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,7 @@ class Stop:
 
 Event = (
     Received
+    | MessageRefused
     | Found
     | WorkersReady
     | Evaluated
