@@ -38,14 +38,20 @@ def add(dqm: Dqm, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
 
 def test_users_are_added_listed_and_removed(dqm: Dqm, add: Callable[..., Told], tmp_path: Path) -> None:
     told = add("maria", "correct horse")
-    assert (told.code, told.out, told.err) == (0, "users.toml: maria added\n", "")
-    assert add("jo", "battery staple").out == "users.toml: jo added\n"
-    assert add("maria", "another one").out == "users.toml: maria has a new password, and is signed out\n"
-    assert dqm("users", "list").out == "jo\nmaria\n"
+    assert (told.code, told.out, told.err) == (0, "users.toml: maria added as expert\n", "")
+    assert add("jo", "battery staple", "--role", "shifter").out == "users.toml: jo added as shifter\n"
+    told = add("jo", "another one")
+    assert told.out == "users.toml: jo has a new password, is signed out, and is shifter\n"
+    assert dqm("users", "list").out == "jo shifter\nmaria expert\n"
+    assert dqm("users", "role", "maria", "admin").out == "users.toml: maria is admin\n"
+    told = dqm("users", "role", "anna", "admin")
+    assert (told.code, "no user 'anna'" in told.err) == (2, True)
+    assert dqm("users", "role", "maria", "root").code == 2
+    assert dqm("users", "list").out == "jo shifter\nmaria admin\n"
     assert (tmp_path / "users.toml").stat().st_mode & 0o777 == 0o600
     assert "correct horse" not in (tmp_path / "users.toml").read_text()
     assert dqm("users", "remove", "jo").out == "users.toml: jo removed\n"
-    assert dqm("users", "list").out == "maria\n"
+    assert dqm("users", "list").out == "maria admin\n"
     told = dqm("users", "remove", "jo")
     assert (told.code, "no user 'jo'" in told.err) == (2, True)
 

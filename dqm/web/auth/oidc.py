@@ -24,7 +24,8 @@ from typing import Any
 
 import httpx2
 import structlog
-from authlib.integrations.starlette_client import OAuth, OAuthError
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.starlette_client import OAuth
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
@@ -150,7 +151,7 @@ class OidcProvider:
         client = await self._connect()
         try:
             begun = await client.create_authorization_url(return_address)
-        except (httpx2.HTTPError, OAuthError, *_MALFORMED) as error:
+        except (httpx2.HTTPError, AuthlibBaseError, *_MALFORMED) as error:
             raise self._unusable(error) from None
         # what authlib keeps in a session, see `_session_of`
         kept = {key: begun[key] for key in ("nonce", "code_verifier")} | {"redirect_uri": return_address}
@@ -158,7 +159,7 @@ class OidcProvider:
             "state": begun["state"],
             "data": kept,
             "after": after,
-            "exp": int(time.time()) + _SIGN_IN_SECONDS,
+            "ends": self._monotonic() + _SIGN_IN_SECONDS,
         }
         return Beginning(begun["url"], jwt.encode({"alg": "HS256"}, claims, self._cookie_key))
 
@@ -189,8 +190,9 @@ class OidcProvider:
         issuer = self._section.issuer
         if query.get("state") != begun["state"] or query.get("iss", issuer) != issuer:
             raise _not_begun()
-        if "error" in query:  # whoever has begun may have written it: it says nothing about the provider
-            raise self._refused(query["error"])
+        if "error" in query or "code" not in query:
+            # whoever has begun may have written it: it says nothing about the provider
+            raise self._refused(query.get("error"))
         client = await self._connect()
         request.scope["session"] = _session_of(client, begun)
         try:
@@ -203,7 +205,9 @@ class OidcProvider:
                 leeway=_LEEWAY_SECONDS,
             )
             identity = await self._identify(client, token)
-        except OAuthError as error:
+        except NotSignedInError:
+            raise
+        except AuthlibBaseError as error:
             if error.error in _OUR_FAULT:
                 raise self._unusable(error) from None
             raise self._refused(error.error) from None
@@ -290,7 +294,9 @@ class OidcProvider:
         claims = dict(token["userinfo"])
         lacks = section.name_claim not in claims or section.groups_claim not in claims
         if lacks and "userinfo_endpoint" in client.server_metadata:
-            told = await client.userinfo(token=token)
+            # without its expiry: authlib would refuse to use a token of a minute
+            access = {key: token[key] for key in ("access_token", "token_type")}
+            told = await client.userinfo(token=access)
             if told.get("sub") != claims["sub"]:
                 raise ValueError("its user information is about another user")
             claims = dict(told) | claims
@@ -325,10 +331,11 @@ class OidcProvider:
 
     def _read_cookie(self, cookie: str) -> dict[str, Any]:
         try:
-            begun = jwt.decode(cookie, self._cookie_key, algorithms=["HS256"]).claims
-            jwt.JWTClaimsRegistry(exp={"essential": True}).validate(begun)
+            begun: dict[str, Any] = jwt.decode(cookie, self._cookie_key, algorithms=["HS256"]).claims
         except (JoseError, ValueError):
             raise _not_begun() from None
+        if begun["ends"] < self._monotonic():
+            raise _not_begun()
         return begun
 
     def _refused(self, code: str | None) -> NotSignedInError:
@@ -358,7 +365,7 @@ class OidcProvider:
 
 def _session_of(client: Any, begun: Mapping[str, Any]) -> dict[str, Any]:
     """Give what authlib looks for in the session of Starlette."""
-    return {f"_state_{client.name}_{begun['state']}": {"data": begun["data"], "exp": begun["exp"]}}
+    return {f"_state_{client.name}_{begun['state']}": {"data": begun["data"]}}
 
 
 def _not_begun() -> NotSignedInError:
