@@ -24,6 +24,7 @@ from tests.waiting import get, wait_until
 from .program import logged
 from .test_online import Running, daemon_of
 
+OIDC_SECRET = "secret of the daemon at the provider"  # noqa: S105 - of a test
 USER, PASSWORD, TYPO, MISPLACED = "maria", "correct horse", "corect horse", "battery staple"
 PAGES = (
     "/", "/alarms", "/alarms?show=all", "/alarms/chamber-1/differs", "/masks", "/streams/chamber-1",
@@ -60,6 +61,7 @@ class Place:
             "Basic": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(),
             "key of the daemon": read_secret(self.folder / "keys" / "daemon.secret").secret,
             "key of the collector": read_secret(self.folder / "west.secret").secret, "token": TOKEN,
+            "secret at the provider": OIDC_SECRET,
         }  # fmt: skip
 
     def find(self, text: str) -> list[str]:
@@ -85,12 +87,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Pl
     add_user(folder / "users.toml", USER, PASSWORD)
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
+    (folder / "oidc-secret").touch(mode=0o600)
+    (folder / "oidc-secret").write_text(OIDC_SECRET)
     with serve(FakeGrafana()) as grafana:
         config = folder / "daemon.toml"
         config.write_text(
             f'[daemon]\nlisten = ["tcp://127.0.0.1:0"]\nkeys = "keys"\nkeyed = "all"\n'
             f'http = "[::]:0"\nworkers = 1\n'
             f'[web]\nusers = "users.toml"\nproxy_header = "X-Remote-User"\nproxies = ["10.1.2.3"]\n'
+            '[web.oidc]\nissuer = "http://localhost:1"\nclient_id = "dqm"\nclient_secret = "oidc-secret"\n'
             f'[grafana]\nurl = "{grafana.url}"\ntoken_file = "token"\n'
             f'[[streams]]\nname = "chamber-1"\nbundle = "{bundle}"\n'
         )
@@ -120,6 +125,16 @@ def sign_in_and_act(client: httpx.Client) -> str:
     told = client.post(f"/api/v1{path}", json={"password": PASSWORD}, auth=(USER, PASSWORD))
     assert told.status_code == 422
     return client.cookies["dqm_session"]
+
+
+def test_a_daemon_runs_without_its_provider_and_says_so(place: Place) -> None:
+    answer = get(f"{place.url}/login/provider?next=/masks", headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert "Single sign-on does not answer" in answer.text
+    assert 'name="password"' in answer.text
+    told = logged(place.running.log, "the provider of OpenID Connect cannot be used")
+    assert told is not None
+    assert told["issuer"] == "http://localhost:1"
 
 
 def command_lines(pid: int) -> list[str]:

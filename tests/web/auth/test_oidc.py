@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,12 +35,23 @@ def site(world: World, provider: Provider, tmp_path: Path) -> Iterator[Site]:
     provider.tamper("none-of-them")
 
 
-def test_whoever_signs_in_at_the_provider_acts_in_that_name_with_the_role_of_their_groups(site: Site) -> None:
+def test_whoever_signs_in_at_the_provider_acts_in_that_name_with_the_role_of_their_groups(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     site.world.raise_alarm()
     anna = Person(site)
+    caplog.set_level(logging.INFO)
     assert 'href="/login/provider?next=/alarms"' in anna.get("/login?next=/alarms").text
-    answer = anna.sign_in("anna", after="/alarms?show=all")
+    back = anna.at_provider(anna.begin("/alarms?show=all"), "anna")
+    begun = anna.client.cookies["dqm_sign_in"]
+    answer = anna.client.get(back)
     assert answer.status_code == 200
+    code = parse_qs(urlsplit(back).query)["code"][0]
+    browsers = ("httpx", "uvicorn.access")  # anna's own, and what the daemon switches off
+    told = "".join(record.getMessage() for record in caplog.records if record.name not in browsers)
+    assert "/token" in told
+    for secret in (SECRET, code, begun, anna.client.cookies["dqm_session"]):
+        assert secret not in told + answer.text
     assert 'content="0; url=/alarms?show=all"' in answer.text
     assert anna.user == "anna shifter"
     assert anna.post("/alarms/chamber-2/differs/acknowledge", comment="HV").status_code == 303
