@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dqm.alarm import AcknowledgeAlarm, Alarm, Cause, Mask, RemoveMask, ShelveAlarm, Thresholds, UnshelveAlarm
 from dqm.web import models as m
-from dqm.web.changes import carry_out
+from dqm.web.auth.accounts import Accounts
+from dqm.web.changes import administer, carry_out, require
 from dqm.web.queries import Queries
 from dqm.web.security import JsonRequest
 
@@ -72,7 +73,13 @@ async def _queries_of(request: Request) -> Queries:
     return queries
 
 
+async def _accounts_of(request: Request) -> Accounts:
+    accounts: Accounts = request.app.state.accounts
+    return accounts
+
+
 Asked = Annotated[Queries, Depends(_queries_of)]
+Known = Annotated[Accounts, Depends(_accounts_of)]
 
 _router = APIRouter(route_class=_JsonRoute, responses=_problems(_ON_READING))
 _get = _router.get
@@ -154,6 +161,43 @@ def unmask(queries: Asked, request: Request, identifier: str, body: m.CommentBod
     return queries.masks()
 
 
+@_get(
+    "/users",
+    summary="Who can sign in with a password, and who is signed in; for admins",
+    responses=_problems({403: "the user is no admin"}),
+)
+def users(queries: Asked, known: Known, request: Request) -> m.AccountList:
+    require(queries, request, "users", "list")
+    return known.all()
+
+
+@_post("/users/role", summary="Give a user another role")
+def set_role(queries: Asked, known: Known, request: Request, body: m.RoleBody) -> m.AccountList:
+    administer(
+        queries, request, lambda: known.set_role(body.name, body.role),
+        action="set role", target=f"{body.name} ({body.role})", comment=body.comment,
+    )  # fmt: skip
+    return known.all()
+
+
+@_post("/users/sign-out", summary="Sign a user out of all browsers")
+def sign_out_user(queries: Asked, known: Known, request: Request, body: m.AccountBody) -> m.AccountList:
+    administer(
+        queries, request, lambda: known.sign_out(body.name),
+        action="sign out user", target=body.name, comment=body.comment,
+    )  # fmt: skip
+    return known.all()
+
+
+@_post("/users/remove", summary="Remove a user, and sign them out")
+def remove_user(queries: Asked, known: Known, request: Request, body: m.AccountBody) -> m.AccountList:
+    administer(
+        queries, request, lambda: known.remove(body.name),
+        action="remove user", target=body.name, comment=body.comment,
+    )  # fmt: skip
+    return known.all()
+
+
 def _apply(
     queries: Queries, request: Request, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm
 ) -> Alarm:
@@ -163,13 +207,15 @@ def _apply(
     return queries.alarm(command.stream, command.cause)
 
 
-def create_api(queries: Queries, handlers: Mapping[Any, Any]) -> ASGIApp:
+def create_api(queries: Queries, accounts: Accounts, handlers: Mapping[Any, Any]) -> ASGIApp:
     """Make the API, to be mounted at `API`.
 
     Parameters
     ----------
     queries : Queries
         What it shows.
+    accounts : Accounts
+        Users, for admins.
     handlers : mapping
         Handlers of errors by kind of exception.
 
@@ -188,6 +234,7 @@ def create_api(queries: Queries, handlers: Mapping[Any, Any]) -> ASGIApp:
         exception_handlers=dict(handlers),
     )
     api.state.queries = queries
+    api.state.accounts = accounts
     api.include_router(_router)
     describe = functools.cache(lambda: _describe(api))
     api.add_route("/openapi.json", lambda _request: JSONResponse(describe()))

@@ -100,4 +100,9 @@ def test_pages_look_right_for_each_role(site: Site, chromium: Chrome, tmp_path: 
     chromium.get(f"{site.url}/masks")
     assert bool(chromium.find_elements(By.CSS_SELECTOR, "#new-mask form")) == role.includes(Role.EXPERT)
     shoot(chromium, tmp_path, f"masks-{role}")
+    if role is Role.ADMIN:
+        chromium.find_element(By.LINK_TEXT, "Users").click()
+        wait_for(chromium, lambda: text(chromium, "#user-maria"), "users are listed")
+        chromium.find_element(By.CSS_SELECTOR, "#role-maria summary").click()
+        shoot(chromium, tmp_path, "users")
     assert complaints(chromium) == []

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dqm.config import Role, WebSection
 from dqm.errors import DqmError
+from dqm.web.auth.accounts import Accounts
 from dqm.web.auth.oidc import Identity, OidcProvider
 from dqm.web.auth.principal import Principal, Way, keep_principal
 from dqm.web.auth.proxies import network_of, read_source
@@ -97,6 +98,7 @@ class Authenticator:
         self.provider = provider
         self._count, self._audit, self._clock = count, audit, clock
         self.sessions = Sessions(3600.0 * self._section.session_hours, monotonic)
+        self.accounts = Accounts(users, self.sessions)
         self._changes = TokenBucket(self._section.changes_per_minute, monotonic)
         self._addresses = Backoff(_FREE_FAILURES, _LONGEST_WAIT_SECONDS, monotonic)
         self._names = Backoff(_FREE_FAILURES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS, monotonic)

@@ -79,6 +79,19 @@ class Sessions:
         found = self._open.get(_hash(token))
         return found if found and found.ends > self._monotonic() else None
 
+    def all(self) -> tuple[Session, ...]:
+        """Give those that have not ended."""
+        now = self._monotonic()
+        return tuple(session for session in list(self._open.values()) if session.ends > now)
+
+    def end_all(self, user: str) -> int:
+        """End all sessions of a user, and say how many there were."""
+        with self._lock:
+            ended = [key for key, session in self._open.items() if session.user == user]
+            for key in ended:
+                del self._open[key]
+        return len(ended)
+
     def end(self, token: str) -> Session | None:
         """End a session, and give it if there was one."""
         with self._lock:

@@ -118,6 +118,25 @@ class UserFile:
         found = self._present().get(name)
         return found.role if found else None
 
+    def set_role(self, name: str, role: Role) -> None:
+        """Give a user another role; raises as the function `set_role`."""
+        with self._changing_here():
+            set_role(self._path, name, role)
+
+    def remove(self, name: str) -> None:
+        """Remove a user; raises as `remove_user`."""
+        with self._changing_here():
+            remove_user(self._path, name)
+
+    @contextmanager
+    def _changing_here(self) -> Iterator[None]:
+        """Change the file without telling that it has changed."""
+        self._present()
+        with self._reading:
+            yield
+            self.reload()
+            self._usable = self._users
+
     def _present(self) -> Users:
         """Give the users, after a look whether the file has changed."""
         if self._stat() == self._seen:

@@ -12,6 +12,7 @@ from starlette.routing import Mount, Route
 
 from dqm.alarm import AcknowledgeAlarm, AddMask, Cause, Command, ShelveAlarm
 from dqm.config import Role, WebSection
+from dqm.web import Authenticator
 from dqm.web.app import create_routes
 from dqm.web.auth.roles import NEEDED, role_of_groups
 from dqm.web.auth.users import add_user, set_role
@@ -40,6 +41,11 @@ class Change:
         return path
 
     @property
+    def right(self) -> str:
+        """What the table of roles calls it."""
+        return self.action if self.action in NEEDED else "users"
+
+    @property
     def body(self) -> dict[str, Any]:
         return self.fields | {key: 8.0 for key in self.fields if key == "hours"}
 
@@ -52,6 +58,9 @@ CHANGES = (
     Change(f"{OF_ALARM}/unshelve", Role.SHIFTER, "unshelve", COMMENT),
     Change("/masks", Role.EXPERT, "mask", REASON | {"streams": "chamber-3"}),
     Change("/masks/{identifier}/remove", Role.EXPERT, "unmask", COMMENT),
+    Change("/users/role", Role.ADMIN, "set role", COMMENT | {"name": "jo", "role": "viewer"}),
+    Change("/users/sign-out", Role.ADMIN, "sign out user", COMMENT | {"name": "jo"}),
+    Change("/users/remove", Role.ADMIN, "remove user", COMMENT | {"name": "jo"}),
 )
 FOR_EVERYBODY = {"/login", "/logout"}
 
@@ -66,8 +75,8 @@ def staffed(world: World) -> World:
     return world
 
 
-def signed_in(world: World, role: Role) -> Browser:
-    browser = Browser(world)
+def signed_in(world: World, role: Role, authenticator: Authenticator | None = None) -> Browser:
+    browser = Browser(world, authenticator=authenticator)
     assert browser.sign_in(role, PASSWORD).status_code == 303
     return browser
 
@@ -76,8 +85,8 @@ def program(role: Role) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{role}:{PASSWORD}".encode()).decode()}
 
 
-def state(world: World) -> object:
-    return world.alarm_service.alarms(), world.alarm_service.masks()
+def state(world: World, authenticator: Authenticator) -> object:
+    return world.alarm_service.alarms(), world.alarm_service.masks(), authenticator.accounts.all()
 
 
 def last_action(world: World) -> tuple[str, str, str]:
@@ -108,38 +117,43 @@ def test_every_command_on_alarms_needs_a_role() -> None:
 def test_a_change_needs_its_role(staffed: World, role: Role, change: Change, by: str) -> None:
     if change.action == "unshelve":
         staffed.alarm_service.apply(ShelveAlarm("chamber-2", Cause.DIFFERS, "x", 8.0), "maria")
-    before = state(staffed)
+    authenticator = staffed.authenticator()
+    Browser(staffed, user="jo", authenticator=authenticator)  # whom admins sign out
+    browser = signed_in(staffed, role, authenticator)
+    before = state(staffed, authenticator)
     answer: httpx.Response
     if by == "form":
-        browser = signed_in(staffed, role)
         answer = browser.post(change.address, data={"token": browser.token("/login")} | change.fields)
         told = answer.text
     else:
-        client = Browser(staffed, as_program=True)
+        client = Browser(staffed, as_program=True, authenticator=authenticator)
         answer = client.post(f"/api/v1{change.address}", json=change.body, headers=program(role))
         told = "" if answer.is_success else answer.json()["detail"]
     if role.includes(change.needed):
         assert answer.status_code == (303 if by == "form" else 200), answer.text
-        assert state(staffed) != before
+        assert state(staffed, authenticator) != before
         assert last_action(staffed)[:2] == (role, change.action)
         return
     assert answer.status_code == 403
-    assert f"his needs the role {change.needed}; {role} is {role}" in told
+    assert f"his needs the role {change.needed}; that of {role} is {role}" in told
     if by == "program":
         assert answer.headers["content-type"] == "application/problem+json"
         assert "www-authenticate" not in answer.headers
-    assert state(staffed) == before
+    assert state(staffed, authenticator) == before
     user, action, target = last_action(staffed)
-    assert (user, action) == (role, f"{change.action} refused")
-    assert target in ("chamber-2 differs", "chamber-3", MASK)
+    assert (user, action) == (role, f"{change.right} refused")
+    assert target in ("chamber-2 differs", "chamber-3", MASK, "jo", "jo (viewer)")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.action)
 def test_without_a_user_nothing_is_changed_on_this_host_either(staffed: World, change: Change) -> None:
-    before = state(staffed)
-    answer = Browser(staffed, as_program=True).post(f"/api/v1{change.address}", json=change.body)
+    authenticator = staffed.authenticator()
+    before = state(staffed, authenticator)
+    answer = Browser(staffed, as_program=True, authenticator=authenticator).post(
+        f"/api/v1{change.address}", json=change.body
+    )
     assert answer.status_code == 401
-    assert state(staffed) == before
+    assert state(staffed, authenticator) == before
 
 
 @pytest.mark.parametrize("role", Role)
@@ -156,7 +170,7 @@ def test_pages_offer_what_the_role_may_do_and_say_what_it_may_not(staffed: World
     for path in ("/", "/alarms", ALARM):
         page = browser.get(path).text
         assert (f'action="{ALARM}/acknowledge"' in page) == may_shift
-        assert (f"This needs the role shifter; you are {role}." in page) != may_shift
+        assert (f"This needs the role shifter; your role is {role}." in page) != may_shift
         assert f'<b>{role}</b> <span class="faint">{role}</span>' in page
     assert (f'action="{ALARM}/shelve"' in browser.get(ALARM).text) == may_shift
     staffed.alarm_service.apply(ShelveAlarm("chamber-2", Cause.DIFFERS, "x", 8.0), "maria")
@@ -164,7 +178,7 @@ def test_pages_offer_what_the_role_may_do_and_say_what_it_may_not(staffed: World
     page = browser.get("/masks").text
     assert ('action="/masks"' in page) == may_mask
     assert (f'action="/masks/{MASK}/remove"' in page) == may_mask
-    assert (f"This needs the role expert; you are {role}." in page) != may_mask
+    assert (f"This needs the role expert; your role is {role}." in page) != may_mask
 
 
 def test_another_role_counts_at_once_in_sessions_too(staffed: World) -> None:
@@ -182,6 +196,51 @@ def test_a_refused_change_of_something_strange_is_audited_in_readable_text(staff
     answer = client.post(path, json=COMMENT, headers=program(Role.VIEWER))
     assert answer.status_code == 403
     assert last_action(staffed) == ("viewer", "unmask refused", "??" + "x" * 254)
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+def test_users_are_listed_for_admins_alone(staffed: World, role: Role | None) -> None:
+    authenticator = staffed.authenticator()
+    browser = signed_in(staffed, role, authenticator) if role else Browser(staffed)
+    client = Browser(staffed, as_program=True, authenticator=authenticator)
+    told = client.get("/api/v1/users", headers=program(role) if role else {})
+    page = browser.get("/users")
+    if role is Role.ADMIN:
+        accounts = {account["name"]: account for account in told.json()["accounts"]}
+        assert list(accounts) == ["admin", "expert", "jo", "maria", "shifter", "viewer"]
+        assert accounts["admin"] == {"name": "admin", "role": "admin", "has_password": True, "n_sessions": 1}
+        assert 'href="/users"' in browser.get("/").text
+        assert "argon2" not in page.text + told.text
+        return
+    assert told.status_code == (403 if role else 401)
+    assert page.status_code == (403 if role else 303)
+    assert 'href="/users"' not in browser.get("/").text
+    assert "maria" not in page.text + told.text
+
+
+def test_an_admin_ends_sessions_removes_users_and_sees_why_something_cannot_be(staffed: World) -> None:
+    authenticator = staffed.authenticator()
+    jo = Browser(staffed, user="jo", authenticator=authenticator)
+    admin = signed_in(staffed, Role.ADMIN, authenticator)
+    form = {"token": admin.token("/users"), "name": "jo", "comment": "left the shift"}
+    assert admin.post("/users/sign-out", data=form).headers["location"] == "/users"
+    assert "<b>jo</b>" not in jo.get("/").text
+    answer = admin.post("/users/sign-out", data=form)
+    assert (answer.status_code, "&#39;jo&#39; is not signed in" in answer.text) == (409, True)
+    assert admin.post("/users/remove", data=form).status_code == 303
+    answer = admin.post("/users/remove", data=form)
+    assert "No user &#39;jo&#39;" in answer.text
+    form["name"] = "maria"
+    assert admin.post("/users/role", data=form | {"role": "root"}).status_code == 422
+    staffed.users.chmod(0o644)
+    client = Browser(staffed, as_program=True, authenticator=authenticator)
+    assert client.post("/api/v1/users/remove", json={}, headers=program(Role.ADMIN)).status_code == 401
+    staffed.users.chmod(0o600)
+    actions = [(row["action"], row["comment"]) for row in staffed.alarm_service.history.actions()][-4:]
+    assert actions == [
+        ("sign out user failed", "'jo' is not signed in"), ("remove user", "left the shift"),
+        ("remove user", "left the shift"), ("remove user failed", "no user 'jo'"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
