@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from dqm.alarm import Command
 from dqm.errors import InputError
-from dqm.web.auth.principal import principal_of
+from dqm.web.auth.principal import READING, principal_of
 from dqm.web.auth.roles import NEEDED
 from dqm.web.problems import NotSignedInError, RoleMissingError
 from dqm.web.queries import Queries
@@ -86,7 +86,7 @@ def administer(
 
 
 def require(queries: Queries, request: Request, action: str, target: str) -> None:
-    """Refuse an action for which the user has no role, and write that to the audit.
+    """Refuse an action for which the user has no role; a change that is refused goes to the audit.
 
     Parameters
     ----------
@@ -112,6 +112,11 @@ def require(queries: Queries, request: Request, action: str, target: str) -> Non
     if not principal.user:
         raise NotSignedInError(f"this needs a user of the role {NEEDED[action]}", fix="Sign in")
     what = f"this needs the role {NEEDED[action]}; that of {principal.user} is {principal.role}"
-    shown = "".join(letter if letter.isprintable() else "?" for letter in target[:_LONGEST_TARGET])
-    queries.history.record(queries.clock(), principal.user, f"{action} refused", shown, what)
+    if request.method not in READING:  # only changes: readers could fill the audit
+        _record_refusal(queries, principal.user, action, target, what)
     raise RoleMissingError(what, where=action, fix="Ask somebody who has that role, or whoever gives roles")
+
+
+def _record_refusal(queries: Queries, user: str, action: str, target: str, what: str) -> None:
+    shown = "".join(letter if letter.isprintable() else "?" for letter in target[:_LONGEST_TARGET])
+    queries.history.record(queries.clock(), user, f"{action} refused", shown, what)

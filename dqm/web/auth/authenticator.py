@@ -28,7 +28,7 @@ from dqm.config import Role, WebSection
 from dqm.errors import DqmError
 from dqm.web.auth.accounts import Accounts
 from dqm.web.auth.oidc import Identity, OidcProvider
-from dqm.web.auth.principal import Principal, Way, keep_principal
+from dqm.web.auth.principal import READING, Principal, Way, keep_principal
 from dqm.web.auth.proxies import network_of, read_source
 from dqm.web.auth.rate_limit import Backoff, TokenBucket
 from dqm.web.auth.roles import role_of_groups
@@ -51,7 +51,6 @@ PROVIDER, RETURN = "/login/provider", "/login/provider/return"
 """Where a sign-in at the provider begins, and where the provider sends the browser afterwards."""
 
 _OPEN = (LOGIN, LOGOUT, PROVIDER, RETURN)
-_READING = ("GET", "HEAD")
 _FREE_FAILURES, _LONGEST_WAIT_SECONDS = 5, 300.0
 _FREE_FAILURES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 10, 60.0
 _MOST_WAITING = 8
@@ -114,7 +113,7 @@ class Authenticator:
 
     async def admit(self, request: Request) -> None:
         """Find out who is asking, see `principal_of`; raises `DqmError` if they may not ask for this."""
-        path, is_reading = request.scope["path"], request.method in _READING  # url.path trusts Host
+        path, is_reading = request.scope["path"], request.method in READING  # url.path trusts Host
         if not is_reading:
             check_origin(request.headers)
         principal = keep_principal(request, self._recognise(request))

@@ -10,7 +10,10 @@ from starlette.requests import Request
 from dqm.config import Role
 from dqm.web.auth.roles import NEEDED
 
-__all__ = ["Principal", "Way", "keep_principal", "principal_of"]
+__all__ = ["READING", "Principal", "Way", "keep_principal", "principal_of"]
+
+READING = ("GET", "HEAD")
+"""Methods of requests that change nothing."""
 
 _PRINCIPAL = "dqm.principal"
 

@@ -212,6 +212,7 @@ def test_users_are_listed_for_admins_alone(staffed: World, role: Role | None) ->
         assert 'href="/users"' in browser.get("/").text
         assert "argon2" not in page.text + told.text
         return
+    assert "refused" not in str(last_action(staffed))  # only changes are written down
     assert told.status_code == (403 if role else 401)
     assert page.status_code == (403 if role else 303)
     assert 'href="/users"' not in browser.get("/").text
