@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from dqm.config import Role
 from dqm.store import STORE_FILE
 from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
-from dqm.web import add_user
+from dqm.web import add_user, set_role
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.service.small import N_WINDOW, faulty_events, window_of
 from tests.waiting import get, wait_until
@@ -163,6 +164,7 @@ def test_passwords_that_cross_the_network_are_warned_of(place: Place) -> None:
 def test_secrets_never_reach_log_metrics_pages_store_or_ps(place: Place) -> None:
     headers = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
     place.send_faults()
+    set_role(place.folder / "users.toml", USER, Role.SHIFTER)
     with httpx.Client(base_url=place.url, headers=headers, trust_env=False, timeout=30.0) as client:
         session = sign_in_and_act(client)
         wait_until(lambda: bool(place.grafana.annotations), "the alarm is annotated")
@@ -183,6 +185,7 @@ def test_secrets_never_reach_log_metrics_pages_store_or_ps(place: Place) -> None
     with closing(sqlite3.connect(place.folder / "data" / STORE_FILE)) as connection:
         rows = connection.execute("SELECT user, action, target, comment FROM audit ORDER BY id").fetchall()
     assert rows == [
+        ("", "set role", f"{USER} (shifter)", "in the file of users"),
         (USER, "sign-in", "127.0.0.1", ""), (USER, "acknowledge", "chamber-1 differs", "HV trips"),
         (USER, "acknowledge", "chamber-1 differs", "ramping"),
     ]  # fmt: skip

@@ -123,6 +123,33 @@ def test_a_file_that_cannot_be_used_is_a_mistake(dqm: Dqm, add: Callable[..., To
     assert "$v=19" not in told.err
 
 
+def test_a_provider_that_cannot_be_used_is_a_mistake(dqm: Dqm, tmp_path: Path) -> None:
+    provider = (
+        '[web.oidc]\nissuer = "https://sso.example"\nclient_id = "dqm"\nclient_secret = "oidc-secret"\n'
+    )
+    text = DAEMON.replace('[web]\nusers = "users.toml"\n', provider)
+    (tmp_path / "daemon.toml").write_text(text)
+    secret = tmp_path / "oidc-secret"
+    told = dqm("check", "daemon.toml")
+    assert (told.code, "the secret of [web.oidc] cannot be read: No such file" in told.err) == (1, True)
+    secret.write_text("the client's secret")
+    secret.chmod(0o644)
+    told = dqm("check", "daemon.toml")
+    assert "the secret of [web.oidc] is open to others (mode 0644)" in told.err
+    secret.chmod(0o600)
+    assert "oidc" not in dqm("check", "daemon.toml").err
+    secret.write_text("two\nlines")
+    assert "must be one line of text" in dqm("check", "daemon.toml").err
+    (tmp_path / "daemon.toml").write_text(text.replace("https://", "http://"))
+    told = dqm("check", "daemon.toml")
+    assert (told.code, "web.oidc.issuer: 'http://sso.example' is not https" in told.err) == (1, True)
+    (tmp_path / "daemon.toml").write_text(
+        text.replace("[web.oidc]", '[web]\nproxies = ["0.0.0.0/0"]\n[web.oidc]')
+    )
+    told = dqm("check", "daemon.toml")
+    assert "web.proxies[0]: 0.0.0.0/0 has 4294967296 addresses" in told.err
+
+
 @pytest.mark.parametrize("http", ["0.0.0.0:8787", "[::]:8787", "192.0.2.7:8787", "monitor:8787"])
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_other_hosts_are_let_in_with_users_alone(dqm: Dqm, tmp_path: Path, http: str, command: str) -> None:

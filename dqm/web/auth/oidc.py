@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class OidcProvider:
         self._monotonic = monotonic
         self._secret = _read_secret(section.client_secret)
         self._cookie_key = OctKey.import_key(secrets.token_bytes(32))
+        self._trusted = ssl.create_default_context()  # once: authlib makes a client for each request
         self._lock = asyncio.Lock()
         self._client: Any = None
         self._kept_until = self._silent_until = -1.0
@@ -265,6 +267,7 @@ class OidcProvider:
                 "scope": " ".join(section.scopes),
                 "code_challenge_method": "S256",
                 "timeout": _TIMEOUT_SECONDS,
+                "verify": self._trusted,
             },
         )
 

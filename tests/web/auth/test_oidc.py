@@ -115,6 +115,18 @@ def test_what_is_asked_has_state_nonce_and_a_challenge(site: Site) -> None:
         assert len(queries[0][key][0]) >= 20
 
 
+def test_behind_a_proxy_the_provider_sends_browsers_back_to_https(
+    world: World, provider: Provider, tmp_path: Path
+) -> None:
+    web = {"proxies": ["127.0.0.1"], "names": ["dqm.example.org"]}
+    told = {"X-Forwarded-Proto": "https", "Host": "dqm.example.org"}
+    with Site(world, provider, tmp_path, web=web).serve() as site:
+        answer = Person(site).client.get(f"{site.url}/login/provider?next=/masks", headers=told)
+    query = parse_qs(urlsplit(answer.headers["location"]).query)
+    assert query["redirect_uri"] == ["https://dqm.example.org/login/provider/return"]
+    assert "Secure" in answer.headers["set-cookie"]
+
+
 @pytest.mark.parametrize(
     "how", ["signature", "unsigned", "secret", "expired", "audience", "issuer", "nonce", "without", "user"]
 )
