@@ -72,7 +72,8 @@ class Authenticator:
     provider : OidcProvider, optional
         Where users sign in by OpenID Connect.
     count : callable
-        Called with the outcome of each check of a password, one of `dqm.export.SIGN_INS`.
+        Called with the outcome of each check of a password and of each sign-in at the provider, one of
+        `dqm.export.SIGN_INS`.
     audit : callable
         Called with time, user, action, target and comment of each sign-in and sign-out; may raise
         `StoreError`.

@@ -10,7 +10,7 @@ import os
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -285,6 +285,8 @@ def _changing(path: Path) -> Iterator[dict[str, _User]]:
                 os.fsync(file.fileno())
             fresh.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -15,7 +16,7 @@ from dqm.config import Role, WebSection
 from dqm.web import Authenticator
 from dqm.web.app import create_routes
 from dqm.web.auth.roles import NEEDED, role_of_groups
-from dqm.web.auth.users import add_user, set_role
+from dqm.web.auth.users import UserFile, add_user, set_role
 from tests.world import CHEAP, Browser, World
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
@@ -242,6 +243,24 @@ def test_an_admin_ends_sessions_removes_users_and_sees_why_something_cannot_be(s
         ("sign out user failed", "'jo' is not signed in"), ("remove user", "left the shift"),
         ("remove user", "left the shift"), ("remove user failed", "no user 'jo'"),
     ]  # fmt: skip
+
+
+def test_a_file_of_users_that_the_daemon_may_not_write_is_told(
+    staffed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Browser(staffed, as_program=True)
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("dqm.web.auth.users.os.fsync", refuse)
+    body = COMMENT | {"name": "jo", "role": "viewer"}
+    answer = client.post("/api/v1/users/role", json=body, headers=program(Role.ADMIN))
+    assert (answer.status_code, answer.json()["where"]) == (409, str(staffed.users))
+    assert answer.json()["detail"] == "cannot be written: Read-only file system"
+    assert last_action(staffed) == ("admin", "set role failed", "jo (viewer)")
+    assert UserFile(staffed.users).role("jo") is Role.EXPERT
+    assert list(staffed.users.parent.glob(".users*")) == []
 
 
 @pytest.mark.parametrize(
