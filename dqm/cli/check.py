@@ -70,7 +70,8 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
         set_key(data, key, value)
     problems = []
     attempts = _attempts(data, config.absolute().parent)
-    attempts += [partial(check, config, data, overrides) for check in (_check_keys, _check_users)]
+    checks = (_check_keys, _check_users, _check_provider)
+    attempts += [partial(check, config, data, overrides) for check in checks]
     for attempt in attempts:
         try:
             attempt()
@@ -107,11 +108,21 @@ def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]
 def _check_users(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
     if "collector" in data or find_problems(config, overrides):  # none, or told already
         return
-    from dqm.web.auth.users import UserFile
-
     users = load_daemon(config, overrides).web.users
     if users is not None:
+        from dqm.web.auth.users import UserFile
+
         UserFile(users)
+
+
+def _check_provider(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
+    if "collector" in data or find_problems(config, overrides):  # none, or told already
+        return
+    oidc = load_daemon(config, overrides).web.oidc
+    if oidc is not None:
+        from dqm.web.auth.oidc import OidcProvider
+
+        OidcProvider(oidc)  # reads its secret; asks nobody
 
 
 def _check_slow_control(table: dict[str, Any], base: Path) -> None:

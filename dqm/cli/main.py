@@ -38,7 +38,7 @@ COMMANDS = {
     "dashboards": "Dashboards for Grafana, rules for Prometheus.",
     "keys": "Make keys for collectors on other hosts.",
     "store": "Back up, restore and compact the store of verdicts.",
-    "users": "Add, remove and list users, who may change something on the page.",
+    "users": "Add, remove and list users of the page, and say what each may do.",
 }
 """First paragraph of the help of each command, for the list of all."""
 

@@ -1,4 +1,4 @@
-"""``dqm users``: who may change something on the page, and passwords."""
+"""``dqm users``: who may sign in with a password, and what each may do."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ from typing import Annotated
 
 import typer
 
+from dqm.config import Role
 from dqm.errors import InputError
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Add, remove and list users, who may change something on the page.", no_args_is_help=True
+    help="Add, remove and list users of the page, and say what each may do.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the user.")]
 Users = Annotated[Path, typer.Option("--file", "-f", help="The file that [web] users names.")]
 
+_ROLES = "viewer: reads; shifter: acknowledges and shelves, too; expert: masks, too; admin: users, too."
+
 DEFAULT = Path("users.toml")
 
 
 @app.command()
-def add(name: Name, file: Users = DEFAULT) -> None:
+def add(
+    name: Name,
+    role: Annotated[
+        Role | None, typer.Option(help=f"{_ROLES} Default: as before, expert for a new user.")
+    ] = None,
+    file: Users = DEFAULT,
+) -> None:
     """Add a user, or set a new password. It is asked for, or read from standard input."""
     if sys.stdin.isatty():
         password = getpass.getpass(f"New password of {name}: ")
@@ -32,10 +41,21 @@ def add(name: Name, file: Users = DEFAULT) -> None:
             raise InputError("the two passwords differ", fix="Nothing was changed; try again")
     else:
         password = sys.stdin.readline().rstrip("\r\n")
-    from dqm.web.auth.users import add_user
+    from dqm.web.auth.users import UserFile, add_user
 
-    is_new = add_user(file, name, password)
-    typer.echo(f"{file}: {name} {'added' if is_new else 'has a new password, and is signed out'}")
+    is_new = add_user(file, name, password, role=role)
+    given = UserFile(file).role(name)
+    done = f"added as {given}" if is_new else f"has a new password, is signed out, and is {given}"
+    typer.echo(f"{file}: {name} {done}")
+
+
+@app.command()
+def role(name: Name, role: Annotated[Role, typer.Argument(help=_ROLES)], file: Users = DEFAULT) -> None:
+    """Give a user another role, at once."""
+    from dqm.web.auth.users import set_role
+
+    set_role(file, name, role)
+    typer.echo(f"{file}: {name} is {role}")
 
 
 @app.command()
@@ -49,8 +69,9 @@ def remove(name: Name, file: Users = DEFAULT) -> None:
 
 @app.command("list")
 def list_users(file: Users = DEFAULT) -> None:
-    """List the users."""
+    """List the users, each with a role."""
     from dqm.web.auth.users import UserFile
 
-    for name in UserFile(file).names:
-        typer.echo(name)
+    users = UserFile(file)
+    for name in users.names:
+        typer.echo(f"{name} {users.role(name)}")

@@ -16,7 +16,6 @@ from dqm.config.daemon import (
     NuisancesSection,
     QualitySection,
     StreamSection,
-    WebSection,
 )
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.load import (
@@ -30,6 +29,7 @@ from dqm.config.load import (
 )
 from dqm.config.plugins import find_plugin
 from dqm.config.values import NAME_PATTERN, check_private, is_local, split_http
+from dqm.config.web import OidcSection, Role, WebSection
 
 __all__ = [
     "NAME_PATTERN",
@@ -44,7 +44,9 @@ __all__ = [
     "GroupSection",
     "LimitsSection",
     "NuisancesSection",
+    "OidcSection",
     "QualitySection",
+    "Role",
     "SlowControlSection",
     "StreamSection",
     "WebSection",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from dqm.config.grafana import GrafanaSection
 from dqm.config.values import (
@@ -22,6 +22,7 @@ from dqm.config.values import (
     StoreUrl,
     is_local,
 )
+from dqm.config.web import WebSection
 
 __all__ = [
     "AlarmSection",
@@ -35,27 +36,10 @@ __all__ = [
     "QualitySection",
     "StreamSection",
     "Text",
-    "WebSection",
 ]
 
 PriorityName = Literal["P1", "P2", "P3", "P4"]
 Text = str | None
-
-_COMMON_HEADERS = {"authorization", "cookie", "host", "origin", "x-forwarded-for", "x-forwarded-proto"}
-
-
-def _check_header(name: str) -> str:
-    if name.lower() in _COMMON_HEADERS:
-        raise ValueError(f"{name!r} is also set by clients; use a header of its own, such as X-Remote-User")
-    return name.lower()
-
-
-Header = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$"), AfterValidator(_check_header)
-]
-HostName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$", to_lower=True)
-]
 
 
 class LimitsSection(Section):
@@ -202,39 +186,6 @@ class NuisancesSection(Section):
         description="a larger difference of fitted and measured value is a warning, standard deviations; "
         "default: 3, or more if [alarm] allows fewer warnings",
     )
-
-
-class WebSection(Section):
-    """``[web]``: who may use page and API. Without users and proxy nobody may change anything."""
-
-    users: KeyPath | None = Field(
-        None, description="file of users and password hashes, mode 0600, see 'dqm users add'; default: none"
-    )
-    proxy_header: Header | None = Field(
-        None, description="header in which proxies name the signed-in user; default: proxies name none"
-    )
-    proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), max_length=64, description="addresses or networks of reverse proxies, whose headers are trusted"
-    )
-    names: tuple[HostName, ...] = Field(
-        (), max_length=64, description="host names of the page, besides those of this machine"
-    )
-    metrics: Literal["login", "open"] = Field(
-        "login", description="/metrics for other hosts: login (with a password, Basic), or open (to all)"
-    )
-    session_hours: float = Field(8.0, gt=0.0, le=168.0, description="a sign-in ends after this time, hours")
-    changes_per_minute: int = Field(30, ge=1, le=6000, description="most changes by one user in a minute")
-
-    @model_validator(mode="after")
-    def _check_proxies(self) -> Self:
-        if self.proxy_header is not None and not self.proxies:
-            raise ValueError("proxy_header: proxies must list the addresses that may set it")
-        return self
-
-    @property
-    def has_login(self) -> bool:
-        """Whether users can sign in, by themselves or through a proxy."""
-        return self.users is not None or self.proxy_header is not None
 
 
 class AlarmSection(Section):
@@ -396,8 +347,8 @@ class DaemonConfig(Section):
         if not is_local(self.daemon.http) and not self.web.has_login:
             raise ValueError(
                 f"daemon.http: {self.daemon.http!r} can be reached from other hosts: web.users must name a "
-                "file made by 'dqm users add', or web.proxy_header and web.proxies must describe a reverse "
-                "proxy that signs users in; or listen at 127.0.0.1 or [::1]"
+                "file made by 'dqm users add', web.proxy_header and web.proxies must describe a reverse "
+                "proxy that signs users in, or web.oidc a provider that does; or listen at 127.0.0.1 or [::1]"
             )
         return self
 

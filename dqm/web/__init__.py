@@ -1,7 +1,8 @@
 """The daemon's own page and JSON API; they decide nothing."""
 
 from dqm.web.auth.authenticator import Authenticator
-from dqm.web.auth.users import UserFile, add_user, remove_user
+from dqm.web.auth.oidc import OidcProvider
+from dqm.web.auth.users import UserFile, add_user, remove_user, set_role
 from dqm.web.queries import Queries
 from dqm.web.server import HttpServer, create_app
 from dqm.web.stream_status import N_RECENT, StreamStatuses
@@ -10,10 +11,12 @@ __all__ = [
     "N_RECENT",
     "Authenticator",
     "HttpServer",
+    "OidcProvider",
     "Queries",
     "StreamStatuses",
     "UserFile",
     "add_user",
     "create_app",
     "remove_user",
+    "set_role",
 ]

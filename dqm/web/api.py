@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dqm.alarm import AcknowledgeAlarm, Alarm, Cause, Mask, RemoveMask, ShelveAlarm, Thresholds, UnshelveAlarm
 from dqm.web import models as m
-from dqm.web.auth.authenticator import principal_of
+from dqm.web.auth.accounts import Accounts
+from dqm.web.changes import administer, carry_out, require
 from dqm.web.queries import Queries
 from dqm.web.security import JsonRequest
 
@@ -35,7 +36,7 @@ _ON_READING = {
     503: "the store cannot be read or written",
 }
 _ON_CHANGES = {
-    403: "another site asked for it, or no users are configured",
+    403: "the user's role does not allow it, another site asked for it, or no users are configured",
     409: "it cannot be done as things stand",
     413: "the request is too long",
     415: "the request is not JSON",
@@ -72,12 +73,13 @@ async def _queries_of(request: Request) -> Queries:
     return queries
 
 
-async def _user_of(request: Request) -> str:
-    return principal_of(request).user
+async def _accounts_of(request: Request) -> Accounts:
+    accounts: Accounts = request.app.state.accounts
+    return accounts
 
 
 Asked = Annotated[Queries, Depends(_queries_of)]
-User = Annotated[str, Depends(_user_of)]
+Known = Annotated[Accounts, Depends(_accounts_of)]
 
 _router = APIRouter(route_class=_JsonRoute, responses=_problems(_ON_READING))
 _get = _router.get
@@ -122,18 +124,18 @@ def alarm(queries: Asked, stream: str, cause: Cause) -> Alarm:
 
 
 @_post("/alarms/{stream}/{cause}/acknowledge", summary="Take an alarm over")
-def acknowledge(queries: Asked, user: User, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
-    return _apply(queries, AcknowledgeAlarm(stream, cause, body.comment), user)
+def acknowledge(queries: Asked, request: Request, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
+    return _apply(queries, request, AcknowledgeAlarm(stream, cause, body.comment))
 
 
 @_post("/alarms/{stream}/{cause}/shelve", summary="Put an alarm aside; it comes back by itself")
-def shelve(queries: Asked, user: User, stream: str, cause: Cause, body: m.ShelveBody) -> Alarm:
-    return _apply(queries, body.command(stream, cause), user)
+def shelve(queries: Asked, request: Request, stream: str, cause: Cause, body: m.ShelveBody) -> Alarm:
+    return _apply(queries, request, body.command(stream, cause))
 
 
 @_post("/alarms/{stream}/{cause}/unshelve", summary="End a shelf early")
-def unshelve(queries: Asked, user: User, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
-    return _apply(queries, UnshelveAlarm(stream, cause, body.comment), user)
+def unshelve(queries: Asked, request: Request, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
+    return _apply(queries, request, UnshelveAlarm(stream, cause, body.comment))
 
 
 @_get("/thresholds", summary="Limits that follow from the false-alarm budget")
@@ -147,32 +149,73 @@ def masks(queries: Asked) -> m.MaskList:
 
 
 @_post("/masks", summary="Suppress the alarms of streams")
-def mask(queries: Asked, user: User, body: m.MaskBody) -> Mask:
+def mask(queries: Asked, request: Request, body: m.MaskBody) -> Mask:
     command = body.command()
-    queries.alarm_service.apply(command, user)
+    carry_out(queries, request, command)
     return queries.mask(command.identifier)
 
 
 @_post("/masks/{identifier}/remove", summary="End a mask")
-def unmask(queries: Asked, user: User, identifier: str, body: m.CommentBody) -> m.MaskList:
-    queries.alarm_service.apply(RemoveMask(identifier, body.comment), user)
+def unmask(queries: Asked, request: Request, identifier: str, body: m.CommentBody) -> m.MaskList:
+    carry_out(queries, request, RemoveMask(identifier, body.comment))
     return queries.masks()
 
 
-def _apply(queries: Queries, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm, user: str) -> Alarm:
+@_get(
+    "/users",
+    summary="Who can sign in with a password, and who is signed in; for admins",
+    responses=_problems({403: "the user is no admin"}),
+)
+def users(queries: Asked, known: Known, request: Request) -> m.AccountList:
+    require(queries, request, "users", "list")
+    return known.all()
+
+
+@_post("/users/role", summary="Give a user another role")
+def set_role(queries: Asked, known: Known, request: Request, body: m.RoleBody) -> m.AccountList:
+    administer(
+        queries, request, lambda: known.set_role(body.name, body.role),
+        action="set role", target=f"{body.name} ({body.role})", comment=body.comment,
+    )  # fmt: skip
+    return known.all()
+
+
+@_post("/users/sign-out", summary="Sign a user out of all browsers")
+def sign_out_user(queries: Asked, known: Known, request: Request, body: m.AccountBody) -> m.AccountList:
+    administer(
+        queries, request, lambda: known.sign_out(body.name),
+        action="sign out user", target=body.name, comment=body.comment,
+    )  # fmt: skip
+    return known.all()
+
+
+@_post("/users/remove", summary="Remove a user, and sign them out")
+def remove_user(queries: Asked, known: Known, request: Request, body: m.AccountBody) -> m.AccountList:
+    administer(
+        queries, request, lambda: known.remove(body.name),
+        action="remove user", target=body.name, comment=body.comment,
+    )  # fmt: skip
+    return known.all()
+
+
+def _apply(
+    queries: Queries, request: Request, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm
+) -> Alarm:
     """Carry out a command on an alarm that exists, and give the alarm."""
     queries.alarm(command.stream, command.cause)
-    queries.alarm_service.apply(command, user)
+    carry_out(queries, request, command)
     return queries.alarm(command.stream, command.cause)
 
 
-def create_api(queries: Queries, handlers: Mapping[Any, Any]) -> ASGIApp:
+def create_api(queries: Queries, accounts: Accounts, handlers: Mapping[Any, Any]) -> ASGIApp:
     """Make the API, to be mounted at `API`.
 
     Parameters
     ----------
     queries : Queries
         What it shows.
+    accounts : Accounts
+        Users, for admins.
     handlers : mapping
         Handlers of errors by kind of exception.
 
@@ -191,6 +234,7 @@ def create_api(queries: Queries, handlers: Mapping[Any, Any]) -> ASGIApp:
         exception_handlers=dict(handlers),
     )
     api.state.queries = queries
+    api.state.accounts = accounts
     api.include_router(_router)
     describe = functools.cache(lambda: _describe(api))
     api.add_route("/openapi.json", lambda _request: JSONResponse(describe()))

@@ -22,6 +22,7 @@ from dqm.web.problems import BusyError, NotSignedInError, describe_problem
 from dqm.web.queries import Queries
 from dqm.web.render import render, serve_file
 from dqm.web.sse import ChangeFeed
+from dqm.web.user_pages import user_routes
 
 __all__ = ["create_routes", "error_handlers", "respond_to_error"]
 
@@ -48,9 +49,10 @@ def create_routes(
     return [
         *page_routes(queries),
         *login_routes(queries, authenticator),
+        *user_routes(queries, authenticator.accounts),
         Route("/static/{name}", serve_file),
         Route("/events", ChangeFeed(queries, monotonic).listen),
-        Mount(API, create_api(queries, error_handlers(queries))),
+        Mount(API, create_api(queries, authenticator.accounts, error_handlers(queries))),
     ]
 
 

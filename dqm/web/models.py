@@ -8,11 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, ShelveAlarm
 from dqm.alarm.commands import Comment, RunTypes, ShelveHours, StreamPattern
+from dqm.config import Role
 from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
 
 __all__ = [
+    "Account",
+    "AccountBody",
+    "AccountList",
     "AlarmList",
     "ChangeList",
     "ChangeQuery",
@@ -23,6 +27,7 @@ __all__ = [
     "MaskList",
     "Overview",
     "Problem",
+    "RoleBody",
     "ShelveBody",
     "Stream",
     "WindowDetail",
@@ -117,6 +122,21 @@ class MaskList(View):
     masks: tuple[Mask, ...]
 
 
+class Account(View):
+    """Somebody who has a password here, or has signed in."""
+
+    name: str
+    role: Role
+    has_password: bool = Field(description="whether the file of users has them")
+    n_sessions: int = Field(description="in how many browsers they are signed in")
+
+
+class AccountList(View):
+    """Who can sign in with a password, and who has signed in."""
+
+    accounts: tuple[Account, ...]
+
+
 class Problem(View):
     """What was wrong, where, and what to do; after RFC 9457."""
 
@@ -154,6 +174,19 @@ class CommentBody(_Request):
     """Why something is changed; who changes it is known from the sign-in."""
 
     comment: Comment = Field(description="why, and what is being done")
+
+
+class AccountBody(_Request):
+    """Sign a user out everywhere, or remove one."""
+
+    name: str = Field(min_length=1, max_length=64, description="the user")
+    comment: Comment = Field(description="why")
+
+
+class RoleBody(AccountBody):
+    """Give a user another role."""
+
+    role: Role
 
 
 class ShelveBody(_Request):

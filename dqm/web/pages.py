@@ -17,8 +17,8 @@ from dqm.events import Explanation, Quality
 from dqm.events.summary import summarise
 from dqm.export import charts
 from dqm.web import models as m
-from dqm.web.auth.authenticator import principal_of
-from dqm.web.problems import NotFoundError, describe_problem
+from dqm.web.changes import carry_out
+from dqm.web.problems import NotFoundError, RoleMissingError, describe_problem
 from dqm.web.queries import Queries
 from dqm.web.render import render
 from dqm.web.security import read_form
@@ -84,7 +84,7 @@ def _change(
         fields = await read_form(request)
         try:
             address = await run_in_threadpool(form, queries, request, fields)
-        except NotFoundError:
+        except (NotFoundError, RoleMissingError):
             raise
         except (InputError, ValidationError) as error:
             return await run_in_threadpool(_show_trouble, queries, request, error)
@@ -201,20 +201,20 @@ def _help(queries: Queries, request: Request) -> Response:
 
 def _acknowledge(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    queries.alarm_service.apply(AcknowledgeAlarm(*alarm, _comment(fields)), _user_of(request))
+    carry_out(queries, request, AcknowledgeAlarm(*alarm, _comment(fields)))
     return _page_of(alarm)
 
 
 def _shelve(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
     asked = m.ShelveBody.model_validate_strings(dict(fields))
-    queries.alarm_service.apply(asked.command(*alarm), _user_of(request))
+    carry_out(queries, request, asked.command(*alarm))
     return _page_of(alarm)
 
 
 def _unshelve(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
-    queries.alarm_service.apply(UnshelveAlarm(*alarm, _comment(fields)), _user_of(request))
+    carry_out(queries, request, UnshelveAlarm(*alarm, _comment(fields)))
     return _page_of(alarm)
 
 
@@ -228,22 +228,17 @@ def _mask(queries: Queries, request: Request, fields: Form) -> str:
         asked["start"] = start = start + 3600.0 * _read_hours(str(begin))
     if hours is not None:
         asked["until"] = start + 3600.0 * _read_hours(str(hours))
-    queries.alarm_service.apply(m.MaskBody.model_validate(asked).command(), _user_of(request))
+    carry_out(queries, request, m.MaskBody.model_validate(asked).command())
     return "/masks"
 
 
 def _unmask(queries: Queries, request: Request, fields: Form) -> str:
-    command = RemoveMask(request.path_params["identifier"], _comment(fields))
-    queries.alarm_service.apply(command, _user_of(request))
+    carry_out(queries, request, RemoveMask(request.path_params["identifier"], _comment(fields)))
     return "/masks"
 
 
 def _comment(fields: Form) -> str:
     return m.CommentBody.model_validate_strings(dict(fields)).comment
-
-
-def _user_of(request: Request) -> str:
-    return principal_of(request).user
 
 
 def _alarm_of(request: Request) -> tuple[str, Cause]:

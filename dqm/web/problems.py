@@ -19,6 +19,8 @@ __all__ = [
     "NobodyMayChangeError",
     "NotFoundError",
     "NotSignedInError",
+    "ProviderError",
+    "RoleMissingError",
     "TooLargeError",
     "UnreadableError",
     "describe_problem",
@@ -39,6 +41,14 @@ class NotSignedInError(InputError):
 
 class NobodyMayChangeError(InputError):
     """A request to change something where no users are configured."""
+
+
+class RoleMissingError(InputError):
+    """A request of a user whose role does not allow it."""
+
+
+class ProviderError(InputError):
+    """A sign-in that the provider of OpenID Connect does not answer, or answers as none should."""
 
 
 class BusyError(InputError):
@@ -70,6 +80,8 @@ _STATUS: dict[type[DqmError], HTTPStatus] = {
     ForeignRequestError: HTTPStatus.FORBIDDEN,
     NotSignedInError: HTTPStatus.UNAUTHORIZED,
     NobodyMayChangeError: HTTPStatus.FORBIDDEN,
+    RoleMissingError: HTTPStatus.FORBIDDEN,
+    ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnreadableError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

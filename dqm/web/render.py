@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dqm.export import rendering
-from dqm.web.auth.authenticator import principal_of
+from dqm.web.auth.principal import principal_of
+from dqm.web.auth.roles import NEEDED
 from dqm.web.queries import Queries
 from dqm.web.security import form_token, remember
 
@@ -59,6 +60,7 @@ def render(
             here=request.scope["path"],
             token=token,
             principal=principal,
+            needed=NEEDED,
             origins=sorted({verdict.window.origin for verdict in last if verdict} - {"live"}),
             **context,
         )

@@ -33,6 +33,7 @@ __all__ = [
     "SecurityHeaders",
     "check_origin",
     "form_token",
+    "has_own_name",
     "new_token",
     "read_form",
     "remember",
@@ -55,12 +56,16 @@ _PAGE = (
 _TOKEN_COOKIE = "dqm_token"  # noqa: S105 - its name, not its value
 SESSION_COOKIE = "dqm_session"
 _TOKEN_FIELD = "token"  # noqa: S105 - its name, not its value
+_OWN_NAME = "dqm.own_name"
 _MOST_BYTES = 16_384
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class SecurityHeaders:
-    """Adds headers to every response, errors included; HTML may load nothing but from here."""
+    """Adds headers to every response, errors included; HTML may load nothing but from here.
+
+    Redirects within the application lose scheme and host: behind a proxy the browser knows others.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -74,6 +79,8 @@ class SecurityHeaders:
                 is_page = headers.get("content-type", "").startswith("text/html")
                 headers.update(_ALWAYS | {"Content-Security-Policy": _PAGE if is_page else _NOTHING})
                 headers.setdefault("Cache-Control", "no-store")
+                if "location" in headers:
+                    headers["Location"] = _without_own_address(headers["Location"], scope)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -82,7 +89,8 @@ class SecurityHeaders:
 class OwnHost:
     """Answers only where it is called by an address or a name of this machine, or one that is configured.
 
-    A page of another site whose name resolves to this machine is refused.
+    A page of another site whose name resolves to this machine is refused. What is exempt is answered, but
+    not as from this machine, see `has_own_name`.
 
     Parameters
     ----------
@@ -103,10 +111,11 @@ class OwnHost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         app = self._app
-        if scope["type"] == "http" and scope["path"] not in self._exempt:
+        if scope["type"] == "http":
             found = _HOST.fullmatch(Headers(scope=scope).get("host", ""))
             host = found[1].strip("[]").lower() if found else ""
-            if not self._is_own(host):
+            scope[_OWN_NAME] = self._is_own(host)
+            if not scope[_OWN_NAME] and scope["path"] not in self._exempt:
                 app = JSONResponse(_foreign_host(host), 421, media_type="application/problem+json")
         await app(scope, receive, send)
 
@@ -116,6 +125,11 @@ class OwnHost:
         except ValueError:
             return host in self._names
         return True
+
+
+def has_own_name(request: Request) -> bool:
+    """Whether a request was sent to an address or a name of this machine, as `OwnHost` has found."""
+    return bool(request.scope.get(_OWN_NAME, False))
 
 
 def check_origin(headers: Headers) -> None:
@@ -210,6 +224,13 @@ class JsonRequest(Request):
             return await super().json()
         except (ValueError, RecursionError) as error:
             raise UnreadableError(f"not JSON: {error}", where="body", fix="Send a JSON object") from None
+
+
+def _without_own_address(location: str, scope: Scope) -> str:
+    """Make a redirect to this application one to a path; two slashes would be another host."""
+    own = f"{scope['scheme']}://{Headers(scope=scope).get('host', '')}"
+    rest = location.removeprefix(own)
+    return f"/{rest.lstrip('/')}" if rest != location and rest.startswith("/") else location
 
 
 def _foreign_host(host: str) -> dict[str, object]:

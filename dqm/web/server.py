@@ -21,14 +21,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dqm.errors import ConfigError
 from dqm.export.metrics import Metrics
 from dqm.web.app import create_routes, error_handlers, respond_to_error
-from dqm.web.auth.authenticator import Authenticator, AuthMiddleware
+from dqm.web.auth.authenticator import HEALTH, Authenticator, AuthMiddleware
+from dqm.web.auth.principal import principal_of
 from dqm.web.queries import Queries
 from dqm.web.security import OwnHost, SecurityHeaders
 from dqm.web.sse import STOPPING
 
 __all__ = ["HttpServer", "create_app"]
 
-_FOR_PROGRAMS = ("/metrics", "/healthz")
 _BACKLOG = 64
 _MOST_CONNECTIONS = 256  # a browser holds up to six, live updates included
 _STOP_SECONDS = 2
@@ -66,19 +66,20 @@ def create_app(
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": content_type})
 
-    def show_health(_request: Request) -> Response:
+    def show_health(request: Request) -> Response:
         silence = silent_seconds()
-        content: dict[str, object] = {
-            "status": "ok",
-            "seconds_since_progress": round(silence, 3),
-            "streams": list(metrics.streams),
-        }
-        if silence <= longest_silence_seconds:
-            return JSONResponse(content)
-        reason = f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"
-        return JSONResponse(content | {"status": "stuck", "reason": reason}, status_code=503)
+        is_stuck = silence > longest_silence_seconds
+        content: dict[str, object] = {"status": "stuck" if is_stuck else "ok"}
+        if queries is None or principal_of(request).may_read:  # strangers learn no more
+            content["seconds_since_progress"] = round(silence, 3)
+            content["streams"] = list(metrics.streams)
+            if is_stuck:
+                content["reason"] = (
+                    f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"
+                )
+        return JSONResponse(content, 503 if is_stuck else 200)
 
-    routes = [Route("/metrics", show_metrics), Route("/healthz", show_health)]
+    routes = [Route("/metrics", show_metrics), Route(HEALTH, show_health)]
     if queries is None:
         return SecurityHeaders(Starlette(routes=routes))
     authenticator = authenticator or Authenticator()
@@ -88,7 +89,7 @@ def create_app(
         middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
     )
     guarded = AuthMiddleware(app, authenticator, functools.partial(respond_to_error, queries))
-    return SecurityHeaders(OwnHost(guarded, _FOR_PROGRAMS, authenticator.names))
+    return SecurityHeaders(OwnHost(guarded, (HEALTH,), authenticator.names))
 
 
 class HttpServer:

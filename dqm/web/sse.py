@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dqm.alarm import needs_response
-from dqm.web.auth.authenticator import principal_of
+from dqm.web.auth.principal import principal_of
 from dqm.web.queries import Queries
 
 __all__ = ["STOPPING", "ChangeFeed"]

@@ -121,7 +121,7 @@ def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: M
     sign_in(browser)
     wait_for(browser, lambda: browser.current_url == f"{monitor.url}/", "the overview is shown again")
     open_live(browser, monitor, "/")
-    assert text(browser, "#who").split() == [USER, "Sign", "out"]
+    assert text(browser, "#who").split() == [USER, "expert", "Sign", "out"]
     press(browser, "x")
     assert focused(browser) == "comment"
     press(browser, "looking at the high voltage")
@@ -134,7 +134,7 @@ def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: M
     assert "looking at the high voltage" in text(browser, "#alarm")
     assert [line for line in complaints(browser) if "401" not in line] == []  # of the typing error
     browser.refresh()
-    assert text(browser, "#who").split() == [USER, "Sign", "out"]
+    assert text(browser, "#who").split() == [USER, "expert", "Sign", "out"]
 
     browser.get(f"{monitor.url}/")
     assert "No alarm needs you" in text(browser, "#respond")

@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from dqm.config import Role
 from dqm.store import STORE_FILE
 from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
-from dqm.web import add_user
+from dqm.web import add_user, set_role
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.service.small import N_WINDOW, faulty_events, window_of
 from tests.waiting import get, wait_until
@@ -24,6 +25,7 @@ from tests.waiting import get, wait_until
 from .program import logged
 from .test_online import Running, daemon_of
 
+OIDC_SECRET = "secret of the daemon at the provider"  # noqa: S105 - of a test
 USER, PASSWORD, TYPO, MISPLACED = "maria", "correct horse", "corect horse", "battery staple"
 PAGES = (
     "/", "/alarms", "/alarms?show=all", "/alarms/chamber-1/differs", "/masks", "/streams/chamber-1",
@@ -60,6 +62,7 @@ class Place:
             "Basic": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(),
             "key of the daemon": read_secret(self.folder / "keys" / "daemon.secret").secret,
             "key of the collector": read_secret(self.folder / "west.secret").secret, "token": TOKEN,
+            "secret at the provider": OIDC_SECRET,
         }  # fmt: skip
 
     def find(self, text: str) -> list[str]:
@@ -85,12 +88,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Pl
     add_user(folder / "users.toml", USER, PASSWORD)
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
+    (folder / "oidc-secret").touch(mode=0o600)
+    (folder / "oidc-secret").write_text(OIDC_SECRET)
     with serve(FakeGrafana()) as grafana:
         config = folder / "daemon.toml"
         config.write_text(
             f'[daemon]\nlisten = ["tcp://127.0.0.1:0"]\nkeys = "keys"\nkeyed = "all"\n'
             f'http = "[::]:0"\nworkers = 1\n'
             f'[web]\nusers = "users.toml"\nproxy_header = "X-Remote-User"\nproxies = ["10.1.2.3"]\n'
+            '[web.oidc]\nissuer = "http://localhost:1"\nclient_id = "dqm"\nclient_secret = "oidc-secret"\n'
             f'[grafana]\nurl = "{grafana.url}"\ntoken_file = "token"\n'
             f'[[streams]]\nname = "chamber-1"\nbundle = "{bundle}"\n'
         )
@@ -122,6 +128,16 @@ def sign_in_and_act(client: httpx.Client) -> str:
     return client.cookies["dqm_session"]
 
 
+def test_a_daemon_runs_without_its_provider_and_says_so(place: Place) -> None:
+    answer = get(f"{place.url}/login/provider?next=/masks", headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert "Single sign-on does not answer" in answer.text
+    assert 'name="password"' in answer.text
+    told = logged(place.running.log, "the provider of OpenID Connect cannot be used")
+    assert told is not None
+    assert told["issuer"] == "http://localhost:1"
+
+
 def command_lines(pid: int) -> list[str]:
     """Command line of a process and of all below it, as `ps` shows them."""
     found = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")]
@@ -148,6 +164,7 @@ def test_passwords_that_cross_the_network_are_warned_of(place: Place) -> None:
 def test_secrets_never_reach_log_metrics_pages_store_or_ps(place: Place) -> None:
     headers = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
     place.send_faults()
+    set_role(place.folder / "users.toml", USER, Role.SHIFTER)
     with httpx.Client(base_url=place.url, headers=headers, trust_env=False, timeout=30.0) as client:
         session = sign_in_and_act(client)
         wait_until(lambda: bool(place.grafana.annotations), "the alarm is annotated")
@@ -168,6 +185,7 @@ def test_secrets_never_reach_log_metrics_pages_store_or_ps(place: Place) -> None
     with closing(sqlite3.connect(place.folder / "data" / STORE_FILE)) as connection:
         rows = connection.execute("SELECT user, action, target, comment FROM audit ORDER BY id").fetchall()
     assert rows == [
+        ("", "set role", f"{USER} (shifter)", "in the file of users"),
         (USER, "sign-in", "127.0.0.1", ""), (USER, "acknowledge", "chamber-1 differs", "HV trips"),
         (USER, "acknowledge", "chamber-1 differs", "ramping"),
     ]  # fmt: skip

@@ -38,14 +38,20 @@ def add(dqm: Dqm, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
 
 def test_users_are_added_listed_and_removed(dqm: Dqm, add: Callable[..., Told], tmp_path: Path) -> None:
     told = add("maria", "correct horse")
-    assert (told.code, told.out, told.err) == (0, "users.toml: maria added\n", "")
-    assert add("jo", "battery staple").out == "users.toml: jo added\n"
-    assert add("maria", "another one").out == "users.toml: maria has a new password, and is signed out\n"
-    assert dqm("users", "list").out == "jo\nmaria\n"
+    assert (told.code, told.out, told.err) == (0, "users.toml: maria added as expert\n", "")
+    assert add("jo", "battery staple", "--role", "shifter").out == "users.toml: jo added as shifter\n"
+    told = add("jo", "another one")
+    assert told.out == "users.toml: jo has a new password, is signed out, and is shifter\n"
+    assert dqm("users", "list").out == "jo shifter\nmaria expert\n"
+    assert dqm("users", "role", "maria", "admin").out == "users.toml: maria is admin\n"
+    told = dqm("users", "role", "anna", "admin")
+    assert (told.code, "no user 'anna'" in told.err) == (2, True)
+    assert dqm("users", "role", "maria", "root").code == 2
+    assert dqm("users", "list").out == "jo shifter\nmaria admin\n"
     assert (tmp_path / "users.toml").stat().st_mode & 0o777 == 0o600
     assert "correct horse" not in (tmp_path / "users.toml").read_text()
     assert dqm("users", "remove", "jo").out == "users.toml: jo removed\n"
-    assert dqm("users", "list").out == "maria\n"
+    assert dqm("users", "list").out == "maria admin\n"
     told = dqm("users", "remove", "jo")
     assert (told.code, "no user 'jo'" in told.err) == (2, True)
 
@@ -115,6 +121,33 @@ def test_a_file_that_cannot_be_used_is_a_mistake(dqm: Dqm, add: Callable[..., To
     told = dqm("check", "daemon.toml")
     assert (told.code, "not a file of users" in told.err) == (1, True)
     assert "$v=19" not in told.err
+
+
+def test_a_provider_that_cannot_be_used_is_a_mistake(dqm: Dqm, tmp_path: Path) -> None:
+    provider = (
+        '[web.oidc]\nissuer = "https://sso.example"\nclient_id = "dqm"\nclient_secret = "oidc-secret"\n'
+    )
+    text = DAEMON.replace('[web]\nusers = "users.toml"\n', provider)
+    (tmp_path / "daemon.toml").write_text(text)
+    secret = tmp_path / "oidc-secret"
+    told = dqm("check", "daemon.toml")
+    assert (told.code, "the secret of [web.oidc] cannot be read: No such file" in told.err) == (1, True)
+    secret.write_text("the client's secret")
+    secret.chmod(0o644)
+    told = dqm("check", "daemon.toml")
+    assert "the secret of [web.oidc] is open to others (mode 0644)" in told.err
+    secret.chmod(0o600)
+    assert "oidc" not in dqm("check", "daemon.toml").err
+    secret.write_text("two\nlines")
+    assert "must be one line of text" in dqm("check", "daemon.toml").err
+    (tmp_path / "daemon.toml").write_text(text.replace("https://", "http://"))
+    told = dqm("check", "daemon.toml")
+    assert (told.code, "web.oidc.issuer: 'http://sso.example' is not https" in told.err) == (1, True)
+    (tmp_path / "daemon.toml").write_text(
+        text.replace("[web.oidc]", '[web]\nproxies = ["0.0.0.0/0"]\n[web.oidc]')
+    )
+    told = dqm("check", "daemon.toml")
+    assert "web.proxies[0]: 0.0.0.0/0 has 4294967296 addresses" in told.err
 
 
 @pytest.mark.parametrize("http", ["0.0.0.0:8787", "[::]:8787", "192.0.2.7:8787", "monitor:8787"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
+import httpx
 import pytest
+from starlette.responses import Response
 
+from dqm.web.security import SecurityHeaders
 from tests.world import PASSWORDS, Browser, World
 
 PATH = "/alarms/chamber-2/differs/acknowledge"
@@ -74,17 +78,47 @@ def test_the_plotting_library_is_that_of_the_installed_package(client: Browser) 
         "[::1",
     ],
 )
-def test_another_name_for_this_machine_is_refused(client: Browser, host: str) -> None:
+def test_another_name_for_this_machine_is_refused(world: World, client: Browser, host: str) -> None:
     answer = client.get("/", headers={"Host": host})
     assert answer.status_code == 421
     assert "chamber" not in answer.text
-    assert client.get("/metrics", headers={"Host": host}).status_code == 200
+    assert client.get("/metrics", headers={"Host": host}).status_code == 421
+    assert Browser(world).get("/healthz", headers={"Host": host}).json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1]:8787", "192.0.2.7", "localhost", "LOCALHOST:80"])
 def test_addresses_and_own_names_are_served(client: Browser, host: str) -> None:
     assert client.get("/", headers={"Host": host}).status_code == 200
-    assert client.get("/", headers={"Host": socket.gethostname()}).status_code == 200
+    for path in ("/", "/metrics"):
+        assert client.get(path, headers={"Host": socket.gethostname()}).status_code == 200
+    assert "chamber-1" in client.get("/healthz", headers={"Host": host}).json()["streams"]
+
+
+@pytest.mark.parametrize("path", ["/masks/", "/alarms/", "/api/v1/masks/", "/api/v1//masks/"])
+def test_redirects_lead_to_a_path_of_this_page(world: World, path: str) -> None:
+    proxy = "10.1.2.3"
+    behind = world.authenticator(proxies=[proxy], names=["dqm.example.org"])
+    headers = {"X-Forwarded-Proto": "https", "Host": "dqm.example.org"}
+    browser = Browser(world, as_program=True, user="maria", address=proxy, authenticator=behind)
+    answer = browser.get(path, headers=headers)
+    assert answer.status_code in (307, 404)
+    assert answer.headers.get("location", path.rstrip("/")) == path.rstrip("/")
+    assert (answer.status_code == 307) == ("//" not in path)
+
+
+@pytest.mark.parametrize(
+    ("location", "led"),
+    [
+        ("http://127.0.0.1:8787/masks", "/masks"), ("http://127.0.0.1:8787//evil.example/", "/evil.example/"),
+        ("http://127.0.0.1:87870/masks", "http://127.0.0.1:87870/masks"),
+        ("http://127.0.0.1:8787@evil.example/", "http://127.0.0.1:8787@evil.example/"),
+        ("https://sso.example/authorize", "https://sso.example/authorize"), ("/alarms", "/alarms"),
+    ],
+)  # fmt: skip
+def test_only_redirects_to_this_page_are_shortened(location: str, led: str) -> None:
+    app = SecurityHeaders(Response(None, 307, {"Location": location}))
+    with_host = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8787")
+    assert asyncio.run(with_host.get("/")).headers["location"] == led
 
 
 def form_of(client: Browser) -> dict[str, str]:

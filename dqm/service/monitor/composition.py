@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
 from dqm.store import VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
-from dqm.web import Authenticator, HttpServer, Queries, StreamStatuses, UserFile, create_app
+from dqm.web import Authenticator, HttpServer, OidcProvider, Queries, StreamStatuses, UserFile, create_app
 
 __all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
 
@@ -190,7 +191,10 @@ def _open_authenticator(
     config: DaemonConfig, count: Callable[[str], None], audit: Callable[..., None]
 ) -> Authenticator:
     """Read the users, if there are any."""
-    users = None if config.web.users is None else UserFile(config.web.users)
+    web = config.web
+    users = (
+        None if web.users is None else UserFile(web.users, on_change=functools.partial(_note_users, audit))
+    )
     if users is not None and not users.names:
         log.warning("nobody can sign in: the file of users is empty", fix="add one by 'dqm users add'")
     if users is not None and not is_local(config.daemon.http):
@@ -199,7 +203,16 @@ def _open_authenticator(
             http=config.daemon.http,
             fix="listen on the loopback, behind a reverse proxy that speaks https",
         )
-    return Authenticator(config.web, users, count, audit)
+    provider = None if web.oidc is None else OidcProvider(web.oidc)
+    return Authenticator(web, users, count, audit, provider=provider)
+
+
+def _note_users(audit: Callable[..., None], action: str, user: str) -> None:
+    """Write a change of the file of users to the audit; who made it is not known."""
+    try:
+        audit(time.time(), "", action, user, "in the file of users")
+    except StoreError as error:
+        log.warning("a change of the users is not in the audit", action=action, user=user, why=str(error))
 
 
 def _open_receiver(section: DaemonSection) -> Receiver:

@@ -1,95 +1,63 @@
 """Who is asking, and what they may do: every HTTP request passes here first.
 
 Reading needs no login on the loopback; from elsewhere it does. Whatever changes something needs a user who
-has proved who they are: by a password, for a session of a browser or with each request of a program (Basic),
-or to a reverse proxy that is believed.
+has proved who they are: by a password, for a session of a browser or with each request of a program (Basic);
+at a provider of OpenID Connect; or to a reverse proxy that is believed. Which role a change needs is decided
+in `dqm.web.auth.roles`.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
-import ipaddress
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import BoundedSemaphore, Lock
-from typing import Literal
 
 import structlog
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dqm.config import WebSection
+from dqm.config import Role, WebSection
 from dqm.errors import DqmError
+from dqm.web.auth.accounts import Accounts
+from dqm.web.auth.oidc import Identity, OidcProvider
+from dqm.web.auth.principal import READING, Principal, Way, keep_principal
+from dqm.web.auth.proxies import network_of, read_source
 from dqm.web.auth.rate_limit import Backoff, TokenBucket
-from dqm.web.auth.sessions import Sessions
+from dqm.web.auth.roles import role_of_groups
+from dqm.web.auth.sessions import Session, Sessions
 from dqm.web.auth.users import UserFile, normalise
 from dqm.web.problems import (
     BusyError,
-    ForeignRequestError,
     NobodyMayChangeError,
     NotSignedInError,
+    RoleMissingError,
 )
-from dqm.web.security import SESSION_COOKIE, check_origin
+from dqm.web.security import SESSION_COOKIE, check_origin, has_own_name
 
-__all__ = ["LOGIN", "LOGOUT", "AuthMiddleware", "Authenticator", "Principal", "principal_of"]
+__all__ = ["HEALTH", "LOGIN", "LOGOUT", "PROVIDER", "RETURN", "AuthMiddleware", "Authenticator"]
 
 log = structlog.get_logger(__name__)
 
-LOGIN, LOGOUT = "/login", "/logout"
+HEALTH, LOGIN, LOGOUT = "/healthz", "/login", "/logout"
+PROVIDER, RETURN = "/login/provider", "/login/provider/return"
+"""Where a sign-in at the provider begins, and where the provider sends the browser afterwards."""
 
-_OPEN = ("/healthz", LOGIN, LOGOUT)
-_READING = ("GET", "HEAD")
-_PRINCIPAL = "dqm.principal"
+_OPEN = (LOGIN, LOGOUT, PROVIDER, RETURN)
 _FREE_FAILURES, _LONGEST_WAIT_SECONDS = 5, 300.0
 _FREE_FAILURES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 10, 60.0
 _MOST_WAITING = 8
 _MOST_VERIFIED = 64
-_LONGEST_NAME = 64
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Count = Callable[[str], None]
 Audit = Callable[[float, str, str, str, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who is asking.
-
-    Parameters
-    ----------
-    address : str
-        From where, as far as it is known.
-    is_local : bool
-        Whether from this host, and not through a proxy.
-    is_secure : bool
-        Whether by https.
-    way : str
-        How users sign in here: ``password``, ``proxy`` or ``none``.
-    user : str
-        Who has proved to be asking; empty if nobody has.
-    has_session : bool
-        Whether it is known by a session, which can be ended.
-    """
-
-    address: str
-    is_local: bool
-    is_secure: bool
-    way: Literal["password", "proxy", "none"]
-    user: str = ""
-    has_session: bool = False
-
-    @property
-    def may_read(self) -> bool:
-        """Whether everything may be shown."""
-        return bool(self.user) or self.is_local
 
 
 class Authenticator:
@@ -101,8 +69,11 @@ class Authenticator:
         As configured.
     users : UserFile, optional
         Users with passwords.
+    provider : OidcProvider, optional
+        Where users sign in by OpenID Connect.
     count : callable
-        Called with the outcome of each check of a password, one of `dqm.export.SIGN_INS`.
+        Called with the outcome of each check of a password and of each sign-in at the provider, one of
+        `dqm.export.SIGN_INS`.
     audit : callable
         Called with time, user, action, target and comment of each sign-in and sign-out; may raise
         `StoreError`.
@@ -120,11 +91,14 @@ class Authenticator:
         audit: Audit = lambda *_row: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        provider: OidcProvider | None = None,
     ) -> None:
         self._section = section or WebSection()
         self._users = users
+        self.provider = provider
         self._count, self._audit, self._clock = count, audit, clock
         self.sessions = Sessions(3600.0 * self._section.session_hours, monotonic)
+        self.accounts = Accounts(users, self.sessions)
         self._changes = TokenBucket(self._section.changes_per_minute, monotonic)
         self._addresses = Backoff(_FREE_FAILURES, _LONGEST_WAIT_SECONDS, monotonic)
         self._names = Backoff(_FREE_FAILURES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS, monotonic)
@@ -140,10 +114,10 @@ class Authenticator:
 
     async def admit(self, request: Request) -> None:
         """Find out who is asking, see `principal_of`; raises `DqmError` if they may not ask for this."""
-        path, is_reading = request.scope["path"], request.method in _READING  # url.path trusts Host
+        path, is_reading = request.scope["path"], request.method in READING  # url.path trusts Host
         if not is_reading:
             check_origin(request.headers)
-        principal = request.scope[_PRINCIPAL] = self._recognise(request)
+        principal = keep_principal(request, self._recognise(request))
         is_open = path in _OPEN or path.startswith("/static/")
         is_open |= path == "/metrics" and self._section.metrics == "open" and is_reading
         if is_open:
@@ -151,7 +125,13 @@ class Authenticator:
         if not principal.user and self._users and "authorization" in request.headers:
             name, password = _read_basic(request.headers["authorization"])
             user, _ = await run_in_threadpool(self.check_password, name, password, principal.address)
-            principal = request.scope[_PRINCIPAL] = replace(principal, user=user)
+            principal = keep_principal(request, replace(principal, user=user, role=self._users.role(user)))
+        if path == HEALTH and is_reading:
+            return
+        if principal.user and principal.role is None:
+            raise RoleMissingError(
+                f"{principal.user} is in no group that may read", where="[web] roles", fix=_HOW_TO_MAP
+            )
         if is_reading and not principal.may_read:
             raise NotSignedInError("reading from other hosts needs a user", fix=_advice(principal))
         if not is_reading:
@@ -194,7 +174,7 @@ class Authenticator:
             log.warning("sign-in refused", user=name if known else "not known", address=address)
             raise NotSignedInError("wrong name or password", fix="Try again, or ask for a new password")
         self._names.forget(name)
-        self._addresses.take_back(_network(address))
+        self._addresses.take_back(network_of(address))
         self._count("accepted")
         self._verified[digest] = fitting
         if len(self._verified) > _MOST_VERIFIED:
@@ -207,64 +187,97 @@ class Authenticator:
         self._audit(self._clock(), user, "sign-in", address, "")
         return self.sessions.begin(user, credential)
 
-    def sign_out(self, principal: Principal, token: str) -> None:
-        """End a session; raises `StoreError`."""
-        self.sessions.end(token)
+    def sign_in_at_provider(self, identity: Identity, address: str) -> str:
+        """Give the token of a new session.
+
+        Parameters
+        ----------
+        identity : Identity
+            As the provider has told it.
+        address : str
+            From where.
+
+        Returns
+        -------
+        str
+            The token.
+
+        Raises
+        ------
+        RoleMissingError
+            If the user's groups give no role.
+        StoreError
+            If the sign-in cannot be written to the audit.
+        """
+        role = role_of_groups(identity.groups, self._section)
+        if role is None:
+            self._count("refused")
+            log.warning("sign-in refused: no group with a role", user=identity.name, address=address)
+            raise RoleMissingError(
+                f"{identity.name} is in no group that may sign in", where="[web] roles", fix=_HOW_TO_MAP
+            )
+        self._audit(self._clock(), identity.name, "sign-in", address, "at the provider")
+        self._addresses.take_back(network_of(address))
+        self._count("accepted")
+        return self.sessions.begin(identity.name, "", role, identity.id_token)
+
+    def sign_out(self, principal: Principal, token: str) -> Session | None:
+        """End a session and give it; raises `StoreError`."""
+        ended = self.sessions.end(token)
         if principal.user:
             self._audit(self._clock(), principal.user, "sign-out", principal.address, "")
+        return ended
+
+    def check_address(self, address: str) -> None:
+        """Refuse an address from which too many sign-ins have failed; raises `BusyError`."""
+        wait = self._addresses.wait(network_of(address))
+        if wait > 0.0:
+            self._count("throttled")
+            raise BusyError("too many failed sign-ins", wait)
+
+    def count_failure(self, address: str) -> None:
+        """Count a sign-in at the provider that came to nothing."""
+        self._addresses.fail(network_of(address))
+        self._count("refused")
 
     def _recognise(self, request: Request) -> Principal:
         """Find out who is asking, as far as it costs nothing."""
-        peer = _read_address(request.client.host if request.client else "")
-        is_proxy = peer is not None and any(peer in network for network in self._section.proxies)
-        address = self._forwarded(request.headers, peer) if is_proxy else peer
-        scheme = request.headers.get("x-forwarded-proto", "") if is_proxy else request.scope["scheme"]
-        way: Literal["password", "proxy", "none"] = "proxy" if self._section.proxy_header else "none"
+        source = read_source(request, self._section)
+        address = source.address
+        is_here = address is not None and address.is_loopback and not source.is_proxied
         principal = Principal(
             address=str(address or "unknown"),
-            is_local=peer is not None and peer.is_loopback and not is_proxy,
-            is_secure=scheme == "https",
-            way="password" if self._users else way,
+            is_local=is_here and has_own_name(request),
+            is_secure=source.is_secure,
+            ways=self._ways,
         )
-        named = self._named_by_proxy(request.headers) if is_proxy else ""
-        if named:
-            return replace(principal, user=named)
+        if source.user:
+            return replace(principal, user=source.user, role=source.role)
         session = self.sessions.find(request.cookies.get(SESSION_COOKIE, ""))
-        if session and session.credential == self._credential(session.user):
-            return replace(principal, user=session.user, has_session=True)
+        role = self._role_of(session) if session else None
+        if session and role:
+            return replace(principal, user=session.user, role=role, has_session=True)
         return principal
 
-    def _credential(self, user: str) -> str:
-        """Give what a session of this user depends on; differs from all before if there is no such user."""
-        known = self._users.find(user) if self._users else None
-        return known or secrets.token_hex()
+    @property
+    def _ways(self) -> tuple[Way, ...]:
+        found: dict[Way, object] = {
+            "password": self._users,
+            "provider": self.provider,
+            "proxy": self._section.proxy_header,
+        }
+        return tuple(way for way, exists in found.items() if exists)
 
-    def _named_by_proxy(self, headers: Headers) -> str:
-        if self._section.proxy_header is None:
-            return ""
-        found = [value.strip() for value in headers.getlist(self._section.proxy_header)]
-        if not any(found):
-            return ""
-        name = found[0].encode("latin-1", "replace").decode(errors="replace")
-        if len(found) > 1 or len(name) > _LONGEST_NAME or not name.isprintable():
-            raise ForeignRequestError(
-                "the proxy names no one user", where=self._section.proxy_header, fix="Correct the proxy"
-            )
-        return normalise(name)
-
-    def _forwarded(self, headers: Headers, peer: Address | None) -> Address | None:
-        """Give the address that the proxies were asked from: the last that is none of theirs."""
-        chain = ",".join(headers.getlist("x-forwarded-for")).split(",")
-        for text in reversed(chain):
-            address = _read_address(text.strip())
-            if address is None:
-                break
-            if not any(address in network for network in self._section.proxies):
-                return address
-        return peer
+    def _role_of(self, session: Session) -> Role | None:
+        """Present role of whoever has a session; None if the session is over."""
+        if session.role is not None:
+            return session.role
+        if self._users is None or session.credential != self._users.find(session.user):
+            return None
+        return self._users.role(session.user)
 
     def _check_change(self, principal: Principal) -> None:
-        if not principal.user and principal.way == "none":
+        if not principal.user and not principal.ways:
             raise NobodyMayChangeError(
                 "nobody may change anything: no users are configured", where="[web]", fix=_HOW_TO_BEGIN
             )
@@ -277,7 +290,7 @@ class Authenticator:
     @contextmanager
     def _attempt(self, name: str, address: str) -> Iterator[None]:
         """Let few try at once, and nobody who has failed too often; counts as a failure until it is none."""
-        network = _network(address)
+        network = network_of(address)
         wait = max(self._names.wait(name), self._addresses.wait(network))
         if wait > 0.0:
             self._count("throttled")
@@ -332,17 +345,15 @@ _HOW_TO_BEGIN = (
 )
 
 
-def principal_of(request: Request) -> Principal:
-    """Give whoever is asking, after they were let in; nobody if they were not."""
-    nobody = Principal("unknown", is_local=False, is_secure=False, way="none")
-    principal: Principal = request.scope.get(_PRINCIPAL, nobody)
-    return principal
+_HOW_TO_MAP = "Ask whoever runs the daemon to give one of your groups a role in its table [web.roles]"
 
 
 def _advice(principal: Principal) -> str:
-    if principal.way == "password":
+    if "password" in principal.ways:
         return "Sign in; programs by Basic authentication, 'dqm alarms' by --user and DQM_PASSWORD"
-    return "Come in through the reverse proxy" if principal.way == "proxy" else _HOW_TO_BEGIN
+    if "provider" in principal.ways:
+        return "Sign in on the page; programs need a user of their own: [web] users"
+    return "Come in through the reverse proxy" if principal.ways else _HOW_TO_BEGIN
 
 
 def _read_basic(header: str) -> tuple[str, str]:
@@ -358,21 +369,3 @@ def _read_basic(header: str) -> tuple[str, str]:
             "not Basic authentication", where="Authorization", fix="Send name and password"
         )
     return name, password
-
-
-def _read_address(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped  # of a socket that listens at both
-    return address
-
-
-def _network(address: str) -> str:
-    """Whom failures are counted against: an IPv4 address, or the network one IPv6 host may choose from."""
-    found = _read_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
-    return address

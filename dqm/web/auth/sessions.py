@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
+
+from dqm.config import Role
 
 __all__ = ["Session", "Sessions"]
 
@@ -22,14 +24,20 @@ class Session:
     user : str
         Who.
     credential : str
-        By which hash of a password; the session ends when that changes.
+        By which hash of a password; the session ends when that changes. Empty for users of a provider.
     ends : float
         When, by the monotonic clock.
+    role : Role or None
+        What a user of a provider may do; None for users with a password, whose file says it.
+    id_token : str
+        By which the provider knows its sign-in, to end it there as well; a secret.
     """
 
     user: str
-    credential: str
+    credential: str = field(repr=False)
     ends: float
+    role: Role | None = None
+    id_token: str = field(default="", repr=False)
 
 
 class Sessions:
@@ -52,8 +60,8 @@ class Sessions:
         self._open: dict[bytes, Session] = {}
         self._lock = Lock()
 
-    def begin(self, user: str, credential: str) -> str:
-        """Give the token of a new session."""
+    def begin(self, user: str, credential: str, role: Role | None = None, id_token: str = "") -> str:
+        """Give the token of a new session, see `Session`."""
         token = secrets.token_urlsafe(32)
         now = self._monotonic()
         with self._lock:
@@ -63,7 +71,7 @@ class Sessions:
             oldest += list(self._open)[: max(0, len(self._open) + 1 - _MOST)]
             for key in oldest:
                 self._open.pop(key, None)
-            self._open[_hash(token)] = Session(user, credential, now + self.seconds)
+            self._open[_hash(token)] = Session(user, credential, now + self.seconds, role, id_token)
         return token
 
     def find(self, token: str) -> Session | None:
@@ -71,10 +79,23 @@ class Sessions:
         found = self._open.get(_hash(token))
         return found if found and found.ends > self._monotonic() else None
 
-    def end(self, token: str) -> None:
-        """End a session."""
+    def all(self) -> tuple[Session, ...]:
+        """Give those that have not ended."""
+        now = self._monotonic()
+        return tuple(session for session in list(self._open.values()) if session.ends > now)
+
+    def end_all(self, user: str) -> int:
+        """End all sessions of a user, and say how many there were."""
         with self._lock:
-            self._open.pop(_hash(token), None)
+            ended = [key for key, session in self._open.items() if session.user == user]
+            for key in ended:
+                del self._open[key]
+        return len(ended)
+
+    def end(self, token: str) -> Session | None:
+        """End a session, and give it if there was one."""
+        with self._lock:
+            return self._open.pop(_hash(token), None)
 
 
 def _hash(token: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import threading
 from typing import Any
@@ -83,6 +84,36 @@ def test_metrics_can_be_left_open(world: World) -> None:
     assert stranger.get("/metrics").status_code == 200
     assert stranger.get("/").status_code == 303
     assert stranger.post("/metrics").status_code == 401
+
+
+def test_strangers_learn_that_the_daemon_is_well_or_stuck_and_nothing_else(world: World) -> None:
+    for silence, status, word in [(0.1, 200, "ok"), (31.0, 503, "stuck")]:
+        app = create_app(
+            world.metrics, lambda silence=silence: silence, queries=world.queries,
+            authenticator=world.authenticator(),
+        )  # fmt: skip
+
+        def ask(address: str, name: str = "127.0.0.1:8787", app: Any = app, **request: Any) -> httpx.Response:
+            transport = httpx.ASGITransport(app, client=(address, 40000))
+            client = httpx.AsyncClient(transport=transport, base_url=f"http://{name}")
+            return asyncio.run(client.get("/healthz", **request))
+
+        for address, name in [(ELSEWHERE, "monitor"), (ELSEWHERE, ELSEWHERE), ("127.0.0.1", "evil.example")]:
+            answer = ask(address, name)
+            assert (answer.status_code, answer.json()) == (status, {"status": word})
+        for known in (ask("127.0.0.1"), ask(ELSEWHERE, auth=("maria", PASSWORDS["maria"]))):
+            assert known.status_code == status
+            assert known.json()["streams"][0] == "chamber-1"
+            assert known.json()["seconds_since_progress"] == silence
+
+
+def test_a_page_of_another_site_reads_nothing_by_a_name_of_its_own(world: World) -> None:
+    for metrics in ("login", "open"):
+        browser = Browser(world, authenticator=world.authenticator(metrics=metrics, names=["dqm.example"]))
+        answer = browser.get("/metrics", headers={"Host": "rebound.example"})
+        assert answer.status_code == 421
+        assert "dqm_" not in answer.text
+        assert browser.get("/metrics", headers={"Host": "dqm.example:8787"}).status_code == 200
 
 
 # --- changing -----------------------------------------------------------------------------------------------

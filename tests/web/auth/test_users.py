@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from dqm.config import Role
 from dqm.errors import ConfigError, InputError
-from dqm.web import UserFile, add_user, remove_user
+from dqm.web import UserFile, add_user, remove_user, set_role
 from tests.world import CHEAP
 
 
@@ -61,6 +62,62 @@ def test_changes_of_the_file_count_at_once(path: Path) -> None:
     add_user(path, "jo", "battery staple", CHEAP)
     remove_user(path, "maria")
     assert (users.find("maria"), users.names) == (None, ("jo",))
+
+
+def test_users_of_a_file_without_roles_are_experts_as_they_were(path: Path) -> None:
+    hashed = UserFile(path, CHEAP).find("maria")
+    path.write_text(f'[users]\n"maria" = "{hashed}"\n')
+    assert UserFile(path, CHEAP).role("maria") is Role.EXPERT
+    add_user(path, "jo", "battery staple", CHEAP, Role.VIEWER)
+    users = UserFile(path, CHEAP)
+    assert [users.role(name) for name in ("jo", "maria", "anna")] == [Role.VIEWER, Role.EXPERT, None]
+    assert users.verify("maria", "correct horse") == hashed
+    assert '"maria" = "expert"' in path.read_text()  # written by the first change
+
+
+def test_a_new_password_leaves_the_role_as_it_is(path: Path) -> None:
+    set_role(path, "maria", Role.SHIFTER)
+    add_user(path, "maria", "another one", CHEAP)
+    assert UserFile(path, CHEAP).role("maria") is Role.SHIFTER
+    add_user(path, "maria", "another one", CHEAP, Role.ADMIN)
+    assert UserFile(path, CHEAP).role("maria") is Role.ADMIN
+    with pytest.raises(InputError, match=r"no user 'jo'\. Known: maria"):
+        set_role(path, "jo", Role.VIEWER)
+
+
+@pytest.mark.parametrize(
+    ("roles", "what"),
+    [
+        ('"mraia" = "viewer"', "a role for 'mraia', who is no user"),
+        ('"maria" = "root"', "not a file of users"),
+    ],
+)
+def test_a_role_that_reaches_nobody_is_refused(path: Path, roles: str, what: str) -> None:
+    path.write_text(path.read_text().partition("[roles]")[0] + f"[roles]\n{roles}\n")
+    with pytest.raises(ConfigError, match=what) as error:
+        UserFile(path, CHEAP)
+    assert "argon2" not in str(error.value)
+
+
+def test_changes_of_the_file_are_told_once_and_without_hashes(path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    users = UserFile(path, CHEAP, lambda action, user: told.append((action, user)))
+    assert users.find("maria")
+    assert told == []
+    set_role(path, "maria", Role.SHIFTER)
+    add_user(path, "jo", "battery staple", CHEAP, Role.ADMIN)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(users.find, ["maria"] * 40))
+    add_user(path, "maria", "another one", CHEAP)
+    remove_user(path, "jo")
+    path.chmod(0o644)
+    assert users.find("maria") is None  # not one who was removed
+    path.chmod(0o600)
+    assert users.find("maria")
+    assert told == [
+        ("add user", "jo (admin)"), ("set role", "maria (shifter)"),
+        ("remove user", "jo"), ("set password", "maria"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", ["open", "gone", "broken"])

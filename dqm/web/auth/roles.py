@@ -1,0 +1,43 @@
+"""Which role each action needs, and the role that groups give: the one place that decides both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dqm.config import Role, WebSection
+
+__all__ = ["NEEDED", "role_of_groups"]
+
+NEEDED: Mapping[str, Role] = {
+    "acknowledge": Role.SHIFTER,
+    "shelve": Role.SHIFTER,
+    "unshelve": Role.SHIFTER,
+    "mask": Role.EXPERT,
+    "unmask": Role.EXPERT,
+    "users": Role.ADMIN,
+}
+"""Role that an action needs, by `dqm.alarm.Command.action`; ``users``: see users, change and sign them out.
+
+Reading needs any role, from this host none.
+"""
+
+
+def role_of_groups(groups: Iterable[str], section: WebSection) -> Role | None:
+    """Give the highest role of a user's groups.
+
+    Parameters
+    ----------
+    groups : iterable of str
+        As a proxy or a provider names them.
+    section : WebSection
+        Its `roles` and `unmapped` decide.
+
+    Returns
+    -------
+    Role or None
+        None if the user is refused.
+    """
+    found = [section.roles[group] for group in groups if group in section.roles]
+    if found:
+        return max(found, key=list(Role).index)
+    return Role.VIEWER if section.unmapped == "viewer" else None
