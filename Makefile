@@ -4,20 +4,26 @@ VENV   ?= .venv
 # Any build of torch will do; choose another with `make TORCH=...` before the first run.
 TORCH  ?= torch==2.13.0
 ARGS   ?=
+# Versions that the tests have passed with. `make CONSTRAINTS=` takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+
+PIP_INSTALL = $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-long bench lint format wheel smoke clean
+.PHONY: help demo test test-long newest bench lint format wheel smoke audit clean
 
 help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
 	@echo "make test       the test suite, a few minutes (COVERAGE=1 measures what it runs through)"
 	@echo "make test-long  the statistical studies too, an hour or more"
+	@echo "make newest     the test suite with the newest versions of everything, in an environment of its own"
 	@echo "make bench      benchmarks, ten minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
 	@echo "make lint       style, types and import contracts"
 	@echo "make format     put the sources in house style"
 	@echo "make wheel      the wheel and the source distribution, in dist"
 	@echo "make smoke      a collector host and a monitor with that wheel, in environments of their own, a minute"
+	@echo "make audit      known weaknesses of the versions in constraints.txt (it asks PyPI)"
 	@echo "make clean      remove the virtual environment and caches"
 
 demo: $(VENV)/.runtime
@@ -28,6 +34,9 @@ test: $(VENV)/.develop
 
 test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)
+
+newest:
+	$(MAKE) VENV=.venv-newest CONSTRAINTS= test
 
 bench: $(VENV)/.bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 0 tests/benchmarks -o python_files="bench_*.py" -W default -v \
@@ -46,15 +55,20 @@ format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: $(VENV)/.develop
+wheel: $(VENV)/.audit
 	rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/python -m tests.runtime_requirements | $(BIN)/cyclonedx-py requirements - --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/dqm.cdx.json
 
 smoke: wheel
 	$(BIN)/python tests/smoke.py dist/*.whl
 
+audit: $(VENV)/.audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 clean:
-	rm -rf $(VENV) dist .coverage .coverage.* .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest dist .coverage .coverage.* .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -64,19 +78,23 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.runtime: $(VENV)/.python pyproject.toml
+$(VENV)/.runtime: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable ".[monitor]"
+	$(PIP_INSTALL) --editable ".[monitor]"
 	touch $@
 
 $(VENV)/.develop: $(VENV)/.runtime
-	$(BIN)/pip install --quiet --editable ".[monitor,test,lint,plots]"
+	$(PIP_INSTALL) --editable ".[monitor,test,lint,plots]"
+	touch $@
+
+$(VENV)/.audit: $(VENV)/.develop
+	$(PIP_INSTALL) --editable ".[monitor,audit]"
 	touch $@
 
 $(VENV)/.long: $(VENV)/.develop
-	$(BIN)/pip install --quiet --editable ".[monitor,fuzz]" || echo "no atheris for this Python: its tests are skipped"
+	$(PIP_INSTALL) --editable ".[monitor,fuzz]" || echo "no atheris for this Python: its tests are skipped"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.develop
-	$(BIN)/pip install --quiet --editable ".[monitor,bench]"
+	$(PIP_INSTALL) --editable ".[monitor,bench]"
 	touch $@
