@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import (
     SMALLEST_P,
     Explanation,
@@ -279,6 +279,8 @@ class Evaluator:
             return "no events"
         if window.cut is WindowCut.TIME and window.n_expected is None:
             return "cut by time, but the sender gave no expected number of events"
+        if window.n_expected == 0.0:
+            return f"{format_count(len(window.x), 'event')}, but the sender expected none (n_expected = 0)"
         return ""
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:

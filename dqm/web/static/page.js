@@ -13,6 +13,7 @@ const is_live = document.body.dataset.live === "yes";
 const is_heard = document.body.dataset.live !== "off";   // not before one has signed in
 
 function age(seconds) {
+  if (!(seconds < 100 * 365 * 86400)) return "more than 100 years";
   const s = Math.max(0, Math.floor(seconds)), two = n => String(n).padStart(2, "0");
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
