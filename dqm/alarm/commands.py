@@ -32,7 +32,7 @@ __all__ = [
 
 _LONGEST_COMMENT = 500
 _LONGEST_SHELF_HOURS = 24 * 31
-_LONGEST_MASK_HOURS = 24 * 3660
+_LONGEST_MASK_HOURS = 24 * 366
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 LATEST_MOMENT = 4_102_444_800.0
@@ -49,6 +49,7 @@ Comment = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT),
     AfterValidator(_without_nul),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}),  # the same, for the description
 ]
 """Why somebody acts, for the audit and for the next shift."""
 
@@ -56,7 +57,7 @@ ShelveHours = Annotated[float, Field(gt=0, le=_LONGEST_SHELF_HOURS)]
 """For how long an alarm is shelved, hours."""
 
 MaskHours = Annotated[float, Field(gt=0, le=_LONGEST_MASK_HOURS)]
-"""In how many hours a mask begins, and how many it lasts: ten years at most."""
+"""In how many hours a mask begins, and how many it lasts: a year at most."""
 
 Moment = Annotated[float, Field(ge=0, le=LATEST_MOMENT)]
 """A time that people give, Unix seconds."""

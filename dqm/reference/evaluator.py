@@ -228,7 +228,7 @@ class Evaluator:
             outcome = scale.test.evaluate(x, auxiliary=constraints.measured)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
-        if not outcome.converged:
+        if not outcome.converged or np.isnan(outcome.t):
             return Evaluation(TestResult(n_data, n_expected, reason="the fit did not converge"))
         result = TestResult(
             n_data,

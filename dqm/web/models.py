@@ -179,6 +179,15 @@ class CommentBody(_Request):
 class ShelveBody(_Request):
     """Put an alarm aside; it comes back by itself."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["hours"], "properties": {"hours": {"type": "number"}}},
+                {"required": ["one_shot"], "properties": {"one_shot": {"const": True}}},
+            ]
+        }
+    )
+
     reason: Comment = Field(description="why")
     hours: ShelveHours | None = Field(None, description="for how long; null only if one_shot")
     one_shot: bool = Field(False, description="whether it also ends when the condition has gone")
