@@ -290,7 +290,10 @@ class ConnectionRoom:
 
     def _origin(self, address: str) -> tuple[str, bool]:
         """Say under whose limit an address counts, and whether many clients share it."""
-        found = ipaddress.ip_address(address.partition("%")[0])
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:  # it has closed already
+            return address, False
         if isinstance(found, ipaddress.IPv6Address):
             found = found.ipv4_mapped or found
         if found.is_loopback:
