@@ -39,7 +39,7 @@ _ON_CHANGES = {
     403: "another site asked for it, or no users are configured",
     409: "it cannot be done as things stand",
     413: "the request is too long",
-    415: "the request is not JSON",
+    415: "the request does not say that it is JSON",
 }
 _DESCRIPTION = (
     "The daemon's streams, windows and alarms. Times are Unix seconds. Errors say what was wrong, where, "
