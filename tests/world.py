@@ -86,8 +86,8 @@ class World:
         self.judge(*(verdict_of(stream, seq, p=2e-9, judged_at=self.clock()) for seq in range(3)))
 
 
-def make_world(path: Path, groups: dict[str, list[str]]) -> World:
-    """Open a store; two of three windows below 0.001 raise an alarm."""
+def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None) -> World:
+    """Open a store, at the path or at another URL; two of three windows below 0.001 raise an alarm."""
     clock = Clock()
     streams = {stream: group for group, members in groups.items() for stream in members}
     rules = Rules(
@@ -96,7 +96,7 @@ def make_world(path: Path, groups: dict[str, list[str]]) -> World:
             for name, group in streams.items()
         )
     )
-    store = VerdictStore(sqlite_url(path))
+    store = VerdictStore(url or sqlite_url(path))
     alarm_service = AlarmService(rules, Thresholds(0.001, 30.0, rate_p=0.001), store.database, clock)
     statuses = StreamStatuses(streams, clock)
     facts = BundleFacts(

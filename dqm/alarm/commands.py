@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
 from dqm.alarm.values import Cause
 from dqm.config import NAME_PATTERN
 
 __all__ = [
+    "LATEST_MOMENT",
     "AcknowledgeAlarm",
     "AddMask",
     "Command",
     "Comment",
+    "MaskHours",
+    "Moment",
     "RemoveMask",
     "RunTypes",
     "ShelveAlarm",
@@ -29,13 +32,35 @@ __all__ = [
 
 _LONGEST_COMMENT = 500
 _LONGEST_SHELF_HOURS = 24 * 31
+_LONGEST_MASK_HOURS = 24 * 366
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Comment = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT)]
+LATEST_MOMENT = 4_102_444_800.0
+"""Latest time that people may give, Unix seconds: the beginning of the year 2100."""
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("the text has a NUL character, which no text may have")  # PostgreSQL stores none
+    return text
+
+
+Comment = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT),
+    AfterValidator(_without_nul),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}),  # the same, for the description
+]
 """Why somebody acts, for the audit and for the next shift."""
 
 ShelveHours = Annotated[float, Field(gt=0, le=_LONGEST_SHELF_HOURS)]
 """For how long an alarm is shelved, hours."""
+
+MaskHours = Annotated[float, Field(gt=0, le=_LONGEST_MASK_HOURS)]
+"""In how many hours a mask begins, and how many it lasts: a year at most."""
+
+Moment = Annotated[float, Field(ge=0, le=LATEST_MOMENT)]
+"""A time that people give, Unix seconds."""
 
 StreamPattern = Annotated[
     str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._/*?\[\]!-]+$")
@@ -119,7 +144,7 @@ class AddMask:
     run_types : tuple of str
         Only in runs of these types; empty: in all.
     start, until : float or None
-        From and until when, Unix seconds; None: at once, and until it is removed.
+        From and until when, Unix seconds, 0 to `LATEST_MOMENT`; None: at once, and until it is removed.
     """
 
     action: ClassVar[str] = "mask"
@@ -128,8 +153,8 @@ class AddMask:
     streams: StreamPattern
     comment: Comment
     run_types: RunTypes = ()
-    start: float | None = None
-    until: float | None = None
+    start: Moment | None = None
+    until: Moment | None = None
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

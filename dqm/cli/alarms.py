@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from rich.table import Table
 from dqm.alarm import RAISED, Cause
 from dqm.config import check_private, load_daemon
 from dqm.errors import ConfigError, DqmError, InputError
+from dqm.events.finite import utc_time
 
 __all__ = ["app"]
 
@@ -30,6 +31,7 @@ app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args
 _API = "api/v1"
 _TIMEOUT_SECONDS = 10.0
 _WIDE = 160
+_LONGEST_AGE_SECONDS = 1e11
 
 Daemon = Annotated[
     str,
@@ -89,7 +91,8 @@ def history(
     password_file: PasswordFile = None,
 ) -> None:
     """Print what happened to alarms, the newest last."""
-    query = {"limit": limit, "stream": stream, "since": None if hours is None else time.time() - 3600 * hours}
+    since = None if hours is None else max(0.0, time.time() - 3600.0 * hours)
+    query = {"limit": limit, "stream": stream, "since": since}
     answer = _ask(daemon, "GET", "alarms/history", Login(user, password_file), query=query, as_json=as_json)
     if not answer["changes"]:
         typer.echo("no changes match")
@@ -296,6 +299,8 @@ def _send(address: str, method: str, path: str, **request: Any) -> httpx.Respons
         raise DqmError(
             f"no daemon answers: {error}", where=address, fix="Start it by 'dqm run', or give its address"
         ) from None
+    except ValueError as error:  # of json
+        raise InputError(f"cannot be asked: {error}", fix="Give finite numbers") from None
 
 
 def _check(answer: httpx.Response, address: str) -> None:
@@ -350,8 +355,8 @@ def _print(table: Table) -> None:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S")
+    return utc_time(seconds).strftime("%m-%d %H:%M:%S")
 
 
 def _age(seconds: float) -> str:
-    return str(timedelta(seconds=int(max(0.0, seconds))))
+    return str(timedelta(seconds=int(min(max(0.0, seconds), _LONGEST_AGE_SECONDS))))

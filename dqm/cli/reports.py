@@ -24,7 +24,8 @@ __all__ = ["flags", "report"]
 _MANIFEST = "manifest.json"
 
 RunNumber = Annotated[
-    int | None, typer.Option("--run", help="Run number; default: that of the last verdict.")
+    int | None,
+    typer.Option("--run", min=0, max=2**63 - 1, help="Run number; default: that of the last verdict."),
 ]
 Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from rich.table import Table
 from rich.text import Text
 
 from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict, WindowCut
+from dqm.events.finite import utc_time
 
 __all__ = ["QUALITY_STYLE", "as_json_line", "quality_mark", "quality_text", "verdict_table", "write_p"]
 
@@ -42,7 +42,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
     for v in verdicts:
         r = v.result
         badge = f" ({v.window.origin})" if live and v.window.origin is not Origin.LIVE else ""
-        judged = datetime.fromtimestamp(v.judged_at, UTC).strftime("%m-%d %H:%M:%S")
+        judged = utc_time(v.judged_at).strftime("%m-%d %H:%M:%S")
         table.add_row(
             *([judged] if live else []),
             v.window.stream + badge,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dqm.events.finite import finite
 from dqm.events.result import NuisanceResult, PMethod, RateResult
 from dqm.events.verdict import Quality, Verdict
 from dqm.events.window import Condition, Origin
@@ -42,7 +43,7 @@ class WindowSummary(View):
     p_method: PMethod | None = Field(
         description="read from the null table, or from the tail fitted beyond it"
     )
-    z: float | None = Field(description="p as a one-sided Gaussian significance")
+    z: float | None = Field(description="p as a one-sided Gaussian significance; null for p = 1")
     rate: RateResult | None = Field(
         description="test of the number of events; null if nobody says how many are expected"
     )
@@ -55,7 +56,7 @@ class WindowSummary(View):
 
 
 def summarise(verdict: Verdict) -> WindowSummary:
-    """Make the flat form of a verdict."""
+    """Make the flat form of a verdict; a number that is not finite, such as z for p = 1, is None."""
     r = verdict.result
     return WindowSummary(
         stream=verdict.window.stream,
@@ -71,14 +72,14 @@ def summarise(verdict: Verdict) -> WindowSummary:
         n_data=r.n_data,
         n_expected=r.n_expected,
         n_lost=verdict.window.n_lost,
-        t=r.t,
-        tau=r.tau,
-        delta=r.delta,
-        p=r.p,
-        p_low=r.p_low,
-        p_high=r.p_high,
+        t=finite(r.t),
+        tau=finite(r.tau),
+        delta=finite(r.delta),
+        p=finite(r.p),
+        p_low=finite(r.p_low),
+        p_high=finite(r.p_high),
         p_method=r.p_method,
-        z=r.z,
+        z=finite(r.z),
         rate=r.rate,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),

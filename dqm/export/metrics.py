@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, Verdict
+from dqm.events.finite import finite
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
 from dqm.stream import Reason, StreamCounts
@@ -42,7 +43,7 @@ class _Stream:
     arrivals: StreamCounts = field(default_factory=StreamCounts)
 
     def number(self, name: str, now: float) -> float | None:
-        """Value of a gauge of the last window, if there is one."""
+        """Value of a gauge of the last window, if there is one, and if it is finite."""
         if self.last is None:
             return None
         result = self.last.result
@@ -61,7 +62,7 @@ class _Stream:
             "dqm_window_rate_p_value": result.rate.p if known and result.rate else None,
             "dqm_window_rate_z_score": result.rate.z if known and result.rate else None,
         }
-        return values[name]
+        return finite(values[name])
 
     def nuisances(self) -> Iterable[tuple[str, dict[str, float | None]]]:
         """Gauges of each nuisance parameter of the last window."""
@@ -71,9 +72,9 @@ class _Stream:
             yield (
                 name,
                 {
-                    "dqm_nuisance_value": nuisance.reference.value,
-                    "dqm_nuisance_measured": nuisance.measured,
-                    "dqm_nuisance_pull": nuisance.reference.pull,
+                    "dqm_nuisance_value": finite(nuisance.reference.value),
+                    "dqm_nuisance_measured": finite(nuisance.measured),
+                    "dqm_nuisance_pull": finite(nuisance.reference.pull),
                     "dqm_nuisance_warning": float(name in self.last.warnings),
                 },
             )

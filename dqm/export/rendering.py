@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dqm.alarm import needs_response
+from dqm.events.finite import dump_json
 from dqm.export.words import FILTERS
 
 __all__ = ["FILES", "make_environment", "read_file", "template_text"]
@@ -55,6 +56,7 @@ def make_environment(*packages: str) -> Environment:
     plotly = read_file(*FILES["plotly.min.js"][:2]).decode()
     environment.filters.update(FILTERS)
     environment.tests["calling"] = needs_response
+    environment.policies["json.dumps_function"] = dump_json
     environment.globals["inline"] = _inline
     environment.globals["plotly_styles"] = sorted(set(_STYLE_NAME.findall(plotly)))
     return environment

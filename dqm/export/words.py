@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 
 from dqm.alarm import AlarmState, describe_p, describe_rate
 from dqm.events import SMALLEST_P, PMethod, Quality
+from dqm.events.finite import utc_time
 from dqm.export.views import Recent
 
 __all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_MOST_YEARS = 100
 _GLYPHS = {Quality.NULL: "\u25cb", Quality.GOOD: "\u25cf", Quality.MEDIUM: "\u25b2", Quality.BAD: "\u25a0"}
 _SHAPES: dict[str, str] = {
     Quality.NULL: "null",
@@ -34,6 +35,8 @@ _SHAPES: dict[str, str] = {
 
 def write_age(seconds: float) -> str:
     """Write a duration in its two largest units, as ``page.js`` does: ``45 s``, ``3 h 05 min``."""
+    if not seconds < _MOST_YEARS * 365 * _DAY:
+        return f"more than {_MOST_YEARS} years"
     whole = int(max(0.0, seconds))
     if whole < _MINUTE:
         return f"{whole} s"
@@ -48,12 +51,12 @@ def write_time(seconds: float | None) -> str:
     """Write a time in UTC, to the second; a dash for None."""
     if seconds is None:
         return "-"
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{utc_time(seconds).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
 
 
 def write_iso(seconds: float) -> str:
     """Write a time for programs."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return utc_time(seconds).isoformat(timespec="milliseconds")
 
 
 def write_number(value: float | None, digits: int = 3) -> str:

@@ -243,7 +243,7 @@ class Evaluator:
             outcome = scale.test.evaluate(x, auxiliary=constraints.measured)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
-        if not outcome.converged:
+        if not outcome.converged or np.isnan(outcome.t):
             return Evaluation(TestResult(n_data, n_expected, reason="the fit did not converge"))
         result = TestResult(
             n_data,
@@ -314,6 +314,8 @@ class Evaluator:
             return f"features of the reference are missing: {', '.join(missing)}"
         if window.cut is WindowCut.TIME and window.n_expected is None:
             return "cut by time, but the sender gave no expected number of events"
+        if window.n_expected == 0.0 and len(window.x):
+            return f"{format_count(len(window.x), 'event')}, but the sender expected none (n_expected = 0)"
         if window.n_expected == 0.0:
             return "the detector was not live"
         if len(window.x) < min_events:

@@ -13,7 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from dqm.errors import StoreError
+from dqm.errors import InputError, StoreError
+from dqm.events.finite import dump_json
 from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_version
 
 __all__ = ["Database", "Insert", "sqlite_url"]
@@ -82,7 +83,11 @@ class Database:
     def __init__(self, url: str, *, create: bool = True) -> None:
         try:
             address = make_url(url)
-            self._engine: Engine = create_engine(address, connect_args=_connect_args(address, create=create))
+            self._engine: Engine = create_engine(
+                address,
+                connect_args=_connect_args(address, create=create),
+                json_serializer=dump_json,  # PostgreSQL takes no NaN
+            )
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise StoreError(
                 f"not the address of a store: {error}", fix="Use sqlite:///PATH or postgresql+psycopg://..."
@@ -245,6 +250,10 @@ class Database:
             words = str(getattr(error, "orig", None) or error)
             remedy = next((fix for sign, fix in _REMEDIES.items() if sign in words.lower()), None)
             raise StoreError(words, where=self._where, fix=remedy) from error
+        except OverflowError as error:  # of sqlite3 itself
+            raise InputError(
+                "a number is beyond 64 bits", where=self._where, fix="Give a smaller one"
+            ) from error
 
 
 def _connect_args(address: URL, *, create: bool) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from types import TracebackType
@@ -367,5 +368,11 @@ def _to_rate(stored: dict[str, Any] | None) -> RateResult | None:
 
 
 def _to_nuisance(stored: dict[str, Any]) -> NuisanceResult:
-    fits = {key: Profiled(**stored[key]) for key in ("reference", "alternative")}
+    fits = {key: _to_profiled(stored[key]) for key in ("reference", "alternative")}
     return NuisanceResult(stored["measured"], **fits)
+
+
+def _to_profiled(stored: dict[str, Any]) -> Profiled:
+    """Decode a fit; what was not finite is stored as null."""
+    value, error = (math.nan if stored[key] is None else stored[key] for key in ("value", "error"))
+    return Profiled(value, error, stored["pull"])

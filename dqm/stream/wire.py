@@ -7,6 +7,8 @@ refused by a `PeerError` with a reason of `Reason`. Sizes are checked before mem
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
@@ -329,9 +331,18 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
         reason = Reason.HEADER_JSON if broken else Reason.VERSION
         raise PeerError(reason, f"not a {FORMAT} header of version {VERSION}: {_summarise(error)}") from error
     try:
-        return Header.model_validate_json(frame, strict=True)
+        header = Header.model_validate_json(frame, strict=True)
     except ValidationError as error:
         raise PeerError(Reason.HEADER_FIELD, _summarise(error)) from error
+    json.loads(frame, object_pairs_hook=_refuse_doubles)  # pydantic takes the last of two values
+    return header
+
+
+def _refuse_doubles(pairs: list[tuple[str, object]]) -> None:
+    counts = Counter(key for key, _ in pairs)
+    double = [key for key, n in counts.items() if n > 1]
+    if double:
+        raise PeerError(Reason.HEADER_JSON, f"the header has the key {ascii(double[0])[:80]} twice")
 
 
 def _check_claims(header: Header, payload_bytes: int, limits: Limits) -> None:

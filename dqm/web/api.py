@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -39,7 +40,7 @@ _ON_CHANGES = {
     403: "the user's role does not allow it, another site asked for it, or no users are configured",
     409: "it cannot be done as things stand",
     413: "the request is too long",
-    415: "the request is not JSON",
+    415: "the request does not say that it is JSON",
 }
 _DESCRIPTION = (
     "The daemon's streams, windows and alarms. Times are Unix seconds. Errors say what was wrong, where, "
@@ -94,17 +95,19 @@ def overview(queries: Asked) -> m.Overview:
 
 
 @_get("/streams/{stream}", summary="One stream")
-def stream(queries: Asked, stream: str) -> m.Stream:
+def stream(queries: Asked, stream: m.StreamName) -> m.Stream:
     return queries.stream(stream)
 
 
 @_get("/streams/{stream}/windows", summary="Verdicts of a stream, the newest first")
-def windows(queries: Asked, stream: str, query: Annotated[m.WindowQuery, Query()]) -> m.WindowList:
+def windows(queries: Asked, stream: m.StreamName, query: Annotated[m.WindowQuery, Query()]) -> m.WindowList:
     return queries.windows(stream, query.run, query.quality, query.limit)
 
 
 @_get("/streams/{stream}/windows/{run}/{seq}", summary="One window, with its maps in full")
-def window(queries: Asked, stream: str, run: int, seq: int) -> m.WindowDetail:
+def window(
+    queries: Asked, stream: m.StreamName, run: m.SequenceNumber, seq: m.SequenceNumber
+) -> m.WindowDetail:
     return queries.window(stream, run, seq)
 
 
@@ -119,22 +122,26 @@ def history(queries: Asked, query: Annotated[m.ChangeQuery, Query()]) -> m.Chang
 
 
 @_get("/alarms/{stream}/{cause}", summary="One alarm")
-def alarm(queries: Asked, stream: str, cause: Cause) -> Alarm:
+def alarm(queries: Asked, stream: m.StreamName, cause: Cause) -> Alarm:
     return queries.alarm(stream, cause)
 
 
 @_post("/alarms/{stream}/{cause}/acknowledge", summary="Take an alarm over")
-def acknowledge(queries: Asked, request: Request, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
+def acknowledge(
+    queries: Asked, request: Request, stream: m.StreamName, cause: Cause, body: m.CommentBody
+) -> Alarm:
     return _apply(queries, request, AcknowledgeAlarm(stream, cause, body.comment))
 
 
 @_post("/alarms/{stream}/{cause}/shelve", summary="Put an alarm aside; it comes back by itself")
-def shelve(queries: Asked, request: Request, stream: str, cause: Cause, body: m.ShelveBody) -> Alarm:
+def shelve(queries: Asked, request: Request, stream: m.StreamName, cause: Cause, body: m.ShelveBody) -> Alarm:
     return _apply(queries, request, body.command(stream, cause))
 
 
 @_post("/alarms/{stream}/{cause}/unshelve", summary="End a shelf early")
-def unshelve(queries: Asked, request: Request, stream: str, cause: Cause, body: m.CommentBody) -> Alarm:
+def unshelve(
+    queries: Asked, request: Request, stream: m.StreamName, cause: Cause, body: m.CommentBody
+) -> Alarm:
     return _apply(queries, request, UnshelveAlarm(stream, cause, body.comment))
 
 
@@ -262,6 +269,10 @@ def _describe(api: FastAPI) -> dict[str, Any]:
     )
     components = description["components"]
     components["schemas"]["Problem"] = m.Problem.model_json_schema(mode="serialization")
+    for shown in (Alarm, Mask, m.ShelveBody, m.MaskBody):  # FastAPI leaves out a default of null
+        for name, schema in TypeAdapter(shown).json_schema(mode="serialization")["properties"].items():
+            if schema.get("default", "") is None:
+                components["schemas"][shown.__name__]["properties"][name]["default"] = None
     components["securitySchemes"] = {"password": {"type": "http", "scheme": "basic"}}
     description["security"] = [{"password": []}, {}]
     return description

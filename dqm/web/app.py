@@ -20,7 +20,7 @@ from dqm.web.auth.login import ask_to_sign_in, login_routes
 from dqm.web.pages import page_routes
 from dqm.web.problems import BusyError, NotSignedInError, describe_problem
 from dqm.web.queries import Queries
-from dqm.web.render import render, serve_file
+from dqm.web.render import prepare_files, render, serve_file
 from dqm.web.sse import ChangeFeed
 from dqm.web.user_pages import user_routes
 
@@ -46,6 +46,7 @@ def create_routes(
     list of BaseRoute
         For an application with `error_handlers`.
     """
+    prepare_files()
     return [
         *page_routes(queries),
         *login_routes(queries, authenticator),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, ShelveAlarm
-from dqm.alarm.commands import Comment, RunTypes, ShelveHours, StreamPattern
-from dqm.config import Role
+from dqm.alarm.commands import Comment, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
+from dqm.config import NAME_PATTERN, Role
 from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
@@ -24,16 +25,26 @@ __all__ = [
     "Group",
     "Kept",
     "MaskBody",
+    "MaskForm",
     "MaskList",
     "Overview",
     "Problem",
     "RoleBody",
+    "SequenceNumber",
     "ShelveBody",
     "Stream",
+    "StreamName",
     "WindowDetail",
     "WindowList",
+    "WindowPlace",
     "WindowQuery",
 ]
+
+StreamName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""Name of a stream, as the wire format allows it."""
+
+SequenceNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""Number of a run, or of a window in it: what the wire format allows and the store can hold."""
 
 
 class Kept(View):
@@ -154,10 +165,18 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class WindowPlace(_Request):
+    """Which window."""
+
+    stream: StreamName
+    run: SequenceNumber
+    seq: SequenceNumber
+
+
 class WindowQuery(_Request):
     """Which windows of a stream to list."""
 
-    run: int | None = Field(None, description="only of this run")
+    run: SequenceNumber | None = Field(None, description="only of this run")
     quality: Quality | None = Field(None, description="only of this quality")
     limit: int = Field(100, ge=1, le=1000, description="the last so many")
 
@@ -165,8 +184,8 @@ class WindowQuery(_Request):
 class ChangeQuery(_Request):
     """Which changes of alarms to list."""
 
-    stream: str | None = Field(None, description="only of this stream")
-    since: float | None = Field(None, description="only since then, Unix seconds")
+    stream: StreamName | None = Field(None, description="only of this stream")
+    since: Moment | None = Field(None, description="only since then, Unix seconds")
     limit: int = Field(100, ge=1, le=1000, description="the last so many")
 
 
@@ -192,6 +211,15 @@ class RoleBody(AccountBody):
 class ShelveBody(_Request):
     """Put an alarm aside; it comes back by itself."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["hours"], "properties": {"hours": {"type": "number"}}},
+                {"required": ["one_shot"], "properties": {"one_shot": {"const": True}}},
+            ]
+        }
+    )
+
     reason: Comment = Field(description="why")
     hours: ShelveHours | None = Field(None, description="for how long; null only if one_shot")
     one_shot: bool = Field(False, description="whether it also ends when the condition has gone")
@@ -209,8 +237,8 @@ class MaskBody(_Request):
     )
     reason: Comment = Field(description="why")
     run_types: RunTypes = Field((), description="only in runs of these; empty: in all")
-    start: float | None = Field(None, description="from when, Unix seconds; null: at once")
-    until: float | None = Field(None, description="until when, Unix seconds; null: until it is removed")
+    start: Moment | None = Field(None, description="from when, Unix seconds; null: at once")
+    until: Moment | None = Field(None, description="until when, Unix seconds; null: until it is removed")
 
     def command(self) -> AddMask:
         """Make the command; raises pydantic's `ValidationError` if the mask ends before it begins."""
@@ -222,3 +250,27 @@ class MaskBody(_Request):
             start=self.start,
             until=self.until,
         )
+
+
+class MaskForm(_Request):
+    """How long a mask lasts, as the form of the page asks."""
+
+    begin: MaskHours | None = Field(None, description="in how many hours it begins; null: at once")
+    hours: MaskHours | None = Field(None, description="for how many hours; null: until it is removed")
+
+    def times(self, now: float) -> dict[str, float]:
+        """Give the fields of `MaskBody` that say the same.
+
+        Parameters
+        ----------
+        now : float
+            Unix seconds.
+
+        Returns
+        -------
+        dict
+            ``start`` and ``until``, as far as they are given.
+        """
+        start = now + 3600.0 * (self.begin or 0.0)
+        times = {} if self.begin is None else {"start": start}
+        return times if self.hours is None else times | {"until": start + 3600.0 * self.hours}

@@ -51,8 +51,8 @@ def page_routes(queries: Queries) -> list[Route]:
         "/alarms/{stream}/{cause}": _alarm,
         "/masks": _masks,
         "/streams/{stream}": _stream,
-        "/windows/{stream}/{run:int}/{seq:int}": _window,
-        "/windows/{stream}/{run:int}/{seq:int}/events.parquet": _events,
+        "/windows/{stream}/{run}/{seq}": _window,
+        "/windows/{stream}/{run}/{seq}/events.parquet": _events,
         "/help": _help,
     }
     forms: dict[str, Callable[[Queries, Request, Form], str]] = {
@@ -174,7 +174,8 @@ def _stream(queries: Queries, request: Request) -> Response:
 
 
 def _window(queries: Queries, request: Request) -> Response:
-    page = queries.window(**request.path_params)
+    place = m.WindowPlace.model_validate_strings(request.path_params)
+    page = queries.window(place.stream, place.run, place.seq)
     return render(
         queries, request, "window.html", page=page, v=page.verdict, explanation=page.explanation,
         **_figures(page.explanation),
@@ -182,11 +183,10 @@ def _window(queries: Queries, request: Request) -> Response:
 
 
 def _events(queries: Queries, request: Request) -> Response:
-    stream, run, seq = (request.path_params[key] for key in ("stream", "run", "seq"))
-    path = queries.events(stream, run, seq)
-    return FileResponse(
-        path, media_type="application/vnd.apache.parquet", filename=f"{stream}-{run}-{seq}.parquet"
-    )
+    place = m.WindowPlace.model_validate_strings(request.path_params)
+    path = queries.events(place.stream, place.run, place.seq)
+    name = f"{place.stream}-{place.run}-{place.seq}.parquet"
+    return FileResponse(path, media_type="application/vnd.apache.parquet", filename=name)
 
 
 def _figures(explanation: Explanation | None) -> dict[str, Any]:
@@ -222,12 +222,8 @@ def _mask(queries: Queries, request: Request, fields: Form) -> str:
     asked: dict[str, object] = dict(fields)
     types = fields.get("run_types", "")
     asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
-    begin, hours = asked.pop("begin", None), asked.pop("hours", None)
-    start = queries.clock()
-    if begin is not None:
-        asked["start"] = start = start + 3600.0 * _read_hours(str(begin))
-    if hours is not None:
-        asked["until"] = start + 3600.0 * _read_hours(str(hours))
+    lasts = {key: asked.pop(key) for key in ("begin", "hours") if key in asked}
+    asked |= m.MaskForm.model_validate_strings(lasts).times(queries.clock())
     carry_out(queries, request, m.MaskBody.model_validate(asked).command())
     return "/masks"
 
@@ -255,20 +251,7 @@ def _page_of(alarm: tuple[str, Cause]) -> str:
 
 
 def _window_filter(request: Request) -> tuple[int | None, Quality | None]:
-    asked = {key: value for key, value in request.query_params.items() if value}
-    run, quality = asked.get("run"), asked.get("quality")
-    if run is not None and not (run.isascii() and run.isdigit()):
-        raise NotFoundError(f"run {run!r} is no number", fix="Give the number of a run")
-    if quality is not None and quality not in set(Quality):
-        raise NotFoundError(f"no quality {quality!r}", fix=f"Use one of {', '.join(Quality)}")
-    return int(run) if run else None, Quality(quality) if quality else None
-
-
-def _read_hours(text: str) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = float("nan")
-    if not 0.0 < hours < float("inf"):
-        raise InputError(f"{text!r} hours", where="hours", fix="Give a number above 0, or leave it empty")
-    return hours
+    asked = {key: request.query_params.get(key) for key in ("run", "quality")}
+    given = {key: value for key, value in asked.items() if value}
+    query = m.WindowQuery.model_validate_strings(given)
+    return query.run, query.quality

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from dqm.web.models import Problem
 __all__ = [
     "BusyError",
     "ForeignRequestError",
+    "MalformedError",
     "NobodyMayChangeError",
     "NotFoundError",
     "NotSignedInError",
@@ -71,6 +73,10 @@ class TooLargeError(InputError):
     """A request longer than any real one."""
 
 
+class MalformedError(InputError):
+    """A request whose content is not what it says to be."""
+
+
 class UnreadableError(InputError):
     """A request that is not in the format it must have."""
 
@@ -84,6 +90,7 @@ _STATUS: dict[type[DqmError], HTTPStatus] = {
     ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
     BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MalformedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnreadableError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InputError: HTTPStatus.CONFLICT,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -109,9 +116,9 @@ def describe_problem(error: Exception) -> Problem:
             status = next(fits, HTTPStatus.INTERNAL_SERVER_ERROR)
             return _problem(status, error.what, error.where, error.fix)
         case ValidationError():
-            return _invalid([(entry["loc"], entry["msg"], entry["input"]) for entry in error.errors()])
+            return _invalid([(entry["loc"], _message(entry), entry["input"]) for entry in error.errors()])
         case RequestValidationError():  # the first part of each place is "path", "query" or "body"
-            return _invalid([(entry["loc"][1:], entry["msg"], entry["input"]) for entry in error.errors()])
+            return _invalid([(entry["loc"][1:], _message(entry), entry["input"]) for entry in error.errors()])
         case HTTPException():
             status = HTTPStatus(error.status_code)
             return _problem(
@@ -135,6 +142,13 @@ def _invalid(mistakes: Sequence[tuple[Sequence[int | str], str, object]]) -> Pro
 
 def _problem(status: HTTPStatus, detail: str, where: str | None, fix: str | None) -> Problem:
     return Problem(title=status.phrase, status=status.value, detail=detail, where=where, fix=fix)
+
+
+def _message(entry: Mapping[str, Any]) -> str:
+    """Give pydantic's message; that on thousands of digits does not say what is allowed."""
+    if entry["type"] == "int_parsing_size":
+        return f"Input should be less than or equal to {2**63 - 1}"
+    return str(entry["msg"])
 
 
 def _sentence(message: str, value: object) -> str:

@@ -18,7 +18,7 @@ from dqm.web.auth.roles import NEEDED
 from dqm.web.queries import Queries
 from dqm.web.security import form_token, remember
 
-__all__ = ["FILES", "render", "serve_file"]
+__all__ = ["FILES", "prepare_files", "render", "serve_file"]
 
 FILES = rendering.FILES | {"page.js": ("dqm.web", "static/page.js", "text/javascript")}
 """Files that pages link: name, package and path within it, content type."""
@@ -70,8 +70,8 @@ def render(
     return response
 
 
-def serve_file(request: Request) -> Response:
-    """Answer with one of `FILES`."""
+async def serve_file(request: Request) -> Response:
+    """Answer with one of `FILES`; all answers share one copy of the file, see `prepare_files`."""
     name = request.path_params["name"]
     if name not in FILES:
         raise HTTPException(404, f"no file {name!r}")
@@ -80,6 +80,12 @@ def serve_file(request: Request) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(_pack(name), headers=headers | {"Content-Encoding": "gzip"}, media_type=media_type)
     return Response(_read(name), headers=headers, media_type=media_type)
+
+
+def prepare_files() -> None:
+    """Read and compress `FILES`, once: that takes long, and many may ask at the same time."""
+    for name in FILES:
+        _pack(name)
 
 
 def _read(name: str) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 import re
 import secrets
 import socket
@@ -24,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dqm.web.models import Problem
-from dqm.web.problems import ForeignRequestError, TooLargeError, UnreadableError
+from dqm.web.problems import ForeignRequestError, MalformedError, TooLargeError, UnreadableError
 
 __all__ = [
     "SESSION_COOKIE",
@@ -58,6 +59,7 @@ SESSION_COOKIE = "dqm_session"
 _TOKEN_FIELD = "token"  # noqa: S105 - its name, not its value
 _OWN_NAME = "dqm.own_name"
 _MOST_BYTES = 16_384
+_MOST_DIGITS = 20
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -206,8 +208,8 @@ async def read_form(request: Request) -> Mapping[str, str]:
 class JsonRequest(Request):
     """A request of a program: its body must say that it is JSON, and must be short.
 
-    The authenticator has checked where it comes from. `body` and `json` raise `TooLargeError` and
-    `UnreadableError`.
+    The authenticator has checked where it comes from. `body` and `json` raise `TooLargeError`,
+    `UnreadableError` and `MalformedError`.
     """
 
     async def body(self) -> bytes:
@@ -219,11 +221,18 @@ class JsonRequest(Request):
 
     async def json(self) -> Any:
         """Parse the body, once."""
-        await self.body()
-        try:
-            return await super().json()
-        except (ValueError, RecursionError) as error:
-            raise UnreadableError(f"not JSON: {error}", where="body", fix="Send a JSON object") from None
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            try:
+                self._json = json.loads(body, parse_int=_read_integer)
+            except (ValueError, RecursionError) as error:
+                raise MalformedError(f"not JSON: {error}", where="body", fix="Send a JSON object") from None
+        return self._json
+
+
+def _read_integer(digits: str) -> int | float:
+    """Read an integer; one of thousands of digits, which Python does not read, is larger than any field."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def _without_own_address(location: str, scope: Scope) -> str:

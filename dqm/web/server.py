@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,15 +24,18 @@ from dqm.export.metrics import Metrics
 from dqm.web.app import create_routes, error_handlers, respond_to_error
 from dqm.web.auth.authenticator import HEALTH, Authenticator, AuthMiddleware
 from dqm.web.auth.principal import principal_of
+from dqm.web.connections import ConnectionLimits, ConnectionRoom, LimitedProtocol, Network, send_in_pieces
 from dqm.web.queries import Queries
 from dqm.web.security import OwnHost, SecurityHeaders
 from dqm.web.sse import STOPPING
 
 __all__ = ["HttpServer", "create_app"]
 
-_BACKLOG = 64
-_MOST_CONNECTIONS = 256  # a browser holds up to six, live updates included
+_BACKLOG = 128
 _STOP_SECONDS = 2
+_NEVER_SECONDS = 1_000_000_000
+_SEND_BUFFER_BYTES = 131_072  # the kernel's own default grows to megabytes for each peer that does not read
+_UNREACHABLE_MS = 30_000
 
 
 def create_app(
@@ -106,6 +110,10 @@ class HttpServer:
         Address to listen at, without brackets.
     port : int
         Port; 0 takes a free one.
+    proxies : sequence of networks
+        Addresses of reverse proxies, which have many clients.
+    limits : ConnectionLimits, optional
+        How many peers there may be, and how slow.
 
     Raises
     ------
@@ -113,17 +121,27 @@ class HttpServer:
         If the address is in use or is none of this machine's.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        proxies: Sequence[Network] = (),
+        limits: ConnectionLimits | None = None,
+    ) -> None:
         self._socket = _listen(host, port)
+        room = ConnectionRoom(limits or ConnectionLimits(), proxies)
         config = uvicorn.Config(
             self._serve(app),
+            http=functools.partial(LimitedProtocol, room),  # type: ignore[arg-type] # it is only called
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
             server_header=False,
             proxy_headers=False,  # the authenticator decides which proxy is believed
-            limit_concurrency=_MOST_CONNECTIONS,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_NEVER_SECONDS,  # the protocol has deadlines of its own
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
         self._server = uvicorn.Server(config)
@@ -142,11 +160,12 @@ class HttpServer:
         self._thread.start()
 
     def _serve(self, app: ASGIApp) -> ASGIApp:
-        """Let answers without end know when the server stops."""
+        """Send answers in pieces, and let those without end know when the server stops."""
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             scope[STOPPING] = lambda: self._server.should_exit
-            await app(scope, receive, send)
+            with contextlib.suppress(ClientDisconnect):  # in the middle of its request
+                await app(scope, receive, send_in_pieces(send))
 
         return serve
 
@@ -160,9 +179,11 @@ class HttpServer:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)  # connections inherit it
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREACHABLE_MS)
         taken.bind((host, port))
         taken.listen(_BACKLOG)
     except OSError as error:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from dqm.alarm import needs_response
 from dqm.web.auth.principal import principal_of
 from dqm.web.queries import Queries
+from dqm.web.security import SESSION_COOKIE
 
 __all__ = ["STOPPING", "ChangeFeed"]
 
@@ -22,6 +26,8 @@ STOPPING = "dqm.stopping"
 _EVENT_SECONDS = 1.0
 _READ_SECONDS = 0.5
 _MOST_LISTENERS = 32
+_MOST_OF_CLIENT = 4  # a browser opens six connections: two are left for pages
+_BUSY = {"Retry-After": "15"}
 _ADMITTED_SECONDS = 60.0
 
 
@@ -44,7 +50,7 @@ class ChangeFeed:
         self._seen: object = None
         self._event = ""
         self._read_at = float("-inf")
-        self._n_listeners = 0
+        self._listeners: Counter[str] = Counter()
 
     def present_event(self) -> str:
         """Give the present event: time, number of changes so far, alarms that need a response."""
@@ -55,24 +61,43 @@ class ChangeFeed:
             return self._event
 
     async def listen(self, request: Request) -> Response:
-        """Answer with a stream of events; 503 when too many listen."""
-        if self._n_listeners >= _MOST_LISTENERS:
-            return Response(status_code=503, headers={"Retry-After": "15"})
-        return StreamingResponse(self._events(request), media_type="text/event-stream")
+        """Answer with a stream of events; 503 when too many listen, or too many of one client."""
+        return _Stream(self, request)
 
-    async def _events(self, request: Request) -> AsyncIterator[str]:
+    @contextmanager
+    def admit(self, client: str) -> Iterator[bool]:
+        """Count a listener as long as the body of the `with` statement runs; False if there are too many.
+
+        Parameters
+        ----------
+        client : str
+            Who listens.
+
+        Yields
+        ------
+        bool
+            Whether it may listen.
+        """
+        if self._listeners.total() >= _MOST_LISTENERS or self._listeners[client] >= _MOST_OF_CLIENT:
+            yield False
+            return
+        self._listeners[client] += 1
+        try:
+            yield True
+        finally:
+            self._listeners[client] -= 1
+            if not self._listeners[client]:
+                del self._listeners[client]
+
+    async def events(self, request: Request) -> AsyncIterator[str]:
         """Go on while somebody listens; remote listeners must authenticate again now and then."""
         ends = float("inf") if principal_of(request).is_local else self._monotonic() + _ADMITTED_SECONDS
-        self._n_listeners += 1
-        try:
-            yield f"retry: 2000\ndata: {self.present_event()}\n\n"
-            while not await request.is_disconnected():
-                await asyncio.sleep(_EVENT_SECONDS)
-                if request.scope[STOPPING]() or self._monotonic() >= ends:
-                    return
-                yield f"data: {self.present_event()}\n\n"
-        finally:
-            self._n_listeners -= 1
+        yield f"retry: 2000\ndata: {self.present_event()}\n\n"
+        while not await request.is_disconnected():
+            await asyncio.sleep(_EVENT_SECONDS)
+            if request.scope[STOPPING]() or self._monotonic() >= ends:
+                return
+            yield f"data: {self.present_event()}\n\n"
 
     def _read(self) -> str:
         alarms = tuple(self._queries.alarm_service.alarms())
@@ -85,3 +110,26 @@ class ChangeFeed:
             if needs_response(alarm)
         ]
         return json.dumps({"time": self._queries.clock(), "number": self._number, "alarms": raised})
+
+
+class _Stream(Response):
+    """A stream of events, which counts as a listener from the first to the last moment of the answer."""
+
+    def __init__(self, feed: ChangeFeed, request: Request) -> None:
+        super().__init__()
+        self._feed, self._request = feed, request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, if there are not too many."""
+        with self._feed.admit(_client_of(self._request)) as is_admitted:
+            answer: Response = Response(status_code=503, headers=_BUSY)
+            if is_admitted:
+                answer = StreamingResponse(self._feed.events(self._request), media_type="text/event-stream")
+            await answer(scope, receive, send)
+
+
+def _client_of(request: Request) -> str:
+    """Say who listens: the session of a browser, else the address (that a proxy tells) and the user."""
+    principal = principal_of(request)
+    session = request.cookies.get(SESSION_COOKIE, "") if principal.has_session else ""
+    return session or f"{principal.address} {principal.user}"

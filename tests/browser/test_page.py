@@ -245,6 +245,27 @@ def test_who_has_not_signed_in_sees_that_page_alone(chromium: Chrome, tmp_path: 
     complaints(chromium)
 
 
+def test_a_fifth_page_of_a_browser_refreshes_itself(browser: Chrome, monitor: Monitor) -> None:
+    first = browser.current_window_handle
+    told = []
+    for _ in range(5):
+        browser.switch_to.new_window("tab")
+        browser.get(monitor.url)
+        wait_for(
+            browser, lambda: browser.execute_script("return page.number !== null || page.polled"), "asked"
+        )
+        told.append(text(browser, "#link"))
+    wait_for(browser, lambda: text(browser, "#link") == "every 15 s", "it says so")
+    assert told[:4] == ["live"] * 4
+    assert not browser.find_element(By.ID, "lost").is_displayed()
+    for handle in browser.window_handles:
+        if handle != first:
+            browser.switch_to.window(handle)
+            browser.close()
+    browser.switch_to.window(first)
+    assert any("503" in line for line in complaints(browser))
+
+
 def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:
     assert call_dqm("report", monitor.config, "-o", tmp_path / "run.html") == 0
     browser.get(f"file://{tmp_path}/run.html")

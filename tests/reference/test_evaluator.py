@@ -61,6 +61,8 @@ def test_columns_are_taken_by_name(evaluator: Evaluator) -> None:
             r"no null table for windows of 61 .* \(calibrated: 60 events cut by count\)",
         ),
         ({"cut": WindowCut.TIME}, "gave no expected number"),
+        ({"cut": WindowCut.TIME, "n_expected": 0.0}, r"^60 events, but the sender expected none"),
+        ({"cut": WindowCut.TIME, "n_expected": 5e-324}, "no null table"),
         ({"cut": WindowCut.TIME, "n_expected": 60.0}, "cut by time"),
         ({"x": np.full((60, 2), np.nan)}, "not finite"),
     ],
@@ -72,6 +74,12 @@ def test_what_cannot_be_judged_has_a_reason_and_no_p(
     assert result.p is None
     assert result.t is None
     assert re.search(words, result.reason)
+
+
+def test_a_fit_without_a_number_has_a_reason(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = SimpleNamespace(t=np.nan, tau=0.0, delta=0.0, converged=True, nuisances={}, n_outside=0)
+    monkeypatch.setattr(KernelTest, "evaluate", lambda *_, **__: nan)
+    assert evaluator.evaluate(window(healthy_events(60, 1))).reason == "the fit did not converge"
 
 
 def test_t_far_below_healthy_windows_is_not_called_healthy(

@@ -74,6 +74,22 @@ def test_the_example_of_the_document_is_valid() -> None:
     assert set(example) == set(json.loads(FRAMES[0])), "the example shows every field"
 
 
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        (b'"run":', b'"run":1,"run":'),
+        (b'"format":', b'"format":"dqm-window","format":'),
+        (b'"conditions":{', b'"conditions":{"hv":1.0,"hv":2.0,'),
+        (b'"conditions":{', b'"conditions":{"hv":1.0,"\\u0068v":2.0,'),
+    ],
+)
+def test_a_key_that_appears_twice_is_refused(once: bytes, twice: bytes) -> None:
+    frame = header(conditions={"trigger": "x"}).replace(b": ", b":")
+    assert frame.count(once) == 1
+    assert decode([frame, FRAMES[1]]).conditions == {"trigger": "x"}
+    assert refusal([frame.replace(once, twice), FRAMES[1]]) == Reason.HEADER_JSON
+
+
 def test_the_document_lists_every_reason() -> None:
     table = DOCUMENT.read_text().split("## What is refused")[1].split("## Versions")[0]
     assert re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE) == list(Reason)

@@ -55,7 +55,7 @@ class Scenario:
 
 SCENARIOS = tuple(
     Scenario(n_expected, wander, uncertainty, n_streams, n_shifts)
-    for n_streams, n_shifts in ((1, 2000), (50, 60))
+    for n_streams, n_shifts in ((1, 400), (50, 12))
     for n_expected in (487.5, 10_000.0)
     for wander, uncertainty in ((0.0, 0.0), (0.0, 0.02), (0.01, 0.0), (0.01, 0.02))
 )

@@ -54,6 +54,18 @@ def test_the_description_is_sound_openapi(client: Browser) -> None:
     validate(found)
 
 
+def test_what_is_null_by_default_is_described_as_such(client: Browser) -> None:
+    schemas = description(client)["components"]["schemas"]
+    for name, optional in {
+        "Alarm": {"raised_at", "acknowledged", "shelf"},
+        "Mask": {"start", "until"},
+        "MaskBody": {"start", "until"},
+        "ShelveBody": {"hours"},
+    }.items():
+        properties = schemas[name]["properties"]
+        assert {key for key, value in properties.items() if value.get("default", "") is None} == optional
+
+
 def test_every_answer_is_as_described(busy: World, client: Browser) -> None:
     values = {"stream": "chamber-1", "run": "7", "seq": "1", "cause": "differs"}
     set_role(busy.users, "maria", Role.ADMIN)
@@ -139,6 +151,7 @@ def test_people_act_by_the_api(busy: World, client: Browser) -> None:
          "'differs'"),
         (f"{API}/alarms/x/differs/acknowledge", {"comment": "x"}, 404, None, "no alarm"),
         (f"{API}/nothing", {}, 404, None, "Not Found"),
+        (f"{API}/masks", {"reason": "x", "streams": "a", "until": 4_102_444_801}, 422, "until", "4102444800"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_what_where_and_how_to_mend_them(

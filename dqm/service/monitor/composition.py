@@ -131,7 +131,7 @@ def open_parts(
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
-    http = HttpServer(app, *split_http(config.daemon.http))
+    http = HttpServer(app, *split_http(config.daemon.http), proxies=config.web.proxies)
     opening.callback(http.stop)
     parts = Parts(
         store=store,

@@ -13,6 +13,7 @@ const is_live = document.body.dataset.live === "yes";
 const is_heard = document.body.dataset.live !== "off";   // not before one has signed in
 
 function age(seconds) {
+  if (!(seconds < 100 * 365 * 86400)) return "more than 100 years";
   const s = Math.max(0, Math.floor(seconds)), two = n => String(n).padStart(2, "0");
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
@@ -35,15 +36,15 @@ function tick() {
 
 function watch() {
   const silent = (performance.now() - page.beat) / 1000;
-  const lost = silent > LOST_SECONDS;
+  const lost = silent > LOST_SECONDS + (page.polled ? RELOAD_SECONDS : 0);
   const banner = document.getElementById("lost"), link = document.getElementById("link");
   if (lost) banner.textContent = `Connection to the daemon lost: what you see is ${age(now() - page.shown)} old.`;
-  if (lost === page.lost && page.told) return;
+  const told = lost ? "not live" : page.polled ? `every ${RELOAD_SECONDS} s` : "live";
+  if (link.textContent === told) return;
   page.lost = lost;
-  page.told = true;
   banner.hidden = !lost;
   document.body.classList.toggle("stale", lost);
-  link.textContent = lost ? "not live" : "live";
+  link.textContent = told;
   link.classList.toggle("up", !lost);
 }
 
@@ -62,6 +63,7 @@ function announce(alarms) {
 function hear(event) {
   const beat = JSON.parse(event.data);
   page.beat = performance.now();
+  page.polled = false;
   page.offset = beat.time - Date.now() / 1000;
   announce(beat.alarms);
   const changed = page.number !== null && beat.number !== page.number;
@@ -74,6 +76,7 @@ function listen() {
   source.onmessage = hear;
   source.onerror = () => {
     if (source.readyState !== EventSource.CLOSED) return;   // it tries again by itself
+    page.polled = true;
     setTimeout(poll, RELOAD_SECONDS * 1000);
   };
 }

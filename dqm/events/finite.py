@@ -1,0 +1,67 @@
+"""Numbers and times at the edge: what JSON, metrics and a calendar cannot hold.
+
+A window with p = 1 has z = -infinity, a fit may give NaN, and a store may hold any number. JSON has neither,
+and a calendar ends with the year 9999.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+__all__ = ["dump_json", "finite", "utc_time"]
+
+_FIRST = datetime.min.replace(tzinfo=UTC).timestamp()
+_LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
+
+
+def finite(value: float | None) -> float | None:
+    """Give the number, or None if it is NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def dump_json(value: object, **options: object) -> str:
+    """Write JSON; numbers that are NaN or infinite become null.
+
+    Parameters
+    ----------
+    value : object
+        Dicts, lists, strings, numbers.
+    **options
+        As of `json.dumps`.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    return json.dumps(_finite_values(value), allow_nan=False, **options)  # type: ignore[arg-type]
+
+
+def utc_time(seconds: float) -> datetime:
+    """Give the time in UTC; the first or last moment of the calendar for what lies beyond.
+
+    Parameters
+    ----------
+    seconds : float
+        Any number, Unix seconds.
+
+    Returns
+    -------
+    datetime
+        From the year 1 to the year 9999; NaN is taken as the first moment.
+    """
+    known = min(seconds, _LAST) if seconds > _FIRST else _FIRST
+    return datetime.fromtimestamp(known, UTC)
+
+
+def _finite_values(value: object) -> object:
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {key: _finite_values(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_values(part) for part in value]
+    return value
