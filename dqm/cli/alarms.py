@@ -15,11 +15,11 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dqm.alarm import RAISED, Cause
+from dqm.cli.output import say, say_json
+from dqm.cli.tables import cell, print_table
 from dqm.config import check_private, load_daemon
 from dqm.errors import ConfigError, DqmError, InputError
 
@@ -29,7 +29,6 @@ app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args
 
 _API = "api/v1"
 _TIMEOUT_SECONDS = 10.0
-_WIDE = 160
 
 Daemon = Annotated[
     str,
@@ -67,15 +66,15 @@ def list_alarms(
     answer = _ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
     shown = [a for a in answer["alarms"] if everything or a["state"] != "Normal"]
     if not shown:
-        typer.echo(f"all {len(answer['alarms'])} alarms are Normal")
+        say(f"all {len(answer['alarms'])} alarms are Normal")
         return
     table = _table("state", "priority", "stream", "cause", "for", "what is seen", "what to do")
     for alarm in shown:
-        table.add_row(
-            alarm["state"], alarm["priority"], alarm["stream"], alarm["cause"],
-            _age(answer["time"] - alarm["since"]), escape(alarm["text"]) or "-", escape(_advice(alarm)),
+        _add_row(
+            table, alarm["state"], alarm["priority"], alarm["stream"], alarm["cause"],
+            _age(answer["time"] - alarm["since"]), alarm["text"] or "-", _advice(alarm),
         )  # fmt: skip
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -92,16 +91,16 @@ def history(
     query = {"limit": limit, "stream": stream, "since": None if hours is None else time.time() - 3600 * hours}
     answer = _ask(daemon, "GET", "alarms/history", Login(user, password_file), query=query, as_json=as_json)
     if not answer["changes"]:
-        typer.echo("no changes match")
+        say("no changes match")
         return
     table = _table("when (UTC)", "stream", "cause", "from", "to", "by", "what")
     for change in reversed(answer["changes"]):
         alarm = change["alarm"]
-        table.add_row(
-            _moment(change["time"]), alarm["stream"], alarm["cause"], change["before"], alarm["state"],
-            escape(change["user"] or change["action"]), escape(change["comment"] or alarm["text"] or "-"),
+        _add_row(
+            table, _moment(change["time"]), alarm["stream"], alarm["cause"], change["before"], alarm["state"],
+            change["user"] or change["action"], change["comment"] or alarm["text"] or "-",
         )  # fmt: skip
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -115,7 +114,9 @@ def ack(
 ) -> None:
     """Take an alarm over: it has been seen, and somebody acts."""
     alarm = _act(daemon, f"alarms/{stream}/{cause}/acknowledge", Login(user, password_file), comment=comment)
-    typer.echo(f"{stream} {cause}: acknowledged by {alarm['acknowledged']['user']}, {alarm['state']}")
+    seen = alarm["acknowledged"]  # an alarm that was Latched has ended by this, and holds nothing more
+    by = f" by {seen['user']}" if seen else ""
+    say(f"{stream} {cause}: acknowledged{by}, {alarm['state']}")
 
 
 @app.command()
@@ -137,7 +138,7 @@ def shelve(
     ends = ["when the condition has gone"] if one_shot else []
     if alarm["shelf"]["until"] is not None:
         ends.insert(0, _moment(alarm["shelf"]["until"]) + " UTC")
-    typer.echo(f"{stream} {cause}: shelved until {', or '.join(ends)}")
+    say(f"{stream} {cause}: shelved until {', or '.join(ends)}")
 
 
 @app.command()
@@ -151,7 +152,7 @@ def unshelve(
 ) -> None:
     """Take an alarm off its shelf."""
     alarm = _act(daemon, f"alarms/{stream}/{cause}/unshelve", Login(user, password_file), comment=comment)
-    typer.echo(f"{stream} {cause}: {alarm['state']}")
+    say(f"{stream} {cause}: {alarm['state']}")
 
 
 @app.command()
@@ -161,18 +162,18 @@ def masks(
     """List masks in force or to come."""
     answer = _ask(daemon, "GET", "masks", Login(user, password_file), as_json=as_json)
     if not answer["masks"]:
-        typer.echo("no mask: the alarms of all streams are heard")
+        say("no mask: the alarms of all streams are heard")
         return
     table = _table("mask", "streams", "in runs of", "from (UTC)", "until (UTC)", "by", "why")
     for mask in answer["masks"]:
         start, until = mask["start"], mask["until"]
-        table.add_row(
-            mask["identifier"], escape(mask["streams"]), ", ".join(mask["run_types"]) or "all types",
+        _add_row(
+            table, mask["identifier"], mask["streams"], ", ".join(mask["run_types"]) or "all types",
             _moment(mask["time"] if start is None else start),
             "it is removed" if until is None else _moment(until),
-            escape(mask["user"]), escape(mask["reason"]),
+            mask["user"], mask["reason"],
         )  # fmt: skip
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -204,9 +205,7 @@ def mask(
         run_types=run_type or [],
     )
     end = "it is removed" if until is None else f"{_moment(until)} UTC"
-    typer.echo(
-        f"mask {made['identifier']}: {streams} {f'from {_moment(start)} UTC ' if begin else ''}until {end}"
-    )
+    say(f"mask {made['identifier']}: {streams} {f'from {_moment(start)} UTC ' if begin else ''}until {end}")
 
 
 @app.command()
@@ -219,7 +218,7 @@ def unmask(
 ) -> None:
     """End a mask."""
     answer = _act(daemon, f"masks/{identifier}/remove", Login(user, password_file), comment=comment)
-    typer.echo(f"mask {identifier} ended; {len(answer['masks'])} left")
+    say(f"mask {identifier} ended; {len(answer['masks'])} left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +280,7 @@ def _ask(
         answer = ask(auth=known)
     _check(answer, address)
     if as_json:
-        typer.echo(answer.text)
+        say_json(answer.text)
         raise typer.Exit
     found: dict[str, Any] = answer.json()
     return found
@@ -344,14 +343,19 @@ def _table(*names: str) -> Table:
     return table
 
 
-def _print(table: Table) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(table)
+def _add_row(table: Table, *values: str) -> None:
+    table.add_row(*map(cell, values))
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # beyond the years that it knows
+        return f"{seconds:g} s"
 
 
 def _age(seconds: float) -> str:
-    return str(timedelta(seconds=int(max(0.0, seconds))))
+    try:
+        return str(timedelta(seconds=int(max(0.0, seconds))))
+    except OverflowError:
+        return f"{seconds:g} s"

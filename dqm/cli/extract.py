@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import parse_settings
 from dqm.errors import format_count
@@ -38,4 +39,4 @@ def extract(
     source = open_source(collector, options)
     with progress_bar("events", events) as progress:
         n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)
-    typer.echo(f"{output}: {format_count(n, 'event')}")
+    say(f"{output}: {format_count(n, 'event')}")

@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say, say_json
 from dqm.events import Quality
 
 __all__ = ["history"]
-
-WIDE = 160
-"""Columns of a table that is written to a file."""
 
 
 def history(
@@ -26,8 +24,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
-    from rich.console import Console
-
+    from dqm.cli.tables import print_table
     from dqm.cli.verdicts import as_json_line, verdict_table
     from dqm.config import load_daemon
     from dqm.store import VerdictStore, sqlite_url, store_url
@@ -40,10 +37,8 @@ def history(
         )
     if as_json:
         for verdict in verdicts:
-            typer.echo(as_json_line(verdict))
+            say_json(as_json_line(verdict))
     elif verdicts:
-        console = Console()
-        console = console if console.is_terminal else Console(width=WIDE)
-        console.print(verdict_table(verdicts))
+        print_table(verdict_table(verdicts))
     else:
-        typer.echo("no verdicts match")
+        say("no verdicts match")

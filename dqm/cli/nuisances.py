@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from dqm.cli.output import say
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.errors import ConfigError
+from dqm.cli.tables import cell, print_table
+from dqm.errors import ConfigError, escape_text
 from dqm.events import FloatArray, WindowCut
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ def nuisance(
     bundle = open_bundle(path)
     if rate:
         changed = add_normalisation(bundle, name, sigma)
-        typer.echo(
-            f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}"
-        )
+        say(f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}")
         return
     samples: dict[float, FloatArray] | Transform
     sources: list[Source] = []
@@ -103,15 +102,13 @@ def nuisance(
             sources=tuple(sources),
             progress=progress,
         )
-    Console().print(_checks_table(bundle, checks))
+    print_table(_checks_table(bundle, checks))
     if plot:
         from dqm.cli.figures import draw_checks
 
         draw_checks(plot, name, bundle.manifest.features, checks)
-    typer.echo(
-        f"{path}: bundle {changed.identifier}, made from {bundle.identifier}, not calibrated. ", nl=False
-    )
-    typer.echo(f"Next: dqm reference calibrate {path} --toys 1000")
+    say(f"{path}: bundle {changed.identifier}, made from {bundle.identifier}, not calibrated. ", end="")
+    say(f"Next: dqm reference calibrate {path} --toys 1000")
 
 
 def validate(
@@ -163,20 +160,20 @@ def validate(
             workers=workers,
             progress=progress,
         )
-    Console().print(_validation_table(validation))
+    print_table(_validation_table(validation))
     if plot:
         from dqm.cli.figures import draw_validation
 
         draw_validation(plot, validation)
     if validation.failed:
         places = ", ".join(f"{p.name} = {p.nu:g}" if p.name else "0" for p in validation.failed)
-        typer.echo(
+        say(
             f"failed: t is not distributed as in the null table at {places} (KS p < {validation.limit:.2g}). "
             "Learn the parameter from more events, take a larger reference, or a smaller sigma",
             err=True,
         )
         raise typer.Exit(1)
-    typer.echo(f"{path}: t does not depend on the nuisance parameters, as far as {toys} toys can tell")
+    say(f"{path}: t does not depend on the nuisance parameters, as far as {toys} toys can tell")
 
 
 def kind_of(
@@ -227,7 +224,8 @@ def _read_samples(
 
 
 def _checks_table(bundle: Bundle, checks: list[Check]) -> Table:
-    table = Table("nu", "loss saved", *bundle.manifest.features, title="learned log r, held-out events")
+    features = map(escape_text, bundle.manifest.features)
+    table = Table("nu", "loss saved", *features, title="learned log r, held-out events")
     table.caption = "chi2 per bin of learned against binned log ratio: about 1 is good"
     for check in checks:
         ratios = [f"{chi2 / max(n, 1):.2f}" for chi2, n in (ratio.chi2 for ratio in check.ratios)]
@@ -242,9 +240,9 @@ def _validation_table(validation: Validation) -> Table:
     for point in validation.points:
         mark = " ✗" if point in validation.failed else ""
         table.add_row(
-            point.name or "-",
+            cell(point.name or "-"),
             f"{point.nu:+g}",
-            point.source,
+            cell(point.source),
             f"{point.t.mean():.2f}",
             f"{point.ks_t:.3g}{mark}",
             f"{point.ks_tau:.2g}",

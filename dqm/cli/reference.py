@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dqm.cli.nuisances import kind_of, nuisance, validate
+from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
+from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.events import WindowCut
 
@@ -73,8 +74,8 @@ def build(
         statistic=statistic,
     )
     bundle = create_bundle(x, recipe, output, sources)
-    typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)
-    typer.echo(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
+    say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")
+    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
 
 
 @app.command()
@@ -114,10 +115,10 @@ def calibrate(
             workers=workers,
             progress=lambda done, _total: progress(done),
         )
-    typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+    say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
     remark = pool_remark(bundle, kind)
     if remark:
-        typer.echo(f"warning: {path}: {remark}", err=True)
+        say(f"warning: {path}: {remark}", err=True)
 
 
 @app.command()
@@ -131,13 +132,12 @@ def show(
     bundle = open_bundle(path)
     if as_json:
         manifest = bundle.manifest.model_dump(mode="json")
-        typer.echo(json.dumps({"identifier": bundle.identifier, **manifest}))
+        say_json(json.dumps({"identifier": bundle.identifier, **manifest}))
         return
-    console = Console()
-    console.print(_description(bundle))
-    console.print(_null_tables(bundle))
+    print_table(_description(bundle))
+    print_table(_null_tables(bundle))
     if bundle.manifest.templates:
-        console.print(templates_table(bundle.manifest.templates))
+        print_table(templates_table(bundle.manifest.templates))
 
 
 def _description(bundle: Bundle) -> Table:
@@ -156,7 +156,7 @@ def _description(bundle: Bundle) -> Table:
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
     }
     for key, value in rows.items():
-        table.add_row(key, value)
+        table.add_row(key, cell(value))
     return table
 
 
@@ -178,7 +178,7 @@ def _null_tables(bundle: Bundle) -> Table:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
         offset = pool_offset(column.kind.n_expected, len(bundle.pool), len(bundle.reference))
-        table.add_row(str(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
+        table.add_row(cell(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def report(
         raise ConfigError(
             f"cannot write: {error.strerror}", where=str(path), fix="Choose another -o"
         ) from error
-    typer.echo(f"{path}: {len(text) / 1e6:.1f} MB")
+    say(f"{path}: {len(text) / 1e6:.1f} MB")
 
 
 def flags(
@@ -104,7 +105,7 @@ def flags(
     spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
     rows = [flag.as_row(f"dqm {version('dqm')}") for flag in flag_run(spans)]
     if form is Format.JSON:
-        typer.echo(json.dumps(rows, indent=1, allow_nan=False))
+        say(json.dumps(rows, indent=1, allow_nan=False))
         return
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
     writer.writeheader()

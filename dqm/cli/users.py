@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.errors import InputError
 
 __all__ = ["app"]
@@ -35,7 +36,7 @@ def add(name: Name, file: Users = DEFAULT) -> None:
     from dqm.web.auth.users import add_user
 
     is_new = add_user(file, name, password)
-    typer.echo(f"{file}: {name} {'added' if is_new else 'has a new password, and is signed out'}")
+    say(f"{file}: {name} {'added' if is_new else 'has a new password, and is signed out'}")
 
 
 @app.command()
@@ -44,7 +45,7 @@ def remove(name: Name, file: Users = DEFAULT) -> None:
     from dqm.web.auth.users import remove_user
 
     remove_user(file, name)
-    typer.echo(f"{file}: {name} removed")
+    say(f"{file}: {name} removed")
 
 
 @app.command("list")
@@ -53,4 +54,4 @@ def list_users(file: Users = DEFAULT) -> None:
     from dqm.web.auth.users import UserFile
 
     for name in UserFile(file).names:
-        typer.echo(name)
+        say(name)

@@ -15,6 +15,7 @@ from dqm.reference.manifest import (
     TemplateEntry,
     Transform,
     WindowKind,
+    check_names,
 )
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
@@ -56,6 +57,7 @@ __all__ = [
     "add_normalisation",
     "build_bundle",
     "calibrate",
+    "check_names",
     "create_bundle",
     "empirical_p_value",
     "learn_shape",
