@@ -26,6 +26,7 @@ from dqm.demo.demonstration import (
     Demonstration,
     Injection,
     learn_known_faults,
+    make_directory,
     prepare_reference,
 )
 from dqm.events import Quality, Verdict
@@ -56,6 +57,8 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
     console = Console()
     where = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
     cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
+    for each in (where, cache):
+        make_directory(each)
     with progress_bar("reference: healthy toys", None) as progress:
         bundle = prepare_reference(cache, progress)
     with progress_bar("reference: known faults", None) as progress:

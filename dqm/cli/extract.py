@@ -38,5 +38,12 @@ def extract(
     options |= parse_settings(option)
     source = open_source(collector, options)
     with progress_bar("events", events) as progress:
-        n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)
+        n = extract_features(
+            source,
+            output,
+            n_events=events,
+            chamber=chamber,
+            where=", ".join(map(str, inputs or [])),
+            progress=progress,
+        )
     say(f"{output}: {format_count(n, 'event')}")

@@ -225,8 +225,10 @@ def _end(why: str) -> NoReturn:
     """End the program with a message."""
     with suppress(FileError, ReaderGoneError):
         say(f"error: {why}", err=True)
-    with suppress(OSError):
+    try:
         sys.stdout.flush()
+    except OSError:
+        abandon_output()
     sys.exit(FAILURE)
 
 

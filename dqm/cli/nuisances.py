@@ -66,8 +66,10 @@ def nuisance(
     plot: Plot = None,
 ) -> None:
     """Teach a bundle what may change without being a fault. Calibrate it again afterwards."""
+    from dqm.cli.figures import check_figure
     from dqm.reference import Transform, add_normalisation, learn_shape, open_bundle
 
+    check_figure(plot)
     if sum(map(bool, (rate, at, transform))) != 1:
         raise ConfigError(
             "what does the parameter change?", fix="Give one of --rate, --at NU=FILE and --transform NAME"
@@ -137,9 +139,11 @@ def validate(
     plot: Plot = None,
 ) -> None:
     """Test windows with shifted nuisance parameters. t must not change; if it does, the exit code is 1."""
+    from dqm.cli.figures import check_figure
     from dqm.reference import open_bundle
     from dqm.reference import validate as validate_bundle
 
+    check_figure(plot)
     bundle = open_bundle(path)
     samples: dict[tuple[str, float], FloatArray] = {}
     for text in at or []:

@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
 from dqm.errors import FileError, escape_text
 
-__all__ = ["ReaderGoneError", "abandon_output", "say", "say_json", "writing"]
+__all__ = ["ReaderGoneError", "abandon_output", "say", "say_json", "writing", "writing_file"]
 
 
 class ReaderGoneError(Exception):
@@ -59,6 +60,28 @@ def say_json(text: str) -> None:
     """Print JSON on one line; what is not ASCII is written as escapes, so that nothing is obeyed."""
     with writing():
         typer.echo(text if text.isascii() else json.dumps(json.loads(text)))
+
+
+@contextmanager
+def writing_file(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write; it takes the place of `path` when it is complete.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written; nothing is left of it then.
+    """
+    from dqm.config import replacing
+
+    try:
+        with replacing(path) as scratch:
+            yield scratch
+    except OSError as error:
+        raise FileError(
+            f"cannot write: {error.strerror or error}",
+            where=str(path),
+            fix="Choose another file, or free space on the disk",
+        ) from error
 
 
 def abandon_output() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqm.cli.output import say
+from dqm.cli.output import say, writing_file
 from dqm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["flags", "report"]
 
 _MANIFEST = "manifest.json"
+SUFFIXES = ("", ".html", ".htm")
+"""Endings of reports."""
 
 RunNumber = Annotated[
     int | None, typer.Option("--run", help="Run number; default: that of the last verdict.")
@@ -50,6 +52,12 @@ def report(
     ] = None,
 ) -> None:
     """Write a run, or what a bundle is, as one HTML file that needs nothing else."""
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"no report has the ending {output.suffix!r}",
+            where=str(output),
+            fix=f"Choose one of {', '.join(SUFFIXES[1:])}",
+        )
     from dqm.export.report import report_bundle, report_run
     from dqm.store import AlarmStore
 
@@ -71,12 +79,8 @@ def report(
                 streams=streams,
             )
         path = output or Path(f"run-{number}.html")
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write: {error.strerror}", where=str(path), fix="Choose another -o"
-        ) from error
+    with writing_file(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
     say(f"{path}: {len(text) / 1e6:.1f} MB")
 
 

@@ -13,10 +13,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from dqm.config import check_writers, make_private_file
 from dqm.errors import StoreError
 from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_version
 
-__all__ = ["Database", "Insert", "sqlite_url"]
+__all__ = ["Database", "Insert", "find_remedy", "sqlite_url"]
 
 Insert = sqlite.Insert | postgresql.Insert
 """Insert statement that can ignore or update a row that already exists."""
@@ -40,9 +41,14 @@ _REMEDIES = {
     "read-only": "Make the file and its directory writable for the daemon's user",
     "unable to open": "Check that the directory exists and is writable for the daemon's user",
     "is full": "Free space on the disk",
-    "i/o error": "The disk fails or became read-only: see the log of the kernel, and repair it",
+    "i/o error": "The disk fails or became read-only, or it is full: see the log of the kernel",
     "locked": "Another program holds the file; close it",
 }
+
+
+def find_remedy(words: str) -> str | None:
+    """Find what to do about an error of the database by its words; None if nothing is known."""
+    return next((fix for sign, fix in _REMEDIES.items() if sign in words.lower()), None)
 
 
 def sqlite_url(path: Path) -> str:
@@ -75,6 +81,8 @@ class Database:
 
     Raises
     ------
+    ConfigError
+        If others may write to the file.
     StoreError
         Here and in every method, if the store cannot be read or written; it names the store and the remedy.
     """
@@ -243,17 +251,35 @@ class Database:
             yield
         except SQLAlchemyError as error:
             words = str(getattr(error, "orig", None) or error)
-            remedy = next((fix for sign, fix in _REMEDIES.items() if sign in words.lower()), None)
-            raise StoreError(words, where=self._where, fix=remedy) from error
+            raise StoreError(words, where=self._where, fix=find_remedy(words)) from error
 
 
 def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
     """Raise if a SQLite file does not exist and must not be created; SQLite would make an empty one."""
-    if create or address.get_backend_name() != "sqlite" or not address.database:
+    is_file = address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:")
+    if not is_file or not address.database or address.database.startswith("file:"):
         return {}
-    if Path(address.database).exists():
+    path = Path(address.database)
+    if create:
+        _make_private(path)
         return {}
-    raise StoreError("no such file", where=address.database, fix="Check the path, or start the daemon first")
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        return {}
+    what = "the file is empty" if path.exists() else "no such file"
+    raise StoreError(what, where=address.database, fix="Check the path, or start the daemon first")
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for its owner alone, as SQLite then makes its log; refuse one that others may write."""
+    try:
+        make_private_file(path)
+        for companion in (Path(f"{path}-wal"), Path(f"{path}-shm")):
+            if companion.exists():
+                check_writers(companion)
+    except OSError as error:
+        raise StoreError(
+            f"cannot be opened: {error.strerror}", where=str(path), fix=_REMEDIES["unable to open"]
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

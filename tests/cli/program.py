@@ -40,11 +40,11 @@ def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.Complete
     return told
 
 
-def call_dqm(*arguments: object) -> int:
+def call_dqm(*arguments: object, columns: int = 200) -> int:
     """Run a command within this process, from its entry point to its exit code."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "200")
+        patch.setenv("COLUMNS", str(columns))
         patch.setattr(sys, "argv", ["dqm", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             run()

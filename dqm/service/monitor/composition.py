@@ -11,7 +11,15 @@ from importlib.metadata import version
 import structlog
 import torch
 
-from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token, split_http
+from dqm.config import (
+    DaemonConfig,
+    DaemonSection,
+    GrafanaSection,
+    is_local,
+    make_private_directory,
+    read_token,
+    split_http,
+)
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
@@ -213,7 +221,7 @@ def _open_store(section: DaemonSection) -> VerdictStore:
     """Open the store in its directory."""
     directory = section.data_dir
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private_directory(directory)
     except OSError as error:
         raise StoreError(
             f"cannot make the data directory: {error.strerror}",

@@ -182,6 +182,7 @@ def _changing(path: Path) -> Iterator[dict[str, str]]:
                 os.fsync(file.fileno())
             fresh.replace(path)
     except OSError as error:
+        fresh.unlink(missing_ok=True)
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
