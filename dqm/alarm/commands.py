@@ -6,9 +6,10 @@ checked there; everything else is checked here, so a command that exists is well
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, ClassVar, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
 from dqm.alarm.values import Cause
@@ -31,8 +32,21 @@ _LONGEST_COMMENT = 500
 _LONGEST_SHELF_HOURS = 24 * 31
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Comment = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT)]
-"""Why somebody acts, for the audit and for the next shift."""
+
+def _check_comment(text: str) -> str:
+    """Refuse what no keyboard writes and a terminal obeys: C0 but for tab and line ends, DEL, C1."""
+    wrong = [c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"]
+    if wrong:
+        raise ValueError(f"a comment must not have control characters, such as {wrong[0]!r}")
+    return text
+
+
+Comment = Annotated[
+    str,
+    AfterValidator(_check_comment),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT),
+]
+"""Why somebody acts, for the audit and for the next shift: text of any language and of several lines."""
 
 ShelveHours = Annotated[float, Field(gt=0, le=_LONGEST_SHELF_HOURS)]
 """For how long an alarm is shelved, hours."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.process import log_to_stderr, stop_on_signals
+from dqm.cli.process import stop_on_signals
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
 from dqm.errors import format_count
 
@@ -16,6 +16,7 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
     """Run a collector: read a source, cut windows, send them to the daemon."""
     from dqm.config import load_collector
     from dqm.service.collector.collect import collect as run_collector
+    from dqm.service.process_log import log_to_stderr
     from dqm.service.sd_notify import Notifier
 
     log_to_stderr()

@@ -222,7 +222,13 @@ def run() -> None:
 
 
 def _end(why: str) -> NoReturn:
-    """End the program with a message."""
+    """End the program with a message, as a line of JSON where the log is JSON."""
+    log = sys.modules.get("dqm.service.process_log")
+    if log is not None and log.is_json():
+        import structlog
+
+        structlog.get_logger().critical("ended by an error", why=why)
+        sys.exit(FAILURE)
     with suppress(FileError, ReaderGoneError):
         say(f"error: {why}", err=True)
     try:

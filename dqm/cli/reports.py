@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqm.cli.output import say, writing_file
-from dqm.errors import ConfigError, InputError
+from dqm.cli.output import say, writing, writing_file
+from dqm.errors import ConfigError, InputError, escape_text
 
 if TYPE_CHECKING:
     from dqm.events import Verdict
@@ -112,8 +112,13 @@ def flags(
         say(json.dumps(rows, indent=1, allow_nan=False))
         return
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
+    with writing():
+        writer.writeheader()
+        writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+
+
+def _plain(value: object) -> object:
+    return escape_text(value) if isinstance(value, str) else value
 
 
 def _open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from dqm.config import (
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
-from dqm.service.evaluation import prepare_evaluators
+from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.recorder import Recorder
@@ -171,7 +171,7 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
         torch.set_num_threads(section.threads)
         return LocalWorker(prepare_evaluators(resolved.config))
     return WorkerPool(
-        functools.partial(prepare_evaluators, resolved.config),
+        functools.partial(prepare_worker, resolved.config),
         n_workers=section.n_workers,
         n_threads=section.threads,
         longest_seconds=section.longest_test_seconds,
