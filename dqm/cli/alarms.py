@@ -19,6 +19,7 @@ from rich.table import Table
 
 from dqm.alarm import RAISED, Cause
 from dqm.cli.output import say, say_json
+from dqm.cli.settings import LONGEST_HOURS, Hours
 from dqm.cli.tables import cell, print_table
 from dqm.config import check_private, load_daemon
 from dqm.errors import ConfigError, DqmError, InputError
@@ -81,7 +82,7 @@ def list_alarms(
 def history(
     daemon: Daemon,
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
+    hours: Hours = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The last so many changes.")] = 50,
     as_json: AsJson = False,
     user: User = None,
@@ -125,7 +126,9 @@ def shelve(
     stream: Stream,
     cause: CauseName,
     reason: Reason,
-    hours: Annotated[float | None, typer.Option(help="For how long; needed unless --one-shot.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, max=LONGEST_HOURS, help="For how long; needed unless --one-shot.")
+    ] = None,
     one_shot: Annotated[
         bool, typer.Option("--one-shot", help="End it also when the condition has gone.")
     ] = False,
@@ -181,9 +184,12 @@ def mask(
     daemon: Daemon,
     streams: Annotated[str, typer.Argument(help="Streams, by name or group/name, with * and ?.")],
     reason: Reason,
-    hours: Annotated[float | None, typer.Option(min=0, help="For how long; default: until removed.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, max=LONGEST_HOURS, help="For how long; default: until removed.")
+    ] = None,
     begin: Annotated[
-        float | None, typer.Option(min=0, help="In how many hours it begins; default: now.")
+        float | None,
+        typer.Option(min=0, max=LONGEST_HOURS, help="Hours until it begins; default: now."),
     ] = None,
     run_type: Annotated[
         list[str] | None, typer.Option(help="Only in runs of this type; repeatable; default: in all.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.output import say, say_json
+from dqm.cli.settings import LARGEST, Hours
 from dqm.events import Quality
 
 __all__ = ["history"]
@@ -17,10 +18,12 @@ __all__ = ["history"]
 def history(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The daemon's TOML file, or a store.")],
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
-    run_number: Annotated[int | None, typer.Option("--run", help="Only this run.")] = None,
+    run_number: Annotated[
+        int | None, typer.Option("--run", min=0, max=LARGEST, help="Only this run.")
+    ] = None,
     quality: Annotated[Quality | None, typer.Option(case_sensitive=False, help="Only this quality.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The last so many verdicts.")] = 100,
+    hours: Hours = None,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="The last so many verdicts.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""

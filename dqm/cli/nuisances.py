@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,10 @@ from dqm.events import FloatArray, WindowCut
 if TYPE_CHECKING:
     from dqm.reference import Bundle, Check, Source, Validation, WindowKind
 
-__all__ = ["kind_of", "nuisance", "validate"]
+__all__ = ["LARGEST_WINDOW", "MOST_TOYS", "kind_of", "nuisance", "validate"]
+
+LARGEST_WINDOW, MOST_TOYS = 1e9 - 1, 10**8
+"""Most events that a window of a bundle may expect, and most toys that options ask for."""
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure: .png, .pdf or .svg.")]
@@ -115,7 +119,7 @@ def nuisance(
 
 def validate(
     path: BundlePath,
-    toys: Annotated[int, typer.Option(min=50, help="Toys at each point.")] = 300,
+    toys: Annotated[int, typer.Option(min=50, max=MOST_TOYS, help="Toys at each point.")] = 300,
     sigmas: Annotated[str, typer.Option(help="Distances from 0, in sigmas; taken with both signs.")] = "1,2",
     at: Annotated[
         list[str] | None,
@@ -124,7 +128,7 @@ def validate(
         ),
     ] = None,
     window: Annotated[
-        float | None, typer.Option(min=10, help="Events expected; default: as built for.")
+        float | None, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected; default: as built for.")
     ] = None,
     cut: Annotated[
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")
@@ -208,9 +212,12 @@ def _pairs(texts: list[str], option: str) -> list[tuple[float, str]]:
 
 def _number(text: str, option: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ConfigError(f"{text!r} is not a number", where=option) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{text!r} is not a number", where=option)
+    return number
 
 
 def _read_samples(

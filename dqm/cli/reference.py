@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from dqm.cli.nuisances import kind_of, nuisance, validate
+from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, validate
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
@@ -35,11 +35,13 @@ def build(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
     events: Annotated[int, typer.Option(min=2, help="Reference events N_R; the rest is the pool for toys.")],
-    window: Annotated[float, typer.Option(min=10, help="Events expected in a window, N(R_0).")],
+    window: Annotated[
+        float, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0).")
+    ],
     features: Annotated[
         str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
     ] = None,
-    width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 2.5,
+    width: Annotated[float, typer.Option(max=1e6, help="Kernel width, in standard deviations.")] = 2.5,
     penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
     centers: Annotated[
         int | None,
@@ -81,9 +83,12 @@ def build(
 @app.command()
 def calibrate(
     path: BundlePath,
-    toys: Annotated[int, typer.Option(min=100, help="Toys in the null table.")],
+    toys: Annotated[int, typer.Option(min=100, max=MOST_TOYS, help="Toys in the null table.")],
     window: Annotated[
-        float | None, typer.Option(min=10, help="Events expected; default: what the bundle was built for.")
+        float | None,
+        typer.Option(
+            min=10, max=LARGEST_WINDOW, help="Events expected; default: what the bundle was built for."
+        ),
     ] = None,
     cut: Annotated[
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dqm.cli.output import say, writing, writing_file
+from dqm.cli.settings import LARGEST
 from dqm.errors import ConfigError, InputError, escape_text
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ SUFFIXES = ("", ".html", ".htm")
 """Endings of reports."""
 
 RunNumber = Annotated[
-    int | None, typer.Option("--run", help="Run number; default: that of the last verdict.")
+    int | None,
+    typer.Option("--run", min=0, max=LARGEST, help="Run number; default: that of the last verdict."),
 ]
 Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
 

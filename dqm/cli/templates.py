@@ -30,7 +30,7 @@ def templates(
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     width: Annotated[
-        float | None, typer.Option(min=0.1, help="Kernel width; default: that of the bundle's test.")
+        float | None, typer.Option(min=0.1, max=1e6, help="Kernel width; default: that of the bundle's test.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the samples.")] = 1,
 ) -> None:
