@@ -43,8 +43,8 @@ def _check_comment(text: str) -> str:
 
 Comment = Annotated[
     str,
-    AfterValidator(_check_comment),
     StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT),
+    AfterValidator(_check_comment),
 ]
 """Why somebody acts, for the audit and for the next shift: text of any language and of several lines."""
 
