@@ -1,4 +1,4 @@
-"""One tree of exceptions, and counts for their messages. A message says what is wrong, where, and what to do.
+"""One tree of exceptions, and how messages are written. A message says what is wrong, where, and what to do.
 
 ::
 
@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 __all__ = [
     "BundleError",
     "ConfigError",
@@ -25,6 +27,7 @@ __all__ = [
     "PeerError",
     "StoreError",
     "WorkerError",
+    "escape_text",
     "format_count",
 ]
 
@@ -147,3 +150,40 @@ def format_count(n: int, noun: str, plural: str | None = None) -> str:
     '0 masses'
     """
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def escape_text(text: str, *, keep: str = "") -> str:
+    r"""Write as escapes what a terminal or a log would obey, and what nobody can see.
+
+    These are control characters (C0 with escape, newline and tab; C1), marks of the direction of writing,
+    characters without width, and halves of surrogate pairs. Spaces of all kinds and letters of all
+    languages stay.
+
+    Parameters
+    ----------
+    text : str
+        Text from outside: a comment, a condition, the name of a file or of a user.
+    keep : str
+        Characters that stay all the same, such as the newline of a message of several lines.
+
+    Returns
+    -------
+    str
+        One line, unless `keep` has the newline.
+
+    Examples
+    --------
+    >>> escape_text("HV trips\x1b[2J")
+    'HV trips\\x1b[2J'
+    >>> escape_text("12 µm, Müller")
+    '12 µm, Müller'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()

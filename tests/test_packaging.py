@@ -162,7 +162,8 @@ def test_a_collector_host_collects_extracts_and_makes_keys(tmp_path: Path) -> No
     )
     assert [text for code, text in told[:-1] if code != 0] == []
     assert (tmp_path / "events.parquet").exists()
-    assert told[-1] == (2, "error: missing.toml: cannot be read: No such file or directory\n")
+    code, text = told[-1]
+    assert (code, json.loads(text)["why"]) == (2, "missing.toml: cannot be read: No such file or directory")
 
 
 def test_a_collector_host_has_help_of_every_command_but_alarms(tmp_path: Path) -> None:

@@ -117,3 +117,10 @@ def test_the_environment_of_the_units_sets_keys_that_exist(tmp_path: Path) -> No
     assert load_daemon(tmp_path / "west.toml", environ=variables).daemon.data_dir == Path("/var/lib/dqm/west")
     spool = load_collector(tmp_path / "tdc.toml", environ=variables).collector.spool
     assert spool == Path("/var/lib/dqm-collector/west")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_the_services_write_is_for_their_user_alone(service: str) -> None:
+    keys = section_of(service)
+    assert keys["UMask"] == ["0077"]
+    assert keys["StateDirectoryMode"] == keys["RuntimeDirectoryMode"] == ["0700"]

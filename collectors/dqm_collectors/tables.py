@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, cast
+from typing import BinaryIO, TextIO, cast
 
 import pyarrow as pa
 from pyarrow import csv
@@ -36,7 +36,7 @@ _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
 
 
 @contextmanager
-def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
+def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> Iterator[None]:
     """Translate errors of pyarrow and the system about a file into a `FileError`.
 
     Parameters
@@ -45,6 +45,8 @@ def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
         The file.
     names : sequence of str
         Its columns in order, because pyarrow reports the number of a column.
+    n_rows : int
+        Rows before those that are read now, because pyarrow reports the number of a row among these.
     """
     try:
         yield
@@ -54,7 +56,7 @@ def translate_errors(path: Path, names: Sequence[str] = ()) -> Iterator[None]:
         if (found := _COLUMN.match(message)) is not None:
             number = int(found[1])
             column = repr(names[number]) if number < len(names) else str(number + 1)
-            where += f", row {found[2]}, column {column}" if found[2] else f", column {column}"
+            where += f", row {int(found[2]) + n_rows}, column {column}" if found[2] else f", column {column}"
             message = message[found.end() :]
         raise FileError(message, where=where) from error
 
@@ -116,6 +118,9 @@ def read_csv(
 ) -> Iterator[pa.RecordBatch]:
     """Read some columns of a CSV file, block by block; a ``.gz`` file is unpacked.
 
+    Each block is parsed from memory of Arrow. Its streaming reader has a thread that reads ahead; given a
+    file of Python, this thread ends the process by SIGABRT if it lets go of the file while Python ends.
+
     Parameters
     ----------
     path : Path
@@ -137,7 +142,41 @@ def read_csv(
         If the file is missing or damaged, lacks a column, or has a cell of another type.
     """
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
-    read = csv.ReadOptions(use_threads=False, block_size=block_bytes)
-    with translate_errors(path, names), path.open("rb") as file:  # files that pyarrow opens cannot be pipes
-        stream = pa.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
-        yield from csv.open_csv(stream, read_options=read, convert_options=convert)
+    n_rows = 0
+    with translate_errors(path), _open_bytes(path) as file:
+        for text in _blocks(file, block_bytes, path):
+            read = csv.ReadOptions(use_threads=False, block_size=len(text) + 1)
+            with translate_errors(path, names, n_rows):
+                table = csv.read_csv(pa.BufferReader(_copy(text)), read_options=read, convert_options=convert)
+            n_rows += table.num_rows
+            yield from table.combine_chunks().to_batches()
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+
+
+def _blocks(file: BinaryIO, block_bytes: int, path: Path) -> Iterator[bytes]:
+    """Cut a table into blocks of whole lines; each begins with the header."""
+    header = file.readline(LONGEST_LINE + 1)
+    if len(header) > LONGEST_LINE:
+        raise FileError(f"a line of more than {LONGEST_LINE} characters", where=f"{path}:1")
+    text = b""
+    is_first = True
+    while (more := file.read(block_bytes)) or is_first:
+        text += more
+        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+        if len(text) - end > LONGEST_LINE:
+            raise FileError(f"a line of more than {LONGEST_LINE} characters", where=str(path))
+        if end or is_first:
+            yield header + text[:end]
+        text, is_first = text[end:], False
+    if text:
+        yield header + text
+
+
+def _copy(text: bytes) -> pa.Buffer:
+    """Copy text into memory that does not belong to Python."""
+    buffer = pa.allocate_buffer(len(text))
+    memoryview(buffer).cast("B")[:] = text
+    return buffer

@@ -6,6 +6,7 @@ checked there; everything else is checked here, so a command that exists is well
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -33,25 +34,29 @@ __all__ = [
 _LONGEST_COMMENT = 500
 _LONGEST_SHELF_HOURS = 24 * 31
 _LONGEST_MASK_HOURS = 24 * 366
+_COMMENT_CHARACTER = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+_COMMENT_PATTERN = rf"^{_COMMENT_CHARACTER}*[^\x00-\x1f\x7f-\x9f\s]{_COMMENT_CHARACTER}*$"
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 LATEST_MOMENT = 4_102_444_800.0
 """Latest time that people may give, Unix seconds: the beginning of the year 2100."""
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("the text has a NUL character, which no text may have")  # PostgreSQL stores none
+def _check_comment(text: str) -> str:
+    """Refuse what no keyboard writes and a terminal obeys: C0 but for tab and line ends, DEL, C1."""
+    wrong = [c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"]
+    if wrong:
+        raise ValueError(f"a comment must not have control characters, such as {wrong[0]!r}")
     return text
 
 
 Comment = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST_COMMENT),
-    AfterValidator(_without_nul),
-    Field(json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}),  # the same, for the description
+    AfterValidator(_check_comment),
+    Field(json_schema_extra={"pattern": _COMMENT_PATTERN}),  # the same, for the description
 ]
-"""Why somebody acts, for the audit and for the next shift."""
+"""Why somebody acts, for the audit and for the next shift: text of any language and of several lines."""
 
 ShelveHours = Annotated[float, Field(gt=0, le=_LONGEST_SHELF_HOURS)]
 """For how long an alarm is shelved, hours."""

@@ -15,11 +15,12 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dqm.alarm import RAISED, Cause
+from dqm.cli.output import say, say_json
+from dqm.cli.settings import LONGEST_HOURS, Hours
+from dqm.cli.tables import cell, print_table
 from dqm.config import check_private, load_daemon
 from dqm.errors import ConfigError, DqmError, InputError
 from dqm.events.finite import utc_time
@@ -30,7 +31,6 @@ app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args
 
 _API = "api/v1"
 _TIMEOUT_SECONDS = 10.0
-_WIDE = 160
 _LONGEST_AGE_SECONDS = 1e11
 
 Daemon = Annotated[
@@ -69,22 +69,22 @@ def list_alarms(
     answer = _ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
     shown = [a for a in answer["alarms"] if everything or a["state"] != "Normal"]
     if not shown:
-        typer.echo(f"all {len(answer['alarms'])} alarms are Normal")
+        say(f"all {len(answer['alarms'])} alarms are Normal")
         return
     table = _table("state", "priority", "stream", "cause", "for", "what is seen", "what to do")
     for alarm in shown:
-        table.add_row(
-            alarm["state"], alarm["priority"], alarm["stream"], alarm["cause"],
-            _age(answer["time"] - alarm["since"]), escape(alarm["text"]) or "-", escape(_advice(alarm)),
+        _add_row(
+            table, alarm["state"], alarm["priority"], alarm["stream"], alarm["cause"],
+            _age(answer["time"] - alarm["since"]), alarm["text"] or "-", _advice(alarm),
         )  # fmt: skip
-    _print(table)
+    print_table(table)
 
 
 @app.command()
 def history(
     daemon: Daemon,
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
+    hours: Hours = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The last so many changes.")] = 50,
     as_json: AsJson = False,
     user: User = None,
@@ -95,16 +95,16 @@ def history(
     query = {"limit": limit, "stream": stream, "since": since}
     answer = _ask(daemon, "GET", "alarms/history", Login(user, password_file), query=query, as_json=as_json)
     if not answer["changes"]:
-        typer.echo("no changes match")
+        say("no changes match")
         return
     table = _table("when (UTC)", "stream", "cause", "from", "to", "by", "what")
     for change in reversed(answer["changes"]):
         alarm = change["alarm"]
-        table.add_row(
-            _moment(change["time"]), alarm["stream"], alarm["cause"], change["before"], alarm["state"],
-            escape(change["user"] or change["action"]), escape(change["comment"] or alarm["text"] or "-"),
+        _add_row(
+            table, _moment(change["time"]), alarm["stream"], alarm["cause"], change["before"], alarm["state"],
+            change["user"] or change["action"], change["comment"] or alarm["text"] or "-",
         )  # fmt: skip
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -118,7 +118,9 @@ def ack(
 ) -> None:
     """Take an alarm over: it has been seen, and somebody acts."""
     alarm = _act(daemon, f"alarms/{stream}/{cause}/acknowledge", Login(user, password_file), comment=comment)
-    typer.echo(f"{stream} {cause}: acknowledged by {alarm['acknowledged']['user']}, {alarm['state']}")
+    seen = alarm["acknowledged"]  # an alarm that was Latched has ended by this, and holds nothing more
+    by = f" by {seen['user']}" if seen else ""
+    say(f"{stream} {cause}: acknowledged{by}, {alarm['state']}")
 
 
 @app.command()
@@ -127,7 +129,9 @@ def shelve(
     stream: Stream,
     cause: CauseName,
     reason: Reason,
-    hours: Annotated[float | None, typer.Option(help="For how long; needed unless --one-shot.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, max=LONGEST_HOURS, help="For how long; needed unless --one-shot.")
+    ] = None,
     one_shot: Annotated[
         bool, typer.Option("--one-shot", help="End it also when the condition has gone.")
     ] = False,
@@ -140,7 +144,7 @@ def shelve(
     ends = ["when the condition has gone"] if one_shot else []
     if alarm["shelf"]["until"] is not None:
         ends.insert(0, _moment(alarm["shelf"]["until"]) + " UTC")
-    typer.echo(f"{stream} {cause}: shelved until {', or '.join(ends)}")
+    say(f"{stream} {cause}: shelved until {', or '.join(ends)}")
 
 
 @app.command()
@@ -154,7 +158,7 @@ def unshelve(
 ) -> None:
     """Take an alarm off its shelf."""
     alarm = _act(daemon, f"alarms/{stream}/{cause}/unshelve", Login(user, password_file), comment=comment)
-    typer.echo(f"{stream} {cause}: {alarm['state']}")
+    say(f"{stream} {cause}: {alarm['state']}")
 
 
 @app.command()
@@ -164,18 +168,18 @@ def masks(
     """List masks in force or to come."""
     answer = _ask(daemon, "GET", "masks", Login(user, password_file), as_json=as_json)
     if not answer["masks"]:
-        typer.echo("no mask: the alarms of all streams are heard")
+        say("no mask: the alarms of all streams are heard")
         return
     table = _table("mask", "streams", "in runs of", "from (UTC)", "until (UTC)", "by", "why")
     for mask in answer["masks"]:
         start, until = mask["start"], mask["until"]
-        table.add_row(
-            mask["identifier"], escape(mask["streams"]), ", ".join(mask["run_types"]) or "all types",
+        _add_row(
+            table, mask["identifier"], mask["streams"], ", ".join(mask["run_types"]) or "all types",
             _moment(mask["time"] if start is None else start),
             "it is removed" if until is None else _moment(until),
-            escape(mask["user"]), escape(mask["reason"]),
+            mask["user"], mask["reason"],
         )  # fmt: skip
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -183,9 +187,12 @@ def mask(
     daemon: Daemon,
     streams: Annotated[str, typer.Argument(help="Streams, by name or group/name, with * and ?.")],
     reason: Reason,
-    hours: Annotated[float | None, typer.Option(min=0, help="For how long; default: until removed.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, max=LONGEST_HOURS, help="For how long; default: until removed.")
+    ] = None,
     begin: Annotated[
-        float | None, typer.Option(min=0, help="In how many hours it begins; default: now.")
+        float | None,
+        typer.Option(min=0, max=LONGEST_HOURS, help="Hours until it begins; default: now."),
     ] = None,
     run_type: Annotated[
         list[str] | None, typer.Option(help="Only in runs of this type; repeatable; default: in all.")
@@ -207,9 +214,7 @@ def mask(
         run_types=run_type or [],
     )
     end = "it is removed" if until is None else f"{_moment(until)} UTC"
-    typer.echo(
-        f"mask {made['identifier']}: {streams} {f'from {_moment(start)} UTC ' if begin else ''}until {end}"
-    )
+    say(f"mask {made['identifier']}: {streams} {f'from {_moment(start)} UTC ' if begin else ''}until {end}")
 
 
 @app.command()
@@ -222,7 +227,7 @@ def unmask(
 ) -> None:
     """End a mask."""
     answer = _act(daemon, f"masks/{identifier}/remove", Login(user, password_file), comment=comment)
-    typer.echo(f"mask {identifier} ended; {len(answer['masks'])} left")
+    say(f"mask {identifier} ended; {len(answer['masks'])} left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +289,7 @@ def _ask(
         answer = ask(auth=known)
     _check(answer, address)
     if as_json:
-        typer.echo(answer.text)
+        say_json(answer.text)
         raise typer.Exit
     found: dict[str, Any] = answer.json()
     return found
@@ -349,9 +354,8 @@ def _table(*names: str) -> Table:
     return table
 
 
-def _print(table: Table) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(table)
+def _add_row(table: Table, *values: str) -> None:
+    table.add_row(*map(cell, values))
 
 
 def _moment(seconds: float) -> str:

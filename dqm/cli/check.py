@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from dqm.cli.output import say
 from dqm.cli.process import log_to_stderr
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
 from dqm.config import (
@@ -37,13 +38,13 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
     overrides = parse_settings(override)
     problems = [*find_problems(config, overrides), *_deep_problems(config, overrides)]
     for problem in problems:
-        typer.echo(problem, err=True)
+        say(problem, err=True)
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{config}: no mistakes found")
+    say(f"{config}: no mistakes found")
     if "streams" in read_toml(config):
         for line in _judged(config, overrides):
-            typer.echo(line)
+            say(line)
 
 
 def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
@@ -135,9 +136,10 @@ def _check_slow_control(table: dict[str, Any], base: Path) -> None:
 
 
 def _check_bundle(path: Path, free: bool) -> None:
-    from dqm.reference import open_bundle
+    from dqm.reference import check_names, open_bundle
 
     manifest = open_bundle(path).manifest
+    check_names(manifest.features, where=str(path))
     if not manifest.null:
         raise BundleError(
             "has no null table: every window would be Null",

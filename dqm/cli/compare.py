@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
+from dqm.cli.tables import open_console, print_table
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Measurement, Quality, Verdict
@@ -78,14 +80,15 @@ def compare(
         for done, verdict in enumerate(compare_windows(assessment, windows, workers), 1):
             progress(done)
             if as_json:
-                typer.echo(as_json_line(verdict))
+                say_json(as_json_line(verdict))
             else:
                 verdicts.append(verdict)
     if not as_json:
-        console = Console()
-        console.print(verdict_table(verdicts, live=False))
+        print_table(verdict_table(verdicts, live=False))
         counts = Counter(verdict.quality for verdict in verdicts)
-        console.print(", ".join(f"[{QUALITY_STYLE[q]}]{counts[q]} {q}[/]" for q in Quality if counts[q]))
+        parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
+        with writing():
+            open_console().print(Text(", ").join(parts))
 
 
 def _parse_measured(texts: list[str], bundle: Bundle) -> tuple[Measurement, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.errors import ConfigError
 
 __all__ = ["app"]
@@ -41,9 +42,9 @@ def push(
         for step in push_everything(grafana, prometheus, dry_run=dry_run):
             outcomes.add(step.outcome)
             verb = "" if step.outcome is PushOutcome.UNCHANGED or not dry_run else "would be "
-            typer.echo(f"{step.what}: {verb}{step.outcome.value}")
+            say(f"{step.what}: {verb}{step.outcome.value}")
     if outcomes == {PushOutcome.UNCHANGED}:
-        typer.echo("nothing to do: Grafana has all of it")
+        say("nothing to do: Grafana has all of it")
 
 
 @app.command()
@@ -51,7 +52,7 @@ def path() -> None:
     """Print where dashboards, rules and runbook of this installation lie."""
     from dqm.export.grafana import dashboard_files
 
-    typer.echo(dashboard_files())
+    say(str(dashboard_files()))
 
 
 def _check(option: str, address: str) -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from dqm.alarm import Alarm, describe_p
 from dqm.cli.progress import progress_bar
+from dqm.cli.tables import open_console
 from dqm.cli.verdicts import quality_mark, quality_text, write_p
 from dqm.demo.demonstration import (
     CHAMBERS,
@@ -26,8 +27,10 @@ from dqm.demo.demonstration import (
     Demonstration,
     Injection,
     learn_known_faults,
+    make_directory,
     prepare_reference,
 )
+from dqm.errors import escape_text
 from dqm.events import Quality, Verdict
 
 __all__ = ["show_demonstration"]
@@ -53,9 +56,11 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of it may be left behind
         signal.signal(number, signal.default_int_handler)
-    console = Console()
+    console = open_console()
     where = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
     cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
+    for each in (where, cache):
+        make_directory(each)
     with progress_bar("reference: healthy toys", None) as progress:
         bundle = prepare_reference(cache, progress)
     with progress_bar("reference: known faults", None) as progress:
@@ -65,7 +70,7 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
         running.start_daemon()
         with console.status("starting the daemon ..."):
             _wait_until(running, lambda: running.is_listening)
-        console.print(f"[bold]The page: http://{running.http}/[/bold]  (metrics at /metrics)")
+        console.print(f"The page: http://{running.http}/  (metrics at /metrics)", style="bold")
         console.print(f"To acknowledge alarms there, sign in as {USER}, password {running.password}")
         console.print(f"Configurations, logs and verdicts in {running.directory}")
         _show_page(console, f"http://{running.http}/")
@@ -103,7 +108,8 @@ def _watch(
                 verdicts = running.verdicts()
                 raised, known = running.raised_alarms(), len(raised)
                 for alarm in raised[known:]:
-                    console.print(f"ALARM {alarm.stream}, {alarm.cause}: {alarm.text}", style="bold red")
+                    seen = escape_text(alarm.text)
+                    console.print(f"ALARM {alarm.stream}, {alarm.cause}: {seen}", style="bold red")
                 scaled = elapsed * SECONDS / seconds
                 if console.is_terminal:
                     live.update(_screen(verdicts, scaled, elapsed), refresh=True)

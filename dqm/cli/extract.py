@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import parse_settings
 from dqm.errors import format_count
@@ -37,5 +38,12 @@ def extract(
     options |= parse_settings(option)
     source = open_source(collector, options)
     with progress_bar("events", events) as progress:
-        n = extract_features(source, output, n_events=events, chamber=chamber, progress=progress)
-    typer.echo(f"{output}: {format_count(n, 'event')}")
+        n = extract_features(
+            source,
+            output,
+            n_events=events,
+            chamber=chamber,
+            where=", ".join(map(str, inputs or [])),
+            progress=progress,
+        )
+    say(f"{output}: {format_count(n, 'event')}")

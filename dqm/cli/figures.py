@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dqm.cli.output import writing_file
 from dqm.errors import FileError
 from dqm.reference import Check, Validation, ValidationPoint
 
-__all__ = ["draw_checks", "draw_validation"]
+__all__ = ["check_figure", "draw_checks", "draw_validation"]
+
+SUFFIXES = (".pdf", ".png", ".svg")
+"""Endings of figures; they say what kind of file it is."""
 
 COLUMNS = 3
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -20,14 +25,9 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 @contextmanager
 def _panels(path: Path, n: int) -> Iterator[list[Any]]:
     """Give `n` panels, and write them to the file afterwards."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise FileError(
-            "no figure without matplotlib",
-            where=str(path),
-            fix="pip install '.[plots]', or leave --plot out",
-        ) from error
+    check_figure(path)
+    from matplotlib.figure import Figure
+
     columns = min(n, COLUMNS)
     rows = -(-n // columns)
     figure = Figure(figsize=(4.5 * columns, 3.4 * rows), layout="constrained")
@@ -35,10 +35,26 @@ def _panels(path: Path, n: int) -> Iterator[list[Any]]:
     for spare in panels[n:]:
         spare.set_axis_off()
     yield panels
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot write the figure: {error}", where=str(path)) from error
+    with writing_file(path) as scratch:
+        figure.savefig(scratch, format=path.suffix[1:].lower())
+
+
+def check_figure(path: Path | None) -> None:
+    """Refuse a file that cannot become a figure, before the work is done; raises `FileError`."""
+    if path is None:
+        return
+    if path.suffix.lower() not in SUFFIXES:
+        raise FileError(
+            f"no figure has the ending {path.suffix!r}",
+            where=str(path),
+            fix=f"Choose one of {', '.join(SUFFIXES)}",
+        )
+    if find_spec("matplotlib") is None:
+        raise FileError(
+            "no figure without matplotlib",
+            where=str(path),
+            fix="pip install '.[plots]', or leave --plot out",
+        )
 
 
 def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequence[Check]) -> None:

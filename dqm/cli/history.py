@@ -8,28 +8,26 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say, say_json
+from dqm.cli.settings import LARGEST, Hours
 from dqm.events import Quality
 
 __all__ = ["history"]
-
-WIDE = 160
-"""Columns of a table that is written to a file."""
 
 
 def history(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The daemon's TOML file, or a store.")],
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
     run_number: Annotated[
-        int | None, typer.Option("--run", min=0, max=2**63 - 1, help="Only this run.")
+        int | None, typer.Option("--run", min=0, max=LARGEST, help="Only this run.")
     ] = None,
     quality: Annotated[Quality | None, typer.Option(case_sensitive=False, help="Only this quality.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0, help="Only the last so many hours.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=2**31, help="The last so many verdicts.")] = 100,
+    hours: Hours = None,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="The last so many verdicts.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
-    from rich.console import Console
-
+    from dqm.cli.tables import print_table
     from dqm.cli.verdicts import as_json_line, verdict_table
     from dqm.config import load_daemon
     from dqm.store import VerdictStore, sqlite_url, store_url
@@ -42,10 +40,8 @@ def history(
         )
     if as_json:
         for verdict in verdicts:
-            typer.echo(as_json_line(verdict))
+            say_json(as_json_line(verdict))
     elif verdicts:
-        console = Console()
-        console = console if console.is_terminal else Console(width=WIDE)
-        console.print(verdict_table(verdicts))
+        print_table(verdict_table(verdicts))
     else:
-        typer.echo("no verdicts match")
+        say("no verdicts match")

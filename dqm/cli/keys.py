@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
+
 __all__ = ["app"]
 
 app = typer.Typer(help="Make keys for collectors on other hosts.", no_args_is_help=True)
@@ -33,10 +35,10 @@ def new(
     from dqm.stream.keys import make_keys
 
     secret, public = make_keys(directory, name, stream or [])
-    typer.echo(f"{secret}: stays with {name}, readable by nobody else")
+    say(f"{secret}: stays with {name}, readable by nobody else")
     if name == "daemon":
-        typer.echo(f"{public}: goes to every collector, as [collector] daemon_key")
+        say(f"{public}: goes to every collector, as [collector] daemon_key")
         return
-    typer.echo(f"{public}: goes into the daemon's directory of keys; reload the daemon to let {name} in")
+    say(f"{public}: goes into the daemon's directory of keys; reload the daemon to let {name} in")
     if not stream:
-        typer.echo(f"{name} may not send anything yet: list its streams in {public}")
+        say(f"{name} may not send anything yet: list its streams in {public}")

@@ -6,20 +6,26 @@ monitor need packages that a collector host does not have.
 
 from __future__ import annotations
 
+import io
 import re
 import sys
+from contextlib import suppress
 from importlib.metadata import requires, version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from dqm.errors import DqmError
+from dqm.cli.output import ReaderGoneError, abandon_output, say
+from dqm.errors import DqmError, FileError
 
 __all__ = ["COMMANDS", "app", "load_command", "run"]
 
 FAILURE = 2
 """Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
+
+INTERRUPTED, READER_GONE = 130, 141
+"""Exit codes after Ctrl-C, and when the reader of the output has closed it: as a shell gives them."""
 
 COMMANDS = {
     "demo": "Run simulated chambers, their collectors and the daemon; two chambers go wrong.",
@@ -146,6 +152,16 @@ class LazyGroup(TyperGroup):
         name, summary, rest = super().resolve_command(ctx, args)
         return name, summary if name is None else load_command(name), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command to the last line of its output, or say that it was interrupted."""
+        try:
+            result = super().invoke(ctx)
+            say("", end="")  # flushed here, where it may fail
+        except KeyboardInterrupt:
+            say("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        return result
+
 
 app = typer.Typer(
     cls=LazyGroup,
@@ -182,21 +198,44 @@ def main(
 
 def run() -> None:
     """Run the program: our own errors end it with a message and code 2, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it is closed
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except ReaderGoneError:
+        abandon_output()
+        sys.exit(READER_GONE)
     except DqmError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(FAILURE)
+        _end(str(error))
+    except OSError as error:  # of the system; what is known to fail has a better message
+        place = f"{error.filename}: " if error.filename else ""
+        _end(f"{place}{error.strerror or error}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if not _is_of_monitor(package):
             raise
-        typer.echo(
-            f"error: the package {package} is not installed. The daemon, its configuration and what computes "
-            "need it: install dqm with its extra 'monitor', in its source by pip install '.[monitor]'",
-            err=True,
+        _end(
+            f"the package {package} is not installed. The daemon, its configuration and what computes "
+            "need it: install dqm with its extra 'monitor', in its source by pip install '.[monitor]'"
         )
+
+
+def _end(why: str) -> NoReturn:
+    """End the program with a message, as a line of JSON where the log is JSON."""
+    log = sys.modules.get("dqm.service.process_log")
+    if log is not None and log.is_json():
+        import structlog
+
+        structlog.get_logger().critical("ended by an error", why=why)
         sys.exit(FAILURE)
+    with suppress(FileError, ReaderGoneError):
+        say(f"error: {why}", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        abandon_output()
+    sys.exit(FAILURE)
 
 
 def _is_of_monitor(package: str) -> bool:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from dqm.cli.output import say
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.errors import ConfigError
+from dqm.cli.tables import cell, print_table
+from dqm.errors import ConfigError, escape_text
 from dqm.events import FloatArray, WindowCut
 
 if TYPE_CHECKING:
     from dqm.reference import Bundle, Check, Source, Validation, WindowKind
 
-__all__ = ["kind_of", "nuisance", "read_number", "validate"]
+__all__ = ["LARGEST_WINDOW", "MOST_TOYS", "kind_of", "nuisance", "read_number", "validate"]
+
+LARGEST_WINDOW, MOST_TOYS = 1e9 - 1, 10**8
+"""Most events that a window of a bundle may expect, and most toys that options ask for."""
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure: .png, .pdf or .svg.")]
@@ -65,8 +70,10 @@ def nuisance(
     plot: Plot = None,
 ) -> None:
     """Teach a bundle what may change without being a fault. Calibrate it again afterwards."""
+    from dqm.cli.figures import check_figure
     from dqm.reference import Transform, add_normalisation, learn_shape, open_bundle
 
+    check_figure(plot)
     if sum(map(bool, (rate, at, transform))) != 1:
         raise ConfigError(
             "what does the parameter change?", fix="Give one of --rate, --at NU=FILE and --transform NAME"
@@ -76,9 +83,7 @@ def nuisance(
     bundle = open_bundle(path)
     if rate:
         changed = add_normalisation(bundle, name, sigma)
-        typer.echo(
-            f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}"
-        )
+        say(f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}")
         return
     samples: dict[float, FloatArray] | Transform
     sources: list[Source] = []
@@ -103,20 +108,18 @@ def nuisance(
             sources=tuple(sources),
             progress=progress,
         )
-    Console().print(_checks_table(bundle, checks))
+    print_table(_checks_table(bundle, checks))
     if plot:
         from dqm.cli.figures import draw_checks
 
         draw_checks(plot, name, bundle.manifest.features, checks)
-    typer.echo(
-        f"{path}: bundle {changed.identifier}, made from {bundle.identifier}, not calibrated. ", nl=False
-    )
-    typer.echo(f"Next: dqm reference calibrate {path} --toys 1000")
+    say(f"{path}: bundle {changed.identifier}, made from {bundle.identifier}, not calibrated. ", end="")
+    say(f"Next: dqm reference calibrate {path} --toys 1000")
 
 
 def validate(
     path: BundlePath,
-    toys: Annotated[int, typer.Option(min=50, help="Toys at each point.")] = 300,
+    toys: Annotated[int, typer.Option(min=50, max=MOST_TOYS, help="Toys at each point.")] = 300,
     sigmas: Annotated[str, typer.Option(help="Distances from 0, in sigmas; taken with both signs.")] = "1,2",
     at: Annotated[
         list[str] | None,
@@ -125,7 +128,7 @@ def validate(
         ),
     ] = None,
     window: Annotated[
-        float | None, typer.Option(min=10, help="Events expected; default: as built for.")
+        float | None, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected; default: as built for.")
     ] = None,
     cut: Annotated[
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")
@@ -140,9 +143,11 @@ def validate(
     plot: Plot = None,
 ) -> None:
     """Test windows with shifted nuisance parameters. t must not change; if it does, the exit code is 1."""
+    from dqm.cli.figures import check_figure
     from dqm.reference import open_bundle
     from dqm.reference import validate as validate_bundle
 
+    check_figure(plot)
     bundle = open_bundle(path)
     samples: dict[tuple[str, float], FloatArray] = {}
     for text in at or []:
@@ -163,20 +168,20 @@ def validate(
             workers=workers,
             progress=progress,
         )
-    Console().print(_validation_table(validation))
+    print_table(_validation_table(validation))
     if plot:
         from dqm.cli.figures import draw_validation
 
         draw_validation(plot, validation)
     if validation.failed:
         places = ", ".join(f"{p.name} = {p.nu:g}" if p.name else "0" for p in validation.failed)
-        typer.echo(
+        say(
             f"failed: t is not distributed as in the null table at {places} (KS p < {validation.limit:.2g}). "
             "Learn the parameter from more events, take a larger reference, or a smaller sigma",
             err=True,
         )
         raise typer.Exit(1)
-    typer.echo(f"{path}: t does not depend on the nuisance parameters, as far as {toys} toys can tell")
+    say(f"{path}: t does not depend on the nuisance parameters, as far as {toys} toys can tell")
 
 
 def kind_of(
@@ -208,9 +213,12 @@ def _pairs(texts: list[str], option: str) -> list[tuple[float, str]]:
 def read_number(text: str, option: str) -> float:
     """Read a number of an option; raises `ConfigError` that names it."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ConfigError(f"{text!r} is not a number", where=option) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{text!r} is not a number", where=option)
+    return number
 
 
 def _read_samples(
@@ -228,7 +236,8 @@ def _read_samples(
 
 
 def _checks_table(bundle: Bundle, checks: list[Check]) -> Table:
-    table = Table("nu", "loss saved", *bundle.manifest.features, title="learned log r, held-out events")
+    features = map(escape_text, bundle.manifest.features)
+    table = Table("nu", "loss saved", *features, title="learned log r, held-out events")
     table.caption = "chi2 per bin of learned against binned log ratio: about 1 is good"
     for check in checks:
         ratios = [f"{chi2 / max(n, 1):.2f}" for chi2, n in (ratio.chi2 for ratio in check.ratios)]
@@ -243,9 +252,9 @@ def _validation_table(validation: Validation) -> Table:
     for point in validation.points:
         mark = " ✗" if point in validation.failed else ""
         table.add_row(
-            point.name or "-",
+            cell(point.name or "-"),
             f"{point.nu:+g}",
-            point.source,
+            cell(point.source),
             f"{point.t.mean():.2f}",
             f"{point.ks_t:.3g}{mark}",
             f"{point.ks_tau:.2g}",

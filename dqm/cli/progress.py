@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +13,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from dqm.cli.tables import open_console
 
 __all__ = ["progress_bar"]
 
@@ -44,7 +45,7 @@ def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterato
         TimeRemainingColumn(),
     )
     # what a command prints meanwhile goes to stdout, not to stderr with the bar
-    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, disable=not shown)
+    bar = Progress(*columns, console=open_console(stderr=True), redirect_stdout=False, disable=not shown)
     with bar:
         task = bar.add_task(what, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)

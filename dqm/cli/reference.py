@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dqm.cli.nuisances import kind_of, nuisance, read_number, validate
+from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number, validate
+from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
+from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.errors import ConfigError
 from dqm.events import WindowCut
@@ -36,11 +37,13 @@ def build(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
     events: Annotated[int, typer.Option(min=2, help="Reference events N_R; the rest is the pool for toys.")],
-    window: Annotated[float, typer.Option(min=10, help="Events expected in a window, N(R_0).")],
+    window: Annotated[
+        float, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0).")
+    ],
     features: Annotated[
         str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
     ] = None,
-    width: Annotated[float, typer.Option(help="Kernel width, in standard deviations.")] = 2.5,
+    width: Annotated[float, typer.Option(max=1e6, help="Kernel width, in standard deviations.")] = 2.5,
     penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
     centers: Annotated[
         int | None,
@@ -84,14 +87,14 @@ def build(
         rate_hz=None if live_seconds is None else len(x) / live_seconds,
     )
     bundle = create_bundle(x, recipe, output, sources)
-    typer.echo(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", nl=False)
-    typer.echo(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
+    say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")
+    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
 
 
 @app.command()
 def calibrate(
     path: BundlePath,
-    toys: Annotated[int, typer.Option(min=100, help="Toys in the null table.")],
+    toys: Annotated[int, typer.Option(min=100, max=MOST_TOYS, help="Toys in the null table.")],
     window: Annotated[
         str | None,
         typer.Option(
@@ -134,11 +137,11 @@ def calibrate(
                 bundle, toys, window_range=window_range, seed=seed, workers=workers, progress=progress
             )
     if midpoints:
-        Console().print(_midpoints(midpoints))
-    typer.echo(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+        print_table(_midpoints(midpoints))
+    say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
     remark = pool_remark(bundle, kind)
     if remark:
-        typer.echo(f"warning: {path}: {remark}", err=True)
+        say(f"warning: {path}: {remark}", err=True)
 
 
 def _read_sizes(text: str | None) -> tuple[float | None, float | None]:
@@ -174,13 +177,12 @@ def show(
     bundle = open_bundle(path)
     if as_json:
         manifest = bundle.manifest.model_dump(mode="json")
-        typer.echo(json.dumps({"identifier": bundle.identifier, **manifest}))
+        say_json(json.dumps({"identifier": bundle.identifier, **manifest}))
         return
-    console = Console()
-    console.print(_description(bundle))
-    console.print(_null_tables(bundle))
+    print_table(_description(bundle))
+    print_table(_null_tables(bundle))
     if bundle.manifest.templates:
-        console.print(templates_table(bundle.manifest.templates))
+        print_table(templates_table(bundle.manifest.templates))
 
 
 def _description(bundle: Bundle) -> Table:
@@ -202,7 +204,7 @@ def _description(bundle: Bundle) -> Table:
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
     }
     for key, value in rows.items():
-        table.add_row(key, value)
+        table.add_row(key, cell(value))
     return table
 
 
@@ -224,7 +226,7 @@ def _null_tables(bundle: Bundle) -> Table:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
         offset = pool_offset(column.kind.n_expected, len(bundle.pool), len(bundle.reference))
-        table.add_row(str(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
+        table.add_row(cell(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqm.errors import ConfigError, InputError
+from dqm.cli.output import say, writing, writing_file
+from dqm.cli.settings import LARGEST
+from dqm.errors import ConfigError, InputError, escape_text
 
 if TYPE_CHECKING:
     from dqm.events import Verdict
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["flags", "report"]
 
 _MANIFEST = "manifest.json"
+SUFFIXES = ("", ".html", ".htm")
+"""Endings of reports."""
 
 RunNumber = Annotated[
     int | None,
-    typer.Option("--run", min=0, max=2**63 - 1, help="Run number; default: that of the last verdict."),
+    typer.Option("--run", min=0, max=LARGEST, help="Run number; default: that of the last verdict."),
 ]
 Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
 
@@ -50,6 +54,12 @@ def report(
     ] = None,
 ) -> None:
     """Write a run, or what a bundle is, as one HTML file that needs nothing else."""
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"no report has the ending {output.suffix!r}",
+            where=str(output),
+            fix=f"Choose one of {', '.join(SUFFIXES[1:])}",
+        )
     from dqm.export.report import report_bundle, report_run
     from dqm.store import AlarmStore
 
@@ -71,13 +81,9 @@ def report(
                 streams=streams,
             )
         path = output or Path(f"run-{number}.html")
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write: {error.strerror}", where=str(path), fix="Choose another -o"
-        ) from error
-    typer.echo(f"{path}: {len(text) / 1e6:.1f} MB")
+    with writing_file(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+    say(f"{path}: {len(text) / 1e6:.1f} MB")
 
 
 def flags(
@@ -105,11 +111,16 @@ def flags(
     spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
     rows = [flag.as_row(f"dqm {version('dqm')}") for flag in flag_run(spans)]
     if form is Format.JSON:
-        typer.echo(json.dumps(rows, indent=1, allow_nan=False))
+        say(json.dumps(rows, indent=1, allow_nan=False))
         return
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
+    with writing():
+        writer.writeheader()
+        writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+
+
+def _plain(value: object) -> object:
+    return escape_text(value) if isinstance(value, str) else value
 
 
 def _open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:

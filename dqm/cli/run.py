@@ -7,7 +7,7 @@ import signal
 from functools import partial
 from threading import Event
 
-from dqm.cli.process import log_to_stderr, stop_on_signals
+from dqm.cli.process import stop_on_signals
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
 
 __all__ = ["run"]
@@ -20,6 +20,7 @@ def run(config: ConfigPath, override: Overrides = None) -> None:
     """Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG."""
     from dqm.config import load_daemon
     from dqm.service.monitor.daemon import Daemon
+    from dqm.service.process_log import log_to_stderr
     from dqm.service.sd_notify import Notifier
 
     log_to_stderr()

@@ -10,7 +10,15 @@ import typer
 from dqm.config import parse_value
 from dqm.errors import ConfigError
 
-__all__ = ["ConfigPath", "Overrides", "parse_settings"]
+__all__ = ["LARGEST", "LONGEST_HOURS", "ConfigPath", "Hours", "Overrides", "parse_settings"]
+
+LARGEST = 2**63 - 1
+"""Largest run number, as in the wire format and the store."""
+
+LONGEST_HOURS = 1e6
+"""Longest time that an option takes: a century."""
+
+Hours = Annotated[float | None, typer.Option(min=0, max=LONGEST_HOURS, help="Only the last so many hours.")]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")]
 Overrides = Annotated[

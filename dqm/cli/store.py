@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.errors import StoreError
 
 __all__ = ["app"]
@@ -32,7 +33,7 @@ def backup_command(
     from dqm.store.backup import back_up
 
     n_verdicts = back_up(_find(store), file, replace=replace)
-    typer.echo(f"{file}: {n_verdicts} verdicts")
+    say(f"{file}: {n_verdicts} verdicts")
 
 
 @app.command("restore")
@@ -48,7 +49,7 @@ def restore_command(
 
     path = _find(store)
     aside = restore(file, path, replace=replace)
-    typer.echo(f"{path}: restored" + (f"; what was there is now {aside}" if aside else ""))
+    say(f"{path}: restored" + (f"; what was there is now {aside}" if aside else ""))
 
 
 @app.command()
@@ -58,7 +59,7 @@ def compact(store: Where) -> None:
 
     path = _find(store)
     before, after = compact_file(path)
-    typer.echo(f"{path}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
+    say(f"{path}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
 
 
 def _find(where: Path) -> Path:

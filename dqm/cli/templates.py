@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
+from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def templates(
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     width: Annotated[
-        float | None, typer.Option(min=0.1, help="Kernel width; default: that of the bundle's test.")
+        float | None, typer.Option(min=0.1, max=1e6, help="Kernel width; default: that of the bundle's test.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the samples.")] = 1,
 ) -> None:
@@ -51,8 +52,8 @@ def templates(
         learned = learn_templates(
             bundle, samples, width=width, seed=seed, progress=lambda done, _total: progress(done)
         )
-    Console().print(templates_table(learned.manifest.templates))
-    typer.echo(f"{path}: bundle {learned.identifier}, made from {bundle.identifier}")
+    print_table(templates_table(learned.manifest.templates))
+    say(f"{path}: bundle {learned.identifier}, made from {bundle.identifier}")
 
 
 def templates_table(entries: tuple[TemplateEntry, ...]) -> Table:
@@ -60,6 +61,6 @@ def templates_table(entries: tuple[TemplateEntry, ...]) -> Table:
     table = Table("fault", "learned from", "gain per event", title="templates of known faults")
     for entry in entries:
         sources = ", ".join(f"{source.name} ({source.n_events} events)" for source in entry.sources)
-        table.add_row(entry.fault, sources or "-", f"{entry.gain:.3g}")
+        table.add_row(cell(entry.fault), cell(sources or "-"), f"{entry.gain:.3g}")
     table.caption = "twice the log likelihood ratio to the reference, of events that were held out"
     return table

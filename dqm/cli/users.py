@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.output import say
 from dqm.config import Role
 from dqm.errors import InputError
 
@@ -46,7 +47,7 @@ def add(
     is_new = add_user(file, name, password, role=role)
     given = UserFile(file).role(name)
     done = f"added as {given}" if is_new else f"has a new password, is signed out, and is {given}"
-    typer.echo(f"{file}: {name} {done}")
+    say(f"{file}: {name} {done}")
 
 
 @app.command()
@@ -55,7 +56,7 @@ def role(name: Name, role: Annotated[Role, typer.Argument(help=_ROLES)], file: U
     from dqm.web.auth.users import set_role
 
     set_role(file, name, role)
-    typer.echo(f"{file}: {name} is {role}")
+    say(f"{file}: {name} is {role}")
 
 
 @app.command()
@@ -64,7 +65,7 @@ def remove(name: Name, file: Users = DEFAULT) -> None:
     from dqm.web.auth.users import remove_user
 
     remove_user(file, name)
-    typer.echo(f"{file}: {name} removed")
+    say(f"{file}: {name} removed")
 
 
 @app.command("list")
@@ -74,4 +75,4 @@ def list_users(file: Users = DEFAULT) -> None:
 
     users = UserFile(file)
     for name in users.names:
-        typer.echo(f"{name} {users.role(name)}")
+        say(f"{name} {users.role(name)}")

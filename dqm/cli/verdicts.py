@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from dqm.cli.tables import cell
 from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict, WindowCut
 from dqm.events.finite import utc_time
 
@@ -45,7 +46,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
         judged = utc_time(v.judged_at).strftime("%m-%d %H:%M:%S")
         table.add_row(
             *([judged] if live else []),
-            v.window.stream + badge,
+            cell(v.window.stream + badge),
             str(v.window.run),
             str(v.window.seq),
             quality_text(v.quality),
@@ -53,7 +54,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             "-" if r.t is None else f"{r.t:.1f}",
             write_p(r),
             "-" if r.z is None else f"{r.z:.1f}",
-            "; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks])),
+            cell("; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks]))),
         )
     return table
 

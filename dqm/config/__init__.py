@@ -17,6 +17,7 @@ from dqm.config.daemon import (
     QualitySection,
     StreamSection,
 )
+from dqm.config.files import check_writers, make_private_directory, make_private_file, replacing
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.load import (
     find_problems,
@@ -53,14 +54,18 @@ __all__ = [
     "WindowSection",
     "check_private",
     "check_url",
+    "check_writers",
     "find_plugin",
     "find_problems",
     "is_local",
     "load_collector",
     "load_daemon",
+    "make_private_directory",
+    "make_private_file",
     "parse_value",
     "read_token",
     "read_toml",
+    "replacing",
     "set_key",
     "split_http",
     "validate",

@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 
 from dqm.alarm import Alarm, AlarmState
+from dqm.config import make_private_directory
 from dqm.errors import ConfigError, DqmError
 from dqm.events import FloatArray, Verdict
 from dqm.service.collector.sources import open_source
@@ -34,6 +35,7 @@ __all__ = [
     "Demonstration",
     "Injection",
     "learn_known_faults",
+    "make_directory",
     "prepare_reference",
 ]
 
@@ -95,6 +97,14 @@ KNOWN_FAULTS: dict[str, dict[str, Any]] = {
     "layer 2 late": {"t0_ns": (0.0, 20.0, 0.0, 0.0)},
 }
 """Conditions of the faults whose templates are learned; their strengths differ from the injected ones."""
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory for its owner alone; raises `ConfigError` if that fails, or others may write to it."""
+    try:
+        make_private_directory(path)
+    except OSError as error:
+        raise ConfigError(f"cannot be made: {error.strerror}", where=str(path)) from error
 
 
 def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path:
@@ -195,7 +205,7 @@ class Demonstration:
         self.password = secrets.token_urlsafe(9)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private_directory(directory)
             for old in directory.glob(f"{STORE_FILE}*"):
                 old.unlink()
             shutil.rmtree(directory / "windows", ignore_errors=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import structlog
 
 from dqm.alarm import RAISED, AlarmChange
-from dqm.errors import GrafanaError
+from dqm.errors import GrafanaError, escape_text
 from dqm.export.grafana import Annotation, Grafana
 
 __all__ = ["Annotator"]
@@ -147,7 +147,7 @@ def _text(change: AlarmChange) -> str:
     """Say what is seen and what to do, as HTML, which Grafana shows."""
     alarm = change.alarm
     parts = (f"{alarm.stream} {alarm.cause.value}: {alarm.text}", alarm.guidance.action)
-    return "<br>".join(html.escape(part) for part in parts if part)
+    return "<br>".join(html.escape(escape_text(part)) for part in parts if part)
 
 
 def _farewell(change: AlarmChange) -> str:
@@ -155,4 +155,4 @@ def _farewell(change: AlarmChange) -> str:
     if not change.user:
         return ""
     words = f"{change.alarm.state.value} by {change.user}: {change.comment}".rstrip(": ")
-    return f"<br>{html.escape(words)}"
+    return f"<br>{html.escape(escape_text(words))}"

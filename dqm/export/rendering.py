@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dqm.alarm import needs_response
+from dqm.errors import escape_text
 from dqm.events.finite import dump_json
 from dqm.export.words import FILTERS
 
@@ -44,11 +45,12 @@ def make_environment(*packages: str) -> Environment:
     Returns
     -------
     Environment
-        Every variable is escaped; one that is not given is an error.
+        Every variable is escaped, characters that nobody sees too; one that is not given is an error.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "dqm.export")]),
         autoescape=True,
+        finalize=_show,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -78,6 +80,11 @@ def template_text(template: str, /, **context: Any) -> str:
         HTML; every variable is escaped.
     """
     return _report_templates().get_template(template).render(**context)
+
+
+def _show(value: Any) -> Any:
+    """Take from text what changes the order of what is read around it, or cannot be seen."""
+    return escape_text(value, keep="\n\t") if type(value) is str else value
 
 
 @cache

@@ -16,6 +16,7 @@ from dqm.reference.manifest import (
     Transform,
     WindowKind,
     WindowRange,
+    check_names,
 )
 from dqm.reference.nuisances import Check, add_normalisation, learn_shape
 from dqm.reference.null import NullTable, PValue, empirical_p_value, pool_offset
@@ -63,6 +64,7 @@ __all__ = [
     "build_bundle",
     "calibrate",
     "calibrate_range",
+    "check_names",
     "create_bundle",
     "empirical_p_value",
     "learn_shape",

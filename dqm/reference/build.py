@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.manifest import Manifest, Source
+from dqm.reference.manifest import Manifest, Source, check_names
 from dqm.reference.statistic import find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
@@ -150,6 +150,7 @@ def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
             f"{len(names)} features for {events.shape[1]} columns: {', '.join(names)}",
             fix="Name every column of the events once",
         )
+    check_names(names)
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"two features are named {twice[0]!r}", fix="Name every column differently")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.config import NAME_PATTERN
+from dqm.errors import InputError
 from dqm.events import WindowCut
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Transform",
     "WindowKind",
     "WindowRange",
+    "check_names",
 ]
 
 VERSION: Literal[3] = 3
@@ -216,3 +220,29 @@ class Manifest(_Frozen):
         return (
             json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
         ).encode()
+
+
+def check_names(names: Iterable[str], noun: str = "feature", where: str | None = None) -> None:
+    """Refuse names that no window can carry: collectors would end at their first window.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of features or of nuisance parameters.
+    noun : str
+        What they name, for the message.
+    where : str, optional
+        Bundle or file, for the message.
+
+    Raises
+    ------
+    InputError
+        If a name is not 1 to 64 letters, digits, ``.``, ``_`` and ``-``, or begins with a dot.
+    """
+    wrong = [name for name in names if re.fullmatch(NAME_PATTERN, name) is None]
+    if wrong:
+        raise InputError(
+            f"no name of a {noun}: {', '.join(map(repr, wrong))}",
+            where=where,
+            fix="Choose 1 to 64 letters, digits, '.', '_' and '-', no '.' at the beginning",
+        )

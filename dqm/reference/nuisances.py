@@ -23,7 +23,7 @@ from dqm.nplm.taylor import (
     learn_taylor,
 )
 from dqm.nplm.transformations import Transformation
-from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind
+from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind, check_names
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
 __all__ = [
@@ -97,7 +97,15 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
         Name of the parameter and of its measurement.
     sigma : float or None
         Error of the measurement of nu, > 0; None if there is none.
+
+    Raises
+    ------
+    InputError
+        If no measurement can have the name.
+    BundleError
+        If the directory cannot be written.
     """
+    check_names([name], "nuisance parameter")
     return bundle.add_nuisance(NuisanceEntry(name=name, kind="normalisation", sigma=sigma), {})
 
 
@@ -152,10 +160,11 @@ def learn_shape(
     Raises
     ------
     InputError
-        If a sample cannot be used or a number is out of range.
+        If the name or a sample cannot be used, or a number is out of range.
     BundleError
         If the directory cannot be written.
     """
+    check_names([name], "nuisance parameter")
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}", fix=f"Choose one of {', '.join(METHODS)}")
     rng = np.random.default_rng(seed)

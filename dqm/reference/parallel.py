@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dqm.config import replacing
 from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.manifest import WindowKind
@@ -197,10 +197,8 @@ def _read_chunk(path: Path) -> FloatArray | None:
 
 
 def _write_chunk(path: Path, values: FloatArray) -> None:
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        with scratch.open("wb") as file:
+        with replacing(path) as scratch, scratch.open("wb") as file:
             np.save(file, values)
-        scratch.replace(path)
     except OSError as error:
         raise BundleError(f"cannot write: {error.strerror}", where=str(path)) from error

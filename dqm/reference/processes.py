@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -77,18 +79,23 @@ class Processes:
         if self._n == 1:
             yield from _run_here(task, items)
             return
+        others = set(multiprocessing.active_children())
         # spawned, not forked: a forked torch may hang on locks its parent's threads held
         pool = ProcessPoolExecutor(
             self._n, multiprocessing.get_context("spawn"), initializer=_start, initargs=(task,)
         )
         try:
-            yield from keep_busy(lambda item: pool.submit(_do, item), items, lambda: 2 * self._n)
+            yield from keep_busy(lambda item: _submit(pool, item), items, lambda: 2 * self._n)
         except BrokenProcessPool as error:
             raise WorkerError(
                 "a process ended without a result: killed, perhaps for lack of memory",
                 fix="Run it again with fewer processes. A script that starts processes needs its "
                 "'if __name__ == \"__main__\":'",
             ) from error
+        except BaseException:  # nobody waits for the items any more
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -135,6 +142,32 @@ def keep_busy(
             look()
         else:
             yield out.pop(future), future.result()
+
+
+def _submit(pool: ProcessPoolExecutor, item: Any) -> Any:
+    with _undisturbed():
+        return pool.submit(_do, item)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block; processes that are started in it never hear of it.
+
+    In the middle of a start it would leave a process that waits for ever for what it is to do.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:

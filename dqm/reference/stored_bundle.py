@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from dqm.config import replacing
 from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.manifest import (
@@ -399,9 +400,7 @@ def _npy(values: NumberArray) -> bytes:
 
 def _write_atomically(path: Path, content: bytes) -> None:
     """Write so that a crash leaves either the old file or the new one."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    with scratch.open("wb") as file:
+    with replacing(path) as scratch, scratch.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    scratch.replace(path)

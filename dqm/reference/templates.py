@@ -100,10 +100,10 @@ def learn_templates(
         If the directory cannot be written.
     """
     for sample in samples:
-        if not re.search(FAULT_PATTERN, sample.fault):
+        if not re.fullmatch(FAULT_PATTERN, sample.fault) or not sample.fault.isprintable():
             raise InputError(
                 f"{sample.fault!r} cannot name a fault",
-                fix="Give 1 to 64 characters, none of them for control",
+                fix="Give 1 to 64 characters, none of them invisible or for control",
             )
     chosen = float(bundle.manifest.settings.get("width", 2.5)) if width is None else width
     learned = []

@@ -6,12 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from dqm.config import DaemonConfig
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.reference import Bundle, Evaluator, ReadingPolicy, open_bundle
+from dqm.service.process_log import log_to_stderr
 from dqm.stream import identity_of
 
-__all__ = ["WindowEvaluator", "prepare_evaluators"]
+__all__ = ["WindowEvaluator", "prepare_evaluators", "prepare_worker"]
+
+log = structlog.get_logger(__name__)
 
 
 class WindowEvaluator:
@@ -60,7 +65,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     Returns
     -------
     callable
-        Evaluates a window of any of the streams.
+        Evaluates a window of any of the streams; logs what it raises.
 
     Raises
     ------
@@ -79,9 +84,15 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     def evaluate(job: EvaluationJob) -> EvaluationReport:
         try:
             return by_stream[job.window.stream].evaluate(job)
-        except Exception as error:  # the worker logs it, and knows nothing of windows
+        except Exception:  # logged here: the worker knows nothing of windows
             stream, run, seq = identity_of(job.window)
-            error.add_note(f"stream {stream}, run {run}, window {seq}")
+            log.exception("test failed", stream=stream, run=run, seq=seq)
             raise
 
     return evaluate
+
+
+def prepare_worker(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
+    """Set up a worker process: its log, which is that of the daemon, and `prepare_evaluators`."""
+    log_to_stderr()
+    return prepare_evaluators(config)

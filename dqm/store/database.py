@@ -13,11 +13,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from dqm.config import check_writers, make_private_file
 from dqm.errors import InputError, StoreError
 from dqm.events.finite import dump_json
 from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_version
 
-__all__ = ["Database", "Insert", "sqlite_url"]
+__all__ = ["Database", "Insert", "find_remedy", "sqlite_url"]
 
 Insert = sqlite.Insert | postgresql.Insert
 """Insert statement that can ignore or update a row that already exists."""
@@ -41,9 +42,14 @@ _REMEDIES = {
     "read-only": "Make the file and its directory writable for the daemon's user",
     "unable to open": "Check that the directory exists and is writable for the daemon's user",
     "is full": "Free space on the disk",
-    "i/o error": "The disk fails or became read-only: see the log of the kernel, and repair it",
+    "i/o error": "The disk fails or became read-only, or it is full: see the log of the kernel",
     "locked": "Another program holds the file; close it",
 }
+
+
+def find_remedy(words: str) -> str | None:
+    """Find what to do about an error of the database by its words; None if nothing is known."""
+    return next((fix for sign, fix in _REMEDIES.items() if sign in words.lower()), None)
 
 
 def sqlite_url(path: Path) -> str:
@@ -76,6 +82,8 @@ class Database:
 
     Raises
     ------
+    ConfigError
+        If others may write to the file.
     StoreError
         Here and in every method, if the store cannot be read or written; it names the store and the remedy.
     """
@@ -248,8 +256,7 @@ class Database:
             yield
         except SQLAlchemyError as error:
             words = str(getattr(error, "orig", None) or error)
-            remedy = next((fix for sign, fix in _REMEDIES.items() if sign in words.lower()), None)
-            raise StoreError(words, where=self._where, fix=remedy) from error
+            raise StoreError(words, where=self._where, fix=find_remedy(words)) from error
         except OverflowError as error:  # of sqlite3 itself
             raise InputError(
                 "a number is beyond 64 bits", where=self._where, fix="Give a smaller one"
@@ -258,11 +265,30 @@ class Database:
 
 def _connect_args(address: URL, *, create: bool) -> dict[str, object]:
     """Raise if a SQLite file does not exist and must not be created; SQLite would make an empty one."""
-    if create or address.get_backend_name() != "sqlite" or not address.database:
+    is_file = address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:")
+    if not is_file or not address.database or address.database.startswith("file:"):
         return {}
-    if Path(address.database).exists():
+    path = Path(address.database)
+    if create:
+        _make_private(path)
         return {}
-    raise StoreError("no such file", where=address.database, fix="Check the path, or start the daemon first")
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        return {}
+    what = "the file is empty" if path.exists() else "no such file"
+    raise StoreError(what, where=address.database, fix="Check the path, or start the daemon first")
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for its owner alone, as SQLite then makes its log; refuse one that others may write."""
+    try:
+        make_private_file(path)
+        for companion in (Path(f"{path}-wal"), Path(f"{path}-shm")):
+            if companion.exists():
+                check_writers(companion)
+    except OSError as error:
+        raise StoreError(
+            f"cannot be opened: {error.strerror}", where=str(path), fix=_REMEDIES["unable to open"]
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

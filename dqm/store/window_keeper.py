@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dqm.config import check_writers, make_private_directory
 from dqm.errors import StoreError
 from dqm.events import Verdict, Window
 
@@ -30,6 +31,8 @@ class WindowKeeper:
 
     Raises
     ------
+    ConfigError
+        If others may write to the directory.
     StoreError
         Here and by `keep`, if the directory cannot be read or written.
     """
@@ -38,7 +41,9 @@ class WindowKeeper:
         self._directory = directory
         self._max_bytes = max_bytes
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private_directory(directory)
+            for stream in directory.iterdir():
+                check_writers(stream)
             for leftover in directory.glob("*/.*.tmp"):
                 leftover.unlink()
             found = [(path, path.stat()) for path in directory.glob("*/*.parquet")]
@@ -94,7 +99,8 @@ class WindowKeeper:
         table = pa.table(columns).replace_schema_metadata(facts)
         scratch = path.with_name(f".{path.name}.tmp")
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(0o700, exist_ok=True)
+            scratch.touch(0o600)
             pq.write_table(table, scratch, compression="zstd")
             size = scratch.stat().st_size
             if size > self._max_bytes:

@@ -244,13 +244,18 @@ def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[
             raise ConfigError(
                 "a key of this name already exists", where=str(path), fix="Move its files away first"
             )
+    written = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, text, mode in zip(files, texts, (0o600, 0o644), strict=True):
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+                written.append(path)
                 file.write(text)
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(error.filename)) from error
+        for path in written:  # half of a key would be in the way of the next try
+            path.unlink(missing_ok=True)
+        where = str(error.filename or directory)
+        raise ConfigError(f"cannot be written: {error.strerror}", where=where) from error
     return files
 
 

@@ -18,6 +18,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from dqm.config import make_private_directory, make_private_file
 from dqm.errors import FileError
 from dqm.stream.acknowledgement import Identity
 from dqm.stream.backlog import Message
@@ -58,6 +59,8 @@ class Spool:
 
     Raises
     ------
+    ConfigError
+        If others may write to directory or file.
     FileError
         Here if the directory cannot be used or another collector uses it; in every method if the disk fails.
     """
@@ -70,7 +73,8 @@ class Spool:
         self.n_damaged = 0
         """Number of windows that `load` could not read."""
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_directory(directory)
+            make_private_file(self._where)
         except OSError as error:
             raise FileError(f"cannot make the spool: {error.strerror}", where=str(directory)) from error
         with self._translate():
@@ -83,6 +87,7 @@ class Spool:
                 self._where.rename(self.set_aside)
                 for ending in ("-wal", "-shm"):
                     self._where.with_name(_FILE + ending).unlink(missing_ok=True)
+                make_private_file(self._where)
                 self._connection = self._open()
 
     def load(self) -> list[Message]:

@@ -36,8 +36,8 @@ def dqm(
     """Run a command within this process, from its entry point to its exit code, in an empty directory."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> Told:
-        code = call_dqm(*arguments)
+    def call(*arguments: object, columns: int = 200) -> Told:
+        code = call_dqm(*arguments, columns=columns)
         return Told(code, *capsys.readouterr())
 
     return call

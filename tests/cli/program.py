@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,15 +42,20 @@ def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.Complete
     return told
 
 
-def call_dqm(*arguments: object) -> int:
+def call_dqm(*arguments: object, columns: int = 200) -> int:
     """Run a command within this process, from its entry point to its exit code."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "200")
+        patch.setenv("COLUMNS", str(columns))
+        for owner in (sys, threading):
+            patch.setattr(owner, "excepthook", owner.excepthook)  # `log_to_stderr` sets its own
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        patch.setattr(logging.root, "handlers", logging.root.handlers[:])
         patch.setattr(sys, "argv", ["dqm", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             run()
     structlog.reset_defaults()
+    logging.captureWarnings(False)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     code = end.value.code or 0

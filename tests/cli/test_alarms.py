@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dqm.alarm import Cause
+from dqm.alarm import AlarmState, Cause
 from dqm.export import Metrics
-from dqm.web import HttpServer, create_app
+from dqm.web import HttpServer, Queries, create_app
 from tests.world import PASSWORDS, START, World, make_world
 
 from .conftest import Told
@@ -70,6 +71,17 @@ def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, 
     lines = dqm("alarms", "history", url, "--stream", "chamber-2").out.splitlines()
     assert [line.split()[5] for line in lines[1:]][-3:] == ["Active", "Shelved", "Active"]
     assert "no changes match" in dqm("alarms", "history", url, "--stream", "chamber-1").out
+
+
+def test_an_alarm_that_ends_when_it_is_acknowledged_is_told(
+    dqm: Dqm, url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was Latched is Normal then, and holds nobody who acknowledged it."""
+    world.raise_alarm("chamber-2")
+    alarm = replace(world.queries.alarm("chamber-2", Cause.DIFFERS), state=AlarmState.NORMAL)
+    monkeypatch.setattr(Queries, "alarm", lambda *_: alarm)
+    told = dqm("alarms", "ack", url, *ALARM, "-c", "HV trips")
+    assert (told.code, told.out) == (0, "chamber-2 differs: acknowledged, Normal\n")
 
 
 def test_streams_are_masked_and_unmasked(dqm: Dqm, world: World, url: str) -> None:

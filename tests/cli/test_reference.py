@@ -94,3 +94,51 @@ def test_a_damaged_bundle_is_refused(dqm: Dqm, bare: Path, tmp_path: Path) -> No
     told = dqm("reference", "show", copy)
     assert (told.code, told.out) == (2, "")
     assert f"error: {copy}: {array.name} does not have the checksum" in told.err
+
+
+def test_names_that_no_window_can_carry_are_refused_when_a_bundle_is_built(dqm: Dqm, tmp_path: Path) -> None:
+    """They passed every check, and the collector ended at its first window."""
+    (tmp_path / "events.csv").write_text("drift time,angle[deg],c\n" + "1,2,3\n" * 9)
+    told = dqm("reference", "build", "events.csv", "-o", "new", "--events", 5, "--window", 10)
+    assert told.code == 2
+    assert "no name of a feature: 'drift time', 'angle[deg]'. Choose 1 to 64 letters, digits" in told.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_older_bundle_with_such_names_stops_check_and_daemon(
+    dqm: Dqm, bundle: Path, tmp_path: Path
+) -> None:
+    old = shutil.copytree(bundle, tmp_path / "old")
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest["features"][0] = "drift time"
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "d.toml").write_text(
+        """[daemon]\nhttp = "127.0.0.1:0"\n[[streams]]\nname = "a"\nbundle = "old"\n"""
+    )
+    for command, code in (("check", 1), ("run", 2)):
+        told = dqm(command, "d.toml")
+        assert told.code == code
+        assert "no name of a feature: 'drift time'" in told.err
+    assert "drift time" in dqm("reference", "show", "old").out, "files can still be compared with it"
+
+
+@pytest.mark.parametrize("name", ["drift velocity", "", "a/b", "x\n"])
+def test_a_nuisance_parameter_needs_a_name_that_a_measurement_can_have(
+    dqm: Dqm, bare: Path, tmp_path: Path, name: str
+) -> None:
+    mine = shutil.copytree(bare, tmp_path / "mine")
+    told = dqm("reference", "nuisance", mine, name, "--sigma", 0.1, "--rate")
+    assert (told.code, "no name of a nuisance parameter" in told.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "command", ["nuisance mine gas --transform scale --on a --points 0.1", "validate mine"]
+)
+def test_an_ending_that_is_no_figure_is_refused_before_the_work(
+    dqm: Dqm, bare: Path, tmp_path: Path, command: str
+) -> None:
+    mine = shutil.copytree(bare, tmp_path / "mine")
+    before = (mine / "manifest.json").read_bytes()
+    told = dqm("reference", *command.split(), "--plot", "x.docx")
+    assert (told.code, "x.docx: no figure has the ending '.docx'. Choose one of" in told.err) == (2, True)
+    assert (mine / "manifest.json").read_bytes() == before

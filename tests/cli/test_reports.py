@@ -84,3 +84,11 @@ def test_a_report_that_cannot_be_written_is_told(dqm: Dqm, store: Path) -> None:
     told = dqm("report", store, "--run", 7, "-o", "nowhere/x.html")
     assert told.code == 2
     assert "nowhere/x.html: cannot write" in told.err
+
+
+@pytest.mark.parametrize("name", ["run.png", "run.pdf", "run.json"])
+def test_a_report_is_html_or_is_refused(dqm: Dqm, tmp_path: Path, name: str) -> None:
+    told = dqm("report", "none.sqlite", "-o", name)
+    assert told.code == 2
+    assert f"{name}: no report has the ending '{name[3:]}'. Choose one of .html, .htm" in told.err
+    assert not list(tmp_path.iterdir())

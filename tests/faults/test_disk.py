@@ -125,7 +125,7 @@ def test_a_read_only_disk_at_the_start_is_told(open_site: Open) -> None:
         site.launch()
         assert site.wait_for_end() == 2
     told = site.log.read_text()
-    assert "error: " in told
+    assert "ended by an error" in told
     assert "writable for the daemon's user" in told
     assert "Traceback" not in told
 

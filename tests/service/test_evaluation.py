@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from dqm.alarm import QualityLimits
 from dqm.alarm.verdicts import give_verdict, null_verdict
+from dqm.config import DaemonConfig, load_daemon
 from dqm.errors import BundleError
 from dqm.events import EvaluationJob, Origin, PMethod, Quality, Verdict, Window, WindowCut
 from dqm.reference import Bundle, open_bundle
-from dqm.service.evaluation import WindowEvaluator
+from dqm.service.evaluation import WindowEvaluator, prepare_evaluators, prepare_worker
+from dqm.service.monitor.worker_pool import WorkerPool
 from tests.service.small import N_WINDOW, bare_bundle, faulty_events, healthy_events, window_of
+from tests.waiting import wait_until
 
 LIMITS = QualityLimits(medium_p=0.02, bad_p=0.01, min_events=20)
 
@@ -151,3 +157,50 @@ def test_no_window_is_judged_by_a_bundle_that_was_written_to(bundle: Bundle, tmp
         file.write(b"\x5a" * 8)
     with pytest.raises(BundleError, match="was altered while it was in use"):
         judge(evaluator, window_of())
+
+
+def failing_config(folder: Path, bundle: Bundle) -> DaemonConfig:
+    """A daemon whose bundle is altered after it was opened: each test fails."""
+    mine = shutil.copytree(bundle.path, folder / "mine")
+    path = folder / "d.toml"
+    path.write_text(f'[daemon]\ndata_dir = "data"\n[[streams]]\nname = "chamber-1"\nbundle = "{mine}"\n')
+    return load_daemon(path, environ={})
+
+
+def alter_bundle(folder: Path) -> None:
+    (array,) = (folder / "mine").glob("pool-*.npy")
+    with array.open("ab") as file:
+        file.write(b"x")
+
+
+def test_a_test_that_fails_is_logged_with_its_window(bundle: Bundle, tmp_path: Path) -> None:
+    evaluate = prepare_evaluators(failing_config(tmp_path, bundle))
+    alter_bundle(tmp_path)
+    with capture_logs() as logged, pytest.raises(BundleError):
+        evaluate(EvaluationJob(window_of(run=7, seq=3), explain_below=0.01))
+    (line,) = logged
+    assert (line["event"], line["stream"], line["run"], line["seq"]) == ("test failed", "chamber-1", 7, 3)
+
+
+def test_a_worker_logs_as_the_daemon_does(bundle: Bundle, tmp_path: Path) -> None:
+    """One line of JSON on the standard error that it shares with the daemon."""
+    config = failing_config(tmp_path, bundle)
+    stderr = os.dup(2)
+    with (tmp_path / "log").open("wb") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            pool = WorkerPool(
+                partial(prepare_worker, config), n_workers=1, n_threads=1, longest_seconds=60.0, key=str
+            )
+            alter_bundle(tmp_path)
+            pool.submit(EvaluationJob(window_of(run=7, seq=3), explain_below=0.01))
+            wait_until(lambda: bool(pool.finished()), "the test has failed")
+            pool.close()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert (line["event"], line["level"], line["stream"], line["run"], line["seq"]) == (
+        "test failed", "error", "chamber-1", 7, 3,
+    )  # fmt: skip
+    assert "was altered while it was in use" in line["exception"]

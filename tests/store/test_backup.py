@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.errors import StoreError
+from dqm.errors import ConfigError, StoreError
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.store.backup import back_up, compact, restore
 from tests.verdicts import alter
@@ -217,3 +217,63 @@ def test_postgresql_is_copied_by_its_own_programs(postgres: Callable[[], str], t
         assert found == list(range(len(found)))
         assert len(found) > before
         assert store.append(alter(FULL, seq=len(found))) is True
+
+
+def test_a_copy_never_goes_onto_the_store(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    hard, soft = path.with_name("hard"), tmp_path / "soft"
+    hard.hardlink_to(path)
+    soft.symlink_to(path.parent)
+    with VerdictStore(sqlite_url(path)):  # with its log
+        names = [path, Path(STORE_FILE), Path(f"./{STORE_FILE}"), hard, soft / STORE_FILE]
+        names += [Path(f"{path}-wal"), soft / f"{STORE_FILE}-shm"]
+        for target in names:
+            with pytest.raises(StoreError, match="is the store itself"):
+                back_up(path, target, replace=True)
+    with pytest.raises(StoreError, match="belongs to the store"):
+        back_up(path, Path(f"{path}-wal"))
+    with pytest.raises(StoreError, match="is the store itself"):
+        restore(hard, path, replace=True)
+    assert numbers(path) == list(range(10))
+
+
+def test_a_copy_follows_no_link(path: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    for target in (precious, tmp_path / "nowhere"):
+        link = tmp_path / "copy"
+        link.symlink_to(target)
+        for replace in (False, True):
+            with pytest.raises(StoreError, match=r"copy: is a symbolic link"):
+                back_up(path, link, replace=replace)
+        link.unlink()
+    (tmp_path / ".copy.tmp").symlink_to(precious)  # where others can guess the name of a half-written file
+    back_up(path, tmp_path / "copy")
+    assert precious.read_text() == "keep"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_store_in_use_is_not_the_place_of_a_copy(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.sqlite"
+    with VerdictStore(sqlite_url(other)) as store:
+        store.append(alter(FULL, seq=77))
+        with pytest.raises(StoreError, match=r"other\.sqlite: is in use"):
+            back_up(path, other, replace=True)
+    assert numbers(other) == [77]
+    with pytest.raises(StoreError, match="is not a file"):
+        back_up(path, tmp_path, replace=True)
+
+
+def test_what_others_may_write_is_no_place_for_a_copy_and_none_to_restore(path: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(ConfigError, match="others may write"):
+        back_up(path, shared / "copy")
+    back_up(path, tmp_path / "copy")
+    (tmp_path / "copy").chmod(0o666)
+    with pytest.raises(ConfigError, match="others may write"):
+        restore(tmp_path / "copy", tmp_path / "new.sqlite")
+    assert not (tmp_path / "new.sqlite").exists()

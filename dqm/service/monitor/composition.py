@@ -12,11 +12,19 @@ from importlib.metadata import version
 import structlog
 import torch
 
-from dqm.config import DaemonConfig, DaemonSection, GrafanaSection, is_local, read_token, split_http
+from dqm.config import (
+    DaemonConfig,
+    DaemonSection,
+    GrafanaSection,
+    is_local,
+    make_private_directory,
+    read_token,
+    split_http,
+)
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
-from dqm.service.evaluation import prepare_evaluators
+from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.recorder import Recorder
@@ -164,7 +172,7 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
         torch.set_num_threads(section.threads)
         return LocalWorker(prepare_evaluators(resolved.config))
     return WorkerPool(
-        functools.partial(prepare_evaluators, resolved.config),
+        functools.partial(prepare_worker, resolved.config),
         n_workers=section.n_workers,
         n_threads=section.threads,
         longest_seconds=section.longest_test_seconds,
@@ -226,7 +234,7 @@ def _open_store(section: DaemonSection) -> VerdictStore:
     """Open the store in its directory."""
     directory = section.data_dir
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private_directory(directory)
     except OSError as error:
         raise StoreError(
             f"cannot make the data directory: {error.strerror}",

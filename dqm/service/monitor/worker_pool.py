@@ -51,9 +51,9 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,6 +88,8 @@ RESTART_SECONDS = 10.0
 
 END_SECONDS = 1.0
 """Time for a process to end by itself before it is killed."""
+
+_LAST_WORDS = b'{"event": "a worker ends: it has no memory left", "level": "error"}\n'
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _environment_lock = threading.Lock()
@@ -140,7 +142,7 @@ class LocalWorker(Generic[J, R]):
     Parameters
     ----------
     evaluate : callable
-        Does a job.
+        Does a job; what it raises becomes the reason why there is no result, and is logged by itself.
     """
 
     def __init__(self, evaluate: Callable[[J], R]) -> None:
@@ -504,7 +506,9 @@ def _work(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> No
         _serve(connection, prepare)
     except Exception:
         try:
-            traceback.print_exc()  # plain: a log record needs memory, of which there may be none left
+            log.exception("a worker ends")
+        except MemoryError:  # a log record needs memory
+            os.write(sys.stderr.fileno(), _LAST_WORDS)
         finally:
             os._exit(1)  # at once: without memory the interpreter's own end may take seconds
 
@@ -537,6 +541,5 @@ def _do(evaluate: Callable[[J], R], job: J) -> tuple[R | None, str]:
     """Do a job; returns its result, or the reason why there is none."""
     try:
         return evaluate(job), ""
-    except Exception as error:
-        log.exception("test failed")
+    except Exception as error:  # logged by who knows what the job is
         return None, f"the test failed: {error}"

@@ -25,6 +25,7 @@ def extract(
     *,
     n_events: int | None = None,
     chamber: str | None = None,
+    where: str = "",
     progress: Callable[[int], None] = lambda _n: None,
 ) -> int:
     """Write the events of a source to a Parquet file with columns ``chamber``, ``time`` and the features.
@@ -41,6 +42,8 @@ def extract(
         Stop after this number of events.
     chamber : str, optional
         Only this chamber.
+    where : str
+        Inputs of the source, for the message.
     progress : callable
         Called with the number of events written so far.
 
@@ -62,7 +65,8 @@ def extract(
         tables = _tables(source, n_events, chamber)
         first = next(tables, None)
         if first is None:
-            raise InputError("the source has no events")
+            of = "" if chamber is None else f" of chamber {chamber}"
+            raise InputError(f"the source has no events{of}", where=where)
         with pq.ParquetWriter(scratch, first.schema) as writer:
             for table in chain([first], tables):
                 writer.write_table(table)

@@ -1,0 +1,382 @@
+"""What goes wrong with every command: a message, a documented exit code, no traceback, no half of a file."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+import numpy as np
+import pytest
+
+from dqm.alarm import AddMask, Cause, ShelveAlarm
+from dqm.cli.main import COMMANDS, INTERRUPTED, READER_GONE, load_command
+from dqm.store import STORE_FILE
+from dqm.web import HttpServer, create_app
+from tests.faults.conftest import mounted
+from tests.service.small import N_WINDOW, faulty_events, healthy_events, write_csv
+from tests.world import PASSWORDS, make_world, verdict_of
+
+from .conftest import Told
+from .program import call_dqm
+
+Dqm = Callable[..., Told]
+Words = Callable[[str], list[str]]
+
+BUILD = f"--events 100 --window {N_WINDOW} --centers 20"
+WRONG_INPUT = """
+demo --directory DIRECTORY
+run CONFIG
+collect CONFIG
+check CONFIG
+history CONFIG
+history STORE
+extract beam EVENTS -o out.parquet
+extract replay EVENTS -o out.parquet
+extract tdc EVENTS -o out.parquet
+compare BUNDLE events.csv
+compare bundle EVENTS
+report CONFIG
+report STORE
+report BUNDLE
+flags CONFIG
+flags STORE
+reference build EVENTS -o out --events 10 --window 10
+reference calibrate BUNDLE --toys 100
+reference show BUNDLE
+reference nuisance BUNDLE gas --rate
+reference nuisance bundle gas --at 1=EVENTS
+reference validate BUNDLE
+reference validate bundle --at gas:1=EVENTS
+reference templates BUNDLE --fault late=events.csv
+reference templates bundle --fault late=EVENTS
+alarms list CONFIG
+alarms history CONFIG
+alarms ack CONFIG chamber-2 differs -c why
+alarms shelve CONFIG chamber-2 differs -r why --hours 1
+alarms unshelve CONFIG chamber-2 differs -c why
+alarms masks CONFIG
+alarms mask CONFIG muon/* -r why
+alarms unmask CONFIG 3f9a -c why
+dashboards push --url http://127.0.0.1:1 --token-file TOKEN
+keys new west --dir DIRECTORY
+store backup STORE copy
+store restore new.sqlite COPY
+store compact STORE
+users add maria -f USERS
+users remove maria -f USERS
+users list -f USERS
+""".strip().splitlines()
+"""Command lines; a word in capitals is an input that cannot be used."""
+
+SUFFIXES = {"CONFIG": ".toml", "USERS": ".toml", "EVENTS": ".csv", "STORE": ".sqlite"}
+WORKING = f"""
+check config.toml
+history verdicts.sqlite
+extract replay events.csv -o out.parquet
+compare bundle events.csv --window {N_WINDOW}
+report verdicts.sqlite -o out.html
+flags verdicts.sqlite
+reference build events.csv -o out.dqmref {BUILD}
+reference calibrate mine --toys 100 --processes 1
+reference show bundle
+reference nuisance mine gas --sigma 0.1 --rate
+reference validate bundle --toys 50 --processes 1
+reference templates mine --fault late=faulty.csv
+alarms list URL
+alarms history URL
+alarms ack URL chamber-2 differs -c why
+alarms shelve URL chamber-2 differs -r why --hours 1
+alarms unshelve URL chamber-2 drift -c why
+alarms masks URL
+alarms mask URL chamber-1 -r why
+alarms unmask URL MASK -c why
+dashboards path
+keys new west --dir keys
+store backup verdicts.sqlite copy
+store restore new.sqlite verdicts.sqlite
+store compact verdicts.sqlite
+users add maria -f new.toml
+users remove maria -f users.toml
+users list -f users.toml
+""".strip().splitlines()
+"""Command lines that do something and say so."""
+
+ELSEWHERE = {"demo", "run", "collect", "dashboards push"}
+"""They need other processes: see ``test_online.py`` and ``test_dashboards.py``."""
+
+
+@functools.cache
+def all_commands() -> set[str]:
+    """Every command that can be called, groups walked through."""
+    found = set()
+    for name in COMMANDS:
+        command = load_command(name)
+        found |= {f"{name} {inner}" for inner in getattr(command, "commands", {})} or {name}
+    return found
+
+
+def command_of(line: str) -> str:
+    first, second, *_ = line.split()
+    return f"{first} {second}" if f"{first} {second}" in all_commands() else first
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def here(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory with a bundle and events; nothing else is known."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+    (tmp_path / "bundle").symlink_to(bundle)
+    write_csv(tmp_path / "events.csv", healthy_events(4 * N_WINDOW, 1))
+    return tmp_path
+
+
+def spoil(folder: Path, word: str, kind: str) -> Path:
+    """Make an input that cannot be used."""
+    path = folder / f"wrong{SUFFIXES.get(word, '')}"
+    is_directory = word in ("BUNDLE", "DIRECTORY")
+    noise = np.random.default_rng(1).bytes(5000)
+    match kind:
+        case "empty" if is_directory:
+            path.mkdir()
+        case "empty":
+            path.touch(0o600)
+        case "garbage" if word == "BUNDLE":
+            path.mkdir()
+            (path / "manifest.json").write_bytes(noise)
+        case "garbage":
+            path.write_bytes(noise)
+            path.chmod(0o600)
+        case "the other" if is_directory:
+            path.write_bytes(b"")
+        case "the other":
+            path.mkdir()
+    return path
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert {command_of(line) for line in WRONG_INPUT} == all_commands() - {"dashboards path"}
+
+
+@pytest.mark.parametrize("kind", ["empty", "garbage", "the other", "missing"])
+@pytest.mark.parametrize("line", WRONG_INPUT)
+def test_an_input_that_cannot_be_used_is_told(dqm: Dqm, here: Path, line: str, kind: str) -> None:
+    (word,) = {part for part in line.replace("=", " ").split() if part.isupper()}
+    path = spoil(here, word, kind)
+    if word == "DIRECTORY" and kind in ("empty", "missing"):
+        pytest.skip("an empty or missing directory can be used")
+    if (command_of(line), kind) == ("users add", "missing") or (word, kind) == ("USERS", "empty"):
+        pytest.skip("a new file of users, or an empty one, can be used")
+    before = snapshot(here)
+    told = dqm(*line.replace(word, str(path)).split())
+    assert told.code == (1 if line.startswith("check") else 2), told
+    assert "Traceback" not in told.err
+    assert str(path) in told.err, "which input it is"
+    assert re.search("^error: |ended by an error", told.err, re.MULTILINE) or line.startswith("check")
+    assert snapshot(here) == before
+
+
+@pytest.fixture(scope="module")
+def site(bundle: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that `WORKING` needs; tests work in copies of it."""
+    folder = tmp_path_factory.mktemp("site")
+    world = make_world(folder / STORE_FILE, {"muon": ["chamber-1", "chamber-2"]})
+    world.judge(*(verdict_of("chamber-1", seq) for seq in range(5)))
+    world.store.close()
+    shutil.copytree(bundle, folder / "bundle")
+    shutil.copytree(bare, folder / "mine")
+    write_csv(folder / "events.csv", healthy_events(6 * N_WINDOW, 1))
+    write_csv(folder / "faulty.csv", faulty_events(6 * N_WINDOW, 2))
+    (folder / "config.toml").write_text('[[streams]]\nname = "chamber-1"\nbundle = "bundle"\n')
+    (folder / "collector.toml").write_text(
+        f'[collector]\nname = "replay"\nconnect = "ipc://none.ipc"\n[window]\nevents = {N_WINDOW}\n'
+        '[options]\ninputs = ["events.csv"]\n'
+    )
+    return folder
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of a daemon with a raised alarm, a shelved one and a mask."""
+    (tmp_path / "daemon").mkdir()
+    world = make_world(tmp_path / "daemon" / STORE_FILE, {"muon": ["chamber-1", "chamber-2"]})
+    world.raise_alarm("chamber-2")
+    world.alarm_service.apply(ShelveAlarm("chamber-2", Cause.DRIFT, "why", hours=1.0), "maria")
+    world.alarm_service.apply(AddMask("3f9a", "muon/chamber-1", "gas leak"), "maria")
+    monkeypatch.setenv("LOGNAME", "maria")
+    monkeypatch.setenv("DQM_PASSWORD", PASSWORDS["maria"])
+    app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator())
+    server = HttpServer(app, "127.0.0.1", 0)
+    server.start()
+    yield f"http://{server.address}"
+    server.stop()
+    world.store.close()
+
+
+@pytest.fixture
+def words(
+    site: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], list[str]]:
+    """Give the words of a command line, and a fresh copy of the site as the working directory."""
+    address: list[str] = []
+
+    def prepare(line: str) -> list[str]:
+        copy = tmp_path / "site"
+        shutil.rmtree(copy, ignore_errors=True)
+        monkeypatch.chdir(shutil.copytree(site, copy))
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+        if "URL" in line and not address:
+            address.append(request.getfixturevalue("url"))
+        return line.replace("URL", *address or [""]).replace("MASK", "3f9a").split()
+
+    return prepare
+
+
+WRITING = f"""
+extract replay events.csv -o full/out.parquet
+report verdicts.sqlite -o full/out.html
+reference build events.csv -o full/out.dqmref {BUILD}
+reference calibrate full/mine --toys 100 --processes 1
+reference nuisance full/mine gas --sigma 0.1 --rate
+reference templates full/mine --fault late=faulty.csv
+keys new west --dir full/keys
+store backup verdicts.sqlite full/copy
+store restore full/new.sqlite verdicts.sqlite
+store compact full/verdicts.sqlite
+users add maria -f full/new.toml
+users remove maria -f full/users.toml
+run config.toml --set daemon.data_dir=full/data --set daemon.http=127.0.0.1:0
+collect collector.toml --set collector.spool=full/spool
+""".strip().splitlines()
+"""Command lines that write files, or begin to."""
+
+
+@pytest.fixture(scope="module")
+def full_disk(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk with a store, a bundle and users on it, and no room."""
+    disk = tmp_path_factory.mktemp("disk") / "full"
+    with mounted(disk, "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs"):
+        for name in ("mine", STORE_FILE, "users.toml"):
+            source = site / name
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, disk / name)
+        with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+        yield disk
+
+
+@pytest.mark.parametrize("line", WRITING)
+def test_a_full_disk_is_told_and_nothing_is_left_on_it(
+    words: Words, capsys: pytest.CaptureFixture[str], full_disk: Path, line: str
+) -> None:
+    arguments = words(line)
+    Path("full").symlink_to(full_disk)
+    before = snapshot(full_disk)
+    assert call_dqm(*arguments) == 2
+    told = capsys.readouterr().err
+    assert re.search("^error: |ended by an error", told, re.MULTILINE)
+    assert {"full", "space"} & set(re.findall(r"\w+", told.replace("full/", "")))
+    assert "Traceback" not in told
+    left = {name for name, content in snapshot(full_disk).items() if before.get(name) != content}
+    started = {"keys", "data", "data/verdicts.sqlite", "spool", "spool/windows.sqlite"}
+    log = {f"{STORE_FILE}-shm", f"{STORE_FILE}-wal"}  # of SQLite
+    assert not [name for name in left - started - log if not name.startswith("mine/toys-")]
+
+
+def half_written() -> list[Path]:
+    return [path for path in Path.cwd().rglob("*") if path.name.endswith((".tmp", ".new"))]
+
+
+def test_every_command_works_in_the_table_or_elsewhere() -> None:
+    assert {command_of(line) for line in WORKING} == all_commands() - ELSEWHERE
+
+
+@pytest.mark.parametrize("line", WORKING)
+def test_nothing_is_cut_off_in_a_narrow_terminal(
+    words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert call_dqm(*words(line), columns=40) == 0
+    told = capsys.readouterr().out
+    assert told
+    assert "…" not in told
+
+
+@pytest.mark.parametrize("line", WORKING)
+def test_a_reader_that_goes_away_ends_it_quietly(
+    words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert call_dqm(*words(line)) == READER_GONE
+    assert not {"Traceback", "error"} & set(capsys.readouterr().err.split())
+    assert half_written() == []
+
+
+@pytest.mark.parametrize("line", WORKING)
+def test_output_to_a_full_disk_is_told(
+    words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    with Path("/dev/full").open("w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert call_dqm(*words(line)) == 2
+    told = capsys.readouterr().err
+    assert "error: standard output: cannot be written: No space left on device" in told
+    assert "Traceback" not in told
+
+
+class Interruption:
+    """Ctrl-C at the n-th call of a function of `dqm`; 0: never."""
+
+    def __init__(self, at: int) -> None:
+        self.n_calls = 0
+        self._at = at
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: FrameType, event: str, _argument: object) -> None:
+        name = frame.f_code.co_filename
+        if event != "call" or "/dqm/" not in name or name.endswith("/cli/main.py"):
+            return
+        self.n_calls += 1
+        if self.n_calls == self._at:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("line", WORKING)
+def test_one_that_is_interrupted_half_way_says_so(
+    words: Words, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    with Interruption(0) as whole:
+        assert call_dqm(*words(line)) == 0
+    capsys.readouterr()
+    # the first time more had to be loaded; and of what a server is asked for, the second time is refused
+    with Interruption(10 if "URL" in line else 1 + whole.n_calls // 3):
+        assert call_dqm(*words(line)) == INTERRUPTED
+    told = capsys.readouterr().err
+    assert "interrupted" in told.splitlines()
+    assert "Traceback" not in told
+    assert half_written() == []

@@ -1,0 +1,58 @@
+"""Commands as processes: Ctrl-C, a reader that goes away, and the end of a reader's thread."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from dqm.cli.main import INTERRUPTED, READER_GONE
+from tests.waiting import wait_until
+
+from .program import ENVIRONMENT, PROGRAM, start_dqm
+
+STOP_SECONDS = 30.0
+
+
+def test_ctrl_c_ends_a_calibration_with_its_processes(bare: Path, tmp_path: Path) -> None:
+    mine, log = shutil.copytree(bare, tmp_path / "mine"), tmp_path / "log"
+    process = start_dqm(
+        "reference", "calibrate", mine, "--toys", 1_000_000, "--processes", 2, cwd=tmp_path, log=log
+    )
+    try:
+        wait_until(lambda: any(mine.glob("toys-*/*")), "the first toys")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of them
+        assert process.wait(STOP_SECONDS) == INTERRUPTED
+    finally:
+        process.kill()
+    told = log.read_text()
+    assert told.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in told
+    assert not list(mine.glob(".*"))
+
+
+def test_the_reader_of_a_pipe_may_go_away(bundle: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    told = subprocess.run(
+        [PROGRAM, "reference", "show", bundle, "--json"],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (told.returncode, told.stderr) == (READER_GONE, b"")
+
+
+def test_a_source_without_events_ends_in_order(tmp_path: Path) -> None:
+    """Arrow's thread, which read ahead in a file of Python, ended 1 of 20 such processes by SIGABRT."""
+    code = (
+        "import pathlib, pyarrow, sys\nfrom dqm_collectors.tables import read_csv\n"
+        "path = pathlib.Path('none.csv')\n"
+        "sys.exit(len(list(read_csv(path, {'a': pyarrow.float64()}, ('a', 'b')))))"
+    )
+    (tmp_path / "none.csv").write_text("a,b\n")
+    python = PROGRAM.with_name("python")
+    for _ in range(8):
+        told = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, check=False)
+        assert (told.returncode, told.stderr) == (0, b"")

@@ -1,0 +1,127 @@
+"""Text from outside on a terminal, in reports and in annotations: nothing of it is obeyed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dqm.alarm import AcknowledgeAlarm, AddMask, Alarm, AlarmChange, AlarmState, Cause, Guidance, Priority
+from dqm.alarm.commands import Command
+from dqm.errors import escape_text
+from dqm.export.annotator import _text
+from dqm.store import STORE_FILE
+from dqm.web import HttpServer, create_app
+from tests.world import World, make_world, verdict_of
+
+from .conftest import Told
+
+Dqm = Callable[..., Told]
+
+EVIL = "gas\x85\u202e[red]x[/red]\u200b\u2028:smile: Müller"
+"""What a store may have from earlier, and what comments may still have: C1, bidirectional marks, markup."""
+
+HARMLESS = r"gas\x85\u202e[red]x[/red]\u200b\u2028:smile: Müller"
+OBEYED = set("\x1b\x85\x9b\u202e\u200b\u2028")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = make_world(tmp_path / STORE_FILE, {"muon": ["chamber-1", "chamber-2"]})
+    conditions = {"trigger": EVIL}
+    made.judge(*(verdict_of("chamber-2", n, p=2e-9, reason=EVIL, conditions=conditions) for n in range(3)))
+    stored = _unchecked(AcknowledgeAlarm("chamber-2", Cause.DIFFERS, "x"), EVIL)
+    made.alarm_service.apply(stored, "m\x9b31maria")
+    made.alarm_service.apply(_unchecked(AddMask("3f9a", "chamber-1", "x"), EVIL), "m\x9b31maria")
+    yield made
+    made.store.close()
+
+
+def _unchecked(command: Command, comment: str) -> Command:
+    object.__setattr__(command, "comment", comment)  # as it was stored by an earlier version
+    return command
+
+
+@pytest.fixture
+def url(world: World) -> Iterator[str]:
+    server = HttpServer(create_app(world.metrics, lambda: 0.0, queries=world.queries), "127.0.0.1", 0)
+    server.start()
+    yield f"http://{server.address}"
+    server.stop()
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+@pytest.mark.parametrize("command", ["alarms list", "alarms history", "alarms masks"])
+def test_alarms_are_listed_with_harmless_text(
+    dqm: Dqm, url: str, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    told = dqm(*command.split(), url, columns=columns)
+    assert told.code == 0
+    assert HARMLESS.replace(" ", "") in "".join(told.out.split())
+    assert not OBEYED & set(told.out.replace("\x1b[", ""))
+
+
+@pytest.mark.parametrize("command", ["alarms list", "alarms history", "alarms masks"])
+def test_json_holds_the_same_text_in_ascii(dqm: Dqm, url: str, command: str) -> None:
+    told = dqm(*command.split(), url, "--json")
+    assert told.out.isascii()
+    assert any(EVIL in text for text in _texts(json.loads(told.out)))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.usefixtures("world")
+def test_verdicts_are_shown_with_harmless_text(dqm: Dqm, tmp_path: Path) -> None:
+    store = tmp_path / STORE_FILE
+    assert HARMLESS in dqm("history", store).out
+    told = dqm("history", store, "--json")
+    assert told.out.isascii()
+    assert json.loads(told.out.splitlines()[0])["conditions"]["trigger"] == EVIL
+    flags = dqm("flags", store, "--format", "csv", "--by-judgement").out
+    assert not OBEYED & set(flags)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_report_has_harmless_text(dqm: Dqm, tmp_path: Path) -> None:
+    assert dqm("report", tmp_path / STORE_FILE, "-o", "r.html").code == 0
+    text = (tmp_path / "r.html").read_text().partition("<body")[2]
+    assert HARMLESS in text
+    assert not OBEYED & set(text)
+
+
+def test_an_annotation_has_harmless_text() -> None:
+    guidance = Guidance("c", "do <b>\u202e", "who")
+    alarm = Alarm("s", Cause.DIFFERS, Priority.P2, guidance, AlarmState.ACTIVE, 0.0, text=EVIL)
+    text = _text(AlarmChange(alarm, AlarmState.NORMAL, 0.0, "window"))
+    assert not OBEYED & set(text)
+    assert "<b>" not in text
+
+
+def test_names_of_files_are_harmless_in_messages(dqm: Dqm) -> None:
+    told = dqm("reference", "show", "evil\x1b[2J\u202e")
+    assert (told.code, escape_text("evil\x1b[2J\u202e") in told.err) == (2, True)
+    assert not OBEYED & set(told.err)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\x9b"])
+def test_a_comment_with_control_characters_is_refused(character: str) -> None:
+    with pytest.raises(ValueError, match="must not have control characters"):
+        AcknowledgeAlarm("s", Cause.DIFFERS, f"HV{character}trips")
+
+
+def test_a_comment_of_any_language_and_several_lines_is_taken() -> None:
+    text = "HV trips\n\t\u202b\u05e9\u05dc\u05d5\u05dd\u202c, 12 µm, 高電圧"
+    assert AcknowledgeAlarm("s", Cause.DIFFERS, text).comment == text
