@@ -40,12 +40,21 @@ class Site:
         More of ``[daemon]``, and tables that follow it.
     listen : str, optional
         Where the daemon listens; a free port of the loopback if left out.
+    also : sequence of str
+        Further addresses where it listens.
     **variables : str
         Of the daemon's environment.
     """
 
     def __init__(
-        self, folder: Path, bundle: Path, daemon: str = "", *, listen: str | None = None, **variables: str
+        self,
+        folder: Path,
+        bundle: Path,
+        daemon: str = "",
+        *,
+        listen: str | None = None,
+        also: Sequence[str] = (),
+        **variables: str,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -59,7 +68,7 @@ class Site:
         self._plugins = install(folder)
         streams = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in STREAMS)
         (folder / "daemon.toml").write_text(
-            f'[daemon]\nlisten = ["{self.address}"]\nhttp = "{self.http}"\n{daemon}\n'
+            f'[daemon]\nlisten = {json.dumps([self.address, *also])}\nhttp = "{self.http}"\n{daemon}\n'
             f"[quality]\nbad_p = 0.001\nmedium_p = 0.01\n{streams}"
         )
 
