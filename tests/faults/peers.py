@@ -9,10 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import socket
-import struct
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ import zmq
 
 from dqm.events import Origin, Window, WindowCut
 from dqm.stream import Identity, Sender, SenderKeys, encode, identity_of, read_public, read_secret
+from tests.stream.zmtp import GREETING, connect, end_handshake, frames_of
 
 from .live import FEATURES, N_WINDOW
 
@@ -31,9 +30,9 @@ __all__ = ["Outcome", "Plan"]
 STREAMS = ("chamber-1", "chamber-2")
 SHARED_ID = b"daq-1"
 MOST_IN_FLIGHT = 16
+MOST_AT_ONCE = 6  # or the daemon has windows of peers that are gone to test for minutes
 ANSWER_SECONDS = 5.0
 LAST_SECONDS = 90.0
-_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,6 @@ class Plan:
         An address with keys.
     keys : list of str
         Secret files of collectors, then the daemon's public file.
-    most_at_once : int
-        Windows that a rude peer sends at once.
     """
 
     seed: int
@@ -61,7 +58,6 @@ class Plan:
     open_addresses: list[str]
     keyed_address: str
     keys: list[str]
-    most_at_once: int
 
 
 @dataclass
@@ -203,7 +199,7 @@ class Rude(Peer):
 
     def use(self, one: zmq.Socket[bytes], deed: str) -> None:
         with suppress(zmq.Again):
-            for _ in range(self.chance.integers(self.plan.most_at_once)):
+            for _ in range(self.chance.integers(MOST_AT_ONCE)):
                 if deed == "flood":
                     one.send_multipart(encode(self.make_window()), zmq.NOBLOCK)
                 else:
@@ -225,30 +221,13 @@ class ByHand(Peer):
                 opened.pop(self.chance.integers(len(opened))).close()
 
     def shake_hands(self) -> socket.socket:
-        way, _, where = self.address.partition("://")
-        opened = socket.socket(socket.AF_INET if way == "tcp" else socket.AF_UNIX)
-        opened.settimeout(5.0)
+        opened = connect(self.address)
         self.outcome.n_connections += 1
-        host, _, port = where.rpartition(":")
-        opened.connect((host, int(port)) if way == "tcp" else where)
-        opened.sendall(_GREETING[: self.chance.choice([10, 64, 64, 64])])
-        n_read = 0
-        while n_read <= len(_GREETING) and (piece := opened.recv(4096)):  # until the daemon is ready
-            n_read += len(piece)
-        ready = b"\x05READY" + _metadata(b"Socket-Type", b"DEALER") + _metadata(b"Identity", SHARED_ID)
-        opened.sendall(b"\x04" + bytes([len(ready)]) + ready)
-        for _ in range(self.chance.integers(self.plan.most_at_once)):
-            opened.sendall(b"".join(_frames(encode(self.make_window()))))
+        opened.sendall(GREETING[: self.chance.choice([10, 64, 64, 64])])
+        end_handshake(opened, SHARED_ID)
+        for _ in range(self.chance.integers(MOST_AT_ONCE)):
+            opened.sendall(b"".join(frames_of(encode(self.make_window()))))
         return opened
-
-
-def _metadata(name: bytes, value: bytes) -> bytes:
-    return bytes([len(name)]) + name + struct.pack(">I", len(value)) + value
-
-
-def _frames(frames: list[bytes]) -> Iterator[bytes]:
-    for n, frame in enumerate(frames, 1):
-        yield struct.pack(">BQ", 2 | (n < len(frames)), len(frame)) + frame
 
 
 KINDS = (OwnSender, OwnSender, OwnSender, SameId, SameId, SameId, Rude, Rude, Rude, ByHand, ByHand)

@@ -65,7 +65,6 @@ def test_the_daemon_survives_its_peers_and_serves_every_sender(open_site: Open, 
         [site.address, f"ipc://{site.folder}/windows.ipc"],
         keyed.replace("0.0.0.0", "127.0.0.1"),  # noqa: S104
         keys,
-        most_at_once=6 if seconds < 60.0 else 40,
     )
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.peers", json.dumps(asdict(plan))],
