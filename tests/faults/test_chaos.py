@@ -236,8 +236,10 @@ def visited(site: Site, books: Books) -> Iterator[None]:
     def look() -> None:
         pages = ("/", "/alarms", f"/streams/{FAULTY[0]}", "/api/v1/overview", "/healthz", "/metrics")
         with httpx.Client(base_url=f"http://{site.http}", trust_env=False, timeout=5.0) as client:
-            while not stop.wait(0.3):
+            while True:
                 for page in pages:
+                    if stop.wait(0.5):
+                        return
                     with suppress(httpx.TransportError):
                         books.answers[client.get(page).status_code] += 1
 
@@ -250,7 +252,7 @@ def visited(site: Site, books: Books) -> Iterator[None]:
                         if stop.is_set():
                             break
 
-    threads = [Thread(target=work, daemon=True) for work in (look, look, listen, listen, listen)]
+    threads = [Thread(target=work, daemon=True) for work in (look, listen, listen)]
     for thread in threads:
         thread.start()
     try:
@@ -411,7 +413,7 @@ def test_the_books_balance_after_an_hour_of_chaos(
         site.stop()
         told = check_books(chaos, ended)
     assert set(books.answers) <= {200, 503}, books.answers
-    assert books.answers[200] > SECONDS
+    assert books.answers[200] > SECONDS / 5
     assert scrapes > SECONDS / 10
     assert books.n_changes_seen > 0
     print(  # noqa: T201

@@ -28,5 +28,5 @@ def test_the_next_start_says_that_the_daemon_was_aborted(open_site: Open, number
     assert told.startswith("restarted after an abort or a kill at 20")
     assert told in site.get("/").text
     assert site.metric("dqm_broken_end_timestamp_seconds") > 0.0
-    assert site.n_logged(told) == 1
+    assert [line["what"] for line in site.events("the last daemon ended unexpectedly")] == [told]
     site.stop()

@@ -190,8 +190,8 @@ def _begin_life(
     life = Life(section.data_dir, clock, monotonic)
     metrics.show_broken_end(lambda: life.broken_at)
     if life.is_news:
-        log.warning(life.notice, fix="see the end of the log before")
-        alarms.history.record(clock(), "dqm", "restart", "daemon", life.notice)
+        log.warning("the last daemon ended unexpectedly", what=life.story, fix="see the end of its log")
+        alarms.history.record(clock(), "dqm", "restart", "daemon", life.story)
     return life
 
 

@@ -87,9 +87,14 @@ class Life:
     @property
     def notice(self) -> str:
         """What is to be shown; empty if there is nothing."""
-        if self.broken_at is None:
+        return "" if self.broken_at is None else self.story
+
+    @property
+    def story(self) -> str:
+        """What has happened last, however long ago; empty if nothing has."""
+        if self._broken_at is None:
             return ""
-        at = datetime.fromtimestamp(self.broken_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        at = datetime.fromtimestamp(self._broken_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         return f"restarted after {self._how} at {at}"
 
     def touch(self) -> None:

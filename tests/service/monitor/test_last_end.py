@@ -64,6 +64,7 @@ def test_it_is_told_through_orderly_restarts_for_a_day_and_no_longer(tmp_path: P
     assert (second.is_news, second.notice) == (False, first.notice)
     clock.now += 60.0
     assert (second.broken_at, second.notice) == (None, "")
+    assert second.story
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"state": "asleep"}', b"\xff\xfe", b"[" * 100_000])
