@@ -26,7 +26,7 @@ class Relay:
         port = free_port()
         self.address = f"tcp://127.0.0.1:{port}"
         self._listener = socket.create_server(("127.0.0.1", port))
-        self._connections: list[socket.socket] = []
+        self._connections: set[socket.socket] = set()
         self._lock = Lock()
         self._whole = Event()
         self._whole.set()
@@ -48,7 +48,6 @@ class Relay:
             for each in self._connections:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
-            self._connections.clear()
 
     def close(self) -> None:
         self._listener.close()
@@ -69,7 +68,7 @@ class Relay:
                 continue
             far.settimeout(None)
             with self._lock:
-                self._connections += [near, far]
+                self._connections |= {near, far}
             for source, sink in ((near, far), (far, near)):
                 Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
@@ -81,6 +80,9 @@ class Relay:
         for each in (source, sink):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._connections.discard(source)
+        source.close()
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -146,6 +146,11 @@ class Site:
         )
         return self.collectors[name]
 
+    def wait_for_collector(self, name: str) -> None:
+        """Wait until a collector has begun: until then a signal ends it without an account."""
+        log = self.folder / f"{name}-{self._starts[name]}.log"
+        wait_until(lambda: logged(log, "run started") is not None, f"collector {name}")
+
     def end_collector(self, name: str = "live") -> dict[str, Any]:
         """Let a collector deliver what it has and end; gives its own account of the run."""
         process = self.collectors.pop(name)
