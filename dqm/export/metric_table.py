@@ -284,6 +284,12 @@ METRICS = (
         "Failed attempts to use the store; they are repeated, and nothing is received meanwhile.",
     ),
     Metric(
+        "dqm_broken_end_timestamp_seconds",
+        "gauge",
+        (),
+        "When a daemon ended by an abort, a kill or a power cut; absent if not within 24 hours.",
+    ),
+    Metric(
         "dqm_sign_ins_total",
         "counter",
         ("outcome",),

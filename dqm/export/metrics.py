@@ -109,6 +109,7 @@ class Metrics(Collector):
         self._n_waiting = 0
         self._progress_at = clock()
         self._n_store_failures = 0
+        self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
         self._seconds_sum = 0.0
@@ -248,6 +249,16 @@ class Metrics(Collector):
         with self._lock:
             self._n_store_failures += 1
 
+    def show_broken_end(self, broken_at: Callable[[], float | None]) -> None:
+        """Show when a daemon ended unexpectedly.
+
+        Parameters
+        ----------
+        broken_at : callable
+            Unix seconds; None if that is not to be shown.
+        """
+        self._broken_at = broken_at
+
     def count_sign_in(self, outcome: str) -> None:
         """Count a sign-in.
 
@@ -372,6 +383,10 @@ class Metrics(Collector):
         queue.add_metric([], self._n_waiting)
         failures = counter("dqm_store_failures_total")
         failures.add_metric([], self._n_store_failures)
+        broken = gauge("dqm_broken_end_timestamp_seconds")
+        broken_at = self._broken_at()
+        if broken_at is not None:
+            broken.add_metric([], broken_at)
         sign_ins = counter("dqm_sign_ins_total")
         for outcome, n in self._n_sign_ins.items():
             sign_ins.add_metric([outcome], n)
@@ -379,7 +394,7 @@ class Metrics(Collector):
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
-        yield from (refused, self._collect_seconds(), queue, failures, sign_ins, progress, build)
+        yield from (refused, self._collect_seconds(), queue, failures, broken, sign_ins, progress, build)
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

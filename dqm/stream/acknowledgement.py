@@ -47,6 +47,8 @@ class Reason(StrEnum):
     """A connection, not a message: the peer has no keys, or a wrong public key of the daemon."""
     UNKNOWN_KEY = "unknown-key"
     """None of the daemon's files has the key of the connection, or it was removed."""
+    ROUTING_ID = "routing-id"
+    """The peer kept a routing id of its own. Where keys are required its messages are refused."""
     STREAM_NOT_ALLOWED = "stream-not-allowed"
     """The key of the connection may not send this stream."""
     UNKNOWN_STREAM = "unknown-stream"

@@ -2,6 +2,14 @@
 
 ZeroMQ can reconnect a socket by itself, but such a socket may send new messages before lost ones are sent
 again. Here a break is detected, the socket is closed, and the next connection starts with an empty socket.
+
+Two things end the process of libzmq 4.3.5 by an assertion, so neither end may do them:
+
+*  Send heartbeats (`ZMQ_HEARTBEAT_IVL`). A socket whose receive queue is full stops reading. When its peer
+   closes then, the next heartbeat of either side meets a connection that is half closed. Dead peers are found
+   by the kernel instead: `ZMQ_TCP_KEEPALIVE`, and `ZMQ_TCP_MAXRT` for what was sent.
+*  Let the receive queue become full, for the same reason with a peer that sends heartbeats. It has room for
+   more than a sender may have in flight.
 """
 
 from __future__ import annotations
@@ -14,16 +22,20 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from dqm.errors import ConfigError
+from dqm.stream.backlog import MAX_IN_FLIGHT
 
 __all__ = ["Connection", "ConnectionEvent", "set_options"]
 
-_HEARTBEAT_MS = 5_000
-_SILENCE_MS = 20_000  # a peer that answers no heartbeat for this time is disconnected
+_KEEPALIVE_IDLE_SECONDS = 10
+_KEEPALIVE_PROBE_SECONDS = 5
+_KEEPALIVE_PROBES = 2
+_SILENCE_MS = 20_000  # a peer that does not confirm what was sent for this time is disconnected
 _HANDSHAKE_MS = 10_000
 _RECONNECT_MS = 100
 _RECONNECT_MOST_MS = 5_000
 _ANSWER_BYTES = 65_536
-_QUEUE_MESSAGES = 4
+_MOST_UNSENT = 4  # windows; the backlog keeps the others in order
+_MOST_UNREAD = 4 * MAX_IN_FLIGHT  # ZeroMQ counts what was read in steps of half the limit
 _SHORTEST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _REFUSALS = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
@@ -31,10 +43,11 @@ _BREAKS = _REFUSALS | zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_FAILED_NO_DET
 _EVENTS = _BREAKS | zmq.Event.HANDSHAKE_SUCCEEDED
 
 
-def set_options(socket: zmq.Socket[bytes], *, max_message_bytes: int, queue_messages: int) -> None:
+def set_options(socket: zmq.Socket[bytes], *, max_message_bytes: int, most_unsent: int) -> None:
     """Set limits and time-outs of a socket of either end; no important option keeps its default.
 
-    The socket disconnects dead peers, limits its queues, and does not delay the end of the process.
+    The socket disconnects dead peers, limits its queues, and does not delay the end of the process. The
+    module's text says why it has no heartbeats.
 
     Parameters
     ----------
@@ -42,17 +55,19 @@ def set_options(socket: zmq.Socket[bytes], *, max_message_bytes: int, queue_mess
         Before it is bound or connected.
     max_message_bytes : int
         Largest frame accepted; a peer that sends a larger one is disconnected.
-    queue_messages : int
-        Most messages held for each peer and direction.
+    most_unsent : int
+        Most messages held for each peer that are to be sent.
     """
     options = {
         zmq.MAXMSGSIZE: max_message_bytes,
-        zmq.SNDHWM: queue_messages,
-        zmq.RCVHWM: queue_messages,
+        zmq.SNDHWM: most_unsent,
+        zmq.RCVHWM: _MOST_UNREAD,
         zmq.LINGER: 0,
-        zmq.HEARTBEAT_IVL: _HEARTBEAT_MS,
-        zmq.HEARTBEAT_TIMEOUT: _SILENCE_MS,
-        zmq.HEARTBEAT_TTL: _SILENCE_MS,
+        zmq.TCP_KEEPALIVE: 1,
+        zmq.TCP_KEEPALIVE_IDLE: _KEEPALIVE_IDLE_SECONDS,
+        zmq.TCP_KEEPALIVE_INTVL: _KEEPALIVE_PROBE_SECONDS,
+        zmq.TCP_KEEPALIVE_CNT: _KEEPALIVE_PROBES,
+        zmq.TCP_MAXRT: _SILENCE_MS,
         zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
         zmq.RECONNECT_IVL: _RECONNECT_MS,
         zmq.RECONNECT_IVL_MAX: _RECONNECT_MOST_MS,
@@ -184,7 +199,7 @@ class Connection:
 
     def _open(self) -> None:
         self._socket = self._context.socket(zmq.DEALER)
-        set_options(self._socket, max_message_bytes=_ANSWER_BYTES, queue_messages=_QUEUE_MESSAGES)
+        set_options(self._socket, max_message_bytes=_ANSWER_BYTES, most_unsent=_MOST_UNSENT)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing before the connection is open
         self._socket.setsockopt(zmq.IPV6, "[" in self._address)
         if self._set_keys is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket as unix
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,8 @@ __all__ = ["Receiver"]
 _MAX_FRAMES = 3  # one more than a message has, so that `decode` sees when there are too many
 _MAX_UNANSWERED = 100_000  # windows whose senders are remembered until they are answered
 _MAX_QUEUED_ANSWERS = 10_000  # for each sender that does not read
+_MAX_TOLD_IDS = 1000
+_REMINDER_SECONDS = 600.0
 _PROBE_SECONDS = 1.0
 
 
@@ -43,13 +46,13 @@ class Receiver:
         Addresses to listen at: ``tcp://127.0.0.1:5565``, ``ipc:///run/dqm/windows``; port 0: any free port.
     limits : Limits, optional
         Largest message that is accepted.
-    queue_messages : int
-        Messages that ZeroMQ queues for each sender before the sender must wait.
     keys : KeyRing, optional
         Collectors that may connect to addresses that are not local, and their streams; required for such
         addresses.
     keyed_everywhere : bool
         Whether local addresses require keys as well.
+    monotonic : callable
+        Monotonic clock, s.
 
     Raises
     ------
@@ -61,26 +64,29 @@ class Receiver:
         self,
         addresses: Sequence[str],
         limits: Limits | None = None,
-        queue_messages: int = 16,
         *,
         keys: KeyRing | None = None,
         keyed_everywhere: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits or Limits()
         self._keys = keys
         self._keyless = [a for a in addresses if is_local(a) and not (keys and keyed_everywhere)]
+        self._monotonic = monotonic
         self._refusal_was_last = False
+        self._told_ids: OrderedDict[bytes, float] = OrderedDict()  # of peers, and when each was told
         self._peers: OrderedDict[Identity, bytes] = OrderedDict()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         largest = max(self._limits.max_header_bytes, self._limits.max_payload_bytes)
-        set_options(self._socket, max_message_bytes=largest, queue_messages=queue_messages)
-        self._socket.setsockopt(zmq.SNDHWM, _MAX_QUEUED_ANSWERS)  # ZeroMQ drops more without an error
-        self._zap = ZapAuthenticator(self._context, self._socket, keys) if keys else None
+        # ZeroMQ drops further answers without an error
+        set_options(self._socket, max_message_bytes=largest, most_unsent=_MAX_QUEUED_ANSWERS)
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # for ids that the daemon did not give, see `zap`
+        self._zap = ZapAuthenticator(self._context, self._socket, keys)
         try:
             bound = {address: self._bind(address) for address in self._keyless}
-            if self._zap is not None:
-                self._zap.protect(self._socket)
+            if keys is not None:
+                self._zap.protect(keys)
             bound |= {address: self._bind(address) for address in addresses if address not in bound}
             self._addresses = tuple(bound[address] for address in addresses)
         except ConfigError:
@@ -128,6 +134,7 @@ class Receiver:
             return refused_peer
         peer, user, frames = self._read_message()
         try:
+            self._check_routing_id(peer, user)
             window = self._decode(user, frames)
         except PeerError as refusal:
             self._identify(refusal, user, frames)
@@ -179,8 +186,7 @@ class Receiver:
 
     def close(self) -> None:
         """Stop listening; messages that were not received yet are dropped."""
-        if self._zap is not None:
-            self._zap.close()
+        self._zap.close()
         self._socket.close(linger=0)
         self._context.term()
 
@@ -209,10 +215,28 @@ class Receiver:
                 frames.append(frame.bytes)
         return peer, user, frames
 
+    def _check_routing_id(self, peer: bytes, user: str | None) -> None:
+        """Tell of a peer that kept a routing id of its own; raises `PeerError` if it has a key.
+
+        Another peer with the same id takes its connection over, and gets its answers. Nobody but a peer that
+        delays its handshake on purpose comes so far with a key. Ids of ZeroMQ begin with a zero byte.
+        """
+        if self._zap.routing_ids.is_own(peer) or peer[:1] == b"\0":
+            return
+        what = f"a sender has set the routing id {ascii(peer[:64])[2:-1]!r}: senders set none"
+        if user is not None:
+            raise PeerError(Reason.ROUTING_ID, what)
+        now = self._monotonic()
+        if now - self._told_ids.get(peer, float("-inf")) >= _REMINDER_SECONDS:
+            self._told_ids[peer] = now
+            self._zap.add_refusal(Reason.ROUTING_ID, what)
+        if len(self._told_ids) > _MAX_TOLD_IDS:
+            self._told_ids.popitem(last=False)
+
     def _next_refused_peer(self) -> PeerError | None:
         """Return the next refused peer, at most every second call: many refusals must not block messages."""
         self._refusal_was_last = not self._refusal_was_last
-        return self._zap.next_refusal() if self._zap and self._refusal_was_last else None
+        return self._zap.next_refusal() if self._refusal_was_last else None
 
     def _decode(self, user: str | None, frames: list[bytes]) -> Window:
         """Decode a message; raises `PeerError` if it breaks the format or its key may not send the stream."""
@@ -243,9 +267,9 @@ class Receiver:
             refusal.window = claimed
 
     def _answer_refused(self, peer: bytes, frames: list[bytes], reason: str) -> None:
-        """Answer a refused message, except for an unknown key: the sender may get a known key later."""
+        """Answer a refused message, unless the sender may send it again with another key or routing id."""
         identity = claimed_identity(frames, self._limits)
-        if identity is not None and reason != Reason.UNKNOWN_KEY:
+        if identity is not None and reason not in (Reason.UNKNOWN_KEY, Reason.ROUTING_ID):
             self._answer(peer, encode_refusal(identity, reason))
 
     def _bind(self, address: str) -> str:
@@ -275,7 +299,7 @@ class Receiver:
 def _user_of(frame: zmq.Frame) -> str | None:
     """Key (Z85) of the peer that sent a frame; None at an address without keys."""
     try:
-        return str(frame.get("User-Id"))
+        return str(frame.get("User-Id")) or None
     except zmq.ZMQError:
         return None
 

@@ -1,12 +1,26 @@
 """Authentication of senders: answers the requests of ZeroMQ's authentication protocol (ZAP).
 
-Only the mechanism CURVE is accepted. ZeroMQ refuses peers with other mechanisms before it sends a request;
-these refusals are read from the socket's events. Requests are answered in a separate thread, so that
-handshakes do not time out while the daemon is busy.
+How it works:
+
+1. ZeroMQ asks for every new connection. At a protected address only the mechanism CURVE with a known key is
+   accepted; at the other addresses every peer is. ZeroMQ refuses peers with a wrong mechanism before it asks;
+   these refusals are read from the socket's events.
+2. The answer gives the connection a routing id of the daemon's own (the property ``Identity``). It replaces
+   the one that the peer has announced. So two peers that announce the same one are two connections, and an
+   answer to one key never goes to another.
+3. The later of the two ids counts. With CURVE a peer announces its id before ZeroMQ asks. Without, both cross
+   on their way: the answer waits a little. A peer that comes still later keeps the id that it has announced,
+   and `RoutingIds.is_own` tells this.
+
+Requests are answered in a separate thread, so that handshakes do not time out while the daemon is busy.
 """
 
 from __future__ import annotations
 
+import hmac
+import secrets
+import struct
+import time
 from collections import deque
 from threading import Thread
 
@@ -18,39 +32,65 @@ from dqm.errors import PeerError
 from dqm.stream.acknowledgement import Reason
 from dqm.stream.keys import KeyRing
 
-__all__ = ["DOMAIN", "ZapAuthenticator"]
+__all__ = ["DOMAIN", "RoutingIds", "ZapAuthenticator"]
 
 DOMAIN = b"dqm"
+_OPEN_DOMAIN = b"dqm-open"
 _ENDPOINT = "inproc://zeromq.zap.01"
 _STOP = "inproc://dqm.zap.stop"
 _VERSION = b"1.0"
-_FRAMES = 7  # version, request, domain, address, identity, mechanism, key
+_FRAMES = 6  # version, request, domain, address, identity, mechanism; with CURVE a key
 _KEY_BYTES = 32
+_NONCE_BYTES = 8
+_ID_BYTES = 24
+_DELAY_SECONDS = 0.05
 _MAX_REFUSALS = 1000
 _FAILURES = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
 
+class RoutingIds:
+    """Routing ids of the daemon's own: each is new, and is recognised again without a list."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+
+    def make(self) -> bytes:
+        """Make an id that no peer can guess."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._sign(nonce)
+
+    def is_own(self, routing_id: bytes) -> bool:
+        """Whether `make` made an id."""
+        nonce, signature = routing_id[:_NONCE_BYTES], routing_id[_NONCE_BYTES:]
+        return hmac.compare_digest(signature, self._sign(nonce))
+
+    def _sign(self, nonce: bytes) -> bytes:
+        return hmac.digest(self._secret, nonce, "sha256")[: _ID_BYTES - _NONCE_BYTES]
+
+
 class ZapAuthenticator:
-    """Accepts the keys of a key ring, and keeps a list of refused peers.
+    """Accepts peers, gives each connection a routing id, and keeps a list of refused peers.
 
     Parameters
     ----------
     context : zmq.Context
         Context of the protected socket; ZeroMQ sends its requests within the context.
     socket : zmq.Socket
-        The protected socket, before it is bound.
-    ring : KeyRing
-        Accepted keys.
+        The socket, before it is bound.
+    ring : KeyRing, optional
+        Accepted keys; without it no address can be protected.
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], ring: KeyRing
+        self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], ring: KeyRing | None
     ) -> None:
+        self.routing_ids = RoutingIds()
         self._ring = ring
+        self._answers: deque[tuple[float, list[bytes]]] = deque()
         self._refusals: deque[PeerError] = deque(maxlen=_MAX_REFUSALS)
         self._socket = socket
-        self._monitor = socket.get_monitor_socket(_FAILURES)
-        self._requests = context.socket(zmq.REP)
+        self._monitor = socket.get_monitor_socket(_FAILURES if ring else 0)
+        self._requests = context.socket(zmq.ROUTER)  # handshakes need not wait for each other's answers
         self._requests.linger = 0
         self._requests.bind(_ENDPOINT)
         self._stop_receiver = context.socket(zmq.PAIR)
@@ -59,13 +99,14 @@ class ZapAuthenticator:
         self._stop_sender.connect(_STOP)
         self._thread = Thread(target=self._serve, name="zap", daemon=True)
         self._thread.start()
-
-    def protect(self, socket: zmq.Socket[bytes]) -> None:
-        """Require keys at the addresses that a socket binds from now on."""
-        socket.curve_server = True
-        socket.curve_secretkey = self._ring.own.secret.encode()
-        socket.zap_domain = DOMAIN
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        socket.zap_domain = _OPEN_DOMAIN
+
+    def protect(self, ring: KeyRing) -> None:
+        """Require the keys of a ring at the addresses that the socket binds from now on."""
+        self._socket.curve_server = True
+        self._socket.curve_secretkey = ring.own.secret.encode()
+        self._socket.zap_domain = DOMAIN
 
     def next_refusal(self) -> PeerError | None:
         """Return the next refused peer; None if there is none."""
@@ -84,33 +125,56 @@ class ZapAuthenticator:
         for socket in (self._requests, self._monitor, self._stop_receiver):
             poller.register(socket, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(self._send_answers()))
             if self._stop_receiver in ready:
                 return
             if self._requests in ready:
-                self._requests.send_multipart(self._answer(self._requests.recv_multipart()))
+                envelope, _, *request = self._requests.recv_multipart()
+                answer = [envelope, b"", *self._answer(request)]
+                self._answers.append((time.monotonic() + _DELAY_SECONDS, answer))
             if self._monitor in ready:
                 recv_monitor_message(self._monitor)
-                self._add_refusal(
+                self.add_refusal(
                     Reason.HANDSHAKE, "a peer without CURVE keys, or with a wrong key of the daemon"
                 )
 
+    def _send_answers(self) -> int | None:
+        """Send the answers that are due; give the milliseconds until the next one, None if there is none."""
+        while self._answers:
+            due_seconds = self._answers[0][0] - time.monotonic()
+            if due_seconds > 0.0:
+                return int(1000 * due_seconds) + 1
+            self._requests.send_multipart(self._answers.popleft()[1])
+        return None
+
     def _answer(self, request: list[bytes]) -> list[bytes]:
         number = request[1] if len(request) > 1 else b""
-        if len(request) != _FRAMES or request[0] != _VERSION or request[5] != b"CURVE":
+        if len(request) < _FRAMES or request[0] != _VERSION:
+            return self._refuse(number, Reason.HANDSHAKE, "a peer that ZeroMQ does not describe")
+        domain, address, mechanism, *credentials = request[2], request[3], *request[5:]
+        if (domain, mechanism) == (_OPEN_DOMAIN, b"NULL"):
+            return self._accept(number, b"")
+        if (domain, mechanism) != (DOMAIN, b"CURVE") or [len(key) for key in credentials] != [_KEY_BYTES]:
             return self._refuse(number, Reason.HANDSHAKE, "a peer that does not use CURVE")
-        domain, address, key = request[2], request[3], request[6]
-        if domain != DOMAIN or len(key) != _KEY_BYTES:
-            return self._refuse(number, Reason.HANDSHAKE, "a peer of another domain")
-        public = z85.encode(key)
-        if self._ring.find(public.decode()) is None:
+        public = z85.encode(credentials[0])
+        if self._ring is None or self._ring.find(public.decode()) is None:
             what = f"unknown key {public.decode()} from {ascii(address)[2:-1][:64]}"
             return self._refuse(number, Reason.UNKNOWN_KEY, what)
-        return [_VERSION, number, b"200", b"OK", public, b""]
+        return self._accept(number, public)
+
+    def _accept(self, number: bytes, user: bytes) -> list[bytes]:
+        identity = _property(b"Identity", self.routing_ids.make())
+        return [_VERSION, number, b"200", b"OK", user, identity]
 
     def _refuse(self, number: bytes, reason: Reason, what: str) -> list[bytes]:
-        self._add_refusal(reason, what)
+        self.add_refusal(reason, what)
         return [_VERSION, number, b"400", b"refused", b"", b""]
 
-    def _add_refusal(self, reason: Reason, what: str) -> None:
+    def add_refusal(self, reason: Reason, what: str) -> None:
+        """Add a refused peer to the list; may be called from any thread."""
         self._refusals.append(PeerError(reason, what))
+
+
+def _property(name: bytes, value: bytes) -> bytes:
+    """Metadata of ZMTP."""
+    return struct.pack("B", len(name)) + name + struct.pack(">I", len(value)) + value

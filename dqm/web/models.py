@@ -104,6 +104,7 @@ class Overview(View):
 
     time: float = Field(description="Unix seconds")
     version: str
+    notice: str = Field(description="what everybody must know of the daemon itself; mostly empty")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )

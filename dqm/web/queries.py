@@ -76,6 +76,8 @@ class Queries:
         Unix time, s.
     version : str
         Version of dqm.
+    notice : callable
+        What everybody must know of the daemon itself; empty if there is nothing.
     """
 
     statuses: StreamStatuses
@@ -86,6 +88,7 @@ class Queries:
     bundles: Mapping[str, BundleFacts]
     clock: Callable[[], float]
     version: str
+    notice: Callable[[], str] = str
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -96,6 +99,7 @@ class Queries:
         return m.Overview(
             time=self.clock(),
             version=self.version,
+            notice=self.notice(),
             needs_response=tuple(filter(needs_response, alarms)),
             qualities={quality: counts[quality] for quality in Quality},
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),

@@ -108,6 +108,7 @@ def samples(metrics: Metrics) -> Samples:
 
 
 def test_the_names_are_these(metrics: Metrics) -> None:
+    metrics.show_broken_end(lambda: 1.0)
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
         "dqm_alarm_active",
@@ -117,6 +118,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_alarm_raised_timestamp_seconds",
         "dqm_alarm_rate_p_threshold",
         "dqm_alarm_state",
+        "dqm_broken_end_timestamp_seconds",
         "dqm_build_info",
         "dqm_condition",
         "dqm_density_ratio",

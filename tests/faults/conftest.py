@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def open_site(bundle: Bundle, tmp_path: Path) -> Iterator[Open]:
     """Make the site of a test; takes what `Site` does besides the folder."""
     opened: list[Site] = []
 
-    def make(daemon: str = "", bundle: Path = bundle.path, **options: str) -> Site:
+    def make(daemon: str = "", bundle: Path = bundle.path, **options: Any) -> Site:
         opened.append(Site(tmp_path, bundle, daemon, **options))
         return opened[-1]
 

@@ -28,7 +28,7 @@ STREAMS = ("chamber-1", "chamber-2")
 
 
 class Site:
-    """Daemon of two streams, and collectors that never wait; addresses stay.
+    """Daemon of some streams, and collectors that never wait; addresses stay.
 
     Parameters
     ----------
@@ -40,16 +40,34 @@ class Site:
         More of ``[daemon]``, and tables that follow it.
     listen : str, optional
         Where the daemon listens; a free port of the loopback if left out.
+    also : sequence of str
+        Further addresses where it listens.
+    streams : sequence of str
+        What the daemon watches.
     **variables : str
         Of the daemon's environment.
+
+    Attributes
+    ----------
+    connect : str
+        Where collectors connect: the daemon's address, unless something is put in between.
     """
 
     def __init__(
-        self, folder: Path, bundle: Path, daemon: str = "", *, listen: str | None = None, **variables: str
+        self,
+        folder: Path,
+        bundle: Path,
+        daemon: str = "",
+        *,
+        listen: str | None = None,
+        also: Sequence[str] = (),
+        streams: Sequence[str] = STREAMS,
+        **variables: str,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.address = listen or f"tcp://127.0.0.1:{free_port()}"
+        self.connect = self.address
         self.http = f"127.0.0.1:{free_port()}"
         self.daemon: subprocess.Popen[bytes] | None = None
         self.logs: list[Path] = []
@@ -57,10 +75,10 @@ class Site:
         self._starts: Counter[str] = Counter()
         self._variables = variables
         self._plugins = install(folder)
-        streams = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in STREAMS)
+        tables = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in streams)
         (folder / "daemon.toml").write_text(
-            f'[daemon]\nlisten = ["{self.address}"]\nhttp = "{self.http}"\n{daemon}\n'
-            f"[quality]\nbad_p = 0.001\nmedium_p = 0.01\n{streams}"
+            f'[daemon]\nlisten = {json.dumps([self.address, *also])}\nhttp = "{self.http}"\n{daemon}\n'
+            f"[quality]\nbad_p = 0.001\nmedium_p = 0.01\n{tables}"
         )
 
     @property
@@ -117,7 +135,7 @@ class Site:
         """Start a collector with a spool of its own; started again, it goes on with the same run."""
         rate = "" if rate_hz is None else f"rate_hz = {rate_hz}\n"
         (self.folder / f"{name}.toml").write_text(
-            f'[collector]\nname = "live"\nrun = {run}\nconnect = "{self.address}"\nspool = "spool-{name}"\n'
+            f'[collector]\nname = "live"\nrun = {run}\nconnect = "{self.connect}"\nspool = "spool-{name}"\n'
             f"{section}\n[window]\nevents = {N_WINDOW}\n"
             f"[options]\nhealthy = {json.dumps(healthy)}\nfaulty = {json.dumps(faulty)}\n{rate}"
         )
@@ -127,6 +145,11 @@ class Site:
             "collect", f"{name}.toml", cwd=self.folder, log=log, through=through, **self._plugins
         )
         return self.collectors[name]
+
+    def wait_for_collector(self, name: str) -> None:
+        """Wait until a collector has begun: until then a signal ends it without an account."""
+        log = self.folder / f"{name}-{self._starts[name]}.log"
+        wait_until(lambda: logged(log, "run started") is not None, f"collector {name}")
 
     def end_collector(self, name: str = "live") -> dict[str, Any]:
         """Let a collector deliver what it has and end; gives its own account of the run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -68,14 +69,18 @@ def of_alarm(site: Site, stream: str, cause: str) -> dict[str, Any]:
 
 
 VICTIMS = ("both", "daemon", "collector")
+N_ROUNDS = int(os.environ.get("DQM_KILLS", "200")) * 3 // 4
+"""Of three rounds, two kill the daemon and two the collector: ``DQM_KILLS`` is the sum of both."""
 
 
-@pytest.mark.parametrize(("n_rounds", "rate_hz"), [(1, 2.0), pytest.param(150, 8.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("n_rounds", "rate_hz"), [(1, 2.0), pytest.param(N_ROUNDS, 8.0, marks=pytest.mark.long)]
+)
 def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
     open_site: Open, n_rounds: int, rate_hz: float
 ) -> None:
     chance = np.random.default_rng(n_rounds)
-    site = open_site(f'workers = {n_rounds // 100}\n[web]\nusers = "users.toml"')
+    site = open_site(f'workers = {int(n_rounds > 1)}\n[web]\nusers = "users.toml"')
     add_user(site.folder / "users.toml", USER, PASSWORD)
     victims = [VICTIMS[n % 3] for n in range(n_rounds)]
     start_collector(site, rate_hz)

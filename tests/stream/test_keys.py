@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import socket as tcp
 import stat
 import time
 from collections import Counter
@@ -29,6 +31,7 @@ from dqm.stream import (
 )
 
 from .windows import window_of
+from .zmtp import GREETING, connect, end_handshake, frames_of
 
 Prepare = Callable[[zmq.Socket[bytes]], None]
 LOOPBACK = "tcp://127.0.0.1:0"
@@ -304,3 +307,61 @@ def test_messages_are_heard_while_strangers_knock(receiver: Receiver, west: Send
         for socket in strangers:
             socket.close()
     assert heard.seqs == list(range(20))
+
+
+def dealer(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: SenderKeys | None
+) -> zmq.Socket[bytes]:
+    """A sender in another language that sets the routing id that others set as well."""
+    socket = context.socket(zmq.DEALER)
+    socket.linger = 0
+    socket.setsockopt(zmq.ROUTING_ID, b"daq-1")
+    if keys is not None:
+        keys.set_on(socket)
+    socket.connect(address)
+    return socket
+
+
+@pytest.mark.parametrize("is_keyed", [False, True])
+def test_two_senders_with_one_routing_id_are_two_connections_with_answers_of_their_own(
+    keys: Path, ring: KeyRing, west: SenderKeys, is_keyed: bool
+) -> None:
+    make_keys(keys, "east", ["chamber-1"])
+    east = sending(keys / "east.secret", keys / "daemon.public")
+    ring.reload()
+    with (
+        Receiver([LOOPBACK], keys=ring, keyed_everywhere=is_keyed) as receiver,
+        zmq.Context() as context,
+        dealer(context, receiver.addresses[0], west if is_keyed else None) as first,
+        dealer(context, receiver.addresses[0], east if is_keyed else None) as second,
+    ):
+        for seq in range(6):
+            (first, second)[seq % 2].send_multipart(encode(window_of(seq=seq)))
+        heard = listen(receiver, lambda heard: len(heard.windows) == 6)
+        answers = [[socket.recv_multipart() for _ in range(3)] for socket in (first, second)]
+        assert not first.poll(50)
+        assert not second.poll(50)
+    assert sorted(heard.seqs) == list(range(6))
+    assert not heard.refused
+    for n, own in enumerate(answers):
+        assert [(kind, json.loads(identity)["seq"]) for kind, identity in own] == [
+            (b"ack", seq) for seq in range(n, 6, 2)
+        ]
+
+
+def shake_hands_late(receiver: Receiver) -> tcp.socket:
+    opened = connect(receiver.addresses[0])
+    opened.sendall(GREETING)
+    end_handshake(opened, b"daq-1")
+    return opened
+
+
+def test_a_peer_that_keeps_its_routing_id_is_told_once_for_each_period() -> None:
+    now = 0.0
+    with Receiver([LOOPBACK], monotonic=lambda: now) as receiver, shake_hands_late(receiver) as peer:
+        for seq in range(4):
+            now += 500.0
+            peer.sendall(b"".join(frames_of(encode(window_of(seq=seq)))))
+            heard = listen(receiver, lambda heard: bool(heard.windows))
+            assert heard.seqs == [seq]
+            assert heard.refused == ({Reason.ROUTING_ID: 1} if seq % 2 == 0 else {})

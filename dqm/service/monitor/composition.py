@@ -27,6 +27,7 @@ from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, d
 from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
+from dqm.service.monitor.last_end import Life
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
@@ -51,6 +52,8 @@ class Parts:
 
     Parameters
     ----------
+    life : Life
+        How the daemon before ended.
     store : VerdictStore
         Verdicts, and beside them alarms and audit.
     keeper : WindowKeeper
@@ -73,6 +76,7 @@ class Parts:
         Where windows arrive.
     """
 
+    life: Life
     store: VerdictStore
     keeper: WindowKeeper
     alarms: AlarmService
@@ -125,6 +129,7 @@ def open_parts(
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
     metrics.registry.register(AlarmMetrics(alarms))
+    life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
     queries = Queries(
@@ -136,12 +141,14 @@ def open_parts(
         bundles=bundle_facts,
         clock=clock,
         version=version("dqm"),
+        notice=lambda: life.notice,
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
     http = HttpServer(app, *split_http(config.daemon.http), proxies=config.web.proxies)
     opening.callback(http.stop)
     parts = Parts(
+        life=life,
         store=store,
         keeper=keeper,
         alarms=alarms,
@@ -179,6 +186,22 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
         key=_stream_of,
         monotonic=monotonic,
     )
+
+
+def _begin_life(
+    section: DaemonSection,
+    alarms: AlarmService,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
+) -> Life:
+    """Begin to run; tell if the last daemon ended unexpectedly."""
+    life = Life(section.data_dir, clock, monotonic)
+    metrics.show_broken_end(lambda: life.broken_at)
+    if life.is_news:
+        log.warning("the last daemon ended unexpectedly", what=life.story, fix="see the end of its log")
+        alarms.history.record(clock(), "dqm", "restart", "daemon", life.story)
+    return life
 
 
 def _stream_of(job: EvaluationJob) -> str:

@@ -147,14 +147,16 @@ class Daemon:
         stored = self._tell(messages.Tick(self._monotonic(), self._clock()))
         self._reload()
         self._progress = self._monotonic()
+        self._parts.life.touch()
         self.metrics.set_queue(self._core.n_waiting)
         self.metrics.note_progress()
         self._report.note(n_waiting=self._core.n_in_flight, held=self._core.has_unstored)
         return stored
 
     def close(self) -> None:
-        """Stop listening and close the store."""
+        """Stop listening and close the store: the daemon ends as it was told to."""
         self._opened.close()
+        self._parts.life.end()
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +164,9 @@ class Daemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._opened.close()
+        if error is None:
+            self._parts.life.end()
 
     def _receive(self) -> None:
         """Take in messages while the core wants windows.
