@@ -10,7 +10,6 @@ from typing import Any
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.process import log_to_stderr
 from dqm.cli.settings import ConfigPath, Overrides, parse_settings
 from dqm.config import (
     SlowControlSection,
@@ -50,6 +49,7 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
 def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
     """Say which windows of each stream are judged."""
     from dqm.service.monitor.resolved_config import resolve
+    from dqm.service.process_log import log_to_stderr
 
     log_to_stderr()
     resolved = resolve(load_daemon(config, overrides))
