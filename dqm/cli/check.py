@@ -41,7 +41,7 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
     if problems:
         raise typer.Exit(1)
     say(f"{config}: no mistakes found")
-    if "streams" in read_toml(config):
+    if isinstance(read_toml(config).get("streams"), list):  # of a daemon; a collector has a table
         for line in _judged(config, overrides):
             say(line)
 

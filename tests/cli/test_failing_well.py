@@ -72,6 +72,7 @@ store backup STORE copy
 store restore new.sqlite COPY
 store compact STORE
 users add maria -f USERS
+users role maria shifter -f USERS
 users remove maria -f USERS
 users list -f USERS
 """.strip().splitlines()
@@ -105,6 +106,7 @@ store backup verdicts.sqlite copy
 store restore new.sqlite verdicts.sqlite
 store compact verdicts.sqlite
 users add maria -f new.toml
+users role maria shifter -f users.toml
 users remove maria -f users.toml
 users list -f users.toml
 """.strip().splitlines()
@@ -259,6 +261,7 @@ store backup verdicts.sqlite full/copy
 store restore full/new.sqlite verdicts.sqlite
 store compact full/verdicts.sqlite
 users add maria -f full/new.toml
+users role maria shifter -f full/users.toml
 users remove maria -f full/users.toml
 run config.toml --set daemon.data_dir=full/data --set daemon.http=127.0.0.1:0
 collect collector.toml --set collector.spool=full/spool

@@ -99,7 +99,7 @@ def test_the_test_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(prepared) == 1
     opened.calibrate(100, window=80)
     assert opened.evaluate(healthy_events(80, 4)).p is not None
-    assert len(prepared) == 3  # for both sizes
+    assert len(prepared) == 2, "the second size is made from the first"
 
 
 def test_calibrating_changes_the_bundle_and_goes_on_where_it_was() -> None:

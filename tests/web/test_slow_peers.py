@@ -243,7 +243,7 @@ ODD = {
     "HTTP/1.0": (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
     "CONNECT": (b"CONNECT 127.0.0.1:22 HTTP/1.1\r\n" + HOST + b"\r\n", 401),
     "OPTIONS *": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 401),
-    "TRACE": (b"TRACE /healthz HTTP/1.1\r\n" + HOST + b"\r\n", 405),
+    "TRACE": (b"TRACE /healthz HTTP/1.1\r\n" + HOST + b"\r\n", 401),
     "upgrade": (
         b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         200,

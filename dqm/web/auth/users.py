@@ -10,7 +10,7 @@ import os
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -273,21 +273,27 @@ def _changing(path: Path) -> Iterator[dict[str, _User]]:
     fresh = path.with_name(f".{path.name}.new")
     try:
         with _locked(path.parent):
-            users = dict(_read(path)) if path.exists() else {}
-            yield users
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                os.fchmod(file.fileno(), 0o600)
-                if path.exists():  # root writes it for the daemon
-                    owner = path.stat()
-                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-                file.write(_write(users))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
+            try:
+                users = dict(_read(path)) if path.exists() else {}
+                yield users
+                _write_private(fresh, path, users)
+                fresh.replace(path)
+            finally:
+                fresh.unlink(missing_ok=True)  # what a failure or Ctrl-C has left
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def _write_private(fresh: Path, path: Path, users: dict[str, _User]) -> None:
+    """Write the users to a file that will replace another one; root leaves it to the owner of that one."""
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        if path.exists():
+            owner = path.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(_write(users))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write(users: Users) -> str:
