@@ -29,7 +29,23 @@ os.environ.setdefault(
 settings.register_profile("dqm", deadline=None, derandomize=True)  # same examples everywhere, however slow
 settings.load_profile("dqm")
 
-LONGEST_FIRST = ("cli/test_chain.py",)
+LONGEST_FIRST = (
+    "browser/test_page.py",
+    "cli/test_chain.py",
+    "service/monitor/test_daemon.py",
+    "cli/test_notify.py",
+    "service/monitor/test_worker_pool.py",
+    "cli/test_online.py",
+    "cli/test_soak.py",
+    "reference/test_window_range.py",
+    "faults/test_kills.py",
+    "fuzz/test_targets.py",
+    "browser/test_sign_in.py",
+    "cli/test_cluster.py",
+    "nplm/test_kernel_test.py",
+    "faults/test_disk.py",
+    "cli/test_stopping.py",
+)
 """Files that take more than ten seconds, by the time that they take (``ARGS=--durations=0`` shows it)."""
 
 
