@@ -119,7 +119,10 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     windows = _windows_per_shift(config)
     known = {name: fact for name, fact in (facts or {}).items() if windows.get(name)}
     counts = [(windows[name], fact.n_measured) for name, fact in known.items() if fact.n_measured]
-    counted = [(windows[name], fact) for name, fact in known.items() if fact.n_expected]
+    counted: dict[StreamFacts, float] = {}  # windows, by what is expected of them
+    for name, fact in known.items():
+        if fact.n_expected:
+            counted[fact] = counted.get(fact, 0.0) + windows[name]
     total = sum(windows.values())
     budget = alarm.false_alarms_per_shift / total
     share = 1.0 - alarm.drift_share
@@ -228,17 +231,18 @@ def _nuisance_alarms(pull: float, alarm: AlarmSection, counts: list[tuple[float,
     return sum(windows * onset_rate(p, alarm.k, alarm.n) for windows, p in single)
 
 
-def _solve_rate(alarm: AlarmSection, counted: list[tuple[float, StreamFacts]]) -> float:
+def _solve_rate(alarm: AlarmSection, counted: Mapping[StreamFacts, float]) -> float:
     """Give the p-value of the number of events below which a window counts; 0 if no window is tested."""
-    windows = sum(n for n, _ in counted)
+    windows = sum(counted.values())
     if not windows:
         return 0.0
     allowed = alarm.rate_share * alarm.false_alarms_per_shift / windows
     return solve_threshold(allowed, lambda p: _rate_alarms(p, alarm, counted) / windows)
 
 
-def _rate_alarms(p: float, alarm: AlarmSection, counted: list[tuple[float, StreamFacts]]) -> float:
-    """Count those expected per shift; `counted`: windows of each stream, and what is expected of them."""
+def _rate_alarms(p: float, alarm: AlarmSection, counted: Mapping[StreamFacts, float]) -> float:
+    """Count those expected per shift; `counted`: windows, by what is expected of them."""
     return sum(
-        windows * shared_onset_rate(p, alarm.k, alarm.n, facts.common_share) for windows, facts in counted
+        windows * shared_onset_rate(p, alarm.k, alarm.n, facts.common_share)
+        for facts, windows in counted.items()
     )

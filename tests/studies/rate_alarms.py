@@ -10,12 +10,23 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 from scipy import special
 
-from dqm.alarm import AlarmEngine, AlarmState, Cause, StreamFacts, alarm_rules, derive_thresholds
+from dqm.alarm import (
+    AlarmEngine,
+    AlarmState,
+    Cause,
+    Rules,
+    StreamFacts,
+    Thresholds,
+    alarm_rules,
+    derive_thresholds,
+)
 from dqm.config import DaemonConfig
 from dqm.events import Quality, RateResult, TestResult, Verdict, WindowCut, WindowHeader
 from dqm.nplm import count_p_value, duration_p_value
@@ -61,13 +72,19 @@ SCENARIOS = tuple(
 )
 
 
-def set_up(n_streams: int, n_expected: float, uncertainty: float) -> AlarmEngine:
-    """Make an engine with the default budget."""
+@cache
+def rules_and_thresholds(n_streams: int, n_expected: float, uncertainty: float) -> tuple[Rules, Thresholds]:
+    """Give what the default budget comes to."""
     streams = [{"name": f"s{number}", "bundle": "none"} for number in range(n_streams)]
     config = DaemonConfig.model_validate({"streams": streams})
     facts = StreamFacts(n_expected=n_expected, rate_uncertainty=uncertainty)
     thresholds = derive_thresholds(config, {stream["name"]: facts for stream in streams})
-    return AlarmEngine(alarm_rules(config), thresholds, 0.0)
+    return alarm_rules(config), thresholds
+
+
+def set_up(n_streams: int, n_expected: float, uncertainty: float) -> AlarmEngine:
+    """Make an engine with the default budget."""
+    return AlarmEngine(*rules_and_thresholds(n_streams, n_expected, uncertainty), 0.0)
 
 
 def verdict_of(stream: str, seq: int, n: int, cut: WindowCut, expected: float, uncertainty: float) -> Verdict:
@@ -131,20 +148,16 @@ def find_delay(
     return 0, math.inf
 
 
+def tell(*cells: str) -> None:
+    """Print a row at once: an interruption loses little."""
+    sys.stdout.write(f"| {' | '.join(cells)} |\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Print both tables."""
-    lines = [
-        "| streams | events | true rate wanders by | uncertainty | shifts | false alarms per shift (95 %) |"
-    ]
-    lines.append("|---|---|---|---|---|---|")
-    for number, s in enumerate(track(SCENARIOS)):
-        found = count_false_alarms(s, number)
-        lines.append(
-            f"| {s.n_streams} | {s.n_expected:g} | {100 * s.wander:g} % | {100 * s.uncertainty:g} % | "
-            f"{s.n_shifts} | {interval(found, s.n_shifts)} |"
-        )
-    lines += ["", "| rate | windows of 10 s: windows, s | 500 events: windows, s | with 250 streams |"]
-    lines.append("|---|---|---|---|")
+    tell("rate", "windows of 10 s: windows, s", "500 events: windows, s", "with 250 streams")
+    tell(*["---"] * 4)
     rng = np.random.default_rng(1)
     for fraction in (1.0, 0.9, 0.8, 0.5, 0.2, 0.1, 0.0):
         cells = []
@@ -157,8 +170,16 @@ def main() -> None:
             windows, seconds = np.median([t for t in tries if t[0]] or [(0, 0.0)], axis=0)
             share = f" ({missed} of 50 not within an hour)" if missed else ""
             cells.append("none in an hour" if missed == 50 else f"{windows:.0f}, {seconds:.0f}{share}")
-        lines.append(f"| {100 * fraction:g} % | " + " | ".join(cells) + " |")
-    sys.stdout.write("\n".join(lines) + "\n")
+        tell(f"{100 * fraction:g} %", *cells)
+    sys.stdout.write("\n")
+    tell(
+        "streams", "events", "true rate wanders by", "uncertainty", "shifts", "false alarms per shift (95 %)"
+    )
+    tell(*["---"] * 6)
+    for number, s in enumerate(track(SCENARIOS, console=Console(stderr=True))):
+        found = count_false_alarms(s, number)
+        percents = (f"{100 * s.wander:g} %", f"{100 * s.uncertainty:g} %")
+        tell(str(s.n_streams), f"{s.n_expected:g}", *percents, str(s.n_shifts), interval(found, s.n_shifts))
 
 
 if __name__ == "__main__":
