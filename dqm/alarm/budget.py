@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import count, pairwise
+from typing import TypeVar
 
 import numpy as np
 from scipy import optimize, special
 
 from dqm.errors import InputError
+from dqm.events import FloatArray
 
 __all__ = [
     "LARGEST_CORRELATION",
@@ -29,6 +31,8 @@ __all__ = [
     "smallest_supported_p",
     "solve_threshold",
 ]
+
+P = TypeVar("P", float, FloatArray)
 
 LARGEST_P = 0.05
 """No threshold is above this, however generous the budget: one healthy window in twenty is no evidence."""
@@ -56,7 +60,7 @@ _SMALLEST_SHARE = 1e-3
 _LONGEST_LIMIT = 80.0
 
 
-def onset_rate(p: float, k: int, n: int) -> float:
+def onset_rate(p: P, k: int, n: int) -> P:
     """Rate at which "k of the last n" becomes true, if each window counts with probability `p`.
 
     The step that makes it true brings a window that counts, drops one that does not, and finds k - 1 among
@@ -64,14 +68,14 @@ def onset_rate(p: float, k: int, n: int) -> float:
 
     Parameters
     ----------
-    p : float
+    p : float or ndarray
         Probability of a single window, 0 to 1.
     k, n : int
         ``1 <= k <= n``.
 
     Returns
     -------
-    float
+    float or ndarray
         Onsets per window in the long run.
     """
     return math.comb(n - 1, k - 1) * p**k * (1.0 - p) ** (n - k + 1)
@@ -180,8 +184,7 @@ def shared_onset_rate(p: float, k: int, n: int, share: float) -> float:
     own = math.sqrt(max(1.0 - share, _SMALLEST_SHARE))
     common = math.sqrt(share) * u
     single = special.ndtr((common - edge) / own) + special.ndtr((-common - edge) / own)
-    onsets = math.comb(n - 1, k - 1) * single**k * (1.0 - single) ** (n - k + 1)
-    return float((weight * onsets).sum() / weight.sum())
+    return float((weight * onset_rate(single, k, n)).sum() / weight.sum())
 
 
 def run_length(

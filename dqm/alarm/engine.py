@@ -420,8 +420,9 @@ def _fresh_alarms(now: float) -> dict[Cause, AlarmRecord]:
 
 
 def _load(stream: str, dump: object, now: float) -> _StoredState:
-    """Read a stored state; causes that an earlier version did not know begin anew."""
-    if isinstance(dump, Mapping) and dump.get("version") == 1:
+    """Read a stored state; causes that version 1 did not know begin anew."""
+    is_earlier = isinstance(dump, Mapping) and dump.get("version") == 1
+    if isinstance(dump, Mapping) and is_earlier:
         dump = {**dump, "version": 2}
     try:
         stored = _ADAPTER.validate_python(dump)
@@ -433,5 +434,12 @@ def _load(stream: str, dump: object, now: float) -> _StoredState:
             where=f"stream {stream}",
             fix="It was written by another version or damaged; delete it to let this stream begin anew",
         ) from error
-    stored.alarms = _fresh_alarms(now) | stored.alarms
+    if is_earlier:
+        stored.alarms = _fresh_alarms(now) | stored.alarms
+    if stored.alarms.keys() != set(Cause):
+        raise InputError(
+            f"the stored alarm state has alarms for {', '.join(stored.alarms) or 'nothing'}",
+            where=f"stream {stream}",
+            fix=f"There must be {', '.join(Cause)}; delete it to let this stream begin anew",
+        )
     return stored

@@ -35,7 +35,7 @@ class UnjudgedWindows:
 
     Parameters
     ----------
-    reasons : dict of str to list
+    reasons : dict of str to tuple
         Number of windows and the last text, by the reason without its numbers.
     is_long : bool
         Whether they have gone on for too long.

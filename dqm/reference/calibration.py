@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dqm.errors import BundleError, InputError
-from dqm.events import WindowCut
+from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.null import pool_offset
 from dqm.reference.parallel import ToyWork, run_toys
@@ -81,13 +81,7 @@ def calibrate(
         progress,
         known=bundle.toys(known) if known is not None and is_same else None,
     )
-    failed = np.flatnonzero(~np.isfinite(toys[:, 0]))
-    if len(failed):
-        raise BundleError(
-            f"the fit of {len(failed)} of {n_toys} toys did not converge (first: toy {failed[0]})",
-            where=str(bundle.path),
-            fix="Build the bundle with a larger penalty",
-        )
+    refuse_failures(bundle, kind, toys)
     entry = NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys))
     calibrated = bundle.add_null_table(entry, toys)
     work.clear()
@@ -103,6 +97,18 @@ def pool_remark(bundle: StoredBundle, kind: WindowKind) -> str:
         f"a pool of {len(bundle.pool)} events leaves p-values uncertain by about "
         f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"
     )
+
+
+def refuse_failures(bundle: StoredBundle, kind: WindowKind, toys: FloatArray) -> None:
+    """Refuse toys whose fits did not converge; raises `BundleError`."""
+    failed = np.flatnonzero(~np.isfinite(toys[:, 0]))
+    if len(failed):
+        raise BundleError(
+            f"the fit of {len(failed)} of {len(toys)} toys of {kind.n_expected:g} events did not converge "
+            f"(first: toy {failed[0]})",
+            where=str(bundle.path),
+            fix="Build the bundle with a larger penalty",
+        )
 
 
 def check_kind(bundle: StoredBundle, kind: WindowKind) -> None:

@@ -17,6 +17,9 @@ __all__ = ["RateTest"]
 UNMEASURED_UNCERTAINTY = 0.3
 """A rate whose measurement is missing may be off by so much; a chamber that dies is still seen."""
 
+LARGEST_SHIFT = 5.0
+"""A measured logarithm of the rate beyond this, a factor of 150, is not believed: it is taken as missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class RateTest:
@@ -103,8 +106,10 @@ class RateTest:
         uncertainty = self.typical_uncertainty
         if self.normalisation is not None:
             value, _ = read_value(self.normalisation, window, self.policy)
-            uncertainty = UNMEASURED_UNCERTAINTY if value is None else self.typical_uncertainty
-            expected *= math.exp(value or 0.0)
+            if value is None or abs(value) > LARGEST_SHIFT:
+                uncertainty = UNMEASURED_UNCERTAINTY
+            else:
+                expected *= math.exp(value)
         test = count_p_value if window.cut is WindowCut.TIME else duration_p_value
         p, side = test(len(window.x), expected, uncertainty)
         p = max(p, SMALLEST_P)

@@ -15,14 +15,14 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from dqm.errors import BundleError, InputError
+from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.calibration import check_kind
+from dqm.reference.calibration import check_kind, refuse_failures
 from dqm.reference.manifest import NullTableEntry, WindowKind, WindowRange
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
-from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
+from dqm.reference.stored_bundle import AnyBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
 __all__ = ["Midpoint", "calibrate_range", "interpolate", "sizes_of"]
@@ -131,20 +131,15 @@ def calibrate_range(
         return [ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed) for kind in kinds]
 
     works, checks = works_at(sizes, seed), works_at(middles, seed + 1)
-    total = n_each * len(works) + n_middle * len(checks)
-    found = run_toys(works, n_each, workers or Processes(None), lambda done, _: progress(done, total))
-    seen = (
-        run_toys(
-            checks,
-            n_middle,
-            workers or Processes(None),
-            lambda done, _: progress(n_each * len(works) + done, total),
-        )
-        if checks
-        else []
-    )
+    n_in_tables = n_each * len(works)
+    total = n_in_tables + n_middle * len(checks)
+    workers = workers or Processes(None)
+    found = run_toys(works, n_each, workers, lambda done, _: progress(done, total))
+    seen: list[FloatArray] = []
+    if checks:
+        seen = run_toys(checks, n_middle, workers, lambda done, _: progress(n_in_tables + done, total))
     for work, toys in zip([*works, *checks], [*found, *seen], strict=True):
-        _refuse_failures(bundle, work.kind, toys)
+        refuse_failures(bundle, work.kind, toys)
     tables = [
         (NullTableEntry(kind=work.kind, seed=seed, toys=array_file("null", toys)), toys)
         for work, toys in zip(works, found, strict=True)
@@ -195,13 +190,3 @@ def _check(n_expected: float, t: FloatArray, known: list[tuple[float, NullTable]
         share_low=float(interval.low),
         share_high=float(interval.high),
     )
-
-
-def _refuse_failures(bundle: StoredBundle, kind: WindowKind, toys: FloatArray) -> None:
-    n_failed = int((~np.isfinite(toys[:, 0])).sum())
-    if n_failed:
-        raise BundleError(
-            f"the fit of {n_failed} of {len(toys)} toys with {kind.n_expected:g} events did not converge",
-            where=str(bundle.path),
-            fix="Build the bundle with a larger penalty, or calibrate a range of larger windows",
-        )

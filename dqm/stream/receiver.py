@@ -137,8 +137,11 @@ class Receiver:
             self._check_routing_id(peer, user)
             window = self._decode(user, frames)
         except PeerError as refusal:
-            self._identify(refusal, user, frames)
-            self._answer_refused(peer, frames, refusal.reason)
+            claimed = claimed_identity(frames, self._limits)
+            self._identify(refusal, user, claimed)
+            # without an answer a sender may send it again with another key or routing id
+            if claimed is not None and refusal.reason not in (Reason.UNKNOWN_KEY, Reason.ROUTING_ID):
+                self._answer(peer, encode_refusal(claimed, refusal.reason))
             return refusal
         self._peers[identity_of(window)] = peer
         while len(self._peers) > _MAX_UNANSWERED:
@@ -257,20 +260,13 @@ class Receiver:
             raise PeerError(Reason.UNKNOWN_KEY, f"a message with the key {user}, which was removed")
         return collector
 
-    def _identify(self, refusal: PeerError, user: str | None, frames: list[bytes]) -> None:
+    def _identify(self, refusal: PeerError, user: str | None, claimed: Identity | None) -> None:
         """Say whose window was refused; a sender can say it only of streams that it may send."""
         collector = self._keys.find(user) if self._keys is not None and user else None
         refusal.sender = collector.name if collector is not None else ""
-        claimed = claimed_identity(frames, self._limits)
         is_keyless = self._keys is None or (user is None and bool(self._keyless))
         if claimed is not None and (is_keyless or (collector is not None and collector.may_send(claimed[0]))):
             refusal.window = claimed
-
-    def _answer_refused(self, peer: bytes, frames: list[bytes], reason: str) -> None:
-        """Answer a refused message, unless the sender may send it again with another key or routing id."""
-        identity = claimed_identity(frames, self._limits)
-        if identity is not None and reason not in (Reason.UNKNOWN_KEY, Reason.ROUTING_ID):
-            self._answer(peer, encode_refusal(identity, reason))
 
     def _bind(self, address: str) -> str:
         in_use = ConfigError(

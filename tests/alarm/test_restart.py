@@ -235,6 +235,7 @@ def test_longer_and_shorter_memories_may_be_configured_between() -> None:
     [
         ({"version": 3}, r"stream s: the stored alarm state cannot be used: version: Input should be 2"),
         ({"more": 1}, "more: Unexpected keyword argument"),
+        ({"alarms": {}}, "has alarms for nothing"),
         ({"evidence": {"p": ["x"]}}, r"evidence.p.0: Input should be a valid number"),
         ({"evidence": {"drift": {"sum": float("nan")}}}, r"evidence.drift.sum: Input should be a finite"),
     ],

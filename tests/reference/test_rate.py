@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dqm.events import Measurement, Origin, Window, WindowCut
 from dqm.nplm import count_p_value, duration_p_value
@@ -82,3 +84,30 @@ def test_a_free_rate_is_not_tested() -> None:
     free = RateTest(normalisation=RATE.model_copy(update={"sigma": None}))
     assert not free.tests(WindowCut.TIME)
     assert free.evaluate(window_of(0)) is None
+
+
+@pytest.mark.parametrize("value", [1e6, -1e6, 700.0, -800.0, 1e308])
+@pytest.mark.parametrize("n", [0, 480])
+def test_no_measurement_that_a_sender_makes_up_stops_the_test(value: float, n: int) -> None:
+    reading = Measurement("rate", value, 0.05, 95.0)
+    found = RateTest(normalisation=RATE).evaluate(window_of(n, auxiliary=(reading,)))
+    assert found is not None
+    assert (found.n_expected, found.uncertainty) == (487.5, UNMEASURED_UNCERTAINTY), "taken as missing"
+
+
+@given(
+    n=st.integers(0, 50),
+    expected=st.floats(0.0, 1e12),
+    live=st.floats(0.0, 1e11),
+    uncertainty=st.floats(0.0, 1.0),
+    value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_whatever_the_wire_lets_through_has_a_p_value_or_none(
+    n: int, expected: float, live: float, uncertainty: float, value: float | None
+) -> None:
+    readings = () if value is None else (Measurement("rate", value, 0.05, 95.0),)
+    for normalisation in (None, RATE):
+        test = RateTest(hz=1e12, uncertainty=uncertainty, normalisation=normalisation)
+        by_time = window_of(n, n_expected=expected, live_seconds=live, auxiliary=readings)
+        for found in (test.evaluate(by_time), test.evaluate(by_count(n, live))):
+            assert found is None or (0.0 < found.p <= 1.0 and math.isfinite(found.z))
