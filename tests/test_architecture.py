@@ -65,6 +65,12 @@ def test_extraction_loads_neither_tests_nor_sockets_nor_stores(tmp_path: Path) -
     assert not loaded & {"torch", "scipy", "zmq", "sqlalchemy", "starlette", "structlog"}
 
 
+def test_the_daemon_itself_does_without_the_numerics() -> None:
+    loaded = loaded_by("dqm.service.monitor.daemon")
+    assert {"sqlalchemy", "starlette", "zmq"} <= loaded
+    assert "torch" not in loaded, "its workers have it; it takes 200 MB and over a second"
+
+
 def test_help_of_every_command_is_quick_to_load_but_for_alarms() -> None:
     told = subprocess.run([sys.executable, "-c", ALL_BUT_ALARMS], capture_output=True, text=True, check=True)
     loaded = set(told.stdout.split())

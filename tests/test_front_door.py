@@ -47,7 +47,7 @@ def test_names_are_offered_and_loaded_when_they_are_used() -> None:
         "open_bundle": "dqm.reference",
     }.items():
         assert getattr(dqm, name) is getattr(import_module(home), name)
-    with pytest.raises(AttributeError, match="module 'dqm' has no attribute 'KernelTests'"):
+    with pytest.raises(AttributeError, match="KernelTests"):
         dqm.KernelTests  # noqa: B018 - it raises
 
 

@@ -1,27 +1,8 @@
-"""The New Physics Learning Machine (NPLM) with Gaussian kernels: numerics on arrays, without I/O."""
+"""The New Physics Learning Machine (NPLM) with Gaussian kernels: numerics on arrays, without I/O.
 
-from dqm.nplm.kernel_test import KernelTest
-from dqm.nplm.loss import LossName
-from dqm.nplm.nuisance import Normalisation, Nuisance, Shape
-from dqm.nplm.nuisance_fit import NuisanceFit
-from dqm.nplm.rate import count_p_value, duration_p_value
-from dqm.nplm.ratio import RatioMaps, divergence
-from dqm.nplm.result import KernelResult, LogRatio
-from dqm.nplm.template import Template, learn_template
+``__init__.pyi`` lists the names; each is loaded when it is used first, as in `dqm` itself.
+"""
 
-__all__ = [
-    "KernelResult",
-    "KernelTest",
-    "LogRatio",
-    "LossName",
-    "Normalisation",
-    "Nuisance",
-    "NuisanceFit",
-    "RatioMaps",
-    "Shape",
-    "Template",
-    "count_p_value",
-    "divergence",
-    "duration_p_value",
-    "learn_template",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from dqm.config import DaemonConfig
 from dqm.events import EvaluationJob, EvaluationReport
-from dqm.reference import Bundle, Evaluator, ReadingPolicy, open_bundle
 from dqm.service.process_log import log_to_stderr
 from dqm.stream import identity_of
+
+if TYPE_CHECKING:
+    from dqm.reference import Bundle, ReadingPolicy
 
 __all__ = ["WindowEvaluator", "prepare_evaluators", "prepare_worker"]
 
@@ -33,6 +36,8 @@ class WindowEvaluator:
     """
 
     def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
+        from dqm.reference import Evaluator  # torch: the daemon imports this module and evaluates nothing
+
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
 
@@ -72,6 +77,8 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     BundleError
         If a bundle cannot be used.
     """
+    from dqm.reference import ReadingPolicy, open_bundle
+
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
     by_bundle: dict[Path, WindowEvaluator] = {}
     by_stream: dict[str, WindowEvaluator] = {}

@@ -102,6 +102,7 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
             assert (second.code, second.out) == (2, "")
             assert f"address ipc://{tmp_path}/windows.ipc is already in use" in second.err
             assert daemon.get("/healthz").json()["status"] == "ok"
+            assert "libtorch" not in Path(f"/proc/{daemon.process.pid}/maps").read_text(), "its worker has it"
             assert daemon.end() == 0
     finally:
         collecting.kill()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
-import torch
 
 from dqm.config import (
     DaemonConfig,
@@ -176,6 +175,8 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
     """
     section = resolved.config.daemon
     if section.workers == 0:
+        import torch  # only here: a daemon with workers does without it
+
         torch.set_num_threads(section.threads)
         return LocalWorker(prepare_evaluators(resolved.config))
     return WorkerPool(

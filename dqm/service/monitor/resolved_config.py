@@ -18,7 +18,7 @@ from dqm.alarm import (
     smallest_supported_p,
 )
 from dqm.config import DaemonConfig, StreamSection
-from dqm.reference import Manifest, RateTest, ReadingPolicy, check_names, open_bundle
+from dqm.reference import Manifest, RateTest, ReadingPolicy, StoredBundle, check_names
 from dqm.service.monitor.messages import MonitorSettings, StreamSettings
 
 __all__ = ["ResolvedConfig", "resolve"]
@@ -128,7 +128,7 @@ def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
     """Check every bundle; give identifier and manifest by stream."""
     found = {}
     for path in {stream.bundle for stream in config.streams}:
-        bundle = open_bundle(path)
+        bundle = StoredBundle.read(path)
         check_names(bundle.manifest.features, where=str(path))
         found[path] = bundle.identifier, bundle.manifest
     return {stream.name: found[stream.bundle] for stream in config.streams}

@@ -1,0 +1,25 @@
+from .kernel_test import KernelTest
+from .loss import LossName
+from .nuisance import Normalisation, Nuisance, Shape
+from .nuisance_fit import NuisanceFit
+from .rate import count_p_value, duration_p_value
+from .ratio import RatioMaps, divergence
+from .result import KernelResult, LogRatio
+from .template import Template, learn_template
+
+__all__ = [
+    "KernelResult",
+    "KernelTest",
+    "LogRatio",
+    "LossName",
+    "Normalisation",
+    "Nuisance",
+    "NuisanceFit",
+    "RatioMaps",
+    "Shape",
+    "Template",
+    "count_p_value",
+    "divergence",
+    "duration_p_value",
+    "learn_template",
+]

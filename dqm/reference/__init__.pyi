@@ -1,0 +1,76 @@
+from .build import Recipe, create_bundle
+from .bundle import Bundle, build_bundle, open_bundle
+from .calibration import calibrate, pool_remark
+from .cluster import open_cluster
+from .constraints import ReadingPolicy
+from .evaluator import Evaluation, Evaluator
+from .explanation import WindowExplanation
+from .manifest import (
+    Manifest,
+    NuisanceEntry,
+    NullTableEntry,
+    Source,
+    TemplateEntry,
+    Transform,
+    WindowKind,
+    WindowRange,
+    check_names,
+)
+from .nuisances import Check, add_normalisation, learn_shape
+from .null import NullTable, PValue, empirical_p_value, pool_offset
+from .plots import MapHistograms
+from .processes import Processes, Task, Workers
+from .rate import RateTest
+from .statistic import prepare_statistic
+from .stored_bundle import StoredBundle
+from .templates import LabelledSample, learn_templates
+from .toys import ToySource, Truth
+from .validation import Validation, ValidationPoint, validate
+from .window_range import Midpoint, calibrate_range
+
+__all__ = [
+    "Bundle",
+    "Check",
+    "Evaluation",
+    "Evaluator",
+    "LabelledSample",
+    "Manifest",
+    "MapHistograms",
+    "Midpoint",
+    "NuisanceEntry",
+    "NullTable",
+    "NullTableEntry",
+    "PValue",
+    "Processes",
+    "RateTest",
+    "ReadingPolicy",
+    "Recipe",
+    "Source",
+    "StoredBundle",
+    "Task",
+    "TemplateEntry",
+    "ToySource",
+    "Transform",
+    "Truth",
+    "Validation",
+    "ValidationPoint",
+    "WindowExplanation",
+    "WindowKind",
+    "WindowRange",
+    "Workers",
+    "add_normalisation",
+    "build_bundle",
+    "calibrate",
+    "calibrate_range",
+    "check_names",
+    "create_bundle",
+    "empirical_p_value",
+    "learn_shape",
+    "learn_templates",
+    "open_bundle",
+    "open_cluster",
+    "pool_offset",
+    "pool_remark",
+    "prepare_statistic",
+    "validate",
+]
