@@ -41,6 +41,9 @@ log = structlog.get_logger(__name__)
 WINDOWS = "windows"
 """Directory of the kept windows within the data directory."""
 
+START_SECONDS, START_SECONDS_OF_BUNDLE = 120.0, 2.0
+"""Longest time until a worker is ready, on a busy machine: for itself, and for each bundle."""
+
 EvaluationWorkers = JobRunner[EvaluationJob, EvaluationReport]
 """What evaluates windows."""
 
@@ -179,11 +182,13 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
 
         torch.set_num_threads(section.threads)
         return LocalWorker(prepare_evaluators(resolved.config))
+    n_bundles = len({stream.bundle for stream in resolved.config.streams})
     return WorkerPool(
         functools.partial(prepare_worker, resolved.config),
         n_workers=section.n_workers,
         n_threads=section.threads,
         longest_seconds=section.longest_test_seconds,
+        longest_start_seconds=START_SECONDS + START_SECONDS_OF_BUNDLE * n_bundles,
         key=_stream_of,
         monotonic=monotonic,
     )

@@ -80,9 +80,6 @@ JOBS_PER_WORKER = 2
 ATTEMPTS = 2
 """A job whose worker died is tried once more: most deaths are not its fault."""
 
-START_SECONDS = 120.0
-"""Longest time that a worker may take until it is ready."""
-
 RESTART_SECONDS = 10.0
 """Shortest time between two restarts."""
 
@@ -186,6 +183,8 @@ class WorkerPool(Generic[J, R]):
         CPU threads of each.
     longest_seconds : float
         A job that takes longer is given up and its worker is replaced.
+    longest_start_seconds : float
+        A worker that takes longer until it is ready has failed.
     key : callable
         Results of jobs with the same key are returned in the order of submission.
     monotonic : callable
@@ -204,6 +203,7 @@ class WorkerPool(Generic[J, R]):
         n_workers: int,
         n_threads: int,
         longest_seconds: float,
+        longest_start_seconds: float = 120.0,
         key: Callable[[J], str],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -211,6 +211,7 @@ class WorkerPool(Generic[J, R]):
         self._n_workers = n_workers
         self._n_threads = n_threads
         self._longest_seconds = longest_seconds
+        self._longest_start_seconds = longest_start_seconds
         self._key = key
         self._monotonic = monotonic
         self._queue: _JobQueue[J, R] = _JobQueue(monotonic)
@@ -287,7 +288,7 @@ class WorkerPool(Generic[J, R]):
         with self._queue.changed:
             self._queue.changed.wait_for(
                 lambda: any(w.is_over for w in self._workers) or self.n_ready == self._n_workers,
-                timeout=START_SECONDS,
+                timeout=self._longest_start_seconds,
             )
         for worker in self._workers:
             if worker.error is not None:
@@ -296,12 +297,12 @@ class WorkerPool(Generic[J, R]):
                 worker.end(END_SECONDS)
                 raise DqmError(f"a worker ended at its start with exit code {worker.process.exitcode}")
         if self.n_ready < self._n_workers:
-            raise DqmError(f"a worker did not start within {START_SECONDS:g} s")
+            raise DqmError(f"a worker did not start within {self._longest_start_seconds:g} s")
 
     def _remove_late_and_lost(self) -> None:
         now = self._monotonic()
         for worker in list(self._workers):
-            limit = self._longest_seconds if worker.is_ready else START_SECONDS
+            limit = self._longest_seconds if worker.is_ready else self._longest_start_seconds
             if worker.stop_if_late(now, limit):
                 what = "its test took" if worker.is_ready else "its worker took at its start"
                 worker.end()

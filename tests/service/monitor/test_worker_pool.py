@@ -52,6 +52,7 @@ def open_pool(
     n_workers: int = 1,
     prepare: Callable[[], Callable[[Job], Answer]] = prepare,
     longest_seconds: float = 30.0,
+    longest_start_seconds: float = 120.0,
     clock: Callable[[], float] | None = None,
 ) -> Iterator[Pool]:
     pool = Pool(
@@ -59,6 +60,7 @@ def open_pool(
         n_workers=n_workers,
         n_threads=1,
         longest_seconds=longest_seconds,
+        longest_start_seconds=longest_start_seconds,
         key=attrgetter("stream"),
         monotonic=clock or Clock(),
     )
@@ -269,7 +271,7 @@ def test_a_replacement_that_hangs_at_its_start_is_replaced(tmp_path: Path) -> No
         wait_until(lambda: not pool.finished() and pool.n_ready == 0, "the end of the worker")
         hanging = pid_of_worker()
         (tmp_path / "mark").unlink()
-        clock.now += worker_pool.START_SECONDS + 1.0
+        clock.now += 121.0
         wait_until_replaced(pool, hanging)
 
 
@@ -299,10 +301,13 @@ def test_a_worker_that_cannot_be_replaced_is_tried_again(monkeypatch: pytest.Mon
     ],
 )
 def test_a_worker_that_cannot_start_is_an_error_of_the_constructor(
-    prepare: Callable[[], Callable[[Job], Answer]], message: str, monkeypatch: pytest.MonkeyPatch
+    prepare: Callable[[], Callable[[Job], Answer]], message: str
 ) -> None:
-    monkeypatch.setattr(worker_pool, "START_SECONDS", 0.5 if prepare is prepare_for_ever else 120.0)
-    with pytest.raises(DqmError, match=message), open_pool(2, prepare):
+    longest = 0.5 if prepare is prepare_for_ever else 120.0
+    with (
+        pytest.raises(DqmError, match=message),
+        open_pool(2, prepare, longest_start_seconds=longest),
+    ):
         pass
     assert not children()
 
