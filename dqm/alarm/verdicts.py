@@ -89,7 +89,7 @@ def untested_verdict(
     rate : RateResult or None
         Test of its number of events.
     bundle : str
-        Identifier of the reference that it would have been tested against.
+        Identifier of the reference that it would have been tested against; empty if there is none for it.
     now : float
         Unix seconds.
     """

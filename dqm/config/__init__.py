@@ -9,12 +9,14 @@ from dqm.config.collector import (
 )
 from dqm.config.daemon import (
     AlarmSection,
+    ConditionRule,
     DaemonConfig,
     DaemonSection,
     GroupSection,
     LimitsSection,
     NuisancesSection,
     QualitySection,
+    ReferenceSection,
     StreamSection,
 )
 from dqm.config.files import check_writers, make_private_directory, make_private_file, replacing
@@ -39,6 +41,7 @@ __all__ = [
     "CalibrationSection",
     "CollectorConfig",
     "CollectorSection",
+    "ConditionRule",
     "DaemonConfig",
     "DaemonSection",
     "GrafanaSection",
@@ -47,6 +50,7 @@ __all__ = [
     "NuisancesSection",
     "OidcSection",
     "QualitySection",
+    "ReferenceSection",
     "Role",
     "SlowControlSection",
     "StreamSection",

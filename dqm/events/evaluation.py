@@ -19,6 +19,8 @@ class EvaluationJob:
     ----------
     window : Window
         An admitted window.
+    bundle : str
+        Identifier of the reference bundle that it is tested against.
     explain_below : float
         The result is explained only if its p-value is below this.
     min_events : int
@@ -26,6 +28,7 @@ class EvaluationJob:
     """
 
     window: Window
+    bundle: str
     explain_below: float
     min_events: int = 0
 

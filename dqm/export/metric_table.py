@@ -191,7 +191,7 @@ METRICS = (
         "dqm_stream_info",
         "gauge",
         ("stream", "bundle"),
-        "Reference bundle of the stream.",
+        "Reference bundle that judged the last window; before it, the first of the stream.",
     ),
     Metric(
         "dqm_test_seconds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
@@ -32,7 +32,7 @@ _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | Info
 
 @dataclass(slots=True)
 class _Stream:
-    bundle: str
+    bundles: Sequence[str]
     quality: Quality = Quality.NULL
     last: Verdict | None = None
     is_stale: bool = False
@@ -41,6 +41,12 @@ class _Stream:
     n_duplicates: int = 0
     n_skipped: int = 0
     arrivals: StreamCounts = field(default_factory=StreamCounts)
+
+    @property
+    def bundle(self) -> str:
+        """The bundle that judged the last window; before, and after a window without one, the first."""
+        last = "" if self.last is None else self.last.bundle
+        return last if last in self.bundles else self.bundles[0]
 
     def number(self, name: str, now: float) -> float | None:
         """Value of a gauge of the last window, if there is one, and if it is finite."""
@@ -88,8 +94,8 @@ class Metrics(Collector):
 
     Parameters
     ----------
-    streams : mapping of str to str
-        Bundle identifier of each stream; other streams are not shown.
+    streams : mapping of str to sequence of str
+        Bundle identifiers of each stream; other streams are not shown.
     clock : callable
         Unix time, s.
     version : str
@@ -101,8 +107,10 @@ class Metrics(Collector):
         Holds these metrics and nothing else.
     """
 
-    def __init__(self, streams: Mapping[str, str], clock: Callable[[], float], version: str) -> None:
-        self._streams = {name: _Stream(bundle) for name, bundle in streams.items()}
+    def __init__(
+        self, streams: Mapping[str, Sequence[str]], clock: Callable[[], float], version: str
+    ) -> None:
+        self._streams = {name: _Stream(bundles) for name, bundles in streams.items()}
         self._clock = clock
         self._version = version
         self._n_refused: Counter[Reason] = Counter()
@@ -122,19 +130,19 @@ class Metrics(Collector):
         """Names of the streams shown."""
         return tuple(self._streams)
 
-    def follow(self, streams: Mapping[str, str]) -> None:
+    def follow(self, streams: Mapping[str, Sequence[str]]) -> None:
         """Show these streams from now on; counters of streams that stay are kept.
 
         Parameters
         ----------
-        streams : mapping of str to str
-            Bundle identifier of each stream.
+        streams : mapping of str to sequence of str
+            Bundle identifiers of each stream.
         """
         with self._lock:
             before = self._streams
-            self._streams = {name: before.get(name) or _Stream(bundle) for name, bundle in streams.items()}
-            for name, bundle in streams.items():
-                self._streams[name].bundle = bundle
+            self._streams = {name: before.get(name) or _Stream(bundles) for name, bundles in streams.items()}
+            for name, bundles in streams.items():
+                self._streams[name].bundles = bundles
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict.

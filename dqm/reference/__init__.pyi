@@ -21,6 +21,7 @@ from .null import NullTable, PValue, empirical_p_value, pool_offset
 from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
+from .rule import ReferenceRule, describe_unreferenced
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -45,6 +46,7 @@ __all__ = [
     "RateTest",
     "ReadingPolicy",
     "Recipe",
+    "ReferenceRule",
     "Source",
     "StoredBundle",
     "Task",
@@ -64,6 +66,7 @@ __all__ = [
     "calibrate_range",
     "check_names",
     "create_bundle",
+    "describe_unreferenced",
     "empirical_p_value",
     "learn_shape",
     "learn_templates",

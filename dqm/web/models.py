@@ -85,7 +85,8 @@ class Stream(View):
     last: WindowSummary | None = Field(description="last window; null before the first since the start")
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
     explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
-    bundle: str
+    bundle: str = Field(description="bundle that judged the last window; before it, the first of the stream")
+    bundles: tuple[str, ...] = Field(description="its bundles, in the order in which they are tried")
 
 
 class Group(View):

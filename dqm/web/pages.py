@@ -168,7 +168,7 @@ def _stream(queries: Queries, request: Request) -> Response:
         queries, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
         figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
-        bundle=queries.bundles.get(page.name), why_no_bundle="the stream has no bundle",
+        bundles=queries.bundles.get(page.name, ()),
         **_figures(explanation),
     )  # fmt: skip
 

@@ -70,8 +70,8 @@ class Queries:
         Past changes of alarms.
     kept : callable
         Path of the file with the events of a window, by stream, run and number; it need not exist.
-    bundles : mapping of str to BundleFacts
-        Bundle of each stream.
+    bundles : mapping of str to sequence of BundleFacts
+        Bundles of each stream.
     clock : callable
         Unix time, s.
     version : str
@@ -85,7 +85,7 @@ class Queries:
     verdicts: VerdictStore
     history: AlarmStore
     kept: Callable[[str, int, int], Path]
-    bundles: Mapping[str, BundleFacts]
+    bundles: Mapping[str, Sequence[BundleFacts]]
     clock: Callable[[], float]
     version: str
     notice: Callable[[], str] = str
@@ -142,14 +142,13 @@ class Queries:
                 where=stream,
                 fix="It was never received, or its verdict is older than the store keeps",
             )
-        used = self.bundles.get(stream)
-        is_used = used is not None and used.identifier == verdict.bundle
+        used = next((one for one in self.bundles.get(stream, ()) if one.identifier == verdict.bundle), None)
         return m.WindowDetail(
             verdict=summarise(verdict),
             explanation=verdict.explanation,
             why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
-            bundle=used if is_used else None,
-            why_no_bundle="" if is_used else _why_no_bundle(verdict),
+            bundle=used,
+            why_no_bundle="" if used else _why_no_bundle(verdict),
             kept=self._kept(verdict),
         )
 
@@ -222,7 +221,8 @@ class Queries:
                 first.setdefault(alarm.stream, alarm)
         for s in statuses:
             most_urgent = first.get(s.name)
-            bundle = self.bundles.get(s.name)
+            bundles = tuple(one.identifier for one in self.bundles.get(s.name, ()))
+            judged = s.last.bundle if s.last else ""
             yield m.Stream(
                 name=s.name,
                 path=paths.get(s.name, ""),
@@ -234,7 +234,8 @@ class Queries:
                 last=summarise(s.last) if s.last else None,
                 recent=tuple(Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
                 explained=s.explained,
-                bundle=bundle.identifier if bundle else "",
+                bundle=judged if judged in bundles else next(iter(bundles), ""),
+                bundles=bundles,
             )
 
 
@@ -266,4 +267,4 @@ def _why_unexplained(verdict: Verdict) -> str:
 def _why_no_bundle(verdict: Verdict) -> str:
     if not verdict.bundle:
         return "no bundle judged this window"
-    return f"bundle {verdict.bundle} judged this window; the stream uses another one now"
+    return f"bundle {verdict.bundle} judged this window; the stream does not use it any more"

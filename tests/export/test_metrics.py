@@ -68,7 +68,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 @pytest.fixture
 def metrics() -> Metrics:
-    made = Metrics({"a": "3f9a", "b": "77c0"}, lambda: NOW, "0.1.0")
+    made = Metrics({"a": ("3f9a",), "b": ("77c0",)}, lambda: NOW, "0.1.0")
     made.registry.register(AlarmMetrics(Numbers()))
     return made
 
@@ -230,7 +230,7 @@ def test_an_anomalous_window_is_explained_until_the_next_that_is_not(metrics: Me
 def test_an_alarm_asks_for_a_response_while_it_is_raised_and_nobody_has_taken_it(
     state: AlarmState, acknowledged: Acknowledgement | None, must_respond: float, is_raised: bool
 ) -> None:
-    metrics, numbers = Metrics({"a": ""}, lambda: NOW, "0.1.0"), Numbers()
+    metrics, numbers = Metrics({"a": ("3f9a",)}, lambda: NOW, "0.1.0"), Numbers()
     numbers.state, numbers.acknowledged = state, acknowledged
     metrics.registry.register(AlarmMetrics(numbers))
     shown = samples(metrics)
@@ -328,7 +328,7 @@ def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
 
 
 def test_a_clock_that_goes_back_gives_no_negative_age() -> None:
-    metrics = Metrics({"a": ""}, lambda: VERDICT.judged_at - 5.0, "0.1.0")
+    metrics = Metrics({"a": ("3f9a",)}, lambda: VERDICT.judged_at - 5.0, "0.1.0")
     metrics.observe(VERDICT)
     assert samples(metrics)["dqm_window_age_seconds", ("a",)] == 0.0
 

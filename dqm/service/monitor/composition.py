@@ -22,7 +22,7 @@ from dqm.config import (
 )
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
-from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
+from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
 from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
@@ -68,8 +68,8 @@ class Parts:
         For Prometheus.
     statuses : StreamStatuses
         For the page.
-    bundle_facts : dict of str to BundleFacts
-        What the page says of each stream's bundle.
+    bundle_facts : dict of str to tuple of BundleFacts
+        What the page says of each stream's bundles.
     http : HttpServer
         Page and metrics; its address is taken, it does not answer yet.
     workers : EvaluationWorkers
@@ -85,7 +85,7 @@ class Parts:
     recorder: Recorder
     metrics: Metrics
     statuses: StreamStatuses
-    bundle_facts: dict[str, BundleFacts]
+    bundle_facts: dict[str, tuple[BundleFacts, ...]]
     http: HttpServer
     workers: EvaluationWorkers
     receiver: Receiver
@@ -133,7 +133,7 @@ def open_parts(
     metrics.registry.register(AlarmMetrics(alarms))
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
-    bundle_facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
+    bundle_facts = resolved.bundle_facts
     queries = Queries(
         statuses=statuses,
         alarm_service=alarms,

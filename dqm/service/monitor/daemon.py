@@ -20,7 +20,7 @@ import structlog
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import Verdict, Window
-from dqm.export import Metrics, describe_bundle
+from dqm.export import Metrics
 from dqm.service.monitor import messages
 from dqm.service.monitor.composition import open_parts, open_workers
 from dqm.service.monitor.core import MonitorCore
@@ -340,11 +340,9 @@ class Daemon:
         self._resolved = resolved
         self.metrics.follow(resolved.identifiers)
         parts.statuses.follow(resolved.identifiers)
-        for stream in parts.bundle_facts.keys() - resolved.bundles.keys():
+        for stream in parts.bundle_facts.keys() - resolved.references.keys():
             del parts.bundle_facts[stream]
-        parts.bundle_facts.update(
-            {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
-        )
+        parts.bundle_facts.update(resolved.bundle_facts)
         if prepared.workers is not None:
             parts.workers.close()
             parts.workers = prepared.workers
