@@ -4,7 +4,8 @@ Shape and number of events of a window count each by itself, as far as they are 
 small for the test of the shape still counts for the number. Where nothing is known, a window counts neither
 for an alarm nor against it. If nothing has been known for long, that is an alarm of its own. A healthy p of
 a window after losses is no evidence of health and does not count. Counting continues over runs: a fault does
-not end with a run, and the start of a run must not end its alarm.
+not end with a run, and the start of a run must not end its alarm. A window of a run after which another has
+begun says nothing of the present and does not count; if only such windows come, that is not knowing.
 """
 
 from __future__ import annotations
@@ -156,11 +157,14 @@ class StreamHistory:
 
     def add(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
         """Add a window."""
+        is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
+        if verdict.window.is_late:
+            self._add_late(verdict, is_watched=not is_other_run)
+            return
         self.quality = verdict.quality
         self.run, self.seq, self.run_type = verdict.window.run, verdict.window.seq, verdict.window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
-        is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
         self.filtered = is_other_run or verdict.window.seq < rules.grace_windows
         if self.filtered:
             return
@@ -206,6 +210,14 @@ class StreamHistory:
             limit = f"for more than {stream.unjudged_seconds:g} s"
             found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"
         return found
+
+    def _add_late(self, verdict: Verdict, *, is_watched: bool) -> None:
+        """Note a window of an older run. It is no evidence of the present, but shows that windows come."""
+        self.silent = False
+        if not is_watched:
+            return
+        ended = f"run {verdict.window.run} is over, and windows of it still arrive"
+        self.unjudged.add(ended if self.run < 0 else f"{ended}: run {self.run} has begun")
 
     def _add_number(self, verdict: Verdict, rules: Rules) -> None:
         rate = verdict.result.rate

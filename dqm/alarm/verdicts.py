@@ -54,6 +54,7 @@ def give_verdict(
             end=window.end,
             n_lost=window.n_lost,
             conditions=window.conditions,
+            is_late=window.is_late,
             digest=window.digest,
         ),
         quality=quality,

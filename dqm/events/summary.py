@@ -34,6 +34,9 @@ class WindowSummary(View):
     n_data: int = Field(description="events in the window")
     n_expected: float = Field(description="events the reference was scaled to, N(R_0)")
     n_lost: int = Field(description="windows lost by the sender before this one")
+    is_late: bool = Field(
+        description="whether another run had begun when it arrived: it does not count for alarms"
+    )
     t: float | None = Field(description="test statistic tau - delta; null if not known")
     tau: float | None
     delta: float | None
@@ -72,6 +75,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         n_data=r.n_data,
         n_expected=r.n_expected,
         n_lost=verdict.window.n_lost,
+        is_late=verdict.window.is_late,
         t=finite(r.t),
         tau=finite(r.tau),
         delta=finite(r.delta),

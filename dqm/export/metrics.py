@@ -159,7 +159,8 @@ class Metrics(Collector):
         """
         with self._lock:
             stream = self._find(verdict.window.stream)
-            stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
+            if not verdict.window.is_late:  # it says nothing of the present
+                stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
             stream.n_judged[verdict.quality] += 1
             stream.n_lost += verdict.window.n_lost
             self._seconds_counts[bisect.bisect_left(TEST_SECONDS_BUCKETS, verdict.seconds)] += 1

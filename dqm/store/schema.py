@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -50,6 +51,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     3: (
         "ALTER TABLE verdicts ADD COLUMN rate JSON",
         "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
+        "ALTER TABLE verdicts ADD COLUMN is_late BOOLEAN NOT NULL DEFAULT FALSE",
     ),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
@@ -92,6 +94,7 @@ verdicts = Table(
     Column("rate", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
     Column("digest", String(32), nullable=False),
+    Column("is_late", Boolean, nullable=False),
     Column("quality", String(8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("bundle", String(128), nullable=False),

@@ -40,6 +40,8 @@ VERSION = 1
 _LARGEST_INTEGER = 2**63 - 1
 _LATEST_TIME = 1e11  # Unix seconds: the year 5138
 _MAX_EXPECTED = 1e12
+_LIVE_SECONDS_EXCESS = 1e-3  # by so much, and by this share of it, the live time may exceed the window:
+_LIVE_SHARE_EXCESS = 1e-3  # the clock of a scaler is not that of the computer
 _MAX_ENTRIES = 64
 _DIGEST_BYTES = 16
 _LONGEST_TEXT = 256
@@ -127,6 +129,16 @@ class Header(BaseModel):
             raise ValueError("start and end must both be given or both be null")
         if self.start is not None and self.end is not None and self.start > self.end:
             raise ValueError(f"start {self.start} must not be after end {self.end}")
+        if self.start is not None and self.end is not None and self.live_seconds is not None:
+            seconds = self.end - self.start
+            if self.live_seconds > seconds + _LIVE_SECONDS_EXCESS + _LIVE_SHARE_EXCESS * seconds:
+                raise ValueError(
+                    f"live_seconds {self.live_seconds} must not exceed end - start, which is {seconds} s"
+                )
+        if self.n_expected == 0.0 and self.live_seconds:
+            raise ValueError(
+                f"n_expected 0 needs live_seconds 0, got {self.live_seconds}: nominal rate times live time"
+            )
         by_time = (self.start, self.live_seconds, self.n_expected)
         if self.cut is WindowCut.TIME and None in by_time:
             raise ValueError('cut "time" needs start, end, live_seconds and n_expected')
@@ -400,9 +412,19 @@ def _summarise(error: ValidationError) -> str:
     """First mistakes in one line; text from the peer is shortened and escaped."""
     lines = [
         f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False)[:3]
+        f"{_give(problem['input'])}"
+        for problem in error.errors(include_url=False)[:3]
     ]
     return ascii("; ".join(lines))[1:-1][:500]
+
+
+def _give(value: object) -> str:
+    """Write a number that was refused; other values may be long."""
+    return (
+        f", got {value}"
+        if isinstance(value, float) or (type(value) is int and value.bit_length() <= 64)
+        else ""
+    )
 
 
 def _describe(window: Window) -> str:

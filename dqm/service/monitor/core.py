@@ -251,7 +251,7 @@ class MonitorCore:
         if verdict is not None:
             return [*self._count_duplicate(window), Acknowledge(window)]
         arrival = self._sequences.observe(window)
-        admitted = replace(window, n_lost=arrival.n_lost)
+        admitted = replace(window, n_lost=arrival.n_lost, is_late=arrival.is_late)
         self._in_flight[identity_of(admitted)] = admitted
         self._queue.put(admitted)
         return [self._show_arrivals(window)]
