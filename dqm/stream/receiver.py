@@ -24,6 +24,7 @@ from dqm.stream.acknowledgement import (
 )
 from dqm.stream.connection import set_options
 from dqm.stream.keys import CollectorKey, KeyRing
+from dqm.stream.turned_away import TurnedAwayPeer
 from dqm.stream.wire import Limits, claimed_identity, decode
 from dqm.stream.zap import ZapAuthenticator
 
@@ -97,6 +98,10 @@ class Receiver:
     def addresses(self) -> tuple[str, ...]:
         """Addresses as bound, with the actual port numbers."""
         return self._addresses
+
+    def turned_away(self) -> tuple[TurnedAwayPeer, ...]:
+        """Addresses whose connections are turned away; may be called from any thread."""
+        return self._zap.turned_away.peers()
 
     def wait(self, timeout_ms: int, descriptors: Sequence[int] = (), *, messages: bool = True) -> None:
         """Wait for a message, or for a file descriptor.

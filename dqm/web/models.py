@@ -13,6 +13,7 @@ from dqm.config import NAME_PATTERN, Role
 from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
+from dqm.stream import TurnedAwayPeer
 
 __all__ = [
     "Account",
@@ -106,6 +107,9 @@ class Overview(View):
     time: float = Field(description="Unix seconds")
     version: str
     notice: str = Field(description="what everybody must know of the daemon itself; mostly empty")
+    turned_away: tuple[TurnedAwayPeer, ...] = Field(
+        description="addresses whose connections were turned away in the last 10 minutes"
+    )
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )

@@ -25,6 +25,7 @@ from dqm.events import Origin, Quality, Verdict
 from dqm.events.summary import summarise
 from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
+from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
@@ -78,6 +79,8 @@ class Queries:
         Version of dqm.
     notice : callable
         What everybody must know of the daemon itself; empty if there is nothing.
+    turned_away : callable
+        Addresses whose connections are turned away.
     """
 
     statuses: StreamStatuses
@@ -89,6 +92,7 @@ class Queries:
     clock: Callable[[], float]
     version: str
     notice: Callable[[], str] = str
+    turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -100,6 +104,7 @@ class Queries:
             time=self.clock(),
             version=self.version,
             notice=self.notice(),
+            turned_away=tuple(self.turned_away()),
             needs_response=tuple(filter(needs_response, alarms)),
             qualities={quality: counts[quality] for quality in Quality},
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),

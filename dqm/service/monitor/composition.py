@@ -144,6 +144,7 @@ def open_parts(
         clock=clock,
         version=version("dqm"),
         notice=lambda: life.notice,
+        turned_away=lambda: parts.receiver.turned_away(),
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
