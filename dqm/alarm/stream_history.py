@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pydantic import ConfigDict
 
 from dqm.alarm.drift import Drift
-from dqm.alarm.quality import describe_p, describe_rate
+from dqm.alarm.quality import departure_p, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
@@ -228,13 +228,15 @@ class StreamHistory:
         self.rate_texts = [*self.rate_texts, text][-rules.n :]
 
     def _add_shape(self, verdict: Verdict, rules: Rules, thresholds: Thresholds) -> None:
-        result = verdict.result
-        if verdict.quality is Quality.NULL or result.p is None or result.z is None:
+        result, p = verdict.result, departure_p(verdict.result)
+        if verdict.quality is Quality.NULL or p is None:
             return
-        if verdict.window.n_lost and result.p >= thresholds.p_threshold:
+        if (verdict.window.n_lost or result.p is None) and p >= thresholds.p_threshold:
             return
-        self.p = [*self.p, result.p][-rules.n :]
+        self.p = [*self.p, p][-rules.n :]
         self.warnings = [*self.warnings, "; ".join(verdict.warnings.values())][-rules.n :]
+        if result.p is None or result.z is None:
+            return
         # while windows differ there is an alarm already, and a second one would say the same
         if thresholds.drift_limit is None or self._n_differing(thresholds) >= rules.k:
             return

@@ -352,6 +352,13 @@ class StreamSection(Section):
         description="rate of events in a healthy detector, for windows cut by count, Hz; default: that of "
         "the reference's run, if the bundle knows it",
     )
+    largest_nan_share: float = Field(
+        0.0,
+        ge=0.0,
+        le=0.5,
+        description="windows with NaN in up to this share of a feature are judged: the shape of the other "
+        "events, and the share; 0: windows with NaN are refused",
+    )
     stale_seconds: float = Field(
         600.0, gt=0.0, description="without a window for this time the stream is Null and raises an alarm, s"
     )

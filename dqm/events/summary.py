@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.events.finite import finite
-from dqm.events.result import NuisanceResult, PMethod, RateResult
+from dqm.events.result import NanResult, NuisanceResult, PMethod, RateResult
 from dqm.events.verdict import Quality, Verdict
 from dqm.events.window import Condition, Origin
 
@@ -50,6 +50,9 @@ class WindowSummary(View):
     rate: RateResult | None = Field(
         description="test of the number of events; null if nobody says how many are expected"
     )
+    nan: NanResult | None = Field(
+        description="test of the share of events with NaN; null in streams that take none"
+    )
     nuisances: dict[str, NuisanceResult]
     warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
     remarks: tuple[str, ...] = Field(description="what limits the meaning of the numbers")
@@ -85,6 +88,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         p_method=r.p_method,
         z=finite(r.z),
         rate=r.rate,
+        nan=r.nan,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),
         remarks=r.remarks,

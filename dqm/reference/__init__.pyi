@@ -1,4 +1,4 @@
-from .build import Recipe, create_bundle
+from .build import Recipe, create_bundle, drop_nan
 from .bundle import Bundle, build_bundle, open_bundle
 from .calibration import calibrate, pool_remark
 from .cluster import open_cluster
@@ -7,6 +7,7 @@ from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
 from .manifest import (
     Manifest,
+    NanRows,
     NuisanceEntry,
     NullTableEntry,
     Source,
@@ -38,6 +39,7 @@ __all__ = [
     "Manifest",
     "MapHistograms",
     "Midpoint",
+    "NanRows",
     "NuisanceEntry",
     "NullTable",
     "NullTableEntry",
@@ -67,6 +69,7 @@ __all__ = [
     "check_names",
     "create_bundle",
     "describe_unreferenced",
+    "drop_nan",
     "empirical_p_value",
     "learn_shape",
     "learn_templates",

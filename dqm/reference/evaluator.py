@@ -24,6 +24,7 @@ from dqm.nplm import RatioMaps
 from dqm.reference.constraints import ReadingPolicy, read_constraints
 from dqm.reference.explanation import Explainer, WindowExplanation
 from dqm.reference.manifest import NullTableEntry, WindowKind
+from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
 from dqm.reference.statistic import Outcome, Statistic, prepare_statistic, resize
@@ -206,7 +207,12 @@ class Evaluator:
             self._scales.append(self._scale(entry))
 
     def evaluate(
-        self, window: Window, policy: ReadingPolicy | None = None, *, min_events: int = 0
+        self,
+        window: Window,
+        policy: ReadingPolicy | None = None,
+        *,
+        min_events: int = 0,
+        tests_nan: bool = False,
     ) -> Evaluation:
         """Test the shape of a window, and keep what it takes to explain it.
 
@@ -218,6 +224,9 @@ class Evaluator:
             Instead of the evaluator's own.
         min_events : int
             A window with fewer events is not tested.
+        tests_nan : bool
+            Whether events may have NaN. The share of these is tested, and the shape of the others, of which
+            a healthy window is expected to have the share that the reference has.
 
         Returns
         -------
@@ -227,6 +236,8 @@ class Evaluator:
             cover, a fit that did not converge or went astray. Pulls are in standard deviations of healthy
             toys.
         """
+        if tests_nan and not self._missing(window):
+            return self._evaluate_finite(window, policy, min_events)
         n_data = len(window.x)
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
         constraints = read_constraints(self.bundle.manifest.nuisances, window, policy or self._policy)
@@ -262,6 +273,25 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
         return Evaluation(result, (scale.explainer, x, outcome))
+
+    def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
+        """Test the events without NaN, and the share of the others."""
+        x, manifest = self._select(window), self.bundle.manifest
+        share = manifest.finite_share
+        found = compare_nan(x, manifest)
+        finite = replace(
+            window,
+            x=x[~np.isnan(x).any(axis=1)],
+            names=manifest.features,
+            n_expected=None if window.n_expected is None else share * window.n_expected,
+        )
+        evaluation = self.evaluate(finite, policy, min_events=min_events)
+        remarks = evaluation.result.remarks
+        if found is not None and found.n_dropped:
+            told = f"{format_count(found.n_dropped, 'event')} of {len(x)} with NaN"
+            remarks = (*remarks, f"the shape is tested without {told}")
+        result = replace(evaluation.result, n_data=len(x), nan=found, remarks=remarks)
+        return replace(evaluation, result=result)
 
     def _find_scale(self, kind: WindowKind) -> _Scale | None:
         """Find what windows of a kind need, or make it from the calibrated sizes at both sides."""
@@ -306,10 +336,12 @@ class Evaluator:
             return window.x
         return window.x[:, [window.names.index(name) for name in features]]
 
+    def _missing(self, window: Window) -> list[str]:
+        return [name for name in self.bundle.manifest.features if name not in window.names]
+
     def _obstacle(self, window: Window, min_events: int) -> str:
         """Say why a window cannot be tested; empty if it can."""
-        features = self.bundle.manifest.features
-        missing = [name for name in features if name not in window.names]
+        missing = self._missing(window)
         if missing:
             return f"features of the reference are missing: {', '.join(missing)}"
         if window.cut is WindowCut.TIME and window.n_expected is None:

@@ -51,7 +51,7 @@ class WindowEvaluator:
         """
         self._bundle.verify()
         begin = time.perf_counter()
-        evaluation = self._evaluator.evaluate(job.window, min_events=job.min_events)
+        evaluation = self._evaluator.evaluate(job.window, min_events=job.min_events, tests_nan=job.tests_nan)
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
         explanation = evaluation.find_explanation() if p is not None and p < job.explain_below else None

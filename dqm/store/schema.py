@@ -50,6 +50,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     ),
     3: (
         "ALTER TABLE verdicts ADD COLUMN rate JSON",
+        "ALTER TABLE verdicts ADD COLUMN nan JSON",
         "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
         "ALTER TABLE verdicts ADD COLUMN is_late BOOLEAN NOT NULL DEFAULT FALSE",
     ),
@@ -92,6 +93,7 @@ verdicts = Table(
     Column("remarks", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
     Column("rate", JSON(none_as_null=True)),
+    Column("nan", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
     Column("digest", String(32), nullable=False),
     Column("is_late", Boolean, nullable=False),

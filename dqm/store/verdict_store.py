@@ -12,6 +12,7 @@ from sqlalchemy import Row, Select, bindparam, func, select
 
 from dqm.config import DaemonSection
 from dqm.events import (
+    NanResult,
     NuisanceResult,
     Origin,
     PMethod,
@@ -311,6 +312,7 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "remarks": list(result.remarks),
         "warnings": dict(verdict.warnings),
         "rate": None if result.rate is None else asdict(result.rate),
+        "nan": None if result.nan is None else asdict(result.nan),
         "conditions": dict(verdict.window.conditions),
         "digest": verdict.window.digest,
         "is_late": verdict.window.is_late,
@@ -357,6 +359,7 @@ def _to_verdict(row: Row[Any]) -> Verdict:
             nuisances={name: _to_nuisance(stored) for name, stored in values[c.nuisances].items()},
             remarks=tuple(values[c.remarks]),
             rate=_to_rate(values[c.rate]),
+            nan=None if values[c.nan] is None else NanResult(**values[c.nan]),
         ),
         bundle=values[c.bundle],
         seconds=values[c.seconds],

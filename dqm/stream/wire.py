@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -209,17 +209,15 @@ def payload_of(window: Window) -> bytes:
     Raises
     ------
     InputError
-        If `x` does not have one column for each name, or has NaN or infinity.
+        If `x` does not have one column for each name, or has infinity. The monitor decides on NaN.
     """
     if window.x.ndim != 2 or window.x.shape[1] != len(window.names):
         raise InputError(
             f"x has shape {window.x.shape} for {format_count(len(window.names), 'feature')}",
             where=_describe(window),
         )
-    if not np.isfinite(window.x).all():
-        raise InputError(
-            "x has NaN or infinity", where=_describe(window), fix="Drop such events in the source"
-        )
+    if np.isinf(window.x).any():
+        raise InputError("x has infinity", where=_describe(window), fix="Drop such events in the source")
     return write_columns(window.names, window.x)
 
 
@@ -239,7 +237,7 @@ def encode(window: Window) -> list[bytes]:
     Raises
     ------
     InputError
-        If the window breaks the format, for example by a character in a name or by NaN in `x`.
+        If the window breaks the format, for example by a character in a name or by infinity in `x`.
 
     Examples
     --------
@@ -266,7 +264,9 @@ def encode(window: Window) -> list[bytes]:
     return [header_of(window).model_dump_json().encode(), payload_of(window)]
 
 
-def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
+def decode(
+    frames: Sequence[bytes], limits: Limits | None = None, nan_shares: Mapping[str, float] | None = None
+) -> Window:
     """Decode a message and check it against every rule of the format.
 
     Parameters
@@ -275,11 +275,13 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
         Header and payload, as received.
     limits : Limits, optional
         Largest message that is accepted.
+    nan_shares : mapping of str to float, optional
+        Streams in which a feature may be NaN, and in which share of the events.
 
     Returns
     -------
     Window
-        `x` of shape ``(n_events, n_features)``, finite.
+        `x` of shape ``(n_events, n_features)``, finite but for NaN where it is allowed.
 
     Raises
     ------
@@ -303,7 +305,9 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
         )
     header = _read_header(frames[0], limits)
     _check_claims(header, len(frames[1]), limits)
-    return _to_window(header, read_columns(frames[1], header.features, header.n_events))
+    nan_share = (nan_shares or {}).get(header.stream, 0.0)
+    x = read_columns(frames[1], header.features, header.n_events, nan_share=nan_share)
+    return _to_window(header, x)
 
 
 def claimed_identity(frames: Sequence[bytes], limits: Limits | None = None) -> Identity | None:

@@ -13,8 +13,8 @@ How it works:
    and `RoutingIds.is_own` tells this.
 
 ZeroMQ tells the address of a peer with its request, but not with a refusal of its own. For these the address
-is asked of the connection when it is accepted. A peer that is refused at once may be gone by then; its address
-is not known.
+is asked of the connection when it is accepted. A peer that is refused at once may be gone by then; its
+address is not known.
 
 Requests are answered in a separate thread, so that handshakes do not time out while the daemon is busy.
 """

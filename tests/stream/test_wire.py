@@ -263,7 +263,7 @@ def test_a_damaged_message_is_refused_or_still_a_window(data: st.DataObject) -> 
         window_of(run=-1),
         window_of(names=("a", "a")),
         window_of(names=("a",)),
-        window_of(np.array([[np.nan, 1.0]])),
+        window_of(np.array([[np.inf, 1.0]])),
         window_of(n_expected=5.0),
         window_of(start=1.0),
         window_of(conditions={"hv": float("inf")}),
@@ -313,3 +313,26 @@ def test_an_expectation_that_cannot_be_is_refused_with_field_and_value(
 def test_a_live_time_may_exceed_the_window_by_what_clocks_differ(fields: dict[str, float]) -> None:
     window = decode([header(**(TIMED | fields)), FRAMES[1]])
     assert window.live_seconds == fields["live_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "told"),
+    [
+        ([np.nan, 1.0, 2.0, 3.0], 0.25, ""),
+        ([np.nan, np.nan, 2.0, 3.0], 0.25, "NaN or infinity in 50 % of t_0, at most 25 % of NaN allowed"),
+        ([np.inf, 1.0, 2.0, 3.0], 0.25, "NaN or infinity in 25 % of t_0"),
+        ([np.nan, 1.0, 2.0, 3.0], 0.0, "NaN or infinity in 25 % of t_0"),
+    ],
+)
+def test_nan_is_taken_where_the_stream_allows_it_up_to_a_share(
+    values: list[float], share: float, told: str
+) -> None:
+    frames = [header(n_events=4, features=["t_0"]), payload({"t_0": values})]
+    shares = {"chamber-1": share, "chamber-2": 0.5}
+    if told:
+        with pytest.raises(PeerError) as refused:
+            decode(frames, nan_shares=shares)
+        assert (refused.value.reason, refused.value.what[: len(told)]) == (Reason.NOT_FINITE, told)
+    else:
+        window = decode(frames, nan_shares=shares)
+        assert np.isnan(window.x[:, 0]).tolist() == [True, False, False, False]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -162,7 +162,7 @@ def open_parts(
         http=http,
         workers=open_workers(resolved, monotonic),
         # last: nothing is received before there is somebody to evaluate it
-        receiver=_open_receiver(config.daemon),
+        receiver=_open_receiver(config.daemon, resolved.nan_shares),
     )
     opening.callback(lambda: parts.workers.close())
     opening.callback(parts.receiver.close)
@@ -253,11 +253,13 @@ def _note_users(audit: Callable[..., None], action: str, user: str) -> None:
         log.warning("a change of the users is not in the audit", action=action, user=user, why=str(error))
 
 
-def _open_receiver(section: DaemonSection) -> Receiver:
+def _open_receiver(section: DaemonSection, nan_shares: Mapping[str, float]) -> Receiver:
     """Listen, with keys where there are any."""
     limits = Limits(**section.limits.model_dump())
     keys = open_key_ring(section)
-    return Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
+    receiver = Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
+    receiver.allow_nan(nan_shares)
+    return receiver
 
 
 def _open_store(section: DaemonSection) -> VerdictStore:

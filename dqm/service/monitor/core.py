@@ -282,8 +282,14 @@ class MonitorCore:
                 reason = stream.describe_unreferenced(window)
                 self._unstored.append(self._give_up(window, reason, unix_time))
                 continue
-            limits = stream.limits
-            jobs.append(Evaluate(EvaluationJob(window, reference.bundle, limits.medium_p, limits.min_events)))
+            job = EvaluationJob(
+                window,
+                reference.bundle,
+                explain_below=stream.limits.medium_p,
+                min_events=stream.limits.min_events,
+                tests_nan=stream.tests_nan,
+            )
+            jobs.append(Evaluate(job))
         self._n_evaluating += len(jobs)
         return jobs
 

@@ -338,6 +338,7 @@ class Daemon:
             self._end_reload(error)
             return messages.ReloadAbandoned()
         self._resolved = resolved
+        parts.receiver.allow_nan(resolved.nan_shares)
         self.metrics.follow(resolved.identifiers)
         parts.statuses.follow(resolved.identifiers)
         for stream in parts.bundle_facts.keys() - resolved.references.keys():

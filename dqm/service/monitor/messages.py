@@ -74,10 +74,13 @@ class StreamSettings:
         What p-values mean.
     references : sequence of StreamReference
         In the order in which they are tried.
+    tests_nan : bool
+        Whether events may have NaN.
     """
 
     limits: QualityLimits
     references: Sequence[StreamReference]
+    tests_nan: bool = False
 
     def find_reference(self, window: Window) -> StreamReference | None:
         """Give the first reference that fits a window; None if none does."""

@@ -110,6 +110,7 @@ class ResolvedConfig:
             stream: StreamSettings(
                 limits,
                 tuple(StreamReference(one.identifier, one.rule, one.rate) for one in self.references[stream]),
+                tests_nan=stream in self.nan_shares,
             )
             for stream, limits in self.limits.items()
         }
@@ -119,6 +120,11 @@ class ResolvedConfig:
     def stale_seconds(self) -> dict[str, float]:
         """For how long each stream may be without a window, s."""
         return {stream.name: stream.stale_seconds for stream in self.config.streams}
+
+    @property
+    def nan_shares(self) -> dict[str, float]:
+        """Largest share of NaN in a feature, of the streams that take any."""
+        return {one.name: one.largest_nan_share for one in self.config.streams if one.largest_nan_share}
 
     @property
     def most_waiting(self) -> int:

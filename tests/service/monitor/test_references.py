@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from dqm.alarm import Cause
@@ -17,7 +18,14 @@ from dqm.events import Quality, Verdict, Window
 from dqm.reference import Bundle
 from dqm.service.monitor.daemon import Daemon
 from dqm.stream import Sender
-from tests.service.small import N_WINDOW, beam_bundle, beam_events, wait_until, window_of
+from tests.service.small import (
+    N_WINDOW,
+    beam_bundle,
+    beam_events,
+    healthy_events,
+    wait_until,
+    window_of,
+)
 
 from .test_daemon import running, stored
 
@@ -123,3 +131,24 @@ def test_bundles_of_one_stream_with_different_features_are_refused(
     words = r"stream 'chamber-1' have different features: only small.dqmref has b; only other.dqmref has c"
     with pytest.raises(ConfigError, match=words):
         Daemon(load_daemon(path, environ={}))
+
+
+def test_windows_with_nan_are_judged_where_the_stream_takes_them(
+    write: Callable[[str], Path], sender: Sender, tmp_path: Path
+) -> None:
+    path = write('bundle = "COSMICS"\nlargest_nan_share = 0.05')
+    with Daemon(load_daemon(path, environ={})) as daemon, running(daemon):
+        x = healthy_events(N_WINDOW + 1, 3)
+        x[7, 1] = np.nan
+        worse = healthy_events(N_WINDOW + 3, 3)
+        worse[:3, 1] = np.nan
+        far = healthy_events(N_WINDOW, 3)
+        far[:6, 1] = np.nan
+        send(sender, window_of(x), window_of(worse, seq=1), window_of(far, seq=2))
+        detail: Any = get(daemon, "/api/v1/streams/chamber-1/windows/7/1").json()["verdict"]
+        assert (detail["nan"]["feature"], detail["nan"]["n_dropped"], detail["quality"]) == ("b", 3, "Bad")
+        assert "NaN in 4.8 % of b, 0 % in the reference" in get(daemon, "/windows/chamber-1/7/1").text
+    one, other = stored(tmp_path)
+    assert (one.quality, one.result.n_data) == (Quality.MEDIUM, N_WINDOW + 1), "the reference has none"
+    assert one.result.remarks[-1] == f"the shape is tested without 1 event of {N_WINDOW + 1} with NaN"
+    assert other.quality is Quality.BAD
