@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pydantic import ConfigDict
 
 from dqm.alarm.drift import Drift
-from dqm.alarm.quality import departure_p, describe_p, describe_rate
+from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
@@ -122,6 +122,8 @@ class StreamHistory:
         Whether none has come for too long.
     p : list of float
         Of the shape, of the last n windows that count.
+    nan : str
+        Share of NaN of the last window that differs, in words; empty if it differs by its shape.
     warnings : list of str
         Of the same windows; empty strings where there was none.
     rate_p : list of float
@@ -145,6 +147,7 @@ class StreamHistory:
     filtered: bool = False
     silent: bool = False
     p: list[float] = field(default_factory=list)
+    nan: str = ""
     warnings: list[str] = field(default_factory=list)
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
@@ -234,6 +237,9 @@ class StreamHistory:
         if (verdict.window.n_lost or result.p is None) and p >= thresholds.p_threshold:
             return
         self.p = [*self.p, p][-rules.n :]
+        if p < thresholds.p_threshold:
+            nan = result.nan
+            self.nan = "" if nan is None or nan.p > (result.p or 1.0) else describe_nan(nan)
         self.warnings = [*self.warnings, "; ".join(verdict.warnings.values())][-rules.n :]
         if result.p is None or result.z is None:
             return
@@ -259,7 +265,8 @@ class StreamHistory:
         limit = thresholds.p_threshold
         share = _of_last(self._n_differing(thresholds), rules.n)
         last_p = describe_p(next(p for p in reversed(self.p) if p < limit))
-        return f"{share} differ from the reference (p < {limit:.2g}), the last of them with {last_p}"
+        nan = f": {self.nan}" if self.nan else ""
+        return f"{share} differ from the reference (p < {limit:.2g}), the last of them with {last_p}{nan}"
 
     def _describe_drift(self, thresholds: Thresholds) -> str:
         alone = "none" if self.beyond == 0 else f"{self.beyond}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from dqm.alarm import (
     UnshelveAlarm,
 )
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
+from dqm.events import NanResult, Quality, Verdict
 
 from .engines import engine, rate_of, stream, verdict
 
@@ -497,3 +498,16 @@ def test_late_windows_of_runs_that_do_not_count_are_no_matter_of_alarms() -> Non
     alarms.observe(verdict(0.5, run=2), 0.0)
     alarms.observe(verdict(0.5, run=1, run_type="calib", is_late=True), 1.0)
     assert alarms.tick(100.0) == []
+
+
+def test_windows_that_differ_by_their_share_of_nan_alarm_and_name_the_feature() -> None:
+    alarms = engine()
+    nan = NanResult("t_2", share=0.024, expected_share=0.0001, n_dropped=12, p=1e-9)
+    for seq in range(2):
+        one = verdict(0.5, seq=seq, quality=Quality.BAD)
+        alarms.observe(replace(one, result=replace(one.result, nan=nan)), 0.0)
+    (alarm,) = [alarm for alarm in alarms.alarms if alarm.state is not AlarmState.NORMAL]
+    assert alarm.cause is Cause.DIFFERS
+    assert alarm.text.endswith("p = 2e-09: NaN in 2.4 % of t_2, 0.01 % in the reference")
+    alarms.observe(verdict(1e-6, seq=2), 1.0)
+    assert "NaN" not in alarms.alarms[0].text
