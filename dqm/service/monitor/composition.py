@@ -183,7 +183,7 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
 
         torch.set_num_threads(section.threads)
         return LocalWorker(prepare_evaluators(resolved.config))
-    n_bundles = len({stream.bundle for stream in resolved.config.streams})
+    n_bundles = len(resolved.bundles)
     return WorkerPool(
         functools.partial(prepare_worker, resolved.config),
         n_workers=section.n_workers,

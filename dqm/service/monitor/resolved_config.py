@@ -138,11 +138,11 @@ class ResolvedConfig:
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
-        return (self._bundles, self.config.nuisances) == (other._bundles, other.config.nuisances)
+        return (self.bundles, self.config.nuisances) == (other.bundles, other.config.nuisances)
 
     @property
-    def _bundles(self) -> set[tuple[Path, str]]:
-        """What the workers have opened."""
+    def bundles(self) -> set[tuple[Path, str]]:
+        """Path and identifier of each bundle: what the workers open."""
         return {(one.path, one.identifier) for found in self.references.values() for one in found}
 
 
