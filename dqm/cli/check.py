@@ -58,7 +58,7 @@ def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
             number = f"uncertain by {100 * one.rate.typical_uncertainty:.3g} %"
             if not one.rate.tests(one.manifest.cut):
                 number = "not tested: expected_rate_hz is not known"
-            which = "" if len(references) == 1 else f", {one.rule}, by {one.path.name}"
+            which = "" if one.rule.takes_all and len(references) == 1 else f", {one.rule}, by {one.path.name}"
             shape = f"the shape of windows of {one.manifest.judged}"
             yield f"  {stream}{which}: {shape}; their number of events: {number}"
 

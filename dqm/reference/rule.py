@@ -27,6 +27,11 @@ class ReferenceRule:
     run_types: Sequence[str] = ()
     conditions: Mapping[str, ConditionRule] = field(default_factory=dict)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether it fits every window."""
+        return not (self.run_types or self.conditions)
+
     def fits(self, window: Window) -> bool:
         """Tell whether the reference is for a window."""
         return self.is_for_run(window) and all(
