@@ -179,7 +179,7 @@ METRICS = (
         "dqm_late_windows_total",
         "counter",
         ("stream",),
-        "Windows that came after a window of a later run.",
+        "Windows of a run that came after another run had begun.",
     ),
     Metric(
         "dqm_skipped_windows_total",
