@@ -11,12 +11,14 @@ from typing import Protocol
 from dqm.alarm import (
     ANOMALOUS,
     Alarm,
+    AlarmChange,
     AlarmState,
     Cause,
     Command,
     Mask,
     Node,
     Thresholds,
+    group_alarms,
     needs_response,
     urgency,
 )
@@ -50,7 +52,7 @@ class AlarmActions(Protocol):
     def thresholds(self) -> Thresholds:
         """Numbers that follow from the false-alarm budget."""
 
-    def apply(self, command: Command, user: str) -> None:
+    def apply(self, command: Command, user: str) -> Sequence[AlarmChange]:
         """Carry out a command, durably; raises `InputError` if the alarms do not allow it."""
 
 
@@ -101,6 +103,7 @@ class Queries:
             version=self.version,
             notice=self.notice(),
             needs_response=tuple(filter(needs_response, alarms)),
+            groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
             tree=tree,
@@ -155,7 +158,8 @@ class Queries:
 
     def alarms(self) -> m.AlarmList:
         """Every alarm, the most urgent first."""
-        return m.AlarmList(time=self.clock(), alarms=tuple(self._sorted_alarms()))
+        alarms = self._sorted_alarms()
+        return m.AlarmList(time=self.clock(), alarms=tuple(alarms), groups=_lines(alarms))
 
     def alarm(self, stream: str, cause: Cause) -> Alarm:
         """One alarm; raises `NotFoundError`."""
@@ -236,6 +240,23 @@ class Queries:
                 explained=s.explained,
                 bundle=bundle.identifier if bundle else "",
             )
+
+
+def _lines(alarms: Iterable[Alarm]) -> tuple[m.AlarmLine, ...]:
+    """Give the alarms that are not Normal, those of one kind in a group as one line."""
+    return tuple(
+        m.AlarmLine(
+            group=line.path,
+            name=line.name or "all streams",
+            cause=line.cause,
+            priority=line.priority,
+            needs_response=line.needs_response,
+            alarm=line.alarms[0],
+            since=min(alarm.since for alarm in line.alarms),
+            streams=tuple(sorted(alarm.stream for alarm in line.alarms)),
+        )
+        for line in group_alarms(alarms)
+    )
 
 
 def _group(node: Node) -> m.Group:
