@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dqm.alarm.urgency import needs_response, urgency
 from dqm.alarm.values import RAISED, Alarm, AlarmState, Cause, Priority
 
-__all__ = ["AlarmGroup", "group_alarms", "is_within"]
+__all__ = ["AlarmGroup", "gather", "group_alarms", "is_within"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,35 @@ def group_alarms(alarms: Iterable[Alarm]) -> tuple[AlarmGroup, ...]:
         Alarms that are not Normal, the most urgent first.
     """
     everything = list(alarms)
-    groups = {alarm.stream: alarm.group for alarm in everything}
-    n_streams = Counter(path for group in groups.values() for path in _paths(group))
-    alike: dict[tuple[Cause, str], list[Alarm]] = defaultdict(list)
+    alike: dict[str, list[Alarm]] = defaultdict(list)
     for alarm in everything:
         if alarm.state is not AlarmState.NORMAL:
-            alike[alarm.cause, _standing(alarm)].append(alarm)
-    lines = [line for members in alike.values() for line in _lines(members, n_streams)]
+            alike[_standing(alarm)].append(alarm)
+    lines = [line for members in alike.values() for line in gather(members, everything)]
+    return tuple(sorted(lines, key=lambda line: urgency(line.alarms[0])))
+
+
+def gather(members: Iterable[Alarm], everything: Iterable[Alarm]) -> tuple[AlarmGroup, ...]:
+    """Put some alarms together, those of one cause in a group, however they stand.
+
+    Parameters
+    ----------
+    members : iterable of Alarm
+        Alarms to put together.
+    everything : iterable of Alarm
+        All alarms of all streams: they say how many streams a group has.
+
+    Returns
+    -------
+    tuple of AlarmGroup
+        The most urgent first.
+    """
+    groups = {alarm.stream: alarm.group for alarm in everything}
+    n_streams = Counter(path for group in groups.values() for path in _paths(group))
+    of_cause: dict[Cause, list[Alarm]] = defaultdict(list)
+    for alarm in members:
+        of_cause[alarm.cause].append(alarm)
+    lines = [line for alarms in of_cause.values() for line in _lines(alarms, n_streams)]
     return tuple(sorted(lines, key=lambda line: urgency(line.alarms[0])))
 
 

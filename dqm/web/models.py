@@ -47,6 +47,7 @@ __all__ = [
     "ShelveBody",
     "Stream",
     "StreamName",
+    "Untold",
     "WindowDetail",
     "WindowList",
     "WindowPlace",
@@ -112,6 +113,14 @@ class Group(View):
     streams: tuple[str, ...]
 
 
+class Untold(View):
+    """A target of messages about alarms that takes none."""
+
+    target: str
+    since: float = Field(description="when it first failed since it last took one, Unix seconds")
+    reason: str = Field(description="why the last try failed")
+
+
 class AlarmLine(View):
     """Alarms of one cause that stand alike in streams of one group, or one alarm: a line to read."""
 
@@ -131,6 +140,7 @@ class Overview(View):
     time: float = Field(description="Unix seconds")
     version: str
     notice: str = Field(description="what everybody must know of the daemon itself; mostly empty")
+    untold: tuple[Untold, ...] = Field(description="targets that cannot be told of alarms")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )

@@ -25,6 +25,7 @@ from dqm.alarm import (
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, Verdict
 from dqm.events.summary import summarise
+from dqm.export.notice_sender import NoticeStatus
 from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.web import models as m
@@ -80,6 +81,8 @@ class Queries:
         Version of dqm.
     notice : callable
         What everybody must know of the daemon itself; empty if there is nothing.
+    notice_statuses : callable
+        How it goes with each target that is told of alarms.
     """
 
     statuses: StreamStatuses
@@ -91,6 +94,7 @@ class Queries:
     clock: Callable[[], float]
     version: str
     notice: Callable[[], str] = str
+    notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -102,12 +106,21 @@ class Queries:
             time=self.clock(),
             version=self.version,
             notice=self.notice(),
+            untold=self.untold(),
             needs_response=tuple(filter(needs_response, alarms)),
             groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
             tree=tree,
             streams=streams,
+        )
+
+    def untold(self) -> tuple[m.Untold, ...]:
+        """Give the targets that cannot be told of alarms."""
+        return tuple(
+            m.Untold(target=status.target, since=status.failing_since, reason=status.reason)
+            for status in self.notice_statuses()
+            if status.failing_since is not None
         )
 
     def stream(self, stream: str) -> m.Stream:

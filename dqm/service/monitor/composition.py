@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
 
+from dqm.alarm import AlarmChange
 from dqm.config import (
     DaemonConfig,
     DaemonSection,
     GrafanaSection,
+    NotifySection,
     is_local,
     make_private_directory,
     read_token,
@@ -23,14 +25,16 @@ from dqm.config import (
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
+from dqm.export.notice_sender import NoticeStatus
 from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.last_end import Life
+from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
-from dqm.store import VerdictStore, WindowKeeper, store_url
+from dqm.store import NoticeStore, VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import Authenticator, HttpServer, OidcProvider, Queries, StreamStatuses, UserFile, create_app
 
@@ -127,9 +131,17 @@ def open_parts(
     store = opening.enter_context(_open_store(config.daemon))
     keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
     annotator = _open_annotator(opening, config.grafana)
-    announce_all = functools.partial(announce, annotator)
-    alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
+    notices: list[NoticeService] = []
+
+    def tell(changes: Sequence[AlarmChange]) -> None:
+        announce(annotator, changes)
+        for service in notices:
+            service.wake()
+
+    alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, tell)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
+    notices += _open_notices(opening, config.notify, alarms, store, clock)
+    metrics.show_notices(lambda: _statuses(notices))
     metrics.registry.register(AlarmMetrics(alarms))
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
@@ -144,6 +156,7 @@ def open_parts(
         clock=clock,
         version=version("dqm"),
         notice=lambda: life.notice,
+        notice_statuses=lambda: _statuses(notices),
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
@@ -222,6 +235,26 @@ def _open_annotator(opening: ExitStack, section: GrafanaSection | None) -> Annot
     annotator.start()
     opening.callback(annotator.stop)
     return annotator
+
+
+def _open_notices(
+    opening: ExitStack,
+    section: NotifySection | None,
+    alarms: AlarmService,
+    store: VerdictStore,
+    clock: Callable[[], float],
+) -> list[NoticeService]:
+    """Start to tell people of alarms, if that is wanted."""
+    if section is None:
+        return []
+    service = NoticeService(section, NoticeStore(store.database), alarms.alarms, clock)
+    opening.callback(service.stop)
+    service.start()
+    return [service]
+
+
+def _statuses(notices: list[NoticeService]) -> tuple[NoticeStatus, ...]:
+    return tuple(status for service in notices for status in service.statuses())
 
 
 def _open_authenticator(
