@@ -118,13 +118,14 @@ def test_mistakes_are_found_by_check_and_no_address_is_shown(
     assert site.mail.mails() == []
 
 
+@pytest.mark.parametrize("n_starts", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_daemon_tells_of_an_alarm_once_also_over_a_restart_and_shows_who_cannot_be_told(
-    site: Site, bundle: Path
+    site: Site, bundle: Path, n_starts: int
 ) -> None:
     site.write(bundle, stream="stale_seconds = 0.5\n")
     site.keep(f"json://127.0.0.1:{free_port()}/{TOKEN}")  # nobody listens there
     logs = []
-    for n in range(2):
+    for n in range(n_starts):
         logs.append(site.config.with_name(f"{n}.log"))
         process = start_dqm(
             "run", site.config, cwd=site.config.parent, log=logs[n], DQM_NOTIFY_URL_HOOK=site.hook.url
