@@ -21,7 +21,7 @@ import structlog
 
 from dqm.alarm import Alarm, Cause, Notice, NoticeRules, Told, find_notices, note_told
 from dqm.errors import NoticeError, StoreError
-from dqm.export.notice_text import Message, NoticeWriter
+from dqm.export.notice_text import NoticeMessage, NoticeWriter
 from dqm.store import NoticeStore
 
 __all__ = ["Deliverer", "NoticeSender", "NoticeStatus", "NoticeTiming", "send_within"]
@@ -42,7 +42,7 @@ Key = tuple[str, Cause]
 class Deliverer(Protocol):
     """Takes messages."""
 
-    def send(self, message: Message) -> None:
+    def send(self, message: NoticeMessage) -> None:
         """Send a message; raises `NoticeError` if it was not taken."""
 
 
@@ -253,7 +253,7 @@ class NoticeSender:
         log.warning("notice not sent; trying again", target=status.target, why=error.what)
 
 
-def send_within(target: Deliverer, message: Message, seconds: float) -> None:
+def send_within(target: Deliverer, message: NoticeMessage, seconds: float) -> None:
     """Send one message; raises `NoticeError` if it was not taken in time."""
     attempt = _Attempt(target, message, ())
     if not attempt.run(seconds):
@@ -265,7 +265,7 @@ def send_within(target: Deliverer, message: Message, seconds: float) -> None:
 class _Attempt:
     """One try, in a thread that is left alone when the deadline is missed."""
 
-    def __init__(self, target: Deliverer, message: Message, notices: Sequence[Notice]) -> None:
+    def __init__(self, target: Deliverer, message: NoticeMessage, notices: Sequence[Notice]) -> None:
         self.notices = notices
         self.error: NoticeError | None = None
         self._target, self._message = target, message

@@ -14,7 +14,7 @@ import threading
 import apprise
 
 from dqm.errors import ConfigError, NoticeError
-from dqm.export.notice_text import Message
+from dqm.export.notice_text import NoticeMessage
 
 __all__ = ["NoticeTarget"]
 
@@ -76,7 +76,7 @@ class NoticeTarget:
                 fix="See the services in apprise's documentation for how their addresses are written",
             )
 
-    def send(self, message: Message) -> None:
+    def send(self, message: NoticeMessage) -> None:
         """Send a message; takes as long as the receiver does.
 
         Raises

@@ -16,7 +16,7 @@ from dqm.alarm.groups import gather
 from dqm.errors import escape_text, format_count
 from dqm.export.words import write_age
 
-__all__ = ["Message", "NoticeWriter"]
+__all__ = ["NoticeMessage", "NoticeWriter"]
 
 _MOST_NAMES = 12
 _MOST_BLOCKS = 8
@@ -33,7 +33,7 @@ _HEADS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class NoticeMessage:
     """What is sent.
 
     Parameters
@@ -63,7 +63,7 @@ class NoticeWriter:
     page: str | None
     timezone: ZoneInfo
 
-    def write(self, notices: Sequence[Notice], everything: Iterable[Alarm], now: float) -> Message:
+    def write(self, notices: Sequence[Notice], everything: Iterable[Alarm], now: float) -> NoticeMessage:
         """Write one message about all that is to be told, streams of a group together.
 
         Parameters
@@ -77,7 +77,7 @@ class NoticeWriter:
 
         Returns
         -------
-        Message
+        NoticeMessage
             The most urgent alarm first; what is too much is counted.
         """
         alarms = list(everything)
@@ -92,15 +92,15 @@ class NoticeWriter:
             place = f": {self.page}/alarms" if self.page else ""
             blocks.append(f"... and {more} more, see the page{place}")
         title = f"dqm: {_headline(*lines[0])}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else "")
-        return Message(title[:_LONGEST_TITLE], "\n\n".join(blocks))
+        return NoticeMessage(title[:_LONGEST_TITLE], "\n\n".join(blocks))
 
-    def test(self, target: str, sender: str, now: float) -> Message:
+    def test(self, target: str, sender: str, now: float) -> NoticeMessage:
         """Write a message that tests a target."""
         body = (
             f"This tests the target {target}, sent by {_plain(sender)} at {self._moment(now)}. "
             "Nothing is wrong."
         )
-        return Message("dqm: test message", body + (f"\n{self.page}" if self.page else ""))
+        return NoticeMessage("dqm: test message", body + (f"\n{self.page}" if self.page else ""))
 
     def _block(self, kind: NoticeKind, line: AlarmGroup, now: float) -> str:
         alarm = line.alarms[0]

@@ -165,6 +165,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
 
 def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
+    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
     shown = {}
     for family in families(metrics):
         name = family.name + ("_total" if family.type == "counter" else "")

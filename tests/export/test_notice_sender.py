@@ -15,7 +15,7 @@ from dqm.alarm.notices import NoticeRule, NoticeRules
 from dqm.errors import NoticeError, StoreError
 from dqm.export import notice_sender
 from dqm.export.notice_sender import NoticeSender, NoticeTiming
-from dqm.export.notice_text import Message, NoticeWriter
+from dqm.export.notice_text import NoticeMessage, NoticeWriter
 from dqm.store import Database, NoticeStore, sqlite_url
 from tests.waiting import wait_until
 
@@ -27,13 +27,13 @@ class Receiver:
     """Takes messages, or not, as the test wants it."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self.messages: list[NoticeMessage] = []
         self.n_tries = 0
         self.trouble = ""
         self.opened = threading.Event()
         self.opened.set()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: NoticeMessage) -> None:
         self.n_tries += 1
         trouble = self.trouble
         self.opened.wait(30.0)

@@ -10,11 +10,13 @@ import pytest
 from dqm.errors import ConfigError, NoticeError
 from dqm.export.notice_sender import send_within
 from dqm.export.notice_target import NoticeTarget
-from dqm.export.notice_text import Message
+from dqm.export.notice_text import NoticeMessage
 from tests.ports import free_port
 from tests.receivers import TOKEN, mail_server, webhook
 
-MESSAGE = Message("dqm: P1 rate: chamber-2", "Seen: p < 1e-15 & <b>30</b> *events* [x](http://e)\nDo: look")
+MESSAGE = NoticeMessage(
+    "dqm: P1 rate: chamber-2", "Seen: p < 1e-15 & <b>30</b> *events* [x](http://e)\nDo: look"
+)
 
 
 @pytest.fixture(autouse=True)
