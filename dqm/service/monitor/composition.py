@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
 
-from dqm.alarm import AlarmChange
 from dqm.config import (
     DaemonConfig,
     DaemonSection,
     GrafanaSection,
-    NotifySection,
     is_local,
     make_private_directory,
     read_token,
@@ -25,7 +23,6 @@ from dqm.config import (
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
-from dqm.export.notice_sender import NoticeStatus
 from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
@@ -66,6 +63,8 @@ class Parts:
         Events of windows that depart from their reference.
     alarms : AlarmService
         Alarms of all streams.
+    notices : NoticeService
+        Tells people of alarms; its threads are not started yet.
     recorder : Recorder
         Stores verdicts together with what they do to alarms.
     metrics : Metrics
@@ -86,6 +85,7 @@ class Parts:
     store: VerdictStore
     keeper: WindowKeeper
     alarms: AlarmService
+    notices: NoticeService
     recorder: Recorder
     metrics: Metrics
     statuses: StreamStatuses
@@ -131,17 +131,12 @@ def open_parts(
     store = opening.enter_context(_open_store(config.daemon))
     keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
     annotator = _open_annotator(opening, config.grafana)
-    notices: list[NoticeService] = []
-
-    def tell(changes: Sequence[AlarmChange]) -> None:
-        announce(annotator, changes)
-        for service in notices:
-            service.wake()
-
-    alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, tell)
+    notices = NoticeService(config.notify, NoticeStore(store.database), lambda: alarms.alarms(), clock)
+    opening.callback(notices.stop)
+    announce_all = functools.partial(announce, annotator, notices.wake)
+    alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
-    notices += _open_notices(opening, config.notify, alarms, store, clock)
-    metrics.show_notices(lambda: _statuses(notices))
+    metrics.show_notices(notices.statuses)
     metrics.registry.register(AlarmMetrics(alarms))
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
@@ -156,7 +151,7 @@ def open_parts(
         clock=clock,
         version=version("dqm"),
         notice=lambda: life.notice,
-        notice_statuses=lambda: _statuses(notices),
+        notice_statuses=notices.statuses,
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
@@ -167,6 +162,7 @@ def open_parts(
         store=store,
         keeper=keeper,
         alarms=alarms,
+        notices=notices,
         recorder=Recorder(store, alarms, monotonic),
         metrics=metrics,
         statuses=statuses,
@@ -235,26 +231,6 @@ def _open_annotator(opening: ExitStack, section: GrafanaSection | None) -> Annot
     annotator.start()
     opening.callback(annotator.stop)
     return annotator
-
-
-def _open_notices(
-    opening: ExitStack,
-    section: NotifySection | None,
-    alarms: AlarmService,
-    store: VerdictStore,
-    clock: Callable[[], float],
-) -> list[NoticeService]:
-    """Start to tell people of alarms, if that is wanted."""
-    if section is None:
-        return []
-    service = NoticeService(section, NoticeStore(store.database), alarms.alarms, clock)
-    opening.callback(service.stop)
-    service.start()
-    return [service]
-
-
-def _statuses(notices: list[NoticeService]) -> tuple[NoticeStatus, ...]:
-    return tuple(status for service in notices for status in service.statuses())
 
 
 def _open_authenticator(

@@ -20,8 +20,8 @@ class NoticeService:
 
     Parameters
     ----------
-    section : NotifySection
-        Targets and rules.
+    section : NotifySection or None
+        Targets and rules; None: nobody is told.
     store : NoticeStore
         Keeps what each target was told.
     alarms : callable
@@ -39,11 +39,14 @@ class NoticeService:
 
     def __init__(
         self,
-        section: NotifySection,
+        section: NotifySection | None,
         store: NoticeStore,
         alarms: Callable[[], Iterable[Alarm]],
         clock: Callable[[], float],
     ) -> None:
+        self._senders: list[NoticeSender] = []
+        if section is None:
+            return
         from dqm.export.notice_target import NoticeTarget  # loads apprise
 
         rules, writer = notice_rules(section), make_writer(section)
