@@ -30,12 +30,14 @@ from dqm.config.load import (
     set_key,
     validate,
 )
+from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
 from dqm.config.plugins import find_plugin
-from dqm.config.values import NAME_PATTERN, check_private, is_local, split_http
+from dqm.config.values import NAME_PATTERN, PATH_PATTERN, check_private, is_local, split_http
 from dqm.config.web import OidcSection, Role, WebSection
 
 __all__ = [
     "NAME_PATTERN",
+    "PATH_PATTERN",
     "TOKEN_VARIABLE",
     "AlarmSection",
     "CalibrationSection",
@@ -47,6 +49,9 @@ __all__ = [
     "GrafanaSection",
     "GroupSection",
     "LimitsSection",
+    "NotifyRuleSection",
+    "NotifySection",
+    "NotifyTargetSection",
     "NuisancesSection",
     "OidcSection",
     "QualitySection",
@@ -67,6 +72,7 @@ __all__ = [
     "make_private_directory",
     "make_private_file",
     "parse_value",
+    "read_target_url",
     "read_token",
     "read_toml",
     "replacing",

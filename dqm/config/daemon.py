@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from dqm.config.grafana import GrafanaSection
+from dqm.config.notify import NotifySection, PriorityName
 from dqm.config.values import (
     LARGEST_INTEGER,
     ConfigPath,
@@ -34,14 +36,12 @@ __all__ = [
     "KeepSection",
     "LimitsSection",
     "NuisancesSection",
-    "PriorityName",
     "QualitySection",
     "ReferenceSection",
     "StreamSection",
     "Text",
 ]
 
-PriorityName = Literal["P1", "P2", "P3", "P4"]
 Text = str | None
 
 
@@ -425,6 +425,9 @@ class DaemonConfig(Section):
     grafana: GrafanaSection | None = Field(
         None, description="Grafana server that shows alarms as annotations; default: none"
     )
+    notify: NotifySection | None = Field(
+        None, description="whom to tell of alarms by mail, chat and webhooks; default: nobody"
+    )
     groups: dict[GroupPath, GroupSection] = Field({}, description="groups of streams by path")
     streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its references")
 
@@ -448,8 +451,13 @@ class DaemonConfig(Section):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        paths = [f"{stream.group}/" for stream in self.streams]
-        empty = [group for group in self.groups if not any(path.startswith(f"{group}/") for path in paths)]
-        if empty:
-            raise ValueError(f"groups: no stream has a group in {', '.join(empty)}")
+        self._check_known("groups", self.groups)
+        for number, rule in enumerate(self.notify.rules if self.notify else ()):
+            self._check_known(f"notify.rules[{number}].groups", rule.groups)
         return self
+
+    def _check_known(self, key: str, groups: Iterable[str]) -> None:
+        paths = [f"{stream.group}/" for stream in self.streams]
+        empty = [group for group in groups if not any(path.startswith(f"{group}/") for path in paths)]
+        if empty:
+            raise ValueError(f"{key}: no stream has a group in {', '.join(empty)}")

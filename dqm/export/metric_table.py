@@ -296,6 +296,18 @@ METRICS = (
         "Sign-ins by name and password on the page or the API, by outcome.",
     ),
     Metric(
+        "dqm_notices_total",
+        "counter",
+        ("target", "outcome"),
+        "Messages about alarms, by target and outcome: sent, or failed, which is tried again.",
+    ),
+    Metric(
+        "dqm_notify_failing_timestamp_seconds",
+        "gauge",
+        ("target",),
+        "Since when the target has taken no message about alarms; absent if it takes them.",
+    ),
+    Metric(
         "dqm_progress_age_seconds",
         "gauge",
         (),

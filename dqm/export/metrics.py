@@ -23,6 +23,7 @@ from dqm.events import Quality, RatioMap, Verdict
 from dqm.events.finite import finite
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
+from dqm.export.notice_sender import NoticeStatus
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
@@ -117,6 +118,7 @@ class Metrics(Collector):
         self._n_waiting = 0
         self._progress_at = clock()
         self._n_store_failures = 0
+        self._notices: Callable[[], Iterable[NoticeStatus]] = tuple
         self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
@@ -268,6 +270,16 @@ class Metrics(Collector):
         """
         self._broken_at = broken_at
 
+    def show_notices(self, statuses: Callable[[], Iterable[NoticeStatus]]) -> None:
+        """Show how it goes with the targets that are told of alarms.
+
+        Parameters
+        ----------
+        statuses : callable
+            One for each target.
+        """
+        self._notices = statuses
+
     def count_sign_in(self, outcome: str) -> None:
         """Count a sign-in.
 
@@ -399,11 +411,21 @@ class Metrics(Collector):
         sign_ins = counter("dqm_sign_ins_total")
         for outcome, n in self._n_sign_ins.items():
             sign_ins.add_metric([outcome], n)
+        yield from self._collect_notices()
         progress = gauge("dqm_progress_age_seconds")
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
         yield from (refused, self._collect_seconds(), queue, failures, broken, sign_ins, progress, build)
+
+    def _collect_notices(self) -> Iterable[_Family]:
+        total, failing = counter("dqm_notices_total"), gauge("dqm_notify_failing_timestamp_seconds")
+        for status in self._notices():
+            total.add_metric([status.target, "sent"], status.n_sent)
+            total.add_metric([status.target, "failed"], status.n_failed)
+            if status.failing_since is not None:
+                failing.add_metric([status.target], status.failing_since)
+        return total, failing
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

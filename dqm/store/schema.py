@@ -25,6 +25,7 @@ __all__ = [
     "audit",
     "explanations",
     "metadata",
+    "notices",
     "schema_version",
     "verdicts",
 ]
@@ -141,6 +142,18 @@ alarm_changes = Table(
     Index("alarm_changes_by_time", "time"),
     Index("alarm_changes_of_stream", "stream", "id"),
 )
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("target", String(64), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("cause", String(16), primary_key=True),
+    Column("raised_at", Double, nullable=False),
+    Column("is_open", Integer, nullable=False),
+    Column("time", Double, nullable=False),
+)
+"""What each target was told of each alarm last; a row without stream says since when there is the target."""
 
 audit = Table(
     "audit",

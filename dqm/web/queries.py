@@ -11,18 +11,21 @@ from typing import Protocol
 from dqm.alarm import (
     ANOMALOUS,
     Alarm,
+    AlarmChange,
     AlarmState,
     Cause,
     Command,
     Mask,
     Node,
     Thresholds,
+    group_alarms,
     needs_response,
     urgency,
 )
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, Verdict
 from dqm.events.summary import summarise
+from dqm.export.notice_sender import NoticeStatus
 from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
@@ -51,7 +54,7 @@ class AlarmActions(Protocol):
     def thresholds(self) -> Thresholds:
         """Numbers that follow from the false-alarm budget."""
 
-    def apply(self, command: Command, user: str) -> None:
+    def apply(self, command: Command, user: str) -> Sequence[AlarmChange]:
         """Carry out a command, durably; raises `InputError` if the alarms do not allow it."""
 
 
@@ -81,6 +84,8 @@ class Queries:
         What everybody must know of the daemon itself; empty if there is nothing.
     turned_away : callable
         Addresses whose connections are turned away.
+    notice_statuses : callable
+        How it goes with each target that is told of alarms.
     """
 
     statuses: StreamStatuses
@@ -93,6 +98,7 @@ class Queries:
     version: str
     notice: Callable[[], str] = str
     turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
+    notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -105,11 +111,21 @@ class Queries:
             version=self.version,
             notice=self.notice(),
             turned_away=tuple(self.turned_away()),
+            untold=self.untold(),
             needs_response=tuple(filter(needs_response, alarms)),
+            groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
             tree=tree,
             streams=streams,
+        )
+
+    def untold(self) -> tuple[m.Untold, ...]:
+        """Give the targets that cannot be told of alarms."""
+        return tuple(
+            m.Untold(target=status.target, since=status.failing_since, reason=status.reason)
+            for status in self.notice_statuses()
+            if status.failing_since is not None
         )
 
     def stream(self, stream: str) -> m.Stream:
@@ -159,7 +175,8 @@ class Queries:
 
     def alarms(self) -> m.AlarmList:
         """Every alarm, the most urgent first."""
-        return m.AlarmList(time=self.clock(), alarms=tuple(self._sorted_alarms()))
+        alarms = self._sorted_alarms()
+        return m.AlarmList(time=self.clock(), alarms=tuple(alarms), groups=_lines(alarms))
 
     def alarm(self, stream: str, cause: Cause) -> Alarm:
         """One alarm; raises `NotFoundError`."""
@@ -242,6 +259,23 @@ class Queries:
                 bundle=judged if judged in bundles else next(iter(bundles), ""),
                 bundles=bundles,
             )
+
+
+def _lines(alarms: Iterable[Alarm]) -> tuple[m.AlarmLine, ...]:
+    """Give the alarms that are not Normal, those of one kind in a group as one line."""
+    return tuple(
+        m.AlarmLine(
+            group=line.path,
+            name=line.name or "all streams",
+            cause=line.cause,
+            priority=line.priority,
+            needs_response=line.needs_response,
+            alarm=line.alarms[0],
+            since=min(alarm.since for alarm in line.alarms),
+            streams=tuple(sorted(alarm.stream for alarm in line.alarms)),
+        )
+        for line in group_alarms(alarms)
+    )
 
 
 def _group(node: Node) -> m.Group:

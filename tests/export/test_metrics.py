@@ -16,6 +16,7 @@ from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Prior
 from dqm.errors import InputError
 from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
+from dqm.export.notice_sender import NoticeStatus
 from dqm.stream import Reason, StreamCounts
 from tests.verdicts import alter, make_verdict
 
@@ -109,6 +110,7 @@ def samples(metrics: Metrics) -> Samples:
 
 def test_the_names_are_these(metrics: Metrics) -> None:
     metrics.show_broken_end(lambda: 1.0)
+    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
         "dqm_alarm_active",
@@ -128,6 +130,8 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_likeness",
         "dqm_lost_windows_total",
         "dqm_missing_windows",
+        "dqm_notices_total",
+        "dqm_notify_failing_timestamp_seconds",
         "dqm_nuisance_measured",
         "dqm_nuisance_pull",
         "dqm_nuisance_value",
@@ -161,6 +165,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
 
 def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
+    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
     shown = {}
     for family in families(metrics):
         name = family.name + ("_total" if family.type == "counter" else "")

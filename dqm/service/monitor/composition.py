@@ -27,10 +27,11 @@ from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.last_end import Life
+from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
-from dqm.store import VerdictStore, WindowKeeper, store_url
+from dqm.store import NoticeStore, VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import Authenticator, HttpServer, OidcProvider, Queries, StreamStatuses, UserFile, create_app
 
@@ -62,6 +63,8 @@ class Parts:
         Events of windows that depart from their reference.
     alarms : AlarmService
         Alarms of all streams.
+    notices : NoticeService
+        Tells people of alarms; its threads are not started yet.
     recorder : Recorder
         Stores verdicts together with what they do to alarms.
     metrics : Metrics
@@ -82,6 +85,7 @@ class Parts:
     store: VerdictStore
     keeper: WindowKeeper
     alarms: AlarmService
+    notices: NoticeService
     recorder: Recorder
     metrics: Metrics
     statuses: StreamStatuses
@@ -127,9 +131,12 @@ def open_parts(
     store = opening.enter_context(_open_store(config.daemon))
     keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
     annotator = _open_annotator(opening, config.grafana)
-    announce_all = functools.partial(announce, annotator)
+    notices = NoticeService(config.notify, NoticeStore(store.database), lambda: alarms.alarms(), clock)
+    opening.callback(notices.stop)
+    announce_all = functools.partial(announce, annotator, notices.wake)
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
+    metrics.show_notices(notices.statuses)
     metrics.registry.register(AlarmMetrics(alarms))
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
@@ -145,6 +152,7 @@ def open_parts(
         version=version("dqm"),
         notice=lambda: life.notice,
         turned_away=lambda: parts.receiver.turned_away(),
+        notice_statuses=notices.statuses,
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
@@ -155,6 +163,7 @@ def open_parts(
         store=store,
         keeper=keeper,
         alarms=alarms,
+        notices=notices,
         recorder=Recorder(store, alarms, monotonic),
         metrics=metrics,
         statuses=statuses,

@@ -114,6 +114,7 @@ class Daemon:
     def run(self, stop: Flag) -> None:
         """Work until `stop` is set; windows that are being evaluated then are finished and stored."""
         self._parts.http.start()
+        self._parts.notices.start()
         streams = list(self._resolved.limits)
         log.info("ready", listen=self.addresses, http=self.http_address, streams=streams)
         self._notifier.ready()

@@ -38,6 +38,17 @@ CREATE TABLE explanations (
 	content JSON NOT NULL, 
 	PRIMARY KEY (stream, run, seq)
 );
+CREATE TABLE notices (
+	target VARCHAR(64) NOT NULL, 
+	stream VARCHAR(64) NOT NULL, 
+	cause VARCHAR(16) NOT NULL, 
+	raised_at DOUBLE NOT NULL, 
+	is_open INTEGER NOT NULL, 
+	time DOUBLE NOT NULL, 
+	PRIMARY KEY (target, stream, cause)
+);
+INSERT INTO "notices" VALUES('shift-mail','','',1690000000.0,0,1690000000.0);
+INSERT INTO "notices" VALUES('shift-mail','chamber-1','silent',1700000000.0,1,1700000016.0);
 CREATE TABLE verdicts (
 	id INTEGER NOT NULL, 
 	stream VARCHAR(64) NOT NULL, 
