@@ -79,8 +79,23 @@ class Reconstruction:
             Segments with the columns `FEATURES`; the time of a segment is that of its earliest hit.
         """
         on_wire = self._wires.is_wire(raw.head, raw.channel)
-        place = self._wires.wires(raw.fpga[on_wire], raw.channel[on_wire])
-        held = np.concatenate([self._held, np.stack([raw.counts[on_wire], *place])], axis=1)
+        return self.add(raw.counts[on_wire], raw.fpga[on_wire], raw.channel[on_wire])
+
+    def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
+        """Add the next hits on wires; yield the batches that they complete.
+
+        Parameters
+        ----------
+        counts, fpga, channel : ndarray of int64, shape (n_hits,)
+            Time in TDC counts and wire of each hit; none is late by more than `DISORDER_NS`.
+
+        Yields
+        ------
+        EventBatch
+            As from `feed`.
+        """
+        place = self._wires.wires(fpga, channel)
+        held = np.concatenate([self._held, np.stack([counts, *place])], axis=1)
         if not held.size:
             return
         self._held = held[:, np.argsort(held[0], kind="stable")]
@@ -109,6 +124,22 @@ class Reconstruction:
         yield from self._completed(end)
         if self._edge(0) < end:
             yield from self._stretch_of([self._edge(0), end])
+
+    def restart(self) -> Iterator[EventBatch]:
+        """Yield the remaining batches; the next hits belong to another clock.
+
+        The time goes on with the next batch, because nobody knows how long the gap was.
+
+        Yields
+        ------
+        EventBatch
+        """
+        if self._first_count is None:
+            return
+        yield from self.finish()
+        self._start = self._last = self._edge(1)
+        self._stretch = 0
+        self._first_count = None
 
     def _unix(self, counts: IntArray) -> FloatArray:
         return np.asarray(self._start + (counts - (self._first_count or 0)) * _SECONDS_PER_COUNT)

@@ -12,10 +12,10 @@ from threading import Event, Thread
 import structlog
 
 from dqm.config import CollectorConfig
-from dqm.errors import format_count
+from dqm.errors import NoEventsError, format_count
 from dqm.events import Origin, Window
 from dqm.service.collector.slow_control import SlowControl
-from dqm.service.collector.sources import EventSource, open_source
+from dqm.service.collector.sources import EventSource, counts_of, open_source
 from dqm.service.sd_notify import Notifier
 from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter, read_sender_keys
 
@@ -24,6 +24,9 @@ __all__ = ["RunSummary", "collect"]
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
+LOG_SECONDS = 60.0
+"""Time between log lines of what the source has read and left out, s."""
+
 DELIVERY_SECONDS = 10.0
 """Longest wait for the next answer of the daemon at the end of a run, s."""
 
@@ -98,6 +101,8 @@ def collect(
         If the collector or the source of readings is unknown or has wrong options.
     InputError
         If the source of events fails, or the source of readings at the start.
+    NoEventsError
+        If the source ends without any event.
     FileError
         If the spool cannot be used.
     """
@@ -131,7 +136,7 @@ def collect(
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_keep_sending(sender, number, notifier or Notifier()))
+        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
         run = _Run(source, cutter, slow_control, sender, stop)
         run.send_events()
         if notifier is not None:
@@ -154,7 +159,14 @@ def collect(
         lost=summary.n_lost,
         refused=summary.n_refused,
         spooled=summary.n_spooled,
+        **counts_of(source),
     )
+    if not summary.n_events and not stop.is_set():
+        raise NoEventsError(
+            "the source ended without any event",
+            where=f"collector {section.name}",
+            fix="Check its inputs and options: there is nothing to judge",
+        )
     return summary
 
 
@@ -236,11 +248,12 @@ def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
 
 
 @contextmanager
-def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
-    """Send and receive also while the source is silent; log each problem once."""
+def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notifier) -> Iterator[None]:
+    """Send and receive also while the source is silent; log each problem once, and what is read regularly."""
     done = Event()
 
     def work() -> None:
+        log_at = time.monotonic() + LOG_SECONDS
         problem = ""
         refusals: dict[str, int] = {}
         n_lost = 0
@@ -256,6 +269,10 @@ def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None
             if sender.n_lost and not n_lost:
                 n_lost = sender.n_lost
                 log.warning("the buffer is full: the oldest windows are dropped")
+            if time.monotonic() >= log_at:
+                log_at += LOG_SECONDS
+                if counts := counts_of(source):
+                    log.info("read so far", run=run, **counts)
 
     thread = Thread(target=work, name="sender", daemon=True)
     thread.start()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel
 
 from dqm.config import find_plugin, validate
 from dqm.events import EventBatch, Origin
 
-__all__ = ["EventSource", "EventSourceFactory", "open_source"]
+__all__ = ["CountingSource", "EventSource", "EventSourceFactory", "counts_of", "open_source"]
 
 
 class EventSource(Protocol):
@@ -21,6 +21,19 @@ class EventSource(Protocol):
 
     def __iter__(self) -> Iterator[EventBatch]:
         """Yield batches in the order of time; raises `InputError` if the source fails."""
+
+
+@runtime_checkable
+class CountingSource(Protocol):
+    """A collector that counts what it reads and what it leaves out."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the counts since the start by name; it may be called from another thread."""
+
+
+def counts_of(source: EventSource) -> dict[str, int]:
+    """Return what a source has read and left out; empty if it does not count."""
+    return dict(source.counts()) if isinstance(source, CountingSource) else {}
 
 
 class EventSourceFactory(Protocol):
