@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from dqm.events import EventBatch, Origin
-from dqm_collectors.chamber.geometry import N_CHAMBERS, Convention, WireMap
-from dqm_collectors.chamber.reconstruction import Reconstruction
-from dqm_collectors.chamber.segments import Selection
-from dqm_collectors.chamber.word_stream import WordStream
+from dqm_collectors.chamber.geometry import WireMap
+from dqm_collectors.chamber.word_stream import WordOptions, WordStream
 from dqm_collectors.chamber.words import Numbering
 from dqm_collectors.pace import Clock, Sleep, at_speed
 from dqm_collectors.word_files import WordFormat, read_words
@@ -32,10 +29,8 @@ class TdcCollector:
         Used when `speed` is given.
     """
 
-    class Options(BaseModel):
+    class Options(WordOptions):
         """Keys of the configuration."""
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         inputs: tuple[Path, ...] = Field(
             min_length=1,
@@ -49,20 +44,9 @@ class TdcCollector:
             description="numbers in binary words: electronics (channels from 0, TDC from 1) or text (as in "
             "text files); default: recognised by the values of TDC",
         )
-        convention: Annotated[Convention, BeforeValidator(str)] = Field(
-            Convention.Y2021, description="numbering of the channels: 2018 or 2021"
-        )
-        max_residual_mm: float = Field(
-            1.0, gt=0, le=10, description="largest residual of a segment, mm, (0, 10]"
-        )
-        chambers: tuple[Annotated[int, Field(ge=0, lt=N_CHAMBERS)], ...] = Field(
-            (0, 1, 2, 3), min_length=1, description="chambers to read, 0 to 3"
-        )
-        start: float = Field(0.0, description="Unix time of the first hit, seconds")
         speed: float | None = Field(
             None, gt=0, description="1: as recorded, 2: twice as fast; default: as fast as possible"
         )
-        batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
 
     def __init__(self, options: Options, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> None:
         self.options = options
@@ -91,14 +75,7 @@ class TdcCollector:
     def _batches(self) -> Iterator[EventBatch]:
         options = self.options
         wires = WireMap.of(options.convention)
-        reconstruction = Reconstruction(
-            wires,
-            Selection(max_residual_mm=options.max_residual_mm),
-            chambers=options.chambers,
-            start=options.start,
-            batch_seconds=options.batch_seconds,
-        )
-        self._stream = stream = WordStream(options.convention, reconstruction)
+        self._stream = stream = WordStream(options)
         for path in options.inputs:
             for raw in read_words(path, wires, file_format=options.format, numbering=options.numbering):
                 yield from stream.feed(raw, str(path))

@@ -104,6 +104,9 @@ class EventBatch:
         Measurements of nuisance parameters valid for this time.
     conditions : mapping of str to str or float
         Conditions of the detector.
+    position : str
+        From where a source that can go on after a restart reads again to yield this batch and those after it;
+        empty for other sources.
     """
 
     chamber: str
@@ -114,6 +117,7 @@ class EventBatch:
     end: float | None = None
     auxiliary: tuple[Measurement, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    position: str = ""
 
 
 @dataclass(frozen=True, slots=True)

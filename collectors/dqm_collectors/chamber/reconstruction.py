@@ -42,6 +42,8 @@ class Reconstruction:
         Length of a batch, s.
     first_count : int, optional
         TDC count of the start; that of the first hit by default.
+    stretch : int
+        Number of the first batch, to go on after a restart: segments before it are dropped.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Reconstruction:
         start: float,
         batch_seconds: float,
         first_count: int | None = None,
+        stretch: int = 0,
     ) -> None:
         self._wires = wires
         self._selection = selection
@@ -60,10 +63,26 @@ class Reconstruction:
         self._start = start
         self._batch_seconds = batch_seconds
         self._first_count = first_count
-        self._stretch = 0
+        self._stretch = stretch
+        self._begin = self._edge(0) if stretch else -np.inf
         self._last = start
         self._held: IntArray = np.empty((4, 0), dtype=np.int64)  # rows: counts, chamber, layer, cell
         self._found: FloatArray = np.empty((0, 2 + len(FEATURES)))  # columns: time, chamber, features
+
+    @property
+    def start(self) -> float:
+        """Unix time of the first hit of this clock, s."""
+        return self._start
+
+    @property
+    def first_count(self) -> int | None:
+        """TDC count of the first hit of this clock; None before it."""
+        return self._first_count
+
+    @property
+    def boundary(self) -> int | None:
+        """TDC count of the first hit that is not searched, after a time without hits; None: no such hit."""
+        return int(self._held[0, 0]) if self._held.size else None
 
     def feed(self, raw: RawHits) -> Iterator[EventBatch]:
         """Add the next words; yield the batches that they complete.
@@ -153,6 +172,7 @@ class Reconstruction:
         segments = free_segments(counts, chamber, layer, cell, self._selection)
         time = self._unix(counts[segments.hits].min(axis=1))
         rows = np.column_stack([time, chamber[segments.hits[:, 0]], segments.features])
+        rows = rows[time >= self._begin]
         self._found = np.concatenate([self._found, rows[np.argsort(rows[:, 0], kind="stable")]])
 
     def _completed(self, until: float) -> Iterator[EventBatch]:

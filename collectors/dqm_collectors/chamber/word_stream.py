@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dqm.errors import NoEventsError, format_count
 from dqm.events import Condition, EventBatch
-from dqm_collectors.chamber.geometry import Convention, WireMap
+from dqm_collectors.chamber.geometry import N_CHAMBERS, Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.position import BlockHistory, Position
 from dqm_collectors.chamber.reconstruction import Reconstruction
+from dqm_collectors.chamber.segments import Selection
 from dqm_collectors.chamber.word_check import WireHits, WordCheck, WordCounts
 
-__all__ = ["WordStream"]
+__all__ = ["WordOptions", "WordStream"]
 
 RECENT_WORDS = 10_000
 """Words over which shares are taken: those of the last blocks that have as many together."""
@@ -22,17 +27,31 @@ PATIENCE_WORDS = 10_000
 """Words without any hit after which a source is given up."""
 
 
+class WordOptions(BaseModel):
+    """Options of every source of raw words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    convention: Annotated[Convention, BeforeValidator(str)] = Field(
+        Convention.Y2021, description="numbering of the channels: 2018 or 2021"
+    )
+    max_residual_mm: float = Field(1.0, gt=0, le=10, description="largest residual of a segment, mm, (0, 10]")
+    chambers: tuple[Annotated[int, Field(ge=0, lt=N_CHAMBERS)], ...] = Field(
+        (0, 1, 2, 3), min_length=1, description="chambers to read, 0 to 3"
+    )
+    start: float = Field(0.0, description="Unix time of the first hit, seconds")
+    batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
+
+
 class WordStream:
     """Checks raw words and finds their segments.
 
     Parameters
     ----------
-    convention : Convention
-        Numbering of the channels.
-    reconstruction : Reconstruction
-        Finds the segments.
-    near : int, optional
-        As in `WordCheck`.
+    options : WordOptions
+        Convention, selection and batches.
+    position : Position, optional
+        Where the stream goes on after a restart.
 
     Attributes
     ----------
@@ -40,17 +59,29 @@ class WordStream:
         Counts since the start.
     """
 
-    def __init__(
-        self, convention: Convention, reconstruction: Reconstruction, near: int | None = None
-    ) -> None:
-        self._convention = convention
-        self._reconstruction = reconstruction
-        self._check = WordCheck(WireMap.of(convention), near)
+    def __init__(self, options: WordOptions, position: Position | None = None) -> None:
+        self._convention = options.convention
+        self._batch_seconds = options.batch_seconds
+        self._reconstruction = Reconstruction(
+            WireMap.of(options.convention),
+            Selection(max_residual_mm=options.max_residual_mm),
+            chambers=options.chambers,
+            start=position.start if position else options.start,
+            batch_seconds=options.batch_seconds,
+            first_count=position.first_count if position else None,
+            stretch=position.stretch if position else 0,
+        )
+        self._near = position.near if position else None
+        self._check = WordCheck(WireMap.of(options.convention), self._near)
+        self._history = BlockHistory(position)
+        self._is_tracked = False
+        self._n_resets = 0
+        self._n_skipped_resets = position.n_resets if position else 0
         self._recent: deque[WordCounts] = deque()
         self._conditions: dict[str, Condition] = {}
         self.total = WordCounts()
 
-    def feed(self, raw: RawHits, where: str) -> Iterator[EventBatch]:
+    def feed(self, raw: RawHits, where: str, offset: int | None = None) -> Iterator[EventBatch]:
         """Add the next words; yield the batches that they complete.
 
         Parameters
@@ -59,6 +90,8 @@ class WordStream:
             Words as they were read.
         where : str
             Their source, for messages.
+        offset : int, optional
+            Where they can be read again; batches then have a position.
 
         Yields
         ------
@@ -70,6 +103,9 @@ class WordStream:
         NoEventsError
             If none of the first `PATIENCE_WORDS` words is a hit.
         """
+        if offset is not None:
+            self._is_tracked = True
+            self._history.add_block(offset, self._near, self._n_resets)
         parts = list(self._check.feed(raw))
         self._count()
         if self.total.words >= PATIENCE_WORDS:
@@ -88,8 +124,7 @@ class WordStream:
         self._count()
         self.check_hits(where)
         yield from self._reconstruct(parts)
-        for batch in self._reconstruction.finish():
-            yield replace(batch, conditions=self._conditions)
+        yield from self._describe(self._reconstruction.finish())
 
     def check_hits(self, where: str) -> None:
         """Refuse words of which none is a hit, and name the convention that would fit."""
@@ -114,10 +149,38 @@ class WordStream:
     def _reconstruct(self, parts: list[WireHits]) -> Iterator[EventBatch]:
         for part in parts:
             if part.is_new_clock:
-                for batch in self._reconstruction.restart():
-                    yield replace(batch, conditions=self._conditions)
-            for batch in self._reconstruction.add(part.counts, part.fpga, part.channel):
-                yield replace(batch, conditions=self._conditions)
+                if self._n_resets >= self._n_skipped_resets:
+                    yield from self._describe(self._reconstruction.restart())
+                self._n_resets += 1
+            self._near = int(part.counts[-1])
+            if self._n_resets < self._n_skipped_resets:
+                continue  # words of an older clock, which were read again
+            if self._is_tracked:
+                self._history.add_hits(len(part.counts), int(part.counts.max()), self._n_resets)
+                if self._reconstruction.first_count is None:
+                    self._history.add_boundary(int(part.counts.min()), is_new_clock=True)
+            yield from self._describe(self._reconstruction.add(part.counts, part.fpga, part.channel))
+            boundary = self._reconstruction.boundary
+            if self._is_tracked and boundary is not None:
+                self._history.add_boundary(boundary)
+
+    def _describe(self, batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
+        """Add the conditions and, if words can be read again, the position."""
+        for batch in batches:
+            position = self._position(batch) if self._is_tracked else ""
+            yield replace(batch, conditions=self._conditions, position=position)
+
+    def _position(self, batch: EventBatch) -> str:
+        first_count = self._reconstruction.first_count
+        if batch.start is None or first_count is None:
+            return ""
+        found = self._history.find(
+            batch.start,
+            start=self._reconstruction.start,
+            first_count=first_count,
+            batch_seconds=self._batch_seconds,
+        )
+        return found.write()
 
     def _count(self) -> None:
         new = self._check.take_counts()
