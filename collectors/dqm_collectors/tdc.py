@@ -44,6 +44,7 @@ class TdcCollector:
             description="numbers in binary words: electronics (channels from 0, TDC from 1) or text (as in "
             "text files); default: recognised by the values of TDC",
         )
+        start: float = Field(0.0, description="Unix time of the first hit, seconds")
         speed: float | None = Field(
             None, gt=0, description="1: as recorded, 2: twice as fast; default: as fast as possible"
         )
@@ -75,7 +76,7 @@ class TdcCollector:
     def _batches(self) -> Iterator[EventBatch]:
         options = self.options
         wires = WireMap.of(options.convention)
-        self._stream = stream = WordStream(options)
+        self._stream = stream = WordStream(options, options.start)
         for path in options.inputs:
             for raw in read_words(path, wires, file_format=options.format, numbering=options.numbering):
                 yield from stream.feed(raw, str(path))

@@ -22,7 +22,7 @@ from dqm.stream.sequence import (
 )
 from dqm.stream.spool import Spool
 from dqm.stream.turned_away import TurnedAwayPeer
-from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter
+from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter, WindowEnd
 from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "StreamCounts",
     "TimeCutter",
     "TurnedAwayPeer",
+    "WindowEnd",
     "decode",
     "encode",
     "find_conflict",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from dqm_collectors.chamber.position import Position
 from dqm_collectors.chamber.word_stream import WordOptions, WordStream
 from tests.collectors.words import simulated_hits
 
-OPTIONS = WordOptions(chambers=(0, 1), batch_seconds=0.3, start=1.7e9 + 0.1)
+OPTIONS = WordOptions(chambers=(0, 1), batch_seconds=0.3)
+START = 1.7e9 + 0.1
 
 
 @cache
@@ -42,12 +44,12 @@ def words(kind: str) -> RawHits:
 
 def batches_of(raw: RawHits, cuts: np.ndarray, position: Position | None = None) -> list[EventBatch]:
     """Read blocks; the offset of a block is its first word."""
-    stream = WordStream(OPTIONS, position)
+    stream = WordStream(OPTIONS, START, position)
     begin = position.offset if position else 0
     edges = [begin, *cuts[cuts > begin], len(raw.head)]
     return [
         batch
-        for first, last in zip(edges, edges[1:], strict=False)
+        for first, last in pairwise(edges)
         for batch in stream.feed(raw.take(slice(first, last)), "here", offset=int(first))
     ]
 
@@ -82,7 +84,7 @@ def test_a_position_is_near_its_batch() -> None:
     for batch in batches_of(raw, cuts):
         offset = Position.read(batch.position).offset
         counts = raw.counts[offset] - raw.counts[0]
-        assert -0.2 < counts * 25 / 30 * 1e-9 - (batch.start - OPTIONS.start) < 1e-6
+        assert -0.2 < counts * 25 / 30 * 1e-9 - (batch.start - START) < 1e-6
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[1,2]", "no"])

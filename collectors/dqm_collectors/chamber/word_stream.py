@@ -39,7 +39,6 @@ class WordOptions(BaseModel):
     chambers: tuple[Annotated[int, Field(ge=0, lt=N_CHAMBERS)], ...] = Field(
         (0, 1, 2, 3), min_length=1, description="chambers to read, 0 to 3"
     )
-    start: float = Field(0.0, description="Unix time of the first hit, seconds")
     batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
 
 
@@ -50,6 +49,8 @@ class WordStream:
     ----------
     options : WordOptions
         Convention, selection and batches.
+    start : float
+        Unix time of the first hit, s.
     position : Position, optional
         Where the stream goes on after a restart.
 
@@ -59,14 +60,14 @@ class WordStream:
         Counts since the start.
     """
 
-    def __init__(self, options: WordOptions, position: Position | None = None) -> None:
+    def __init__(self, options: WordOptions, start: float, position: Position | None = None) -> None:
         self._convention = options.convention
         self._batch_seconds = options.batch_seconds
         self._reconstruction = Reconstruction(
             WireMap.of(options.convention),
             Selection(max_residual_mm=options.max_residual_mm),
             chambers=options.chambers,
-            start=position.start if position else options.start,
+            start=position.start if position else start,
             batch_seconds=options.batch_seconds,
             first_count=position.first_count if position else None,
             stretch=position.stretch if position else 0,

@@ -13,9 +13,10 @@ import structlog
 
 from dqm.config import CollectorConfig
 from dqm.errors import NoEventsError, format_count
-from dqm.events import Origin, Window
+from dqm.events import EventBatch, Origin, Window
+from dqm.service.collector.progress import Note, Progress
 from dqm.service.collector.slow_control import SlowControl
-from dqm.service.collector.sources import EventSource, counts_of, open_source
+from dqm.service.collector.sources import EventSource, ResumableSource, counts_of, open_source
 from dqm.service.sd_notify import Notifier
 from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter, read_sender_keys
 
@@ -73,9 +74,10 @@ def collect(
     """Run a collector until its source ends or `stop` is set.
 
     A live source never waits for the daemon: unanswered windows are buffered, and the oldest are dropped when
-    the buffer is full. A replayed or simulated source waits. If the spool has seen this run of a live source
-    before, the run continues with the next numbers. Other sources start again from 0; the daemon recognises
-    windows that it already has.
+    the buffer is full. A replayed or simulated source waits, and so does one that keeps its data: after a
+    restart it goes on where the windows that the daemon has answered end. If the spool has seen this run of a
+    live source before, the run continues with the next numbers. Other sources start again from 0; the daemon
+    recognises windows that it already has.
 
     Parameters
     ----------
@@ -108,8 +110,10 @@ def collect(
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
-    number = int(clock()) if section.run is None else section.run
     with ExitStack() as opened:
+        note = _resume(source, stop, opened)
+        number = section.run if section.run is not None else note.run if note else int(clock())
+        progress = Progress(source, number, note) if isinstance(source, ResumableSource) else None
         slow_control = (
             opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
         )
@@ -117,7 +121,14 @@ def collect(
             opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
         )
         continued = spool.next_numbers(number) if spool and source.origin is Origin.LIVE else {}
-        cutter = make_cutter(config, RunLabel(number, section.run_type, source.origin), continued)
+        if progress:
+            continued = Progress.first_numbers(note, number)
+        cutter = make_cutter(
+            config,
+            RunLabel(number, section.run_type, source.origin),
+            continued,
+            Progress.first_edges(note),
+        )
         sender = opened.enter_context(
             Sender(
                 section.connect,
@@ -137,19 +148,22 @@ def collect(
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
         opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
-        run = _Run(source, cutter, slow_control, sender, stop)
+        run = _Run(source, cutter, slow_control, sender, stop, config.streams, progress)
         run.send_events()
         if notifier is not None:
             notifier.stopping()
         run.send_last()
-        if not _wait_for_answers(sender, source, stop):
+        has_answers = _wait_for_answers(sender, source, stop)
+        if progress:
+            progress.commit(sender, is_last=True)
+        if not has_answers:
             log.warning(
                 "windows without an answer of the daemon",
                 sent=sender.n_unconfirmed,
                 not_sent=sender.n_waiting,
-                next_start="sends them again" if spool else "does not know them",
+                next_start="sends them again" if spool or progress else "does not know them",
             )
-        summary = run.summarise(number, has_spool=spool is not None)
+        summary = run.summarise(number, has_spool=spool is not None or progress is not None)
     log.info(
         "run ended",
         run=number,
@@ -179,6 +193,8 @@ class _Run:
     slow_control: SlowControl | None
     sender: Sender
     stop: Event
+    streams: Mapping[str, str]
+    progress: Progress | None = None
     n_events: int = 0
     n_windows: int = 0
     n_not_sent: int = 0
@@ -186,14 +202,24 @@ class _Run:
     def send_events(self) -> None:
         """Cut and send until the source ends or the run must."""
         for batch in self.source:
-            self.n_events += len(batch.x)
-            self._send(self.cutter.push(batch))
+            self._send_batch(batch)
             if self.stop.is_set():
                 return
 
+    def _send_batch(self, batch: EventBatch) -> None:
+        if self.progress is not None:
+            rest = self.progress.trim(batch, self.streams.get(batch.chamber, batch.chamber))
+            self.progress.commit(self.sender)
+            if rest is None:
+                return
+            batch = rest
+        self.n_events += len(batch.x)
+        self._send(self.cutter.push(batch))
+
     def send_last(self) -> None:
-        """Send the windows that end with the run."""
-        self._send(self.cutter.close())
+        """Send the windows that end with the run; one that can be read again is not ended before its time."""
+        if self.progress is None:
+            self._send(self.cutter.close())
 
     def summarise(self, number: int, *, has_spool: bool) -> RunSummary:
         sender = self.sender
@@ -214,17 +240,26 @@ class _Run:
         if self.slow_control is not None:
             windows = [self.slow_control.attach(window) for window in windows]
         for n_sent, window in enumerate(windows):
-            while self.source.origin is not Origin.LIVE and not self.sender.has_room:
+            while self._may_wait and not self.sender.has_room:
                 if self.stop.is_set():
                     self.n_not_sent += len(windows) - n_sent
                     return
                 self.sender.confirm(POLL_SECONDS)
             self.sender.send(window)
+            if self.progress is not None:
+                self.progress.add(window, self.cutter.cuts[n_sent], self.cutter.first_edges)
         self.sender.pump()
+
+    @property
+    def _may_wait(self) -> bool:
+        return self.progress is not None or self.source.origin is not Origin.LIVE
 
 
 def make_cutter(
-    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None = None
+    config: CollectorConfig,
+    label: RunLabel,
+    first_numbers: Mapping[str, int] | None = None,
+    first_edges: Mapping[str, float] | None = None,
 ) -> Cutter:
     """Make the cutter that a configuration describes."""
     window = config.window
@@ -232,7 +267,22 @@ def make_cutter(
         return CountCutter(window.events, label, config.streams, first_numbers)
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("[window] needs events, or seconds and expected_rate_hz")
-    return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
+    return TimeCutter(
+        window.seconds, window.expected_rate_hz, label, config.streams, first_numbers, first_edges
+    )
+
+
+def _resume(source: EventSource, stop: Event, opened: ExitStack) -> Note | None:
+    """Connect a source that keeps its data, and go on where the acknowledged windows end."""
+    if not isinstance(source, ResumableSource):
+        return None
+    opened.callback(source.close)
+    text = source.open(stop.is_set)
+    if not text:
+        return None
+    note = Note.read(text)
+    source.seek(note.position)
+    return note
 
 
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
