@@ -18,8 +18,7 @@ from structlog.testing import capture_logs
 from dqm.config import load_collector
 from dqm.errors import ConfigError, InputError
 from dqm.events import Window
-from dqm.service.collector import collect as collecting
-from dqm.service.collector.collect import make_cutter
+from dqm.service.collector.collect import RunSummary, collect, make_cutter
 from dqm.stream import Receiver, RunLabel
 from dqm_collectors import kafka
 from dqm_collectors.chamber.geometry import Convention, WireMap
@@ -172,9 +171,7 @@ def source(broker: MockKafka, topic: str, **options: object) -> KafkaCollector:
     )
 
 
-def test_what_is_acknowledged_is_committed_and_the_run_goes_on(
-    tmp_path: Path, broker: MockKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, broker: MockKafka) -> None:
     """A stop is no end: windows that are not complete are not sent, and go on."""
     data = words(20.0)
     config = configured(tmp_path, broker.address)
@@ -183,26 +180,26 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(
     broker.publish("calm", data, 8000, path=tmp_path / "words")
     broker.wait()
     wanted = expected(config, data)
-    received: list[Window] = []
+    received: dict[tuple[str, int], Window] = {}
+    told: list[RunSummary] = []
     for n_windows in (5, len(wanted)):
         stop = Event()
         with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as windows:
-            told: list[object] = []
-            settings = load_collector(config, environ={})
-            thread = Thread(
-                target=lambda settings=settings, stop=stop, told=told: told.append(
-                    collecting.collect(settings, tmp_path, stop, clock=lambda: 1.7e9 + time.monotonic())
-                )
-            )
+            thread = Thread(target=lambda stop=stop: told.append(collect_until(config, stop)))
             thread.start()
-            assert wait_for(lambda n=n_windows, windows=windows: len(received) + len(windows) >= n)
+            n_missing = n_windows - len(received)
+            assert wait_for(lambda n=n_missing, got=windows: len({(w.stream, w.seq) for w in got}) >= n)
             stop.set()
             thread.join(WAIT_SECONDS)
-            received += windows
-        assert told
-    assert len({w.run for w in received}) == 1, "the run number is that of the first start"
-    assert {(w.stream, w.seq) for w in received} == wanted.keys()
-    assert len(received) == len(wanted)
+            received |= {(w.stream, w.seq): w for w in windows}
+    assert len({w.run for w in received.values()}) == 1, "the run number is that of the first start"
+    assert received.keys() == wanted.keys()
+    assert [told[0].n_lost, told[1].n_lost] == [0, 0]
+    assert told[0].n_windows + told[1].n_windows == len(wanted), "none was sent again"
+
+
+def collect_until(config: Path, stop: Event) -> RunSummary:
+    return collect(load_collector(config, environ={}), config.parent, stop, clock=time.time)
 
 
 def test_a_topic_or_partition_that_does_not_exist_is_named(tmp_path: Path, broker: MockKafka) -> None:
@@ -257,7 +254,7 @@ def test_messages_that_are_no_whole_words_are_counted(tmp_path: Path, broker: Mo
     assert [entry["bytes"] for entry in logs] == [7]
 
 
-def test_a_broker_that_goes_away_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_goes_away_comes_back(tmp_path: Path) -> None:
     data = words(20.0)
     half = len(data) // 16 * 8
     with MockKafka() as broker:
