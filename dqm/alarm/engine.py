@@ -42,7 +42,7 @@ class _StoredState:
 
     history: Annotated[StreamHistory, Field(alias="evidence")]  # the name in stored states
     alarms: dict[Cause, AlarmRecord]
-    version: Literal[2] = 2
+    version: Literal[3] = 3
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False, validate_by_name=True)
 
@@ -407,6 +407,7 @@ class AlarmEngine:
         unwatched = {
             Cause.DRIFT: self.thresholds.drift_limit is None,
             Cause.RATE: self.thresholds.rate_p is None,
+            Cause.LIMIT: not rules.limits,
         }
         return {
             cause: AlarmInputs(
@@ -456,10 +457,10 @@ def _fresh_alarms(now: float) -> dict[Cause, AlarmRecord]:
 
 
 def _load(stream: str, dump: object, now: float) -> _StoredState:
-    """Read a stored state; causes that version 1 did not know begin anew."""
-    is_earlier = isinstance(dump, Mapping) and dump.get("version") == 1
+    """Read a stored state; causes that versions 1 and 2 did not know begin anew."""
+    is_earlier = isinstance(dump, Mapping) and dump.get("version") in (1, 2)
     if isinstance(dump, Mapping) and is_earlier:
-        dump = {**dump, "version": 2}
+        dump = {**dump, "version": 3}
     try:
         stored = _ADAPTER.validate_python(dump)
     except ValidationError as error:

@@ -11,6 +11,7 @@ begun says nothing of the present and does not count; if only such windows come,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -126,6 +127,8 @@ class StreamHistory:
         Share of NaN of the last window that differs, in words; empty if it differs by its shape.
     warnings : list of str
         Of the same windows; empty strings where there was none.
+    excesses : list of str
+        Of the last n windows, the conditions above their limits in words; empty strings where there is none.
     rate_p : list of float
         Of the number of events, of the last n windows that say what they expect.
     rate_texts : list of str
@@ -149,6 +152,7 @@ class StreamHistory:
     p: list[float] = field(default_factory=list)
     nan: str = ""
     warnings: list[str] = field(default_factory=list)
+    excesses: list[str] = field(default_factory=list)
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
@@ -175,6 +179,7 @@ class StreamHistory:
             self.unjudged.add(verdict.reason)
         else:
             self.unjudged = UnjudgedWindows()
+        self.excesses = [*self.excesses, _describe_excess(verdict, stream.limits)][-rules.n :]
         self._add_number(verdict, rules)
         self._add_shape(verdict, rules, thresholds)
 
@@ -201,6 +206,10 @@ class StreamHistory:
         if n_warnings >= rules.k:
             last = next(filter(None, reversed(self.warnings)))
             found[Cause.NUISANCE] = f"{_of_last(n_warnings, rules.n)} disagree with slow control: {last}"
+        n_excesses = sum(map(bool, self.excesses))
+        if n_excesses >= rules.k:
+            last = next(filter(None, reversed(self.excesses)))
+            found[Cause.LIMIT] = f"{_of_last(n_excesses, rules.n)} are above a limit: {last}"
         if self.silent:
             last = (
                 f"no window since number {self.seq} of run {self.run}" if self.run >= 0 else "no window yet"
@@ -275,6 +284,17 @@ class StreamHistory:
             f"{alone} of them alone beyond p = {thresholds.p_threshold:.2g}: "
             f"summed significance {self.drift.sum:.1f}, limit {thresholds.drift_limit:.1f}"
         )
+
+
+def _describe_excess(verdict: Verdict, limits: Mapping[str, float]) -> str:
+    """Name the conditions above their limits; one that is no number or missing is not above."""
+    conditions = verdict.window.conditions
+    found = {name: value for name in limits if isinstance(value := conditions.get(name), float | int)}
+    return ", ".join(
+        f"{name} = {value:.3g}, limit {limits[name]:.3g}"
+        for name, value in found.items()
+        if value > limits[name]
+    )
 
 
 def _of_last(count: int, n: int) -> str:
