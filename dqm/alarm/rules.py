@@ -38,8 +38,8 @@ _GUIDANCE = {
     Cause.LIMIT: (
         "A condition that comes with the windows, such as the share of raw words left out, is above its "
         "configured limit.",
-        "Read which condition it is. For raw words left out: look at the log of the collector for the reason, "
-        "then at the front-end electronics, their clock and the read-out.",
+        "Read which condition it is. For raw words left out: read the reason in the log of the collector, then "
+        "look at the front-end electronics, their clock and the read-out.",
     ),
     Cause.SILENT: (
         "No window arrives: nothing is known of this stream.",

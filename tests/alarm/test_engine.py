@@ -293,7 +293,9 @@ def test_a_condition_above_its_limit_in_two_of_three_windows_is_an_alarm_of_its_
         found = next(alarm for alarm in b.alarms if alarm.cause is Cause.LIMIT)
         assert (found.state == "Active") == (seq == 2)
         if seq == 2:
-            assert found.text == "2 of the last 3 windows are above a limit: left_out_share = 0.05, limit 0.01"
+            assert (
+                found.text == "2 of the last 3 windows are above a limit: left_out_share = 0.05, limit 0.01"
+            )
     assert {alarm.state for alarm in engine().alarms if alarm.cause is Cause.LIMIT} == {"Disabled"}
 
 

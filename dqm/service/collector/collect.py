@@ -147,7 +147,7 @@ def collect(
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
+        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier(), progress))
         run = _Run(source, cutter, slow_control, sender, stop, config.streams, progress)
         run.send_events()
         if notifier is not None:
@@ -298,7 +298,9 @@ def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
 
 
 @contextmanager
-def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notifier) -> Iterator[None]:
+def _keep_sending(
+    sender: Sender, source: EventSource, run: int, notifier: Notifier, progress: Progress | None
+) -> Iterator[None]:
     """Send and receive also while the source is silent; log each problem once, and what is read regularly."""
     done = Event()
 
@@ -310,6 +312,8 @@ def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notif
         while not done.wait(POLL_SECONDS):
             sender.pump()
             notifier.status(_describe(sender, run))
+            if progress is not None:
+                progress.commit(sender)
             if sender.problem != problem:
                 problem = sender.problem
                 log.warning("delivery", problem=problem or "over")
