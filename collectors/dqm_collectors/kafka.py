@@ -101,7 +101,7 @@ class KafkaCollector:
         Parameters
         ----------
         is_stopped : callable
-            Whether to end; it is asked while no messages come.
+            Called between two readings; it may commit, and says whether to end.
 
         Raises
         ------

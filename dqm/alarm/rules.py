@@ -38,7 +38,7 @@ _GUIDANCE = {
     Cause.LIMIT: (
         "A condition that comes with the windows, such as the share of raw words left out, is above its "
         "configured limit.",
-        "Read which condition it is. For raw words left out: read the reason in the log of the collector, then "
+        "Read which condition it is. For raw words left out: the log of the collector has the reason. Then "
         "look at the front-end electronics, their clock and the read-out.",
     ),
     Cause.SILENT: (

@@ -111,7 +111,8 @@ def collect(
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
     with ExitStack() as opened:
-        note = _resume(source, stop, opened)
+        idle = _Idle(stop)
+        note = _resume(source, idle, opened)
         number = section.run if section.run is not None else note.run if note else int(clock())
         progress = Progress(source, number, note) if isinstance(source, ResumableSource) else None
         slow_control = (
@@ -147,7 +148,8 @@ def collect(
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier(), progress))
+        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
+        idle.progress, idle.sender = progress, sender
         run = _Run(source, cutter, slow_control, sender, stop, config.streams, progress)
         run.send_events()
         if notifier is not None:
@@ -272,12 +274,29 @@ def make_cutter(
     )
 
 
-def _resume(source: EventSource, stop: Event, opened: ExitStack) -> Note | None:
+@dataclass(slots=True)
+class _Idle:
+    """What a source that keeps its data calls between two readings: commit; say whether to end.
+
+    It is called in the thread of the source, because its client may not be used from two threads.
+    """
+
+    stop: Event
+    progress: Progress | None = None
+    sender: Sender | None = None
+
+    def __call__(self) -> bool:
+        if self.progress is not None and self.sender is not None:
+            self.progress.commit(self.sender)
+        return self.stop.is_set()
+
+
+def _resume(source: EventSource, idle: _Idle, opened: ExitStack) -> Note | None:
     """Connect a source that keeps its data, and go on where the acknowledged windows end."""
     if not isinstance(source, ResumableSource):
         return None
     opened.callback(source.close)
-    text = source.open(stop.is_set)
+    text = source.open(idle)
     if not text:
         return None
     note = Note.read(text)
@@ -298,9 +317,7 @@ def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
 
 
 @contextmanager
-def _keep_sending(
-    sender: Sender, source: EventSource, run: int, notifier: Notifier, progress: Progress | None
-) -> Iterator[None]:
+def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notifier) -> Iterator[None]:
     """Send and receive also while the source is silent; log each problem once, and what is read regularly."""
     done = Event()
 
@@ -312,8 +329,6 @@ def _keep_sending(
         while not done.wait(POLL_SECONDS):
             sender.pump()
             notifier.status(_describe(sender, run))
-            if progress is not None:
-                progress.commit(sender)
             if sender.problem != problem:
                 problem = sender.problem
                 log.warning("delivery", problem=problem or "over")

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from threading import Lock
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -86,8 +85,6 @@ class _Place:
 class Progress:
     """Follows the windows of one run and commits what is acknowledged.
 
-    `commit` may be called from any thread.
-
     Parameters
     ----------
     source : ResumableSource
@@ -110,7 +107,6 @@ class Progress:
         self._source = source
         self._run = run
         self._monotonic = monotonic
-        self._lock = Lock()
         self._skip: dict[str, WindowBegin] = dict(note.chambers) if note else {}
         self._open: dict[str, deque[_Place]] = {}  # windows by chamber that are not answered, and the next
         self._batch: EventBatch | None = None
@@ -161,8 +157,7 @@ class Progress:
             return replace(batch, x=batch.x[n:], times=batch.times[n:], start=begin.moment)
         if batch.chamber not in self._open:
             first = WindowBegin(stream=stream, seq=0, batch_start=batch.start, n_events=0, moment=batch.start)
-            with self._lock:
-                self._open[batch.chamber] = deque([_Place(first, batch.position)])
+            self._open[batch.chamber] = deque([_Place(first, batch.position)])
         return batch
 
     def add(self, window: Window, end: WindowEnd, first_edges: Mapping[str, float]) -> None:
@@ -178,17 +173,13 @@ class Progress:
             moment=end.moment,
             first_edge=first_edges.get(window.stream),
         )
-        with self._lock:
-            self._open[batch.chamber].append(_Place(begin, batch.position))
+        self._open[batch.chamber].append(_Place(begin, batch.position))
 
     def commit(self, sender: Sender, *, is_last: bool = False) -> None:
         """Commit what is acknowledged, at most every `COMMIT_SECONDS`, and at the end."""
-        with self._lock:
-            now = self._monotonic()
-            if self._open and (is_last or now >= self._commit_at):
-                self._commit(sender, now, is_last=is_last)
-
-    def _commit(self, sender: Sender, now: float, *, is_last: bool) -> None:
+        now = self._monotonic()
+        if not self._open or (now < self._commit_at and not is_last):
+            return
         for places in self._open.values():
             while len(places) > 1 and not sender.keeps(self._identity(places[0].begin)):
                 places.popleft()

@@ -58,7 +58,8 @@ class ResumableSource(CountingSource, Protocol):
     def open(self, is_stopped: Callable[[], bool]) -> str:
         """Connect, and return the note of the last commit, or nothing; raises `InputError` if this fails.
 
-        `is_stopped` is asked now and then whether to end.
+        `is_stopped` is called between two readings, in the thread that iterates: it commits what is
+        acknowledged and says whether to end.
         """
 
     def seek(self, position: str) -> None:

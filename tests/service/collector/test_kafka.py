@@ -31,7 +31,7 @@ from tests.collectors.mock_kafka import MockKafka
 from tests.collectors.words import binary_of
 
 PROGRAM = Path(sys.executable).with_name("dqm")
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 60.0
 TEXT = """
 [collector]
 name = "kafka"
