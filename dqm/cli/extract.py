@@ -16,7 +16,9 @@ __all__ = ["extract"]
 
 
 def extract(
-    collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or a plugin.")],
+    collector: Annotated[
+        str, typer.Argument(help="Collector: tdc, beam, replay, simulate, kafka or a plugin.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     inputs: Annotated[
         list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Its input files.")

@@ -225,6 +225,15 @@ def test_a_broker_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
     wrong.close()
 
 
+def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    options = KafkaCollector.Options(brokers="127.0.0.1:1", topic="words", group="g")
+    with pytest.raises(
+        ConfigError, match=r"confluent-kafka is not installed\. Install dqm with its extra 'kafka'"
+    ):
+        KafkaCollector(options).open(lambda: True)
+
+
 @pytest.mark.parametrize(
     ("client", "message"),
     [
