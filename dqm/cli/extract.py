@@ -16,9 +16,7 @@ __all__ = ["extract"]
 
 
 def extract(
-    collector: Annotated[
-        str, typer.Argument(help="Collector: tdc, beam, replay, simulate, kafka or a plugin.")
-    ],
+    collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or another.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     inputs: Annotated[
         list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Its input files.")
