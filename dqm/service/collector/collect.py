@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import structlog
 
-from dqm.config import CollectorConfig
+from dqm.config import CollectorConfig, CollectorSection
 from dqm.errors import NoEventsError, format_count
 from dqm.events import EventBatch, Origin, Window
 from dqm.service.collector.progress import Note, Progress
@@ -45,11 +45,11 @@ class RunSummary:
     n_sent : int
         Windows sent, including those that an earlier run left in the spool.
     n_lost : int
-        Windows that were dropped, not sent or not answered, and are not in the spool.
+        Windows that were dropped, not sent or not answered, and that the next start does not have.
     n_left : int
         Events after the last full window.
     n_spooled : int
-        Windows left in the spool for the next start.
+        Windows left for the next start: in the spool, or in a source that keeps its data.
     n_refused : int
         Windows that the daemon refused.
     """
@@ -130,15 +130,7 @@ def collect(
             continued,
             Progress.first_edges(note),
         )
-        sender = opened.enter_context(
-            Sender(
-                section.connect,
-                section.buffer_windows,
-                buffer_bytes=section.buffer_bytes,
-                spool=spool,
-                keys=read_sender_keys(section),
-            )
-        )
+        sender = opened.enter_context(_make_sender(section, spool))
         log.info(
             "run started",
             collector=section.name,
@@ -154,29 +146,11 @@ def collect(
         run.send_events()
         if notifier is not None:
             notifier.stopping()
+        is_kept = spool is not None or progress is not None
         run.send_last()
-        has_answers = _wait_for_answers(sender, source, stop)
-        if progress:
-            progress.commit(sender, is_last=True)
-        if not has_answers:
-            log.warning(
-                "windows without an answer of the daemon",
-                sent=sender.n_unconfirmed,
-                not_sent=sender.n_waiting,
-                next_start="sends them again" if spool or progress else "does not know them",
-            )
-        summary = run.summarise(number, has_spool=spool is not None or progress is not None)
-    log.info(
-        "run ended",
-        run=number,
-        events=summary.n_events,
-        windows=summary.n_windows,
-        sent=summary.n_sent,
-        lost=summary.n_lost,
-        refused=summary.n_refused,
-        spooled=summary.n_spooled,
-        **counts_of(source),
-    )
+        run.wait_for_answers(is_kept=is_kept)
+        summary = run.summarise(number, is_kept=is_kept)
+    _log_end(summary, source)
     if not summary.n_events and not stop.is_set():
         raise NoEventsError(
             "the source ended without any event",
@@ -223,16 +197,29 @@ class _Run:
         if self.progress is None:
             self._send(self.cutter.close())
 
-    def summarise(self, number: int, *, has_spool: bool) -> RunSummary:
+    def wait_for_answers(self, *, is_kept: bool) -> None:
+        """Wait for the last answers, and commit what they allow; `is_kept`: the next start has the others."""
+        has_answers = _wait_for_answers(self.sender, self.source, self.stop)
+        if self.progress is not None:
+            self.progress.commit(self.sender, is_last=True)
+        if not has_answers:
+            log.warning(
+                "windows without an answer of the daemon",
+                sent=self.sender.n_unconfirmed,
+                not_sent=self.sender.n_waiting,
+                next_start="sends them again" if is_kept else "does not know them",
+            )
+
+    def summarise(self, number: int, *, is_kept: bool) -> RunSummary:
         sender = self.sender
         return RunSummary(
             run=number,
             n_events=self.n_events,
             n_windows=self.n_windows,
             n_sent=sender.n_sent,
-            n_lost=sender.n_lost + self.n_not_sent + (0 if has_spool else sender.n_kept),
+            n_lost=sender.n_lost + self.n_not_sent + (0 if is_kept else sender.n_kept),
             n_left=sum(self.cutter.n_left.values()),
-            n_spooled=sender.n_kept if has_spool else 0,
+            n_spooled=sender.n_kept if is_kept else 0,
             n_refused=sum(sender.refusals.values()),
         )
 
@@ -255,6 +242,30 @@ class _Run:
     @property
     def _may_wait(self) -> bool:
         return self.progress is not None or self.source.origin is not Origin.LIVE
+
+
+def _make_sender(section: CollectorSection, spool: Spool | None) -> Sender:
+    return Sender(
+        section.connect,
+        section.buffer_windows,
+        buffer_bytes=section.buffer_bytes,
+        spool=spool,
+        keys=read_sender_keys(section),
+    )
+
+
+def _log_end(summary: RunSummary, source: EventSource) -> None:
+    log.info(
+        "run ended",
+        run=summary.run,
+        events=summary.n_events,
+        windows=summary.n_windows,
+        sent=summary.n_sent,
+        lost=summary.n_lost,
+        refused=summary.n_refused,
+        spooled=summary.n_spooled,
+        **counts_of(source),
+    )
 
 
 def make_cutter(
