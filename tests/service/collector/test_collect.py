@@ -245,6 +245,13 @@ def test_what_is_read_and_left_out_is_logged_and_sent_with_the_windows(
     monkeypatch.setattr(collecting, "POLL_SECONDS", 0.01)
     write_words(tmp_path / "run.csv", 2000)
     text = '[window]\nevents = 500\n[options]\ninputs = ["run.csv"]\nbatch_seconds = 0.1\nchambers = [0]\n'
+    wait_for_answers = collecting._wait_for_answers
+
+    def wait(*given: object) -> bool:
+        wait_until(lambda: any(entry["event"] == "read so far" for entry in logs), "a line in the log")
+        return wait_for_answers(*given)
+
+    monkeypatch.setattr(collecting, "_wait_for_answers", wait)
     with receiving(address) as windows, capture_logs() as logs:
         told = run(tmp_path, address, text, collector='[collector]\nname = "tdc"\nrun = 1\n')
     assert told.n_events > 1000
@@ -252,8 +259,9 @@ def test_what_is_read_and_left_out_is_logged_and_sent_with_the_windows(
     assert [w.conditions["other_words_share"] for w in windows] == pytest.approx(
         [200 / 8200] * len(windows), rel=0.01
     )
-    assert {entry["event"] for entry in logs if entry.get("words") == 8200} >= {"read so far", "run ended"}
-    assert all(entry.items() >= counts.items() for entry in logs if entry["event"] == "run ended")
+    found = [entry for entry in logs if entry.get("words") == 8200]
+    assert {entry["event"] for entry in found} >= {"read so far", "run ended"}
+    assert all(entry.items() >= {"run": 1, **counts}.items() for entry in found)
 
 
 def test_a_source_without_any_event_is_no_success(tmp_path: Path, address: str) -> None:
