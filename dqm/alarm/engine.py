@@ -407,7 +407,6 @@ class AlarmEngine:
         unwatched = {
             Cause.DRIFT: self.thresholds.drift_limit is None,
             Cause.RATE: self.thresholds.rate_p is None,
-            Cause.LIMIT: not rules.limits,
         }
         return {
             cause: AlarmInputs(
