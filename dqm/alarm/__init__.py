@@ -5,6 +5,7 @@ from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, S
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, describe_rate, grade, warn, worst
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
+from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
 from dqm.alarm.urgency import needs_response, urgency
@@ -26,6 +27,7 @@ __all__ = [
     "RAISED",
     "AcknowledgeAlarm",
     "Acknowledgement",
+    "Activity",
     "AddMask",
     "Alarm",
     "AlarmChange",
@@ -49,10 +51,14 @@ __all__ = [
     "Timing",
     "UnshelveAlarm",
     "alarm_rules",
+    "belongs_to",
     "derive_thresholds",
     "describe_p",
     "describe_rate",
+    "describe_run",
+    "follow_run",
     "grade",
+    "is_idle",
     "needs_response",
     "quality_limits",
     "smallest_supported_p",

@@ -15,6 +15,7 @@ from dqm.alarm import transitions
 from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
+from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
 from dqm.alarm.stream_history import StreamHistory
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
@@ -22,7 +23,7 @@ from dqm.alarm.tree import Leaf, Node, roll_up
 from dqm.alarm.urgency import most_urgent_state
 from dqm.alarm.values import Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
+from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["AlarmEngine"]
 
@@ -49,9 +50,21 @@ class _StreamAlarms:
     rules: StreamRules
     stored: _StoredState
     last_seen: float
+    run: RunRecord | None = None
+    idle_since: float = 0.0
     unjudged_since: float | None = None
     has_new_refusal: bool = False
     masks: list[Mask] = field(default_factory=list)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its run has ended: nobody waits for a window."""
+        return is_idle(self.run)
+
+    def rest(self, now: float) -> None:
+        """Count no time without a judged window while it was idle."""
+        if self.unjudged_since is not None:
+            self.unjudged_since = now - max(0.0, self.idle_since - self.unjudged_since)
 
     @property
     def is_timed(self) -> bool:
@@ -72,6 +85,7 @@ class _Action:
 
 _TIME = _Action("time")
 _WINDOW = _Action("window")
+_RUN = _Action("run")
 _CONFIGURATION = _Action("configuration")
 
 
@@ -92,6 +106,8 @@ class AlarmEngine:
         Masks that were in force.
     last_seen : mapping of str to float, optional
         When the last window of each stream came, Unix seconds, from an engine that this one replaces.
+    runs : mapping of str to RunRecord, optional
+        Present run of each stream, as far as it is known.
 
     Raises
     ------
@@ -107,6 +123,7 @@ class AlarmEngine:
         dumps: Mapping[str, object] | None = None,
         masks: Iterable[Mask] = (),
         last_seen: Mapping[str, float] | None = None,
+        runs: Mapping[str, RunRecord] | None = None,
     ) -> None:
         self.thresholds = thresholds
         self._rules = rules
@@ -118,7 +135,10 @@ class AlarmEngine:
             name = stream.stream
             stored = _load(name, dumps[name], now) if name in dumps else _fresh(now)
             since = now if stored.history.unjudged.reasons else None
-            self._streams[name] = _StreamAlarms(stream, stored, last_seen.get(name, now), since)
+            run = (runs or {}).get(name)
+            self._streams[name] = _StreamAlarms(
+                stream, stored, last_seen.get(name, now), run, idle_since=now, unjudged_since=since
+            )
         self._assign_masks()
         #: What has changed since the dumps: masks that ended, streams that were disabled.
         self.initial_changes = tuple(self._advance_all(self._streams.values(), now, _CONFIGURATION))
@@ -138,6 +158,11 @@ class AlarmEngine:
         return tuple(self._masks.values())
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Names of the streams."""
+        return frozenset(self._streams)
+
+    @property
     def drift_sums(self) -> dict[str, float]:
         """Sum of significances of each stream."""
         return {name: stream.stored.history.drift.sum for name, stream in self._streams.items()}
@@ -152,12 +177,25 @@ class AlarmEngine:
         return {
             name: stream.rules.stale_seconds
             for name, stream in self._streams.items()
-            if stream.stored.history.silent or now - stream.last_seen > stream.rules.stale_seconds
+            if self._is_silent(stream, now)
+        }
+
+    def activities(self, now: float) -> dict[str, Activity]:
+        """Say of each stream whether windows are expected, and come."""
+        return {
+            name: Activity.IDLE
+            if stream.is_idle
+            else Activity.SILENT
+            if self._is_silent(stream, now)
+            else Activity.RUNNING
+            for name, stream in self._streams.items()
         }
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window into account; raises `InputError` if its stream is not configured."""
         stream = self._find(verdict.window.stream)
+        if not belongs_to(verdict.window, stream.run):
+            return []
         stream.last_seen = now
         stream.stored.history.add(verdict, self._rules, stream.rules, self.thresholds)
         if not stream.stored.history.unjudged.reasons:
@@ -165,6 +203,36 @@ class AlarmEngine:
         elif stream.unjudged_since is None:
             stream.unjudged_since = now
         return self._advance(stream, now, _WINDOW)
+
+    def note_run(self, record: RunRecord, now: float) -> list[AlarmChange]:
+        """Take the border of a run into account.
+
+        Parameters
+        ----------
+        record : RunRecord
+            What has changed; that of an unknown stream, or of an earlier run, is passed over.
+        now : float
+            Unix seconds.
+
+        Returns
+        -------
+        list of AlarmChange
+            What it has changed: silence ends with the run.
+        """
+        stream = self._streams.get(record.stream)
+        if stream is None or follow_run(stream.run, record) is not record:
+            return []
+        was_idle, stream.run = stream.is_idle, record
+        if stream.is_idle:
+            stream.stored.history.end()
+            stream.idle_since = stream.idle_since if was_idle else now
+        else:
+            stream.stored.history.begin(record, stream.rules)
+            if was_idle:
+                stream.rest(now)
+            if not stream.stored.history.silent:  # else it goes on: a fault does not end with a run
+                stream.last_seen = now
+        return self._advance(stream, now, _RUN)
 
     def note_refusal(self, stream: str, text: str, now: float) -> None:
         """Take a refused window into account at the next `tick`; that of an unknown stream is passed over."""
@@ -244,6 +312,7 @@ class AlarmEngine:
                 stream.rules.group,
                 Quality.NULL if stream.stored.history.silent else stream.stored.history.quality,
                 most_urgent_state(record.state for record in stream.stored.alarms.values()),
+                stream.is_idle,
             )
             for name, stream in self._streams.items()
         ]
@@ -307,9 +376,13 @@ class AlarmEngine:
         self._assign_masks()
         return self._advance_all(self._covered_by(mask), now, action)
 
+    def _is_silent(self, stream: _StreamAlarms, now: float) -> bool:
+        is_long = now - stream.last_seen > stream.rules.stale_seconds
+        return not stream.is_idle and (stream.stored.history.silent or is_long)
+
     def _becomes_silent(self, stream: _StreamAlarms, now: float) -> bool:
         stream.last_seen = min(stream.last_seen, now)
-        if stream.stored.history.silent or now - stream.last_seen <= stream.rules.stale_seconds:
+        if stream.stored.history.silent or not self._is_silent(stream, now):
             return False
         stream.stored.history.silent = True
         return True
@@ -317,7 +390,7 @@ class AlarmEngine:
     def _becomes_unjudged(self, stream: _StreamAlarms, now: float) -> bool:
         """Tell whether nothing has just been known for too long; silence has an alarm of its own."""
         history = stream.stored.history
-        if stream.unjudged_since is None or history.unjudged.is_long or history.silent:
+        if stream.unjudged_since is None or history.unjudged.is_long or history.silent or stream.is_idle:
             return False
         stream.unjudged_since = min(stream.unjudged_since, now)
         history.unjudged.is_long = now - stream.unjudged_since > stream.rules.unjudged_seconds

@@ -1,8 +1,9 @@
-"""The store: verdicts, explanations, and the states, history and audit of alarms."""
+"""The store: verdicts, explanations, borders of runs, and the states, history and audit of alarms."""
 
 from dqm.store.alarm_store import AlarmStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.run_store import RunStore
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
 from dqm.store.window_keeper import WindowKeeper
 
@@ -10,6 +11,7 @@ __all__ = [
     "STORE_FILE",
     "AlarmStore",
     "Database",
+    "RunStore",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",

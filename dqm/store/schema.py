@@ -24,6 +24,7 @@ __all__ = [
     "audit",
     "explanations",
     "metadata",
+    "runs",
     "schema_version",
     "verdicts",
 ]
@@ -136,6 +137,22 @@ alarm_changes = Table(
     Index("alarm_changes_by_time", "time"),
     Index("alarm_changes_of_stream", "stream", "id"),
 )
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("stream", String(64), primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_type", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("began_at", Double),
+    Column("ended_at", Double),
+    Column("why", Text, nullable=False),
+    Column("noted_at", Double, nullable=False),
+    Index("runs_by_number", "run"),
+    Index("runs_by_time", "noted_at"),
+)
+"""Borders of runs: one row for each run of each stream."""
 
 audit = Table(
     "audit",

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, ShelveAlarm
+from dqm.alarm import Activity, AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, ShelveAlarm
 from dqm.alarm.commands import Comment, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
 from dqm.config import NAME_PATTERN, Role
 from dqm.events import Explanation, Origin, Quality
@@ -34,6 +34,7 @@ __all__ = [
     "ShelveBody",
     "Stream",
     "StreamName",
+    "StreamRun",
     "WindowDetail",
     "WindowList",
     "WindowPlace",
@@ -72,6 +73,16 @@ class WindowList(View):
     windows: tuple[WindowSummary, ...]
 
 
+class StreamRun(View):
+    """Run that a stream is in, or was in last."""
+
+    run: int
+    run_type: str
+    began_at: float | None = Field(description="Unix seconds; null if no sender said it")
+    ended_at: float | None = Field(description="Unix seconds; null while it is open")
+    why: str = Field(description="why it ended; empty while it is open")
+
+
 class Stream(View):
     """One stream at present."""
 
@@ -82,7 +93,9 @@ class Stream(View):
     since: float = Field(description="when this quality began, Unix seconds")
     alarm: Alarm | None = Field(description="its most urgent alarm; null if all are Normal")
     needs_response: bool = Field(description="whether somebody must respond to that alarm")
-    last: WindowSummary | None = Field(description="last window; null before the first since the start")
+    activity: Activity = Field(description="Running; Idle after the end of its run; Silent")
+    run: StreamRun | None = Field(description="its present or last run; null if none is known")
+    last: WindowSummary | None = Field(description="last window of this run; null before the first")
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
     explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
     bundle: str
@@ -95,6 +108,7 @@ class Group(View):
     path: str
     quality: Quality
     state: AlarmState
+    idle: bool = Field(description="whether the runs of all streams in it have ended")
     groups: tuple[Group, ...]
     streams: tuple[str, ...]
 
@@ -108,7 +122,8 @@ class Overview(View):
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )
-    qualities: dict[Quality, int] = Field(description="streams of each quality")
+    qualities: dict[Quality, int] = Field(description="streams of each quality, those that are idle aside")
+    n_idle: int = Field(description="streams whose run has ended")
     origins: tuple[Origin, ...] = Field(description="where the windows shown came from, if not all are live")
     tree: Group
     streams: tuple[Stream, ...]
