@@ -142,7 +142,7 @@ class AlarmService:
                 raise
 
     def observe(
-        self, verdicts: Sequence[Verdict], runs: Sequence[RunRecord], beside: Callable[[], None]
+        self, verdicts: Sequence[Verdict], beside: Callable[[], None], runs: Sequence[RunRecord] = ()
     ) -> None:
         """Take runs and verdicts in; what `beside` stores becomes durable together with what they change."""
         streams = {verdict.window.stream for verdict in verdicts} | {record.stream for record in runs}

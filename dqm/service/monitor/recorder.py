@@ -53,7 +53,7 @@ class Recorder:
         if now >= self._probe_at:
             self._store.probe()
             self._probe_at = now + PROBE_SECONDS
-        self._alarms.observe(verdicts, runs, beside=lambda: self._append(verdicts, runs))
+        self._alarms.observe(verdicts, lambda: self._append(verdicts, runs), runs)
 
     def _append(self, verdicts: Sequence[Verdict], runs: Sequence[RunRecord]) -> None:
         self._runs.keep(runs)
