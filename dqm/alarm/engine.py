@@ -7,39 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing import Any
 
 from dqm.alarm import transitions
 from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
-from dqm.alarm.stream_history import StreamHistory
+from dqm.alarm.stored_state import StoredState, dump_state, fresh_state, load_state
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
 from dqm.alarm.urgency import most_urgent_state
-from dqm.alarm.values import Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
+from dqm.alarm.values import Acknowledgement, Alarm, AlarmChange, Cause, Mask, Shelf
 from dqm.errors import InputError
 from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["AlarmEngine"]
 
 
-@dataclass(slots=True)
-class _StoredState:
-    """What outlives the daemon, of one stream."""
-
-    history: Annotated[StreamHistory, Field(alias="evidence")]  # the name in stored states
-    alarms: dict[Cause, AlarmRecord]
-    version: Literal[2] = 2
-
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False, validate_by_name=True)
-
-
-_ADAPTER = TypeAdapter(_StoredState)
 _NO_INPUTS = AlarmInputs(condition=False)
 
 
@@ -48,7 +34,7 @@ class _StreamAlarms:
     """Alarms of one stream while the daemon runs."""
 
     rules: StreamRules
-    stored: _StoredState
+    stored: StoredState
     last_seen: float
     run: RunRecord | None = None
     idle_since: float = 0.0
@@ -133,7 +119,7 @@ class AlarmEngine:
         dumps, last_seen = dumps or {}, last_seen or {}
         for stream in rules.streams:
             name = stream.stream
-            stored = _load(name, dumps[name], now) if name in dumps else _fresh(now)
+            stored = load_state(name, dumps[name], now) if name in dumps else fresh_state(now)
             since = now if stored.history.unjudged.reasons else None
             run = (runs or {}).get(name)
             self._streams[name] = _StreamAlarms(
@@ -320,8 +306,7 @@ class AlarmEngine:
 
     def dump(self, stream: str) -> dict[str, Any]:
         """All that must outlive the daemon of one stream, as JSON values; masks are not in it."""
-        dumped: dict[str, Any] = _ADAPTER.dump_python(self._find(stream).stored, mode="json", by_alias=True)
-        return dumped
+        return dump_state(self._find(stream).stored)
 
     def _find(self, name: str) -> _StreamAlarms:
         try:
@@ -482,37 +467,3 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
         shelf=record.shelf,
         mask=record.mask,
     )
-
-
-def _fresh(now: float) -> _StoredState:
-    return _StoredState(StreamHistory(), _fresh_alarms(now))
-
-
-def _fresh_alarms(now: float) -> dict[Cause, AlarmRecord]:
-    return {cause: AlarmRecord(AlarmState.NORMAL, now, now) for cause in Cause}
-
-
-def _load(stream: str, dump: object, now: float) -> _StoredState:
-    """Read a stored state; causes that version 1 did not know begin anew."""
-    is_earlier = isinstance(dump, Mapping) and dump.get("version") == 1
-    if isinstance(dump, Mapping) and is_earlier:
-        dump = {**dump, "version": 2}
-    try:
-        stored = _ADAPTER.validate_python(dump)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"the stored alarm state cannot be used: {place}: {first['msg']}",
-            where=f"stream {stream}",
-            fix="It was written by another version or damaged; delete it to let this stream begin anew",
-        ) from error
-    if is_earlier:
-        stored.alarms = _fresh_alarms(now) | stored.alarms
-    if stored.alarms.keys() != set(Cause):
-        raise InputError(
-            f"the stored alarm state has alarms for {', '.join(stored.alarms) or 'nothing'}",
-            where=f"stream {stream}",
-            fix=f"There must be {', '.join(Cause)}; delete it to let this stream begin anew",
-        )
-    return stored
