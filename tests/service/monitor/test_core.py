@@ -625,6 +625,17 @@ def test_a_run_goes_on_after_a_stop_and_an_older_begin_does_not_open_it() -> Non
     assert say(core, "end", time=UNIX + 30.0) == []
 
 
+def test_a_run_that_goes_on_after_another_one_is_the_present_run_again() -> None:
+    core = core_of()
+    for run, begin in ((7, 0.0), (8, 10.0)):
+        say(core, "begin", run=run, time=UNIX + begin)
+        say(core, "end", run=run, time=UNIX + begin + 5.0)
+    store(core)
+    say(core, "begin", run=7, time=UNIX + 20.0)
+    (record,) = records_of(core)
+    assert (record.run, record.position, record.ended_at) == (7, 3, None)
+
+
 def test_borders_of_runs_wait_for_a_store_that_fails_and_stop_the_receiving() -> None:
     core = core_of()
     say(core, "end")
