@@ -43,6 +43,7 @@ COMMANDS = {
     "alarms": "See alarms, acknowledge, shelve and mask them.",
     "notify": "Try the targets that are told of alarms.",
     "dashboards": "Dashboards for Grafana, rules for Prometheus.",
+    "run-control": "Tell the daemon that a run begins or ends.",
     "keys": "Make keys for collectors on other hosts.",
     "store": "Back up, restore and compact the store of verdicts.",
     "users": "Add, remove and list users of the page, and say what each may do.",
@@ -133,6 +134,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.dashboards import app as dashboards
 
             return dashboards
+        case "run-control":
+            from dqm.cli.run_control import app as run_control
+
+            return run_control
         case "keys":
             from dqm.cli.keys import app as keys
 
