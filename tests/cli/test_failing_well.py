@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from dqm.alarm import AddMask, Cause, ShelveAlarm
-from dqm.cli.main import COMMANDS, INTERRUPTED, READER_GONE, load_command
+from dqm.cli.entry import INTERRUPTED
+from dqm.cli.main import COMMANDS, READER_GONE, load_command
 from dqm.store import STORE_FILE
 from dqm.web import HttpServer, create_app
 from tests.faults.conftest import mounted

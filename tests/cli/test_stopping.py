@@ -8,7 +8,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-from dqm.cli.main import INTERRUPTED, READER_GONE
+import pytest
+
+from dqm.cli.entry import INTERRUPTED
+from dqm.cli.main import READER_GONE
 from tests.waiting import wait_until
 
 from .program import ENVIRONMENT, PROGRAM, start_dqm
@@ -31,6 +34,26 @@ def test_ctrl_c_ends_a_calibration_with_its_processes(bare: Path, tmp_path: Path
     assert told.splitlines()[-1] == "interrupted"
     assert "Traceback" not in told
     assert not list(mine.glob(".*"))
+
+
+@pytest.mark.parametrize("module", ["typer", "dqm.errors", "dqm.cli.history", "sqlalchemy"])
+def test_ctrl_c_is_answered_while_the_program_is_loaded(tmp_path: Path, module: str) -> None:
+    """The program asks for a module; then Ctrl-C arrives."""
+    code = (
+        "import os, signal, sys\n"
+        "class Keyboard:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Keyboard())\n"
+        "sys.argv = ['dqm', 'history', 'verdicts.sqlite']\n"
+    )
+    script = PROGRAM.read_text().splitlines()[1:]
+    told = subprocess.run(
+        [PROGRAM.with_name("python"), "-c", code + "\n".join(script)],
+        cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (told.returncode, told.stderr) == (INTERRUPTED, "interrupted\n")
 
 
 def test_the_reader_of_a_pipe_may_go_away(bundle: Path) -> None:

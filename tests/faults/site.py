@@ -146,6 +146,10 @@ class Site:
         )
         return self.collectors[name]
 
+    def has_collected(self, name: str) -> bool:
+        """Whether this collector was ever started."""
+        return self._starts[name] > 0
+
     def wait_for_collector(self, name: str) -> None:
         """Wait until a collector has begun: until then a signal ends it without an account."""
         log = self.folder / f"{name}-{self._starts[name]}.log"
