@@ -48,7 +48,7 @@ FAULTY, FLOODED = STREAMS[:2], STREAMS[-1]
 FLOOD = "flood"
 GROUPS = {"left": STREAMS[:25], "right": STREAMS[25:-1]}
 RATE_HZ, RUN, FLOOD_RUN = 0.05, 5, 6
-LONGEST_SECONDS = 12.0
+LONGEST_SECONDS, START_SECONDS = 12.0, 600.0
 SCRAPE_SECONDS, LOOK_SECONDS = 5, 1.0
 CAUGHT_UP_SECONDS = 30.0 + 1.0 / RATE_HZ
 
@@ -94,7 +94,11 @@ class Chaos:
             self.site.launch()
             daemon = self.site.daemon
             assert daemon is not None
-            wait_until(lambda d=daemon: d.poll() is not None or self.site.n_logged("ready") > 0, "a start")  # type: ignore[misc]
+            wait_until(
+                lambda d=daemon: d.poll() is not None or self.site.n_logged("ready") > 0,
+                "a start",
+                START_SECONDS,
+            )  # type: ignore[misc]
             if daemon.poll() is None:
                 return
             time.sleep(1.0)
@@ -111,6 +115,7 @@ class Chaos:
     @contextmanager
     def abort_daemon(self) -> Iterator[None]:
         os.kill(self.site.pid, signal.SIGABRT)
+        os.kill(self.site.pid, signal.SIGCONT)  # one that was stopped would wait with it
         assert self.site.wait_for_end() == -signal.SIGABRT
         yield
         self.start_daemon()

@@ -97,7 +97,7 @@ class Site:
         daemon = self.daemon
         assert daemon is not None
         wait_until(lambda: daemon.poll() is not None or logged(self.log, "ready") is not None, "it is ready")
-        assert daemon.poll() is None, self.log.read_text()
+        assert daemon.poll() is None, self.log.read_text()[-3000:]
 
     def launch(self, *through: str) -> None:
         """Start the daemon."""
