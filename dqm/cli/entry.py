@@ -1,4 +1,4 @@
-"""Where the program ``dqm`` begins: Ctrl-C is answered while everything else is still being loaded."""
+"""Where the program ``dqm`` begins: what must be right before everything else is loaded."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ INTERRUPTED = 130
 def run() -> None:
     """Load the commands and run the one that was asked for, see `dqm.cli.main.run`."""
     try:
+        _open_standard_streams()
         from dqm.cli.main import run as run_command
 
         run_command()
@@ -20,6 +21,15 @@ def run() -> None:
         with suppress(OSError):  # nobody may read it
             os.write(2, b"interrupted\n")
         sys.exit(INTERRUPTED)
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed on nothing: files would get their numbers, and what is printed to them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - it gets the lowest number
+            os.set_inheritable(nothing.fileno(), True)
+            setattr(sys, name, nothing)
 
 
 if __name__ == "__main__":

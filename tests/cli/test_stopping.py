@@ -67,6 +67,31 @@ def test_the_reader_of_a_pipe_may_go_away(bundle: Path) -> None:
     assert (told.returncode, told.stderr) == (READER_GONE, b"")
 
 
+@pytest.mark.parametrize("line", ["run", "collect", "demo --directory"])
+def test_closed_outputs_stop_nothing_before_the_mistake_does(tmp_path: Path, line: str) -> None:
+    """Without standard streams; the mistake is a directory, or a file in its place."""
+    wrong = tmp_path / "wrong"
+    wrong.touch() if "demo" in line else wrong.mkdir()
+    told = subprocess.run(
+        ["/bin/sh", "-c", f"exec {PROGRAM} {line} {wrong} <&- >&- 2>&-"], env=ENVIRONMENT, check=False
+    )
+    assert told.returncode == 2
+
+
+def test_closed_outputs_are_not_given_to_files(tmp_path: Path) -> None:
+    code = (
+        "from dqm.cli.entry import run\nimport os, sys\nsys.argv = ['dqm', '--version']\n"
+        "try:\n    run()\nexcept SystemExit:\n    file = open('file', 'w')\n    os.write(2, b'a message')\n"
+        "    os._exit(file.fileno())\n"
+    )
+    python = PROGRAM.with_name("python")
+    told = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', python, code], cwd=tmp_path, check=False
+    )
+    assert told.returncode > 2
+    assert (tmp_path / "file").read_bytes() == b""
+
+
 def test_a_source_without_events_ends_in_order(tmp_path: Path) -> None:
     """Arrow's thread, which read ahead in a file of Python, ended 1 of 20 such processes by SIGABRT."""
     code = (
