@@ -6,17 +6,22 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from dqm.cli.entry import INTERRUPTED
 from dqm.cli.main import READER_GONE
-from tests.waiting import wait_until
+from tests.ports import free_port
+from tests.waiting import get, wait_until
 
 from .program import ENVIRONMENT, PROGRAM, start_dqm
 
-STOP_SECONDS = 30.0
+STOP_SECONDS, WHOLE_SECONDS = 30.0, 600.0
 
 
 def test_ctrl_c_ends_a_calibration_with_its_processes(bare: Path, tmp_path: Path) -> None:
@@ -65,6 +70,77 @@ def test_the_reader_of_a_pipe_may_go_away(bundle: Path) -> None:
     )  # fmt: skip
     os.close(writing)
     assert (told.returncode, told.stderr) == (READER_GONE, b"")
+
+
+def start_unread(*arguments: object, cwd: Path, stdout: int) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, both of whose outputs go to where nobody reads them."""
+    return subprocess.Popen(
+        [PROGRAM, *map(str, arguments)],
+        cwd=cwd, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(cwd / "cache")},
+        stdin=subprocess.DEVNULL, stdout=stdout, stderr=stdout,
+        start_new_session=True, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def has_processes(session: int) -> bool:
+    """Whether a process of a session, which is a group, is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def nowhere(kind: str) -> Iterator[int]:
+    """Where output cannot be written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    yield {"closed pipe": writing, "full disk": full}[kind]
+    os.close(writing)
+    os.close(full)
+
+
+@pytest.mark.parametrize("kind", ["closed pipe", "full disk"])
+def test_a_daemon_whose_log_cannot_be_written_runs_until_ctrl_c(
+    bundle: Path, tmp_path: Path, kind: str
+) -> None:
+    port = free_port()
+    (tmp_path / "daemon.toml").write_text(
+        f'[daemon]\nlisten = ["ipc://w.ipc"]\nhttp = "127.0.0.1:{port}"\nworkers = 0\n'
+        f'[[streams]]\nname = "chamber-1"\nbundle = "{bundle}"\n'
+    )
+    with nowhere(kind) as output:
+        process = start_unread("run", "daemon.toml", cwd=tmp_path, stdout=output)
+    try:
+        wait_until(lambda: is_answered(port) or process.poll() is not None, "the page")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(STOP_SECONDS) == 0
+        assert not has_processes(process.pid)
+    finally:
+        process.kill()
+
+
+def is_answered(port: int) -> bool:
+    try:
+        return get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "code"), [("closed pipe", READER_GONE), ("full disk", 2)])
+def test_a_demonstration_whose_output_cannot_be_written_leaves_no_process(
+    tmp_path: Path, kind: str, code: int
+) -> None:
+    with nowhere(kind) as output:
+        process = start_unread("demo", "--directory", tmp_path / "demo", cwd=tmp_path, stdout=output)
+    try:
+        assert process.wait(WHOLE_SECONDS) == code
+        assert not has_processes(process.pid)
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("line", ["run", "collect", "demo --directory"])
