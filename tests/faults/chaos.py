@@ -29,19 +29,20 @@ from .proxy import Relay
 from .site import Site, workers_of
 
 __all__ = [
-    "FAULTY",
     "FLOOD",
-    "FLOODED",
     "FLOOD_RUN",
     "GROUPS",
-    "RATE_HZ",
+    "LOOK_SECONDS",
     "RUN",
+    "SCRAPE_SECONDS",
     "STREAMS",
-    "Act",
     "Books",
     "Chaos",
+    "carry_out",
+    "choose_acts",
+    "scraped",
+    "visited",
 ]
-__all__ += ["carry_out", "choose_acts", "scraped", "visited"]
 
 STREAMS = tuple(f"chamber-{n:02}" for n in range(50))
 FAULTY, FLOODED = STREAMS[:2], STREAMS[-1]
@@ -98,11 +99,11 @@ class Chaos:
                 lambda d=daemon: d.poll() is not None or self.site.n_logged("ready") > 0,
                 "a start",
                 START_SECONDS,
-            )  # type: ignore[misc]
+            )
             if daemon.poll() is None:
                 return
             time.sleep(1.0)
-        raise AssertionError(self.site.log.read_text())
+        raise AssertionError(self.site.log.read_text()[-3000:])
 
     # What is done; each is undone when its block ends.
 
