@@ -247,9 +247,9 @@ def _end(why: str) -> NoReturn:
         import structlog
 
         structlog.get_logger().critical("ended by an error", why=why)
-        sys.exit(FAILURE)
-    with suppress(FileError, ReaderGoneError):
-        say(f"error: {why}", err=True)
+    else:
+        with suppress(FileError, ReaderGoneError):
+            say(f"error: {why}", err=True)
     try:
         sys.stdout.flush()
     except OSError:

@@ -379,7 +379,8 @@ def test_output_to_a_full_disk_is_told(
         monkeypatch.setattr("sys.stdout", stdout)
         assert call_dqm(*words(line)) == 2
     told = capsys.readouterr().err
-    assert "error: standard output: cannot be written: No space left on device" in told
+    assert re.search("^error: |ended by an error", told, re.MULTILINE)
+    assert "standard output: cannot be written: No space left on device" in told
     assert "Traceback" not in told
 
 
