@@ -51,6 +51,8 @@ class Site:
     ----------
     connect : str
         Where collectors connect: the daemon's address, unless something is put in between.
+    variables : dict of str to str
+        Of the environment of the next daemon.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Site:
         self.logs: list[Path] = []
         self.collectors: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: Counter[str] = Counter()
-        self._variables = variables
+        self.variables = variables
         self._plugins = install(folder)
         tables = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in streams)
         (folder / "daemon.toml").write_text(
@@ -103,7 +105,7 @@ class Site:
         """Start the daemon."""
         self.logs.append(self.folder / f"daemon-{len(self.logs)}.log")
         self.daemon = start_dqm(
-            "run", "daemon.toml", cwd=self.folder, log=self.log, through=through, **self._variables
+            "run", "daemon.toml", cwd=self.folder, log=self.log, through=through, **self.variables
         )
 
     def wait_for_end(self) -> int:
