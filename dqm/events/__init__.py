@@ -7,6 +7,7 @@ seconds. Arrays in these values are shared, not copied; they must not be changed
 from dqm.events.evaluation import EvaluationJob, EvaluationReport
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import SMALLEST_P, NanResult, NuisanceResult, PMethod, Profiled, RateResult, TestResult
+from dqm.events.run import RunEvent, RunNotice, RunRecord
 from dqm.events.verdict import Quality, Verdict, WindowHeader
 from dqm.events.window import (
     Condition,
@@ -38,6 +39,9 @@ __all__ = [
     "RateResult",
     "RatioMap",
     "Reading",
+    "RunEvent",
+    "RunNotice",
+    "RunRecord",
     "TestResult",
     "Verdict",
     "Window",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
@@ -13,12 +13,21 @@ import structlog
 
 from dqm.config import CollectorConfig, CollectorSection
 from dqm.errors import NoEventsError, format_count
-from dqm.events import EventBatch, Origin, Window
+from dqm.events import EventBatch, Origin, RunEvent, RunNotice, Window
 from dqm.service.collector.progress import Note, Progress
 from dqm.service.collector.slow_control import SlowControl
 from dqm.service.collector.sources import EventSource, ResumableSource, counts_of, open_source
 from dqm.service.sd_notify import Notifier
-from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter, read_sender_keys
+from dqm.stream import (
+    CountCutter,
+    Cutter,
+    Reason,
+    RunLabel,
+    Sender,
+    Spool,
+    TimeCutter,
+    read_sender_keys,
+)
 
 __all__ = ["RunSummary", "collect"]
 
@@ -79,6 +88,9 @@ def collect(
     live source before, the run continues with the next numbers. Other sources start again from 0; the daemon
     recognises windows that it already has.
 
+    The run begins, for each stream, with its first events. It ends when the source ends or `stop` is set; if
+    the source fails it does not end, so the daemon notices that no window comes.
+
     Parameters
     ----------
     config : CollectorConfig
@@ -124,12 +136,8 @@ def collect(
         continued = spool.next_numbers(number) if spool and source.origin is Origin.LIVE else {}
         if progress:
             continued = Progress.first_numbers(note, number)
-        cutter = make_cutter(
-            config,
-            RunLabel(number, section.run_type, source.origin),
-            continued,
-            Progress.first_edges(note),
-        )
+        label = RunLabel(number, section.run_type, source.origin)
+        cutter = make_cutter(config, label, continued, Progress.first_edges(note))
         sender = opened.enter_context(_make_sender(section, spool))
         log.info(
             "run started",
@@ -142,12 +150,15 @@ def collect(
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
         opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
         idle.progress, idle.sender = progress, sender
-        run = _Run(source, cutter, slow_control, sender, stop, config.streams, progress)
+        borders = _RunBorders(sender, label, config.streams, clock)
+        run = _Run(source, cutter, slow_control, sender, borders, stop, config.streams, progress)
         run.send_events()
         if notifier is not None:
             notifier.stopping()
         is_kept = spool is not None or progress is not None
         run.send_last()
+        if progress is None:  # a source that keeps its data goes on with the same run
+            borders.end("the collector was told to stop" if stop.is_set() else "the source ended")
         run.wait_for_answers(is_kept=is_kept)
         summary = run.summarise(number, is_kept=is_kept)
     _log_end(summary, source)
@@ -161,6 +172,33 @@ def collect(
 
 
 @dataclass(slots=True)
+class _RunBorders:
+    """Says of each stream when the run begins and ends."""
+
+    sender: Sender
+    label: RunLabel
+    streams: Mapping[str, str]
+    clock: Callable[[], float]
+    begun: dict[str, str] = field(default_factory=dict)
+    """Stream of each chamber that has events."""
+
+    def begin(self, chamber: str) -> None:
+        """Begin the run in the stream of a chamber, once."""
+        if chamber not in self.begun:
+            self.begun[chamber] = self.streams.get(chamber, chamber)
+            self._announce(self.begun[chamber], RunEvent.BEGIN)
+
+    def end(self, why: str) -> None:
+        """End the run in every stream that has begun."""
+        for stream in self.begun.values():
+            self._announce(stream, RunEvent.END, why)
+
+    def _announce(self, stream: str, event: RunEvent, why: str = "") -> None:
+        label = self.label
+        self.sender.announce(RunNotice(stream, label.run, label.run_type, event, self.clock(), why))
+
+
+@dataclass(slots=True)
 class _Run:
     """Events of a source on their way to the daemon, and their counts."""
 
@@ -168,6 +206,7 @@ class _Run:
     cutter: Cutter
     slow_control: SlowControl | None
     sender: Sender
+    borders: _RunBorders
     stop: Event
     streams: Mapping[str, str]
     progress: Progress | None = None
@@ -190,7 +229,9 @@ class _Run:
                 return
             batch = rest
         self.n_events += len(batch.x)
-        self._send(self.cutter.push(batch))
+        windows = self.cutter.push(batch)
+        self.borders.begin(batch.chamber)
+        self._send(windows)
 
     def send_last(self) -> None:
         """Send the windows that end with the run; one that can be read again is not ended before its time."""
@@ -207,6 +248,7 @@ class _Run:
                 "windows without an answer of the daemon",
                 sent=self.sender.n_unconfirmed,
                 not_sent=self.sender.n_waiting,
+                borders_of_runs=self.sender.n_announced,
                 next_start="sends them again" if is_kept else "does not know them",
             )
 
@@ -336,7 +378,7 @@ def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notif
         log_at = time.monotonic() + LOG_SECONDS
         problem = ""
         refusals: dict[str, int] = {}
-        n_lost = 0
+        n_lost = n_refused_runs = 0
         while not done.wait(POLL_SECONDS):
             sender.pump()
             notifier.status(_describe(sender, run))
@@ -346,6 +388,10 @@ def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notif
             if sender.refusals.keys() != refusals.keys():
                 refusals = sender.refusals
                 log.warning("the daemon refuses windows", reasons=refusals)
+            for answer in sender.run_refusals[n_refused_runs:]:
+                n_refused_runs += 1
+                tell = log.info if answer.reason == Reason.RUN_ENDED else log.warning  # run control was first
+                tell("the daemon refuses a border of the run", reason=answer.reason, what=answer.what)
             if sender.n_lost and not n_lost:
                 n_lost = sender.n_lost
                 log.warning("the buffer is full: the oldest windows are dropped")
