@@ -37,7 +37,7 @@ def test_compare_gives_one_json_object_a_line_for_each_window(dqm: Dqm, folder: 
     for window in windows:
         assert window.keys() >= KEYS
         assert (window["n_data"], window["n_expected"], window["bundle"]) == (60, 60.0, identifier)
-        assert window["p_method"] in ("empirical", "tail")
+        assert window["p_method"] in ("empirical", "tail", "bound")
         assert 0 < window["p"] <= 1
         assert window["seconds"] > 0
         assert (window["quality"] == "Bad") == (window["stream"] == "chamber-2")
