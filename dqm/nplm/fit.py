@@ -23,7 +23,7 @@ from torch import Tensor
 from dqm.nplm.hessian import Hessian
 from dqm.nplm.problem import Events, FitPoint, FitProblem, evaluate, gradient, lower_bound
 
-__all__ = ["Fit", "Nodes", "minimise"]
+__all__ = ["Fit", "Nodes", "minimise", "newton"]
 
 MAX_NODE_STEPS = 30
 """Most Newton steps with the nodes."""
@@ -149,7 +149,7 @@ def minimise(
     if not fit.is_settled.all():
         _quasi_newton(problem, fit, tolerance)
     if not fit.is_settled.all():
-        _newton(problem, fit, tolerance, max_iterations)
+        newton(problem, fit, tolerance, max_iterations)
     return fit
 
 
@@ -324,7 +324,7 @@ def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
             active = active[active]
 
 
-def _newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int) -> None:
+def newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int) -> None:
     """Compute the full Hessian in float64 at each step; windows far from the reference need it."""
     rows = torch.nonzero(~fit.is_settled)[:, 0]
     problem = problem.take(rows).in_double_precision()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult, Profiled
 from dqm.nplm.fit import Fit, Nodes, minimise
 from dqm.nplm.hessian import Hessian, variances
+from dqm.nplm.lone_fit import minimise_alone
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
     Nuisance,
@@ -385,7 +387,9 @@ class KernelTest:
         }
 
     def _fit(self, problem: FitProblem, nodes: Nodes, start: Tensor) -> _Hypothesis:
-        fit = minimise(problem, nodes, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        is_lone = len(problem.ridge) == 1 and not self._nuisances and self._device.type == "cpu"
+        method = minimise_alone if is_lone else partial(minimise, start=start)
+        fit = method(problem, nodes, tolerance=self.tolerance, max_iterations=self.max_iterations)
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
 
