@@ -191,7 +191,7 @@ class Explainer:
         pairs = self._maps.pairs(x, weights, log_ratio, leading)
         likenesses, unlike = self._known_faults.compare(x, outcome)
         parts = [
-            _describe_likeness(likenesses, unlike, is_lower_bound(outcome)),
+            describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(len(x), float(weights.sum())),
             _describe_ranking(ranking),
         ]
@@ -225,7 +225,23 @@ class Explainer:
         return tuple((maps[k].features[0], float(shares[k])) for k in order)
 
 
-def _describe_likeness(likenesses: Sequence[Likeness], unlike: float, is_bound: bool) -> str:
+def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound: bool) -> str:
+    """Say which known fault a window looks like; empty without templates.
+
+    Parameters
+    ----------
+    likenesses : sequence of Likeness
+        Of each fault, the most probable first.
+    unlike : float
+        Probability that it is none of them.
+    is_bound : bool
+        Whether `unlike` is a lower bound, because t is.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+    """
     if not likenesses:
         return ""
     first = likenesses[0]
