@@ -116,18 +116,27 @@ def calibrate(
         typer.Option(help="Nuisance parameter that is not measured in these windows; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
+    origin: Annotated[
+        Literal["auto", "pool", "splits"],
+        typer.Option(
+            help="What toys are made of: windows from the pool, or fresh splits of all events, each with a "
+            "reference of its own; default: splits where the pool is small."
+        ),
+    ] = "auto",
     processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
-    from dqm.reference import WindowRange, calibrate_range, open_bundle, pool_remark
+    from dqm.reference import WindowRange, calibrate_range, choose_origin, open_bundle, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
 
     bundle = open_bundle(path)
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     midpoints: list[Midpoint] = []
+    chosen = choose_origin(kind.n_expected, len(bundle.reference), len(bundle.pool), origin)
+    say(f"{path}: {chosen.reason}")
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
         progress_bar("toys", toys) as progress,
@@ -135,17 +144,23 @@ def calibrate(
         seed = bundle.manifest.seed if seed is None else seed
         if low is None:
             calibrated = calibrate_bundle(
-                bundle, toys, kind=kind, seed=seed, workers=workers, progress=progress
+                bundle, toys, kind=kind, seed=seed, origin=origin, workers=workers, progress=progress
             )
         else:
             window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
             calibrated, midpoints = calibrate_range(
-                bundle, toys, window_range=window_range, seed=seed, workers=workers, progress=progress
+                bundle,
+                toys,
+                window_range=window_range,
+                seed=seed,
+                origin=origin,
+                workers=workers,
+                progress=progress,
             )
     if midpoints:
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
-    remark = pool_remark(bundle, kind)
+    remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)
 
@@ -224,15 +239,16 @@ def _nuisance(entry: NuisanceEntry) -> str:
 
 
 def _null_tables(bundle: Bundle) -> Table:
-    from dqm.reference import pool_offset
+    from dqm.reference import uncertainty_of
 
     columns = ("windows of", "toys", "t min", "t mean", "t max", "p uncertain by")
     table = Table(*columns, title=f"null tables: windows of {bundle.manifest.judged} are judged")
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
-        offset = pool_offset(column.kind.n_expected, len(bundle.pool), len(bundle.reference))
-        table.add_row(cell(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
+        offset, source = uncertainty_of(bundle, column)
+        toys = f"{len(t)}, fresh splits" if column.per_split else str(len(t))
+        table.add_row(cell(column.kind), toys, *values, f"{offset:.2f} sigma ({source})")
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

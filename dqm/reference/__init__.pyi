@@ -1,6 +1,6 @@
 from .build import Recipe, create_bundle, drop_nan
 from .bundle import Bundle, build_bundle, open_bundle
-from .calibration import calibrate, pool_remark
+from .calibration import calibrate, origin_remark
 from .cluster import open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
@@ -18,11 +18,12 @@ from .manifest import (
     check_names,
 )
 from .nuisances import Check, add_normalisation, learn_shape
-from .null import NullTable, PValue, empirical_p_value, pool_offset
+from .null import NullTable, PValue, empirical_p_value, pool_offset, split_offset
 from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
 from .rule import ReferenceRule, describe_unreferenced
+from .splits import OriginName, ToyOrigin, choose_origin, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -43,6 +44,7 @@ __all__ = [
     "NuisanceEntry",
     "NullTable",
     "NullTableEntry",
+    "OriginName",
     "PValue",
     "Processes",
     "RateTest",
@@ -53,6 +55,7 @@ __all__ = [
     "StoredBundle",
     "Task",
     "TemplateEntry",
+    "ToyOrigin",
     "ToySource",
     "Transform",
     "Truth",
@@ -67,6 +70,7 @@ __all__ = [
     "calibrate",
     "calibrate_range",
     "check_names",
+    "choose_origin",
     "create_bundle",
     "describe_unreferenced",
     "drop_nan",
@@ -75,8 +79,10 @@ __all__ = [
     "learn_templates",
     "open_bundle",
     "open_cluster",
+    "origin_remark",
     "pool_offset",
-    "pool_remark",
     "prepare_statistic",
+    "split_offset",
+    "uncertainty_of",
     "validate",
 ]

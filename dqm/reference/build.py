@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import Manifest, NanRows, Source, check_names
+from dqm.reference.splits import refuse_hopeless
 from dqm.reference.statistic import find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
@@ -104,6 +105,7 @@ def create_bundle(
             f"{2 * largest} for toys of {recipe.n_expected:g}",
             fix="Give more events, a smaller reference or smaller windows",
         )
+    refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
     shuffled = events[rng.permutation(len(events))]
     reference, pool = shuffled[: recipe.n_reference], shuffled[recipe.n_reference :]

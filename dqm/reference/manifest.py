@@ -157,6 +157,12 @@ class NullTableEntry(_Frozen):
     kind: WindowKind
     seed: int = Field(ge=0, description="seed of the toys")
     toys: ArrayFile = Field(description="one row a toy: t, tau, and two pulls of each nuisance parameter")
+    per_split: int = Field(
+        default=0,
+        ge=0,
+        description="toys of each fresh split of all events into reference and windows; 0: toys were drawn "
+        "from the pool and tested against the bundle's own reference",
+    )
 
 
 class Manifest(_Frozen):
@@ -240,11 +246,13 @@ class Manifest(_Frozen):
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        # a bundle without these has the bytes, and so the name, that it had before there were any
+        # a bundle without these has the bytes, and so the name, that it had before they existed
         left_out = {name for name in ("rate_hz", "ranges", "nan") if not getattr(self, name)}
-        return (
-            json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
-        ).encode()
+        values = self.model_dump(mode="json", exclude=left_out)
+        for entry in values["null"]:
+            if not entry["per_split"]:
+                del entry["per_split"]
+        return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 
 def check_names(names: Iterable[str], noun: str = "feature", where: str | None = None) -> None:
