@@ -53,7 +53,11 @@ def build(
         Literal["logistic", "likelihood"], typer.Option(help="Loss that is minimised.")
     ] = "likelihood",
     statistic: Annotated[
-        str, typer.Option(help="The test: kernel; one-step or falkon for cross-checks; or a plugin.")
+        str,
+        typer.Option(
+            help="The test: kernel; several, which chooses its kernels itself; one-step or falkon for "
+            "cross-checks; or a plugin."
+        ),
     ] = "kernel",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
@@ -217,7 +221,7 @@ def _description(bundle: Bundle) -> Table:
         "rate": "not known: the time of windows cut by count is not tested"
         if m.rate_hz is None
         else f"{m.rate_hz:.4g} Hz",
-        "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings.items()),
+        "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings_in_words.items()),
         "reference": f"{len(bundle.reference)} events, {len(bundle.centers)} centres",
         "pool": f"{len(bundle.pool)} events, {len(bundle.pool) / m.n_expected:.0f} windows",
         "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",

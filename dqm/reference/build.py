@@ -15,7 +15,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import Manifest, NanRows, Source, check_names
 from dqm.reference.splits import refuse_hopeless
-from dqm.reference.statistic import find_statistic
+from dqm.reference.statistic import Settings, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
@@ -35,7 +35,7 @@ class Recipe:
     n_expected : float
         Events expected in a window, N(R_0).
     width, penalty, centers, loss
-        As in `dqm.nplm.KernelTest`.
+        As in `dqm.nplm.KernelTest`. The statistic ``several`` chooses all but the number of centres itself.
     seed : int
         Splits the events and draws the centres.
     cut : WindowCut
@@ -116,11 +116,7 @@ def create_bundle(
             fix=f"Ask for at most {len(distinct)}",
         )
     centers = reference[np.sort(rng.choice(len(reference), size=recipe.centers, replace=False))]
-    settings: dict[str, float | int | str] = {
-        "width": recipe.width,
-        "penalty": recipe.penalty,
-        "loss": recipe.loss,
-    }
+    settings = _choose_settings(recipe, shuffled, rng)
     test = find_statistic(recipe.statistic)(
         reference, n_expected=recipe.n_expected, centers=centers, **settings
     )
@@ -171,6 +167,21 @@ def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRow
         return x, None
     counts = dict(zip(features, map(int, is_nan.sum(axis=0)), strict=True))
     return x[~dropped], NanRows(n_rows=len(x), n_dropped=int(dropped.sum()), counts=counts)
+
+
+def _choose_settings(recipe: Recipe, shuffled: FloatArray, rng: np.random.Generator) -> Settings:
+    """Take the settings of the recipe, or let the statistic choose."""
+    tune = getattr(find_statistic(recipe.statistic), "tune", None)
+    if tune is None:
+        return {"width": recipe.width, "penalty": recipe.penalty, "loss": recipe.loss}
+    chosen: Settings = tune(
+        shuffled,
+        n_reference=recipe.n_reference,
+        n_expected=recipe.n_expected,
+        n_centers=recipe.centers,
+        rng=rng,
+    )
+    return chosen
 
 
 def _check_recipe(recipe: Recipe, events: FloatArray) -> None:

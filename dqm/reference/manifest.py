@@ -33,6 +33,9 @@ VERSION: Literal[3] = 3
 """Version of bundles that this program reads and writes."""
 
 
+MOST_SHOWN = 5
+"""Numbers of a setting that are shown."""
+
 FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
 """Names of faults: what a shift crew would say, and fit to be a label of a metric."""
 
@@ -172,7 +175,7 @@ class Manifest(_Frozen):
     version: Literal[3] = VERSION
     features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
     statistic: str = Field(description="entry point of the test, group dqm.statistics")
-    settings: dict[str, float | int | str] = Field(description="arguments of the test")
+    settings: dict[str, float | int | str | tuple[float, ...]] = Field(description="arguments of the test")
     cut: WindowCut = Field(description="what closes the windows it is meant for")
     n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
     rate_hz: float | None = Field(
@@ -214,6 +217,14 @@ class Manifest(_Frozen):
         """Share of healthy events without NaN."""
         return 1.0 - self.nan.n_dropped / self.nan.n_rows if self.nan else 1.0
 
+    @property
+    def settings_in_words(self) -> dict[str, float | int | str]:
+        """Arguments of the test to be shown; of several numbers the first ones."""
+        return {
+            name: value if isinstance(value, float | int | str) else _in_words(value)
+            for name, value in self.settings.items()
+        }
+
     def nuisance(self, name: str) -> NuisanceEntry | None:
         """Find a nuisance parameter, or None."""
         return next((entry for entry in self.nuisances if entry.name == name), None)
@@ -253,6 +264,11 @@ class Manifest(_Frozen):
             if not entry["per_split"]:
                 del entry["per_split"]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _in_words(values: tuple[float, ...]) -> str:
+    shown = " ".join(f"{value:.3g}" for value in values[:MOST_SHOWN])
+    return shown if len(values) <= MOST_SHOWN else f"{shown} ... ({len(values)})"
 
 
 def check_names(names: Iterable[str], noun: str = "feature", where: str | None = None) -> None:

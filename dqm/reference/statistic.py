@@ -16,6 +16,7 @@ from dqm.reference.stored_bundle import StoredBundle
 __all__ = [
     "Outcome",
     "Resizable",
+    "Settings",
     "Statistic",
     "StatisticFactory",
     "Stoppable",
@@ -89,8 +90,12 @@ StatisticFactory = Callable[..., Statistic]
 
 A statistic may have a property `prepared`: arrays that its reference alone decides, named in small letters.
 The bundle keeps them and hands them back as ``prepared=...``. One that has a parameter `few_windows` is asked
-with it for a test that is quick to set up.
+with it for a test that is quick to set up. One that has a method `tune` chooses its settings from the events,
+see `dqm.nplm.SeveralTest.tune`.
 """
+
+Settings = dict[str, float | int | str | tuple[float, ...]]
+"""Arguments of a test, as the manifest keeps them."""
 
 
 def resize(bundle: StoredBundle, test: Statistic, kind: WindowKind, device: str = "cpu") -> Statistic:
