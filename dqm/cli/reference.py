@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+USUAL_THRESHOLD = 0.01
+"""p below which windows of a few streams count, with the usual budget of false alarms."""
+
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
 app.command()(validate)
@@ -36,22 +39,34 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of
 def build(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
-    events: Annotated[int, typer.Option(min=2, help="Reference events N_R; the rest is the pool for toys.")],
     window: Annotated[
         float, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0).")
     ],
+    events: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Reference events N_R; the rest is the pool for toys; default: those of ten windows, or "
+            "half of a short run.",
+        ),
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
     ] = None,
-    width: Annotated[float, typer.Option(max=1e6, help="Kernel width, in standard deviations.")] = 2.5,
-    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
+    width: Annotated[
+        float | None, typer.Option(max=1e6, help="Kernel width, in standard deviations; default: 2.5.")
+    ] = None,
+    penalty: Annotated[
+        float | None, typer.Option(help="Penalty lambda, in Falkon's normalisation; default: 1e-7.")
+    ] = None,
     centers: Annotated[
         int | None,
         typer.Option(min=1, help="Kernel centres, drawn from the reference; default: 300, or all."),
     ] = None,
     loss: Annotated[
-        Literal["logistic", "likelihood"], typer.Option(help="Loss that is minimised.")
-    ] = "likelihood",
+        Literal["logistic", "likelihood"] | None,
+        typer.Option(help="Loss that is minimised; default: likelihood."),
+    ] = None,
     statistic: Annotated[
         str,
         typer.Option(
@@ -75,36 +90,50 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
-    from dqm.reference import Recipe, create_bundle
+    from dqm.reference import Recipe, choose_reference_size, create_bundle
     from dqm.reference import drop_nan as without_nan
     from dqm.service.offline.feature_files import read_events
 
+    given = {"width": width, "penalty": penalty, "loss": loss}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if statistic == "several" and settings:
+        raise ConfigError(
+            f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
+            fix="Leave it out, or give --statistic kernel",
+        )
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     read, columns, sources = read_events(files, names, chamber, keep_nan=drop_nan)
     x, nan = without_nan(read, columns)
+    n_reference = choose_reference_size(len(x), window) if events is None else events
     recipe = Recipe(
         features=columns,
-        n_reference=events,
+        n_reference=n_reference,
         n_expected=window,
-        width=width,
-        penalty=penalty,
-        centers=min(300, events) if centers is None else centers,
+        centers=min(300, n_reference) if centers is None else centers,
         seed=seed,
-        loss=loss,
         cut=cut,
         statistic=statistic,
         rate_hz=None if live_seconds is None else len(read) / live_seconds,
         nan=nan,
+        **settings,
     )
     bundle = create_bundle(x, recipe, output, sources)
     say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")
-    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
+    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output}")
 
 
 @app.command()
 def calibrate(
     path: BundlePath,
-    toys: Annotated[int, typer.Option(min=100, max=MOST_TOYS, help="Toys in the null table.")],
+    toys: Annotated[
+        int | None,
+        typer.Option(
+            min=100,
+            max=MOST_TOYS,
+            help="Toys in the null table; default: 100 beyond p = 0.01, enough for a few streams. The daemon "
+            "says if it needs more.",
+        ),
+    ] = None,
     window: Annotated[
         str | None,
         typer.Option(
@@ -132,10 +161,12 @@ def calibrate(
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
+    from dqm.alarm import ample_toys
     from dqm.reference import WindowRange, calibrate_range, choose_origin, open_bundle, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
 
     bundle = open_bundle(path)
+    toys = ample_toys(USUAL_THRESHOLD) if toys is None else toys
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     midpoints: list[Midpoint] = []

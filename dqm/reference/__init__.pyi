@@ -23,7 +23,7 @@ from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
 from .rule import ReferenceRule, describe_unreferenced
-from .splits import OriginName, ToyOrigin, choose_origin, uncertainty_of
+from .splits import OriginName, ToyOrigin, choose_origin, choose_reference_size, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -71,6 +71,7 @@ __all__ = [
     "calibrate_range",
     "check_names",
     "choose_origin",
+    "choose_reference_size",
     "create_bundle",
     "describe_unreferenced",
     "drop_nan",

@@ -29,6 +29,7 @@ __all__ = [
     "OriginName",
     "ToyOrigin",
     "choose_origin",
+    "choose_reference_size",
     "refuse_hopeless",
     "split_events",
     "uncertainty_of",
@@ -43,6 +44,9 @@ windows with p < 0.01 is then 0.0107 on average over bundles."""
 
 LARGEST_OFFSET = 0.5
 """Uncertainty with which no table is made: p = 0.01 would be anything between 0.002 and 0.03."""
+
+WINDOWS_IN_REFERENCE = 10
+"""Windows' worth of events in a reference that is chosen from many."""
 
 WINDOWS_PER_SPLIT = 5
 """Most toys of one split. Preparing the test is most of a split's cost; toys of one split are alike."""
@@ -96,6 +100,18 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
         return ToyOrigin(0, from_pool, f"{pool}; {splits}")
     per_split = max(1, min(WINDOWS_PER_SPLIT, int(n_pool // n_expected)))
     return ToyOrigin(per_split, from_splits, f"{pool}, {splits}: each toy has a reference of its own")
+
+
+def choose_reference_size(n_events: int, n_expected: float) -> int:
+    """Choose how many events of a run become the reference; the rest is the pool.
+
+    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all.
+    """
+    n_reference = round(WINDOWS_IN_REFERENCE * n_expected)
+    n_pool = n_events - n_reference
+    if n_pool > n_expected and pool_offset(n_expected, n_pool, n_reference) <= TOLERATED_OFFSET:
+        return n_reference
+    return max(2, n_events // 2)
 
 
 def refuse_hopeless(n_expected: float, n_reference: int, n_pool: int) -> None:

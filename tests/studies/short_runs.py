@@ -1,7 +1,7 @@
 """Do p-values hold on the next run when the run of the reference was short?
 
-``python -m tests.studies.short_runs OUTPUT`` simulates many independent runs of a healthy chamber. For each it
-builds a bundle, calibrates it with toys from the pool and with fresh splits, and judges windows of another
+``python -m tests.studies.short_runs OUTPUT`` simulates many independent runs of a healthy chamber. For each
+it builds a bundle, calibrates it with toys from the pool and with fresh splits, and judges windows of another
 healthy run. It writes the mean share of windows with p < 0.05 and p < 0.01, and the spread of the mean Z from
 run to run beside the uncertainty that is computed, after each run.
 """
@@ -48,6 +48,8 @@ class Work:
     case: tuple[int, int, int]
     run: int
     statistic: str
+    width: float
+    penalty: float
     n_toys: int
     n_windows: int
 
@@ -57,7 +59,9 @@ def judge(work: Work) -> list[dict[str, object]]:
     n_file, n_reference, size = work.case
     x = events(Conditions(), n_file, [1, work.run, n_file])
     fresh = events(Conditions(), size * work.n_windows, [2, work.run, n_file, size])
-    recipe = Recipe(FEATURES, n_reference, size, 2.5, 1e-6, loss="logistic", statistic=work.statistic)
+    recipe = Recipe(
+        FEATURES, n_reference, size, work.width, work.penalty, loss="logistic", statistic=work.statistic
+    )
     found = []
     with one_thread(), tempfile.TemporaryDirectory() as scratch:
         bundle = create_bundle(x, recipe, Path(scratch) / "bundle")
@@ -80,15 +84,15 @@ def judge(work: Work) -> list[dict[str, object]]:
 def table(rows: list[dict[str, object]]) -> str:
     """Summarise what was found so far."""
     lines = [
-        "| file, reference, window | toys | runs | share < 0.05 | share < 0.01 | spread of mean Z | computed |",
+        "| file, reference, window | toys | runs | p < 0.05 | p < 0.01 | spread of mean Z | computed |",
         "|---|---|---|---|---|---|---|",
     ]
     for key in sorted({(tuple(row["case"]), row["origin"]) for row in rows}):
         mine = [row for row in rows if (tuple(row["case"]), row["origin"]) == key]
         p = np.array([row["p"] for row in mine])
         lines.append(
-            f"| {', '.join(map(str, key[0]))} | {key[1]} | {len(mine)} | {_share(p, 0.05)} | {_share(p, 0.01)} "
-            f"| {_spread(p):.2f} | {mine[0]['uncertainty']:.2f} |"
+            f"| {', '.join(map(str, key[0]))} | {key[1]} | {len(mine)} | {_share(p, 0.05)} "
+            f"| {_share(p, 0.01)} | {_spread(p):.2f} | {mine[0]['uncertainty']:.2f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -121,7 +125,15 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     works = [
-        Work(CASES[case], run, arguments.statistic, arguments.toys, arguments.windows)
+        Work(
+            CASES[case],
+            run,
+            arguments.statistic,
+            arguments.width,
+            arguments.penalty,
+            arguments.toys,
+            arguments.windows,
+        )
         for run in range(arguments.runs)
         for case in arguments.cases
     ]
