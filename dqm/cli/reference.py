@@ -90,7 +90,7 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
-    from dqm.reference import Recipe, choose_reference_size, create_bundle
+    from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features
     from dqm.reference import drop_nan as without_nan
     from dqm.service.offline.feature_files import read_events
 
@@ -104,12 +104,14 @@ def build(
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     read, columns, sources = read_events(files, names, chamber, keep_nan=drop_nan)
     x, nan = without_nan(read, columns)
+    for finding in describe_features(x, columns, statistic):
+        say(f"note: {finding}", err=True)
     n_reference = choose_reference_size(len(x), window) if events is None else events
     recipe = Recipe(
         features=columns,
         n_reference=n_reference,
         n_expected=window,
-        centers=min(300, n_reference) if centers is None else centers,
+        centers=centers,
         seed=seed,
         cut=cut,
         statistic=statistic,

@@ -19,6 +19,7 @@ from torch import Tensor
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.kernel import gaussian_kernel
+from dqm.nplm.samples import standardisation
 
 __all__ = ["Rung", "Setting", "choose_settings"]
 
@@ -87,7 +88,8 @@ def choose_settings(reference: FloatArray, widths: tuple[float, ...] | None = No
     """
     x = reference[:: max(1, len(reference) // SAMPLED_EVENTS)]
     if widths is None:
-        widths = _quantiles((x - reference.mean(axis=0)) / reference.std(axis=0), QUANTILES)
+        mean, scale = standardisation(reference, np.full(len(reference), 1.0 / len(reference)))
+        widths = _quantiles((x - mean) / scale, QUANTILES)
     settings = [Setting(width) for width in widths]
     if reference.shape[1] > 1:
         for feature in range(reference.shape[1]):

@@ -335,7 +335,7 @@ class SeveralTest:
         self, width: float | Sequence[float] | None, feature_width: Sequence[float] | None
     ) -> tuple[Setting, ...]:
         """Take the settings that were given, and choose the others."""
-        chosen = choose_settings(self._reference)
+        chosen = () if None not in (width, feature_width) else choose_settings(self._reference)
         if width is not None:
             given = (float(width),) if isinstance(width, int | float) else tuple(map(float, width))
             chosen = (*map(Setting, given), *(one for one in chosen if one.feature is not None))

@@ -5,6 +5,7 @@ from .cluster import open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
+from .features import describe_features
 from .manifest import (
     Manifest,
     NanRows,
@@ -73,6 +74,7 @@ __all__ = [
     "choose_origin",
     "choose_reference_size",
     "create_bundle",
+    "describe_features",
     "describe_unreferenced",
     "drop_nan",
     "empirical_p_value",

@@ -465,7 +465,7 @@ def build_bundle(
         n_expected=window,
         width=width,
         penalty=penalty,
-        centers=min(300, n_reference) if centers is None else centers,
+        centers=centers,
         seed=seed,
         loss=loss,
         cut=WindowCut(cut),
