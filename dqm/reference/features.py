@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -72,9 +73,11 @@ def describe_features(x: FloatArray, names: Sequence[str], statistic: str) -> li
 
 
 def _describe(column: FloatArray) -> list[str]:
-    low, middle, high = np.quantile(column, [0.16, 0.5, 0.84])
     values, counts = np.unique(column, return_counts=True)
-    steps = np.unique(np.round(np.diff(values) / np.diff(values).min(), 6)) if len(values) > 1 else np.ones(1)
+    if len(values) == 1:  # refused later
+        return []
+    low, middle, high = np.quantile(column, [0.16, 0.5, 0.84])
+    steps = np.diff(values) / np.diff(values).min()
     is_even = len(values) < len(column) / 10 and bool(np.all(np.abs(steps - np.round(steps)) < 1e-3))
     found = []
     if is_even and len(values) <= FEW_VALUES:
@@ -94,9 +97,10 @@ def _describe(column: FloatArray) -> list[str]:
 
 
 def _describe_pairs(x: FloatArray, names: Sequence[str]) -> list[str]:
-    correlation = np.atleast_2d(np.corrcoef(x, rowvar=False))
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a constant, which is refused later
+        correlation: FloatArray = np.reshape(np.corrcoef(x, rowvar=False), (len(names), len(names)))
     return [
         f"{names[i]} and {names[j]} say the same (correlation {correlation[i, j]:.3f}): one of them is enough"
-        for i, j in zip(*np.triu_indices(len(names), 1), strict=True)
+        for i, j in combinations(range(len(names)), 2)
         if abs(correlation[i, j]) > CORRELATED
     ]

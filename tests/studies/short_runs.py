@@ -118,6 +118,8 @@ def main() -> None:
     parser.add_argument("--toys", type=int, default=1000)
     parser.add_argument("--windows", type=int, default=300)
     parser.add_argument("--statistic", default="several")
+    parser.add_argument("--width", type=float, default=2.5, help="of the kernel; several chooses its own")
+    parser.add_argument("--penalty", type=float, default=1e-6)
     parser.add_argument(
         "--cases", type=int, nargs="*", default=range(len(CASES)), help="numbers of the cases"
     )
@@ -134,8 +136,8 @@ def main() -> None:
             arguments.toys,
             arguments.windows,
         )
-        for run in range(arguments.runs)
         for case in arguments.cases
+        for run in range(arguments.runs)
     ]
     rows: list[dict[str, object]] = []
     spawn = multiprocessing.get_context("spawn")
