@@ -1,11 +1,11 @@
 from .kernel_test import KernelTest
-from .ladder import Setting
 from .loss import LossName
 from .nuisance import Normalisation, Nuisance, Shape
 from .nuisance_fit import NuisanceFit
 from .rate import count_p_value, duration_p_value
 from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
+from .score import Setting
 from .several import SeveralResult, SeveralTest
 from .template import Template, learn_template
 

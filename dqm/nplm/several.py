@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.kernel_test import KernelTest
-from dqm.nplm.ladder import FEATURE_CENTERS, Rung, Setting, choose_settings
 from dqm.nplm.nuisance import Nuisance
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
+from dqm.nplm.score import FEATURE_CENTERS, Score, Setting, choose_settings
 
 __all__ = ["SeveralResult", "SeveralTest"]
 
@@ -95,7 +95,7 @@ class SeveralResult:
 class SeveralTest:
     """Tests of several kernels together: wide and narrow, of all features and of each feature by itself.
 
-    Each setting has the statistic of one Newton step, see `dqm.nplm.ladder`, and an approximate p. The
+    Each setting has the statistic of one Newton step, see `dqm.nplm.score`, and an approximate p. The
     smallest of them, or their product or mean, makes t. p follows from toys that all settings are tested on,
     so it accounts for their number and for what they have in common.
 
@@ -180,7 +180,7 @@ class SeveralTest:
         self._handicap = np.array(
             [0.0 if one.feature is None else math.log(len(self._mean)) for one in self.settings]
         )
-        self._rungs = [self._rung(setting) for setting in self.settings]
+        self._scores = [self._score(setting) for setting in self.settings]
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
 
@@ -216,8 +216,8 @@ class SeveralTest:
                 fix="Give the same features in the same order as the reference",
             )
         log_p = self._handicap + [
-            rung.log_p(t, *ratios)
-            for rung, t, ratios in zip(self._sized, self._statistics(x), self._ratios, strict=True)
+            score.log_p(t, *ratios)
+            for score, t, ratios in zip(self._sized, self._statistics(x), self._ratios, strict=True)
         ]
         return SeveralResult(
             t=_combine(log_p, self._rule),
@@ -281,15 +281,15 @@ class SeveralTest:
                 feature_width=chosen["feature_width"],
             )
             windows = shuffled[n_reference : n_reference + per_split * n].reshape(per_split, n, -1)
-            means = [rung.mean for rung in test._sized]
+            means = [score.mean for score in test._sized]
             ratios += [test._statistics(window) / means for window in windows]
-        relative = np.array([2.0 * rung.squares / rung.mean**2 for rung in test._sized])
+        relative = np.array([2.0 * score.squares / score.mean**2 for score in test._sized])
         mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
         return chosen | {"mean_ratio": tuple(mean.tolist()), "variance_ratio": tuple(variance.tolist())}
 
     def _statistics(self, x: FloatArray) -> FloatArray:
         """Give T of each setting."""
-        return np.array([rung.statistic(self._columns(x, rung.rung.setting)) for rung in self._sized])
+        return np.array([score.statistic(self._columns(x, score.score.setting)) for score in self._sized])
 
     def _check_ratios(
         self, mean: Sequence[float] | None, variance: Sequence[float] | None
@@ -354,13 +354,13 @@ class SeveralTest:
                 raise InputError(f"width is {setting.width}", fix="Give finite numbers above 0")
         return chosen
 
-    def _rung(self, setting: Setting) -> Rung:
+    def _score(self, setting: Setting) -> Score:
         centers = self._centers
         if setting.feature is not None:
             _, distinct = np.unique(centers[:, setting.feature], return_index=True)
             n = min(FEATURE_CENTERS, len(distinct))
             centers = centers[distinct[np.linspace(0, len(distinct) - 1, n).round().astype(int)]]
-        return Rung(
+        return Score(
             setting,
             self._columns(self._reference, setting),
             torch.from_numpy(self._shares),
@@ -378,7 +378,7 @@ class SeveralTest:
         if not (np.isfinite(n_expected) and n_expected > 0):
             raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
         self.n_expected = float(n_expected)
-        self._sized = [rung.at(self.n_expected) for rung in self._rungs]
+        self._sized = [score.at(self.n_expected) for score in self._scores]
 
 
 def _combine(log_p: FloatArray, rule: str) -> float:

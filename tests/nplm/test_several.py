@@ -10,7 +10,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
 from dqm.nplm.kernel import gaussian_kernel
-from dqm.nplm.ladder import JITTER, PENALTY
+from dqm.nplm.score import JITTER, PENALTY
 
 
 def normal(n: int, seed: int, d: int = 2) -> FloatArray:

@@ -21,7 +21,7 @@ from dqm.events import FloatArray
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.samples import standardisation
 
-__all__ = ["Rung", "Setting", "choose_settings"]
+__all__ = ["Score", "Setting", "choose_settings"]
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.95)
 """Widths of the kernels of all features, as quantiles of the distances between two reference events."""
@@ -105,7 +105,7 @@ def _quantiles(x: FloatArray, quantiles: tuple[float, ...]) -> tuple[float, ...]
     return tuple(sorted({float(width) for width in np.quantile(distances, quantiles)}))
 
 
-class Rung:
+class Score:
     """The statistic of one setting, prepared for a reference.
 
     Parameters
@@ -133,7 +133,7 @@ class Rung:
         """Evaluate the kernel of each centre at events of shape (n, k); shape (n, m)."""
         return gaussian_kernel(x, self._centers, 1.0)
 
-    def at(self, n_expected: float) -> SizedRung:
+    def at(self, n_expected: float) -> SizedScore:
         """Prepare for windows of a size."""
         hessian = (
             n_expected * self._moments + self.setting.penalty * (self._n_reference + n_expected) * self._gram
@@ -149,18 +149,18 @@ class Rung:
         scatter *= n_expected * (1.0 + n_expected / self._n_reference)
         half = torch.linalg.solve_triangular(factor, scatter, upper=False)
         whole = torch.linalg.solve_triangular(factor, half.T, upper=False)
-        return SizedRung(
+        return SizedScore(
             self, n_expected * self._mean, factor, float(whole.trace()), float(whole.square().sum())
         )
 
 
 @dataclass(frozen=True, slots=True)
-class SizedRung:
+class SizedScore:
     """The statistic of one setting for windows of one size.
 
     Parameters
     ----------
-    rung : Rung
+    score : Score
         The setting.
     expected : Tensor, shape (m,)
         Sums of the kernels that are expected.
@@ -170,7 +170,7 @@ class SizedRung:
         Mean of T in healthy windows, and half its variance, for Gaussian sums.
     """
 
-    rung: Rung
+    score: Score
     expected: Tensor
     factor: Tensor
     mean: float
@@ -178,7 +178,7 @@ class SizedRung:
 
     def statistic(self, x: Tensor) -> float:
         """Give T of a window."""
-        gradient = self.rung.kernel(x).sum(0) - self.expected
+        gradient = self.score.kernel(x).sum(0) - self.expected
         return float(
             torch.linalg.solve_triangular(self.factor, gradient[:, None], upper=False).square().sum()
         )
