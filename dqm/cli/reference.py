@@ -173,11 +173,11 @@ def calibrate(
     kind = kind_of(bundle, high, cut, free)
     midpoints: list[Midpoint] = []
     chosen = choose_origin(kind.n_expected, len(bundle.reference), len(bundle.pool), origin)
-    say(f"{path}: {chosen.reason}")
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
         progress_bar("toys", toys) as progress,
     ):
+        say(f"{path}: {chosen.reason}")
         seed = bundle.manifest.seed if seed is None else seed
         if low is None:
             calibrated = calibrate_bundle(
