@@ -15,6 +15,7 @@ from dqm.errors import FileError
 from dqm.events import EventBatch, Origin
 from dqm_collectors.chamber.geometry import N_CHAMBERS, NS_PER_COUNT, Convention, WireMap
 from dqm_collectors.chamber.hits import COLUMNS, RawHits
+from dqm_collectors.chamber.occupancy import CountingReconstruction
 from dqm_collectors.chamber.reconstruction import DISORDER_NS, Reconstruction
 from dqm_collectors.chamber.segments import Selection
 from dqm_collectors.pace import Clock, Sleep, at_speed
@@ -62,6 +63,9 @@ class TdcCollector:
             None, gt=0, description="1: as recorded, 2: twice as fast; default: as fast as possible"
         )
         batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
+        channels: bool = Field(
+            False, description="whether the hits of every channel are counted and sent beside the segments"
+        )
 
     def __init__(self, options: Options, *, clock: Clock = time.monotonic, sleep: Sleep = time.sleep) -> None:
         self.options = options
@@ -82,7 +86,7 @@ class TdcCollector:
 
     def _batches(self) -> Iterator[EventBatch]:
         options = self.options
-        reconstruction = Reconstruction(
+        reconstruction = (CountingReconstruction if options.channels else Reconstruction)(
             WireMap.of(options.convention),
             Selection(max_residual_mm=options.max_residual_mm),
             chambers=options.chambers,

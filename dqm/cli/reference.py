@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from dqm.cli.channels import channels
 from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number, validate
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NuisanceEntry
+    from dqm.reference import Bundle, Midpoint, NuisanceEntry, WindowKind
 
 __all__ = ["app"]
 
@@ -28,6 +29,7 @@ app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=Tru
 app.command()(nuisance)
 app.command()(validate)
 app.command()(templates)
+app.command()(channels)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 
@@ -197,8 +199,7 @@ def _description(bundle: Bundle) -> Table:
         if m.rate_hz is None
         else f"{m.rate_hz:.4g} Hz",
         "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings.items()),
-        "reference": f"{len(bundle.reference)} events, {len(bundle.centers)} centres",
-        "pool": f"{len(bundle.pool)} events, {len(bundle.pool) / m.n_expected:.0f} windows",
+        **_samples(bundle),
         "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",
         "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
@@ -206,6 +207,19 @@ def _description(bundle: Bundle) -> Table:
     for key, value in rows.items():
         table.add_row(key, cell(value))
     return table
+
+
+def _samples(bundle: Bundle) -> dict[str, str]:
+    n_reference, m = len(bundle.reference), bundle.manifest
+    if m.counts is not None:
+        n_channels = bundle.reference.shape[1]
+        n_windows = format_count(n_reference, "window")
+        return {"reference": f"{m.counts} of {format_count(n_channels, 'channel')} in {n_windows}"}
+    n_pool = len(bundle.pool)
+    return {
+        "reference": f"{n_reference} events, {len(bundle.centers)} centres",
+        "pool": f"{n_pool} events, {n_pool / m.n_expected:.0f} windows",
+    }
 
 
 def _nuisance(entry: NuisanceEntry) -> str:
@@ -217,16 +231,20 @@ def _nuisance(entry: NuisanceEntry) -> str:
     return f"{entry.name}: {entry.kind}, {sigma}{learned}"
 
 
-def _null_tables(bundle: Bundle) -> Table:
+def _pool_offset(bundle: Bundle, kind: WindowKind) -> float:
     from dqm.reference import pool_offset
 
+    return pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
+
+
+def _null_tables(bundle: Bundle) -> Table:
     columns = ("windows of", "toys", "t min", "t mean", "t max", "p uncertain by")
     table = Table(*columns, title=f"null tables: windows of {bundle.manifest.judged} are judged")
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
-        offset = pool_offset(column.kind.n_expected, len(bundle.pool), len(bundle.reference))
-        table.add_row(cell(column.kind), str(len(t)), *values, f"{offset:.2f} sigma (pool)")
+        uncertain = "-" if bundle.manifest.counts else f"{_pool_offset(bundle, column.kind):.2f} sigma (pool)"
+        table.add_row(cell(column.kind), str(len(t)), *values, uncertain)
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

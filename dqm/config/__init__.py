@@ -2,6 +2,7 @@
 
 from dqm.config.collector import (
     CalibrationSection,
+    ChannelsSection,
     CollectorConfig,
     CollectorSection,
     SlowControlSection,
@@ -37,6 +38,7 @@ __all__ = [
     "TOKEN_VARIABLE",
     "AlarmSection",
     "CalibrationSection",
+    "ChannelsSection",
     "CollectorConfig",
     "CollectorSection",
     "DaemonConfig",

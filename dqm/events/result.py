@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dqm.events.channels import ChannelSummary
 from dqm.events.window import WindowCut
 
 __all__ = [
@@ -127,6 +128,8 @@ class TestResult:
         none.
     rate : RateResult or None
         Test of the number of events; None if nobody says how many are expected.
+    channels : ChannelSummary or None
+        State of the channels; None if the test is not one of channels.
     """
 
     n_data: int
@@ -143,3 +146,4 @@ class TestResult:
     nuisances: Mapping[str, NuisanceResult] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     rate: RateResult | None = None
+    channels: ChannelSummary | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dqm.events.channels import ChannelSummary
 from dqm.events.finite import finite
 from dqm.events.result import NuisanceResult, PMethod, RateResult
 from dqm.events.verdict import Quality, Verdict
@@ -47,6 +48,9 @@ class WindowSummary(View):
     rate: RateResult | None = Field(
         description="test of the number of events; null if nobody says how many are expected"
     )
+    channels: ChannelSummary | None = Field(
+        description="dead and noisy channels; null if the test is not one of channels"
+    )
     nuisances: dict[str, NuisanceResult]
     warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
     remarks: tuple[str, ...] = Field(description="what limits the meaning of the numbers")
@@ -81,6 +85,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         p_method=r.p_method,
         z=finite(r.z),
         rate=r.rate,
+        channels=r.channels,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),
         remarks=r.remarks,

@@ -223,6 +223,7 @@ def _map_2d(ratio: RatioMap) -> Figure:
     finite = log_ratio[np.isfinite(log_ratio)]
     limit = max(0.25, float(np.abs(finite).max())) if finite.size else 1.0
     limit = min(limit, 4.0)
+    log_ratio = np.clip(log_ratio, -limit, limit)  # a cell without events has the ratio 0
     return {
         "data": [
             {

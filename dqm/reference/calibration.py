@@ -90,6 +90,8 @@ def calibrate(
 
 def pool_remark(bundle: StoredBundle, kind: WindowKind) -> str:
     """Say how uncertain p-values are because all toys share one pool; empty if that does not matter."""
+    if bundle.manifest.counts is not None:  # its toys come from no pool
+        return ""
     offset = pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
     if offset <= LARGEST_OFFSET:
         return ""

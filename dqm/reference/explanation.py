@@ -23,7 +23,7 @@ from dqm.reference.toys import ToySource
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explainer", "LearnedRatio", "WindowExplanation"]
+__all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation"]
 
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
@@ -46,6 +46,13 @@ class LearnedRatio(Protocol):
     @property
     def log_ratio_reference(self) -> FloatArray:
         """Learned log ratio f at the reference events."""
+
+
+class Explains(Protocol):
+    """What explains windows of one kind."""
+
+    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
+        """Explain a window by what the test gave for it."""
 
 
 @dataclass(frozen=True, slots=True)

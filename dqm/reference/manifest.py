@@ -170,6 +170,11 @@ class Manifest(_Frozen):
     prepared: dict[str, ArrayFile] = Field(
         default_factory=dict, description="what the test computed from reference and centres, by name"
     )
+    counts: str | None = Field(
+        default=None,
+        pattern=NAME_PATTERN,
+        description="column of its windows that says how many events a row stands for; null: one each",
+    )
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[NullTableEntry, ...] = ()
     ranges: tuple[WindowRange, ...] = ()
@@ -215,8 +220,9 @@ class Manifest(_Frozen):
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        # a bundle without a rate or a range has the bytes, and so the name, that it had before there were any
-        left_out = {name for name in ("rate_hz", "ranges") if not getattr(self, name)}
+        # a bundle without a rate, a range or counts has the bytes, and so the name, that it had before there
+        # were any
+        left_out = {name for name in ("rate_hz", "ranges", "counts") if not getattr(self, name)}
         return (
             json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
         ).encode()

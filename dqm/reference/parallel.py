@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -15,9 +16,9 @@ from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.manifest import WindowKind
 from dqm.reference.processes import Workers
-from dqm.reference.statistic import Outcome, Statistic, prepare_statistic, resize
+from dqm.reference.statistic import CountedStatistic, Outcome, Statistic, prepare_statistic, resize
 from dqm.reference.stored_bundle import StoredBundle
-from dqm.reference.toys import ToySource, Truth
+from dqm.reference.toys import Toy, ToySource, Truth
 
 __all__ = ["ToyWork", "run_toys"]
 
@@ -141,6 +142,15 @@ def as_row(outcome: Outcome, names: Sequence[str]) -> list[float]:
     return row
 
 
+def evaluate_toys(test: Statistic, toys: Sequence[Toy]) -> Sequence[Outcome]:
+    """Test toys; those of counted rows with their counts."""
+    windows, auxiliaries = [toy.x for toy in toys], [toy.auxiliary for toy in toys]
+    weights = [toy.weights for toy in toys if toy.weights is not None]
+    if not weights:
+        return test.evaluate_many(windows, auxiliaries=auxiliaries)
+    return cast(CountedStatistic, test).evaluate_many(windows, auxiliaries=auxiliaries, weights=weights)
+
+
 @dataclass(frozen=True, slots=True)
 class _Toys:
     """The task: chunk in, rows out."""
@@ -173,9 +183,7 @@ class _Toys:
             place, first, size = chunk
             seed = self.works[place].seed
             toys = [source(place).throw(seed, index) for index in range(first, first + size)]
-            outcomes = test_of(self.works[place].kind).evaluate_many(
-                [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
-            )
+            outcomes = evaluate_toys(test_of(self.works[place].kind), toys)
             return np.array([as_row(outcome, names) for outcome in outcomes])
 
         return run

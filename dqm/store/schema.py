@@ -28,7 +28,7 @@ __all__ = [
     "verdicts",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -51,6 +51,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE verdicts ADD COLUMN rate JSON",
         "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
     ),
+    4: ("ALTER TABLE verdicts ADD COLUMN channels JSON",),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
 
@@ -90,6 +91,7 @@ verdicts = Table(
     Column("remarks", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
     Column("rate", JSON(none_as_null=True)),
+    Column("channels", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
     Column("digest", String(32), nullable=False),
     Column("quality", String(8), nullable=False),

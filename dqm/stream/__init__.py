@@ -21,7 +21,7 @@ from dqm.stream.sequence import (
     find_conflict,
 )
 from dqm.stream.spool import Spool
-from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter
+from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, TimeCutter
 from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Arrival",
     "ArrivalOrder",
     "CountCutter",
+    "CountedCutter",
     "Cutter",
     "Identity",
     "KeyRing",

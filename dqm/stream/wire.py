@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from dqm.config import NAME_PATTERN
 from dqm.errors import InputError, PeerError, format_count
@@ -35,7 +44,10 @@ __all__ = [
 ]
 
 FORMAT = "dqm-window"
-VERSION = 1
+VERSION = 2
+"""Newest version of the format; windows without counts are sent as version 1, which older daemons read."""
+
+_FIRST_VERSION = 1
 
 _LARGEST_INTEGER = 2**63 - 1
 _LATEST_TIME = 1e11  # Unix seconds: the year 5138
@@ -50,7 +62,7 @@ _COLUMN_BYTES = 1024  # Arrow's own bytes for each column: name, positions of it
 _Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 _Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
-_Version = Annotated[int, Field(ge=VERSION, le=VERSION)]  # a Literal would accept true as 1
+_Version = Annotated[int, Field(ge=_FIRST_VERSION, le=VERSION)]  # a Literal would accept true as 1
 _Time = Annotated[float, Field(ge=0.0, le=_LATEST_TIME)]
 
 
@@ -100,7 +112,7 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal["dqm-window"] = "dqm-window"
-    version: _Version = VERSION
+    version: _Version = _FIRST_VERSION
     stream: _Name
     run: _Count
     seq: _Count
@@ -116,6 +128,7 @@ class Header(BaseModel):
     n_lost: _Count = 0
     auxiliary: Annotated[tuple[_Reading, ...], Field(max_length=_MAX_ENTRIES)] = ()
     conditions: Annotated[dict[_Name, _Text | float], Field(max_length=_MAX_ENTRIES)] = {}
+    counts: _Name | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -132,7 +145,28 @@ class Header(BaseModel):
             raise ValueError('cut "time" needs start, end, live_seconds and n_expected')
         if self.cut is WindowCut.COUNT and self.n_expected is not None:
             raise ValueError('cut "count" needs n_expected to be null: the number of events is fixed')
+        self._check_counts()
         return self
+
+    def _check_counts(self) -> None:
+        if self.counts is None:
+            return
+        if self.version < VERSION:
+            raise ValueError(f"counts needs version {VERSION}")
+        if self.counts not in self.features:
+            raise ValueError(f"counts names {self.counts}, which is no feature")
+        if len(self.features) < 2:
+            raise ValueError("counts needs another feature: a row must say what it counts")
+        if self.cut is WindowCut.COUNT:
+            raise ValueError('counts needs cut "time"')
+
+    @model_serializer(mode="wrap")
+    def _leave_out_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write a version 1 as it was."""
+        fields: dict[str, object] = write(self)
+        if self.counts is None:
+            del fields["counts"]
+        return fields
 
 
 def header_of(window: Window) -> Header:
@@ -155,6 +189,8 @@ def header_of(window: Window) -> Header:
     """
     try:
         return Header(
+            version=VERSION if window.counts else _FIRST_VERSION,
+            counts=window.counts or None,
             stream=window.stream,
             run=window.run,
             seq=window.seq,
@@ -207,6 +243,13 @@ def payload_of(window: Window) -> bytes:
     if not np.isfinite(window.x).all():
         raise InputError(
             "x has NaN or infinity", where=_describe(window), fix="Drop such events in the source"
+        )
+    weights = window.weights
+    if weights is not None and (weights < 0.0).any():
+        raise InputError(
+            f"{window.counts} has {weights.min():g}",
+            where=_describe(window),
+            fix="Counts are 0 or more",
         )
     return write_columns(window.names, window.x)
 
@@ -291,7 +334,11 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
         )
     header = _read_header(frames[0], limits)
     _check_claims(header, len(frames[1]), limits)
-    return _to_window(header, read_columns(frames[1], header.features, header.n_events))
+    window = _to_window(header, read_columns(frames[1], header.features, header.n_events))
+    weights = window.weights
+    if weights is not None and (weights < 0.0).any():
+        raise PeerError(Reason.COUNTS, f"{header.counts} has {weights.min():g}; counts are 0 or more")
+    return window
 
 
 def claimed_identity(frames: Sequence[bytes], limits: Limits | None = None) -> Identity | None:
@@ -329,7 +376,9 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
     except ValidationError as error:
         broken = any(problem["type"] in {"json_invalid", "model_type"} for problem in error.errors())
         reason = Reason.HEADER_JSON if broken else Reason.VERSION
-        raise PeerError(reason, f"not a {FORMAT} header of version {VERSION}: {_summarise(error)}") from error
+        raise PeerError(
+            reason, f"not a {FORMAT} header of version {_FIRST_VERSION} or {VERSION}: {_summarise(error)}"
+        ) from error
     try:
         header = Header.model_validate_json(frame, strict=True)
     except ValidationError as error:
@@ -385,7 +434,8 @@ def _to_window(header: Header, x: FloatArray) -> Window:
         n_lost=header.n_lost,
         auxiliary=tuple(Measurement(m.name, m.value, m.sigma, m.time) for m in header.auxiliary),
         conditions=header.conditions,
-        digest=_digest(header.features, x),
+        digest=_digest((*header.features, "", header.counts) if header.counts else header.features, x),
+        counts=header.counts or "",
     )
 
 

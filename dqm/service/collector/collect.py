@@ -17,7 +17,16 @@ from dqm.events import Origin, Window
 from dqm.service.collector.slow_control import SlowControl
 from dqm.service.collector.sources import EventSource, open_source
 from dqm.service.sd_notify import Notifier
-from dqm.stream import CountCutter, Cutter, RunLabel, Sender, Spool, TimeCutter, read_sender_keys
+from dqm.stream import (
+    CountCutter,
+    CountedCutter,
+    Cutter,
+    RunLabel,
+    Sender,
+    Spool,
+    TimeCutter,
+    read_sender_keys,
+)
 
 __all__ = ["RunSummary", "collect"]
 
@@ -174,7 +183,7 @@ class _Run:
     def send_events(self) -> None:
         """Cut and send until the source ends or the run must."""
         for batch in self.source:
-            self.n_events += len(batch.x)
+            self.n_events += 0 if batch.counts else len(batch.x)
             self._send(self.cutter.push(batch))
             if self.stop.is_set():
                 return
@@ -215,12 +224,33 @@ def make_cutter(
     config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None = None
 ) -> Cutter:
     """Make the cutter that a configuration describes."""
+    return CountedCutter(
+        _event_cutter(config, label, first_numbers), _channel_cutter(config, label, first_numbers)
+    )
+
+
+def _event_cutter(
+    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None
+) -> Cutter:
     window = config.window
     if window.events is not None:
         return CountCutter(window.events, label, config.streams, first_numbers)
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("[window] needs events, or seconds and expected_rate_hz")
     return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
+
+
+def _channel_cutter(
+    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None
+) -> Cutter | None:
+    """Make the cutter of the hits by channel: stream ``NAME.channels`` beside NAME, unless configured."""
+    section = config.channels
+    if section is None:
+        return None
+    beside = {f"{chamber}.channels": f"{stream}.channels" for chamber, stream in config.streams.items()}
+    return TimeCutter(
+        section.seconds, section.expected_rate_hz, label, beside | config.streams, first_numbers
+    )
 
 
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
