@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.errors import format_count
-from dqm.events import SMALLEST_P, Quality, RateResult, TestResult, WindowCut
+from dqm.events import SMALLEST_P, ChannelSummary, Quality, RateResult, TestResult, WindowCut
 
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
     "QualityLimits",
+    "describe_channels",
     "describe_p",
     "describe_rate",
     "grade",
@@ -79,12 +80,23 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     if shape in ANOMALOUS and result.p is not None:
         limit = limits.bad_p if shape is Quality.BAD else limits.medium_p
         reasons.append(f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})")
+        reasons += describe_channels(result.channels)
     if shape is Quality.NULL and result.reason:
         reasons.append(result.reason)
     if n_lost and result.p is not None:
         reasons.append(f"{format_count(n_lost, 'window')} lost before this one")
         quality = Quality.NULL if quality is Quality.GOOD else quality
     return quality, "; ".join(reasons)
+
+
+def describe_channels(channels: ChannelSummary | None) -> list[str]:
+    """Count the channels that depart: ``1 channel is dead``, ``2 channels are noisy``."""
+    if channels is None:
+        return []
+    found = {"dead": channels.n_dead, "low": channels.n_low, "noisy": channels.n_noisy}
+    return [
+        f"{format_count(n, 'channel')} {'is' if n == 1 else 'are'} {state}" for state, n in found.items() if n
+    ]
 
 
 def describe_rate(n_data: int, rate: RateResult) -> str:

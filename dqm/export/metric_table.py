@@ -104,6 +104,24 @@ METRICS = (
         "p-value of the last window in Gaussian sigmas; absent if unknown.",
     ),
     Metric(
+        "dqm_channels",
+        "gauge",
+        ("stream", "state"),
+        "Channels that are dead, low, noisy or masked in the last window; absent if it has none.",
+    ),
+    Metric(
+        "dqm_worst_channel_number",
+        "gauge",
+        ("stream", "rank"),
+        "Number of the channel that departs most (rank 1) to tenth most; absent if none departs.",
+    ),
+    Metric(
+        "dqm_worst_channel_ratio",
+        "gauge",
+        ("stream", "rank"),
+        "Hits of that channel over its expected hits.",
+    ),
+    Metric(
         "dqm_window_quality",
         "gauge",
         ("stream", "quality"),

@@ -1,6 +1,13 @@
 from .build import Recipe, create_bundle
 from .bundle import Bundle, build_bundle, open_bundle
 from .calibration import calibrate, pool_remark
+from .channel_build import (
+    CHANNEL,
+    ChannelRecipe,
+    ChannelTable,
+    check_bad_channels,
+    create_channel_bundle,
+)
 from .cluster import open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
@@ -29,7 +36,10 @@ from .validation import Validation, ValidationPoint, validate
 from .window_range import Midpoint, calibrate_range
 
 __all__ = [
+    "CHANNEL",
     "Bundle",
+    "ChannelRecipe",
+    "ChannelTable",
     "Check",
     "Evaluation",
     "Evaluator",
@@ -62,8 +72,10 @@ __all__ = [
     "build_bundle",
     "calibrate",
     "calibrate_range",
+    "check_bad_channels",
     "check_names",
     "create_bundle",
+    "create_channel_bundle",
     "empirical_p_value",
     "learn_shape",
     "learn_templates",

@@ -9,13 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.errors import InputError, format_count
+from dqm.errors import ConfigError, InputError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.nplm.channels import MAP_COLUMNS, NUMBER, ChannelTest, check_map
 from dqm.reference.manifest import Manifest, Source
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 
-__all__ = ["CHANNEL", "ChannelRecipe", "ChannelTable", "create_channel_bundle", "cut_table"]
+__all__ = [
+    "CHANNEL",
+    "ChannelRecipe",
+    "ChannelTable",
+    "check_bad_channels",
+    "create_channel_bundle",
+    "cut_table",
+]
 
 CHANNEL = "channel"
 """Name of the column with the number of the channel."""
@@ -176,6 +183,40 @@ def create_channel_bundle(
     named = {files[kind].name: values for kind, values in arrays.items()}
     named |= {prepared[kind].name: values for kind, values in test.prepared.items()}
     return write_bundle(path, manifest, named)
+
+
+def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str) -> None:
+    """Refuse channels that are to count for nothing if the bundle does not have them.
+
+    Parameters
+    ----------
+    bundle : StoredBundle
+        Reference of the stream.
+    channels : sequence of int
+        Numbers of the channels.
+    where : str
+        Key of the configuration, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If the bundle is none of channels, or lacks one of them.
+    """
+    if not channels:
+        return
+    if bundle.manifest.counts is None:
+        raise ConfigError(
+            f"the bundle {bundle.path.name} knows no channels",
+            where=where,
+            fix="Leave it out, or give a bundle made by 'dqm reference channels'",
+        )
+    strange = [channel for channel in channels if channel not in bundle.prepared["map"][:, NUMBER]]
+    if strange:
+        raise ConfigError(
+            f"channel {strange[0]} is not in the bundle {bundle.path.name}",
+            where=where,
+            fix="Give numbers of the channel map",
+        )
 
 
 def _bare_map(tables: Sequence[ChannelTable]) -> FloatArray:

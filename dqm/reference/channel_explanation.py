@@ -31,6 +31,9 @@ TOGETHER = 0.75
 MOST_WORDS = 5
 """Channels and groups that are named in words; the others are counted."""
 
+UNREMARKABLE_P = 0.01
+"""p of each of the four tests, above which there is nothing to say."""
+
 MAX_CELLS = 2**14
 """Most cells of an occupancy map; a larger detector has none."""
 
@@ -70,8 +73,9 @@ class ChannelExplainer:
             return None
         return Explanation(
             maps=_spectrum(self._map, outcome),
-            pairs=_occupancy(self._map, outcome),
+            pairs=(),
             ranking=(),
+            occupancy=_occupancy(self._map, outcome),
             text=_describe(self._map, outcome),
         )
 
@@ -190,6 +194,8 @@ def _describe_hits(hits: float, expected: float, state: ChannelState) -> str:
 
 def _describe_families(outcome: ChannelResult) -> str:
     """Say what departs if it is no channel and no group."""
+    if min(outcome.families.values()) > UNREMARKABLE_P:
+        return ""
     worst = min(outcome.families, key=lambda name: outcome.families[name])
     ratio = float(outcome.hits.sum() / outcome.nominal.sum())
     if worst == "illumination":
@@ -206,20 +212,20 @@ def _spectrum(channel_map: FloatArray, outcome: ChannelResult) -> tuple[RatioMap
     return (_as_map(("channel",), (edges,), outcome, np.arange(n), (n,)),)
 
 
-def _occupancy(channel_map: FloatArray, outcome: ChannelResult) -> tuple[RatioMap, ...]:
+def _occupancy(channel_map: FloatArray, outcome: ChannelResult) -> RatioMap | None:
     """Hits of every wire of every layer; none if the map does not give the places."""
     layer, wire = channel_map[:, LAYER], channel_map[:, WIRE]
     if (layer == _UNKNOWN).any() or (wire == _UNKNOWN).any():
-        return ()
+        return None
     axes = [np.arange(column.min(), column.max() + 1) for column in (wire, layer)]
     shape = tuple(len(axis) for axis in axes)
     if math.prod(shape) > MAX_CELLS:
-        return ()
+        return None
     cells = np.ravel_multi_index(
         [(column - axis[0]).astype(np.int64) for column, axis in zip((wire, layer), axes, strict=True)], shape
     )
     edges = tuple(np.append(axis - 0.5, axis[-1] + 0.5) for axis in axes)
-    return (_as_map(("wire", "layer"), edges, outcome, cells, shape),)
+    return _as_map(("wire", "layer"), edges, outcome, cells, shape)
 
 
 def _as_map(

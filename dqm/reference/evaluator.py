@@ -36,6 +36,9 @@ from dqm.reference.window_range import interpolate
 
 __all__ = ["Evaluation", "Evaluator"]
 
+MOST_SHOWN_CHANNELS = 1024
+"""Channels of a detector whose occupancy is kept of every window; of more it is kept of unhealthy windows."""
+
 SURPRISING = 1e-4
 """Probability of as many events outside the reference, below which a window remarks on them."""
 
@@ -146,6 +149,12 @@ class Evaluation:
     def nuisances(self) -> Mapping[str, NuisanceResult]:
         """Fitted nuisance parameters by name."""
         return self.result.nuisances
+
+    @property
+    def is_always_explained(self) -> bool:
+        """Whether people want to see this window also if it is healthy: the occupancy of its channels."""
+        channels = self.result.channels
+        return channels is not None and channels.n_channels + channels.n_masked <= MOST_SHOWN_CHANNELS
 
     def find_explanation(self) -> Explanation | None:
         """Say where the window departs from the reference, and what it looks like.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,15 @@ class WindowEvaluator:
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
 
-    def evaluate(self, job: EvaluationJob) -> EvaluationReport:
+    def evaluate(self, job: EvaluationJob, masked: Sequence[int] = ()) -> EvaluationReport:
         """Test a window, and explain the result if its p-value is small enough.
+
+        Parameters
+        ----------
+        job : EvaluationJob
+            With the window.
+        masked : sequence of int
+            Channels that count for nothing.
 
         Raises
         ------
@@ -51,10 +58,11 @@ class WindowEvaluator:
         """
         self._bundle.verify()
         begin = time.perf_counter()
-        evaluation = self._evaluator.evaluate(job.window, min_events=job.min_events)
+        evaluation = self._evaluator.evaluate(job.window, min_events=job.min_events, masked=masked)
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
-        explanation = evaluation.find_explanation() if p is not None and p < job.explain_below else None
+        is_wanted = evaluation.is_always_explained or (p is not None and p < job.explain_below)
+        explanation = evaluation.find_explanation() if is_wanted else None
         self._bundle.verify()  # again: it was the same from beginning to end
         return EvaluationReport(evaluation.result, self._bundle.identifier, seconds, explanation)
 
@@ -82,6 +90,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
     by_bundle: dict[Path, WindowEvaluator] = {}
     by_stream: dict[str, WindowEvaluator] = {}
+    masked = {stream.name: stream.bad_channels for stream in config.streams}
     for stream in config.streams:
         if stream.bundle not in by_bundle:
             bundle = open_bundle(stream.bundle)
@@ -90,7 +99,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
 
     def evaluate(job: EvaluationJob) -> EvaluationReport:
         try:
-            return by_stream[job.window.stream].evaluate(job)
+            return by_stream[job.window.stream].evaluate(job, masked[job.window.stream])
         except Exception:  # logged here: the worker knows nothing of windows
             stream, run, seq = identity_of(job.window)
             log.exception("test failed", stream=stream, run=run, seq=seq)

@@ -18,7 +18,7 @@ from dqm.alarm import (
     smallest_supported_p,
 )
 from dqm.config import DaemonConfig, StreamSection
-from dqm.reference import Manifest, RateTest, ReadingPolicy, StoredBundle, check_names
+from dqm.reference import Manifest, RateTest, ReadingPolicy, StoredBundle, check_bad_channels, check_names
 from dqm.service.monitor.messages import MonitorSettings, StreamSettings
 
 __all__ = ["ResolvedConfig", "resolve"]
@@ -85,7 +85,11 @@ class ResolvedConfig:
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
         ours, theirs = (
-            (each.identifiers, each.config.nuisances, [stream.bundle for stream in each.config.streams])
+            (
+                each.identifiers,
+                each.config.nuisances,
+                [(s.bundle, s.bad_channels) for s in each.config.streams],
+            )
             for each in (self, other)
         )
         return ours == theirs
@@ -131,6 +135,9 @@ def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
         bundle = StoredBundle.read(path)
         check_names(bundle.manifest.features, where=str(path))
         found[path] = bundle.identifier, bundle.manifest
+        for stream in config.streams:
+            if stream.bundle == path:
+                check_bad_channels(bundle, stream.bad_channels, where=f"streams {stream.name}: bad_channels")
     return {stream.name: found[stream.bundle] for stream in config.streams}
 
 
