@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dqm.alarm import Cause
-from dqm.events import Quality
+from dqm.events import MAX_NAMED_CHANNELS, Quality
 
 __all__ = [
     "METRICS",
@@ -106,7 +106,7 @@ METRICS = (
     Metric(
         "dqm_channels",
         "gauge",
-        ("stream", "state"),
+        ("stream", "kind"),
         "Channels that are dead, low, noisy or masked in the last window; absent if it has none.",
     ),
     Metric(
@@ -335,6 +335,8 @@ MOST = {
     "bin": 16,
     "fault": 8,
     "condition": 16,
+    "kind": 4,
+    "rank": MAX_NAMED_CHANNELS,
 }
 """Most values of a label within a stream; further ones are not shown. Others follow from these."""
 

@@ -159,7 +159,8 @@ def _dispersion(hits: FloatArray, fitted: FloatArray, before: FloatArray) -> Flo
     n = len(hits)
     mean = fitted.mean(axis=0)
     own = (((hits - fitted) ** 2).sum(axis=0) * n / (n - 1) - fitted.sum(axis=0)) / (fitted**2).sum(axis=0)
-    error = np.sqrt(2.0 / (n - 1)) * (1.0 / mean + before)
+    # as if all channels were alike: one that is restless must not count as merely uncertain
+    error = np.sqrt(2.0 / (n - 1)) * (1.0 / mean + float(np.median(before)))
     weight = error**-2.0
     common = float(weight @ own / weight.sum())
     between = max(0.0, float(weight @ ((own - common) ** 2 - error**2) / weight.sum()))
