@@ -50,7 +50,8 @@ def test_the_tail_is_that_of_the_negative_binomial_distribution() -> None:
     known = expected > 1e-200
     assert np.allclose(two_sided(counts, mean, spread)[known], expected[known], rtol=1e-5)
     far = two_sided(np.array([0.0, 1e6]), np.array([1e4, 10.0]), np.array([1e-6, 1e-6]))
-    assert (far <= 1e-290).all() and (far > 0.0).all()
+    assert (far <= 1e-290).all()
+    assert (far > 0.0).all()
 
 
 @pytest.mark.parametrize(("mean", "wander"), [(3.0, 0.0), (40.0, 0.05), (4000.0, 0.05)])

@@ -6,8 +6,8 @@ of a channel follow a negative binomial distribution with mean m and variance ``
 parts:
 
 *  phi, the over-dispersion between windows, by the method of moments. Few windows say little about one
-   channel, so each estimate is drawn to the mean of all channels as far as the scatter between them is chance
-   (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that mean plus its standard
+   channel, so each estimate is drawn to the median of all as far as the scatter between them is chance
+   (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that median plus a standard
    error.
 *  ``1 / K``, with the K hits of the channel in the whole run: the uncertainty of its share.
 
@@ -155,14 +155,15 @@ def _typical_dispersion(hits: FloatArray, fitted: FloatArray, _before: FloatArra
 
 
 def _dispersion(hits: FloatArray, fitted: FloatArray, before: FloatArray) -> FloatArray:
-    """Estimate phi of each channel by moments, drawn to their mean."""
+    """Estimate phi of each channel by moments, drawn to their median."""
     n = len(hits)
     mean = fitted.mean(axis=0)
     own = (((hits - fitted) ** 2).sum(axis=0) * n / (n - 1) - fitted.sum(axis=0)) / (fitted**2).sum(axis=0)
     # as if all channels were alike: one that is restless must not count as merely uncertain
     error = np.sqrt(2.0 / (n - 1)) * (1.0 / mean + float(np.median(before)))
     weight = error**-2.0
-    common = float(weight @ own / weight.sum())
+    order = np.argsort(own)
+    common = float(own[order][np.searchsorted(np.cumsum(weight[order]), 0.5 * weight.sum())])
     between = max(0.0, float(weight @ ((own - common) ** 2 - error**2) / weight.sum()))
     beyond = np.maximum(0.0, own - common) * between / (between + error**2)
     floor = max(0.0, common) + weight.sum() ** -0.5
