@@ -6,9 +6,9 @@ of a channel follow a negative binomial distribution with mean m and variance ``
 parts:
 
 *  phi, the over-dispersion between windows, by the method of moments. Few windows say little about one
-   channel, so each estimate is drawn to the median of all as far as the scatter between them is chance
-   (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that median plus a standard
-   error.
+   channel, so each estimate is drawn to the median of all, as far as the scatter between them is chance
+   (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that median plus two
+   standard errors.
 *  ``1 / K``, with the K hits of the channel in the whole run: the uncertainty of its share.
 
 Layers and cards have an excess of their own: what their sums vary by more than their channels say.
@@ -34,6 +34,7 @@ MIN_WINDOWS = 10
 SMALLEST_SPREAD = 1e-8
 MEDIAN_CHI2 = 0.4549364231195724  # median of z^2 of a standard normal z
 PASSES = 3
+SAFETY = 2.5  # standard errors of the median of many phi, each 1.25 times that of their mean
 UNSEEN = 0.5  # hits of a channel that had none (Jeffreys' prior)
 
 
@@ -138,7 +139,7 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
         ]
         fitted = np.stack([fit.fitted for fit in fits])
         estimate = _typical_dispersion if number == 0 else _dispersion
-        dispersion = estimate(hits, fitted, dispersion)
+        dispersion = estimate(hits, fitted, dispersion, modes.shape[1])
     seen = np.stack([fit.coefficients for fit in fits]).std(axis=0, ddof=1)
     excess = np.array(
         [_excess(hits, fitted, dispersion, groups_of(channel_map, column)) for column in (LAYER, CARD)]
@@ -146,7 +147,9 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
     return ChannelModel(channel_map, total, dispersion, np.maximum(sigmas, seen), excess)
 
 
-def _typical_dispersion(hits: FloatArray, fitted: FloatArray, _before: FloatArray) -> FloatArray:
+def _typical_dispersion(
+    hits: FloatArray, fitted: FloatArray, _before: FloatArray, _n_modes: int
+) -> FloatArray:
     """Estimate one phi for all from the median of z^2, which a few wild channels do not move."""
     z2 = (hits - fitted) ** 2 / fitted
     busy = fitted >= min(5.0, float(np.median(fitted)))
@@ -154,11 +157,13 @@ def _typical_dispersion(hits: FloatArray, fitted: FloatArray, _before: FloatArra
     return np.full(hits.shape[1], max(SMALLEST_SPREAD, excess / float(np.median(fitted[busy]))))
 
 
-def _dispersion(hits: FloatArray, fitted: FloatArray, before: FloatArray) -> FloatArray:
+def _dispersion(hits: FloatArray, fitted: FloatArray, before: FloatArray, n_modes: int) -> FloatArray:
     """Estimate phi of each channel by moments, drawn to their median."""
-    n = len(hits)
+    n, n_channels = hits.shape
+    freedom = n_channels / max(1, n_channels - n_modes)  # each window has its own modes
     mean = fitted.mean(axis=0)
-    own = (((hits - fitted) ** 2).sum(axis=0) * n / (n - 1) - fitted.sum(axis=0)) / (fitted**2).sum(axis=0)
+    scatter = ((hits - fitted) ** 2).sum(axis=0) * n / (n - 1) * freedom
+    own = (scatter - fitted.sum(axis=0)) / (fitted**2).sum(axis=0)
     # as if all channels were alike: one that is restless must not count as merely uncertain
     error = np.sqrt(2.0 / (n - 1)) * (1.0 / mean + float(np.median(before)))
     weight = error**-2.0
@@ -166,7 +171,7 @@ def _dispersion(hits: FloatArray, fitted: FloatArray, before: FloatArray) -> Flo
     common = float(own[order][np.searchsorted(np.cumsum(weight[order]), 0.5 * weight.sum())])
     between = max(0.0, float(weight @ ((own - common) ** 2 - error**2) / weight.sum()))
     beyond = np.maximum(0.0, own - common) * between / (between + error**2)
-    floor = max(0.0, common) + weight.sum() ** -0.5
+    floor = max(0.0, common) + SAFETY * weight.sum() ** -0.5
     return np.asarray(np.maximum(SMALLEST_SPREAD, floor + beyond))
 
 
