@@ -43,6 +43,9 @@ STANDS_OUT_P = 1e-5
 DEAD_SHARE = 0.1
 """Share of its expected hits at or below which a channel is dead."""
 
+UNREMARKABLE_Z = 1.5
+"""Distance in standard deviations up to which p of a channel need not be exact: it decides nothing."""
+
 N_FAMILIES = 4
 
 
@@ -249,7 +252,7 @@ class ChannelTest:
             sigmas=self.model.sigmas,
             used=used,
         )
-        p = np.where(used, two_sided(hits, fit.fitted, self._spread), 1.0)
+        p = self._channel_p(hits, fit, used)
         quiet = used & (p > STANDS_OUT_P)
         p_groups, groups = self._test_groups(hits, fit, quiet)
         families = {
@@ -327,6 +330,15 @@ class ChannelTest:
         hits = np.zeros(len(known))
         hits[places[is_known]] = counts[is_known]
         return hits, int(counts[~is_known].sum())
+
+    def _channel_p(self, hits: FloatArray, fit: IlluminationFit, used: NDArray[np.bool_]) -> FloatArray:
+        """Give p of each channel: exact for those that are far off, by the normal distribution for the rest."""
+        variance = fit.fitted * (1.0 + self._spread * fit.fitted)
+        z = np.abs(hits - fit.fitted) / np.sqrt(variance)
+        p = np.where(used, 2.0 * special.ndtr(-z), 1.0)
+        far = np.flatnonzero(used & (z > UNREMARKABLE_Z))
+        p[far] = two_sided(hits[far], fit.fitted[far], self._spread[far])
+        return p
 
     def _test_groups(
         self, hits: FloatArray, fit: IlluminationFit, quiet: NDArray[np.bool_]

@@ -34,6 +34,8 @@ REJECT_Z = 3.5
 HUBER_STEPS = 7
 REJECT_STEPS = 4
 LONGEST_STEP = 1.0
+COARSE = 1e-3
+"""Step below which the first steps have done enough."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,16 +110,20 @@ def fit_illumination(
     a = np.zeros(modes.shape[1])
     prior = np.diag(sigmas**-2.0)
     chosen = used.astype(np.float64)
-    fitted, weight = expected, chosen
-    for step in range(HUBER_STEPS + REJECT_STEPS):
+    fitted, weight, step = expected, chosen, a + LONGEST_STEP
+    for number in range(HUBER_STEPS + REJECT_STEPS):
+        if number < HUBER_STEPS and np.abs(step).max() < COARSE:
+            continue
         scale = 1.0 + spread * fitted
         z = np.abs(hits - fitted) / np.sqrt(fitted * scale)
-        if step < HUBER_STEPS:
+        if number < HUBER_STEPS:
             weight = chosen * np.minimum(1.0, HUBER_Z / np.maximum(z, HUBER_Z))
         else:
             weight = chosen * np.where(z <= REJECT_Z, 1.0, 0.0)
         gradient = modes.T @ (weight * (hits - fitted) / scale) - prior @ a
         hessian = (modes.T * (weight * fitted / scale)) @ modes + prior
-        a = a + np.clip(np.linalg.solve(hessian, gradient), -LONGEST_STEP, LONGEST_STEP)
+        step = np.clip(np.linalg.solve(hessian, gradient), -LONGEST_STEP, LONGEST_STEP)
+        a = a + step
         fitted = expected * np.exp(modes @ a)
-    return IlluminationFit(a, np.asarray(np.linalg.inv(hessian), dtype=np.float64), fitted, weight > 0.0)
+    covariance = np.asarray(np.linalg.inv(hessian), dtype=np.float64)
+    return IlluminationFit(a, covariance, fitted, weight > 0.0)
