@@ -162,7 +162,8 @@ def show_detection(seconds: float) -> None:
                 p_smallest = min(p_smallest, p)
         told = [delay for delay in delays if delay]
         soon = f"{np.median(told):.0f}, at most {max(told)}" if told else "none"
-        tell(f"{seconds:g} s", name, f"{len(told)} of {TRIES}", soon, f"{named} of {n}", f"{p_smallest:.2g}")
+        found_in = f"{len(told)} of {TRIES}"
+        tell(f"{seconds:g} s", name, found_in, soon, f"{named} of {n}", f"{p_smallest:.2g}")
 
 
 def _chamber_map() -> FloatArray:
@@ -176,7 +177,7 @@ def _chamber_map() -> FloatArray:
 
 @dataclass
 class Wander:
-    """A detector whose rate, illumination and channels change slowly: autoregressive, each with its spread."""
+    """A detector whose rate, illumination and channels change slowly, each with its spread."""
 
     n: int
     mean: float

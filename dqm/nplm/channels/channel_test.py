@@ -332,7 +332,7 @@ class ChannelTest:
         return hits, int(counts[~is_known].sum())
 
     def _channel_p(self, hits: FloatArray, fit: IlluminationFit, used: NDArray[np.bool_]) -> FloatArray:
-        """Give p of each channel: exact for those that are far off, by the normal distribution for the rest."""
+        """Give p of each channel: exact if it is far off, by the normal distribution otherwise."""
         variance = fit.fitted * (1.0 + self._spread * fit.fitted)
         z = np.abs(hits - fit.fitted) / np.sqrt(variance)
         p = np.where(used, 2.0 * special.ndtr(-z), 1.0)
