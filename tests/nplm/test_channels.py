@@ -135,6 +135,46 @@ def test_an_illumination_that_shifts_by_a_tenth_is_no_fault(slope: float) -> Non
     assert not states(found)
 
 
+def with_bursts(run: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Give one channel in a hundred a burst of 100 hits and more."""
+    return run + np.where(
+        rng.random(run.shape) < 0.01, np.rint(100.0 + rng.exponential(40.0, run.shape)), 0.0
+    )
+
+
+def test_bursts_that_strike_now_here_now_there_are_learned_and_are_no_fault() -> None:
+    rng = np.random.default_rng(18)
+    run = with_bursts(np.stack([healthy(40.0, rng) for _ in range(40)]), rng)
+    test = ChannelTest(run, n_expected=run.sum() / 40, prepared={"map": MAP})
+    bursts = test.model.bursts
+    assert 0.005 < bursts.chance < 0.02
+    assert bursts.least > 60.0
+    assert 15.0 < bursts.scale < 80.0
+    windows = with_bursts(np.stack([healthy(40.0, rng) for _ in range(200)]), rng)
+    t = np.array([evaluate(test, hits).t for hits in windows])
+    assert (t > np.log(20.0)).sum() < 20  # 10 expected
+    naive = ChannelTest(
+        run, n_expected=run.sum() / 40, prepared=test.prepared | {"bursts": np.array([0.0, 1.0, 1.0, 40.0])}
+    )
+    assert sum(evaluate(naive, hits).t > np.log(20.0) for hits in windows) > 50
+    hits = healthy(40.0, rng)
+    hits[5] = 100.0 * hits[5]
+    assert states(evaluate(test, hits)) == {5: ChannelState.NOISY}
+    hits[5] = 0.0
+    assert states(evaluate(test, hits)) == {5: ChannelState.DEAD}
+
+
+def test_toys_have_as_many_bursts_as_the_run() -> None:
+    rng = np.random.default_rng(19)
+    run = with_bursts(np.stack([healthy(40.0, rng) for _ in range(40)]), rng)
+    test = ChannelTest(run, n_expected=run.sum() / 40, prepared={"map": MAP})
+    toys = np.stack([test.throw(rng)[1] for _ in range(200)])
+    assert (toys > 110.0).mean() == pytest.approx((run > 110.0).mean(), rel=0.4)
+    half = test.at(run.sum() / 80)
+    toys = np.stack([half.throw(rng)[1] for _ in range(200)])
+    assert (toys > 110.0).mean() == pytest.approx(0.5 * (run > 110.0).mean(), rel=0.5)
+
+
 def test_half_the_rate_is_a_fault_although_no_channel_departs_from_the_others() -> None:
     test = prepare(400.0)
     found = evaluate(test, healthy(200.0, np.random.default_rng(9)))

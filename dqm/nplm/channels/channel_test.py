@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -203,6 +203,8 @@ class ChannelTest:
 
     def _set_size(self, n_expected: float) -> None:
         self._nominal = n_expected * self.model.share
+        share = n_expected * self.model.n_windows / float(self.model.total.sum())
+        self._bursts = replace(self.model.bursts, chance=min(0.5, share * self.model.bursts.chance))
 
     def at(self, n_expected: float) -> ChannelTest:
         """Give the test for windows of so many expected hits."""
@@ -252,8 +254,10 @@ class ChannelTest:
             sigmas=self.model.sigmas,
             used=used,
         )
-        p = self._channel_p(hits, fit, used)
-        quiet = used & (p > STANDS_OUT_P)
+        own = self._channel_p(hits, fit, used)
+        quiet = used & (own > STANDS_OUT_P)
+        beyond = hits - fit.fitted
+        p = np.minimum(1.0, own + np.where(used & (beyond > 0.0), 2.0 * self._bursts.tail(beyond), 0.0))
         p_groups, groups = self._test_groups(hits, fit, quiet)
         families = {
             "channels": float(at_least_one(p.min(), max(1, int(used.sum())))),
@@ -304,6 +308,7 @@ class ChannelTest:
             if excess:
                 mean[groups.members] *= rng.gamma(1.0 / excess, excess, len(groups.numbers))[groups.group]
         hits = rng.poisson(mean * rng.gamma(1.0 / spread, spread)).astype(np.float64)
+        hits += self._bursts.throw(len(hits), rng)
         return model.channel_map[:, [NUMBER]], hits
 
     def _place(self, data: FloatArray, weights: ArrayLike | None) -> tuple[FloatArray, int]:

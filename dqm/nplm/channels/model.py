@@ -11,7 +11,8 @@ parts:
    standard errors.
 *  ``1 / K``, with the K hits of the channel in the whole run: the uncertainty of its share.
 
-Layers and cards have an excess of their own: what their sums vary by more than their channels say.
+A burst of hits in one channel, now here and now there, belongs to no channel: see `bursts`. Layers and cards
+have an excess of their own: what their sums vary by more than their channels say.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
+from dqm.nplm.channels.bursts import Bursts, find_bursts
 from dqm.nplm.channels.channel_map import CARD, LAYER, Groups, check_map, groups_of
 from dqm.nplm.channels.illumination import IlluminationFit, fit_illumination, make_modes
 
@@ -54,6 +56,10 @@ class ChannelModel:
         Standard deviation of each mode.
     excess : ndarray, shape (2,)
         Relative variance that all channels of a layer, and of a card, have in common.
+    bursts : Bursts
+        Bursts of single channels in single windows.
+    n_windows : int
+        Windows of the run.
     """
 
     channel_map: FloatArray
@@ -61,11 +67,21 @@ class ChannelModel:
     dispersion: FloatArray
     sigmas: FloatArray
     excess: FloatArray
+    bursts: Bursts
+    n_windows: int
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, FloatArray]) -> Self:
         """Take it from the arrays that a bundle keeps."""
-        return cls(arrays["map"], arrays["total"], arrays["dispersion"], arrays["sigmas"], arrays["excess"])
+        return cls(
+            arrays["map"],
+            arrays["total"],
+            arrays["dispersion"],
+            arrays["sigmas"],
+            arrays["excess"],
+            Bursts.from_array(arrays["bursts"][:-1]),
+            int(arrays["bursts"][-1]),
+        )
 
     @property
     def arrays(self) -> dict[str, FloatArray]:
@@ -76,6 +92,7 @@ class ChannelModel:
             "dispersion": self.dispersion,
             "sigmas": self.sigmas,
             "excess": self.excess,
+            "bursts": np.append(self.bursts.array, self.n_windows),
         }
 
     @property
@@ -138,18 +155,21 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
             for row in hits
         ]
         fitted = np.stack([fit.fitted for fit in fits])
-        estimate = _typical_dispersion if number == 0 else _dispersion
-        dispersion = estimate(hits, fitted, dispersion, modes.shape[1])
+        if number == 0:
+            dispersion = _typical_dispersion(hits, fitted)
+            is_burst = find_bursts(hits, fitted, dispersion + 1.0 / np.maximum(total, UNSEEN))
+        else:
+            dispersion = _dispersion(np.where(is_burst, fitted, hits), fitted, dispersion, modes.shape[1])
+    bursts = Bursts.learn((hits - fitted)[is_burst], hits.size)
+    hits = np.where(is_burst, fitted, hits)
     seen = np.stack([fit.coefficients for fit in fits]).std(axis=0, ddof=1)
     excess = np.array(
         [_excess(hits, fitted, dispersion, groups_of(channel_map, column)) for column in (LAYER, CARD)]
     )
-    return ChannelModel(channel_map, total, dispersion, np.maximum(sigmas, seen), excess)
+    return ChannelModel(channel_map, total, dispersion, np.maximum(sigmas, seen), excess, bursts, n_windows)
 
 
-def _typical_dispersion(
-    hits: FloatArray, fitted: FloatArray, _before: FloatArray, _n_modes: int
-) -> FloatArray:
+def _typical_dispersion(hits: FloatArray, fitted: FloatArray) -> FloatArray:
     """Estimate one phi for all from the median of z^2, which a few wild channels do not move."""
     z2 = (hits - fitted) ** 2 / fitted
     busy = fitted >= min(5.0, float(np.median(fitted)))
