@@ -103,7 +103,7 @@ def pair_maps(explanation: Explanation) -> list[Figure]:
 
 
 def occupancy(ratio: RatioMap) -> list[Figure]:
-    """Hits of every wire of every layer: window, reference, and the ratio of both."""
+    """Hits of every wire: window, reference, and the ratio of both; ``layout.meta`` is the title."""
     most = float(max(np.quantile(ratio.data, 0.98), ratio.reference.max(), 1.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(ratio.reference > 0, ratio.data / ratio.reference, np.nan)
@@ -140,7 +140,7 @@ def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> 
         "layout": {
             "height": 260,
             "showlegend": False,
-            "title": {"text": title},
+            "meta": title,
             "plot_bgcolor": "var(--raised)",
             "xaxis": {"title": {"text": wire}, "dtick": max(1, len(ratio.edges[0]) // 16)},
             "yaxis": {"title": {"text": layer}, "dtick": max(1, len(ratio.edges[1]) // 16)},

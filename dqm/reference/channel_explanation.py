@@ -34,6 +34,9 @@ MOST_WORDS = 5
 UNREMARKABLE_P = 0.01
 """p of each of the four tests, above which there is nothing to say."""
 
+MAX_SPECTRUM = 1024
+"""Largest span of channel numbers that is drawn in one row."""
+
 MAX_CELLS = 2**14
 """Most cells of an occupancy map; a larger detector has none."""
 
@@ -205,11 +208,12 @@ def _describe_families(outcome: ChannelResult) -> str:
 
 def _spectrum(channel_map: FloatArray, outcome: ChannelResult) -> tuple[RatioMap, ...]:
     """Hits of every channel in the order of their numbers; none for a detector of many channels."""
-    n = len(channel_map)
-    if n > MAX_CELLS // 16:
+    numbers = channel_map[:, NUMBER]
+    n = int(numbers[-1] - numbers[0]) + 1
+    if n > MAX_SPECTRUM:
         return ()
-    edges = np.arange(n + 1, dtype=np.float64) - 0.5
-    return (_as_map(("channel",), (edges,), outcome, np.arange(n), (n,)),)
+    edges = numbers[0] + np.arange(n + 1, dtype=np.float64) - 0.5
+    return (_as_map(("channel",), (edges,), outcome, (numbers - numbers[0]).astype(np.int64), (n,)),)
 
 
 def _occupancy(channel_map: FloatArray, outcome: ChannelResult) -> RatioMap | None:
