@@ -7,6 +7,7 @@
     │   └── FileError         a file is missing, unreadable or in the wrong format
     ├── ConfigError           a configuration key is missing, unknown or out of range
     ├── BundleError           a reference bundle is damaged or does not fit
+    ├── NoticeError           a message about alarms cannot be delivered
     ├── GrafanaError          a Grafana server refuses a request or does not answer
     ├── StoreError            the store of verdicts cannot be read or written
     ├── WorkerError           parallel processes or a cluster cannot do the work
@@ -24,6 +25,7 @@ __all__ = [
     "FileError",
     "GrafanaError",
     "InputError",
+    "NoticeError",
     "PeerError",
     "StoreError",
     "WorkerError",
@@ -89,6 +91,10 @@ class GrafanaError(DqmError):
     ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.is_final = is_final
+
+
+class NoticeError(DqmError):
+    """A message about alarms cannot be delivered; the text never has the address, which is a secret."""
 
 
 class StoreError(DqmError):

@@ -117,7 +117,7 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         verdicts=store,
         history=alarm_service.history,
         kept=WindowKeeper(path.parent / "windows", 1_000_000).path,
-        bundles=dict.fromkeys(streams, facts),
+        bundles=dict.fromkeys(streams, (facts,)),
         clock=clock,
         version="0.1.0",
     )
@@ -130,7 +130,7 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         statuses,
         store,
         clock,
-        Metrics(dict.fromkeys(streams, "3f9a"), clock, "0.1.0"),
+        Metrics(dict.fromkeys(streams, ("3f9a",)), clock, "0.1.0"),
         users,
     )
 

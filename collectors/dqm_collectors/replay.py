@@ -51,6 +51,10 @@ class ReplayCollector:
         features: tuple[str, ...] | None = Field(
             None, min_length=1, description="columns to use, in this order; default: all but time and chamber"
         )
+        keep_nan: bool = Field(
+            False,
+            description="whether rows with NaN are kept; false: they are errors; see largest_nan_share",
+        )
         chamber: str = Field("0", description="name of the chamber if the file has no column chamber")
         counts: str | None = Field(
             None, description="column that says how many events a row stands for; default: each row is one"
@@ -88,7 +92,7 @@ class ReplayCollector:
         for path in self.options.inputs:
             stretches = _Stretches(self.options.chamber)
             last: float | None = None
-            for block in _read_blocks(path, self.options.features):
+            for block in _read_blocks(path, self.options.features, keep_nan=self.options.keep_nan):
                 for piece in self._pieces(block, path):
                     elapsed += self._seconds(piece, last)
                     last = None if piece.times is None else float(piece.times[-1])
@@ -202,7 +206,7 @@ class _Stretches:
                 yield EventBatch(chamber, block.names, block.x[mine], times, start, end)
 
 
-def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]:
+def _read_blocks(path: Path, features: Sequence[str] | None, *, keep_nan: bool = False) -> Iterator[_Block]:
     """Yield checked, non-empty blocks of a file."""
     columns_of, read, first_row = _FORMATS.get(path.suffix, _CSV)
     columns = columns_of(path)
@@ -219,7 +223,11 @@ def _read_blocks(path: Path, features: Sequence[str] | None) -> Iterator[_Block]
     for batch in read(path, types):
         if not len(batch):
             continue
-        numbers = {name: _numbers(batch.column(name), path, row, name) for name in types if name != CHAMBER}
+        numbers = {
+            name: _numbers(batch.column(name), f"{path}, row", row, name, keep_nan=keep_nan and name != TIME)
+            for name in types
+            if name != CHAMBER
+        }
         times = numbers.get(TIME)
         if times is not None:
             back = np.flatnonzero(np.diff(times, prepend=last) < 0)
@@ -247,14 +255,12 @@ def _names(column: pa.Array, path: Path, row: int) -> np.ndarray[tuple[int], np.
     return np.array(names, dtype=np.str_)
 
 
-def _numbers(column: pa.Array, path: Path, row: int, name: str) -> FloatArray:
-    """Return a column as finite numbers."""
+def _numbers(column: pa.Array, where: str, row: int, name: str, *, keep_nan: bool) -> FloatArray:
+    """Return a column as numbers, finite or also NaN."""
     values: FloatArray = column.to_numpy(zero_copy_only=False)
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(np.isinf(values) if keep_nan else ~np.isfinite(values))
     if bad.size:
-        raise FileError(
-            f"{values[bad[0]]} is not a number", where=f"{path}, row {row + bad[0]}, column {name!r}"
-        )
+        raise FileError(f"{values[bad[0]]} is not a number", where=f"{where} {row + bad[0]}, column {name!r}")
     return values
 
 

@@ -1,8 +1,18 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
 from dqm.alarm.budget import smallest_supported_p
-from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
+from dqm.alarm.commands import (
+    AcknowledgeAlarm,
+    AcknowledgeGroup,
+    AddMask,
+    Command,
+    RemoveMask,
+    ShelveAlarm,
+    UnshelveAlarm,
+)
 from dqm.alarm.engine import AlarmEngine
+from dqm.alarm.groups import AlarmGroup, group_alarms
+from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
 from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, describe_rate, grade, warn, worst
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
@@ -25,11 +35,13 @@ __all__ = [
     "ANOMALOUS",
     "RAISED",
     "AcknowledgeAlarm",
+    "AcknowledgeGroup",
     "Acknowledgement",
     "AddMask",
     "Alarm",
     "AlarmChange",
     "AlarmEngine",
+    "AlarmGroup",
     "AlarmState",
     "Cause",
     "Command",
@@ -37,6 +49,9 @@ __all__ = [
     "Leaf",
     "Mask",
     "Node",
+    "Notice",
+    "NoticeKind",
+    "NoticeRules",
     "Priority",
     "QualityLimits",
     "RemoveMask",
@@ -47,13 +62,18 @@ __all__ = [
     "StreamRules",
     "Thresholds",
     "Timing",
+    "Told",
     "UnshelveAlarm",
     "alarm_rules",
     "derive_thresholds",
     "describe_p",
     "describe_rate",
+    "find_notices",
     "grade",
+    "group_alarms",
     "needs_response",
+    "note_told",
+    "notice_rules",
     "quality_limits",
     "smallest_supported_p",
     "urgency",

@@ -13,14 +13,16 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model
 from pydantic.dataclasses import dataclass
 
 from dqm.alarm.values import Cause
-from dqm.config import NAME_PATTERN
+from dqm.config import NAME_PATTERN, PATH_PATTERN
 
 __all__ = [
     "LATEST_MOMENT",
     "AcknowledgeAlarm",
+    "AcknowledgeGroup",
     "AddMask",
     "Command",
     "Comment",
+    "GroupName",
     "MaskHours",
     "Moment",
     "RemoveMask",
@@ -72,6 +74,9 @@ StreamPattern = Annotated[
 ]
 """Streams of a mask, see `dqm.alarm.Mask`."""
 
+GroupName = Annotated[str, StringConstraints(max_length=519, pattern=rf"^$|{PATH_PATTERN}")]
+"""Path of a group; empty: all streams."""
+
 RunTypes = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=NAME_PATTERN)], ...], Field(max_length=16)
 ]
@@ -97,6 +102,36 @@ class AcknowledgeAlarm(_AlarmCommand):
     """Take over an alarm that is raised."""
 
     action: ClassVar[str] = "acknowledge"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class AcknowledgeGroup:
+    """Take over the raised alarms of one cause in all streams of a group, at once.
+
+    Parameters
+    ----------
+    group : str
+        Path of the group, whose inner groups are meant, too; empty: all streams.
+    cause : Cause
+        What the alarms are raised for.
+    comment : str
+        What is being done.
+    before : float or None
+        Only alarms that were raised by then, Unix seconds: what came after somebody looked is not
+        acknowledged unseen. None: all.
+    """
+
+    action: ClassVar[str] = "acknowledge"
+
+    group: GroupName
+    cause: Cause
+    comment: Comment
+    before: Moment | None = None
+
+    @property
+    def target(self) -> str:
+        """What the audit names if it is refused; what is done is noted for each alarm."""
+        return f"{self.group or 'all streams'} {self.cause}"[:256]
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -196,5 +231,5 @@ class RemoveMask:
         return self.identifier
 
 
-Command = AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm | AddMask | RemoveMask
+Command = AcknowledgeAlarm | AcknowledgeGroup | ShelveAlarm | UnshelveAlarm | AddMask | RemoveMask
 """Every action of a person on alarms."""

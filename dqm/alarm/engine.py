@@ -12,14 +12,23 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from dqm.alarm import transitions
-from dqm.alarm.commands import AcknowledgeAlarm, AddMask, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
+from dqm.alarm.commands import (
+    AcknowledgeAlarm,
+    AcknowledgeGroup,
+    AddMask,
+    Command,
+    RemoveMask,
+    ShelveAlarm,
+    UnshelveAlarm,
+)
+from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.stream_history import StreamHistory
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
-from dqm.alarm.urgency import most_urgent_state
+from dqm.alarm.urgency import most_urgent_state, needs_response
 from dqm.alarm.values import Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
 from dqm.events import Quality, Verdict
@@ -233,6 +242,8 @@ class AlarmEngine:
                 return self._add_mask(command, action, now)
             case RemoveMask():
                 return self._remove_mask(command, action, now)
+            case AcknowledgeGroup():
+                return self._acknowledge_group(command, action, now)
             case _:
                 return self._change_alarm(command, action, now)
 
@@ -278,6 +289,30 @@ class AlarmEngine:
                 record = transitions.unshelve(before)
         stream.stored.alarms[command.cause] = record
         return self._advance(stream, now, action, {command.cause: before})
+
+    def _acknowledge_group(self, command: AcknowledgeGroup, action: _Action, now: float) -> list[AlarmChange]:
+        """Acknowledge every alarm that is meant, or raise without having changed one."""
+        streams = [s for s in self._streams.values() if is_within(s.rules.group, command.group)]
+        waiting = [s for s in streams if self._is_waiting(s, command)]
+        if not waiting:
+            place = f"in the group {command.group!r}" if command.group else "in any stream"
+            raise InputError(
+                f"nothing to acknowledge: no alarm {command.cause} {place} waits for it",
+                fix="Look at the list of alarms again: it has changed",
+            )
+        changes = []
+        for s in waiting:
+            one = AcknowledgeAlarm(s.rules.stream, command.cause, command.comment)
+            changes += self._change_alarm(one, action, now)
+        return changes
+
+    def _is_waiting(self, stream: _StreamAlarms, command: AcknowledgeGroup) -> bool:
+        """Tell whether an alarm needs a response, and did so when somebody looked."""
+        record = stream.stored.alarms[command.cause]
+        if not needs_response(_view(stream.rules, command.cause, record)):
+            return False
+        raised = record.since if record.state is AlarmState.ACTIVE else record.raised_at or record.since
+        return command.before is None or raised <= command.before
 
     def _add_mask(self, command: AddMask, action: _Action, now: float) -> list[AlarmChange]:
         identifier, streams, until = command.identifier, command.streams, command.until
@@ -408,6 +443,7 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
         acknowledged=record.acknowledged,
         shelf=record.shelf,
         mask=record.mask,
+        group=rules.group,
     )
 
 

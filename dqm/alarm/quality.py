@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.errors import format_count
-from dqm.events import SMALLEST_P, ChannelSummary, Quality, RateResult, TestResult, WindowCut
+from dqm.events import SMALLEST_P, ChannelSummary, NanResult, Quality, RateResult, TestResult, WindowCut
 
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
     "QualityLimits",
+    "departure_p",
     "describe_channels",
+    "describe_nan",
     "describe_p",
     "describe_rate",
     "grade",
@@ -73,15 +75,18 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
         Why, for the shift crew; empty for ``Good``.
     """
     shape, number = _grade_shape(result, limits), _grade_number(result, limits)
+    n_tests = _count_tests(result)
     quality = worst([shape, number])
     reasons = []
     if number in ANOMALOUS and result.rate is not None:
         reasons.append(f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})")
-    if shape in ANOMALOUS and result.p is not None:
-        limit = limits.bad_p if shape is Quality.BAD else limits.medium_p
+    limit = (limits.bad_p if shape is Quality.BAD else limits.medium_p) / n_tests
+    if result.p is not None and result.p < limit:
         reasons.append(f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})")
         reasons += describe_channels(result.channels)
-    if shape is Quality.NULL and result.reason:
+    if result.nan is not None and result.nan.p < limit:
+        reasons.append(f"{describe_nan(result.nan)} ({describe_p(result.nan.p)}, below {limit:.2g})")
+    if result.p is None and result.reason:
         reasons.append(result.reason)
     if n_lost and result.p is not None:
         reasons.append(f"{format_count(n_lost, 'window')} lost before this one")
@@ -117,10 +122,37 @@ def describe_rate(n_data: int, rate: RateResult) -> str:
     return f"{format_count(n_data, 'event')} took {seconds}"
 
 
+def departure_p(result: TestResult) -> float | None:
+    """Put the tests of the shape and of the share of NaN together, for limits that are meant for one test.
+
+    Parameters
+    ----------
+    result : TestResult
+        Outcome of a window's tests.
+
+    Returns
+    -------
+    float or None
+        The smaller p-value times the number of tests, at most 1 (Bonferroni); None if none is known.
+    """
+    known = [p for p in (result.p, None if result.nan is None else result.nan.p) if p is not None]
+    return min(1.0, min(known) * _count_tests(result)) if known else None
+
+
+def describe_nan(nan: NanResult) -> str:
+    """Write the share of events with NaN in words: ``NaN in 2.4 % of t_2, 0.01 % in the reference``."""
+    in_reference = f"{100.0 * nan.expected_share:.2g} % in the reference"
+    return f"NaN in {100.0 * nan.share:.2g} % of {nan.feature}, {in_reference}"
+
+
+def _count_tests(result: TestResult) -> int:
+    return 1 if result.nan is None else 2
+
+
 def _grade_shape(result: TestResult, limits: QualityLimits) -> Quality:
-    if result.p is None:
-        return Quality.NULL
-    return _quality(result.p, medium_p=limits.medium_p, bad_p=limits.bad_p)
+    p = departure_p(result)
+    quality = Quality.NULL if p is None else _quality(p, medium_p=limits.medium_p, bad_p=limits.bad_p)
+    return Quality.NULL if result.p is None and quality is Quality.GOOD else quality
 
 
 def _grade_number(result: TestResult, limits: QualityLimits) -> Quality:

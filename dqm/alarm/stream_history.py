@@ -4,7 +4,8 @@ Shape and number of events of a window count each by itself, as far as they are 
 small for the test of the shape still counts for the number. Where nothing is known, a window counts neither
 for an alarm nor against it. If nothing has been known for long, that is an alarm of its own. A healthy p of
 a window after losses is no evidence of health and does not count. Counting continues over runs: a fault does
-not end with a run, and the start of a run must not end its alarm.
+not end with a run, and the start of a run must not end its alarm. A window of a run after which another has
+begun says nothing of the present and does not count; if only such windows come, that is not knowing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pydantic import ConfigDict
 
 from dqm.alarm.drift import Drift
-from dqm.alarm.quality import describe_p, describe_rate
+from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
@@ -121,6 +122,8 @@ class StreamHistory:
         Whether none has come for too long.
     p : list of float
         Of the shape, of the last n windows that count.
+    nan : str
+        Share of NaN of the last window that differs, in words; empty if it differs by its shape.
     warnings : list of str
         Of the same windows; empty strings where there was none.
     rate_p : list of float
@@ -144,6 +147,7 @@ class StreamHistory:
     filtered: bool = False
     silent: bool = False
     p: list[float] = field(default_factory=list)
+    nan: str = ""
     warnings: list[str] = field(default_factory=list)
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
@@ -156,11 +160,14 @@ class StreamHistory:
 
     def add(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
         """Add a window."""
+        is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
+        if verdict.window.is_late:
+            self._add_late(verdict, is_watched=not is_other_run)
+            return
         self.quality = verdict.quality
         self.run, self.seq, self.run_type = verdict.window.run, verdict.window.seq, verdict.window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
-        is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
         self.filtered = is_other_run or verdict.window.seq < rules.grace_windows
         if self.filtered:
             return
@@ -207,6 +214,14 @@ class StreamHistory:
             found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"
         return found
 
+    def _add_late(self, verdict: Verdict, *, is_watched: bool) -> None:
+        """Note a window of an older run. It is no evidence of the present, but shows that windows come."""
+        self.silent = False
+        if not is_watched:
+            return
+        ended = f"run {verdict.window.run} is over, and windows of it still arrive"
+        self.unjudged.add(ended if self.run < 0 else f"{ended}: run {self.run} has begun")
+
     def _add_number(self, verdict: Verdict, rules: Rules) -> None:
         rate = verdict.result.rate
         if rate is None:
@@ -216,13 +231,18 @@ class StreamHistory:
         self.rate_texts = [*self.rate_texts, text][-rules.n :]
 
     def _add_shape(self, verdict: Verdict, rules: Rules, thresholds: Thresholds) -> None:
-        result = verdict.result
-        if verdict.quality is Quality.NULL or result.p is None or result.z is None:
+        result, p = verdict.result, departure_p(verdict.result)
+        if verdict.quality is Quality.NULL or p is None:
             return
-        if verdict.window.n_lost and result.p >= thresholds.p_threshold:
+        if (verdict.window.n_lost or result.p is None) and p >= thresholds.p_threshold:
             return
-        self.p = [*self.p, result.p][-rules.n :]
+        self.p = [*self.p, p][-rules.n :]
+        if p < thresholds.p_threshold:
+            nan = result.nan
+            self.nan = "" if nan is None or nan.p > (result.p or 1.0) else describe_nan(nan)
         self.warnings = [*self.warnings, "; ".join(verdict.warnings.values())][-rules.n :]
+        if result.p is None or result.z is None:
+            return
         # while windows differ there is an alarm already, and a second one would say the same
         if thresholds.drift_limit is None or self._n_differing(thresholds) >= rules.k:
             return
@@ -245,7 +265,8 @@ class StreamHistory:
         limit = thresholds.p_threshold
         share = _of_last(self._n_differing(thresholds), rules.n)
         last_p = describe_p(next(p for p in reversed(self.p) if p < limit))
-        return f"{share} differ from the reference (p < {limit:.2g}), the last of them with {last_p}"
+        nan = f": {self.nan}" if self.nan else ""
+        return f"{share} differ from the reference (p < {limit:.2g}), the last of them with {last_p}{nan}"
 
     def _describe_drift(self, thresholds: Thresholds) -> str:
         alone = "none" if self.beyond == 0 else f"{self.beyond}"

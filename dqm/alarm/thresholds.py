@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from scipy import optimize, special
@@ -56,6 +56,18 @@ class StreamFacts:
         """Share of the variance of the number that the windows of a stream have in common."""
         systematic = self.rate_uncertainty**2
         return systematic / (systematic + 1.0 / (self.n_expected or 1.0))
+
+    @classmethod
+    def of_any(cls, facts: Sequence[StreamFacts]) -> StreamFacts:
+        """Put the references of one stream together.
+
+        Which of them judges a window is not known beforehand. So each cause counts by the reference with the
+        most false alarms.
+        """
+        number = max(
+            (one for one in facts if one.n_expected), key=lambda one: one.common_share, default=cls()
+        )
+        return replace(number, n_measured=max(one.n_measured for one in facts))
 
 
 @dataclass(frozen=True, slots=True)

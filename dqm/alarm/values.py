@@ -182,6 +182,8 @@ class Alarm:
         Set while Shelved, and until it ends also while Masked.
     mask : str
         Identifier of the mask while Masked; empty otherwise.
+    group : str
+        Path of the stream's group; empty for none, and in a history of before groups were noted.
     """
 
     stream: str
@@ -195,6 +197,7 @@ class Alarm:
     acknowledged: Acknowledgement | None = None
     shelf: Shelf | None = None
     mask: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ def give_verdict(
             end=window.end,
             n_lost=window.n_lost,
             conditions=window.conditions,
+            is_late=window.is_late,
             digest=window.digest,
         ),
         quality=quality,
@@ -89,7 +90,7 @@ def untested_verdict(
     rate : RateResult or None
         Test of its number of events.
     bundle : str
-        Identifier of the reference that it would have been tested against.
+        Identifier of the reference that it would have been tested against; empty if there is none for it.
     now : float
         Unix seconds.
     """

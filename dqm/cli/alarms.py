@@ -22,7 +22,7 @@ from dqm.cli.output import say, say_json
 from dqm.cli.settings import LONGEST_HOURS, Hours
 from dqm.cli.tables import cell, print_table
 from dqm.config import check_private, load_daemon
-from dqm.errors import ConfigError, DqmError, InputError
+from dqm.errors import ConfigError, DqmError, InputError, format_count
 from dqm.events.finite import utc_time
 
 __all__ = ["app"]
@@ -32,6 +32,7 @@ app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args
 _API = "api/v1"
 _TIMEOUT_SECONDS = 10.0
 _LONGEST_AGE_SECONDS = 1e11
+_MOST_NAMES = 8
 
 Daemon = Annotated[
     str,
@@ -61,23 +62,33 @@ AsJson = Annotated[bool, typer.Option("--json", help="What the API answers.")]
 def list_alarms(
     daemon: Daemon,
     everything: Annotated[bool, typer.Option("--all", help="Those that are Normal, too.")] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="One line for each alarm, also where a group has many of a kind.")
+    ] = False,
     as_json: AsJson = False,
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """List alarms: what is seen, since when, what to do."""
+    """List alarms: what is seen, since when, what to do. Those of one kind in a group are one line."""
     answer = _ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
-    shown = [a for a in answer["alarms"] if everything or a["state"] != "Normal"]
-    if not shown:
+    alarms = [a for a in answer["alarms"] if a["state"] != "Normal"] if each else []
+    normal = [a for a in answer["alarms"] if a["state"] == "Normal"] if everything else []
+    lines = [] if each else answer["groups"]
+    if not (alarms or normal or lines):
         say(f"all {len(answer['alarms'])} alarms are Normal")
         return
     table = _table("state", "priority", "stream", "cause", "for", "what is seen", "what to do")
-    for alarm in shown:
+    rows = [(line["alarm"], _name(line), line["priority"], line["since"]) for line in lines]
+    rows += [(alarm, alarm["stream"], alarm["priority"], alarm["since"]) for alarm in [*alarms, *normal]]
+    for alarm, name, priority, since in rows:
         _add_row(
-            table, alarm["state"], alarm["priority"], alarm["stream"], alarm["cause"],
-            _age(answer["time"] - alarm["since"]), alarm["text"] or "-", _advice(alarm),
+            table, alarm["state"], priority, name, alarm["cause"],
+            _age(answer["time"] - since), alarm["text"] or "-", _advice(alarm),
         )  # fmt: skip
     print_table(table)
+    for line in lines:
+        if len(line["streams"]) > 1:
+            say(f"{line['name']} {line['cause']}: {_names(line['streams'])}")
 
 
 @app.command()
@@ -121,6 +132,26 @@ def ack(
     seen = alarm["acknowledged"]  # an alarm that was Latched has ended by this, and holds nothing more
     by = f" by {seen['user']}" if seen else ""
     say(f"{stream} {cause}: acknowledged{by}, {alarm['state']}")
+
+
+@app.command("ack-group")
+def ack_group(
+    daemon: Daemon,
+    group: Annotated[str, typer.Argument(help="Path of the group, as 'list' shows it; '' for all streams.")],
+    cause: CauseName,
+    comment: Comment,
+    user: User = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Take the alarms of one cause over in all streams of a group, at once."""
+    told = _act(
+        daemon, "alarms/groups/acknowledge", Login(user, password_file),
+        group=group, cause=cause, comment=comment,
+    )  # fmt: skip
+    done, left = told["acknowledged"], told["left"]
+    say(f"{group or 'all streams'} {cause}: acknowledged {format_count(len(done), 'alarm')}: {_names(done)}")
+    if left:
+        say(f"not acknowledged, raised meanwhile: {_names(left)}")
 
 
 @app.command()
@@ -335,6 +366,17 @@ def _address(daemon: str) -> str:
         )
     everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where it listens, not where we do
     return f"http://{everywhere.get(host, host)}:{port}"
+
+
+def _name(line: dict[str, Any]) -> str:
+    n = len(line["streams"])
+    return str(line["name"]) if n == 1 else f"{line['name']}: {n} streams"
+
+
+def _names(streams: list[str]) -> str:
+    """Write names, the first few of many."""
+    first, more = ", ".join(streams[:_MOST_NAMES]), len(streams) - _MOST_NAMES
+    return f"{first} and {more} more ('list --each' has all)" if more > 0 else first
 
 
 def _advice(alarm: dict[str, Any]) -> str:

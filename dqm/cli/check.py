@@ -53,12 +53,14 @@ def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
 
     log_to_stderr()
     resolved = resolve(load_daemon(config, overrides))
-    for stream, (_, manifest) in resolved.bundles.items():
-        rate = resolved.rates[stream]
-        number = f"uncertain by {100 * rate.typical_uncertainty:.3g} %"
-        if not rate.tests(manifest.cut):
-            number = "not tested: expected_rate_hz is not known"
-        yield f"  {stream}: the shape of windows of {manifest.judged}; their number of events: {number}"
+    for stream, references in resolved.references.items():
+        for one in references:
+            number = f"uncertain by {100 * one.rate.typical_uncertainty:.3g} %"
+            if not one.rate.tests(one.manifest.cut):
+                number = "not tested: expected_rate_hz is not known"
+            which = "" if one.rule.takes_all and len(references) == 1 else f", {one.rule}, by {one.path.name}"
+            shape = f"the shape of windows of {one.manifest.judged}"
+            yield f"  {stream}{which}: {shape}; their number of events: {number}"
 
 
 def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
@@ -71,7 +73,7 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
         set_key(data, key, value)
     problems = []
     attempts = _attempts(data, config.absolute().parent)
-    checks = (_check_keys, _check_users, _check_provider)
+    checks = (_check_keys, _check_users, _check_provider, _check_notify, _check_references)
     attempts += [partial(check, config, data, overrides) for check in checks]
     for attempt in attempts:
         try:
@@ -88,13 +90,40 @@ def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
         case {"collector": {"name": str(name)}}:
             attempts.append(partial(open_source, name, data.get("options", {}), "[options]", base))
         case {"streams": list(streams)}:
-            named = {stream.get("bundle") for stream in streams if isinstance(stream, dict)}
+            named = {bundle for stream in streams if isinstance(stream, dict) for bundle in _bundles(stream)}
             free = isinstance(data.get("nuisances"), dict) and data["nuisances"].get("unmeasured") == "free"
-            attempts += [partial(_check_bundle, base / name, free) for name in named if isinstance(name, str)]
+            attempts += [partial(_check_bundle, base / name, free) for name in sorted(named)]
     match data:
         case {"slow_control": {"source": str()} as table}:
             attempts.append(partial(_check_slow_control, table, base))
     return attempts
+
+
+def _bundles(stream: dict[str, Any]) -> Iterator[str]:
+    """Find the bundles of a stream, by whichever key it names them."""
+    references = stream.get("references")
+    tables = (
+        [table for table in references if isinstance(table, dict)] if isinstance(references, list) else []
+    )
+    by_type = stream.get("bundles")
+    found = [stream.get("bundle"), *(by_type.values() if isinstance(by_type, dict) else ())]
+    for name in [*found, *(table.get("bundle") for table in tables)]:
+        if isinstance(name, str):
+            yield name
+
+
+def _check_references(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
+    if "collector" in data or find_problems(config, overrides):  # none, or told already
+        return
+    from dqm.reference import open_bundle
+    from dqm.service.monitor.resolved_config import check_references
+
+    for stream in load_daemon(config, overrides).streams:
+        try:
+            manifests = [open_bundle(one.bundle).manifest for one in stream.ordered_references]
+        except BundleError:  # told already
+            continue
+        check_references(stream, manifests)
 
 
 def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
@@ -124,6 +153,18 @@ def _check_provider(config: Path, data: dict[str, Any], overrides: dict[str, obj
         from dqm.web.auth.oidc import OidcProvider
 
         OidcProvider(oidc)  # reads its secret; asks nobody
+
+
+def _check_notify(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
+    if "collector" in data or find_problems(config, overrides):  # none, or told already
+        return
+    section = load_daemon(config, overrides).notify
+    if section is not None:
+        from dqm.service.monitor.notice_service import check_notify
+
+        problems = check_notify(section)  # reads the addresses; sends nothing
+        if problems:
+            raise ConfigError(f"\n{config}: ".join(map(str, problems)))
 
 
 def _check_slow_control(table: dict[str, Any], base: Path) -> None:

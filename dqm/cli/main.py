@@ -41,6 +41,7 @@ COMMANDS = {
     ),
     "reference": 'Reference bundles: what "good" is.',
     "alarms": "See alarms, acknowledge, shelve and mask them.",
+    "notify": "Try the targets that are told of alarms.",
     "dashboards": "Dashboards for Grafana, rules for Prometheus.",
     "keys": "Make keys for collectors on other hosts.",
     "store": "Back up, restore and compact the store of verdicts.",
@@ -124,6 +125,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.alarms import app as alarms
 
             return alarms
+        case "notify":
+            from dqm.cli.notify import app as notify
+
+            return notify
         case "dashboards":
             from dqm.cli.dashboards import app as dashboards
 

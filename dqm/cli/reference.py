@@ -67,14 +67,19 @@ def build(
             help="Live time of these events, s; it gives the rate for windows cut by count.",
         ),
     ] = None,
+    drop_nan: Annotated[
+        bool, typer.Option("--drop-nan", help="Drop events with NaN and keep their share in the bundle.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
     from dqm.reference import Recipe, create_bundle
+    from dqm.reference import drop_nan as without_nan
     from dqm.service.offline.feature_files import read_events
 
     names = None if features is None else tuple(name.strip() for name in features.split(","))
-    x, columns, sources = read_events(files, names, chamber)
+    read, columns, sources = read_events(files, names, chamber, keep_nan=drop_nan)
+    x, nan = without_nan(read, columns)
     recipe = Recipe(
         features=columns,
         n_reference=events,
@@ -86,7 +91,8 @@ def build(
         loss=loss,
         cut=cut,
         statistic=statistic,
-        rate_hz=None if live_seconds is None else len(x) / live_seconds,
+        rate_hz=None if live_seconds is None else len(read) / live_seconds,
+        nan=nan,
     )
     bundle = create_bundle(x, recipe, output, sources)
     say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")

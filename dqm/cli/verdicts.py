@@ -19,6 +19,7 @@ QUALITY_STYLE = {
     Quality.MEDIUM: "dark_orange",
     Quality.BAD: "bold red",
 }
+_SHORT = 8  # letters of a bundle's name: enough to tell those of a site apart
 QUALITY_MARK = {Quality.NULL: "?", Quality.GOOD: "✓", Quality.MEDIUM: "!", Quality.BAD: "✗"}
 
 
@@ -33,12 +34,14 @@ def quality_text(quality: Quality) -> Text:
 
 
 def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
-    """Lay out verdicts, one in each row; `live` adds the time of the verdict and the origin of the events."""
+    """Lay out verdicts, one in each row; `live` adds time, origin of the events and bundle."""
     table = Table(box=None, pad_edge=False)
     for name in [*(["judged (UTC)"] if live else []), "stream", "run", "seq", "quality"]:
         table.add_column(name, no_wrap=True)
     for name in ["events", "t", "p", "Z"]:
         table.add_column(name, no_wrap=True, justify="right")
+    if live:
+        table.add_column("bundle", no_wrap=True)
     table.add_column("why")
     for v in verdicts:
         r = v.result
@@ -54,6 +57,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             "-" if r.t is None else f"{r.t:.1f}",
             write_p(r),
             "-" if r.z is None else f"{r.z:.1f}",
+            *([v.bundle[:_SHORT] or "-"] if live else []),
             cell("; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks]))),
         )
     return table

@@ -10,12 +10,14 @@ from dqm.config.collector import (
 )
 from dqm.config.daemon import (
     AlarmSection,
+    ConditionRule,
     DaemonConfig,
     DaemonSection,
     GroupSection,
     LimitsSection,
     NuisancesSection,
     QualitySection,
+    ReferenceSection,
     StreamSection,
 )
 from dqm.config.files import check_writers, make_private_directory, make_private_file, replacing
@@ -29,26 +31,33 @@ from dqm.config.load import (
     set_key,
     validate,
 )
+from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
 from dqm.config.plugins import find_plugin
-from dqm.config.values import NAME_PATTERN, check_private, is_local, split_http
+from dqm.config.values import NAME_PATTERN, PATH_PATTERN, check_private, is_local, split_http
 from dqm.config.web import OidcSection, Role, WebSection
 
 __all__ = [
     "NAME_PATTERN",
+    "PATH_PATTERN",
     "TOKEN_VARIABLE",
     "AlarmSection",
     "CalibrationSection",
     "ChannelsSection",
     "CollectorConfig",
     "CollectorSection",
+    "ConditionRule",
     "DaemonConfig",
     "DaemonSection",
     "GrafanaSection",
     "GroupSection",
     "LimitsSection",
+    "NotifyRuleSection",
+    "NotifySection",
+    "NotifyTargetSection",
     "NuisancesSection",
     "OidcSection",
     "QualitySection",
+    "ReferenceSection",
     "Role",
     "SlowControlSection",
     "StreamSection",
@@ -65,6 +74,7 @@ __all__ = [
     "make_private_directory",
     "make_private_file",
     "parse_value",
+    "read_target_url",
     "read_token",
     "read_toml",
     "replacing",

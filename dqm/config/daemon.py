@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from dqm.config.grafana import GrafanaSection
+from dqm.config.notify import NotifySection, PriorityName
 from dqm.config.values import (
     LARGEST_INTEGER,
     ConfigPath,
@@ -26,19 +29,19 @@ from dqm.config.web import WebSection
 
 __all__ = [
     "AlarmSection",
+    "ConditionRule",
     "DaemonConfig",
     "DaemonSection",
     "GroupSection",
     "KeepSection",
     "LimitsSection",
     "NuisancesSection",
-    "PriorityName",
     "QualitySection",
+    "ReferenceSection",
     "StreamSection",
     "Text",
 ]
 
-PriorityName = Literal["P1", "P2", "P3", "P4"]
 Text = str | None
 
 
@@ -283,11 +286,59 @@ class GroupSection(Section):
     contact: Text = Field(None, min_length=1, description="whom to call; default: as the outer group")
 
 
+def _check_condition(value: object) -> ConditionRule:
+    """Take a text, a number, or a range of two numbers."""
+    match value:
+        case bool():
+            pass
+        case str():
+            return value
+        case int() | float() if math.isfinite(value):
+            return float(value)
+        case [(int() | float()) as low, (int() | float()) as high]:
+            if math.isfinite(low) and math.isfinite(high) and low <= high:
+                return float(low), float(high)
+    raise ValueError(f"{value!r} is no condition: a text, a number, or a range [LOW, HIGH] with LOW <= HIGH")
+
+
+ConditionRule = str | float | tuple[float, float]
+"""What a condition of a window must be: this text, this number, or a number in a closed range."""
+
+_Condition = Annotated[ConditionRule, PlainValidator(_check_condition)]
+
+
+class ReferenceSection(Section):
+    """``[[streams.references]]``: a bundle, and which windows of the stream it judges."""
+
+    bundle: ConfigPath = Field(description="reference bundle; relative to this file")
+    run_types: tuple[Name, ...] = Field((), description="for runs of these types; empty: of all types")
+    conditions: dict[Name, _Condition] = Field(
+        {},
+        description="for windows with these conditions, each a text, a number, or a range [LOW, HIGH] with "
+        "its ends",
+    )
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it fits every window."""
+        return not (self.run_types or self.conditions)
+
+
 class StreamSection(Section):
-    """``[[streams]]``: one stream and its reference."""
+    """``[[streams]]``: one stream and its references."""
 
     name: Name = Field(description="name of the stream: up to 64 letters, digits, '.', '_', '-'")
-    bundle: ConfigPath = Field(description="reference bundle; relative to this file")
+    bundle: ConfigPath | None = Field(
+        None, description="reference bundle of all windows; relative to this file"
+    )
+    bundles: dict[Name, ConfigPath] = Field(
+        {}, description="instead: a reference bundle for each type of run"
+    )
+    references: tuple[ReferenceSection, ...] = Field(
+        (),
+        validate_default=True,
+        description="instead: bundles with conditions; the first that fits a window judges it",
+    )
     min_events: int | None = Field(
         None, ge=1, le=LARGEST_INTEGER, description="replaces [quality] min_events for this stream"
     )
@@ -305,6 +356,13 @@ class StreamSection(Section):
         le=1e12,
         description="rate of events in a healthy detector, for windows cut by count, Hz; default: that of "
         "the reference's run, if the bundle knows it",
+    )
+    largest_nan_share: float = Field(
+        0.0,
+        ge=0.0,
+        le=0.5,
+        description="windows with NaN in up to this share of a feature are judged: the shape of the other "
+        "events, and the share; 0: windows with NaN are refused",
     )
     stale_seconds: float = Field(
         600.0, gt=0.0, description="without a window for this time the stream is Null and raises an alarm, s"
@@ -329,6 +387,34 @@ class StreamSection(Section):
     action: Text = Field(None, min_length=1, description="what to do first; default: as its group")
     contact: Text = Field(None, min_length=1, description="whom to call; default: as its group")
 
+    @field_validator("references")
+    @classmethod
+    def _check_references(
+        cls, references: tuple[ReferenceSection, ...], info: ValidationInfo
+    ) -> tuple[ReferenceSection, ...]:
+        """Let one of three keys name the bundles, and each of them be used."""
+        others = [key for key in ("bundle", "bundles") if info.data.get(key)]
+        given = [*others, *(["references"] if references else [])]
+        if not given and {"bundle", "bundles"} <= info.data.keys():  # else it is told what is wrong with them
+            raise ValueError("one of bundle, bundles and references must be given")
+        if len(given) > 1:
+            raise ValueError(f"one of bundle, bundles and references may be given, not {' and '.join(given)}")
+        general = [reference.takes_all for reference in references[:-1]]
+        if any(general):
+            raise ValueError(
+                f"number {general.index(True)} takes every window, so those after it are never used: put it "
+                "last"
+            )
+        return references
+
+    @property
+    def ordered_references(self) -> tuple[ReferenceSection, ...]:
+        """Its references, whichever key names them; the first that fits a window judges it."""
+        if self.bundle is not None:
+            return (ReferenceSection(bundle=self.bundle),)
+        by_type = (ReferenceSection(bundle=path, run_types=(name,)) for name, path in self.bundles.items())
+        return (*by_type, *self.references)
+
 
 class DaemonConfig(Section):
     """Configuration of ``dqm run``."""
@@ -344,8 +430,11 @@ class DaemonConfig(Section):
     grafana: GrafanaSection | None = Field(
         None, description="Grafana server that shows alarms as annotations; default: none"
     )
+    notify: NotifySection | None = Field(
+        None, description="whom to tell of alarms by mail, chat and webhooks; default: nobody"
+    )
     groups: dict[GroupPath, GroupSection] = Field({}, description="groups of streams by path")
-    streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its reference")
+    streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its references")
 
     @model_validator(mode="after")
     def _check_web(self) -> Self:
@@ -367,8 +456,13 @@ class DaemonConfig(Section):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        paths = [f"{stream.group}/" for stream in self.streams]
-        empty = [group for group in self.groups if not any(path.startswith(f"{group}/") for path in paths)]
-        if empty:
-            raise ValueError(f"groups: no stream has a group in {', '.join(empty)}")
+        self._check_known("groups", self.groups)
+        for number, rule in enumerate(self.notify.rules if self.notify else ()):
+            self._check_known(f"notify.rules[{number}].groups", rule.groups)
         return self
+
+    def _check_known(self, key: str, groups: Iterable[str]) -> None:
+        paths = [f"{stream.group}/" for stream in self.streams]
+        empty = [group for group in groups if not any(path.startswith(f"{group}/") for path in paths)]
+        if empty:
+            raise ValueError(f"{key}: no stream has a group in {', '.join(empty)}")

@@ -19,15 +19,21 @@ class EvaluationJob:
     ----------
     window : Window
         An admitted window.
+    bundle : str
+        Identifier of the reference bundle that it is tested against.
     explain_below : float
         The result is explained only if its p-value is below this.
     min_events : int
         The shape of a window with fewer events is not tested.
+    tests_nan : bool
+        Whether events may have NaN: the share of these is tested, and the shape of the others.
     """
 
     window: Window
+    bundle: str
     explain_below: float
     min_events: int = 0
+    tests_nan: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dqm.events.window import WindowCut
 
 __all__ = [
     "SMALLEST_P",
+    "NanResult",
     "NuisanceResult",
     "PMethod",
     "Profiled",
@@ -95,6 +96,29 @@ class RateResult:
 
 
 @dataclass(frozen=True, slots=True)
+class NanResult:
+    """Result of the test how many events have NaN.
+
+    Parameters
+    ----------
+    feature : str
+        Feature whose share departs most from that of the reference.
+    share, expected_share : float
+        Share of events with NaN in it, in the window and in the events that the reference was made of.
+    n_dropped : int
+        Events with NaN in any feature: the shape is tested without them.
+    p : float
+        Two-sided p-value of all features together, in (0, 1].
+    """
+
+    feature: str
+    share: float
+    expected_share: float
+    n_dropped: int
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
     """Result of the test of one window against its reference.
 
@@ -130,6 +154,8 @@ class TestResult:
         Test of the number of events; None if nobody says how many are expected.
     channels : ChannelSummary or None
         State of the channels; None if the test is not one of channels.
+    nan : NanResult or None
+        Test of the share of events with NaN; None in streams that take no such events.
     """
 
     n_data: int
@@ -147,3 +173,4 @@ class TestResult:
     remarks: tuple[str, ...] = ()
     rate: RateResult | None = None
     channels: ChannelSummary | None = None
+    nan: NanResult | None = None

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.events.channels import ChannelSummary
 from dqm.events.finite import finite
-from dqm.events.result import NuisanceResult, PMethod, RateResult
+from dqm.events.result import NanResult, NuisanceResult, PMethod, RateResult
 from dqm.events.verdict import Quality, Verdict
 from dqm.events.window import Condition, Origin
 
@@ -35,6 +35,9 @@ class WindowSummary(View):
     n_data: int = Field(description="events in the window")
     n_expected: float = Field(description="events the reference was scaled to, N(R_0)")
     n_lost: int = Field(description="windows lost by the sender before this one")
+    is_late: bool = Field(
+        description="whether another run had begun when it arrived: it does not count for alarms"
+    )
     t: float | None = Field(description="test statistic tau - delta; null if not known")
     tau: float | None
     delta: float | None
@@ -50,6 +53,9 @@ class WindowSummary(View):
     )
     channels: ChannelSummary | None = Field(
         description="dead and noisy channels; null if the test is not one of channels"
+    )
+    nan: NanResult | None = Field(
+        description="test of the share of events with NaN; null in streams that take none"
     )
     nuisances: dict[str, NuisanceResult]
     warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
@@ -76,6 +82,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         n_data=r.n_data,
         n_expected=r.n_expected,
         n_lost=verdict.window.n_lost,
+        is_late=verdict.window.is_late,
         t=finite(r.t),
         tau=finite(r.tau),
         delta=finite(r.delta),
@@ -86,6 +93,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         z=finite(r.z),
         rate=r.rate,
         channels=r.channels,
+        nan=r.nan,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),
         remarks=r.remarks,

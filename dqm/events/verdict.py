@@ -32,7 +32,7 @@ class WindowHeader:
 
     Parameters
     ----------
-    stream, run, seq, run_type, origin, start, end, n_lost, conditions, digest
+    stream, run, seq, run_type, origin, start, end, n_lost, conditions, is_late, digest
         As in `Window`.
     """
 
@@ -45,6 +45,7 @@ class WindowHeader:
     end: float | None = None
     n_lost: int = 0
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    is_late: bool = False
     digest: str = ""
 
 

@@ -153,6 +153,8 @@ class Window:
         Measurements of nuisance parameters valid for the window.
     conditions : mapping of str to str or float
         Conditions of the detector.
+    is_late : bool
+        Whether another run of the stream had begun when it arrived; the monitor sets it.
     digest : str
         Hash of the events, of a window that was received: it tells a window that was sent again from another
         one with the same numbers. Empty otherwise.
@@ -176,6 +178,7 @@ class Window:
     n_lost: int = 0
     auxiliary: tuple[Measurement, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    is_late: bool = False
     digest: str = field(default="", compare=False)
     counts: str = ""
 

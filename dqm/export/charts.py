@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dqm.alarm import Thresholds, describe_p
+from dqm.alarm import Thresholds, describe_p, describe_rate
 from dqm.events import Explanation, FloatArray, Quality, RatioMap
 from dqm.events.summary import WindowSummary
 from dqm.export.words import write_iso
@@ -25,12 +25,12 @@ _SYMBOLS = {
 }
 _LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
 _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
-_QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _CHANNEL_ROW = "y", "y2", "y3", "y4", "y5"
+_QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _NUMBER_ROW, _CHANNEL_ROW = "y", "y2", "y3", "y4", "y5", "y6"
 _CHANNEL_STATES = {"n_dead": "dead", "n_low": "low", "n_noisy": "noisy"}
 
 
 def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
-    """Quality, Z, p and pulls of windows over time, with the limits beyond which windows count for an alarm.
+    """Quality, Z, p, number and pulls of windows over time, with the limits beyond which windows count.
 
     Parameters
     ----------
@@ -45,6 +45,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
         ``data`` and ``layout``.
     """
     pulled = sorted({name for window in windows for name in window.nuisances})
+    counted = any(window.rate for window in windows)
     data = [
         *(
             trace
@@ -55,7 +56,9 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
         *_channel_traces(windows),
     ]
     has_channels = any(w.channels is not None for w in windows)
-    rows = [(_QUALITY_ROW, 0.8), (_Z_ROW, 1.6), (_P_ROW, 1.6), *([(_PULL_ROW, 1.3)] if pulled else [])]
+    rows = [(_QUALITY_ROW, 0.8), (_Z_ROW, 1.6), (_P_ROW, 1.6)]
+    rows += [(_NUMBER_ROW, 1.3)] if counted else []
+    rows += [(_PULL_ROW, 1.3)] if pulled else []
     rows += [(_CHANNEL_ROW, 1.3)] if has_channels else []
     axes: dict[str, Figure] = {
         _QUALITY_ROW: {
@@ -66,6 +69,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
         },
         _Z_ROW: {"title": {"text": "Z"}, "zeroline": True},
         _P_ROW: {"title": {"text": "p"}} | _decades([w.p for w in windows if w.p], thresholds.p_threshold),
+        _NUMBER_ROW: {"title": {"text": "n / expected"}, "rangemode": "tozero"},
         _PULL_ROW: {"title": {"text": "pull, sigma"}, "zeroline": True},
         _CHANNEL_ROW: {"title": {"text": "channels"}, "rangemode": "tozero"},
     }
@@ -76,6 +80,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
         "hovermode": "closest",
         "shapes": [
             _limit(_P_ROW, thresholds.p_threshold),
+            *([_line(_NUMBER_ROW, 1.0, "var(--faint)")] if counted else []),
             *(_limit(_PULL_ROW, side * thresholds.largest_pull) for side in (-1, 1) if pulled),
         ],
         "annotations": [
@@ -149,13 +154,18 @@ def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> 
 
 
 def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[Figure]:
-    """Make the points of three rows; only windows with a p-value have Z and p."""
+    """Make the points of four rows; only windows with a p-value have Z and p."""
     known = [w for w in windows if w.p is not None]
+    counted = [(w, w.rate) for w in windows if w.rate is not None]
     rows: list[tuple[str, list[WindowSummary], list[float | None]]] = [
         (_QUALITY_ROW, windows, [float(_LEVELS[quality])] * len(windows)),
         (_Z_ROW, known, [w.z for w in known]),
         (_P_ROW, known, [w.p for w in known]),
     ]
+    if counted:
+        rows.append(
+            (_NUMBER_ROW, [w for w, _ in counted], [w.n_data / rate.n_expected for w, rate in counted])
+        )
     for row, chosen, values in rows:
         yield {
             "type": "scatter",
@@ -166,7 +176,7 @@ def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[
             "yaxis": row,
             "x": [_moment(w) for w in chosen],
             "y": values,
-            "text": [_label(w) for w in chosen],
+            "text": [_number_label(w) if row == _NUMBER_ROW else _label(w) for w in chosen],
             "hovertemplate": "%{text}<extra></extra>",
             "customdata": [_address(w) for w in chosen],
             "marker": {"symbol": _SYMBOLS[quality], "color": f"var(--{quality.lower()})", "size": 8},
@@ -219,8 +229,13 @@ def _decades(values: Sequence[float], threshold: float) -> Figure:
 
 
 def _limit(row: str, value: float) -> Figure:
+    """Draw a limit across a row."""
+    return _line(row, value, "var(--bad)")
+
+
+def _line(row: str, value: float, colour: str) -> Figure:
     """Draw a dashed line across a row."""
-    line = {"color": "var(--bad)", "width": 1, "dash": "dash"}
+    line = {"color": colour, "width": 1, "dash": "dash"}
     place = {"xref": "paper", "x0": 0, "x1": 1, "yref": row, "y0": value, "y1": value}
     return {"type": "line", "line": line} | place
 
@@ -374,6 +389,12 @@ def _moment(window: WindowSummary) -> str:
 def _label(window: WindowSummary) -> str:
     p = "p not known" if window.p is None else describe_p(window.p)
     return f"run {window.run}, window {window.seq}: {window.quality}, {p}"
+
+
+def _number_label(window: WindowSummary) -> str:
+    number = describe_rate(window.n_data, window.rate) if window.rate else "nothing is expected"
+    p = describe_p(window.rate.p) if window.rate else ""
+    return f"run {window.run}, window {window.seq}: {number}, {p}"
 
 
 def _address(window: WindowSummary) -> str:

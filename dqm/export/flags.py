@@ -35,6 +35,8 @@ class Flag:
         Number of windows, and the reason of the worst of them.
     origin : str
         Where their events came from; empty without window.
+    bundle : str
+        Which reference bundles judged them; empty if none did.
     """
 
     stream: str
@@ -43,6 +45,7 @@ class Flag:
     flag: str
     comment: str
     origin: str
+    bundle: str
 
     def as_row(self, created_by: str) -> dict[str, object]:
         """Give the row of an export."""
@@ -53,6 +56,7 @@ class Flag:
             "flag": self.flag,
             "comment": self.comment,
             "origin": self.origin,
+            "bundle": self.bundle,
             "created_by": created_by,
         }
 
@@ -183,10 +187,11 @@ def _cut(spans: Sequence[Span], start: float, end: float) -> Iterator[_Piece]:
 
 def _flag(stream: str, start: float, end: float, quality: Quality | None, windows: list[Verdict]) -> Flag:
     if quality is None:
-        return Flag(stream, start, end, UNKNOWN, _NO_WINDOW, "")
+        return Flag(stream, start, end, UNKNOWN, _NO_WINDOW, "", "")
     name = UNKNOWN if quality is Quality.NULL else str(quality)
     origins = ", ".join(sorted({window.window.origin for window in windows}))
-    return Flag(stream, start, end, name, _comment(windows), origins)
+    bundles = ", ".join(sorted({window.bundle for window in windows} - {""}))
+    return Flag(stream, start, end, name, _comment(windows), origins, bundles)
 
 
 def _comment(windows: list[Verdict]) -> str:

@@ -197,7 +197,7 @@ METRICS = (
         "dqm_late_windows_total",
         "counter",
         ("stream",),
-        "Windows that came after a window of a later run.",
+        "Windows of a run that came after another run had begun.",
     ),
     Metric(
         "dqm_skipped_windows_total",
@@ -209,7 +209,7 @@ METRICS = (
         "dqm_stream_info",
         "gauge",
         ("stream", "bundle"),
-        "Reference bundle of the stream.",
+        "Reference bundle that judged the last window; before it, the first of the stream.",
     ),
     Metric(
         "dqm_test_seconds",
@@ -312,6 +312,18 @@ METRICS = (
         "counter",
         ("outcome",),
         "Sign-ins by name and password on the page or the API, by outcome.",
+    ),
+    Metric(
+        "dqm_notices_total",
+        "counter",
+        ("target", "outcome"),
+        "Messages about alarms, by target and outcome: sent, or failed, which is tried again.",
+    ),
+    Metric(
+        "dqm_notify_failing_timestamp_seconds",
+        "gauge",
+        ("target",),
+        "Since when the target has taken no message about alarms; absent if it takes them.",
     ),
     Metric(
         "dqm_progress_age_seconds",

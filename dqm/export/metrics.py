@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
@@ -23,6 +23,7 @@ from dqm.events import Quality, RatioMap, Verdict
 from dqm.events.finite import finite
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
+from dqm.export.notice_sender import NoticeStatus
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
@@ -32,7 +33,7 @@ _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | Info
 
 @dataclass(slots=True)
 class _Stream:
-    bundle: str
+    bundles: Sequence[str]
     quality: Quality = Quality.NULL
     last: Verdict | None = None
     is_stale: bool = False
@@ -41,6 +42,12 @@ class _Stream:
     n_duplicates: int = 0
     n_skipped: int = 0
     arrivals: StreamCounts = field(default_factory=StreamCounts)
+
+    @property
+    def bundle(self) -> str:
+        """The bundle that judged the last window; before, and after a window without one, the first."""
+        last = "" if self.last is None else self.last.bundle
+        return last if last in self.bundles else self.bundles[0]
 
     def number(self, name: str, now: float) -> float | None:
         """Value of a gauge of the last window, if there is one, and if it is finite."""
@@ -88,8 +95,8 @@ class Metrics(Collector):
 
     Parameters
     ----------
-    streams : mapping of str to str
-        Bundle identifier of each stream; other streams are not shown.
+    streams : mapping of str to sequence of str
+        Bundle identifiers of each stream; other streams are not shown.
     clock : callable
         Unix time, s.
     version : str
@@ -101,14 +108,17 @@ class Metrics(Collector):
         Holds these metrics and nothing else.
     """
 
-    def __init__(self, streams: Mapping[str, str], clock: Callable[[], float], version: str) -> None:
-        self._streams = {name: _Stream(bundle) for name, bundle in streams.items()}
+    def __init__(
+        self, streams: Mapping[str, Sequence[str]], clock: Callable[[], float], version: str
+    ) -> None:
+        self._streams = {name: _Stream(bundles) for name, bundles in streams.items()}
         self._clock = clock
         self._version = version
         self._n_refused: Counter[Reason] = Counter()
         self._n_waiting = 0
         self._progress_at = clock()
         self._n_store_failures = 0
+        self._notices: Callable[[], Iterable[NoticeStatus]] = tuple
         self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
@@ -122,19 +132,19 @@ class Metrics(Collector):
         """Names of the streams shown."""
         return tuple(self._streams)
 
-    def follow(self, streams: Mapping[str, str]) -> None:
+    def follow(self, streams: Mapping[str, Sequence[str]]) -> None:
         """Show these streams from now on; counters of streams that stay are kept.
 
         Parameters
         ----------
-        streams : mapping of str to str
-            Bundle identifier of each stream.
+        streams : mapping of str to sequence of str
+            Bundle identifiers of each stream.
         """
         with self._lock:
             before = self._streams
-            self._streams = {name: before.get(name) or _Stream(bundle) for name, bundle in streams.items()}
-            for name, bundle in streams.items():
-                self._streams[name].bundle = bundle
+            self._streams = {name: before.get(name) or _Stream(bundles) for name, bundles in streams.items()}
+            for name, bundles in streams.items():
+                self._streams[name].bundles = bundles
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict.
@@ -151,7 +161,8 @@ class Metrics(Collector):
         """
         with self._lock:
             stream = self._find(verdict.window.stream)
-            stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
+            if not verdict.window.is_late:  # it says nothing of the present
+                stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
             stream.n_judged[verdict.quality] += 1
             stream.n_lost += verdict.window.n_lost
             self._seconds_counts[bisect.bisect_left(TEST_SECONDS_BUCKETS, verdict.seconds)] += 1
@@ -258,6 +269,16 @@ class Metrics(Collector):
             Unix seconds; None if that is not to be shown.
         """
         self._broken_at = broken_at
+
+    def show_notices(self, statuses: Callable[[], Iterable[NoticeStatus]]) -> None:
+        """Show how it goes with the targets that are told of alarms.
+
+        Parameters
+        ----------
+        statuses : callable
+            One for each target.
+        """
+        self._notices = statuses
 
     def count_sign_in(self, outcome: str) -> None:
         """Count a sign-in.
@@ -411,11 +432,21 @@ class Metrics(Collector):
         sign_ins = counter("dqm_sign_ins_total")
         for outcome, n in self._n_sign_ins.items():
             sign_ins.add_metric([outcome], n)
+        yield from self._collect_notices()
         progress = gauge("dqm_progress_age_seconds")
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
         yield from (refused, self._collect_seconds(), queue, failures, broken, sign_ins, progress, build)
+
+    def _collect_notices(self) -> Iterable[_Family]:
+        total, failing = counter("dqm_notices_total"), gauge("dqm_notify_failing_timestamp_seconds")
+        for status in self._notices():
+            total.add_metric([status.target, "sent"], status.n_sent)
+            total.add_metric([status.target, "failed"], status.n_failed)
+            if status.failing_since is not None:
+                failing.add_metric([status.target], status.failing_since)
+        return total, failing
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

@@ -27,6 +27,7 @@ class BundleFacts(View):
     """Reference bundle in use."""
 
     identifier: str
+    judges: str = Field("", description="windows of the stream that it judges, in words")
     features: tuple[str, ...]
     windows: str = Field(description="windows it is meant for")
     statistic: str
@@ -38,7 +39,7 @@ class BundleFacts(View):
     sources: tuple[str, ...]
 
 
-def describe_bundle(identifier: str, manifest: Manifest) -> BundleFacts:
+def describe_bundle(identifier: str, manifest: Manifest, judges: str = "") -> BundleFacts:
     """Describe a bundle.
 
     Parameters
@@ -47,6 +48,8 @@ def describe_bundle(identifier: str, manifest: Manifest) -> BundleFacts:
         Its name.
     manifest : Manifest
         Its description.
+    judges : str
+        Windows of the stream that it judges, in words.
 
     Returns
     -------
@@ -55,6 +58,7 @@ def describe_bundle(identifier: str, manifest: Manifest) -> BundleFacts:
     """
     return BundleFacts(
         identifier=identifier,
+        judges=judges,
         features=manifest.features,
         windows=str(manifest.kind),
         statistic=manifest.statistic,

@@ -1,4 +1,4 @@
-from .build import Recipe, create_bundle
+from .build import Recipe, create_bundle, drop_nan
 from .bundle import Bundle, build_bundle, open_bundle
 from .calibration import calibrate, pool_remark
 from .channel_build import (
@@ -14,6 +14,7 @@ from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
 from .manifest import (
     Manifest,
+    NanRows,
     NuisanceEntry,
     NullTableEntry,
     Source,
@@ -28,6 +29,7 @@ from .null import NullTable, PValue, empirical_p_value, pool_offset
 from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
+from .rule import ReferenceRule, describe_unreferenced
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -47,6 +49,7 @@ __all__ = [
     "Manifest",
     "MapHistograms",
     "Midpoint",
+    "NanRows",
     "NuisanceEntry",
     "NullTable",
     "NullTableEntry",
@@ -55,6 +58,7 @@ __all__ = [
     "RateTest",
     "ReadingPolicy",
     "Recipe",
+    "ReferenceRule",
     "Source",
     "StoredBundle",
     "Task",
@@ -76,6 +80,8 @@ __all__ = [
     "check_names",
     "create_bundle",
     "create_channel_bundle",
+    "describe_unreferenced",
+    "drop_nan",
     "empirical_p_value",
     "learn_shape",
     "learn_templates",

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.manifest import Manifest, Source, check_names
+from dqm.reference.manifest import Manifest, NanRows, Source, check_names
 from dqm.reference.statistic import find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
-__all__ = ["Recipe", "create_bundle"]
+__all__ = ["Recipe", "create_bundle", "drop_nan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Recipe:
         Entry point of the test, group ``dqm.statistics``.
     rate_hz : float, optional
         Rate of events while the detector was live, Hz.
+    nan : NanRows, optional
+        Rows with NaN that were dropped, see `drop_nan`.
 
     Notes
     -----
@@ -62,6 +64,7 @@ class Recipe:
     cut: WindowCut = WindowCut.COUNT
     statistic: str = "kernel"
     rate_hz: float | None = None
+    nan: NanRows | None = None
 
 
 def create_bundle(
@@ -131,6 +134,7 @@ def create_bundle(
         cut=recipe.cut,
         n_expected=recipe.n_expected,
         rate_hz=recipe.rate_hz,
+        nan=recipe.nan,
         seed=recipe.seed,
         sources=tuple(sources),
         software={name: version(name) for name in ("dqm", "numpy", "torch")},
@@ -140,6 +144,31 @@ def create_bundle(
     named = {files[kind].name: values for kind, values in arrays.items()}
     named |= {prepared[kind].name: values for kind, values in ready.items()}
     return write_bundle(path, manifest, named)
+
+
+def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRows | None]:
+    """Take the events without NaN, and count the others.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_events, d)
+        Events; may have NaN.
+    features : sequence of str
+        Names of the columns.
+
+    Returns
+    -------
+    x : ndarray
+        Events without NaN.
+    rows : NanRows or None
+        For `Recipe`; None if no event has NaN.
+    """
+    is_nan = np.isnan(x)
+    dropped = is_nan.any(axis=1)
+    if not dropped.any():
+        return x, None
+    counts = dict(zip(features, map(int, is_nan.sum(axis=0)), strict=True))
+    return x[~dropped], NanRows(n_rows=len(x), n_dropped=int(dropped.sum()), counts=counts)
 
 
 def _check_recipe(recipe: Recipe, events: FloatArray) -> None:

@@ -28,6 +28,7 @@ from dqm.reference.channel_explanation import ChannelExplainer, describe_outside
 from dqm.reference.constraints import ReadingPolicy, read_constraints
 from dqm.reference.explanation import Explainer, Explains, WindowExplanation
 from dqm.reference.manifest import NullTableEntry, WindowKind
+from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
 from dqm.reference.statistic import CountedStatistic, Outcome, Statistic, prepare_statistic, resize
@@ -225,6 +226,7 @@ class Evaluator:
         *,
         min_events: int = 0,
         masked: Sequence[int] = (),
+        tests_nan: bool = False,
     ) -> Evaluation:
         """Test the shape of a window, and keep what it takes to explain it.
 
@@ -238,6 +240,9 @@ class Evaluator:
             A window with fewer events is not tested.
         masked : sequence of int
             Channels that count for nothing, of a bundle of channels.
+        tests_nan : bool
+            Whether events may have NaN. The share of these is tested, and the shape of the others, of which
+            a healthy window is expected to have the share that the reference has.
 
         Returns
         -------
@@ -247,6 +252,8 @@ class Evaluator:
             cover, a fit that did not converge or went astray. Pulls are in standard deviations of healthy
             toys.
         """
+        if tests_nan and not window.counts and not self._missing(window):
+            return self._evaluate_finite(window, policy, min_events)
         n_data = window.n_events
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
         constraints = read_constraints(self.bundle.manifest.nuisances, window, policy or self._policy)
@@ -283,6 +290,25 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
         return Evaluation(result, (scale.explainer, x, outcome))
+
+    def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
+        """Test the events without NaN, and the share of the others."""
+        x, manifest = self._select(window), self.bundle.manifest
+        share = manifest.finite_share
+        found = compare_nan(x, manifest)
+        finite = replace(
+            window,
+            x=x[~np.isnan(x).any(axis=1)],
+            names=manifest.features,
+            n_expected=None if window.n_expected is None else share * window.n_expected,
+        )
+        evaluation = self.evaluate(finite, policy, min_events=min_events)
+        remarks = evaluation.result.remarks
+        if found is not None and found.n_dropped:
+            told = f"{format_count(found.n_dropped, 'event')} of {len(x)} with NaN"
+            remarks = (*remarks, f"the shape is tested without {told}")
+        result = replace(evaluation.result, n_data=len(x), nan=found, remarks=remarks)
+        return replace(evaluation, result=result)
 
     def _find_scale(self, kind: WindowKind) -> _Scale | None:
         """Find what windows of a kind need, or make it from the calibrated sizes at both sides."""
@@ -330,10 +356,12 @@ class Evaluator:
             return window.x
         return window.x[:, [window.names.index(name) for name in features]]
 
+    def _missing(self, window: Window) -> list[str]:
+        return [name for name in self.bundle.manifest.features if name not in window.names]
+
     def _obstacle(self, window: Window, min_events: int) -> str:
         """Say why a window cannot be tested; empty if it can."""
-        features = self.bundle.manifest.features
-        missing = [name for name in features if name not in window.names]
+        missing = self._missing(window)
         if missing:
             return f"features of the reference are missing: {', '.join(missing)}"
         counts = self.bundle.manifest.counts or ""

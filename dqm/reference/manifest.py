@@ -18,6 +18,7 @@ __all__ = [
     "VERSION",
     "ArrayFile",
     "Manifest",
+    "NanRows",
     "NuisanceEntry",
     "NullTableEntry",
     "Source",
@@ -142,6 +143,14 @@ class WindowRange(_Frozen):
         return f"{self.low:g} to {self.high:g} events cut by {self.cut}{free}"
 
 
+class NanRows(_Frozen):
+    """Rows with NaN among those that a bundle was built from; they were dropped."""
+
+    n_rows: int = Field(ge=1, description="all rows, dropped ones included")
+    n_dropped: int = Field(ge=1, description="rows with NaN in any feature")
+    counts: dict[str, Annotated[int, Field(ge=0)]] = Field(description="rows with NaN in each feature")
+
+
 class NullTableEntry(_Frozen):
     """Null table for windows of one kind."""
 
@@ -163,6 +172,7 @@ class Manifest(_Frozen):
     rate_hz: float | None = Field(
         default=None, gt=0, le=1e12, description="rate of events in the run of the reference, Hz"
     )
+    nan: NanRows | None = Field(default=None, description="rows with NaN; null: there were none")
     seed: int = Field(ge=0, description="seed that split the events and drew the centres")
     reference: ArrayFile
     centers: ArrayFile
@@ -188,6 +198,21 @@ class Manifest(_Frozen):
         """The windows it is meant for, every nuisance parameter measured."""
         return WindowKind(cut=self.cut, n_expected=self.n_expected)
 
+    @property
+    def nan_counts(self) -> dict[str, int]:
+        """Rows with NaN in each feature, among those that the bundle was built from."""
+        return self.nan.counts if self.nan else {}
+
+    @property
+    def n_built(self) -> int:
+        """Rows that the bundle was built from."""
+        return self.nan.n_rows if self.nan else self.reference.shape[0] + self.pool.shape[0]
+
+    @property
+    def finite_share(self) -> float:
+        """Share of healthy events without NaN."""
+        return 1.0 - self.nan.n_dropped / self.nan.n_rows if self.nan else 1.0
+
     def nuisance(self, name: str) -> NuisanceEntry | None:
         """Find a nuisance parameter, or None."""
         return next((entry for entry in self.nuisances if entry.name == name), None)
@@ -206,7 +231,7 @@ class Manifest(_Frozen):
     @property
     def definition(self) -> str:
         """Hash of all that decides on the statistic of a window: not null tables, templates, ancestry."""
-        without = {"null": (), "templates": (), "parent": None, "rate_hz": None, "ranges": ()}
+        without = {"null": (), "templates": (), "parent": None, "rate_hz": None, "ranges": (), "nan": None}
         bare = self.model_copy(update=without)
         return hashlib.sha256(bare.encode()).hexdigest()[:8]
 
@@ -220,9 +245,8 @@ class Manifest(_Frozen):
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        # a bundle without a rate, a range or counts has the bytes, and so the name, that it had before there
-        # were any
-        left_out = {name for name in ("rate_hz", "ranges", "counts") if not getattr(self, name)}
+        # a bundle without these has the bytes, and so the name, that it had before there were any
+        left_out = {name for name in ("rate_hz", "ranges", "nan", "counts") if not getattr(self, name)}
         return (
             json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
         ).encode()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
 from dqm.config import DaemonConfig
+from dqm.errors import BundleError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.service.process_log import log_to_stderr
 from dqm.stream import identity_of
@@ -58,7 +58,9 @@ class WindowEvaluator:
         """
         self._bundle.verify()
         begin = time.perf_counter()
-        evaluation = self._evaluator.evaluate(job.window, min_events=job.min_events, masked=masked)
+        evaluation = self._evaluator.evaluate(
+            job.window, min_events=job.min_events, tests_nan=job.tests_nan, masked=masked
+        )
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
         is_wanted = evaluation.is_always_explained or (p is not None and p < job.explain_below)
@@ -68,7 +70,7 @@ class WindowEvaluator:
 
 
 def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
-    """Set up the evaluation of all streams; streams with one bundle share an evaluator.
+    """Set up the evaluation by all bundles; streams with one bundle share an evaluator.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     Returns
     -------
     callable
-        Evaluates a window of any of the streams; logs what it raises.
+        Evaluates a window by the bundle that its job names; logs what it raises.
 
     Raises
     ------
@@ -88,24 +90,32 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     from dqm.reference import ReadingPolicy, open_bundle
 
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
-    by_bundle: dict[Path, WindowEvaluator] = {}
-    by_stream: dict[str, WindowEvaluator] = {}
     masked = {stream.name: stream.bad_channels for stream in config.streams}
-    for stream in config.streams:
-        if stream.bundle not in by_bundle:
-            bundle = open_bundle(stream.bundle)
-            by_bundle[stream.bundle] = WindowEvaluator(bundle, policy, config.daemon.device)
-        by_stream[stream.name] = by_bundle[stream.bundle]
+    evaluators: dict[str, WindowEvaluator] = {}
+    paths = [reference.bundle for stream in config.streams for reference in stream.ordered_references]
+    for path in dict.fromkeys(paths):
+        bundle = open_bundle(path)
+        if bundle.identifier not in evaluators:
+            evaluators[bundle.identifier] = WindowEvaluator(bundle, policy, config.daemon.device)
 
     def evaluate(job: EvaluationJob) -> EvaluationReport:
         try:
-            return by_stream[job.window.stream].evaluate(job, masked[job.window.stream])
+            return _find(evaluators, job.bundle).evaluate(job, masked[job.window.stream])
         except Exception:  # logged here: the worker knows nothing of windows
             stream, run, seq = identity_of(job.window)
             log.exception("test failed", stream=stream, run=run, seq=seq)
             raise
 
     return evaluate
+
+
+def _find(evaluators: Mapping[str, WindowEvaluator], bundle: str) -> WindowEvaluator:
+    if bundle not in evaluators:
+        raise BundleError(
+            f"bundle {bundle} has been replaced since the configuration was read",
+            fix="Reload the daemon, with 'systemctl reload' or SIGHUP",
+        )
+    return evaluators[bundle]
 
 
 def prepare_worker(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:

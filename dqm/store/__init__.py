@@ -3,6 +3,7 @@
 from dqm.store.alarm_store import AlarmStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.notice_store import NoticeStore
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
 from dqm.store.window_keeper import WindowKeeper
 
@@ -10,6 +11,7 @@ __all__ = [
     "STORE_FILE",
     "AlarmStore",
     "Database",
+    "NoticeStore",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",

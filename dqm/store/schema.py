@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -24,11 +25,12 @@ __all__ = [
     "audit",
     "explanations",
     "metadata",
+    "notices",
     "schema_version",
     "verdicts",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 4
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -49,9 +51,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     ),
     3: (
         "ALTER TABLE verdicts ADD COLUMN rate JSON",
+        "ALTER TABLE verdicts ADD COLUMN nan JSON",
+        "ALTER TABLE verdicts ADD COLUMN channels JSON",
         "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
+        "ALTER TABLE verdicts ADD COLUMN is_late BOOLEAN NOT NULL DEFAULT FALSE",
     ),
-    4: ("ALTER TABLE verdicts ADD COLUMN channels JSON",),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
 
@@ -92,8 +96,10 @@ verdicts = Table(
     Column("warnings", JSON, nullable=False),
     Column("rate", JSON(none_as_null=True)),
     Column("channels", JSON(none_as_null=True)),
+    Column("nan", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
     Column("digest", String(32), nullable=False),
+    Column("is_late", Boolean, nullable=False),
     Column("quality", String(8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("bundle", String(128), nullable=False),
@@ -138,6 +144,18 @@ alarm_changes = Table(
     Index("alarm_changes_by_time", "time"),
     Index("alarm_changes_of_stream", "stream", "id"),
 )
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("target", String(64), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("cause", String(16), primary_key=True),
+    Column("raised_at", Double, nullable=False),
+    Column("is_open", Integer, nullable=False),
+    Column("time", Double, nullable=False),
+)
+"""What each target was told of each alarm last; a row without stream says since when there is the target."""
 
 audit = Table(
     "audit",

@@ -21,6 +21,7 @@ from dqm.stream.sequence import (
     find_conflict,
 )
 from dqm.stream.spool import Spool
+from dqm.stream.turned_away import TurnedAwayPeer
 from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, TimeCutter
 from dqm.stream.wire import Limits, decode, encode
 
@@ -43,6 +44,7 @@ __all__ = [
     "Spool",
     "StreamCounts",
     "TimeCutter",
+    "TurnedAwayPeer",
     "decode",
     "encode",
     "find_conflict",

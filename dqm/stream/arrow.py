@@ -32,7 +32,7 @@ def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
     names : tuple of str
         One name for each column.
     x : ndarray, shape (n_events, n_features)
-        Finite values.
+        Values.
 
     Returns
     -------
@@ -47,7 +47,9 @@ def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
     return bytes(sink.getvalue())
 
 
-def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatArray:
+def read_columns(
+    frame: bytes, names: tuple[str, ...], n_events: int, *, nan_share: float = 0.0
+) -> FloatArray:
     """Decode the columns of a frame, and check that they are those that the header announced.
 
     Parameters
@@ -58,11 +60,13 @@ def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatAr
         Names of the columns, in order.
     n_events : int
         Number of rows in the header.
+    nan_share : float
+        Share of the rows in which each column may be NaN.
 
     Returns
     -------
     ndarray, shape (n_events, n_features)
-        Finite values.
+        Finite values, and NaN where it is allowed.
 
     Raises
     ------
@@ -87,8 +91,13 @@ def read_columns(frame: bytes, names: tuple[str, ...], n_events: int) -> FloatAr
     x = np.empty((n_events, len(names)))
     for position, column in enumerate(batch.columns):
         x[:, position] = column.to_numpy(zero_copy_only=True)
-    if not np.isfinite(x).all():
-        raise PeerError(Reason.NOT_FINITE, _describe_not_finite(x, names))
+    is_finite = np.isfinite(x)
+    if is_finite.all() or not n_events:
+        return x
+    largest = float((~is_finite).mean(axis=0).max())
+    if largest > nan_share or np.isinf(x).any():
+        limit = f", at most {100.0 * nan_share:.2g} % of NaN allowed" if nan_share else ""
+        raise PeerError(Reason.NOT_FINITE, _describe_not_finite(x, names) + limit)
     return x
 
 

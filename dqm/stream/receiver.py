@@ -6,7 +6,7 @@ import errno
 import socket as unix
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,7 @@ from dqm.stream.acknowledgement import (
 )
 from dqm.stream.connection import set_options
 from dqm.stream.keys import CollectorKey, KeyRing
+from dqm.stream.turned_away import TurnedAwayPeer
 from dqm.stream.wire import Limits, claimed_identity, decode
 from dqm.stream.zap import ZapAuthenticator
 
@@ -70,6 +71,7 @@ class Receiver:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits or Limits()
+        self._nan_shares: Mapping[str, float] = {}
         self._keys = keys
         self._keyless = [a for a in addresses if is_local(a) and not (keys and keyed_everywhere)]
         self._monotonic = monotonic
@@ -97,6 +99,10 @@ class Receiver:
     def addresses(self) -> tuple[str, ...]:
         """Addresses as bound, with the actual port numbers."""
         return self._addresses
+
+    def turned_away(self) -> tuple[TurnedAwayPeer, ...]:
+        """Addresses whose connections are turned away; may be called from any thread."""
+        return self._zap.turned_away.peers()
 
     def wait(self, timeout_ms: int, descriptors: Sequence[int] = (), *, messages: bool = True) -> None:
         """Wait for a message, or for a file descriptor.
@@ -176,6 +182,10 @@ class Receiver:
         if peer is not None:
             self._answer(peer, encode_refusal(identity, reason))
 
+    def allow_nan(self, shares: Mapping[str, float]) -> None:
+        """Accept NaN in some streams, up to a share of the events in each feature; the others have none."""
+        self._nan_shares = shares
+
     def reload_keys(self) -> None:
         """Read the public keys again: new keys may connect, and messages with removed keys are refused.
 
@@ -244,7 +254,7 @@ class Receiver:
     def _decode(self, user: str | None, frames: list[bytes]) -> Window:
         """Decode a message; raises `PeerError` if it breaks the format or its key may not send the stream."""
         collector = self._find_collector(user)
-        window = decode(frames, self._limits)
+        window = decode(frames, self._limits, self._nan_shares)
         if collector is not None and not collector.may_send(window.stream):
             raise PeerError(
                 Reason.STREAM_NOT_ALLOWED, f"{collector.name} may not send stream {window.stream}"

@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from dqm.errors import PeerError
-from dqm.events import Origin, Verdict, Window
+from dqm.events import Origin, Verdict, Window, WindowHeader
 from dqm.stream.acknowledgement import Reason
 
 __all__ = ["RESTORED_WINDOWS", "Arrival", "ArrivalOrder", "SequenceTracker", "StreamCounts", "find_conflict"]
@@ -22,6 +22,7 @@ RESTORED_WINDOWS = 256
 """Last verdicts of a stream from which a restarted monitor knows what it has missed."""
 
 _MAX_RUNS = 16
+_MAX_BEGUN_RUNS = 256
 _MAX_GAPS = 256
 _MAX_REFUSED_RUNS = 256
 
@@ -49,7 +50,7 @@ class Arrival:
     n_lost : int
         Windows lost directly before this one, for its verdict; at least the number that the sender reports.
     is_late : bool
-        Whether a window of a later run arrived before it.
+        Whether another run has begun since its own run began.
     """
 
     order: ArrivalOrder
@@ -86,6 +87,7 @@ class _Run:
     """State of one run of one stream; a gap is the first and the last of consecutive missing numbers."""
 
     origin: Origin
+    run_type: str
     next_seq: int = 0
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
@@ -106,12 +108,14 @@ class _Run:
 class SequenceTracker:
     """Tracks the numbers of the windows of all streams; to be used from one thread.
 
-    It remembers the last 16 runs of each stream and the last 256 gaps of each run. A window that would fill
+    It remembers the last 16 runs of each stream, the order in which the last 256 have begun, and the last 256
+    gaps of each run. A window that would fill
     an older gap counts as a duplicate; the store then decides.
     """
 
     def __init__(self) -> None:
         self._runs: dict[str, OrderedDict[int, _Run]] = {}
+        self._begun: dict[str, OrderedDict[int, None]] = {}
         self._refused_first: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._counts: dict[str, StreamCounts] = {}
 
@@ -125,16 +129,18 @@ class SequenceTracker:
         Parameters
         ----------
         verdicts : iterable of Verdict
-            The last verdicts of each stream, in any order. Numbers missing between those of one run become
-            gaps; no counter changes.
+            The last verdicts of each stream. Numbers missing between those of one run become gaps; no counter
+            changes. The first of each run that is not late tells in which order the runs have begun.
         """
-        seen: dict[tuple[str, int], tuple[Origin, set[int]]] = {}
+        seen: dict[tuple[str, int], tuple[WindowHeader, set[int]]] = {}
         for verdict in verdicts:
             window = verdict.window
-            _, numbers = seen.setdefault((window.stream, window.run), (window.origin, set()))
+            _, numbers = seen.setdefault((window.stream, window.run), (window, set()))
             numbers.add(window.seq)
-        for (stream, run), (origin, numbers) in sorted(seen.items(), key=lambda item: item[0]):
-            run_state = self._find_run(stream, run, origin)
+            if not window.is_late:
+                self._begin(window.stream, window.run)
+        for _, (window, numbers) in sorted(seen.items(), key=lambda item: item[0]):
+            run_state = self._find_run(window)
             ordered = sorted(numbers)
             run_state.next_seq = ordered[-1] + 1
             for before, after in pairwise(ordered):
@@ -142,7 +148,7 @@ class SequenceTracker:
                     run_state.add_gap(before + 1, after - 1)
 
     def find_refusal(self, window: Window) -> PeerError | None:
-        """Refuse a window whose origin differs from that of its run.
+        """Refuse a window whose origin or type differs from that of its run.
 
         Parameters
         ----------
@@ -152,11 +158,11 @@ class SequenceTracker:
         Returns
         -------
         PeerError or None
-            With the reason ``origin``; None if the window is admitted.
+            With the reason ``origin`` or ``identity``; None if the window is admitted.
         """
         runs = self._runs.get(window.stream)
         run_state = runs.get(window.run) if runs else None
-        return _compare_origins(window, run_state.origin) if run_state else None
+        return _compare_runs(window, run_state) if run_state else None
 
     def observe(self, window: Window) -> Arrival:
         """Count a window that is not refused.
@@ -172,8 +178,8 @@ class SequenceTracker:
             Its order of arrival, and windows lost before it.
         """
         counts = self.counts(window.stream)
-        run_state = self._find_run(window.stream, window.run, window.origin)
-        is_late = window.run < max(self._runs[window.stream])
+        run_state = self._find_run(window)
+        is_late = window.run != self._begin(window.stream, window.run)
         if window.seq < run_state.next_seq:
             if not run_state.fill_gap(window.seq):
                 counts.n_duplicates += 1
@@ -207,11 +213,24 @@ class SequenceTracker:
         while len(self._refused_first) > _MAX_REFUSED_RUNS:
             self._refused_first.popitem(last=False)
 
-    def _find_run(self, stream: str, run: int, origin: Origin) -> _Run:
+    def _begin(self, stream: str, run: int) -> int:
+        """Note that a run has begun, unless it is known; give the run of the stream that began last.
+
+        The order of the numbers does not matter: a site may begin to count anew.
+        """
+        begun = self._begun.setdefault(stream, OrderedDict())
+        begun.setdefault(run)
+        if len(begun) > _MAX_BEGUN_RUNS:
+            begun.popitem(last=False)
+        return next(reversed(begun))
+
+    def _find_run(self, window: Window | WindowHeader) -> _Run:
         """Find a run or add it; of too many runs, the one that was not used for longest is removed."""
+        stream, run = window.stream, window.run
         runs = self._runs.setdefault(stream, OrderedDict())
         if run not in runs:
-            runs[run] = _Run(origin, self._refused_first.pop((stream, run), 0))
+            n_refused = self._refused_first.pop((stream, run), 0)
+            runs[run] = _Run(window.origin, window.run_type, n_refused)
         run_state = runs[run]
         runs.move_to_end(run)
         while len(runs) > _MAX_RUNS:
@@ -238,7 +257,7 @@ def find_conflict(window: Window, known: Verdict | Window) -> PeerError | None:
     """
     before = known if isinstance(known, Window) else known.window
     n_before = len(known.x) if isinstance(known, Window) else known.result.n_data
-    refusal = _compare_origins(window, before.origin)
+    refusal = _compare_runs(window, before)
     if refusal is not None:
         return refusal
     is_same = (window.start, window.end, len(window.x)) == (before.start, before.end, n_before)
@@ -251,11 +270,18 @@ def find_conflict(window: Window, known: Verdict | Window) -> PeerError | None:
     )
 
 
-def _compare_origins(window: Window, origin: Origin) -> PeerError | None:
-    if window.origin is origin:
-        return None
-    return PeerError(
-        Reason.ORIGIN,
-        f"run {window.run} of stream {window.stream} is {origin.value}; {window.origin.value} windows need "
-        "a run number of their own",
-    )
+def _compare_runs(window: Window, before: _Run | Window | WindowHeader) -> PeerError | None:
+    """Compare origin and type of the run with those of an earlier window."""
+    run = f"run {window.run} of stream {window.stream}"
+    if window.origin is not before.origin:
+        return PeerError(
+            Reason.ORIGIN,
+            f"{run} is {before.origin.value}; {window.origin.value} windows need a run number of their own",
+        )
+    if window.run_type != before.run_type:
+        return PeerError(
+            Reason.IDENTITY,
+            f"{run} is of type {before.run_type}; windows of type {window.run_type} need a run number of "
+            "their own",
+        )
+    return None

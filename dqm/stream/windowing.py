@@ -69,9 +69,11 @@ class _Filling:
             self.parts.append(batch.x[first:last])
             self.n_events += last - first
         if span is not None:
+            # time that batches share counts once: nobody is live for longer than a window lasts
+            known_until = span[0] if self.end is None else max(span[0], self.end)
+            self.live_seconds += max(0.0, span[1] - known_until)
             self.start = span[0] if self.start is None else min(self.start, span[0])
             self.end = span[1] if self.end is None else max(self.end, span[1])
-            self.live_seconds += span[1] - span[0]
         self.conditions.update(batch.conditions)
         for reading in batch.auxiliary:
             known = self.auxiliary.get(reading.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -52,6 +52,8 @@ _FIRST_VERSION = 1
 _LARGEST_INTEGER = 2**63 - 1
 _LATEST_TIME = 1e11  # Unix seconds: the year 5138
 _MAX_EXPECTED = 1e12
+_LIVE_SECONDS_EXCESS = 1e-3  # by so much, and by this share of it, the live time may exceed the window:
+_LIVE_SHARE_EXCESS = 1e-3  # the clock of a scaler is not that of the computer
 _MAX_ENTRIES = 64
 _DIGEST_BYTES = 16
 _LONGEST_TEXT = 256
@@ -140,6 +142,16 @@ class Header(BaseModel):
             raise ValueError("start and end must both be given or both be null")
         if self.start is not None and self.end is not None and self.start > self.end:
             raise ValueError(f"start {self.start} must not be after end {self.end}")
+        if self.start is not None and self.end is not None and self.live_seconds is not None:
+            seconds = self.end - self.start
+            if self.live_seconds > seconds + _LIVE_SECONDS_EXCESS + _LIVE_SHARE_EXCESS * seconds:
+                raise ValueError(
+                    f"live_seconds {self.live_seconds} must not exceed end - start, which is {seconds} s"
+                )
+        if self.n_expected == 0.0 and self.live_seconds:
+            raise ValueError(
+                f"n_expected 0 needs live_seconds 0, got {self.live_seconds}: nominal rate times live time"
+            )
         by_time = (self.start, self.live_seconds, self.n_expected)
         if self.cut is WindowCut.TIME and None in by_time:
             raise ValueError('cut "time" needs start, end, live_seconds and n_expected')
@@ -233,19 +245,17 @@ def payload_of(window: Window) -> bytes:
     Raises
     ------
     InputError
-        If `x` does not have one column for each name, or has NaN or infinity.
+        If `x` does not have one column for each name, or has infinity. The monitor decides on NaN.
     """
     if window.x.ndim != 2 or window.x.shape[1] != len(window.names):
         raise InputError(
             f"x has shape {window.x.shape} for {format_count(len(window.names), 'feature')}",
             where=_describe(window),
         )
-    if not np.isfinite(window.x).all():
-        raise InputError(
-            "x has NaN or infinity", where=_describe(window), fix="Drop such events in the source"
-        )
+    if np.isinf(window.x).any():
+        raise InputError("x has infinity", where=_describe(window), fix="Drop such events in the source")
     weights = window.weights
-    if weights is not None and (weights < 0.0).any():
+    if weights is not None and not (weights >= 0.0).all():
         raise InputError(
             f"{window.counts} has {weights.min():g}",
             where=_describe(window),
@@ -270,7 +280,7 @@ def encode(window: Window) -> list[bytes]:
     Raises
     ------
     InputError
-        If the window breaks the format, for example by a character in a name or by NaN in `x`.
+        If the window breaks the format, for example by a character in a name or by infinity in `x`.
 
     Examples
     --------
@@ -297,7 +307,9 @@ def encode(window: Window) -> list[bytes]:
     return [header_of(window).model_dump_json().encode(), payload_of(window)]
 
 
-def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
+def decode(
+    frames: Sequence[bytes], limits: Limits | None = None, nan_shares: Mapping[str, float] | None = None
+) -> Window:
     """Decode a message and check it against every rule of the format.
 
     Parameters
@@ -306,11 +318,13 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
         Header and payload, as received.
     limits : Limits, optional
         Largest message that is accepted.
+    nan_shares : mapping of str to float, optional
+        Streams in which a feature may be NaN, and in which share of the events.
 
     Returns
     -------
     Window
-        `x` of shape ``(n_events, n_features)``, finite.
+        `x` of shape ``(n_events, n_features)``, finite but for NaN where it is allowed.
 
     Raises
     ------
@@ -334,9 +348,11 @@ def decode(frames: Sequence[bytes], limits: Limits | None = None) -> Window:
         )
     header = _read_header(frames[0], limits)
     _check_claims(header, len(frames[1]), limits)
-    window = _to_window(header, read_columns(frames[1], header.features, header.n_events))
+    nan_share = (nan_shares or {}).get(header.stream, 0.0)
+    x = read_columns(frames[1], header.features, header.n_events, nan_share=nan_share)
+    window = _to_window(header, x)
     weights = window.weights
-    if weights is not None and (weights < 0.0).any():
+    if weights is not None and not (weights >= 0.0).all():
         raise PeerError(Reason.COUNTS, f"{header.counts} has {weights.min():g}; counts are 0 or more")
     return window
 
@@ -450,9 +466,19 @@ def _summarise(error: ValidationError) -> str:
     """First mistakes in one line; text from the peer is shortened and escaped."""
     lines = [
         f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False)[:3]
+        f"{_give(problem['input'])}"
+        for problem in error.errors(include_url=False)[:3]
     ]
     return ascii("; ".join(lines))[1:-1][:500]
+
+
+def _give(value: object) -> str:
+    """Write a number that was refused; other values may be long."""
+    return (
+        f", got {value}"
+        if isinstance(value, float) or (type(value) is int and value.bit_length() <= 64)
+        else ""
+    )
 
 
 def _describe(window: Window) -> str:

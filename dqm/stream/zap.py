@@ -12,13 +12,19 @@ How it works:
    on their way: the answer waits a little. A peer that comes still later keeps the id that it has announced,
    and `RoutingIds.is_own` tells this.
 
+ZeroMQ tells the address of a peer with its request, but not with a refusal of its own. For these the address
+is asked of the connection when it is accepted. A peer that is refused at once may be gone by then; its
+address is not known.
+
 Requests are answered in a separate thread, so that handshakes do not time out while the daemon is busy.
 """
 
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
+import socket as tcp
 import struct
 import time
 from collections import deque
@@ -31,6 +37,7 @@ from zmq.utils.monitor import recv_monitor_message
 from dqm.errors import PeerError
 from dqm.stream.acknowledgement import Reason
 from dqm.stream.keys import KeyRing
+from dqm.stream.turned_away import TurnedAwayPeers
 
 __all__ = ["DOMAIN", "RoutingIds", "ZapAuthenticator"]
 
@@ -46,6 +53,8 @@ _ID_BYTES = 24
 _DELAY_SECONDS = 0.05
 _MAX_REFUSALS = 1000
 _FAILURES = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+_CONNECTIONS = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
+_STRANGER = "a peer without CURVE keys, or with a wrong key of the daemon"
 
 
 class RoutingIds:
@@ -68,6 +77,42 @@ class RoutingIds:
         return hmac.digest(self._secret, nonce, "sha256")[: _ID_BYTES - _NONCE_BYTES]
 
 
+class _Connections:
+    """Addresses of the connections of a socket, and whose handshake has failed."""
+
+    def __init__(self, peers: TurnedAwayPeers) -> None:
+        self._peers = peers
+        self._addresses: dict[int, str] = {}
+        self._has_failed = False
+
+    def take(self, event: int, descriptor: int) -> bool:
+        """Take in an event of the socket; tell whether a handshake has failed.
+
+        ZeroMQ tells of the end of the connection just after the failure; only this names the connection.
+        """
+        if event == zmq.Event.ACCEPTED:
+            self._addresses[descriptor] = _address_of(descriptor)
+        elif event == zmq.Event.DISCONNECTED:
+            address = self._addresses.pop(descriptor, "")
+            if self._has_failed:
+                self._peers.add(address, _STRANGER)
+            self._has_failed = False
+        else:
+            self._has_failed = True
+            return True
+        return False
+
+
+def _address_of(descriptor: int) -> str:
+    """Ask for the address of a connection that belongs to ZeroMQ; empty if it is closed already."""
+    try:
+        with tcp.socket(fileno=os.dup(descriptor)) as connection:
+            name = connection.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else "this host"
+
+
 class ZapAuthenticator:
     """Accepts peers, gives each connection a routing id, and keeps a list of refused peers.
 
@@ -79,6 +124,11 @@ class ZapAuthenticator:
         The socket, before it is bound.
     ring : KeyRing, optional
         Accepted keys; without it no address can be protected.
+
+    Attributes
+    ----------
+    turned_away : TurnedAwayPeers
+        Who was refused, by address.
     """
 
     def __init__(
@@ -88,8 +138,10 @@ class ZapAuthenticator:
         self._ring = ring
         self._answers: deque[tuple[float, list[bytes]]] = deque()
         self._refusals: deque[PeerError] = deque(maxlen=_MAX_REFUSALS)
+        self.turned_away = TurnedAwayPeers()
+        self._connections = _Connections(self.turned_away)
         self._socket = socket
-        self._monitor = socket.get_monitor_socket(_FAILURES if ring else 0)
+        self._monitor = socket.get_monitor_socket(_FAILURES | _CONNECTIONS if ring else 0)
         self._requests = context.socket(zmq.ROUTER)  # handshakes need not wait for each other's answers
         self._requests.linger = 0
         self._requests.bind(_ENDPOINT)
@@ -133,10 +185,9 @@ class ZapAuthenticator:
                 answer = [envelope, b"", *self._answer(request)]
                 self._answers.append((time.monotonic() + _DELAY_SECONDS, answer))
             if self._monitor in ready:
-                recv_monitor_message(self._monitor)
-                self.add_refusal(
-                    Reason.HANDSHAKE, "a peer without CURVE keys, or with a wrong key of the daemon"
-                )
+                event = recv_monitor_message(self._monitor)
+                if self._connections.take(event["event"], event["value"]):
+                    self.add_refusal(Reason.HANDSHAKE, _STRANGER)
 
     def _send_answers(self) -> int | None:
         """Send the answers that are due; give the milliseconds until the next one, None if there is none."""
@@ -151,15 +202,17 @@ class ZapAuthenticator:
         number = request[1] if len(request) > 1 else b""
         if len(request) < _FRAMES or request[0] != _VERSION:
             return self._refuse(number, Reason.HANDSHAKE, "a peer that ZeroMQ does not describe")
-        domain, address, mechanism, *credentials = request[2], request[3], *request[5:]
+        domain, address, mechanism, *credentials = request[2], ascii(request[3])[2:-1][:64], *request[5:]
         if (domain, mechanism) == (_OPEN_DOMAIN, b"NULL"):
             return self._accept(number, b"")
         if (domain, mechanism) != (DOMAIN, b"CURVE") or [len(key) for key in credentials] != [_KEY_BYTES]:
-            return self._refuse(number, Reason.HANDSHAKE, "a peer that does not use CURVE")
+            self.turned_away.add(address, "a peer that does not use CURVE")
+            return self._refuse(number, Reason.HANDSHAKE, f"a peer that does not use CURVE, from {address}")
         public = z85.encode(credentials[0])
         if self._ring is None or self._ring.find(public.decode()) is None:
-            what = f"unknown key {public.decode()} from {ascii(address)[2:-1][:64]}"
-            return self._refuse(number, Reason.UNKNOWN_KEY, what)
+            what = f"unknown key {public.decode()}"
+            self.turned_away.add(address, what)
+            return self._refuse(number, Reason.UNKNOWN_KEY, f"{what} from {address}")
         return self._accept(number, public)
 
     def _accept(self, number: bytes, user: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dqm.alarm import AcknowledgeAlarm, Alarm, Cause, Mask, RemoveMask, ShelveAlarm, Thresholds, UnshelveAlarm
 from dqm.web import models as m
 from dqm.web.auth.accounts import Accounts
-from dqm.web.changes import administer, carry_out, require
+from dqm.web.changes import acknowledge_group, administer, carry_out, require
 from dqm.web.queries import Queries
 from dqm.web.security import JsonRequest
 
@@ -124,6 +124,11 @@ def history(queries: Asked, query: Annotated[m.ChangeQuery, Query()]) -> m.Chang
 @_get("/alarms/{stream}/{cause}", summary="One alarm")
 def alarm(queries: Asked, stream: m.StreamName, cause: Cause) -> Alarm:
     return queries.alarm(stream, cause)
+
+
+@_post("/alarms/groups/acknowledge", summary="Take over the alarms of one cause in a group, at once")
+def acknowledge_alarms(queries: Asked, request: Request, body: m.GroupBody) -> m.AcknowledgedGroup:
+    return acknowledge_group(queries, request, body.command())
 
 
 @_post("/alarms/{stream}/{cause}/acknowledge", summary="Take an alarm over")

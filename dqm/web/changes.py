@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 
-from dqm.alarm import Command
+from dqm.alarm import AcknowledgeGroup, AlarmChange, Command, needs_response
+from dqm.alarm.groups import is_within
 from dqm.errors import InputError
+from dqm.web import models as m
 from dqm.web.auth.principal import READING, principal_of
 from dqm.web.auth.roles import NEEDED
 from dqm.web.problems import NotSignedInError, RoleMissingError
 from dqm.web.queries import Queries
 
-__all__ = ["administer", "carry_out", "require"]
+__all__ = ["acknowledge_group", "administer", "carry_out", "require"]
 
 _LONGEST_TARGET = 256
 """Of a row of the audit."""
 
 
-def carry_out(queries: Queries, request: Request, command: Command) -> None:
+def carry_out(queries: Queries, request: Request, command: Command) -> Sequence[AlarmChange]:
     """Carry out a command in the name of whoever asks.
 
     Parameters
@@ -31,6 +33,11 @@ def carry_out(queries: Queries, request: Request, command: Command) -> None:
     command : Command
         What is done.
 
+    Returns
+    -------
+    sequence of AlarmChange
+        What it has changed.
+
     Raises
     ------
     RoleMissingError
@@ -41,7 +48,30 @@ def carry_out(queries: Queries, request: Request, command: Command) -> None:
         If it cannot be stored; nothing has changed then.
     """
     require(queries, request, command.action, command.target)
-    queries.alarm_service.apply(command, principal_of(request).user)
+    return queries.alarm_service.apply(command, principal_of(request).user)
+
+
+def acknowledge_group(queries: Queries, request: Request, command: AcknowledgeGroup) -> m.AcknowledgedGroup:
+    """Acknowledge the alarms of a group, all that are meant or none, and tell which came too late for it.
+
+    Parameters
+    ----------
+    queries, request, command
+        As in `carry_out`, which says what it raises.
+
+    Returns
+    -------
+    AcknowledgedGroup
+        For the answer.
+    """
+    changes = carry_out(queries, request, command)
+    left = [
+        alarm.stream
+        for alarm in queries.alarm_service.alarms()
+        if alarm.cause is command.cause and is_within(alarm.group, command.group) and needs_response(alarm)
+    ]
+    done = [change.alarm.stream for change in changes if change.action == command.action]
+    return m.AcknowledgedGroup(acknowledged=tuple(sorted(done)), left=tuple(sorted(left)))
 
 
 def administer(

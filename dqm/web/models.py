@@ -7,22 +7,36 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from dqm.alarm import AddMask, Alarm, AlarmChange, AlarmState, Cause, Mask, ShelveAlarm
-from dqm.alarm.commands import Comment, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
+from dqm.alarm import (
+    AcknowledgeGroup,
+    AddMask,
+    Alarm,
+    AlarmChange,
+    AlarmState,
+    Cause,
+    Mask,
+    Priority,
+    ShelveAlarm,
+)
+from dqm.alarm.commands import Comment, GroupName, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
 from dqm.config import NAME_PATTERN, Role
 from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
+from dqm.stream import TurnedAwayPeer
 
 __all__ = [
     "Account",
     "AccountBody",
     "AccountList",
+    "AcknowledgedGroup",
+    "AlarmLine",
     "AlarmList",
     "ChangeList",
     "ChangeQuery",
     "CommentBody",
     "Group",
+    "GroupBody",
     "Kept",
     "MaskBody",
     "MaskForm",
@@ -34,6 +48,7 @@ __all__ = [
     "ShelveBody",
     "Stream",
     "StreamName",
+    "Untold",
     "WindowDetail",
     "WindowList",
     "WindowPlace",
@@ -85,7 +100,8 @@ class Stream(View):
     last: WindowSummary | None = Field(description="last window; null before the first since the start")
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
     explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
-    bundle: str
+    bundle: str = Field(description="bundle that judged the last window; before it, the first of the stream")
+    bundles: tuple[str, ...] = Field(description="its bundles, in the order in which they are tried")
 
 
 class Group(View):
@@ -99,15 +115,41 @@ class Group(View):
     streams: tuple[str, ...]
 
 
+class Untold(View):
+    """A target of messages about alarms that takes none."""
+
+    target: str
+    since: float = Field(description="when it first failed since it last took one, Unix seconds")
+    reason: str = Field(description="why the last try failed")
+
+
+class AlarmLine(View):
+    """Alarms of one cause that stand alike in streams of one group, or one alarm: a line to read."""
+
+    group: str = Field(description="path of the group; empty for all streams, and for a stream without one")
+    name: str = Field(description="how to call it: the stream if there is one only, else the group")
+    cause: Cause
+    priority: Priority = Field(description="that of the most urgent alarm")
+    needs_response: bool
+    alarm: Alarm = Field(description="the most urgent of them")
+    since: float = Field(description="when the first entered its state, Unix seconds")
+    streams: tuple[str, ...] = Field(description="streams that have the alarm, by name")
+
+
 class Overview(View):
     """Everything at a glance."""
 
     time: float = Field(description="Unix seconds")
     version: str
     notice: str = Field(description="what everybody must know of the daemon itself; mostly empty")
+    turned_away: tuple[TurnedAwayPeer, ...] = Field(
+        description="addresses whose connections were turned away in the last 10 minutes"
+    )
+    untold: tuple[Untold, ...] = Field(description="targets that cannot be told of alarms")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )
+    groups: tuple[AlarmLine, ...] = Field(description="the same, those of one kind in a group as one line")
     qualities: dict[Quality, int] = Field(description="streams of each quality")
     origins: tuple[Origin, ...] = Field(description="where the windows shown came from, if not all are live")
     tree: Group
@@ -119,6 +161,16 @@ class AlarmList(View):
 
     time: float
     alarms: tuple[Alarm, ...]
+    groups: tuple[AlarmLine, ...] = Field(
+        description="those that are not Normal, alarms of one kind in a group as one line"
+    )
+
+
+class AcknowledgedGroup(View):
+    """What an acknowledgement of a group has done."""
+
+    acknowledged: tuple[str, ...] = Field(description="streams whose alarm was acknowledged")
+    left: tuple[str, ...] = Field(description="streams of the group whose alarm came later: it still calls")
 
 
 class ChangeList(View):
@@ -194,6 +246,20 @@ class CommentBody(_Request):
     """Why something is changed; who changes it is known from the sign-in."""
 
     comment: Comment = Field(description="why, and what is being done")
+
+
+class GroupBody(CommentBody):
+    """Acknowledge the alarms of one cause in a group."""
+
+    cause: Cause
+    group: GroupName = Field("", description="path of the group; empty: all streams")
+    before: Moment | None = Field(
+        None, description="only alarms raised by then, Unix seconds: when you looked; null: all"
+    )
+
+    def command(self) -> AcknowledgeGroup:
+        """Make the command."""
+        return AcknowledgeGroup(self.group, self.cause, self.comment, self.before)
 
 
 class AccountBody(_Request):

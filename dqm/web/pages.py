@@ -17,7 +17,7 @@ from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts
 from dqm.web import models as m
-from dqm.web.changes import carry_out
+from dqm.web.changes import acknowledge_group, carry_out
 from dqm.web.problems import NotFoundError, RoleMissingError, describe_problem
 from dqm.web.queries import Queries
 from dqm.web.render import render
@@ -56,6 +56,7 @@ def page_routes(queries: Queries) -> list[Route]:
         "/help": _help,
     }
     forms: dict[str, Callable[[Queries, Request, Form], str]] = {
+        "/alarms/groups/acknowledge": _acknowledge_group,
         "/alarms/{stream}/{cause}/acknowledge": _acknowledge,
         "/alarms/{stream}/{cause}/shelve": _shelve,
         "/alarms/{stream}/{cause}/unshelve": _unshelve,
@@ -98,6 +99,8 @@ def _show_trouble(queries: Queries, request: Request, error: Exception) -> Respo
     trouble = ". ".join(filter(None, [f"{problem.where}: {problem.detail}", problem.fix]))
     if "cause" in request.path_params:
         return _alarm(queries, request, trouble, problem.status)
+    if request.url.path.startswith("/alarms/"):
+        return _alarms(queries, request, trouble, problem.status)
     return _masks(queries, request, trouble, problem.status)
 
 
@@ -130,15 +133,22 @@ def _groups(group: m.Group, sizes: dict[str, int]) -> list[tuple[str, m.Group]]:
     return found
 
 
-def _alarms(queries: Queries, request: Request) -> Response:
+def _alarms(queries: Queries, request: Request, trouble: str = "", status: int = 200) -> Response:
     page = queries.alarms()
     everything = request.query_params.get("show") == "all"
-    shown = [alarm for alarm in page.alarms if everything or alarm.state is not AlarmState.NORMAL]
+    normal = [alarm for alarm in page.alarms if everything and alarm.state is AlarmState.NORMAL]
     return render(
-        queries, request, "alarms.html", page=page, shown=shown, everything=everything,
+        queries, request, "alarms.html", status, page=page, normal=normal, everything=everything,
+        trouble=trouble, left=_number_left(request),
         changes=queries.changes(limit=_CHANGES).changes, thresholds=queries.thresholds(),
         explained={s.name: s.explained for s in queries.statuses.streams()},
     )  # fmt: skip
+
+
+def _number_left(request: Request) -> int:
+    """Read how many alarms an acknowledgement of a group has left, from the address that it leads to."""
+    text = request.query_params.get("left", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < len("1000000") else 0
 
 
 def _alarm(queries: Queries, request: Request, trouble: str = "", status: int = 200) -> Response:
@@ -168,7 +178,7 @@ def _stream(queries: Queries, request: Request) -> Response:
         queries, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
         figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
-        bundle=queries.bundles.get(page.name), why_no_bundle="the stream has no bundle",
+        bundles=queries.bundles.get(page.name, ()),
         latest_occupancy=_latest_occupancy(queries, page.last), **_figures(explanation),
     )  # fmt: skip
 
@@ -215,6 +225,11 @@ def _acknowledge(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
     carry_out(queries, request, AcknowledgeAlarm(*alarm, _comment(fields)))
     return _page_of(alarm)
+
+
+def _acknowledge_group(queries: Queries, request: Request, fields: Form) -> str:
+    done = acknowledge_group(queries, request, m.GroupBody.model_validate_strings(dict(fields)).command())
+    return f"/alarms?left={len(done.left)}" if done.left else "/alarms"
 
 
 def _shelve(queries: Queries, request: Request, fields: Form) -> str:

@@ -11,20 +11,24 @@ from typing import Protocol
 from dqm.alarm import (
     ANOMALOUS,
     Alarm,
+    AlarmChange,
     AlarmState,
     Cause,
     Command,
     Mask,
     Node,
     Thresholds,
+    group_alarms,
     needs_response,
     urgency,
 )
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, Verdict
 from dqm.events.summary import summarise
+from dqm.export.notice_sender import NoticeStatus
 from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
+from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
@@ -50,7 +54,7 @@ class AlarmActions(Protocol):
     def thresholds(self) -> Thresholds:
         """Numbers that follow from the false-alarm budget."""
 
-    def apply(self, command: Command, user: str) -> None:
+    def apply(self, command: Command, user: str) -> Sequence[AlarmChange]:
         """Carry out a command, durably; raises `InputError` if the alarms do not allow it."""
 
 
@@ -70,14 +74,18 @@ class Queries:
         Past changes of alarms.
     kept : callable
         Path of the file with the events of a window, by stream, run and number; it need not exist.
-    bundles : mapping of str to BundleFacts
-        Bundle of each stream.
+    bundles : mapping of str to sequence of BundleFacts
+        Bundles of each stream.
     clock : callable
         Unix time, s.
     version : str
         Version of dqm.
     notice : callable
         What everybody must know of the daemon itself; empty if there is nothing.
+    turned_away : callable
+        Addresses whose connections are turned away.
+    notice_statuses : callable
+        How it goes with each target that is told of alarms.
     """
 
     statuses: StreamStatuses
@@ -85,10 +93,12 @@ class Queries:
     verdicts: VerdictStore
     history: AlarmStore
     kept: Callable[[str, int, int], Path]
-    bundles: Mapping[str, BundleFacts]
+    bundles: Mapping[str, Sequence[BundleFacts]]
     clock: Callable[[], float]
     version: str
     notice: Callable[[], str] = str
+    turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
+    notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -100,11 +110,22 @@ class Queries:
             time=self.clock(),
             version=self.version,
             notice=self.notice(),
+            turned_away=tuple(self.turned_away()),
+            untold=self.untold(),
             needs_response=tuple(filter(needs_response, alarms)),
+            groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
             tree=tree,
             streams=streams,
+        )
+
+    def untold(self) -> tuple[m.Untold, ...]:
+        """Give the targets that cannot be told of alarms."""
+        return tuple(
+            m.Untold(target=status.target, since=status.failing_since, reason=status.reason)
+            for status in self.notice_statuses()
+            if status.failing_since is not None
         )
 
     def stream(self, stream: str) -> m.Stream:
@@ -142,20 +163,20 @@ class Queries:
                 where=stream,
                 fix="It was never received, or its verdict is older than the store keeps",
             )
-        used = self.bundles.get(stream)
-        is_used = used is not None and used.identifier == verdict.bundle
+        used = next((one for one in self.bundles.get(stream, ()) if one.identifier == verdict.bundle), None)
         return m.WindowDetail(
             verdict=summarise(verdict),
             explanation=verdict.explanation,
             why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
-            bundle=used if is_used else None,
-            why_no_bundle="" if is_used else _why_no_bundle(verdict),
+            bundle=used,
+            why_no_bundle="" if used else _why_no_bundle(verdict),
             kept=self._kept(verdict),
         )
 
     def alarms(self) -> m.AlarmList:
         """Every alarm, the most urgent first."""
-        return m.AlarmList(time=self.clock(), alarms=tuple(self._sorted_alarms()))
+        alarms = self._sorted_alarms()
+        return m.AlarmList(time=self.clock(), alarms=tuple(alarms), groups=_lines(alarms))
 
     def alarm(self, stream: str, cause: Cause) -> Alarm:
         """One alarm; raises `NotFoundError`."""
@@ -222,7 +243,8 @@ class Queries:
                 first.setdefault(alarm.stream, alarm)
         for s in statuses:
             most_urgent = first.get(s.name)
-            bundle = self.bundles.get(s.name)
+            bundles = tuple(one.identifier for one in self.bundles.get(s.name, ()))
+            judged = s.last.bundle if s.last else ""
             yield m.Stream(
                 name=s.name,
                 path=paths.get(s.name, ""),
@@ -234,8 +256,26 @@ class Queries:
                 last=summarise(s.last) if s.last else None,
                 recent=tuple(Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
                 explained=s.explained,
-                bundle=bundle.identifier if bundle else "",
+                bundle=judged if judged in bundles else next(iter(bundles), ""),
+                bundles=bundles,
             )
+
+
+def _lines(alarms: Iterable[Alarm]) -> tuple[m.AlarmLine, ...]:
+    """Give the alarms that are not Normal, those of one kind in a group as one line."""
+    return tuple(
+        m.AlarmLine(
+            group=line.path,
+            name=line.name or "all streams",
+            cause=line.cause,
+            priority=line.priority,
+            needs_response=line.needs_response,
+            alarm=line.alarms[0],
+            since=min(alarm.since for alarm in line.alarms),
+            streams=tuple(sorted(alarm.stream for alarm in line.alarms)),
+        )
+        for line in group_alarms(alarms)
+    )
 
 
 def _group(node: Node) -> m.Group:
@@ -266,4 +306,4 @@ def _why_unexplained(verdict: Verdict) -> str:
 def _why_no_bundle(verdict: Verdict) -> str:
     if not verdict.bundle:
         return "no bundle judged this window"
-    return f"bundle {verdict.bundle} judged this window; the stream uses another one now"
+    return f"bundle {verdict.bundle} judged this window; the stream does not use it any more"

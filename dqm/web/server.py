@@ -77,6 +77,8 @@ def create_app(
         if queries is None or principal_of(request).may_read:  # strangers learn no more
             content["seconds_since_progress"] = round(silence, 3)
             content["streams"] = list(metrics.streams)
+            if queries is not None:
+                content["untold"] = [each.model_dump() for each in queries.untold()]
             if is_stuck:
                 content["reason"] = (
                     f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"

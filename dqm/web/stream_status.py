@@ -135,6 +135,9 @@ class StreamStatuses:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
         with self._lock:
             stream = self._find(verdict.window.stream)
+            self._version += 1
+            if verdict.window.is_late:  # it says nothing of the present
+                return
             if stream.last is None or stream.quality is not verdict.quality:
                 stream.since = verdict.judged_at
             stream.quality, stream.reason = verdict.quality, verdict.reason
@@ -144,7 +147,6 @@ class StreamStatuses:
                 stream.explained = ""
             stream.last = replace(verdict, explanation=None)  # maps are large, and read from the store
             stream.recent.append(_recent(verdict))
-            self._version += 1
 
     def mark_stale(self, name: str, seconds: float) -> None:
         """Show a stream as ``Null`` until its next window; raises `InputError` if it is not one of these.

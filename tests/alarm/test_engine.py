@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from dqm.alarm import (
     UnshelveAlarm,
 )
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
+from dqm.events import NanResult, Quality, Verdict
 
 from .engines import engine, rate_of, stream, verdict
 
@@ -463,3 +464,50 @@ def test_a_clock_that_goes_back_starts_delays_anew_and_one_that_jumps_ahead_ends
 def test_a_window_of_a_stream_that_is_not_configured_is_refused() -> None:
     with pytest.raises(InputError, match="unknown stream 'x'"):
         engine().observe(verdict(name="x"), 0.0)
+
+
+def test_late_windows_of_an_older_run_neither_raise_an_alarm_nor_end_one() -> None:
+    healthy = engine()
+    healthy.observe(verdict(0.5, run=2), 0.0)
+    for seq in range(5):
+        healthy.observe(verdict(1e-9, run=1, seq=seq, rate=rate_of(1e-9), warning="far", is_late=True), 1.0)
+    assert {alarm.state for alarm in healthy.alarms} == {AlarmState.NORMAL}
+    faulty = engine()
+    for seq in range(3):
+        faulty.observe(verdict(1e-9, run=2, seq=seq), 0.0)
+    for seq in range(5):
+        assert faulty.observe(verdict(0.5, run=1, seq=seq, is_late=True), 1.0) == []
+    assert [alarm.cause for alarm in faulty.alarms if alarm.state is not AlarmState.NORMAL] == [Cause.DIFFERS]
+    assert faulty.tree().quality is Quality.BAD, "the last window of the present run counts"
+
+
+def test_if_only_late_windows_come_nothing_is_known_and_that_is_told() -> None:
+    alarms = engine(stream(unjudged_seconds=60.0))
+    alarms.observe(verdict(0.5, run=999), 0.0)
+    for minute in range(3):
+        alarms.observe(verdict(0.5, run=7, seq=minute, is_late=True), 60.0 * minute)
+    (change,) = alarms.tick(121.0)
+    assert change.alarm.cause is Cause.UNJUDGED
+    assert "3 windows: run 7 is over, and windows of it still arrive: run 999 has begun" in change.alarm.text
+    alarms.observe(verdict(0.5, run=999, seq=1), 130.0)
+    assert not [alarm for alarm in alarms.alarms if alarm.state is AlarmState.ACTIVE]
+
+
+def test_late_windows_of_runs_that_do_not_count_are_no_matter_of_alarms() -> None:
+    alarms = engine(stream(unjudged_seconds=60.0, run_types=("physics",)))
+    alarms.observe(verdict(0.5, run=2), 0.0)
+    alarms.observe(verdict(0.5, run=1, run_type="calib", is_late=True), 1.0)
+    assert alarms.tick(100.0) == []
+
+
+def test_windows_that_differ_by_their_share_of_nan_alarm_and_name_the_feature() -> None:
+    alarms = engine()
+    nan = NanResult("t_2", share=0.024, expected_share=0.0001, n_dropped=12, p=1e-9)
+    for seq in range(2):
+        one = verdict(0.5, seq=seq, quality=Quality.BAD)
+        alarms.observe(replace(one, result=replace(one.result, nan=nan)), 0.0)
+    (alarm,) = [alarm for alarm in alarms.alarms if alarm.state is not AlarmState.NORMAL]
+    assert alarm.cause is Cause.DIFFERS
+    assert alarm.text.endswith("p = 2e-09: NaN in 2.4 % of t_2, 0.01 % in the reference")
+    alarms.observe(verdict(1e-6, seq=2), 1.0)
+    assert "NaN" not in alarms.alarms[0].text

@@ -154,3 +154,14 @@ def test_limits_of_quality_may_be_configured() -> None:
     given = config(quality={"medium_p": 0.005})
     with pytest.raises(ConfigError, match=re.escape("medium_p = 0.005 must be greater than bad_p")):
         quality_limits(given, given.streams[0], derive_thresholds(given))
+
+
+def test_of_several_references_each_cause_counts_by_the_one_with_the_most_false_alarms() -> None:
+    few, many = StreamFacts(2, 100.0, 0.02), StreamFacts(0, 400.0, 0.02)
+    together = StreamFacts.of_any([StreamFacts(1), few, many])
+    assert together == StreamFacts(2, 400.0, 0.02)
+    assert StreamFacts.of_any([StreamFacts(1), StreamFacts()]) == StreamFacts(1)
+    alone = [derive_thresholds(config(), dict.fromkeys(("s0", "s1"), one)) for one in (few, many)]
+    both = derive_thresholds(config(), dict.fromkeys(("s0", "s1"), together))
+    assert both.rate_p == min(one.rate_p or 1.0 for one in alone)
+    assert both.largest_pull == max(one.largest_pull for one in alone)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from dqm.events import FloatArray
-from dqm.reference import Recipe, calibrate, create_bundle
+from dqm.events import FloatArray, WindowCut
+from dqm.reference import Recipe, WindowRange, calibrate, calibrate_range, create_bundle, open_bundle
+from dqm.reference.stored_bundle import MANIFEST
 from tests.benchmarks.daemon import RunningDaemon
 from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
@@ -53,6 +54,32 @@ def test_streams(
         figures["peak_megabytes"] = daemon.megabytes("VmHWM")
 
 
+@pytest.fixture(scope="module")
+def ranged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    setting = SETTINGS["default"]
+    path = tmp_path_factory.mktemp("ranged") / "chamber.dqmref"
+    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data, cut=WindowCut.TIME)
+    bundle = create_bundle(events(55_000, seed=1), recipe, path)
+    wanted = WindowRange(cut=WindowCut.TIME, low=0.2 * setting.n_data, high=float(setting.n_data))
+    return calibrate_range(bundle, N_TOYS, window_range=wanted, seed=1)[0].path
+
+
+@pytest.mark.parametrize("live_times", ["alike", "different"])
+def test_live_times(
+    live_times: str, benchmark: BenchmarkFixture, figures: dict[str, Any], ranged: Path,
+    samples: list[FloatArray], tmp_path: Path, seconds: float,
+) -> None:  # fmt: skip
+    """250 streams whose windows have the same events in the mean: no size is prepared beforehand for them."""
+    shares = [0.6] if live_times == "alike" else np.random.default_rng(1).uniform(0.3, 0.9, 1009).tolist()
+    with RunningDaemon(tmp_path, [ranged] * 250) as daemon:
+        daemon.send(samples, 250, live_shares=shares)
+        rate = 200 / daemon.send(samples, 200, live_shares=shares)
+        n = figures["items"] = max(200, int(2 * seconds * rate))
+        benchmark.pedantic(daemon.send, args=(samples, n, None, shares), rounds=3)
+        daemon.delays(n)  # every window was tested
+        figures["rest_megabytes"] = daemon.megabytes("Pss")
+
+
 @pytest.mark.parametrize("kind", ["one bundle", "250 bundles"])
 def test_start(
     kind: str, benchmark: BenchmarkFixture, figures: dict[str, Any], bundle: Path,
@@ -62,6 +89,9 @@ def test_start(
     bundles = [bundle] * 250
     if kind == "250 bundles":
         bundles = [Path(shutil.copytree(bundle, tmp_path / f"{k}.dqmref")) for k in range(250)]
+        for k, path in enumerate(bundles):  # each has a name of its own: those of one name are opened once
+            manifest = open_bundle(path).manifest.model_copy(update={"parent": f"copy {k}"})
+            (path / MANIFEST).write_bytes(manifest.encode())
 
     def start() -> None:
         with RunningDaemon(tmp_path, bundles) as daemon:

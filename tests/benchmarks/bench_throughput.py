@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from dqm.reference import Recipe, calibrate, create_bundle
+from dqm.events import WindowCut
+from dqm.reference import Processes, Recipe, WindowRange, calibrate, calibrate_range, create_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from dqm_collectors.chamber.hits import write_tdc
 from dqm_collectors.chamber.simulation import simulate_hits
@@ -38,6 +40,19 @@ def test_calibration(benchmark: BenchmarkFixture, figures: dict[str, Any], tmp_p
     recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
     bundle = create_bundle(events(55_000, seed=1), recipe, tmp_path / "bundle")
     benchmark.pedantic(lambda: calibrate(bundle, n, kind=bundle.manifest.kind, seed=1), rounds=1)
+
+
+def test_range_calibration(benchmark: BenchmarkFixture, figures: dict[str, Any], tmp_path: Path) -> None:
+    """The same for a range of sizes, 20 to 100 % of live time."""
+    setting = SETTINGS["default"]
+    n = figures["items"] = 3000
+    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data, cut=WindowCut.TIME)
+    bundle = create_bundle(events(55_000, seed=1), recipe, tmp_path / "bundle")
+    wanted = WindowRange(cut=WindowCut.TIME, low=0.2 * setting.n_data, high=float(setting.n_data))
+    workers = Processes(len(os.sched_getaffinity(0)))
+    benchmark.pedantic(
+        lambda: calibrate_range(bundle, n, window_range=wanted, seed=1, workers=workers), rounds=1
+    )
 
 
 def test_reconstruction(timed: Timed, figures: dict[str, Any], tmp_path: Path) -> None:

@@ -82,8 +82,17 @@ class RunningDaemon:
             total += int(values[0])
         return total / 1024
 
-    def send(self, x: Sequence[FloatArray], n: int, per_second: float | None = None) -> float:
-        """Send windows to all streams in turn; give the seconds from the first to the last answer."""
+    def send(
+        self,
+        x: Sequence[FloatArray],
+        n: int,
+        per_second: float | None = None,
+        live_shares: Sequence[float] | None = None,
+    ) -> float:
+        """Send windows to all streams in turn; give the seconds from the first to the last answer.
+
+        With `live_shares` they are cut by time, and live for these shares of it, one after the other.
+        """
         rng = np.random.default_rng(1)
         begin = time.perf_counter()
         with Sender(f"ipc://{self.folder}/windows.ipc") as sender:
@@ -94,7 +103,8 @@ class RunningDaemon:
                 while per_second is not None and time.perf_counter() < begin + k / per_second:
                     sender.pump()
                     time.sleep(2e-4)
-                sender.send(self._window(k % self.n_streams, x[rng.integers(len(x))]))
+                share = live_shares[k % len(live_shares)] if live_shares else None
+                sender.send(self._window(k % self.n_streams, x[rng.integers(len(x))], share))
             sender.flush(START_SECONDS)
             if not sender.confirm(START_SECONDS):
                 raise RuntimeError(f"windows were not answered: {self.log.read_text()[-2000:]}")
@@ -109,13 +119,17 @@ class RunningDaemon:
             raise RuntimeError(f"{len(untested)} windows were not tested: {untested[0]}")
         return np.array([v.judged_at - (v.window.end or 0.0) for v in verdicts])
 
-    def _window(self, stream: int, x: FloatArray) -> Window:
+    def _window(self, stream: int, x: FloatArray, live_share: float | None) -> Window:
         seq = self._numbers[stream]
         self._numbers[stream] += 1
         now = time.time()
         return Window(
             f"stream-{stream}", 1, seq, "bench", Origin.SIMULATED, WindowCut.COUNT, FEATURES, x,
             start=now, end=now,
+        ) if live_share is None else Window(
+            f"stream-{stream}", 1, seq, "bench", Origin.SIMULATED, WindowCut.TIME, FEATURES,
+            x[: round(live_share * len(x))], start=now - 10.0, end=now, live_seconds=10.0 * live_share,
+            n_expected=live_share * len(x),
         )  # fmt: skip
 
     def _is_ready(self) -> bool:

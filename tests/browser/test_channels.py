@@ -40,7 +40,7 @@ def with_faults(number: int) -> FloatArray:
 
 def judge(evaluator: WindowEvaluator, number: int) -> Verdict:
     window = channels.window_of(with_faults(number), seq=number, start=START, end=START + 10.0)
-    report = evaluator.evaluate(EvaluationJob(window, LIMITS.medium_p, LIMITS.min_events))
+    report = evaluator.evaluate(EvaluationJob(window, "", LIMITS.medium_p, LIMITS.min_events))
     return give_verdict(
         window,
         report.result,

@@ -183,3 +183,18 @@ def test_something_else_that_answers_is_told(dqm: Dqm) -> None:
     told = dqm("alarms", "list", f"http://{server.address}/")
     server.stop()
     assert "HTTP status 404 Not Found. This is not the page of a dqm daemon" in told.err
+
+
+def test_a_group_is_one_line_and_is_acknowledged_by_one_command(dqm: Dqm, world: World, url: str) -> None:
+    world.clock.time += 601.0
+    world.alarm_service.tick()
+    text = " ".join(dqm("alarms", "list", url).out.split())
+    assert text.count("Active") == 1
+    assert "muon: 2 streams silent" in text
+    assert text.endswith("muon silent: chamber-1, chamber-2")
+    assert dqm("alarms", "list", url, "--each").out.count("Active") == 2
+    told = dqm("alarms", "ack-group", url, "muon", "silent", "-c", "beam stop")
+    assert (told.code, told.out) == (0, "muon silent: acknowledged 2 alarms: chamber-1, chamber-2\n")
+    assert "seen by maria: beam stop" in dqm("alarms", "list", url).out
+    told = dqm("alarms", "ack-group", url, "muon", "silent", "-c", "beam stop")
+    assert (told.code, "no alarm silent in the group 'muon' waits" in told.err) == (2, True)

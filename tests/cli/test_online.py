@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.small import N_WINDOW
+from dqm.reference import open_bundle
+from tests.service.small import N_WINDOW, beam_bundle
 from tests.waiting import get, wait_until
 
 from .conftest import Told
@@ -138,12 +139,13 @@ def with_verdicts(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathF
     return config
 
 
-def test_history_is_a_table(dqm: Dqm, with_verdicts: Path) -> None:
+def test_history_is_a_table(dqm: Dqm, with_verdicts: Path, bundle: Path) -> None:
     told = dqm("history", with_verdicts)
     assert (told.code, told.err) == (0, "")
     assert told.out.count("✗ Bad") == 6
     assert told.out.count("chamber-1 (replayed)") == 6
     assert "differs from the reference: p < 1e-15" in told.out
+    assert told.out.count(open_bundle(bundle).identifier[:8]) == 12
 
 
 @pytest.mark.parametrize(
@@ -222,6 +224,30 @@ def test_check_opens_the_bundles(dqm: Dqm, bare: Path, tmp_path: Path) -> None:
     missing, uncalibrated = sorted(told.err.splitlines(), key=lambda line: "null table" in line)
     assert missing.startswith(f"d.toml: {tmp_path}/none: no reference bundle: ")
     assert f"{bare}: has no null table: every window would be Null. Run 'dqm reference calib" in uncalibrated
+
+
+def test_check_says_which_reference_judges_which_windows(dqm: Dqm, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "d.toml").write_text(
+        f'[[streams]]\nname = "a"\nbundles = {{ cosmics = "{bundle}", beam = "{bundle}" }}\n'
+    )
+    told = dqm("check", "d.toml")
+    assert told.code == 0
+    shape = f"by {bundle.name}: the shape of windows of 60 events cut by count"
+    assert [line.split(";")[0] for line in told.out.splitlines()[1:]] == [
+        f"  a, runs of type cosmics, {shape}",
+        f"  a, runs of type beam, {shape}",
+    ]
+
+
+def test_check_refuses_references_of_other_features(dqm: Dqm, bundle: Path, tmp_path: Path) -> None:
+    beam_bundle(tmp_path / "other.dqmref", ("a", "c"))
+    (tmp_path / "d.toml").write_text(
+        f'[[streams]]\nname = "a"\nreferences = [{{bundle = "{bundle}", run_types = ["beam"]}}, '
+        '{bundle = "other.dqmref"}]\n'
+    )
+    told = dqm("check", "d.toml")
+    assert told.code == 1
+    assert f"only {bundle.name} has b; only other.dqmref has c" in told.err
 
 
 def test_check_reads_the_options_of_the_collector(dqm: Dqm, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(daemon: Path) -> None
         "environment DQM_DAEMON__QUEUE_WINDOWS: daemon.queue_windows: input should be a valid integer",
         "command line: daemon.http: port 9100 lies within 9100 to 9999",
         f"{daemon}: quality: bad_p = 0.5 must be less than medium_p = 0.01",
-        f"{daemon}: streams[1].bundle: must be given",
+        f"{daemon}: streams[1].references: one of bundle, bundles and references must be given",
         f"{daemon}: streams[1].name: string should match pattern",
         f"{daemon}: streams[1].stale_second: unknown key; did you mean 'stale_seconds'?",
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from dqm.config import (
     CollectorSection,
     DaemonConfig,
     DaemonSection,
+    StreamSection,
     WindowSection,
     is_local,
     split_http,
@@ -202,3 +204,42 @@ def test_alarms_that_cannot_be_derived_or_answered_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=re.escape(message)):
         daemon_with("", alarm=alarm)
+
+
+def test_a_stream_has_one_bundle_or_one_for_each_type_of_run_or_a_list_with_conditions() -> None:
+    one = StreamSection.model_validate({"name": "a", "bundle": "b"})
+    assert [(r.bundle, r.takes_all) for r in one.ordered_references] == [(Path("b"), True)]
+    types = StreamSection.model_validate({"name": "a", "bundles": {"cosmics": "c", "beam": "b"}})
+    assert [(r.bundle, r.run_types) for r in types.ordered_references] == [
+        (Path("c"), ("cosmics",)), (Path("b"), ("beam",)),
+    ]  # fmt: skip
+    tables = [
+        {"bundle": "c", "run_types": ["beam"], "conditions": {"hv": [-1250, -1150], "gas": "new", "n": 3}},
+        {"bundle": "b"},
+    ]
+    rest = StreamSection.model_validate({"name": "a", "references": tables}).ordered_references
+    assert rest[0].conditions == {"hv": (-1250.0, -1150.0), "gas": "new", "n": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "one of bundle, bundles and references must be given"),
+        ({"bundles": {}}, "one of bundle, bundles and references must be given"),
+        ({"bundle": "b", "bundles": {"beam": "b"}}, "may be given, not bundle and bundles"),
+        ({"bundle": "b", "references": [{"bundle": "b"}]}, "may be given, not bundle and references"),
+        ({"references": [{"bundle": "b"}, {"bundle": "c"}]}, "number 0 takes every window"),
+        ({"bundles": {"a beam": "b"}}, "String should match pattern"),
+        ({"references": [{"run_types": ["beam"]}]}, "Field required"),
+        *(
+            (
+                {"references": [{"bundle": "b", "conditions": {"hv": value}}]},
+                "is no condition: a text, a number",
+            )
+            for value in ([2.0, 1.0], [1.0], ["1", "2"], True, [1.0, math.inf], math.nan, {"low": 1.0})
+        ),
+    ],
+)
+def test_references_that_cannot_be_meant_are_refused(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        StreamSection.model_validate({"name": "a", **keys})

@@ -93,11 +93,12 @@ def explained_verdict() -> Verdict:
 
 
 @contextmanager
-def monitor(bundle: Bundle, folder: Path) -> Iterator[Monitor]:
+def monitor(bundle: Bundle, folder: Path, port: int = 0) -> Iterator[Monitor]:
     """Run the daemon in this process."""
     address = f"ipc://{folder}/windows.ipc"
     (folder / "daemon.toml").write_text(
-        f'[daemon]\nlisten = ["{address}"]\nhttp = "127.0.0.1:0"\nworkers = 0\n[alarm]\npriority = "P1"\n'
+        f'[daemon]\nlisten = ["{address}"]\nhttp = "127.0.0.1:{port}"\nworkers = 0\n'
+        '[alarm]\npriority = "P1"\n'
         + "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle.path}"\n' for name in (GOOD, FAULTY))
     )
     stop = Event()

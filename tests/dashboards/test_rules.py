@@ -112,3 +112,9 @@ def test_severity_decides_who_hears_of_it(require_program: Program, severity: st
     config = f"--config.file={DASHBOARDS / 'alertmanager' / 'alertmanager.yml'}"
     amtool = require_program("amtool")
     assert told(amtool, "config", "routes", "test", config, f"severity={severity}").strip() == receiver
+
+
+def test_streams_of_one_cause_share_a_message() -> None:
+    config = yaml.safe_load((DASHBOARDS / "alertmanager" / "alertmanager.yml").read_text())
+    routes = [config["route"], *config["route"]["routes"]]
+    assert [route["group_by"] for route in routes if "group_by" in route] == [["alertname", "instance"]]

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dqm.alarm import Thresholds
-from dqm.events import Quality
+from dqm.events import Quality, RateResult, WindowCut
 from dqm.export import charts
 from dqm.web.queries import summarise
 from tests.world import explanation_of, verdict_of
@@ -51,6 +51,20 @@ def test_a_history_without_nuisance_parameters_has_no_row_for_them() -> None:
     assert "yaxis4" not in figure["layout"]
     assert [shape["yref"] for shape in figure["layout"]["shapes"]] == ["y3"]
     check(charts.history([], THRESHOLDS))
+
+
+def test_the_history_has_a_row_for_the_number_of_events_where_one_is_expected() -> None:
+    verdict = verdict_of()
+    few = RateResult(WindowCut.TIME, 488.0, uncertainty=0.02, live_seconds=10.0, p=1e-15, z=-8.0)
+    dying = replace(verdict, quality=Quality.BAD, result=replace(verdict.result, n_data=122, rate=few))
+    figure = charts.history([summarise(dying), summarise(verdict)], THRESHOLDS)
+    check(figure)
+    (row,) = [trace for trace in figure["data"] if trace["yaxis"] == "y5"]
+    assert (row["name"], row["y"]) == ("Bad", [0.25])
+    assert row["text"] == ["run 7, window 0: 122 events where 488 are expected, p < 1e-15"]
+    assert [(s["yref"], s["y0"]) for s in figure["layout"]["shapes"]][1] == ("y5", 1.0)
+    assert figure["layout"]["yaxis5"]["title"]["text"] == "n / expected"
+    assert "yaxis5" not in charts.history([summarise(verdict)], THRESHOLDS)["layout"]
 
 
 @pytest.mark.parametrize("p", [0.9, 1e-4, 1e-15])

@@ -101,5 +101,5 @@ def test_a_row_has_the_names_that_bookkeeping_uses() -> None:
     (flag,) = flag_run({"a": [span(0, 10)]})
     assert flag.as_row("dqm 0.1.0") == {
         "stream": "a", "from": 0, "to": 10, "flag": "Good", "comment": "1 window, smallest p = 0.5",
-        "origin": "simulated", "created_by": "dqm 0.1.0",
+        "origin": "simulated", "bundle": "3f9a", "created_by": "dqm 0.1.0",
     }  # fmt: skip

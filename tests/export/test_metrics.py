@@ -16,6 +16,7 @@ from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Prior
 from dqm.errors import InputError
 from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
+from dqm.export.notice_sender import NoticeStatus
 from dqm.stream import Reason, StreamCounts
 from tests.verdicts import alter, make_verdict
 
@@ -76,7 +77,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 @pytest.fixture
 def metrics() -> Metrics:
-    made = Metrics({"a": "3f9a", "b": "77c0"}, lambda: NOW, "0.1.0")
+    made = Metrics({"a": ("3f9a",), "b": ("77c0",)}, lambda: NOW, "0.1.0")
     made.registry.register(AlarmMetrics(Numbers()))
     return made
 
@@ -117,6 +118,7 @@ def samples(metrics: Metrics) -> Samples:
 
 def test_the_names_are_these(metrics: Metrics) -> None:
     metrics.show_broken_end(lambda: 1.0)
+    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
         "dqm_alarm_active",
@@ -137,6 +139,8 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_likeness",
         "dqm_lost_windows_total",
         "dqm_missing_windows",
+        "dqm_notices_total",
+        "dqm_notify_failing_timestamp_seconds",
         "dqm_nuisance_measured",
         "dqm_nuisance_pull",
         "dqm_nuisance_value",
@@ -172,6 +176,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
 
 def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
+    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
     shown = {}
     for family in families(metrics):
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -252,7 +257,7 @@ def test_an_anomalous_window_is_explained_until_the_next_that_is_not(metrics: Me
 def test_an_alarm_asks_for_a_response_while_it_is_raised_and_nobody_has_taken_it(
     state: AlarmState, acknowledged: Acknowledgement | None, must_respond: float, is_raised: bool
 ) -> None:
-    metrics, numbers = Metrics({"a": ""}, lambda: NOW, "0.1.0"), Numbers()
+    metrics, numbers = Metrics({"a": ("3f9a",)}, lambda: NOW, "0.1.0"), Numbers()
     numbers.state, numbers.acknowledged = state, acknowledged
     metrics.registry.register(AlarmMetrics(numbers))
     shown = samples(metrics)
@@ -350,7 +355,7 @@ def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
 
 
 def test_a_clock_that_goes_back_gives_no_negative_age() -> None:
-    metrics = Metrics({"a": ""}, lambda: VERDICT.judged_at - 5.0, "0.1.0")
+    metrics = Metrics({"a": ("3f9a",)}, lambda: VERDICT.judged_at - 5.0, "0.1.0")
     metrics.observe(VERDICT)
     assert samples(metrics)["dqm_window_age_seconds", ("a",)] == 0.0
 

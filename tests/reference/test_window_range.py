@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -95,6 +96,42 @@ def test_the_end_of_a_range_is_a_calibrated_size(ranged: StoredBundle) -> None:
     assert (place, share) == (len(sizes) - 2, pytest.approx(1.0))
     n_toys = sum(entry.toys.shape[0] for entry in ranged.manifest.null)
     assert n_toys <= 2.6 * 3000
+
+
+@pytest.fixture(scope="module")
+def fine(ranged: StoredBundle, tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
+    """The same with so many toys that 3000 windows do not see how few the tables have."""
+    path = Path(shutil.copytree(ranged.path, tmp_path_factory.mktemp("fine") / "fine.dqmref"))
+    bundle, _ = calibrate_range(
+        open_bundle(path), 30_000, window_range=RANGE, seed=6, workers=Processes(2)
+    )  # fmt: skip
+    return bundle
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [None, 36.3, 52.4, 121.7], ids=["20 to 100 %", "36.3", "52.4", "121.7"])
+def test_3000_healthy_windows_of_any_live_time_have_uniform_p(fine: StoredBundle, size: float | None) -> None:
+    rng = np.random.default_rng(9)
+    sizes = rng.uniform(0.2, 1.0, 3000) * RANGE.high if size is None else np.full(3000, size)
+    p = p_values(fine, sizes, seed=10)
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    assert stats.binom.ppf(0.001, 3000, 0.01) <= (p < 0.01).sum() <= stats.binom.ppf(0.999, 3000, 0.01)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [36.3, 121.7])
+def test_a_fault_between_two_tables_is_seen_as_with_a_table_of_its_own(
+    fine: StoredBundle, tmp_path: Path, size: float
+) -> None:
+    path = Path(shutil.copytree(fine.path, tmp_path / "own.dqmref"))
+    kind = WindowKind(cut=WindowCut.TIME, n_expected=size)
+    own = calibrate(open_bundle(path), 10_000, kind=kind, seed=7, n_processes=2)
+    shift = 0.5 if size < 100.0 else 0.25
+    seen = [
+        (p_values(bundle, np.full(1500, size), shift=shift, seed=11) < 0.01).mean() for bundle in (fine, own)
+    ]
+    assert 0.1 < seen[1] < 0.9, "neither all windows nor none, so that a loss would show"
+    assert abs(seen[0] - seen[1]) < 0.02
 
 
 @pytest.fixture

@@ -41,6 +41,20 @@ def small_bundle(path: Path) -> StoredBundle:
     return calibrate(bundle, 150, kind=bundle.manifest.kind, seed=5, n_processes=1)
 
 
+def beam_events(n: int, seed: int) -> FloatArray:
+    """A beam is narrow, and lies elsewhere."""
+    return 0.2 * healthy_events(n, seed) + np.array([4.0, 0.0])
+
+
+def beam_bundle(path: Path, features: tuple[str, ...] = FEATURES) -> StoredBundle:
+    """Make a calibrated bundle of them."""
+    recipe = Recipe(
+        features, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80, seed=3
+    )
+    bundle = create_bundle(beam_events(4000, 1), recipe, path)
+    return calibrate(bundle, 150, kind=bundle.manifest.kind, seed=5, n_processes=1)
+
+
 def window_of(x: FloatArray | None = None, **fields: object) -> Window:
     """Give a healthy window of chamber-1, with some fields changed."""
     plain: dict[str, object] = {

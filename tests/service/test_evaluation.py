@@ -35,7 +35,7 @@ def evaluator(bundle: Bundle) -> WindowEvaluator:
 
 def judge(evaluator: WindowEvaluator, window: Window) -> Verdict:
     """Evaluate a window and grade the result, as the monitor does in two places."""
-    report = evaluator.evaluate(EvaluationJob(window, LIMITS.medium_p, LIMITS.min_events))
+    report = evaluator.evaluate(EvaluationJob(window, "", LIMITS.medium_p, LIMITS.min_events))
     return give_verdict(
         window,
         report.result,
@@ -181,7 +181,7 @@ def test_a_test_that_fails_is_logged_with_its_window(bundle: Bundle, tmp_path: P
     evaluate = prepare_evaluators(failing_config(tmp_path, bundle))
     alter_bundle(tmp_path)
     with capture_logs() as logged, pytest.raises(BundleError):
-        evaluate(EvaluationJob(window_of(run=7, seq=3), explain_below=0.01))
+        evaluate(EvaluationJob(window_of(run=7, seq=3), bundle.identifier, explain_below=0.01))
     (line,) = logged
     assert (line["event"], line["stream"], line["run"], line["seq"]) == ("test failed", "chamber-1", 7, 3)
 
@@ -197,7 +197,7 @@ def test_a_worker_logs_as_the_daemon_does(bundle: Bundle, tmp_path: Path) -> Non
                 partial(prepare_worker, config), n_workers=1, n_threads=1, longest_seconds=60.0, key=str
             )
             alter_bundle(tmp_path)
-            pool.submit(EvaluationJob(window_of(run=7, seq=3), explain_below=0.01))
+            pool.submit(EvaluationJob(window_of(run=7, seq=3), bundle.identifier, explain_below=0.01))
             wait_until(lambda: bool(pool.finished()), "the test has failed")
             pool.close()
         finally:
@@ -223,7 +223,11 @@ def test_channels_are_shown_healthy_or_not_and_known_bad_ones_count_for_nothing(
     hits = channels.healthy_hits(np.random.default_rng(1))
     hits[17] = 0.0
     reports = {
-        stream: evaluate(EvaluationJob(channels.window_of(hits, stream=stream), LIMITS.medium_p))
+        stream: evaluate(
+            EvaluationJob(
+                channels.window_of(hits, stream=stream), open_bundle(bundle).identifier, LIMITS.medium_p
+            )
+        )
         for stream in ("all", "some")
     }
     found = {stream: report.result.channels for stream, report in reports.items()}

@@ -49,6 +49,7 @@ FULL = make_verdict(
         rate=events.RateResult(
             events.WindowCut.TIME, n_expected=487.5, uncertainty=0.02, live_seconds=10.0, p=1e-15, z=-7.9
         ),
+        nan=events.NanResult("t_2", share=0.02, expected_share=0.001, n_dropped=10, p=1e-9),
     ),
     bundle="3f9a",
     seconds=0.25,
@@ -60,6 +61,7 @@ FULL = make_verdict(
     n_lost=3,
     warnings={"gas": "gas is 3.4 sigma below what its measurement says"},
     conditions={"strip_voltage_v": -1200.0, "trigger": "external"},
+    is_late=True,
     digest="4f3368936150369a6be035e5050186af",
 )
 EMPTY = make_verdict(
@@ -235,7 +237,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, but this program supports version 5"):
+    with pytest.raises(StoreError, match="schema version 7, but this program supports version 4"):
         VerdictStore(sqlite_url(path))
 
 

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ from dqm.stream import (
     read_public,
     read_secret,
 )
+from tests.waiting import wait_until
 
 from .windows import window_of
 from .zmtp import GREETING, connect, end_handshake, frames_of
@@ -224,8 +225,27 @@ def test_everybody_else_is_turned_away_and_counted(
         with suppress(zmq.Again):
             socket.send_multipart(encode(window_of()))
         heard = listen(receiver, lambda heard: bool(heard.refused))
+        wait_until(lambda: bool(receiver.turned_away()), "the address is told")
     assert heard.windows == []
     assert set(heard.refused) == {reason}
+    peer = receiver.turned_away()[0]
+    assert peer.address in {"127.0.0.1", ""}, "a peer that is refused at once may be gone already"
+    assert peer.since <= peer.last <= time.time()
+    assert ("unknown key" in peer.what) == (reason is Reason.UNKNOWN_KEY)
+
+
+def test_a_sender_with_a_wrong_key_of_the_daemon_is_told_by_its_address(
+    receiver: Receiver, west: SenderKeys
+) -> None:
+    wrong = replace(west, daemon=zmq.curve_keypair()[0].decode())
+    with Sender(receiver.addresses[0], keys=wrong) as sender:
+        sender.send(window_of())
+
+        def is_told() -> bool:
+            listen(receiver, lambda _: True, sender)
+            return {peer.address: peer.count for peer in receiver.turned_away()}.get("127.0.0.1", 0) >= 2
+
+        wait_until(is_told, "its address is told, and counted")
 
 
 def test_what_is_turned_away_says_so_and_comes_in_when_its_key_is_known(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dqm.events import Origin, Quality, TestResult, Verdict
 from dqm.stream import ArrivalOrder, Reason, SequenceTracker, find_conflict
-from tests.verdicts import make_verdict
+from tests.verdicts import alter, make_verdict
 
 from .windows import window_of
 
@@ -26,6 +26,7 @@ def verdict_of(seq: int, **fields: object) -> Verdict:
         "bundle": "b",
         "seconds": 0.0,
         "judged_at": 0.0,
+        "run_type": "cosmics",
     }
     return make_verdict(**(plain | fields))  # type: ignore[arg-type]
 
@@ -88,6 +89,39 @@ def test_streams_and_runs_have_numbers_of_their_own() -> None:
     assert tracker.observe(window_of(seq=2)).is_late
     assert not tracker.observe(window_of(seq=1, run=592)).is_late
     assert tracker.counts(STREAM).n_late == 1
+
+
+def test_a_window_is_late_when_another_run_has_begun_whatever_its_number() -> None:
+    tracker = SequenceTracker()
+    for run, is_late in [(900, False), (20, False), (900, True), (20, False), (21, False), (20, True)]:
+        assert tracker.observe(window_of(run=run)).is_late is is_late
+    restarted = SequenceTracker()
+    late = alter(verdict_of(3, run=900), is_late=True)
+    restarted.restore([late, verdict_of(0, run=20), verdict_of(4, run=20)])
+    assert not restarted.observe(window_of(seq=5, run=20)).is_late
+
+
+def test_many_runs_are_not_remembered_for_ever() -> None:
+    tracker = SequenceTracker()
+    for run in range(1000):
+        assert not tracker.observe(window_of(run=run)).is_late
+    assert tracker.observe(window_of(run=800)).is_late
+    assert len(tracker._begun[STREAM]) == 256
+
+
+def test_a_run_has_one_type_also_after_a_restart() -> None:
+    tracker, restarted = SequenceTracker(), SequenceTracker()
+    tracker.observe(window_of())
+    restarted.restore([verdict_of(0)])
+    for each in (tracker, restarted):
+        assert each.find_refusal(window_of(seq=1)) is None
+        refusal = each.find_refusal(window_of(seq=1, run_type="beam"))
+        assert refusal is not None
+        assert refusal.reason == Reason.IDENTITY
+        assert (
+            "run 591 of stream chamber-1 is of type cosmics; windows of type beam need a run" in refusal.what
+        )
+    assert tracker.find_refusal(window_of(run=592, run_type="beam")) is None
 
 
 def test_a_tracker_goes_on_where_the_store_ends() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from dataclasses import fields
@@ -124,6 +125,7 @@ def test_the_document_lists_every_reason() -> None:
         ({"start": 5.0}, Reason.HEADER_FIELD),
         ({"start": 5.0, "end": 4.0}, Reason.HEADER_FIELD),
         ({"live_seconds": -1.0}, Reason.HEADER_FIELD),
+        ({"start": 5.0, "end": 15.0, "live_seconds": 10.02}, Reason.HEADER_FIELD),
         ({"n_expected": 3.0}, Reason.HEADER_FIELD),
         ({"cut": "time"}, Reason.HEADER_FIELD),
         ({"auxiliary": [{"name": "a", "value": 1.0, "sigma": 0.0, "time": 1.0}]}, Reason.HEADER_FIELD),
@@ -261,7 +263,7 @@ def test_a_damaged_message_is_refused_or_still_a_window(data: st.DataObject) -> 
         window_of(run=-1),
         window_of(names=("a", "a")),
         window_of(names=("a",)),
-        window_of(np.array([[np.nan, 1.0]])),
+        window_of(np.array([[np.inf, 1.0]])),
         window_of(n_expected=5.0),
         window_of(start=1.0),
         window_of(conditions={"hv": float("inf")}),
@@ -277,3 +279,60 @@ def test_the_hash_of_the_events_does_not_depend_on_how_they_were_sent() -> None:
     digests = {decode(encode(window_of(x, seq=seq))).digest for seq in range(2)}
     assert len(digests) == 1
     assert digests != {decode(encode(window_of(x + 1.0))).digest}
+
+
+TIMED = {"cut": "time", "start": 100.0, "end": 110.0, "live_seconds": 9.0, "n_expected": 450.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"live_seconds": 11.0}, "live_seconds 11.0 must not exceed end - start, which is 10.0 s"),
+        ({"n_expected": 0.0}, "n_expected 0 needs live_seconds 0, got 9.0"),
+        ({"n_expected": -450.0}, "n_expected: Input should be greater than or equal to 0, got -450.0"),
+        (
+            {"n_expected": 2e12},
+            "n_expected: Input should be less than or equal to 1000000000000, got 2000000000000.0",
+        ),
+        ({"n_expected": math.inf}, "n_expected: Input should be a finite number"),
+        ({"live_seconds": -1.0}, "live_seconds: Input should be greater than or equal to 0, got -1.0"),
+    ],
+)
+def test_an_expectation_that_cannot_be_is_refused_with_field_and_value(
+    fields: dict[str, object], told: str
+) -> None:
+    with pytest.raises(PeerError) as refused:
+        decode([header(**(TIMED | fields)), FRAMES[1]])
+    assert refused.value.reason == Reason.HEADER_FIELD
+    assert told in refused.value.what
+
+
+@pytest.mark.parametrize(
+    "fields", [{"live_seconds": 10.01}, {"live_seconds": 0.0, "n_expected": 0.0}, {"live_seconds": 10.0}]
+)
+def test_a_live_time_may_exceed_the_window_by_what_clocks_differ(fields: dict[str, float]) -> None:
+    window = decode([header(**(TIMED | fields)), FRAMES[1]])
+    assert window.live_seconds == fields["live_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "told"),
+    [
+        ([np.nan, 1.0, 2.0, 3.0], 0.25, ""),
+        ([np.nan, np.nan, 2.0, 3.0], 0.25, "NaN or infinity in 50 % of t_0, at most 25 % of NaN allowed"),
+        ([np.inf, 1.0, 2.0, 3.0], 0.25, "NaN or infinity in 25 % of t_0"),
+        ([np.nan, 1.0, 2.0, 3.0], 0.0, "NaN or infinity in 25 % of t_0"),
+    ],
+)
+def test_nan_is_taken_where_the_stream_allows_it_up_to_a_share(
+    values: list[float], share: float, told: str
+) -> None:
+    frames = [header(n_events=4, features=["t_0"]), payload({"t_0": values})]
+    shares = {"chamber-1": share, "chamber-2": 0.5}
+    if told:
+        with pytest.raises(PeerError) as refused:
+            decode(frames, nan_shares=shares)
+        assert (refused.value.reason, refused.value.what[: len(told)]) == (Reason.NOT_FINITE, told)
+    else:
+        window = decode(frames, nan_shares=shares)
+        assert np.isnan(window.x[:, 0]).tolist() == [True, False, False, False]

@@ -40,6 +40,8 @@ def windows(draw: st.DrawFn) -> Window:
     cut = draw(st.sampled_from(WindowCut))
     start, end = sorted((draw(TIMES), draw(TIMES)))
     has_clock = cut is WindowCut.TIME or draw(st.booleans())
+    live_seconds = draw(st.floats(0.0, end - start))
+    expected = st.floats(0.0, 1e12, exclude_min=live_seconds > 0.0)
     return window_of(
         draw(arrays.arrays(np.float64, shape, elements=NUMBERS)),
         stream=draw(NAMES),
@@ -51,8 +53,8 @@ def windows(draw: st.DrawFn) -> Window:
         names=names,
         start=start if has_clock else None,
         end=end if has_clock else None,
-        live_seconds=draw(TIMES) if has_clock else None,
-        n_expected=draw(st.floats(0.0, 1e12)) if cut is WindowCut.TIME else None,
+        live_seconds=live_seconds if has_clock else None,
+        n_expected=draw(expected) if cut is WindowCut.TIME else None,
         n_lost=draw(COUNTS),
         auxiliary=tuple(draw(st.lists(READINGS, max_size=3, unique_by=lambda reading: reading.name))),
         conditions=draw(st.dictionaries(NAMES, TEXTS | NUMBERS, max_size=3)),

@@ -23,7 +23,8 @@ API = "/api/v1"
 FEW, MANY = 12, 500
 PLAIN = ("alarms", "masks", "overview", "thresholds")
 WITH_INPUT = (
-    "acknowledge", "alarm", "history", "mask", "shelve", "stream", "unmask", "unshelve", "window", "windows",
+    "acknowledge", "acknowledge_alarms", "alarm", "history", "mask", "shelve", "stream", "unmask", "unshelve",
+    "window", "windows",
 )  # fmt: skip
 OF_ADMINS = ("remove_user", "set_role", "sign_out_user", "users")
 """Tested one by one in ``auth/``: made-up requests would remove the user who asks."""

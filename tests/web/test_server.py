@@ -27,7 +27,7 @@ def silence() -> Silence:
 
 @pytest.fixture
 def server(silence: Silence) -> Iterator[HttpServer]:
-    metrics = Metrics({"chamber-1": "3f9a"}, lambda: 0.0, "0.1.0")
+    metrics = Metrics({"chamber-1": ("3f9a",)}, lambda: 0.0, "0.1.0")
     running = HttpServer(create_app(metrics, silence, longest_silence_seconds=30.0), "127.0.0.1", 0)
     running.start()
     yield running

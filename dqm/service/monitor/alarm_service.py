@@ -9,7 +9,17 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dqm.alarm import Alarm, AlarmChange, AlarmEngine, Command, Mask, Node, Rules, Thresholds
+from dqm.alarm import (
+    AcknowledgeGroup,
+    Alarm,
+    AlarmChange,
+    AlarmEngine,
+    Command,
+    Mask,
+    Node,
+    Rules,
+    Thresholds,
+)
 from dqm.errors import DqmError, StoreError
 from dqm.events import Verdict
 from dqm.store import AlarmStore, Database
@@ -140,15 +150,27 @@ class AlarmService:
         with self._lock:
             self._engine.reset_silence(self._clock())
 
-    def apply(self, command: Command, user: str) -> None:
-        """Carry out a command of a person, and write it to the audit."""
+    def apply(self, command: Command, user: str) -> Changes:
+        """Carry out a command of a person, and write it to the audit: one row for each alarm of a group.
+
+        Returns
+        -------
+        list of AlarmChange
+            What it has changed.
+        """
         now = self._clock()
+        targets = [command.target]
 
         def write_audit() -> None:
-            self._store.record(now, user, command.action, command.target, command.comment)
+            for target in targets:
+                self._store.record(now, user, command.action, target, command.comment)
 
         with self._changing(beside=write_audit) as changes:
             changes += self._engine.apply(command, user, now)
+            if isinstance(command, AcknowledgeGroup):
+                done = [c.alarm for c in changes if c.action == command.action]
+                targets[:] = [f"{alarm.stream} {alarm.cause}" for alarm in done]
+        return changes
 
     @contextmanager
     def _changing(

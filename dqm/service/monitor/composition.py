@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,15 +22,16 @@ from dqm.config import (
 )
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
-from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics, describe_bundle
+from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
 from dqm.service.evaluation import prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.last_end import Life
+from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
-from dqm.store import VerdictStore, WindowKeeper, store_url
+from dqm.store import NoticeStore, VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import Authenticator, HttpServer, OidcProvider, Queries, StreamStatuses, UserFile, create_app
 
@@ -62,14 +63,16 @@ class Parts:
         Events of windows that depart from their reference.
     alarms : AlarmService
         Alarms of all streams.
+    notices : NoticeService
+        Tells people of alarms; its threads are not started yet.
     recorder : Recorder
         Stores verdicts together with what they do to alarms.
     metrics : Metrics
         For Prometheus.
     statuses : StreamStatuses
         For the page.
-    bundle_facts : dict of str to BundleFacts
-        What the page says of each stream's bundle.
+    bundle_facts : dict of str to tuple of BundleFacts
+        What the page says of each stream's bundles.
     http : HttpServer
         Page and metrics; its address is taken, it does not answer yet.
     workers : EvaluationWorkers
@@ -82,10 +85,11 @@ class Parts:
     store: VerdictStore
     keeper: WindowKeeper
     alarms: AlarmService
+    notices: NoticeService
     recorder: Recorder
     metrics: Metrics
     statuses: StreamStatuses
-    bundle_facts: dict[str, BundleFacts]
+    bundle_facts: dict[str, tuple[BundleFacts, ...]]
     http: HttpServer
     workers: EvaluationWorkers
     receiver: Receiver
@@ -127,13 +131,16 @@ def open_parts(
     store = opening.enter_context(_open_store(config.daemon))
     keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
     annotator = _open_annotator(opening, config.grafana)
-    announce_all = functools.partial(announce, annotator)
+    notices = NoticeService(config.notify, NoticeStore(store.database), lambda: alarms.alarms(), clock)
+    opening.callback(notices.stop)
+    announce_all = functools.partial(announce, annotator, notices.wake)
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
+    metrics.show_notices(notices.statuses)
     metrics.registry.register(AlarmMetrics(alarms))
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
-    bundle_facts = {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
+    bundle_facts = resolved.bundle_facts
     queries = Queries(
         statuses=statuses,
         alarm_service=alarms,
@@ -144,6 +151,8 @@ def open_parts(
         clock=clock,
         version=version("dqm"),
         notice=lambda: life.notice,
+        turned_away=lambda: parts.receiver.turned_away(),
+        notice_statuses=notices.statuses,
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
@@ -154,6 +163,7 @@ def open_parts(
         store=store,
         keeper=keeper,
         alarms=alarms,
+        notices=notices,
         recorder=Recorder(store, alarms, monotonic),
         metrics=metrics,
         statuses=statuses,
@@ -161,7 +171,7 @@ def open_parts(
         http=http,
         workers=open_workers(resolved, monotonic),
         # last: nothing is received before there is somebody to evaluate it
-        receiver=_open_receiver(config.daemon),
+        receiver=_open_receiver(config.daemon, resolved.nan_shares),
     )
     opening.callback(lambda: parts.workers.close())
     opening.callback(parts.receiver.close)
@@ -182,7 +192,7 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
 
         torch.set_num_threads(section.threads)
         return LocalWorker(prepare_evaluators(resolved.config))
-    n_bundles = len({stream.bundle for stream in resolved.config.streams})
+    n_bundles = len(resolved.bundles)
     return WorkerPool(
         functools.partial(prepare_worker, resolved.config),
         n_workers=section.n_workers,
@@ -252,11 +262,13 @@ def _note_users(audit: Callable[..., None], action: str, user: str) -> None:
         log.warning("a change of the users is not in the audit", action=action, user=user, why=str(error))
 
 
-def _open_receiver(section: DaemonSection) -> Receiver:
+def _open_receiver(section: DaemonSection, nan_shares: Mapping[str, float]) -> Receiver:
     """Listen, with keys where there are any."""
     limits = Limits(**section.limits.model_dump())
     keys = open_key_ring(section)
-    return Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
+    receiver = Receiver(section.listen, limits, keys=keys, keyed_everywhere=section.keyed == "all")
+    receiver.allow_nan(nan_shares)
+    return receiver
 
 
 def _open_store(section: DaemonSection) -> VerdictStore:

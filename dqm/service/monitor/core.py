@@ -33,6 +33,8 @@ What may fail between the steps, and what happens then:
 *  The store does not take verdicts (`StoreFailed`): they stay, and so do their windows. Nothing more is
    received until they are stored (`wants_windows`), so that senders keep what cannot be recorded. The store
    is tried again after `STORE_RETRY_SECONDS`, for as long as it takes.
+*  None of the references of its stream is for a window: it is ``Null`` without a test of any kind, because
+   nobody said what is healthy in such a run.
 *  A test fails, or its worker dies (`Evaluated` without a report): the verdict says why. It is ``Null``
    unless the number of events is wrong: this is tested here, for every window.
 *  More windows arrive than can be evaluated: a full queue stops the receiving, and ZeroMQ makes the senders
@@ -199,7 +201,7 @@ class MonitorCore:
             case Found(window, verdict):
                 return self._admit(window, verdict)
             case WorkersReady(room, now, unix_time):
-                return [*self._skip_old_windows(now, unix_time), *self._evaluate(room)]
+                return [*self._skip_old_windows(now, unix_time), *self._evaluate(room, unix_time)]
             case Evaluated():
                 return self._grade(event)
             case Tick(now, unix_time):
@@ -249,7 +251,7 @@ class MonitorCore:
         if verdict is not None:
             return [*self._count_duplicate(window), Acknowledge(window)]
         arrival = self._sequences.observe(window)
-        admitted = replace(window, n_lost=arrival.n_lost)
+        admitted = replace(window, n_lost=arrival.n_lost, is_late=arrival.is_late)
         self._in_flight[identity_of(admitted)] = admitted
         self._queue.put(admitted)
         return [self._show_arrivals(window)]
@@ -267,12 +269,27 @@ class MonitorCore:
         self._unstored += [self._give_up(window, OVERLOAD, unix_time) for window in skipped]
         return [CountSkipped(window.stream) for window in skipped]
 
-    def _evaluate(self, room: int) -> list[Instruction]:
-        """Give windows to the workers; none while tests must end before a reload."""
+    def _evaluate(self, room: int, unix_time: float) -> list[Instruction]:
+        """Give windows to the workers; none while tests must end before a reload.
+
+        The reference is chosen here. A window that none is for is `Null` and takes no worker.
+        """
         jobs: list[Instruction] = []
         while len(jobs) < room and self.can_evaluate and (window := self._queue.take()) is not None:
-            limits = self._settings.streams[window.stream].limits
-            jobs.append(Evaluate(EvaluationJob(window, limits.medium_p, limits.min_events)))
+            stream = self._settings.streams[window.stream]
+            reference = stream.find_reference(window)
+            if reference is None:
+                reason = stream.describe_unreferenced(window)
+                self._unstored.append(self._give_up(window, reason, unix_time))
+                continue
+            job = EvaluationJob(
+                window,
+                reference.bundle,
+                explain_below=stream.limits.medium_p,
+                min_events=stream.limits.min_events,
+                tests_nan=stream.tests_nan,
+            )
+            jobs.append(Evaluate(job))
         self._n_evaluating += len(jobs)
         return jobs
 
@@ -283,9 +300,11 @@ class MonitorCore:
             self._unstored.append(self._give_up(event.window, event.failure, event.unix_time))
             return []
         stream = self._settings.streams[event.window.stream]
+        reference = stream.find_reference(event.window)
+        rate = None if reference is None else reference.rate.evaluate(event.window)
         verdict = give_verdict(
             event.window,
-            replace(report.result, rate=stream.rate.evaluate(event.window)),
+            replace(report.result, rate=rate),
             stream.limits,
             bundle=report.bundle,
             seconds=report.seconds,
@@ -297,12 +316,13 @@ class MonitorCore:
 
     def _give_up(self, window: Window, reason: str, unix_time: float) -> Verdict:
         stream = self._settings.streams[window.stream]
+        reference = stream.find_reference(window)
         return untested_verdict(
             window,
             reason,
             stream.limits,
-            rate=stream.rate.evaluate(window),
-            bundle=stream.bundle,
+            rate=None if reference is None else reference.rate.evaluate(window),
+            bundle="" if reference is None else reference.bundle,
             now=unix_time,
         )
 

@@ -20,7 +20,7 @@ import structlog
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import Verdict, Window
-from dqm.export import Metrics, describe_bundle
+from dqm.export import Metrics
 from dqm.service.monitor import messages
 from dqm.service.monitor.composition import open_parts, open_workers
 from dqm.service.monitor.core import MonitorCore
@@ -114,6 +114,7 @@ class Daemon:
     def run(self, stop: Flag) -> None:
         """Work until `stop` is set; windows that are being evaluated then are finished and stored."""
         self._parts.http.start()
+        self._parts.notices.start()
         streams = list(self._resolved.limits)
         log.info("ready", listen=self.addresses, http=self.http_address, streams=streams)
         self._notifier.ready()
@@ -338,13 +339,12 @@ class Daemon:
             self._end_reload(error)
             return messages.ReloadAbandoned()
         self._resolved = resolved
+        parts.receiver.allow_nan(resolved.nan_shares)
         self.metrics.follow(resolved.identifiers)
         parts.statuses.follow(resolved.identifiers)
-        for stream in parts.bundle_facts.keys() - resolved.bundles.keys():
+        for stream in parts.bundle_facts.keys() - resolved.references.keys():
             del parts.bundle_facts[stream]
-        parts.bundle_facts.update(
-            {stream: describe_bundle(*bundle) for stream, bundle in resolved.bundles.items()}
-        )
+        parts.bundle_facts.update(resolved.bundle_facts)
         if prepared.workers is not None:
             parts.workers.close()
             parts.workers = prepared.workers

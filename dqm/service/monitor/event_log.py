@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -15,8 +15,9 @@ __all__ = ["announce", "log_verdict"]
 log = structlog.get_logger(__name__)
 
 
-def announce(annotator: Annotator | None, changes: Sequence[AlarmChange]) -> None:
-    """Log what became of alarms, and annotate it."""
+def announce(annotator: Annotator | None, wake: Callable[[], None], changes: Sequence[AlarmChange]) -> None:
+    """Log what became of alarms, annotate it, and wake whoever tells people of it."""
+    wake()
     if annotator is not None:
         annotator.observe(changes)
     for change in changes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dqm.alarm import QualityLimits
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, EvaluationReport, Verdict, Window
-from dqm.reference import RateTest
+from dqm.reference import RateTest, ReferenceRule, describe_unreferenced
 from dqm.stream import StreamCounts
 
 __all__ = [
@@ -37,11 +37,31 @@ __all__ = [
     "Store",
     "StoreFailed",
     "Stored",
+    "StreamReference",
     "StreamSettings",
     "Tick",
     "UpdateAlarms",
     "WorkersReady",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReference:
+    """A reference of a stream.
+
+    Parameters
+    ----------
+    bundle : str
+        Its identifier.
+    rule : ReferenceRule
+        Which windows it judges.
+    rate : RateTest
+        Test of the number of events.
+    """
+
+    bundle: str
+    rule: ReferenceRule = field(default_factory=ReferenceRule)
+    rate: RateTest = field(default_factory=RateTest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +72,23 @@ class StreamSettings:
     ----------
     limits : QualityLimits
         What p-values mean.
-    bundle : str
-        Identifier of its reference.
-    rate : RateTest
-        Test of the number of events.
+    references : sequence of StreamReference
+        In the order in which they are tried.
+    tests_nan : bool
+        Whether events may have NaN.
     """
 
     limits: QualityLimits
-    bundle: str
-    rate: RateTest = field(default_factory=RateTest)
+    references: Sequence[StreamReference]
+    tests_nan: bool = False
+
+    def find_reference(self, window: Window) -> StreamReference | None:
+        """Give the first reference that fits a window; None if none does."""
+        return next((one for one in self.references if one.rule.fits(window)), None)
+
+    def describe_unreferenced(self, window: Window) -> str:
+        """Say why none fits a window."""
+        return describe_unreferenced(window, [one.rule for one in self.references])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import structlog
 
@@ -18,12 +20,58 @@ from dqm.alarm import (
     smallest_supported_p,
 )
 from dqm.config import DaemonConfig, StreamSection
-from dqm.reference import Manifest, RateTest, ReadingPolicy, StoredBundle, check_bad_channels, check_names
-from dqm.service.monitor.messages import MonitorSettings, StreamSettings
+from dqm.errors import ConfigError
+from dqm.export import BundleFacts, describe_bundle
+from dqm.reference import (
+    Manifest,
+    RateTest,
+    ReadingPolicy,
+    ReferenceRule,
+    StoredBundle,
+    check_bad_channels,
+    check_names,
+)
+from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
 
-__all__ = ["ResolvedConfig", "resolve"]
+__all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedReference:
+    """A reference of a stream, opened.
+
+    Parameters
+    ----------
+    path : Path
+        Directory of the bundle.
+    identifier : str
+        Its name.
+    manifest : Manifest
+        Its description.
+    rule : ReferenceRule
+        Which windows it judges.
+    rate : RateTest
+        Test of the number of events.
+    """
+
+    path: Path
+    identifier: str
+    manifest: Manifest
+    rule: ReferenceRule
+    rate: RateTest
+
+    @property
+    def facts(self) -> StreamFacts:
+        """What the thresholds depend on."""
+        manifest = self.manifest
+        measured = [entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances]
+        return StreamFacts(
+            n_measured=sum(measured),
+            n_expected=manifest.n_expected if self.rate.tests(manifest.cut) else None,
+            rate_uncertainty=self.rate.typical_uncertainty,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +82,44 @@ class ResolvedConfig:
     ----------
     config : DaemonConfig
         Where it comes from.
-    bundles : mapping of str to tuple
-        Identifier and manifest of each stream's bundle.
+    references : mapping of str to sequence of ResolvedReference
+        References of each stream, in the order in which they are tried.
     rules : Rules
         What the alarms go by.
     thresholds : Thresholds
         As derived from the false-alarm budget.
     limits : mapping of str to QualityLimits
         What p-values mean in each stream.
-    rates : mapping of str to RateTest
-        Test of the number of events in each stream.
     """
 
     config: DaemonConfig
-    bundles: Mapping[str, tuple[str, Manifest]]
+    references: Mapping[str, Sequence[ResolvedReference]]
     rules: Rules
     thresholds: Thresholds
     limits: Mapping[str, QualityLimits]
-    rates: Mapping[str, RateTest]
 
     @property
-    def identifiers(self) -> dict[str, str]:
-        """Bundle identifier of each stream."""
-        return {stream: identifier for stream, (identifier, _) in self.bundles.items()}
+    def identifiers(self) -> dict[str, tuple[str, ...]]:
+        """Bundle identifiers of each stream."""
+        return {stream: tuple(one.identifier for one in found) for stream, found in self.references.items()}
+
+    @property
+    def bundle_facts(self) -> dict[str, tuple[BundleFacts, ...]]:
+        """What the page says of the bundles of each stream."""
+        return {
+            stream: tuple(describe_bundle(one.identifier, one.manifest, str(one.rule)) for one in found)
+            for stream, found in self.references.items()
+        }
 
     @property
     def settings(self) -> MonitorSettings:
         """What the monitor's core goes by."""
         streams = {
-            stream: StreamSettings(limits, self.bundles[stream][0], self.rates[stream])
+            stream: StreamSettings(
+                limits,
+                tuple(StreamReference(one.identifier, one.rule, one.rate) for one in self.references[stream]),
+                tests_nan=stream in self.nan_shares,
+            )
             for stream, limits in self.limits.items()
         }
         return MonitorSettings(streams, self.most_waiting)
@@ -71,6 +128,11 @@ class ResolvedConfig:
     def stale_seconds(self) -> dict[str, float]:
         """For how long each stream may be without a window, s."""
         return {stream.name: stream.stale_seconds for stream in self.config.streams}
+
+    @property
+    def nan_shares(self) -> dict[str, float]:
+        """Largest share of NaN in a feature, of the streams that take any."""
+        return {one.name: one.largest_nan_share for one in self.config.streams if one.largest_nan_share}
 
     @property
     def most_waiting(self) -> int:
@@ -85,14 +147,15 @@ class ResolvedConfig:
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
         ours, theirs = (
-            (
-                each.identifiers,
-                each.config.nuisances,
-                [(s.bundle, s.bad_channels) for s in each.config.streams],
-            )
+            (each.bundles, each.config.nuisances, {s.name: s.bad_channels for s in each.config.streams})
             for each in (self, other)
         )
         return ours == theirs
+
+    @property
+    def bundles(self) -> set[tuple[Path, str]]:
+        """Path and identifier of each bundle: what the workers open."""
+        return {(one.path, one.identifier) for found in self.references.values() for one in found}
 
 
 def resolve(config: DaemonConfig) -> ResolvedConfig:
@@ -113,32 +176,85 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
     BundleError, ConfigError, InputError
         If a bundle cannot be used, or limits contradict the false-alarm budget.
     """
-    bundles = _identify_bundles(config)
-    rates = {stream.name: _rate_test(config, stream, bundles[stream.name][1]) for stream in config.streams}
-    facts = {stream: _facts(manifest, rates[stream]) for stream, (_, manifest) in bundles.items()}
+    references = _open_references(config)
+    facts = {stream: StreamFacts.of_any([one.facts for one in found]) for stream, found in references.items()}
     thresholds = derive_thresholds(config, facts)
-    _warn_of_small_tables(bundles, thresholds.p_threshold)
+    _warn_of_small_tables(references, thresholds.p_threshold)
     return ResolvedConfig(
         config=config,
-        bundles=bundles,
+        references=references,
         rules=alarm_rules(config),
         thresholds=thresholds,
         limits={stream.name: quality_limits(config, stream, thresholds) for stream in config.streams},
-        rates=rates,
     )
 
 
-def _identify_bundles(config: DaemonConfig) -> dict[str, tuple[str, Manifest]]:
-    """Check every bundle; give identifier and manifest by stream."""
+def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> None:
+    """Refuse references of one stream that are made of different features: windows carry one set of them.
+
+    Parameters
+    ----------
+    stream : StreamSection
+        Its configuration.
+    manifests : sequence of Manifest
+        Of its references, in their order.
+
+    Raises
+    ------
+    ConfigError
+        With the features that only one of two bundles has.
+    """
+    named = [
+        (one.bundle.name, manifest)
+        for one, manifest in zip(stream.ordered_references, manifests, strict=True)
+    ]
+    for (first, one), (second, other) in pairwise(named):
+        texts = [
+            f"only {name} has {', '.join(more)}"
+            for name, more in (
+                (first, sorted(set(one.features) - set(other.features))),
+                (second, sorted(set(other.features) - set(one.features))),
+            )
+            if more
+        ]
+        if texts:
+            raise ConfigError(
+                f"the bundles of stream {stream.name!r} have different features: {'; '.join(texts)}",
+                where="streams",
+                fix="Build them of the same features, or make two streams",
+            )
+
+
+def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference, ...]]:
+    """Check every bundle; give the references by stream."""
+    opened: dict[Path, StoredBundle] = {}
     found = {}
-    for path in {stream.bundle for stream in config.streams}:
-        bundle = StoredBundle.read(path)
-        check_names(bundle.manifest.features, where=str(path))
-        found[path] = bundle.identifier, bundle.manifest
-        for stream in config.streams:
-            if stream.bundle == path:
-                check_bad_channels(bundle, stream.bad_channels, where=f"streams {stream.name}: bad_channels")
-    return {stream.name: found[stream.bundle] for stream in config.streams}
+    for stream in config.streams:
+        for section in stream.ordered_references:
+            if section.bundle not in opened:
+                bundle = StoredBundle.read(section.bundle)
+                check_names(bundle.manifest.features, where=str(section.bundle))
+                opened[section.bundle] = bundle
+            where = f"streams {stream.name}: bad_channels"
+            check_bad_channels(opened[section.bundle], stream.bad_channels, where=where)
+        references = [
+            (
+                section,
+                bundle.identifier,
+                bundle.manifest,
+                ReferenceRule(section.run_types, section.conditions),
+            )
+            for section in stream.ordered_references
+            for bundle in [opened[section.bundle]]
+        ]
+        check_references(stream, [manifest for _, _, manifest, _ in references])
+        found[stream.name] = tuple(
+            ResolvedReference(
+                section.bundle, identifier, manifest, rule, _rate_test(config, stream, manifest)
+            )
+            for section, identifier, manifest, rule in references
+        )
+    return found
 
 
 def _rate_test(config: DaemonConfig, stream: StreamSection, manifest: Manifest) -> RateTest:
@@ -151,24 +267,15 @@ def _rate_test(config: DaemonConfig, stream: StreamSection, manifest: Manifest) 
     )
 
 
-def _facts(manifest: Manifest, rate: RateTest) -> StreamFacts:
-    """Collect what the thresholds depend on."""
-    measured = [entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances]
-    return StreamFacts(
-        n_measured=sum(measured),
-        n_expected=manifest.n_expected if rate.tests(manifest.cut) else None,
-        rate_uncertainty=rate.typical_uncertainty,
-    )
-
-
-def _warn_of_small_tables(bundles: Mapping[str, tuple[str, Manifest]], p_threshold: float) -> None:
+def _warn_of_small_tables(references: Mapping[str, Sequence[ResolvedReference]], p_threshold: float) -> None:
     """Say where the false-alarm budget asks for rarer p-values than the toys support well."""
-    for stream, (_, manifest) in bundles.items():
-        n_toys = min((column.toys.shape[0] for column in manifest.null), default=0)
+    for stream, reference in ((stream, one) for stream, found in references.items() for one in found):
+        n_toys = min((column.toys.shape[0] for column in reference.manifest.null), default=0)
         if n_toys and smallest_supported_p(n_toys) > p_threshold:
             log.warning(
                 "the null table is small for the false-alarm budget: p is read from its fitted tail",
                 stream=stream,
+                bundle=reference.path.name,
                 toys=n_toys,
                 p_threshold=p_threshold,
                 fix="calibrate with more toys",

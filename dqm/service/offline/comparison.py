@@ -58,7 +58,10 @@ class ComparisonTask:
         return lambda windows: [self._judge(evaluator, window) for window in windows]
 
     def _judge(self, evaluator: WindowEvaluator, window: Window) -> Verdict:
-        report = evaluator.evaluate(EvaluationJob(window, self.limits.medium_p, self.limits.min_events))
+        limits = self.limits
+        report = evaluator.evaluate(
+            EvaluationJob(window, self.identifier, limits.medium_p, limits.min_events)
+        )
         return give_verdict(
             window,
             report.result,

@@ -17,7 +17,7 @@ __all__ = ["checksum", "read_events", "read_features"]
 
 
 def read_features(
-    path: Path, features: Sequence[str] | None, chamber: str | None = None
+    path: Path, features: Sequence[str] | None, chamber: str | None = None, *, keep_nan: bool = False
 ) -> Iterator[EventBatch]:
     """Read a CSV or Parquet file of features through the collector ``replay``.
 
@@ -29,6 +29,8 @@ def read_features(
         Columns to use, in this order; all except ``time`` and ``chamber`` by default.
     chamber : str, optional
         Only rows with this value in the column ``chamber``.
+    keep_nan : bool
+        Whether rows with NaN are kept instead of an error.
 
     Yields
     ------
@@ -41,7 +43,7 @@ def read_features(
         If the file cannot be read or lacks a column.
     """
     name = path.name.split(".")[0]
-    options: dict[str, object] = {"inputs": [path], "chamber": name}
+    options: dict[str, object] = {"inputs": [path], "chamber": name, "keep_nan": keep_nan}
     if features is not None:
         options["features"] = list(features)
     for batch in open_source("replay", options):
@@ -50,13 +52,17 @@ def read_features(
 
 
 def read_events(
-    paths: Sequence[Path], features: Sequence[str] | None, chamber: str | None = None
+    paths: Sequence[Path],
+    features: Sequence[str] | None,
+    chamber: str | None = None,
+    *,
+    keep_nan: bool = False,
 ) -> tuple[FloatArray, tuple[str, ...], list[SourceFile]]:
     """Read all events of some files.
 
     Parameters
     ----------
-    paths, features, chamber
+    paths, features, chamber, keep_nan
         As in `read_features`.
 
     Returns
@@ -78,7 +84,7 @@ def read_events(
     sources = []
     for path in paths:
         n_events = 0
-        for batch in read_features(path, features, chamber):
+        for batch in read_features(path, features, chamber, keep_nan=keep_nan):
             if names is not None and batch.names != names:
                 raise InputError(
                     f"has the features {', '.join(batch.names)}, but files before it have {', '.join(names)}",

@@ -4,6 +4,9 @@
 const LOST_SECONDS = 6;      // a beat comes every second
 const RELOAD_SECONDS = 15;   // without live updates
 const EARLIEST_MS = 1000;    // between two refreshes; more when the daemon takes long to answer
+const MOST_READ_OUT = 5;     // new alarms at a time; more are counted
+const LOUD = ["P1", "P2"];   // priorities with a sound
+const BEEP_MS = 2000;
 const SHARE = 10;            // a page takes at most one tenth of the daemon's time
 
 const page = { shown: Number(document.body.dataset.time), offset: 0, beat: performance.now(), number: null, lost: false };
@@ -52,12 +55,87 @@ function announce(alarms) {
   const known = page.alarms;
   page.alarms = new Set(alarms.map(alarm => alarm.id));
   if (!known) return;
-  for (const alarm of alarms) {
-    if (known.has(alarm.id)) continue;
+  const fresh = alarms.filter(alarm => !known.has(alarm.id));
+  const say = text => {
     const line = document.createElement("p");
-    line.textContent = `New alarm, ${alarm.priority}: ${alarm.id.replace("/", " ")}. ${alarm.text}`;
+    line.textContent = text;
     document.getElementById("announcer").append(line);
-  }
+  };
+  for (const alarm of fresh.slice(0, MOST_READ_OUT))
+    say(`New alarm, ${alarm.priority}: ${alarm.id.replace("/", " ")}. ${alarm.text}`);
+  if (fresh.length > MOST_READ_OUT) say(`and ${fresh.length - MOST_READ_OUT} more new alarms`);
+}
+
+// --- a sound for new P1 and P2 alarms, until somebody acknowledges them ----------------------------------------
+
+// localStorage "dqm-sound": the alarms that called when the sound was switched on, as JSON; they are not new.
+// (or "wait", when they are not known yet). Without it the sound is off. It outlives the page, so an alarm sounds on whichever page is opened next.
+const sound = { button: document.getElementById("sound"), context: null, timer: null };
+
+function read_old() {
+  try { return new Set(JSON.parse(localStorage.getItem("dqm-sound"))); } catch { return new Set(); }
+}
+
+function is_sound_on() { return localStorage.getItem("dqm-sound") !== null; }
+
+function hear_sound(alarms) {
+  if (!sound.button || !is_sound_on()) { silence(); return; }
+  const urgent = alarms.filter(alarm => LOUD.includes(alarm.priority)).map(alarm => alarm.id);
+  if (localStorage.getItem("dqm-sound") === "wait") localStorage.setItem("dqm-sound", JSON.stringify(urgent));
+  const old = read_old(), still = urgent.filter(id => old.has(id));
+  if (still.length !== old.size) localStorage.setItem("dqm-sound", JSON.stringify(still));   // it may come again
+  if (urgent.length > still.length) ring(); else silence();
+}
+
+function ring() {
+  document.body.dataset.sound = "on";
+  if (sound.timer !== null) return;
+  beep();
+  sound.timer = setInterval(beep, BEEP_MS);
+}
+
+function silence() {
+  document.body.dataset.sound = "off";
+  clearInterval(sound.timer);
+  sound.timer = null;
+}
+
+function may_play() { return sound.context !== null || (navigator.userActivation?.hasBeenActive ?? true); }
+
+function beep() {
+  if (!may_play()) { show_sound(); return; }   // a browser complains about a page that plays unasked
+  const context = sound.context ??= new AudioContext();
+  if (context.state !== "running") { show_sound(); context.resume().then(show_sound, () => {}); return; }
+  const tone = context.createOscillator(), volume = context.createGain(), begin = context.currentTime;
+  tone.frequency.setValueAtTime(880, begin);
+  tone.frequency.setValueAtTime(660, begin + 0.15);
+  volume.gain.setValueAtTime(0.2, begin);
+  volume.gain.linearRampToValueAtTime(0, begin + 0.35);
+  tone.connect(volume).connect(context.destination);
+  tone.start(begin);
+  tone.stop(begin + 0.35);
+  document.body.dataset.beeps = Number(document.body.dataset.beeps ?? 0) + 1;
+}
+
+function show_sound() {
+  if (!sound.button) return;
+  const waits = is_sound_on() && (!may_play() || sound.context?.state === "suspended");
+  sound.button.hidden = false;
+  sound.button.setAttribute("aria-pressed", String(is_sound_on()));
+  sound.button.textContent = waits ? "Sound: click the page" : is_sound_on() ? "Sound on" : "Sound off";
+}
+
+function toggle_sound() {
+  if (is_sound_on()) localStorage.removeItem("dqm-sound");
+  else localStorage.setItem("dqm-sound", page.alarms ? JSON.stringify([...page.alarms]) : "wait");
+  if (is_sound_on()) wake_sound(); else silence();
+  show_sound();
+}
+
+function wake_sound() {   // within a click or a key, when a browser allows it
+  if (!is_sound_on()) return;
+  sound.context ??= new AudioContext();
+  sound.context.resume().then(show_sound, () => {});
 }
 
 function hear(event) {
@@ -66,6 +144,7 @@ function hear(event) {
   page.polled = false;
   page.offset = beat.time - Date.now() / 1000;
   announce(beat.alarms);
+  hear_sound(beat.alarms);
   const changed = page.number !== null && beat.number !== page.number;
   page.number = beat.number;
   if (changed || page.lost) refresh(); else if (!page.dirty) page.shown = beat.time;
@@ -181,6 +260,12 @@ const keys_off = document.getElementById("keys-off");
 if (keys_off) {
   keys_off.checked = localStorage.getItem("dqm-keys") === "off";
   keys_off.addEventListener("change", () => localStorage.setItem("dqm-keys", keys_off.checked ? "off" : "on"));
+}
+if (sound.button) {
+  sound.button.addEventListener("click", toggle_sound);
+  for (const kind of ["pointerdown", "keydown"]) document.addEventListener(kind, wake_sound);
+  addEventListener("storage", show_sound);   // switched in another window of this browser
+  show_sound();
 }
 tick();
 setInterval(tick, 1000);

@@ -22,7 +22,7 @@ from dqm.events import (
     Window,
     WindowCut,
 )
-from dqm.reference import RateTest
+from dqm.reference import RateTest, ReferenceRule
 from dqm.service.monitor.core import LONGEST_PAUSE_SECONDS, STORE_RETRY_SECONDS, MonitorCore
 from dqm.service.monitor.messages import (
     Acknowledge,
@@ -49,6 +49,7 @@ from dqm.service.monitor.messages import (
     Store,
     Stored,
     StoreFailed,
+    StreamReference,
     StreamSettings,
     Tick,
     UpdateAlarms,
@@ -57,7 +58,7 @@ from dqm.service.monitor.messages import (
 from dqm.stream import Identity, Reason, identity_of
 
 LIMITS = QualityLimits(medium_p=0.03, bad_p=0.01, min_events=2)
-STREAM = StreamSettings(LIMITS, bundle="3f9a")
+STREAM = StreamSettings(LIMITS, [StreamReference("3f9a")])
 SETTINGS = MonitorSettings({"a": STREAM, "b": STREAM}, most_waiting=4)
 UNIX = 1.7e9
 
@@ -152,13 +153,72 @@ def test_a_window_goes_to_the_workers_with_the_limits_of_its_stream() -> None:
     core, window = core_of(), window_of()
     admit(core, window)
     (evaluate,) = core.handle(WorkersReady(1, 0.0, UNIX))
-    assert evaluate == Evaluate(EvaluationJob(window, explain_below=0.03, min_events=2))
+    assert evaluate == Evaluate(EvaluationJob(window, "3f9a", explain_below=0.03, min_events=2))
 
 
 def counting_core(**changes: float) -> MonitorCore:
     limits = replace(LIMITS, medium_rate_p=0.03, bad_rate_p=0.01)
-    stream = StreamSettings(limits, bundle="3f9a", rate=RateTest(uncertainty=0.02))
+    stream = StreamSettings(limits, [StreamReference("3f9a", rate=RateTest(uncertainty=0.02))])
     return core_of(MonitorSettings({"a": stream}, most_waiting=4), **changes)
+
+
+COSMICS = StreamReference("c05c", ReferenceRule(("cosmics",)), RateTest(uncertainty=0.02))
+BEAM = StreamReference("bea4", ReferenceRule(("beam",), {"hv": (-2.0, -1.0)}))
+SEVERAL = MonitorSettings(
+    {"a": StreamSettings(LIMITS, [COSMICS, BEAM, StreamReference("bea5", ReferenceRule(("beam",)))])}, 4
+)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "conditions", "bundle"),
+    [
+        ("cosmics", {}, "c05c"),
+        ("beam", {"hv": -1.5}, "bea4"),
+        ("beam", {"hv": -3.0}, "bea5"),
+        ("beam", {}, "bea5"),
+    ],
+)
+def test_the_first_reference_that_fits_a_window_judges_it(
+    run_type: str, conditions: dict[str, float], bundle: str
+) -> None:
+    core, window = core_of(SEVERAL), window_of(run_type=run_type, conditions=conditions)
+    admit(core, window)
+    assert core.handle(WorkersReady(1, 0.0, UNIX)) == [Evaluate(EvaluationJob(window, bundle, 0.03, 2))]
+
+
+def test_the_number_of_events_is_tested_by_the_reference_that_judges() -> None:
+    core = core_of(SEVERAL)
+    timed = {"cut": WindowCut.TIME, "n_expected": 3.0, "live_seconds": 1.0}
+    by_cosmics = judge(core, window_of(run_type="cosmics", **timed))
+    assert by_cosmics.result.rate is not None
+    assert by_cosmics.result.rate.uncertainty == 0.02
+    by_beam = judge(core, window_of(run=2, run_type="beam", **timed))
+    assert by_beam.result.rate is not None
+    assert by_beam.result.rate.uncertainty == 0.0
+
+
+def test_a_window_that_no_reference_is_for_is_null_whatever_its_number_and_takes_no_worker() -> None:
+    core = core_of(SEVERAL)
+    window = window_of(run_type="pedestal", cut=WindowCut.TIME, n_expected=900.0, live_seconds=1.0)
+    admit(core, window)
+    assert core.handle(WorkersReady(1, 0.0, UNIX)) == []
+    (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert isinstance(store, Store)
+    (verdict,) = store.verdicts
+    assert (verdict.quality, verdict.reason) == (Quality.NULL, "no reference for runs of type pedestal")
+    assert (verdict.bundle, verdict.result.rate) == ("", None)
+    assert Acknowledge(window) in core.handle(Stored())
+
+
+def test_windows_that_wait_during_a_reload_are_judged_by_the_new_references() -> None:
+    core, window = core_of(SEVERAL), window_of(run_type="pedestal")
+    core.handle(ReloadPrepared(SETTINGS))
+    admit(core, window)
+    assert core.handle(WorkersReady(1, 0.0, UNIX)) == []
+    assert Adopt() in core.handle(Tick(0.0, UNIX))
+    core.handle(Adopted([]))
+    (told,) = core.handle(WorkersReady(1, 0.0, UNIX))
+    assert told == Evaluate(EvaluationJob(window, "3f9a", 0.03, 2))
 
 
 def test_the_number_of_events_is_tested_whatever_becomes_of_the_shape() -> None:
@@ -348,7 +408,7 @@ def test_workers_get_no_more_than_they_can_take_and_streams_take_turns() -> None
 
 def test_thresholds_are_those_of_the_moment_at_which_a_window_is_graded() -> None:
     core = core_of()
-    stricter = StreamSettings(replace(LIMITS, medium_p=0.9, bad_p=0.8), bundle="3f9a")
+    stricter = StreamSettings(replace(LIMITS, medium_p=0.9, bad_p=0.8), [StreamReference("3f9a")])
     assert judge(core, window_of(0)).quality is Quality.GOOD
     core.handle(ReloadPrepared(MonitorSettings({"a": stricter, "b": stricter}, 4)))
     assert of_kind(Adopt, core.handle(Tick(0.0, UNIX)))

@@ -57,6 +57,12 @@ CHANGES = (
     Change(f"{OF_ALARM}/acknowledge", Role.SHIFTER, "acknowledge", COMMENT),
     Change(f"{OF_ALARM}/shelve", Role.SHIFTER, "shelve", REASON | {"hours": "8"}),
     Change(f"{OF_ALARM}/unshelve", Role.SHIFTER, "unshelve", COMMENT),
+    Change(
+        "/alarms/groups/acknowledge",
+        Role.SHIFTER,
+        "acknowledge",
+        COMMENT | {"group": "muon/station-1", "cause": "differs"},
+    ),
     Change("/masks", Role.EXPERT, "mask", REASON | {"streams": "chamber-3"}),
     Change("/masks/{identifier}/remove", Role.EXPERT, "unmask", COMMENT),
     Change("/users/role", Role.ADMIN, "set role", COMMENT | {"name": "jo", "role": "viewer"}),
@@ -143,7 +149,7 @@ def test_a_change_needs_its_role(staffed: World, role: Role, change: Change, by:
     assert state(staffed, authenticator) == before
     user, action, target = last_action(staffed)
     assert (user, action) == (role, f"{change.right} refused")
-    assert target in ("chamber-2 differs", "chamber-3", MASK, "jo", "jo (viewer)")
+    assert target in ("chamber-2 differs", "muon/station-1 differs", "chamber-3", MASK, "jo", "jo (viewer)")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.action)

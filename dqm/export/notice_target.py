@@ -1,0 +1,138 @@
+"""One receiver of messages, reached by the library apprise. Its address is a secret.
+
+apprise says no more than that a message could not be sent; why is in what it logs, together with parts of
+the address. So its log, and that of the HTTP library beneath, goes nowhere, and only known words of it are
+repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+
+import apprise
+
+from dqm.errors import ConfigError, NoticeError
+from dqm.export.notice_text import NoticeMessage
+
+__all__ = ["NoticeTarget"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9]{1,15})://", re.IGNORECASE)
+_MOST_LINES = 200
+_REASONS: tuple[tuple[str, str], ...] = (
+    (r"Connection refused", "the connection was refused"),
+    (r"timed out", "no answer in time"),
+    (r"Name or service not known|name resolution|nodename nor servname", "its host is not found"),
+    (r"No route to host|Network is unreachable", "its host cannot be reached"),
+    (r"certificate verify failed", "its certificate is not trusted"),
+    (
+        r"Connection reset|closed the connection|Connection unexpectedly closed|RemoteDisconnected",
+        "it hung up",
+    ),
+)
+"""What is looked for in the log of apprise, and what is said then."""
+_STATUS = re.compile(r"error=(\d{3})\b")
+_SMTP_REPLY = re.compile(r"\((\d{3}), b['\"]")
+
+
+class NoticeTarget:
+    """Sends messages to one receiver; not more than one at a time.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    url : str
+        Its address, as apprise writes it.
+
+    Raises
+    ------
+    ConfigError
+        If apprise does not know such an address; the message does not show it.
+    """
+
+    def __init__(self, name: str, url: str) -> None:
+        _silence()
+        asset = apprise.AppriseAsset(
+            app_id="dqm",
+            app_desc="dqm",
+            app_url="",
+            image_url_mask="",
+            image_url_logo="",
+            async_mode=False,
+            http_redirects=False,  # the library would follow with an empty request
+            storage_mode="memory",
+        )
+        self._sender = apprise.Apprise(asset=asset)
+        with _listening():
+            is_known = self._sender.add(url)
+        if not is_known:
+            scheme = _SCHEME.match(url)
+            kind = f"it begins with {scheme[1]}://" if scheme else "it does not begin with SERVICE://"
+            raise ConfigError(
+                f"apprise does not know this address: {kind}",
+                where=f"notify.targets.{name}",
+                fix="See the services in apprise's documentation for how their addresses are written",
+            )
+
+    def send(self, message: NoticeMessage) -> None:
+        """Send a message; takes as long as the receiver does.
+
+        Raises
+        ------
+        NoticeError
+            If it was not taken, with the reason as far as it is known.
+        """
+        with _listening() as heard:
+            try:
+                is_sent = self._sender.notify(
+                    body=message.body, title=message.title, body_format=apprise.NotifyFormat.TEXT
+                )
+            except Exception as error:
+                raise NoticeError(f"apprise failed: {type(error).__name__}") from None
+        if not is_sent:
+            raise NoticeError(_find_reason(" ".join(heard.lines)))
+
+
+class _listening(logging.Handler):  # noqa: N801 - used as a function
+    """Collects what apprise logs in this thread, in the body of a `with` statement."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        if record.thread == self._thread and len(self.lines) < _MOST_LINES:
+            self.lines.append(record.getMessage())
+
+    def __enter__(self) -> _listening:
+        logging.getLogger("apprise").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("apprise").removeHandler(self)
+
+
+def _silence() -> None:
+    """Let nothing that may have an address get into our log."""
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).propagate = False
+        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+    logging.getLogger("apprise").setLevel(logging.DEBUG)
+
+
+def _find_reason(log: str) -> str:
+    """Find why a message was not sent, in words that cannot have an address in them."""
+    for pattern, reason in _REASONS:
+        if re.search(pattern, log):
+            return reason
+    status = _STATUS.search(log)
+    if status is not None:
+        return f"it answered with HTTP status {status[1]}"
+    reply = _SMTP_REPLY.search(log)
+    if reply is not None:
+        return f"it answered with SMTP code {reply[1]}"
+    return "it was not taken; apprise gives no reason that can be shown"
