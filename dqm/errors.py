@@ -120,6 +120,8 @@ class PeerError(DqmError):
     window : tuple of (str, int, int) or None
         Stream, run and number that the message claims for its window, if they can be read and its sender may
         send that stream.
+    run : tuple of (str, int) or None
+        Streams and run that a message about a run claims, if they can be read.
     sender : str
         Name of the sender's key; empty where no key is needed.
     """
@@ -128,6 +130,7 @@ class PeerError(DqmError):
         super().__init__(what)
         self.reason = reason
         self.window: tuple[str, int, int] | None = None
+        self.run: tuple[str, int] | None = None
         self.sender = ""
 
 

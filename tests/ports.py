@@ -10,7 +10,7 @@ FIRST, N_EACH, N_PROCESSES = 20_000, 500, 25
 """Below 32768, where those begin that the kernel gives to whoever asks for any."""
 
 _process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % N_PROCESSES
-_numbers = itertools.count(os.getpid())  # another run of the tests on this machine begins elsewhere
+_numbers = itertools.count(61 * os.getpid())  # another run of the tests on this machine begins far from here
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

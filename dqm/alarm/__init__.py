@@ -15,6 +15,7 @@ from dqm.alarm.groups import AlarmGroup, group_alarms
 from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
 from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, describe_rate, grade, warn, worst
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
+from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
 from dqm.alarm.urgency import needs_response, urgency
@@ -37,6 +38,7 @@ __all__ = [
     "AcknowledgeAlarm",
     "AcknowledgeGroup",
     "Acknowledgement",
+    "Activity",
     "AddMask",
     "Alarm",
     "AlarmChange",
@@ -65,12 +67,16 @@ __all__ = [
     "Told",
     "UnshelveAlarm",
     "alarm_rules",
+    "belongs_to",
     "derive_thresholds",
     "describe_p",
     "describe_rate",
+    "describe_run",
     "find_notices",
+    "follow_run",
     "grade",
     "group_alarms",
+    "is_idle",
     "needs_response",
     "note_told",
     "notice_rules",

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing import Any
 
 from dqm.alarm import transitions
 from dqm.alarm.commands import (
@@ -24,30 +22,19 @@ from dqm.alarm.commands import (
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
-from dqm.alarm.stream_history import StreamHistory
+from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
+from dqm.alarm.stored_state import StoredState, dump_state, fresh_state, load_state
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
 from dqm.alarm.urgency import most_urgent_state, needs_response
 from dqm.alarm.values import Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
+from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["AlarmEngine"]
 
 
-@dataclass(slots=True)
-class _StoredState:
-    """What outlives the daemon, of one stream."""
-
-    history: Annotated[StreamHistory, Field(alias="evidence")]  # the name in stored states
-    alarms: dict[Cause, AlarmRecord]
-    version: Literal[2] = 2
-
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False, validate_by_name=True)
-
-
-_ADAPTER = TypeAdapter(_StoredState)
 _NO_INPUTS = AlarmInputs(condition=False)
 
 
@@ -56,11 +43,23 @@ class _StreamAlarms:
     """Alarms of one stream while the daemon runs."""
 
     rules: StreamRules
-    stored: _StoredState
+    stored: StoredState
     last_seen: float
+    run: RunRecord | None = None
+    idle_since: float = 0.0
     unjudged_since: float | None = None
     has_new_refusal: bool = False
     masks: list[Mask] = field(default_factory=list)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its run has ended: nobody waits for a window."""
+        return is_idle(self.run)
+
+    def rest(self, now: float) -> None:
+        """Count no time without a judged window while it was idle."""
+        if self.unjudged_since is not None:
+            self.unjudged_since = now - max(0.0, self.idle_since - self.unjudged_since)
 
     @property
     def is_timed(self) -> bool:
@@ -81,6 +80,7 @@ class _Action:
 
 _TIME = _Action("time")
 _WINDOW = _Action("window")
+_RUN = _Action("run")
 _CONFIGURATION = _Action("configuration")
 
 
@@ -101,6 +101,8 @@ class AlarmEngine:
         Masks that were in force.
     last_seen : mapping of str to float, optional
         When the last window of each stream came, Unix seconds, from an engine that this one replaces.
+    runs : mapping of str to RunRecord, optional
+        Present run of each stream, as far as it is known.
 
     Raises
     ------
@@ -116,6 +118,7 @@ class AlarmEngine:
         dumps: Mapping[str, object] | None = None,
         masks: Iterable[Mask] = (),
         last_seen: Mapping[str, float] | None = None,
+        runs: Mapping[str, RunRecord] | None = None,
     ) -> None:
         self.thresholds = thresholds
         self._rules = rules
@@ -125,9 +128,12 @@ class AlarmEngine:
         dumps, last_seen = dumps or {}, last_seen or {}
         for stream in rules.streams:
             name = stream.stream
-            stored = _load(name, dumps[name], now) if name in dumps else _fresh(now)
+            stored = load_state(name, dumps[name], now) if name in dumps else fresh_state(now)
             since = now if stored.history.unjudged.reasons else None
-            self._streams[name] = _StreamAlarms(stream, stored, last_seen.get(name, now), since)
+            run = (runs or {}).get(name)
+            self._streams[name] = _StreamAlarms(
+                stream, stored, last_seen.get(name, now), run, idle_since=now, unjudged_since=since
+            )
         self._assign_masks()
         #: What has changed since the dumps: masks that ended, streams that were disabled.
         self.initial_changes = tuple(self._advance_all(self._streams.values(), now, _CONFIGURATION))
@@ -147,6 +153,11 @@ class AlarmEngine:
         return tuple(self._masks.values())
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Names of the streams."""
+        return frozenset(self._streams)
+
+    @property
     def drift_sums(self) -> dict[str, float]:
         """Sum of significances of each stream."""
         return {name: stream.stored.history.drift.sum for name, stream in self._streams.items()}
@@ -161,19 +172,62 @@ class AlarmEngine:
         return {
             name: stream.rules.stale_seconds
             for name, stream in self._streams.items()
-            if stream.stored.history.silent or now - stream.last_seen > stream.rules.stale_seconds
+            if self._is_silent(stream, now)
+        }
+
+    def activities(self, now: float) -> dict[str, Activity]:
+        """Say of each stream whether windows are expected, and come."""
+        return {
+            name: Activity.IDLE
+            if stream.is_idle
+            else Activity.SILENT
+            if self._is_silent(stream, now)
+            else Activity.RUNNING
+            for name, stream in self._streams.items()
         }
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window into account; raises `InputError` if its stream is not configured."""
         stream = self._find(verdict.window.stream)
         stream.last_seen = now
-        stream.stored.history.add(verdict, self._rules, stream.rules, self.thresholds)
+        is_present = belongs_to(verdict.window, stream.run)
+        history = stream.stored.history
+        history.add(verdict, self._rules, stream.rules, self.thresholds, is_present=is_present)
         if not stream.stored.history.unjudged.reasons:
             stream.unjudged_since = None
         elif stream.unjudged_since is None:
             stream.unjudged_since = now
         return self._advance(stream, now, _WINDOW)
+
+    def note_run(self, record: RunRecord, now: float) -> list[AlarmChange]:
+        """Take the border of a run into account.
+
+        Parameters
+        ----------
+        record : RunRecord
+            What has changed; that of an unknown stream, or of an earlier run, is passed over.
+        now : float
+            Unix seconds.
+
+        Returns
+        -------
+        list of AlarmChange
+            What it has changed: silence ends with the run.
+        """
+        stream = self._streams.get(record.stream)
+        if stream is None or follow_run(stream.run, record) is not record:
+            return []
+        was_idle, stream.run = stream.is_idle, record
+        if stream.is_idle:
+            stream.stored.history.end()
+            stream.idle_since = stream.idle_since if was_idle else now
+        else:
+            stream.stored.history.begin(record, stream.rules)
+            if was_idle:
+                stream.rest(now)
+            if not stream.stored.history.silent:  # else it goes on: a fault does not end with a run
+                stream.last_seen = now
+        return self._advance(stream, now, _RUN)
 
     def note_refusal(self, stream: str, text: str, now: float) -> None:
         """Take a refused window into account at the next `tick`; that of an unknown stream is passed over."""
@@ -255,6 +309,7 @@ class AlarmEngine:
                 stream.rules.group,
                 Quality.NULL if stream.stored.history.silent else stream.stored.history.quality,
                 most_urgent_state(record.state for record in stream.stored.alarms.values()),
+                stream.is_idle,
             )
             for name, stream in self._streams.items()
         ]
@@ -262,8 +317,7 @@ class AlarmEngine:
 
     def dump(self, stream: str) -> dict[str, Any]:
         """All that must outlive the daemon of one stream, as JSON values; masks are not in it."""
-        dumped: dict[str, Any] = _ADAPTER.dump_python(self._find(stream).stored, mode="json", by_alias=True)
-        return dumped
+        return dump_state(self._find(stream).stored)
 
     def _find(self, name: str) -> _StreamAlarms:
         try:
@@ -342,9 +396,13 @@ class AlarmEngine:
         self._assign_masks()
         return self._advance_all(self._covered_by(mask), now, action)
 
+    def _is_silent(self, stream: _StreamAlarms, now: float) -> bool:
+        is_long = now - stream.last_seen > stream.rules.stale_seconds
+        return not stream.is_idle and (stream.stored.history.silent or is_long)
+
     def _becomes_silent(self, stream: _StreamAlarms, now: float) -> bool:
         stream.last_seen = min(stream.last_seen, now)
-        if stream.stored.history.silent or now - stream.last_seen <= stream.rules.stale_seconds:
+        if stream.stored.history.silent or not self._is_silent(stream, now):
             return False
         stream.stored.history.silent = True
         return True
@@ -352,7 +410,7 @@ class AlarmEngine:
     def _becomes_unjudged(self, stream: _StreamAlarms, now: float) -> bool:
         """Tell whether nothing has just been known for too long; silence has an alarm of its own."""
         history = stream.stored.history
-        if stream.unjudged_since is None or history.unjudged.is_long or history.silent:
+        if stream.unjudged_since is None or history.unjudged.is_long or history.silent or stream.is_idle:
             return False
         stream.unjudged_since = min(stream.unjudged_since, now)
         history.unjudged.is_long = now - stream.unjudged_since > stream.rules.unjudged_seconds
@@ -445,37 +503,3 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
         mask=record.mask,
         group=rules.group,
     )
-
-
-def _fresh(now: float) -> _StoredState:
-    return _StoredState(StreamHistory(), _fresh_alarms(now))
-
-
-def _fresh_alarms(now: float) -> dict[Cause, AlarmRecord]:
-    return {cause: AlarmRecord(AlarmState.NORMAL, now, now) for cause in Cause}
-
-
-def _load(stream: str, dump: object, now: float) -> _StoredState:
-    """Read a stored state; causes that version 1 did not know begin anew."""
-    is_earlier = isinstance(dump, Mapping) and dump.get("version") == 1
-    if isinstance(dump, Mapping) and is_earlier:
-        dump = {**dump, "version": 2}
-    try:
-        stored = _ADAPTER.validate_python(dump)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"the stored alarm state cannot be used: {place}: {first['msg']}",
-            where=f"stream {stream}",
-            fix="It was written by another version or damaged; delete it to let this stream begin anew",
-        ) from error
-    if is_earlier:
-        stored.alarms = _fresh_alarms(now) | stored.alarms
-    if stored.alarms.keys() != set(Cause):
-        raise InputError(
-            f"the stored alarm state has alarms for {', '.join(stored.alarms) or 'nothing'}",
-            where=f"stream {stream}",
-            fix=f"There must be {', '.join(Cause)}; delete it to let this stream begin anew",
-        )
-    return stored

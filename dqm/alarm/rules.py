@@ -37,7 +37,8 @@ _GUIDANCE = {
     ),
     Cause.SILENT: (
         "No window arrives: nothing is known of this stream.",
-        "Check that a run is on, then that the collector of this stream runs and reaches the monitor.",
+        "Check that a run is on, then that the collector of this stream runs and reaches the monitor. If no "
+        "run is on, end it: 'dqm run-control end'.",
     ),
     Cause.REFUSED: (
         "Windows arrive, but they are refused and not judged: a fault would not be seen.",

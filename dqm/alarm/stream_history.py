@@ -4,8 +4,9 @@ Shape and number of events of a window count each by itself, as far as they are 
 small for the test of the shape still counts for the number. Where nothing is known, a window counts neither
 for an alarm nor against it. If nothing has been known for long, that is an alarm of its own. A healthy p of
 a window after losses is no evidence of health and does not count. Counting continues over runs: a fault does
-not end with a run, and the start of a run must not end its alarm. A window of a run after which another has
-begun says nothing of the present and does not count; if only such windows come, that is not knowing.
+not end with a run, and the start of a run must not end its alarm. A text about windows of an earlier run says
+so. A late window, which arrived after another run had begun, says nothing of the present and does not count;
+if only such windows come, that is not knowing.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pydantic import ConfigDict
 from dqm.alarm.drift import Drift
 from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
+from dqm.alarm.runs import describe_run
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
 from dqm.errors import format_count
-from dqm.events import Quality, Verdict
+from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["RefusedWindows", "StreamHistory", "UnjudgedWindows"]
 
@@ -113,9 +115,14 @@ class StreamHistory:
     Parameters
     ----------
     quality : Quality
-        Of the last window; Null if there was none or the stream is silent.
+        Of the last window of the present run; Null if there was none or the stream is silent.
     run, seq, run_type
-        Of the last window; -1, -1 and empty if there was none.
+        Of the last window; -1, -1 and empty if there was none. A run that has begun has no window yet: its
+        seq is -1.
+    border : str
+        How the present run began, in words; empty if nobody said it.
+    counted_run : int
+        Run of the last window that counted; -1 if there was none.
     filtered : bool
         Whether the last window did not count: grace, or the type of its run.
     silent : bool
@@ -144,6 +151,8 @@ class StreamHistory:
     run: int = -1
     seq: int = -1
     run_type: str = ""
+    border: str = ""
+    counted_run: int = -1
     filtered: bool = False
     silent: bool = False
     p: list[float] = field(default_factory=list)
@@ -158,25 +167,50 @@ class StreamHistory:
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    def add(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
-        """Add a window."""
-        is_other_run = bool(stream.run_types) and verdict.window.run_type not in stream.run_types
-        if verdict.window.is_late:
+    def add(
+        self,
+        verdict: Verdict,
+        rules: Rules,
+        stream: StreamRules,
+        thresholds: Thresholds,
+        *,
+        is_present: bool = True,
+    ) -> None:
+        """Add a window; `is_present`: of the present run, not of one that was over when it was judged."""
+        window = verdict.window
+        is_other_run = _is_other_run(window.run_type, stream)
+        if window.is_late:
             self._add_late(verdict, is_watched=not is_other_run)
             return
-        self.quality = verdict.quality
-        self.run, self.seq, self.run_type = verdict.window.run, verdict.window.seq, verdict.window.run_type
+        is_filtered = is_other_run or window.seq < rules.grace_windows
+        if is_present:
+            self.quality, self.filtered = verdict.quality, is_filtered
+            self.run, self.seq, self.run_type = window.run, window.seq, window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
-        self.filtered = is_other_run or verdict.window.seq < rules.grace_windows
-        if self.filtered:
+        if is_filtered:
             return
+        self.counted_run = window.run
         if verdict.quality is Quality.NULL:
             self.unjudged.add(verdict.reason)
         else:
             self.unjudged = UnjudgedWindows()
         self._add_number(verdict, rules)
         self._add_shape(verdict, rules, thresholds)
+
+    def begin(self, run: RunRecord, stream: StreamRules) -> None:
+        """Begin a run: what belongs to the one before is not the present state any more."""
+        self.border = describe_run(run)
+        if self.run == run.run:
+            return
+        self.quality = Quality.NULL
+        self.run, self.seq, self.run_type = run.run, -1, run.run_type
+        self.filtered = _is_other_run(run.run_type, stream)
+
+    def end(self) -> None:
+        """End the run: nobody waits for a window any more."""
+        self.quality = Quality.NULL
+        self.silent = False
 
     def describe(self, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> dict[Cause, str]:
         """Describe the conditions that hold.
@@ -186,6 +220,21 @@ class StreamHistory:
         dict of Cause to str
             Causes whose condition does not hold are left out.
         """
+        found = self._describe_windows(rules, thresholds)
+        if self.silent:
+            refused = "; windows arrive, and are refused" if any(self.refused.arrivals) else ""
+            found[Cause.SILENT] = (
+                f"{self._describe_last()}, for more than {stream.stale_seconds:g} s{refused}"
+            )
+        if sum(self.refused.arrivals) >= rules.k:
+            found[Cause.REFUSED] = self.refused.describe()
+        if self.unjudged.is_long:
+            limit = f"for more than {stream.unjudged_seconds:g} s"
+            found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"
+        return found
+
+    def _describe_windows(self, rules: Rules, thresholds: Thresholds) -> dict[Cause, str]:
+        """Describe what the windows that count show, and of which run they are if it is not the present."""
         found = {}
         if self._n_differing(thresholds) >= rules.k:
             found[Cause.DIFFERS] = self._describe_difference(rules, thresholds)
@@ -201,18 +250,16 @@ class StreamHistory:
         if n_warnings >= rules.k:
             last = next(filter(None, reversed(self.warnings)))
             found[Cause.NUISANCE] = f"{_of_last(n_warnings, rules.n)} disagree with slow control: {last}"
-        if self.silent:
-            last = (
-                f"no window since number {self.seq} of run {self.run}" if self.run >= 0 else "no window yet"
-            )
-            refused = "; windows arrive, and are refused" if any(self.refused.arrivals) else ""
-            found[Cause.SILENT] = f"{last}, for more than {stream.stale_seconds:g} s{refused}"
-        if sum(self.refused.arrivals) >= rules.k:
-            found[Cause.REFUSED] = self.refused.describe()
-        if self.unjudged.is_long:
-            limit = f"for more than {stream.unjudged_seconds:g} s"
-            found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"
-        return found
+        of_run = f" (run {self.counted_run})" if self.counted_run not in (-1, self.run) else ""
+        return {cause: text + of_run for cause, text in found.items()}
+
+    def _describe_last(self) -> str:
+        """Say since which window none has come."""
+        if self.run < 0:
+            return "no window yet"
+        if self.seq < 0:
+            return f"{self.border}; no window of it came"
+        return f"no window since number {self.seq} of run {self.run}"
 
     def _add_late(self, verdict: Verdict, *, is_watched: bool) -> None:
         """Note a window of an older run. It is no evidence of the present, but shows that windows come."""
@@ -275,6 +322,11 @@ class StreamHistory:
             f"{alone} of them alone beyond p = {thresholds.p_threshold:.2g}: "
             f"summed significance {self.drift.sum:.1f}, limit {thresholds.drift_limit:.1f}"
         )
+
+
+def _is_other_run(run_type: str, stream: StreamRules) -> bool:
+    """Whether windows of runs of a type do not count."""
+    return bool(stream.run_types) and run_type not in stream.run_types
 
 
 def _of_last(count: int, n: int) -> str:

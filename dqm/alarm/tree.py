@@ -25,12 +25,15 @@ class Leaf:
         Of its last window; Null while it is silent.
     state : AlarmState
         The most urgent of its alarms.
+    idle : bool
+        Whether its run has ended.
     """
 
     stream: str
     group: str
     quality: Quality
     state: AlarmState
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,16 @@ class Node:
     name, path : str
         Last part of its path, and the path; both empty for the root.
     quality : Quality
-        By its policy the worst or the best of groups and streams in it, leaving out those that are masked or
-        disabled as a whole; Null if nothing is left.
+        By its policy the worst or the best of groups and streams in it, leaving out those that are masked,
+        disabled or idle as a whole; Null if nothing is left.
     state : AlarmState
         The most urgent of all alarms in it.
     children : tuple of Node
         Groups directly in it, in the order of the configuration.
     streams : tuple of Leaf
         Streams directly in it.
+    idle : bool
+        Whether the runs of all streams in it have ended.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Node:
     state: AlarmState
     children: tuple[Node, ...]
     streams: tuple[Leaf, ...]
+    idle: bool = False
 
 
 def roll_up(leaves: Iterable[Leaf], policies: Mapping[str, str]) -> Node:
@@ -95,8 +101,9 @@ def _node(name: str, path: str, leaves: list[Leaf], policies: Mapping[str, str])
     best_counts = policies.get(path) == "all"
     quality = min(seen, key=BEST_TO_WORST.index, default=Quality.NULL) if best_counts else worst(seen)
     state = most_urgent_state(leaf.state for leaf in leaves)
-    return Node(name, path, quality, state, tuple(child for child, _ in children), tuple(here))
+    is_idle = bool(leaves) and all(leaf.idle for leaf in leaves)
+    return Node(name, path, quality, state, tuple(child for child, _ in children), tuple(here), is_idle)
 
 
 def _is_seen(leaf: Leaf) -> bool:
-    return leaf.state not in (AlarmState.MASKED, AlarmState.DISABLED)
+    return not leaf.idle and leaf.state not in (AlarmState.MASKED, AlarmState.DISABLED)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import io
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import requires, version
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from dqm.cli.entry import INTERRUPTED
 from dqm.cli.output import ReaderGoneError, abandon_output, say
 from dqm.errors import DqmError, FileError
 
@@ -24,8 +26,8 @@ __all__ = ["COMMANDS", "app", "load_command", "run"]
 FAILURE = 2
 """Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
 
-INTERRUPTED, READER_GONE = 130, 141
-"""Exit codes after Ctrl-C, and when the reader of the output has closed it: as a shell gives them."""
+READER_GONE = 141
+"""Exit code when the reader of the output has closed it: as a shell gives it."""
 
 COMMANDS = {
     "demo": "Run simulated chambers, their collectors and the daemon; two chambers go wrong.",
@@ -43,6 +45,7 @@ COMMANDS = {
     "alarms": "See alarms, acknowledge, shelve and mask them.",
     "notify": "Try the targets that are told of alarms.",
     "dashboards": "Dashboards for Grafana, rules for Prometheus.",
+    "run-control": "Tell the daemon that a run begins or ends.",
     "keys": "Make keys for collectors on other hosts.",
     "store": "Back up, restore and compact the store of verdicts.",
     "users": "Add, remove and list users of the page, and say what each may do.",
@@ -133,6 +136,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.dashboards import app as dashboards
 
             return dashboards
+        case "run-control":
+            from dqm.cli.run_control import app as run_control
+
+            return run_control
         case "keys":
             from dqm.cli.keys import app as keys
 
@@ -149,6 +156,16 @@ def _import_command(name: str) -> Any:
             raise ValueError(f"no command is called {name!r}")
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Answer Ctrl-C in our own words before Typer does in its."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 class LazyGroup(TyperGroup):
     """Lists commands by their summaries, and loads the one that is used."""
 
@@ -157,15 +174,17 @@ class LazyGroup(TyperGroup):
         name, summary, rest = super().resolve_command(ctx, args)
         return name, summary if name is None else load_command(name), rest
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments as Typer does, or say that it was interrupted."""
+        with _interruptible():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command to the last line of its output, or say that it was interrupted."""
-        try:
+        with _interruptible():
             result = super().invoke(ctx)
             say("", end="")  # flushed here, where it may fail
-        except KeyboardInterrupt:
-            say("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        return result
+            return result
 
 
 app = typer.Typer(
@@ -233,9 +252,9 @@ def _end(why: str) -> NoReturn:
         import structlog
 
         structlog.get_logger().critical("ended by an error", why=why)
-        sys.exit(FAILURE)
-    with suppress(FileError, ReaderGoneError):
-        say(f"error: {why}", err=True)
+    else:
+        with suppress(FileError, ReaderGoneError):
+            say(f"error: {why}", err=True)
     try:
         sys.stdout.flush()
     except OSError:
@@ -248,7 +267,3 @@ def _is_of_monitor(package: str) -> bool:
     requirements = [line for line in requires("dqm") or [] if line.endswith("extra == 'monitor'")]
     names = {re.split(r"[^\w-]", line, maxsplit=1)[0].replace("-", "_") for line in requirements}
     return any(package in (name, name.partition("_")[0]) for name in names)
-
-
-if __name__ == "__main__":
-    run()

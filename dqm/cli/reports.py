@@ -99,6 +99,7 @@ def flags(
 ) -> None:
     """Print the quality flags of a run: which time of which stream is good, and which is not known to be."""
     from dqm.export.flags import flag_run, take_spans
+    from dqm.store import RunStore
 
     opened, streams = _open_store(store)
     with opened:
@@ -106,10 +107,11 @@ def flags(
         windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
         for verdict in opened.select(run=number):
             windows.setdefault(verdict.window.stream, []).append(verdict)
+        borders = RunStore(opened.database).of_run(number)
     if not any(windows.values()):
         raise InputError(f"run {number} has no windows", where=str(store), fix="See 'dqm history'")
     spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
-    rows = [flag.as_row(f"dqm {version('dqm')}") for flag in flag_run(spans)]
+    rows = [flag.as_row(f"dqm {version('dqm')}") for flag in flag_run(spans, borders)]
     if form is Format.JSON:
         say(json.dumps(rows, indent=1, allow_nan=False))
         return

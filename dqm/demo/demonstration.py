@@ -333,7 +333,7 @@ start = {fault.seconds * scale}
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.directory / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program and files
-                [sys.executable, "-m", "dqm.cli.main", command, f"{name}.toml"],
+                [sys.executable, "-m", "dqm.cli.entry", command, f"{name}.toml"],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -8,6 +8,7 @@ from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSum
 from dqm.events.evaluation import EvaluationJob, EvaluationReport
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import SMALLEST_P, NanResult, NuisanceResult, PMethod, Profiled, RateResult, TestResult
+from dqm.events.run import RunEvent, RunNotice, RunRecord
 from dqm.events.verdict import Quality, Verdict, WindowHeader
 from dqm.events.window import (
     Condition,
@@ -42,6 +43,9 @@ __all__ = [
     "RateResult",
     "RatioMap",
     "Reading",
+    "RunEvent",
+    "RunNotice",
+    "RunRecord",
     "TestResult",
     "Verdict",
     "Window",

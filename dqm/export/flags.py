@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from dqm.alarm import describe_p, worst
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
+from dqm.events import Origin, Quality, RunRecord, Verdict
 
-__all__ = ["UNKNOWN", "Flag", "Span", "flag_run", "flag_stream", "take_spans"]
+__all__ = ["UNKNOWN", "Flag", "Span", "describe_state", "flag_run", "flag_stream", "take_spans"]
 
 UNKNOWN = "Unknown Quality"
 """Flag of time that no window covers, or whose windows are ``Null``."""
@@ -37,6 +37,8 @@ class Flag:
         Where their events came from; empty without window.
     bundle : str
         Which reference bundles judged them; empty if none did.
+    run : RunRecord or None
+        Borders of the run in this stream; None if nothing is known of them.
     """
 
     stream: str
@@ -46,6 +48,7 @@ class Flag:
     comment: str
     origin: str
     bundle: str
+    run: RunRecord | None = None
 
     def as_row(self, created_by: str) -> dict[str, object]:
         """Give the row of an export."""
@@ -58,6 +61,9 @@ class Flag:
             "origin": self.origin,
             "bundle": self.bundle,
             "created_by": created_by,
+            "run_state": describe_state(self.run),
+            "run_began": self.run.began_at if self.run else None,
+            "run_ended": self.run.ended_at if self.run else None,
         }
 
 
@@ -76,6 +82,13 @@ class Span:
     start: float
     end: float
     verdict: Verdict
+
+
+def describe_state(run: RunRecord | None) -> str:
+    """Say whether a run is ``complete``: it ended; ``open``: it did not; or ``unknown``: nobody said."""
+    if run is None:
+        return "unknown"
+    return "open" if run.ended_at is None else "complete"
 
 
 def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> list[Span]:
@@ -117,24 +130,39 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
     return spans
 
 
-def flag_run(spans: Mapping[str, Sequence[Span]]) -> list[Flag]:
+def flag_run(
+    spans: Mapping[str, Sequence[Span]], borders: Mapping[str, RunRecord] | None = None
+) -> list[Flag]:
     """Flag a run, from the start of its first window to the end of its last, over all streams.
+
+    If all windows are live, the time from the begin to the end of the run is flagged as well. Windows that
+    are replayed or simulated have times of their own, which say nothing of when their run was.
 
     Parameters
     ----------
     spans : mapping
         By stream; a stream without windows is unknown for the whole time.
+    borders : mapping of str to RunRecord, optional
+        When the run began and ended, by stream, as far as it is known.
 
     Returns
     -------
     list of Flag
         Stream by stream, in order of time, without gaps or overlaps.
     """
+    borders = borders or {}
     everything = [span for found in spans.values() for span in found]
     if not everything:
         return []
-    start, end = min(s.start for s in everything), max(s.end for s in everything)
-    return [flag for stream, found in spans.items() for flag in flag_stream(stream, found, start, end)]
+    moments = [moment for span in everything for moment in (span.start, span.end)]
+    if all(span.verdict.window.origin is Origin.LIVE for span in everything):
+        known = [moment for run in borders.values() for moment in (run.began_at, run.ended_at)]
+        moments += [moment for moment in known if moment is not None]
+    return [
+        replace(flag, run=borders.get(stream))
+        for stream, found in spans.items()
+        for flag in flag_stream(stream, found, min(moments), max(moments))
+    ]
 
 
 def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) -> list[Flag]:

@@ -212,6 +212,12 @@ METRICS = (
         "Reference bundle that judged the last window; before it, the first of the stream.",
     ),
     Metric(
+        "dqm_stream_idle",
+        "gauge",
+        ("stream",),
+        "1 after the end of the stream's run, until another begins: no window is expected; 0 otherwise.",
+    ),
+    Metric(
         "dqm_test_seconds",
         "histogram",
         (),

@@ -18,8 +18,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from dqm.alarm import belongs_to, follow_run, is_idle
 from dqm.errors import InputError
-from dqm.events import Quality, RatioMap, Verdict
+from dqm.events import Quality, RatioMap, RunRecord, Verdict
 from dqm.events.finite import finite
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
@@ -37,6 +38,7 @@ class _Stream:
     quality: Quality = Quality.NULL
     last: Verdict | None = None
     is_stale: bool = False
+    run: RunRecord | None = None
     n_judged: Counter[Quality] = field(default_factory=Counter)
     n_lost: int = 0
     n_duplicates: int = 0
@@ -161,8 +163,9 @@ class Metrics(Collector):
         """
         with self._lock:
             stream = self._find(verdict.window.stream)
-            if not verdict.window.is_late:  # it says nothing of the present
-                stream.last, stream.quality, stream.is_stale = verdict, verdict.quality, False
+            if belongs_to(verdict.window, stream.run):
+                stream.last, stream.is_stale = verdict, is_idle(stream.run)
+                stream.quality = Quality.NULL if stream.is_stale else verdict.quality
             stream.n_judged[verdict.quality] += 1
             stream.n_lost += verdict.window.n_lost
             self._seconds_counts[bisect.bisect_left(TEST_SECONDS_BUCKETS, verdict.seconds)] += 1
@@ -184,6 +187,28 @@ class Metrics(Collector):
         with self._lock:
             stream = self._find(name)
             stream.quality, stream.is_stale = Quality.NULL, True
+
+    def note_run(self, record: RunRecord) -> None:
+        """Show that a run of a stream began or ended: what was known of the present is not any more.
+
+        Parameters
+        ----------
+        record : RunRecord
+            What has changed; a run before the present one is passed over.
+
+        Raises
+        ------
+        InputError
+            If the stream is not one of those shown.
+        """
+        with self._lock:
+            stream = self._find(record.stream)
+            if follow_run(stream.run, record) is not record:
+                return
+            was_idle, stream.run = is_idle(stream.run), record
+            is_other = stream.last is None or stream.last.window.run != record.run
+            if is_other or was_idle or is_idle(record):
+                stream.quality, stream.is_stale = Quality.NULL, True
 
     def show_arrivals(self, name: str, counts: StreamCounts) -> None:
         """Show counts of gaps and of missing, reordered and late windows of a stream.
@@ -334,7 +359,7 @@ class Metrics(Collector):
         skipped = counter("dqm_skipped_windows_total")
         gaps, missing = counter("dqm_sequence_gaps_total"), gauge("dqm_missing_windows")
         reordered, late = counter("dqm_reordered_windows_total"), counter("dqm_late_windows_total")
-        info = gauge("dqm_stream_info")
+        info, idle = gauge("dqm_stream_info"), gauge("dqm_stream_idle")
         for label, stream in self._streams.items():
             for state in Quality:
                 quality.add_metric([label, state.value], float(stream.quality is state))
@@ -347,6 +372,7 @@ class Metrics(Collector):
             reordered.add_metric([label], stream.arrivals.n_reordered)
             late.add_metric([label], stream.arrivals.n_late)
             info.add_metric([label, stream.bundle], 1.0)
+            idle.add_metric([label], float(is_idle(stream.run)))
         yield from (
             quality,
             judged,
@@ -358,6 +384,7 @@ class Metrics(Collector):
             late,
             skipped,
             info,
+            idle,
             *self._collect_nuisances(),
             *self._collect_channels(),
             *self._collect_reasons(),

@@ -11,14 +11,14 @@ import numpy as np
 
 from dqm.alarm import ANOMALOUS, AlarmChange
 from dqm.errors import InputError
-from dqm.events import Condition, Origin, Quality, Verdict
+from dqm.events import Condition, Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
 from dqm.export import charts, report_charts
-from dqm.export.flags import flag_run, take_spans
+from dqm.export.flags import describe_state, flag_run, take_spans
 from dqm.export.rendering import template_text
 from dqm.export.views import describe_bundle
 from dqm.reference import Bundle
-from dqm.store import AlarmStore, VerdictStore
+from dqm.store import AlarmStore, RunStore, VerdictStore
 
 __all__ = ["report_bundle", "report_run"]
 
@@ -33,6 +33,8 @@ class _StreamSummary:
     n_lost: int
     smallest_p: float | None
     bundles: tuple[str, ...]
+    run: RunRecord | None
+    run_state: str
     conditions: tuple[_ConditionSummary, ...]
 
 
@@ -89,7 +91,8 @@ def report_run(
     if not everything:
         raise InputError(f"run {run} has no windows", fix="'dqm history' lists the runs that have windows")
     spans = {stream: take_spans(found, by_judgement=True) for stream, found in windows.items()}
-    flags = flag_run(spans)
+    borders = RunStore(store.database).of_run(run)
+    flags = flag_run(spans, borders)
     p = [verdict.result.p for verdict in everything if verdict.result.p is not None]
     return template_text(
         "report-run.html",
@@ -103,7 +106,10 @@ def report_run(
         has_times=all(verdict.window.start is not None for verdict in everything),
         n_windows=len(everything),
         counts=_count(everything),
-        streams=[_summarise_stream(name, found) for name, found in windows.items()],
+        streams=[_summarise_stream(name, found, borders.get(name)) for name, found in windows.items()],
+        n_open=sum(record.ended_at is None for record in borders.values()),
+        reasons=sorted({record.why for record in borders.values()} - {""}),
+        n_borders=len(borders),
         timeline=report_charts.timeline(flags),
         n_p=len(p),
         p_values=report_charts.p_values(p),
@@ -165,13 +171,15 @@ def _count(verdicts: Sequence[Verdict]) -> dict[Quality, int]:
     return {quality: counts[quality] for quality in Quality}
 
 
-def _summarise_stream(name: str, verdicts: Sequence[Verdict]) -> _StreamSummary:
+def _summarise_stream(name: str, verdicts: Sequence[Verdict], run: RunRecord | None) -> _StreamSummary:
     return _StreamSummary(
         name=name,
         counts=_count(verdicts),
         n_lost=sum(verdict.window.n_lost for verdict in verdicts),
         smallest_p=min((v.result.p for v in verdicts if v.result.p is not None), default=None),
         bundles=tuple(sorted({verdict.bundle for verdict in verdicts} - {""})),
+        run=run,
+        run_state=describe_state(run),
         conditions=tuple(_summarise_conditions(verdicts)),
     )
 

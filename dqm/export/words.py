@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from dqm.alarm import AlarmState, describe_p, describe_rate
+from dqm.alarm import Activity, AlarmState, describe_p, describe_rate
 from dqm.events import SMALLEST_P, PMethod, Quality
 from dqm.events.finite import utc_time
 from dqm.export.views import Recent
@@ -21,6 +21,7 @@ _SHAPES: dict[str, str] = {
     Quality.GOOD: "good",
     Quality.MEDIUM: "medium",
     Quality.BAD: "bad",
+    Activity.IDLE: "masked",
     AlarmState.NORMAL: "normal",
     AlarmState.ON_DELAYED: "delayed",
     AlarmState.ACTIVE: "active",

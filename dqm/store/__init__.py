@@ -1,9 +1,10 @@
-"""The store: verdicts, explanations, and the states, history and audit of alarms."""
+"""The store: verdicts, explanations, borders of runs, and the states, history and audit of alarms."""
 
 from dqm.store.alarm_store import AlarmStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.notice_store import NoticeStore
+from dqm.store.run_store import RunStore
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
 from dqm.store.window_keeper import WindowKeeper
 
@@ -12,6 +13,7 @@ __all__ = [
     "AlarmStore",
     "Database",
     "NoticeStore",
+    "RunStore",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",

@@ -26,6 +26,7 @@ __all__ = [
     "explanations",
     "metadata",
     "notices",
+    "runs",
     "schema_version",
     "verdicts",
 ]
@@ -156,6 +157,21 @@ notices = Table(
     Column("time", Double, nullable=False),
 )
 """What each target was told of each alarm last; a row without stream says since when there is the target."""
+runs = Table(
+    "runs",
+    metadata,
+    Column("stream", String(64), primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_type", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("began_at", Double),
+    Column("ended_at", Double),
+    Column("why", Text, nullable=False),
+    Column("noted_at", Double, nullable=False),
+    Index("runs_by_number", "run"),
+    Index("runs_by_time", "noted_at"),
+)
+"""Borders of runs: one row for each run of each stream."""
 
 audit = Table(
     "audit",

@@ -28,6 +28,7 @@ from dqm.events import (
 )
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.run_store import prune_runs
 from dqm.store.schema import alarm_changes, alarm_states, explanations, verdicts
 
 __all__ = ["STORE_FILE", "VerdictStore", "store_url"]
@@ -212,7 +213,7 @@ class VerdictStore:
         yield from self._read(query.order_by(c.id))
 
     def prune(self, before: float, limit: int) -> int:
-        """Remove the oldest verdicts, their explanations and the alarm history of that time.
+        """Remove the oldest verdicts, their explanations, and alarm history and borders of runs of that time.
 
         Freed space is used again; if more than a quarter of a file is free, the file shrinks.
 
@@ -238,6 +239,7 @@ class VerdictStore:
             connection.execute(verdicts.delete().where(c.id.in_([row.id for row in rows])))
             if len(rows) < limit:
                 connection.execute(alarm_changes.delete().where(alarm_changes.c.time < before))
+                prune_runs(connection, before)
         self.database.shrink(_PAGES_AT_ONCE)
         return len(rows)
 

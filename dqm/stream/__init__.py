@@ -11,6 +11,8 @@ from dqm.stream.keys import (
     read_sender_keys,
 )
 from dqm.stream.receiver import Receiver
+from dqm.stream.run_message import RunMessage, decode_run, encode_run
+from dqm.stream.runs import REMEMBERED_RUNS, RunTracker
 from dqm.stream.sender import Sender
 from dqm.stream.sequence import (
     RESTORED_WINDOWS,
@@ -26,6 +28,7 @@ from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, T
 from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
+    "REMEMBERED_RUNS",
     "RESTORED_WINDOWS",
     "Arrival",
     "ArrivalOrder",
@@ -38,6 +41,8 @@ __all__ = [
     "Reason",
     "Receiver",
     "RunLabel",
+    "RunMessage",
+    "RunTracker",
     "Sender",
     "SenderKeys",
     "SequenceTracker",
@@ -46,7 +51,9 @@ __all__ = [
     "TimeCutter",
     "TurnedAwayPeer",
     "decode",
+    "decode_run",
     "encode",
+    "encode_run",
     "find_conflict",
     "identity_of",
     "make_keys",

@@ -101,6 +101,20 @@ class Backlog:
         return len(self._in_flight)
 
     @property
+    def in_flight(self) -> tuple[Identity, ...]:
+        """Windows that were sent and are not answered, in order."""
+        return tuple(self._in_flight)
+
+    @property
+    def last(self) -> Identity | None:
+        """Window that was added last of those that are here; None if there is none."""
+        return next(reversed(self._waiting or self._in_flight), None)
+
+    def is_waiting(self, identity: Identity) -> bool:
+        """Whether a window is to be sent, for the first time or again."""
+        return identity in self._waiting
+
+    @property
     def has_room(self) -> bool:
         """Whether a small window can be added without dropping another."""
         return len(self) < self._max_windows and self._n_bytes < self._max_bytes

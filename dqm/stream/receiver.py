@@ -20,10 +20,12 @@ from dqm.stream.acknowledgement import (
     Reason,
     encode_acknowledgement,
     encode_refusal,
+    encode_run_answer,
     identity_of,
 )
 from dqm.stream.connection import set_options
 from dqm.stream.keys import CollectorKey, KeyRing
+from dqm.stream.run_message import RunMessage, claimed_run, decode_run, is_run_message, run_identity_of
 from dqm.stream.turned_away import TurnedAwayPeer
 from dqm.stream.wire import Limits, claimed_identity, decode
 from dqm.stream.zap import ZapAuthenticator
@@ -121,7 +123,7 @@ class Receiver:
             poller.register(one, zmq.POLLIN)
         poller.poll(timeout_ms)
 
-    def receive(self, timeout_ms: int) -> Window | PeerError | None:
+    def receive(self, timeout_ms: int) -> Window | RunMessage | PeerError | None:
         """Receive the next message, or the next refusal of a peer.
 
         Parameters
@@ -131,14 +133,17 @@ class Receiver:
 
         Returns
         -------
-        Window, PeerError or None
-            A window; the reason why a message or a peer was refused, to be counted; or None if nothing came.
-            A refused message is answered if its header identifies the window.
+        Window, RunMessage, PeerError or None
+            A window; a message about a run; the reason why a message or a peer was refused, to be counted;
+            or None if nothing came.
+            A refused message is answered if its header identifies the window or the run.
         """
         refused_peer = self._next_refused_peer()
         if refused_peer is not None or not self._socket.poll(timeout_ms, zmq.POLLIN):
             return refused_peer
         peer, user, frames = self._read_message()
+        if is_run_message(frames, self._limits):
+            return self._receive_run(peer, user, frames)
         try:
             self._check_routing_id(peer, user)
             window = self._decode(user, frames)
@@ -153,6 +158,34 @@ class Receiver:
         while len(self._peers) > _MAX_UNANSWERED:
             self._peers.popitem(last=False)
         return window
+
+    def _receive_run(self, peer: bytes, user: str | None, frames: list[bytes]) -> RunMessage | PeerError:
+        """Decode a message about a run; whoever knows the streams decides whether its key may send it."""
+        try:
+            self._check_routing_id(peer, user)
+            sender = self._find_collector(user)
+            return RunMessage(decode_run(frames, self._limits), sender, peer)
+        except PeerError as refusal:
+            claimed = claimed_run(frames)
+            self._identify(refusal, user, None)
+            if claimed is not None:
+                refusal.run = claimed[:2]
+                if refusal.reason not in (Reason.UNKNOWN_KEY, Reason.ROUTING_ID):
+                    self._answer(peer, encode_run_answer(claimed, refusal.reason, refusal.what))
+            return refusal
+
+    def answer_run(self, message: RunMessage, refusal: PeerError | None = None) -> None:
+        """Acknowledge a message about a run, which is stored, or refuse it.
+
+        Parameters
+        ----------
+        message : RunMessage
+            As received; if its sender has disconnected, nothing is sent.
+        refusal : PeerError, optional
+            Why it is refused.
+        """
+        reason, what = (refusal.reason, refusal.what) if refusal is not None else ("", "")
+        self._answer(message.peer, encode_run_answer(run_identity_of(message.notice), reason, what))
 
     def acknowledge(self, window: Window) -> None:
         """Acknowledge a window to its sender: its verdict is stored.

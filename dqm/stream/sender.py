@@ -12,6 +12,8 @@ How it works:
    otherwise send new windows before lost ones.
 4. When the backlog is full, the oldest window is dropped and counted, and the next window of its stream and
    run carries the number of lost windows to the daemon.
+5. Messages about runs (`Sender.announce`) are kept beside the windows, in the `RunBacklog`, and on disk as
+   well. Each is sent after the windows that came before it, and again after a break.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from types import TracebackType
 from typing import Self
 
 from dqm.errors import FileError
-from dqm.events import Window
-from dqm.stream.acknowledgement import Identity, decode_answer, identity_of
+from dqm.events import RunEvent, RunNotice, Window
+from dqm.stream.acknowledgement import Identity, RunAnswer, RunIdentity, decode_answer, identity_of
 from dqm.stream.backlog import Backlog, Message
 from dqm.stream.connection import Connection, ConnectionEvent
 from dqm.stream.keys import SenderKeys
+from dqm.stream.run_backlog import RunBacklog
+from dqm.stream.run_message import encode_run, run_identity_of
 from dqm.stream.spool import Spool
 from dqm.stream.wire import header_of, payload_of
 
@@ -87,6 +91,7 @@ class Sender:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backlog = Backlog(buffer_windows, buffer_bytes)
+        self._runs = RunBacklog()
         self._spool = spool
         self._monotonic = monotonic
         self._shortest_ack_timeout = ack_timeout_seconds
@@ -96,12 +101,15 @@ class Sender:
         self._n_sent = 0
         self._n_repeated = 0
         self._refusals: Counter[str] = Counter()
+        self._run_refusals: list[RunAnswer] = []
         self._is_open = False
         self._connection_problem = ""
         self._spool_problem = ""
         for message in spool.load() if spool else ():
             self._backlog.add(message)
         self._remove_from_spool(self._backlog.make_room())
+        for notice in spool.load_runs() if spool else ():
+            self._runs.add(notice, self._backlog.last if notice.event is RunEvent.END else None)
         self._connection = Connection(address, keys.set_on if keys else None, monotonic)
 
     @property
@@ -118,6 +126,16 @@ class Sender:
     def n_kept(self) -> int:
         """Windows in the buffer: `n_waiting` and `n_unconfirmed`."""
         return len(self._backlog)
+
+    @property
+    def n_announced(self) -> int:
+        """Messages about runs that are not answered."""
+        return len(self._runs)
+
+    @property
+    def run_refusals(self) -> tuple[RunAnswer, ...]:
+        """Messages about runs that the daemon refused since the start, with its reasons."""
+        return tuple(self._run_refusals)
 
     @property
     def n_lost(self) -> int:
@@ -176,21 +194,35 @@ class Sender:
             self.pump()
             self._remove_from_spool(self._backlog.make_room())
 
+    def announce(self, notice: RunNotice) -> None:
+        """Say that a run begins or ends, after all windows that were sent before; never waits.
+
+        Parameters
+        ----------
+        notice : RunNotice
+            What begins or ends; one that is not answered yet is not added twice.
+
+        Raises
+        ------
+        InputError
+            If the notice breaks the wire format.
+        """
+        frame = encode_run(notice)
+        with self._lock:
+            if self._runs.add(notice, self._backlog.last) and self._spool is not None:
+                self._spool_problem = _problem_of(
+                    partial(self._spool.add_run, run_identity_of(notice), frame)
+                )
+            self.pump()
+
     def pump(self) -> None:
         """Read the answers of the daemon, and send what can be sent now; never waits."""
         with self._lock:
             self._check_connection()
             self._read_answers()
             self._check_ack_timeout()
-            while (message := self._backlog.next()) is not None:
-                frames = [message.header.model_dump_json().encode(), message.payload]
-                if not self._connection.send(frames):
-                    break
-                if self._backlog.n_in_flight == 0:
-                    self._answered_at = self._monotonic()  # the time-out starts with the first window
-                self._n_repeated += message.was_sent
-                self._n_sent += not message.was_sent
-                self._backlog.mark_sent(message)
+            self._send_windows()
+            self._send_notices()
 
     def flush(self, timeout_seconds: float) -> bool:
         """Wait until every window is handed to ZeroMQ.
@@ -210,7 +242,7 @@ class Sender:
         return not self.n_waiting
 
     def confirm(self, timeout_seconds: float) -> bool:
-        """Wait until the daemon has answered every window.
+        """Wait until the daemon has answered every window and every message about a run.
 
         Parameters
         ----------
@@ -220,20 +252,20 @@ class Sender:
         Returns
         -------
         bool
-            True if no window is left in the buffer.
+            True if nothing is left to be answered.
         """
         n_answered = -1
         deadline = 0.0
 
         def is_done() -> bool:
             nonlocal n_answered, deadline
-            if self._backlog.n_answered != n_answered:
-                n_answered = self._backlog.n_answered
+            if (n_now := self._backlog.n_answered + self._runs.n_answered) != n_answered:
+                n_answered = n_now
                 deadline = self._monotonic() + timeout_seconds
-            return not self.n_kept or self._monotonic() >= deadline
+            return not (self.n_kept or self.n_announced) or self._monotonic() >= deadline
 
         self._work_until(is_done, lambda: deadline)
-        return not self.n_kept
+        return not (self.n_kept or self.n_announced)
 
     def close(self, linger_seconds: float = _LINGER_SECONDS) -> None:
         """Close the connection; windows in the buffer are lost unless they are in the spool.
@@ -261,9 +293,33 @@ class Sender:
                 if is_done():
                     return
                 left_seconds = max(0.0, deadline() - self._monotonic())
-                to_send = self._is_open and self._backlog.next() is not None
+                to_send = self._is_open and self._has_something_to_send()
                 self._connection.wait(min(left_seconds, _WAIT_SECONDS), to_send=to_send)
                 self.pump()
+
+    def _has_something_to_send(self) -> bool:
+        return self._backlog.next() is not None or self._runs.next(self._backlog.is_waiting) is not None
+
+    def _send_notices(self) -> None:
+        """Send the messages about runs whose turn it is."""
+        while (notice := self._runs.next(self._backlog.is_waiting)) is not None:
+            if not self._connection.send([encode_run(notice)]):
+                return
+            self._runs.mark_sent(notice, self._backlog.in_flight)
+
+    def _send_windows(self) -> None:
+        """Send the windows that may be sent now, and between them the messages about runs."""
+        self._send_notices()
+        while (message := self._backlog.next()) is not None:
+            frames = [message.header.model_dump_json().encode(), message.payload]
+            if not self._connection.send(frames):
+                break
+            if self._backlog.n_in_flight == 0:
+                self._answered_at = self._monotonic()  # the time-out starts with the first window
+            self._n_repeated += message.was_sent
+            self._n_sent += not message.was_sent
+            self._backlog.mark_sent(message)
+            self._send_notices()
 
     def _check_connection(self) -> None:
         while (event := self._connection.check()) is not None:
@@ -274,22 +330,32 @@ class Sender:
             if event is ConnectionEvent.REFUSED:
                 self._connection_problem = "the daemon refuses this collector: check the keys of both"
             self._remove_from_spool(self._backlog.requeue(broken=True))
+            self._runs.requeue()
 
     def _read_answers(self) -> None:
         """Read the answers of the daemon; answers of an unknown kind are ignored."""
         answered = []
+        answered_runs = []
         while (frames := self._connection.receive()) is not None:
             answer = decode_answer(frames)
+            if isinstance(answer, RunAnswer):
+                if self._runs.mark_answered(answer.identity):
+                    answered_runs.append(answer.identity)
+                    self._run_refusals += [answer] if answer.reason else []
+                continue
             if answer is None or not self._backlog.mark_answered(answer.identity):
                 continue
             answered.append(answer.identity)
             if answer.reason:
                 self._refusals[answer.reason] += 1
-        if answered:
+            else:
+                answered_runs += self._runs.forget_before(answer.identity)
+        if answered or answered_runs:
             self._answered_at = self._monotonic()
             self._ack_timeout = self._shortest_ack_timeout
             self._connection.reset_pause()
             self._remove_from_spool(answered)
+            self._remove_runs_from_spool(answered_runs)
 
     def _check_ack_timeout(self) -> None:
         """Send all unanswered windows again over a new connection if no answer came for too long."""
@@ -298,10 +364,15 @@ class Sender:
             self._is_open = False
             self._connection.reconnect()
             self._backlog.requeue(broken=False)
+            self._runs.requeue()
 
     def _remove_from_spool(self, identities: Sequence[Identity]) -> None:
         if self._spool is not None and identities:
             self._spool_problem = _problem_of(partial(self._spool.remove, identities)) or self._spool_problem
+
+    def _remove_runs_from_spool(self, keys: Sequence[RunIdentity]) -> None:
+        if self._spool is not None and keys:
+            self._spool_problem = _problem_of(partial(self._spool.remove_runs, keys)) or self._spool_problem
 
 
 def _problem_of(action: Callable[[], None]) -> str:

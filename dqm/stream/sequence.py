@@ -22,7 +22,6 @@ RESTORED_WINDOWS = 256
 """Last verdicts of a stream from which a restarted monitor knows what it has missed."""
 
 _MAX_RUNS = 16
-_MAX_BEGUN_RUNS = 256
 _MAX_GAPS = 256
 _MAX_REFUSED_RUNS = 256
 
@@ -49,13 +48,10 @@ class Arrival:
         Order within the run.
     n_lost : int
         Windows lost directly before this one, for its verdict; at least the number that the sender reports.
-    is_late : bool
-        Whether another run has begun since its own run began.
     """
 
     order: ArrivalOrder
     n_lost: int
-    is_late: bool
 
 
 @dataclass(slots=True)
@@ -108,14 +104,12 @@ class _Run:
 class SequenceTracker:
     """Tracks the numbers of the windows of all streams; to be used from one thread.
 
-    It remembers the last 16 runs of each stream, the order in which the last 256 have begun, and the last 256
-    gaps of each run. A window that would fill
+    It remembers the last 16 runs of each stream, and the last 256 gaps of each run. A window that would fill
     an older gap counts as a duplicate; the store then decides.
     """
 
     def __init__(self) -> None:
         self._runs: dict[str, OrderedDict[int, _Run]] = {}
-        self._begun: dict[str, OrderedDict[int, None]] = {}
         self._refused_first: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._counts: dict[str, StreamCounts] = {}
 
@@ -130,15 +124,13 @@ class SequenceTracker:
         ----------
         verdicts : iterable of Verdict
             The last verdicts of each stream. Numbers missing between those of one run become gaps; no counter
-            changes. The first of each run that is not late tells in which order the runs have begun.
+            changes.
         """
         seen: dict[tuple[str, int], tuple[WindowHeader, set[int]]] = {}
         for verdict in verdicts:
             window = verdict.window
             _, numbers = seen.setdefault((window.stream, window.run), (window, set()))
             numbers.add(window.seq)
-            if not window.is_late:
-                self._begin(window.stream, window.run)
         for _, (window, numbers) in sorted(seen.items(), key=lambda item: item[0]):
             run_state = self._find_run(window)
             ordered = sorted(numbers)
@@ -170,7 +162,7 @@ class SequenceTracker:
         Parameters
         ----------
         window : Window
-            Received window.
+            Received window; it tells whether it is late.
 
         Returns
         -------
@@ -179,17 +171,16 @@ class SequenceTracker:
         """
         counts = self.counts(window.stream)
         run_state = self._find_run(window)
-        is_late = window.run != self._begin(window.stream, window.run)
         if window.seq < run_state.next_seq:
             if not run_state.fill_gap(window.seq):
                 counts.n_duplicates += 1
-                return Arrival(ArrivalOrder.DUPLICATE, window.n_lost, is_late)
+                return Arrival(ArrivalOrder.DUPLICATE, window.n_lost)
             counts.n_reordered += 1
-            counts.n_late += is_late
+            counts.n_late += window.is_late
             counts.n_missing = max(0, counts.n_missing - 1)
-            return Arrival(ArrivalOrder.REORDERED, window.n_lost, is_late)
+            return Arrival(ArrivalOrder.REORDERED, window.n_lost)
         n_gap = window.seq - run_state.next_seq
-        counts.n_late += is_late
+        counts.n_late += window.is_late
         counts.n_lost += window.n_lost
         counts.n_missing += max(0, n_gap - window.n_lost)
         if n_gap:
@@ -197,7 +188,7 @@ class SequenceTracker:
             run_state.add_gap(run_state.next_seq, window.seq - 1)
         run_state.next_seq = window.seq + 1
         order = ArrivalOrder.AFTER_GAP if n_gap else ArrivalOrder.NEXT
-        return Arrival(order, max(n_gap, window.n_lost), is_late)
+        return Arrival(order, max(n_gap, window.n_lost))
 
     def note_refused(self, stream: str, run: int, seq: int) -> None:
         """Remember a window that was refused for its contents: it is not lost.
@@ -212,17 +203,6 @@ class SequenceTracker:
             self._refused_first[stream, run] = seq + 1
         while len(self._refused_first) > _MAX_REFUSED_RUNS:
             self._refused_first.popitem(last=False)
-
-    def _begin(self, stream: str, run: int) -> int:
-        """Note that a run has begun, unless it is known; give the run of the stream that began last.
-
-        The order of the numbers does not matter: a site may begin to count anew.
-        """
-        begun = self._begun.setdefault(stream, OrderedDict())
-        begun.setdefault(run)
-        if len(begun) > _MAX_BEGUN_RUNS:
-            begun.popitem(last=False)
-        return next(reversed(begun))
 
     def _find_run(self, window: Window | WindowHeader) -> _Run:
         """Find a run or add it; of too many runs, the one that was not used for longest is removed."""

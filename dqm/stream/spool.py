@@ -1,5 +1,7 @@
 """Windows on disk until they are answered: a SQLite file that survives the end of its collector.
 
+Messages about runs are kept in a table of their own, which earlier versions of this program do not touch.
+
 Every window is written before it is sent for the first time. The file uses ``synchronous=NORMAL`` and a
 write-ahead log: when the process is killed nothing is lost; a power cut may lose the last windows, but does
 not damage the file. SQLite removes an incomplete end of the log, and each row has its own checksum.
@@ -19,9 +21,11 @@ from typing import Self
 from pydantic import ValidationError
 
 from dqm.config import make_private_directory, make_private_file
-from dqm.errors import FileError
-from dqm.stream.acknowledgement import Identity
+from dqm.errors import FileError, PeerError
+from dqm.events import RunNotice
+from dqm.stream.acknowledgement import Identity, RunIdentity
 from dqm.stream.backlog import Message
+from dqm.stream.run_message import decode_run
 from dqm.stream.wire import Header
 
 __all__ = ["Spool"]
@@ -36,6 +40,10 @@ CREATE TABLE windows (
 CREATE TABLE lanes (stream TEXT PRIMARY KEY, run INTEGER NOT NULL, next_seq INTEGER NOT NULL);
 PRAGMA user_version = {_SCHEMA_VERSION};
 """
+_RUNS = """
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, streams TEXT NOT NULL, run INTEGER NOT NULL, event TEXT NOT NULL,
+    time REAL NOT NULL, frame BLOB NOT NULL, UNIQUE (streams, run, event, time))"""
 _ADD_WINDOW = (
     "INSERT OR IGNORE INTO windows (stream, run, seq, header, payload, checksum) VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -116,6 +124,30 @@ class Spool:
                 "DELETE FROM windows WHERE stream = ? AND run = ? AND seq = ?", identities
             )
 
+    def load_runs(self) -> list[RunNotice]:
+        """Read the messages about runs that are not answered, oldest first; damaged ones are removed."""
+        with self._translate(), self._connection:
+            rows = self._connection.execute("SELECT id, frame FROM runs ORDER BY id").fetchall()
+            found = {number: _read_run(frame) for number, frame in rows}
+            damaged = [(number,) for number, notice in found.items() if notice is None]
+            self._connection.executemany("DELETE FROM runs WHERE id = ?", damaged)
+        return [notice for notice in found.values() if notice is not None]
+
+    def add_run(self, key: RunIdentity, frame: bytes) -> None:
+        """Write a message about a run; after the return it survives the end of the process."""
+        with self._translate(), self._connection:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO runs (streams, run, event, time, frame) VALUES (?, ?, ?, ?, ?)",
+                (*key, frame),
+            )
+
+    def remove_runs(self, keys: Sequence[RunIdentity]) -> None:
+        """Remove messages about runs that were answered."""
+        with self._translate(), self._connection:
+            self._connection.executemany(
+                "DELETE FROM runs WHERE streams = ? AND run = ? AND event = ? AND time = ?", keys
+            )
+
     def next_numbers(self, run: int) -> dict[str, int]:
         """Return, for each stream, the number after its last window in this run."""
         with self._translate():
@@ -167,6 +199,8 @@ class Spool:
                 fix="Empty it with the version of dqm that wrote it, or use another directory",
             )
 
+        connection.execute(_RUNS)
+
     @contextmanager
     def _translate(self) -> Iterator[None]:
         try:
@@ -193,6 +227,14 @@ def _read(header: bytes, payload: bytes, checksum: int) -> Message | None:
     try:
         return Message(Header.model_validate_json(header, strict=True), payload)
     except ValidationError:
+        return None
+
+
+def _read_run(frame: object) -> RunNotice | None:
+    """Decode the message of a row; None if the row is damaged."""
+    try:
+        return decode_run([frame]) if isinstance(frame, bytes) else None
+    except PeerError:
         return None
 
 

@@ -7,8 +7,6 @@ refused by a `PeerError` with a reason of `Reason`. Sizes are checked before mem
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
@@ -19,17 +17,16 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     ValidationError,
     model_serializer,
     model_validator,
 )
 
-from dqm.config import NAME_PATTERN
 from dqm.errors import InputError, PeerError, format_count
 from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
 from dqm.stream.acknowledgement import Identity, Reason
 from dqm.stream.arrow import read_columns, write_columns
+from dqm.stream.fields import LATEST_TIME, Count, Name, Text, Time, refuse_doubles, summarise_mistakes
 
 __all__ = [
     "FORMAT",
@@ -49,23 +46,15 @@ VERSION = 2
 
 _FIRST_VERSION = 1
 
-_LARGEST_INTEGER = 2**63 - 1
-_LATEST_TIME = 1e11  # Unix seconds: the year 5138
 _MAX_EXPECTED = 1e12
 _LIVE_SECONDS_EXCESS = 1e-3  # by so much, and by this share of it, the live time may exceed the window:
 _LIVE_SHARE_EXCESS = 1e-3  # the clock of a scaler is not that of the computer
 _MAX_ENTRIES = 64
 _DIGEST_BYTES = 16
-_LONGEST_TEXT = 256
 _EMPTY_PAYLOAD_BYTES = 4096  # Arrow's own bytes in a payload: schema, batch metadata, end mark
 _COLUMN_BYTES = 1024  # Arrow's own bytes for each column: name, positions of its buffers, padding
 
-
-_Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-_Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
-_Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
 _Version = Annotated[int, Field(ge=_FIRST_VERSION, le=VERSION)]  # a Literal would accept true as 1
-_Time = Annotated[float, Field(ge=0.0, le=_LATEST_TIME)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +83,18 @@ class _Envelope(BaseModel):
 
 
 class _Identity(BaseModel):
-    stream: _Name
-    run: _Count
-    seq: _Count
+    stream: Name
+    run: Count
+    seq: Count
 
 
 class _Reading(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: _Name
+    name: Name
     value: float
     sigma: Annotated[float, Field(gt=0.0)]
-    time: _Time
+    time: Time
 
 
 class Header(BaseModel):
@@ -115,22 +104,22 @@ class Header(BaseModel):
 
     format: Literal["dqm-window"] = "dqm-window"
     version: _Version = _FIRST_VERSION
-    stream: _Name
-    run: _Count
-    seq: _Count
-    run_type: _Name
+    stream: Name
+    run: Count
+    seq: Count
+    run_type: Name
     origin: Origin
     cut: WindowCut
-    features: Annotated[tuple[_Name, ...], Field(min_length=1)]
-    n_events: _Count
-    start: _Time | None = None
-    end: _Time | None = None
-    live_seconds: Annotated[float, Field(ge=0.0, le=_LATEST_TIME)] | None = None
+    features: Annotated[tuple[Name, ...], Field(min_length=1)]
+    n_events: Count
+    start: Time | None = None
+    end: Time | None = None
+    live_seconds: Annotated[float, Field(ge=0.0, le=LATEST_TIME)] | None = None
     n_expected: Annotated[float, Field(ge=0.0, le=_MAX_EXPECTED)] | None = None
-    n_lost: _Count = 0
+    n_lost: Count = 0
     auxiliary: Annotated[tuple[_Reading, ...], Field(max_length=_MAX_ENTRIES)] = ()
-    conditions: Annotated[dict[_Name, _Text | float], Field(max_length=_MAX_ENTRIES)] = {}
-    counts: _Name | None = None
+    conditions: Annotated[dict[Name, Text | float], Field(max_length=_MAX_ENTRIES)] = {}
+    counts: Name | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -223,7 +212,7 @@ def header_of(window: Window) -> Header:
         )
     except ValidationError as error:
         raise InputError(
-            f"the window cannot be sent: {_summarise(error)}",
+            f"the window cannot be sent: {summarise_mistakes(error)}",
             where=_describe(window),
             fix="docs/wire-format.md lists what each field may hold",
         ) from error
@@ -393,21 +382,15 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
         broken = any(problem["type"] in {"json_invalid", "model_type"} for problem in error.errors())
         reason = Reason.HEADER_JSON if broken else Reason.VERSION
         raise PeerError(
-            reason, f"not a {FORMAT} header of version {_FIRST_VERSION} or {VERSION}: {_summarise(error)}"
+            reason,
+            f"not a {FORMAT} header of version {_FIRST_VERSION} or {VERSION}: {summarise_mistakes(error)}",
         ) from error
     try:
         header = Header.model_validate_json(frame, strict=True)
     except ValidationError as error:
-        raise PeerError(Reason.HEADER_FIELD, _summarise(error)) from error
-    json.loads(frame, object_pairs_hook=_refuse_doubles)  # pydantic takes the last of two values
+        raise PeerError(Reason.HEADER_FIELD, summarise_mistakes(error)) from error
+    refuse_doubles(frame)
     return header
-
-
-def _refuse_doubles(pairs: list[tuple[str, object]]) -> None:
-    counts = Counter(key for key, _ in pairs)
-    double = [key for key, n in counts.items() if n > 1]
-    if double:
-        raise PeerError(Reason.HEADER_JSON, f"the header has the key {ascii(double[0])[:80]} twice")
 
 
 def _check_claims(header: Header, payload_bytes: int, limits: Limits) -> None:
@@ -460,25 +443,6 @@ def _digest(names: Sequence[str], x: FloatArray) -> str:
     found = hashlib.blake2b("\0".join(names).encode(), digest_size=_DIGEST_BYTES)
     found.update(np.ascontiguousarray(x).data)
     return found.hexdigest()
-
-
-def _summarise(error: ValidationError) -> str:
-    """First mistakes in one line; text from the peer is shortened and escaped."""
-    lines = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: {problem['msg']}"
-        f"{_give(problem['input'])}"
-        for problem in error.errors(include_url=False)[:3]
-    ]
-    return ascii("; ".join(lines))[1:-1][:500]
-
-
-def _give(value: object) -> str:
-    """Write a number that was refused; other values may be long."""
-    return (
-        f", got {value}"
-        if isinstance(value, float) or (type(value) is int and value.bit_length() <= 64)
-        else ""
-    )
 
 
 def _describe(window: Window) -> str:

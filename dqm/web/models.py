@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from dqm.alarm import (
     AcknowledgeGroup,
+    Activity,
     AddMask,
     Alarm,
     AlarmChange,
@@ -48,6 +49,7 @@ __all__ = [
     "ShelveBody",
     "Stream",
     "StreamName",
+    "StreamRun",
     "Untold",
     "WindowDetail",
     "WindowList",
@@ -87,6 +89,16 @@ class WindowList(View):
     windows: tuple[WindowSummary, ...]
 
 
+class StreamRun(View):
+    """Run that a stream is in, or was in last."""
+
+    run: int
+    run_type: str
+    began_at: float | None = Field(description="Unix seconds; null if no sender said it")
+    ended_at: float | None = Field(description="Unix seconds; null while it is open")
+    why: str = Field(description="why it ended; empty while it is open")
+
+
 class Stream(View):
     """One stream at present."""
 
@@ -97,7 +109,9 @@ class Stream(View):
     since: float = Field(description="when this quality began, Unix seconds")
     alarm: Alarm | None = Field(description="its most urgent alarm; null if all are Normal")
     needs_response: bool = Field(description="whether somebody must respond to that alarm")
-    last: WindowSummary | None = Field(description="last window; null before the first since the start")
+    activity: Activity = Field(description="Running; Idle after the end of its run; Silent")
+    run: StreamRun | None = Field(description="its present or last run; null if none is known")
+    last: WindowSummary | None = Field(description="last window of this run; null before the first")
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
     explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
     bundle: str = Field(description="bundle that judged the last window; before it, the first of the stream")
@@ -111,6 +125,7 @@ class Group(View):
     path: str
     quality: Quality
     state: AlarmState
+    idle: bool = Field(description="whether the runs of all streams in it have ended")
     groups: tuple[Group, ...]
     streams: tuple[str, ...]
 
@@ -150,7 +165,8 @@ class Overview(View):
         description="alarms somebody must respond to, most urgent first"
     )
     groups: tuple[AlarmLine, ...] = Field(description="the same, those of one kind in a group as one line")
-    qualities: dict[Quality, int] = Field(description="streams of each quality")
+    qualities: dict[Quality, int] = Field(description="streams of each quality, those that are idle aside")
+    n_idle: int = Field(description="streams whose run has ended")
     origins: tuple[Origin, ...] = Field(description="where the windows shown came from, if not all are live")
     tree: Group
     streams: tuple[Stream, ...]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from dqm.alarm import (
     ANOMALOUS,
+    Activity,
     Alarm,
     AlarmChange,
     AlarmState,
@@ -23,7 +24,7 @@ from dqm.alarm import (
     urgency,
 )
 from dqm.errors import InputError
-from dqm.events import Origin, Quality, Verdict
+from dqm.events import Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
 from dqm.export.notice_sender import NoticeStatus
 from dqm.export.views import BundleFacts, Recent
@@ -50,6 +51,9 @@ class AlarmActions(Protocol):
 
     def tree(self) -> Node:
         """Root of the groups."""
+
+    def activities(self) -> Mapping[str, Activity]:
+        """Whether windows of each stream are expected, and come."""
 
     def thresholds(self) -> Thresholds:
         """Numbers that follow from the false-alarm budget."""
@@ -105,7 +109,7 @@ class Queries:
         alarms = self._sorted_alarms()
         tree = _group(self.alarm_service.tree())
         streams = tuple(self._streams(self.statuses.streams(), alarms, tree))
-        counts = Counter(stream.quality for stream in streams)
+        counts = Counter(stream.quality for stream in streams if stream.activity is not Activity.IDLE)
         return m.Overview(
             time=self.clock(),
             version=self.version,
@@ -115,6 +119,7 @@ class Queries:
             needs_response=tuple(filter(needs_response, alarms)),
             groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
+            n_idle=len(streams) - counts.total(),
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
             tree=tree,
             streams=streams,
@@ -237,6 +242,7 @@ class Queries:
         self, statuses: Iterable[StreamStatus], alarms: Iterable[Alarm], tree: m.Group
     ) -> Iterable[m.Stream]:
         paths = dict(_paths(tree))
+        activities = self.alarm_service.activities()
         first: dict[str, Alarm] = {}
         for alarm in alarms:
             if alarm.state is not AlarmState.NORMAL:
@@ -253,6 +259,8 @@ class Queries:
                 since=s.since,
                 alarm=most_urgent,
                 needs_response=most_urgent is not None and needs_response(most_urgent),
+                activity=activities.get(s.name, Activity.RUNNING),
+                run=_run(s.run) if s.run else None,
                 last=summarise(s.last) if s.last else None,
                 recent=tuple(Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
                 explained=s.explained,
@@ -278,12 +286,23 @@ def _lines(alarms: Iterable[Alarm]) -> tuple[m.AlarmLine, ...]:
     )
 
 
+def _run(record: RunRecord) -> m.StreamRun:
+    return m.StreamRun(
+        run=record.run,
+        run_type=record.run_type,
+        began_at=record.began_at,
+        ended_at=record.ended_at,
+        why=record.why,
+    )
+
+
 def _group(node: Node) -> m.Group:
     return m.Group(
         name=node.name,
         path=node.path,
         quality=node.quality,
         state=node.state,
+        idle=node.idle,
         groups=tuple(map(_group, node.children)),
         streams=tuple(leaf.stream for leaf in node.streams),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import functools
@@ -66,11 +67,13 @@ def create_app(
         For `HttpServer`.
     """
 
-    def show_metrics(request: Request) -> Response:
+    async def show_metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(metrics.registry), headers={"Content-Type": content_type})
+        # not in the threads of pages and API, which may all be busy with what many people ask
+        content = await asyncio.to_thread(encode, metrics.registry)
+        return Response(content, headers={"Content-Type": content_type})
 
-    def show_health(request: Request) -> Response:
+    async def show_health(request: Request) -> Response:
         silence = silent_seconds()
         is_stuck = silence > longest_silence_seconds
         content: dict[str, object] = {"status": "stuck" if is_stuck else "ok"}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
+from dqm.alarm import belongs_to, describe_run, follow_run, is_idle
 from dqm.errors import InputError
-from dqm.events import Quality, Verdict
+from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["N_RECENT", "RecentWindow", "StreamStatus", "StreamStatuses"]
 
@@ -48,11 +49,13 @@ class StreamStatus:
     since : float
         When this quality began, Unix seconds.
     last : Verdict or None
-        Of the last window, without its explanation; None before the first.
+        Of the last window of the present run, without its explanation; None before the first.
     recent : tuple of RecentWindow
         The last windows, the newest last; those before a restart included.
     explained : str
-        What the last window that was explained looks like; empty once a window is ``Good``.
+        What the last window that was explained looks like; empty once a window is ``Good``, or a run begins.
+    run : RunRecord or None
+        Run that the stream is in, or was in last; None if none is known.
     """
 
     name: str
@@ -62,6 +65,7 @@ class StreamStatus:
     last: Verdict | None = None
     recent: tuple[RecentWindow, ...] = ()
     explained: str = ""
+    run: RunRecord | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class _Stream:
     since: float
     last: Verdict | None = None
     explained: str = ""
+    run: RunRecord | None = None
     recent: deque[RecentWindow] = field(default_factory=lambda: deque(maxlen=N_RECENT))
 
 
@@ -135,18 +140,44 @@ class StreamStatuses:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
         with self._lock:
             stream = self._find(verdict.window.stream)
+            stream.recent.append(_recent(verdict))
             self._version += 1
-            if verdict.window.is_late:  # it says nothing of the present
+            if not belongs_to(verdict.window, stream.run):
                 return
-            if stream.last is None or stream.quality is not verdict.quality:
-                stream.since = verdict.judged_at
-            stream.quality, stream.reason = verdict.quality, verdict.reason
+            if not is_idle(stream.run):
+                if stream.last is None or stream.quality is not verdict.quality:
+                    stream.since = verdict.judged_at
+                stream.quality, stream.reason = verdict.quality, verdict.reason
             if verdict.explanation is not None:
                 stream.explained = verdict.explanation.text
             elif verdict.quality is Quality.GOOD:
                 stream.explained = ""
             stream.last = replace(verdict, explanation=None)  # maps are large, and read from the store
-            stream.recent.append(_recent(verdict))
+
+    def note_run(self, record: RunRecord) -> None:
+        """Show that a run began or ended; raises `InputError` if its stream is not one of these.
+
+        Parameters
+        ----------
+        record : RunRecord
+            What has changed; a run before the present one is passed over.
+        """
+        with self._lock:
+            stream = self._find(record.stream)
+            if follow_run(stream.run, record) is not record:
+                return
+            was_idle, stream.run = is_idle(stream.run), record
+            is_other = stream.last is None or stream.last.window.run != record.run
+            if is_other:
+                stream.last, stream.explained = None, ""
+            if is_idle(record):
+                stream.quality, stream.reason = Quality.NULL, describe_run(record)
+            elif is_other or was_idle:
+                goes_on = "no window of it yet" if is_other else "it goes on after a stop"
+                stream.quality, stream.reason = Quality.NULL, f"{describe_run(record)}; {goes_on}"
+            if is_other or was_idle is not is_idle(record):
+                stream.since = record.noted_at
+            self._version += 1
 
     def mark_stale(self, name: str, seconds: float) -> None:
         """Show a stream as ``Null`` until its next window; raises `InputError` if it is not one of these.
@@ -161,6 +192,8 @@ class StreamStatuses:
         with self._lock:
             stream = self._find(name)
             reason = f"no window for more than {seconds:g} s"
+            if stream.run is not None and stream.last is None:
+                reason = f"{describe_run(stream.run)}; no window of it for more than {seconds:g} s"
             if stream.reason != reason:
                 if stream.quality is not Quality.NULL and stream.last is not None:
                     stream.since = stream.last.judged_at + seconds
@@ -192,5 +225,12 @@ def _recent(verdict: Verdict) -> RecentWindow:
 
 def _freeze(name: str, stream: _Stream) -> StreamStatus:
     return StreamStatus(
-        name, stream.quality, stream.reason, stream.since, stream.last, tuple(stream.recent), stream.explained
+        name,
+        stream.quality,
+        stream.reason,
+        stream.since,
+        stream.last,
+        tuple(stream.recent),
+        stream.explained,
+        stream.run,
     )

@@ -50,7 +50,7 @@ class RunningDaemon:
         self.log = self.folder / "daemon.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dqm.cli.main", "run", "daemon.toml"],
+                [sys.executable, "-m", "dqm.cli.entry", "run", "daemon.toml"],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )  # fmt: skip

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from dqm.events import FloatArray, Origin
+from dqm.events import FloatArray, Origin, RunEvent, RunNotice
 from dqm.stream import Sender
 from dqm.web import add_user
 from tests.cli.program import logged, start_dqm
@@ -71,3 +71,10 @@ class Monitor:
         last = self._seq[stream] - 1
         path = f"{self.url}/api/v1/streams/{stream}/windows/7/{last}"
         wait_until(lambda: get(path).status_code == 200, "the windows are judged")
+
+    def announce(self, event: RunEvent, stream: str, time: float) -> None:
+        """Say that the run of a stream begins or ends, and wait until that is stored."""
+        with Sender(self._address) as sender:
+            sender.announce(RunNotice(stream, 7, "cosmics", event, time, "operator"))
+            assert sender.confirm(WAIT_SECONDS)
+            assert sender.run_refusals == ()

@@ -17,7 +17,7 @@ from dqm.events import Quality, RateResult, WindowCut
 from dqm.web import HttpServer, create_app
 from tests.world import PASSWORDS, World, make_world, verdict_of
 
-from .conftest import complaints
+from .conftest import complaints, set_width
 
 N_CHAMBERS = 250
 SILENT_SECONDS = 601.0
@@ -63,6 +63,7 @@ def page(chromium: Chrome, tmp_path: Path) -> Iterator[Page]:
     try:
         chromium.get(f"http://{server.address}/login")
         chromium.get_log("browser")
+        set_width(chromium, 1400)
         chromium.execute_script("localStorage.clear()")
         for name, value in (("user", "maria"), ("password", PASSWORDS["maria"])):
             chromium.find_element(By.NAME, name).send_keys(value)

@@ -10,6 +10,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from dqm.events import RunEvent
 from dqm.web import HttpServer, create_app
 from tests.cli.program import call_dqm
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
@@ -97,6 +98,12 @@ def test_the_overview_follows_the_windows(browser: Chrome, monitor: Monitor, sho
     assert browser.execute_script("return window.marker") == "not reloaded"
     assert complaints(browser) == []
     shoot("overview-healthy")
+    monitor.announce(RunEvent.END, "chamber-1", 1e9)
+    wait_for(browser, lambda: "Idle" in text(browser, "#stream-chamber-1 .mark"), "the run has ended")
+    assert "run 7 ended at 01:46 UTC: operator" in text(browser, "#stream-chamber-1")
+    assert "1 Idle" in " ".join(text(browser, "#counts").split())
+    monitor.announce(RunEvent.BEGIN, "chamber-1", 2e9)
+    wait_for(browser, lambda: "it goes on after a stop" in text(browser, "#stream-chamber-1"), "it goes on")
 
 
 def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: Monitor, shoot: Shoot) -> None:

@@ -113,9 +113,9 @@ def test_gas_that_slow_control_explains_is_no_fault(dqm: Dqm, tmp_path: Path) ->
             config = f'{collector}{change}{knob}[streams]\n0 = "{stream}"\n'
             (tmp_path / f"{stream}.toml").write_text(config)
             run_dqm("collect", f"{stream}.toml", cwd=tmp_path)
-        metrics = daemon.get("/metrics").text
-        assert 'dqm_nuisance_warning{nuisance="drift_velocity",stream="hidden"} 1.0' in metrics
-        assert 'dqm_nuisance_pull{nuisance="drift_velocity",stream="explained"}' in metrics
+        last = {stream: daemon.get(f"/api/v1/streams/{stream}").json()["last"] for stream in changes}
+        assert "drift_velocity" in last["hidden"]["warnings"]
+        assert "drift_velocity" in last["explained"]["nuisances"]
         assert daemon.end() == 0
     verdicts = json_lines(dqm("history", "daemon.toml", "--json").out)
     explained, hidden = ([v for v in verdicts if v["stream"] == stream] for stream in changes)

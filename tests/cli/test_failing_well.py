@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from types import FrameType
 from typing import Self
 
@@ -18,9 +19,13 @@ import numpy as np
 import pytest
 
 from dqm.alarm import AddMask, Cause, ShelveAlarm
-from dqm.cli.main import COMMANDS, INTERRUPTED, READER_GONE, load_command
+from dqm.cli.entry import INTERRUPTED
+from dqm.cli.main import COMMANDS, READER_GONE, load_command
+from dqm.events import Window
 from dqm.store import STORE_FILE
+from dqm.stream import Receiver
 from dqm.web import HttpServer, create_app
+from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.faults.conftest import mounted
 from tests.service.small import N_WINDOW, faulty_events, healthy_events, write_csv
 from tests.world import PASSWORDS, make_world, verdict_of
@@ -81,6 +86,7 @@ users list -f USERS
 SUFFIXES = {"CONFIG": ".toml", "USERS": ".toml", "EVENTS": ".csv", "STORE": ".sqlite"}
 WORKING = f"""
 check config.toml
+collect collector.toml --set collector.connect=DAEMON
 history verdicts.sqlite
 extract replay events.csv -o out.parquet
 compare bundle events.csv --window {N_WINDOW}
@@ -100,6 +106,7 @@ alarms unshelve URL chamber-2 drift -c why
 alarms masks URL
 alarms mask URL chamber-1 -r why
 alarms unmask URL MASK -c why
+dashboards push --url GRAFANA --token-file token
 dashboards path
 keys new west --dir keys
 store backup verdicts.sqlite copy
@@ -112,8 +119,8 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run", "collect", "dashboards push"}
-"""They need other processes: see ``test_online.py`` and ``test_dashboards.py``."""
+ELSEWHERE = {"demo", "run"}
+"""They go on until they are stopped: see ``test_stopping.py``."""
 
 
 @functools.cache
@@ -205,6 +212,8 @@ def site(bundle: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     write_csv(folder / "events.csv", healthy_events(6 * N_WINDOW, 1))
     write_csv(folder / "faulty.csv", faulty_events(6 * N_WINDOW, 2))
     (folder / "config.toml").write_text('[[streams]]\nname = "chamber-1"\nbundle = "bundle"\n')
+    (folder / "token").touch(0o600)
+    (folder / "token").write_text(TOKEN)
     (folder / "collector.toml").write_text(
         f'[collector]\nname = "replay"\nconnect = "ipc://none.ipc"\n[window]\nevents = {N_WINDOW}\n'
         '[options]\ninputs = ["events.csv"]\n'
@@ -231,20 +240,49 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
+def grafana() -> Iterator[str]:
+    with serve(FakeGrafana()) as running:
+        yield running.url
+
+
+@pytest.fixture
+def daemon_address(tmp_path: Path) -> Iterator[str]:
+    """Where every window is acknowledged."""
+    address, end = f"ipc://{tmp_path}/windows.ipc", Event()
+
+    def answer() -> None:
+        with Receiver([address]) as receiver:
+            while not end.is_set():
+                window = receiver.receive(50)
+                if isinstance(window, Window):
+                    receiver.acknowledge(window)
+
+    thread = Thread(target=answer)
+    thread.start()
+    yield address
+    end.set()
+    thread.join()
+
+
+@pytest.fixture
 def words(
     site: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], list[str]]:
     """Give the words of a command line, and a fresh copy of the site as the working directory."""
-    address: list[str] = []
+    servers = {"URL": "url", "GRAFANA": "grafana", "DAEMON": "daemon_address"}
+    addresses: dict[str, str] = {}
 
     def prepare(line: str) -> list[str]:
         copy = tmp_path / "site"
         shutil.rmtree(copy, ignore_errors=True)
         monkeypatch.chdir(shutil.copytree(site, copy))
         monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
-        if "URL" in line and not address:
-            address.append(request.getfixturevalue("url"))
-        return line.replace("URL", *address or [""]).replace("MASK", "3f9a").split()
+        for word in servers.keys() - addresses:
+            if word in line:
+                addresses[word] = request.getfixturevalue(servers[word])
+        for word, address in addresses.items():
+            line = line.replace(word, address)
+        return line.replace("MASK", "3f9a").split()
 
     return prepare
 
@@ -341,7 +379,8 @@ def test_output_to_a_full_disk_is_told(
         monkeypatch.setattr("sys.stdout", stdout)
         assert call_dqm(*words(line)) == 2
     told = capsys.readouterr().err
-    assert "error: standard output: cannot be written: No space left on device" in told
+    assert re.search("^error: |ended by an error", told, re.MULTILINE)
+    assert "standard output: cannot be written: No space left on device" in told
     assert "Traceback" not in told
 
 
@@ -377,7 +416,7 @@ def test_one_that_is_interrupted_half_way_says_so(
         assert call_dqm(*words(line)) == 0
     capsys.readouterr()
     # the first time more had to be loaded; and of what a server is asked for, the second time is refused
-    with Interruption(10 if "URL" in line else 1 + whole.n_calls // 3):
+    with Interruption(10 if "URL" in line or "GRAFANA" in line else 1 + whole.n_calls // 3):
         assert call_dqm(*words(line)) == INTERRUPTED
     told = capsys.readouterr().err
     assert "interrupted" in told.splitlines()

@@ -97,8 +97,9 @@ def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: P
             assert collecting.wait(WAIT_SECONDS) == 0
             wait_until(lambda: daemon.n_judged() == 6, "six windows judged")
             metrics = daemon.get("/metrics").text
-            assert 'dqm_window_quality{quality="Bad",stream="chamber-2"} 1.0' in metrics
-            assert 'dqm_window_quality{quality="Bad",stream="chamber-1"} 0.0' in metrics
+            assert 'dqm_windows_total{quality="Bad",stream="chamber-2"} 3.0' in metrics
+            assert 'dqm_windows_total{quality="Bad",stream="chamber-1"} 0.0' in metrics
+            assert 'dqm_stream_idle{stream="chamber-2"} 1.0' in metrics, "the source has ended"
             second = dqm("run", config)
             assert (second.code, second.out) == (2, "")
             assert f"address ipc://{tmp_path}/windows.ipc is already in use" in second.err

@@ -61,7 +61,9 @@ def test_flags_are_printed_as_json_and_csv(dqm: Dqm, store: Path) -> None:
     assert {r["created_by"].split()[0] for r in rows} == {"dqm"}
     lines = list(csv.DictReader(io.StringIO(dqm("flags", store, "--run", 7, "--format", "csv").out)))
     assert [line["flag"] for line in lines] == ["Good", "Bad", "Good"]
-    assert list(lines[0]) == ["stream", "from", "to", "flag", "comment", "origin", "bundle", "created_by"]
+    borders = ["run_state", "run_began", "run_ended"]
+    flag = ["flag", "comment", "origin", "bundle", "created_by"]
+    assert list(lines[0]) == ["stream", "from", "to", *flag, *borders]
 
 
 def test_windows_without_times_are_refused_unless_asked(dqm: Dqm, store: Path) -> None:

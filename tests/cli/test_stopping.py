@@ -6,14 +6,22 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from dqm.cli.main import INTERRUPTED, READER_GONE
-from tests.waiting import wait_until
+import httpx
+import pytest
+
+from dqm.cli.entry import INTERRUPTED
+from dqm.cli.main import READER_GONE
+from tests.ports import free_port
+from tests.waiting import get, wait_until
 
 from .program import ENVIRONMENT, PROGRAM, start_dqm
 
-STOP_SECONDS = 30.0
+STOP_SECONDS, WHOLE_SECONDS = 30.0, 600.0
 
 
 def test_ctrl_c_ends_a_calibration_with_its_processes(bare: Path, tmp_path: Path) -> None:
@@ -33,6 +41,26 @@ def test_ctrl_c_ends_a_calibration_with_its_processes(bare: Path, tmp_path: Path
     assert not list(mine.glob(".*"))
 
 
+@pytest.mark.parametrize("module", ["typer", "dqm.errors", "dqm.cli.history", "sqlalchemy"])
+def test_ctrl_c_is_answered_while_the_program_is_loaded(tmp_path: Path, module: str) -> None:
+    """The program asks for a module; then Ctrl-C arrives."""
+    code = (
+        "import os, signal, sys\n"
+        "class Keyboard:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Keyboard())\n"
+        "sys.argv = ['dqm', 'history', 'verdicts.sqlite']\n"
+    )
+    script = PROGRAM.read_text().splitlines()[1:]
+    told = subprocess.run(
+        [PROGRAM.with_name("python"), "-c", code + "\n".join(script)],
+        cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (told.returncode, told.stderr) == (INTERRUPTED, "interrupted\n")
+
+
 def test_the_reader_of_a_pipe_may_go_away(bundle: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -42,6 +70,102 @@ def test_the_reader_of_a_pipe_may_go_away(bundle: Path) -> None:
     )  # fmt: skip
     os.close(writing)
     assert (told.returncode, told.stderr) == (READER_GONE, b"")
+
+
+def start_unread(*arguments: object, cwd: Path, stdout: int) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, both of whose outputs go to where nobody reads them."""
+    return subprocess.Popen(
+        [PROGRAM, *map(str, arguments)],
+        cwd=cwd, env=ENVIRONMENT | {"XDG_CACHE_HOME": str(cwd / "cache")},
+        stdin=subprocess.DEVNULL, stdout=stdout, stderr=stdout,
+        start_new_session=True, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def has_processes(session: int) -> bool:
+    """Whether a process of a session, which is a group, is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def nowhere(kind: str) -> Iterator[int]:
+    """Where output cannot be written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    yield {"closed pipe": writing, "full disk": full}[kind]
+    os.close(writing)
+    os.close(full)
+
+
+@pytest.mark.parametrize("kind", ["closed pipe", "full disk"])
+def test_a_daemon_whose_log_cannot_be_written_runs_until_ctrl_c(
+    bundle: Path, tmp_path: Path, kind: str
+) -> None:
+    port = free_port()
+    (tmp_path / "daemon.toml").write_text(
+        f'[daemon]\nlisten = ["ipc://w.ipc"]\nhttp = "127.0.0.1:{port}"\nworkers = 0\n'
+        f'[[streams]]\nname = "chamber-1"\nbundle = "{bundle}"\n'
+    )
+    with nowhere(kind) as output:
+        process = start_unread("run", "daemon.toml", cwd=tmp_path, stdout=output)
+    try:
+        wait_until(lambda: is_answered(port) or process.poll() is not None, "the page")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(STOP_SECONDS) == 0
+        assert not has_processes(process.pid)
+    finally:
+        process.kill()
+
+
+def is_answered(port: int) -> bool:
+    try:
+        return get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "code"), [("closed pipe", READER_GONE), ("full disk", 2)])
+def test_a_demonstration_whose_output_cannot_be_written_leaves_no_process(
+    tmp_path: Path, kind: str, code: int
+) -> None:
+    with nowhere(kind) as output:
+        process = start_unread("demo", "--directory", tmp_path / "demo", cwd=tmp_path, stdout=output)
+    try:
+        assert process.wait(WHOLE_SECONDS) == code
+        assert not has_processes(process.pid)
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("line", ["run", "collect", "demo --directory"])
+def test_closed_outputs_stop_nothing_before_the_mistake_does(tmp_path: Path, line: str) -> None:
+    """Without standard streams; the mistake is a directory, or a file in its place."""
+    wrong = tmp_path / "wrong"
+    wrong.touch() if "demo" in line else wrong.mkdir()
+    told = subprocess.run(
+        ["/bin/sh", "-c", f"exec {PROGRAM} {line} {wrong} <&- >&- 2>&-"], env=ENVIRONMENT, check=False
+    )
+    assert told.returncode == 2
+
+
+def test_closed_outputs_are_not_given_to_files(tmp_path: Path) -> None:
+    code = (
+        "from dqm.cli.entry import run\nimport os, sys\nsys.argv = ['dqm', '--version']\n"
+        "try:\n    run()\nexcept SystemExit:\n    file = open('file', 'w')\n    os.write(2, b'a message')\n"
+        "    os._exit(file.fileno())\n"
+    )
+    python = PROGRAM.with_name("python")
+    told = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', python, code], cwd=tmp_path, check=False
+    )
+    assert told.returncode > 2
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_source_without_events_ends_in_order(tmp_path: Path) -> None:

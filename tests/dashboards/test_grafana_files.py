@@ -90,6 +90,7 @@ def test_every_panel_explains_itself(panel: dict[str, Any]) -> None:
 
 def test_qualities_have_words_and_colours_everywhere() -> None:
     wanted = {
+        "-1": ("Idle", "blue"),
         "0": ("Null", "#8e8e8e"),
         "1": ("Good", "green"),
         "2": ("Medium", "orange"),

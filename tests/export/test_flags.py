@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqm.errors import InputError
-from dqm.events import Origin, Quality
+from dqm.events import Origin, Quality, RunRecord
 from dqm.export.flags import UNKNOWN, Flag, Span, flag_run, flag_stream, take_spans
 from tests.verdicts import alter
 from tests.world import START, verdict_of
@@ -101,5 +101,31 @@ def test_a_row_has_the_names_that_bookkeeping_uses() -> None:
     (flag,) = flag_run({"a": [span(0, 10)]})
     assert flag.as_row("dqm 0.1.0") == {
         "stream": "a", "from": 0, "to": 10, "flag": "Good", "comment": "1 window, smallest p = 0.5",
-        "origin": "simulated", "bundle": "3f9a", "created_by": "dqm 0.1.0",
+        "origin": "simulated", "bundle": "3f9a21c7d0b4e865", "created_by": "dqm 0.1.0",
+        "run_state": "unknown", "run_began": None, "run_ended": None,
     }  # fmt: skip
+
+
+def live(start: float, end: float) -> Span:
+    return Span(start, end, alter(verdict_of("a", int(start)), origin=Origin.LIVE))
+
+
+def test_a_live_run_is_flagged_from_its_begin_to_its_end() -> None:
+    run = RunRecord("a", 7, "physics", 1, began_at=5.0, ended_at=45.0, why="operator")
+    flags = flag_run({"a": [live(10, 20)], "b": []}, {"a": run})
+    assert outline(flags) == [(5, 10, UNKNOWN), (10, 20, "Good"), (20, 45, UNKNOWN), (5, 45, UNKNOWN)]
+    row = flags[0].as_row("dqm")
+    assert (row["run_state"], row["run_began"], row["run_ended"]) == ("complete", 5.0, 45.0)
+    assert flags[3].as_row("dqm")["run_state"] == "unknown"
+
+
+def test_a_run_that_did_not_end_is_open() -> None:
+    (first, *_) = flag_run({"a": [live(10, 20)]}, {"a": RunRecord("a", 7, "physics", 1, began_at=5.0)})
+    row = first.as_row("dqm")
+    assert (row["run_state"], row["run_began"], row["run_ended"]) == ("open", 5.0, None)
+
+
+def test_windows_with_times_of_their_own_are_not_flagged_by_the_clock_of_the_run() -> None:
+    run = RunRecord("a", 7, "physics", 1, began_at=1.7e9, ended_at=1.8e9)
+    (flag,) = flag_run({"a": [span(0, 10)]}, {"a": run})
+    assert (flag.start, flag.end, flag.run) == (0, 10, run)

@@ -51,6 +51,8 @@ class Site:
     ----------
     connect : str
         Where collectors connect: the daemon's address, unless something is put in between.
+    variables : dict of str to str
+        Of the environment of the next daemon.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Site:
         self.logs: list[Path] = []
         self.collectors: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: Counter[str] = Counter()
-        self._variables = variables
+        self.variables = variables
         self._plugins = install(folder)
         tables = "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle}"\n' for name in streams)
         (folder / "daemon.toml").write_text(
@@ -97,13 +99,13 @@ class Site:
         daemon = self.daemon
         assert daemon is not None
         wait_until(lambda: daemon.poll() is not None or logged(self.log, "ready") is not None, "it is ready")
-        assert daemon.poll() is None, self.log.read_text()
+        assert daemon.poll() is None, self.log.read_text()[-3000:]
 
     def launch(self, *through: str) -> None:
         """Start the daemon."""
         self.logs.append(self.folder / f"daemon-{len(self.logs)}.log")
         self.daemon = start_dqm(
-            "run", "daemon.toml", cwd=self.folder, log=self.log, through=through, **self._variables
+            "run", "daemon.toml", cwd=self.folder, log=self.log, through=through, **self.variables
         )
 
     def wait_for_end(self) -> int:
@@ -145,6 +147,10 @@ class Site:
             "collect", f"{name}.toml", cwd=self.folder, log=log, through=through, **self._plugins
         )
         return self.collectors[name]
+
+    def has_collected(self, name: str) -> bool:
+        """Whether this collector was ever started."""
+        return self._starts[name] > 0
 
     def wait_for_collector(self, name: str) -> None:
         """Wait until a collector has begun: until then a signal ends it without an account."""

@@ -20,6 +20,7 @@ from .site import STREAMS, Site
 HEALTHY, FAULTY = STREAMS
 MOST_WINDOWS_BETWEEN = 20
 ROUNDS_UNTIL_CAUGHT_UP = 10  # or more windows would be made than judged, until the buffer is full
+CATCH_UP_SECONDS = 600.0  # on a machine that others use too
 SPOOL = "buffer_windows = 5000"
 USER, PASSWORD = "maria", "correct horse"
 
@@ -88,7 +89,7 @@ def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
     remembered = respond(site)
     for n, victim in enumerate(victims):
         if n % ROUNDS_UNTIL_CAUGHT_UP == 0:
-            wait_until(lambda: is_caught_up(site), "the collector has caught up")
+            wait_until(lambda: is_caught_up(site), "the collector has caught up", CATCH_UP_SECONDS)
         wanted = site.n_logged("judged") + chance.integers(MOST_WINDOWS_BETWEEN)
         wait_until(lambda n=wanted: site.n_logged("judged") >= n, "windows")  # type: ignore[misc]
         time.sleep(chance.uniform(0.0, 0.3))
@@ -102,7 +103,9 @@ def test_nothing_is_lost_or_judged_twice_when_daemon_and_collector_are_killed(
         if victim != "collector":
             site.start()
         assert remember(site) == remembered
-    wait_until(lambda: is_caught_up(site), "the collector has caught up")
+        if n % 20 == 19:
+            print(f"{n + 1} of {n_rounds} rounds", flush=True)  # noqa: T201
+    wait_until(lambda: is_caught_up(site), "the collector has caught up", CATCH_UP_SECONDS)
     ended = site.end_collector()
     site.stop()
     assert (ended["lost"], ended["spooled"], ended["refused"]) == (0, 0, 0)

@@ -20,11 +20,18 @@ import pyarrow.parquet as pq
 import uproot
 
 from dqm.config import load_collector, load_daemon
+from dqm.events import RunEvent, RunNotice
 from dqm.reference import open_bundle
-from dqm.stream import Limits, Spool, decode, encode, read_public, read_secret
-from dqm.stream.acknowledgement import decode_answer, encode_acknowledgement, encode_refusal
+from dqm.stream import Limits, Spool, decode, decode_run, encode, encode_run, read_public, read_secret
+from dqm.stream.acknowledgement import (
+    decode_answer,
+    encode_acknowledgement,
+    encode_refusal,
+    encode_run_answer,
+)
 from dqm.stream.arrow import read_columns, write_columns
 from dqm.stream.backlog import Message
+from dqm.stream.run_message import claimed_run, is_run_message, run_identity_of
 from dqm.stream.wire import claimed_identity, header_of, payload_of
 from dqm.web.auth.users import UserFile
 from dqm_collectors.beam import BeamCollector
@@ -80,6 +87,12 @@ def read_message(data: bytes, _: Path) -> object:
     assert np.isfinite(window.x).all()
     assert window.x.shape == (len(window.x), len(window.names))
     return window
+
+
+def read_run_message(data: bytes, _: Path) -> object:
+    if is_run_message([data], LIMITS):
+        claimed_run([data])
+    return decode_run([data], LIMITS)
 
 
 def read_payload(data: bytes, _: Path) -> object:
@@ -248,14 +261,21 @@ def spool_file() -> bytes:
 
 
 MANIFEST = manifest_of(arrays())
+RUN_END = RunNotice("chamber-*", 591, "cosmics", RunEvent.END, 1.7e9, "operator")
 TARGETS = {
+    "run": Target(read_run_message, (encode_run(RUN_END),)),
     "message": Target(
         read_message,
         (join(encode(window_of(X))), join(encode(window_of(X[:0], conditions={"hv": 5.0, "trigger": "a"})))),
     ),
     "payload": Target(read_payload, (write_columns(NAMES, X),)),
     "answer": Target(
-        read_answer, (join(encode_acknowledgement(("a", 1, 2))), join(encode_refusal(("a", 1, 2), "origin")))
+        read_answer,
+        (
+            join(encode_acknowledgement(("a", 1, 2))),
+            join(encode_refusal(("a", 1, 2), "origin")),
+            join(encode_run_answer(run_identity_of(RUN_END), "run-ended", "it ended already")),
+        ),
     ),
     "features-csv": Target(features_of(".csv"), (CSV.encode(),)),
     "features-gz": Target(features_of(".csv.gz"), (gzip.compress(CSV.encode(), mtime=0),)),

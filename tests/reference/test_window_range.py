@@ -103,7 +103,7 @@ def fine(ranged: StoredBundle, tmp_path_factory: pytest.TempPathFactory) -> Stor
     """The same with so many toys that 3000 windows do not see how few the tables have."""
     path = Path(shutil.copytree(ranged.path, tmp_path_factory.mktemp("fine") / "fine.dqmref"))
     bundle, _ = calibrate_range(
-        open_bundle(path), 30_000, window_range=RANGE, seed=6, workers=Processes(2)
+        open_bundle(path), 12_000, window_range=RANGE, seed=6, workers=Processes(2)
     )  # fmt: skip
     return bundle
 

@@ -63,6 +63,19 @@ class PostgresServer:
         self._call("createdb", "-h", str(self._folder), "-U", "dqm", name)
         return f"postgresql://dqm@/{name}?host={self._folder}"
 
+    def back_up(self, url: str, copy: Path) -> None:
+        """Write a copy of a database."""
+        subprocess.run(
+            [self.programs / "pg_dump", "--format=custom", f"--file={copy}", url],
+            check=True,
+            capture_output=True,
+        )
+
+    def restore(self, url: str, copy: Path) -> None:
+        """Put a copy in the place of what a database has."""
+        options = ("--clean", "--if-exists", "--exit-on-error", f"--dbname={url}")
+        subprocess.run([self.programs / "pg_restore", *options, copy], check=True, capture_output=True)
+
     def _call(self, program: str, *arguments: str) -> None:
         command = [*self._as_user, self.programs / program, *arguments]
         subprocess.run(command, check=True, capture_output=True, cwd=self._folder)

@@ -17,11 +17,12 @@ import pytest
 import zmq
 
 from dqm.errors import ConfigError, PeerError
-from dqm.events import Window
+from dqm.events import RunEvent, RunNotice, Window
 from dqm.stream import (
     KeyRing,
     Reason,
     Receiver,
+    RunMessage,
     Sender,
     SenderKeys,
     encode,
@@ -385,3 +386,18 @@ def test_a_peer_that_keeps_its_routing_id_is_told_once_for_each_period() -> None
             heard = listen(receiver, lambda heard: bool(heard.windows))
             assert heard.seqs == [seq]
             assert heard.refused == ({Reason.ROUTING_ID: 1} if seq % 2 == 0 else {})
+
+
+def test_a_message_about_a_run_says_whose_key_sent_it(
+    receiver: Receiver, ring: KeyRing, west: SenderKeys
+) -> None:
+    with Sender(receiver.addresses[0], keys=west) as sender:
+        sender.announce(RunNotice("chamber-1", 5, "cosmics", RunEvent.END, 1.0))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (told := receiver.receive(20)) is None:
+            sender.pump()
+            assert time.monotonic() < deadline
+        assert isinstance(told, RunMessage)
+        assert told.sender is not None
+        assert (told.sender.name, told.sender.streams) == ("west", ("chamber-1", "gas-*"))
+        assert told.sender == ring.find(west.own.public)

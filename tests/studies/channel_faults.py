@@ -262,9 +262,9 @@ def main() -> None:
         "channels", "hits", "rate", "illumination", "each channel", "shifts", "false alarms per shift (95 %)"
     )
     for spreads in ((0.0, 0.0, 0.0), (0.05, 0.05, 0.02), (0.1, 0.1, 0.05)):
-        show_false_alarms(64, 400.0, spreads, 30)
+        show_false_alarms(64, 400.0, spreads, 10)
     for spreads in ((0.0, 0.0, 0.0), (0.05, 0.05, 0.02)):
-        show_false_alarms(10_000, 40.0, spreads, 4)
+        show_false_alarms(10_000, 40.0, spreads, 2)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Load:
     seconds : float
         For how long, on a machine that keeps up: so many windows are sent.
     interval_seconds : float
-        Between two looks at the daemon; it reloads at every third.
+        Between two looks at the daemon on such a machine; it reloads at every third.
     verdict_seconds : float
         Age at which verdicts go.
     """
@@ -97,10 +97,12 @@ class Soak:
         In the order of time.
     results : dict
         Every pair of t and p that a window was given, by its place among those sent.
-    judged : set
-        Identities of the windows that were judged.
+    judged, stored : set
+        Identities of the windows that were judged, and of those whose verdicts were seen in the store.
     n_sent, n_lost, n_reloads : int
         Windows sent, and lost by the sender; reloads done.
+    n_bytes : int
+        Of the log, read so far.
     """
 
     looks: list[Look] = field(default_factory=list)
@@ -108,9 +110,11 @@ class Soak:
         default_factory=lambda: defaultdict(set)
     )
     judged: set[tuple[str, int]] = field(default_factory=set)
+    stored: set[tuple[str, int]] = field(default_factory=set)
     n_sent: int = 0
     n_lost: int = 0
     n_reloads: int = 0
+    n_bytes: int = 0
 
     def quarter(self, number: int, name: str) -> FloatArray:
         """Give a figure of the looks in a quarter of the time, the last is number 3."""
@@ -126,21 +130,23 @@ def soak(folder: Path, load: Load) -> Soak:
     config.write_text(f"{config.read_text()}[keep]\n{keep}")
     seen = Soak()
     with daemon, Sender(f"ipc://{folder}/windows.ipc") as sender:
-        begin = time.monotonic()
-        look_at, since = begin + load.interval_seconds, 0.0
+        begin = send_at = time.monotonic()
+        since = 0.0
+        between = max(1, round(load.interval_seconds * load.per_second))  # as many looks on any machine
         for k in range(round(load.per_second * load.seconds)):
-            while time.monotonic() < begin + k / load.per_second:
+            while time.monotonic() < send_at:
                 sender.pump()
                 time.sleep(0.002)
             sender.send(_window(load, k))
-            if time.monotonic() >= look_at:
+            send_at += 1.0 / load.per_second
+            if (k + 1) % between == 0:
                 since = _look(daemon, load, seen, time.monotonic() - begin, since)
-                look_at = time.monotonic() + load.interval_seconds
+                send_at = time.monotonic()  # a flood of what could have been sent meanwhile is another test
         if not sender.confirm(CONFIRM_SECONDS):
             raise RuntimeError("windows were not answered")
         _look(daemon, load, seen, time.monotonic() - begin, since)
+        _wait_for_reloads(daemon, seen)
         seen.n_sent, seen.n_lost = sender.n_sent, sender.n_lost
-    seen.n_reloads = daemon.log.read_text().count('"event": "reloaded"')
     return seen
 
 
@@ -159,6 +165,7 @@ def _place(load: Load, stream: int, seq: int) -> int:
 
 def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: float) -> float:
     """Take figures and what was judged since the look before; gives where the next one goes on."""
+    _wait_for_reloads(daemon, seen)  # until then the daemon has one or two bundles open, of 10 files each
     httpx.get(f"http://{daemon.http_address}/metrics", trust_env=False).raise_for_status()
     httpx.get(f"http://{daemon.http_address}/", trust_env=False).raise_for_status()
     processes = daemon.processes()
@@ -167,8 +174,8 @@ def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: 
     with VerdictStore(sqlite_url(store), create=False) as verdicts:
         # verdicts may be stored in another order than they were found
         found = list(verdicts.select(since=since - load.interval_seconds))
-    fresh = [verdict for verdict in found if (verdict.window.stream, verdict.window.seq) not in seen.judged]
-    seen.judged |= {(verdict.window.stream, verdict.window.seq) for verdict in fresh}
+    fresh = [verdict for verdict in found if (verdict.window.stream, verdict.window.seq) not in seen.stored]
+    seen.stored |= {(verdict.window.stream, verdict.window.seq) for verdict in fresh}
     for verdict in fresh:
         place = _place(load, int(verdict.window.stream.removeprefix("stream-")), verdict.window.seq)
         seen.results[place].add((verdict.result.t, verdict.result.p))
@@ -190,6 +197,31 @@ def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: 
     if len(seen.looks) % 3 == 0:
         os.kill(int(processes[0].name), signal.SIGHUP)
     return max((verdict.judged_at for verdict in fresh), default=since)
+
+
+def _wait_for_reloads(daemon: RunningDaemon, seen: Soak) -> None:
+    """Read the log until all reloads that were asked for are done."""
+    ends_at = time.monotonic() + CONFIRM_SECONDS
+    while True:
+        _read_log(daemon.log, seen)
+        if seen.n_reloads == len(seen.looks) // 3:
+            return
+        if time.monotonic() > ends_at:
+            raise RuntimeError(f"the daemon did not reload: {daemon.log.read_text()[-2000:]}")
+        time.sleep(0.02)
+
+
+def _read_log(log: Path, seen: Soak) -> None:
+    """Note what is new in the log, up to the end of its last whole line."""
+    with log.open("rb") as file:
+        file.seek(seen.n_bytes)
+        new = file.read()
+    new = new[: new.rfind(b"\n") + 1]
+    seen.n_bytes += len(new)
+    for line in map(json.loads, new.splitlines()):
+        seen.n_reloads += line["event"] == "reloaded"
+        if line["event"] == "judged":
+            seen.judged.add((line["stream"], line["seq"]))
 
 
 def _kilobytes(process: Path) -> int:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
 
 import httpx
 import pytest
@@ -9,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dqm.errors import ConfigError
 from dqm.export import Metrics
 from dqm.web import HttpServer, create_app
+from tests.world import World
 
 
 class Silence:
@@ -63,6 +66,36 @@ def test_a_loop_that_stands_still_is_unhealthy(client: httpx.Client, silence: Si
     answer = client.get("/healthz")
     assert answer.status_code == 503
     assert answer.json()["reason"] == "no progress for 31 s, at most 30 s allowed"
+
+
+def test_health_and_metrics_answer_while_pages_take_all_threads(world: World) -> None:
+    asked, end = Semaphore(0), Event()
+    queries = world.queries
+    overview = queries.overview()
+
+    def wait(_: object) -> object:
+        asked.release()
+        end.wait(60.0)
+        return overview
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(60) as users:
+        patch.setattr(type(queries), "overview", wait)
+        running = HttpServer(create_app(world.metrics, lambda: 0.0, queries=queries), "127.0.0.1", 0)
+        running.start()
+        try:
+            pages = [
+                users.submit(httpx.get, f"http://{running.address}/", trust_env=False, timeout=60.0)
+                for _ in range(60)
+            ]
+            for _ in range(40):  # as many threads as there are
+                assert asked.acquire(timeout=60.0)
+            with httpx.Client(base_url=f"http://{running.address}", timeout=20.0, trust_env=False) as client:
+                assert client.get("/healthz").status_code == 200
+                assert client.get("/metrics").status_code == 200
+            assert not any(page.done() for page in pages)
+        finally:
+            end.set()
+            running.stop()
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/metrics"), ("GET", "/none"), ("POST", "/metrics")])

@@ -25,6 +25,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from dqm.alarm import Activity
 from dqm.alarm.values import AlarmState
 from dqm.events import Quality
 
@@ -49,11 +50,12 @@ _Kind = TypeVar("_Kind", stat.Panel, timeseries.Panel, statetimeline.Panel, heat
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREY, GREEN, ORANGE, RED, BLUE = "#8e8e8e", "green", "orange", "red", "blue"
 
-QUALITIES = dict(
+_JUDGED = dict(
     enumerate(
         (quality.value, colour) for quality, colour in zip(Quality, (GREY, GREEN, ORANGE, RED), strict=True)
     )
 )
+QUALITIES = {-1: (Activity.IDLE.value, BLUE)} | _JUDGED
 """Word and colour of each code of `quality_code`."""
 
 _STATE_COLOURS = (GREEN, "yellow", RED, ORANGE, "purple", BLUE, "light-blue", GREY, "dark-blue")
@@ -71,8 +73,9 @@ HEIGHT = 8
 def quality_code(select: str) -> str:
     """Quality of each stream as a number, worse is more: see `QUALITIES`."""
     parts = [
-        f'{code} * dqm_window_quality{{{select}, quality="{word}"}}' for code, (word, _) in QUALITIES.items()
+        f'{code} * dqm_window_quality{{{select}, quality="{word}"}}' for code, (word, _) in _JUDGED.items()
     ]
+    parts.append(f"-1 * dqm_stream_idle{{{select}}}")  # an idle stream is Null, which is 0
     return f"sum by (job, instance, stream) ({' or '.join(parts)})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
@@ -13,7 +13,7 @@ import structlog
 
 from dqm.config import CollectorConfig
 from dqm.errors import format_count
-from dqm.events import Origin, Window
+from dqm.events import Origin, RunEvent, RunNotice, Window
 from dqm.service.collector.slow_control import SlowControl
 from dqm.service.collector.sources import EventSource, open_source
 from dqm.service.sd_notify import Notifier
@@ -21,6 +21,7 @@ from dqm.stream import (
     CountCutter,
     CountedCutter,
     Cutter,
+    Reason,
     RunLabel,
     Sender,
     Spool,
@@ -83,6 +84,9 @@ def collect(
     before, the run continues with the next numbers. Other sources start again from 0; the daemon recognises
     windows that it already has.
 
+    The run begins, for each stream, with its first events. It ends when the source ends or `stop` is set; if
+    the source fails it does not end, so the daemon notices that no window comes.
+
     Parameters
     ----------
     config : CollectorConfig
@@ -121,7 +125,8 @@ def collect(
             opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
         )
         continued = spool.next_numbers(number) if spool and source.origin is Origin.LIVE else {}
-        cutter = make_cutter(config, RunLabel(number, section.run_type, source.origin), continued)
+        label = RunLabel(number, section.run_type, source.origin)
+        cutter = make_cutter(config, label, continued)
         sender = opened.enter_context(
             Sender(
                 section.connect,
@@ -141,16 +146,19 @@ def collect(
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
         opened.enter_context(_keep_sending(sender, number, notifier or Notifier()))
-        run = _Run(source, cutter, slow_control, sender, stop)
+        borders = _RunBorders(sender, label, _streams_of(config), clock)
+        run = _Run(source, cutter, slow_control, sender, borders, stop)
         run.send_events()
         if notifier is not None:
             notifier.stopping()
         run.send_last()
+        borders.end("the collector was told to stop" if stop.is_set() else "the source ended")
         if not _wait_for_answers(sender, source, stop):
             log.warning(
                 "windows without an answer of the daemon",
                 sent=sender.n_unconfirmed,
                 not_sent=sender.n_waiting,
+                borders_of_runs=sender.n_announced,
                 next_start="sends them again" if spool else "does not know them",
             )
         summary = run.summarise(number, has_spool=spool is not None)
@@ -168,6 +176,33 @@ def collect(
 
 
 @dataclass(slots=True)
+class _RunBorders:
+    """Says of each stream when the run begins and ends."""
+
+    sender: Sender
+    label: RunLabel
+    streams: Mapping[str, str]
+    clock: Callable[[], float]
+    begun: dict[str, str] = field(default_factory=dict)
+    """Stream of each chamber that has events."""
+
+    def begin(self, chamber: str) -> None:
+        """Begin the run in the stream of a chamber, once."""
+        if chamber not in self.begun:
+            self.begun[chamber] = self.streams.get(chamber, chamber)
+            self._announce(self.begun[chamber], RunEvent.BEGIN)
+
+    def end(self, why: str) -> None:
+        """End the run in every stream that has begun."""
+        for stream in self.begun.values():
+            self._announce(stream, RunEvent.END, why)
+
+    def _announce(self, stream: str, event: RunEvent, why: str = "") -> None:
+        label = self.label
+        self.sender.announce(RunNotice(stream, label.run, label.run_type, event, self.clock(), why))
+
+
+@dataclass(slots=True)
 class _Run:
     """Events of a source on their way to the daemon, and their counts."""
 
@@ -175,6 +210,7 @@ class _Run:
     cutter: Cutter
     slow_control: SlowControl | None
     sender: Sender
+    borders: _RunBorders
     stop: Event
     n_events: int = 0
     n_windows: int = 0
@@ -184,7 +220,9 @@ class _Run:
         """Cut and send until the source ends or the run must."""
         for batch in self.source:
             self.n_events += 0 if batch.counts else len(batch.x)
-            self._send(self.cutter.push(batch))
+            windows = self.cutter.push(batch)
+            self.borders.begin(batch.chamber)
+            self._send(windows)
             if self.stop.is_set():
                 return
 
@@ -240,17 +278,21 @@ def _event_cutter(
     return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
 
 
+def _streams_of(config: CollectorConfig) -> dict[str, str]:
+    """Give the stream of each chamber; hits by channel go to ``NAME.channels`` unless configured."""
+    beside = {f"{chamber}.channels": f"{stream}.channels" for chamber, stream in config.streams.items()}
+    return beside | config.streams
+
+
 def _channel_cutter(
     config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None
 ) -> Cutter | None:
-    """Make the cutter of the hits by channel: stream ``NAME.channels`` beside NAME, unless configured."""
+    """Make the cutter of the hits by channel."""
     section = config.channels
     if section is None:
         return None
-    beside = {f"{chamber}.channels": f"{stream}.channels" for chamber, stream in config.streams.items()}
-    return TimeCutter(
-        section.seconds, section.expected_rate_hz, label, beside | config.streams, first_numbers
-    )
+    streams = _streams_of(config)
+    return TimeCutter(section.seconds, section.expected_rate_hz, label, streams, first_numbers)
 
 
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
@@ -273,7 +315,7 @@ def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None
     def work() -> None:
         problem = ""
         refusals: dict[str, int] = {}
-        n_lost = 0
+        n_lost = n_refused_runs = 0
         while not done.wait(POLL_SECONDS):
             sender.pump()
             notifier.status(_describe(sender, run))
@@ -283,6 +325,10 @@ def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None
             if sender.refusals.keys() != refusals.keys():
                 refusals = sender.refusals
                 log.warning("the daemon refuses windows", reasons=refusals)
+            for answer in sender.run_refusals[n_refused_runs:]:
+                n_refused_runs += 1
+                tell = log.info if answer.reason == Reason.RUN_ENDED else log.warning  # run control was first
+                tell("the daemon refuses a border of the run", reason=answer.reason, what=answer.what)
             if sender.n_lost and not n_lost:
                 n_lost = sender.n_lost
                 log.warning("the buffer is full: the oldest windows are dropped")

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from dqm.alarm import (
     AcknowledgeGroup,
+    Activity,
     Alarm,
     AlarmChange,
     AlarmEngine,
@@ -19,10 +20,11 @@ from dqm.alarm import (
     Node,
     Rules,
     Thresholds,
+    follow_run,
 )
 from dqm.errors import DqmError, StoreError
-from dqm.events import Verdict
-from dqm.store import AlarmStore, Database
+from dqm.events import RunRecord, Verdict
+from dqm.store import AlarmStore, Database, RunStore
 
 __all__ = ["AlarmService"]
 
@@ -76,6 +78,7 @@ class AlarmService:
         self._on_changes = on_changes
         self._lock = RLock()
         self._stored: dict[str, Mapping[str, Any]] = self._store.states()
+        self._runs = {record.stream: record for record in RunStore(database).recent(1) if record.position}
         self._engine = self._restore()
         with self._changing() as changes:
             changes += self._engine.initial_changes
@@ -109,6 +112,16 @@ class AlarmService:
         with self._lock:
             return self._engine.silent_streams(self._clock())
 
+    def activities(self) -> Mapping[str, Activity]:
+        """Whether windows of each stream are expected, and come."""
+        with self._lock:
+            return self._engine.activities(self._clock())
+
+    def present_runs(self) -> Mapping[str, RunRecord]:
+        """Run that each stream is in, or was in last, as far as it is known."""
+        with self._lock:
+            return dict(self._runs)
+
     @property
     def history(self) -> AlarmStore:
         """Where states, history and audit are kept."""
@@ -129,11 +142,20 @@ class AlarmService:
                 self._engine = self._restore(self._engine.last_seen)
                 raise
 
-    def observe(self, verdicts: Sequence[Verdict], beside: Callable[[], None]) -> None:
-        """Take verdicts in; what `beside` stores becomes durable together with what they change."""
-        with self._changing({verdict.window.stream for verdict in verdicts}, beside) as changes:
+    def observe(
+        self, verdicts: Sequence[Verdict], beside: Callable[[], None], runs: Sequence[RunRecord] = ()
+    ) -> None:
+        """Take runs and verdicts in; what `beside` stores becomes durable together with what they change."""
+        streams = {verdict.window.stream for verdict in verdicts} | {record.stream for record in runs}
+        with self._changing(streams & self._engine.streams, beside) as changes:
+            for record in runs:
+                changes += self._engine.note_run(record, self._clock())
             for verdict in verdicts:
                 changes += self._engine.observe(verdict, self._clock())
+        with self._lock:
+            for record in runs:
+                present = follow_run(self._runs.get(record.stream), record)
+                self._runs |= {record.stream: present} if present is not None else {}
 
     def tick(self) -> None:
         """Let time pass."""
@@ -206,4 +228,6 @@ class AlarmService:
     def _restore(self, last_seen: Mapping[str, float] | None = None) -> AlarmEngine:
         """Make the engine from what is stored, and from when the last window of each stream came."""
         masks = _MASKS_ADAPTER.validate_python(self._stored.get(_MASKS, {"masks": []})["masks"])
-        return AlarmEngine(self._rules, self._thresholds, self._clock(), self._stored, masks, last_seen)
+        return AlarmEngine(
+            self._rules, self._thresholds, self._clock(), self._stored, masks, last_seen, self._runs
+        )

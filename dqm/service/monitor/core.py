@@ -27,6 +27,13 @@ Why in this order:
 *  It is stored before it is published, so that nobody hears of a verdict that a crash can take back.
 *  Verdicts are stored together, once a pass of the daemon's loop: a transaction costs more than a row.
 
+A message about a run (`RunReceived`) takes a shorter way. Its key and its times are checked at once, for all
+streams that its pattern fits: it is refused as a whole or not at all. What it changes waits for the next
+`Store`, in which runs come before verdicts; then it is acknowledged and shown (`AnswerRun`, `ShowRun`). A
+window of a run that is not known begins this run, which is stored with the next verdict. Whatever message
+about a run was received before a window is durable when that window is acknowledged, duplicates included: a
+sender relies on it (see `dqm.stream.run_backlog`).
+
 What may fail between the steps, and what happens then:
 
 *  The store does not answer a `LookUp` (`StoreFailed`): the window stays undecided and is looked up again.
@@ -51,16 +58,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from dqm.alarm.quality import ANOMALOUS
 from dqm.alarm.verdicts import give_verdict, untested_verdict
 from dqm.errors import PeerError
-from dqm.events import EvaluationJob, Verdict, Window
+from dqm.events import EvaluationJob, RunRecord, Verdict, Window
 from dqm.service.monitor.fair_queue import FairQueue
 from dqm.service.monitor.messages import (
     Acknowledge,
     Adopt,
     Adopted,
+    AnswerRun,
     CountDuplicate,
     CountSkipped,
     Evaluate,
@@ -77,7 +86,9 @@ from dqm.service.monitor.messages import (
     Refuse,
     ReloadAbandoned,
     ReloadPrepared,
+    RunReceived,
     ShowArrivals,
+    ShowRun,
     ShowSilence,
     Stop,
     Store,
@@ -87,7 +98,15 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
-from dqm.stream import Identity, Reason, SequenceTracker, find_conflict, identity_of
+from dqm.stream import (
+    Identity,
+    Reason,
+    RunMessage,
+    RunTracker,
+    SequenceTracker,
+    find_conflict,
+    identity_of,
+)
 
 __all__ = ["LONGEST_PAUSE_SECONDS", "LOOK_SECONDS", "STORE_RETRY_SECONDS", "MonitorCore"]
 
@@ -120,13 +139,19 @@ class MonitorCore:
         self._settings = settings
         self._prepared: MonitorSettings | None = None
         self._sequences = SequenceTracker()
+        self._runs = RunTracker()
         self._queue = FairQueue(settings.most_waiting, overload_seconds)
         self._undecided: Window | None = None
         self._is_asked = False
         self._in_flight: dict[Identity, Window] = {}
         self._n_evaluating = 0
         self._unstored: list[Verdict] = []
-        self._storing: tuple[Verdict, ...] = ()
+        self._unstored_runs: list[RunRecord] = []
+        self._answers: list[Instruction] = []
+        """What senders are told when all that is unstored now is durable."""
+        self._storing: Store | None = None
+        self._storing_answers: list[Instruction] = []
+        self._is_failing = False
         self._now = float("-inf")
         self._unix_time = unix_time
         self._retry_at = float("-inf")
@@ -147,13 +172,14 @@ class MonitorCore:
 
     @property
     def has_unstored(self) -> bool:
-        """Whether there are verdicts that are not durable."""
-        return bool(self._unstored or self._storing)
+        """Whether there are verdicts that are not durable, or senders that wait until something is."""
+        return bool(self._unstored or self._answers) or self._storing is not None
 
     @property
     def is_held(self) -> bool:
         """Whether the store must be waited for: it has failed, or has verdicts to take first."""
-        return self._now < self._retry_at or self.has_unstored
+        has_verdicts = bool(self._unstored) or self._storing is not None
+        return self._now < self._retry_at or has_verdicts or (self._is_failing and self.has_unstored)
 
     @property
     def can_evaluate(self) -> bool:
@@ -175,9 +201,10 @@ class MonitorCore:
         """Windows that were admitted and have no stored verdict."""
         return len(self._in_flight)
 
-    def restore(self, verdicts: Iterable[Verdict]) -> None:
-        """Count lost windows from where the store ends; for streams that were not watched until now."""
+    def restore(self, verdicts: Iterable[Verdict], runs: Iterable[RunRecord] = ()) -> None:
+        """Go on from where the store ends; verdicts of streams that were not watched until now."""
         self._sequences.restore(verdicts)
+        self._runs.restore(runs)
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take in what has happened.
@@ -195,6 +222,8 @@ class MonitorCore:
         match event:
             case Received(window):
                 return self._receive(window)
+            case RunReceived(message, unix_time):
+                return self._receive_run(message, unix_time)
             case MessageRefused(refusal):
                 if refusal.window is not None and refusal.window[0] in self._settings.streams:
                     self._sequences.note_refused(*refusal.window)
@@ -232,6 +261,28 @@ class MonitorCore:
         self._undecided = window
         return self._look_up(window)
 
+    def _receive_run(self, message: RunMessage, unix_time: float) -> list[Instruction]:
+        """Let a run begin or end in all streams that the pattern fits, or refuse the message."""
+        try:
+            streams = self._find_streams(message)
+            self._unstored_runs += self._runs.apply(message.notice, streams, unix_time)
+        except PeerError as refusal:
+            return [AnswerRun(message, refusal)]
+        self._answers.append(AnswerRun(message))
+        return []
+
+    def _find_streams(self, message: RunMessage) -> list[str]:
+        """Give the streams that a message about a run is about; raises `PeerError` if its key may not."""
+        notice, sender = message.notice, message.sender
+        streams = [name for name in self._settings.streams if fnmatchcase(name, notice.streams)]
+        if not streams:
+            raise PeerError(Reason.UNKNOWN_STREAM, f"no configured stream fits {notice.streams!r}")
+        forbidden = [name for name in streams if sender is not None and not sender.may_send(name)]
+        if sender is not None and forbidden:
+            what = f"{sender.name} may not {notice.event} runs of stream {forbidden[0]}"
+            raise PeerError(Reason.STREAM_NOT_ALLOWED, what)
+        return streams
+
     def _look_up(self, window: Window) -> list[Instruction]:
         self._is_asked = True
         return [LookUp(window)]
@@ -249,12 +300,22 @@ class MonitorCore:
         if refusal is not None:
             return [Refuse(window, refusal)]
         if verdict is not None:
-            return [*self._count_duplicate(window), Acknowledge(window)]
-        arrival = self._sequences.observe(window)
-        admitted = replace(window, n_lost=arrival.n_lost, is_late=arrival.is_late)
+            return [*self._count_duplicate(window), *self._acknowledge_again(window)]
+        if (record := self._runs.observe(window, self._unix_time)) is not None:
+            self._unstored_runs.append(record)
+        present = self._runs.present(window.stream)
+        admitted = replace(window, is_late=present is not None and present.run != window.run)
+        admitted = replace(admitted, n_lost=self._sequences.observe(admitted).n_lost)
         self._in_flight[identity_of(admitted)] = admitted
         self._queue.put(admitted)
         return [self._show_arrivals(window)]
+
+    def _acknowledge_again(self, window: Window) -> list[Instruction]:
+        """Acknowledge a window that has a verdict, once what came before it is durable."""
+        if not (self._answers or self._storing_answers):
+            return [Acknowledge(window)]
+        self._answers.append(Acknowledge(window))
+        return []
 
     def _count_duplicate(self, window: Window) -> list[Instruction]:
         self._sequences.observe(window)
@@ -330,20 +391,25 @@ class MonitorCore:
         """Store verdicts; if there are none, do what else is due."""
         self._now = now
         self._unix_time = unix_time
-        if now < self._retry_at or self._storing:
+        if now < self._retry_at or self._storing is not None:
             return self._look(can_store=False)
-        if not self._unstored:
+        if not (self._unstored or self._answers):
             return self._do_what_is_due()
-        self._storing = tuple(self._unstored)
-        self._unstored.clear()
-        return [Store(self._storing)]
+        self._storing = Store(tuple(self._unstored), tuple(self._unstored_runs))
+        self._storing_answers = self._answers
+        self._unstored, self._unstored_runs, self._answers = [], [], []
+        return [self._storing]
 
     def _finish(self) -> list[Instruction]:
-        """Forget the windows whose verdicts are durable, and say what is to be told of them."""
-        stored = self._storing
-        self._storing = ()
-        instructions: list[Instruction] = []
-        for verdict in stored:
+        """Forget what is durable, and say what is to be told of it."""
+        stored, self._storing = self._storing, None
+        if stored is None:
+            return []
+        self._is_failing = False
+        answers, self._storing_answers = self._storing_answers, []
+        shown = [ShowRun(run) for run in stored.runs if run.stream in self._settings.streams]
+        instructions: list[Instruction] = [*answers, *shown]
+        for verdict in stored.verdicts:
             window = self._in_flight.pop(identity_of(verdict.window))
             instructions += [Acknowledge(window), Publish(verdict)]
             if verdict.quality in ANOMALOUS:
@@ -376,10 +442,14 @@ class MonitorCore:
         return [UpdateAlarms(nobody_listened), ShowSilence()]
 
     def _hold(self, now: float) -> None:
-        """Wait before the store is tried again; verdicts that it did not take stay."""
-        self._unstored = [*self._storing, *self._unstored]
-        self._storing = ()
+        """Wait before the store is tried again; what it did not take stays."""
+        if self._storing is not None:
+            self._unstored = [*self._storing.verdicts, *self._unstored]
+            self._unstored_runs = [*self._storing.runs, *self._unstored_runs]
+            self._answers = [*self._storing_answers, *self._answers]
+            self._storing, self._storing_answers = None, []
         self._is_asked = False
+        self._is_failing = True
         self._now = max(self._now, now)
         self._retry_at = now + STORE_RETRY_SECONDS
 

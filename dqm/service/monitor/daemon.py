@@ -24,11 +24,12 @@ from dqm.export import Metrics
 from dqm.service.monitor import messages
 from dqm.service.monitor.composition import open_parts, open_workers
 from dqm.service.monitor.core import MonitorCore
-from dqm.service.monitor.event_log import log_verdict
+from dqm.service.monitor.event_log import log_run, log_verdict
 from dqm.service.monitor.reload import PreparedReload, Reloader
 from dqm.service.monitor.resolved_config import resolve
 from dqm.service.sd_notify import Notifier, ServiceReport
-from dqm.stream import RESTORED_WINDOWS, identity_of
+from dqm.store import RunStore
+from dqm.stream import REMEMBERED_RUNS, RESTORED_WINDOWS, RunMessage, identity_of
 from dqm.web import N_RECENT
 
 __all__ = ["Daemon"]
@@ -88,6 +89,7 @@ class Daemon:
             self._parts = open_parts(
                 opening, self._resolved, clock, monotonic, lambda: monotonic() - self._progress
             )
+            self.metrics: Metrics = self._parts.metrics
             self._reloader = Reloader(
                 reload or Flag(),
                 read_again or (lambda: config),
@@ -97,9 +99,11 @@ class Daemon:
             opening.callback(self._reloader.close)
             recent = {stream: self._read_recent(stream) for stream in self._resolved.limits}
             self._show_recent(recent)
-            self._core.restore(verdict for verdicts in recent.values() for verdict in verdicts)
+            self._core.restore(
+                (verdict for verdicts in recent.values() for verdict in verdicts),
+                RunStore(self._parts.store.database).recent(REMEMBERED_RUNS),
+            )
             self._opened = opening.pop_all()
-        self.metrics: Metrics = self._parts.metrics
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -183,6 +187,8 @@ class Daemon:
             if isinstance(message, PeerError):
                 self._tell(messages.MessageRefused(message))
                 self._tell_refusal(message)
+            elif isinstance(message, RunMessage):
+                self._tell(messages.RunReceived(message, self._clock()))
             else:
                 self._tell(messages.Received(message))
 
@@ -225,6 +231,12 @@ class Daemon:
                 parts.receiver.refuse(window, refusal.reason)
                 refusal.window = identity_of(window)
                 self._tell_refusal(refusal)
+            case messages.AnswerRun(message, run_refusal):
+                self._answer_run(message, run_refusal)
+            case messages.ShowRun(record):
+                self.metrics.note_run(record)
+                parts.statuses.note_run(record)
+                log_run(record)
             case messages.Publish(verdict):
                 self.metrics.observe(verdict)
                 parts.statuses.observe(verdict)
@@ -249,8 +261,8 @@ class Daemon:
             match instruction:
                 case messages.LookUp(window):
                     return messages.Found(window, self._look_up(window))
-                case messages.Store(verdicts):
-                    self._parts.recorder.record(verdicts)
+                case messages.Store(verdicts, runs):
+                    self._parts.recorder.record(verdicts, runs)
                     return messages.Stored()
                 case messages.UpdateAlarms(nobody_listened):
                     self._update_alarms(nobody_listened=nobody_listened)
@@ -294,10 +306,18 @@ class Daemon:
                 "window not kept", why=str(error), stream=window.stream, run=window.run, seq=window.seq
             )
 
+    def _answer_run(self, message: RunMessage, refusal: PeerError | None) -> None:
+        """Acknowledge a message about a run; or refuse it, count and log that."""
+        self._parts.receiver.answer_run(message, refusal)
+        if refusal is not None:
+            refusal.run = message.notice.streams, message.notice.run
+            refusal.sender = message.sender.name if message.sender is not None else ""
+            self._tell_refusal(refusal)
+
     def _tell_refusal(self, refusal: PeerError) -> None:
         """Count a refused message, log it, and tell it where its stream is shown."""
         self.metrics.refuse(refusal.reason)
-        stream, run, seq = refusal.window or (None, None, None)
+        stream, run, seq = refusal.window or (*(refusal.run or (None, None)), None)
         log.warning(
             "message refused",
             reason=refusal.reason,
@@ -307,9 +327,9 @@ class Daemon:
             run=run,
             seq=seq,
         )
-        if stream is not None:
+        if refusal.window is not None:
             by = f" (sent by {refusal.sender})" if refusal.sender else ""
-            self._parts.alarms.note_refusal(stream, refusal.what + by)
+            self._parts.alarms.note_refusal(refusal.window[0], refusal.what + by)
 
     def _reload(self) -> None:
         """Begin a reload that was asked for; tell the core when it is prepared."""
@@ -371,6 +391,10 @@ class Daemon:
         for stream, verdicts in recent.items():
             stale_seconds = self._resolved.stale_seconds[stream]
             self._parts.statuses.recall(verdicts[-N_RECENT:], stale_seconds)
+            run = self._parts.alarms.present_runs().get(stream)
+            if run is not None:
+                self._parts.statuses.note_run(run)
+                self.metrics.note_run(run)
 
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from dqm.alarm import AlarmChange
-from dqm.events import Verdict
+from dqm.events import RunRecord, Verdict
 from dqm.export import Annotator
 
-__all__ = ["announce", "log_verdict"]
+__all__ = ["announce", "log_run", "log_verdict"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,4 +46,17 @@ def log_verdict(verdict: Verdict) -> None:
         rate_p=verdict.result.rate.p if verdict.result.rate else None,
         reason=verdict.reason,
         warnings=list(verdict.warnings.values()),
+    )
+
+
+def log_run(record: RunRecord) -> None:
+    """Log that a run began or ended."""
+    log.info(
+        "run",
+        stream=record.stream,
+        run=record.run,
+        run_type=record.run_type,
+        began_at=record.began_at,
+        ended_at=record.ended_at,
+        why=record.why,
     )

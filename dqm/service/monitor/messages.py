@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from dqm.alarm import QualityLimits
 from dqm.errors import PeerError
-from dqm.events import EvaluationJob, EvaluationReport, Verdict, Window
+from dqm.events import EvaluationJob, EvaluationReport, RunRecord, Verdict, Window
 from dqm.reference import RateTest, ReferenceRule, describe_unreferenced
-from dqm.stream import StreamCounts
+from dqm.stream import RunMessage, StreamCounts
 
 __all__ = [
     "Acknowledge",
     "Adopt",
     "Adopted",
+    "AnswerRun",
     "CountDuplicate",
     "CountSkipped",
     "Evaluate",
@@ -31,7 +32,9 @@ __all__ = [
     "Refuse",
     "ReloadAbandoned",
     "ReloadPrepared",
+    "RunReceived",
     "ShowArrivals",
+    "ShowRun",
     "ShowSilence",
     "Stop",
     "Store",
@@ -118,6 +121,14 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class RunReceived:
+    """A message about a run has arrived. To be told only while `MonitorCore.wants_windows`."""
+
+    message: RunMessage
+    unix_time: float
+
+
+@dataclass(frozen=True, slots=True)
 class MessageRefused:
     """A message was refused before it became a window."""
 
@@ -161,7 +172,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The verdicts of the last `Store` are durable."""
+    """The verdicts and runs of the last `Store` are durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +214,7 @@ class Stop:
 
 Event = (
     Received
+    | RunReceived
     | MessageRefused
     | Found
     | WorkersReady
@@ -273,9 +285,28 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Store verdicts and what they do to alarms, all or none; to be answered by `Stored` or `StoreFailed`."""
+    """Store verdicts, borders of runs, and what they do to alarms, all or none.
+
+    To be answered by `Stored` or `StoreFailed`. The borders come first.
+    """
 
     verdicts: tuple[Verdict, ...]
+    runs: tuple[RunRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRun:
+    """Tell the sender that a message about a run is stored; or, with a refusal, that it is refused."""
+
+    message: RunMessage
+    refusal: PeerError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRun:
+    """Show a border of a run that is stored."""
+
+    record: RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +359,8 @@ Instruction = (
     | ShowArrivals
     | Evaluate
     | Store
+    | AnswerRun
+    | ShowRun
     | Publish
     | Keep
     | UpdateAlarms

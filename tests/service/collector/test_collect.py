@@ -18,7 +18,7 @@ from dqm.events import EventBatch, Origin, Window, WindowCut
 from dqm.service.collector import collect as collecting
 from dqm.service.collector.collect import RunSummary, collect
 from dqm.service.sd_notify import Notifier
-from dqm.stream import Receiver, Sender
+from dqm.stream import Receiver, RunMessage, Sender
 from tests.service.small import FEATURES, healthy_events, wait_until, window_of, write_csv
 
 NEVER = Event()
@@ -71,7 +71,9 @@ def receiving(address: str) -> Iterator[list[Window]]:
 
     def receive(receiver: Receiver) -> None:
         while (window := receiver.receive(100)) or not done.is_set():
-            if window:
+            if isinstance(window, RunMessage):
+                receiver.answer_run(window)
+            elif window:
                 assert isinstance(window, Window)
                 received.append(window)
                 receiver.acknowledge(window)
@@ -276,11 +278,15 @@ def test_windows_are_sent_again_while_the_source_is_silent(
     try:
         for forgets in (True, False):  # the first daemon goes away without having judged anything
             with Receiver([address]) as receiver:
-                window = receiver.receive(20_000)
+                begun, window = receiver.receive(20_000), receiver.receive(20_000)
+                assert isinstance(begun, RunMessage)
                 assert isinstance(window, Window)
                 if not forgets:
-                    receiver.acknowledge(window)
+                    receiver.acknowledge(window)  # so the begin, which came before, is known as well
                     silent.set()
+                    ended = receiver.receive(20_000)
+                    assert isinstance(ended, RunMessage)
+                    receiver.answer_run(ended)
                     thread.join(10)
     finally:
         silent.set()
@@ -305,10 +311,13 @@ def test_the_service_manager_hears_how_the_run_goes(tmp_path: Path, address: str
         thread = Thread(target=collect, args=[config, tmp_path, NEVER], kwargs={"notifier": Listening({})})
         thread.start()
         wait_until(lambda: any("3 not judged yet" in line for line in told), "a status")
-        for _ in range(3):
-            window = receiver.receive(5000)
-            assert isinstance(window, Window)
-            receiver.acknowledge(window)
+        for _ in range(5):
+            message = receiver.receive(5000)
+            if isinstance(message, RunMessage):
+                receiver.answer_run(message)
+            else:
+                assert isinstance(message, Window)
+                receiver.acknowledge(message)
         thread.join(20)
     assert told[0] == "READY=1"
     assert any(line.startswith("STATUS=run 7: ") for line in told)

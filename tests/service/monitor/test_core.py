@@ -17,6 +17,9 @@ from dqm.events import (
     Explanation,
     Origin,
     Quality,
+    RunEvent,
+    RunNotice,
+    RunRecord,
     TestResult,
     Verdict,
     Window,
@@ -28,6 +31,7 @@ from dqm.service.monitor.messages import (
     Acknowledge,
     Adopt,
     Adopted,
+    AnswerRun,
     CountDuplicate,
     CountSkipped,
     Evaluate,
@@ -43,7 +47,9 @@ from dqm.service.monitor.messages import (
     Refuse,
     ReloadAbandoned,
     ReloadPrepared,
+    RunReceived,
     ShowArrivals,
+    ShowRun,
     ShowSilence,
     Stop,
     Store,
@@ -55,7 +61,8 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
-from dqm.stream import Identity, Reason, identity_of
+from dqm.stream import Identity, Reason, RunMessage, RunTracker, identity_of
+from dqm.stream.keys import CollectorKey
 
 LIMITS = QualityLimits(medium_p=0.03, bad_p=0.01, min_events=2)
 STREAM = StreamSettings(LIMITS, [StreamReference("3f9a")])
@@ -125,7 +132,8 @@ def test_a_window_is_looked_up_evaluated_stored_acknowledged_and_published_in_th
     assert (verdict.quality, verdict.bundle, verdict.judged_at) == (Quality.GOOD, "3f9a", UNIX + 1.0)
     assert core.n_in_flight == 1
     told = core.handle(Stored())
-    assert told[:2] == [Acknowledge(window), Publish(verdict)]
+    assert isinstance(told[0], ShowRun)
+    assert told[1:3] == [Acknowledge(window), Publish(verdict)]
     assert (core.n_in_flight, core.is_idle, core.has_unstored) == (0, True, False)
 
 
@@ -521,8 +529,204 @@ def test_a_core_that_stops_finishes_what_has_begun_and_takes_nothing_more() -> N
     assert core.handle(WorkersReady(9, 0.0, UNIX)) == []
     core.handle(Evaluated(job.window, report_of(), "", UNIX))
     assert of_kind(Store, core.handle(Tick(0.0, UNIX)))
-    assert [type(each) for each in core.handle(Stored())] == [Acknowledge, Publish]
+    assert [type(each) for each in core.handle(Stored())] == [ShowRun, Acknowledge, Publish]
     assert (core.is_idle, core.n_in_flight) == (True, 1)
+
+
+def say(
+    core: MonitorCore,
+    event: str,
+    run: int = 1,
+    time: float = UNIX,
+    *,
+    streams: str = "a",
+    why: str = "",
+    sender: CollectorKey | None = None,
+) -> list[Instruction]:
+    """Tell the core that a run begins or ends; what it says at once."""
+    notice = RunNotice(streams, run, "physics", RunEvent(event), time, why)
+    return core.handle(RunReceived(RunMessage(notice, sender), UNIX))
+
+
+def store(core: MonitorCore, now: float = 0.0) -> tuple[Store | None, list[Instruction]]:
+    """Let the loop come round, and the store take what there is."""
+    found = of_kind(Store, core.handle(Tick(now, UNIX + now)))
+    if not found:
+        return None, []
+    (one,) = found
+    assert isinstance(one, Store)
+    return one, core.handle(Stored())
+
+
+def records_of(core: MonitorCore) -> tuple[RunRecord, ...]:
+    stored, _ = store(core)
+    return stored.runs if stored is not None else ()
+
+
+def refusal_of(told: list[Instruction]) -> tuple[str, str]:
+    """Reason and words of the only answer."""
+    (answer,) = told
+    assert isinstance(answer, AnswerRun)
+    assert answer.refusal is not None
+    return answer.refusal.reason, answer.refusal.what
+
+
+def test_a_border_of_a_run_is_stored_then_acknowledged_then_shown() -> None:
+    core = core_of()
+    assert say(core, "end", time=UNIX + 9.0, why="operator") == []
+    assert core.wants_windows
+    stored, told = store(core)
+    assert stored is not None
+    (record,) = stored.runs
+    assert (record.stream, record.run, record.ended_at, record.why) == ("a", 1, UNIX + 9.0, "operator")
+    answer, shown, *_ = told
+    assert isinstance(answer, AnswerRun)
+    assert answer.refusal is None
+    assert shown == ShowRun(record)
+
+
+def test_one_message_ends_the_run_of_250_streams_in_one_transaction() -> None:
+    names = [f"chamber-{n}" for n in range(250)]
+    core = core_of(MonitorSettings({**dict.fromkeys(names, STREAM), "beam": STREAM}, 500))
+    assert say(core, "begin", streams="chamber-*") == []
+    store(core)
+    assert say(core, "end", time=UNIX + 1.0, streams="chamber-*") == []
+    stored, told = store(core)
+    assert stored is not None
+    assert [record.stream for record in stored.runs] == names
+    assert {(record.began_at, record.ended_at) for record in stored.runs} == {(UNIX, UNIX + 1.0)}
+    assert len(of_kind(AnswerRun, told)) == 1
+
+
+def test_the_first_window_of_a_run_begins_it_all_the_same() -> None:
+    core = core_of()
+    admit(core, window_of(run=7, run_type="cosmics"))
+    evaluate(core)
+    stored, _ = store(core)
+    assert stored is not None
+    assert stored.runs == (RunRecord("a", 7, "cosmics", 1, noted_at=UNIX),)
+    judge(core, window_of(1, run=7, run_type="cosmics"))
+    assert say(core, "begin", run=7, time=UNIX - 5.0) == []
+    (record,) = records_of(core)
+    assert (record.position, record.began_at) == (1, UNIX - 5.0)
+
+
+def test_a_late_window_moves_no_run_and_is_judged() -> None:
+    core = core_of()
+    judge(core, window_of(run=7))
+    say(core, "end", run=7, time=UNIX)
+    store(core)
+    judge(core, window_of(run=8))
+    admit(core, window_of(1, run=7))
+    evaluate(core)
+    stored, _ = store(core, 1.0)
+    assert stored is not None
+    assert stored.runs == ()
+    assert [(verdict.window.run, verdict.window.is_late) for verdict in stored.verdicts] == [(7, True)]
+
+
+def test_a_repeated_end_is_acknowledged_and_another_one_is_refused() -> None:
+    core = core_of()
+    say(core, "end", time=UNIX, why="operator")
+    store(core)
+    assert say(core, "end", time=UNIX, why="operator") == []
+    stored, told = store(core)
+    assert stored == Store((), ())
+    assert [type(each) for each in told[:1]] == [AnswerRun]
+    reason, what = refusal_of(say(core, "end", time=UNIX, why="beam dump"))
+    assert (reason, what) == (
+        Reason.RUN_ENDED,
+        "run 1 of a ended already at 2023-11-14 22:13:20 UTC: operator",
+    )
+
+
+def test_a_pattern_ends_the_streams_that_have_not_ended() -> None:
+    core = core_of()
+    say(core, "end", time=UNIX, streams="a")
+    store(core)
+    assert say(core, "end", time=UNIX + 5.0, streams="?") == []
+    assert [record.stream for record in records_of(core)] == ["b"]
+
+
+def test_a_run_that_would_end_before_it_begins_is_refused_in_all_streams() -> None:
+    core = core_of()
+    say(core, "begin", time=UNIX, streams="a")
+    store(core)
+    reason, what = refusal_of(say(core, "end", time=UNIX - 1.0, streams="*"))
+    assert reason == Reason.RUN_TIME
+    assert "run 1 of a would end at 2023-11-14 22:13:19 UTC, before it begins" in what
+    assert store(core) == (None, [])
+
+
+def test_a_key_ends_runs_only_of_the_streams_that_it_may_send() -> None:
+    core, sender = core_of(), CollectorKey("west", ("a",))
+    reason, what = refusal_of(say(core, "end", streams="*", sender=sender))
+    assert (reason, what) == (Reason.STREAM_NOT_ALLOWED, "west may not end runs of stream b")
+    assert say(core, "end", streams="a", sender=sender) == []
+    assert [record.stream for record in records_of(core)] == ["a"]
+
+
+def test_a_pattern_that_fits_no_stream_is_refused() -> None:
+    assert refusal_of(say(core_of(), "end", streams="c*")) == (
+        Reason.UNKNOWN_STREAM,
+        "no configured stream fits 'c*'",
+    )
+
+
+def test_a_run_goes_on_after_a_stop_and_an_older_begin_does_not_open_it() -> None:
+    core = core_of()
+    say(core, "begin", time=UNIX)
+    say(core, "end", time=UNIX + 10.0)
+    say(core, "begin", time=UNIX + 5.0)
+    assert records_of(core)[-1].ended_at == UNIX + 10.0
+    say(core, "begin", time=UNIX + 20.0)
+    (record,) = records_of(core)
+    assert (record.began_at, record.ended_at) == (UNIX, None)
+    assert say(core, "end", time=UNIX + 30.0) == []
+
+
+def test_a_run_that_goes_on_after_another_one_is_the_present_run_again() -> None:
+    core = core_of()
+    for run, begin in ((7, 0.0), (8, 10.0)):
+        say(core, "begin", run=run, time=UNIX + begin)
+        say(core, "end", run=run, time=UNIX + begin + 5.0)
+    store(core)
+    say(core, "begin", run=7, time=UNIX + 20.0)
+    (record,) = records_of(core)
+    assert (record.run, record.position, record.ended_at) == (7, 3, None)
+
+
+def test_borders_of_runs_wait_for_a_store_that_fails_and_stop_the_receiving() -> None:
+    core = core_of()
+    say(core, "end")
+    assert of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    core.handle(StoreFailed(now=0.0))
+    assert (core.wants_windows, core.has_unstored) == (False, True)
+    core.handle(Tick(0.5, UNIX))
+    assert not core.wants_windows
+    stored, told = store(core, STORE_RETRY_SECONDS)
+    assert stored is not None
+    assert len(stored.runs) == len(of_kind(AnswerRun, told)) == 1
+    assert core.wants_windows
+
+
+def test_a_restarted_core_knows_which_runs_have_ended() -> None:
+    core = core_of()
+    say(core, "end", time=UNIX, why="operator")
+    restarted = core_of()
+    restarted.restore([], records_of(core))
+    assert refusal_of(say(restarted, "end", time=UNIX + 1.0))[0] == Reason.RUN_ENDED
+    assert say(restarted, "end", time=UNIX, why="operator") == []
+    assert records_of(restarted) == ()
+
+
+def test_a_duplicate_is_acknowledged_only_after_the_borders_that_came_before_it() -> None:
+    core, window = core_of(), window_of()
+    verdict = judge(core, window)
+    say(core, "end")
+    assert of_kind(Acknowledge, admit(core, window, verdict)) == []
+    _, told = store(core, 1.0)
+    assert [type(each) for each in told[:2]] == [AnswerRun, Acknowledge]
 
 
 STREAMS = ("a", "b", "c")
@@ -549,6 +753,11 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.prepared: set[str] | None = None
         self.sent = dict.fromkeys(STREAMS, 0)
         self.is_stopped = False
+        self.n_received = 0
+        self.received_at: dict[Identity, int] = {}
+        self.announced: list[tuple[int, RunMessage]] = []
+        self.storing_runs: tuple[RunRecord, ...] = ()
+        self.stored_runs: list[RunRecord] = []
 
     def tell(self, event: Event) -> None:
         for instruction in self.core.handle(event):
@@ -560,12 +769,21 @@ class AnyInterleaving(RuleBasedStateMachine):
                     assert identity_of(job.window) not in self.stored
                     assert job.window.stream in self.configured
                     self.evaluating.append(job.window)
-                case Store(verdicts):
+                case Store(verdicts, runs):
                     assert self.storing is None
-                    assert verdicts
-                    self.storing = verdicts
+                    assert verdicts or self.announced or self.n_duplicates_wait
+                    self.storing, self.storing_runs = verdicts, runs
+                case AnswerRun(message, refusal):
+                    is_at_once = isinstance(event, RunReceived)
+                    assert is_at_once is (refusal is not None), "answered before it was stored"
+                    assert is_at_once or isinstance(event, Stored)
+                    self.announced = [each for each in self.announced if each[1] is not message]
+                case ShowRun(record):
+                    assert record in self.stored_runs
                 case Acknowledge(window):
                     assert identity_of(window) in self.stored, "acknowledged before it was stored"
+                    before = [m for n, m in self.announced if n < self.received_at[identity_of(window)]]
+                    assert not before, "a border that came before is not stored"
                     self.unconfirmed.pop(identity_of(window), None)
                 case Refuse(window):
                     assert window.stream not in self.configured
@@ -576,13 +794,38 @@ class AnyInterleaving(RuleBasedStateMachine):
                     assert not self.evaluating
                     self.adopting = True
 
+    @property
+    def n_duplicates_wait(self) -> int:
+        return len(self.core._answers)
+
+    def note_arrival(self, window: Window) -> None:
+        self.n_received += 1
+        self.received_at[identity_of(window)] = self.n_received
+
     @precondition(lambda self: self.core.wants_windows)
     @rule(stream=st.sampled_from(STREAMS))
     def receive_a_new_window(self, stream: str) -> None:
-        window = window_of(self.sent[stream], stream)
+        window = window_of(self.sent[stream], stream, run=1 + self.sent[stream] // 3)
         self.sent[stream] += 1
         self.unconfirmed[identity_of(window)] = window
+        self.note_arrival(window)
         self.tell(Received(window))
+
+    @precondition(lambda self: self.core.wants_windows)
+    @rule(
+        streams=st.sampled_from((*STREAMS, "*")),
+        run=st.integers(1, 3),
+        event=st.sampled_from(RunEvent),
+        moment=st.integers(0, 3),
+        sender=st.sampled_from([None, CollectorKey("west", ("a",))]),
+    )
+    def receive_a_message_about_a_run(
+        self, streams: str, run: int, event: RunEvent, moment: int, sender: CollectorKey | None
+    ) -> None:
+        message = RunMessage(RunNotice(streams, run, "physics", event, float(moment)), sender)
+        self.n_received += 1
+        self.announced.append((self.n_received, message))
+        self.tell(RunReceived(message, UNIX + self.now))
 
     @precondition(lambda self: self.core.wants_windows and (self.unconfirmed or self.stored))
     @rule(data=st.data())
@@ -591,6 +834,8 @@ class AnyInterleaving(RuleBasedStateMachine):
         stream, run, seq = data.draw(st.sampled_from(known))
         window = window_of(seq, stream, run)
         self.unconfirmed.setdefault(identity_of(window), window)
+        if identity_of(window) in self.stored:  # else it is acknowledged with its first arrival
+            self.note_arrival(window)
         self.tell(Received(window))
 
     @precondition(lambda self: self.asked is not None)
@@ -625,6 +870,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         for verdict in verdicts or ():
             assert identity_of(verdict.window) not in self.stored, "stored twice"
             self.stored[identity_of(verdict.window)] = verdict
+        self.stored_runs += self.storing_runs
         self.tell(Stored())
 
     @precondition(lambda self: self.storing is not None and self.evaluating)
@@ -690,6 +936,16 @@ class AnyInterleaving(RuleBasedStateMachine):
                 self.verdicts_are_stored()
         assert (self.core.n_in_flight, self.core.is_idle) == (0, True)
         assert not {i for i in self.unconfirmed if i not in self.stored}
+        assert not self.announced
+        self.a_restart_knows_the_same_runs()
+
+    def a_restart_knows_the_same_runs(self) -> None:
+        """What is stored is enough to know which run each stream is in."""
+        unstored = {record.stream for record in self.core._unstored_runs}
+        restarted = RunTracker()
+        restarted.restore(self.stored_runs)
+        for stream in set(STREAMS) - unstored:
+            assert restarted.present(stream) == self.core._runs.present(stream)
 
 
 TestAnyInterleaving = AnyInterleaving.TestCase

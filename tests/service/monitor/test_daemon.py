@@ -523,10 +523,10 @@ def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
     daemon = open_daemon()
     sound = Evaluator.evaluate
 
-    def evaluate_or_fail(self: Evaluator, window: Window, *, min_events: int) -> Evaluation:
+    def evaluate_or_fail(self: Evaluator, window: Window, *, min_events: int, tests_nan: bool) -> Evaluation:
         if window.seq == 0:
             raise ZeroDivisionError("no luck")
-        return sound(self, window, min_events=min_events)
+        return sound(self, window, min_events=min_events, tests_nan=tests_nan)
 
     monkeypatch.setattr(Evaluator, "evaluate", evaluate_or_fail)
     failed, good = judge(daemon, sender, window_of(), window_of(seq=1))

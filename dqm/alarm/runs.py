@@ -1,0 +1,67 @@
+"""What the borders of runs mean for a stream: whether it is idle, and which windows are of its present run.
+
+After the end of its run a stream is idle: nobody waits for a window. A run that begins forgets what is shown
+as present of the run before it, but no evidence for alarms: see `dqm.alarm.stream_history`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dqm.events import RunRecord, WindowHeader
+from dqm.events.finite import utc_time
+
+__all__ = ["Activity", "belongs_to", "describe_run", "follow_run", "is_idle"]
+
+
+class Activity(StrEnum):
+    """Whether windows of a stream are expected, and come."""
+
+    RUNNING = "Running"
+    IDLE = "Idle"
+    """Its run has ended."""
+    SILENT = "Silent"
+    """Windows are expected, and none has come for too long."""
+
+
+def is_idle(run: RunRecord | None) -> bool:
+    """Whether the present run of a stream has ended; False if none is known."""
+    return run is not None and run.ended_at is not None
+
+
+def follow_run(present: RunRecord | None, record: RunRecord) -> RunRecord | None:
+    """Give the present run of a stream after a record of one of its runs has changed.
+
+    Parameters
+    ----------
+    present : RunRecord or None
+        Present run before.
+    record : RunRecord
+        What has changed.
+
+    Returns
+    -------
+    RunRecord or None
+        `record`, if it began last; `present` otherwise.
+    """
+    is_later = record.position > 0 and (present is None or record.position >= present.position)
+    return record if is_later else present
+
+
+def belongs_to(window: WindowHeader, run: RunRecord | None) -> bool:
+    """Whether a window is of the present run; True if none is known."""
+    return run is None or window.run == run.run
+
+
+def describe_run(run: RunRecord) -> str:
+    """Give the last border of a run in words: ``run 591 ended at 12:03 UTC: operator``."""
+    if run.ended_at is not None:
+        why = f": {run.why}" if run.why else ""
+        return f"run {run.run} ended at {_clock(run.ended_at)}{why}"
+    if run.began_at is not None:
+        return f"run {run.run} ({run.run_type}) began at {_clock(run.began_at)}"
+    return f"run {run.run} ({run.run_type}) began with its first window"
+
+
+def _clock(moment: float) -> str:
+    return utc_time(moment).strftime("%H:%M UTC")

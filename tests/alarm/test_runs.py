@@ -1,0 +1,153 @@
+"""Runs begin and end: what that does to alarms, to silence and to what is shown as present."""
+
+from __future__ import annotations
+
+import json
+
+from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause
+from dqm.events import Quality, RunRecord
+
+from .engines import THRESHOLDS, engine, stream, verdict
+from .test_engine import BAD, alarm, feed
+
+STALE = 600.0
+
+
+def record(
+    run: int = 1,
+    position: int = 1,
+    *,
+    name: str = "s",
+    run_type: str = "physics",
+    began_at: float | None = 0.0,
+    ended_at: float | None = None,
+    why: str = "",
+) -> RunRecord:
+    return RunRecord(name, run, run_type, position, began_at, ended_at, why)
+
+
+def test_a_stream_whose_run_has_ended_is_idle_and_not_silent() -> None:
+    b = engine()
+    b.note_run(record(), 0.0)
+    feed(b, 0.5)
+    b.note_run(record(ended_at=10.0, why="operator"), 10.0)
+    assert b.tick(10.0 + 9 * STALE) == []
+    assert b.silent_streams(9 * STALE) == {}
+    assert b.activities(9 * STALE) == {"s": Activity.IDLE}
+
+
+def test_silence_ends_with_the_run() -> None:
+    b = engine()
+    b.note_run(record(), 0.0)
+    b.tick(STALE + 1.0)
+    assert alarm(b, Cause.SILENT).text == (
+        "run 1 (physics) began at 00:00 UTC; no window of it came, for more than 600 s"
+    )
+    assert b.activities(STALE + 1.0) == {"s": Activity.SILENT}
+    (change,) = b.note_run(record(ended_at=STALE), STALE + 5.0)
+    assert (change.alarm.cause, change.alarm.state, change.action) == ("silent", "Normal", "run")
+
+
+def test_a_run_that_begins_and_sends_no_window_is_silence() -> None:
+    b = engine()
+    b.note_run(record(ended_at=10.0), 10.0)
+    b.note_run(record(2, 2, began_at=5000.0), 5000.0)
+    assert b.tick(5000.0 + STALE) == []
+    (change,) = b.tick(5001.0 + STALE)
+    assert (change.alarm.cause, change.alarm.state) == ("silent", "Active")
+
+
+def test_a_run_that_begins_does_not_end_the_silence_of_the_one_before() -> None:
+    b = engine()
+    feed(b, 0.5)
+    b.tick(STALE + 1.0)
+    assert b.note_run(record(2, 2), STALE + 2.0) == []
+    assert alarm(b, Cause.SILENT).state is AlarmState.ACTIVE
+    (change,) = b.observe(verdict(0.5, run=2), STALE + 3.0)
+    assert (change.alarm.cause, change.alarm.state) == ("silent", "Normal")
+
+
+def test_a_run_that_begins_forgets_the_quality_and_the_type_of_the_one_before() -> None:
+    b = engine(stream(run_types=("physics",)))
+    feed(b, 0.5)
+    assert b.tree().quality is Quality.GOOD
+    b.note_run(record(2, 2, run_type="pedestal"), 5.0)
+    assert b.tree().quality is Quality.NULL
+    assert alarm(b).state is AlarmState.FILTERED
+    b.note_run(record(3, 3), 6.0)
+    assert alarm(b).state is AlarmState.NORMAL
+
+
+def test_evidence_goes_on_over_runs_and_says_of_which_run_it_is() -> None:
+    b = engine()
+    b.note_run(record(), 0.0)
+    feed(b, BAD, BAD)
+    b.note_run(record(ended_at=5.0), 5.0)
+    b.note_run(record(2, 2, began_at=10.0), 10.0)
+    assert alarm(b).state is AlarmState.ACTIVE
+    assert alarm(b).text.endswith("the last of them with p = 1e-06 (run 1)")
+    feed(b, 0.5, run=2, begin=11.0)
+    assert alarm(b).state is AlarmState.ACTIVE
+    assert not alarm(b).text.endswith("(run 1)")
+    feed(b, 0.5, run=2, begin=12.0)
+    assert alarm(b).state is AlarmState.NORMAL
+
+
+def test_windows_that_arrived_before_the_next_run_began_count_but_are_not_the_present() -> None:
+    b = engine()
+    b.note_run(record(7, 1), 0.0)
+    b.note_run(record(8, 2), 10.0)
+    feed(b, BAD, BAD, run=7, begin=11.0)
+    assert alarm(b).state is AlarmState.ACTIVE
+    assert alarm(b).text.endswith("(run 7)")
+    feed(b, 0.5, run=8, begin=13.0)
+    assert not alarm(b).text.endswith("(run 7)")
+
+
+def test_late_windows_of_the_run_that_has_ended_count() -> None:
+    b = engine()
+    b.note_run(record(7, 1, ended_at=5.0), 5.0)
+    feed(b, BAD, BAD, run=7, begin=6.0)
+    assert alarm(b).state is AlarmState.ACTIVE
+    assert b.activities(7.0) == {"s": Activity.IDLE}
+
+
+def test_the_time_without_a_judged_window_rests_while_the_stream_is_idle() -> None:
+    b = engine()
+    b.note_run(record(), 0.0)
+    feed(b, None)
+    b.note_run(record(ended_at=400.0), 400.0)
+    assert b.tick(5000.0) == []
+    b.note_run(record(2, 2, began_at=5000.0), 5000.0)
+    feed(b, None, run=2, begin=5001.0)
+    assert b.tick(5199.0) == []
+    (change,) = b.tick(5201.0)
+    assert change.alarm.cause is Cause.UNJUDGED
+
+
+def test_a_group_is_as_good_as_its_streams_that_are_not_idle() -> None:
+    b = engine(stream("a", "muon"), stream("b", "muon"))
+    b.observe(verdict(0.5, name="a"), 1.0)
+    b.note_run(record(name="b", ended_at=1.0), 1.0)
+    (muon,) = b.tree().children
+    assert (muon.quality, muon.idle) == (Quality.GOOD, False)
+    b.note_run(record(name="a", ended_at=2.0), 2.0)
+    (muon,) = b.tree().children
+    assert (muon.quality, muon.idle, b.tree().idle) == (Quality.NULL, True, True)
+
+
+def test_an_engine_that_starts_anew_knows_which_streams_are_idle() -> None:
+    b = engine()
+    b.note_run(record(ended_at=5.0), 5.0)
+    dumped = json.loads(json.dumps(b.dump("s")))
+    again = AlarmEngine(b._rules, THRESHOLDS, 100.0, {"s": dumped}, runs={"s": record(ended_at=5.0)})
+    assert again.tick(100.0 + 2 * STALE) == []
+    assert again.activities(100.0 + 2 * STALE) == {"s": Activity.IDLE}
+
+
+def test_250_streams_that_end_together_raise_nothing() -> None:
+    names = [f"chamber-{n}" for n in range(250)]
+    b = engine(*(stream(name) for name in names))
+    for name in names:
+        b.note_run(record(name=name, ended_at=1.0), 1.0)
+    assert b.tick(10 * STALE) == []
