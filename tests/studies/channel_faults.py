@@ -108,9 +108,11 @@ def simulated_windows(seconds: float, n: int, seed: int, **knobs: object) -> Ite
             yield batch.x[:, 1]
 
 
-def make_engine() -> AlarmEngine:
+def make_engine(autocorrelation: float = 0.0) -> AlarmEngine:
     """Make an engine with the default budget, of one stream."""
-    config = DaemonConfig.model_validate({"streams": [{"name": "s", "bundle": "none"}]})
+    config = DaemonConfig.model_validate(
+        {"streams": [{"name": "s", "bundle": "none"}], "alarm": {"autocorrelation": autocorrelation}}
+    )
     return AlarmEngine(alarm_rules(config), derive_thresholds(config, {"s": StreamFacts()}), 0.0)
 
 
@@ -201,16 +203,19 @@ class Wander:
         return self.rng.poisson(self.mean * self.shares * np.exp(log_mean)).astype(np.float64)
 
 
-def show_false_alarms(n: int, mean: float, spreads: tuple[float, float, float], n_shifts: int) -> None:
+def show_false_alarms(
+    n: int, mean: float, spreads: tuple[float, float, float], *, autocorrelation: float, n_shifts: int
+) -> None:
     """Print false alarms per shift; every shift has a reference of its own."""
     found = 0
     for shift in track(range(n_shifts), console=Console(stderr=True)):
         wander = Wander(n, mean, *spreads, np.random.default_rng([2, shift]))
         run = np.stack([wander.window() for _ in range(RUN_WINDOWS)])
         detector = Detector.learn(run, grid_map(n), 1000 if n < 1000 else 200)
-        engine = make_engine()
+        engine = make_engine(autocorrelation)
         found += sum(count_raised(engine, detector, wander.window(), seq) for seq in range(SHIFT_WINDOWS))
-    tell(str(n), f"{mean:g}", *(f"{100 * s:g} %" for s in spreads), str(n_shifts), interval(found, n_shifts))
+    percents = (f"{100 * s:g} %" for s in spreads)
+    tell(str(n), f"{mean:g}", *percents, f"{autocorrelation:g}", str(n_shifts), interval(found, n_shifts))
 
 
 def show_cost(n: int) -> None:
@@ -258,13 +263,13 @@ def main() -> None:
     )
     for seconds in (3.0, 10.0):
         show_detection(seconds)
-    _head(
-        "channels", "hits", "rate", "illumination", "each channel", "shifts", "false alarms per shift (95 %)"
-    )
+    wander = ("rate", "illumination", "each channel", "autocorrelation")
+    _head("channels", "hits", *wander, "shifts", "false alarms per shift (95 %)")
     for spreads in ((0.0, 0.0, 0.0), (0.05, 0.05, 0.02), (0.1, 0.1, 0.05)):
-        show_false_alarms(64, 400.0, spreads, 10)
+        show_false_alarms(64, 400.0, spreads, autocorrelation=0.0, n_shifts=4)
+        show_false_alarms(64, 400.0, spreads, autocorrelation=0.7, n_shifts=4)
     for spreads in ((0.0, 0.0, 0.0), (0.05, 0.05, 0.02)):
-        show_false_alarms(10_000, 40.0, spreads, 2)
+        show_false_alarms(10_000, 40.0, spreads, autocorrelation=0.7, n_shifts=1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ parts:
    channel, so each estimate is drawn to the median of all, as far as the scatter between them is chance
    (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that median plus two
    standard errors.
+   It counts twice: what wanders slowly has another mean in the run than later, by as much again.
 *  ``1 / K``, with the K hits of the channel in the whole run: the uncertainty of its share.
 
 A burst of hits in one channel, now here and now there, belongs to no channel: see `bursts`. Layers and cards
@@ -104,7 +105,7 @@ class ChannelModel:
     @property
     def spread(self) -> FloatArray:
         """Relative variance v of the hits of each channel beyond Poisson."""
-        return self.dispersion + 1.0 / np.maximum(self.total, UNSEEN)
+        return 2.0 * self.dispersion + 1.0 / np.maximum(self.total, UNSEEN)
 
 
 def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) -> ChannelModel:
