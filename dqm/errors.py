@@ -4,7 +4,8 @@
 
     DqmError
     ├── InputError            arrays or events cannot be used
-    │   └── FileError         a file is missing, unreadable or in the wrong format
+    │   ├── FileError         a file is missing, unreadable or in the wrong format
+    │   └── NoEventsError     a source was read and has no events; a negative answer
     ├── ConfigError           a configuration key is missing, unknown or out of range
     ├── BundleError           a reference bundle is damaged or does not fit
     ├── NoticeError           a message about alarms cannot be delivered
@@ -25,6 +26,7 @@ __all__ = [
     "FileError",
     "GrafanaError",
     "InputError",
+    "NoEventsError",
     "NoticeError",
     "PeerError",
     "StoreError",
@@ -65,6 +67,10 @@ class InputError(DqmError, ValueError):
 
 class FileError(InputError):
     """A file is missing, unreadable or in the wrong format."""
+
+
+class NoEventsError(InputError):
+    """A source was read to its end, or far enough, and has no events."""
 
 
 class ConfigError(DqmError, ValueError):

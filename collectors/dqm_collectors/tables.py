@@ -6,7 +6,7 @@ import csv as text_csv
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
@@ -19,9 +19,12 @@ from dqm.errors import FileError
 __all__ = [
     "BLOCK_BYTES",
     "LONGEST_LINE",
+    "open_bytes",
     "open_text",
+    "parse_csv",
     "read_csv",
     "read_header",
+    "read_line",
     "read_lines",
     "translate_errors",
 ]
@@ -141,26 +144,71 @@ def read_csv(
     FileError
         If the file is missing or damaged, lacks a column, or has a cell of another type.
     """
+    with translate_errors(path), open_bytes(path) as file:
+        header = read_line(file, path)
+        yield from parse_csv(file, path, header, types, names, block_bytes)
+
+
+def parse_csv(
+    file: BinaryIO,
+    path: Path,
+    header: bytes,
+    types: Mapping[str, pa.DataType],
+    names: Sequence[str],
+    block_bytes: int = BLOCK_BYTES,
+    tidy: Callable[[bytes], bytes] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Read the rows after the header of a CSV file, as `read_csv`.
+
+    Parameters
+    ----------
+    file : binary file
+        The file behind its header.
+    path : Path
+        Its name, for messages.
+    header : bytes
+        Line with the names of the columns.
+    types, names, block_bytes
+        As in `read_csv`.
+    tidy : callable, optional
+        Applied to each block of whole lines before it is parsed.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+    """
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
     n_rows = 0
-    with translate_errors(path), _open_bytes(path) as file:
-        for text in _blocks(file, block_bytes, path):
-            read = csv.ReadOptions(use_threads=False, block_size=len(text) + 1)
-            with translate_errors(path, names, n_rows):
-                table = csv.read_csv(pa.BufferReader(_copy(text)), read_options=read, convert_options=convert)
-            n_rows += table.num_rows
-            yield from table.combine_chunks().to_batches()
+    for lines in _blocks(file, block_bytes, path):
+        text = header + (tidy(lines) if tidy else lines)
+        read = csv.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        with translate_errors(path, names, n_rows):
+            table = csv.read_csv(pa.BufferReader(_copy(text)), read_options=read, convert_options=convert)
+        n_rows += table.num_rows
+        yield from table.combine_chunks().to_batches()
 
 
-def _open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file, plain or ``.gz``, to read bytes."""
     return cast("BinaryIO", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
 
 
-def _blocks(file: BinaryIO, block_bytes: int, path: Path) -> Iterator[bytes]:
-    """Cut a table into blocks of whole lines; each begins with the header."""
-    header = file.readline(LONGEST_LINE + 1)
-    if len(header) > LONGEST_LINE:
+def read_line(file: BinaryIO, path: Path) -> bytes:
+    """Read a line with its line end.
+
+    Raises
+    ------
+    FileError
+        If it is longer than `LONGEST_LINE`.
+    """
+    line = file.readline(LONGEST_LINE + 1)
+    if len(line) > LONGEST_LINE:
         raise FileError(f"a line of more than {LONGEST_LINE} characters", where=f"{path}:1")
+    return line
+
+
+def _blocks(file: BinaryIO, block_bytes: int, path: Path) -> Iterator[bytes]:
+    """Cut a table into blocks of whole lines."""
     text = b""
     is_first = True
     while (more := file.read(block_bytes)) or is_first:
@@ -169,10 +217,10 @@ def _blocks(file: BinaryIO, block_bytes: int, path: Path) -> Iterator[bytes]:
         if len(text) - end > LONGEST_LINE:
             raise FileError(f"a line of more than {LONGEST_LINE} characters", where=str(path))
         if end or is_first:
-            yield header + text[:end]
+            yield text[:end]
         text, is_first = text[end:], False
     if text:
-        yield header + text
+        yield text
 
 
 def _copy(text: bytes) -> pa.Buffer:

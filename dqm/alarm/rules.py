@@ -35,6 +35,12 @@ _GUIDANCE = {
         "Check that the sensor is alive and its reading plausible; if it is, a fault may hide behind the "
         "changed conditions: look at voltages and thresholds.",
     ),
+    Cause.LIMIT: (
+        "A condition that comes with the windows, such as the share of raw words left out, is above its "
+        "configured limit.",
+        "Read which condition it is. For raw words left out: the log of the collector has the reason. Then "
+        "look at the front-end electronics, their clock and the read-out.",
+    ),
     Cause.SILENT: (
         "No window arrives: nothing is known of this stream.",
         "Check that a run is on, then that the collector of this stream runs and reaches the monitor. If no "
@@ -90,6 +96,8 @@ class StreamRules:
         How soon to respond.
     guidance : mapping of Cause to Guidance
         What to do, for every cause.
+    limits : mapping of str to float
+        Largest value of conditions, by name.
     """
 
     stream: str
@@ -100,6 +108,7 @@ class StreamRules:
     run_types: tuple[str, ...]
     priority: Priority
     guidance: Mapping[Cause, Guidance]
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +187,7 @@ def _stream_rules(config: DaemonConfig, stream: StreamSection) -> StreamRules:
         run_types=run_types,
         priority=Priority(_first([part.priority for part in around], config.alarm.priority)),
         guidance=guidance,
+        limits=stream.limits,
     )
 
 

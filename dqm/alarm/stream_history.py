@@ -12,6 +12,7 @@ if only such windows come, that is not knowing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -133,6 +134,8 @@ class StreamHistory:
         Share of NaN of the last window that differs, in words; empty if it differs by its shape.
     warnings : list of str
         Of the same windows; empty strings where there was none.
+    excesses : list of str
+        Of the last n windows, the conditions above their limits in words; empty strings where there is none.
     rate_p : list of float
         Of the number of events, of the last n windows that say what they expect.
     rate_texts : list of str
@@ -158,6 +161,7 @@ class StreamHistory:
     p: list[float] = field(default_factory=list)
     nan: str = ""
     warnings: list[str] = field(default_factory=list)
+    excesses: list[str] = field(default_factory=list)
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
@@ -195,6 +199,7 @@ class StreamHistory:
             self.unjudged.add(verdict.reason)
         else:
             self.unjudged = UnjudgedWindows()
+        self.excesses = [*self.excesses, _describe_excess(verdict, stream.limits)][-rules.n :]
         self._add_number(verdict, rules)
         self._add_shape(verdict, rules, thresholds)
 
@@ -250,6 +255,10 @@ class StreamHistory:
         if n_warnings >= rules.k:
             last = next(filter(None, reversed(self.warnings)))
             found[Cause.NUISANCE] = f"{_of_last(n_warnings, rules.n)} disagree with slow control: {last}"
+        n_excesses = sum(map(bool, self.excesses))
+        if n_excesses >= rules.k:
+            last = next(filter(None, reversed(self.excesses)))
+            found[Cause.LIMIT] = f"{_of_last(n_excesses, rules.n)} are above a limit: {last}"
         of_run = f" (run {self.counted_run})" if self.counted_run not in (-1, self.run) else ""
         return {cause: text + of_run for cause, text in found.items()}
 
@@ -327,6 +336,17 @@ class StreamHistory:
 def _is_other_run(run_type: str, stream: StreamRules) -> bool:
     """Whether windows of runs of a type do not count."""
     return bool(stream.run_types) and run_type not in stream.run_types
+
+
+def _describe_excess(verdict: Verdict, limits: Mapping[str, float]) -> str:
+    """Name the conditions above their limits; one that is no number or missing is not above."""
+    conditions = verdict.window.conditions
+    found = {name: value for name in limits if isinstance(value := conditions.get(name), float | int)}
+    return ", ".join(
+        f"{name} = {value:.3g}, limit {limits[name]:.3g}"
+        for name, value in found.items()
+        if value > limits[name]
+    )
 
 
 def _of_last(count: int, n: int) -> str:

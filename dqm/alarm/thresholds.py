@@ -106,8 +106,8 @@ class Thresholds:
 def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | None = None) -> Thresholds:
     """Share the budget out among causes and streams.
 
-    All streams have the same thresholds, so each has false alarms in proportion to its windows. Silence and
-    windows that cannot be judged are no matter of chance and have no share.
+    All streams have the same thresholds, so each has false alarms in proportion to its windows. Limits of
+    conditions, silence and windows that cannot be judged are no matter of chance and have no share.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     share -= alarm.rate_share if counted else 0.0
     onset, length = _healthy(alarm)
     p = solve_threshold(budget * share, onset)
-    expected = dict.fromkeys((Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED), 0.0)
+    expected = dict.fromkeys((Cause.LIMIT, Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED), 0.0)
     expected[Cause.DIFFERS] = onset(p) * total
     limit = drift_limit(1.0 / (budget * alarm.drift_share), length) if alarm.drift_share else None
     expected[Cause.DRIFT] = 0.0 if limit is None else total / length(limit)

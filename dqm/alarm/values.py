@@ -48,6 +48,8 @@ class Cause(StrEnum):
     """Windows deteriorate slowly: no single one shows it, their sum does."""
     NUISANCE = "nuisance"
     """A nuisance parameter disagrees with its measurement in k of the last n windows."""
+    LIMIT = "limit"
+    """A condition of k of the last n windows is above its limit."""
     SILENT = "silent"
     """No window has come for longer than the stream may be silent."""
     REFUSED = "refused"

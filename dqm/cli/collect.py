@@ -30,7 +30,7 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
     )
     if result.n_spooled:
         spooled = format_count(result.n_spooled, "window")
-        say(f"{spooled} not judged yet: the next start sends what is in the spool")
+        say(f"{spooled} not judged yet: the next start sends what is kept")
     if result.n_refused:
         say(f"{format_count(result.n_refused, 'window')} refused by the daemon: the log says why")
     if result.n_lost or result.n_refused:

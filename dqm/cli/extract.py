@@ -16,7 +16,7 @@ __all__ = ["extract"]
 
 
 def extract(
-    collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or a plugin.")],
+    collector: Annotated[str, typer.Argument(help="Collector: tdc, beam, replay, simulate or another.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     inputs: Annotated[
         list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Its input files.")
@@ -31,7 +31,7 @@ def extract(
     chamber: Annotated[str | None, typer.Option(help="Only this chamber.")] = None,
 ) -> None:
     """Write the features of a source to a file instead of sending them."""
-    from dqm.service.collector.sources import open_source
+    from dqm.service.collector.sources import counts_of, open_source
     from dqm.service.offline.extraction import extract as extract_features
 
     options: dict[str, object] = {"inputs": inputs} if inputs else {}
@@ -47,3 +47,5 @@ def extract(
             progress=progress,
         )
     say(f"{output}: {format_count(n, 'event')}")
+    if counts := counts_of(source):
+        say("read: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))

@@ -19,12 +19,12 @@ from typer.core import TyperGroup
 
 from dqm.cli.entry import INTERRUPTED
 from dqm.cli.output import ReaderGoneError, abandon_output, say
-from dqm.errors import DqmError, FileError
+from dqm.errors import DqmError, FileError, NoEventsError
 
 __all__ = ["COMMANDS", "app", "load_command", "run"]
 
-FAILURE = 2
-"""Exit code when a command cannot do what it was asked; 1 is a negative answer of one that could."""
+NEGATIVE, FAILURE = 1, 2
+"""Exit codes of a negative answer, and of a command that cannot do what it was asked."""
 
 READER_GONE = 141
 """Exit code when the reader of the output has closed it: as a shell gives it."""
@@ -221,7 +221,7 @@ def main(
 
 
 def run() -> None:
-    """Run the program: our own errors end it with a message and code 2, without a traceback."""
+    """Run the program: our own errors end it with a message and code 1 or 2, without a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if it is closed
             stream.reconfigure(errors="backslashreplace")
@@ -231,7 +231,7 @@ def run() -> None:
         abandon_output()
         sys.exit(READER_GONE)
     except DqmError as error:
-        _end(str(error))
+        _end(str(error), NEGATIVE if isinstance(error, NoEventsError) else FAILURE)
     except OSError as error:  # of the system; what is known to fail has a better message
         place = f"{error.filename}: " if error.filename else ""
         _end(f"{place}{error.strerror or error}")
@@ -245,7 +245,7 @@ def run() -> None:
         )
 
 
-def _end(why: str) -> NoReturn:
+def _end(why: str, code: int = FAILURE) -> NoReturn:
     """End the program with a message, as a line of JSON where the log is JSON."""
     log = sys.modules.get("dqm.service.process_log")
     if log is not None and log.is_json():
@@ -259,7 +259,7 @@ def _end(why: str) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         abandon_output()
-    sys.exit(FAILURE)
+    sys.exit(code)
 
 
 def _is_of_monitor(package: str) -> bool:

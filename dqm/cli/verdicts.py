@@ -54,7 +54,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             str(v.window.seq),
             quality_text(v.quality),
             write_events(r),
-            "-" if r.t is None else f"{r.t:.1f}",
+            write_t(r),
             write_p(r),
             "-" if r.z is None else f"{r.z:.1f}",
             *([v.bundle[:_SHORT] or "-"] if live else []),
@@ -68,6 +68,11 @@ def write_events(result: TestResult) -> str:
     if result.rate is None or result.rate.cut is WindowCut.COUNT:
         return str(result.n_data)
     return f"{result.n_data} of {result.rate.n_expected:.0f}"
+
+
+def write_t(result: TestResult) -> str:
+    """Write t; ``>`` marks a lower bound."""
+    return "-" if result.t is None else f"{'> ' if result.is_lower_bound else ''}{result.t:.1f}"
 
 
 def write_p(result: TestResult) -> str:

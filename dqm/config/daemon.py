@@ -373,6 +373,12 @@ class StreamSection(Section):
         description="an alarm is raised if windows come and none of them could be judged for this time, s; "
         "default: stale_seconds",
     )
+    limits: dict[Name, float] = Field(
+        {},
+        max_length=16,
+        description="largest value of conditions that come with the windows, by name, such as "
+        "left_out_share = 0.01; k of n windows above one raise an alarm; default: none",
+    )
     group: GroupPath | Literal[""] = Field(
         "", description="path of its group, such as muon/station-1; empty: no group"
     )

@@ -24,10 +24,15 @@ SMALLEST_P = 1e-15
 
 
 class PMethod(StrEnum):
-    """How a p-value was determined: from the null table, or from the tail fitted to it."""
+    """How a p-value was determined.
+
+    From the null table, from the tail fitted to it, or from a lower bound of t: then the fit ended early,
+    because even this bound is above all that the tail can quote.
+    """
 
     EMPIRICAL = "empirical"
     TAIL = "tail"
+    BOUND = "bound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,8 @@ class TestResult:
     n_expected : float
         Events expected, N(R_0).
     t : float or None
-        Test statistic ``tau - delta``, dimensionless; None if the fit did not run or did not converge.
+        Test statistic ``tau - delta``, dimensionless; None if the fit did not run or did not converge. A
+        lower bound of it if `p_method` is BOUND.
     p : float or None
         Upper-tail probability of `t` in healthy windows, in (0, 1].
     p_low, p_high : float or None
@@ -144,9 +150,10 @@ class TestResult:
         Why `p` is None; empty otherwise.
     tau, delta : float or None
         Twice the log likelihood ratio to the nominal reference: of f and the nuisance parameters together,
-        and of the nuisance parameters alone; None if `t` is.
+        and of the nuisance parameters alone; None if `t` is. `tau` is a lower bound if `t` is.
     nuisances : mapping of str to NuisanceResult
-        Fitted nuisance parameters by name.
+        Fitted nuisance parameters by name. Where `t` is a lower bound, those fitted with f are of the point
+        that the fit has reached.
     remarks : tuple of str
         Limitations of these numbers, in words: a constraint that was dropped, events where the reference has
         none.
@@ -174,3 +181,8 @@ class TestResult:
     rate: RateResult | None = None
     channels: ChannelSummary | None = None
     nan: NanResult | None = None
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether `t` and `tau` are lower bounds."""
+        return self.p_method is PMethod.BOUND

@@ -38,14 +38,17 @@ class WindowSummary(View):
     is_late: bool = Field(
         description="whether another run had begun when it arrived: it does not count for alarms"
     )
-    t: float | None = Field(description="test statistic tau - delta; null if not known")
+    t: float | None = Field(
+        description="test statistic tau - delta; a lower bound if p_method is bound; null if not known"
+    )
     tau: float | None
     delta: float | None
     p: float | None = Field(description="p-value in (0, 1]; null if not known")
     p_low: float | None = Field(description="95 % interval of p")
     p_high: float | None
     p_method: PMethod | None = Field(
-        description="read from the null table, or from the tail fitted beyond it"
+        description="read from the null table, or from the tail fitted beyond it; or bound: the fit ended "
+        "where t was certain to be beyond all that the tail can quote"
     )
     z: float | None = Field(description="p as a one-sided Gaussian significance; null for p = 1")
     rate: RateResult | None = Field(

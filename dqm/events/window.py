@@ -106,6 +106,9 @@ class EventBatch:
         Conditions of the detector.
     counts : str
         Name of the column that says how many events each row stands for; empty if each row is one event.
+    position : str
+        From where a source that can go on after a restart reads again to yield this batch and those after it;
+        empty for other sources.
     """
 
     chamber: str
@@ -117,6 +120,7 @@ class EventBatch:
     auxiliary: tuple[Measurement, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     counts: str = ""
+    position: str = ""
 
 
 @dataclass(frozen=True, slots=True)

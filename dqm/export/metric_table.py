@@ -53,7 +53,7 @@ METRICS = (
         "dqm_window_statistic",
         "gauge",
         ("stream",),
-        "Test statistic t of the last window; absent if unknown.",
+        "Test statistic t of the last window, or a lower bound far from the reference; absent if unknown.",
     ),
     Metric(
         "dqm_window_tau",

@@ -65,6 +65,11 @@ def write_number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def write_statistic(t: float | None, method: PMethod | None, digits: int = 3) -> str:
+    """Write t or tau with so many significant digits; ``>`` marks a lower bound."""
+    return f"{'> ' if method is PMethod.BOUND else ''}{write_number(t, digits)}"
+
+
 def write_p(p: float | None, method: PMethod | None = None) -> str:
     """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted."""
     if p is None:
@@ -101,6 +106,7 @@ FILTERS = {
     "runs": group_runs,
     "sentence": write_sentence,
     "stated_p": describe_p,
+    "statistic": write_statistic,
     "shape": _SHAPES.__getitem__,
     "tally": tally,
 }

@@ -7,6 +7,9 @@ The fit has three stages.
 2. Quasi-Newton steps (L-BFGS) with all events. They start from the last Hessian of stage 1.
 3. Newton steps with all events in float64, only for windows that stage 2 does not bring to convergence.
 
+A window far from the reference needs hundreds of steps of all kinds. Where its statistic is certain to exceed
+`FitProblem.enough`, its fit ends at the point that shows this. Other windows take the same steps as without.
+
 A window's result does not depend on the other windows of its batch.
 """
 
@@ -18,9 +21,9 @@ import torch
 from torch import Tensor
 
 from dqm.nplm.hessian import Hessian
-from dqm.nplm.problem import Events, FitPoint, FitProblem, evaluate, gradient
+from dqm.nplm.problem import Events, FitPoint, FitProblem, evaluate, gradient, lower_bound
 
-__all__ = ["Fit", "Nodes", "minimise"]
+__all__ = ["Fit", "Nodes", "minimise", "newton"]
 
 MAX_NODE_STEPS = 30
 """Most Newton steps with the nodes."""
@@ -30,6 +33,19 @@ NODE_TOLERANCE = 3e-3
 
 MAX_QUASI_NEWTON_STEPS = 15
 """Most quasi-Newton steps; a window that needs more is far from the reference and gets Newton steps."""
+
+SHORT_STEP = 0.25
+"""A step cut to this share or less is the first sign of a window far from the reference."""
+
+FAR = 4.0
+"""In the first steps a fit ends only if its bound is above so many times `FitProblem.enough`: the fits of
+usual faults converge soon, and what they give is worth having."""
+
+USUAL_NODE_STEPS = 12
+"""Steps with the nodes after which any bound above `FitProblem.enough` ends a fit."""
+
+USUAL_QUASI_NEWTON_STEPS = 8
+"""The same for quasi-Newton steps; the fits of usual faults have converged by then."""
 
 MIN_SENSITIVITY = 2.0
 """Smallest value assumed for the change of the statistic over the root of a step's predicted decrease."""
@@ -80,12 +96,21 @@ class Fit:
         Whether the statistic converged to the requested tolerance.
     iterations : Tensor, shape (b,), int64
         Steps with all events.
+    bound : Tensor, shape (b,)
+        Lower bound of the statistic if the fit ended because this is above `FitProblem.enough`; else minus
+        infinity.
     """
 
     point: FitPoint
     hessian: Hessian
     converged: Tensor
     iterations: Tensor
+    bound: Tensor
+
+    @property
+    def is_settled(self) -> Tensor:
+        """Whether the fit of each window is over, shape (b,)."""
+        return self.converged | (self.bound > -torch.inf)
 
 
 def minimise(
@@ -110,31 +135,41 @@ def minimise(
     Returns
     -------
     Fit
-        `converged` is False where the number of steps was reached, or where no step lowers the objective.
+        `converged` is False where the number of steps was reached, where no step lowers the objective, or
+        where `bound` is above `FitProblem.enough`.
     """
-    b = len(problem.ridge)
-    begin, near, hessian = _fit_nodes(problem.on(nodes.events), start, nodes.hessian)
+    begin, near, hessian, bound = _fit_nodes(problem, nodes, start)
     fit = Fit(
         _evaluate_all_events(problem, begin, near),
         hessian,
-        torch.zeros(b, dtype=torch.bool, device=start.device),
-        torch.zeros(b, dtype=torch.int64, device=start.device),
+        converged=torch.zeros_like(bound, dtype=torch.bool),
+        iterations=torch.zeros_like(bound, dtype=torch.int64),
+        bound=bound,
     )
-    _quasi_newton(problem, fit, tolerance)
-    if not fit.converged.all():
-        _newton(problem, fit, tolerance, max_iterations)
+    if not fit.is_settled.all():
+        _quasi_newton(problem, fit, tolerance)
+    if not fit.is_settled.all():
+        newton(problem, fit, tolerance, max_iterations)
     return fit
 
 
-def _fit_nodes(coarse: FitProblem, start: Tensor, healthy: Hessian) -> tuple[FitPoint, FitPoint, Hessian]:
-    """Fit with the nodes as reference; return the first point, the last point and its Hessian."""
+def _fit_nodes(
+    problem: FitProblem, nodes: Nodes, start: Tensor
+) -> tuple[FitPoint, FitPoint, Hessian, Tensor]:
+    """Fit with the nodes as reference.
+
+    Return the first point, the last point and its Hessian, and the `Fit.bound` of each window.
+    """
+    coarse = problem.on(nodes.events)
     rows = torch.arange(len(start), device=start.device)
     begin = evaluate(coarse, start.new_zeros(len(start), len(coarse.second_moment)), start)
     end = begin
-    hessian = healthy.take(torch.zeros_like(rows))
+    hessian = nodes.hessian.take(torch.zeros_like(rows))
+    lookout = _Lookout(problem, start)
+    found = torch.full_like(problem.enough, -torch.inf)
     here = begin
     here_hessian = hessian
-    for _ in range(MAX_NODE_STEPS):
+    for n_steps in range(1, MAX_NODE_STEPS + 1):
         slope = gradient(coarse, here)
         step = -here_hessian.solve(slope)
         descent = (slope * step).sum(1)
@@ -145,14 +180,56 @@ def _fit_nodes(coarse: FitProblem, start: Tensor, healthy: Hessian) -> tuple[Fit
         else:
             end.put(rows, here)
             hessian.put(rows, here_hessian)
-        active = (-descent > NODE_TOLERANCE * _size(here)) & (length > 0.0)
+        beyond = lookout.look(rows, here, length, n_steps)
+        ended = rows[beyond]
+        found[ended], end.a[ended], end.nu[ended] = (
+            value[ended] for value in (lookout.bound, lookout.a, lookout.nu)
+        )
+        active = (-descent > NODE_TOLERANCE * _size(here)) & (length > 0.0) & ~beyond
         n_active = int(active.sum())
         if n_active == 0:
             break
         if n_active < len(rows):
             rows, coarse, here = rows[active], coarse.take(active), here.take(active)
-        here_hessian = Hessian.at(coarse, here, healthy.m)
-    return begin, end, hessian
+        here_hessian = Hessian.at(coarse, here, nodes.hessian.m)
+    return begin, end, hessian, found
+
+
+class _Lookout:
+    """Finds, during the steps with the nodes, windows that are certain to be beyond `FitProblem.enough`.
+
+    All events are needed for this: what the nodes say of a window far from them is no bound. It may also lead
+    away from it, so the best point is kept.
+
+    Parameters
+    ----------
+    problem : FitProblem
+        Windows and reference.
+    start : Tensor, shape (b, k)
+        Nuisance parameters to start from.
+    """
+
+    def __init__(self, problem: FitProblem, start: Tensor) -> None:
+        self._problem = problem
+        self._can_tell = problem.enough.isfinite() & problem.loss.bounds_statistic
+        self.bound = torch.full_like(problem.enough, -torch.inf)
+        self.a = start.new_zeros(len(start), len(problem.second_moment))
+        self.nu = start.clone()
+
+    def look(self, rows: Tensor, here: FitPoint, length: Tensor, n_steps: int) -> Tensor:
+        """Tell which of the windows `rows` are beyond; where steps are neither short nor many, none is."""
+        is_late = n_steps >= USUAL_NODE_STEPS
+        suspect = ((length <= SHORT_STEP) | is_late) & self._can_tell[rows]
+        if not suspect.any():
+            return suspect
+        chosen = rows[suspect]
+        some = self._problem.take(chosen)
+        point = evaluate(some, here.a[suspect], here.nu[suspect])
+        bound = lower_bound(some, point, 0.0)
+        better = bound > self.bound[chosen]
+        chosen = chosen[better]
+        self.bound[chosen], self.a[chosen], self.nu[chosen] = bound[better], point.a[better], point.nu[better]
+        return self.bound[rows] > self._problem.enough[rows] * (1.0 if is_late else FAR)
 
 
 def _evaluate_all_events(problem: FitProblem, start: FitPoint, near: FitPoint) -> FitPoint:
@@ -185,9 +262,23 @@ def _has_converged(
     return (change <= allowed) & (sensitivity.clamp(min=MIN_SENSITIVITY) * length <= allowed)
 
 
+def _bound_beyond(
+    p: FitProblem,
+    there: FitPoint,
+    predicted: Tensor,
+    sensitivity: Tensor,
+    tolerance: float,
+    factor: float = 1.0,
+) -> Tensor:
+    """Give the lower bound of each statistic if it is beyond `FitProblem.enough`, else minus infinity."""
+    error = sensitivity.clamp(min=MIN_SENSITIVITY) * predicted.sqrt()  # as in `_has_converged`
+    bound = lower_bound(p, there, error.maximum(tolerance * _size(there)))
+    return bound.where(bound > factor * p.enough, -torch.inf)
+
+
 def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
     rows = torch.arange(len(fit.converged), device=fit.converged.device)
-    active = torch.ones_like(fit.converged)
+    active = ~fit.is_settled
     sensitivity = torch.full_like(fit.point.statistic, torch.inf)
     hessian = _LimitedMemoryHessian(fit.hessian)
     here = fit.point
@@ -199,17 +290,24 @@ def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
         converged = active & (length == 1.0)
         converged &= _has_converged(here, there, -descent, sensitivity, tolerance)
         sensitivity = (there.statistic - here.statistic).abs() / (-descent).sqrt()
+        is_late = iteration >= USUAL_QUASI_NEWTON_STEPS
+        bound = _bound_beyond(problem, there, -descent, sensitivity, tolerance, 1.0 if is_late else FAR)
+        suspect = (length <= SHORT_STEP) | is_late
+        bound = bound.where(active & ~converged & suspect, -torch.inf)
+        ends = (length == 0.0) | (iteration == MAX_QUASI_NEWTON_STEPS) | (bound > -torch.inf)
         # the result of a window is stored when it is done: later steps are taken for other windows only
-        done = converged | (active & ((length == 0.0) | (iteration == MAX_QUASI_NEWTON_STEPS)))
+        done = converged | (active & ends)
         if done.all() and len(rows) == len(fit.converged):
             fit.point = there
             fit.converged = converged
+            fit.bound = bound
             fit.iterations = fit.iterations + iteration
             break
         if done.any():
             fit.point.put(rows[done], there.take(done))
             fit.iterations[rows[done]] = iteration
             fit.converged[rows[converged]] = True
+            fit.bound[rows[done]] = bound[done]
             active = active & ~done
         n_active = int(active.sum())
         if n_active == 0:
@@ -226,9 +324,9 @@ def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
             active = active[active]
 
 
-def _newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int) -> None:
+def newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int) -> None:
     """Compute the full Hessian in float64 at each step; windows far from the reference need it."""
-    rows = torch.nonzero(~fit.converged)[:, 0]
+    rows = torch.nonzero(~fit.is_settled)[:, 0]
     problem = problem.take(rows).in_double_precision()
     here = evaluate(problem, fit.point.a[rows], fit.point.nu[rows])
     for _ in range(max_iterations):
@@ -237,11 +335,15 @@ def _newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int
         descent = (slope * step).sum(1)
         there, length = _find_step(problem, here, step, descent)
         converged = length == 1.0
-        converged &= _has_converged(here, there, -descent, torch.ones_like(descent), tolerance)
+        unknown = torch.ones_like(descent)
+        converged &= _has_converged(here, there, -descent, unknown, tolerance)
+        bound = _bound_beyond(problem, there, -descent, unknown, tolerance)
+        bound = bound.where(~converged, -torch.inf)
         fit.point.put(rows, there)
         fit.converged[rows] = converged
+        fit.bound[rows] = bound
         fit.iterations[rows] += 1
-        active = ~converged & (length > 0.0)
+        active = ~converged & (length > 0.0) & (bound == -torch.inf)
         if not active.any():
             break
         rows, problem, here = rows[active], problem.take(active), there.take(active)

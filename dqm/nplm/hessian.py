@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dqm.nplm.problem import Events, FitPoint, FitProblem, apply, project
 
-__all__ = ["Hessian", "n_leading", "variances"]
+__all__ = ["Hessian", "cholesky", "n_leading", "variances"]
 
 LEADING = 0.3
 """A function is leading if its curvature in a healthy window is above this multiple of the ridge."""
@@ -64,7 +64,7 @@ class Hessian:
             diagonal[:, m:] += p.tension_curvature
             dense[:, m:, m:] += _log_r_curvature(p, here)
         rest = p.loss.healthy_curvature * p.second_moment[m:] + p.ridge[:, None]
-        return cls(m, _cholesky(dense), rest)
+        return cls(m, cholesky(dense), rest)
 
     @classmethod
     def healthy(cls, p: FitProblem) -> Hessian:
@@ -74,7 +74,7 @@ class Hessian:
         diagonal = dense.diagonal(dim1=1, dim2=2)
         diagonal[:, :m] += p.ridge[:1]
         diagonal[:, m:] += p.tension_curvature
-        return cls(m, _cholesky(dense), c * p.second_moment[None, m:] + p.ridge[:1])
+        return cls(m, cholesky(dense), c * p.second_moment[None, m:] + p.ridge[:1])
 
     def solve(self, v: Tensor) -> Tensor:
         """Multiply the inverse with v, shape (b, r + k)."""
@@ -161,7 +161,7 @@ def _log_r_curvature(p: FitProblem, at: FitPoint) -> Tensor:
     return positive
 
 
-def _cholesky(matrices: Tensor) -> Tensor:
+def cholesky(matrices: Tensor) -> Tensor:
     """Factorise; a matrix that is not positive definite within rounding gets its eigenvalues raised."""
     factor, failed = torch.linalg.cholesky_ex(matrices)
     for row in torch.nonzero(failed)[:, 0].tolist():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult, Profiled
 from dqm.nplm.fit import Fit, Nodes, minimise
 from dqm.nplm.hessian import Hessian, variances
+from dqm.nplm.lone_fit import minimise_alone
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
     Nuisance,
@@ -165,6 +167,7 @@ class KernelTest:
         self._high = events.max(axis=0)
         self.tolerance = tolerance
         self.max_iterations = max_iterations
+        self._t_enough = math.inf
         self._penalty = float(penalty)
         self._loss_name: LossName = loss
         self._loss = LOSSES[loss]
@@ -210,12 +213,12 @@ class KernelTest:
         -------
         KernelTest
             Made in less than a millisecond if the size is within `NEAR` of this one. t is that of a test made
-            anew, within `tolerance`.
+            anew, within `tolerance`; `stopping_above` has to be asked for again.
         """
         if not (np.isfinite(n_expected) and n_expected > 0):
             raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
         scale = n_expected / self.n_expected
-        other = copy(self)
+        other = self.stopping_above(math.inf)
         other.n_expected = float(n_expected)
         other._second_moment = self._second_moment * scale
         other._reference = self._reference.scaled(scale)
@@ -225,6 +228,32 @@ class KernelTest:
         other._nuisance_nodes = replace(alone, events=alone.events.scaled(scale))
         if not 1.0 / NEAR <= scale <= NEAR:
             other._full_nodes, other._nuisance_nodes = other._make_nodes(other._full_nodes.events)
+        return other
+
+    def stopping_above(self, t: float) -> KernelTest:
+        """Give this test for a user to whom all statistics above a value say the same.
+
+        Parameters
+        ----------
+        t : float
+            The value. Where the statistic is above it, the fit may end before it has converged: the result
+            then has ``is_lower_bound``, and maps are those of the point reached. Other windows give the same
+            numbers as before.
+
+        Returns
+        -------
+        KernelTest
+            Shares everything with this one.
+
+        Notes
+        -----
+        With the likelihood loss, ``-2 (L + P)`` at any point of the fit, P the penalty, is a lower bound of
+        tau, and Delta is fitted to the end. With the logistic loss t is not what is minimised: there the
+        bound is a cautious estimate, half of tau at the point reached after ten times its estimated error was
+        taken off.
+        """
+        other = copy(self)
+        other._t_enough = float(t)
         return other
 
     def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
@@ -314,21 +343,24 @@ class KernelTest:
         alone = None
         if self._nuisances:
             alone = self._fit(problem.without_kernels(), self._nuisance_nodes, problem.measured)
+            problem = replace(problem, enough=problem.enough + alone.fit.point.statistic)
         full = self._fit(problem, self._full_nodes, alone.fit.point.nu if alone else problem.measured)
         results = []
         for row, sample in enumerate(samples):
-            converged = bool(full.fit.converged[row] and (alone is None or alone.fit.converged[row]))
-            tau, delta = (
-                float(hypothesis.fit.point.statistic[row]) if hypothesis else 0.0
-                for hypothesis in (full, alone)
-            )
+            is_known = alone is None or bool(alone.fit.converged[row])
+            converged = is_known and bool(full.fit.converged[row])
+            is_lower_bound = is_known and not converged and bool(full.fit.is_settled[row])
+            tau = float((full.fit.point.statistic if converged else full.fit.bound)[row])
+            delta = float(alone.fit.point.statistic[row]) if alone else 0.0
+            is_known = converged or is_lower_bound
             results.append(
                 KernelResult(
-                    t=tau - delta if converged else math.nan,
+                    t=tau - delta if is_known else math.nan,
                     converged=converged,
+                    is_lower_bound=is_lower_bound,
                     iterations=int(full.fit.iterations[row]),
-                    tau=tau if converged else math.nan,
-                    delta=delta if converged else math.nan,
+                    tau=tau if is_known else math.nan,
+                    delta=delta if is_known else math.nan,
                     nuisances=self._profile(row, measured[row], alone, full) if alone else {},
                     n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
                     density=LogRatio(
@@ -355,7 +387,9 @@ class KernelTest:
         }
 
     def _fit(self, problem: FitProblem, nodes: Nodes, start: Tensor) -> _Hypothesis:
-        fit = minimise(problem, nodes, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
+        is_lone = len(problem.ridge) == 1 and not self._nuisances and self._device.type == "cpu"
+        method = minimise_alone if is_lone else partial(minimise, start=start)
+        fit = method(problem, nodes, tolerance=self.tolerance, max_iterations=self.max_iterations)
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
 
@@ -389,6 +423,7 @@ class KernelTest:
             ridge=self._penalty * (len(self._reference.weights) + sizes),
             precision=self._precision,
             measured=measured,
+            enough=torch.full_like(sizes, self._t_enough),
         )
 
     def _sum_up(self, samples: list[FloatArray], sizes: list[int]) -> tuple[Totals, Events]:

@@ -27,6 +27,9 @@ class Loss(Protocol):
     linear_in_data: bool
     """Whether the loss depends on the data only by the sum of their log ratios; `data` is then empty."""
 
+    bounds_statistic: bool
+    """Whether the minimum of the penalised loss bounds the statistic from below, see `lower_bound`."""
+
     def value(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor, likelihood: Tensor
     ) -> Tensor:
@@ -57,6 +60,7 @@ class Logistic:
 
     healthy_curvature = 0.5
     linear_in_data = False
+    bounds_statistic = False
 
     def value(
         self,
@@ -93,6 +97,7 @@ class Likelihood:
 
     healthy_curvature = 1.0
     linear_in_data = True
+    bounds_statistic = True
 
     def value(
         self,

@@ -15,7 +15,23 @@ from torch.linalg import vecdot
 
 from dqm.nplm.loss import LOSSES, Loss, LossName
 
-__all__ = ["Events", "FitPoint", "FitProblem", "Totals", "apply", "evaluate", "gradient", "project"]
+__all__ = [
+    "Events",
+    "FitPoint",
+    "FitProblem",
+    "Totals",
+    "apply",
+    "evaluate",
+    "gradient",
+    "lower_bound",
+    "project",
+]
+
+CAUTION = 10.0
+"""Where nothing is certain, a bound of the statistic keeps so many times the estimated error from it ..."""
+
+CAUTIOUS_SHARE = 0.5
+"""... and is this share of what is left: the estimate has been wrong by some percent of the statistic."""
 
 
 def apply(columns: Tensor, v: Tensor) -> Tensor:
@@ -129,6 +145,8 @@ class FitProblem:
         ``1 / sigma_nu^2``; 0 for a free nuisance parameter.
     measured : Tensor, shape (b, k)
         Auxiliary measurements of the nuisance parameters.
+    enough : Tensor, shape (b,)
+        Statistic above which its exact value does not matter, so that the fit may end; may be infinite.
     """
 
     reference: Events
@@ -140,6 +158,7 @@ class FitProblem:
     ridge: Tensor
     precision: Tensor
     measured: Tensor
+    enough: Tensor
 
     @property
     def loss(self) -> Loss:
@@ -162,6 +181,7 @@ class FitProblem:
             totals=Totals(*(getattr(self.totals, field.name)[chosen] for field in fields(Totals))),
             ridge=self.ridge[chosen],
             measured=self.measured[chosen],
+            enough=self.enough[chosen],
         )
 
     def on(self, nodes: Events) -> FitProblem:
@@ -176,9 +196,10 @@ class FitProblem:
         return replace(self, reference=reference, data=data)
 
     def without_kernels(self) -> FitProblem:
-        """Return the same windows with f = 0: only the nuisance parameters are fitted."""
+        """Return the same windows with f = 0: only the nuisance parameters are fitted, to the end."""
         return replace(
             self,
+            enough=torch.full_like(self.enough, torch.inf),
             reference=self.reference.without_kernels(),
             data=self.data.without_kernels(),
             totals=replace(self.totals, phi=self.totals.phi[..., :0]),
@@ -232,6 +253,33 @@ def evaluate(p: FitProblem, a: Tensor, nu: Tensor) -> FitPoint:
         objective = objective + 0.5 * p.loss.healthy_curvature * tension
         statistic = statistic - tension + vecdot(p.precision * p.measured, p.measured)
     return FitPoint(a, nu, reference, data, objective, statistic)
+
+
+def lower_bound(p: FitProblem, at: FitPoint, error: Tensor | float) -> Tensor:
+    """Bound the statistic at the minimum from below, by what is known at another point.
+
+    Parameters
+    ----------
+    p : FitProblem
+        Windows and reference.
+    at : FitPoint
+        Any point.
+    error : Tensor, shape (b,), or float
+        Estimate of how far the statistic is from its value at the minimum; used if the loss is not what
+        the statistic is made of.
+
+    Returns
+    -------
+    Tensor, shape (b,)
+        With the likelihood loss, twice the objective is a constant minus the statistic plus the penalty
+        ``ridge |a|^2``. At the minimum the penalty is not negative and the objective not larger than here, so
+        the statistic less the penalty is a bound. With another loss it is a cautious estimate: half of what
+        is left of the statistic after ten times the error.
+    """
+    if not p.loss.bounds_statistic:
+        return CAUTIOUS_SHARE * (at.statistic - CAUTION * error)
+    bound: Tensor = at.statistic - p.ridge * vecdot(at.a, at.a)
+    return bound
 
 
 def gradient(p: FitProblem, at: FitPoint) -> Tensor:

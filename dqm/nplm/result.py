@@ -23,9 +23,13 @@ class KernelResult:
     Parameters
     ----------
     t : float
-        Test statistic ``tau - delta``; NaN if a fit did not converge.
+        Test statistic ``tau - delta``, or a lower bound of it; NaN if a fit did not converge.
     converged : bool
         Whether `t` converged to the tolerance of `KernelTest`.
+    is_lower_bound : bool
+        Whether the fit ended before it converged because t is above what matters, see
+        `KernelTest.stopping_above`. Then `t` and `tau` are lower bounds, and the fitted f is that of the
+        point reached, as are the nuisance parameters fitted with it.
     iterations : int
         Steps of the fit with all events.
     tau : float
@@ -44,6 +48,7 @@ class KernelResult:
 
     t: float
     converged: bool
+    is_lower_bound: bool
     iterations: int
     tau: float
     delta: float

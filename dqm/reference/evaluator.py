@@ -31,7 +31,15 @@ from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
-from dqm.reference.statistic import CountedStatistic, Outcome, Statistic, prepare_statistic, resize
+from dqm.reference.statistic import (
+    CountedStatistic,
+    Outcome,
+    Statistic,
+    is_lower_bound,
+    prepare_statistic,
+    resize,
+    stop_above,
+)
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.window_range import interpolate
 
@@ -39,6 +47,8 @@ __all__ = ["Evaluation", "Evaluator"]
 
 MOST_SHOWN_CHANNELS = 1024
 """Channels of a detector whose occupancy is kept of every window; of more it is kept of unhealthy windows."""
+
+ENDED_EARLY = "the fit ended early, far beyond the null table: t is larger, and maps show the point reached"
 
 SURPRISING = 1e-4
 """Probability of as many events outside the reference, below which a window remarks on them."""
@@ -62,10 +72,11 @@ class _Scale:
     def between(cls, lower: _Scale, upper: _Scale, share: float, test: Statistic, kind: WindowKind) -> _Scale:
         """Set up windows of a size between two calibrated ones; maps and faults are as for the nearer one."""
         nearer = lower if share < 0.5 else upper
+        table = NullTable.between(lower.table, upper.table, share)
         pulls = {
             name: (1.0 - share) * moments + share * upper.pulls[name] for name, moments in lower.pulls.items()
         }
-        return cls(kind, test, NullTable.between(lower.table, upper.table, share), pulls, nearer.explainer)
+        return cls(kind, stop_above(test, table.t_quotable), table, pulls, nearer.explainer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ class Evaluation:
     def __str__(self) -> str:
         """Give the numbers in one line."""
         r = self.result
-        numbers = [] if r.t is None else [f"t = {r.t:.4g}"]
+        numbers = [] if r.t is None else [f"t {'>' if r.is_lower_bound else '='} {r.t:.4g}"]
         if r.p is None:
             numbers.append(f"p is not known: {r.reason}")
         else:
@@ -98,12 +109,15 @@ class Evaluation:
 
     @property
     def t(self) -> float | None:
-        """Test statistic ``tau - delta``; None if the fit did not run or did not converge."""
+        """Test statistic ``tau - delta``, or a lower bound of it; None if the fit did not run or converge."""
         return self.result.t
 
     @property
     def tau(self) -> float | None:
-        """Twice the log likelihood ratio of the best anomaly with nuisance parameters to the reference."""
+        """Twice the log likelihood ratio of the best anomaly with nuisance parameters to the reference.
+
+        A lower bound of it if `t` is one.
+        """
         return self.result.tau
 
     @property
@@ -128,7 +142,7 @@ class Evaluation:
 
     @property
     def p_method(self) -> PMethod | None:
-        """Whether `p` is read from the null table, or from the tail fitted beyond it."""
+        """Whether `p` is read from the null table, from the tail fitted beyond it, or from a bound of `t`."""
         return self.result.p_method
 
     @property
@@ -270,7 +284,8 @@ class Evaluator:
             outcome = _test(scale.test, x, window.weights, constraints.measured, masked)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
-        if not outcome.converged or np.isnan(outcome.t):
+        is_bound = is_lower_bound(outcome)
+        if not (outcome.converged or is_bound) or np.isnan(outcome.t):
             return Evaluation(TestResult(n_data, n_expected, reason="the fit did not converge"))
         result = TestResult(
             n_data,
@@ -288,7 +303,8 @@ class Evaluator:
             )
             return Evaluation(replace(result, reason=reason))
         p = scale.table.p_value(outcome.t)
-        result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
+        method = PMethod.BOUND if is_bound else p.method
+        result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
         return Evaluation(result, (scale.explainer, x, outcome))
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
@@ -338,10 +354,11 @@ class Evaluator:
         pairs = toys[:, 2:].reshape(len(toys), len(names), 2)
         moments = np.stack([pairs.mean(axis=0), pairs.std(axis=0, ddof=1)])
         test = self._prepare(entry.kind)
+        table = NullTable(toys[:, 0])
         return _Scale(
             entry.kind,
-            test,
-            NullTable(toys[:, 0]),
+            stop_above(test, table.t_quotable),
+            table,
             {name: moments[:, i] for i, name in enumerate(names)},
             self._explain(entry, test),
         )
@@ -382,7 +399,7 @@ class Evaluator:
         """Say where the window leaves what the reference knows."""
         if isinstance(outcome, ChannelResult):
             return describe_outside(outcome)
-        remarks = []
+        remarks = [ENDED_EARLY] if is_lower_bound(outcome) else []
         n_reference, n_features = self.bundle.reference.shape
         expected = 2.0 * n_features * n_data / n_reference
         if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more

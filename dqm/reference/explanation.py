@@ -15,7 +15,7 @@ from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import RatioMaps, divergence
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
-from dqm.reference.statistic import Outcome, Statistic
+from dqm.reference.statistic import Outcome, Statistic, is_lower_bound
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import ToySource
@@ -198,7 +198,7 @@ class Explainer:
         pairs = self._maps.pairs(x, weights, log_ratio, leading)
         likenesses, unlike = self._known_faults.compare(x, outcome)
         parts = [
-            _describe_likeness(likenesses, unlike),
+            describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(len(x), float(weights.sum())),
             _describe_ranking(ranking),
         ]
@@ -232,12 +232,30 @@ class Explainer:
         return tuple((maps[k].features[0], float(shares[k])) for k in order)
 
 
-def _describe_likeness(likenesses: Sequence[Likeness], unlike: float) -> str:
+def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound: bool) -> str:
+    """Say which known fault a window looks like; empty without templates.
+
+    Parameters
+    ----------
+    likenesses : sequence of Likeness
+        Of each fault, the most probable first.
+    unlike : float
+        Probability that it is none of them.
+    is_bound : bool
+        Whether `unlike` is a lower bound, because t is.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+    """
     if not likenesses:
         return ""
     first = likenesses[0]
     if unlike >= first.share:
         return f"unlike anything known, {_percent(unlike)}"
+    if is_bound:  # what the fault leaves unexplained is not known, only that it is not less than this
+        return f"of the known faults most like {first.fault}; it may be unlike all"
     return f"looks like {first.fault}, {_percent(first.share)}"
 
 

@@ -168,6 +168,13 @@ class NullTable:
         """
         return float(self._sorted[0] - self._sorted.std())
 
+    @property
+    def t_quotable(self) -> float:
+        """Largest value that the table has a p-value for: above it, p and its interval are `SMALLEST_P`."""
+        # half of it, so that rounding of the distribution leaves no p above
+        beyond = stats.pearson3.isf(0.5 * SMALLEST_P, *self._tails)
+        return max(self.t_range[1], float(beyond.max()))
+
     def p_value(self, t: float) -> PValue:
         """Upper-tail probability of `t` in healthy windows; raises `InputError` if `t` is NaN."""
         n = len(self._sorted)

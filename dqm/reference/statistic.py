@@ -20,10 +20,13 @@ __all__ = [
     "Resizable",
     "Statistic",
     "StatisticFactory",
+    "Stoppable",
     "Thrower",
     "find_statistic",
+    "is_lower_bound",
     "prepare_statistic",
     "resize",
+    "stop_above",
 ]
 
 
@@ -108,6 +111,14 @@ class Resizable(Protocol):
         """Give the test for windows of so many expected events."""
 
 
+@runtime_checkable
+class Stoppable(Protocol):
+    """A test that can end early where larger values say no more; its outcomes may have `is_lower_bound`."""
+
+    def stopping_above(self, t: float) -> Statistic:
+        """Give the test for a user to whom all values above t say the same."""
+
+
 StatisticFactory = Callable[..., Statistic]
 """``factory(reference, n_expected=..., centers=..., nuisances=..., **settings)``.
 
@@ -133,6 +144,16 @@ def resize(bundle: StoredBundle, test: Statistic, kind: WindowKind, device: str 
     if isinstance(test, Resizable):
         return test.at(kind.n_expected)
     return prepare_statistic(bundle, kind, device)
+
+
+def stop_above(test: Statistic, t: float) -> Statistic:
+    """Give a test that may end early where its value is above t; one that cannot is given as it is."""
+    return test.stopping_above(t) if isinstance(test, Stoppable) else test
+
+
+def is_lower_bound(outcome: Outcome) -> bool:
+    """Tell whether the value of an outcome is a lower bound, because its test ended early."""
+    return bool(getattr(outcome, "is_lower_bound", False))
 
 
 def find_statistic(name: str) -> StatisticFactory:

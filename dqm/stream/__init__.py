@@ -24,7 +24,7 @@ from dqm.stream.sequence import (
 )
 from dqm.stream.spool import Spool
 from dqm.stream.turned_away import TurnedAwayPeer
-from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, TimeCutter
+from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, TimeCutter, WindowEnd
 from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "StreamCounts",
     "TimeCutter",
     "TurnedAwayPeer",
+    "WindowEnd",
     "decode",
     "decode_run",
     "encode",

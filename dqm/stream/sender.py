@@ -172,6 +172,11 @@ class Sender:
         """Current problem of the connection or the spool; empty if there is none."""
         return "; ".join(filter(None, [self._connection_problem, self._spool_problem]))
 
+    def keeps(self, identity: Identity) -> bool:
+        """Whether a window is in the buffer: the daemon has not answered it."""
+        with self._lock:
+            return identity in self._backlog
+
     def send(self, window: Window) -> None:
         """Add a window to the buffer and send what can be sent now; never waits for the daemon.
 

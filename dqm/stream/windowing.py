@@ -11,7 +11,7 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import Condition, EventBatch, FloatArray, Measurement, Origin, Window, WindowCut
 
-__all__ = ["CountCutter", "CountedCutter", "Cutter", "RunLabel", "TimeCutter"]
+__all__ = ["CountCutter", "CountedCutter", "Cutter", "RunLabel", "TimeCutter", "WindowEnd"]
 
 _SHORTEST_SECONDS = 1e-3  # a float64 of today's Unix time resolves 2.4e-7 s
 
@@ -35,6 +35,22 @@ class RunLabel:
     origin: Origin = Origin.LIVE
 
 
+@dataclass(frozen=True, slots=True)
+class WindowEnd:
+    """Where a window ends in a batch, and the next one begins.
+
+    Parameters
+    ----------
+    n_events : int
+        Events of the batch that belong to this window or an earlier one.
+    moment : float or None
+        Time from which the batch belongs to the next window, Unix seconds; None without a clock.
+    """
+
+    n_events: int
+    moment: float | None
+
+
 class Cutter(Protocol):
     """Cuts batches, in the order of the source, into windows numbered within each stream."""
 
@@ -44,6 +60,14 @@ class Cutter(Protocol):
 
     def push(self, batch: EventBatch) -> list[Window]:
         """Add a batch; return the windows that it completes."""
+
+    @property
+    def cuts(self) -> list[WindowEnd]:
+        """Where each window of the last `push` ends in its batch."""
+
+    @property
+    def first_edges(self) -> dict[str, float]:
+        """Start of the first window of each stream, from which edges in time are counted; else empty."""
 
     def close(self) -> list[Window]:
         """Return the windows that the end of the source completes; no batch may follow."""
@@ -132,9 +156,15 @@ class _StreamState:
 class _StreamStates:
     """States of all streams of a source; checks that the batches of a stream agree."""
 
-    def __init__(self, streams: Mapping[str, str] | None, first_numbers: Mapping[str, int] | None) -> None:
+    def __init__(
+        self,
+        streams: Mapping[str, str] | None,
+        first_numbers: Mapping[str, int] | None,
+        first_edges: Mapping[str, float] | None = None,
+    ) -> None:
         self._streams = dict(streams or {})
         self._first_numbers = dict(first_numbers or {})
+        self._first_edges = dict(first_edges or {})
         self._states: dict[str, _StreamState] = {}
 
     def values(self) -> Iterable[_StreamState]:
@@ -149,8 +179,14 @@ class _StreamStates:
         """Return the state of a batch's stream, after checking that the batch fits."""
         _check_batch(batch)
         stream = self._streams.get(batch.chamber, batch.chamber)
-        first = self._first_numbers.get(stream, 0)
-        fresh = _StreamState(stream, batch.chamber, batch.names, batch.counts, first)
+        fresh = _StreamState(
+            stream,
+            batch.chamber,
+            batch.names,
+            batch.counts,
+            self._first_numbers.get(stream, 0),
+            first_edge=self._first_edges.get(stream),
+        )
         state = self._states.setdefault(stream, fresh)
         if state.chamber != batch.chamber:
             raise InputError(
@@ -226,6 +262,8 @@ class CountCutter:
         self._n_events = n_events
         self._label = label
         self._states = _StreamStates(streams, first_numbers)
+        self.cuts: list[WindowEnd] = []
+        self.first_edges: dict[str, float] = {}
 
     @property
     def n_left(self) -> dict[str, int]:
@@ -236,12 +274,14 @@ class CountCutter:
         """Windows that this batch completes."""
         state = self._states.find(batch)
         windows: list[Window] = []
+        self.cuts = []
         taken = 0
         moment = batch.start
         while (cut := taken + self._n_events - state.filling.n_events) <= len(batch.x):
             until = None if batch.times is None else float(batch.times[cut - 1])
             state.filling.add(batch, taken, cut, _span(moment, until))
             windows.append(state.cut(self._label, WindowCut.COUNT, None))
+            self.cuts.append(WindowEnd(cut, until))
             taken = cut
             moment = until
         state.filling.add(batch, taken, len(batch.x), _span(moment, batch.end))
@@ -273,6 +313,8 @@ class TimeCutter:
         Stream of each chamber; by default the name of the chamber.
     first_numbers : mapping of str to int, optional
         As in `CountCutter`.
+    first_edges : mapping of str to float, optional
+        `first_edges` of the cutter whose windows go on.
 
     Raises
     ------
@@ -287,6 +329,7 @@ class TimeCutter:
         label: RunLabel,
         streams: Mapping[str, str] | None = None,
         first_numbers: Mapping[str, int] | None = None,
+        first_edges: Mapping[str, float] | None = None,
     ) -> None:
         if not _SHORTEST_SECONDS <= seconds < float("inf"):
             raise InputError(f"a window lasts at least {_SHORTEST_SECONDS} s, got seconds = {seconds}")
@@ -295,7 +338,8 @@ class TimeCutter:
         self._seconds = seconds
         self._rate_hz = expected_rate_hz
         self._label = label
-        self._states = _StreamStates(streams, first_numbers)
+        self._states = _StreamStates(streams, first_numbers, first_edges)
+        self.cuts: list[WindowEnd] = []
 
     @property
     def n_left(self) -> dict[str, int]:
@@ -318,16 +362,19 @@ class TimeCutter:
             )
         state.covered = batch.end
         windows: list[Window] = []
+        self.cuts = []
         taken = 0
         moment = batch.start
         while moment < batch.end:
-            windows += self._move_to(state, moment)
+            windows += (ended := self._move_to(state, moment))
+            self.cuts += [WindowEnd(taken, moment)] * len(ended)
             edge = self._edge_after(state)
             until = min(edge, batch.end)
             cut = int(np.searchsorted(batch.times, until, side="left"))
             state.filling.add(batch, taken, cut, (moment, until))
             if until == edge:
                 windows.append(self._cut(state))
+                self.cuts.append(WindowEnd(cut, until))
             taken = cut
             moment = until
         return windows
@@ -338,6 +385,11 @@ class TimeCutter:
         return [
             self._cut(state) for state in self._states.values() if state.filling.live_seconds >= min_seconds
         ]
+
+    @property
+    def first_edges(self) -> dict[str, float]:
+        """Start of the first window of each stream, Unix seconds."""
+        return {s.stream: s.first_edge for s in self._states.values() if s.first_edge is not None}
 
     def _move_to(self, state: _StreamState, moment: float) -> list[Window]:
         """Go to the window that `moment` belongs to; return the window before if a gap has ended it."""
@@ -372,6 +424,12 @@ class CountedCutter:
     def __init__(self, events: Cutter, counted: Cutter | None) -> None:
         self._events = events
         self._counted = counted
+        self.cuts: list[WindowEnd] = []
+
+    @property
+    def first_edges(self) -> dict[str, float]:
+        """Start of the first window of each stream that is cut by time, Unix seconds."""
+        return self._events.first_edges | (self._counted.first_edges if self._counted else {})
 
     @property
     def n_left(self) -> dict[str, int]:
@@ -380,15 +438,16 @@ class CountedCutter:
 
     def push(self, batch: EventBatch) -> list[Window]:
         """Windows that this batch completes; raises `InputError` for counted rows without a cutter."""
-        if not batch.counts:
-            return self._events.push(batch)
-        if self._counted is None:
+        cutter = self._counted if batch.counts else self._events
+        if cutter is None:
             raise InputError(
                 "the source counts hits by channel, but nothing says how to cut them",
                 where=f"chamber {batch.chamber}",
                 fix="Give [channels] seconds and expected_rate_hz, or switch the counting off in [options]",
             )
-        return self._counted.push(batch)
+        windows = cutter.push(batch)
+        self.cuts = cutter.cuts
+        return windows
 
     def close(self) -> list[Window]:
         """Windows that the end of the source completes."""

@@ -50,6 +50,7 @@ def verdict(
     reason: str = "",
     rate: RateResult | None = None,
     is_late: bool = False,
+    conditions: Mapping[str, str | float] | None = None,
 ) -> Verdict:
     if quality is None:
         quality = Quality.NULL if p is None else Quality.BAD if p < 0.01 else Quality.GOOD
@@ -58,6 +59,7 @@ def verdict(
         stream=name, run=run, seq=seq, quality=quality, reason=reason, bundle="b", seconds=0.1, judged_at=0.0,
         result=TestResult(500, 500.0, t=1.0, p=p, z=z, rate=rate),
         run_type=run_type, n_lost=n_lost, is_late=is_late, warnings={"gas": warning} if warning else {},
+        conditions=conditions or {},
     )  # fmt: skip
 
 

@@ -285,6 +285,19 @@ def test_a_nuisance_parameter_far_from_its_measurement_alarms_by_itself() -> Non
     assert alarm(b).state == "Normal"
 
 
+def test_a_condition_above_its_limit_in_two_of_three_windows_is_an_alarm_of_its_own() -> None:
+    b = engine(stream(limits={"left_out_share": 0.01, "trigger": 1.0, "missing": 0.0}))
+    for seq, share in enumerate([0.02, 0.01, 0.05, 0.0, 0.0]):
+        conditions = {"left_out_share": share, "trigger": "cosmics", "other": 9.0}
+        b.observe(verdict(None, seq, reason="no events", conditions=conditions), float(seq))
+        found = next(alarm for alarm in b.alarms if alarm.cause is Cause.LIMIT)
+        assert (found.state == "Active") == (seq == 2)
+        if seq == 2:
+            assert (
+                found.text == "2 of the last 3 windows are above a limit: left_out_share = 0.05, limit 0.01"
+            )
+
+
 def test_an_acknowledgement_stays_until_the_alarm_is_raised_anew() -> None:
     b = engine(timing=Timing(off_delay_seconds=5.0))
     feed(b, BAD, BAD)

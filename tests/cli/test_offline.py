@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.collectors.words import binary_of, simulated_hits
 from tests.service.small import N_WINDOW, healthy_events, write_csv
 
 from .conftest import Told
@@ -34,7 +37,7 @@ def test_compare_gives_one_json_object_a_line_for_each_window(dqm: Dqm, folder: 
     for window in windows:
         assert window.keys() >= KEYS
         assert (window["n_data"], window["n_expected"], window["bundle"]) == (60, 60.0, identifier)
-        assert window["p_method"] in ("empirical", "tail")
+        assert window["p_method"] in ("empirical", "tail", "bound")
         assert 0 < window["p"] <= 1
         assert window["seconds"] > 0
         assert (window["quality"] == "Bad") == (window["stream"] == "chamber-2")
@@ -79,6 +82,21 @@ def test_extract_writes_the_features_of_a_source(dqm: Dqm, tmp_path: Path) -> No
     back = pq.read_table(tmp_path / "again.parquet")
     assert back.column_names == ["chamber", "time", "theta"]
     assert back["theta"].to_pylist() == table["theta"].to_pylist()
+
+
+def test_extract_tells_what_was_read_and_left_out(dqm: Dqm, tmp_path: Path) -> None:
+    raw = simulated_hits()
+    n = len(raw.head)
+    damaged = replace(raw, tdc=np.where(np.arange(n) % 100, raw.tdc, 30))
+    (tmp_path / "run.dat").write_bytes(binary_of(damaged))
+    told = dqm("extract", "tdc", "run.dat", "-o", "events.parquet")
+    bad = -(-n // 100)
+    assert told.code == 0
+    assert told.out.splitlines()[1] == f"read: words {n}, hits {n - bad}, left out tdc {bad}"
+    wrong = dqm("extract", "tdc", "run.dat", "-o", "wrong.parquet", "--set", "convention=2018")
+    assert wrong.code == 1
+    assert 'convention = "2021" would fit' in wrong.err
+    assert not (tmp_path / "wrong.parquet").exists()
 
 
 BAD = {

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from dqm.events import EventBatch, FloatArray
 from dqm_collectors.chamber.geometry import NS_PER_COUNT, WIRES_PER_CHAMBER, Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits, write_tdc
 from dqm_collectors.chamber.occupancy import ChannelCounter
+from dqm_collectors.kafka import KafkaCollector
 from dqm_collectors.simulate import SimulateCollector
 from dqm_collectors.tdc import TdcCollector
 
@@ -98,6 +100,31 @@ def test_counts_do_not_depend_on_how_the_words_are_cut(tmp_path: Path, conventio
     options = {"inputs": [tmp_path / "run.csv"], "convention": convention, "channels": True}
     _, read = split(list(TdcCollector(TdcCollector.Options.model_validate(options))))
     assert (np.stack([b.x[:, 1] for b in read]) == found[0]).all()
+
+
+def test_hits_after_a_reset_of_the_clock_are_counted_in_the_stretches_of_the_segments(tmp_path: Path) -> None:
+    raw = RawHits.concatenate(list(simulate(seconds=20.3).raw_hits()))
+    half = len(raw.head) // 2
+    raw.orbit[half:] -= raw.orbit[half]
+    write_tdc(raw, tmp_path / "run.csv")
+    options = {"inputs": [tmp_path / "run.csv"], "chambers": [0, 2], "batch_seconds": 2.0, "channels": True}
+    source = TdcCollector(TdcCollector.Options.model_validate(options))
+    segments, counts = split(list(source))
+    assert source.counts()["clock_resets"] == 1
+    assert [(f"{b.chamber}.channels", b.start, b.end) for b in segments] == [
+        (b.chamber, b.start, b.end) for b in counts
+    ]
+    for chamber in (0, 2):
+        assert (total(counts, chamber) == words_by_channel(simulate(seconds=20.3), chamber)).all()
+    plain = TdcCollector(TdcCollector.Options.model_validate(options | {"channels": False}))
+    assert [b.x.tobytes() for b in segments] == [b.x.tobytes() for b in plain]
+
+
+def test_a_topic_is_not_counted() -> None:
+    """Counts have no position from which a window could go on after a restart."""
+    options = {"brokers": "127.0.0.1:1", "topic": "words", "group": "g", "channels": True}
+    with pytest.raises(ValidationError, match=r"channels\n.*hits by channel cannot be counted from a topic"):
+        KafkaCollector.Options.model_validate(options)
 
 
 def test_the_channel_map_of_the_chamber_is_that_of_the_electronics() -> None:

@@ -15,7 +15,8 @@ from dqm_collectors.chamber.hits import COLUMNS, RawHits, write_tdc
 from dqm_collectors.chamber.reconstruction import Reconstruction
 from dqm_collectors.chamber.segments import Selection
 from dqm_collectors.chamber.simulation import simulate_hits
-from dqm_collectors.tdc import TdcCollector, read_tdc
+from dqm_collectors.tdc import TdcCollector
+from dqm_collectors.word_files import read_words
 
 HEADER = ",".join(COLUMNS) + "\n"
 ROW = "2,0,71,46758,279,18\n"
@@ -53,7 +54,7 @@ def test_written_hits_are_read_back(tmp_path: Path, name: str, convention: Conve
     path = tmp_path / name
     raw = simulated_hits(convention)
     write_tdc(raw, path)
-    (back,) = read_tdc(path)
+    (back,) = read_words(path, WireMap.of(convention))
     for column in ("head", "fpga", "channel", "counts"):
         np.testing.assert_array_equal(getattr(back, column), getattr(raw, column))
     times, x = events(read(path, convention=convention, start=1000.0))
@@ -66,7 +67,7 @@ def test_block_borders_lose_and_double_nothing() -> None:
     whole = events(reconstruct([raw]))
     for n_parts in (2, 97, 1000):
         pieces = [rows(raw, part) for part in np.array_split(np.arange(len(raw.head)), n_parts)]
-        np.testing.assert_allclose(events(reconstruct(pieces))[1], whole[1], rtol=1e-9, atol=1e-9)
+        np.testing.assert_array_equal(events(reconstruct(pieces))[1], whole[1], strict=True)
 
 
 def test_words_out_of_order_change_nothing() -> None:
@@ -74,9 +75,7 @@ def test_words_out_of_order_change_nothing() -> None:
     late = np.random.default_rng(3).uniform(0, 500, len(raw.counts)) * 30 / 25
     order = np.argsort(raw.counts + late, kind="stable")
     pieces = [rows(raw, part) for part in np.array_split(order, 50)]
-    np.testing.assert_allclose(
-        events(reconstruct(pieces))[1], events(reconstruct([raw]))[1], rtol=1e-9, atol=1e-9
-    )
+    np.testing.assert_array_equal(events(reconstruct(pieces))[1], events(reconstruct([raw]))[1])
 
 
 def test_stretches_join_and_hold_their_events() -> None:
@@ -99,10 +98,11 @@ def test_stretches_join_and_hold_their_events() -> None:
         (HEADER + ROW * 2 + "2,0,x,1,2,3\n", r"row 4, column 'TDC_CHANNEL': .*invalid value 'x'"),
         (HEADER + ROW + "2,0,,1,2,3\n", "row 3, column 'TDC_CHANNEL'"),
         (HEADER + ROW + "2,0,3\n", "Row #3: Expected 6 columns, got 3"),
-        ("HEAD,FPGA\n1,2\n", "TDC_CHANNEL"),
-        ("", "Empty CSV file"),
-        (HEADER + ROW + "2,0,71,46700,279,18\n", "row 3, column 'ORBIT_CNT': the clock jumps by -0.005"),
-        (HEADER + ROW + "2,0,71,99999999999,279,18\n", "row 3.*the clock jumps"),
+        (HEADER + "2,0,71,46 758,279,18\n", "Expected 6 columns, got 7"),
+        ("HEAD,FPGA\n1,2\n", "no column TDC_CHANNEL, ORBIT_CNT, .*the first line has HEAD, FPGA. The first"),
+        ("1,0,71,46758,279,18\n", "no column HEAD, .*the first line has 1, 0, 71"),
+        ("# a\n" * 1000 + HEADER + ROW, "1000 lines of comments and no header"),
+        ("", "the file is empty"),
     ],
 )
 def test_a_malformed_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -133,7 +133,7 @@ def test_a_named_pipe_is_live(tmp_path: Path) -> None:
     writer.start()
     collector = TdcCollector(TdcCollector.Options(inputs=(pipe,)))
     assert collector.origin is Origin.LIVE
-    np.testing.assert_allclose(events(list(collector))[1], events(read(path))[1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(events(list(collector))[1], events(read(path))[1])
     writer.join()
 
 

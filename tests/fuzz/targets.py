@@ -47,7 +47,11 @@ NAMES = ("t_0", "t_1")
 X = np.arange(60.0).reshape(30, 2)
 CSV = "time,chamber,a,b\n" + "".join(f"{i},c{i % 2},{i * 0.5},{-i}\n" for i in range(30))
 TDC = "HEAD,FPGA,TDC_CHANNEL,ORBIT_CNT,BX_COUNTER,TDC_MEAS\n" + "".join(
-    f"1,0,{i % 64},{1000 + i},{i % 3564},{i % 30}\n" for i in range(60)
+    f"2,0,{i % 64},{1000 + i},{i % 3564},{i % 30}\n" for i in range(60)
+)
+WORDS = b"".join(
+    (2 << 62 | i % 64 << 49 | (1000 + i) << 17 | i % 3564 << 5 | 1 + i % 30).to_bytes(8, "little")
+    for i in range(60)
 )
 BEAM = "".join(f"{i} 2 0 1 21 21 100.5 0 2 0 0 250\n" for i in range(8))
 READINGS = "time,name,value,sigma\n" + "".join(f"{i},pressure,{960 + i},0.4\n" for i in range(9))
@@ -123,9 +127,18 @@ def read_root_here(data: bytes, folder: Path) -> None:
         write_tree(path, names, io.BytesIO())
 
 
-def read_hits(data: bytes, folder: Path) -> object:
-    options = TdcCollector.Options(inputs=(written(folder / "hits.csv", data),))
-    return exhaust(TdcCollector(options))
+def hits_of(ending: str) -> Callable[[bytes, Path], object]:
+    """Every word that is read is a hit or is counted among those left out."""
+
+    def read(data: bytes, folder: Path) -> object:
+        collector = TdcCollector(TdcCollector.Options(inputs=(written(folder / f"hits{ending}", data),)))
+        n_batches = exhaust(collector)
+        counts = collector.counts()
+        left_out = sum(n for name, n in counts.items() if name.startswith("left_out"))
+        assert counts.get("words", 0) == counts.get("hits", 0) + left_out
+        return n_batches
+
+    return read
 
 
 def read_beam(data: bytes, folder: Path) -> object:
@@ -283,7 +296,10 @@ TARGETS = {
         features_of(".parquet"), tuple(parquet_of(compression=c) for c in ("none", "zstd", "snappy"))
     ),
     "features-root": Target(read_root_here, (root_file(as_tree=True), root_file(as_tree=False))),
-    "hits": Target(read_hits, (TDC.encode(),)),
+    "hits": Target(
+        hits_of(".csv"), (TDC.encode(), TDC.replace(",", " , ").encode(), b"# a\n" + TDC.encode())
+    ),
+    "words": Target(hits_of(".dat"), (WORDS, WORDS * 2)),
     "beam": Target(read_beam, (BEAM.encode(),)),
     "readings-csv": Target(readings_of(".csv"), (READINGS.encode(),)),
     "readings-json": Target(readings_of(".jsonl"), (READING + b"\n",)),

@@ -56,6 +56,7 @@ def make_problem(loss: LossName) -> FitProblem:
         ridge=torch.tensor([0.5, 0.7], dtype=torch.float64),
         precision=torch.tensor([n.sigma**-2.0 for n in NUISANCES], dtype=torch.float64),
         measured=torch.tensor([[0.1, -0.1, 0.2], [0.0, 0.2, -0.3]], dtype=torch.float64),
+        enough=torch.full((2,), torch.inf, dtype=torch.float64),
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dqm.events import FloatArray, Origin, PMethod, Window, WindowCut
+from dqm.events import SMALLEST_P, FloatArray, Origin, PMethod, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Evaluator, StoredBundle
+from dqm.reference import Evaluator, NullTable, StoredBundle, prepare_statistic
 from tests.reference.conftest import healthy_events
 
 
@@ -95,3 +95,30 @@ def test_t_far_below_healthy_windows_is_not_called_healthy(
         assert (result.p is not None) is is_known
         assert result.t == t
     assert "far below that of any healthy window" in result.reason
+
+
+def test_a_window_far_beyond_the_table_has_a_bound_and_says_so(
+    evaluator: Evaluator, calibrated: StoredBundle
+) -> None:
+    x = healthy_events(60, 80) * [1.0, -3.0] + [4.0, 0.0]
+    far = evaluator.evaluate(window(x))
+    assert far.p_method is PMethod.BOUND
+    assert far.result.is_lower_bound
+    assert (far.p, far.p_low, far.p_high) == (SMALLEST_P, SMALLEST_P, SMALLEST_P)
+    assert far.t is not None
+    full = prepare_statistic(calibrated, calibrated.manifest.null[0].kind).evaluate(x)
+    assert NullTable(calibrated.toys(calibrated.manifest.null[0])[:, 0]).t_quotable < far.t <= full.t
+    assert str(far).startswith(f"t > {far.t:.4g}, p <= 1e-15 ")
+    assert "the fit ended early" in str(far)
+    assert far.find_explanation() is not None
+
+
+def test_windows_within_the_table_are_tested_as_without_a_bound(
+    evaluator: Evaluator, calibrated: StoredBundle
+) -> None:
+    plain = prepare_statistic(calibrated, calibrated.manifest.null[0].kind)
+    for shift in (0.0, 0.3, 0.6):
+        x = np.array([shift, 0.0]) + healthy_events(60, 81)
+        result = evaluator.evaluate(window(x))
+        assert result.t == plain.evaluate(x).t
+        assert result.p_method is not PMethod.BOUND

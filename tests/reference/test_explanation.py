@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dqm.events import Explanation, FloatArray, Origin, Window, WindowCut
+from dqm.events import Explanation, FloatArray, Likeness, Origin, Window, WindowCut
 from dqm.nplm import KernelTest
 from dqm.reference import Evaluator, Recipe, StoredBundle, calibrate, create_bundle
+from dqm.reference.explanation import describe_likeness
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
@@ -108,3 +109,11 @@ def test_a_statistic_without_density_ratio_judges_and_explains_nothing(
     evaluation = Evaluator(calibrated).evaluate(window(healthy_events(60, 1)))
     assert evaluation.result.p is not None
     assert evaluation.find_explanation() is None
+
+
+def test_under_a_bound_a_known_fault_is_the_nearest_and_not_the_cause() -> None:
+    likely, excluded = (Likeness("low voltage", 0.96),), (Likeness("low voltage", 0.0),)
+    assert describe_likeness(likely, 0.04, is_bound=False) == "looks like low voltage, 96 %"
+    nearest = "of the known faults most like low voltage; it may be unlike all"
+    assert describe_likeness(likely, 0.04, is_bound=True) == nearest
+    assert describe_likeness(excluded, 1.0, is_bound=True) == "unlike anything known, 100 %"

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from dqm.errors import InputError
-from dqm.events import PMethod
+from dqm.events import SMALLEST_P, PMethod
 from dqm.reference import NullTable, empirical_p_value, pool_offset
 
 CHI2 = stats.chi2(120)
@@ -84,3 +84,11 @@ def test_tables_from_finite_pools_scatter_as_estimated() -> None:
     statistical = np.sqrt(2 / 400)
     estimated = pool_offset(n_window, n_pool, n_reference)
     assert np.std(offsets) == pytest.approx(np.hypot(estimated, statistical), rel=0.15)
+
+
+def test_above_the_largest_quotable_value_nothing_is_left_to_tell() -> None:
+    for null in (table(200), table(1000), NullTable.between(table(500), table(300, 2), 0.3)):
+        beyond, within = null.p_value(null.t_quotable), null.p_value(0.7 * null.t_quotable)
+        assert (beyond.p, beyond.low, beyond.high) == (SMALLEST_P, SMALLEST_P, SMALLEST_P)
+        assert within.high > SMALLEST_P
+        assert null.t_quotable > null.t_range[1]

@@ -122,7 +122,10 @@ def test_events_and_counted_rows_are_cut_side_by_side() -> None:
         begin = START + step
         times = begin + np.array([0.1, 0.2, 0.3])
         windows += cutter.push(EventBatch("1", ("t",), np.ones((3, 1)), times, begin, begin + 1.0))
+        assert len(cutter.cuts) == (step > 0)
         windows += cutter.push(counts_batch(step, [1.0, 2.0]))
+        assert [end.n_events for end in cutter.cuts] == [2] * (step % 2)
+    assert cutter.first_edges == {"1.channels": START}
     windows += cutter.close()
     assert [(w.stream, w.seq, w.n_events) for w in windows if not w.counts] == [
         ("1", 0, 4), ("1", 1, 4), ("1", 2, 4)

@@ -33,6 +33,9 @@ N_TOYS = 1000
 RUN_WINDOWS = 60
 """Windows of the reference's run."""
 
+WANDER_SEED = 7
+"""Seed of the shifts that wander: the test was tuned while it was 2, so those shifts say too little."""
+
 TRIES = 20
 MOST_WINDOWS = 30
 
@@ -209,7 +212,7 @@ def show_false_alarms(
     """Print false alarms per shift; every shift has a reference of its own."""
     found = 0
     for shift in track(range(n_shifts), console=Console(stderr=True)):
-        wander = Wander(n, mean, *spreads, np.random.default_rng([2, shift]))
+        wander = Wander(n, mean, *spreads, np.random.default_rng([WANDER_SEED, shift]))
         run = np.stack([wander.window() for _ in range(RUN_WINDOWS)])
         detector = Detector.learn(run, grid_map(n), 1000 if n < 1000 else 200)
         engine = make_engine(autocorrelation)
@@ -266,10 +269,10 @@ def main() -> None:
     wander = ("rate", "illumination", "each channel", "autocorrelation")
     _head("channels", "hits", *wander, "shifts", "false alarms per shift (95 %)")
     for spreads in ((0.0, 0.0, 0.0), (0.05, 0.05, 0.02), (0.1, 0.1, 0.05)):
-        show_false_alarms(64, 400.0, spreads, autocorrelation=0.0, n_shifts=4)
-        show_false_alarms(64, 400.0, spreads, autocorrelation=0.7, n_shifts=4)
+        show_false_alarms(64, 400.0, spreads, autocorrelation=0.0, n_shifts=10)
+        show_false_alarms(64, 400.0, spreads, autocorrelation=0.7, n_shifts=10)
     for spreads in ((0.0, 0.0, 0.0), (0.05, 0.05, 0.02)):
-        show_false_alarms(10_000, 40.0, spreads, autocorrelation=0.7, n_shifts=1)
+        show_false_alarms(10_000, 40.0, spreads, autocorrelation=0.7, n_shifts=2)
 
 
 if __name__ == "__main__":

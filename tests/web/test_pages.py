@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dqm.alarm import AlarmState, Cause
-from dqm.events import Origin, Quality, RateResult, TestResult, WindowCut
+from dqm.events import Origin, PMethod, Quality, RateResult, TestResult, WindowCut
 from tests.world import START, Browser, World, make_world, verdict_of
 
 
@@ -138,6 +138,20 @@ def test_the_window_page_has_everything_about_it(world: World, client: Browser) 
         "3f9a21c7d0b4e865",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_window_whose_fit_ended_early_shows_a_bound(world: World, client: Browser) -> None:
+    verdict = verdict_of("chamber-1", 4, p=1e-15)
+    result = replace(
+        verdict.result, t=14500.0, tau=14505.0, p_low=1e-15, p_high=1e-15, p_method=PMethod.BOUND
+    )
+    world.judge(replace(verdict, result=result))
+    text = text_of(client, "/windows/chamber-1/7/4")
+    assert "p < 1e-15, the smallest that the null table can tell" in text
+    assert "t > 14500 = tau 14505 - Delta 5" in text
+    window = client.get("/api/v1/streams/chamber-1/windows/7/4").json()["verdict"]
+    assert (window["t"], window["p"], window["p_method"]) == (14500.0, 1e-15, "bound")
+    assert "> 1.45e+04" in text_of(client, "/streams/chamber-1")
 
 
 def test_a_window_with_another_number_of_events_says_what_was_expected(world: World, client: Browser) -> None:

@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from dqm.events import FloatArray
 
 __all__ = [
+    "BX_PER_ORBIT",
     "CELLS_PER_LAYER",
     "CELL_HEIGHT_MM",
     "CELL_WIDTH_MM",
+    "COUNTS_PER_BX",
     "COUNTS_PER_ORBIT",
     "DRIFT_VELOCITY_MM_PER_NS",
     "LAYER_Z_MM",
@@ -25,6 +27,7 @@ __all__ = [
     "NS_PER_COUNT",
     "N_CHAMBERS",
     "N_LAYERS",
+    "ORBITS",
     "WIRES_PER_CHAMBER",
     "BoolArray",
     "Convention",
@@ -53,6 +56,9 @@ LAYER_Z_MM: FloatArray = np.linspace(-1.5, 1.5, N_LAYERS) * CELL_HEIGHT_MM
 NS_PER_BX = 25.0
 COUNTS_PER_BX = 30
 BX_PER_ORBIT = 3564
+ORBITS = 2**32
+"""The orbit counter has 32 bits; it starts again every 4.4 days."""
+
 COUNTS_PER_ORBIT = BX_PER_ORBIT * COUNTS_PER_BX
 NS_PER_COUNT = NS_PER_BX / COUNTS_PER_BX
 
@@ -79,15 +85,20 @@ class WireMap:
         Channel of the first wire.
     hit_head : int
         Value of HEAD in words that are hits.
+    n_channels : int
+        Channels of a board: wires first, then scintillators and triggers.
     """
 
     first_channel: int
     hit_head: int
+    n_channels: int
 
     @classmethod
     def of(cls, convention: Convention) -> WireMap:
         """Return the map of a convention."""
-        return cls(first_channel=1, hit_head=1) if convention is Convention.Y2018 else cls(0, 2)
+        if convention is Convention.Y2018:
+            return cls(first_channel=1, hit_head=1, n_channels=139)
+        return cls(first_channel=0, hit_head=2, n_channels=129)
 
     def is_wire(self, head: IntArray, channel: IntArray) -> BoolArray:
         """Select hits on wires; other words come from scintillators, triggers and counters.

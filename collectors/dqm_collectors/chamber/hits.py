@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from dqm_collectors.chamber.geometry import COUNTS_PER_BX, COUNTS_PER_ORBIT, IntArray, time_counts
+from dqm_collectors.chamber.geometry import (
+    COUNTS_PER_BX,
+    COUNTS_PER_ORBIT,
+    ORBITS,
+    BoolArray,
+    IntArray,
+    time_counts,
+)
 
 __all__ = ["COLUMNS", "RawHits", "write_tdc"]
 
@@ -59,6 +66,10 @@ class RawHits:
         order = np.argsort(time_counts(*columns[3:]), kind="stable")
         return cls(*(column[order] for column in columns))
 
+    def take(self, which: BoolArray) -> RawHits:
+        """Select words."""
+        return RawHits(*(getattr(self, field.name)[which] for field in fields(self)))
+
     @property
     def counts(self) -> IntArray:
         """Time of each word since orbit 0, counts of 25/30 ns."""
@@ -66,7 +77,7 @@ class RawHits:
 
 
 def write_tdc(hits: RawHits, path: Path) -> None:
-    """Write raw hits in the format of the TDC.
+    """Write raw hits in the format of the TDC; its orbit counter has 32 bits.
 
     Parameters
     ----------
@@ -75,6 +86,7 @@ def write_tdc(hits: RawHits, path: Path) -> None:
     path : Path
         File, replaced if it exists; compressed if its name ends in ``.gz``.
     """
+    hits = replace(hits, orbit=hits.orbit % ORBITS)
     columns = [getattr(hits, field.name) for field in fields(hits)]
     with pa.output_stream(str(path), compression="detect") as stream:
         options = csv.WriteOptions(quoting_style="none")

@@ -8,7 +8,6 @@ import numpy as np
 
 from dqm.events import EventBatch
 from dqm_collectors.chamber.geometry import NS_PER_COUNT, WIRES_PER_CHAMBER, IntArray, WireMap
-from dqm_collectors.chamber.hits import RawHits
 from dqm_collectors.chamber.reconstruction import DISORDER_NS, Reconstruction
 from dqm_collectors.chamber.segments import Selection
 
@@ -72,18 +71,18 @@ class ChannelCounter:
             Chamber ``N.channels``, columns `CHANNEL_NAMES`, counted by `HITS`; the time of each row is the
             start of the stretch.
         """
-        n_channels = self._hits.shape[1]
-        place = 2 * WIRES_PER_CHAMBER * fpga + channel - self._wires.first_channel
-        chosen = place < n_channels
-        counts, place = counts[chosen], place[chosen]
         if not len(counts):
             return
         if self._first_count is None:
             self._first_count = int(counts.min())
+        self._last = max(self._last, (int(counts.max()) - self._first_count) * _SECONDS_PER_COUNT)
+        n_channels = self._hits.shape[1]
+        place = 2 * WIRES_PER_CHAMBER * fpga + channel - self._wires.first_channel
+        chosen = place < n_channels
+        counts, place = counts[chosen], place[chosen]
         seconds = (counts - self._first_count) * _SECONDS_PER_COUNT
-        self._last = max(self._last, float(seconds.max()))
         stretch = np.maximum(np.floor(seconds / self._batch_seconds).astype(np.int64) - self._stretch, 0)
-        self._reserve(int(stretch.max()) + 1)
+        self._reserve(int(stretch.max(initial=0)) + 1)
         self._hits += np.bincount(stretch * n_channels + place, minlength=self._hits.size).reshape(
             self._hits.shape
         )
@@ -103,6 +102,20 @@ class ChannelCounter:
         end = float(np.nextafter(self._start + self._last, np.inf)) if end is None else end
         while self._edge(0) < end:
             yield from self._take(1, end)
+
+    def restart(self, start: float) -> None:
+        """Begin again with another clock; call `finish` before.
+
+        Parameters
+        ----------
+        start : float
+            Unix time of the first hit of that clock, s.
+        """
+        self._start = start
+        self._first_count = None
+        self._stretch = 0
+        self._last = 0.0
+        self._hits = np.zeros_like(self._hits[:1])
 
     def _edge(self, ahead: int) -> float:
         return self._start + (self._stretch + ahead) * self._batch_seconds
@@ -162,13 +175,17 @@ class CountingReconstruction(Reconstruction):
             wires, chambers=chambers, start=start, batch_seconds=batch_seconds, first_count=first_count
         )
 
-    def feed(self, raw: RawHits) -> Iterator[EventBatch]:
-        """Add the next words; yield the batches of segments and of counts that they complete."""
-        on_wire = self._wires.is_wire(raw.head, raw.channel)
-        yield from super().feed(raw)
-        yield from self._counter.add(raw.counts[on_wire], raw.fpga[on_wire], raw.channel[on_wire])
+    def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
+        """Add the next hits on wires; yield the batches of segments and of counts that they complete."""
+        yield from super().add(counts, fpga, channel)
+        yield from self._counter.add(counts, fpga, channel)
 
     def finish(self, end: float | None = None) -> Iterator[EventBatch]:
         """Yield the remaining batches; `end` as in `Reconstruction.finish`."""
         yield from super().finish(end)
         yield from self._counter.finish(end)
+
+    def restart(self) -> Iterator[EventBatch]:
+        """Yield the remaining batches, as `Reconstruction.restart`; the next hits belong to another clock."""
+        yield from super().restart()  # it finishes the counts too
+        self._counter.restart(self.start)

@@ -42,6 +42,8 @@ class Reconstruction:
         Length of a batch, s.
     first_count : int, optional
         TDC count of the start; that of the first hit by default.
+    stretch : int
+        Number of the first batch, to go on after a restart: segments before it are dropped.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Reconstruction:
         start: float,
         batch_seconds: float,
         first_count: int | None = None,
+        stretch: int = 0,
     ) -> None:
         self._wires = wires
         self._selection = selection
@@ -60,10 +63,26 @@ class Reconstruction:
         self._start = start
         self._batch_seconds = batch_seconds
         self._first_count = first_count
-        self._stretch = 0
+        self._stretch = stretch
+        self._begin = self._edge(0) if stretch else -np.inf
         self._last = start
         self._held: IntArray = np.empty((4, 0), dtype=np.int64)  # rows: counts, chamber, layer, cell
         self._found: FloatArray = np.empty((0, 2 + len(FEATURES)))  # columns: time, chamber, features
+
+    @property
+    def start(self) -> float:
+        """Unix time of the first hit of this clock, s."""
+        return self._start
+
+    @property
+    def first_count(self) -> int | None:
+        """TDC count of the first hit of this clock; None before it."""
+        return self._first_count
+
+    @property
+    def boundary(self) -> int | None:
+        """TDC count of the first hit that is not searched, after a time without hits; None: no such hit."""
+        return int(self._held[0, 0]) if self._held.size else None
 
     def feed(self, raw: RawHits) -> Iterator[EventBatch]:
         """Add the next words; yield the batches that they complete.
@@ -79,8 +98,23 @@ class Reconstruction:
             Segments with the columns `FEATURES`; the time of a segment is that of its earliest hit.
         """
         on_wire = self._wires.is_wire(raw.head, raw.channel)
-        place = self._wires.wires(raw.fpga[on_wire], raw.channel[on_wire])
-        held = np.concatenate([self._held, np.stack([raw.counts[on_wire], *place])], axis=1)
+        return self.add(raw.counts[on_wire], raw.fpga[on_wire], raw.channel[on_wire])
+
+    def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
+        """Add the next hits on wires; yield the batches that they complete.
+
+        Parameters
+        ----------
+        counts, fpga, channel : ndarray of int64, shape (n_hits,)
+            Time in TDC counts and wire of each hit; none is late by more than `DISORDER_NS`.
+
+        Yields
+        ------
+        EventBatch
+            As from `feed`.
+        """
+        place = self._wires.wires(fpga, channel)
+        held = np.concatenate([self._held, np.stack([counts, *place])], axis=1)
         if not held.size:
             return
         self._held = held[:, np.argsort(held[0], kind="stable")]
@@ -110,6 +144,22 @@ class Reconstruction:
         if self._edge(0) < end:
             yield from self._stretch_of([self._edge(0), end])
 
+    def restart(self) -> Iterator[EventBatch]:
+        """Yield the remaining batches; the next hits belong to another clock.
+
+        The time goes on with the next batch, because nobody knows how long the gap was.
+
+        Yields
+        ------
+        EventBatch
+        """
+        if self._first_count is None:
+            return
+        yield from self.finish()
+        self._start = self._last = self._edge(1)
+        self._stretch = 0
+        self._first_count = None
+
     def _unix(self, counts: IntArray) -> FloatArray:
         return np.asarray(self._start + (counts - (self._first_count or 0)) * _SECONDS_PER_COUNT)
 
@@ -122,6 +172,7 @@ class Reconstruction:
         segments = free_segments(counts, chamber, layer, cell, self._selection)
         time = self._unix(counts[segments.hits].min(axis=1))
         rows = np.column_stack([time, chamber[segments.hits[:, 0]], segments.features])
+        rows = rows[time >= self._begin]
         self._found = np.concatenate([self._found, rows[np.argsort(rows[:, 0], kind="stable")]])
 
     def _completed(self, until: float) -> Iterator[EventBatch]:

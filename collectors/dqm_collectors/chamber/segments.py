@@ -189,9 +189,14 @@ def _combine(hits: Hits, selection: Selection, sizes: IntArray) -> IntArray:
 def _fit(
     wire: FloatArray, time: FloatArray, selection: Selection
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Fit rows of four hits; return t0 (ns), slope and residual (mm; inf if no choice of sides fits)."""
+    """Fit rows of four hits; return t0 (ns), slope and residual (mm; inf if no choice of sides fits).
+
+    Sums over the four layers are written out: the result of a matrix product may depend on its other rows in
+    the last bit, and a window that is read again must come out the same.
+    """
     velocity = selection.velocity_mm_per_ns
     earliest, latest = time.min(axis=1), time.max(axis=1)
+    wires, times = wire.T.copy(), velocity * time.T
     best = np.full(len(wire), np.inf)
     t0 = np.zeros(len(wire))
     slope = np.zeros(len(wire))
@@ -201,18 +206,23 @@ def _fit(
         side = np.array(sides)
         columns = [np.ones(N_LAYERS), LAYER_Z_MM] + ([] if selection.t0_known else [side])
         q, _ = np.linalg.qr(np.column_stack(columns), mode="complete")
-        null = q[:, len(columns) :]
+        null = q[:, len(columns) :].T
         solve = np.linalg.pinv(np.column_stack(columns))
-        y = wire + velocity * side * time
-        residual = np.sqrt(np.mean((y @ null) ** 2, axis=1))
-        start = np.zeros(len(wire)) if selection.t0_known else y @ solve[2] / velocity
+        y = wires + side[:, None] * times
+        residual = np.sqrt(sum(_weigh(y, row) ** 2 for row in null) / len(null))
+        start = np.zeros(len(wire)) if selection.t0_known else _weigh(y, solve[2]) / velocity
         physical = earliest - start >= -selection.margin_ns
         physical &= latest - start <= selection.max_drift_ns + selection.margin_ns
         better = np.flatnonzero(physical & (residual < best))
         best[better] = residual[better]
         t0[better] = start[better]
-        slope[better] = y[better] @ solve[1]
+        slope[better] = _weigh(y[:, better], solve[1])
     return t0, slope, best
+
+
+def _weigh(y: FloatArray, weights: FloatArray) -> FloatArray:
+    """Weighted sum over layers, shape (n_rows,), the same for a row whatever the other rows are."""
+    return np.asarray(y[0] * weights[0] + y[1] * weights[1] + y[2] * weights[2] + y[3] * weights[3])
 
 
 def _pick(combos: IntArray, event: IntArray, residual: FloatArray, n_hits: int) -> IntArray:

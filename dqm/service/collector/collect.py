@@ -11,11 +11,12 @@ from threading import Event, Thread
 
 import structlog
 
-from dqm.config import CollectorConfig
-from dqm.errors import format_count
-from dqm.events import Origin, RunEvent, RunNotice, Window
+from dqm.config import CollectorConfig, CollectorSection
+from dqm.errors import NoEventsError, format_count
+from dqm.events import EventBatch, Origin, RunEvent, RunNotice, Window
+from dqm.service.collector.progress import Note, Progress
 from dqm.service.collector.slow_control import SlowControl
-from dqm.service.collector.sources import EventSource, open_source
+from dqm.service.collector.sources import EventSource, ResumableSource, counts_of, open_source
 from dqm.service.sd_notify import Notifier
 from dqm.stream import (
     CountCutter,
@@ -34,6 +35,9 @@ __all__ = ["RunSummary", "collect"]
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
+LOG_SECONDS = 60.0
+"""Time between log lines of what the source has read and left out, s."""
+
 DELIVERY_SECONDS = 10.0
 """Longest wait for the next answer of the daemon at the end of a run, s."""
 
@@ -51,11 +55,11 @@ class RunSummary:
     n_sent : int
         Windows sent, including those that an earlier run left in the spool.
     n_lost : int
-        Windows that were dropped, not sent or not answered, and are not in the spool.
+        Windows that were dropped, not sent or not answered, and that the next start does not have.
     n_left : int
         Events after the last full window.
     n_spooled : int
-        Windows left in the spool for the next start.
+        Windows left for the next start: in the spool, or in a source that keeps its data.
     n_refused : int
         Windows that the daemon refused.
     """
@@ -80,9 +84,10 @@ def collect(
     """Run a collector until its source ends or `stop` is set.
 
     A live source never waits for the daemon: unanswered windows are buffered, and the oldest are dropped when
-    the buffer is full. A replayed or simulated source waits. If the spool has seen this run of a live source
-    before, the run continues with the next numbers. Other sources start again from 0; the daemon recognises
-    windows that it already has.
+    the buffer is full. A replayed or simulated source waits, and so does one that keeps its data: after a
+    restart it goes on where the windows that the daemon has answered end. If the spool has seen this run of a
+    live source before, the run continues with the next numbers. Other sources start again from 0; the daemon
+    recognises windows that it already has.
 
     The run begins, for each stream, with its first events. It ends when the source ends or `stop` is set; if
     the source fails it does not end, so the daemon notices that no window comes.
@@ -111,13 +116,18 @@ def collect(
         If the collector or the source of readings is unknown or has wrong options.
     InputError
         If the source of events fails, or the source of readings at the start.
+    NoEventsError
+        If the source ends without any event.
     FileError
         If the spool cannot be used.
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
-    number = int(clock()) if section.run is None else section.run
     with ExitStack() as opened:
+        idle = _Idle(stop)
+        note = _resume(source, idle, opened)
+        number = section.run if section.run is not None else note.run if note else int(clock())
+        progress = Progress(source, number, note) if isinstance(source, ResumableSource) else None
         slow_control = (
             opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
         )
@@ -125,17 +135,11 @@ def collect(
             opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
         )
         continued = spool.next_numbers(number) if spool and source.origin is Origin.LIVE else {}
+        if progress:
+            continued = Progress.first_numbers(note, number)
         label = RunLabel(number, section.run_type, source.origin)
-        cutter = make_cutter(config, label, continued)
-        sender = opened.enter_context(
-            Sender(
-                section.connect,
-                section.buffer_windows,
-                buffer_bytes=section.buffer_bytes,
-                spool=spool,
-                keys=read_sender_keys(section),
-            )
-        )
+        cutter = make_cutter(config, label, continued, Progress.first_edges(note))
+        sender = opened.enter_context(_make_sender(section, spool))
         log.info(
             "run started",
             collector=section.name,
@@ -145,33 +149,27 @@ def collect(
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_keep_sending(sender, number, notifier or Notifier()))
-        borders = _RunBorders(sender, label, _streams_of(config), clock)
-        run = _Run(source, cutter, slow_control, sender, borders, stop)
+        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
+        idle.progress, idle.sender = progress, sender
+        streams = _streams_of(config)
+        borders = _RunBorders(sender, label, streams, clock)
+        run = _Run(source, cutter, slow_control, sender, borders, stop, streams, progress)
         run.send_events()
         if notifier is not None:
             notifier.stopping()
+        is_kept = spool is not None or progress is not None
         run.send_last()
-        borders.end("the collector was told to stop" if stop.is_set() else "the source ended")
-        if not _wait_for_answers(sender, source, stop):
-            log.warning(
-                "windows without an answer of the daemon",
-                sent=sender.n_unconfirmed,
-                not_sent=sender.n_waiting,
-                borders_of_runs=sender.n_announced,
-                next_start="sends them again" if spool else "does not know them",
-            )
-        summary = run.summarise(number, has_spool=spool is not None)
-    log.info(
-        "run ended",
-        run=number,
-        events=summary.n_events,
-        windows=summary.n_windows,
-        sent=summary.n_sent,
-        lost=summary.n_lost,
-        refused=summary.n_refused,
-        spooled=summary.n_spooled,
-    )
+        if progress is None:  # a source that keeps its data goes on with the same run
+            borders.end("the collector was told to stop" if stop.is_set() else "the source ended")
+        run.wait_for_answers(is_kept=is_kept)
+        summary = run.summarise(number, is_kept=is_kept)
+    _log_end(summary, source)
+    if not summary.n_events and not stop.is_set():
+        raise NoEventsError(
+            "the source ended without any event",
+            where=f"collector {section.name}",
+            fix="Check its inputs and options: there is nothing to judge",
+        )
     return summary
 
 
@@ -212,6 +210,8 @@ class _Run:
     sender: Sender
     borders: _RunBorders
     stop: Event
+    streams: Mapping[str, str]
+    progress: Progress | None = None
     n_events: int = 0
     n_windows: int = 0
     n_not_sent: int = 0
@@ -219,27 +219,51 @@ class _Run:
     def send_events(self) -> None:
         """Cut and send until the source ends or the run must."""
         for batch in self.source:
-            self.n_events += 0 if batch.counts else len(batch.x)
-            windows = self.cutter.push(batch)
-            self.borders.begin(batch.chamber)
-            self._send(windows)
+            self._send_batch(batch)
             if self.stop.is_set():
                 return
 
-    def send_last(self) -> None:
-        """Send the windows that end with the run."""
-        self._send(self.cutter.close())
+    def _send_batch(self, batch: EventBatch) -> None:
+        if self.progress is not None:
+            rest = self.progress.trim(batch, self.streams.get(batch.chamber, batch.chamber))
+            self.progress.commit(self.sender)
+            if rest is None:
+                return
+            batch = rest
+        self.n_events += 0 if batch.counts else len(batch.x)
+        windows = self.cutter.push(batch)
+        self.borders.begin(batch.chamber)
+        self._send(windows)
 
-    def summarise(self, number: int, *, has_spool: bool) -> RunSummary:
+    def send_last(self) -> None:
+        """Send the windows that end with the run; one that can be read again is not ended before its time."""
+        if self.progress is None:
+            self._send(self.cutter.close())
+
+    def wait_for_answers(self, *, is_kept: bool) -> None:
+        """Wait for the last answers, and commit what they allow; `is_kept`: the next start has the others."""
+        has_answers = _wait_for_answers(self.sender, self.source, self.stop)
+        if self.progress is not None:
+            self.progress.commit(self.sender, is_last=True)
+        if not has_answers:
+            log.warning(
+                "windows without an answer of the daemon",
+                sent=self.sender.n_unconfirmed,
+                not_sent=self.sender.n_waiting,
+                borders_of_runs=self.sender.n_announced,
+                next_start="sends them again" if is_kept else "does not know them",
+            )
+
+    def summarise(self, number: int, *, is_kept: bool) -> RunSummary:
         sender = self.sender
         return RunSummary(
             run=number,
             n_events=self.n_events,
             n_windows=self.n_windows,
             n_sent=sender.n_sent,
-            n_lost=sender.n_lost + self.n_not_sent + (0 if has_spool else sender.n_kept),
+            n_lost=sender.n_lost + self.n_not_sent + (0 if is_kept else sender.n_kept),
             n_left=sum(self.cutter.n_left.values()),
-            n_spooled=sender.n_kept if has_spool else 0,
+            n_spooled=sender.n_kept if is_kept else 0,
             n_refused=sum(sender.refusals.values()),
         )
 
@@ -249,33 +273,102 @@ class _Run:
         if self.slow_control is not None:
             windows = [self.slow_control.attach(window) for window in windows]
         for n_sent, window in enumerate(windows):
-            while self.source.origin is not Origin.LIVE and not self.sender.has_room:
+            while self._may_wait and not self.sender.has_room:
                 if self.stop.is_set():
                     self.n_not_sent += len(windows) - n_sent
                     return
                 self.sender.confirm(POLL_SECONDS)
             self.sender.send(window)
+            if self.progress is not None:
+                self.progress.add(window, self.cutter.cuts[n_sent], self.cutter.first_edges)
         self.sender.pump()
+
+    @property
+    def _may_wait(self) -> bool:
+        return self.progress is not None or self.source.origin is not Origin.LIVE
+
+
+def _make_sender(section: CollectorSection, spool: Spool | None) -> Sender:
+    return Sender(
+        section.connect,
+        section.buffer_windows,
+        buffer_bytes=section.buffer_bytes,
+        spool=spool,
+        keys=read_sender_keys(section),
+    )
+
+
+def _log_end(summary: RunSummary, source: EventSource) -> None:
+    log.info(
+        "run ended",
+        run=summary.run,
+        events=summary.n_events,
+        windows=summary.n_windows,
+        sent=summary.n_sent,
+        lost=summary.n_lost,
+        refused=summary.n_refused,
+        spooled=summary.n_spooled,
+        **counts_of(source),
+    )
 
 
 def make_cutter(
-    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None = None
+    config: CollectorConfig,
+    label: RunLabel,
+    first_numbers: Mapping[str, int] | None = None,
+    first_edges: Mapping[str, float] | None = None,
 ) -> Cutter:
     """Make the cutter that a configuration describes."""
     return CountedCutter(
-        _event_cutter(config, label, first_numbers), _channel_cutter(config, label, first_numbers)
+        _event_cutter(config, label, first_numbers, first_edges),
+        _channel_cutter(config, label, first_numbers, first_edges),
     )
 
 
 def _event_cutter(
-    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None
+    config: CollectorConfig,
+    label: RunLabel,
+    first_numbers: Mapping[str, int] | None,
+    first_edges: Mapping[str, float] | None,
 ) -> Cutter:
     window = config.window
     if window.events is not None:
         return CountCutter(window.events, label, config.streams, first_numbers)
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("[window] needs events, or seconds and expected_rate_hz")
-    return TimeCutter(window.seconds, window.expected_rate_hz, label, config.streams, first_numbers)
+    return TimeCutter(
+        window.seconds, window.expected_rate_hz, label, config.streams, first_numbers, first_edges
+    )
+
+
+@dataclass(slots=True)
+class _Idle:
+    """What a source that keeps its data calls between two readings: commit; say whether to end.
+
+    It is called in the thread of the source, because its client may not be used from two threads.
+    """
+
+    stop: Event
+    progress: Progress | None = None
+    sender: Sender | None = None
+
+    def __call__(self) -> bool:
+        if self.progress is not None and self.sender is not None:
+            self.progress.commit(self.sender)
+        return self.stop.is_set()
+
+
+def _resume(source: EventSource, idle: _Idle, opened: ExitStack) -> Note | None:
+    """Connect a source that keeps its data, and go on where the acknowledged windows end."""
+    if not isinstance(source, ResumableSource):
+        return None
+    opened.callback(source.close)
+    text = source.open(idle)
+    if not text:
+        return None
+    note = Note.read(text)
+    source.seek(note.position)
+    return note
 
 
 def _streams_of(config: CollectorConfig) -> dict[str, str]:
@@ -285,14 +378,17 @@ def _streams_of(config: CollectorConfig) -> dict[str, str]:
 
 
 def _channel_cutter(
-    config: CollectorConfig, label: RunLabel, first_numbers: Mapping[str, int] | None
+    config: CollectorConfig,
+    label: RunLabel,
+    first_numbers: Mapping[str, int] | None,
+    first_edges: Mapping[str, float] | None,
 ) -> Cutter | None:
     """Make the cutter of the hits by channel."""
     section = config.channels
     if section is None:
         return None
     streams = _streams_of(config)
-    return TimeCutter(section.seconds, section.expected_rate_hz, label, streams, first_numbers)
+    return TimeCutter(section.seconds, section.expected_rate_hz, label, streams, first_numbers, first_edges)
 
 
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
@@ -308,11 +404,12 @@ def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
 
 
 @contextmanager
-def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None]:
-    """Send and receive also while the source is silent; log each problem once."""
+def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notifier) -> Iterator[None]:
+    """Send and receive also while the source is silent; log each problem once, and what is read regularly."""
     done = Event()
 
     def work() -> None:
+        log_at = time.monotonic() + LOG_SECONDS
         problem = ""
         refusals: dict[str, int] = {}
         n_lost = n_refused_runs = 0
@@ -332,6 +429,10 @@ def _keep_sending(sender: Sender, run: int, notifier: Notifier) -> Iterator[None
             if sender.n_lost and not n_lost:
                 n_lost = sender.n_lost
                 log.warning("the buffer is full: the oldest windows are dropped")
+            if time.monotonic() >= log_at:
+                log_at += LOG_SECONDS
+                if counts := counts_of(source):
+                    log.info("read so far", run=run, **counts)
 
     thread = Thread(target=work, name="sender", daemon=True)
     thread.start()

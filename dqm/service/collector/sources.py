@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel
 
 from dqm.config import find_plugin, validate
 from dqm.events import EventBatch, Origin
 
-__all__ = ["EventSource", "EventSourceFactory", "open_source"]
+__all__ = [
+    "CountingSource",
+    "EventSource",
+    "EventSourceFactory",
+    "ResumableSource",
+    "counts_of",
+    "open_source",
+]
 
 
 class EventSource(Protocol):
@@ -21,6 +28,48 @@ class EventSource(Protocol):
 
     def __iter__(self) -> Iterator[EventBatch]:
         """Yield batches in the order of time; raises `InputError` if the source fails."""
+
+
+@runtime_checkable
+class CountingSource(Protocol):
+    """A collector that counts what it reads and what it leaves out."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the counts since the start by name; it may be called from another thread."""
+
+
+def counts_of(source: EventSource) -> dict[str, int]:
+    """Return what a source has read and left out; empty if it does not count."""
+    return dict(source.counts()) if isinstance(source, CountingSource) else {}
+
+
+@runtime_checkable
+class ResumableSource(CountingSource, Protocol):
+    """A collector whose source keeps its data: it goes on where the acknowledged windows end.
+
+    Its batches have a position. It may be kept waiting.
+    """
+
+    origin: Origin
+
+    def __iter__(self) -> Iterator[EventBatch]:
+        """Yield batches until the source is told to stop; raises `InputError` if the source fails."""
+
+    def open(self, is_stopped: Callable[[], bool]) -> str:
+        """Connect, and return the note of the last commit, or nothing; raises `InputError` if this fails.
+
+        `is_stopped` is called between two readings, in the thread that iterates: it commits what is
+        acknowledged and says whether to end.
+        """
+
+    def seek(self, position: str) -> None:
+        """Go on at the position of a batch."""
+
+    def commit(self, position: str, note: str, *, wait: bool = False) -> None:
+        """Keep a position and a note for the next start; it logs what fails."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class EventSourceFactory(Protocol):

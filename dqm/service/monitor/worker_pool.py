@@ -18,7 +18,9 @@ A job goes through these states, which are guarded by one lock::
 
 All workers share one queue of waiting jobs. A thread takes its next job as soon as it has the result of the
 last one, so that a worker does not idle while the daemon stores that result; for this `WorkerPool.room`
-admits `JOBS_PER_WORKER` jobs for each worker. A job that waits belongs to no worker: the death of a worker
+admits `JOBS_PER_WORKER` jobs for each worker. It takes the oldest job whose key no worker is busy with, so
+that one key, a stream with slow jobs, does not hold all workers while others wait; if there is none, the
+oldest. A job that waits belongs to no worker: the death of a worker
 concerns the one job that it was at, and no other.
 
 What may fail between the steps, and why they are done in this order:
@@ -54,11 +56,11 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
+from bisect import insort
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, Protocol, TypeVar
@@ -247,9 +249,9 @@ class WorkerPool(Generic[J, R]):
 
     def submit(self, job: J) -> None:
         """Let the next free worker do a job."""
-        ticket: _Ticket[J, R] = _Ticket(self._n_submitted, job)
+        ticket: _Ticket[J, R] = _Ticket(self._n_submitted, self._key(job), job)
         self._n_submitted += 1
-        self._uncollected.setdefault(self._key(job), deque()).append(ticket)
+        self._uncollected.setdefault(ticket.key, deque()).append(ticket)
         self._queue.put(ticket)
 
     def finished(self) -> list[Finished[J, R]]:
@@ -319,6 +321,7 @@ class WorkerPool(Generic[J, R]):
         self._workers.remove(worker)
         if ticket is None:
             return
+        self._queue.leave(ticket)
         if ticket.n_attempts < attempts:
             self._queue.put(ticket)
         else:
@@ -350,6 +353,7 @@ class _Ticket(Generic[J, R]):
     """A job in the pool; of the waiting ones the oldest is the smallest."""
 
     number: int
+    key: str = field(compare=False)
     job: J = field(compare=False)
     n_attempts: int = field(default=0, compare=False)
     finished: Finished[J, R] | None = field(default=None, compare=False)
@@ -361,7 +365,9 @@ class _JobQueue(Generic[J, R]):
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
         self.waiting: list[_Ticket[J, R]] = []
-        """Heap: a job that is tried again comes before all that were submitted later."""
+        """In the order of submission, so that a job that is tried again comes before all later ones."""
+        self.at_workers: Counter[str] = Counter()
+        """Jobs at workers, by key."""
         self.changed = threading.Condition()
         """Guards `waiting` and the state of all workers."""
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -369,8 +375,21 @@ class _JobQueue(Generic[J, R]):
 
     def put(self, ticket: _Ticket[J, R]) -> None:
         with self.changed:
-            heappush(self.waiting, ticket)
+            insort(self.waiting, ticket)
             self.changed.notify()  # one is enough: should it leave the job, its `end` wakes the others
+
+    def take(self) -> _Ticket[J, R]:
+        """Give the job that is next; the lock is held, and a job is waiting."""
+        ticket = next((one for one in self.waiting if not self.at_workers[one.key]), self.waiting[0])
+        self.waiting.remove(ticket)
+        self.at_workers[ticket.key] += 1
+        return ticket
+
+    def leave(self, ticket: _Ticket[J, R]) -> None:
+        """Note that a job is at no worker any more."""
+        with self.changed:
+            self.at_workers[ticket.key] -= 1
+            self.at_workers += Counter()  # forgets keys of which there are none
 
     def wake_caller(self) -> None:
         os.eventfd_write(self.event, 1)
@@ -464,7 +483,7 @@ class _Worker(Generic[J, R]):
             self._queue.changed.wait_for(lambda: self._queue.waiting or not self._may_take)
             if not self._may_take or wait([self.process.sentinel], timeout=0):
                 return None
-            self.ticket = heappop(self._queue.waiting)
+            self.ticket = self._queue.take()
             self.ticket.n_attempts += 1
             self._since = self._queue.monotonic()
             return self.ticket
@@ -473,6 +492,7 @@ class _Worker(Generic[J, R]):
         with self._queue.changed:
             if self.ticket is not None:
                 self.ticket.finished = finished
+                self._queue.leave(self.ticket)
             self.ticket = None
         self._queue.wake_caller()
 

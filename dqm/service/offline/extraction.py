@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dqm.errors import FileError, InputError
+from dqm.errors import FileError, InputError, NoEventsError
 from dqm.events import EventBatch
 from dqm.service.collector.sources import EventSource
 
@@ -55,7 +55,9 @@ def extract(
     Raises
     ------
     InputError
-        If the source fails or has no events.
+        If the source fails.
+    NoEventsError
+        If the source has no events.
     FileError
         If the file cannot be written.
     """
@@ -66,7 +68,7 @@ def extract(
         first = next(tables, None)
         if first is None:
             of = "" if chamber is None else f" of chamber {chamber}"
-            raise InputError(f"the source has no events{of}", where=where)
+            raise NoEventsError(f"the source has no events{of}", where=where)
         with pq.ParquetWriter(scratch, first.schema) as writer:
             for table in chain([first], tables):
                 writer.write_table(table)

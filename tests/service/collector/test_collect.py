@@ -11,9 +11,10 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from dqm.config import load_collector
-from dqm.errors import ConfigError, InputError
+from dqm.errors import ConfigError, InputError, NoEventsError
 from dqm.events import EventBatch, Origin, Window, WindowCut
 from dqm.service.collector import collect as collecting
 from dqm.service.collector.collect import RunSummary, collect
@@ -228,6 +229,53 @@ def test_a_live_source_never_waits(
     assert (told.n_windows, told.n_sent, told.n_lost) == (200, 0, 200)
 
 
+def write_words(path: Path, n: int, *, head: int = 2) -> Path:
+    """A vertical muon every millisecond; every tenth has a scintillator word."""
+    muon = [(31, 97), (30, 97), (33, 292), (32, 292)]  # channel and ns: layers 1, 3, 2, 4
+    rows = ["HEAD,FPGA,TDC_CHANNEL,ORBIT_CNT,BX_COUNTER,TDC_MEAS"]
+    for i in range(n):
+        rows += [f"{head},0,{c},{12 * i},{100 + ns // 25},{ns % 25 * 30 // 25}" for c, ns in muon]
+        rows += [f"{head},0,128,{12 * i},101,3"] * (i % 10 == 0)
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_what_is_read_and_left_out_is_logged_and_sent_with_the_windows(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(collecting, "POLL_SECONDS", 0.01)
+    write_words(tmp_path / "run.csv", 2000)
+    text = '[window]\nevents = 500\n[options]\ninputs = ["run.csv"]\nbatch_seconds = 0.1\nchambers = [0]\n'
+    wait_for_answers = collecting._wait_for_answers
+
+    def wait(*given: object) -> bool:
+        wait_until(lambda: any(entry["event"] == "read so far" for entry in logs), "a line in the log")
+        return wait_for_answers(*given)
+
+    monkeypatch.setattr(collecting, "_wait_for_answers", wait)
+    with receiving(address) as windows, capture_logs() as logs:
+        told = run(tmp_path, address, text, collector='[collector]\nname = "tdc"\nrun = 1\n')
+    assert told.n_events > 1000
+    counts = {"words": 8200, "hits": 8000, "left_out_other_channel": 200}
+    assert [w.conditions["other_words_share"] for w in windows] == pytest.approx(
+        [200 / 8200] * len(windows), rel=0.01
+    )
+    found = [entry for entry in logs if entry.get("words") == 8200]
+    assert {entry["event"] for entry in found} >= {"read so far", "run ended"}
+    assert all(entry.items() >= {"run": 1, **counts}.items() for entry in found)
+
+
+def test_a_source_without_any_event_is_no_success(tmp_path: Path, address: str) -> None:
+    text = '[window]\nevents = 500\n[options]\ninputs = ["run.csv"]\n'
+    write_words(tmp_path / "run.csv", 0)
+    with pytest.raises(NoEventsError, match="collector tdc: the source ended without any event"):
+        run(tmp_path, address, text, collector='[collector]\nname = "tdc"\nrun = 1\n')
+    write_words(tmp_path / "run.csv", 10, head=1)
+    with pytest.raises(NoEventsError, match='convention = "2018" would fit'):
+        run(tmp_path, address, text, collector='[collector]\nname = "tdc"\nrun = 1\n')
+
+
 def test_told_to_stop_it_ends_after_the_batch_and_delivers(
     tmp_path: Path, address: str, endless: type[Endless]
 ) -> None:
@@ -347,7 +395,7 @@ def test_counts_in_the_status_agree_with_their_nouns(n_windows: int, text: str, 
             "nothing",
             "",
             ConfigError,
-            r"unknown collector 'nothing'. Installed are: beam, replay, simulate, tdc",
+            r"unknown collector 'nothing'. Installed are: beam, kafka, replay, simulate, tdc",
         ),
         ("replay", "", ConfigError, r"\[options\]: inputs: must be given"),
         ("replay", "input = ['x']", ConfigError, "did you mean 'inputs'"),

@@ -138,6 +138,17 @@ def test_workers_share_the_jobs_and_each_stream_keeps_its_order() -> None:
     assert [answer.n_threads for answer in answers] == ["1"] * 3
 
 
+def test_a_stream_with_slow_jobs_leaves_a_worker_to_others(tmp_path: Path) -> None:
+    older, younger = tmp_path / "older", tmp_path / "younger"
+    with open_pool(2) as pool:
+        pool.submit(Job("slow", 0, seconds=60.0))  # killed with its pool
+        pool.submit(Job("b", 0, seconds=0.5))
+        pool.submit(Job("slow", 1, begun=str(older)))
+        pool.submit(Job("c", 0, begun=str(younger)))
+        wait_until(older.exists, "the older job")
+    assert younger.stat().st_mtime_ns < older.stat().st_mtime_ns
+
+
 def test_a_job_larger_than_any_pipe_does_not_hold_up_the_caller() -> None:
     with open_pool() as pool:
         pid = pid_of_worker()

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dqm.errors import FileError, InputError
+from dqm.errors import FileError, InputError, NoEventsError
 from dqm.events import EventBatch
 from dqm.service.collector.sources import open_source
 from dqm.service.offline import extraction
@@ -95,7 +95,7 @@ def test_the_working_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_source_without_events_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the source has no events"):
+    with pytest.raises(NoEventsError, match="the source has no events"):
         extract(open_source("simulate", SIMULATION), tmp_path / "x.parquet", chamber="0")
     assert not list(tmp_path.iterdir())
 

@@ -1,0 +1,186 @@
+"""Fit of one window without nuisance parameters on a CPU: the steps of `dqm.nplm.fit`, without tensors.
+
+A window alone needs a dozen products of the basis with a vector, and a few factorisations. In `dqm.nplm.fit`
+these take half of the time: the rest is dispatch, masks and copies of small tensors, which many windows at
+once share. Here the same steps are calls of BLAS and LAPACK and some array operations between them.
+
+Steps, limits and criteria are those of `dqm.nplm.fit`, and so is t, within rounding. The quasi-Newton
+correction is the two-loop recursion, which is faster for one window than the compact form. A window that is
+not settled by then gets the Newton steps of `dqm.nplm.fit`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dqm.events import FloatArray
+from dqm.nplm.fit import (
+    FAR,
+    MAX_HALVINGS,
+    MAX_NODE_STEPS,
+    MAX_PAIRS,
+    MAX_QUASI_NEWTON_HALVINGS,
+    MAX_QUASI_NEWTON_STEPS,
+    MIN_SENSITIVITY,
+    NODE_TOLERANCE,
+    ROUNDING,
+    SHORT_STEP,
+    USUAL_NODE_STEPS,
+    USUAL_QUASI_NEWTON_STEPS,
+    Fit,
+    Nodes,
+    newton,
+)
+from dqm.nplm.lone_problem import LoneObjective, LonePoint, LowMemoryInverse, NodeInverse
+from dqm.nplm.problem import FitPoint, FitProblem
+
+__all__ = ["minimise_alone"]
+
+
+@dataclass(slots=True)
+class _State:
+    """How far the fit of the window has come; as `Fit`."""
+
+    point: LonePoint
+    converged: bool = False
+    iterations: int = 0
+    bound: float = -math.inf
+
+
+def minimise_alone(problem: FitProblem, nodes: Nodes, *, tolerance: float, max_iterations: int) -> Fit:
+    """Minimise the objective of one window; parameters and result as of `dqm.nplm.fit.minimise`.
+
+    Parameters
+    ----------
+    problem : FitProblem
+        One window without nuisance parameters, on the CPU.
+    nodes : Nodes
+        Replace the reference in the first steps.
+    tolerance, max_iterations : float, int
+        See there.
+
+    Returns
+    -------
+    Fit
+        Its Hessian is that of a healthy window.
+    """
+    whole = LoneObjective(problem, problem.reference)
+    with np.errstate(over="ignore", invalid="ignore"):  # a step that is too long is halved
+        state, inverse = _fit_nodes(problem, whole, nodes)
+        if state.bound == -math.inf:
+            _quasi_newton(whole, state, inverse, float(problem.enough[0]), tolerance)
+    fit = Fit(
+        _as_tensors(state.point),
+        nodes.hessian,
+        converged=torch.tensor([state.converged]),
+        iterations=torch.tensor([state.iterations]),
+        bound=torch.tensor([state.bound], dtype=torch.float64),
+    )
+    if not fit.is_settled.all():
+        newton(problem, fit, tolerance, max_iterations)
+    return fit
+
+
+def _as_tensors(point: LonePoint) -> FitPoint:
+    def row(values: FloatArray) -> Tensor:
+        return torch.from_numpy(values)[None]
+
+    return FitPoint(
+        row(point.a),
+        torch.zeros(1, 0, dtype=torch.float64),
+        row(point.reference),
+        row(point.data),
+        torch.tensor([point.objective], dtype=torch.float64),
+        torch.tensor([point.statistic], dtype=torch.float64),
+    )
+
+
+def _size(statistic: float) -> float:
+    return min(max(abs(statistic), 1.0), 1e3)
+
+
+def _find_step(
+    objective: LoneObjective, here: LonePoint, step: FloatArray, descent: float, halvings: int
+) -> tuple[LonePoint, float]:
+    """Halve the step until the objective decreases enough; return its end and the share that was taken."""
+    noise = ROUNDING[torch.float32] * (abs(here.objective) + objective.n_expected)
+    length = 1.0
+    for _ in range(halvings + 1):
+        there = objective.at(here.a + length * step)
+        if there.objective <= here.objective + 1e-4 * length * descent + noise:
+            return there, length
+        length *= 0.5
+    return here, 0.0
+
+
+def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple[_State, NodeInverse]:
+    """Fit with the nodes as reference, then evaluate with all events; if f = 0 is better, go back to it."""
+    coarse = LoneObjective(problem, nodes.events)
+    enough, m = float(problem.enough[0]), nodes.hessian.m
+    can_tell = problem.loss.bounds_statistic and math.isfinite(enough)
+    healthy = np.asfortranarray(nodes.hessian.factor[0].numpy())
+    # the second moments are those of a healthy window, the ridge is that of this one
+    curvature = problem.loss.healthy_curvature * problem.second_moment[m:].numpy()
+    inverse = NodeInverse(healthy, nodes.hessian.rest[0].numpy())
+    begin = here = coarse.at(np.zeros(len(problem.second_moment)))
+    best, bound = begin, -math.inf
+    for n_steps in range(1, MAX_NODE_STEPS + 1):
+        slope = coarse.gradient(here)
+        step = -inverse.solve(slope)
+        descent = float(slope @ step)
+        here, length = _find_step(coarse, here, step, descent, MAX_HALVINGS)
+        is_late = n_steps >= USUAL_NODE_STEPS
+        if can_tell and (length <= SHORT_STEP or is_late):
+            point = whole.at(here.a)
+            found = whole.lower_bound(point, 0.0)
+            if found > bound:
+                best, bound = point, found
+            if bound > enough * (1.0 if is_late else FAR):
+                return _State(best, bound=bound), inverse
+        if not (-descent > NODE_TOLERANCE * _size(here.statistic) and length > 0.0):
+            break
+        if n_steps < MAX_NODE_STEPS:
+            inverse = NodeInverse(coarse.leading_factor(here, m), curvature + coarse.ridge)
+    point = whole.at(here.a)
+    if not point.objective <= begin.objective:
+        point = whole.at(begin.a)
+    return _State(point), inverse
+
+
+def _quasi_newton(
+    whole: LoneObjective, state: _State, start: NodeInverse, enough: float, tolerance: float
+) -> None:
+    inverse = LowMemoryInverse(start, MAX_PAIRS)
+    sensitivity = math.inf
+    here = state.point
+    slope = whole.gradient(here)
+    for iteration in range(1, MAX_QUASI_NEWTON_STEPS + 1):
+        step = -inverse.solve(slope)
+        descent = float(slope @ step)
+        there, length = _find_step(whole, here, step, descent, MAX_QUASI_NEWTON_HALVINGS)
+        predicted = math.sqrt(max(-descent, 0.0))
+        change = abs(there.statistic - here.statistic)
+        allowed = tolerance * _size(there.statistic)
+        error = max(sensitivity, MIN_SENSITIVITY) * predicted
+        state.point = there
+        state.iterations = iteration
+        state.converged = length == 1.0 and change <= allowed and error <= allowed
+        if state.converged or length == 0.0:
+            return
+        sensitivity = change / predicted if predicted else math.inf
+        error = max(max(sensitivity, MIN_SENSITIVITY) * predicted, allowed)
+        is_late = iteration >= USUAL_QUASI_NEWTON_STEPS
+        if length <= SHORT_STEP or is_late:
+            bound = whole.lower_bound(there, error)
+            if bound > enough * (1.0 if is_late else FAR):
+                state.bound = bound
+                return
+        new_slope = whole.gradient(there)
+        inverse.update(there.a - here.a, new_slope - slope)
+        here = there
+        slope = new_slope

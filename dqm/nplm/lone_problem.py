@@ -1,0 +1,162 @@
+"""The fit problem of one window without nuisance parameters, as arrays on the CPU (`dqm.nplm.lone_fit`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import blas, lapack
+from scipy.special import expit
+
+from dqm.events import FloatArray
+from dqm.nplm.hessian import cholesky
+from dqm.nplm.problem import CAUTION, CAUTIOUS_SHARE, Events, FitProblem
+
+__all__ = ["LoneObjective", "LonePoint", "LowMemoryInverse", "NodeInverse"]
+
+Basis = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class LonePoint:
+    """Coordinates of f, and the values there; as `FitPoint`, of one window.
+
+    Parameters
+    ----------
+    a : ndarray, shape (r,)
+        Coordinates of f.
+    reference, data : ndarray, shapes (n_reference,), (n_data,)
+        f at the events.
+    objective, statistic : float
+        Penalised loss, and ``-2 L``.
+    """
+
+    a: FloatArray
+    reference: FloatArray
+    data: FloatArray
+    objective: float
+    statistic: float
+
+
+class LoneObjective:
+    """Objective of one window, its gradient and its Hessian in the leading functions.
+
+    Parameters
+    ----------
+    p : FitProblem
+        One window, no nuisance parameters.
+    events : Events
+        Reference, or the nodes that replace it.
+    """
+
+    def __init__(self, p: FitProblem, events: Events) -> None:
+        self._by_function: Basis = events.phi.T.numpy()
+        self._weights: FloatArray = events.weights.numpy()
+        self._by_event: Basis = p.data.phi[0].numpy()
+        self._totals: FloatArray = p.totals.phi[0].numpy()
+        self._is_likelihood = p.loss.linear_in_data
+        self._bounds = p.loss.bounds_statistic
+        self.ridge = float(p.ridge[0])
+        self.n_expected = p.n_expected
+
+    def at(self, a: FloatArray) -> LonePoint:
+        """Evaluate."""
+        a32 = a.astype(np.float32)
+        reference = (a32 @ self._by_function).astype(np.float64)
+        data = (self._by_event @ a32).astype(np.float64)
+        likelihood = float(np.expm1(reference) @ self._weights - self._totals @ a)
+        loss = likelihood
+        if not self._is_likelihood:
+            loss = float(np.logaddexp(0.0, reference) @ self._weights + np.logaddexp(0.0, -data).sum())
+        return LonePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
+
+    def gradient(self, at: LonePoint) -> FloatArray:
+        """Differentiate."""
+        w = self._weights
+        slopes = w * np.exp(at.reference) if self._is_likelihood else w * expit(at.reference)
+        image: FloatArray = (self._by_function @ slopes.astype(np.float32)).astype(np.float64)
+        image += self.ridge * at.a
+        if self._is_likelihood:
+            image -= self._totals
+        else:
+            image -= expit(-at.data).astype(np.float32) @ self._by_event
+        return image
+
+    def leading_factor(self, at: LonePoint, m: int) -> FloatArray:
+        """Cholesky factor of the Hessian in the m leading functions, shape (m, m)."""
+        if not m:
+            return np.empty((0, 0))
+        w = self._weights
+        s = expit(at.reference)
+        curvature = w * np.exp(at.reference) if self._is_likelihood else w * s * (1.0 - s)
+        columns = self._by_function[:m] * np.sqrt(curvature).astype(np.float32)
+        gram = blas.ssyrk(1.0, columns.T, trans=1, lower=1)
+        if not self._is_likelihood:
+            u = expit(at.data)
+            seen = self._by_event[:, :m] * np.sqrt(u * (1.0 - u)).astype(np.float32)[:, None]
+            gram = blas.ssyrk(1.0, seen.T, beta=1.0, c=gram, lower=1)
+        dense = gram.astype(np.float64)
+        dense[np.diag_indices(m)] += self.ridge
+        factor, info = lapack.dpotrf(dense, lower=1)
+        if info == 0:
+            return np.asarray(factor)
+        return np.asfortranarray(cholesky(torch.from_numpy(np.ascontiguousarray(dense))[None])[0].numpy())
+
+    def lower_bound(self, at: LonePoint, error: float) -> float:
+        """Bound the statistic at the minimum from below; see `dqm.nplm.problem.lower_bound`."""
+        if self._bounds:
+            return at.statistic - self.ridge * float(at.a @ at.a)
+        return CAUTIOUS_SHARE * (at.statistic - CAUTION * error)
+
+
+class NodeInverse:
+    """Inverse of an approximate Hessian: dense in the leading functions, diagonal in the others."""
+
+    def __init__(self, factor: FloatArray, rest: FloatArray) -> None:
+        self.factor = factor
+        self.rest = rest
+
+    def solve(self, v: FloatArray) -> FloatArray:
+        """Multiply with v, shape (r,)."""
+        m = len(self.factor)
+        x = np.empty_like(v)
+        if m:
+            x[:m] = lapack.dpotrs(self.factor, v[:m], lower=1)[0]
+        x[m:] = v[m:] / self.rest
+        return x
+
+
+class LowMemoryInverse:
+    """The same, corrected by the last steps and the changes of the gradient (L-BFGS, two-loop recursion).
+
+    References
+    ----------
+    Nocedal (1980), doi:10.1090/S0025-5718-1980-0572855-7.
+    """
+
+    def __init__(self, start: NodeInverse, max_pairs: int) -> None:
+        self._start = start
+        self._max_pairs = max_pairs
+        self._pairs: list[tuple[FloatArray, FloatArray, float]] = []
+
+    def update(self, step: FloatArray, change: FloatArray) -> None:
+        """Add a step and the change of the gradient; pairs without positive curvature are ignored."""
+        product = float(step @ change)
+        if product > 1e-12 * math.sqrt(float(step @ step) * float(change @ change)):
+            self._pairs = [*self._pairs, (step, change, product)][-self._max_pairs :]
+
+    def solve(self, v: FloatArray) -> FloatArray:
+        """Multiply with v, shape (r,)."""
+        x = v.copy()
+        shares = []
+        for step, change, product in reversed(self._pairs):
+            share = float(step @ x) / product
+            shares.append(share)
+            x -= share * change
+        x = self._start.solve(x)
+        for (step, change, product), share in zip(self._pairs, reversed(shares), strict=True):
+            x += (share - float(change @ x) / product) * step
+        return x

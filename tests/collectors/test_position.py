@@ -1,0 +1,93 @@
+"""A stream of words that is read again from a position yields the same batches from there, bit by bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from dqm.errors import InputError
+from dqm.events import EventBatch
+from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.position import Position
+from dqm_collectors.chamber.word_stream import WordOptions, WordStream
+from tests.collectors.words import simulated_hits
+
+OPTIONS = WordOptions(chambers=(0, 1), batch_seconds=0.3)
+START = 1.7e9 + 0.1
+
+
+@cache
+def words(kind: str) -> RawHits:
+    raw = simulated_hits(seconds=3.0, rate_hz=300.0, seed=9)
+    n = len(raw.head)
+    chance = np.random.default_rng(5)
+    match kind:
+        case "reset":
+            first, second = n // 3, n // 2
+            back = np.where(np.arange(n) < first, 0, raw.orbit[first])
+            back = np.where(np.arange(n) < second, back, raw.orbit[second] - 7)
+            return replace(raw, orbit=raw.orbit - back)
+        case "turn":
+            return replace(raw, orbit=(raw.orbit + 2**32 - raw.orbit[n // 2]) % 2**32)
+        case "damaged":
+            orbit = np.where(chance.random(n) < 0.02, chance.integers(0, 2**32, n), raw.orbit)
+            raw = replace(raw, orbit=orbit, head=np.where(chance.random(n) < 0.05, 0, raw.head))
+            return raw.take(np.repeat(np.arange(n), 1 + (chance.random(n) < 0.1)))
+        case "disordered":
+            return raw.take(np.argsort(raw.counts + chance.uniform(0, 600, n), kind="stable"))
+    return raw
+
+
+def batches_of(raw: RawHits, cuts: np.ndarray, position: Position | None = None) -> list[EventBatch]:
+    """Read blocks; the offset of a block is its first word."""
+    stream = WordStream(OPTIONS, START, position)
+    begin = position.offset if position else 0
+    edges = [begin, *cuts[cuts > begin], len(raw.head)]
+    return [
+        batch
+        for first, last in pairwise(edges)
+        for batch in stream.feed(raw.take(slice(first, last)), "here", offset=int(first))
+    ]
+
+
+def bits(batch: EventBatch) -> tuple[object, ...]:
+    return batch.chamber, batch.start, batch.end, batch.x.tobytes(), batch.times.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["healthy", "reset", "turn", "damaged", "disordered"])
+@pytest.mark.parametrize("n_cuts", [7, 120])
+def test_batches_are_the_same_after_a_restart(kind: str, n_cuts: int) -> None:
+    raw = words(kind)
+    n = len(raw.head)
+    chance = np.random.default_rng(n_cuts)
+    cuts = np.unique(chance.integers(1, n, n_cuts))
+    whole = batches_of(raw, cuts)
+    assert sum(len(batch.x) for batch in whole) > 250
+    for k in chance.choice(len(whole), 4, replace=False):
+        position = Position.read(whole[k].position)
+        other_cuts = np.unique(chance.integers(1, n, n_cuts))
+        again = [b for b in batches_of(raw, other_cuts, position) if b.start >= whole[k].start]
+        wanted = [b for b in whole if b.start >= whole[k].start]
+        n_both = min(len(again), len(wanted))
+        assert n_both >= len(wanted) - 4, "the last batches depend on where the last block ends"
+        assert [bits(b) for b in again[:n_both]] == [bits(b) for b in wanted[:n_both]]
+
+
+def test_a_position_is_near_its_batch() -> None:
+    raw = words("healthy")
+    n = len(raw.head)
+    cuts = np.arange(20, n, 20)
+    for batch in batches_of(raw, cuts):
+        offset = Position.read(batch.position).offset
+        counts = raw.counts[offset] - raw.counts[0]
+        assert -0.2 < counts * 25 / 30 * 1e-9 - (batch.start - START) < 1e-6
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[1,2]", "no"])
+def test_another_text_is_no_position(text: str) -> None:
+    with pytest.raises(InputError, match="no position in a stream of words"):
+        Position.read(text)
