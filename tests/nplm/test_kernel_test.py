@@ -103,7 +103,7 @@ def test_statistic_is_the_full_formula() -> None:
     )
     w = 150.0 / 1000
     t = -2 * (w * np.expm1(result.log_ratio_reference).sum() - result.log_ratio.sum())
-    assert result.t == pytest.approx(t, rel=1e-8)
+    assert result.t == pytest.approx(t, rel=1e-7)  # products with the basis have float32 rounding
 
 
 def test_learns_the_density_ratio() -> None:
