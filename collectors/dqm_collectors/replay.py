@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -56,6 +56,9 @@ class ReplayCollector:
             description="whether rows with NaN are kept; false: they are errors; see largest_nan_share",
         )
         chamber: str = Field("0", description="name of the chamber if the file has no column chamber")
+        counts: str | None = Field(
+            None, description="column that says how many events a row stands for; default: each row is one"
+        )
         rate_hz: float | None = Field(None, gt=0, description="events per second of all chambers, Hz, > 0")
         speed: float | None = Field(
             None, gt=0, description="1: as recorded, 2: twice as fast; requires the column time"
@@ -65,6 +68,8 @@ class ReplayCollector:
         def _check(self) -> Self:
             if self.rate_hz is not None and self.speed is not None:
                 raise ValueError("rate_hz and speed cannot both be given")
+            if self.counts is not None and self.features is not None and self.counts not in self.features:
+                raise ValueError(f"counts names {self.counts!r}, which is not in features")
             return self
 
     origin = Origin.REPLAYED
@@ -92,7 +97,19 @@ class ReplayCollector:
                     elapsed += self._seconds(piece, last)
                     last = None if piece.times is None else float(piece.times[-1])
                     pacer.wait(elapsed)
-                    yield from stretches.of(piece)
+                    for batch in stretches.of(piece):
+                        yield self._counted(batch, path)
+
+    def _counted(self, batch: EventBatch, path: Path) -> EventBatch:
+        """Mark rows that stand for several events."""
+        counts = self.options.counts
+        if counts is None:
+            return batch
+        if counts not in batch.names:
+            raise FileError(
+                f"no column {counts!r}", where=str(path), fix=f"There are: {', '.join(batch.names)}"
+            )
+        return replace(batch, counts=counts)
 
     def _pieces(self, block: _Block, path: Path) -> Iterator[_Block]:
         """Cut a block into pieces of about `PACED_SECONDS`, if there is a rate or a speed."""

@@ -16,6 +16,7 @@ from dqm_collectors.chamber.conditions import Conditions, Fault, Variation, cond
 from dqm_collectors.chamber.gauges import Gauge, NuisanceName, read_gauges
 from dqm_collectors.chamber.geometry import N_CHAMBERS, NS_PER_COUNT, Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.occupancy import CountingReconstruction
 from dqm_collectors.chamber.reconstruction import Reconstruction, free_segments
 from dqm_collectors.chamber.segments import FEATURES, Selection
 from dqm_collectors.chamber.simulation import simulate_hits
@@ -70,6 +71,9 @@ class SimulateCollector:
         )
         start: float | Literal["now"] = Field(0.0, description='Unix time of the start, s, or "now"')
         batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
+        channels: bool = Field(
+            False, description="whether the hits of every channel are counted and sent beside the segments"
+        )
         max_residual_mm: float = Field(
             1.0, gt=0, le=10, description="largest residual of a segment, mm, (0, 10]"
         )
@@ -135,7 +139,7 @@ class SimulateCollector:
     def _batches(self) -> Iterator[EventBatch]:
         options = self.options
         start = self._now() if options.start == "now" else options.start
-        reconstruction = Reconstruction(
+        reconstruction = (CountingReconstruction if options.channels else Reconstruction)(
             WireMap.of(Convention.Y2021),
             Selection(max_residual_mm=options.max_residual_mm),
             chambers=options.chambers,

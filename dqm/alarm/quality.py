@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.errors import format_count
-from dqm.events import SMALLEST_P, NanResult, Quality, RateResult, TestResult, WindowCut
+from dqm.events import SMALLEST_P, ChannelSummary, NanResult, Quality, RateResult, TestResult, WindowCut
 
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
     "QualityLimits",
     "departure_p",
+    "describe_channels",
     "describe_nan",
     "describe_p",
     "describe_rate",
@@ -82,6 +83,7 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     limit = (limits.bad_p if shape is Quality.BAD else limits.medium_p) / n_tests
     if result.p is not None and result.p < limit:
         reasons.append(f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})")
+        reasons += describe_channels(result.channels)
     if result.nan is not None and result.nan.p < limit:
         reasons.append(f"{describe_nan(result.nan)} ({describe_p(result.nan.p)}, below {limit:.2g})")
     if result.p is None and result.reason:
@@ -90,6 +92,16 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
         reasons.append(f"{format_count(n_lost, 'window')} lost before this one")
         quality = Quality.NULL if quality is Quality.GOOD else quality
     return quality, "; ".join(reasons)
+
+
+def describe_channels(channels: ChannelSummary | None) -> list[str]:
+    """Count the channels that depart: ``1 channel is dead``, ``2 channels are noisy``."""
+    if channels is None:
+        return []
+    found = {"dead": channels.n_dead, "low": channels.n_low, "noisy": channels.n_noisy}
+    return [
+        f"{format_count(n, 'channel')} {'is' if n == 1 else 'are'} {state}" for state, n in found.items() if n
+    ]
 
 
 def describe_rate(n_data: int, rate: RateResult) -> str:

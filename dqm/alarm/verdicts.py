@@ -94,7 +94,7 @@ def untested_verdict(
     now : float
         Unix seconds.
     """
-    n_data = len(window.x)
+    n_data = window.n_events
     n_expected = float(n_data) if window.n_expected is None else window.n_expected
     result = TestResult(n_data, n_expected, reason=reason, rate=rate)
     return give_verdict(window, result, limits, bundle=bundle, seconds=0.0, now=now)

@@ -56,6 +56,7 @@ def compare(
     from dqm.service.offline.comparison import compare as compare_windows
 
     opened = open_bundle(bundle)
+    opened.refuse_counted("files of events")
     if not opened.manifest.null:
         raise BundleError(
             "has no null table, so no p-value can be given",

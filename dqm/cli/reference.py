@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from dqm.cli.channels import channels
 from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number, validate
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=Tru
 app.command()(nuisance)
 app.command()(validate)
 app.command()(templates)
+app.command()(channels)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 
@@ -164,7 +166,7 @@ def calibrate(
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
     from dqm.alarm import ample_toys
-    from dqm.reference import WindowRange, calibrate_range, choose_origin, open_bundle, origin_remark
+    from dqm.reference import WindowRange, calibrate_range, open_bundle, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
 
     bundle = open_bundle(path)
@@ -172,7 +174,7 @@ def calibrate(
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     midpoints: list[Midpoint] = []
-    chosen = choose_origin(kind.n_expected, len(bundle.reference), len(bundle.pool), origin)
+    chosen = origin_of(bundle, kind.n_expected, origin)
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
         progress_bar("toys", toys) as progress,
@@ -255,8 +257,7 @@ def _description(bundle: Bundle) -> Table:
         if m.rate_hz is None
         else f"{m.rate_hz:.4g} Hz",
         "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings_in_words.items()),
-        "reference": f"{len(bundle.reference)} events, {len(bundle.centers)} centres",
-        "pool": f"{len(bundle.pool)} events, {len(bundle.pool) / m.n_expected:.0f} windows",
+        **_samples(bundle),
         "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",
         "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
@@ -264,6 +265,19 @@ def _description(bundle: Bundle) -> Table:
     for key, value in rows.items():
         table.add_row(key, cell(value))
     return table
+
+
+def _samples(bundle: Bundle) -> dict[str, str]:
+    n_reference, m = len(bundle.reference), bundle.manifest
+    if m.counts is not None:
+        n_channels = bundle.reference.shape[1]
+        n_windows = format_count(n_reference, "window")
+        return {"reference": f"{m.counts} of {format_count(n_channels, 'channel')} in {n_windows}"}
+    n_pool = len(bundle.pool)
+    return {
+        "reference": f"{n_reference} events, {len(bundle.centers)} centres",
+        "pool": f"{n_pool} events, {n_pool / m.n_expected:.0f} windows",
+    }
 
 
 def _nuisance(entry: NuisanceEntry) -> str:
@@ -283,9 +297,13 @@ def _null_tables(bundle: Bundle) -> Table:
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
-        offset, source = uncertainty_of(bundle, column)
+        if bundle.manifest.counts:
+            uncertain = "-"
+        else:
+            offset, source = uncertainty_of(bundle, column)
+            uncertain = f"{offset:.2f} sigma ({source})"
         toys = f"{len(t)}, fresh splits" if column.per_split else str(len(t))
-        table.add_row(cell(column.kind), toys, *values, f"{offset:.2f} sigma ({source})")
+        table.add_row(cell(column.kind), toys, *values, uncertain)
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

@@ -2,6 +2,7 @@
 
 from dqm.config.collector import (
     CalibrationSection,
+    ChannelsSection,
     CollectorConfig,
     CollectorSection,
     SlowControlSection,
@@ -41,6 +42,7 @@ __all__ = [
     "TOKEN_VARIABLE",
     "AlarmSection",
     "CalibrationSection",
+    "ChannelsSection",
     "CollectorConfig",
     "CollectorSection",
     "ConditionRule",

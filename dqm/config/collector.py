@@ -10,6 +10,7 @@ from dqm.config.values import LARGEST_INTEGER, ConfigPath, Endpoint, KeyPath, Na
 
 __all__ = [
     "CalibrationSection",
+    "ChannelsSection",
     "CollectorConfig",
     "CollectorSection",
     "ReadingSection",
@@ -75,6 +76,19 @@ class WindowSection(Section):
         return self
 
 
+class ChannelsSection(Section):
+    """``[channels]``: windows of the hits of every channel, if the source counts them."""
+
+    seconds: float = Field(
+        ge=0.001, description="length of each window, s: a multiple of the time in which the source counts"
+    )
+    expected_rate_hz: float = Field(
+        gt=0.0,
+        description="hits per second of live time in all channels of a healthy chamber together, Hz; "
+        "'dqm reference channels' says it",
+    )
+
+
 class ReadingSection(Section):
     """``[slow_control.nuisances.NAME.readings.READING]``: effect of one reading on a nuisance parameter."""
 
@@ -125,6 +139,9 @@ class CollectorConfig(Section):
 
     collector: CollectorSection = Field(description="source, run and daemon")
     window: WindowSection = Field(description="how windows are cut")
+    channels: ChannelsSection | None = Field(
+        None, description="windows of the hits of every channel; default: none"
+    )
     options: dict[str, Any] = Field({}, description="options of the collector itself")
     slow_control: SlowControlSection | None = Field(
         None, description="readings that are sent with the windows; default: none"

@@ -345,6 +345,11 @@ class StreamSection(Section):
     rate_uncertainty: float | None = Field(
         None, ge=0.0, le=1.0, description="replaces [quality] rate_uncertainty for this stream"
     )
+    bad_channels: tuple[Annotated[int, Field(ge=0, le=LARGEST_INTEGER)], ...] = Field(
+        (),
+        max_length=100_000,
+        description="channels that are known to be bad and count for nothing; for a bundle of channels",
+    )
     expected_rate_hz: float | None = Field(
         None,
         gt=0.0,

@@ -4,6 +4,7 @@ Samples are ``x`` of shape ``(n_events, n_features)`` in float64 and raw units (
 seconds. Arrays in these values are shared, not copied; they must not be changed.
 """
 
+from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
 from dqm.events.evaluation import EvaluationJob, EvaluationReport
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import SMALLEST_P, NanResult, NuisanceResult, PMethod, Profiled, RateResult, TestResult
@@ -21,7 +22,10 @@ from dqm.events.window import (
 )
 
 __all__ = [
+    "MAX_NAMED_CHANNELS",
     "SMALLEST_P",
+    "ChannelDeparture",
+    "ChannelSummary",
     "Condition",
     "EvaluationJob",
     "EvaluationReport",

@@ -88,6 +88,9 @@ class Explanation:
         Features and their share of the departure, 0 to 1, largest first.
     likenesses : tuple of Likeness
         Known faults, most similar first; empty without templates.
+    occupancy : RatioMap or None
+        Hits of every wire of every layer; None if the test is not one of channels, or nobody says where they
+        are.
     text : str
         Summary: "looks like lowered cathode voltage, 92 %", "unlike anything known".
     """
@@ -97,3 +100,4 @@ class Explanation:
     ranking: tuple[tuple[str, float], ...]
     likenesses: tuple[Likeness, ...] = ()
     text: str = ""
+    occupancy: RatioMap | None = None

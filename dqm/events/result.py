@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dqm.events.channels import ChannelSummary
 from dqm.events.window import WindowCut
 
 __all__ = [
@@ -158,6 +159,8 @@ class TestResult:
         none.
     rate : RateResult or None
         Test of the number of events; None if nobody says how many are expected.
+    channels : ChannelSummary or None
+        State of the channels; None if the test is not one of channels.
     nan : NanResult or None
         Test of the share of events with NaN; None in streams that take no such events.
     """
@@ -176,6 +179,7 @@ class TestResult:
     nuisances: Mapping[str, NuisanceResult] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     rate: RateResult | None = None
+    channels: ChannelSummary | None = None
     nan: NanResult | None = None
 
     @property

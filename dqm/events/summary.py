@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dqm.events.channels import ChannelSummary
 from dqm.events.finite import finite
 from dqm.events.result import NanResult, NuisanceResult, PMethod, RateResult
 from dqm.events.verdict import Quality, Verdict
@@ -53,6 +54,9 @@ class WindowSummary(View):
     rate: RateResult | None = Field(
         description="test of the number of events; null if nobody says how many are expected"
     )
+    channels: ChannelSummary | None = Field(
+        description="dead and noisy channels; null if the test is not one of channels"
+    )
     nan: NanResult | None = Field(
         description="test of the share of events with NaN; null in streams that take none"
     )
@@ -91,6 +95,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         p_method=r.p_method,
         z=finite(r.z),
         rate=r.rate,
+        channels=r.channels,
         nan=r.nan,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),

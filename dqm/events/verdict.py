@@ -73,7 +73,8 @@ class Verdict:
         Nuisance parameters that disagree with their measurement, each with a text. They do not change the
         quality, but a fault may be absorbed by such a parameter.
     explanation : Explanation or None
-        Explanation of the departure, for a window that is ``Medium`` or ``Bad``.
+        Explanation of the departure, for a window that is ``Medium`` or ``Bad``; of channels, for every
+        window.
     """
 
     window: WindowHeader

@@ -104,6 +104,8 @@ class EventBatch:
         Measurements of nuisance parameters valid for this time.
     conditions : mapping of str to str or float
         Conditions of the detector.
+    counts : str
+        Name of the column that says how many events each row stands for; empty if each row is one event.
     position : str
         From where a source that can go on after a restart reads again to yield this batch and those after it;
         empty for other sources.
@@ -117,6 +119,7 @@ class EventBatch:
     end: float | None = None
     auxiliary: tuple[Measurement, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    counts: str = ""
     position: str = ""
 
 
@@ -159,6 +162,9 @@ class Window:
     digest : str
         Hash of the events, of a window that was received: it tells a window that was sent again from another
         one with the same numbers. Empty otherwise.
+    counts : str
+        Name of the column of `x` that says how many events each row stands for, >= 0; empty if each row is
+        one event.
     """
 
     stream: str
@@ -178,3 +184,15 @@ class Window:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     is_late: bool = False
     digest: str = field(default="", compare=False)
+    counts: str = ""
+
+    @property
+    def weights(self) -> FloatArray | None:
+        """Events that each row stands for, shape (n_rows,); None if each row is one event."""
+        return self.x[:, self.names.index(self.counts)] if self.counts else None
+
+    @property
+    def n_events(self) -> int:
+        """Number of events; of counted rows the sum of their counts, rounded."""
+        weights = self.weights
+        return len(self.x) if weights is None else round(float(weights.sum()))

@@ -13,7 +13,7 @@ from dqm.events import Explanation, FloatArray, Quality, RatioMap
 from dqm.events.summary import WindowSummary
 from dqm.export.words import write_iso
 
-__all__ = ["Figure", "history", "maps", "pair_maps"]
+__all__ = ["Figure", "history", "maps", "occupancy", "pair_maps"]
 
 Figure = dict[str, Any]
 
@@ -25,7 +25,8 @@ _SYMBOLS = {
 }
 _LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
 _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
-_QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _NUMBER_ROW = "y", "y2", "y3", "y4", "y5"
+_QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _NUMBER_ROW, _CHANNEL_ROW = "y", "y2", "y3", "y4", "y5", "y6"
+_CHANNEL_STATES = {"n_dead": "dead", "n_low": "low", "n_noisy": "noisy"}
 
 
 def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
@@ -52,10 +53,13 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
             for trace in _quality_traces(quality, [w for w in windows if w.quality is quality])
         ),
         *(_pull_trace(n, name, windows) for n, name in enumerate(pulled)),
+        *_channel_traces(windows),
     ]
+    has_channels = any(w.channels is not None for w in windows)
     rows = [(_QUALITY_ROW, 0.8), (_Z_ROW, 1.6), (_P_ROW, 1.6)]
     rows += [(_NUMBER_ROW, 1.3)] if counted else []
     rows += [(_PULL_ROW, 1.3)] if pulled else []
+    rows += [(_CHANNEL_ROW, 1.3)] if has_channels else []
     axes: dict[str, Figure] = {
         _QUALITY_ROW: {
             "tickvals": list(_LEVELS.values()),
@@ -67,6 +71,7 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
         _P_ROW: {"title": {"text": "p"}} | _decades([w.p for w in windows if w.p], thresholds.p_threshold),
         _NUMBER_ROW: {"title": {"text": "n / expected"}, "rangemode": "tozero"},
         _PULL_ROW: {"title": {"text": "pull, sigma"}, "zeroline": True},
+        _CHANNEL_ROW: {"title": {"text": "channels"}, "rangemode": "tozero"},
     }
     layout: Figure = {
         "height": 140 + 110 * len(rows),
@@ -100,6 +105,52 @@ def maps(explanation: Explanation) -> list[Figure]:
 def pair_maps(explanation: Explanation) -> list[Figure]:
     """Density ratio of each pair of features."""
     return [_map_2d(ratio) for ratio in explanation.pairs]
+
+
+def occupancy(ratio: RatioMap) -> list[Figure]:
+    """Hits of every wire: window, reference, and the ratio of both; ``layout.meta`` is the title."""
+    most = float(max(np.quantile(ratio.data, 0.98), ratio.reference.max(), 1.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(ratio.reference > 0, ratio.data / ratio.reference, np.nan)
+    grey = [[0, "var(--raised)"], [1, "var(--ink)"]]
+    two_sided = [[0, "var(--less)"], [0.5, "var(--same)"], [1, "var(--more)"]]
+    return [
+        _cells(ratio, ratio.data, "hits of the window", {"zmin": 0, "zmax": most, "colorscale": grey}),
+        _cells(ratio, ratio.reference, "hits expected", {"zmin": 0, "zmax": most, "colorscale": grey}),
+        _cells(ratio, share, "window / reference", {"zmin": 0, "zmax": 2, "colorscale": two_sided}),
+    ]
+
+
+def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> Figure:
+    """Draw one number for each wire, with the same words wherever the mouse is."""
+    wire, layer = ratio.features
+    return {
+        "data": [
+            {
+                "type": "heatmap",
+                "x": ((ratio.edges[0][:-1] + ratio.edges[0][1:]) / 2.0).tolist(),
+                "y": ((ratio.edges[1][:-1] + ratio.edges[1][1:]) / 2.0).tolist(),
+                "z": _plain(values.T),
+                "xgap": 1,
+                "ygap": 1,
+                "customdata": np.stack([ratio.data.T, ratio.reference.T], axis=-1).tolist(),
+                "hovertemplate": (
+                    f"{wire} %{{x}}, {layer} %{{y}}: %{{customdata[0]:.0f}} seen, "
+                    "%{customdata[1]:.1f} expected<extra></extra>"
+                ),
+                "colorbar": {"thickness": 10, "len": 0.9},
+                **colours,
+            }
+        ],
+        "layout": {
+            "height": 260,
+            "showlegend": False,
+            "meta": title,
+            "plot_bgcolor": "var(--raised)",
+            "xaxis": {"title": {"text": wire}, "dtick": max(1, len(ratio.edges[0]) // 16)},
+            "yaxis": {"title": {"text": layer}, "dtick": max(1, len(ratio.edges[1]) // 16)},
+        },
+    }
 
 
 def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[Figure]:
@@ -146,6 +197,24 @@ def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
         "customdata": [_address(w) for w, _ in found],
         "marker": {"symbol": _PALETTE[n % len(_PALETTE)], "color": f"var(--series-{n % 4})", "size": 7},
     }
+
+
+def _channel_traces(windows: Sequence[WindowSummary]) -> Iterable[Figure]:
+    """Make the numbers of channels that are dead, low and noisy."""
+    found = [(w, w.channels) for w in windows if w.channels is not None]
+    for n, (field, state) in enumerate(_CHANNEL_STATES.items() if found else ()):
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"channels {state}",
+            "yaxis": _CHANNEL_ROW,
+            "x": [_moment(w) for w, _ in found],
+            "y": [getattr(channels, field) for _, channels in found],
+            "text": [_label(w) for w, _ in found],
+            "hovertemplate": f"%{{text}}: %{{y}} {state}<extra></extra>",
+            "customdata": [_address(w) for w, _ in found],
+            "marker": {"symbol": _PALETTE[n], "color": f"var(--series-{n})", "size": 7},
+        }
 
 
 def _decades(values: Sequence[float], threshold: float) -> Figure:
@@ -238,6 +307,7 @@ def _map_2d(ratio: RatioMap) -> Figure:
     finite = log_ratio[np.isfinite(log_ratio)]
     limit = max(0.25, float(np.abs(finite).max())) if finite.size else 1.0
     limit = min(limit, 4.0)
+    log_ratio = np.clip(log_ratio, -limit, limit)  # a cell without events has the ratio 0
     return {
         "data": [
             {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dqm.alarm import Cause
-from dqm.events import Quality
+from dqm.events import MAX_NAMED_CHANNELS, Quality
 
 __all__ = [
     "METRICS",
@@ -102,6 +102,24 @@ METRICS = (
         "gauge",
         ("stream",),
         "p-value of the last window in Gaussian sigmas; absent if unknown.",
+    ),
+    Metric(
+        "dqm_channels",
+        "gauge",
+        ("stream", "kind"),
+        "Channels that are dead, low, noisy or masked in the last window; absent if it has none.",
+    ),
+    Metric(
+        "dqm_worst_channel_number",
+        "gauge",
+        ("stream", "rank"),
+        "Number of the channel that departs most (rank 1) to tenth most; absent if none departs.",
+    ),
+    Metric(
+        "dqm_worst_channel_ratio",
+        "gauge",
+        ("stream", "rank"),
+        "Hits of that channel over its expected hits.",
     ),
     Metric(
         "dqm_window_quality",
@@ -335,6 +353,8 @@ MOST = {
     "bin": 16,
     "fault": 8,
     "condition": 16,
+    "kind": 4,
+    "rank": MAX_NAMED_CHANNELS,
 }
 """Most values of a label within a stream; further ones are not shown. Others follow from these."""
 

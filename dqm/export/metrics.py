@@ -386,6 +386,7 @@ class Metrics(Collector):
             info,
             idle,
             *self._collect_nuisances(),
+            *self._collect_channels(),
             *self._collect_reasons(),
         )
 
@@ -397,6 +398,26 @@ class Metrics(Collector):
                     if value is not None:
                         families[name].add_metric([label, nuisance], value)
         return families.values()
+
+    def _collect_channels(self) -> Iterable[_Family]:
+        """Give how many channels are dead or noisy, and the worst ones by rank: a bounded number."""
+        channels, number = gauge("dqm_channels"), gauge("dqm_worst_channel_number")
+        ratio = gauge("dqm_worst_channel_ratio")
+        for label, stream in self._streams.items():
+            found = None if stream.last is None or stream.is_stale else stream.last.result.channels
+            if found is None:
+                continue
+            for state, n in (
+                ("dead", found.n_dead),
+                ("low", found.n_low),
+                ("noisy", found.n_noisy),
+                ("masked", found.n_masked),
+            ):
+                channels.add_metric([label, state], n)
+            for rank, each in enumerate(found.worst, start=1):
+                number.add_metric([label, str(rank)], each.channel)
+                ratio.add_metric([label, str(rank)], each.hits / each.expected)
+        return channels, number, ratio
 
     def _collect_reasons(self) -> Iterable[_Family]:
         """Give conditions and explanations of the last windows, bounded by `MOST`."""

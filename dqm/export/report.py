@@ -137,10 +137,6 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
     """
     manifest = bundle.manifest
     tables = [(str(column.kind), bundle.toys(column)[:, 0]) for column in manifest.null]
-    spectra = []
-    for k, name in enumerate(manifest.features):
-        counts, edges = np.histogram(bundle.reference[:, k], bins=40)
-        spectra.append(report_charts.histogram(counts.astype(float), edges, name, "events"))
     return template_text(
         "report-bundle.html",
         version=version,
@@ -151,9 +147,23 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
         bundle=describe_bundle(bundle.identifier, manifest),
         n_pool=len(bundle.pool),
         n_centers=len(bundle.centers),
-        spectra=spectra,
+        spectra=_spectra(bundle),
         tables=[(kind, len(t), report_charts.null_table(t)) for kind, t in tables],
     )
+
+
+def _spectra(bundle: Bundle) -> list[charts.Figure]:
+    """Draw each feature of the reference; of counted rows the counts of its windows in all."""
+    if bundle.manifest.counts is not None:
+        (name,) = bundle.manifest.features
+        total = bundle.reference.sum(axis=0)
+        edges = np.arange(len(total) + 1, dtype=np.float64) - 0.5
+        return [report_charts.histogram(total, edges, name, bundle.manifest.counts)]
+    binned = [np.histogram(column, bins=40) for column in bundle.reference.T]
+    return [
+        report_charts.histogram(counts.astype(float), edges, name, "events")
+        for name, (counts, edges) in zip(bundle.manifest.features, binned, strict=True)
+    ]
 
 
 def _count(verdicts: Sequence[Verdict]) -> dict[Quality, int]:
@@ -224,4 +234,7 @@ def _show(verdict: Verdict) -> dict[str, object]:
         "explanation": explanation,
         "figures": charts.maps(explanation) if explanation else [],
         "pair_figures": charts.pair_maps(explanation)[:_N_PAIRS] if explanation else [],
+        "occupancy_figures": (
+            charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
+        ),
     }

@@ -1,6 +1,13 @@
 from .build import Recipe, create_bundle, drop_nan
 from .bundle import Bundle, build_bundle, open_bundle
 from .calibration import calibrate, origin_remark
+from .channel_build import (
+    CHANNEL,
+    ChannelRecipe,
+    ChannelTable,
+    check_bad_channels,
+    create_channel_bundle,
+)
 from .cluster import open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
@@ -24,7 +31,7 @@ from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
 from .rule import ReferenceRule, describe_unreferenced
-from .splits import OriginName, ToyOrigin, choose_origin, choose_reference_size, uncertainty_of
+from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -33,7 +40,10 @@ from .validation import Validation, ValidationPoint, validate
 from .window_range import Midpoint, calibrate_range
 
 __all__ = [
+    "CHANNEL",
     "Bundle",
+    "ChannelRecipe",
+    "ChannelTable",
     "Check",
     "Evaluation",
     "Evaluator",
@@ -70,10 +80,11 @@ __all__ = [
     "build_bundle",
     "calibrate",
     "calibrate_range",
+    "check_bad_channels",
     "check_names",
-    "choose_origin",
     "choose_reference_size",
     "create_bundle",
+    "create_channel_bundle",
     "describe_features",
     "describe_unreferenced",
     "drop_nan",
@@ -82,6 +93,7 @@ __all__ = [
     "learn_templates",
     "open_bundle",
     "open_cluster",
+    "origin_of",
     "origin_remark",
     "pool_offset",
     "prepare_statistic",

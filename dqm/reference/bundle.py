@@ -325,7 +325,7 @@ class Bundle(StoredBundle):
                 where=self._where,
                 fix="Call bundle.calibrate(n_toys) first, with 1000 toys or more",
             )
-        n_expected = float(len(window.x)) if window.n_expected is None else window.n_expected
+        n_expected = float(window.n_events) if window.n_expected is None else window.n_expected
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=free)
         if not self.manifest.judges(kind):
             known = self.manifest.judged

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 from scipy import special
@@ -11,6 +12,7 @@ from scipy import special
 from dqm.errors import InputError, format_count
 from dqm.events import (
     SMALLEST_P,
+    ChannelSummary,
     Explanation,
     FloatArray,
     NuisanceResult,
@@ -21,13 +23,16 @@ from dqm.events import (
     WindowCut,
 )
 from dqm.nplm import RatioMaps
+from dqm.nplm.channels import ChannelResult
+from dqm.reference.channel_explanation import ChannelExplainer, describe_outside, summarise_channels
 from dqm.reference.constraints import ReadingPolicy, read_constraints
-from dqm.reference.explanation import Explainer, WindowExplanation
+from dqm.reference.explanation import Explainer, Explains, WindowExplanation
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
 from dqm.reference.statistic import (
+    CountedStatistic,
     Outcome,
     Statistic,
     is_lower_bound,
@@ -39,6 +44,9 @@ from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.window_range import interpolate
 
 __all__ = ["Evaluation", "Evaluator"]
+
+MOST_SHOWN_CHANNELS = 1024
+"""Channels of a detector whose occupancy is kept of every window; of more it is kept of unhealthy windows."""
 
 ENDED_EARLY = "the fit ended early, far beyond the null table: t is larger, and maps show the point reached"
 
@@ -58,7 +66,7 @@ class _Scale:
     test: Statistic
     table: NullTable
     pulls: dict[str, FloatArray]
-    explainer: Explainer
+    explainer: Explains
 
     @classmethod
     def between(cls, lower: _Scale, upper: _Scale, share: float, test: Statistic, kind: WindowKind) -> _Scale:
@@ -85,7 +93,7 @@ class Evaluation:
     """
 
     result: TestResult
-    evidence: tuple[Explainer, FloatArray, Outcome] | None = field(default=None, repr=False, compare=False)
+    evidence: tuple[Explains, FloatArray, Outcome] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Give the numbers in one line."""
@@ -157,6 +165,12 @@ class Evaluation:
         """Fitted nuisance parameters by name."""
         return self.result.nuisances
 
+    @property
+    def is_always_explained(self) -> bool:
+        """Whether people want to see this window also if it is healthy: the occupancy of its channels."""
+        channels = self.result.channels
+        return channels is not None and channels.n_channels + channels.n_masked <= MOST_SHOWN_CHANNELS
+
     def find_explanation(self) -> Explanation | None:
         """Say where the window departs from the reference, and what it looks like.
 
@@ -209,7 +223,7 @@ class Evaluator:
         self.bundle = bundle
         self._device = device
         self._policy = policy or ReadingPolicy()
-        self._maps = RatioMaps(bundle.reference, bundle.manifest.features)
+        self._explain = _explanations(bundle)
         self._learned = {
             entry.name: taylor_model(bundle, entry).nu_range
             for entry in bundle.manifest.nuisances
@@ -225,6 +239,7 @@ class Evaluator:
         policy: ReadingPolicy | None = None,
         *,
         min_events: int = 0,
+        masked: Sequence[int] = (),
         tests_nan: bool = False,
     ) -> Evaluation:
         """Test the shape of a window, and keep what it takes to explain it.
@@ -237,6 +252,8 @@ class Evaluator:
             Instead of the evaluator's own.
         min_events : int
             A window with fewer events is not tested.
+        masked : sequence of int
+            Channels that count for nothing, of a bundle of channels.
         tests_nan : bool
             Whether events may have NaN. The share of these is tested, and the shape of the others, of which
             a healthy window is expected to have the share that the reference has.
@@ -249,9 +266,9 @@ class Evaluator:
             cover, a fit that did not converge or went astray. Pulls are in standard deviations of healthy
             toys.
         """
-        if tests_nan and not self._missing(window):
+        if tests_nan and not window.counts and not self._missing(window):
             return self._evaluate_finite(window, policy, min_events)
-        n_data = len(window.x)
+        n_data = window.n_events
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
         constraints = read_constraints(self.bundle.manifest.nuisances, window, policy or self._policy)
         reason = self._obstacle(window, min_events) or constraints.obstacle
@@ -264,7 +281,7 @@ class Evaluator:
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
         x = self._select(window)
         try:
-            outcome = scale.test.evaluate(x, auxiliary=constraints.measured)
+            outcome = _test(scale.test, x, window.weights, constraints.measured, masked)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
         is_bound = is_lower_bound(outcome)
@@ -278,6 +295,7 @@ class Evaluator:
             delta=outcome.delta,
             nuisances={name: _standardise(r, scale.pulls[name]) for name, r in outcome.nuisances.items()},
             remarks=(*constraints.remarks, *self._remarks(outcome, n_data)),
+            channels=self._describe_channels(outcome),
         )
         if outcome.t < scale.table.t_implausible:
             reason = (
@@ -342,8 +360,11 @@ class Evaluator:
             stop_above(test, table.t_quotable),
             table,
             {name: moments[:, i] for i, name in enumerate(names)},
-            Explainer(self.bundle, entry, test, self._maps),
+            self._explain(entry, test),
         )
+
+    def _describe_channels(self, outcome: Outcome) -> ChannelSummary | None:
+        return summarise_channels(outcome, self.bundle) if isinstance(outcome, ChannelResult) else None
 
     def _select(self, window: Window) -> FloatArray:
         """Give the columns of the reference, in its order; a window may carry more."""
@@ -360,19 +381,24 @@ class Evaluator:
         missing = self._missing(window)
         if missing:
             return f"features of the reference are missing: {', '.join(missing)}"
+        counts = self.bundle.manifest.counts or ""
+        if window.counts != counts:
+            return f"{_describe_rows(window.counts)}, but the reference has {_describe_rows(counts)}"
         if window.cut is WindowCut.TIME and window.n_expected is None:
             return "cut by time, but the sender gave no expected number of events"
-        if window.n_expected == 0.0 and len(window.x):
-            return f"{format_count(len(window.x), 'event')}, but the sender expected none (n_expected = 0)"
+        if window.n_expected == 0.0 and window.n_events:
+            return f"{format_count(window.n_events, 'event')}, but the sender expected none (n_expected = 0)"
         if window.n_expected == 0.0:
             return "the detector was not live"
-        if len(window.x) < min_events:
+        if window.n_events < min_events:
             expected = "" if window.n_expected is None else f" (expected {window.n_expected:.0f})"
-            return f"{format_count(len(window.x), 'event')}, fewer than {min_events}{expected}"
-        return "" if len(window.x) else "no events"
+            return f"{format_count(window.n_events, 'event')}, fewer than {min_events}{expected}"
+        return "" if window.n_events else "no events"
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
         """Say where the window leaves what the reference knows."""
+        if isinstance(outcome, ChannelResult):
+            return describe_outside(outcome)
         remarks = [ENDED_EARLY] if is_lower_bound(outcome) else []
         n_reference, n_features = self.bundle.reference.shape
         expected = 2.0 * n_features * n_data / n_reference
@@ -387,6 +413,32 @@ class Evaluator:
                     f"{name} is fitted at {value:.3g}, outside the {low:g} to {high:g} it was learned in"
                 )
         return tuple(remarks)
+
+
+def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic], Explains]:
+    """Choose how windows are explained: by channel, or by maps in the bins of the reference."""
+    if bundle.manifest.counts is not None:
+        by_channel = ChannelExplainer(bundle)
+        return lambda _entry, _test: by_channel
+    maps = RatioMaps(bundle.reference, bundle.manifest.features)
+    return lambda entry, test: Explainer(bundle, entry, test, maps)
+
+
+def _test(
+    test: Statistic,
+    x: FloatArray,
+    weights: FloatArray | None,
+    measured: Mapping[str, float],
+    masked: Sequence[int],
+) -> Outcome:
+    """Test a window; counted rows with their counts."""
+    if weights is None:
+        return test.evaluate(x, auxiliary=measured)
+    return cast(CountedStatistic, test).evaluate(x, auxiliary=measured, weights=weights, masked=masked)
+
+
+def _describe_rows(counts: str) -> str:
+    return f"rows counted by {counts!r}" if counts else "one row for each event"
 
 
 def _standardise(result: NuisanceResult, moments: FloatArray) -> NuisanceResult:

@@ -23,7 +23,7 @@ from dqm.reference.toys import ToySource
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explainer", "LearnedRatio", "WindowExplanation"]
+__all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation"]
 
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
@@ -66,6 +66,13 @@ class Combined(Protocol):
 
     def fitted_with(self, place: int, /) -> KernelResult:
         """Fit the window with any setting."""
+
+
+class Explains(Protocol):
+    """What explains windows of one kind."""
+
+    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
+        """Explain a window by what the test gave for it."""
 
 
 @dataclass(frozen=True, slots=True)

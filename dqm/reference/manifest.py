@@ -189,6 +189,11 @@ class Manifest(_Frozen):
     prepared: dict[str, ArrayFile] = Field(
         default_factory=dict, description="what the test computed from reference and centres, by name"
     )
+    counts: str | None = Field(
+        default=None,
+        pattern=NAME_PATTERN,
+        description="column of its windows that says how many events a row stands for; null: one each",
+    )
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[NullTableEntry, ...] = ()
     ranges: tuple[WindowRange, ...] = ()
@@ -258,7 +263,7 @@ class Manifest(_Frozen):
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
         # a bundle without these has the bytes, and so the name, that it had before they existed
-        left_out = {name for name in ("rate_hz", "ranges", "nan") if not getattr(self, name)}
+        left_out = {name for name in ("rate_hz", "ranges", "nan", "counts") if not getattr(self, name)}
         values = self.model_dump(mode="json", exclude=left_out)
         for entry in values["null"]:
             if not entry["per_split"]:

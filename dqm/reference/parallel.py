@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from dqm.reference.manifest import WindowKind
 from dqm.reference.processes import Workers
 from dqm.reference.splits import split_events
 from dqm.reference.statistic import (
+    CountedStatistic,
     Outcome,
     Statistic,
     prepare_for_split,
@@ -24,7 +26,7 @@ from dqm.reference.statistic import (
     resize,
 )
 from dqm.reference.stored_bundle import StoredBundle
-from dqm.reference.toys import ToySource, Truth
+from dqm.reference.toys import Toy, ToySource, Truth
 
 __all__ = ["ToyWork", "run_toys"]
 
@@ -157,6 +159,15 @@ def as_row(outcome: Outcome, names: Sequence[str]) -> list[float]:
     return row
 
 
+def evaluate_toys(test: Statistic, toys: Sequence[Toy]) -> Sequence[Outcome]:
+    """Test toys; those of counted rows with their counts."""
+    windows, auxiliaries = [toy.x for toy in toys], [toy.auxiliary for toy in toys]
+    weights = [toy.weights for toy in toys if toy.weights is not None]
+    if not weights:
+        return test.evaluate_many(windows, auxiliaries=auxiliaries)
+    return cast(CountedStatistic, test).evaluate_many(windows, auxiliaries=auxiliaries, weights=weights)
+
+
 @dataclass(frozen=True, slots=True)
 class _Toys:
     """The task: chunk in, rows out."""
@@ -220,8 +231,7 @@ def _from_splits(bundle: StoredBundle, work: ToyWork, first: int, size: int) -> 
 
 
 def _test(test: Statistic, source: ToySource, seed: int, indices: range) -> list[Outcome]:
-    toys = [source.throw(seed, index) for index in indices]
-    return list(test.evaluate_many([toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]))
+    return list(evaluate_toys(test, [source.throw(seed, index) for index in indices]))
 
 
 def _make_directory(work: ToyWork) -> None:

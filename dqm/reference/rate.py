@@ -68,6 +68,9 @@ class RateTest:
         policy : ReadingPolicy, optional
             When a measurement is too old.
         """
+        if manifest.counts is not None:  # hits come together, and the reference says by how much they vary
+            varies = manifest.settings.get("illumination", 0.0)
+            uncertainty = max(uncertainty, varies if isinstance(varies, float | int) else 0.0)
         entries = [entry for entry in manifest.nuisances if entry.kind == "normalisation"]
         return cls(
             hz=manifest.rate_hz if hz is None else hz,
@@ -111,7 +114,7 @@ class RateTest:
             else:
                 expected *= math.exp(value)
         test = count_p_value if window.cut is WindowCut.TIME else duration_p_value
-        p, side = test(len(window.x), expected, uncertainty)
+        p, side = test(window.n_events, expected, uncertainty)
         p = max(p, SMALLEST_P)
         return RateResult(
             cut=window.cut,
@@ -126,6 +129,6 @@ class RateTest:
         """Give the number expected at the nominal rate."""
         if window.cut is WindowCut.TIME:
             return window.n_expected
-        if self.hz is None or window.live_seconds is None or len(window.x) == 0:
+        if self.hz is None or window.live_seconds is None or window.n_events == 0:
             return None
         return self.hz * window.live_seconds

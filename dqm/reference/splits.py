@@ -30,6 +30,7 @@ __all__ = [
     "ToyOrigin",
     "choose_origin",
     "choose_reference_size",
+    "origin_of",
     "refuse_hopeless",
     "split_events",
     "uncertainty_of",
@@ -100,6 +101,13 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
         return ToyOrigin(0, from_pool, f"{pool}; {splits}")
     per_split = max(1, min(WINDOWS_PER_SPLIT, int(n_pool // n_expected)))
     return ToyOrigin(per_split, from_splits, f"{pool}, {splits}: each toy has a reference of its own")
+
+
+def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
+    """Choose what the toys of a bundle are made of, see `choose_origin`; those of channels come from no run."""
+    if bundle.manifest.counts is not None:
+        return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
+    return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
 
 
 def choose_reference_size(n_events: int, n_expected: float) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Protocol, cast, runtime_checkable
 
+import numpy as np
+
 from dqm.config import find_plugin
 from dqm.errors import BundleError
 from dqm.events import FloatArray, NuisanceResult
@@ -14,12 +16,14 @@ from dqm.reference.nuisances import nuisances_for
 from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = [
+    "CountedStatistic",
     "Outcome",
     "Resizable",
     "Settings",
     "Statistic",
     "StatisticFactory",
     "Stoppable",
+    "Thrower",
     "find_statistic",
     "is_lower_bound",
     "prepare_for_split",
@@ -67,6 +71,39 @@ class Statistic(Protocol):
         self, windows: Sequence[FloatArray], /, *, auxiliaries: Sequence[Mapping[str, float]] | None = None
     ) -> Sequence[Outcome]:
         """Test several windows."""
+
+
+class CountedStatistic(Statistic, Protocol):
+    """A test of counted rows: each row of a window stands for so many events."""
+
+    def evaluate(
+        self,
+        data: FloatArray,
+        /,
+        *,
+        auxiliary: Mapping[str, float] | None = None,
+        weights: FloatArray | None = None,
+        masked: Sequence[int] = (),
+    ) -> Outcome:
+        """Test a window; `weights` has shape (n_data,), and channels in `masked` count for nothing."""
+
+    def evaluate_many(
+        self,
+        windows: Sequence[FloatArray],
+        /,
+        *,
+        auxiliaries: Sequence[Mapping[str, float]] | None = None,
+        weights: Sequence[FloatArray] | None = None,
+    ) -> Sequence[Outcome]:
+        """Test several windows."""
+
+
+@runtime_checkable
+class Thrower(Protocol):
+    """A test that knows how healthy windows come about: its toys are thrown by it, not drawn from a pool."""
+
+    def throw(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw a healthy window: its rows, shape (n_data, d), and their counts, shape (n_data,)."""
 
 
 @runtime_checkable

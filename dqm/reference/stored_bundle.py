@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from dqm.config import replacing
-from dqm.errors import BundleError
+from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray
 from dqm.reference.manifest import (
     VERSION,
@@ -137,9 +137,16 @@ class StoredBundle:
                     fix="Copy the bundle again or rebuild it, and restart what uses it",
                 )
 
+    def refuse_counted(self, what: str) -> None:
+        """Refuse what only a reference of single events has; raises `InputError` for counted rows."""
+        if self.manifest.counts is not None:
+            raise InputError(
+                f"a bundle of the statistic {self.manifest.statistic} takes no {what}", where=str(self.path)
+            )
+
     @property
     def reference(self) -> FloatArray:
-        """Reference events, shape (n_reference, d), raw features."""
+        """Reference events, shape (n_reference, d), raw features; of channels, their hits in windows."""
         return self._arrays[self.manifest.reference.name]
 
     @property

@@ -99,6 +99,7 @@ def learn_templates(
     BundleError
         If the directory cannot be written.
     """
+    bundle.refuse_counted("templates of faults")
     for sample in samples:
         if not re.fullmatch(FAULT_PATTERN, sample.fault) or not sample.fault.isprintable():
             raise InputError(

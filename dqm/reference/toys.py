@@ -12,6 +12,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NuisanceEntry, WindowKind
 from dqm.reference.nuisances import find_transformation, taylor_model
+from dqm.reference.statistic import Thrower, prepare_statistic
 from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = ["NOMINAL", "Toy", "ToySource", "Truth", "largest_window"]
@@ -58,10 +59,13 @@ class Toy:
         At least one event.
     auxiliary : dict of str to float
         Measured nuisance parameters; without those that are free.
+    weights : ndarray, shape (n_data,), or None
+        Events that each row stands for; None if each is one event.
     """
 
     x: FloatArray
     auxiliary: dict[str, float]
+    weights: FloatArray | None = None
 
 
 def largest_window(cut: WindowCut, n_expected: float) -> int:
@@ -71,6 +75,9 @@ def largest_window(cut: WindowCut, n_expected: float) -> int:
 
 class ToySource:
     """Throws the toys of one kind of windows.
+
+    They come from the bundle's pool. A statistic that knows how healthy windows come about (`Thrower`) throws
+    them itself.
 
     Parameters
     ----------
@@ -101,6 +108,12 @@ class ToySource:
         ]
         self._pool, self._rate = bundle.pool if pool is None else pool, 1.0
         self._shares: FloatArray | None = None
+        self._thrower: Thrower | None = None
+        if bundle.manifest.counts is not None:
+            test = prepare_statistic(bundle, kind)
+            if isinstance(test, Thrower):
+                self._thrower = test
+                return
         if truth.name:
             entry = bundle.manifest.nuisance(truth.name)
             if entry is None or not entry.concerns(kind.cut):
@@ -134,6 +147,9 @@ class ToySource:
         Toy
         """
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        if self._thrower is not None:
+            x, weights = self._thrower.throw(rng)
+            return Toy(x, {}, weights)
         n = round(self._kind.n_expected)
         if self._kind.cut is WindowCut.TIME:
             n = max(1, int(rng.poisson(self._kind.n_expected * self._rate)))

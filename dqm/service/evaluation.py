@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -41,8 +41,15 @@ class WindowEvaluator:
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
 
-    def evaluate(self, job: EvaluationJob) -> EvaluationReport:
+    def evaluate(self, job: EvaluationJob, masked: Sequence[int] = ()) -> EvaluationReport:
         """Test a window, and explain the result if its p-value is small enough.
+
+        Parameters
+        ----------
+        job : EvaluationJob
+            With the window.
+        masked : sequence of int
+            Channels that count for nothing.
 
         Raises
         ------
@@ -51,10 +58,13 @@ class WindowEvaluator:
         """
         self._bundle.verify()
         begin = time.perf_counter()
-        evaluation = self._evaluator.evaluate(job.window, min_events=job.min_events, tests_nan=job.tests_nan)
+        evaluation = self._evaluator.evaluate(
+            job.window, min_events=job.min_events, tests_nan=job.tests_nan, masked=masked
+        )
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
-        explanation = evaluation.find_explanation() if p is not None and p < job.explain_below else None
+        is_wanted = evaluation.is_always_explained or (p is not None and p < job.explain_below)
+        explanation = evaluation.find_explanation() if is_wanted else None
         self._bundle.verify()  # again: it was the same from beginning to end
         return EvaluationReport(evaluation.result, self._bundle.identifier, seconds, explanation)
 
@@ -80,6 +90,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     from dqm.reference import ReadingPolicy, open_bundle
 
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
+    masked = {stream.name: stream.bad_channels for stream in config.streams}
     evaluators: dict[str, WindowEvaluator] = {}
     paths = [reference.bundle for stream in config.streams for reference in stream.ordered_references]
     for path in dict.fromkeys(paths):
@@ -89,7 +100,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
 
     def evaluate(job: EvaluationJob) -> EvaluationReport:
         try:
-            return _find(evaluators, job.bundle).evaluate(job)
+            return _find(evaluators, job.bundle).evaluate(job, masked[job.window.stream])
         except Exception:  # logged here: the worker knows nothing of windows
             stream, run, seq = identity_of(job.window)
             log.exception("test failed", stream=stream, run=run, seq=seq)

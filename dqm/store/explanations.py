@@ -34,6 +34,7 @@ def encode_explanation(explanation: Explanation) -> dict[str, Any]:
         "ranking": [[feature, share] for feature, share in explanation.ranking],
         "likenesses": [{"fault": each.fault, "share": each.share} for each in explanation.likenesses],
         "text": explanation.text,
+        "occupancy": None if explanation.occupancy is None else _encode_map(explanation.occupancy),
     }
 
 
@@ -56,6 +57,7 @@ def decode_explanation(content: Mapping[str, Any]) -> Explanation:
         ranking=tuple((feature, share) for feature, share in content["ranking"]),
         likenesses=tuple(Likeness(**each) for each in content["likenesses"]),
         text=content["text"],
+        occupancy=_decode_map(content["occupancy"]) if content.get("occupancy") else None,
     )
 
 

@@ -53,6 +53,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     3: (
         "ALTER TABLE verdicts ADD COLUMN rate JSON",
         "ALTER TABLE verdicts ADD COLUMN nan JSON",
+        "ALTER TABLE verdicts ADD COLUMN channels JSON",
         "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
         "ALTER TABLE verdicts ADD COLUMN is_late BOOLEAN NOT NULL DEFAULT FALSE",
     ),
@@ -95,6 +96,7 @@ verdicts = Table(
     Column("remarks", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
     Column("rate", JSON(none_as_null=True)),
+    Column("channels", JSON(none_as_null=True)),
     Column("nan", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
     Column("digest", String(32), nullable=False),

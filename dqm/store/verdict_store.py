@@ -12,6 +12,8 @@ from sqlalchemy import Row, Select, bindparam, func, select
 
 from dqm.config import DaemonSection
 from dqm.events import (
+    ChannelDeparture,
+    ChannelSummary,
     NanResult,
     NuisanceResult,
     Origin,
@@ -314,6 +316,7 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "remarks": list(result.remarks),
         "warnings": dict(verdict.warnings),
         "rate": None if result.rate is None else asdict(result.rate),
+        "channels": None if result.channels is None else asdict(result.channels),
         "nan": None if result.nan is None else asdict(result.nan),
         "conditions": dict(verdict.window.conditions),
         "digest": verdict.window.digest,
@@ -361,6 +364,7 @@ def _to_verdict(row: Row[Any]) -> Verdict:
             nuisances={name: _to_nuisance(stored) for name, stored in values[c.nuisances].items()},
             remarks=tuple(values[c.remarks]),
             rate=_to_rate(values[c.rate]),
+            channels=_to_channels(values[c.channels]),
             nan=None if values[c.nan] is None else NanResult(**values[c.nan]),
         ),
         bundle=values[c.bundle],
@@ -372,6 +376,13 @@ def _to_verdict(row: Row[Any]) -> Verdict:
 
 def _to_rate(stored: dict[str, Any] | None) -> RateResult | None:
     return None if stored is None else RateResult(**{**stored, "cut": WindowCut(stored["cut"])})
+
+
+def _to_channels(stored: dict[str, Any] | None) -> ChannelSummary | None:
+    if stored is None:
+        return None
+    worst = tuple(ChannelDeparture(**each) for each in stored["worst"])
+    return ChannelSummary(**{**stored, "worst": worst})
 
 
 def _to_nuisance(stored: dict[str, Any]) -> NuisanceResult:

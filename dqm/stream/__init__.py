@@ -24,7 +24,7 @@ from dqm.stream.sequence import (
 )
 from dqm.stream.spool import Spool
 from dqm.stream.turned_away import TurnedAwayPeer
-from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter, WindowEnd
+from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, TimeCutter, WindowEnd
 from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Arrival",
     "ArrivalOrder",
     "CountCutter",
+    "CountedCutter",
     "Cutter",
     "Identity",
     "KeyRing",

@@ -49,6 +49,8 @@ class Reason(StrEnum):
     PAYLOAD_DTYPE = "payload-dtype"
     PAYLOAD_NULL = "payload-null"
     NOT_FINITE = "not-finite"
+    COUNTS = "counts"
+    """A row stands for a negative number of events."""
     HANDSHAKE = "handshake"
     """A connection, not a message: the peer has no keys, or a wrong public key of the daemon."""
     UNKNOWN_KEY = "unknown-key"

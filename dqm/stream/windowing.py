@@ -11,7 +11,7 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import Condition, EventBatch, FloatArray, Measurement, Origin, Window, WindowCut
 
-__all__ = ["CountCutter", "Cutter", "RunLabel", "TimeCutter", "WindowEnd"]
+__all__ = ["CountCutter", "CountedCutter", "Cutter", "RunLabel", "TimeCutter", "WindowEnd"]
 
 _SHORTEST_SECONDS = 1e-3  # a float64 of today's Unix time resolves 2.4e-7 s
 
@@ -104,11 +104,12 @@ class _Filling:
             if known is None or known.time <= reading.time:
                 self.auxiliary[reading.name] = reading
 
-    def join(self, n_features: int) -> FloatArray:
-        """All events, in the order of arrival."""
+    def join(self, n_features: int, counts: int | None = None) -> FloatArray:
+        """All events, in the order of arrival; rows that are counted by a column are added up."""
         if not self.parts:
             return np.empty((0, n_features))
-        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        x = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        return x if counts is None else _add_up(x, counts)
 
 
 @dataclass(slots=True)
@@ -118,6 +119,7 @@ class _StreamState:
     stream: str
     chamber: str
     names: tuple[str, ...]
+    counts: str = ""
     seq: int = 0
     filling: _Filling = field(default_factory=_Filling)
     first_edge: float | None = None  # this and what follows: time cutter only
@@ -138,13 +140,14 @@ class _StreamState:
             origin=label.origin,
             cut=kind,
             names=self.names,
-            x=filled.join(len(self.names)),
+            x=filled.join(len(self.names), self.names.index(self.counts) if self.counts else None),
             start=filled.start,
             end=filled.end,
             live_seconds=live_seconds if has_clock else None,
             n_expected=None if rate_hz is None else rate_hz * live_seconds,
             auxiliary=tuple(filled.auxiliary.values()),
             conditions=filled.conditions,
+            counts=self.counts,
         )
         self.seq += 1
         return window
@@ -180,6 +183,7 @@ class _StreamStates:
             stream,
             batch.chamber,
             batch.names,
+            batch.counts,
             self._first_numbers.get(stream, 0),
             first_edge=self._first_edges.get(stream),
         )
@@ -189,7 +193,7 @@ class _StreamStates:
                 f"chambers {state.chamber!r} and {batch.chamber!r} both feed stream {stream!r}",
                 fix="Give each chamber its own stream",
             )
-        if state.names != batch.names:
+        if (state.names, state.counts) != (batch.names, batch.counts):
             raise InputError(
                 f"features changed from {', '.join(state.names)} to {', '.join(batch.names)}",
                 where=f"chamber {batch.chamber}",
@@ -203,6 +207,8 @@ def _check_batch(batch: EventBatch) -> None:
     if batch.x.ndim != 2 or batch.x.shape[1] != len(batch.names):
         n_features = format_count(len(batch.names), "feature")
         raise InputError(f"x has shape {batch.x.shape} for {n_features}", where=where)
+    if batch.counts and batch.counts not in batch.names:
+        raise InputError(f"rows are counted by {batch.counts!r}, which is no column", where=where)
     if batch.times is None or batch.start is None or batch.end is None:
         if not (batch.times is None and batch.start is None and batch.end is None):
             raise InputError("times, start and end must all be given or all be None", where=where)
@@ -402,6 +408,61 @@ class TimeCutter:
 
     def _cut(self, state: _StreamState) -> Window:
         return state.cut(self._label, WindowCut.TIME, self._rate_hz)
+
+
+class CountedCutter:
+    """Cuts a source of events and of counted rows: each kind of batch goes to a cutter of its own.
+
+    Parameters
+    ----------
+    events : Cutter
+        For batches whose rows are events.
+    counted : Cutter or None
+        For batches whose rows stand for several events; None refuses them.
+    """
+
+    def __init__(self, events: Cutter, counted: Cutter | None) -> None:
+        self._events = events
+        self._counted = counted
+        self.cuts: list[WindowEnd] = []
+
+    @property
+    def first_edges(self) -> dict[str, float]:
+        """Start of the first window of each stream that is cut by time, Unix seconds."""
+        return self._events.first_edges | (self._counted.first_edges if self._counted else {})
+
+    @property
+    def n_left(self) -> dict[str, int]:
+        """Events of each stream that no window holds; counted rows are not among them."""
+        return self._events.n_left
+
+    def push(self, batch: EventBatch) -> list[Window]:
+        """Windows that this batch completes; raises `InputError` for counted rows without a cutter."""
+        cutter = self._counted if batch.counts else self._events
+        if cutter is None:
+            raise InputError(
+                "the source counts hits by channel, but nothing says how to cut them",
+                where=f"chamber {batch.chamber}",
+                fix="Give [channels] seconds and expected_rate_hz, or switch the counting off in [options]",
+            )
+        windows = cutter.push(batch)
+        self.cuts = cutter.cuts
+        return windows
+
+    def close(self) -> list[Window]:
+        """Windows that the end of the source completes."""
+        return [*self._events.close(), *(self._counted.close() if self._counted else [])]
+
+
+def _add_up(x: FloatArray, counts: int) -> FloatArray:
+    """Add up the counts of rows that are equal otherwise; the rows are then in the order of their values."""
+    others = np.delete(x, counts, axis=1)
+    if others.shape[1] == 1:
+        values, row = np.unique(others[:, 0], return_inverse=True)
+        values = values[:, None]
+    else:
+        values, row = np.unique(others, axis=0, return_inverse=True)
+    return np.insert(values, counts, np.bincount(row, x[:, counts], len(values)), axis=1)
 
 
 def _span(start: float | None, end: float | None) -> tuple[float, float] | None:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from dqm.errors import InputError, PeerError, format_count
 from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
@@ -33,7 +41,10 @@ __all__ = [
 ]
 
 FORMAT = "dqm-window"
-VERSION = 1
+VERSION = 2
+"""Newest version of the format; windows without counts are sent as version 1, which older daemons read."""
+
+_FIRST_VERSION = 1
 
 _MAX_EXPECTED = 1e12
 _LIVE_SECONDS_EXCESS = 1e-3  # by so much, and by this share of it, the live time may exceed the window:
@@ -43,7 +54,7 @@ _DIGEST_BYTES = 16
 _EMPTY_PAYLOAD_BYTES = 4096  # Arrow's own bytes in a payload: schema, batch metadata, end mark
 _COLUMN_BYTES = 1024  # Arrow's own bytes for each column: name, positions of its buffers, padding
 
-_Version = Annotated[int, Field(ge=VERSION, le=VERSION)]  # a Literal would accept true as 1
+_Version = Annotated[int, Field(ge=_FIRST_VERSION, le=VERSION)]  # a Literal would accept true as 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal["dqm-window"] = "dqm-window"
-    version: _Version = VERSION
+    version: _Version = _FIRST_VERSION
     stream: Name
     run: Count
     seq: Count
@@ -108,6 +119,7 @@ class Header(BaseModel):
     n_lost: Count = 0
     auxiliary: Annotated[tuple[_Reading, ...], Field(max_length=_MAX_ENTRIES)] = ()
     conditions: Annotated[dict[Name, Text | float], Field(max_length=_MAX_ENTRIES)] = {}
+    counts: Name | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -134,7 +146,28 @@ class Header(BaseModel):
             raise ValueError('cut "time" needs start, end, live_seconds and n_expected')
         if self.cut is WindowCut.COUNT and self.n_expected is not None:
             raise ValueError('cut "count" needs n_expected to be null: the number of events is fixed')
+        self._check_counts()
         return self
+
+    def _check_counts(self) -> None:
+        if self.counts is None:
+            return
+        if self.version < VERSION:
+            raise ValueError(f"counts needs version {VERSION}")
+        if self.counts not in self.features:
+            raise ValueError(f"counts names {self.counts}, which is no feature")
+        if len(self.features) < 2:
+            raise ValueError("counts needs another feature: a row must say what it counts")
+        if self.cut is WindowCut.COUNT:
+            raise ValueError('counts needs cut "time"')
+
+    @model_serializer(mode="wrap")
+    def _leave_out_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write a version 1 as it was."""
+        fields: dict[str, object] = write(self)
+        if self.counts is None:
+            del fields["counts"]
+        return fields
 
 
 def header_of(window: Window) -> Header:
@@ -157,6 +190,8 @@ def header_of(window: Window) -> Header:
     """
     try:
         return Header(
+            version=VERSION if window.counts else _FIRST_VERSION,
+            counts=window.counts or None,
             stream=window.stream,
             run=window.run,
             seq=window.seq,
@@ -208,6 +243,13 @@ def payload_of(window: Window) -> bytes:
         )
     if np.isinf(window.x).any():
         raise InputError("x has infinity", where=_describe(window), fix="Drop such events in the source")
+    weights = window.weights
+    if weights is not None and not (weights >= 0.0).all():
+        raise InputError(
+            f"{window.counts} has {weights.min():g}",
+            where=_describe(window),
+            fix="Counts are 0 or more",
+        )
     return write_columns(window.names, window.x)
 
 
@@ -297,7 +339,11 @@ def decode(
     _check_claims(header, len(frames[1]), limits)
     nan_share = (nan_shares or {}).get(header.stream, 0.0)
     x = read_columns(frames[1], header.features, header.n_events, nan_share=nan_share)
-    return _to_window(header, x)
+    window = _to_window(header, x)
+    weights = window.weights
+    if weights is not None and not (weights >= 0.0).all():
+        raise PeerError(Reason.COUNTS, f"{header.counts} has {weights.min():g}; counts are 0 or more")
+    return window
 
 
 def claimed_identity(frames: Sequence[bytes], limits: Limits | None = None) -> Identity | None:
@@ -336,7 +382,8 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
         broken = any(problem["type"] in {"json_invalid", "model_type"} for problem in error.errors())
         reason = Reason.HEADER_JSON if broken else Reason.VERSION
         raise PeerError(
-            reason, f"not a {FORMAT} header of version {VERSION}: {summarise_mistakes(error)}"
+            reason,
+            f"not a {FORMAT} header of version {_FIRST_VERSION} or {VERSION}: {summarise_mistakes(error)}",
         ) from error
     try:
         header = Header.model_validate_json(frame, strict=True)
@@ -386,7 +433,8 @@ def _to_window(header: Header, x: FloatArray) -> Window:
         n_lost=header.n_lost,
         auxiliary=tuple(Measurement(m.name, m.value, m.sigma, m.time) for m in header.auxiliary),
         conditions=header.conditions,
-        digest=_digest(header.features, x),
+        digest=_digest((*header.features, "", header.counts) if header.counts else header.features, x),
+        counts=header.counts or "",
     )
 
 

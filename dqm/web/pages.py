@@ -14,7 +14,7 @@ from starlette.routing import Route
 from dqm.alarm import AcknowledgeAlarm, AlarmState, Cause, RemoveMask, UnshelveAlarm
 from dqm.errors import InputError
 from dqm.events import Explanation, Quality
-from dqm.events.summary import summarise
+from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
@@ -179,7 +179,7 @@ def _stream(queries: Queries, request: Request) -> Response:
         figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
         bundles=queries.bundles.get(page.name, ()),
-        **_figures(explanation),
+        latest_occupancy=_latest_occupancy(queries, page.last), **_figures(explanation),
     )  # fmt: skip
 
 
@@ -201,8 +201,20 @@ def _events(queries: Queries, request: Request) -> Response:
 
 def _figures(explanation: Explanation | None) -> dict[str, Any]:
     if explanation is None:
-        return {"figures": [], "pair_figures": []}
-    return {"figures": charts.maps(explanation), "pair_figures": charts.pair_maps(explanation)}
+        return {"figures": [], "pair_figures": [], "occupancy_figures": []}
+    return {
+        "figures": charts.maps(explanation),
+        "pair_figures": charts.pair_maps(explanation),
+        "occupancy_figures": charts.occupancy(explanation.occupancy) if explanation.occupancy else [],
+    }
+
+
+def _latest_occupancy(queries: Queries, last: WindowSummary | None) -> list[charts.Figure]:
+    """Draw the occupancy of the last window, whatever its quality."""
+    if last is None or last.channels is None:
+        return []
+    explanation = queries.window(last.stream, last.run, last.seq).explanation
+    return charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
 
 
 def _help(queries: Queries, request: Request) -> Response:

@@ -55,6 +55,14 @@ VERDICT = make_verdict(
             events.WindowCut.TIME, n_expected=500.5, uncertainty=0.02, live_seconds=10.0, p=0.62, z=0.496
         ),
         nuisances={"gas": NuisanceResult(0.001, Profiled(0.004, 0.002, 3.5), Profiled(0.002, 0.003, 1.0))},
+        channels=events.ChannelSummary(
+            n_channels=60,
+            n_dead=6,
+            n_low=3,
+            n_noisy=5,
+            n_masked=4,
+            worst=tuple(events.ChannelDeparture(40 + n, hits=n, expected=8.0) for n in range(10)),
+        ),
     ),
     bundle="3f9a",
     seconds=0.07,
@@ -122,6 +130,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_alarm_state",
         "dqm_broken_end_timestamp_seconds",
         "dqm_build_info",
+        "dqm_channels",
         "dqm_condition",
         "dqm_density_ratio",
         "dqm_duplicate_windows_total",
@@ -161,6 +170,8 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_window_tau",
         "dqm_window_z_score",
         "dqm_windows_total",
+        "dqm_worst_channel_number",
+        "dqm_worst_channel_ratio",
     ]
 
 
@@ -188,7 +199,18 @@ def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     of_a = [labels for _, labels in samples(metrics) if "a" in labels]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
     assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
-    assert SERIES_PER_STREAM == 212
+    assert SERIES_PER_STREAM == 236
+
+
+def test_channels_are_counted_and_the_worst_are_shown_by_rank(metrics: Metrics) -> None:
+    metrics.observe(VERDICT)
+    shown = samples(metrics)
+    kinds = {"dead": 6, "low": 3, "noisy": 5, "masked": 4}
+    assert {kind: shown["dqm_channels", ("a", kind)] for kind in kinds} == kinds
+    assert shown["dqm_worst_channel_number", ("a", "3")] == 42
+    assert shown["dqm_worst_channel_ratio", ("a", "3")] == 0.25
+    metrics.mark_stale("a")
+    assert not any("channel" in name for name, _ in samples(metrics))
 
 
 def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:

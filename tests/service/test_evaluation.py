@@ -20,6 +20,8 @@ from dqm.events import EvaluationJob, Origin, PMethod, Quality, Verdict, Window,
 from dqm.reference import Bundle, open_bundle
 from dqm.service.evaluation import WindowEvaluator, prepare_evaluators, prepare_worker
 from dqm.service.monitor.worker_pool import WorkerPool
+from tests.conftest import Once
+from tests.reference import channels
 from tests.service.small import N_WINDOW, bare_bundle, faulty_events, healthy_events, window_of
 from tests.waiting import wait_until
 
@@ -206,3 +208,36 @@ def test_a_worker_logs_as_the_daemon_does(bundle: Bundle, tmp_path: Path) -> Non
         "test failed", "error", "chamber-1", 7, 3,
     )  # fmt: skip
     assert "was altered while it was in use" in line["exception"]
+
+
+def test_channels_are_shown_healthy_or_not_and_known_bad_ones_count_for_nothing(
+    once: Once, tmp_path: Path
+) -> None:
+    bundle = once("channels-small.dqmref", channels.channel_bundle)
+    config = tmp_path / "daemon.toml"
+    config.write_text(
+        f'[[streams]]\nname = "all"\nbundle = "{bundle}"\n'
+        f'[[streams]]\nname = "some"\nbundle = "{bundle}"\nbad_channels = [117, 103]\n'
+    )
+    evaluate = prepare_evaluators(load_daemon(config))
+    hits = channels.healthy_hits(np.random.default_rng(1))
+    hits[17] = 0.0
+    reports = {
+        stream: evaluate(
+            EvaluationJob(
+                channels.window_of(hits, stream=stream), open_bundle(bundle).identifier, LIMITS.medium_p
+            )
+        )
+        for stream in ("all", "some")
+    }
+    found = {stream: report.result.channels for stream, report in reports.items()}
+    assert {stream: s and (s.n_dead, s.n_masked) for stream, s in found.items()} == {
+        "all": (1, 0), "some": (0, 2)
+    }  # fmt: skip
+    p = {stream: report.result.p for stream, report in reports.items()}
+    assert (p["all"] or 1.0) < 1e-6 < LIMITS.medium_p < (p["some"] or 0.0)
+    assert all(report.explanation and report.explanation.occupancy for report in reports.values())
+    verdict = give_verdict(
+        channels.window_of(hits), reports["all"].result, LIMITS, bundle="", seconds=0.0, now=0.0
+    )
+    assert verdict.reason.endswith("; 1 channel is dead")

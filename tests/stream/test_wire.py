@@ -100,7 +100,7 @@ def test_the_document_lists_every_reason() -> None:
     ("changes", "reason"),
     [
         ({"format": "other"}, Reason.VERSION),
-        ({"version": 2}, Reason.VERSION),
+        ({"version": 3}, Reason.VERSION),
         ({"version": True}, Reason.VERSION),
         ({"colour": "red"}, Reason.HEADER_FIELD),
         ({"stream": ""}, Reason.HEADER_FIELD),

@@ -64,6 +64,12 @@ class Conditions(BaseModel):
     noisy_wires: dict[Wire, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         default_factory=dict, description="extra noise by wire 0 to 63, Hz, [0, 1e6]"
     )
+    illumination_slope: float = Field(
+        0.0,
+        ge=-0.9,
+        le=0.9,
+        description="relative excess of muons at the last cell, and lack of them at the first, [-0.9, 0.9]",
+    )
     noise_rate_hz: float = Field(
         10.0, ge=0, le=1e5, description="noise of each wire at nominal threshold, Hz, [0, 1e5]"
     )

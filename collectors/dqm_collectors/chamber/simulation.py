@@ -188,13 +188,20 @@ def _tracks(
     density = np.cumsum(np.cos(grid) ** ANGLE_POWER)
     slope = np.tan(np.interp(rng.random(n_muons), density / density[-1], grid))
     half_width = CELL_WIDTH_MM * (CELLS_PER_LAYER + 1) / 2
-    middle = rng.uniform(-half_width, half_width, n_muons)
+    middle = half_width * _tilt(rng.uniform(-1.0, 1.0, n_muons), conditions.illumination_slope)
     showering = np.flatnonzero(rng.random(n_muons) < conditions.shower_probability)
     companion = middle[showering] + rng.normal(0, 2 * CELL_WIDTH_MM, len(showering))
     bend = slope[showering] + rng.normal(0, 0.1, len(showering))
     slope = np.concatenate([slope, bend])
     x = np.concatenate([middle, companion])[:, None] + slope[:, None] * LAYER_Z_MM
     return np.concatenate([np.arange(n_muons), showering]), x, slope
+
+
+def _tilt(u: FloatArray, slope: float) -> FloatArray:
+    """Turn uniform numbers in [-1, 1] into such with the density ``(1 + slope * x) / 2``."""
+    if slope == 0.0:
+        return u
+    return np.asarray((np.sqrt((1.0 - slope) ** 2 + 2.0 * slope * (u + 1.0)) - 1.0) / slope)
 
 
 def _crossings(x: FloatArray) -> tuple[FloatArray, IntArray, BoolArray]:

@@ -13,6 +13,7 @@ from dqm.errors import NoEventsError, format_count
 from dqm.events import Condition, EventBatch
 from dqm_collectors.chamber.geometry import N_CHAMBERS, Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.occupancy import CountingReconstruction
 from dqm_collectors.chamber.position import BlockHistory, Position
 from dqm_collectors.chamber.reconstruction import Reconstruction
 from dqm_collectors.chamber.segments import Selection
@@ -40,6 +41,9 @@ class WordOptions(BaseModel):
         (0, 1, 2, 3), min_length=1, description="chambers to read, 0 to 3"
     )
     batch_seconds: float = Field(1.0, gt=0, le=3600, description="length of a batch, s, (0, 3600]")
+    channels: bool = Field(
+        False, description="whether the hits of every channel are counted and sent beside the segments"
+    )
 
 
 class WordStream:
@@ -63,15 +67,7 @@ class WordStream:
     def __init__(self, options: WordOptions, start: float, position: Position | None = None) -> None:
         self._convention = options.convention
         self._batch_seconds = options.batch_seconds
-        self._reconstruction = Reconstruction(
-            WireMap.of(options.convention),
-            Selection(max_residual_mm=options.max_residual_mm),
-            chambers=options.chambers,
-            start=position.start if position else start,
-            batch_seconds=options.batch_seconds,
-            first_count=position.first_count if position else None,
-            stretch=position.stretch if position else 0,
-        )
+        self._reconstruction = _reconstruction(options, start, position)
         self._near = position.near if position else None
         self._check = WordCheck(WireMap.of(options.convention), self._near)
         self._history = BlockHistory(position)
@@ -199,3 +195,21 @@ class WordStream:
             "clock_resets": self.total.clock_resets,
         }
         self._conditions = {name: float(n) for name, n in (recent.as_dict() | shares).items()}
+
+
+def _reconstruction(options: WordOptions, start: float, position: Position | None) -> Reconstruction:
+    wires = WireMap.of(options.convention)
+    selection = Selection(max_residual_mm=options.max_residual_mm)
+    if options.channels:
+        return CountingReconstruction(  # no source that has positions counts channels
+            wires, selection, chambers=options.chambers, start=start, batch_seconds=options.batch_seconds
+        )
+    return Reconstruction(
+        wires,
+        selection,
+        chambers=options.chambers,
+        start=position.start if position else start,
+        batch_seconds=options.batch_seconds,
+        first_count=position.first_count if position else None,
+        stretch=position.stretch if position else 0,
+    )

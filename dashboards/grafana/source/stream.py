@@ -31,6 +31,7 @@ SELECT = 'instance="$instance", stream="$stream"'
 UNKNOWN = "Not known: see the reason of the last verdict"
 NO_WINDOW = "No window of this stream in this time"
 NO_ANOMALY = "No Medium or Bad window in this time: nothing to explain"
+NO_CHANNELS = "This stream does not carry the hits of every channel"
 NO_NUISANCE = "The reference of this stream has no nuisance parameters"
 
 
@@ -60,6 +61,7 @@ def stream() -> Dashboard:
     for title, panels in (
         ("The test", _test()),
         ("Where, and like what", _where()),
+        ("Channels", _channels()),
         ("Nuisance parameters", _nuisances()),
         ("Conditions and alarms", _surroundings()),
     ):
@@ -252,6 +254,32 @@ def _where() -> list[Panel]:
         .repeat("feature")
         .repeat_direction("h")
         .max_per_row(2),
+    ]
+
+
+def _channels() -> list[Panel]:
+    return [
+        time_series(
+            "Dead and noisy channels",
+            "How many channels are dead, low or noisy, and since when? Masked ones are known to be bad.",
+            (f"dqm_channels{{{SELECT}}}", "{{kind}}"),
+            unit="short",
+            empty=NO_CHANNELS,
+        ),
+        time_series(
+            "The worst channels: hits over expected hits",
+            "How far off are those that depart most? 0 is dead; above 1 is noisy.",
+            (f"dqm_worst_channel_ratio{{{SELECT}}}", "rank {{rank}}"),
+            unit="none",
+            empty=NO_CHANNELS + ", or no channel departs",
+        ),
+        time_series(
+            "The worst channels: their numbers",
+            "Which channel is it? The page of the stream has layer and wire.",
+            (f"dqm_worst_channel_number{{{SELECT}}}", "rank {{rank}}"),
+            unit="none",
+            empty=NO_CHANNELS + ", or no channel departs",
+        ),
     ]
 
 

@@ -20,6 +20,7 @@ from dqm.service.collector.sources import EventSource, ResumableSource, counts_o
 from dqm.service.sd_notify import Notifier
 from dqm.stream import (
     CountCutter,
+    CountedCutter,
     Cutter,
     Reason,
     RunLabel,
@@ -150,8 +151,9 @@ def collect(
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
         opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
         idle.progress, idle.sender = progress, sender
-        borders = _RunBorders(sender, label, config.streams, clock)
-        run = _Run(source, cutter, slow_control, sender, borders, stop, config.streams, progress)
+        streams = _streams_of(config)
+        borders = _RunBorders(sender, label, streams, clock)
+        run = _Run(source, cutter, slow_control, sender, borders, stop, streams, progress)
         run.send_events()
         if notifier is not None:
             notifier.stopping()
@@ -228,7 +230,7 @@ class _Run:
             if rest is None:
                 return
             batch = rest
-        self.n_events += len(batch.x)
+        self.n_events += 0 if batch.counts else len(batch.x)
         windows = self.cutter.push(batch)
         self.borders.begin(batch.chamber)
         self._send(windows)
@@ -317,6 +319,18 @@ def make_cutter(
     first_edges: Mapping[str, float] | None = None,
 ) -> Cutter:
     """Make the cutter that a configuration describes."""
+    return CountedCutter(
+        _event_cutter(config, label, first_numbers, first_edges),
+        _channel_cutter(config, label, first_numbers, first_edges),
+    )
+
+
+def _event_cutter(
+    config: CollectorConfig,
+    label: RunLabel,
+    first_numbers: Mapping[str, int] | None,
+    first_edges: Mapping[str, float] | None,
+) -> Cutter:
     window = config.window
     if window.events is not None:
         return CountCutter(window.events, label, config.streams, first_numbers)
@@ -355,6 +369,26 @@ def _resume(source: EventSource, idle: _Idle, opened: ExitStack) -> Note | None:
     note = Note.read(text)
     source.seek(note.position)
     return note
+
+
+def _streams_of(config: CollectorConfig) -> dict[str, str]:
+    """Give the stream of each chamber; hits by channel go to ``NAME.channels`` unless configured."""
+    beside = {f"{chamber}.channels": f"{stream}.channels" for chamber, stream in config.streams.items()}
+    return beside | config.streams
+
+
+def _channel_cutter(
+    config: CollectorConfig,
+    label: RunLabel,
+    first_numbers: Mapping[str, int] | None,
+    first_edges: Mapping[str, float] | None,
+) -> Cutter | None:
+    """Make the cutter of the hits by channel."""
+    section = config.channels
+    if section is None:
+        return None
+    streams = _streams_of(config)
+    return TimeCutter(section.seconds, section.expected_rate_hz, label, streams, first_numbers, first_edges)
 
 
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:

@@ -23,7 +23,15 @@ from dqm.alarm import (
 from dqm.config import DaemonConfig, StreamSection
 from dqm.errors import ConfigError
 from dqm.export import BundleFacts, describe_bundle
-from dqm.reference import Manifest, RateTest, ReadingPolicy, ReferenceRule, StoredBundle, check_names
+from dqm.reference import (
+    Manifest,
+    RateTest,
+    ReadingPolicy,
+    ReferenceRule,
+    StoredBundle,
+    check_bad_channels,
+    check_names,
+)
 from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
 
 __all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
@@ -142,7 +150,11 @@ class ResolvedConfig:
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
-        return (self.bundles, self.config.nuisances) == (other.bundles, other.config.nuisances)
+        ours, theirs = (
+            (each.bundles, each.config.nuisances, {s.name: s.bad_channels for s in each.config.streams})
+            for each in (self, other)
+        )
+        return ours == theirs
 
     @property
     def bundles(self) -> set[tuple[Path, str]]:
@@ -219,17 +231,25 @@ def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> No
 
 def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference, ...]]:
     """Check every bundle; give the references by stream."""
-    opened: dict[Path, tuple[str, Manifest]] = {}
+    opened: dict[Path, StoredBundle] = {}
     found = {}
     for stream in config.streams:
         for section in stream.ordered_references:
             if section.bundle not in opened:
                 bundle = StoredBundle.read(section.bundle)
                 check_names(bundle.manifest.features, where=str(section.bundle))
-                opened[section.bundle] = bundle.identifier, bundle.manifest
+                opened[section.bundle] = bundle
+            where = f"streams {stream.name}: bad_channels"
+            check_bad_channels(opened[section.bundle], stream.bad_channels, where=where)
         references = [
-            (section, *opened[section.bundle], ReferenceRule(section.run_types, section.conditions))
+            (
+                section,
+                bundle.identifier,
+                bundle.manifest,
+                ReferenceRule(section.run_types, section.conditions),
+            )
             for section in stream.ordered_references
+            for bundle in [opened[section.bundle]]
         ]
         check_references(stream, [manifest for _, _, manifest, _ in references])
         found[stream.name] = tuple(

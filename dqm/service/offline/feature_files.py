@@ -13,7 +13,7 @@ from dqm.events import EventBatch, FloatArray
 from dqm.reference import Source as SourceFile
 from dqm.service.collector.sources import open_source
 
-__all__ = ["read_events", "read_features"]
+__all__ = ["checksum", "read_events", "read_features"]
 
 
 def read_features(
@@ -96,12 +96,13 @@ def read_events(
             n_events += len(batch.x)
         if n_events == 0:
             raise FileError(f"no events{f' of chamber {chamber}' if chamber else ''}", where=str(path))
-        sources.append(SourceFile(name=path.name, sha256=_checksum(path), n_events=n_events))
+        sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
     if names is None:
         raise InputError("no files given")
     return np.concatenate(parts), names, sources
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """Give the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,10 +9,12 @@ import pytest
 
 from dqm.config import DaemonConfig, load_daemon
 from dqm.errors import DqmError
-from dqm.reference import Bundle
+from dqm.reference import Bundle, open_bundle
 from dqm.service.monitor.reload import PreparedReload, Reloader, find_settled
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
 from dqm.service.monitor.worker_pool import LocalWorker
+from tests.conftest import Once
+from tests.reference.channels import channel_bundle
 from tests.service.small import wait_until
 
 
@@ -136,3 +138,20 @@ def test_workers_that_are_ready_after_the_daemon_has_stopped_are_closed(
     stopped.set()
     assert closed.wait(60)
     assert reloader.outcome is None
+
+
+def test_workers_are_started_anew_if_other_channels_are_known_to_be_bad(tmp_path: Path, once: Once) -> None:
+    bundle = open_bundle(once("channels-small.dqmref", channel_bundle))
+
+    def of(channels: str) -> DaemonConfig:
+        path = tmp_path / "daemon.toml"
+        path.write_text(f'[[streams]]\nname = "a"\nbundle = "{bundle.path}"\nbad_channels = {channels}\n')
+        return load_daemon(path, environ={})
+
+    for channels, is_alike in (("[117]", True), ("[117, 103]", False), ("[]", False)):
+        prepared = prepare(of("[117]"), of(channels))
+        assert isinstance(prepared, PreparedReload)
+        assert (prepared.workers is None) == is_alike
+    refused = prepare(of("[117]"), of("[99]"))
+    assert isinstance(refused, DqmError)
+    assert "streams a: bad_channels: channel 99 is not in the bundle" in str(refused)

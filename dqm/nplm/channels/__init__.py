@@ -1,0 +1,21 @@
+"""Hits of every channel: dead and noisy channels against the windows of a reference's run."""
+
+from dqm.nplm.channels.channel_map import CARD, LAYER, MAP_COLUMNS, NUMBER, WIRE, check_map
+from dqm.nplm.channels.channel_test import ChannelResult, ChannelState, ChannelTest, GroupResult
+from dqm.nplm.channels.model import MIN_WINDOWS, ChannelModel, learn_model
+
+__all__ = [
+    "CARD",
+    "LAYER",
+    "MAP_COLUMNS",
+    "MIN_WINDOWS",
+    "NUMBER",
+    "WIRE",
+    "ChannelModel",
+    "ChannelResult",
+    "ChannelState",
+    "ChannelTest",
+    "GroupResult",
+    "check_map",
+    "learn_model",
+]

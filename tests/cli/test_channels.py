@@ -1,0 +1,129 @@
+"""From a simulated detector to the name of a dead wire, by the command line and a running daemon."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Once
+from tests.waiting import wait_until
+
+from .conftest import Told
+from .program import WAIT_SECONDS, call_dqm, json_lines, run_dqm, start_dqm
+from .test_online import daemon_of
+
+Dqm = Callable[..., Told]
+MAP = Path(__file__).parents[2] / "configs" / "channels-chamber.csv"
+SIMULATE = ("--set", "channels=true", "--set", "chambers=[0]")
+DEAD_CARD = list(range(16, 32))
+
+
+@pytest.fixture(scope="module")
+def made(once: Once) -> Path:
+    """``healthy.parquet`` and ``channels.dqmref``, windows of 5 s."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        file, bundle = folder / "healthy.parquet", folder / "channels.dqmref"
+        extract = ("extract", "simulate", "-o", file, *SIMULATE, "--set", "seconds=300")
+        assert call_dqm(*extract, "--chamber", "0.channels") == 0
+        assert call_dqm("reference", "channels", file, "-o", bundle, "--seconds", 5, "--map", MAP) == 0
+        assert call_dqm("reference", "calibrate", bundle, "--toys", 200, "--processes", 1) == 0
+
+    return once("channels", write)
+
+
+def test_the_bundle_says_what_it_is(dqm: Dqm, made: Path, tmp_path: Path) -> None:
+    bundle = made / "channels.dqmref"
+    facts = json.loads(dqm("reference", "show", bundle, "--json").out)
+    assert (facts["statistic"], facts["counts"], facts["features"]) == ("channels", "hits", ["channel"])
+    assert facts["rate_hz"] == pytest.approx(900, rel=0.05)
+    text = dqm("reference", "show", bundle).out
+    assert "hits of 64 channels in 60 windows" in text
+    told = dqm("report", bundle, "-o", tmp_path / "bundle.html")
+    assert told.code == 0, told.err
+    assert "channel" in (tmp_path / "bundle.html").read_text()
+
+
+def test_what_takes_events_refuses_it(dqm: Dqm, made: Path) -> None:
+    bundle, file = made / "channels.dqmref", made / "healthy.parquet"
+    told = dqm("compare", bundle, file, "--window", 64)
+    assert told.code == 2
+    assert "a bundle of the statistic channels takes no files of events" in told.err
+    told = dqm("reference", "nuisance", bundle, "gas", "--sigma", 0.1, "--rate")
+    assert "takes no nuisance parameter" in told.err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("channel,layer,wire\n1,1,1\n1,1,2\n", "channel 1 is in the channel map twice"),
+        ("channel,layer,wire\n1,1,1\n2,1,1\n", "wire 1 of layer 1 has 2 channels"),
+        ("channel,board\n1,1\n", "the channel map has the columns channel, board"),
+        ("layer,wire\n1,1\n", "the channel map has the columns layer, wire"),
+        ("channel\n1\n2\n", "channel 0 is not in the channel map"),
+        (MAP.read_text() + "64,1,17,5\n", "channel 64 of the channel map has no rows"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_refused(
+    dqm: Dqm, made: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "map.csv").write_text(text)
+    file = made / "healthy.parquet"
+    told = dqm("reference", "channels", file, "-o", "x.dqmref", "--seconds", 5, "--map", "map.csv")
+    assert told.code == 2
+    assert message in told.err
+    assert not (tmp_path / "x.dqmref").exists()
+
+
+def write_site(folder: Path, bundle: Path, rate: float, *, bad: list[int]) -> tuple[Path, Path]:
+    daemon, collector = folder / "daemon.toml", folder / "collector.toml"
+    daemon.write_text(
+        f'[daemon]\nlisten = ["ipc://{folder}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n'
+        f'[[streams]]\nname = "chamber-1.channels"\nbundle = "{bundle}"\nbad_channels = {bad}\n'
+        f'[[streams]]\nname = "chamber-1"\nbundle = "{bundle}"\nstale_seconds = 9999\n'
+    )
+    collector.write_text(
+        f'[collector]\nname = "simulate"\nrun = 5\nconnect = "ipc://{folder}/windows.ipc"\n'
+        f"[window]\nevents = 500\n[channels]\nseconds = 5.0\nexpected_rate_hz = {rate}\n"
+        f'[streams]\n0 = "chamber-1"\n'
+        f"[options]\nchannels = true\nchambers = [0]\nseconds = 35\nseed = 8\n"
+        f'[[options.faults]]\nchamber = 0\nknob = "dead_wires"\nvalue = [17]\nstart = 10\nstop = 20\n'
+        f'[[options.faults]]\nchamber = 0\nknob = "dead_wires"\nvalue = {DEAD_CARD}\nstart = 20\nstop = 30\n'
+        f'[[options.faults]]\nchamber = 0\nknob = "noisy_wires"\nvalue = {{40 = 2000.0}}\nstart = 0\n'
+    )
+    return daemon, collector
+
+
+def test_a_running_daemon_names_a_dead_wire_and_a_dead_card_and_leaves_out_what_is_known(
+    made: Path, tmp_path: Path
+) -> None:
+    bundle = made / "channels.dqmref"
+    shown = json.loads(run_dqm("reference", "show", bundle, "--json", cwd=tmp_path).stdout)
+    daemon_config, collector = write_site(tmp_path, bundle, shown["rate_hz"], bad=[40])
+    with daemon_of(daemon_config) as daemon:
+        collecting = start_dqm("collect", collector, cwd=tmp_path, log=tmp_path / "collector.log")
+        try:
+            wait_until(lambda: daemon.n_judged() >= 9, "all windows judged", WAIT_SECONDS)
+            assert collecting.wait(WAIT_SECONDS) == 0
+        finally:
+            collecting.kill()
+        metrics = daemon.get("/metrics").text
+        assert 'dqm_channels{kind="masked",stream="chamber-1.channels"} 1.0' in metrics
+        window = daemon.get("/api/v1/streams/chamber-1.channels/windows/5/2").json()
+        page = daemon.get("/windows/chamber-1.channels/5/4").text
+    assert re.fullmatch(
+        r"wire 5 of layer 2 is dead: 0 hits where \d\d are expected", window["explanation"]["text"]
+    )
+    assert "Card 2 is dead (16 channels): 0 hits where" in page
+    assert "Map of layers and wires: hits of the window" in page
+    verdicts = json_lines(run_dqm("history", daemon_config, "--json", cwd=tmp_path).stdout)
+    mine = sorted((v for v in verdicts if v["stream"] == "chamber-1.channels"), key=lambda v: v["seq"])
+    assert [v["channels"]["n_dead"] for v in mine] == [0, 0, 1, 1, 16, 16, 0]
+    assert all(v["channels"]["n_noisy"] == 0 for v in mine)
+    assert all("1 channel is dead" in v["reason"] for v in mine[2:4])
+    assert [v["quality"] for v in mine[2:6]] == ["Bad"] * 4
