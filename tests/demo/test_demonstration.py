@@ -29,6 +29,7 @@ def test_the_demonstration_sees_its_faults(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(program, "ENVIRONMENT", program.ENVIRONMENT | homes)
     monkeypatch.setattr(program, "WAIT_SECONDS", 400.0)
     told = run_dqm("demo", "--duration", 60, cwd=tmp_path)
+    words = " ".join(told.stdout.split())
     for line in (
         "chamber-1: no alarm (healthy)",
         "chamber-2: alarm differs",
@@ -38,10 +39,10 @@ def test_the_demonstration_sees_its_faults(tmp_path: Path, monkeypatch: pytest.M
         "(injected: front-end thresholds at 50 %)",
         "chamber-5: alarm rate (injected: dead)",
         "ALARM chamber-5, rate: ",
-        "chamber-5 window 35: Bad, 0 events where 500 are expected",
-        "\nas it should be",
+        "chamber-5 window 33: Bad, 0 events where 500 are expected",
+        " as it should be",
     ):
-        assert line in told.stdout
+        assert line in words
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "state"]
     assert list(tmp_path.glob("cache/dqm/demo/*.dqmref/manifest.json"))
     assert (tmp_path / "state" / "dqm" / "demo" / "verdicts.sqlite").exists()
