@@ -121,7 +121,7 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
     assert "Bundle other judged this window; the stream does not use it any more." in text
     assert "Not kept: the window is Good: only Medium and Bad ones are kept." in text
     assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
-    assert "All 28 alarms are Normal." in text_of(client, "/alarms")
+    assert "All 32 alarms are Normal." in text_of(client, "/alarms")
 
 
 def test_the_window_page_has_everything_about_it(world: World, client: Browser) -> None:
