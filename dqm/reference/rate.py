@@ -85,10 +85,14 @@ class RateTest:
         entry = self.normalisation
         return self.uncertainty if entry is None or entry.sigma is None else entry.sigma
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the rate is a free nuisance parameter."""
+        return self.normalisation is not None and self.normalisation.sigma is None
+
     def tests(self, cut: WindowCut) -> bool:
         """Tell whether windows that are cut like this are tested."""
-        is_free = self.normalisation is not None and self.normalisation.sigma is None
-        return not is_free and (cut is WindowCut.TIME or self.hz is not None)
+        return not self.is_free and (cut is WindowCut.TIME or self.hz is not None)
 
     def evaluate(self, window: Window) -> RateResult | None:
         """Test a window.
