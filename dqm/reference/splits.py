@@ -104,7 +104,7 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
 
 
 def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
-    """Choose what the toys of a bundle are made of, see `choose_origin`; those of channels come from no run."""
+    """Choose what the toys of a bundle are made of; those of channels come from no run."""
     if bundle.manifest.counts is not None:
         return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
     return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
