@@ -51,6 +51,7 @@ def test_ctrl_c_is_answered_while_the_program_is_loaded(tmp_path: Path, module: 
         f"        if name == {module!r}:\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Keyboard())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the tests may run in the background
         "sys.argv = ['dqm', 'history', 'verdicts.sqlite']\n"
     )
     script = PROGRAM.read_text().splitlines()[1:]

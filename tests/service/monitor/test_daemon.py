@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import httpx
 import numpy as np
@@ -222,7 +223,8 @@ MALFORMED = {
     "a delimiter": ([b"", header(), payload(SOUND)], Reason.FRAMES),
     "no JSON": ([b"\xff\x00garbage", payload(SOUND)], Reason.HEADER_JSON),
     "a long header": ([header(conditions={"c": "x" * 70_000}), payload(SOUND)], Reason.HEADER_SIZE),
-    "another version": ([header(version=2), payload(SOUND)], Reason.VERSION),
+    "another version": ([header(version=3), payload(SOUND)], Reason.VERSION),
+    "counts below 0": ([header(version=2, counts="b"), payload(SOUND)], Reason.COUNTS),
     "another format": ([header(format="dqm-windows"), payload(SOUND)], Reason.VERSION),
     "a negative number": ([header(seq=-1), payload(SOUND)], Reason.HEADER_FIELD),
     "a path as stream": ([header(stream="../chamber-1"), payload(SOUND)], Reason.HEADER_FIELD),
@@ -523,10 +525,10 @@ def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
     daemon = open_daemon()
     sound = Evaluator.evaluate
 
-    def evaluate_or_fail(self: Evaluator, window: Window, *, min_events: int, tests_nan: bool) -> Evaluation:
+    def evaluate_or_fail(self: Evaluator, window: Window, **options: Any) -> Evaluation:
         if window.seq == 0:
             raise ZeroDivisionError("no luck")
-        return sound(self, window, min_events=min_events, tests_nan=tests_nan)
+        return sound(self, window, **options)
 
     monkeypatch.setattr(Evaluator, "evaluate", evaluate_or_fail)
     failed, good = judge(daemon, sender, window_of(), window_of(seq=1))
