@@ -55,6 +55,7 @@ report BUNDLE
 flags CONFIG
 flags STORE
 reference build EVENTS -o out --events 10 --window 10
+reference channels EVENTS -o out --seconds 5
 reference calibrate BUNDLE --toys 100
 reference show BUNDLE
 reference nuisance BUNDLE gas --rate
@@ -97,6 +98,7 @@ compare bundle events.csv --window {N_WINDOW}
 report verdicts.sqlite -o out.html
 flags verdicts.sqlite
 reference build events.csv -o out.dqmref {BUILD}
+reference channels hits.csv -o out.dqmref --seconds 1
 reference calibrate mine --toys 100 --processes 1
 reference show bundle
 reference nuisance mine gas --sigma 0.1 --rate
@@ -219,6 +221,7 @@ def site(bundle: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     shutil.copytree(bare, folder / "mine")
     write_csv(folder / "events.csv", healthy_events(6 * N_WINDOW, 1))
     write_csv(folder / "faulty.csv", faulty_events(6 * N_WINDOW, 2))
+    write_hits(folder / "hits.csv")
     (folder / "config.toml").write_text('[[streams]]\nname = "chamber-1"\nbundle = "bundle"\n')
     (folder / "token").touch(0o600)
     (folder / "token").write_text(TOKEN)

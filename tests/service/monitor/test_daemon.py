@@ -217,6 +217,7 @@ def payload(columns: dict[str, pa.Array], compression: str | None = None) -> byt
 
 
 SOUND = {name: pa.array(healthy_events(60, 1)[:, k]) for k, name in enumerate(FEATURES)}
+BY_TIME = {"cut": "time", "start": 0.0, "end": 10.0, "live_seconds": 10.0, "n_expected": 60.0}
 MALFORMED = {
     "one frame": ([b"garbage"], Reason.FRAMES),
     "three frames": ([header(), payload(SOUND), b""], Reason.FRAMES),
@@ -224,7 +225,7 @@ MALFORMED = {
     "no JSON": ([b"\xff\x00garbage", payload(SOUND)], Reason.HEADER_JSON),
     "a long header": ([header(conditions={"c": "x" * 70_000}), payload(SOUND)], Reason.HEADER_SIZE),
     "another version": ([header(version=3), payload(SOUND)], Reason.VERSION),
-    "counts below 0": ([header(version=2, counts="b"), payload(SOUND)], Reason.COUNTS),
+    "counts below 0": ([header(version=2, counts="b", **BY_TIME), payload(SOUND)], Reason.COUNTS),
     "another format": ([header(format="dqm-windows"), payload(SOUND)], Reason.VERSION),
     "a negative number": ([header(seq=-1), payload(SOUND)], Reason.HEADER_FIELD),
     "a path as stream": ([header(stream="../chamber-1"), payload(SOUND)], Reason.HEADER_FIELD),
