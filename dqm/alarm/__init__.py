@@ -1,6 +1,6 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
-from dqm.alarm.budget import smallest_supported_p
+from dqm.alarm.budget import ample_toys, smallest_supported_p
 from dqm.alarm.commands import (
     AcknowledgeAlarm,
     AcknowledgeGroup,
@@ -67,6 +67,7 @@ __all__ = [
     "Told",
     "UnshelveAlarm",
     "alarm_rules",
+    "ample_toys",
     "belongs_to",
     "derive_thresholds",
     "describe_p",

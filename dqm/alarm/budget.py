@@ -23,6 +23,7 @@ __all__ = [
     "LARGEST_P",
     "LARGEST_Z",
     "REFERENCE_Z",
+    "ample_toys",
     "correlated_onset_rate",
     "drift_limit",
     "onset_rate",
@@ -45,6 +46,9 @@ LARGEST_Z = 3.0
 
 SUPPORTING_TOYS = 10
 """Toys that a null table should have beyond a threshold."""
+
+AMPLE_TOYS = 100
+"""Toys beyond a threshold with which the luck of a table changes false alarms of "2 of 3" by 20 %."""
 
 LARGEST_CORRELATION = 0.7
 
@@ -310,3 +314,21 @@ def smallest_supported_p(n_toys: int) -> float:
         ``10 / (n_toys + 1)``.
     """
     return SUPPORTING_TOYS / (n_toys + 1)
+
+
+def ample_toys(p_threshold: float) -> int:
+    """Toys of a null table that is ample for a threshold: `AMPLE_TOYS` beyond it.
+
+    Parameters
+    ----------
+    p_threshold : float
+        p below which a window counts, in (0, 1).
+
+    Returns
+    -------
+    int
+        Rounded up to two digits.
+    """
+    n = AMPLE_TOYS / p_threshold
+    digit = int(10 ** max(0, math.floor(math.log10(n)) - 1))
+    return math.ceil(round(n / digit, 9)) * digit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -21,9 +21,12 @@ from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NuisanceEntry, WindowKind
+    from dqm.reference import Bundle, Midpoint, NuisanceEntry
 
 __all__ = ["app"]
+
+USUAL_THRESHOLD = 0.01
+"""p below which windows of a few streams count, with the usual budget of false alarms."""
 
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
@@ -38,24 +41,40 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of
 def build(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
-    events: Annotated[int, typer.Option(min=2, help="Reference events N_R; the rest is the pool for toys.")],
     window: Annotated[
         float, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0).")
     ],
+    events: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Reference events N_R; the rest is the pool for toys; default: those of ten windows, or "
+            "half of a short run.",
+        ),
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
     ] = None,
-    width: Annotated[float, typer.Option(max=1e6, help="Kernel width, in standard deviations.")] = 2.5,
-    penalty: Annotated[float, typer.Option(help="Penalty lambda, in Falkon's normalisation.")] = 1e-7,
+    width: Annotated[
+        float | None, typer.Option(max=1e6, help="Kernel width, in standard deviations; default: 2.5.")
+    ] = None,
+    penalty: Annotated[
+        float | None, typer.Option(help="Penalty lambda, in Falkon's normalisation; default: 1e-7.")
+    ] = None,
     centers: Annotated[
         int | None,
         typer.Option(min=1, help="Kernel centres, drawn from the reference; default: 300, or all."),
     ] = None,
     loss: Annotated[
-        Literal["logistic", "likelihood"], typer.Option(help="Loss that is minimised.")
-    ] = "likelihood",
+        Literal["logistic", "likelihood"] | None,
+        typer.Option(help="Loss that is minimised; default: likelihood."),
+    ] = None,
     statistic: Annotated[
-        str, typer.Option(help="The test: kernel; one-step or falkon for cross-checks; or a plugin.")
+        str,
+        typer.Option(
+            help="The test: kernel; several, which chooses its kernels itself; one-step or falkon for "
+            "cross-checks; or a plugin."
+        ),
     ] = "kernel",
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
@@ -73,36 +92,52 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
-    from dqm.reference import Recipe, create_bundle
+    from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features
     from dqm.reference import drop_nan as without_nan
     from dqm.service.offline.feature_files import read_events
 
+    given = {"width": width, "penalty": penalty, "loss": loss}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if statistic == "several" and settings:
+        raise ConfigError(
+            f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
+            fix="Leave it out, or give --statistic kernel",
+        )
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     read, columns, sources = read_events(files, names, chamber, keep_nan=drop_nan)
     x, nan = without_nan(read, columns)
+    for finding in describe_features(x, columns, statistic):
+        say(f"note: {finding}", err=True)
+    n_reference = choose_reference_size(len(x), window) if events is None else events
     recipe = Recipe(
         features=columns,
-        n_reference=events,
+        n_reference=n_reference,
         n_expected=window,
-        width=width,
-        penalty=penalty,
-        centers=min(300, events) if centers is None else centers,
+        centers=centers,
         seed=seed,
-        loss=loss,
         cut=cut,
         statistic=statistic,
         rate_hz=None if live_seconds is None else len(read) / live_seconds,
         nan=nan,
+        **settings,
     )
     bundle = create_bundle(x, recipe, output, sources)
     say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")
-    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output} --toys 1000")
+    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output}")
 
 
 @app.command()
 def calibrate(
     path: BundlePath,
-    toys: Annotated[int, typer.Option(min=100, max=MOST_TOYS, help="Toys in the null table.")],
+    toys: Annotated[
+        int | None,
+        typer.Option(
+            min=100,
+            max=MOST_TOYS,
+            help="Toys in the null table; default: 100 beyond p = 0.01, enough for a few streams. The daemon "
+            "says if it needs more.",
+        ),
+    ] = None,
     window: Annotated[
         str | None,
         typer.Option(
@@ -118,18 +153,29 @@ def calibrate(
         typer.Option(help="Nuisance parameter that is not measured in these windows; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the toys; default: the bundle's.")] = None,
+    origin: Annotated[
+        Literal["auto", "pool", "splits"],
+        typer.Option(
+            help="What toys are made of: windows from the pool, or fresh splits of all events, each with a "
+            "reference of its own; default: splits where the pool is small."
+        ),
+    ] = "auto",
     processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
-    from dqm.reference import WindowRange, calibrate_range, open_bundle, pool_remark
+    from dqm.alarm import ample_toys
+    from dqm.reference import WindowRange, calibrate_range, choose_origin_of, open_bundle, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
 
     bundle = open_bundle(path)
+    toys = ample_toys(USUAL_THRESHOLD) if toys is None else toys
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     midpoints: list[Midpoint] = []
+    chosen = choose_origin_of(bundle, kind.n_expected, origin)
+    say(f"{path}: {chosen.reason}")
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
         progress_bar("toys", toys) as progress,
@@ -137,17 +183,23 @@ def calibrate(
         seed = bundle.manifest.seed if seed is None else seed
         if low is None:
             calibrated = calibrate_bundle(
-                bundle, toys, kind=kind, seed=seed, workers=workers, progress=progress
+                bundle, toys, kind=kind, seed=seed, origin=origin, workers=workers, progress=progress
             )
         else:
             window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
             calibrated, midpoints = calibrate_range(
-                bundle, toys, window_range=window_range, seed=seed, workers=workers, progress=progress
+                bundle,
+                toys,
+                window_range=window_range,
+                seed=seed,
+                origin=origin,
+                workers=workers,
+                progress=progress,
             )
     if midpoints:
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
-    remark = pool_remark(bundle, kind)
+    remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)
 
@@ -204,7 +256,7 @@ def _description(bundle: Bundle) -> Table:
         "rate": "not known: the time of windows cut by count is not tested"
         if m.rate_hz is None
         else f"{m.rate_hz:.4g} Hz",
-        "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings.items()),
+        "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings_in_words.items()),
         **_samples(bundle),
         "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",
         "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
@@ -237,20 +289,18 @@ def _nuisance(entry: NuisanceEntry) -> str:
     return f"{entry.name}: {entry.kind}, {sigma}{learned}"
 
 
-def _pool_offset(bundle: Bundle, kind: WindowKind) -> float:
-    from dqm.reference import pool_offset
-
-    return pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
-
-
 def _null_tables(bundle: Bundle) -> Table:
+    from dqm.reference import uncertainty_of
+
     columns = ("windows of", "toys", "t min", "t mean", "t max", "p uncertain by")
     table = Table(*columns, title=f"null tables: windows of {bundle.manifest.judged} are judged")
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
-        uncertain = "-" if bundle.manifest.counts else f"{_pool_offset(bundle, column.kind):.2f} sigma (pool)"
-        table.add_row(cell(column.kind), str(len(t)), *values, uncertain)
+        offset, source = uncertainty_of(bundle, column)
+        toys = f"{len(t)}, fresh splits" if column.per_split else str(len(t))
+        uncertain = "-" if bundle.manifest.counts else f"{offset:.2f} sigma ({source})"
+        table.add_row(cell(column.kind), toys, *values, uncertain)
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"
     return table

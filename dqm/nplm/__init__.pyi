@@ -5,6 +5,8 @@ from .nuisance_fit import NuisanceFit
 from .rate import count_p_value, duration_p_value
 from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
+from .score import Setting
+from .several import SeveralResult, SeveralTest
 from .template import Template, learn_template
 
 __all__ = [
@@ -16,6 +18,9 @@ __all__ = [
     "Nuisance",
     "NuisanceFit",
     "RatioMaps",
+    "Setting",
+    "SeveralResult",
+    "SeveralTest",
     "Shape",
     "Template",
     "count_p_value",

@@ -36,6 +36,10 @@ and the first steps of the fit go in the wrong direction."""
 EVENTS_PER_NODE = 2
 """Reference events for each node, at least: a small reference has fewer than `MAX_NODES` nodes."""
 
+QUICK_NODES = 300
+"""Nodes of a test that is prepared for a few windows only: they cost little to choose, and the fits take more
+steps from them."""
+
 NODE_CANDIDATES = 5000
 """Reference events that nodes are chosen from, evenly spread over the sample."""
 
@@ -82,6 +86,8 @@ class PreparedReference:
         width: float,
         penalty: float,
         loss: LossName,
+        *,
+        few_windows: bool = False,
     ) -> PreparedReference:
         """Compute from raw reference events, their weights and centres; see `KernelTest` for the numbers."""
         mean, scale = map(torch.from_numpy, standardisation(events, shares))
@@ -96,8 +102,12 @@ class PreparedReference:
             tolerance=REDUNDANCY[loss] * penalty,
             negligible=NEGLIGIBLE[loss] * penalty,
         )
-        n_nodes = min(MAX_NODES, max(1, len(x) // EVENTS_PER_NODE))
-        nodes, masses = _choose_nodes((x - mean) / scale, weights, width, n_nodes)
+        standard = (x - mean) / scale
+        if few_windows:
+            nodes = _spread_evenly(len(x), min(QUICK_NODES, len(x)))
+        else:
+            nodes = _choose_nodes(standard, width, min(MAX_NODES, max(1, len(x) // EVENTS_PER_NODE)))
+        masses = _masses(standard, weights, nodes)
         return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
 
     def to(self, device: torch.device) -> PreparedReference:
@@ -149,20 +159,21 @@ def check_device(name: str) -> torch.device:
     raise InputError(f"no device {name!r} here", where="device", fix="Use 'cpu', or 'cuda' beside a CUDA GPU")
 
 
-def _choose_nodes(standard: Tensor, weights: Tensor, width: float, n_nodes: int) -> tuple[Tensor, Tensor]:
-    """Choose nodes that cover the reference; each gets the weight of the events nearest to it.
+def _spread_evenly(n: int, n_chosen: int) -> Tensor:
+    return torch.linspace(0, n - 1, n_chosen, dtype=torch.float64).round().long()
+
+
+def _choose_nodes(standard: Tensor, width: float, n_nodes: int) -> Tensor:
+    """Choose nodes that cover the reference.
 
     Hessians and gradients of the fit are sums of products of two kernel functions, and such a product is a
     function of a kernel narrower by sqrt(2). The next node is the event where that kernel is described worst
-    so far, so that no reference event is far from all nodes. The weights are positive, so a convex sum stays
-    convex.
+    so far, so that no reference event is far from all nodes.
 
     Parameters
     ----------
     standard : Tensor, shape (n, d)
         Reference events, standardised.
-    weights : Tensor, shape (n,)
-        Weights of the events.
     width : float
         Kernel sigma of the fit, in standard deviations.
     n_nodes : int
@@ -170,20 +181,24 @@ def _choose_nodes(standard: Tensor, weights: Tensor, width: float, n_nodes: int)
 
     Returns
     -------
-    index : Tensor, shape (n_nodes,), int64
+    Tensor, shape (n_nodes,), int64
         Indices of the nodes.
-    masses : Tensor, shape (n_nodes,)
-        Weights of the nodes; their sum is that of `weights`.
     """
-    n = len(standard)
-    candidates = torch.linspace(0, n - 1, min(n, NODE_CANDIDATES), dtype=torch.float64).round().long()
+    candidates = _spread_evenly(len(standard), min(len(standard), NODE_CANDIDATES))
     found = independent_centers(standard[candidates], width / 2**0.5, NODE_TOLERANCE, at_most=n_nodes)
-    index = candidates[found]
-    masses = torch.zeros(len(index), dtype=weights.dtype)
-    squares = 0.5 * (standard[index] ** 2).sum(1)
+    return candidates[found]
+
+
+def _masses(standard: Tensor, weights: Tensor, nodes: Tensor) -> Tensor:
+    """Give each node the weight of the events nearest to it; their sum is that of `weights`.
+
+    They are positive, so a convex sum stays convex.
+    """
+    masses = torch.zeros(len(nodes), dtype=weights.dtype)
+    squares = 0.5 * (standard[nodes] ** 2).sum(1)
     for x, weight in zip(
         torch.split(standard, CHUNK_EVENTS), torch.split(weights, CHUNK_EVENTS), strict=True
     ):
-        nearest = (x @ standard[index].T - squares).argmax(1)
+        nearest = (x @ standard[nodes].T - squares).argmax(1)
         masses.index_add_(0, nearest, weight)
-    return index, masses
+    return masses

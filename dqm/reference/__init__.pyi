@@ -1,6 +1,6 @@
 from .build import Recipe, create_bundle, drop_nan
 from .bundle import Bundle, build_bundle, open_bundle
-from .calibration import calibrate, pool_remark
+from .calibration import calibrate, origin_remark
 from .channel_build import (
     CHANNEL,
     ChannelRecipe,
@@ -12,6 +12,7 @@ from .cluster import open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
+from .features import describe_features
 from .manifest import (
     Manifest,
     NanRows,
@@ -25,11 +26,19 @@ from .manifest import (
     check_names,
 )
 from .nuisances import Check, add_normalisation, learn_shape
-from .null import NullTable, PValue, empirical_p_value, pool_offset
+from .null import NullTable, PValue, empirical_p_value, pool_offset, split_offset
 from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
 from .rule import ReferenceRule, describe_unreferenced
+from .splits import (
+    OriginName,
+    ToyOrigin,
+    choose_origin,
+    choose_origin_of,
+    choose_reference_size,
+    uncertainty_of,
+)
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -53,6 +62,7 @@ __all__ = [
     "NuisanceEntry",
     "NullTable",
     "NullTableEntry",
+    "OriginName",
     "PValue",
     "Processes",
     "RateTest",
@@ -63,6 +73,7 @@ __all__ = [
     "StoredBundle",
     "Task",
     "TemplateEntry",
+    "ToyOrigin",
     "ToySource",
     "Transform",
     "Truth",
@@ -78,8 +89,12 @@ __all__ = [
     "calibrate_range",
     "check_bad_channels",
     "check_names",
+    "choose_origin",
+    "choose_origin_of",
+    "choose_reference_size",
     "create_bundle",
     "create_channel_bundle",
+    "describe_features",
     "describe_unreferenced",
     "drop_nan",
     "empirical_p_value",
@@ -87,8 +102,10 @@ __all__ = [
     "learn_templates",
     "open_bundle",
     "open_cluster",
+    "origin_remark",
     "pool_offset",
-    "pool_remark",
     "prepare_statistic",
+    "split_offset",
+    "uncertainty_of",
     "validate",
 ]

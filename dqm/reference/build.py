@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
+from dqm.reference.features import refuse_useless
 from dqm.reference.manifest import Manifest, NanRows, Source, check_names
-from dqm.reference.statistic import find_statistic
+from dqm.reference.splits import refuse_hopeless
+from dqm.reference.statistic import Settings, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
 __all__ = ["Recipe", "create_bundle", "drop_nan"]
+
+
+USUAL_CENTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,8 @@ class Recipe:
     n_expected : float
         Events expected in a window, N(R_0).
     width, penalty, centers, loss
-        As in `dqm.nplm.KernelTest`.
+        As in `dqm.nplm.KernelTest`. The statistic ``several`` chooses all but the number of centres itself.
+        By default 300 centres, or as many as there are distinct events.
     seed : int
         Splits the events and draws the centres.
     cut : WindowCut
@@ -58,7 +64,7 @@ class Recipe:
     n_expected: float
     width: float = 2.5
     penalty: float = 1e-7
-    centers: int = 300
+    centers: int | None = None
     seed: int = 1
     loss: str = "likelihood"
     cut: WindowCut = WindowCut.COUNT
@@ -104,21 +110,14 @@ def create_bundle(
             f"{2 * largest} for toys of {recipe.n_expected:g}",
             fix="Give more events, a smaller reference or smaller windows",
         )
+    refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
     shuffled = events[rng.permutation(len(events))]
     reference, pool = shuffled[: recipe.n_reference], shuffled[recipe.n_reference :]
-    distinct = np.unique(reference, axis=0)
-    if recipe.centers > len(distinct):
-        raise InputError(
-            f"{recipe.centers} centres asked for, the reference has {len(distinct)} distinct events",
-            fix=f"Ask for at most {len(distinct)}",
-        )
-    centers = reference[np.sort(rng.choice(len(reference), size=recipe.centers, replace=False))]
-    settings: dict[str, float | int | str] = {
-        "width": recipe.width,
-        "penalty": recipe.penalty,
-        "loss": recipe.loss,
-    }
+    refuse_useless(reference, recipe.features)
+    n_centers = _count_centers(recipe, len(np.unique(reference, axis=0)))
+    centers = reference[np.sort(rng.choice(len(reference), size=n_centers, replace=False))]
+    settings = _choose_settings(recipe, shuffled, n_centers, rng)
     test = find_statistic(recipe.statistic)(
         reference, n_expected=recipe.n_expected, centers=centers, **settings
     )
@@ -169,6 +168,34 @@ def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRow
         return x, None
     counts = dict(zip(features, map(int, is_nan.sum(axis=0)), strict=True))
     return x[~dropped], NanRows(n_rows=len(x), n_dropped=int(dropped.sum()), counts=counts)
+
+
+def _count_centers(recipe: Recipe, n_distinct: int) -> int:
+    if recipe.centers is None:
+        return min(USUAL_CENTERS, n_distinct)
+    if recipe.centers > n_distinct:
+        raise InputError(
+            f"{recipe.centers} centres asked for, the reference has {n_distinct} distinct events",
+            fix=f"Ask for at most {n_distinct}",
+        )
+    return recipe.centers
+
+
+def _choose_settings(
+    recipe: Recipe, shuffled: FloatArray, n_centers: int, rng: np.random.Generator
+) -> Settings:
+    """Take the settings of the recipe, or let the statistic choose."""
+    tune = getattr(find_statistic(recipe.statistic), "tune", None)
+    if tune is None:
+        return {"width": recipe.width, "penalty": recipe.penalty, "loss": recipe.loss}
+    chosen: Settings = tune(
+        shuffled,
+        n_reference=recipe.n_reference,
+        n_expected=recipe.n_expected,
+        n_centers=n_centers,
+        rng=rng,
+    )
+    return chosen
 
 
 def _check_recipe(recipe: Recipe, events: FloatArray) -> None:

@@ -23,11 +23,12 @@ from dqm.errors import BundleError, InputError
 from dqm.events import Measurement, Origin, Window, WindowCut
 from dqm.nplm.samples import check_sample
 from dqm.reference.build import Recipe, create_bundle
-from dqm.reference.calibration import calibrate, pool_remark
+from dqm.reference.calibration import calibrate, origin_remark
 from dqm.reference.constraints import ReadingPolicy
 from dqm.reference.evaluator import Evaluation, Evaluator
 from dqm.reference.manifest import WindowKind, WindowRange
 from dqm.reference.processes import Processes, one_thread
+from dqm.reference.splits import OriginName
 from dqm.reference.stored_bundle import StoredBundle, write_bundle
 from dqm.reference.window_range import calibrate_range
 
@@ -59,6 +60,7 @@ class Bundle(StoredBundle):
         cut: Literal["count", "time"] | None = None,
         free: Sequence[str] = (),
         seed: int | None = None,
+        origin: OriginName = "auto",
         n_processes: int = 1,
         progress: Callable[[int, int], None] | None = None,
     ) -> Self:
@@ -80,6 +82,9 @@ class Bundle(StoredBundle):
             Nuisance parameters without the measurement that they should have.
         seed : int, optional
             Seed of the toys; by default the bundle's.
+        origin : {"auto", "pool", "splits"}
+            What toys are made of: windows from the pool, tested against the bundle's own reference; or fresh
+            splits of all events, each with a reference of its own, which a small pool needs.
         n_processes : int
             Parallel processes. More than one only where the script is guarded by
             ``if __name__ == "__main__":``. The result does not depend on it.
@@ -101,7 +106,7 @@ class Bundle(StoredBundle):
         Warns
         -----
         UserWarning
-            If so few events are left for the toys that p is uncertain, however many toys there are.
+            If the bundle has so few events that p is uncertain, however many toys there are.
         """
         low, high = window if isinstance(window, tuple) else (None, window)
         kind = WindowKind(
@@ -113,14 +118,22 @@ class Bundle(StoredBundle):
         progress = progress or (lambda _done, _total: None)
         workers = Processes(n_processes)
         if low is None:
-            calibrated = calibrate(self, n_toys, kind=kind, seed=seed, workers=workers, progress=progress)
+            calibrated = calibrate(
+                self, n_toys, kind=kind, seed=seed, origin=origin, workers=workers, progress=progress
+            )
         else:
             window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
             calibrated, _ = calibrate_range(
-                self, n_toys, window_range=window_range, seed=seed, workers=workers, progress=progress
+                self,
+                n_toys,
+                window_range=window_range,
+                seed=seed,
+                origin=origin,
+                workers=workers,
+                progress=progress,
             )
         self._become(calibrated)
-        remark = pool_remark(self, kind)
+        remark = origin_remark(self, kind)
         if remark:
             warnings.warn(f"{self._where}: {remark}", UserWarning, stacklevel=2)
         return self
@@ -452,7 +465,7 @@ def build_bundle(
         n_expected=window,
         width=width,
         penalty=penalty,
-        centers=min(300, n_reference) if centers is None else centers,
+        centers=centers,
         seed=seed,
         loss=loss,
         cut=WindowCut(cut),

@@ -9,16 +9,13 @@ import numpy as np
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
-from dqm.reference.null import pool_offset
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
+from dqm.reference.splits import TOLERATED_OFFSET, OriginName, choose_origin_of, uncertainty_of
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
-__all__ = ["calibrate", "pool_remark"]
-
-LARGEST_OFFSET = 0.15
-"""Uncertainty of p-values, in sigmas, that a finite pool may cause without a remark."""
+__all__ = ["calibrate", "origin_remark"]
 
 
 def calibrate(
@@ -27,6 +24,7 @@ def calibrate(
     *,
     kind: WindowKind,
     seed: int,
+    origin: OriginName = "auto",
     n_processes: int | None = None,
     workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -46,6 +44,8 @@ def calibrate(
         The windows; those cut by count have a whole number of events.
     seed : int
         Seed of the toys.
+    origin : {"auto", "pool", "splits"}
+        What toys are made of, see `dqm.reference.splits`.
     n_processes : int, optional
         Parallel processes, one core each; the cores of the machine by default.
     workers : Workers, optional
@@ -61,7 +61,7 @@ def calibrate(
     Raises
     ------
     InputError
-        If the pool is too small for such windows or the numbers are out of range.
+        If the bundle has too few events for such windows or the numbers are out of range.
     BundleError
         If the fit of a toy does not converge, or the directory cannot be written.
     WorkerError
@@ -71,9 +71,14 @@ def calibrate(
         raise InputError(f"{n_toys} toys asked for", fix="A null table takes 100 or more")
     check_kind(bundle, kind)
     ToySource(bundle, kind)  # refuses a pool that is too small
+    per_split = choose_origin_of(bundle, kind.n_expected, origin).per_split
     known = bundle.null_entry(kind)
-    is_same = known is not None and known.seed == seed and known.kind.n_expected == kind.n_expected
-    work = ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed)
+    is_same = known is not None and (known.seed, known.kind.n_expected, known.per_split) == (
+        seed,
+        kind.n_expected,
+        per_split,
+    )
+    work = ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed, per_split)
     (toys,) = run_toys(
         [work],
         n_toys,
@@ -82,21 +87,23 @@ def calibrate(
         known=bundle.toys(known) if known is not None and is_same else None,
     )
     refuse_failures(bundle, kind, toys)
-    entry = NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys))
+    entry = NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys), per_split=per_split)
     calibrated = bundle.add_null_table(entry, toys)
     work.clear()
     return calibrated
 
 
-def pool_remark(bundle: StoredBundle, kind: WindowKind) -> str:
-    """Say how uncertain p-values are because all toys share one pool; empty if that does not matter."""
-    if bundle.manifest.counts is not None:  # its toys come from no pool
+def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
+    """Say how uncertain p-values are because the run is finite; empty if that does not matter."""
+    entry = bundle.null_entry(kind)
+    if entry is None:
         return ""
-    offset = pool_offset(kind.n_expected, len(bundle.pool), len(bundle.reference))
-    if offset <= LARGEST_OFFSET:
+    offset, source = uncertainty_of(bundle, entry)
+    if offset <= TOLERATED_OFFSET:
         return ""
+    n_events = len(bundle.reference if source == "reference" else bundle.pool)
     return (
-        f"a pool of {len(bundle.pool)} events leaves p-values uncertain by about "
+        f"a {source} of {n_events} events leaves p-values uncertain by about "
         f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"
     )
 

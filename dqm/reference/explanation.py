@@ -12,7 +12,7 @@ import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
-from dqm.nplm import RatioMaps, divergence
+from dqm.nplm import KernelResult, RatioMaps, Setting, divergence
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
 from dqm.reference.statistic import Outcome, Statistic, is_lower_bound
@@ -53,6 +53,26 @@ class Explains(Protocol):
 
     def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
         """Explain a window by what the test gave for it."""
+
+
+@runtime_checkable
+class Combined(Protocol):
+    """What an outcome has if its statistic combines several settings: one of them is looked at."""
+
+    @property
+    def place(self) -> int:
+        """Number of the setting that saw the window best."""
+
+    @property
+    def seen_by(self) -> Setting:
+        """That setting."""
+
+    @property
+    def fitted(self) -> KernelResult:
+        """The window fitted with that setting."""
+
+    def fitted_with(self, place: int, /) -> KernelResult:
+        """Fit the window with any setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +192,7 @@ class Explainer:
         self._entry = entry
         self._test = test
         self._maps = maps
+        self._healthy: dict[int | None, tuple[FloatArray, FloatArray]] = {}
 
     def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
         """Explain a window.
@@ -189,18 +210,24 @@ class Explainer:
             None if the statistic learns no density ratio. Its maps compare with the reference as the fitted
             nuisance parameters deform it: what they explain is no departure.
         """
-        if not isinstance(outcome, LearnedRatio):
+        place, fitted, seen_by = None, outcome, ""
+        if isinstance(outcome, Combined):
+            place, fitted = outcome.place, outcome.fitted
+            seen_by = _describe_setting(outcome.seen_by, self._bundle.manifest.features)
+        if not isinstance(fitted, LearnedRatio):
             return None
-        weights, log_ratio = outcome.reference_weights, outcome.log_ratio_reference
+        by_chance, t_healthy = self._healthy_windows(place)
+        weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
         maps = self._maps.features(x, weights, log_ratio)
-        ranking = self._rank(maps)
+        ranking = _rank(maps, by_chance)
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
         pairs = self._maps.pairs(x, weights, log_ratio, leading)
-        likenesses, unlike = self._known_faults.compare(x, outcome)
+        likenesses, unlike = self._known_faults.compare(x, fitted, t_healthy)
         parts = [
             describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(len(x), float(weights.sum())),
             _describe_ranking(ranking),
+            seen_by,
         ]
         return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, parts)))
 
@@ -208,28 +235,44 @@ class Explainer:
     def _known_faults(self) -> KnownFaults:
         return KnownFaults(self._bundle, self._entry)
 
-    @cached_property
-    def _by_chance(self) -> FloatArray:
-        """Mean divergence of each feature in healthy windows, whose f is all noise."""
-        source = ToySource(self._bundle, self._entry.kind)
-        toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
-        outcomes = self._test.evaluate_many(
-            [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
-        )
-        found = [
-            [divergence(m) for m in self._maps.features(toy.x, o.reference_weights, o.log_ratio_reference)]
-            for toy, o in zip(toys, outcomes, strict=True)
-            if isinstance(o, LearnedRatio)
-        ]
-        mean: FloatArray = np.mean(found, axis=0)
-        return mean
+    def _healthy_windows(self, place: int | None) -> tuple[FloatArray, FloatArray]:
+        """Give the mean divergence of each feature in healthy windows, whose f is all noise, and their t.
 
-    def _rank(self, maps: Sequence[RatioMap]) -> tuple[tuple[str, float], ...]:
-        """Give the share of each feature in what all of them show by themselves, beyond chance."""
-        beyond = np.maximum(0.0, [divergence(m) for m in maps] - self._by_chance)
-        shares = beyond / (beyond.sum() or 1.0)
-        order = np.argsort(-shares, kind="stable")
-        return tuple((maps[k].features[0], float(shares[k])) for k in order)
+        `place` is the setting, if there are several.
+        """
+        if place not in self._healthy:
+            source = ToySource(self._bundle, self._entry.kind)
+            toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
+            outcomes: Sequence[Outcome] = self._test.evaluate_many(
+                [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
+            )
+            if place is not None:
+                outcomes = [o.fitted_with(place) for o in outcomes if isinstance(o, Combined)]
+            found = [
+                [
+                    divergence(m)
+                    for m in self._maps.features(toy.x, o.reference_weights, o.log_ratio_reference)
+                ]
+                for toy, o in zip(toys, outcomes, strict=True)
+                if isinstance(o, LearnedRatio)
+            ]
+            table = self._bundle.toys(self._entry)[:, 0]
+            t_healthy = table if place is None else np.array([outcome.t for outcome in outcomes])
+            self._healthy[place] = np.mean(found, axis=0), t_healthy
+        return self._healthy[place]
+
+
+def _rank(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, float], ...]:
+    """Give the share of each feature in what all of them show by themselves, beyond chance."""
+    beyond = np.maximum(0.0, [divergence(m) for m in maps] - by_chance)
+    shares = beyond / (beyond.sum() or 1.0)
+    order = np.argsort(-shares, kind="stable")
+    return tuple((maps[k].features[0], float(shares[k])) for k in order)
+
+
+def _describe_setting(setting: Setting, features: Sequence[str]) -> str:
+    scope = "all features" if setting.feature is None else f"{features[setting.feature]} alone"
+    return f"seen by a kernel of width {setting.width:.3g} of {scope}"
 
 
 def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound: bool) -> str:

@@ -33,6 +33,9 @@ VERSION: Literal[3] = 3
 """Version of bundles that this program reads and writes."""
 
 
+MOST_SHOWN = 5
+"""Numbers of a setting that are shown."""
+
 FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
 """Names of faults: what a shift crew would say, and fit to be a label of a metric."""
 
@@ -157,6 +160,12 @@ class NullTableEntry(_Frozen):
     kind: WindowKind
     seed: int = Field(ge=0, description="seed of the toys")
     toys: ArrayFile = Field(description="one row a toy: t, tau, and two pulls of each nuisance parameter")
+    per_split: int = Field(
+        default=0,
+        ge=0,
+        description="toys of each fresh split of all events into reference and windows; 0: toys were drawn "
+        "from the pool and tested against the bundle's own reference",
+    )
 
 
 class Manifest(_Frozen):
@@ -166,7 +175,7 @@ class Manifest(_Frozen):
     version: Literal[3] = VERSION
     features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
     statistic: str = Field(description="entry point of the test, group dqm.statistics")
-    settings: dict[str, float | int | str] = Field(description="arguments of the test")
+    settings: dict[str, float | int | str | tuple[float, ...]] = Field(description="arguments of the test")
     cut: WindowCut = Field(description="what closes the windows it is meant for")
     n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
     rate_hz: float | None = Field(
@@ -213,6 +222,14 @@ class Manifest(_Frozen):
         """Share of healthy events without NaN."""
         return 1.0 - self.nan.n_dropped / self.nan.n_rows if self.nan else 1.0
 
+    @property
+    def settings_in_words(self) -> dict[str, float | int | str]:
+        """Arguments of the test to be shown; of several numbers the first ones."""
+        return {
+            name: value if isinstance(value, float | int | str) else _in_words(value)
+            for name, value in self.settings.items()
+        }
+
     def nuisance(self, name: str) -> NuisanceEntry | None:
         """Find a nuisance parameter, or None."""
         return next((entry for entry in self.nuisances if entry.name == name), None)
@@ -245,11 +262,18 @@ class Manifest(_Frozen):
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
-        # a bundle without these has the bytes, and so the name, that it had before there were any
+        # a bundle without these has the bytes, and so the name, that it had before they existed
         left_out = {name for name in ("rate_hz", "ranges", "nan", "counts") if not getattr(self, name)}
-        return (
-            json.dumps(self.model_dump(mode="json", exclude=left_out), indent=1, sort_keys=True) + "\n"
-        ).encode()
+        values = self.model_dump(mode="json", exclude=left_out)
+        for entry in values["null"]:
+            if not entry["per_split"]:
+                del entry["per_split"]
+        return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _in_words(values: tuple[float, ...]) -> str:
+    shown = " ".join(f"{value:.3g}" for value in values[:MOST_SHOWN])
+    return shown if len(values) <= MOST_SHOWN else f"{shown} ... ({len(values)})"
 
 
 def check_names(names: Iterable[str], noun: str = "feature", where: str | None = None) -> None:

@@ -10,7 +10,7 @@ from scipy import special, stats
 from dqm.errors import InputError
 from dqm.events import SMALLEST_P, FloatArray, PMethod
 
-__all__ = ["NullTable", "PValue", "empirical_p_value", "pool_offset"]
+__all__ = ["NullTable", "PValue", "empirical_p_value", "pool_offset", "split_offset"]
 
 SMALLEST_TABLE = 100
 """Toys below which no tail is fitted and no p-value given."""
@@ -92,6 +92,29 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int) -> float:
     """
     h, g = n_expected / n_pool, n_expected / n_reference
     return float(np.sqrt(h * (2.0 * g + h) / (1.0 + 2.0 * g)))
+
+
+def split_offset(n_expected: float, n_reference: int) -> float:
+    """Estimate how far a null table of fresh splits may be off for one bundle.
+
+    The table holds on average over references. That of the bundle has a fluctuation r of its own. It adds
+    ``|r|^2`` to a statistic that is a sum of many squares of fluctuations of window minus reference. It
+    scatters by ``g / sqrt(1 + 2 g)`` of the statistic's spread; g is the window's size over the reference's.
+
+    Parameters
+    ----------
+    n_expected : float
+        Events expected in a window.
+    n_reference : int
+        Events in the reference.
+
+    Returns
+    -------
+    float
+        Standard deviation of the offset, as in `pool_offset`.
+    """
+    g = n_expected / n_reference
+    return float(g / np.sqrt(1.0 + 2.0 * g))
 
 
 class NullTable:

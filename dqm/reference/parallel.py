@@ -16,14 +16,22 @@ from dqm.errors import BundleError
 from dqm.events import FloatArray
 from dqm.reference.manifest import WindowKind
 from dqm.reference.processes import Workers
-from dqm.reference.statistic import CountedStatistic, Outcome, Statistic, prepare_statistic, resize
+from dqm.reference.splits import split_events
+from dqm.reference.statistic import (
+    CountedStatistic,
+    Outcome,
+    Statistic,
+    prepare_for_split,
+    prepare_statistic,
+    resize,
+)
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import Toy, ToySource, Truth
 
 __all__ = ["ToyWork", "run_toys"]
 
 CHUNK = 25
-"""Toys in one unit of work; what an interruption can lose, per process."""
+"""Most toys in one unit of work; what an interruption can lose, per process."""
 
 Chunk = tuple[int, int, int]
 """Place of its work, first toy, number of toys."""
@@ -45,6 +53,8 @@ class ToyWork:
         Where they are thrown.
     seed : int
         Seed of all of them.
+    per_split : int
+        Toys of each fresh split, see `dqm.reference.splits`; 0 for toys from the pool.
     """
 
     bundle: Path
@@ -52,12 +62,19 @@ class ToyWork:
     kind: WindowKind
     truth: Truth
     seed: int
+    per_split: int = 0
 
     @property
     def directory(self) -> Path:
         """Where finished chunks are kept."""
         kind = "-".join([self.kind.cut, f"{self.kind.n_expected:g}", *self.kind.free])
-        return self.bundle / f"toys-{self.definition}-{kind}-{self.truth.label}-{self.seed}"
+        splits = f"-splits{self.per_split}" if self.per_split else ""
+        return self.bundle / f"toys-{self.definition}-{kind}-{self.truth.label}-{self.seed}{splits}"
+
+    @property
+    def chunk_size(self) -> int:
+        """Toys in one unit of work: whole splits."""
+        return CHUNK // self.per_split * self.per_split if self.per_split else CHUNK
 
     def chunk(self, first: int) -> Path:
         """File of the chunk that begins with a toy."""
@@ -108,14 +125,14 @@ def run_toys(
     """
     rows: list[dict[int, FloatArray]] = [{} for _ in works]
     n_known = 0 if known is None else len(known)
-    n_known = n_toys if n_known >= n_toys else n_known // CHUNK * CHUNK
+    n_known = n_toys if n_known >= n_toys else n_known // works[0].chunk_size * works[0].chunk_size
     if known is not None and n_known:
         rows[0][0] = known[:n_known]
     missing: list[Chunk] = []
     for place, work in enumerate(works):
         _make_directory(work)
-        for first in range(n_known if place == 0 else 0, n_toys, CHUNK):
-            size = min(CHUNK, n_toys - first)
+        for first in range(n_known if place == 0 else 0, n_toys, work.chunk_size):
+            size = min(work.chunk_size, n_toys - first)
             kept = _read_chunk(work.chunk(first))
             if kept is not None and len(kept) == size:
                 rows[place][first] = kept
@@ -169,24 +186,53 @@ class _Toys:
                 where=str(path),
             )
         names = [entry.name for entry in bundle.manifest.nuisances]
-        first_test = prepare_statistic(bundle, self.works[0].kind)
-
-        @lru_cache(maxsize=1)
-        def test_of(kind: WindowKind) -> Statistic:
-            return first_test if kind == self.works[0].kind else resize(bundle, first_test, kind)
-
-        @lru_cache(maxsize=1)  # chunks come work by work, and a shifted pool may be large
-        def source(place: int) -> ToySource:
-            return ToySource(bundle, self.works[place].kind, self.works[place].truth)
+        from_pool = _from_pool(bundle, self.works)
 
         def run(chunk: Chunk) -> FloatArray:
             place, first, size = chunk
-            seed = self.works[place].seed
-            toys = [source(place).throw(seed, index) for index in range(first, first + size)]
-            outcomes = evaluate_toys(test_of(self.works[place].kind), toys)
-            return np.array([as_row(outcome, names) for outcome in outcomes])
+            work = self.works[place]
+            toys = _from_splits(bundle, work, first, size) if work.per_split else from_pool(chunk)
+            return np.array([as_row(outcome, names) for outcome in toys])
 
         return run
+
+
+def _from_pool(bundle: StoredBundle, works: Sequence[ToyWork]) -> Callable[[Chunk], list[Outcome]]:
+    """Get ready to test toys of the pool against the bundle's reference."""
+
+    @lru_cache(maxsize=1)
+    def first_test() -> Statistic:
+        return prepare_statistic(bundle, works[0].kind)
+
+    @lru_cache(maxsize=1)
+    def test_of(kind: WindowKind) -> Statistic:
+        return first_test() if kind == works[0].kind else resize(bundle, first_test(), kind)
+
+    @lru_cache(maxsize=1)  # chunks come work by work, and a shifted pool may be large
+    def source(place: int) -> ToySource:
+        return ToySource(bundle, works[place].kind, works[place].truth)
+
+    def run(chunk: Chunk) -> list[Outcome]:
+        place, first, size = chunk
+        return _test(test_of(works[place].kind), source(place), works[place].seed, range(first, first + size))
+
+    return run
+
+
+def _from_splits(bundle: StoredBundle, work: ToyWork, first: int, size: int) -> list[Outcome]:
+    """Test toys of fresh splits, each against its own reference."""
+    found: list[Outcome] = []
+    for toy in range(first, first + size, work.per_split):
+        reference, centers, pool = split_events(bundle, work.seed, toy // work.per_split)
+        test = prepare_for_split(bundle, work.kind, reference, centers)
+        source = ToySource(bundle, work.kind, work.truth, pool)
+        found += _test(test, source, work.seed, range(toy, min(toy + work.per_split, first + size)))
+    return found
+
+
+def _test(test: Statistic, source: ToySource, seed: int, indices: range) -> list[Outcome]:
+    toys = [source.throw(seed, index) for index in indices]
+    return list(evaluate_toys(test, toys))
 
 
 def _make_directory(work: ToyWork) -> None:

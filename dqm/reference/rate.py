@@ -68,8 +68,10 @@ class RateTest:
         policy : ReadingPolicy, optional
             When a measurement is too old.
         """
-        if manifest.counts is not None:  # hits come together, and the reference says by how much they vary
-            uncertainty = max(uncertainty, float(manifest.settings.get("illumination", 0.0)))
+        illumination = manifest.settings.get("illumination", 0.0)
+        if manifest.counts is not None and isinstance(illumination, float | int):
+            # hits come together, and the reference says by how much they vary
+            uncertainty = max(uncertainty, illumination)
         entries = [entry for entry in manifest.nuisances if entry.kind == "normalisation"]
         return cls(
             hz=manifest.rate_hz if hz is None else hz,

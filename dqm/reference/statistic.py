@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -18,12 +19,14 @@ __all__ = [
     "CountedStatistic",
     "Outcome",
     "Resizable",
+    "Settings",
     "Statistic",
     "StatisticFactory",
     "Stoppable",
     "Thrower",
     "find_statistic",
     "is_lower_bound",
+    "prepare_for_split",
     "prepare_statistic",
     "resize",
     "stop_above",
@@ -123,8 +126,13 @@ StatisticFactory = Callable[..., Statistic]
 """``factory(reference, n_expected=..., centers=..., nuisances=..., **settings)``.
 
 A statistic may have a property `prepared`: arrays that its reference alone decides, named in small letters.
-The bundle keeps them and hands them back as ``prepared=...``.
+The bundle keeps them and hands them back as ``prepared=...``. One that has a parameter `few_windows` is asked
+with it for a test that is quick to set up. One that has a method `tune` chooses its settings from the events,
+see `dqm.nplm.SeveralTest.tune`.
 """
+
+Settings = dict[str, float | int | str | tuple[float, ...]]
+"""Arguments of a test, as the manifest keeps them."""
 
 
 def resize(bundle: StoredBundle, test: Statistic, kind: WindowKind, device: str = "cpu") -> Statistic:
@@ -167,11 +175,30 @@ def prepare_statistic(bundle: StoredBundle, kind: WindowKind, device: str = "cpu
     extra: dict[str, object] = {"prepared": bundle.prepared} if m.prepared else {}
     if device != "cpu":
         extra["device"] = device
-    return find_statistic(m.statistic)(
-        bundle.reference,
+    return _set_up(bundle, kind, bundle.reference, bundle.centers, extra)
+
+
+def prepare_for_split(
+    bundle: StoredBundle, kind: WindowKind, reference: FloatArray, centers: FloatArray
+) -> Statistic:
+    """Set up the bundle's test for another reference and a few windows; raises as `prepare_statistic`."""
+    factory = find_statistic(bundle.manifest.statistic)
+    knows = "few_windows" in signature(factory).parameters
+    return _set_up(bundle, kind, reference, centers, {"few_windows": True} if knows else {})
+
+
+def _set_up(
+    bundle: StoredBundle,
+    kind: WindowKind,
+    reference: FloatArray,
+    centers: FloatArray,
+    extra: Mapping[str, object],
+) -> Statistic:
+    return find_statistic(bundle.manifest.statistic)(
+        reference,
         n_expected=kind.n_expected,
-        centers=bundle.centers,
+        centers=centers,
         nuisances=nuisances_for(bundle, kind),
-        **m.settings,
+        **bundle.manifest.settings,
         **extra,
     )

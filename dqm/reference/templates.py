@@ -106,7 +106,9 @@ def learn_templates(
                 f"{sample.fault!r} cannot name a fault",
                 fix="Give 1 to 64 characters, none of them invisible or for control",
             )
-    chosen = float(bundle.manifest.settings.get("width", 2.5)) if width is None else width
+    known = bundle.manifest.settings.get("width", 2.5)
+    widest = float(max(known) if isinstance(known, tuple) else known)
+    chosen = widest if width is None else width
     learned = []
     for done, sample in enumerate(samples):
         progress(done, len(samples))
@@ -165,12 +167,12 @@ class KnownFaults:
     """
 
     def __init__(self, bundle: StoredBundle, entry: NullTableEntry) -> None:
-        t = bundle.toys(entry)[:, 0]
-        self._mean, self._spread = float(t.mean()), float(t.std(ddof=1))
         names = dict.fromkeys(entry.fault for entry in bundle.manifest.templates)
         self._faults = [_fault(bundle, entry, name) for name in names]
 
-    def compare(self, x: FloatArray, outcome: Outcome) -> tuple[tuple[Likeness, ...], float]:
+    def compare(
+        self, x: FloatArray, outcome: Outcome, t_healthy: FloatArray
+    ) -> tuple[tuple[Likeness, ...], float]:
         """Compare a window with every fault.
 
         Parameters
@@ -179,6 +181,8 @@ class KnownFaults:
             Its events, the reference's features.
         outcome : Outcome
             What the test gave for it.
+        t_healthy : ndarray
+            Its t in healthy windows.
 
         Returns
         -------
@@ -203,9 +207,10 @@ class KnownFaults:
         best = float(gains.max())
         if best == -math.inf:
             return tuple(Likeness(fault.name, 0.0) for fault in self._faults), 1.0
-        departure = max(outcome.t - self._mean, self._spread)
-        left = (outcome.tau - best - self._mean) / departure
-        sigma = min(math.hypot(IMPERFECTION, self._spread / departure), math.sqrt(2 / math.pi))
+        mean, spread = float(t_healthy.mean()), float(t_healthy.std(ddof=1))
+        departure = max(outcome.t - mean, spread)
+        left = (outcome.tau - best - mean) / departure
+        sigma = min(math.hypot(IMPERFECTION, spread / departure), math.sqrt(2 / math.pi))
         density = math.sqrt(2 / math.pi) / sigma * math.exp(-0.5 * (max(left, 0.0) / sigma) ** 2)
         unlike = UNKNOWN / (UNKNOWN + (1.0 - UNKNOWN) * density)
         temperature = 1.0 + IMPERFECTION * departure / 2

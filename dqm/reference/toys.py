@@ -87,6 +87,8 @@ class ToySource:
         What windows they are: cut by count they have exactly their events, by time a Poisson number.
     truth : Truth
         Where they are thrown.
+    pool : ndarray, shape (n_pool, d), optional
+        Events to draw from, instead of the bundle's pool.
 
     Raises
     ------
@@ -94,7 +96,9 @@ class ToySource:
         If there is no such parameter or too few events.
     """
 
-    def __init__(self, bundle: StoredBundle, kind: WindowKind, truth: Truth = NOMINAL) -> None:
+    def __init__(
+        self, bundle: StoredBundle, kind: WindowKind, truth: Truth = NOMINAL, pool: FloatArray | None = None
+    ) -> None:
         self._kind = kind
         self._truth = truth
         self._measured = [
@@ -102,7 +106,7 @@ class ToySource:
             for entry in bundle.manifest.nuisances
             if entry.sigma is not None and entry.name not in kind.free and entry.concerns(kind.cut)
         ]
-        self._pool, self._rate = bundle.pool, 1.0
+        self._pool, self._rate = bundle.pool if pool is None else pool, 1.0
         self._shares: FloatArray | None = None
         self._thrower: Thrower | None = None
         if bundle.manifest.counts is not None:

@@ -156,7 +156,8 @@ def validate(
     truths += [Truth(name, nu, sample) for (name, nu), sample in (samples or {}).items()]
     for truth in truths:
         ToySource(bundle, kind, truth)  # refuses what is impossible before anything is thrown
-    works = [ToyWork(bundle.path, bundle.manifest.definition, kind, truth, next(seeds)) for truth in truths]
+    definition = bundle.manifest.definition
+    works = [ToyWork(bundle.path, definition, kind, truth, next(seeds), entry.per_split) for truth in truths]
     found = run_toys(works, n_toys, workers or Processes(n_processes), progress)
     points = tuple(
         _compare(bundle, work.truth, toys, null, table) for work, toys in zip(works, found, strict=True)

@@ -22,6 +22,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind, WindowRange
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
+from dqm.reference.splits import OriginName, choose_origin_of
 from dqm.reference.stored_bundle import AnyBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
@@ -77,6 +78,7 @@ def calibrate_range(
     *,
     window_range: WindowRange,
     seed: int,
+    origin: OriginName = "auto",
     workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[AnyBundle, list[Midpoint]]:
@@ -92,6 +94,8 @@ def calibrate_range(
         Sizes of windows.
     seed : int
         Seed of the toys.
+    origin : {"auto", "pool", "splits"}
+        What toys are made of, as in `calibrate`; the largest windows decide for all.
     workers : Workers, optional
         Who tests them; by default a process for each core.
     progress : callable
@@ -107,7 +111,7 @@ def calibrate_range(
     Raises
     ------
     InputError
-        If the range is empty or backwards, or the pool is too small for its largest windows.
+        If the range is empty or backwards, or the bundle has too few events for its largest windows.
     BundleError, WorkerError
         As in `calibrate`.
     """
@@ -121,6 +125,7 @@ def calibrate_range(
     if window_range.cut is WindowCut.COUNT:
         middles = sorted({float(round(n)) for n in middles} - set(sizes))
     n_each = max(100, math.ceil(SHARE_OF_TABLES * n_toys / len(sizes)))
+    per_split = choose_origin_of(bundle, window_range.high, origin).per_split
     n_middle = max(50, math.ceil(SHARE_OF_MIDPOINTS * n_toys / max(1, len(middles))))
 
     def works_at(ns: list[float], seed: int) -> list[ToyWork]:
@@ -128,7 +133,8 @@ def calibrate_range(
         for kind in kinds:
             check_kind(bundle, kind)
             ToySource(bundle, kind)  # refuses a pool that is too small
-        return [ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed) for kind in kinds]
+        definition = bundle.manifest.definition
+        return [ToyWork(bundle.path, definition, kind, NOMINAL, seed, per_split) for kind in kinds]
 
     works, checks = works_at(sizes, seed), works_at(middles, seed + 1)
     n_in_tables = n_each * len(works)
@@ -141,7 +147,12 @@ def calibrate_range(
     for work, toys in zip([*works, *checks], [*found, *seen], strict=True):
         refuse_failures(bundle, work.kind, toys)
     tables = [
-        (NullTableEntry(kind=work.kind, seed=seed, toys=array_file("null", toys)), toys)
+        (
+            NullTableEntry(
+                kind=work.kind, seed=seed, toys=array_file("null", toys), per_split=work.per_split
+            ),
+            toys,
+        )
         for work, toys in zip(works, found, strict=True)
     ]
     calibrated = bundle.add_range(window_range, tables)

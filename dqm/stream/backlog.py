@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dqm.errors import InputError
@@ -25,6 +26,8 @@ class Message:
         Frames of the message.
     was_sent : bool
         Whether it was handed to the socket before.
+    is_restored : bool
+        Whether an earlier process may have handed it to the socket.
     n_breaks : int
         Connections that broke while this was the only window in flight.
     n_answered : int
@@ -34,8 +37,14 @@ class Message:
     header: Header
     payload: bytes
     was_sent: bool = False
+    is_restored: bool = False
     n_breaks: int = 0
     n_answered: int = 0
+
+    @property
+    def may_be_known(self) -> bool:
+        """Whether the daemon may have it already."""
+        return self.was_sent or self.is_restored
 
     @property
     def run_key(self) -> tuple[str, int]:
@@ -53,7 +62,8 @@ class Backlog:
 
     At most `MAX_IN_FLIGHT` windows are in flight. After a broken connection it is one at a time, and the
     number doubles with each answer. When the backlog is full, the oldest window that was never sent is
-    dropped. Windows that were sent are dropped last, because the daemon may already have them.
+    dropped. Windows that were sent are dropped last, because the daemon may already have them. An earlier
+    process may have sent the first `MAX_IN_FLIGHT` of those that it left in the spool.
 
     If a connection breaks five times while the same window is the only one in flight (the daemon closes the
     connection because of the window's size, or crashes), the window moves behind the others. If the others
@@ -124,11 +134,16 @@ class Backlog:
         self._waiting[message.identity] = message
         self._n_bytes += len(message.payload)
 
+    def restore(self, messages: Iterable[Message]) -> None:
+        """Add what an earlier process left, in its order."""
+        for n, message in enumerate(messages):
+            self.add(replace(message, is_restored=n < MAX_IN_FLIGHT))
+
     def make_room(self) -> list[Identity]:
         """Drop the oldest windows until the others fit; return the dropped ones."""
         dropped = []
         while len(self) > self._max_windows or (self._n_bytes > self._max_bytes and len(self) > 1):
-            unsent = (identity for identity, message in self._waiting.items() if not message.was_sent)
+            unsent = (i for i, message in self._waiting.items() if not message.may_be_known)
             identity = next(unsent, None) or next(iter(self._waiting), None)
             if identity is None:  # everything is in flight
                 break
@@ -141,7 +156,7 @@ class Backlog:
         if not self._waiting or len(self._in_flight) >= self._allowed_in_flight:
             return None
         message = next(iter(self._waiting.values()))
-        if message.was_sent:
+        if message.may_be_known:  # what was lost since was lost after it
             return message
         n_lost = message.header.n_lost + self._unreported[message.run_key]
         return replace(message, header=message.header.model_copy(update={"n_lost": n_lost}))
@@ -149,7 +164,7 @@ class Backlog:
     def mark_sent(self, message: Message) -> None:
         """Record that the window that `next` returned was sent."""
         del self._waiting[message.identity]
-        if not message.was_sent:
+        if not message.may_be_known:
             del self._unreported[message.run_key]
         self._in_flight[message.identity] = replace(message, was_sent=True)
 

@@ -105,8 +105,7 @@ class Sender:
         self._is_open = False
         self._connection_problem = ""
         self._spool_problem = ""
-        for message in spool.load() if spool else ():
-            self._backlog.add(message)
+        self._backlog.restore(spool.load() if spool else ())
         self._remove_from_spool(self._backlog.make_room())
         for notice in spool.load_runs() if spool else ():
             self._runs.add(notice, self._backlog.last if notice.event is RunEvent.END else None)

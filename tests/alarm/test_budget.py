@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from dqm.alarm import smallest_supported_p
+from dqm.alarm import ample_toys, smallest_supported_p
 from dqm.alarm.budget import (
     LARGEST_P,
     correlated_onset_rate,
@@ -138,3 +138,7 @@ def test_a_drift_budget_beyond_the_numbers_is_refused() -> None:
 
 def test_a_table_supports_thresholds_with_ten_toys_beyond() -> None:
     assert smallest_supported_p(999) == pytest.approx(0.01)
+
+
+def test_an_ample_table_has_a_hundred_toys_beyond_the_threshold() -> None:
+    assert [ample_toys(p) for p in (0.01, 0.0014, 0.05)] == [10_000, 72_000, 2000]

@@ -132,9 +132,9 @@ def replay(site: Site, verdicts: list[Verdict]) -> tuple[AlarmEngine, list[Alarm
 
 
 def evidence_of(dump: dict[str, object]) -> object:
-    """What follows from verdicts alone."""
+    """What follows from verdicts alone, not from time and not from the beginning and end of runs."""
     evidence = json.loads(json.dumps(dump["evidence"]))
-    del evidence["silent"], evidence["unjudged"]["is_long"]
+    del evidence["silent"], evidence["unjudged"]["is_long"], evidence["border"], evidence["quality"]
     return evidence
 
 

@@ -278,4 +278,4 @@ def test_defaults_are_those_of_the_command_line() -> None:
         assert settings[name].default == getattr(recipe, name)
     default = build_bundle(healthy_events(4000, 1), window=60)
     assert default.manifest.features == ("x1", "x2")
-    assert (len(default.reference), len(default.centers)) == (600, recipe.centers)
+    assert (len(default.reference), len(default.centers)) == (600, 300)

@@ -46,6 +46,19 @@ def test_so_many_are_in_flight_and_no_more() -> None:
     assert not backlog.mark_answered(identity(3))
 
 
+def test_what_an_earlier_process_may_have_sent_is_dropped_last() -> None:
+    """The daemon may have judged it: it would be told to be lost, and is not."""
+    backlog = Backlog(MAX_IN_FLIGHT + 2, 2**30)
+    backlog.restore(message_of(seq) for seq in range(MAX_IN_FLIGHT + 2))
+    for seq in range(MAX_IN_FLIGHT + 2, MAX_IN_FLIGHT + 6):
+        backlog.add(message_of(seq))
+    assert backlog.make_room() == [identity(MAX_IN_FLIGHT + n) for n in range(4)]
+    assert send_all(backlog) == [(seq, 0) for seq in range(MAX_IN_FLIGHT)]
+    backlog.mark_answered(identity(0))
+    backlog.mark_answered(identity(1))
+    assert send_all(backlog) == [(MAX_IN_FLIGHT + 4, 4), (MAX_IN_FLIGHT + 5, 0)]
+
+
 def test_without_room_the_oldest_that_was_never_sent_is_dropped() -> None:
     backlog = filled(MAX_IN_FLIGHT + 4, room=MAX_IN_FLIGHT + 2)
     send_all(backlog)

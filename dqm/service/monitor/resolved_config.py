@@ -15,6 +15,7 @@ from dqm.alarm import (
     StreamFacts,
     Thresholds,
     alarm_rules,
+    ample_toys,
     derive_thresholds,
     quality_limits,
     smallest_supported_p,
@@ -34,6 +35,9 @@ from dqm.reference import (
 from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
 
 __all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
+
+MOST_NAMED = 5
+"""Streams that a line of the log names."""
 
 log = structlog.get_logger(__name__)
 
@@ -268,15 +272,19 @@ def _rate_test(config: DaemonConfig, stream: StreamSection, manifest: Manifest) 
 
 
 def _warn_of_small_tables(references: Mapping[str, Sequence[ResolvedReference]], p_threshold: float) -> None:
-    """Say where the false-alarm budget asks for rarer p-values than the toys support well."""
-    for stream, reference in ((stream, one) for stream, found in references.items() for one in found):
-        n_toys = min((column.toys.shape[0] for column in reference.manifest.null), default=0)
-        if n_toys and smallest_supported_p(n_toys) > p_threshold:
-            log.warning(
-                "the null table is small for the false-alarm budget: p is read from its fitted tail",
-                stream=stream,
-                bundle=reference.path.name,
-                toys=n_toys,
-                p_threshold=p_threshold,
-                fix="calibrate with more toys",
-            )
+    """Say in one line where the false-alarm budget asks for rarer p-values than the toys support well."""
+    small: dict[str, int] = {}
+    for stream, found in references.items():
+        tables = [column.toys.shape[0] for one in found for column in one.manifest.null]
+        if tables and smallest_supported_p(min(tables)) > p_threshold:
+            small[stream] = min(tables)
+    if small:
+        log.warning(
+            "null tables are small for the false-alarm budget: p is read from their fitted tails",
+            n_streams=len(small),
+            streams=list(small)[:MOST_NAMED],
+            fewest_toys=min(small.values()),
+            p_threshold=p_threshold,
+            fix="calibrate the bundles of these streams: "
+            f"'dqm reference calibrate BUNDLE --toys {ample_toys(p_threshold)}'",
+        )

@@ -1,0 +1,188 @@
+"""Which events toys are made of: the pool beside the bundle's own reference, or fresh splits of all events.
+
+A null table has to tell how t comes out in healthy windows of the next run. Toys from the pool are tested
+against the bundle's own reference. They are right for this reference, as far as the pool is like the truth;
+where it is small, they share its fluctuation, and no number of them averages it out (`pool_offset`).
+
+Fresh splits divide all events of the run anew, into a reference and windows, for every few toys; the test is
+prepared for each. Reference and windows of such a toy are distributed exactly as the bundle's reference and
+the windows of the next run are. So the share of healthy windows below any p is right on average over
+bundles. A single bundle departs from the average by the fluctuation of its own reference (`split_offset`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dqm.errors import InputError
+from dqm.events import FloatArray
+from dqm.reference.manifest import NullTableEntry
+from dqm.reference.null import pool_offset, split_offset
+from dqm.reference.stored_bundle import StoredBundle
+
+__all__ = [
+    "TOLERATED_OFFSET",
+    "OriginName",
+    "ToyOrigin",
+    "choose_origin",
+    "choose_origin_of",
+    "choose_reference_size",
+    "refuse_hopeless",
+    "split_events",
+    "uncertainty_of",
+]
+
+OriginName = Literal["auto", "pool", "splits"]
+"""What toys are made of; "auto" lets `choose_origin` decide."""
+
+TOLERATED_OFFSET = 0.15
+"""Uncertainty of p-values, in sigmas, that is accepted without fresh splits or a remark. The share of healthy
+windows with p < 0.01 is then 0.0107 on average over bundles."""
+
+LARGEST_OFFSET = 0.5
+"""Uncertainty with which no table is made: p = 0.01 would be anything between 0.002 and 0.03."""
+
+WINDOWS_IN_REFERENCE = 10
+"""Windows' worth of events in a reference that is chosen from many."""
+
+WINDOWS_PER_SPLIT = 5
+"""Most toys of one split. Preparing the test is most of a split's cost; toys of one split are alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToyOrigin:
+    """What the toys of a null table are made of.
+
+    Parameters
+    ----------
+    per_split : int
+        Toys of each fresh split; 0 for toys from the pool.
+    offset : float
+        Uncertainty of their p-values, in sigmas.
+    reason : str
+        Why, for the user.
+    """
+
+    per_split: int
+    offset: float
+    reason: str
+
+
+def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: OriginName = "auto") -> ToyOrigin:
+    """Choose what toys are made of.
+
+    Parameters
+    ----------
+    n_expected : float
+        Events expected in a window, the largest of a range.
+    n_reference, n_pool : int
+        Events of the bundle.
+    wanted : {"auto", "pool", "splits"}
+        What the user asks for. By default splits are taken where the pool leaves p more uncertain than
+        `TOLERATED_OFFSET`, and splits less.
+
+    Raises
+    ------
+    InputError
+        If p would be uncertain by more than `LARGEST_OFFSET` with either.
+    """
+    refuse_hopeless(n_expected, n_reference, n_pool)
+    from_pool, from_splits = (
+        pool_offset(n_expected, n_pool, n_reference),
+        split_offset(n_expected, n_reference),
+    )
+    pool = f"toys from the pool of {n_pool} events leave p uncertain by {from_pool:.2f} sigma"
+    splits = f"fresh splits of all {n_reference + n_pool} events by {from_splits:.2f}"
+    if wanted == "pool" or (wanted == "auto" and from_pool <= max(TOLERATED_OFFSET, from_splits)):
+        return ToyOrigin(0, from_pool, f"{pool}; {splits}")
+    per_split = max(1, min(WINDOWS_PER_SPLIT, int(n_pool // n_expected)))
+    return ToyOrigin(per_split, from_splits, f"{pool}, {splits}: each toy has a reference of its own")
+
+
+def choose_reference_size(n_events: int, n_expected: float) -> int:
+    """Choose how many events of a run become the reference; the rest is the pool.
+
+    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all.
+    """
+    n_reference = round(WINDOWS_IN_REFERENCE * n_expected)
+    n_pool = n_events - n_reference
+    if n_pool > n_expected and pool_offset(n_expected, n_pool, n_reference) <= TOLERATED_OFFSET:
+        return n_reference
+    return max(2, n_events // 2)
+
+
+def choose_origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
+    """Choose what the toys of a bundle are made of, as `choose_origin`; counted rows have no pool."""
+    if bundle.manifest.counts is None:
+        return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
+    if wanted != "auto":
+        raise InputError(
+            f"toys of counted rows cannot be made from {wanted}",
+            where=str(bundle.path),
+            fix="Leave the origin out: the statistic throws healthy windows itself",
+        )
+    return ToyOrigin(0, 0.0, "the statistic throws healthy windows itself")
+
+
+def refuse_hopeless(n_expected: float, n_reference: int, n_pool: int) -> None:
+    """Refuse windows that no null table can hold for; raises `InputError`."""
+    best = min(pool_offset(n_expected, n_pool, n_reference), split_offset(n_expected, n_reference))
+    if best <= LARGEST_OFFSET:
+        return
+    n_events = n_reference + n_pool
+    raise InputError(
+        f"{n_events} events, {n_reference} of them in the reference, are too few for windows of "
+        f"{n_expected:g}: p would be uncertain by {best:.1f} sigma",
+        fix=f"Take windows of at most {math.floor(largest_window_of(n_reference))} events, "
+        f"or a reference of {math.ceil(smallest_reference_for(n_expected))} from a longer run",
+    )
+
+
+def largest_window_of(n_reference: int) -> float:
+    """Events of the largest windows that fresh splits hold for: `split_offset` is `LARGEST_OFFSET`."""
+    c2 = LARGEST_OFFSET**2
+    return float(n_reference * (c2 + (c2 * c2 + c2) ** 0.5))
+
+
+def smallest_reference_for(n_expected: float) -> float:
+    """Events of the smallest reference for which fresh splits hold."""
+    return n_expected / largest_window_of(1)
+
+
+def uncertainty_of(bundle: StoredBundle, entry: NullTableEntry) -> tuple[float, str]:
+    """Give the uncertainty of the p-values of a table, in sigmas, and what it comes from."""
+    n = entry.kind.n_expected
+    if bundle.manifest.counts is not None:  # its toys come from no pool
+        return 0.0, "pool"
+    if entry.per_split:
+        return split_offset(n, len(bundle.reference)), "reference"
+    return pool_offset(n, len(bundle.pool), len(bundle.reference)), "pool"
+
+
+def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Split all events of a bundle anew.
+
+    Parameters
+    ----------
+    bundle : StoredBundle
+        Reference and pool together are split, into the same numbers of events.
+    seed, number : int
+        Seed of the table and number of the split.
+
+    Returns
+    -------
+    reference, centers, pool : ndarray
+        Centres are drawn from the reference, as many as the bundle has.
+    """
+    # a stream apart from those of the toys, whose keys have one number
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, 0)))
+    events = np.concatenate([bundle.reference, bundle.pool])
+    shuffled = events[rng.permutation(len(events))]
+    n_reference = len(bundle.reference)
+    reference = shuffled[:n_reference]
+    chosen = np.sort(rng.choice(n_reference, size=len(bundle.centers), replace=False))
+    return reference, reference[chosen], shuffled[n_reference:]

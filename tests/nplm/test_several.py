@@ -1,0 +1,116 @@
+"""Several kernels, one statistic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dqm.errors import InputError
+from dqm.events import FloatArray
+from dqm.nplm import KernelTest, SeveralTest
+from dqm.nplm.kernel import gaussian_kernel
+from dqm.nplm.score import JITTER, PENALTY
+
+
+def normal(n: int, seed: int, d: int = 2) -> FloatArray:
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def p_at_95(test: SeveralTest, healthy: list[FloatArray], faulty: list[FloatArray]) -> float:
+    """Share of faulty windows above the 95 % quantile of healthy ones."""
+    limit = np.quantile([r.t for r in test.evaluate_many(healthy)], 0.95)
+    return float(np.mean([r.t > limit for r in test.evaluate_many(faulty)]))
+
+
+def test_the_statistic_is_the_decrease_of_one_newton_step() -> None:
+    """Against the objective itself: T is twice the decrease of its second-order expansion at the minimum."""
+    x, window, width = normal(400, 1), normal(100, 2) + 0.3, 1.2
+    centers = x[:40]
+    test = SeveralTest(x, n_expected=100, centers=centers, width=width, feature_width=[])
+    (t,) = test._statistics(window)
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    k_m, k_r, k_d = (
+        gaussian_kernel(
+            torch.from_numpy((z - mean) / scale), torch.from_numpy((centers - mean) / scale), width
+        )
+        for z in (centers, x, window)
+    )
+    alpha = torch.zeros(40, dtype=torch.float64, requires_grad=True)
+
+    def objective(a: torch.Tensor) -> torch.Tensor:
+        likelihood = (100 / 400) * (torch.expm1(k_r @ a)).sum() - (k_d @ a).sum()
+        return likelihood + 0.5 * PENALTY * 500 * a @ k_m @ a
+
+    slope = torch.autograd.functional.jacobian(objective, alpha)
+    curvature = torch.autograd.functional.hessian(objective, alpha)
+    curvature.diagonal().add_(JITTER * float(curvature.diagonal().mean()))
+    expected = float(slope @ torch.linalg.solve(curvature, slope))
+    assert t == pytest.approx(expected, rel=1e-4)
+
+
+def test_t_does_not_depend_on_units_or_on_what_is_tested_beside() -> None:
+    x, windows = normal(600, 1), list(normal(500, 2).reshape(5, 100, 2))
+    test = SeveralTest(x, n_expected=100, centers=x[:80])
+    other = SeveralTest(x * [1e3, 1e-3] + [5, 1], n_expected=100, centers=x[:80] * [1e3, 1e-3] + [5, 1])
+    t = [r.t for r in test.evaluate_many(windows)]
+    np.testing.assert_array_equal(t, [test.evaluate(window).t for window in windows])
+    np.testing.assert_allclose(
+        [r.t for r in other.evaluate_many([w * [1e3, 1e-3] + [5, 1] for w in windows])], t, rtol=1e-4
+    )
+
+
+def test_a_test_of_another_size_is_that_made_anew() -> None:
+    x, window = normal(600, 1), normal(150, 2)
+    resized = SeveralTest(x, n_expected=100, centers=x[:80]).at(150)
+    anew = SeveralTest(x, n_expected=150, centers=x[:80])
+    assert resized.evaluate(window).t == anew.evaluate(window).t
+
+
+@pytest.mark.parametrize("rule", ["smallest", "product", "mean"])
+def test_no_choice_of_width_is_needed(rule: str) -> None:
+    """A narrow excess and a wide shift, both seen by the same test."""
+    rng = np.random.default_rng(3)
+    pool = normal(3000, 4)
+    settings = SeveralTest.tune(pool, n_reference=1000, n_expected=200, n_centers=100, rng=rng)
+    test = SeveralTest(pool[:1000], n_expected=200, centers=pool[:100], rule=rule, **settings)
+    assert len(settings["mean_ratio"]) == len(test.settings) == 5 + 4
+    healthy = list(normal(200 * 60, 5).reshape(60, 200, 2))
+    narrow, wide = (list(normal(200 * 20, seed).reshape(20, 200, 2)) for seed in (6, 7))
+    for window in narrow:
+        window[:30] = [1.0, 1.0] + 0.05 * window[:30]
+    assert p_at_95(test, healthy, narrow) > 0.8
+    assert p_at_95(test, healthy, [window + 0.35 for window in wide]) > 0.8
+
+
+def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
+    x, window = normal(800, 1), normal(200, 2)
+    window[:, 1] = np.where(np.arange(200) < 40, 0.5, window[:, 1])  # a value that one feature repeats
+    test = SeveralTest(x, n_expected=200, centers=x[:100])
+    result = test.evaluate(window)
+    assert result.seen_by.feature == 1
+    alone = KernelTest(
+        x[:, 1:],
+        n_expected=200,
+        width=result.seen_by.width / x[:, 1].std(),
+        penalty=1e-6,
+        centers=x[:100, 1:],
+    )
+    assert result.fitted.t == pytest.approx(alone.evaluate(window[:, 1:]).t, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rule": "median"}, "unknown rule 'median'"),
+        ({"width": [1.0, -1.0]}, "width is -1.0"),
+        ({"feature_width": [1.0, 1.0, 1.0]}, "3 widths for 2 features"),
+        ({"mean_ratio": [1.0]}, r"mean_ratio has shape \(1,\) for 9 settings"),
+        ({"n_expected": 0}, "n_expected is 0"),
+        ({"nuisances": [object()]}, "takes no nuisance parameters, got 1"),
+    ],
+)
+def test_impossible_arguments_are_refused(change: dict[str, object], words: str) -> None:
+    x = normal(300, 1)
+    with pytest.raises(InputError, match=words):
+        SeveralTest(x, **{"n_expected": 100, "centers": x[:50], **change})

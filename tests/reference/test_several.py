@@ -1,0 +1,80 @@
+"""Bundles whose test chooses its kernels itself."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dqm.events import Origin, Window, WindowCut
+from dqm.reference import (
+    Evaluator,
+    LabelledSample,
+    StoredBundle,
+    calibrate,
+    create_bundle,
+    learn_templates,
+    open_bundle,
+)
+from tests.conftest import Once
+from tests.reference.conftest import RECIPE, healthy_events
+
+
+@pytest.fixture(scope="module")
+def several(once: Once) -> StoredBundle:
+    def build(path: Path) -> None:
+        bundle = create_bundle(healthy_events(6000, 1), replace(RECIPE, statistic="several"), path)
+        calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)
+
+    return open_bundle(once("several.dqmref", build))
+
+
+def window(x: np.ndarray) -> Window:
+    return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), x)
+
+
+def shifted(seed: int, *by: float) -> np.ndarray:
+    return healthy_events(60, seed) + np.array(by)
+
+
+def test_the_bundle_keeps_what_was_chosen(several: StoredBundle) -> None:
+    settings = several.manifest.settings
+    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [5, 4, 9]
+    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (9)")
+
+
+def test_healthy_windows_have_uniform_p_and_a_fault_a_small_one(several: StoredBundle) -> None:
+    evaluator = Evaluator(several)
+    p = [evaluator.evaluate(window(x)).p for x in healthy_events(60 * 200, 7).reshape(200, 60, 2)]
+    assert 0.43 < np.mean(p) < 0.57
+    found = evaluator.evaluate(window(shifted(8, 1.0, 0.0)))
+    assert found.p is not None
+    assert found.p < 1e-3
+
+
+def test_an_explanation_names_the_kernel_that_saw_it(several: StoredBundle) -> None:
+    found = Evaluator(several).evaluate(window(shifted(8, 1.5, 0.0)))
+    explanation = found.find_explanation()
+    assert explanation is not None
+    assert "; seen by a kernel of width" in explanation.text
+    assert explanation.ranking[0][0] == "a"
+    assert len(explanation.maps) == 2
+
+
+def test_known_faults_are_told_from_each_other(several: StoredBundle, tmp_path: Path) -> None:
+    bundle = StoredBundle.read(_copy(several, tmp_path))
+    samples = [
+        LabelledSample(name, healthy_events(2000, 20 + k) + shift)
+        for k, (name, shift) in enumerate({"left": [-1.0, 0.0], "up": [0.0, 1.0]}.items())
+    ]
+    taught = learn_templates(bundle, samples)
+    explanation = Evaluator(taught).evaluate(window(shifted(9, 0.0, 1.0))).find_explanation()
+    assert explanation is not None
+    assert explanation.likenesses[0].fault == "up"
+
+
+def _copy(bundle: StoredBundle, folder: Path) -> Path:
+    return Path(shutil.copytree(bundle.path, folder / "copy"))
