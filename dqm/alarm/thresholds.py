@@ -32,6 +32,9 @@ SMALLEST_PULL = 3.0
 
 _LARGEST_PULL = 9.0
 
+CERTAIN_P = 1e-9
+"""From here on a number of events counts also where no bundle expects one: chance hardly does it."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
@@ -244,10 +247,10 @@ def _nuisance_alarms(pull: float, alarm: AlarmSection, counts: list[tuple[float,
 
 
 def _solve_rate(alarm: AlarmSection, counted: Mapping[StreamFacts, float]) -> float:
-    """Give the p-value of the number of events below which a window counts; 0 if no window is tested."""
+    """Give the p-value of the number of events below which a window counts."""
     windows = sum(counted.values())
     if not windows:
-        return 0.0
+        return CERTAIN_P
     allowed = alarm.rate_share * alarm.false_alarms_per_shift / windows
     return solve_threshold(allowed, lambda p: _rate_alarms(p, alarm, counted) / windows)
 

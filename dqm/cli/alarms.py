@@ -81,9 +81,11 @@ def list_alarms(
     rows = [(line["alarm"], _name(line), line["priority"], line["since"]) for line in lines]
     rows += [(alarm, alarm["stream"], alarm["priority"], alarm["since"]) for alarm in [*alarms, *normal]]
     for alarm, name, priority, since in rows:
+        is_alone = name == alarm["stream"] or not alarm["text"]
+        seen = (alarm["text"] or "-") if is_alone else f"{alarm['stream']}: {alarm['text']}"
         _add_row(
             table, alarm["state"], priority, name, alarm["cause"],
-            _age(answer["time"] - since), alarm["text"] or "-", _advice(alarm),
+            _age(answer["time"] - since), seen, _advice(alarm),
         )  # fmt: skip
     print_table(table)
     for line in lines:

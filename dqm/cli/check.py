@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from dqm.errors import BundleError, ConfigError, DqmError
 from dqm.service.collector.slow_control import SlowControl, open_readings
 from dqm.service.collector.sources import open_source
 from dqm.stream import open_key_ring, read_sender_keys
+
+if TYPE_CHECKING:
+    from dqm.service.monitor.resolved_config import ResolvedReference
 
 __all__ = ["check"]
 
@@ -55,12 +58,20 @@ def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
     resolved = resolve(load_daemon(config, overrides))
     for stream, references in resolved.references.items():
         for one in references:
-            number = f"uncertain by {100 * one.rate.typical_uncertainty:.3g} %"
-            if not one.rate.tests(one.manifest.cut):
-                number = "not tested: expected_rate_hz is not known"
+            number = _describe_number(one)
             which = "" if one.rule.takes_all and len(references) == 1 else f", {one.rule}, by {one.path.name}"
             shape = f"the shape of windows of {one.manifest.judged}"
             yield f"  {stream}{which}: {shape}; their number of events: {number}"
+
+
+def _describe_number(one: ResolvedReference) -> str:
+    """Say in which windows the number of events is tested."""
+    cuts = sorted({kind.cut for kind in one.manifest.kinds})
+    tested = [cut for cut in cuts if one.rate.tests(cut)]
+    if not tested:
+        return f"not tested: {'the rate is free' if one.rate.is_free else 'expected_rate_hz is not known'}"
+    which = "" if tested == cuts else f"tested in windows cut by {tested[0]}, "
+    return f"{which}uncertain by {100 * one.rate.typical_uncertainty:.3g} %"
 
 
 def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:

@@ -22,9 +22,9 @@ def demo(
         typer.Option(help="Where configurations, logs and verdicts go; default: the state directory."),
     ] = None,
 ) -> None:
-    """Run simulated chambers, their collectors and the daemon; two chambers go wrong.
+    """Run simulated chambers, their collectors and the daemon; three chambers go wrong.
 
-    Ends with 0 if both faults were seen and the healthy chambers stayed good, with 1 otherwise.
+    Ends with 0 if every fault raised its alarm and no healthy chamber raised any, with 1 otherwise.
     """
     from dqm.cli.demo_screen import show_demonstration
 

@@ -30,7 +30,7 @@ READER_GONE = 141
 """Exit code when the reader of the output has closed it: as a shell gives it."""
 
 COMMANDS = {
-    "demo": "Run simulated chambers, their collectors and the daemon; two chambers go wrong.",
+    "demo": "Run simulated chambers, their collectors and the daemon; three chambers go wrong.",
     "run": "Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG.",
     "collect": "Run a collector: read a source, cut windows, send them to the daemon.",
     "check": "Report every mistake in a configuration at once, bundles and collector options included.",

@@ -166,7 +166,7 @@ def calibrate(
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
     from dqm.alarm import ample_toys
-    from dqm.reference import WindowRange, calibrate_range, choose_origin_of, open_bundle, origin_remark
+    from dqm.reference import WindowRange, calibrate_range, open_bundle, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
 
     bundle = open_bundle(path)
@@ -174,12 +174,12 @@ def calibrate(
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     midpoints: list[Midpoint] = []
-    chosen = choose_origin_of(bundle, kind.n_expected, origin)
-    say(f"{path}: {chosen.reason}")
+    chosen = origin_of(bundle, kind.n_expected, origin)
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
         progress_bar("toys", toys) as progress,
     ):
+        say(f"{path}: {chosen.reason}")
         seed = bundle.manifest.seed if seed is None else seed
         if low is None:
             calibrated = calibrate_bundle(
@@ -297,9 +297,12 @@ def _null_tables(bundle: Bundle) -> Table:
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
-        offset, source = uncertainty_of(bundle, column)
+        if bundle.manifest.counts:
+            uncertain = "-"
+        else:
+            offset, source = uncertainty_of(bundle, column)
+            uncertain = f"{offset:.2f} sigma ({source})"
         toys = f"{len(t)}, fresh splits" if column.per_split else str(len(t))
-        uncertain = "-" if bundle.manifest.counts else f"{offset:.2f} sigma ({source})"
         table.add_row(cell(column.kind), toys, *values, uncertain)
     if not bundle.manifest.null:
         table.caption = "none: run 'dqm reference calibrate'"

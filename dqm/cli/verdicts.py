@@ -11,7 +11,15 @@ from dqm.cli.tables import cell
 from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict, WindowCut
 from dqm.events.finite import utc_time
 
-__all__ = ["QUALITY_STYLE", "as_json_line", "quality_mark", "quality_text", "verdict_table", "write_p"]
+__all__ = [
+    "QUALITY_STYLE",
+    "as_json_line",
+    "quality_mark",
+    "quality_text",
+    "verdict_table",
+    "write_events",
+    "write_p",
+]
 
 QUALITY_STYLE = {
     Quality.NULL: "bright_black",

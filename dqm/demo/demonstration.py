@@ -1,6 +1,7 @@
 """The demonstration: simulated chambers, their collectors and the daemon as processes on this machine.
 
-Chambers, seeds and faults are fixed, and rates scale with the duration, so every run has the same windows.
+Chambers, seeds and faults are fixed, and rates scale with the duration, so every run of a duration has the
+same windows. They are cut by time: a chamber that dies goes on sending windows, and at last they are empty.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from dqm.alarm import Alarm, AlarmState
+from dqm.alarm import Alarm, AlarmState, Cause
 from dqm.config import make_private_directory
 from dqm.errors import ConfigError, DqmError
-from dqm.events import FloatArray, Verdict
+from dqm.events import FloatArray, Verdict, WindowCut
 from dqm.service.collector.sources import open_source
 from dqm.store import STORE_FILE, AlarmStore, VerdictStore, sqlite_url
 
@@ -43,15 +44,17 @@ SECONDS = 180.0
 """Length of the timeline of `FAULTS`, s."""
 
 WINDOW_EVENTS = 500
-WINDOWS = 36
-"""Windows of a healthy chamber in `SECONDS`."""
+WINDOW_SECONDS = 5.0
+"""Length of a window on the timeline of `SECONDS`, s; a healthy chamber has `WINDOW_EVENTS` in it."""
 
-SEGMENTS_PER_MUON = 0.85
+SEGMENTS_PER_MUON = 0.689
+"""In healthy simulated chambers, at any rate of muons up to 1 kHz."""
+
 STOP_SECONDS = 15.0
 USER = "shifter"
 USERS_FILE = "users.toml"
-CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4")
-GROUPS = ("station-1", "station-1", "station-2", "station-2")
+CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4", "chamber-5")
+GROUPS = ("station-1", "station-1", "station-2", "station-2", "station-2")
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
 N_REFERENCE = 5000
 N_POOL = 50_000
@@ -71,11 +74,13 @@ class Injection:
     knob : str
         Condition of the simulation that changes.
     value : float
-        New value, in its own unit.
+        New value, in its own unit; of the rate, its share of that of a healthy chamber.
     seconds : float
         Time of the change on the timeline of `SECONDS`, s.
     label : str
         Description for people.
+    cause : Cause
+        Alarm that must see it.
     """
 
     chamber: int
@@ -83,12 +88,17 @@ class Injection:
     value: float
     seconds: float
     label: str
+    cause: Cause
 
 
 FAULTS = (
-    Injection(1, "strip_voltage_v", -900.0, 60.0, "cathode strips at 75 %"),
-    Injection(3, "threshold_mv", 50.0, 120.0, "front-end thresholds at 50 %"),
+    Injection(4, "rate_hz", 0.7, 30.0, "rate at 70 %", Cause.RATE),
+    Injection(1, "strip_voltage_v", -900.0, 60.0, "cathode strips at 75 %", Cause.DIFFERS),
+    Injection(4, "rate_hz", 0.1, 90.0, "rate at 10 %", Cause.RATE),
+    Injection(3, "threshold_mv", 50.0, 120.0, "front-end thresholds at 50 %", Cause.DIFFERS),
+    Injection(4, "efficiency", 0.0, 150.0, "dead", Cause.RATE),
 )
+"""In the order of time; the last of a chamber is what is wrong with it in the end."""
 
 
 KNOWN_FAULTS: dict[str, dict[str, Any]] = {
@@ -107,7 +117,9 @@ def make_directory(path: Path) -> None:
         raise ConfigError(f"cannot be made: {error.strerror}", where=str(path)) from error
 
 
-def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path:
+def prepare_reference(
+    cache: Path, progress: Callable[[int, int], None], cut: WindowCut = WindowCut.TIME
+) -> Path:
     """Make the calibrated bundle of a healthy simulated chamber, if it is not in the cache.
 
     Parameters
@@ -116,6 +128,8 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
         Directory of the bundle.
     progress : callable
         Called with the number of finished toys and the total.
+    cut : WindowCut
+        What closes the windows that it judges.
 
     Returns
     -------
@@ -130,6 +144,7 @@ def prepare_reference(cache: Path, progress: Callable[[int, int], None]) -> Path
         n_reference=N_REFERENCE,
         n_expected=WINDOW_EVENTS,
         seed=SEED,
+        cut=cut,
     )
     events = _simulate(N_REFERENCE + N_POOL, SEED, {})
     content = hashlib.sha256(f"{VERSION}{recipe}{KNOWN_FAULTS}".encode() + events.tobytes()).hexdigest()[:12]
@@ -290,12 +305,13 @@ workers = 1
 users = "{USERS_FILE}"
 
 [alarm]
-windows_per_hour = {WINDOWS * 3600 / (SECONDS * scale):.0f}
+windows_per_hour = {3600 / (WINDOW_SECONDS * scale):.0f}
 contact = "nobody: this is a demonstration"
 
 {streams}"""
         (self.directory / "daemon.toml").write_text(text)
-        rate_hz = WINDOWS * WINDOW_EVENTS / (SECONDS * scale) / SEGMENTS_PER_MUON
+        rate_hz = WINDOW_EVENTS / (WINDOW_SECONDS * scale)
+        muons_hz = rate_hz / SEGMENTS_PER_MUON
         for number, chamber in enumerate(CHAMBERS):
             text = f"""[collector]
 name = "simulate"
@@ -304,32 +320,34 @@ run_type = "demo"
 connect = "ipc://windows.ipc"
 
 [window]
-events = {WINDOW_EVENTS}
+seconds = {WINDOW_SECONDS * scale}
+expected_rate_hz = {rate_hz}
 
 [options]
-chambers = [{number}]
-seed = {SEED + 1}
-rate_hz = {rate_hz}
+chambers = [0]
+seed = {SEED + 1 + number}
+rate_hz = {muons_hz}
 speed = 1.0
 start = "now"
 batch_seconds = {min(1.0, scale)}
 
 [streams]
-{number} = "{chamber}"
+0 = "{chamber}"
 """
             for fault in FAULTS:
                 if fault.chamber == number:
+                    value = fault.value * muons_hz if fault.knob == "rate_hz" else fault.value
                     text += f"""
 [[options.faults]]
-chamber = {number}
+chamber = 0
 knob = "{fault.knob}"
-value = {fault.value}
+value = {value}
 start = {fault.seconds * scale}
 """
             (self.directory / f"{chamber}.toml").write_text(text)
 
     def _start(self, name: str, command: str) -> None:
-        # one thread for each process: five processes share the cores
+        # one thread for each process: all processes share the cores
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.directory / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program and files

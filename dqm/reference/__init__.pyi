@@ -31,14 +31,7 @@ from .plots import MapHistograms
 from .processes import Processes, Task, Workers
 from .rate import RateTest
 from .rule import ReferenceRule, describe_unreferenced
-from .splits import (
-    OriginName,
-    ToyOrigin,
-    choose_origin,
-    choose_origin_of,
-    choose_reference_size,
-    uncertainty_of,
-)
+from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
@@ -89,8 +82,6 @@ __all__ = [
     "calibrate_range",
     "check_bad_channels",
     "check_names",
-    "choose_origin",
-    "choose_origin_of",
     "choose_reference_size",
     "create_bundle",
     "create_channel_bundle",
@@ -102,6 +93,7 @@ __all__ = [
     "learn_templates",
     "open_bundle",
     "open_cluster",
+    "origin_of",
     "origin_remark",
     "pool_offset",
     "prepare_statistic",

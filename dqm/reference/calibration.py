@@ -11,7 +11,7 @@ from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
-from dqm.reference.splits import TOLERATED_OFFSET, OriginName, choose_origin_of, uncertainty_of
+from dqm.reference.splits import TOLERATED_OFFSET, OriginName, origin_of, uncertainty_of
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
@@ -71,7 +71,7 @@ def calibrate(
         raise InputError(f"{n_toys} toys asked for", fix="A null table takes 100 or more")
     check_kind(bundle, kind)
     ToySource(bundle, kind)  # refuses a pool that is too small
-    per_split = choose_origin_of(bundle, kind.n_expected, origin).per_split
+    per_split = origin_of(bundle, kind.n_expected, origin).per_split
     known = bundle.null_entry(kind)
     is_same = known is not None and (known.seed, known.kind.n_expected, known.per_split) == (
         seed,
@@ -96,7 +96,7 @@ def calibrate(
 def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
     """Say how uncertain p-values are because the run is finite; empty if that does not matter."""
     entry = bundle.null_entry(kind)
-    if entry is None:
+    if entry is None or bundle.manifest.counts is not None:  # toys of channels come from no pool
         return ""
     offset, source = uncertainty_of(bundle, entry)
     if offset <= TOLERATED_OFFSET:

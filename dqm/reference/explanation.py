@@ -48,13 +48,6 @@ class LearnedRatio(Protocol):
         """Learned log ratio f at the reference events."""
 
 
-class Explains(Protocol):
-    """What explains windows of one kind."""
-
-    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
-        """Explain a window by what the test gave for it."""
-
-
 @runtime_checkable
 class Combined(Protocol):
     """What an outcome has if its statistic combines several settings: one of them is looked at."""
@@ -73,6 +66,13 @@ class Combined(Protocol):
 
     def fitted_with(self, place: int, /) -> KernelResult:
         """Fit the window with any setting."""
+
+
+class Explains(Protocol):
+    """What explains windows of one kind."""
+
+    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
+        """Explain a window by what the test gave for it."""
 
 
 @dataclass(frozen=True, slots=True)

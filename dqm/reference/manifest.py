@@ -239,6 +239,11 @@ class Manifest(_Frozen):
         return any(entry.kind.covers(kind) for entry in self.null) or any(r.covers(kind) for r in self.ranges)
 
     @property
+    def kinds(self) -> tuple[WindowKind, ...]:
+        """The windows it is meant for, and all that it is calibrated for."""
+        return (self.kind, *(entry.kind for entry in self.null))
+
+    @property
     def judged(self) -> str:
         """The windows that are judged, in words."""
         between = [entry for entry in self.null if any(r.covers(entry.kind) for r in self.ranges)]

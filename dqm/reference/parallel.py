@@ -231,8 +231,7 @@ def _from_splits(bundle: StoredBundle, work: ToyWork, first: int, size: int) -> 
 
 
 def _test(test: Statistic, source: ToySource, seed: int, indices: range) -> list[Outcome]:
-    toys = [source.throw(seed, index) for index in indices]
-    return list(evaluate_toys(test, toys))
+    return list(evaluate_toys(test, [source.throw(seed, index) for index in indices]))
 
 
 def _make_directory(work: ToyWork) -> None:

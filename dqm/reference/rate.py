@@ -68,10 +68,9 @@ class RateTest:
         policy : ReadingPolicy, optional
             When a measurement is too old.
         """
-        illumination = manifest.settings.get("illumination", 0.0)
-        if manifest.counts is not None and isinstance(illumination, float | int):
-            # hits come together, and the reference says by how much they vary
-            uncertainty = max(uncertainty, illumination)
+        if manifest.counts is not None:  # hits come together, and the reference says by how much they vary
+            varies = manifest.settings.get("illumination", 0.0)
+            uncertainty = max(uncertainty, varies if isinstance(varies, float | int) else 0.0)
         entries = [entry for entry in manifest.nuisances if entry.kind == "normalisation"]
         return cls(
             hz=manifest.rate_hz if hz is None else hz,
@@ -86,10 +85,14 @@ class RateTest:
         entry = self.normalisation
         return self.uncertainty if entry is None or entry.sigma is None else entry.sigma
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the rate is a free nuisance parameter."""
+        return self.normalisation is not None and self.normalisation.sigma is None
+
     def tests(self, cut: WindowCut) -> bool:
         """Tell whether windows that are cut like this are tested."""
-        is_free = self.normalisation is not None and self.normalisation.sigma is None
-        return not is_free and (cut is WindowCut.TIME or self.hz is not None)
+        return not self.is_free and (cut is WindowCut.TIME or self.hz is not None)
 
     def evaluate(self, window: Window) -> RateResult | None:
         """Test a window.

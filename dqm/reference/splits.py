@@ -29,8 +29,8 @@ __all__ = [
     "OriginName",
     "ToyOrigin",
     "choose_origin",
-    "choose_origin_of",
     "choose_reference_size",
+    "origin_of",
     "refuse_hopeless",
     "split_events",
     "uncertainty_of",
@@ -103,6 +103,25 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
     return ToyOrigin(per_split, from_splits, f"{pool}, {splits}: each toy has a reference of its own")
 
 
+def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
+    """Choose what the toys of a bundle are made of; those of channels come from no run.
+
+    Raises
+    ------
+    InputError
+        As `choose_origin`, and if an origin is asked for of toys of channels.
+    """
+    if bundle.manifest.counts is None:
+        return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
+    if wanted != "auto":
+        raise InputError(
+            f"toys of channels are not made from {wanted}, but thrown by what was learned of them",
+            where=str(bundle.path),
+            fix="Leave the origin out",
+        )
+    return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
+
+
 def choose_reference_size(n_events: int, n_expected: float) -> int:
     """Choose how many events of a run become the reference; the rest is the pool.
 
@@ -113,19 +132,6 @@ def choose_reference_size(n_events: int, n_expected: float) -> int:
     if n_pool > n_expected and pool_offset(n_expected, n_pool, n_reference) <= TOLERATED_OFFSET:
         return n_reference
     return max(2, n_events // 2)
-
-
-def choose_origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
-    """Choose what the toys of a bundle are made of, as `choose_origin`; counted rows have no pool."""
-    if bundle.manifest.counts is None:
-        return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
-    if wanted != "auto":
-        raise InputError(
-            f"toys of counted rows cannot be made from {wanted}",
-            where=str(bundle.path),
-            fix="Leave the origin out: the statistic throws healthy windows itself",
-        )
-    return ToyOrigin(0, 0.0, "the statistic throws healthy windows itself")
 
 
 def refuse_hopeless(n_expected: float, n_reference: int, n_pool: int) -> None:
@@ -156,8 +162,6 @@ def smallest_reference_for(n_expected: float) -> float:
 def uncertainty_of(bundle: StoredBundle, entry: NullTableEntry) -> tuple[float, str]:
     """Give the uncertainty of the p-values of a table, in sigmas, and what it comes from."""
     n = entry.kind.n_expected
-    if bundle.manifest.counts is not None:  # its toys come from no pool
-        return 0.0, "pool"
     if entry.per_split:
         return split_offset(n, len(bundle.reference)), "reference"
     return pool_offset(n, len(bundle.pool), len(bundle.reference)), "pool"

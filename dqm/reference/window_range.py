@@ -22,7 +22,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind, WindowRange
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
-from dqm.reference.splits import OriginName, choose_origin_of
+from dqm.reference.splits import OriginName, origin_of
 from dqm.reference.stored_bundle import AnyBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
@@ -125,7 +125,7 @@ def calibrate_range(
     if window_range.cut is WindowCut.COUNT:
         middles = sorted({float(round(n)) for n in middles} - set(sizes))
     n_each = max(100, math.ceil(SHARE_OF_TABLES * n_toys / len(sizes)))
-    per_split = choose_origin_of(bundle, window_range.high, origin).per_split
+    per_split = origin_of(bundle, window_range.high, origin).per_split
     n_middle = max(50, math.ceil(SHARE_OF_MIDPOINTS * n_toys / max(1, len(middles))))
 
     def works_at(ns: list[float], seed: int) -> list[ToyWork]:

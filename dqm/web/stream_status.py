@@ -53,7 +53,8 @@ class StreamStatus:
     recent : tuple of RecentWindow
         The last windows, the newest last; those before a restart included.
     explained : str
-        What the last window that was explained looks like; empty once a window is ``Good``, or a run begins.
+        What the last window that was explained looks like; empty once a window that is not ``Null`` has no
+        explanation, or a run begins.
     run : RunRecord or None
         Run that the stream is in, or was in last; None if none is known.
     """
@@ -150,7 +151,7 @@ class StreamStatuses:
                 stream.quality, stream.reason = verdict.quality, verdict.reason
             if verdict.explanation is not None:
                 stream.explained = verdict.explanation.text
-            elif verdict.quality is Quality.GOOD:
+            elif verdict.quality is not Quality.NULL:
                 stream.explained = ""
             stream.last = replace(verdict, explanation=None)  # maps are large, and read from the store
 

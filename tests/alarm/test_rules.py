@@ -10,6 +10,7 @@ from scipy import stats
 
 from dqm.alarm import Cause, Priority, StreamFacts, alarm_rules, derive_thresholds, quality_limits
 from dqm.alarm.budget import LARGEST_P, onset_rate, run_length
+from dqm.alarm.thresholds import CERTAIN_P
 from dqm.config import DaemonConfig
 from dqm.errors import ConfigError, InputError
 
@@ -114,9 +115,9 @@ def test_the_number_of_events_has_a_share_of_its_own(n_streams: int, uncertainty
     assert (bad.bad_rate_p, bad.medium_rate_p) == (found.rate_p, 3.0 * found.rate_p)
 
 
-def test_without_an_expected_number_all_is_left_to_the_shape() -> None:
+def test_without_an_expected_number_all_is_left_to_the_shape_but_what_is_certain() -> None:
     found = derive_thresholds(config(), {"s0": StreamFacts(), "s1": StreamFacts()})
-    assert (found.rate_p, found.false_alarms_per_shift[Cause.RATE]) == (0.0, 0.0)
+    assert (found.rate_p, found.false_alarms_per_shift[Cause.RATE]) == (CERTAIN_P, 0.0)
     assert found.false_alarms_per_shift[Cause.DIFFERS] == pytest.approx(0.5, rel=1e-6)
 
 

@@ -60,17 +60,21 @@ class Monitor:
             self._process.send_signal(signal.SIGTERM)
             assert self._process.wait(WAIT_SECONDS) == 0
 
-    def feed(self, stream: str, *samples: FloatArray) -> None:
-        """Send windows and wait until they are judged."""
-        with Sender(self._address) as sender:
-            for x in samples:
-                window = window_of(x, stream=stream, seq=self._seq[stream], origin=Origin.SIMULATED)
-                sender.send(window)
-                self._seq[stream] += 1
-            assert sender.flush(WAIT_SECONDS)
+    def feed(self, stream: str, *samples: FloatArray, **fields: object) -> None:
+        """Send windows and wait until they are judged; `fields` are those of `window_of`."""
+        self.send(stream, *samples, **fields)
         last = self._seq[stream] - 1
         path = f"{self.url}/api/v1/streams/{stream}/windows/7/{last}"
         wait_until(lambda: get(path).status_code == 200, "the windows are judged")
+
+    def send(self, stream: str, *samples: FloatArray, **fields: object) -> None:
+        """Send windows and wait until they are answered."""
+        with Sender(self._address) as sender:
+            for x in samples:
+                seq = self._seq[stream]
+                sender.send(window_of(x, stream=stream, seq=seq, origin=Origin.SIMULATED, **fields))
+                self._seq[stream] += 1
+            assert sender.flush(WAIT_SECONDS)
 
     def announce(self, event: RunEvent, stream: str, time: float) -> None:
         """Say that the run of a stream begins or ends, and wait until that is stored."""

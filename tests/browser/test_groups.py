@@ -17,7 +17,7 @@ from dqm.events import Quality, RateResult, WindowCut
 from dqm.web import HttpServer, create_app
 from tests.world import PASSWORDS, World, make_world, verdict_of
 
-from .conftest import complaints, set_width
+from .conftest import complaints, set_media, set_width
 
 N_CHAMBERS = 250
 SILENT_SECONDS = 601.0
@@ -89,7 +89,11 @@ def test_250_chambers_that_fall_silent_are_one_alarm_and_one_acknowledgement(pag
     page.browser.find_element(By.CSS_SELECTOR, "#alarms .names summary").click()
     names = page.browser.find_elements(By.CSS_SELECTOR, "#alarms .names li")
     assert [names[0].text, names[-1].text, len(names)] == ["chamber-000", "chamber-249", N_CHAMBERS]
-    page.shoot("group-alarm")
+    for scheme in ("light", "dark"):
+        for width in (400, 1400):
+            set_media(page.browser, scheme=scheme)
+            set_width(page.browser, width)
+            page.shoot(f"group-alarm-{scheme}-{width}")
     page.browser.find_element(By.XPATH, "//section[@id='alarms']//summary[text()='Acknowledge']").click()
     field = page.browser.find_element(By.CSS_SELECTOR, "#alarms form [name=comment]")
     field.send_keys("beam stop\n")

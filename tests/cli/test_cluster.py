@@ -124,11 +124,9 @@ def test_commands_do_there_what_they_do_here(
     validate = ("reference", "validate", fresh.path.name, "--toys", 50)
     told, same = dqm(*validate, *there), dqm(*validate, *here)
     assert (told.code, told.out) == (0, same.out)
-    assert "50/50" in told.err
     compare = ("compare", fresh.path.name, folder / "mixed.csv", "--window", N_WINDOW, "--json")
     told, same = dqm(*compare, *there), dqm(*compare)
     assert (told.code, same.code, same.err) == (0, 0, "")
-    assert "6/?" in told.err
     varying = {"seconds": 0, "judged_at": 0}
     assert [w | varying for w in json_lines(told.out)] == [w | varying for w in json_lines(same.out)]
 

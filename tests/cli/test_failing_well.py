@@ -23,7 +23,7 @@ from dqm.cli.entry import INTERRUPTED
 from dqm.cli.main import COMMANDS, READER_GONE, load_command
 from dqm.events import Window
 from dqm.store import STORE_FILE
-from dqm.stream import Receiver
+from dqm.stream import Receiver, RunMessage
 from dqm.web import HttpServer, create_app
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.faults.conftest import mounted
@@ -66,12 +66,16 @@ reference templates bundle --fault late=EVENTS
 alarms list CONFIG
 alarms history CONFIG
 alarms ack CONFIG chamber-2 differs -c why
+alarms ack-group CONFIG muon differs -c why
 alarms shelve CONFIG chamber-2 differs -r why --hours 1
 alarms unshelve CONFIG chamber-2 differs -c why
 alarms masks CONFIG
 alarms mask CONFIG muon/* -r why
 alarms unmask CONFIG 3f9a -c why
 dashboards push --url http://127.0.0.1:1 --token-file TOKEN
+notify test CONFIG
+run-control begin --run 7 --type physics --key KEY --daemon-key KEY
+run-control end --run 7 --type physics --key KEY --daemon-key KEY
 keys new west --dir DIRECTORY
 store backup STORE copy
 store restore new.sqlite COPY
@@ -101,6 +105,7 @@ reference templates mine --fault late=faulty.csv
 alarms list URL
 alarms history URL
 alarms ack URL chamber-2 differs -c why
+alarms ack-group URL muon differs -c why
 alarms shelve URL chamber-2 differs -r why --hours 1
 alarms unshelve URL chamber-2 drift -c why
 alarms masks URL
@@ -108,6 +113,8 @@ alarms mask URL chamber-1 -r why
 alarms unmask URL MASK -c why
 dashboards push --url GRAFANA --token-file token
 dashboards path
+run-control begin --run 7 --type physics --connect DAEMON
+run-control end --run 7 --type physics --connect DAEMON
 keys new west --dir keys
 store backup verdicts.sqlite copy
 store restore new.sqlite verdicts.sqlite
@@ -119,8 +126,8 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run"}
-"""They go on until they are stopped: see ``test_stopping.py``."""
+ELSEWHERE = {"demo", "run", "notify test"}
+"""The first two go on until they are stopped: see ``test_stopping.py``; the last is in ``test_notice.py``."""
 
 
 @functools.cache
@@ -193,7 +200,8 @@ def test_an_input_that_cannot_be_used_is_told(dqm: Dqm, here: Path, line: str, k
         pytest.skip("a new file of users, or an empty one, can be used")
     before = snapshot(here)
     told = dqm(*line.replace(word, str(path)).split())
-    assert told.code == (1 if line.startswith("check") else 2), told
+    is_negative = line.startswith("check") or "the source has no events" in told.err
+    assert told.code == (1 if is_negative else 2), told
     assert "Traceback" not in told.err
     assert str(path) in told.err, "which input it is"
     assert re.search("^error: |ended by an error", told.err, re.MULTILINE) or line.startswith("check")
@@ -247,15 +255,17 @@ def grafana() -> Iterator[str]:
 
 @pytest.fixture
 def daemon_address(tmp_path: Path) -> Iterator[str]:
-    """Where every window is acknowledged."""
+    """Where every window, begin and end of a run is acknowledged."""
     address, end = f"ipc://{tmp_path}/windows.ipc", Event()
 
     def answer() -> None:
         with Receiver([address]) as receiver:
             while not end.is_set():
-                window = receiver.receive(50)
-                if isinstance(window, Window):
-                    receiver.acknowledge(window)
+                match receiver.receive(50):
+                    case Window() as window:
+                        receiver.acknowledge(window)
+                    case RunMessage() as message:
+                        receiver.answer_run(message)
 
     thread = Thread(target=answer)
     thread.start()

@@ -1,8 +1,8 @@
 """How many windows pass until a fault of the simulated chamber is alarmed, and by which alarm.
 
 ``python -m tests.studies.alarm_delays OUTPUT`` writes ``significances.json``, once, and tables into OUTPUT.
-The reference is that of the demonstration, windows have 500 events. A fault begins after healthy windows, at
-once or growing evenly over 50 windows; each sequence goes through the real engine.
+The reference is that of the demonstration, for windows of 500 events cut by count. A fault begins after
+healthy windows, at once or growing evenly over 50 windows; each sequence goes through the real engine.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def measure(output: Path, bar: Progress) -> Mapping[str, list[list[float]]]:
         return known
     torch.set_num_threads(1)
     toys = bar.add_task("toys")
-    bundle = prepare_reference(output, lambda done, total: bar.update(toys, completed=done, total=total))
+    bundle = prepare_reference(
+        output, lambda done, total: bar.update(toys, completed=done, total=total), WindowCut.COUNT
+    )
     evaluator = Evaluator(open_bundle(bundle))
     task = bar.add_task("conditions", total=1 + len(FAULTS) + RAMP * len(RAMPED))
     found = {"healthy": evaluate_windows(evaluator, Conditions(), N_HEALTHY, [11])}

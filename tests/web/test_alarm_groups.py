@@ -38,6 +38,17 @@ def test_a_group_is_one_line_of_the_api_and_of_both_pages(world: World, client: 
     assert "1 alarm needs you" in client.get("/").text
 
 
+def test_the_line_of_few_streams_names_them_and_says_of_which_its_text_is(
+    world: World, client: Browser
+) -> None:
+    for stream in ("chamber-1", "chamber-2", "chamber-3"):
+        world.raise_alarm(stream)
+    for page in ("/", "/alarms"):
+        text = client.get(page).text
+        assert "muon: chamber-1, chamber-2, chamber-3</summary>" in text
+        assert "chamber-1: 3 of the last 3 windows differ" in text
+
+
 def test_one_form_acknowledges_all_and_the_audit_names_who_did_each(world: World, client: Browser) -> None:
     fall_silent(world)
     form = ALL | {"group": "muon", "before": str(world.clock()), "token": client.token("/alarms")}

@@ -45,6 +45,13 @@ def test_what_an_anomaly_looks_like_is_told_until_all_is_well(statuses: StreamSt
     assert said == ["", looks, looks, ""]
 
 
+def test_a_window_that_is_bad_by_its_number_does_not_look_like_an_older_one(statuses: StreamStatuses) -> None:
+    statuses.observe(verdict_of(p=1e-9))
+    assert statuses.find("chamber-1").explained
+    statuses.observe(replace(verdict_of(seq=1, p=1e-9), explanation=None))
+    assert statuses.find("chamber-1").explained == ""
+
+
 def test_the_last_windows_are_bounded(statuses: StreamStatuses) -> None:
     for seq in range(3 * N_RECENT):
         statuses.observe(verdict_of(seq=seq))

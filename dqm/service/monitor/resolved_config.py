@@ -68,12 +68,12 @@ class ResolvedReference:
 
     @property
     def facts(self) -> StreamFacts:
-        """What the thresholds depend on."""
-        manifest = self.manifest
-        measured = [entry.sigma is not None and entry.concerns(manifest.cut) for entry in manifest.nuisances]
+        """What the thresholds depend on; of several kinds of windows that with the most false alarms."""
+        kinds = self.manifest.kinds
+        measured = [entry for entry in self.manifest.nuisances if entry.sigma is not None]
         return StreamFacts(
-            n_measured=sum(measured),
-            n_expected=manifest.n_expected if self.rate.tests(manifest.cut) else None,
+            n_measured=max(sum(entry.concerns(kind.cut) for entry in measured) for kind in kinds),
+            n_expected=max((kind.n_expected for kind in kinds if self.rate.tests(kind.cut)), default=None),
             rate_uncertainty=self.rate.typical_uncertainty,
         )
 

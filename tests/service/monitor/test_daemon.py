@@ -255,7 +255,7 @@ def test_malformed_messages_are_counted_by_reason_and_dropped(
             counted = {r: sample(daemon, "dqm_refused_messages_total", reason=r.value) for r in Reason}
             assert {r: n for r, n in counted.items() if n} == expected, what
     by_key = {Reason.HANDSHAKE, Reason.UNKNOWN_KEY, Reason.ROUTING_ID, Reason.STREAM_NOT_ALLOWED}
-    by_daemon = {Reason.UNKNOWN_STREAM, Reason.ORIGIN, Reason.IDENTITY}
+    by_daemon = {Reason.UNKNOWN_STREAM, Reason.ORIGIN, Reason.IDENTITY, Reason.RUN_ENDED, Reason.RUN_TIME}
     assert set(Reason) - set(expected) == by_key | by_daemon
     (verdict,) = judge(daemon, sender, window_of())
     assert stored(tmp_path) == [verdict]
