@@ -104,10 +104,22 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
 
 
 def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
-    """Choose what the toys of a bundle are made of; those of channels come from no run."""
-    if bundle.manifest.counts is not None:
-        return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
-    return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
+    """Choose what the toys of a bundle are made of; those of channels come from no run.
+
+    Raises
+    ------
+    InputError
+        As `choose_origin`, and if an origin is asked for of toys of channels.
+    """
+    if bundle.manifest.counts is None:
+        return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
+    if wanted != "auto":
+        raise InputError(
+            f"toys of channels are not made from {wanted}, but thrown by what was learned of them",
+            where=str(bundle.path),
+            fix="Leave the origin out",
+        )
+    return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
 
 
 def choose_reference_size(n_events: int, n_expected: float) -> int:

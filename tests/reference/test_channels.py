@@ -19,6 +19,7 @@ from dqm.reference import (
     RateTest,
     StoredBundle,
     add_normalisation,
+    calibrate,
     check_bad_channels,
     create_channel_bundle,
     learn_templates,
@@ -214,6 +215,8 @@ def test_what_only_events_have_is_refused(bundle: StoredBundle) -> None:
         add_normalisation(bundle, "gas", 0.1)
     with pytest.raises(InputError, match="takes no templates of faults"):
         learn_templates(bundle, [])
+    with pytest.raises(InputError, match="toys of channels are not made from splits"):
+        calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, origin="splits")
 
 
 def test_the_number_of_hits_may_be_off_by_what_the_illumination_may(bundle: StoredBundle) -> None:

@@ -22,7 +22,6 @@ from dqm.reference import (
     WindowRange,
     calibrate,
     calibrate_range,
-    choose_origin,
     create_bundle,
     open_bundle,
     split_offset,
@@ -30,7 +29,7 @@ from dqm.reference import (
     validate,
 )
 from dqm.reference.calibration import origin_remark
-from dqm.reference.splits import split_events
+from dqm.reference.splits import choose_origin, split_events
 from tests.reference.conftest import RECIPE, healthy_events
 
 SHORT = replace(RECIPE, n_reference=200, centers=60)
