@@ -142,6 +142,13 @@ def all_commands() -> set[str]:
     return found
 
 
+def write_hits(path: Path) -> None:
+    """Hits of 8 channels in 60 windows of 1 s."""
+    hits = np.random.default_rng(1).poisson(40.0, (60, 8))
+    rows = (f"{time + 0.5},{channel},{hits[time, channel]}" for time in range(60) for channel in range(8))
+    path.write_text("\n".join(["time,channel,hits", *rows]) + "\n")
+
+
 def command_of(line: str) -> str:
     first, second, *_ = line.split()
     return f"{first} {second}" if f"{first} {second}" in all_commands() else first
