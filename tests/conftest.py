@@ -31,8 +31,15 @@ settings.load_profile("dqm")
 
 LONGEST_FIRST = (
     "browser/test_page.py",
-    "cli/test_chain.py",
     "service/monitor/test_daemon.py",
+    "cli/test_stopping.py",
+    "nplm/test_early_end.py",
+    "cli/test_failing_well.py",
+    "browser/test_day.py",
+    "service/collector/test_kafka.py",
+    "cli/test_channels.py",
+    "cli/test_runs.py",
+    "cli/test_chain.py",
     "cli/test_notify.py",
     "service/monitor/test_worker_pool.py",
     "cli/test_online.py",
@@ -42,9 +49,9 @@ LONGEST_FIRST = (
     "fuzz/test_targets.py",
     "browser/test_sign_in.py",
     "cli/test_cluster.py",
+    "cli/test_notice.py",
     "nplm/test_kernel_test.py",
     "faults/test_disk.py",
-    "cli/test_stopping.py",
 )
 """Files that take more than ten seconds, by the time that they take (``ARGS=--durations=0`` shows it)."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import wait_until
 
 from .conftest import Told
@@ -72,6 +74,7 @@ GAS = 0.045
 """Change of the drift velocity that slow control explains in one chamber and does not see in the other."""
 
 
+@pytest.mark.long
 def test_gas_that_slow_control_explains_is_no_fault(dqm: Dqm, tmp_path: Path) -> None:
     for file, n, velocity in [("0", 20_000, 0.0535), ("+", 12_000, 0.056), ("-", 12_000, 0.051)]:
         seed = ("--set", f"seed={20 + int(1e4 * velocity)}", "--set", "chambers=[0]")
