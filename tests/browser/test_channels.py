@@ -63,6 +63,7 @@ def url(chromium: Chrome, once: Once, tmp_path: Path) -> Iterator[str]:
         0,
     )
     server.start()
+    chromium.get("data:,")  # the page of another test asks its server for changes until it is left
     chromium.get_log("browser")
     set_media(chromium, scheme="light")
     set_width(chromium, 1400)
