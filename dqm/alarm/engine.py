@@ -177,14 +177,7 @@ class AlarmEngine:
 
     def activities(self, now: float) -> dict[str, Activity]:
         """Say of each stream whether windows are expected, and come."""
-        return {
-            name: Activity.IDLE
-            if stream.is_idle
-            else Activity.SILENT
-            if self._is_silent(stream, now)
-            else Activity.RUNNING
-            for name, stream in self._streams.items()
-        }
+        return {name: self._activity(stream, now) for name, stream in self._streams.items()}
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window into account; raises `InputError` if its stream is not configured."""
@@ -399,6 +392,11 @@ class AlarmEngine:
     def _is_silent(self, stream: _StreamAlarms, now: float) -> bool:
         is_long = now - stream.last_seen > stream.rules.stale_seconds
         return not stream.is_idle and (stream.stored.history.silent or is_long)
+
+    def _activity(self, stream: _StreamAlarms, now: float) -> Activity:
+        if stream.is_idle:
+            return Activity.IDLE
+        return Activity.SILENT if self._is_silent(stream, now) else Activity.RUNNING
 
     def _becomes_silent(self, stream: _StreamAlarms, now: float) -> bool:
         stream.last_seen = min(stream.last_seen, now)

@@ -44,8 +44,7 @@ def follow_run(present: RunRecord | None, record: RunRecord) -> RunRecord | None
     RunRecord or None
         `record`, if it began last; `present` otherwise.
     """
-    is_later = record.position > 0 and (present is None or record.position >= present.position)
-    return record if is_later else present
+    return record if record.is_present_after(present) else present
 
 
 def belongs_to(window: WindowHeader, run: RunRecord | None) -> bool:

@@ -76,3 +76,7 @@ class RunRecord:
     ended_at: float | None = None
     why: str = ""
     noted_at: float = 0.0
+
+    def is_present_after(self, present: RunRecord | None) -> bool:
+        """Tell whether the stream is in this run, if it was in `present` before this was known."""
+        return self.position > 0 and (present is None or self.position >= present.position)

@@ -330,14 +330,7 @@ class KernelTest:
         return torch.as_tensor(np.asarray(values, dtype=np.float64), device=self._device)
 
     def _window(self, data: ArrayLike) -> FloatArray:
-        events = check_sample(data, "window")
-        if events.shape[1] != self.n_features:
-            raise InputError(
-                f"the window has {format_count(events.shape[1], 'feature')}, the reference has "
-                f"{self.n_features}",
-                fix="Give the same features in the same order as the reference",
-            )
-        return events
+        return check_sample(data, "window", self.n_features)
 
     def _batch_size(self, samples: Sequence[FloatArray]) -> int:
         """Count the samples to test together."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.nuisance import Nuisance
@@ -157,11 +157,7 @@ class OneStepTest:
         """
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
-        x = check_sample(data, "window")
-        if x.shape[1] != len(self._mean):
-            raise InputError(
-                f"the window has {format_count(x.shape[1], 'feature')}, the reference has {len(self._mean)}"
-            )
+        x = check_sample(data, "window", len(self._mean))
         alpha, converged = self._solve(self._standardise(x))
         f, f_reference = (
             gaussian_kernel(events, self._centers, self._width) @ alpha

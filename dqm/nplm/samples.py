@@ -11,8 +11,18 @@ from dqm.events import FloatArray
 __all__ = ["check_sample", "choose_centers", "normalised_weights", "standardisation"]
 
 
-def check_sample(values: ArrayLike, what: str) -> FloatArray:
-    """Return a sample as a contiguous float64 array; raises `InputError` if it cannot be used."""
+def check_sample(values: ArrayLike, what: str, n_features: int | None = None) -> FloatArray:
+    """Return a sample as a contiguous float64 array; raises `InputError` if it cannot be used.
+
+    Parameters
+    ----------
+    values : array_like, shape (n, d)
+        Raw features, at least one event.
+    what : str
+        Name of the sample in messages.
+    n_features : int, optional
+        Features of the reference, which the sample must have.
+    """
     try:
         x = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -21,6 +31,11 @@ def check_sample(values: ArrayLike, what: str) -> FloatArray:
         raise InputError(f"the {what} has shape {x.shape}", fix="Give an array of shape (events, features)")
     if len(x) == 0:
         raise InputError(f"the {what} has no events", fix="Give at least one event")
+    if n_features is not None and x.shape[1] != n_features:
+        raise InputError(
+            f"the {what} has {format_count(x.shape[1], 'feature')}, the reference has {n_features}",
+            fix="Give the same features in the same order as the reference",
+        )
     bad = ~np.isfinite(x)
     if bad.any():
         row, column = np.argwhere(bad)[0]

@@ -209,12 +209,7 @@ class SeveralTest:
         """
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
-        x = check_sample(data, "window")
-        if x.shape[1] != len(self._mean):
-            raise InputError(
-                f"the window has {format_count(x.shape[1], 'feature')}, the reference has {len(self._mean)}",
-                fix="Give the same features in the same order as the reference",
-            )
+        x = check_sample(data, "window", len(self._mean))
         log_p = self._handicap + [
             score.log_p(t, *ratios)
             for score, t, ratios in zip(self._sized, self._statistics(x), self._ratios, strict=True)

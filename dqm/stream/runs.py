@@ -147,7 +147,7 @@ class RunTracker:
         runs[record.run] = record
         runs.move_to_end(record.run)
         present = self._present.get(record.stream)
-        if record.position > 0 and (present is None or record.position >= present.position):
+        if record.is_present_after(present):
             self._present[record.stream] = present = record
         while len(runs) > REMEMBERED_RUNS:
             del runs[next(run for run in runs if present is None or run != present.run)]

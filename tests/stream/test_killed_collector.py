@@ -6,16 +6,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 import pytest
 
-from dqm.events import Window
-from dqm.stream import Receiver
+from .forgetful import receiving
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60.0
@@ -24,31 +20,6 @@ WAIT_SECONDS = 60.0
 def start(folder: Path, address: str, pause_seconds: float, mode: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.stream.pouring", folder, address, str(pause_seconds), mode]
     return subprocess.Popen(command, cwd=ROOT)
-
-
-@contextmanager
-def receiving(address: str, chance: np.random.Generator) -> Iterator[list[Window]]:
-    """A daemon that forgets one window in ten and goes away now and then, with all it has received."""
-    received: list[Window] = []
-    stop = Event()
-
-    def receive() -> None:
-        while not stop.is_set():
-            with Receiver([address]) as receiver:
-                ends_at = time.monotonic() + chance.uniform(0.5, 2.0)
-                while time.monotonic() < ends_at and not stop.is_set():
-                    window = receiver.receive(20)
-                    if isinstance(window, Window) and chance.random() < 0.9:
-                        received.append(window)
-                        receiver.acknowledge(window)
-
-    thread = Thread(target=receive)
-    thread.start()
-    try:
-        yield received
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("n_kills", [3, pytest.param(150, marks=pytest.mark.long)])

@@ -112,12 +112,7 @@ def check_events(
     InputError
         If a value is not finite, there are too few events, or the number of features is wrong.
     """
-    x = check_sample(values, what)
-    if n_features is not None and x.shape[1] != n_features:
-        raise InputError(
-            f"the {what} has {format_count(x.shape[1], 'feature')}, the reference has {n_features}",
-            fix="Give the same features in the same order as the reference",
-        )
+    x = check_sample(values, what, n_features)
     if len(x) < least:
         raise InputError(f"the {what} has {format_count(len(x), 'event')}", fix=f"Give at least {least}")
     return x

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
@@ -19,7 +18,7 @@ from dqm.config import load_collector
 from dqm.errors import ConfigError, InputError
 from dqm.events import Window
 from dqm.service.collector.collect import RunSummary, collect, make_cutter
-from dqm.stream import Receiver, RunLabel
+from dqm.stream import RunLabel
 from dqm_collectors import kafka
 from dqm_collectors.chamber.geometry import Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
@@ -29,9 +28,11 @@ from dqm_collectors.kafka import KafkaCollector
 from dqm_collectors.simulate import SimulateCollector
 from tests.collectors.mock_kafka import MockKafka
 from tests.collectors.words import binary_of
+from tests.stream.forgetful import receiving
 
 PROGRAM = Path(sys.executable).with_name("dqm")
 WAIT_SECONDS = 60.0
+LISTENS_SECONDS = (1.0, 3.0)
 TEXT = """
 [collector]
 name = "kafka"
@@ -81,31 +82,6 @@ def configured(folder: Path, brokers: str, window: str = BY_COUNT) -> Path:
     return path
 
 
-@contextmanager
-def receiving(address: str, chance: np.random.Generator) -> Iterator[list[Window]]:
-    """A daemon that forgets one window in ten and goes away now and then."""
-    received: list[Window] = []
-    stop = Event()
-
-    def receive() -> None:
-        while not stop.is_set():
-            with Receiver([address]) as receiver:
-                ends_at = time.monotonic() + chance.uniform(1.0, 3.0)
-                while time.monotonic() < ends_at and not stop.is_set():
-                    window = receiver.receive(20)
-                    if isinstance(window, Window) and chance.random() < 0.9:
-                        received.append(window)
-                        receiver.acknowledge(window)
-
-    thread = Thread(target=receive)
-    thread.start()
-    try:
-        yield received
-    finally:
-        stop.set()
-        thread.join()
-
-
 def wait_for(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition() and time.monotonic() < deadline:
@@ -123,7 +99,7 @@ def test_nothing_is_lost_or_sent_twice_by_a_killed_collector(
 ) -> None:
     chance = np.random.default_rng(n_kills)
     data = words(10.0 * n_kills)
-    with MockKafka() as broker, receiving(f"ipc://{tmp_path}/w", chance) as received:
+    with MockKafka() as broker, receiving(f"ipc://{tmp_path}/w", chance, LISTENS_SECONDS) as received:
         config = configured(tmp_path, broker.address, window)
         wanted = expected(config, data)
         broker.publish("words", data, 800, pause=0.005, path=tmp_path / "words")
@@ -184,7 +160,7 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, b
     told: list[RunSummary] = []
     for n_windows in (5, len(wanted)):
         stop = Event()
-        with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as windows:
+        with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1), LISTENS_SECONDS) as windows:
             thread = Thread(target=lambda stop=stop: told.append(collect_until(config, stop)))
             thread.start()
             n_missing = n_windows - len(received)
