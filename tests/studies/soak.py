@@ -32,7 +32,8 @@ from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
 N_HEALTHY, N_FAULTY = 18, 2
 KEPT_MEGABYTES = 0.5
-CONFIRM_SECONDS = 120.0
+CONFIRM_SECONDS = 600.0
+"""Until the daemon has answered, reloaded or shown a page: the machine may be busy with other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,9 @@ def _place(load: Load, stream: int, seq: int) -> int:
 def _look(daemon: RunningDaemon, load: Load, seen: Soak, seconds: float, since: float) -> float:
     """Take figures and what was judged since the look before; gives where the next one goes on."""
     _wait_for_reloads(daemon, seen)  # until then the daemon has one or two bundles open, of 10 files each
-    httpx.get(f"http://{daemon.http_address}/metrics", trust_env=False).raise_for_status()
-    httpx.get(f"http://{daemon.http_address}/", trust_env=False).raise_for_status()
+    for page in ("metrics", ""):
+        address = f"http://{daemon.http_address}/{page}"
+        httpx.get(address, trust_env=False, timeout=CONFIRM_SECONDS).raise_for_status()
     processes = daemon.processes()
     memory = [_kilobytes(process) / 1024 for process in processes]
     store = daemon.folder / "data" / STORE_FILE
@@ -230,14 +232,17 @@ def _kilobytes(process: Path) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
 
 
-def chamber_load(folder: Path, n_streams: int, per_second: float, seconds: float) -> Load:
+def chamber_load(
+    folder: Path, n_streams: int, per_second: float, seconds: float, interval_seconds: float
+) -> Load:
     """Make a reference of the simulated chamber, and windows of which one in ten is faulty."""
     setting = SETTINGS["default"]
     recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
     bundle = create_bundle(events(55_000, seed=1), recipe, folder / "chamber.dqmref")
     calibrate(bundle, 500, kind=bundle.manifest.kind, seed=1)
     x = [*windows(setting, N_HEALTHY, seed=3), *windows(setting, N_FAULTY, 0.75, seed=4)]
-    return Load(bundle.path, FEATURES, x, n_streams, per_second, seconds, 10.0, 120.0)
+    kept_for = 12.0 * interval_seconds
+    return Load(bundle.path, FEATURES, x, n_streams, per_second, seconds, interval_seconds, kept_for)
 
 
 def report(seen: Soak) -> str:
@@ -263,10 +268,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--rate", type=float, default=10.0, help="windows in a second, of all streams")
+    parser.add_argument("--interval", type=float, default=10.0, help="seconds from look to look")
     parser.add_argument("--looks", type=Path, help="write the figures of every look here, as JSON lines")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        load = chamber_load(Path(folder), options.streams, options.rate, 60.0 * options.minutes)
+        seconds = 60.0 * options.minutes
+        load = chamber_load(Path(folder), options.streams, options.rate, seconds, options.interval)
         seen = soak(Path(folder), load)
     if options.looks:
         options.looks.write_text("".join(f"{json.dumps(asdict(look))}\n" for look in seen.looks))
