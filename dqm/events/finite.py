@@ -37,7 +37,10 @@ def dump_json(value: object, **options: object) -> str:
     str
         JSON.
     """
-    return json.dumps(_finite_values(value), allow_nan=False, **options)  # type: ignore[arg-type]
+    try:
+        return json.dumps(value, allow_nan=False, **options)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # rare: only then all numbers are looked at
+        return json.dumps(_finite_values(value), allow_nan=False, **options)  # type: ignore[arg-type]
 
 
 def utc_time(seconds: float) -> datetime:

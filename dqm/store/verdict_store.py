@@ -39,8 +39,8 @@ STORE_FILE = "verdicts.sqlite"
 _ROWS_AT_ONCE = 500
 _PAGES_AT_ONCE = 250
 
-_IS_STORED = select(verdicts.c.id).where(
-    *(verdicts.c[name] == bindparam(name) for name in ("stream", "run", "seq"))
+_LAST_NUMBER = select(func.max(verdicts.c.seq)).where(
+    verdicts.c.stream == bindparam("stream"), verdicts.c.run == bindparam("run")
 )
 
 
@@ -111,22 +111,22 @@ class VerdictStore:
                 connection.execute(self._insert_explanation, {**_identity(verdict), "content": content})
         return True
 
-    def contains(self, stream: str, run: int, seq: int) -> bool:
-        """Whether a window has a verdict.
+    def first_new(self, stream: str, run: int) -> int:
+        """Tell from which number on the windows of a run have no verdict.
 
         Parameters
         ----------
-        stream, run, seq : str, int, int
-            Identity of the window.
+        stream, run : str, int
+            The run.
 
         Returns
         -------
-        bool
-            True if a verdict is stored.
+        int
+            One more than the largest number with a verdict; 0 if there is none.
         """
-        identity = {"stream": stream, "run": run, "seq": seq}
         with self.database.reading() as connection:
-            return connection.execute(_IS_STORED, identity).first() is not None
+            last = connection.execute(_LAST_NUMBER, {"stream": stream, "run": run}).scalar()
+        return 0 if last is None else int(last) + 1
 
     def find(self, stream: str, run: int, seq: int) -> Verdict | None:
         """Find the verdict on a window.

@@ -80,11 +80,15 @@ class StreamCounts:
 
 @dataclass(slots=True)
 class _Run:
-    """State of one run of one stream; a gap is the first and the last of consecutive missing numbers."""
+    """State of one run of one stream; a gap is the first and the last of consecutive missing numbers.
+
+    Windows from `first_new` on had no verdict when the store was asked; None: it was not asked.
+    """
 
     origin: Origin
     run_type: str
     next_seq: int = 0
+    first_new: int | None = None
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
     def add_gap(self, first: int, last: int) -> None:
@@ -155,6 +159,37 @@ class SequenceTracker:
         runs = self._runs.get(window.stream)
         run_state = runs.get(window.run) if runs else None
         return _compare_runs(window, run_state) if run_state else None
+
+    def is_new(self, window: Window) -> bool:
+        """Tell whether a window can have no verdict, without asking the store.
+
+        Parameters
+        ----------
+        window : Window
+            Received window.
+
+        Returns
+        -------
+        bool
+            True if neither the store had a window of its run with this number or a larger one when it was
+            asked, nor has one come since; False if the store must be asked.
+        """
+        run_state = self._runs.get(window.stream, OrderedDict()).get(window.run)
+        if run_state is None or run_state.first_new is None:
+            return False
+        return window.seq >= max(run_state.next_seq, run_state.first_new)
+
+    def note_stored(self, window: Window, first_new: int) -> None:
+        """Remember what the store said about the run of an observed window.
+
+        Parameters
+        ----------
+        window : Window
+            A window of the run.
+        first_new : int
+            No window of the run with this number or a larger one has a verdict.
+        """
+        self._find_run(window).first_new = first_new
 
     def observe(self, window: Window) -> Arrival:
         """Count a window that is not refused.

@@ -107,7 +107,7 @@ def test_a_store_that_is_there_is_moved_aside_only_when_asked(path: Path, tmp_pa
 def test_a_store_in_use_is_not_replaced(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "copy")
     with VerdictStore(sqlite_url(path)) as store:
-        assert store.contains("chamber-1", FULL.window.run, 9)
+        assert store.find("chamber-1", FULL.window.run, 9)
         with pytest.raises(StoreError, match=r"is in use\. Stop the daemon"):
             restore(tmp_path / "copy", path, replace=True)
         assert store.append(alter(FULL, seq=10))

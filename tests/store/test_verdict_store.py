@@ -121,8 +121,15 @@ def test_an_identity_is_stored_once(store: VerdictStore) -> None:
     assert store.append(FULL)
     assert not store.append(alter(FULL, quality=Quality.GOOD))
     assert store.latest(limit=10) == [FULL]
-    assert store.contains(FULL.window.stream, FULL.window.run, FULL.window.seq)
-    assert not store.contains(FULL.window.stream, FULL.window.run, FULL.window.seq + 1)
+
+
+def test_windows_beyond_the_largest_number_of_a_run_are_new(store: VerdictStore) -> None:
+    stream, run = FULL.window.stream, FULL.window.run
+    assert store.first_new(stream, run) == 0
+    for number in (3, 8, 5):
+        store.append(alter(FULL, seq=number))
+    assert store.first_new(stream, run) == 9
+    assert store.first_new(stream, run - 1) == store.first_new("another", run) == 0
 
 
 def test_verdicts_outlive_the_process_that_wrote_them(url: str) -> None:

@@ -110,7 +110,7 @@ def test_maps_are_given_in_full(busy: World, client: Browser) -> None:
 
 def test_windows_are_the_newest_first_and_filtered(busy: World, client: Browser) -> None:
     path = f"{API}/streams/chamber-1/windows"
-    assert busy.store.contains("chamber-1", 7, 0)
+    assert busy.store.find("chamber-1", 7, 0)
     for query, expected in [("", [2, 1, 0]), ("?limit=1", [2]), ("?quality=Good", [0]), ("?run=8", [])]:
         assert [w["seq"] for w in client.get(path + query).json()["windows"]] == expected
 

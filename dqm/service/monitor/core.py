@@ -21,7 +21,9 @@ Why in this order:
 *  The store is asked before a window is admitted (`LookUp`). A sender sends again what was not acknowledged.
    It may have a verdict: from before a restart, or because the acknowledgement was lost. Then it is
    acknowledged again and not judged twice. A window that is in flight is in no store yet, so the core looks
-   into its own memory first.
+   into its own memory first. It also knows which windows must be new: the store is asked once for the largest
+   number of a run (`Found.first_new`), and a window beyond this and beyond all that came since is admitted
+   without a question.
 *  A verdict is stored before the window is acknowledged. The sender keeps a window until then, so a crash at
    any point between loses nothing: the window comes again, and its identity tells whether it has a verdict.
 *  It is stored before it is published, so that nobody hears of a verdict that a crash can take back.
@@ -227,8 +229,8 @@ class MonitorCore:
             case MessageRefused(refusal):
                 if refusal.window is not None and refusal.window[0] in self._settings.streams:
                     self._sequences.note_refused(*refusal.window)
-            case Found(window, verdict):
-                return self._admit(window, verdict)
+            case Found():
+                return self._find(event)
             case WorkersReady(room, now, unix_time):
                 return [*self._skip_old_windows(now, unix_time), *self._evaluate(room, unix_time)]
             case Evaluated():
@@ -258,6 +260,8 @@ class MonitorCore:
         if known is not None:
             refusal = refusal or find_conflict(window, known)
             return [Refuse(window, refusal)] if refusal is not None else self._count_duplicate(window)
+        if refusal is None and self._sequences.is_new(window):
+            return self._admit(window)
         self._undecided = window
         return self._look_up(window)
 
@@ -287,8 +291,9 @@ class MonitorCore:
         self._is_asked = True
         return [LookUp(window)]
 
-    def _admit(self, window: Window, verdict: Verdict | None) -> list[Instruction]:
-        """Queue the window that the store was asked about, unless it has a verdict or is refused."""
+    def _find(self, found: Found) -> list[Instruction]:
+        """Admit the window that the store was asked about, unless it has a verdict or is refused."""
+        window, verdict = found.window, found.verdict
         if window is not self._undecided:
             return []
         self._undecided = None
@@ -301,6 +306,11 @@ class MonitorCore:
             return [Refuse(window, refusal)]
         if verdict is not None:
             return [*self._count_duplicate(window), *self._acknowledge_again(window)]
+        self._sequences.note_stored(window, found.first_new)
+        return self._admit(window)
+
+    def _admit(self, window: Window) -> list[Instruction]:
+        """Let a window wait for its test: it has no verdict."""
         if (record := self._runs.observe(window, self._unix_time)) is not None:
             self._unstored_runs.append(record)
         present = self._runs.present(window.stream)

@@ -260,7 +260,7 @@ class Daemon:
         try:
             match instruction:
                 case messages.LookUp(window):
-                    return messages.Found(window, self._look_up(window))
+                    return self._look_up(window)
                 case messages.Store(verdicts, runs):
                     self._parts.recorder.record(verdicts, runs)
                     return messages.Stored()
@@ -277,10 +277,10 @@ class Daemon:
         self.metrics.count_store_failure()
         log.error("the store fails; trying again", why=str(error), windows=self._core.n_in_flight)
 
-    def _look_up(self, window: Window) -> Verdict | None:
-        identity = identity_of(window)
+    def _look_up(self, window: Window) -> messages.Found:
         store = self._parts.store
-        return store.find(*identity) if store.contains(*identity) else None
+        verdict = store.find(*identity_of(window))
+        return messages.Found(window, verdict, store.first_new(window.stream, window.run))
 
     def _update_alarms(self, *, nobody_listened: bool) -> None:
         alarms = self._parts.alarms

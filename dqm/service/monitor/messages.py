@@ -137,10 +137,14 @@ class MessageRefused:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The store has answered `LookUp`: the verdict on the window, or None if there is none."""
+    """The store has answered `LookUp`: the verdict on the window, or None if there is none.
+
+    No window of its run with the number `first_new` or a larger one has a verdict.
+    """
 
     window: Window
     verdict: Verdict | None
+    first_new: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,10 +93,12 @@ def of_kind(kind: type, instructions: list[Instruction]) -> list[Instruction]:
 
 
 def admit(core: MonitorCore, window: Window, verdict: Verdict | None = None) -> list[Instruction]:
-    """Let a window in; the store answers with a verdict or None."""
-    (look_up,) = core.handle(Received(window))
-    assert look_up == LookUp(window)
-    return core.handle(Found(window, verdict))
+    """Let a window in; the store, if it is asked, answers with a verdict or None."""
+    told = core.handle(Received(window))
+    if told == [LookUp(window)]:
+        return core.handle(Found(window, verdict, window.seq + (verdict is not None)))
+    assert verdict is None
+    return told
 
 
 def evaluate(core: MonitorCore, *, room: int = 9, p: float | None = 0.5) -> list[Window]:
@@ -120,7 +122,7 @@ def judge(core: MonitorCore, window: Window, now: float = 0.0, p: float | None =
 def test_a_window_is_looked_up_evaluated_stored_acknowledged_and_published_in_this_order() -> None:
     core, window = core_of(), window_of()
     assert core.handle(Received(window)) == [LookUp(window)]
-    (shown,) = core.handle(Found(window, None))
+    (shown,) = core.handle(Found(window, None, 0))
     assert isinstance(shown, ShowArrivals)
     (evaluate,) = core.handle(WorkersReady(1, 0.0, UNIX))
     assert isinstance(evaluate, Evaluate)
@@ -282,6 +284,27 @@ def test_a_window_that_is_in_flight_is_counted_and_neither_looked_up_nor_acknowl
     ]  # its verdict is not stored yet
 
 
+def test_the_store_is_asked_once_about_a_run_and_then_about_what_may_be_known() -> None:
+    core = core_of()
+    admit(core, window_of(5))
+    assert not of_kind(LookUp, core.handle(Received(window_of(6))))
+    before, of_another_run = window_of(2), window_of(0, run=2)
+    assert core.handle(Received(before)) == [LookUp(before)]  # it may have been judged long ago
+    core.handle(Found(before, None, 0))
+    assert core.handle(Received(of_another_run)) == [LookUp(of_another_run)]
+    assert core.n_in_flight == 3
+
+
+def test_a_window_below_the_last_number_in_the_store_is_looked_up() -> None:
+    core = core_of()
+    first, seventh = window_of(0), window_of(7)
+    core.handle(Received(first))
+    core.handle(Found(first, None, 8))  # windows up to 7 have been judged: those of a core before this one
+    assert core.handle(Received(seventh)) == [LookUp(seventh)]
+    core.handle(Found(seventh, judge(core_of(), seventh), 8))
+    assert not of_kind(LookUp, core.handle(Received(window_of(8))))
+
+
 def test_other_events_under_a_known_name_are_refused() -> None:
     core = core_of()
     verdict = judge(core, window_of())
@@ -324,7 +347,7 @@ def test_a_window_whose_lookup_fails_is_looked_up_again_and_nothing_is_received_
     assert of_kind(LookUp, core.handle(Tick(5.0 + STORE_RETRY_SECONDS, UNIX))) == [LookUp(window)]
     assert not core.wants_windows
     assert of_kind(LookUp, core.handle(Tick(6.5, UNIX))) == []  # it has been asked
-    core.handle(Found(window, None))
+    core.handle(Found(window, None, 0))
     assert (core.wants_windows, core.n_waiting) == (True, 1)
 
 
@@ -460,14 +483,15 @@ def test_windows_of_a_stream_that_is_gone_are_refused() -> None:
     core = core_of()
     admit(core, window_of(stream="b"))
     admit(core, window_of(stream="a"))
-    core.handle(Received(window_of(1, stream="b")))  # the store has not answered when the reload comes
+    unanswered = window_of(0, stream="b", run=2)  # the store has not answered when the reload comes
+    assert core.handle(Received(unanswered)) == [LookUp(unanswered)]
     core.handle(ReloadPrepared(MonitorSettings({"a": STREAM}, most_waiting=2)))
     assert of_kind(Adopt, core.handle(Tick(0.0, UNIX)))
     (refuse,) = core.handle(Adopted([]))
     assert isinstance(refuse, Refuse)
     assert identity_of(refuse.window) == ("b", 1, 0)
-    (late,) = core.handle(Found(window_of(1, stream="b"), None)) or [None]
-    assert late is None or isinstance(late, Refuse)
+    (late,) = core.handle(Found(unanswered, None, 0))
+    assert isinstance(late, Refuse)
     assert [window.stream for window in evaluate(core)] == ["a"]
 
 
@@ -844,7 +868,8 @@ class AnyInterleaving(RuleBasedStateMachine):
         window = self.asked
         self.asked = None
         assert window is not None
-        self.tell(Found(window, self.stored.get(identity_of(window))))
+        numbers = [seq for (*run, seq) in self.stored if run == [window.stream, window.run]]
+        self.tell(Found(window, self.stored.get(identity_of(window)), max(numbers, default=-1) + 1))
 
     @precondition(lambda self: self.core.n_waiting > 0)
     @rule(room=st.integers(0, 3))

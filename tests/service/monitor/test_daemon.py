@@ -455,7 +455,7 @@ def test_a_window_that_the_store_cannot_be_asked_about_waits(
         raise StoreError("the server was restarted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemon._parts.store, "contains", fail)
+        patch.setattr(daemon._parts.store, "first_new", fail)
         send(sender, [window_of(seq=seq) for seq in range(3)])
         for _ in range(3):
             now += 2.0
