@@ -100,6 +100,12 @@ class DaemonSection(Section):
         description="processes that test windows; default: one for each CPU core, at most 4; "
         "0: the daemon itself",
     )
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^(tcp|tls|ucx|ws|wss)://.+",
+        description="Dask scheduler whose workers test the windows, as in tcp://HOST:8786; the processes of "
+        "this machine do it while it is away",
+    )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of each worker")
     longest_test_seconds: float = Field(
         60.0,

@@ -302,6 +302,12 @@ METRICS = (
         "Windows that wait for their test.",
     ),
     Metric(
+        "dqm_cluster_threads",
+        "gauge",
+        (),
+        "Threads of a Dask cluster that test windows; 0 without one, and while it is away.",
+    ),
+    Metric(
         "dqm_store_failures_total",
         "counter",
         (),

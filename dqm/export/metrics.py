@@ -118,6 +118,7 @@ class Metrics(Collector):
         self._version = version
         self._n_refused: Counter[Reason] = Counter()
         self._n_waiting = 0
+        self._n_cluster_threads = 0
         self._progress_at = clock()
         self._n_store_failures = 0
         self._notices: Callable[[], Iterable[NoticeStatus]] = tuple
@@ -316,6 +317,17 @@ class Metrics(Collector):
         with self._lock:
             self._n_sign_ins[outcome] += 1
 
+    def set_cluster(self, n_threads: int) -> None:
+        """Show how many threads of a cluster evaluate windows.
+
+        Parameters
+        ----------
+        n_threads : int
+            0 while there is no cluster.
+        """
+        with self._lock:
+            self._n_cluster_threads = n_threads
+
     def set_queue(self, n_waiting: int) -> None:
         """Show how many windows wait for their test.
 
@@ -450,6 +462,8 @@ class Metrics(Collector):
             refused.add_metric([reason.value], self._n_refused[reason])
         queue = gauge("dqm_queue_windows")
         queue.add_metric([], self._n_waiting)
+        cluster = gauge("dqm_cluster_threads")
+        cluster.add_metric([], self._n_cluster_threads)
         failures = counter("dqm_store_failures_total")
         failures.add_metric([], self._n_store_failures)
         broken = gauge("dqm_broken_end_timestamp_seconds")
@@ -464,7 +478,17 @@ class Metrics(Collector):
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
         build.add_metric([self._version], 1.0)
-        yield from (refused, self._collect_seconds(), queue, failures, broken, sign_ins, progress, build)
+        yield from (
+            refused,
+            self._collect_seconds(),
+            queue,
+            cluster,
+            failures,
+            broken,
+            sign_ins,
+            progress,
+            build,
+        )
 
     def _collect_notices(self) -> Iterable[_Family]:
         total, failing = counter("dqm_notices_total"), gauge("dqm_notify_failing_timestamp_seconds")

@@ -8,7 +8,7 @@ from .channel_build import (
     check_bad_channels,
     create_channel_bundle,
 )
-from .cluster import open_cluster
+from .cluster import ClusterSession, open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
@@ -45,6 +45,7 @@ __all__ = [
     "ChannelRecipe",
     "ChannelTable",
     "Check",
+    "ClusterSession",
     "Evaluation",
     "Evaluator",
     "LabelledSample",

@@ -14,22 +14,21 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import count
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from dqm.errors import BundleError, WorkerError
 from dqm.reference.processes import Task, keep_busy
 from dqm.reference.stored_bundle import read_files
 
-__all__ = ["Cluster", "open_cluster"]
+__all__ = ["Cluster", "ClusterSession", "open_cluster"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,24 +63,27 @@ def open_cluster(address: str, *, ship: bool = False) -> Iterator[Cluster]:
     WorkerError
         If Dask is not installed, or no scheduler answers.
     """
+    with _connect(address, f"--scheduler {address}") as client:
+        yield Cluster(client, address, ship=ship)
+
+
+def _connect(address: str, where: str) -> Any:
+    """Make a client of a scheduler; raises `WorkerError`."""
     try:
         from dask import config
         from distributed import Client
     except ImportError as error:
         raise WorkerError("Dask is not installed", fix="Install dqm with its extra 'cluster'") from error
     # a bundle of some hundred megabytes is sent once and on purpose
-    with config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        try:
-            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
-            reason = str(error) or type(error).__name__
-            raise WorkerError(
-                f"no scheduler answers: {reason}",
-                where=f"--scheduler {address}",
-                fix="Give the address that 'dask scheduler' prints, as in tcp://host:8786",
-            ) from error
-        with client:
-            yield Cluster(client, address, ship=ship)
+    config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
+        raise WorkerError(
+            f"no scheduler answers: {error or type(error).__name__}",
+            where=where,
+            fix="Give the address that 'dask scheduler' prints, as in tcp://host:8786",
+        ) from error
 
 
 class Cluster:
@@ -160,6 +162,110 @@ class Cluster:
             )
 
 
+class ClusterSession(Generic[Item, Result]):
+    """A connection for items that come one by one, for as long as it holds; bundles are sent along.
+
+    Parameters
+    ----------
+    address : str
+        As for `open_cluster`.
+    tasks : mapping of str to Task
+        What can be done, by name. Each is sent to the scheduler now, and to a worker once.
+
+    Raises
+    ------
+    BundleError
+        If the bundle of a task cannot be read.
+    WorkerError
+        If Dask is not installed, or no scheduler answers.
+
+    Notes
+    -----
+    `submit` may be called from one thread and the other methods from another.
+    """
+
+    def __init__(self, address: str, tasks: Mapping[str, Task[Item, Result]]) -> None:
+        parcels = {name: pickle.dumps(Parcel(task, read_files(task.bundle))) for name, task in tasks.items()}
+        self._client = _connect(address, f"[daemon] scheduler = {address}")
+        self._name = f"dqm-{uuid.uuid4().hex}"
+        self._numbers = count()
+        self._parcels = {
+            name: self._client.submit(pickle.loads, parcel, key=f"{self._name}-{name}")
+            for name, parcel in parcels.items()
+        }
+        self._ended: SimpleQueue[tuple[Any, Callable[[Result | Exception], None]] | None] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="dqm-cluster-reader", daemon=True)
+        self._reader.start()
+
+    def submit(self, name: str, item: Item, on_end: Callable[[Result | Exception], None]) -> object:
+        """Hand out an item.
+
+        Parameters
+        ----------
+        name : str
+            Of the task.
+        item : Item
+            A value that can be pickled.
+        on_end : callable
+            Called from another thread, once at most, with the result or with what prevented it.
+
+        Returns
+        -------
+        object
+            The item is forgotten when nobody has this any more.
+        """
+        work = methodcaller("work", pickle.dumps(item))
+        future = self._client.submit(work, self._parcels[name], key=(self._name, next(self._numbers)))
+        future.add_done_callback(lambda ended: self._ended.put((ended, on_end)))
+        return future
+
+    def n_threads(self) -> int:
+        """Count the threads of all workers; raises `WorkerError` if the scheduler does not answer."""
+        if self._client.status != "running":
+            raise WorkerError("the connection to the scheduler was lost")
+        try:
+            ask = self._client.scheduler.ncores
+            return sum(self._client.sync(ask, workers=None, callback_timeout=CONNECT_SECONDS).values())
+        except (OSError, AttributeError, TimeoutError) as error:  # AttributeError: it is being closed
+            raise WorkerError(f"the scheduler does not answer: {error or type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Let go of all items; takes `CONNECT_SECONDS` at most."""
+        self._ended.put(None)
+        with suppress(Exception):  # the other side may be gone
+            self._client.close(timeout=CONNECT_SECONDS)
+        self._reader.join()
+
+    def _read(self) -> None:
+        """Fetch the results of items that have ended, all that there are at once."""
+        is_open = True
+        while is_open:
+            ended = [self._ended.get()]
+            with suppress(Empty):
+                while True:
+                    ended.append(self._ended.get_nowait())
+            is_open = None not in ended
+            fetched = [one for one in ended if one is not None]
+            done = [future for future, _ in fetched if future.status == "finished"]
+            try:
+                results = iter(self._client.gather(done))
+            except Exception as error:  # a worker was lost with its results, or the connection
+                outcomes: list[Any] = [error for _ in fetched]
+            else:
+                outcomes = [next(results) if future in done else _why(future) for future, _ in fetched]
+            for (_, on_end), outcome in zip(fetched, outcomes, strict=True):
+                on_end(outcome)
+
+
+def _why(future: Any) -> Exception:
+    """Tell why there is no result."""
+    with suppress(Exception):
+        error = future.exception(timeout=CONNECT_SECONDS)
+        if isinstance(error, Exception):
+            return error
+    return WorkerError(f"the work was given up: {future.status}")
+
+
 _State = tuple[Task[Any, Any], dict[str, bytes], Path, dict[str, str]]
 
 
@@ -193,6 +299,8 @@ class Parcel:
 
     def work(self, item: bytes) -> object:
         """Do the work on the calling thread; what is wrong with a worker tells which it is."""
+        import torch  # here, and not in the daemon, which uses a cluster and computes nothing
+
         torch.set_num_threads(1)
         try:
             if not hasattr(self._own, "work"):

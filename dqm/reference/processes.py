@@ -15,8 +15,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from dqm.errors import WorkerError
 
 __all__ = ["Processes", "Task", "Workers", "keep_busy", "one_thread"]
@@ -181,6 +179,8 @@ def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread, as workers do: other numbers of threads round differently."""
+    import torch
+
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -195,6 +195,8 @@ _work: Callable[[Any], Any] | None = None
 
 
 def _start(task: Task[Any, Any]) -> None:
+    import torch
+
     global _task
     torch.set_num_threads(1)
     _task = task

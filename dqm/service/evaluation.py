@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +19,7 @@ from dqm.stream import identity_of
 if TYPE_CHECKING:
     from dqm.reference import Bundle, ReadingPolicy
 
-__all__ = ["WindowEvaluator", "prepare_evaluators", "prepare_worker"]
+__all__ = ["EvaluateWindows", "WindowEvaluator", "prepare_evaluators", "prepare_worker"]
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,38 @@ class WindowEvaluator:
         explanation = evaluation.find_explanation() if is_wanted else None
         self._bundle.verify()  # again: it was the same from beginning to end
         return EvaluationReport(evaluation.result, self._bundle.identifier, seconds, explanation)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateWindows:
+    """What a worker of the cluster does with one bundle, see `dqm.reference.Task`.
+
+    Parameters
+    ----------
+    bundle : Path
+        Where it lies on this machine.
+    identifier : str
+        Of the bundle.
+    policy : ReadingPolicy
+        What to do without a usable measurement of a nuisance parameter.
+    masked : mapping of str to sequence of int
+        Channels that count for nothing, by stream.
+    """
+
+    bundle: Path
+    identifier: str
+    policy: ReadingPolicy
+    masked: Mapping[str, Sequence[int]]
+
+    def prepare(self, bundle: Path, /) -> Callable[[EvaluationJob], EvaluationReport]:
+        """Open the bundle where the worker has it; raises `BundleError` if it is another one."""
+        from dqm.reference import open_bundle
+
+        opened = open_bundle(bundle)
+        if opened.identifier != self.identifier:
+            raise BundleError(f"is bundle {opened.identifier}, not {self.identifier}", where=str(bundle))
+        evaluator = WindowEvaluator(opened, self.policy)
+        return lambda job: evaluator.evaluate(job, self.masked.get(job.window.stream, ()))
 
 
 def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:

@@ -28,6 +28,7 @@ class DaskCluster:
     def __init__(self, folder: Path, certificates: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.address = ""
         settings = {
             "DASK_" + name.replace(".", "__").replace("-", "_").upper(): value
             for name, value in (certificates or {}).items()
@@ -36,15 +37,21 @@ class DaskCluster:
         self._protocol = "tls" if certificates else "tcp"
 
     def __enter__(self) -> Self:
+        self.start_scheduler()
+        return self
+
+    def start_scheduler(self) -> None:
+        """Start a scheduler; where the one before was, if there was one."""
         known = self.folder / "scheduler.json"
-        options = ("--port", "0", "--scheduler-file", str(known), "--protocol", self._protocol)
+        known.unlink(missing_ok=True)
+        where = ("--host", self.address) if self.address else ("--port", "0", "--host", "127.0.0.1")
+        options = (*where, "--scheduler-file", str(known), "--protocol", self._protocol)
         self.scheduler = self._start("scheduler", *options)
         deadline = time.monotonic() + START_SECONDS
         while not (known.exists() and known.read_text().endswith("}")):  # it is not written at once
             assert time.monotonic() < deadline, (self.folder / "scheduler.log").read_text()
             time.sleep(0.02)
         self.address = str(json.loads(known.read_text())["address"])
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in (*self.workers, self.scheduler):
@@ -54,12 +61,13 @@ class DaskCluster:
     def add_worker(self, n_threads: int) -> None:
         """Start a worker; it takes its time to appear."""
         options = ("--no-nanny", "--nthreads", str(n_threads), "--local-directory", "scratch")
+        options += ("--host", "127.0.0.1")
         self.workers.append(self._start("worker", self.address, "--protocol", self._protocol, *options))
 
     def _start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{role}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", role, *options, "--host", "127.0.0.1", "--no-dashboard"],
+                [sys.executable, "-m", "dask", role, *options, "--no-dashboard"],
                 cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -131,6 +131,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_broken_end_timestamp_seconds",
         "dqm_build_info",
         "dqm_channels",
+        "dqm_cluster_threads",
         "dqm_condition",
         "dqm_density_ratio",
         "dqm_duplicate_windows_total",

@@ -23,8 +23,10 @@ from dqm.config import (
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
-from dqm.service.evaluation import prepare_evaluators, prepare_worker
+from dqm.reference import ClusterSession, ReadingPolicy
+from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
+from dqm.service.monitor.cluster_workers import ClusterWorkers
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.last_end import Life
 from dqm.service.monitor.notice_service import NoticeService
@@ -187,6 +189,19 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
         If a worker does not start, with what keeps it.
     """
     section = resolved.config.daemon
+    local = _open_local_workers(resolved, monotonic)
+    if section.scheduler is None:
+        return local
+    return ClusterWorkers(
+        functools.partial(ClusterSession, section.scheduler, _cluster_tasks(resolved)),
+        local,
+        longest_seconds=section.longest_test_seconds,
+        monotonic=monotonic,
+    )
+
+
+def _open_local_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> EvaluationWorkers:
+    section = resolved.config.daemon
     if section.workers == 0:
         import torch  # only here: a daemon with workers does without it
 
@@ -202,6 +217,14 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
         key=_stream_of,
         monotonic=monotonic,
     )
+
+
+def _cluster_tasks(resolved: ResolvedConfig) -> dict[str, EvaluateWindows]:
+    """Give what the workers of a cluster do, by bundle."""
+    config = resolved.config
+    policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
+    masked = {stream.name: stream.bad_channels for stream in config.streams}
+    return {bundle: EvaluateWindows(path, bundle, policy, masked) for path, bundle in resolved.bundles}
 
 
 def _begin_life(

@@ -154,6 +154,7 @@ class Daemon:
         self._progress = self._monotonic()
         self._parts.life.touch()
         self.metrics.set_queue(self._core.n_waiting)
+        self.metrics.set_cluster(self._parts.workers.n_cluster_threads)
         self.metrics.note_progress()
         self._report.note(n_waiting=self._core.n_in_flight, held=self._core.has_unstored)
         return stored

@@ -69,7 +69,15 @@ import structlog
 
 from dqm.errors import DqmError
 
-__all__ = ["JOBS_PER_WORKER", "Finished", "JobRunner", "LocalWorker", "WorkerPool"]
+__all__ = [
+    "JOBS_PER_WORKER",
+    "Finished",
+    "JobRunner",
+    "LocalWorker",
+    "OrderedJobs",
+    "Ticket",
+    "WorkerPool",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +130,10 @@ class JobRunner(Protocol[J, R]):
         """Number of jobs that can be submitted now."""
 
     @property
+    def n_cluster_threads(self) -> int:
+        """Threads of other machines that do jobs."""
+
+    @property
     def descriptors(self) -> Sequence[int]:
         """File descriptors that become readable when `finished` has something to do."""
 
@@ -133,6 +145,50 @@ class JobRunner(Protocol[J, R]):
 
     def close(self) -> None:
         """End all work; jobs that have not ended are dropped."""
+
+
+@dataclass(slots=True, order=True)
+class Ticket(Generic[J, R]):
+    """A job that was submitted; the one submitted first is the smallest."""
+
+    number: int
+    key: str = field(compare=False)
+    job: J = field(compare=False)
+    n_attempts: int = field(default=0, compare=False)
+    finished: Finished[J, R] | None = field(default=None, compare=False)
+
+
+class OrderedJobs(Generic[J, R]):
+    """Jobs that were submitted and not collected; those of one key are collected in the order of submission.
+
+    Parameters
+    ----------
+    key : callable
+        Gives the key of a job.
+    """
+
+    def __init__(self, key: Callable[[J], str]) -> None:
+        self._key = key
+        self._tickets: dict[str, deque[Ticket[J, R]]] = {}
+        self._n_submitted = 0
+
+    def add(self, job: J) -> Ticket[J, R]:
+        """Give a job its ticket; `Ticket.finished` is to be set when it has ended."""
+        ticket: Ticket[J, R] = Ticket(self._n_submitted, self._key(job), job)
+        self._n_submitted += 1
+        self._tickets.setdefault(ticket.key, deque()).append(ticket)
+        return ticket
+
+    def collect(self) -> list[Finished[J, R]]:
+        """Give the jobs that have ended, once."""
+        collected = []
+        for key, tickets in list(self._tickets.items()):
+            while tickets and (finished := tickets[0].finished) is not None:
+                tickets.popleft()
+                collected.append(finished)
+            if not tickets:
+                del self._tickets[key]
+        return collected
 
 
 class LocalWorker(Generic[J, R]):
@@ -147,6 +203,11 @@ class LocalWorker(Generic[J, R]):
     def __init__(self, evaluate: Callable[[J], R]) -> None:
         self._evaluate = evaluate
         self._finished: list[Finished[J, R]] = []
+
+    @property
+    def n_cluster_threads(self) -> int:
+        """None."""
+        return 0
 
     @property
     def room(self) -> int:
@@ -214,11 +275,9 @@ class WorkerPool(Generic[J, R]):
         self._n_threads = n_threads
         self._longest_seconds = longest_seconds
         self._longest_start_seconds = longest_start_seconds
-        self._key = key
         self._monotonic = monotonic
         self._queue: _JobQueue[J, R] = _JobQueue(monotonic)
-        self._uncollected: dict[str, deque[_Ticket[J, R]]] = {}
-        self._n_submitted = 0
+        self._jobs: OrderedJobs[J, R] = OrderedJobs(key)
         self._restart_at = 0.0
         self._workers: list[_Worker[J, R]] = []
         atexit.register(self.close)  # workers ignore SIGTERM, and the end of Python would wait for them
@@ -229,6 +288,11 @@ class WorkerPool(Generic[J, R]):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def n_cluster_threads(self) -> int:
+        """None: all are processes of this machine."""
+        return 0
 
     @property
     def n_ready(self) -> int:
@@ -249,17 +313,14 @@ class WorkerPool(Generic[J, R]):
 
     def submit(self, job: J) -> None:
         """Let the next free worker do a job."""
-        ticket: _Ticket[J, R] = _Ticket(self._n_submitted, self._key(job), job)
-        self._n_submitted += 1
-        self._uncollected.setdefault(ticket.key, deque()).append(ticket)
-        self._queue.put(ticket)
+        self._queue.put(self._jobs.add(job))
 
     def finished(self) -> list[Finished[J, R]]:
         """Replace workers where necessary; return the jobs that have ended, in the order of each key."""
         self._queue.clear_event()
         self._remove_late_and_lost()
         self._restart()
-        return list(self._collect())
+        return self._jobs.collect()
 
     def close(self) -> None:
         """End the workers within about a second; jobs that have not ended are dropped."""
@@ -339,32 +400,13 @@ class WorkerPool(Generic[J, R]):
         except DqmError as error:
             log.warning("worker not replaced; trying again", why=str(error), seconds=RESTART_SECONDS)
 
-    def _collect(self) -> Iterator[Finished[J, R]]:
-        for key, tickets in list(self._uncollected.items()):
-            while tickets and (finished := tickets[0].finished) is not None:
-                tickets.popleft()
-                yield finished
-            if not tickets:
-                del self._uncollected[key]
-
-
-@dataclass(slots=True, order=True)
-class _Ticket(Generic[J, R]):
-    """A job in the pool; of the waiting ones the oldest is the smallest."""
-
-    number: int
-    key: str = field(compare=False)
-    job: J = field(compare=False)
-    n_attempts: int = field(default=0, compare=False)
-    finished: Finished[J, R] | None = field(default=None, compare=False)
-
 
 class _JobQueue(Generic[J, R]):
     """What caller and threads share: the waiting jobs, a lock, and an event that wakes the caller."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
-        self.waiting: list[_Ticket[J, R]] = []
+        self.waiting: list[Ticket[J, R]] = []
         """In the order of submission, so that a job that is tried again comes before all later ones."""
         self.at_workers: Counter[str] = Counter()
         """Jobs at workers, by key."""
@@ -373,19 +415,19 @@ class _JobQueue(Generic[J, R]):
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when a job has ended or a conversation is over."""
 
-    def put(self, ticket: _Ticket[J, R]) -> None:
+    def put(self, ticket: Ticket[J, R]) -> None:
         with self.changed:
             insort(self.waiting, ticket)
             self.changed.notify()  # one is enough: should it leave the job, its `end` wakes the others
 
-    def take(self) -> _Ticket[J, R]:
+    def take(self) -> Ticket[J, R]:
         """Give the job that is next; the lock is held, and a job is waiting."""
         ticket = next((one for one in self.waiting if not self.at_workers[one.key]), self.waiting[0])
         self.waiting.remove(ticket)
         self.at_workers[ticket.key] += 1
         return ticket
 
-    def leave(self, ticket: _Ticket[J, R]) -> None:
+    def leave(self, ticket: Ticket[J, R]) -> None:
         """Note that a job is at no worker any more."""
         with self.changed:
             self.at_workers[ticket.key] -= 1
@@ -409,7 +451,7 @@ class _Worker(Generic[J, R]):
         self, process: BaseProcess, connection: Connection, queue: _JobQueue[J, R], now: float
     ) -> None:
         self.process = process
-        self.ticket: _Ticket[J, R] | None = None
+        self.ticket: Ticket[J, R] | None = None
         """Job that it is at."""
         self.is_ready = False
         self.is_over = False
@@ -477,7 +519,7 @@ class _Worker(Generic[J, R]):
             self._may_take &= self.is_ready
             self._queue.changed.notify_all()
 
-    def _take(self) -> _Ticket[J, R] | None:
+    def _take(self) -> Ticket[J, R] | None:
         """Wait for the next job; None when there shall be no more."""
         with self._queue.changed:
             self._queue.changed.wait_for(lambda: self._queue.waiting or not self._may_take)
