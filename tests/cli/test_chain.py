@@ -32,7 +32,7 @@ def test_a_fault_of_a_simulated_chamber_is_seen(dqm: Dqm, tmp_path: Path) -> Non
         told = dqm(*command)
         assert told.code == 0, told.err
     (tmp_path / "daemon.toml").write_text(
-        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 1\n'
+        f'[daemon]\nlisten = ["ipc://{tmp_path}/windows.ipc"]\nhttp = "127.0.0.1:0"\nworkers = 0\n'
         "[quality]\nbad_p = 0.001\nmedium_p = 0.01\n"
         '[[streams]]\nname = "chamber-0"\nbundle = "ref"\n[[streams]]\nname = "chamber-1"\nbundle = "ref"\n'
     )
@@ -53,7 +53,7 @@ def test_a_fault_of_a_simulated_chamber_is_seen(dqm: Dqm, tmp_path: Path) -> Non
             collecting.kill()
         hasty = (tmp_path / "collector.toml").read_text().replace("speed = 20.0", "seconds = 100.0")
         (tmp_path / "hasty.toml").write_text(hasty.replace("run = 1", "run = 2"))
-        summary = run_dqm("collect", "hasty.toml", cwd=tmp_path).stdout
+        summary = dqm("collect", "hasty.toml").out
         assert daemon.end() == 0
     everything = json_lines(dqm("history", "daemon.toml", "--json", "--limit", 1000).out)
     n_hasty = sum(v["run"] == 2 for v in everything)

@@ -91,6 +91,8 @@ def test_the_status_says_what_was_judged(watched: Watched) -> None:
     with Sender(watched.address) as sender:
         sender.send(window_of(run=41))
         assert sender.confirm(60.0)
+    watched.manager.forget()
+    watched.process.send_signal(signal.SIGHUP)  # a reload ends with a status, which otherwise comes every 5 s
     wait_until(lambda: watched.manager.hears("STATUS=run 41, last window "), "the status")
     assert watched.manager.hears(" judged, 0 waiting")
 
@@ -125,6 +127,7 @@ def test_a_hung_worker_starves_the_watchdog(watched: Watched) -> None:
         with Sender(watched.address) as sender:
             sender.send(window_of())
             assert sender.flush(60.0)
+            watched.process.send_signal(signal.SIGHUP)
             wait_until(lambda: manager.hears("1 waiting"), "the daemon has the window")
             manager.forget()
             # a status comes less often than the watchdog wants food

@@ -180,6 +180,6 @@ def test_an_uncalibrated_bundle_judges_nothing(dqm: Dqm, bare: Path, folder: Pat
 
 
 def test_a_program_that_fails_shows_no_traceback(tmp_path: Path) -> None:
-    told = run_dqm("compare", "none.dqmref", "x.csv", cwd=tmp_path, code=2)
+    told = run_dqm("history", "none.sqlite", cwd=tmp_path, code=2)
     assert told.stderr.count("\n") == 1
-    assert told.stderr.startswith("error: none.dqmref: no reference bundle")
+    assert told.stderr.startswith("error: none.sqlite: no such file")

@@ -15,7 +15,7 @@ import pytest
 from tests.waiting import wait_until
 
 from .conftest import Told
-from .program import WAIT_SECONDS, run_dqm, start_dqm
+from .program import WAIT_SECONDS
 from .test_online import Running, daemon_of, write_daemon, write_replay
 
 Dqm = Callable[..., Told]
@@ -48,13 +48,13 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
     dqm: Dqm, folder: Path, bundle: Path, tmp_path: Path
 ) -> None:
     config = write_daemon(tmp_path, bundle)
-    config.write_text(config.read_text().replace("[[streams]]\n", "[[streams]]\nstale_seconds = 1.0\n"))
+    text = config.read_text().replace("workers = 1", "workers = 0")
+    config.write_text(text.replace("[[streams]]\n", "[[streams]]\nstale_seconds = 1.0\n"))
     address = f"ipc://{tmp_path}/windows.ipc"
     control = ("--type", "cosmics", "--connect", address)
     with daemon_of(config) as daemon:
         collector = write_replay(tmp_path, folder / "mixed.csv")
-        collecting = start_dqm("collect", collector, cwd=folder, log=tmp_path / "collector.log")
-        assert collecting.wait(WAIT_SECONDS) == 0
+        assert dqm("collect", collector).code == 0
         assert daemon.n_judged() == 6
         assert activities(daemon) == {"Idle"}
         first, second = streams(daemon)
@@ -89,7 +89,7 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
         ]
         assert '"run": 6' in logged
         assert daemon.end() == 0
-    flags = run_dqm("flags", config, "--run", 5, "--by-judgement", "--format", "csv", cwd=folder).stdout
+    flags = dqm("flags", config, "--run", 5, "--by-judgement", "--format", "csv").out
     assert {line.split(",")[-3] for line in flags.splitlines()[1:]} == {"complete"}
 
 

@@ -73,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert [path.name for path in outer.iterdir()] == ["inner"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quiet_memory() -> Iterator[None]:
     """No garbage collection: at the bottom of the stack, finalisers of what other tests left would fail."""
     gc.collect()

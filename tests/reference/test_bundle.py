@@ -23,7 +23,7 @@ from dqm.reference import (
     evaluator,
     open_bundle,
 )
-from tests.cli.program import json_lines, run_dqm
+from tests.cli.program import call_dqm, json_lines
 from tests.reference.conftest import healthy_events
 from tests.service.small import write_csv
 
@@ -135,16 +135,18 @@ def test_a_saved_bundle_gives_the_same_to_the_last_bit(bundle: Bundle, tmp_path:
     assert opened.evaluate(x).explain().text == bundle.evaluate(x).explain().text
 
 
-def test_the_command_line_takes_a_saved_bundle_and_gives_the_same(bundle: Bundle, tmp_path: Path) -> None:
-    bundle.save(tmp_path / "saved.dqmref")
-    shown = run_dqm("reference", "show", "saved.dqmref", "--json", cwd=tmp_path)
-    assert json.loads(shown.stdout)["identifier"] == bundle.identifier
+def test_the_command_line_takes_a_saved_bundle_and_gives_the_same(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle.save("saved.dqmref")
+    assert call_dqm("reference", "show", "saved.dqmref", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["identifier"] == bundle.identifier
     x = np.round(healthy_events(WINDOW, 3), 6)
     write_csv(tmp_path / "window.csv", x)
-    told = run_dqm(
-        "compare", "saved.dqmref", "window.csv", "--window", WINDOW, "--json", "--processes", 1, cwd=tmp_path
-    )
-    (line,) = json_lines(told.stdout)
+    told = call_dqm("compare", "saved.dqmref", "window.csv", "--window", WINDOW, "--json", "--processes", 1)
+    assert told == 0
+    (line,) = json_lines(capsys.readouterr().out)
     evaluation = bundle.evaluate(x)
     assert (line["t"], line["p"], line["z"]) == (evaluation.t, evaluation.p, evaluation.z)
 

@@ -13,7 +13,6 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from rich.progress import Progress
@@ -23,9 +22,6 @@ from dqm.events import FloatArray, Origin, Window, WindowCut
 from dqm.reference import Evaluator, Recipe, calibrate, create_bundle, open_bundle
 from dqm_collectors.chamber.conditions import Conditions
 from dqm_collectors.simulate import simulate_features
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
 SIZES = (250, 500, 1000)
@@ -101,6 +97,11 @@ def row(size: int, name: str, p: list[float]) -> dict[str, float | int | str]:
 
 def main() -> None:
     """Run all sizes; write table and figure after each, so that an interruption loses little."""
+    import matplotlib as mpl  # not for those who import `events`
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="directory to write to")
     parser.add_argument("--toys", type=int, default=4000)

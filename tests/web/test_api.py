@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
-from openapi_spec_validator import validate
-from referencing import Registry, Resource
 
 from dqm.alarm import AddMask, AlarmState, Cause
 from dqm.config import Role
@@ -40,6 +37,9 @@ def description(client: Browser) -> dict[str, Any]:
 
 def check(client: Browser, schema: dict[str, Any], value: object) -> None:
     """Hold an answer against the description of the API."""
+    from jsonschema import Draft202012Validator  # takes a second to load
+    from referencing import Registry, Resource
+
     registry = Registry().with_resource(
         "api",
         Resource.from_contents({"$schema": Draft202012Validator.META_SCHEMA["$id"], **description(client)}),
@@ -49,6 +49,8 @@ def check(client: Browser, schema: dict[str, Any], value: object) -> None:
 
 
 def test_the_description_is_sound_openapi(client: Browser) -> None:
+    from openapi_spec_validator import validate  # takes a second to load
+
     found = description(client)
     assert found["openapi"].startswith("3.1")
     validate(found)

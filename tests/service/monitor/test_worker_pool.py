@@ -403,7 +403,8 @@ def test_workers_end_when_the_daemon_is_killed(seconds: float, tmp_path: Path) -
 
 def test_a_program_that_forgets_its_pool_ends_all_the_same() -> None:
     program = (
-        "from tests.service.monitor.test_worker_pool import WorkerPool, prepare\n"
+        "from dqm.service.monitor.worker_pool import WorkerPool\n"
+        "from tests.service.monitor.scripted import prepare\n"
         "pool = WorkerPool(prepare, n_workers=1, n_threads=1, longest_seconds=60.0, key=str)\n"
         "raise SystemExit(7)"
     )
