@@ -74,6 +74,8 @@ def test_a_chamber_that_dies_and_a_stream_that_is_refused_are_shown(
         shoot(f"{name}-{scheme}-{width}")
     for name in ("dying", "dying-window", "dying-alarm", "day-overview", "day-alarms"):
         assert f"0 events where {N_WINDOW} are expected" in found[name], name
+        assert "0 events, fewer than" not in found[name], name
     for name in ("refused", "refused-alarm", "day-overview", "day-alarms"):
         assert "NaN or infinity in 3.3 % of b" in found[name], name
+    assert "Good for" not in found["refused"], "not beside the alarm"
     assert complaints(browser) == []
