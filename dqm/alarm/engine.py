@@ -506,7 +506,7 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
         state=record.state,
         since=record.since,
         raised_at=record.raised_at,
-        text=record.text,
+        text=f"gone: {record.text}" if record.text and not record.condition else record.text,
         acknowledged=record.acknowledged,
         shelf=record.shelf,
         mask=record.mask,

@@ -330,7 +330,7 @@ def test_a_latched_alarm_waits_to_be_acknowledged() -> None:
     feed(b, BAD, BAD, 0.5, 0.5, 0.5)
     latched = alarm(b)
     assert (latched.state, latched.since, latched.raised_at) == ("Latched", 3, 1)
-    assert latched.text.startswith("2 of the last 3")
+    assert latched.text.startswith("gone: 2 of the last 3 windows differ")
     (change,) = b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 9.0)
     assert (change.before, change.alarm.state) == ("Latched", "Normal")
     feed(b, BAD, BAD, begin=10)
