@@ -304,6 +304,7 @@ def _run(record: RunRecord) -> m.StreamRun:
         run=record.run,
         run_type=record.run_type,
         began_at=record.began_at,
+        resumed_at=record.resumed_at,
         ended_at=record.ended_at,
         why=record.why,
     )

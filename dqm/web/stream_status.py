@@ -175,7 +175,7 @@ class StreamStatuses:
             if is_idle(record):
                 stream.quality, stream.reason = Quality.NULL, describe_run(record)
             elif is_other or was_idle:
-                goes_on = "no window of it yet" if is_other else "it goes on after a stop"
+                goes_on = "no window of it yet" if is_other else "no window since"
                 stream.quality, stream.reason = Quality.NULL, f"{describe_run(record)}; {goes_on}"
             if is_other or was_idle is not is_idle(record):
                 stream.since = record.noted_at
