@@ -304,3 +304,9 @@ def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:
     for quality in Quality:
         assert re.search(rf'<use href="#{quality.lower()}"></use></svg>{quality}<', page)
         assert f'<symbol id="{quality.lower()}"' in page
+
+
+def test_the_help_explains_every_cause_and_state(client: Browser) -> None:
+    page = client.get("/help").text
+    assert [cause for cause in Cause if f"<dt>{cause}</dt>" not in page] == []
+    assert [state for state in AlarmState if f"</svg>{state}<" not in page] == []
