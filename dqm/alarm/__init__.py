@@ -13,9 +13,19 @@ from dqm.alarm.commands import (
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.groups import AlarmGroup, group_alarms
 from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
-from dqm.alarm.quality import ANOMALOUS, QualityLimits, describe_p, describe_rate, grade, warn, worst
+from dqm.alarm.quality import (
+    ANOMALOUS,
+    QualityLimits,
+    describe_p,
+    describe_rate,
+    describe_too_few,
+    grade,
+    warn,
+    worst,
+)
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
+from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
 from dqm.alarm.urgency import needs_response, urgency
@@ -60,6 +70,7 @@ __all__ = [
     "Rules",
     "Shelf",
     "ShelveAlarm",
+    "Standing",
     "StreamFacts",
     "StreamRules",
     "Thresholds",
@@ -73,6 +84,7 @@ __all__ = [
     "describe_p",
     "describe_rate",
     "describe_run",
+    "describe_too_few",
     "find_notices",
     "follow_run",
     "grade",

@@ -23,6 +23,7 @@ from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
+from dqm.alarm.standing import Standing, find_standing
 from dqm.alarm.stored_state import StoredState, dump_state, fresh_state, load_state
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
@@ -55,6 +56,11 @@ class _StreamAlarms:
     def is_idle(self) -> bool:
         """Whether its run has ended: nobody waits for a window."""
         return is_idle(self.run)
+
+    @property
+    def quality(self) -> Quality:
+        """That of its last window; Null while it is silent."""
+        return Quality.NULL if self.stored.history.silent else self.stored.history.quality
 
     def rest(self, now: float) -> None:
         """Count no time without a judged window while it was idle."""
@@ -167,10 +173,15 @@ class AlarmEngine:
         """When the last window of each stream came, or the engine began to wait for it, Unix seconds."""
         return {name: stream.last_seen for name, stream in self._streams.items()}
 
-    def silent_streams(self, now: float) -> dict[str, float]:
-        """Give the streams that have been without a window for too long, and how long each may be, s."""
+    @property
+    def standings(self) -> dict[str, Standing]:
+        """What the alarms of each stream allow its quality to be."""
+        return {name: find_standing(stream.stored.alarms) for name, stream in self._streams.items()}
+
+    def silent_streams(self, now: float) -> dict[str, str]:
+        """Say of the streams that have been without a window for too long since when, in words."""
         return {
-            name: stream.rules.stale_seconds
+            name: stream.stored.history.describe_silence(stream.rules)
             for name, stream in self._streams.items()
             if self._is_silent(stream, now)
         }
@@ -300,7 +311,7 @@ class AlarmEngine:
             Leaf(
                 name,
                 stream.rules.group,
-                Quality.NULL if stream.stored.history.silent else stream.stored.history.quality,
+                find_standing(stream.stored.alarms).limit(stream.quality),
                 most_urgent_state(record.state for record in stream.stored.alarms.values()),
                 stream.is_idle,
             )
@@ -495,7 +506,7 @@ def _view(rules: StreamRules, cause: Cause, record: AlarmRecord) -> Alarm:
         state=record.state,
         since=record.since,
         raised_at=record.raised_at,
-        text=record.text,
+        text=f"gone: {record.text}" if record.text and not record.condition else record.text,
         acknowledged=record.acknowledged,
         shelf=record.shelf,
         mask=record.mask,

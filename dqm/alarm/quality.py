@@ -17,6 +17,7 @@ __all__ = [
     "describe_nan",
     "describe_p",
     "describe_rate",
+    "describe_too_few",
     "grade",
     "warn",
     "worst",
@@ -78,16 +79,20 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     n_tests = _count_tests(result)
     quality = worst([shape, number])
     reasons = []
+    untested = result.reason if result.p is None else ""
     if number in ANOMALOUS and result.rate is not None:
-        reasons.append(f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})")
+        text = f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})"
+        if untested.startswith(describe_too_few(result.n_data, limits.min_events)):
+            text, untested = f"{text}, too few to test the shape", ""
+        reasons.append(text)
     limit = (limits.bad_p if shape is Quality.BAD else limits.medium_p) / n_tests
     if result.p is not None and result.p < limit:
         reasons.append(f"differs from the reference: {describe_p(result.p)} (below {limit:.2g})")
         reasons += describe_channels(result.channels)
     if result.nan is not None and result.nan.p < limit:
         reasons.append(f"{describe_nan(result.nan)} ({describe_p(result.nan.p)}, below {limit:.2g})")
-    if result.p is None and result.reason:
-        reasons.append(result.reason)
+    if untested:
+        reasons.append(untested)
     if n_lost and result.p is not None:
         reasons.append(f"{format_count(n_lost, 'window')} lost before this one")
         quality = Quality.NULL if quality is Quality.GOOD else quality
@@ -120,6 +125,11 @@ def describe_rate(n_data: int, rate: RateResult) -> str:
     expected_seconds = rate.live_seconds * n_data / rate.n_expected
     seconds = f"{rate.live_seconds:.3g} s where {expected_seconds:.3g} s are expected"
     return f"{format_count(n_data, 'event')} took {seconds}"
+
+
+def describe_too_few(n_events: int, min_events: int) -> str:
+    """Say why the shape of a small window is not tested: ``12 events, fewer than 50``."""
+    return f"{format_count(n_events, 'event')}, fewer than {min_events}"
 
 
 def departure_p(result: TestResult) -> float | None:

@@ -57,6 +57,8 @@ def describe_run(run: RunRecord) -> str:
     if run.ended_at is not None:
         why = f": {run.why}" if run.why else ""
         return f"run {run.run} ended at {_clock(run.ended_at)}{why}"
+    if run.resumed_at is not None:
+        return f"run {run.run} ({run.run_type}) went on at {_clock(run.resumed_at)}"
     if run.began_at is not None:
         return f"run {run.run} ({run.run_type}) began at {_clock(run.began_at)}"
     return f"run {run.run} ({run.run_type}) began with its first window"

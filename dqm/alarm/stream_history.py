@@ -227,16 +227,18 @@ class StreamHistory:
         """
         found = self._describe_windows(rules, thresholds)
         if self.silent:
-            refused = "; windows arrive, and are refused" if any(self.refused.arrivals) else ""
-            found[Cause.SILENT] = (
-                f"{self._describe_last()}, for more than {stream.stale_seconds:g} s{refused}"
-            )
+            found[Cause.SILENT] = self.describe_silence(stream)
         if sum(self.refused.arrivals) >= rules.k:
             found[Cause.REFUSED] = self.refused.describe()
         if self.unjudged.is_long:
             limit = f"for more than {stream.unjudged_seconds:g} s"
             found[Cause.UNJUDGED] = f"no window could be judged {limit}; {self.unjudged.describe()}"
         return found
+
+    def describe_silence(self, stream: StreamRules) -> str:
+        """Say since which window none has come, and whether the last ones were refused."""
+        refused = "; the last that arrived were refused" if any(self.refused.arrivals) else ""
+        return f"{self._describe_last()}, for more than {stream.stale_seconds:g} s{refused}"
 
     def _describe_windows(self, rules: Rules, thresholds: Thresholds) -> dict[Cause, str]:
         """Describe what the windows that count show, and of which run they are if it is not the present."""

@@ -177,7 +177,8 @@ class Alarm:
     raised_at : float or None
         When the condition became true that is or was last alarmed, Unix seconds; None if it never was.
     text : str
-        What is seen, in words for the shift crew; empty if nothing is.
+        What is seen, in words for the shift crew; empty if nothing is. It begins with ``gone:`` when the
+        condition does not hold any more.
     acknowledged : Acknowledgement or None
         Set while Active, OffDelayed or Latched and taken over by somebody.
     shelf : Shelf or None

@@ -168,11 +168,16 @@ def calibrate(
     from dqm.alarm import ample_toys
     from dqm.reference import WindowRange, calibrate_range, open_bundle, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
+    from dqm.reference.window_range import sizes_of
 
     bundle = open_bundle(path)
     toys = ample_toys(USUAL_THRESHOLD) if toys is None else toys
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
+    window_range = None
+    if low is not None:
+        window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
+        sizes_of(window_range)  # refuses one that is backwards before workers start
     midpoints: list[Midpoint] = []
     chosen = origin_of(bundle, kind.n_expected, origin)
     with (
@@ -181,12 +186,11 @@ def calibrate(
     ):
         say(f"{path}: {chosen.reason}")
         seed = bundle.manifest.seed if seed is None else seed
-        if low is None:
+        if window_range is None:
             calibrated = calibrate_bundle(
                 bundle, toys, kind=kind, seed=seed, origin=origin, workers=workers, progress=progress
             )
         else:
-            window_range = WindowRange(cut=kind.cut, low=low, high=kind.n_expected, free=kind.free)
             calibrated, midpoints = calibrate_range(
                 bundle,
                 toys,
@@ -212,7 +216,9 @@ def _read_sizes(text: str | None) -> tuple[float | None, float | None]:
     for number in numbers:
         if not 10.0 <= number < 1e9:
             raise ConfigError(
-                f"{number:g} events", where="--window", fix="Give 10 or more: N, or LOW:HIGH for all between"
+                f"{number:g} events",
+                where="--window",
+                fix="Give 10 to 999999999: N, or LOW:HIGH for all between",
             )
     return (None, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 

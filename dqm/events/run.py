@@ -66,6 +66,8 @@ class RunRecord:
         Why it ended; empty while it is open.
     noted_at : float
         When the monitor last learned something of it, Unix seconds.
+    resumed_at : float or None
+        When it last went on after a stop, Unix seconds; None if it never did.
     """
 
     stream: str
@@ -76,6 +78,7 @@ class RunRecord:
     ended_at: float | None = None
     why: str = ""
     noted_at: float = 0.0
+    resumed_at: float | None = None
 
     def is_present_after(self, present: RunRecord | None) -> bool:
         """Tell whether the stream is in this run, if it was in `present` before this was known."""

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dqm.alarm import belongs_to, follow_run, is_idle
+from dqm.alarm import Standing, belongs_to, follow_run, is_idle
 from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, RunRecord, Verdict
 from dqm.events.finite import finite
@@ -122,6 +122,7 @@ class Metrics(Collector):
         self._progress_at = clock()
         self._n_store_failures = 0
         self._notices: Callable[[], Iterable[NoticeStatus]] = tuple
+        self._standings: Callable[[], Mapping[str, Standing]] = dict
         self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
@@ -306,6 +307,16 @@ class Metrics(Collector):
         """
         self._notices = statuses
 
+    def show_standings(self, standings: Callable[[], Mapping[str, Standing]]) -> None:
+        """Show no quality that contradicts an alarm.
+
+        Parameters
+        ----------
+        standings : callable
+            What the alarms of each stream say of its quality.
+        """
+        self._standings = standings
+
     def count_sign_in(self, outcome: str) -> None:
         """Count a sign-in.
 
@@ -346,9 +357,9 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[_Family]:
         """All families, for the registry."""
-        now = self._clock()
+        now, standings = self._clock(), self._standings()
         with self._lock:
-            return [*self._collect_streams(now), *self._collect_daemon(now)]
+            return [*self._collect_streams(now, standings), *self._collect_daemon(now)]
 
     def _find(self, name: str) -> _Stream:
         try:
@@ -358,7 +369,7 @@ class Metrics(Collector):
                 f"stream {name!r} is not shown", fix=f"known streams: {', '.join(self._streams)}"
             ) from None
 
-    def _collect_streams(self, now: float) -> Iterable[_Family]:
+    def _collect_streams(self, now: float, standings: Mapping[str, Standing]) -> Iterable[_Family]:
         for name in _GAUGES:
             family = gauge(name)
             for label, stream in self._streams.items():
@@ -373,8 +384,10 @@ class Metrics(Collector):
         reordered, late = counter("dqm_reordered_windows_total"), counter("dqm_late_windows_total")
         info, idle = gauge("dqm_stream_info"), gauge("dqm_stream_idle")
         for label, stream in self._streams.items():
+            standing = standings.get(label)
+            shown = stream.quality if standing is None else standing.limit(stream.quality)
             for state in Quality:
-                quality.add_metric([label, state.value], float(stream.quality is state))
+                quality.add_metric([label, state.value], float(shown is state))
                 judged.add_metric([label, state.value], stream.n_judged[state])
             lost.add_metric([label], stream.n_lost)
             duplicates.add_metric([label], stream.n_duplicates)

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from scipy import special
 
+from dqm.alarm import describe_too_few
 from dqm.errors import InputError, format_count
 from dqm.events import (
     SMALLEST_P,
@@ -392,7 +393,7 @@ class Evaluator:
             return "the detector was not live"
         if window.n_events < min_events:
             expected = "" if window.n_expected is None else f" (expected {window.n_expected:.0f})"
-            return f"{format_count(window.n_events, 'event')}, fewer than {min_events}{expected}"
+            return f"{describe_too_few(window.n_events, min_events)}{expected}"
         return "" if window.n_events else "no events"
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:

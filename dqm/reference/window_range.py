@@ -63,7 +63,18 @@ class Midpoint:
 
 
 def sizes_of(window_range: WindowRange) -> list[float]:
-    """Give the sizes at which a range is calibrated: from end to end in equal ratios of at most `STEP`."""
+    """Give the sizes at which a range is calibrated: from end to end in equal ratios of at most `STEP`.
+
+    Raises
+    ------
+    InputError
+        If the range is empty or backwards.
+    """
+    if not window_range.low < window_range.high:
+        raise InputError(
+            f"a range from {window_range.low:g} to {window_range.high:g} events",
+            fix="Give the smaller number first, as in --window 100:500",
+        )
     ratio = window_range.high / window_range.low
     n = max(2, math.ceil(math.log(ratio) / math.log(STEP)) + 1)
     sizes = [float(size) for size in np.geomspace(window_range.low, window_range.high, n)]
@@ -115,11 +126,6 @@ def calibrate_range(
     BundleError, WorkerError
         As in `calibrate`.
     """
-    if not window_range.low < window_range.high:
-        raise InputError(
-            f"a range from {window_range.low:g} to {window_range.high:g} events",
-            fix="Give the smaller number first, as in --window 100:500",
-        )
     sizes = sizes_of(window_range)
     middles = [math.sqrt(low * high) for low, high in pairwise(sizes)]
     if window_range.cut is WindowCut.COUNT:

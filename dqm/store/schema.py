@@ -31,7 +31,7 @@ __all__ = [
     "verdicts",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -56,7 +56,13 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE verdicts ADD COLUMN channels JSON",
         "ALTER TABLE verdicts ADD COLUMN digest VARCHAR(32) NOT NULL DEFAULT ''",
         "ALTER TABLE verdicts ADD COLUMN is_late BOOLEAN NOT NULL DEFAULT FALSE",
+        "CREATE TABLE runs (stream VARCHAR(64) NOT NULL, run BIGINT NOT NULL, run_type VARCHAR(64) NOT NULL, "
+        "position BIGINT NOT NULL, began_at DOUBLE PRECISION, ended_at DOUBLE PRECISION, why TEXT NOT NULL, "
+        "noted_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (stream, run))",
+        "CREATE INDEX runs_by_number ON runs (run)",
+        "CREATE INDEX runs_by_time ON runs (noted_at)",
     ),
+    4: ("ALTER TABLE runs ADD COLUMN resumed_at DOUBLE PRECISION",),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
 
@@ -168,6 +174,7 @@ runs = Table(
     Column("ended_at", Double),
     Column("why", Text, nullable=False),
     Column("noted_at", Double, nullable=False),
+    Column("resumed_at", Double),
     Index("runs_by_number", "run"),
     Index("runs_by_time", "noted_at"),
 )

@@ -85,8 +85,8 @@ class RunTracker:
         Raises
         ------
         PeerError
-            If the run would end before it begins (``run-time``), or has ended otherwise in all of these
-            streams (``run-ended``).
+            If the run would end before it begins or goes on (``run-time``), or has ended otherwise in all
+            of these streams (``run-ended``).
         """
         step = self._begin if notice.event is RunEvent.BEGIN else self._end
         changed: list[RunRecord] = []
@@ -116,7 +116,7 @@ class RunTracker:
         if known is None:
             return RunRecord(stream, notice.run, notice.run_type, position, began_at=notice.time)
         if known.ended_at is not None and notice.time > known.ended_at:  # it goes on after a stop
-            return replace(known, position=position, ended_at=None, why="")
+            return replace(known, position=position, ended_at=None, why="", resumed_at=notice.time)
         return known if known.began_at is not None else replace(known, began_at=notice.time)
 
     def _end(self, stream: str, known: RunRecord | None, notice: RunNotice) -> RunRecord:
@@ -125,11 +125,14 @@ class RunTracker:
             is_free = present is None or present.ended_at is not None
             position = self._next_position(stream) if is_free else 0
             known = RunRecord(stream, notice.run, notice.run_type, position)
-        if known.began_at is not None and notice.time < known.began_at:
+        step, opened_at = "begins", known.began_at
+        if known.resumed_at is not None:
+            step, opened_at = "goes on", known.resumed_at
+        if opened_at is not None and notice.time < opened_at:
             raise PeerError(
                 Reason.RUN_TIME,
-                f"run {notice.run} of {stream} would end at {_write(notice.time)}, before it begins at "
-                f"{_write(known.began_at)}",
+                f"run {notice.run} of {stream} would end at {_write(notice.time)}, before it {step} at "
+                f"{_write(opened_at)}",
             )
         return replace(known, ended_at=notice.time, why=notice.why)
 

@@ -95,6 +95,9 @@ class StreamRun(View):
     run: int
     run_type: str
     began_at: float | None = Field(description="Unix seconds; null if no sender said it")
+    resumed_at: float | None = Field(
+        description="when it last went on after a stop, Unix seconds; null if it never did"
+    )
     ended_at: float | None = Field(description="Unix seconds; null while it is open")
     why: str = Field(description="why it ended; empty while it is open")
 

@@ -18,6 +18,7 @@ from dqm.alarm import (
     Command,
     Mask,
     Node,
+    Standing,
     Thresholds,
     group_alarms,
     needs_response,
@@ -54,6 +55,9 @@ class AlarmActions(Protocol):
 
     def activities(self) -> Mapping[str, Activity]:
         """Whether windows of each stream are expected, and come."""
+
+    def standings(self) -> Mapping[str, Standing]:
+        """Say what the alarms of each stream allow its quality to be."""
 
     def thresholds(self) -> Thresholds:
         """Numbers that follow from the false-alarm budget."""
@@ -243,6 +247,7 @@ class Queries:
     ) -> Iterable[m.Stream]:
         paths = dict(_paths(tree))
         activities = self.alarm_service.activities()
+        standings = self.alarm_service.standings()
         first: dict[str, Alarm] = {}
         for alarm in alarms:
             if alarm.state is not AlarmState.NORMAL:
@@ -251,12 +256,13 @@ class Queries:
             most_urgent = first.get(s.name)
             bundles = tuple(one.identifier for one in self.bundles.get(s.name, ()))
             judged = s.last.bundle if s.last else ""
+            quality, reason, since = _present(s, standings.get(s.name))
             yield m.Stream(
                 name=s.name,
                 path=paths.get(s.name, ""),
-                quality=s.quality,
-                reason=s.reason,
-                since=s.since,
+                quality=quality,
+                reason=reason,
+                since=since,
                 alarm=most_urgent,
                 needs_response=most_urgent is not None and needs_response(most_urgent),
                 activity=activities.get(s.name, Activity.RUNNING),
@@ -267,6 +273,13 @@ class Queries:
                 bundle=judged if judged in bundles else next(iter(bundles), ""),
                 bundles=bundles,
             )
+
+
+def _present(status: StreamStatus, standing: Standing | None) -> tuple[Quality, str, float]:
+    """Give quality, reason and since when: those of its windows, unless they would contradict an alarm."""
+    if standing is None or status.quality is not Quality.GOOD:
+        return status.quality, status.reason, status.since
+    return standing.limit(status.quality), standing.reason, max(status.since, standing.since)
 
 
 def _lines(alarms: Iterable[Alarm]) -> tuple[m.AlarmLine, ...]:
@@ -291,6 +304,7 @@ def _run(record: RunRecord) -> m.StreamRun:
         run=record.run,
         run_type=record.run_type,
         began_at=record.began_at,
+        resumed_at=record.resumed_at,
         ended_at=record.ended_at,
         why=record.why,
     )

@@ -36,7 +36,7 @@ class RecentWindow:
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """One stream at one moment.
+    """One stream at one moment, as its windows and runs show it; alarms may say more (`dqm.alarm.Standing`).
 
     Parameters
     ----------
@@ -135,7 +135,8 @@ class StreamStatuses:
         for verdict in verdicts:
             self.observe(verdict)
             if now - verdict.judged_at > stale_seconds:
-                self.mark_stale(verdict.window.stream, stale_seconds)
+                reason = f"no window for more than {stale_seconds:g} s"
+                self.mark_stale(verdict.window.stream, reason, verdict.judged_at + stale_seconds)
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
@@ -174,30 +175,29 @@ class StreamStatuses:
             if is_idle(record):
                 stream.quality, stream.reason = Quality.NULL, describe_run(record)
             elif is_other or was_idle:
-                goes_on = "no window of it yet" if is_other else "it goes on after a stop"
+                goes_on = "no window of it yet" if is_other else "no window since"
                 stream.quality, stream.reason = Quality.NULL, f"{describe_run(record)}; {goes_on}"
             if is_other or was_idle is not is_idle(record):
                 stream.since = record.noted_at
             self._version += 1
 
-    def mark_stale(self, name: str, seconds: float) -> None:
+    def mark_stale(self, name: str, reason: str, since: float | None = None) -> None:
         """Show a stream as ``Null`` until its next window; raises `InputError` if it is not one of these.
 
         Parameters
         ----------
         name : str
             The stream.
-        seconds : float
-            For how long it may be without a window.
+        reason : str
+            Since when there was no window, in words.
+        since : float, optional
+            When it became stale, Unix seconds; default: now.
         """
         with self._lock:
             stream = self._find(name)
-            reason = f"no window for more than {seconds:g} s"
-            if stream.run is not None and stream.last is None:
-                reason = f"{describe_run(stream.run)}; no window of it for more than {seconds:g} s"
             if stream.reason != reason:
-                if stream.quality is not Quality.NULL and stream.last is not None:
-                    stream.since = stream.last.judged_at + seconds
+                if stream.quality is not Quality.NULL:
+                    stream.since = self._clock() if since is None else since
                 stream.quality, stream.reason = Quality.NULL, reason
                 self._version += 1
 

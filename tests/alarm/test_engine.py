@@ -226,7 +226,7 @@ def test_refused_windows_are_an_alarm_with_reason_count_and_begin() -> None:
         "2 windows refused since 00:02 UTC: NaN or infinity in 2.1 % of t_2 (sent by daq-7)"
     )
     b.tick(701.0)
-    assert alarm(b, Cause.SILENT).text.endswith("for more than 600 s; windows arrive, and are refused")
+    assert alarm(b, Cause.SILENT).text.endswith("for more than 600 s; the last that arrived were refused")
     b.observe(verdict(0.5, 4), 710.0)
     assert alarm(b, Cause.REFUSED).state == "Active", "two of the last three"
     b.observe(verdict(0.5, 5), 711.0)
@@ -330,7 +330,7 @@ def test_a_latched_alarm_waits_to_be_acknowledged() -> None:
     feed(b, BAD, BAD, 0.5, 0.5, 0.5)
     latched = alarm(b)
     assert (latched.state, latched.since, latched.raised_at) == ("Latched", 3, 1)
-    assert latched.text.startswith("2 of the last 3")
+    assert latched.text.startswith("gone: 2 of the last 3 windows differ")
     (change,) = b.apply(AcknowledgeAlarm("s", Cause.DIFFERS, "seen"), "ann", 9.0)
     assert (change.before, change.alarm.state) == ("Latched", "Normal")
     feed(b, BAD, BAD, begin=10)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause
+from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, describe_run
 from dqm.events import Quality, RunRecord
 
 from .engines import THRESHOLDS, engine, stream, verdict
@@ -151,3 +152,13 @@ def test_250_streams_that_end_together_raise_nothing() -> None:
     for name in names:
         b.note_run(record(name=name, ended_at=1.0), 1.0)
     assert b.tick(10 * STALE) == []
+
+
+def test_the_last_border_of_a_run_is_told() -> None:
+    first = record(run=591, run_type="cosmics")
+    again = replace(first, resumed_at=120.0)
+    assert [describe_run(one) for one in (first, again, replace(again, ended_at=180.0, why="operator"))] == [
+        "run 591 (cosmics) began at 00:00 UTC",
+        "run 591 (cosmics) went on at 00:02 UTC",
+        "run 591 ended at 00:03 UTC: operator",
+    ]

@@ -82,6 +82,14 @@ class RunningDaemon:
             total += int(values[0])
         return total / 1024
 
+    def cpu_seconds(self) -> float:
+        """Processor time of daemon and workers since their start."""
+        ticks = 0
+        for process in self.processes():
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def send(
         self,
         x: Sequence[FloatArray],

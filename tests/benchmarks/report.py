@@ -175,6 +175,16 @@ def stream_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
     return [("streams", [*table_of(head, rows), "", claim])]
 
 
+def live_times_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
+    """Windows of one live time beside windows of any."""
+    if not found:
+        return []
+    took = found[0]["extra_info"]["took"]
+    rows = [[name, f"{1.0 / wall:.0f}", seconds(cpu)] for name, (wall, cpu) in took.items()]
+    head = ["live times", "windows/s", "processor time of daemon and workers"]
+    return [("live times", table_of(head, rows))]
+
+
 def start_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
     """Start of the daemon."""
     rows = [
@@ -215,6 +225,7 @@ TABLES: dict[str, Callable[[list[Benchmark]], list[tuple[str, list[str]]]]] = {
     "test_calibration": rate_table,
     "test_reconstruction": rate_table,
     "test_streams": stream_table,
+    "test_live_times": live_times_table,
     "test_start": start_table,
     "test_profile": profile_tables,
 }

@@ -13,6 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from dqm.events import WindowCut
 from dqm.reference import WindowKind, calibrate
 from tests.service.small import N_WINDOW, healthy_events, small_bundle
+from tests.waiting import get
 
 from .conftest import complaints, set_media, set_width
 from .monitor import Monitor
@@ -74,6 +75,13 @@ def test_a_chamber_that_dies_and_a_stream_that_is_refused_are_shown(
         shoot(f"{name}-{scheme}-{width}")
     for name in ("dying", "dying-window", "dying-alarm", "day-overview", "day-alarms"):
         assert f"0 events where {N_WINDOW} are expected" in found[name], name
+        assert "0 events, fewer than" not in found[name], name
     for name in ("refused", "refused-alarm", "day-overview", "day-alarms"):
         assert "NaN or infinity in 3.3 % of b" in found[name], name
+    assert "Good for" not in found["refused"], "not beside the alarm"
+    told = get(f"{monitor.url}/api/v1/streams/{REFUSED}").json()
+    assert (told["quality"], told["reason"]) == ("Null", told["alarm"]["text"])
+    assert (
+        f'dqm_window_quality{{quality="Null",stream="{REFUSED}"}} 1.0' in get(f"{monitor.url}/metrics").text
+    )
     assert complaints(browser) == []

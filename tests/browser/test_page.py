@@ -103,7 +103,7 @@ def test_the_overview_follows_the_windows(browser: Chrome, monitor: Monitor, sho
     assert "run 7 ended at 01:46 UTC: operator" in text(browser, "#stream-chamber-1")
     assert "1 Idle" in " ".join(text(browser, "#counts").split())
     monitor.announce(RunEvent.BEGIN, "chamber-1", 2e9)
-    wait_for(browser, lambda: "it goes on after a stop" in text(browser, "#stream-chamber-1"), "it goes on")
+    wait_for(browser, lambda: "went on at" in text(browser, "#stream-chamber-1"), "it goes on")
 
 
 def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: Monitor, shoot: Shoot) -> None:

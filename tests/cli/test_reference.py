@@ -87,6 +87,27 @@ def test_what_makes_no_bundle_is_told_and_leaves_nothing(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "taken"]
 
 
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ("150:30", "a range from 150 to 30 events. Give the smaller number first"),
+        ("60:60", "a range from 60 to 60 events. Give the smaller number first"),
+        ("30:", "--window: '' is not a number"),
+        ("30:inf", "--window: 'inf' is not a number"),
+        ("0:30", "--window: 0 events. Give 10 to 999999999"),
+        ("30:1e12", "--window: 1e+12 events. Give 10 to 999999999"),
+    ],
+)
+def test_a_range_that_is_none_is_refused_before_anything_is_done(
+    dqm: Dqm, bare: Path, window: str, message: str
+) -> None:
+    before = sorted(bare.iterdir())
+    told = dqm("reference", "calibrate", bare, "--toys", 100, "--window", window)
+    assert (told.code, told.out) == (2, "")
+    assert message in told.err
+    assert sorted(bare.iterdir()) == before
+
+
 def test_a_damaged_bundle_is_refused(dqm: Dqm, bare: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bare, tmp_path / "copy")
     (array,) = copy.glob("pool-*.npy")

@@ -78,6 +78,11 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
         assert ended.stdout == "ack stored\n"
         wait_until(lambda: silent(daemon) == [], "silence ends with the run")
         assert activities(daemon) == {"Idle"}
+        told = dqm("run-control", "begin", "--run", 7, "--time", 2e9, "--stream", "chamber-1", *control)
+        assert told.code == 0
+        told = dqm("run-control", "end", "--run", 7, "--stream", "chamber-1", *control)
+        assert told.code == 1
+        assert "refused (run-time): run 7 of chamber-1 would end at" in told.err
         told = dqm("run-control", "end", "--run", 6, "--why", "another", *control)
         assert told.code == 1
         assert "the end of run 6 is refused (run-ended): run 6 of chamber-1 ended already at" in told.err

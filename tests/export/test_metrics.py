@@ -12,7 +12,7 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dqm import events
-from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Priority
+from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Priority, Standing
 from dqm.errors import InputError
 from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
@@ -212,6 +212,17 @@ def test_channels_are_counted_and_the_worst_are_shown_by_rank(metrics: Metrics) 
     assert shown["dqm_worst_channel_ratio", ("a", "3")] == 0.25
     metrics.mark_stale("a")
     assert not any("channel" in name for name, _ in samples(metrics))
+
+
+def test_a_stream_is_not_good_beside_an_alarm(metrics: Metrics) -> None:
+    refused = {name: Standing(Quality.NULL, "2 windows refused", NOW) for name in ("a", "b")}
+    metrics.show_standings(lambda: refused)
+    metrics.observe(alter(VERDICT, quality=Quality.GOOD))
+    shown = samples(metrics)
+    assert [shown["dqm_window_quality", ("a", quality)] for quality in Quality] == [1.0, 0.0, 0.0, 0.0]
+    assert shown["dqm_windows_total", ("a", "Good")] == 1.0, "the window itself is Good"
+    refused.clear()
+    assert samples(metrics)["dqm_window_quality", ("a", "Good")] == 1.0
 
 
 def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:

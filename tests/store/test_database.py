@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 
 from dqm.errors import StoreError
 from dqm.events import Quality
-from dqm.store import Database, VerdictStore, sqlite_url
+from dqm.store import Database, RunStore, VerdictStore, sqlite_url
 from tests.verdicts import alter
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -37,7 +37,7 @@ def layout(path: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("schema", ["version-1", "version-2", "version-3", "version-4"])
+@pytest.mark.parametrize("schema", ["version-1", "version-2", "version-3", "version-4", "version-5"])
 def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, schema: str) -> None:
     # and the present one is what it was when it was first written
     old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
@@ -51,12 +51,15 @@ def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, 
             (0, 0) if schema == "version-1" else (1, 1)
         )
         assert store.append(verdict) is False
+        for record in RunStore(store.database).recent(1):
+            assert (record.began_at, record.ended_at) == (1.69e9, 1.69e9 + 60.5)
+            assert record.resumed_at == (None if schema == "version-4" else 1.69e9 + 30.25)
     VerdictStore(sqlite_url(new)).close()
     assert layout(old) == layout(new)
     VerdictStore(sqlite_url(old), create=False).close()
 
 
-@pytest.mark.parametrize("schema", ["version-1", "version-2", "version-3", "version-4"])
+@pytest.mark.parametrize("schema", ["version-1", "version-2", "version-3", "version-4", "version-5"])
 def test_so_is_one_in_postgresql(postgres: Callable[[], str], schema: str) -> None:
     url = postgres()
     script = (SCHEMAS / f"{schema}.sql").read_text()

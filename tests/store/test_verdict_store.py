@@ -244,7 +244,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, but this program supports version 4"):
+    with pytest.raises(StoreError, match="schema version 7, but this program supports version 5"):
         VerdictStore(sqlite_url(path))
 
 

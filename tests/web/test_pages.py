@@ -64,10 +64,35 @@ def test_without_alarm_the_page_says_so(client: Browser) -> None:
 def test_a_stale_stream_shows_neither_p_nor_good(world: World, client: Browser) -> None:
     world.judge(verdict_of("chamber-1", 0, p=0.37))
     assert "0.37" in text_of(client, "/?name=chamber-1")
-    world.statuses.mark_stale("chamber-1", 600.0)
+    world.statuses.mark_stale("chamber-1", "no window for more than 600 s")
     text = text_of(client, "/?name=chamber-1")
     assert "0.37" not in text
     assert "no window for more than 600 s" in text
+
+
+def test_a_stream_whose_windows_are_refused_does_not_read_as_good(world: World, client: Browser) -> None:
+    world.judge(verdict_of("chamber-1", 0, p=0.37))
+    assert "Good for" in text_of(client, "/streams/chamber-1")
+    refusal = "NaN or infinity in 2 % of t_2"
+    for _ in range(2):
+        world.alarm_service.note_refusal("chamber-1", refusal)
+    world.alarm_service.tick()
+    text = text_of(client, "/streams/chamber-1")
+    assert "Good for" not in text
+    assert "Null for" in text
+    assert text.count(refusal) == 1
+    overview = text_of(client, "/?quality=Good")
+    assert "chamber-1" not in overview.partition("last windows")[2]
+    world.judge(verdict_of("chamber-1", 3, p=0.37), verdict_of("chamber-1", 4, p=0.37))
+    assert "Good for" in text_of(client, "/streams/chamber-1")
+
+
+def test_a_good_window_beside_an_alarm_shows_its_p_and_the_condition(world: World, client: Browser) -> None:
+    world.judge(*(verdict_of("chamber-1", seq, p=p) for seq, p in enumerate([2e-9, 2e-9, 0.37])))
+    assert "0.37" in text_of(client, "/?name=chamber-1")
+    text = text_of(client, "/streams/chamber-1")
+    assert "Medium for" in text
+    assert text.count("2 of the last 3 windows differ from the reference") == 1
 
 
 @pytest.mark.parametrize(
@@ -157,7 +182,7 @@ def test_a_window_whose_fit_ended_early_shows_a_bound(world: World, client: Brow
 def test_a_window_with_another_number_of_events_says_what_was_expected(world: World, client: Browser) -> None:
     rate = RateResult(WindowCut.TIME, n_expected=487.5, uncertainty=0.02, live_seconds=10.0, p=1e-15, z=-7.9)
     result = TestResult(30, 487.5, reason="30 events, fewer than 50 (expected 488)", rate=rate)
-    reason = "30 events where 488 are expected (p < 1e-15); 30 events, fewer than 50 (expected 488)"
+    reason = "30 events where 488 are expected (p < 1e-15), too few to test the shape"
     world.judge(replace(verdict_of("chamber-1", 3), result=result, quality=Quality.BAD, reason=reason))
     text = text_of(client, "/windows/chamber-1/7/3")
     assert "30 events where 488 are expected, p < 1e-15, Z -7.9; the expectation is uncertain by 2 %" in text
@@ -279,3 +304,9 @@ def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:
     for quality in Quality:
         assert re.search(rf'<use href="#{quality.lower()}"></use></svg>{quality}<', page)
         assert f'<symbol id="{quality.lower()}"' in page
+
+
+def test_the_help_explains_every_cause_and_state(client: Browser) -> None:
+    page = client.get("/help").text
+    assert [cause for cause in Cause if f"<dt>{cause}</dt>" not in page] == []
+    assert [state for state in AlarmState if f"</svg>{state}<" not in page] == []

@@ -58,17 +58,20 @@ def test_the_last_windows_are_bounded(statuses: StreamStatuses) -> None:
     assert len(statuses.find("chamber-1").recent) == N_RECENT
 
 
-def test_a_stale_stream_is_not_known_until_its_next_window(statuses: StreamStatuses) -> None:
+def test_a_stale_stream_is_not_known_until_its_next_window(statuses: StreamStatuses, clock: Clock) -> None:
     statuses.observe(verdict_of())
-    statuses.mark_stale("chamber-1", 600.0)
+    clock.time = START + 601.0
+    statuses.mark_stale("chamber-1", "no window since number 0")
     version = statuses.version
-    statuses.mark_stale("chamber-1", 600.0)
+    clock.time = START + 602.0
+    statuses.mark_stale("chamber-1", "no window since number 0")
     assert statuses.version == version
+    statuses.mark_stale("chamber-1", "no window since number 0; the last that arrived were refused")
     one = statuses.find("chamber-1")
     assert (one.quality, one.reason, one.since) == (
         Quality.NULL,
-        "no window for more than 600 s",
-        START + 600,
+        "no window since number 0; the last that arrived were refused",
+        START + 601.0,
     )
     statuses.observe(verdict_of(seq=1))
     assert statuses.find("chamber-1").quality is Quality.GOOD
@@ -79,7 +82,12 @@ def test_a_restart_recalls_what_is_not_too_old(statuses: StreamStatuses, clock: 
     clock.time = START + 1000.0
     old = [verdict_of(seq=seq) for seq in range(3)]
     statuses.recall(old, stale_seconds=600.0)
-    assert statuses.find("chamber-1").quality is Quality.NULL
+    one = statuses.find("chamber-1")
+    assert (one.quality, one.reason, one.since) == (
+        Quality.NULL,
+        "no window for more than 600 s",
+        START + 602.0,
+    )
     young = replace(verdict_of("chamber-2", p=1e-5), judged_at=START + 900.0)
     statuses.recall([young], stale_seconds=600.0)
     assert statuses.find("chamber-2").quality is Quality.BAD
@@ -87,6 +95,6 @@ def test_a_restart_recalls_what_is_not_too_old(statuses: StreamStatuses, clock: 
 
 
 def test_an_unknown_stream_is_an_error(statuses: StreamStatuses) -> None:
-    for act in (statuses.find, lambda name: statuses.mark_stale(name, 1.0)):
+    for act in (statuses.find, lambda name: statuses.mark_stale(name, "none came")):
         with pytest.raises(InputError, match=r"no stream 'x'.*chamber-1, chamber-2"):
             act("x")

@@ -19,6 +19,7 @@ from dqm.alarm import (
     Mask,
     Node,
     Rules,
+    Standing,
     Thresholds,
     follow_run,
 )
@@ -107,8 +108,13 @@ class AlarmService:
         with self._lock:
             return self._engine.drift_sums
 
-    def silent_streams(self) -> Mapping[str, float]:
-        """Streams that have been without a window for too long, and how long each may be, s."""
+    def standings(self) -> Mapping[str, Standing]:
+        """Say what the alarms of each stream allow its quality to be."""
+        with self._lock:
+            return self._engine.standings
+
+    def silent_streams(self) -> Mapping[str, str]:
+        """Streams that have been without a window for too long, and since when, in words."""
         with self._lock:
             return self._engine.silent_streams(self._clock())
 

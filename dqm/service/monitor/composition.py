@@ -139,6 +139,7 @@ def open_parts(
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
     metrics.show_notices(notices.statuses)
+    metrics.show_standings(alarms.standings)
     metrics.registry.register(AlarmMetrics(alarms))
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)

@@ -293,9 +293,9 @@ class Daemon:
             self._parts.store.prune(self._clock() - 86_400.0 * days, PRUNED_AT_ONCE)
 
     def _show_silence(self) -> None:
-        for stream, seconds in self._parts.alarms.silent_streams().items():
+        for stream, reason in self._parts.alarms.silent_streams().items():
             self.metrics.mark_stale(stream)
-            self._parts.statuses.mark_stale(stream, seconds)
+            self._parts.statuses.mark_stale(stream, reason)
 
     def _keep(self, window: Window, verdict: Verdict) -> None:
         """Write the events to a file; the daemon goes on if this fails."""

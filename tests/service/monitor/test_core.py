@@ -705,8 +705,23 @@ def test_a_run_goes_on_after_a_stop_and_an_older_begin_does_not_open_it() -> Non
     assert records_of(core)[-1].ended_at == UNIX + 10.0
     say(core, "begin", time=UNIX + 20.0)
     (record,) = records_of(core)
-    assert (record.began_at, record.ended_at) == (UNIX, None)
+    assert (record.began_at, record.resumed_at, record.ended_at) == (UNIX, UNIX + 20.0, None)
+    reason, what = refusal_of(say(core, "end", time=UNIX + 15.0))
+    assert reason == Reason.RUN_TIME
+    assert what.endswith("at 2023-11-14 22:13:35 UTC, before it goes on at 2023-11-14 22:13:40 UTC")
     assert say(core, "end", time=UNIX + 30.0) == []
+    (record,) = records_of(core)
+    assert (record.began_at, record.ended_at) == (UNIX, UNIX + 30.0)
+
+
+def test_a_restarted_core_knows_when_a_run_went_on() -> None:
+    core = core_of()
+    say(core, "begin", time=UNIX)
+    say(core, "end", time=UNIX + 10.0)
+    say(core, "begin", time=UNIX + 20.0)
+    restarted = core_of()
+    restarted.restore([], records_of(core))
+    assert refusal_of(say(restarted, "end", time=UNIX + 15.0))[0] == Reason.RUN_TIME
 
 
 def test_a_run_that_goes_on_after_another_one_is_the_present_run_again() -> None:

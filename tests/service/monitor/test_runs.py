@@ -13,7 +13,7 @@ from dqm.reference import Bundle
 from dqm.service.monitor.daemon import Daemon
 from dqm.service.monitor.recorder import Recorder
 from dqm.store import RunStore
-from dqm.stream import Sender
+from dqm.stream import Sender, SenderKeys, make_keys, read_public, read_secret
 from tests.service.small import healthy_events, window_of
 
 N_STREAMS = 250
@@ -32,10 +32,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def open_daemon(folder: Path, bundle: Bundle, clock: Clock) -> Daemon:
+def open_daemon(folder: Path, bundle: Bundle, clock: Clock, keys: str = "") -> Daemon:
     path = folder / "daemon.toml"
     path.write_text(
-        f'[daemon]\nlisten = ["ipc://{folder}/w"]\nhttp = "127.0.0.1:0"\nworkers = 0\n'
+        f'[daemon]\nlisten = ["ipc://{folder}/w"]\nhttp = "127.0.0.1:0"\nworkers = 0\n{keys}'
         + "".join(
             f'[[streams]]\nname = "chamber-{n}"\nbundle = "{bundle.path}"\nstale_seconds = 60.0\n'
             for n in range(N_STREAMS)
@@ -128,3 +128,55 @@ def test_what_is_shown_as_present_is_of_the_present_run(daemon: Daemon, clock: C
         assert statuses.find(name).quality is Quality.GOOD
         assert sample(daemon, "dqm_window_p_value", stream=name) is not None
     assert sample(daemon, "dqm_windows_total", stream=name, quality="Good") == 4.0
+
+
+def test_ends_that_cannot_be_are_refused_and_nothing_is_half_done(
+    bundle: Bundle, tmp_path: Path, clock: Clock
+) -> None:
+    make_keys(tmp_path / "keys", "daemon")
+    for name, streams in (("control", ["*"]), ("west", ["chamber-1"])):
+        make_keys(tmp_path, name, streams)
+        (tmp_path / f"{name}.public").rename(tmp_path / "keys" / f"{name}.public")
+    daemon_key = read_public(tmp_path / "keys" / "daemon.public")
+
+    def sender_of(name: str) -> Sender:
+        return Sender(
+            f"ipc://{tmp_path}/w", keys=SenderKeys(read_secret(tmp_path / f"{name}.secret"), daemon_key)
+        )
+
+    def border(event: RunEvent, seconds: float, streams: str = "*") -> RunNotice:
+        return RunNotice(streams, 7, "cosmics", event, clock.now + seconds, "operator")
+
+    begin, end = RunEvent.BEGIN, RunEvent.END
+    keyed = 'keys = "keys"\nkeyed = "all"\n'
+    with open_daemon(tmp_path, bundle, clock, keyed) as daemon, sender_of("control") as control:
+        runs = RunStore(daemon._parts.store.database)
+
+        def ends() -> set[float | None]:
+            return {record.ended_at for record in runs.of_run(7).values()}
+
+        def refused(sender: Sender, notice: RunNotice) -> str:
+            known = len(sender.run_refusals)
+            sender.announce(notice)
+            deliver(daemon, sender)
+            (answer,) = sender.run_refusals[known:]
+            return f"{answer.reason}: {answer.what}"
+
+        control.announce(border(begin, 0.0))
+        deliver(daemon, control)
+        assert refused(control, border(end, -1.0)).startswith("run-time: run 7 of chamber-0 would end at")
+        with sender_of("west") as west:
+            for streams in ("*", "chamber-2"):
+                said = refused(west, border(end, 5.0, streams))
+                assert said.startswith("stream-not-allowed: west may not end runs of stream chamber-")
+        assert ends() == {None}, "nothing was ended by any of them"
+        control.announce(border(end, 10.0))
+        deliver(daemon, control)
+        assert refused(control, border(end, 11.0)).startswith("run-ended: run 7 of chamber-0 ended already")
+        control.announce(border(begin, 20.0))
+        deliver(daemon, control)
+        assert "before it goes on at" in refused(control, border(end, 15.0))
+        assert ends() == {None}
+        control.announce(border(end, 30.0))
+        deliver(daemon, control)
+        assert ends() == {clock.now + 30.0}
