@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
-from dqm.reference import Check, Validation, ValidationPoint
+from dqm.events import WindowCut
+from dqm.reference import Check, DetectionTime, Validation, ValidationPoint, advise_window
+from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
+from dqm.service.offline.advice import Advice
 
-__all__ = ["check_figure", "draw_checks", "draw_validation"]
+__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_validation"]
 
 SUFFIXES = (".pdf", ".png", ".svg")
 """Endings of figures; they say what kind of file it is."""
@@ -85,6 +91,63 @@ def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequenc
                 panel.plot(middle, ratio.reconstructed, color=color, label=f"{check.nu:+g}")
             panel.set(xlabel=name, ylabel="log r")
         panels[0].legend(title=title, fontsize="small")
+
+
+def draw_advice(path: Path, advice: Advice, n_events: int, cut: WindowCut) -> None:
+    """Draw how uncertain p is over the size of windows, and how soon each fault is seen.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    advice : Advice
+        What to draw.
+    n_events : int
+        Events of the run.
+    cut : WindowCut
+        What closes the windows.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    sizes = np.geomspace(10, max(100, n_events), 60)
+    curve = [advise_window(n_events, float(round(size)), cut, 0.01).uncertainty for size in sizes]
+    with _panels(path, 2 if advice.detections else 1) as panels:
+        panels[0].plot(sizes, curve, color=COLORS[0], label=f"a run of {n_events} events")
+        for one in advice.windows:
+            color = {"green": COLORS[2], "amber": COLORS[1], "red": COLORS[5]}[one.light]
+            height = min(one.uncertainty, LARGEST_OFFSET)
+            panels[0].plot(one.n_expected, height, "o", color=color)
+        panels[0].axhline(TOLERATED_OFFSET, ls="--", color="0.5", label="tolerated")
+        panels[0].axhline(LARGEST_OFFSET, ls=":", color="0.5", label="refused above")
+        panels[0].set(
+            xscale="log", xlabel="events of a window", ylabel="p uncertain by, sigma", ylim=(0, 0.6)
+        )
+        panels[0].legend(fontsize="small")
+        if advice.detections:
+            _draw_times(panels[1], advice.detections)
+
+
+def _draw_times(panel: Any, detections: Sequence[DetectionTime]) -> None:
+    """Draw the events until the first alarm; a fault that is not seen has no bar."""
+    faults = list(dict.fromkeys(one.fault for one in detections))
+    sizes = list(dict.fromkeys(one.n_expected for one in detections))
+    for k, size in enumerate(sizes):
+        found = [one for one in detections if one.n_expected == size]
+        heights = [one.n_windows * size if np.isfinite(one.n_windows) else 0.0 for one in found]
+        places = [faults.index(one.fault) + (k - 0.5 * (len(sizes) - 1)) * 0.35 for one in found]
+        panel.barh(places, heights, 0.32, color=COLORS[k], label=f"windows of {size:g}")
+        for place, one in zip(places, found, strict=True):
+            if not np.isfinite(one.n_windows):
+                panel.annotate(
+                    "not seen", (0.02, place), xycoords=("axes fraction", "data"), fontsize=7, va="center"
+                )
+    panel.set_yticks(range(len(faults)), [textwrap.fill(name, 24) for name in faults], fontsize=7)
+    panel.invert_yaxis()
+    panel.set(xscale="log", xlabel="events until the first alarm")
+    panel.legend(fontsize="small")
 
 
 def draw_validation(path: Path, validation: Validation) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from dqm.cli.advice import advise
+from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
-from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number, validate
+from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
@@ -25,12 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-USUAL_THRESHOLD = 0.01
-"""p below which windows of a few streams count, with the usual budget of false alarms."""
-
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
 app.command()(validate)
+app.command()(advise)
 app.command()(templates)
 app.command()(channels)
 
@@ -232,7 +232,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Verify the checksums of a bundle and describe it."""
-    from dqm.reference import open_bundle
+    from dqm.reference import find_certificate, open_bundle
 
     bundle = open_bundle(path)
     if as_json:
@@ -243,6 +243,11 @@ def show(
     print_table(_null_tables(bundle))
     if bundle.manifest.templates:
         print_table(templates_table(bundle.manifest.templates))
+    status = find_certificate(path, bundle.manifest)
+    if status.certificate is None:
+        say(f"not certified: {status.why_none}. Run 'dqm reference validate {path}'")
+    else:
+        print_table(certificate_table(status.certificate))
 
 
 def _description(bundle: Bundle) -> Table:

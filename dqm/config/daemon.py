@@ -339,6 +339,11 @@ class StreamSection(Section):
         validate_default=True,
         description="instead: bundles with conditions; the first that fits a window judges it",
     )
+    accept_red_certificate: bool = Field(
+        False,
+        description="whether its bundles are used although a line of their certificate is red; otherwise the "
+        "daemon does not start with them",
+    )
     min_events: int | None = Field(
         None, ge=1, le=LARGEST_INTEGER, description="replaces [quality] min_events for this stream"
     )
