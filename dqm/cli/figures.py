@@ -13,12 +13,13 @@ import numpy as np
 
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
-from dqm.events import WindowCut
+from dqm.events import Explanation, WindowCut
 from dqm.reference import Check, DetectionTime, Validation, ValidationPoint, advise_window
+from dqm.reference.plots import draw_explanation
 from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
 from dqm.service.offline.advice import Advice
 
-__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_validation"]
+__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_maps", "draw_validation"]
 
 SUFFIXES = (".pdf", ".png", ".svg")
 """Endings of figures; they say what kind of file it is."""
@@ -128,6 +129,29 @@ def draw_advice(path: Path, advice: Advice, n_events: int, cut: WindowCut) -> No
         panels[0].legend(fontsize="small")
         if advice.detections:
             _draw_times(panels[1], advice.detections)
+
+
+def draw_maps(path: Path, maps: Explanation, title: str) -> None:
+    """Draw the maps of events over a reference.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    maps : Explanation
+        What to draw.
+    title : str
+        Line above all.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    check_figure(path)
+    figure = draw_explanation(maps, title, pairs=True)
+    with writing_file(path) as scratch:
+        figure.savefig(scratch, format=path.suffix[1:].lower())
 
 
 def _draw_times(panel: Any, detections: Sequence[DetectionTime]) -> None:

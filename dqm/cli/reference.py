@@ -13,6 +13,7 @@ from rich.table import Table
 from dqm.cli.advice import advise
 from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
+from dqm.cli.kept import check_sources, parse_runs, read_kept_run, renew
 from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
@@ -39,11 +40,38 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of
 
 @app.command()
 def build(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")
+    ] = None,
     window: Annotated[
-        float, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0).")
-    ],
+        float | None,
+        typer.Option(
+            min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0); with --like left out."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CONFIG",
+            help="Instead of files: Good windows that the daemon with this TOML file kept.",
+        ),
+    ] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream of these windows.")] = None,
+    runs: Annotated[
+        str | None, typer.Option(metavar="RUNS", help="Runs of these windows, as in 10-12,15.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE", help="Bundle whose recipe is taken, and with which the events are compared."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --like: maps of the new events: .png, .pdf or .svg."),
+    ] = None,
     events: Annotated[
         int | None,
         typer.Option(
@@ -94,8 +122,15 @@ def build(
     """Build a bundle from events of good data."""
     from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features
     from dqm.reference import drop_nan as without_nan
-    from dqm.service.offline.feature_files import read_events
+    from dqm.service.offline.feature_files import read_run
 
+    check_sources(files, config, stream, runs)
+    if like is not None:
+        kept = None if config is None else (config, stream or "", runs or "")
+        renew(like, files or [], kept, output, chamber=chamber, live_seconds=live_seconds, plot=plot)
+        return
+    if window is None:
+        raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
     given = {"width": width, "penalty": penalty, "loss": loss}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if statistic == "several" and settings:
@@ -104,7 +139,12 @@ def build(
             fix="Leave it out, or give --statistic kernel",
         )
     names = None if features is None else tuple(name.strip() for name in features.split(","))
-    read, columns, sources = read_events(files, names, chamber, keep_nan=drop_nan)
+    run = (
+        read_run(files or [], names, chamber, keep_nan=drop_nan)
+        if config is None
+        else read_kept_run(config, stream or "", parse_runs(runs or ""), names)
+    )
+    read, columns, sources = run.x, run.names, run.sources
     x, nan = without_nan(read, columns)
     for finding in describe_features(x, columns, statistic):
         say(f"note: {finding}", err=True)

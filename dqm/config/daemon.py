@@ -134,6 +134,15 @@ class KeepSection(Section):
     windows_megabytes: float = Field(
         1024.0, ge=0.0, description="most megabytes of Medium and Bad windows, as Parquet files; 0: keep none"
     )
+    good_share: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the Good windows that are kept too, for references of later runs; 0: none",
+    )
+    good_megabytes: float = Field(
+        1024.0, ge=0.0, description="most megabytes of Good windows, as Parquet files beside the others"
+    )
     verdict_days: float | None = Field(
         None,
         gt=0.0,

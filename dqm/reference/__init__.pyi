@@ -52,6 +52,7 @@ from .null import NullTable, PValue, empirical_p_value, pool_offset, split_offse
 from .plots import MapHistograms
 from .processes import Processes, Task, Workers, one_thread
 from .rate import RateTest
+from .renewal import Renewal, compare_with_old, recipe_like
 from .rule import ReferenceRule, describe_unreferenced
 from .run_check import constant_features, refuse_jump, refuse_run
 from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
@@ -95,6 +96,7 @@ __all__ = [
     "ReadingPolicy",
     "Recipe",
     "ReferenceRule",
+    "Renewal",
     "Source",
     "StoredBundle",
     "Task",
@@ -120,6 +122,7 @@ __all__ = [
     "check_bad_channels",
     "check_names",
     "choose_reference_size",
+    "compare_with_old",
     "constant_features",
     "create_bundle",
     "create_channel_bundle",
@@ -139,6 +142,7 @@ __all__ = [
     "pool_offset",
     "prepare_statistic",
     "read_certificate",
+    "recipe_like",
     "refuse_jump",
     "refuse_run",
     "split_offset",

@@ -273,14 +273,20 @@ def extrapolation_line(entry: NullTableEntry, threshold: float) -> CertificateLi
     )
 
 
-def later_line(outcome: LaterOutcome) -> CertificateLine:
-    """Judge a good run after that of the reference."""
+def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcome) -> CertificateLine:
+    """Judge a good run after that of the reference.
+
+    All its windows are held to one reference. So they may have a small p together, by as much as the table
+    is uncertain; what is beyond is drift.
+    """
     p = outcome.p
     light, text = _judge_share(p)
-    if light is Light.GREEN and float(stats.kstest(p, "uniform").pvalue) < CERTAIN:
-        light = Light.AMBER
+    z = -special.ndtri(np.clip(p - 0.5 / (entry.toys.shape[0] + 1), CERTAIN, 1.0 - CERTAIN))
+    offset, _ = uncertainty_of(bundle, entry)
+    pull = float(z.mean() / np.sqrt(1.0 / len(z) + offset**2))
+    light = Light.worst([light, _by_chance(float(special.ndtr(-pull)))])
     few = light is Light.GREEN and len(p) < FEWEST_WINDOWS
-    told = f"{outcome.name}: {text}"
+    told = f"{outcome.name}: {text}; all together {pull:+.1f} sigma"
     if outcome.seen and light is not Light.GREEN:
         told += f"; its farthest window {outcome.seen}"
     renew = "If this run was good, build a reference of later runs, or teach the bundle what changed"

@@ -11,10 +11,10 @@ from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray
 from dqm.reference import certificate_lines as lines_of
 from dqm.reference.certificate import Certificate, CertificateLine, subject_of
-from dqm.reference.later_runs import LaterRun, evaluate_later
+from dqm.reference.later_runs import LaterRun, count_later, evaluate_later
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.processes import Workers
-from dqm.reference.run_blocks import evaluate_blocks, plan_blocks
+from dqm.reference.run_blocks import BlockPlan, evaluate_blocks, plan_blocks
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.validation import Validation, validate
 
@@ -81,9 +81,15 @@ def certify(
         )
     if later:
         bundle.refuse_counted("later runs")
+    plan = _plan(bundle, kind)
     parts = _Parts(progress)
+    shows = [parts.add(count_later(run, kind)) for run in later]
+    n_points = 1 + len(samples or {}) + len(sigmas) * bundle.manifest.n_measured(kind.cut)
+    show_toys = parts.add(n_points * n_toys)
+    show_blocks = parts.add(plan.n_tests if isinstance(plan, BlockPlan) else 0)
     outcomes = [
-        evaluate_later(bundle, run, kind=kind, workers=workers, progress=parts.add()) for run in later
+        evaluate_later(bundle, run, kind=kind, workers=workers, progress=show)
+        for run, show in zip(later, shows, strict=True)
     ]
     validation = validate(
         bundle,
@@ -93,16 +99,16 @@ def certify(
         sigmas=sigmas,
         samples=samples,
         workers=workers,
-        progress=parts.add(),
+        progress=show_toys,
     )
-    lines = _block_lines(bundle, entry, seed=seed, workers=workers, progress=parts.add())
+    lines = _block_lines(bundle, entry, plan, seed=seed, workers=workers, progress=show_blocks)
     lines.append(lines_of.table_line(validation))
     if len(validation.points) > 1:
         lines.append(lines_of.nuisance_line(validation))
     if bundle.manifest.counts is None:
         lines.append(lines_of.feature_line(bundle))
     lines.append(lines_of.extrapolation_line(entry, threshold))
-    lines += map(lines_of.later_line, outcomes)
+    lines += [lines_of.later_line(bundle, entry, outcome) for outcome in outcomes]
     certificate = Certificate(
         subject=subject_of(bundle.manifest),
         windows=str(kind),
@@ -120,9 +126,9 @@ class _Parts:
         self._progress = progress
         self._parts: list[tuple[int, int]] = []
 
-    def add(self) -> Callable[[int, int], None]:
+    def add(self, expected: int) -> Callable[[int, int], None]:
         place = len(self._parts)
-        self._parts.append((0, 0))
+        self._parts.append((0, expected))
 
         def show(done: int, total: int) -> None:
             self._parts[place] = (done, total)
@@ -131,22 +137,27 @@ class _Parts:
         return show
 
 
+def _plan(bundle: StoredBundle, kind: WindowKind) -> BlockPlan | InputError:
+    """Plan to test the run's own windows, or say why it is too short for that."""
+    try:
+        return plan_blocks(bundle, kind)
+    except InputError as error:
+        return error
+
+
 def _block_lines(
     bundle: StoredBundle,
     entry: NullTableEntry,
+    plan: BlockPlan | InputError,
     *,
     seed: int,
     workers: Workers,
     progress: Callable[[int, int], None],
 ) -> list[CertificateLine]:
-    """Test the run's own windows, if it is long enough."""
-    try:
-        plan = plan_blocks(bundle, entry.kind)
-        found = evaluate_blocks(
-            bundle, kind=entry.kind, plan=plan, seed=seed, workers=workers, progress=progress
-        )
-    except InputError as error:
-        return [lines_of.unmeasured_line(error)]
+    """Test the run's own windows."""
+    if isinstance(plan, InputError):
+        return [lines_of.unmeasured_line(plan)]
+    found = evaluate_blocks(bundle, kind=entry.kind, plan=plan, seed=seed, workers=workers, progress=progress)
     lines = [lines_of.uniformity_line(found), lines_of.run_line(bundle, found)]
     if bundle.manifest.counts is None:
         lines += [lines_of.split_line(bundle, entry, found), lines_of.support_line(bundle, found)]

@@ -13,10 +13,10 @@ from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
 from dqm.reference.constraints import ReadingPolicy
 from dqm.reference.evaluator import Evaluator
 from dqm.reference.manifest import WindowKind
-from dqm.reference.processes import Workers
+from dqm.reference.processes import Workers, one_thread
 from dqm.reference.stored_bundle import StoredBundle
 
-__all__ = ["LaterOutcome", "LaterRun", "LaterWork", "evaluate_later"]
+__all__ = ["LaterOutcome", "LaterRun", "LaterWork", "count_later", "evaluate_later"]
 
 MOST_WINDOWS = 300
 """Windows that are tested of a run, spread over it."""
@@ -67,7 +67,7 @@ class LaterOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LaterWork:
-    """Task of `Workers`: windows in; p, text of the departure and reason why there is no p out.
+    """Task of `Workers`: windows in; p and the reason why there is none out.
 
     Parameters
     ----------
@@ -83,13 +83,18 @@ class LaterWork:
     identifier: str
     policy: ReadingPolicy
 
-    def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[tuple[float, str, str]]]:
+    def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[tuple[float, str]]]:
         """Open the bundle; raises `BundleError` if it is another one."""
         bundle = StoredBundle.read(path)
         if bundle.identifier != self.identifier:
             raise BundleError(f"is bundle {bundle.identifier}, not {self.identifier}", where=str(path))
         evaluator = Evaluator(bundle, self.policy)
         return lambda windows: [_test(evaluator, window) for window in windows]
+
+
+def count_later(run: LaterRun, kind: WindowKind) -> int:
+    """Count the windows of a run that will be tested, about."""
+    return min(MOST_WINDOWS, int(len(run.x) // kind.n_expected))
 
 
 def evaluate_later(
@@ -125,21 +130,23 @@ def evaluate_later(
     windows = _cut(run, kind, bundle.manifest.features)
     policy = ReadingPolicy(unmeasured="free" if kind.free else "null")
     items = [windows[first : first + AT_ONCE] for first in range(0, len(windows), AT_ONCE)]
-    found: list[list[tuple[float, str, str]]] = [[] for _ in items]
+    found: list[list[tuple[float, str]]] = [[] for _ in items]
     progress(0, len(windows))
     for place, results in workers.run(LaterWork(bundle.path, bundle.identifier, policy), items):
         found[place] = results
         progress(sum(map(len, found)), len(windows))
     results = [result for part in found for result in part]
-    reasons = [reason for _, _, reason in results if reason]
+    reasons = [reason for _, reason in results if reason]
     if reasons:
         raise InputError(
             f"{format_count(len(reasons), 'window')} of {len(results)} cannot be tested: {reasons[0]}",
             where=run.name,
             fix="Give what slow control measured with --measured NAME=VALUE, or --free NAME",
         )
-    p, seen, _ = min(results)
-    return LaterOutcome(run.name, np.array([p for p, _, _ in results]), seen if p < SHOWN_P else "")
+    p = np.array([p for p, _ in results])
+    worst = int(p.argmin())
+    seen = _look(bundle, policy, windows[worst]) if p[worst] < SHOWN_P else ""
+    return LaterOutcome(run.name, p, seen)
 
 
 def _cut(run: LaterRun, kind: WindowKind, names: tuple[str, ...]) -> list[Window]:
@@ -177,9 +184,13 @@ def _cut(run: LaterRun, kind: WindowKind, names: tuple[str, ...]) -> list[Window
     ]
 
 
-def _test(evaluator: Evaluator, window: Window) -> tuple[float, str, str]:
+def _test(evaluator: Evaluator, window: Window) -> tuple[float, str]:
     evaluation = evaluator.evaluate(window)
-    if evaluation.p is None:
-        return 1.0, "", evaluation.reason
-    found = evaluation.find_explanation() if evaluation.p < SHOWN_P else None
-    return evaluation.p, found.text if found else "", ""
+    return (1.0, evaluation.reason) if evaluation.p is None else (evaluation.p, "")
+
+
+def _look(bundle: StoredBundle, policy: ReadingPolicy, window: Window) -> str:
+    """Say where one window departs: this costs more than its test."""
+    with one_thread():
+        found = Evaluator(bundle, policy).evaluate(window).find_explanation()
+    return found.text if found else ""

@@ -134,7 +134,7 @@ class ResolvedConfig:
             )
             for stream, limits in self.limits.items()
         }
-        return MonitorSettings(streams, self.most_waiting)
+        return MonitorSettings(streams, self.most_waiting, self.config.keep.good_share)
 
     @property
     def stale_seconds(self) -> dict[str, float]:
@@ -155,6 +155,11 @@ class ResolvedConfig:
     def kept_bytes(self) -> int:
         """Most bytes of kept windows."""
         return int(self.config.keep.windows_megabytes * 1e6)
+
+    @property
+    def good_bytes(self) -> int:
+        """Most bytes of kept Good windows."""
+        return int(self.config.keep.good_megabytes * 1e6)
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
