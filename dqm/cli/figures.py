@@ -14,12 +14,12 @@ import numpy as np
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
 from dqm.events import Explanation, WindowCut
-from dqm.reference import Check, DetectionTime, Validation, ValidationPoint, advise_window
+from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPoint, advise_window
 from dqm.reference.plots import draw_explanation
 from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
 from dqm.service.offline.advice import Advice
 
-__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_maps", "draw_validation"]
+__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_maps", "draw_tuning", "draw_validation"]
 
 SUFFIXES = (".pdf", ".png", ".svg")
 """Endings of figures; they say what kind of file it is."""
@@ -152,6 +152,42 @@ def draw_maps(path: Path, maps: Explanation, title: str) -> None:
     figure = draw_explanation(maps, title, pairs=True)
     with writing_file(path) as scratch:
         figure.savefig(scratch, format=path.suffix[1:].lower())
+
+
+def draw_tuning(path: Path, tuning: Tuning) -> None:
+    """Draw the distances between events with the widths, and t over centres and penalty.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    tuning : Tuning
+        What to draw.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    knobs = [knob for knob in ("centers", "penalty") if tuning.of(knob)]
+    with _panels(path, 1 + len(knobs)) as panels:
+        panels[0].hist(tuning.distances, bins=60, color="0.8")
+        for k, width in enumerate(tuning.widths):
+            panels[0].axvline(width, color=COLORS[k % len(COLORS)], label=f"width {width:.3g}")
+        panels[0].set(xlabel="distance of two events, standard deviations", ylabel="pairs", yticks=[])
+        panels[0].legend(fontsize="small")
+        for panel, knob in zip(panels[1:], knobs, strict=False):
+            tried = tuning.of(knob)
+            values = [point.value for point in tried]
+            t, spread = [point.mean_t for point in tried], [point.spread_t for point in tried]
+            panel.errorbar(values, t, spread, fmt="o-", color=COLORS[0])
+            for point in tried:
+                if point.is_chosen:
+                    panel.plot(
+                        point.value, point.mean_t, "s", ms=9, mfc="none", color=COLORS[5], label="chosen"
+                    )
+            panel.set(xscale="log", xlabel=knob, ylabel=f"t of healthy windows of {tuning.n_expected:g}")
+            panel.legend(fontsize="small")
 
 
 def _draw_times(panel: Any, detections: Sequence[DetectionTime]) -> None:

@@ -20,6 +20,7 @@ from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
+from dqm.cli.tuning import tune
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
@@ -32,6 +33,7 @@ app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=Tru
 app.command()(nuisance)
 app.command()(validate)
 app.command()(advise)
+app.command()(tune)
 app.command()(templates)
 app.command()(channels)
 

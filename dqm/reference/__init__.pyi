@@ -60,6 +60,7 @@ from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
 from .toys import ToySource, Truth
+from .tuning import Tuning, TuningPoint, look_at_settings
 from .validation import Validation, ValidationPoint, validate
 from .window_range import Midpoint, calibrate_range
 
@@ -105,6 +106,8 @@ __all__ = [
     "ToySource",
     "Transform",
     "Truth",
+    "Tuning",
+    "TuningPoint",
     "Validation",
     "ValidationPoint",
     "WindowAdvice",
@@ -134,6 +137,7 @@ __all__ = [
     "generic_faults",
     "learn_shape",
     "learn_templates",
+    "look_at_settings",
     "one_thread",
     "open_bundle",
     "open_cluster",

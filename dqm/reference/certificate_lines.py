@@ -49,8 +49,8 @@ FEWEST_WINDOWS = 20
 MEASURED_OFFSET = 0.25
 """As `TOLERATED_OFFSET`, for an offset that is measured with an error of about 0.1."""
 
-MANY_OUTSIDE = 0.5
-"""Share of healthy windows with events outside the reference above which this is worth a word."""
+MANY_OUTSIDE = 3.0
+"""Events of a healthy window where the reference has none, above which this is worth a word."""
 
 FEW_EXTRAPOLATED, MANY_EXTRAPOLATED = 0.1, 0.5
 """Share of the p-values below the threshold that are read from the fitted tail."""
@@ -171,7 +171,7 @@ def support_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
     outside = found.n_outside.ravel()
     share, mean = float((outside > 0).mean()), float(outside.mean())
     chance = float(special.gammainc(max(outside.sum(), 1e-9), expected * outside.size))
-    light = Light.AMBER if share > MANY_OUTSIDE else Light.GREEN
+    light = Light.AMBER if chance < DOUBTFUL or mean > MANY_OUTSIDE else Light.GREEN
     if chance < CERTAIN and mean > 2.0 * expected:
         light = Light.RED
     return _line(
@@ -182,8 +182,8 @@ def support_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
         f"window, {expected:.2g} expected by chance",
         green="the reference covers what healthy windows have",
         amber=(
-            "most windows have an event that is unlike all of the reference; there the test knows least",
-            "Take a reference of more events, if faults are expected at the ends of the features",
+            "many events of healthy windows are unlike all of the reference; there the test knows least",
+            "Take a reference of more events",
         ),
         red=(
             "parts of the run lie where the reference has no events",

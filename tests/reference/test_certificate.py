@@ -212,7 +212,8 @@ def test_a_part_that_departs_is_named(bundle: StoredBundle) -> None:
 def test_events_outside_are_held_to_what_chance_brings(bundle: StoredBundle) -> None:
     expected = 2.0 * 2 * N_WINDOW / 400
     assert lines_of.support_line(bundle, blocks(UNIFORM)).light is Light.GREEN
-    assert lines_of.support_line(bundle, blocks(UNIFORM, outside=1)).light is Light.AMBER
+    assert lines_of.support_line(bundle, blocks(UNIFORM, outside=round(expected + 0.1))).light is Light.GREEN
+    assert lines_of.support_line(bundle, blocks(UNIFORM, outside=expected + 0.3)).light is Light.AMBER
     assert lines_of.support_line(bundle, blocks(UNIFORM, outside=3 * expected + 1)).light is Light.RED
 
 
