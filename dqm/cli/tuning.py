@@ -13,7 +13,7 @@ from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import print_table
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, FileError
 
 __all__ = ["tune"]
 
@@ -41,6 +41,8 @@ def tune(
     from dqm.service.offline.feature_files import read_run
 
     check_figure(plot)
+    if not source.exists():
+        raise FileError("no such file or bundle", where=str(source))
     if source.is_dir():
         bundle = open_bundle(source)
         bundle.refuse_counted("tuning")

@@ -51,6 +51,9 @@ CENTERS = 100
 TRIED_SPLITS, TOYS_OF_SPLIT, WINDOWS_OF_SPLIT = 3, 40, 8
 """References that faults are tried with, and healthy toys and faulty windows for each."""
 
+UNLIKE_CHANCE = 3.0
+"""A fault is seen if its windows count more often than healthy ones by this factor."""
+
 LONGEST_RUN = 1e9
 """No longer run is advised, events."""
 
@@ -123,7 +126,7 @@ class DetectionTime:
     n_expected : float
         Events of a window.
     share : float
-        Share of the faulty windows with p below the threshold.
+        Share of the faulty windows with p below the threshold, estimated from their significances.
     n_windows : float
         Windows until the first alarm, on average; infinite if none was seen.
     cause : str
@@ -344,10 +347,13 @@ def _detection(
     drift_limit: float | None,
     k_of_n: tuple[int, int],
 ) -> DetectionTime:
-    share = float(np.mean(np.array(p) < p_threshold))
-    z = np.clip(-special.ndtri(np.array(p)), -LARGEST_Z, LARGEST_Z)
+    significances: FloatArray = -special.ndtri(np.minimum(np.array(p), 1.0 - 1e-3))
+    spread = max(1.0, float(significances.std(ddof=1)))
+    # few windows are tried: a Gaussian of their significances says more than how many of them count
+    share = float(special.ndtr((significances.mean() + special.ndtri(p_threshold)) / spread))
+    z = np.clip(significances, -LARGEST_Z, LARGEST_Z)
     gain = float(z.mean()) - REFERENCE_Z
-    waits = {"differs": mean_wait(share, *k_of_n) if share > 0 else math.inf}
+    waits = {"differs": mean_wait(share, *k_of_n) if share > UNLIKE_CHANCE * p_threshold else math.inf}
     if drift_limit is not None and gain > 0:
         waits["drift"] = drift_limit / gain
     cause = min(waits, key=waits.__getitem__)

@@ -52,8 +52,8 @@ MEASURED_OFFSET = 0.25
 MANY_OUTSIDE = 3.0
 """Events of a healthy window where the reference has none, above which this is worth a word."""
 
-FEW_EXTRAPOLATED, MANY_EXTRAPOLATED = 0.1, 0.5
-"""Share of the p-values below the threshold that are read from the fitted tail."""
+FEW_EXTRAPOLATED = 0.1
+"""Share of the p-values below the threshold that are read from the fitted tail; red is where all are."""
 
 MOST_FINDINGS = 6
 """Remarks on features that are written down."""
@@ -258,7 +258,7 @@ def extrapolation_line(entry: NullTableEntry, threshold: float) -> CertificateLi
     n_toys = entry.toys.shape[0]
     share = min(1.0, 1.0 / (n_toys + 1) / threshold)
     light = Light.AMBER if share > FEW_EXTRAPOLATED else Light.GREEN
-    if share > MANY_EXTRAPOLATED:
+    if share >= 1.0:
         light = Light.RED
     more = f"Run 'dqm reference calibrate' with --toys {round(1.0 / (FEW_EXTRAPOLATED * threshold))} or more"
     return _line(

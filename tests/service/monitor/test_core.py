@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dqm.alarm import QualityLimits
+from dqm.alarm.good_sample import is_sampled
 from dqm.events import (
     EvaluationJob,
     EvaluationReport,
@@ -144,6 +145,20 @@ def test_only_windows_that_depart_from_the_reference_are_kept() -> None:
         evaluate(core, p=p)
         core.handle(Tick(0.0, UNIX))
         assert bool(of_kind(Keep, core.handle(Stored()))) is is_kept, p
+
+
+def test_a_sample_of_good_windows_is_kept_and_those_that_come_again_are_no_others() -> None:
+    core = core_of(replace(SETTINGS, good_share=0.5))
+    kept = []
+    for seq in range(60):
+        admit(core, window_of(seq))
+        evaluate(core, p=0.5)
+        core.handle(Tick(0.0, UNIX))
+        if of_kind(Keep, core.handle(Stored())):
+            kept.append(seq)
+    assert 18 < len(kept) < 42
+    again = [seq for seq in range(60) if is_sampled(verdict_on(seq), 0.5)]
+    assert kept == again
 
 
 def test_the_explanation_travels_from_the_report_to_the_verdict() -> None:
