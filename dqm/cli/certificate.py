@@ -18,7 +18,7 @@ from dqm.errors import ConfigError
 from dqm.events import FloatArray, WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Certificate, LaterRun, Validation
+    from dqm.reference import Bundle, Certificate, LaterRun, Validation, WindowKind
 
 __all__ = ["USUAL_THRESHOLD", "certificate_table", "validate"]
 
@@ -89,7 +89,7 @@ def validate(
         found = certify(
             bundle,
             toys,
-            kind=kind_of(bundle, window, cut, free),
+            kind=_kind(bundle, window, cut, free),
             seed=seed,
             sigmas=tuple(sorted({sign * distance for distance in distances for sign in (-1, 1)})),
             samples=samples,
@@ -111,6 +111,16 @@ def validate(
     if found.certificate.light is Light.RED:
         raise typer.Exit(1)
     say(f"{path}: certified, {found.certificate.light}")
+
+
+def _kind(bundle: Bundle, window: float | None, cut: WindowCut | None, free: list[str] | None) -> WindowKind:
+    """Give the windows to test: without options those the bundle is for, or the nearest that have a table."""
+    kind = kind_of(bundle, window, cut, free)
+    if window is not None or bundle.null_entry(kind) is not None:
+        return kind
+    alike = [entry.kind for entry in bundle.manifest.null if entry.kind.cut is kind.cut]
+    alike = [one for one in alike if set(one.free) == set(kind.free)]
+    return min(alike, key=lambda one: abs(one.n_expected - kind.n_expected), default=kind)
 
 
 def certificate_table(certificate: Certificate) -> Table:

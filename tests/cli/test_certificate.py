@@ -46,7 +46,8 @@ def test_a_bundle_is_certified_shown_and_accepted(dqm: Dqm, copy: Path, tmp_path
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_later_run_that_differs_is_red_and_the_bundle_refused(dqm: Dqm, copy: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("copy")
+def test_a_later_run_that_differs_is_red_and_the_bundle_refused(dqm: Dqm, tmp_path: Path) -> None:
     write_csv(tmp_path / "later.csv", faulty_events(30 * N_WINDOW, 7))
     told = dqm(*VALIDATE, "--later", "later.csv")
     assert told.code == 1
