@@ -206,7 +206,9 @@ def _draw_times(panel: Any, detections: Sequence[DetectionTime]) -> None:
                 )
     panel.set_yticks(range(len(faults)), [textwrap.fill(name, 24) for name in faults], fontsize=7)
     panel.invert_yaxis()
-    panel.set(xscale="log", xlabel="events until the first alarm")
+    seen = [one.n_windows * one.n_expected for one in detections if np.isfinite(one.n_windows)]
+    panel.set(xscale="log", xlabel="events until the first alarm", xlim=(0.3 * min(seen, default=10.0), None))
+    panel.xaxis.set_minor_formatter("")
     panel.legend(fontsize="small")
 
 

@@ -65,9 +65,8 @@ def tune(
         found = look_at_settings(
             x, n_reference=n_reference, n_expected=n_expected, seed=seed, manifest=manifest, progress=progress
         )
-    table = Table(
-        "", "value", "t of healthy windows", "spread", "ms a window", title=f"the test {found.statistic}"
-    )
+    title = f"the test {found.statistic}, windows of {n_expected:g}"
+    table = Table("", "value", "t of healthy windows", "spread", "ms a window", title=title)
     for point in found.points:
         mark = " (chosen)" if point.is_chosen else ""
         table.add_row(

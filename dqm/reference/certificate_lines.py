@@ -114,7 +114,8 @@ def run_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
         n_others = (n_reference + len(bundle.pool)) * (1.0 - 1.0 / n_blocks)
         offset = pool_offset(found.n_events, max(1, round(n_others - n_reference)), n_reference)
     error = np.sqrt(1.0 / n_windows + 1.0 / found.toy_z[0].size + offset**2)
-    pulls = found.z.mean(axis=1) / error
+    means = found.z.mean(axis=1)
+    pulls = (means - means.mean()) * n_blocks / (n_blocks - 1) / error  # against the mean of the others
     worst = int(np.abs(pulls).argmax())
     chance = float(min(1.0, 2.0 * special.ndtr(-abs(pulls[worst])) * n_blocks))
     part = f"part {worst + 1} of {n_blocks}"

@@ -33,8 +33,8 @@ WINDOWS = 8
 SAMPLED = 1000
 """Reference events whose distances are shown."""
 
-STEADY = 0.05
-"""Relative change of t from one number of centres to the next below which it is steady."""
+STEADY = 0.3
+"""Change of t from one number of centres to the next, in units of its spread, below which it is steady."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +230,8 @@ def _describe(knob: str, tried: Sequence[TuningPoint], n_expected: float) -> str
             )
         return "no penalty that was tried is too small"
     *_, before, last = tried
-    change = abs(last.mean_t - before.mean_t) / max(abs(last.mean_t), 1.0)
+    change = abs(last.mean_t - before.mean_t) / (last.spread_t or 1.0)
     steady = "t is steady" if change < STEADY else "t is not steady yet: more centres would change it"
-    return f"from {before.value:g} to {last.value:g} centres t changes by {100 * change:.1f} %: {steady}"
+    return (
+        f"from {before.value:g} to {last.value:g} centres t changes by {change:.2f} of its spread: {steady}"
+    )

@@ -76,7 +76,7 @@ def test_validation_draws_and_passes_or_fails_loudly(dqm: Dqm, taught: Path, tmp
     options = ("--toys", 50, "--processes", 1, "--sigmas", 1)
     passed = dqm("reference", "validate", copy, *options, "--plot", "v.svg")
     assert passed.code == 0
-    assert "what may change without being a fault does not change p" in passed.out.replace("\n", " ")
+    assert "nuisance independence" in passed.out
     assert "certified" in passed.out
     assert "transformed" in passed.out
     assert "<svg" in (tmp_path / "v.svg").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ class Advice:
     windows : tuple of WindowAdvice
         One for each size that was looked at.
     best : WindowAdvice or None
-        The largest that can be borne, or None.
+        That with which most faults are seen, and soonest; None if the run can bear none.
     penalties : tuple of PenaltyAdvice
         For a single kernel with windows of that size.
     detections : tuple of DetectionTime
@@ -162,9 +163,8 @@ def advise(
     if not borne:
         return Advice(windows, None, (), (), "", tuple(constant))
     rng = np.random.default_rng(seed)
-    best = borne[-1]
-    run, faults, told = _choose_faults(usable, usable_names, best, seed)
-    tried = [best] if len(borne) == 1 else [borne[(len(borne) - 1) // 2], best][-MOST_TRIED:]
+    run, faults, told = _choose_faults(usable, usable_names, borne[-1], seed)
+    tried = borne if len(borne) <= MOST_TRIED else [borne[(len(borne) - 1) // 2], borne[-1]]
     detections: list[DetectionTime] = []
     for place, one in enumerate(tried):
         detections += time_to_detect(
@@ -181,8 +181,15 @@ def advise(
                 place * total + done, len(tried) * total
             ),
         )
+    best = max(tried, key=lambda one: _merit(one, detections))
     penalties = advise_penalties(usable, best.n_reference, best.n_expected, rng)
     return Advice(windows, best, tuple(penalties), tuple(detections), told, tuple(constant))
+
+
+def _merit(window: WindowAdvice, detections: Sequence[DetectionTime]) -> tuple[int, float]:
+    """Tell how many faults are seen with windows of a size, and how soon."""
+    seen = [one for one in detections if one.n_expected == window.n_expected and one.cause]
+    return len(seen), -sum(math.log(one.n_windows * one.n_expected) for one in seen)
 
 
 def _choose_faults(

@@ -158,7 +158,7 @@ def test_a_sample_of_good_windows_is_kept() -> None:
         kept += [one.verdict for one in found if isinstance(one, Keep)]
     assert 18 < len(kept) < 42
     assert all(is_sampled(verdict, 0.5) for verdict in kept)
-    counted = window_of(100, counts="hits", weights=np.ones(3))
+    counted = window_of(100, names=("x", "hits"), x=np.ones((3, 2)), counts="hits")
     core = core_of(replace(SETTINGS, good_share=1.0))
     admit(core, counted)
     evaluate(core, p=0.5)
