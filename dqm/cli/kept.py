@@ -14,21 +14,30 @@ from dqm.cli.progress import progress_bar
 from dqm.errors import ConfigError, InputError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dqm.reference import Source
     from dqm.service.offline.feature_files import RunEvents
     from dqm.store import KeptWindow
 
-__all__ = ["check_sources", "parse_runs", "read_kept_run", "renew"]
+__all__ = ["check_recipe", "check_sources", "parse_runs", "read_kept_run", "renew"]
 
 LARGEST_RANGE = 1_000_000
 
 
 def check_sources(
-    files: Sequence[Path] | None, config: Path | None, stream: str | None, runs: str | None
+    files: Sequence[Path] | None,
+    config: Path | None,
+    stream: str | None,
+    runs: str | None,
+    *,
+    chamber: str | None,
 ) -> None:
     """Refuse options that do not say where the events come from; raises `ConfigError`."""
+    if config is not None and chamber is not None:
+        raise ConfigError(
+            "--from and --chamber", where="--chamber", fix="A stream is of one chamber: leave it out"
+        )
     if config is None and not files:
         raise ConfigError(
             "no events are given", where="FILE", fix="Give files, or --from CONFIG --stream S --runs 10-12"
@@ -40,6 +49,21 @@ def check_sources(
     if config is None and (stream is not None or runs is not None):
         raise ConfigError(
             "--stream or --runs without --from", where="--from", fix="Give the daemon's TOML file"
+        )
+
+
+def check_recipe(like: Path | None, plot: Path | None, given: Mapping[str, object]) -> None:
+    """Refuse options that contradict ``--like`` or mean nothing without it; raises `ConfigError`."""
+    if like is None and plot is not None:
+        raise ConfigError(
+            "--plot without --like", where="--plot", fix="It draws the comparison with that bundle"
+        )
+    named = [name for name, value in given.items() if value is not None]
+    if like is not None and named:
+        raise ConfigError(
+            f"--{named[0]} with --like, whose recipe says what it is",
+            where="--like",
+            fix="Leave the one or the other out",
         )
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from dqm.cli.advice import advise
 from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
-from dqm.cli.kept import check_sources, parse_runs, read_kept_run, renew
+from dqm.cli.kept import check_recipe, check_sources, parse_runs, read_kept_run, renew
 from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
@@ -126,7 +126,17 @@ def build(
     from dqm.reference import drop_nan as without_nan
     from dqm.service.offline.feature_files import read_run
 
-    check_sources(files, config, stream, runs)
+    check_sources(files, config, stream, runs, chamber=chamber)
+    of_recipe = {
+        "window": window,
+        "events": events,
+        "features": features,
+        "width": width,
+        "penalty": penalty,
+        "centers": centers,
+        "loss": loss,
+    }
+    check_recipe(like, plot, of_recipe)
     if like is not None:
         kept = None if config is None else (config, stream or "", runs or "")
         renew(like, files or [], kept, output, chamber=chamber, live_seconds=live_seconds, plot=plot)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -176,8 +177,10 @@ def read_certificate(path: Path) -> Certificate | None:
 def write_certificate(path: Path, certificate: Certificate) -> None:
     """Write a certificate into a bundle's directory, in a single step; raises `BundleError` if it cannot."""
     try:
-        with replacing(path / CERTIFICATE) as scratch:
-            scratch.write_bytes(certificate.encode())
+        with replacing(path / CERTIFICATE) as scratch, scratch.open("wb") as file:
+            file.write(certificate.encode())
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise BundleError(f"cannot write: {error.strerror}", where=str(path / CERTIFICATE)) from error
 

@@ -106,6 +106,9 @@ def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tm
         (("a.csv", "--from", "daemon.toml", "--stream", "s", "--runs", "1", "-o", "x"), "--from and files"),
         (("a.csv", "--runs", "1", "-o", "x"), "without --from"),
         (("a.csv", "-o", "x"), "how many events has a window?"),
+        (("a.csv", "-o", "x", "--like", "b", "--width", 2), "--width with --like"),
+        (("a.csv", "-o", "x", "--window", 60, "--plot", "m.png"), "--plot without --like"),
+        ((*FROM[2:], "--runs", 1, "-o", "x", "--window", 60, "--chamber", "c"), "--from and --chamber"),
         (
             ("--from", "daemon.toml", "--stream", "chamber-1", "--runs", "3-1", "-o", "x", "--window", 60),
             "no range",
