@@ -61,7 +61,10 @@ def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:
             number = _describe_number(one)
             which = "" if one.rule.takes_all and len(references) == 1 else f", {one.rule}, by {one.path.name}"
             shape = f"the shape of windows of {one.manifest.judged}"
-            yield f"  {stream}{which}: {shape}; their number of events: {number}"
+            certificate = one.status.certificate.light if one.status.certificate else "none"
+            yield (
+                f"  {stream}{which}: {shape}; their number of events: {number}; certificate: {certificate}"
+            )
 
 
 def _describe_number(one: ResolvedReference) -> str:
@@ -126,15 +129,19 @@ def _bundles(stream: dict[str, Any]) -> Iterator[str]:
 def _check_references(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
     if "collector" in data or find_problems(config, overrides):  # none, or told already
         return
-    from dqm.reference import open_bundle
+    from dqm.reference import find_certificate, open_bundle
+    from dqm.service.monitor.certificates import refuse_red
     from dqm.service.monitor.resolved_config import check_references
 
     for stream in load_daemon(config, overrides).streams:
+        paths = [one.bundle for one in stream.ordered_references]
         try:
-            manifests = [open_bundle(one.bundle).manifest for one in stream.ordered_references]
+            manifests = [open_bundle(path).manifest for path in paths]
         except BundleError:  # told already
             continue
         check_references(stream, manifests)
+        for path, manifest in zip(paths, manifests, strict=True):
+            refuse_red(stream, path, find_certificate(path, manifest))
 
 
 def _check_keys(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:

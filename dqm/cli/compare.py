@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -13,13 +13,11 @@ from rich.text import Text
 from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
+from dqm.cli.readings import parse_measured
 from dqm.cli.tables import open_console, print_table
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
-from dqm.errors import BundleError, ConfigError
-from dqm.events import Measurement, Quality, Verdict
-
-if TYPE_CHECKING:
-    from dqm.reference import Bundle
+from dqm.errors import BundleError
+from dqm.events import Quality, Verdict
 
 __all__ = ["compare"]
 
@@ -66,7 +64,7 @@ def compare(
     limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
     assessment = ComparisonTask(bundle, opened.identifier, limits, policy)
-    readings = _parse_measured(measured or [], opened)
+    readings = parse_measured(measured or [], opened)
     features = opened.manifest.features
     windows = chain.from_iterable(
         cut_file(file, features, run=run, n_window=window, chamber=chamber, auxiliary=readings)
@@ -90,23 +88,3 @@ def compare(
         parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
         with writing():
             open_console().print(Text(", ").join(parts))
-
-
-def _parse_measured(texts: list[str], bundle: Bundle) -> tuple[Measurement, ...]:
-    """Read measurements; their errors are those the bundle was made for."""
-    entries = {entry.name: entry for entry in bundle.manifest.nuisances if entry.sigma is not None}
-    found = []
-    for text in texts:
-        name, _, value = text.partition("=")
-        entry = entries.get(name)
-        if entry is None or entry.sigma is None:
-            raise ConfigError(
-                f"the bundle has no measured nuisance parameter {name!r}",
-                where="--measured",
-                fix=f"Give one of: {', '.join(entries) or 'none'}",
-            )
-        try:
-            found.append(Measurement(name, float(value), entry.sigma, 0.0))
-        except ValueError:
-            raise ConfigError(f"{text!r} is not NAME=NUMBER", where="--measured") from None
-    return tuple(found)

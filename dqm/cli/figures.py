@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
-from dqm.reference import Check, Validation, ValidationPoint
+from dqm.events import Explanation, WindowCut
+from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPoint, advise_window
+from dqm.reference.plots import draw_explanation
+from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
+from dqm.service.offline.advice import Advice
 
-__all__ = ["check_figure", "draw_checks", "draw_validation"]
+__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_maps", "draw_tuning", "draw_validation"]
 
 SUFFIXES = (".pdf", ".png", ".svg")
 """Endings of figures; they say what kind of file it is."""
@@ -85,6 +92,124 @@ def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequenc
                 panel.plot(middle, ratio.reconstructed, color=color, label=f"{check.nu:+g}")
             panel.set(xlabel=name, ylabel="log r")
         panels[0].legend(title=title, fontsize="small")
+
+
+def draw_advice(path: Path, advice: Advice, n_events: int, cut: WindowCut) -> None:
+    """Draw how uncertain p is over the size of windows, and how soon each fault is seen.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    advice : Advice
+        What to draw.
+    n_events : int
+        Events of the run.
+    cut : WindowCut
+        What closes the windows.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    sizes = np.geomspace(10, max(100, n_events), 60)
+    curve = [advise_window(n_events, float(round(size)), cut, 0.01).uncertainty for size in sizes]
+    with _panels(path, 2 if advice.detections else 1) as panels:
+        panels[0].plot(sizes, curve, color=COLORS[0], label=f"a run of {n_events} events")
+        for one in advice.windows:
+            color = {"green": COLORS[2], "amber": COLORS[1], "red": COLORS[5]}[one.light]
+            height = min(one.uncertainty, LARGEST_OFFSET)
+            panels[0].plot(one.n_expected, height, "o", color=color)
+        panels[0].axhline(TOLERATED_OFFSET, ls="--", color="0.5", label="tolerated")
+        panels[0].axhline(LARGEST_OFFSET, ls=":", color="0.5", label="refused above")
+        panels[0].set(
+            xscale="log", xlabel="events of a window", ylabel="p uncertain by, sigma", ylim=(0, 0.6)
+        )
+        panels[0].legend(fontsize="small")
+        if advice.detections:
+            _draw_times(panels[1], advice.detections)
+
+
+def draw_maps(path: Path, maps: Explanation, title: str) -> None:
+    """Draw the maps of events over a reference.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    maps : Explanation
+        What to draw.
+    title : str
+        Line above all.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    check_figure(path)
+    figure = draw_explanation(maps, title, pairs=True)
+    with writing_file(path) as scratch:
+        figure.savefig(scratch, format=path.suffix[1:].lower())
+
+
+def draw_tuning(path: Path, tuning: Tuning) -> None:
+    """Draw the distances between events with the widths, and t over centres and penalty.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    tuning : Tuning
+        What to draw.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    knobs = [knob for knob in ("centers", "penalty") if tuning.of(knob)]
+    with _panels(path, 1 + len(knobs)) as panels:
+        panels[0].hist(tuning.distances, bins=60, color="0.8")
+        for k, width in enumerate(tuning.widths):
+            panels[0].axvline(width, color=COLORS[k % len(COLORS)], label=f"width {width:.3g}")
+        panels[0].set(xlabel="distance of two events, standard deviations", ylabel="pairs", yticks=[])
+        panels[0].legend(fontsize="small")
+        for panel, knob in zip(panels[1:], knobs, strict=False):
+            tried = tuning.of(knob)
+            values = [point.value for point in tried]
+            t, spread = [point.mean_t for point in tried], [point.spread_t for point in tried]
+            panel.errorbar(values, t, spread, fmt="o-", color=COLORS[0])
+            for point in tried:
+                if point.is_chosen:
+                    panel.plot(
+                        point.value, point.mean_t, "s", ms=9, mfc="none", color=COLORS[5], label="chosen"
+                    )
+            panel.set(xscale="log", xlabel=knob, ylabel=f"t of healthy windows of {tuning.n_expected:g}")
+            panel.legend(fontsize="small")
+
+
+def _draw_times(panel: Any, detections: Sequence[DetectionTime]) -> None:
+    """Draw the events until the first alarm; a fault that is not seen has no bar."""
+    faults = list(dict.fromkeys(one.fault for one in detections))
+    sizes = list(dict.fromkeys(one.n_expected for one in detections))
+    for k, size in enumerate(sizes):
+        found = [one for one in detections if one.n_expected == size]
+        heights = [one.n_windows * size if np.isfinite(one.n_windows) else 0.0 for one in found]
+        places = [faults.index(one.fault) + (k - 0.5 * (len(sizes) - 1)) * 0.35 for one in found]
+        panel.barh(places, heights, 0.32, color=COLORS[k], label=f"windows of {size:g}")
+        for place, one in zip(places, found, strict=True):
+            if not np.isfinite(one.n_windows):
+                panel.annotate(
+                    "not seen", (0.02, place), xycoords=("axes fraction", "data"), fontsize=7, va="center"
+                )
+    panel.set_yticks(range(len(faults)), [textwrap.fill(name, 24) for name in faults], fontsize=7)
+    panel.invert_yaxis()
+    seen = [one.n_windows * one.n_expected for one in detections if np.isfinite(one.n_windows)]
+    panel.set(xscale="log", xlabel="events until the first alarm", xlim=(0.3 * min(seen, default=10.0), None))
+    panel.xaxis.set_minor_formatter("")
+    panel.legend(fontsize="small")
 
 
 def draw_validation(path: Path, validation: Validation) -> None:

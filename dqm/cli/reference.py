@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from dqm.cli.advice import advise
+from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
-from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number, validate
+from dqm.cli.kept import check_recipe, check_sources, parse_runs, read_kept_run, renew
+from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
+from dqm.cli.tuning import tune
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
@@ -25,12 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-USUAL_THRESHOLD = 0.01
-"""p below which windows of a few streams count, with the usual budget of false alarms."""
-
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
 app.command()(validate)
+app.command()(advise)
+app.command()(tune)
 app.command()(templates)
 app.command()(channels)
 
@@ -39,11 +42,38 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of
 
 @app.command()
 def build(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")
+    ] = None,
     window: Annotated[
-        float, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0).")
-    ],
+        float | None,
+        typer.Option(
+            min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0); with --like left out."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CONFIG",
+            help="Instead of files: Good windows that the daemon with this TOML file kept.",
+        ),
+    ] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream of these windows.")] = None,
+    runs: Annotated[
+        str | None, typer.Option(metavar="RUNS", help="Runs of these windows, as in 10-12,15.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE", help="Bundle whose recipe is taken, and with which the events are compared."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --like: maps of the new events: .png, .pdf or .svg."),
+    ] = None,
     events: Annotated[
         int | None,
         typer.Option(
@@ -94,8 +124,25 @@ def build(
     """Build a bundle from events of good data."""
     from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features
     from dqm.reference import drop_nan as without_nan
-    from dqm.service.offline.feature_files import read_events
+    from dqm.service.offline.feature_files import read_run
 
+    check_sources(files, config, stream, runs, chamber=chamber)
+    of_recipe = {
+        "window": window,
+        "events": events,
+        "features": features,
+        "width": width,
+        "penalty": penalty,
+        "centers": centers,
+        "loss": loss,
+    }
+    check_recipe(like, plot, of_recipe)
+    if like is not None:
+        kept = None if config is None else (config, stream or "", runs or "")
+        renew(like, files or [], kept, output, chamber=chamber, live_seconds=live_seconds, plot=plot)
+        return
+    if window is None:
+        raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
     given = {"width": width, "penalty": penalty, "loss": loss}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if statistic == "several" and settings:
@@ -104,7 +151,12 @@ def build(
             fix="Leave it out, or give --statistic kernel",
         )
     names = None if features is None else tuple(name.strip() for name in features.split(","))
-    read, columns, sources = read_events(files, names, chamber, keep_nan=drop_nan)
+    run = (
+        read_run(files or [], names, chamber, keep_nan=drop_nan)
+        if config is None
+        else read_kept_run(config, stream or "", parse_runs(runs or ""), names)
+    )
+    read, columns, sources = run.x, run.names, run.sources
     x, nan = without_nan(read, columns)
     for finding in describe_features(x, columns, statistic):
         say(f"note: {finding}", err=True)
@@ -238,7 +290,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Verify the checksums of a bundle and describe it."""
-    from dqm.reference import open_bundle
+    from dqm.reference import find_certificate, open_bundle
 
     bundle = open_bundle(path)
     if as_json:
@@ -249,6 +301,11 @@ def show(
     print_table(_null_tables(bundle))
     if bundle.manifest.templates:
         print_table(templates_table(bundle.manifest.templates))
+    status = find_certificate(path, bundle.manifest)
+    if status.certificate is None:
+        say(f"not certified: {status.why_none}. Run 'dqm reference validate {path}'")
+    else:
+        print_table(certificate_table(status.certificate))
 
 
 def _description(bundle: Bundle) -> Table:

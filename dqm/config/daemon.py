@@ -140,6 +140,15 @@ class KeepSection(Section):
     windows_megabytes: float = Field(
         1024.0, ge=0.0, description="most megabytes of Medium and Bad windows, as Parquet files; 0: keep none"
     )
+    good_share: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the Good windows that are kept too, for references of later runs; 0: none",
+    )
+    good_megabytes: float = Field(
+        1024.0, ge=0.0, description="most megabytes of Good windows, as Parquet files beside the others"
+    )
     verdict_days: float | None = Field(
         None,
         gt=0.0,
@@ -344,6 +353,11 @@ class StreamSection(Section):
         (),
         validate_default=True,
         description="instead: bundles with conditions; the first that fits a window judges it",
+    )
+    accept_red_certificate: bool = Field(
+        False,
+        description="whether its bundles are used although a line of their certificate is red; otherwise the "
+        "daemon does not start with them",
     )
     min_events: int | None = Field(
         None, ge=1, le=LARGEST_INTEGER, description="replaces [quality] min_events for this stream"

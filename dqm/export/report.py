@@ -17,7 +17,7 @@ from dqm.export import charts, report_charts
 from dqm.export.flags import describe_state, flag_run, take_spans
 from dqm.export.rendering import template_text
 from dqm.export.views import describe_bundle
-from dqm.reference import Bundle
+from dqm.reference import Bundle, find_certificate
 from dqm.store import AlarmStore, RunStore, VerdictStore
 
 __all__ = ["report_bundle", "report_run"]
@@ -144,7 +144,7 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
         origins=[],
         path=bundle.path.name,
         manifest=manifest,
-        bundle=describe_bundle(bundle.identifier, manifest),
+        bundle=describe_bundle(bundle.identifier, manifest, status=find_certificate(bundle.path, manifest)),
         n_pool=len(bundle.pool),
         n_centers=len(bundle.centers),
         spectra=_spectra(bundle),

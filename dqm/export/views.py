@@ -6,10 +6,12 @@ from pydantic import Field
 
 from dqm.events import Quality
 from dqm.events.summary import View
-from dqm.reference import Manifest
+from dqm.reference import CertificateStatus, Light, Manifest
 
 __all__ = [
     "BundleFacts",
+    "CertificateFacts",
+    "CheckedFact",
     "Recent",
     "describe_bundle",
 ]
@@ -21,6 +23,26 @@ class Recent(View):
     run: int
     seq: int
     quality: Quality
+
+
+class CheckedFact(View):
+    """Line of a certificate."""
+
+    name: str = Field(description="what was looked at")
+    light: str = Field(description="green, amber or red")
+    number: float = Field(description="what was measured, as `found` says")
+    found: str = Field(description="the number in words")
+    meaning: str
+    action: str = Field(description="what to do; empty for green")
+
+
+class CertificateFacts(View):
+    """Certificate of a bundle, the worst lines first."""
+
+    light: str = Field(description="the worst of its lines: green, amber or red")
+    windows: str = Field(description="windows that were tested")
+    made_at: float = Field(description="Unix seconds")
+    lines: tuple[CheckedFact, ...]
 
 
 class BundleFacts(View):
@@ -37,9 +59,13 @@ class BundleFacts(View):
     nuisances: tuple[str, ...]
     templates: tuple[str, ...] = Field(description="faults it has been taught")
     sources: tuple[str, ...]
+    certificate: CertificateFacts | None = Field(None, description="what was measured of it")
+    why_uncertified: str = Field("", description="why there is no certificate that counts")
 
 
-def describe_bundle(identifier: str, manifest: Manifest, judges: str = "") -> BundleFacts:
+def describe_bundle(
+    identifier: str, manifest: Manifest, judges: str = "", status: CertificateStatus | None = None
+) -> BundleFacts:
     """Describe a bundle.
 
     Parameters
@@ -50,6 +76,8 @@ def describe_bundle(identifier: str, manifest: Manifest, judges: str = "") -> Bu
         Its description.
     judges : str
         Windows of the stream that it judges, in words.
+    status : CertificateStatus, optional
+        Its certificate.
 
     Returns
     -------
@@ -68,4 +96,22 @@ def describe_bundle(identifier: str, manifest: Manifest, judges: str = "") -> Bu
         nuisances=tuple(entry.name for entry in manifest.nuisances),
         templates=tuple(dict.fromkeys(entry.fault for entry in manifest.templates)),
         sources=tuple(source.name for source in manifest.sources),
+        certificate=_describe_certificate(status),
+        why_uncertified=status.why_none if status else "",
+    )
+
+
+def _describe_certificate(status: CertificateStatus | None) -> CertificateFacts | None:
+    if status is None or status.certificate is None:
+        return None
+    certificate = status.certificate
+    return CertificateFacts(
+        light=certificate.light,
+        windows=certificate.windows,
+        made_at=certificate.made_at,
+        lines=tuple(
+            CheckedFact(**line.model_dump())
+            for light in reversed(Light)
+            for line in certificate.lines_of(light)
+        ),
     )

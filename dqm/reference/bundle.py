@@ -24,6 +24,7 @@ from dqm.events import Measurement, Origin, Window, WindowCut
 from dqm.nplm.samples import check_sample
 from dqm.reference.build import Recipe, create_bundle
 from dqm.reference.calibration import calibrate, origin_remark
+from dqm.reference.certificate import find_certificate, write_certificate
 from dqm.reference.constraints import ReadingPolicy
 from dqm.reference.evaluator import Evaluation, Evaluator
 from dqm.reference.manifest import WindowKind, WindowRange
@@ -224,7 +225,10 @@ class Bundle(StoredBundle):
             raise BundleError(
                 "exists already", where=str(path), fix="Choose another name, or give overwrite=True"
             )
+        status = find_certificate(self.path, self.manifest)
         write_bundle(target, self.manifest, self._arrays, overwrite=overwrite)
+        if status.certificate is not None:
+            write_certificate(target, status.certificate)
 
     @property
     def _where(self) -> str:

@@ -222,6 +222,10 @@ class Manifest(_Frozen):
         """Share of healthy events without NaN."""
         return 1.0 - self.nan.n_dropped / self.nan.n_rows if self.nan else 1.0
 
+    def n_measured(self, cut: WindowCut) -> int:
+        """Count the measured nuisance parameters that windows of a cut feel."""
+        return sum(entry.sigma is not None and entry.concerns(cut) for entry in self.nuisances)
+
     @property
     def settings_in_words(self) -> dict[str, float | int | str]:
         """Arguments of the test to be shown; of several numbers the first ones."""

@@ -6,18 +6,22 @@ from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.notice_store import NoticeStore
 from dqm.store.run_store import RunStore
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
-from dqm.store.window_keeper import WindowKeeper
+from dqm.store.window_keeper import GOOD_WINDOWS, WINDOWS, KeptWindow, WindowKeeper, read_kept
 
 __all__ = [
+    "GOOD_WINDOWS",
     "STORE_FILE",
+    "WINDOWS",
     "AlarmStore",
     "Database",
+    "KeptWindow",
     "NoticeStore",
     "RunStore",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",
     "encode_explanation",
+    "read_kept",
     "sqlite_url",
     "store_url",
 ]

@@ -3,17 +3,96 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dqm.config import check_writers, make_private_directory
 from dqm.errors import StoreError
-from dqm.events import Verdict, Window
+from dqm.events import FloatArray, Verdict, Window
 
-__all__ = ["WindowKeeper"]
+__all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept"]
+
+WINDOWS, GOOD_WINDOWS = "windows", "good-windows"
+"""Directories within the data directory: of windows that depart from their reference, and of Good ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptWindow:
+    """Events of a window that was kept.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    run, seq : int
+        Its identity within the stream.
+    names : tuple of str
+        Features.
+    x : ndarray, shape (n_events, d)
+        Events.
+    origin, bundle : str
+        Origin of the events, and the bundle that judged them.
+    """
+
+    path: Path
+    run: int
+    seq: int
+    names: tuple[str, ...]
+    x: FloatArray
+    origin: str
+    bundle: str
+
+
+def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWindow]:
+    """Read the Good windows of a stream that were kept, in the order of runs and windows.
+
+    Parameters
+    ----------
+    directory : Path
+        Directory of a `WindowKeeper`.
+    stream : str
+        The stream.
+    runs : container of int
+        Its runs.
+
+    Raises
+    ------
+    StoreError
+        If the directory or a file in it cannot be read, or is none of a kept window.
+    """
+    folder = directory / stream
+    try:
+        paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        found = [_read(path) for path in paths if int(path.stem.partition("-")[0]) in runs]
+    except OSError as error:
+        raise StoreError(f"kept windows cannot be read: {error.strerror}", where=str(folder)) from error
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise StoreError(
+            f"a file is no kept window: {error}", where=str(folder), fix="Remove what does not belong there"
+        ) from error
+    return sorted(found, key=lambda window: (window.run, window.seq))
+
+
+def _read(path: Path) -> KeptWindow:
+    with path.open("rb") as file:  # the daemon may remove it meanwhile: an open file stays
+        table = pq.read_table(file)
+    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    x = np.column_stack([column.to_numpy() for column in table.columns])
+    return KeptWindow(
+        path,
+        int(facts["run"]),
+        int(facts["seq"]),
+        tuple(table.column_names),
+        x.astype(np.float64),
+        facts["origin"],
+        facts["bundle"],
+    )
 
 
 class WindowKeeper:

@@ -231,7 +231,11 @@ class Queries:
             return m.Kept(
                 url=None, reason="gone: [keep] windows_megabytes keeps none, or it gave way to newer ones"
             )
-        return m.Kept(url=None, reason=f"the window is {verdict.quality}: only Medium and Bad ones are kept")
+        return m.Kept(
+            url=None,
+            reason=f"the window is {verdict.quality}: only Medium and Bad ones are kept, "
+            "and the share of Good ones that [keep] good_share says",
+        )
 
     def _status(self, name: str) -> StreamStatus:
         try:

@@ -62,6 +62,12 @@ reference nuisance BUNDLE gas --rate
 reference nuisance bundle gas --at 1=EVENTS
 reference validate BUNDLE
 reference validate bundle --at gas:1=EVENTS
+reference validate bundle --later EVENTS
+reference advise EVENTS
+reference tune EVENTS --window 10
+reference tune BUNDLE
+reference build --from CONFIG --stream s --runs 1-3 -o out --window 10
+reference build events.csv --like BUNDLE -o out
 reference templates BUNDLE --fault late=events.csv
 reference templates bundle --fault late=EVENTS
 alarms list CONFIG
@@ -103,6 +109,8 @@ reference calibrate mine --toys 100 --processes 1
 reference show bundle
 reference nuisance mine gas --sigma 0.1 --rate
 reference validate bundle --toys 50 --processes 1
+reference advise events.csv --window 20
+reference tune bundle
 reference templates mine --fault late=faulty.csv
 alarms list URL
 alarms history URL

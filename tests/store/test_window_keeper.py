@@ -10,7 +10,7 @@ import pytest
 
 from dqm.errors import StoreError
 from dqm.events import Origin, Window, WindowCut
-from dqm.store import WindowKeeper
+from dqm.store import WindowKeeper, read_kept
 
 from .test_verdict_store import FULL
 
@@ -86,3 +86,29 @@ def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot keep windows: Not a directory"):
         WindowKeeper(tmp_path / "file" / "windows", 1000)
+
+
+def test_kept_windows_are_read_in_the_order_of_runs_and_windows(tmp_path: Path) -> None:
+    keeper = WindowKeeper(tmp_path, 1_000_000)
+    for run, seq in [(12, 0), (10, 11), (10, 2), (9, 0), (13, 0)]:
+        keeper.keep(replace(WINDOW, run=run, seq=seq), FULL)
+    keeper.keep(replace(WINDOW, stream="chamber-10", run=10), FULL)
+    found = read_kept(tmp_path, "chamber-1", range(10, 13))
+    assert [(one.run, one.seq) for one in found] == [(10, 2), (10, 11), (12, 0)]
+    assert found[0].names == WINDOW.names
+    assert np.array_equal(found[0].x, WINDOW.x)
+    assert (found[0].origin, found[0].bundle) == ("simulated", FULL.bundle)
+    assert read_kept(tmp_path / "none", "chamber-1", range(20)) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nothing"])
+def test_a_file_that_is_no_kept_window_is_told(tmp_path: Path, content: bytes) -> None:
+    keeper = WindowKeeper(tmp_path, 1_000_000)
+    keeper.keep(WINDOW, FULL)
+    keeper.path("chamber-1", 7, 9).write_bytes(content)
+    with pytest.raises(StoreError, match="no kept window"):
+        read_kept(tmp_path, "chamber-1", [7])
+    assert len(read_kept(tmp_path, "chamber-1", [8])) == 0
+    keeper.path("chamber-1", 7, 9).rename(tmp_path / "chamber-1" / "notes.parquet")
+    with pytest.raises(StoreError, match="no kept window"):
+        read_kept(tmp_path, "chamber-1", [7])

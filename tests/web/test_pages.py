@@ -144,7 +144,9 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
     assert "The window is Good: maps are made of windows that are Medium or Bad." in text
     assert "The collector sent no conditions with this window." in text
     assert "Bundle other judged this window; the stream does not use it any more." in text
-    assert "Not kept: the window is Good: only Medium and Bad ones are kept." in text
+    assert (
+        "Not kept: the window is Good: only Medium and Bad ones are kept, and the share of Good ones" in text
+    )
     assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
     assert "All 32 alarms are Normal." in text_of(client, "/alarms")
 

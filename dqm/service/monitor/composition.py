@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 
@@ -33,16 +34,13 @@ from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
-from dqm.store import NoticeStore, VerdictStore, WindowKeeper, store_url
+from dqm.store import GOOD_WINDOWS, WINDOWS, NoticeStore, VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import Authenticator, HttpServer, OidcProvider, Queries, StreamStatuses, UserFile, create_app
 
 __all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
 
 log = structlog.get_logger(__name__)
-
-WINDOWS = "windows"
-"""Directory of the kept windows within the data directory."""
 
 START_SECONDS, START_SECONDS_OF_BUNDLE = 120.0, 2.0
 """Longest time until a worker is ready, on a busy machine: for itself, and for each bundle."""
@@ -63,6 +61,8 @@ class Parts:
         Verdicts, and beside them alarms and audit.
     keeper : WindowKeeper
         Events of windows that depart from their reference.
+    good_keeper : WindowKeeper
+        Events of a sample of Good windows; they never displace the others.
     alarms : AlarmService
         Alarms of all streams.
     notices : NoticeService
@@ -86,6 +86,7 @@ class Parts:
     life: Life
     store: VerdictStore
     keeper: WindowKeeper
+    good_keeper: WindowKeeper
     alarms: AlarmService
     notices: NoticeService
     recorder: Recorder
@@ -132,6 +133,7 @@ def open_parts(
     config = resolved.config
     store = opening.enter_context(_open_store(config.daemon))
     keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
+    good_keeper = WindowKeeper(config.daemon.data_dir / GOOD_WINDOWS, resolved.good_bytes)
     annotator = _open_annotator(opening, config.grafana)
     notices = NoticeService(config.notify, NoticeStore(store.database), lambda: alarms.alarms(), clock)
     opening.callback(notices.stop)
@@ -149,7 +151,7 @@ def open_parts(
         alarm_service=alarms,
         verdicts=store,
         history=alarms.history,
-        kept=keeper.path,
+        kept=functools.partial(_path_of_kept, keeper, good_keeper),
         bundles=bundle_facts,
         clock=clock,
         version=version("dqm"),
@@ -165,6 +167,7 @@ def open_parts(
         life=life,
         store=store,
         keeper=keeper,
+        good_keeper=good_keeper,
         alarms=alarms,
         notices=notices,
         recorder=Recorder(store, alarms, monotonic),
@@ -242,6 +245,11 @@ def _begin_life(
         log.warning("the last daemon ended unexpectedly", what=life.story, fix="see the end of its log")
         alarms.history.record(clock(), "dqm", "restart", "daemon", life.story)
     return life
+
+
+def _path_of_kept(keeper: WindowKeeper, good_keeper: WindowKeeper, stream: str, run: int, seq: int) -> Path:
+    good = good_keeper.path(stream, run, seq)
+    return good if good.exists() else keeper.path(stream, run, seq)
 
 
 def _stream_of(job: EvaluationJob) -> str:

@@ -62,6 +62,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from dqm.alarm.good_sample import is_sampled
 from dqm.alarm.quality import ANOMALOUS
 from dqm.alarm.verdicts import give_verdict, untested_verdict
 from dqm.errors import PeerError
@@ -422,9 +423,13 @@ class MonitorCore:
         for verdict in stored.verdicts:
             window = self._in_flight.pop(identity_of(verdict.window))
             instructions += [Acknowledge(window), Publish(verdict)]
-            if verdict.quality in ANOMALOUS:
+            if verdict.quality in ANOMALOUS or self._is_sample(window, verdict):
                 instructions.append(Keep(window, verdict))
         return [*instructions, *self._do_what_is_due()]
+
+    def _is_sample(self, window: Window, verdict: Verdict) -> bool:
+        """Tell whether a Good window is kept; of counted rows no reference is made of windows."""
+        return not window.counts and is_sampled(verdict, self._settings.good_share)
 
     def _do_what_is_due(self) -> list[Instruction]:
         """Do what the store must be able for, once it has taken all verdicts."""

@@ -17,6 +17,7 @@ from typing import Self
 
 import structlog
 
+from dqm.alarm import ANOMALOUS
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import Verdict, Window
@@ -300,7 +301,8 @@ class Daemon:
     def _keep(self, window: Window, verdict: Verdict) -> None:
         """Write the events to a file; the daemon goes on if this fails."""
         try:
-            self._parts.keeper.keep(window, verdict)
+            keeper = self._parts.keeper if verdict.quality in ANOMALOUS else self._parts.good_keeper
+            keeper.keep(window, verdict)
         except StoreError as error:
             self.metrics.count_store_failure()
             log.warning(
@@ -353,6 +355,7 @@ class Daemon:
         try:
             parts.receiver.reload_keys()
             parts.keeper.resize(resolved.kept_bytes)
+            parts.good_keeper.resize(resolved.good_bytes)
             parts.alarms.revise(resolved.rules, resolved.thresholds)
         except StoreError:
             raise

@@ -104,10 +104,13 @@ class MonitorSettings:
         Configured streams by name.
     most_waiting : int
         Windows that may wait for their test, in all.
+    good_share : float
+        Share of the Good windows that are kept.
     """
 
     streams: Mapping[str, StreamSettings]
     most_waiting: int
+    good_share: float = 0.0
 
 
 # Events: what has happened.
@@ -322,7 +325,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Keep the events of a window that departs from its reference."""
+    """Keep the events of a window: one that departs from its reference, or one of a sample of Good ones."""
 
     window: Window
     verdict: Verdict

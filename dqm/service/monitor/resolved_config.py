@@ -24,6 +24,7 @@ from dqm.config import DaemonConfig, StreamSection
 from dqm.errors import ConfigError
 from dqm.export import BundleFacts, describe_bundle
 from dqm.reference import (
+    CertificateStatus,
     Manifest,
     RateTest,
     ReadingPolicy,
@@ -31,7 +32,9 @@ from dqm.reference import (
     StoredBundle,
     check_bad_channels,
     check_names,
+    find_certificate,
 )
+from dqm.service.monitor.certificates import refuse_red, warn_of_certificates
 from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
 
 __all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
@@ -58,6 +61,8 @@ class ResolvedReference:
         Which windows it judges.
     rate : RateTest
         Test of the number of events.
+    status : CertificateStatus
+        Its certificate.
     """
 
     path: Path
@@ -65,6 +70,7 @@ class ResolvedReference:
     manifest: Manifest
     rule: ReferenceRule
     rate: RateTest
+    status: CertificateStatus
 
     @property
     def facts(self) -> StreamFacts:
@@ -111,7 +117,9 @@ class ResolvedConfig:
     def bundle_facts(self) -> dict[str, tuple[BundleFacts, ...]]:
         """What the page says of the bundles of each stream."""
         return {
-            stream: tuple(describe_bundle(one.identifier, one.manifest, str(one.rule)) for one in found)
+            stream: tuple(
+                describe_bundle(one.identifier, one.manifest, str(one.rule), one.status) for one in found
+            )
             for stream, found in self.references.items()
         }
 
@@ -126,7 +134,7 @@ class ResolvedConfig:
             )
             for stream, limits in self.limits.items()
         }
-        return MonitorSettings(streams, self.most_waiting)
+        return MonitorSettings(streams, self.most_waiting, self.config.keep.good_share)
 
     @property
     def stale_seconds(self) -> dict[str, float]:
@@ -147,6 +155,11 @@ class ResolvedConfig:
     def kept_bytes(self) -> int:
         """Most bytes of kept windows."""
         return int(self.config.keep.windows_megabytes * 1e6)
+
+    @property
+    def good_bytes(self) -> int:
+        """Most bytes of kept Good windows."""
+        return int(self.config.keep.good_megabytes * 1e6)
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
@@ -184,6 +197,9 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
     facts = {stream: StreamFacts.of_any([one.facts for one in found]) for stream, found in references.items()}
     thresholds = derive_thresholds(config, facts)
     _warn_of_small_tables(references, thresholds.p_threshold)
+    warn_of_certificates(
+        {stream: [(one.path, one.status) for one in found] for stream, found in references.items()}
+    )
     return ResolvedConfig(
         config=config,
         references=references,
@@ -232,6 +248,7 @@ def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> No
 def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference, ...]]:
     """Check every bundle; give the references by stream."""
     opened: dict[Path, StoredBundle] = {}
+    certified: dict[Path, CertificateStatus] = {}
     found = {}
     for stream in config.streams:
         for section in stream.ordered_references:
@@ -239,8 +256,10 @@ def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference,
                 bundle = StoredBundle.read(section.bundle)
                 check_names(bundle.manifest.features, where=str(section.bundle))
                 opened[section.bundle] = bundle
+                certified[section.bundle] = find_certificate(section.bundle, bundle.manifest)
             where = f"streams {stream.name}: bad_channels"
             check_bad_channels(opened[section.bundle], stream.bad_channels, where=where)
+            refuse_red(stream, section.bundle, certified[section.bundle])
         references = [
             (
                 section,
@@ -254,7 +273,12 @@ def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference,
         check_references(stream, [manifest for _, _, manifest, _ in references])
         found[stream.name] = tuple(
             ResolvedReference(
-                section.bundle, identifier, manifest, rule, _rate_test(config, stream, manifest)
+                section.bundle,
+                identifier,
+                manifest,
+                rule,
+                _rate_test(config, stream, manifest),
+                certified[section.bundle],
             )
             for section, identifier, manifest, rule in references
         )

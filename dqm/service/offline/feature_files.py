@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from dqm.errors import FileError, InputError
 from dqm.events import EventBatch, FloatArray
 from dqm.reference import Source as SourceFile
+from dqm.reference import refuse_jump
 from dqm.service.collector.sources import open_source
 
-__all__ = ["checksum", "read_events", "read_features"]
+__all__ = ["RunEvents", "checksum", "read_events", "read_features", "read_run"]
 
 
 def read_features(
@@ -51,39 +53,53 @@ def read_features(
             yield batch
 
 
-def read_events(
+@dataclass(frozen=True, slots=True, eq=False)
+class RunEvents:
+    """Events of a run, read from its files.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_events, d)
+        Events of all files, in their order.
+    names : tuple of str
+        Features, one for each column.
+    sources : list of SourceFile
+        The files with their checksums.
+    seconds : float or None
+        Time that the events span, s; None if the files have no times.
+    """
+
+    x: FloatArray
+    names: tuple[str, ...]
+    sources: list[SourceFile]
+    seconds: float | None
+
+
+def read_run(
     paths: Sequence[Path],
     features: Sequence[str] | None,
     chamber: str | None = None,
     *,
     keep_nan: bool = False,
-) -> tuple[FloatArray, tuple[str, ...], list[SourceFile]]:
-    """Read all events of some files.
+) -> RunEvents:
+    """Read the files of a run that a reference is to be made of.
 
     Parameters
     ----------
     paths, features, chamber, keep_nan
         As in `read_features`.
 
-    Returns
-    -------
-    x : ndarray, shape (n_events, d)
-        Events of all files.
-    names : tuple of str
-        Features, one for each column.
-    sources : list of SourceFile
-        The files with their checksums.
-
     Raises
     ------
     InputError
-        If a file cannot be read or has no events, or if files have different columns.
+        If a file cannot be read or has no events, files have different columns, or the time of a file jumps.
     """
     parts: list[FloatArray] = []
     names: tuple[str, ...] | None = None
     sources = []
+    seconds: float | None = 0.0
     for path in paths:
-        n_events = 0
+        n_events, times = 0, []
         for batch in read_features(path, features, chamber, keep_nan=keep_nan):
             if names is not None and batch.names != names:
                 raise InputError(
@@ -94,12 +110,33 @@ def read_events(
             names = batch.names
             parts.append(batch.x)
             n_events += len(batch.x)
+            if batch.times is not None:
+                times.append(batch.times)
         if n_events == 0:
             raise FileError(f"no events{f' of chamber {chamber}' if chamber else ''}", where=str(path))
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
+        spanned = _span(np.sort(np.concatenate(times)), path) if times else None
+        seconds = None if seconds is None or spanned is None else seconds + spanned
     if names is None:
         raise InputError("no files given")
-    return np.concatenate(parts), names, sources
+    return RunEvents(np.concatenate(parts), names, sources, seconds or None)
+
+
+def read_events(
+    paths: Sequence[Path],
+    features: Sequence[str] | None,
+    chamber: str | None = None,
+    *,
+    keep_nan: bool = False,
+) -> tuple[FloatArray, tuple[str, ...], list[SourceFile]]:
+    """Read all events of some files; parameters, results and errors are as in `read_run`."""
+    run = read_run(paths, features, chamber, keep_nan=keep_nan)
+    return run.x, run.names, run.sources
+
+
+def _span(times: FloatArray, path: Path) -> float:
+    refuse_jump(times, str(path))
+    return float(times[-1] - times[0])
 
 
 def checksum(path: Path) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dqm.alarm import QualityLimits
+from dqm.alarm.good_sample import is_sampled
 from dqm.events import (
     EvaluationJob,
     EvaluationReport,
@@ -146,6 +147,25 @@ def test_only_windows_that_depart_from_the_reference_are_kept() -> None:
         evaluate(core, p=p)
         core.handle(Tick(0.0, UNIX))
         assert bool(of_kind(Keep, core.handle(Stored()))) is is_kept, p
+
+
+def test_a_sample_of_good_windows_is_kept() -> None:
+    core = core_of(replace(SETTINGS, good_share=0.5))
+    kept = []
+    for seq in range(60):
+        admit(core, window_of(seq))
+        evaluate(core, p=0.5)
+        core.handle(Tick(0.0, UNIX))
+        found = of_kind(Keep, core.handle(Stored()))
+        kept += [one.verdict for one in found if isinstance(one, Keep)]
+    assert 18 < len(kept) < 42
+    assert all(is_sampled(verdict, 0.5) for verdict in kept)
+    counted = window_of(100, names=("x", "hits"), x=np.ones((3, 2)), counts="hits")
+    core = core_of(replace(SETTINGS, good_share=1.0))
+    admit(core, counted)
+    evaluate(core, p=0.5)
+    core.handle(Tick(0.0, UNIX))
+    assert not of_kind(Keep, core.handle(Stored())), "a reference of channels is made of tables"
 
 
 def test_the_explanation_travels_from_the_report_to_the_verdict() -> None:

@@ -1,0 +1,172 @@
+"""``dqm reference advise``: what a run can bear, before a reference is made of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dqm.cli.nuisances import read_number
+from dqm.cli.output import say
+from dqm.cli.progress import progress_bar
+from dqm.cli.tables import cell, print_table
+from dqm.errors import ConfigError, format_count
+from dqm.events import WindowCut
+
+if TYPE_CHECKING:
+    from dqm.reference import DetectionTime, PenaltyAdvice, WindowAdvice
+    from dqm.service.offline.advice import Advice
+
+__all__ = ["advise"]
+
+LIGHTS = {"green": "yes", "amber": "yes, but p is uncertain", "red": "no"}
+
+
+def advise(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of one run.")],
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help="Sizes of windows that are wanted; default: the usual ones."),
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
+    ] = None,
+    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
+    streams: Annotated[int, typer.Option(min=1, max=100_000, help="Streams that share the budget.")] = 1,
+    false_alarms: Annotated[
+        float,
+        typer.Option("--false-alarms", min=1e-6, max=1000.0, help="False alarms in a shift of 8 hours."),
+    ] = 1.0,
+    windows_per_hour: Annotated[
+        float, typer.Option(min=0.01, max=1e6, help="Windows of a stream in an hour.")
+    ] = 60.0,
+    live_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1e11, help="Live time of these events, s; default: by their times."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the events that are drawn.")] = 1,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg."),
+    ] = None,
+) -> None:
+    """Say what a run can bear: windows, toys, penalties, and how soon faults are seen."""
+    from dqm.cli.figures import check_figure
+    from dqm.reference import one_thread, refuse_run
+    from dqm.service.offline.advice import Budget, advise
+    from dqm.service.offline.feature_files import read_run
+
+    check_figure(plot)
+    names = None if features is None else tuple(name.strip() for name in features.split(","))
+    run = read_run(files, names, chamber)
+    refuse_run(run.x, run.names, str(files[0]))
+    budget = Budget.of(streams, false_alarms, windows_per_hour)
+    with progress_bar("windows", None) as progress, one_thread():
+        found = advise(
+            run.x,
+            run.names,
+            wanted=_read_sizes(window),
+            cut=cut,
+            budget=budget,
+            seed=seed,
+            progress=progress,
+        )
+    seconds = live_seconds or run.seconds
+    rate = len(run.x) / seconds if seconds else None
+    told = f" in {seconds:.4g} s ({rate:.4g} Hz)" if seconds and rate else ""
+    say(f"{format_count(len(run.x), 'event')}{told}, {format_count(len(run.names), 'feature')}")
+    if found.constant:
+        say(f"constant and of no use, so left out here: {', '.join(found.constant)}")
+    say(f"budget: {budget.text}")
+    print_table(_window_table(found.windows, rate))
+    if found.detections:
+        print_table(_detection_table(found, rate))
+        print_table(_penalty_table(found.penalties, found.best))
+    say(_conclusion(found, files, rate))
+    if plot:
+        from dqm.cli.figures import draw_advice
+
+        draw_advice(plot, found, len(run.x), cut)
+
+
+def _read_sizes(text: str | None) -> list[float]:
+    if text is None:
+        return []
+    sizes = [read_number(part, "--window") for part in text.split(",") if part.strip()]
+    for size in sizes:
+        if not 10.0 <= size < 1e9:
+            raise ConfigError(f"{size:g} events", where="--window", fix="Give 10 or more")
+    return sizes
+
+
+def _window_table(windows: tuple[WindowAdvice, ...], rate: float | None) -> Table:
+    table = Table("windows of", "can be borne", "why", "reference", "toys", "needs a run of", title="windows")
+    for one in windows:
+        needed = (
+            "no longer one"
+            if one.light == "green"
+            else f"{one.n_needed} events{_duration(one.n_needed, rate)}"
+        )
+        table.add_row(
+            f"{one.n_expected:g}",
+            LIGHTS[one.light],
+            cell(one.reason),
+            "-" if one.light == "red" else str(one.n_reference),
+            "-" if one.light == "red" else str(one.n_toys),
+            needed,
+        )
+    return table
+
+
+def _detection_table(found: Advice, rate: float | None) -> Table:
+    table = Table("fault", "windows of", "share with small p", "alarm after", "by", title="time to detect")
+    for one in found.detections:
+        table.add_row(
+            cell(one.fault), f"{one.n_expected:g}", f"{one.share:.2f}", _describe(one, rate), one.cause or "-"
+        )
+    table.caption = f"{found.faults}; right within a factor of about two"
+    return table
+
+
+def _describe(one: DetectionTime, rate: float | None) -> str:
+    if not math.isfinite(one.n_windows):
+        return "not seen"
+    return f"{one.n_windows:.1f} windows{_duration(one.n_windows * one.n_expected, rate)}"
+
+
+def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | None) -> Table:
+    size = f"{best.n_expected:g}" if best else "-"
+    table = Table(
+        "penalty", "t of healthy windows", "can be borne", title=f"a single kernel, windows of {size}"
+    )
+    for one in penalties:
+        table.add_row(
+            f"{one.penalty:g}", f"{one.mean_t:.4g}", "yes" if one.is_bearable else "no: the fit is wild"
+        )
+    table.caption = "--statistic several chooses its own"
+    return table
+
+
+def _duration(n_events: float, rate: float | None) -> str:
+    return f" ({n_events / rate:.3g} s)" if rate else ""
+
+
+def _conclusion(found: Advice, files: list[Path], rate: float | None) -> str:
+    best = found.best
+    if best is None:
+        least = min(found.windows, key=lambda one: one.n_needed)
+        return (
+            f"this run can bear none of these windows: windows of {least.n_expected:g} need "
+            f"{least.n_needed} events{_duration(least.n_needed, rate)}"
+        )
+    names = " ".join(file.name for file in files)
+    return (
+        f"advice: windows of {best.n_expected:g}, {best.n_toys} toys:\n"
+        f"  dqm reference build {names} -o NAME.dqmref --window {best.n_expected:g} --statistic several\n"
+        f"  dqm reference calibrate NAME.dqmref --toys {best.n_toys}\n"
+        f"  dqm reference validate NAME.dqmref"
+    )

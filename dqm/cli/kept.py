@@ -1,0 +1,237 @@
+"""What the daemon kept of Good windows, as the events of a run that a reference is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import typer
+
+from dqm.cli.output import say
+from dqm.cli.progress import progress_bar
+from dqm.errors import ConfigError, InputError, format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dqm.reference import Source
+    from dqm.service.offline.feature_files import RunEvents
+    from dqm.store import KeptWindow
+
+__all__ = ["check_recipe", "check_sources", "parse_runs", "read_kept_run", "renew"]
+
+LARGEST_RANGE = 1_000_000
+
+
+def check_sources(
+    files: Sequence[Path] | None,
+    config: Path | None,
+    stream: str | None,
+    runs: str | None,
+    *,
+    chamber: str | None,
+) -> None:
+    """Refuse options that do not say where the events come from; raises `ConfigError`."""
+    if config is not None and chamber is not None:
+        raise ConfigError(
+            "--from and --chamber", where="--chamber", fix="A stream is of one chamber: leave it out"
+        )
+    if config is None and not files:
+        raise ConfigError(
+            "no events are given", where="FILE", fix="Give files, or --from CONFIG --stream S --runs 10-12"
+        )
+    if config is not None and files:
+        raise ConfigError("--from and files of events", where="--from", fix="Give the one or the other")
+    if config is not None and (stream is None or runs is None):
+        raise ConfigError("--from alone", where="--from", fix="Give --stream and --runs as well")
+    if config is None and (stream is not None or runs is not None):
+        raise ConfigError(
+            "--stream or --runs without --from", where="--from", fix="Give the daemon's TOML file"
+        )
+
+
+def check_recipe(like: Path | None, plot: Path | None, given: Mapping[str, object]) -> None:
+    """Refuse options that contradict ``--like`` or mean nothing without it; raises `ConfigError`."""
+    if like is None and plot is not None:
+        raise ConfigError(
+            "--plot without --like", where="--plot", fix="It draws the comparison with that bundle"
+        )
+    named = [name for name, value in given.items() if value is not None]
+    if like is not None and named:
+        raise ConfigError(
+            f"--{named[0]} with --like, whose recipe says what it is",
+            where="--like",
+            fix="Leave the one or the other out",
+        )
+
+
+def renew(
+    like: Path,
+    files: Sequence[Path],
+    kept: tuple[Path, str, str] | None,
+    output: Path,
+    *,
+    chamber: str | None,
+    live_seconds: float | None,
+    plot: Path | None,
+) -> None:
+    """Build a bundle by the recipe of another, and compare the two.
+
+    Parameters
+    ----------
+    like : Path
+        The other bundle.
+    files : sequence of Path
+        Files of events.
+    kept : tuple of (Path, str, str), or None
+        Instead of files: configuration, stream and runs.
+    output, chamber, live_seconds, plot
+        As the options of ``dqm reference build``.
+
+    Raises
+    ------
+    typer.Exit
+        With code 1 if the new events differ from the reference.
+    """
+    from dqm.cli.figures import check_figure, draw_maps
+    from dqm.reference import (
+        Light,
+        Processes,
+        compare_with_old,
+        create_bundle,
+        drop_nan,
+        open_bundle,
+        recipe_like,
+    )
+    from dqm.service.offline.feature_files import read_run
+
+    check_figure(plot)
+    old = open_bundle(like)
+    old.refuse_counted("other events")
+    features = old.manifest.features
+    if kept is None:
+        run = read_run(files, features, chamber, keep_nan=True)
+    else:
+        config, stream, runs = kept
+        run = read_kept_run(config, stream, parse_runs(runs), features)
+    x, nan = drop_nan(run.x, features)
+    recipe = recipe_like(old, len(x), None if live_seconds is None else len(run.x) / live_seconds, nan)
+    with progress_bar("windows compared", None) as progress:
+        renewal = compare_with_old(old, x, output.name, workers=Processes(1), progress=progress)
+    bundle = create_bundle(x, recipe, output, run.sources)
+    say(
+        f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, "
+        f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output}"
+    )
+    if old.manifest.nuisances:
+        names = ", ".join(entry.name for entry in old.manifest.nuisances)
+        say(f"warning: it knows nothing of {names}: teach it with 'dqm reference nuisance'", err=True)
+    line = renewal.line
+    say(f"{line.light}: against {like}: {line.found}. {line.meaning}; {renewal.maps.text}")
+    if plot:
+        draw_maps(plot, renewal.maps, f"{output.name} against {like.name}")
+    if line.light is Light.RED:
+        say(f"red: the new reference differs from {like}. {line.action}", err=True)
+        raise typer.Exit(1)
+
+
+def parse_runs(text: str) -> set[int]:
+    """Read run numbers as in ``10-12,15``; raises `ConfigError`."""
+    runs: set[int] = set()
+    for part in filter(None, map(str.strip, text.split(","))):
+        first, _, last = part.partition("-")
+        last = last or first
+        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+            raise ConfigError(f"{part!r} is no run", where="--runs", fix="Write them as in 10-12,15")
+        if not 0 <= int(last) - int(first) < LARGEST_RANGE:
+            raise ConfigError(f"{part!r} is no range", where="--runs", fix="Write the smaller run first")
+        runs |= set(range(int(first), int(last) + 1))
+    if not runs:
+        raise ConfigError("no run is given", where="--runs", fix="Write them as in 10-12,15")
+    return runs
+
+
+def read_kept_run(config: Path, stream: str, runs: set[int], features: Sequence[str] | None) -> RunEvents:
+    """Read the Good windows of some runs that a daemon kept, and say how many there are.
+
+    Parameters
+    ----------
+    config : Path
+        The daemon's TOML file.
+    stream : str
+        One of its streams.
+    runs : set of int
+        Runs to take.
+    features : sequence of str, optional
+        Columns to use; all by default.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such stream.
+    InputError
+        If no window of these runs was kept, or windows have different features.
+    StoreError
+        If the windows or the verdicts cannot be read.
+    """
+    from dqm.config import load_daemon
+    from dqm.events import Quality
+    from dqm.service.offline.feature_files import RunEvents
+    from dqm.store import GOOD_WINDOWS, VerdictStore, read_kept, store_url
+
+    daemon = load_daemon(config)
+    names = [one.name for one in daemon.streams]
+    if stream not in names:
+        raise ConfigError(
+            f"no stream {stream!r} in {config}", where="--stream", fix=f"Choose one of {', '.join(names)}"
+        )
+    with VerdictStore(store_url(daemon.daemon), create=False) as store:
+        n_good = sum(
+            verdict.window.run in runs for verdict in store.select(stream=stream, quality=Quality.GOOD)
+        )
+    kept = read_kept(daemon.daemon.data_dir / GOOD_WINDOWS, stream, runs)
+    if not kept:
+        raise InputError(
+            f"none of {format_count(n_good, 'Good window')} of these runs was kept of stream {stream}",
+            where=str(config),
+            fix="Set [keep] good_share, such as 0.05, reload the daemon and take later runs",
+        )
+    columns = _common_features(kept, features)
+    x = np.concatenate([window.x[:, [window.names.index(name) for name in columns]] for window in kept])
+    counts = {run: sum(window.run == run for window in kept) for run in sorted({w.run for w in kept})}
+    told = ", ".join(f"run {run}: {count}" for run, count in counts.items())
+    say(
+        f"{stream}: took {format_count(len(kept), 'kept window')} of {n_good} Good ones ({told}), "
+        f"{format_count(len(x), 'event')}"
+    )
+    origins = sorted({window.origin for window in kept} - {"live"})
+    if origins:
+        say(f"warning: some of these events are {' and '.join(origins)}", err=True)
+    return RunEvents(x, columns, [_source(stream, run, kept) for run in counts], None)
+
+
+def _source(stream: str, run: int, kept: Sequence[KeptWindow]) -> Source:
+    """Describe all windows of a run as one source, with the checksum of all their events."""
+    from dqm.reference import Source
+
+    events = [np.ascontiguousarray(window.x) for window in kept if window.run == run]
+    digest = hashlib.sha256(b"".join(x.tobytes() for x in events))
+    return Source(name=f"{stream}, run {run}", sha256=digest.hexdigest(), n_events=sum(map(len, events)))
+
+
+def _common_features(kept: Sequence[KeptWindow], features: Sequence[str] | None) -> tuple[str, ...]:
+    """Give the columns to use; windows with others are refused."""
+    first = kept[0]
+    wanted = tuple(features or first.names)
+    for window in kept:
+        missing = [name for name in wanted if name not in window.names]
+        if missing or (features is None and set(window.names) != set(first.names)):
+            raise InputError(
+                f"run {window.run} window {window.seq} has the features {', '.join(window.names)}, but run "
+                f"{first.run} window {first.seq} has {', '.join(first.names)}",
+                where=str(window.path),
+                fix="Choose features that all have with --features, or runs with the same ones with --runs",
+            )
+    return wanted

@@ -1,0 +1,83 @@
+"""``dqm reference tune``: how the settings of a test were chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from dqm.cli.nuisances import LARGEST_WINDOW
+from dqm.cli.output import say
+from dqm.cli.progress import progress_bar
+from dqm.cli.tables import print_table
+from dqm.errors import ConfigError, FileError
+
+__all__ = ["tune"]
+
+
+def tune(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE|BUNDLE", help="Events of a run, CSV or Parquet; or a bundle.")
+    ],
+    window: Annotated[
+        float | None,
+        typer.Option(min=10, max=LARGEST_WINDOW, help="Events of a window; default: those of the bundle."),
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events.")] = 1,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg."),
+    ] = None,
+) -> None:
+    """Show how the settings of a test were chosen; nothing is changed."""
+    from dqm.cli.figures import check_figure, draw_tuning
+    from dqm.reference import choose_reference_size, look_at_settings, one_thread, open_bundle, refuse_run
+    from dqm.service.offline.feature_files import read_run
+
+    check_figure(plot)
+    if not source.exists():
+        raise FileError("no such file or bundle", where=str(source))
+    if source.is_dir():
+        bundle = open_bundle(source)
+        bundle.refuse_counted("tuning")
+        x, manifest = np.concatenate([bundle.reference, bundle.pool]), bundle.manifest
+        n_expected = window or manifest.n_expected
+        n_reference = len(bundle.reference)
+    else:
+        if window is None:
+            raise ConfigError(
+                "how many events has a window?",
+                where="--window",
+                fix=f"Give it; 'dqm reference advise {source}' shows which the run can bear",
+            )
+        names = None if features is None else tuple(name.strip() for name in features.split(","))
+        run = read_run([source], names)
+        refuse_run(run.x, run.names, str(source))
+        x, manifest, n_expected = run.x, None, window
+        n_reference = choose_reference_size(len(x), n_expected)
+    with progress_bar("settings", None) as progress, one_thread():
+        found = look_at_settings(
+            x, n_reference=n_reference, n_expected=n_expected, seed=seed, manifest=manifest, progress=progress
+        )
+    title = f"the test {found.statistic}, windows of {n_expected:g}"
+    table = Table("", "value", "t of healthy windows", "spread", "ms a window", title=title)
+    for point in found.points:
+        mark = " (chosen)" if point.is_chosen else ""
+        table.add_row(
+            point.knob,
+            f"{point.value:g}{mark}",
+            f"{point.mean_t:.4g}",
+            f"{point.spread_t:.2g}",
+            f"{point.milliseconds:.2g}",
+        )
+    print_table(table)
+    for sentence in found.words:
+        say(sentence)
+    if plot:
+        draw_tuning(plot, found)

@@ -1,0 +1,157 @@
+"""A reference that is to take the place of another: made by the same recipe, and compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dqm.errors import BundleError
+from dqm.events import Explanation, FloatArray
+from dqm.nplm import KernelTest, RatioMaps, divergence
+from dqm.reference.build import Recipe
+from dqm.reference.certificate import CertificateLine
+from dqm.reference.certificate_lines import later_line
+from dqm.reference.later_runs import LaterRun, evaluate_later
+from dqm.reference.manifest import NanRows
+from dqm.reference.processes import Workers
+from dqm.reference.splits import choose_reference_size
+from dqm.reference.stored_bundle import StoredBundle
+
+__all__ = ["Renewal", "compare_with_old", "recipe_like"]
+
+WIDTH, PENALTY, CENTERS = 2.5, 1e-5, 100
+"""Kernel of the fit that draws the maps of all new events."""
+
+MOST_MAPPED = 20_000
+"""Events that it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A new reference compared with the old one.
+
+    Parameters
+    ----------
+    line : CertificateLine
+        How the new events come out in the windows of the old bundle; red: they differ.
+    maps : Explanation
+        Where they differ, all events together.
+    """
+
+    line: CertificateLine
+    maps: Explanation
+
+
+def recipe_like(old: StoredBundle, n_events: int, rate_hz: float | None, nan: NanRows | None) -> Recipe:
+    """Give the recipe of a bundle, for other events.
+
+    Parameters
+    ----------
+    old : StoredBundle
+        The bundle; its nuisance parameters and templates are none of the recipe.
+    n_events : int
+        The other events. If there are too few for as large a reference, a smaller one is chosen.
+    rate_hz : float or None
+        Their rate.
+    nan : NanRows or None
+        What was dropped of them.
+
+    Raises
+    ------
+    InputError
+        For a bundle of channels.
+    """
+    old.refuse_counted("recipe for events")
+    m = old.manifest
+    n_reference = len(old.reference)
+    if n_reference + 2 * m.n_expected > n_events * 0.9:
+        n_reference = choose_reference_size(n_events, m.n_expected)
+    settings: dict[str, Any] = {
+        key: m.settings[key] for key in ("width", "penalty", "loss") if key in m.settings
+    }
+    if not all(isinstance(value, float | int | str) for value in settings.values()):
+        settings = {}  # it chooses them itself, for each run
+    return Recipe(
+        features=m.features,
+        n_reference=n_reference,
+        n_expected=m.n_expected,
+        centers=min(len(old.centers), n_reference),
+        seed=m.seed,
+        cut=m.cut,
+        statistic=m.statistic,
+        rate_hz=rate_hz,
+        nan=nan,
+        **settings,
+    )
+
+
+def compare_with_old(
+    old: StoredBundle,
+    x: FloatArray,
+    name: str,
+    *,
+    workers: Workers,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Renewal:
+    """Compare the events of a new reference with an old bundle.
+
+    Parameters
+    ----------
+    old : StoredBundle
+        Calibrated for the windows it is meant for.
+    x : ndarray, shape (n_events, d)
+        New events, in the features of the old bundle and the order of time.
+    name : str
+        What people call them.
+    workers : Workers
+        Who tests the windows.
+    progress : callable
+        Told the windows done and the total.
+
+    Raises
+    ------
+    BundleError
+        If the old bundle is not calibrated.
+    InputError
+        If its windows cannot be tested, because it has nuisance parameters and nobody measured them.
+    """
+    kind = old.manifest.kind
+    entry = old.null_entry(kind)
+    if entry is None:
+        raise BundleError(
+            f"no null table for windows of {kind}: it cannot be compared with",
+            where=str(old.path),
+            fix="Run 'dqm reference calibrate' first, or leave --like out",
+        )
+    outcome = evaluate_later(old, LaterRun(name, x), kind=kind, workers=workers, progress=progress)
+    return Renewal(later_line(old, entry, outcome), _map(old, x))
+
+
+def _map(old: StoredBundle, x: FloatArray) -> Explanation:
+    """Draw all new events together over the old reference."""
+    chosen = x[np.linspace(0, len(x) - 1, min(MOST_MAPPED, len(x))).round().astype(int)]
+    reference = old.reference
+    test = KernelTest(
+        reference,
+        n_expected=float(len(chosen)),
+        width=WIDTH,
+        penalty=PENALTY,
+        centers=old.centers[:CENTERS],
+        few_windows=True,
+    )
+    fitted = test.evaluate(chosen)
+    maps = RatioMaps(reference, old.manifest.features)
+    weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
+    features = maps.features(chosen, weights, log_ratio)
+    found = np.array([divergence(one) for one in features])
+    shares = np.maximum(found, 0.0) / (float(np.maximum(found, 0.0).sum()) or 1.0)
+    order = np.argsort(-shares, kind="stable")
+    ranking = tuple((old.manifest.features[k], float(shares[k])) for k in order)
+    pairs = maps.pairs(chosen, weights, log_ratio, [name for name, _ in ranking[:2]])
+    first, share = ranking[0]
+    return Explanation(
+        features, pairs, ranking, (), text=f"the new events depart mostly in {first} ({100 * share:.0f} %)"
+    )

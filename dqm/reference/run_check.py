@@ -1,0 +1,101 @@
+"""Whether events can be a run that a reference is made of: one check for all that takes such files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dqm.errors import InputError, format_count
+from dqm.events import FloatArray
+from dqm.reference.features import FEWEST_DISTINCT
+from dqm.reference.manifest import check_names
+
+__all__ = ["FEWEST_EVENTS", "constant_features", "refuse_jump", "refuse_run"]
+
+FEWEST_EVENTS = 60
+"""Events of the shortest run: a reference of 30, and three windows of 10."""
+
+LONG_PAUSE = 0.5
+"""Pause between two events, as a share of all the rest of the time, that makes two runs of one."""
+
+RARE_GAP = 1000.0
+"""Such a pause is longer than the usual one by this factor."""
+
+
+def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) -> None:
+    """Refuse events that no reference can be made of.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_events, d)
+        Events, raw.
+    names : sequence of str
+        Names of the features.
+    where : str, optional
+        Their file, for the message.
+
+    Raises
+    ------
+    InputError
+        If there are too few, all of them are copies of a few, or every feature is constant.
+    """
+    check_names(names, where=where)
+    if len(x) < FEWEST_EVENTS:
+        raise InputError(
+            f"{format_count(len(x), 'event')} are too few for a reference and toys of any window",
+            where=where,
+            fix=f"Give a run of {FEWEST_EVENTS} events at the very least; 'dqm reference advise' shows what "
+            "longer runs can bear",
+        )
+    constant = constant_features(x, names)
+    if len(constant) == len(names):
+        raise InputError(
+            f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant in {len(x)} events",
+            where=where,
+            fix="Give a feature that varies: 'dqm reference advise FILE --features A,B' takes others",
+        )
+    n_distinct = len(np.unique(x, axis=0))
+    if n_distinct < FEWEST_DISTINCT:
+        raise InputError(
+            f"{format_count(len(x), 'event')} are copies of {format_count(n_distinct, 'event')}",
+            where=where,
+            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice; "
+            "'dqm reference advise' shows what a run can bear",
+        )
+
+
+def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
+    """Name the features that have one value only, within rounding."""
+    spread, size = x.std(axis=0), np.maximum(1.0, np.abs(x.mean(axis=0)))
+    return [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
+
+
+def refuse_jump(times: FloatArray, where: str | None = None) -> None:
+    """Refuse a file in which the time jumps: events of two runs are no run.
+
+    Parameters
+    ----------
+    times : ndarray, shape (n_events,)
+        Times of the events in their order, s.
+    where : str, optional
+        The file, for the message.
+
+    Raises
+    ------
+    InputError
+        If a pause is longer than half of the rest of the time.
+    """
+    gaps = np.diff(times)
+    if not len(gaps):
+        return
+    at = int(gaps.argmax())
+    rest = float(times[-1] - times[0] - gaps[at])
+    if gaps[at] > LONG_PAUSE * rest and gaps[at] > RARE_GAP * float(np.median(gaps)):
+        raise InputError(
+            f"the time jumps by {gaps[at]:.4g} s after event {at + 1}, in a file of {rest:.4g} s: "
+            "it holds two runs",
+            where=where,
+            fix="Give one run, or each run as a file of its own if both were good; "
+            "'dqm reference advise' shows what each can bear",
+        )
