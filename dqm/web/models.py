@@ -25,6 +25,7 @@ from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
 from dqm.stream import TurnedAwayPeer
+from dqm.web.peers import PeerOverview
 
 __all__ = [
     "Account",
@@ -141,6 +142,17 @@ class Untold(View):
     reason: str = Field(description="why the last try failed")
 
 
+class Peer(View):
+    """Another daemon, as it was when it last answered."""
+
+    name: str
+    url: str = Field(description="address of its page")
+    answered_at: float | None = Field(description="when it last answered, Unix seconds; null if it never did")
+    is_fresh: bool = Field(description="whether this is its present state")
+    problem: str = Field(description="why there is no answer now; empty if there is one")
+    overview: PeerOverview | None = Field(description="what it said; null if it never answered")
+
+
 class AlarmLine(View):
     """Alarms of one cause that stand alike in streams of one group, or one alarm: a line to read."""
 
@@ -164,6 +176,7 @@ class Overview(View):
         description="addresses whose connections were turned away in the last 10 minutes"
     )
     untold: tuple[Untold, ...] = Field(description="targets that cannot be told of alarms")
+    peers: tuple[Peer, ...] = Field(description="other daemons that are configured as peers")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )
