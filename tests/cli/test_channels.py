@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Once
+from tests.waiting import wait_until
 
 from .conftest import Told
 from .program import call_dqm, json_lines
@@ -106,7 +107,7 @@ def test_a_running_daemon_names_a_dead_wire_and_a_dead_card_and_leaves_out_what_
     daemon_config, collector = write_site(tmp_path, bundle, shown["rate_hz"], bad=[40])
     with daemon_of(daemon_config) as daemon:
         assert dqm("collect", collector).code == 0
-        assert daemon.n_judged() >= 9
+        wait_until(lambda: daemon.n_judged() >= 9, "all windows judged")
         window = daemon.get("/api/v1/streams/chamber-1.channels/windows/5/2").json()
         page = daemon.get("/windows/chamber-1.channels/5/4").text
     assert re.fullmatch(

@@ -32,7 +32,6 @@ from tests.stream.forgetful import receiving
 
 PROGRAM = Path(sys.executable).with_name("dqm")
 WAIT_SECONDS = 60.0
-LISTENS_SECONDS = (1.0, 3.0)
 TEXT = """
 [collector]
 name = "kafka"
@@ -99,7 +98,7 @@ def test_nothing_is_lost_or_sent_twice_by_a_killed_collector(
 ) -> None:
     chance = np.random.default_rng(n_kills)
     data = words(10.0 * n_kills)
-    with MockKafka() as broker, receiving(f"ipc://{tmp_path}/w", chance, LISTENS_SECONDS) as received:
+    with MockKafka() as broker, receiving(f"ipc://{tmp_path}/w", chance) as received:
         config = configured(tmp_path, broker.address, window)
         wanted = expected(config, data)
         broker.publish("words", data, 800, pause=0.005, path=tmp_path / "words")
@@ -160,7 +159,7 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, b
     told: list[RunSummary] = []
     for n_windows in (5, len(wanted)):
         stop = Event()
-        with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1), LISTENS_SECONDS) as windows:
+        with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as windows:
             thread = Thread(target=lambda stop=stop: told.append(collect_until(config, stop)))
             thread.start()
             n_missing = n_windows - len(received)
