@@ -29,6 +29,9 @@ Why in this order:
 *  It is stored before it is published, so that nobody hears of a verdict that a crash can take back.
 *  Verdicts are stored together, once a pass of the daemon's loop: a transaction costs more than a row.
 
+The last runs of each stream are remembered; what the store knows of an older one comes with `Found` and
+`RunReceived`, so that it is not taken for a new run.
+
 A message about a run (`RunReceived`) takes a shorter way. Its key and its times are checked at once, for all
 streams that its pattern fits: it is refused as a whole or not at all. What it changes waits for the next
 `Store`, in which runs come before verdicts; then it is acknowledged and shown (`AnswerRun`, `ShowRun`). A
@@ -225,7 +228,8 @@ class MonitorCore:
         match event:
             case Received(window):
                 return self._receive(window)
-            case RunReceived(message, unix_time):
+            case RunReceived(message, unix_time, stored):
+                self._runs.remember(stored)
                 return self._receive_run(message, unix_time)
             case MessageRefused(refusal):
                 if refusal.window is not None and refusal.window[0] in self._settings.streams:
@@ -308,6 +312,8 @@ class MonitorCore:
         if verdict is not None:
             return [*self._count_duplicate(window), *self._acknowledge_again(window)]
         self._sequences.note_stored(window, found.first_new)
+        if found.run is not None:
+            self._runs.remember([found.run])
         return self._admit(window)
 
     def _admit(self, window: Window) -> list[Instruction]:

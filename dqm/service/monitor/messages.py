@@ -125,10 +125,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class RunReceived:
-    """A message about a run has arrived. To be told only while `MonitorCore.wants_windows`."""
+    """A message about a run has arrived. To be told only while `MonitorCore.wants_windows`.
+
+    `stored` is what the store knows of this run, in all streams.
+    """
 
     message: RunMessage
     unix_time: float
+    stored: tuple[RunRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +146,14 @@ class MessageRefused:
 class Found:
     """The store has answered `LookUp`: the verdict on the window, or None if there is none.
 
-    No window of its run with the number `first_new` or a larger one has a verdict.
+    No window of its run with the number `first_new` or a larger one has a verdict. `run` is what the store
+    knows of its run.
     """
 
     window: Window
     verdict: Verdict | None
     first_new: int
+    run: RunRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

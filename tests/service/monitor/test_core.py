@@ -62,7 +62,7 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
-from dqm.stream import Identity, Reason, RunMessage, RunTracker, identity_of
+from dqm.stream import REMEMBERED_RUNS, Identity, Reason, RunMessage, RunTracker, identity_of
 from dqm.stream.keys import CollectorKey
 
 LIMITS = QualityLimits(medium_p=0.03, bad_p=0.01, min_events=2)
@@ -777,6 +777,37 @@ def test_a_restarted_core_knows_which_runs_have_ended() -> None:
     assert refusal_of(say(restarted, "end", time=UNIX + 1.0))[0] == Reason.RUN_ENDED
     assert say(restarted, "end", time=UNIX, why="operator") == []
     assert records_of(restarted) == ()
+
+
+def forgetful_core() -> tuple[MonitorCore, RunRecord]:
+    """A core that has forgotten run 3, and what the store has of this run."""
+    core = core_of()
+    say(core, "begin", run=3, time=UNIX)
+    say(core, "end", run=3, time=UNIX + 1.0, why="operator")
+    *_, old = records_of(core)
+    for run in range(4, 4 + 2 * REMEMBERED_RUNS):
+        say(core, "begin", run=run, time=UNIX + run)
+    say(core, "end", run=3 + 2 * REMEMBERED_RUNS, time=UNIX + 100.0)
+    store(core)
+    return core, old
+
+
+def test_a_forgotten_run_does_not_end_twice() -> None:
+    core, old = forgetful_core()
+    notice = RunNotice("a", 3, "physics", RunEvent.END, UNIX + 200.0, "again")
+    told = core.handle(RunReceived(RunMessage(notice, None), UNIX, (old,)))
+    assert refusal_of(told)[0] == Reason.RUN_ENDED
+
+
+def test_a_window_of_a_forgotten_run_is_late() -> None:
+    core, old = forgetful_core()
+    late = window_of(run=3)
+    assert core.handle(Received(late)) == [LookUp(late)]
+    core.handle(Found(late, None, 0, old))
+    evaluate(core)
+    stored, _ = store(core, 1.0)
+    assert stored is not None
+    assert (stored.runs, [verdict.window.is_late for verdict in stored.verdicts]) == ((), [True])
 
 
 def test_a_duplicate_is_acknowledged_only_after_the_borders_that_came_before_it() -> None:
