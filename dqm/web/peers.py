@@ -7,6 +7,7 @@ alone. Peers of a peer are not shown: two daemons may show each other.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -173,4 +174,4 @@ def _describe(error: Exception) -> str:
         return f"its answer is not that of a dqm daemon: {place or 'as a whole'}: {first['msg']}"
     if isinstance(error, httpx.HTTPStatusError):
         return f"it answers {error.response.status_code}"
-    return str(error) or type(error).__name__
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
