@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dqm.errors import BundleError
 from dqm.events import Explanation, FloatArray
 from dqm.nplm import KernelTest, RatioMaps, divergence
 from dqm.reference.build import Recipe
@@ -19,6 +18,7 @@ from dqm.reference.manifest import NanRows
 from dqm.reference.processes import Workers
 from dqm.reference.splits import choose_reference_size
 from dqm.reference.stored_bundle import StoredBundle
+from dqm.reference.validation import find_null_entry
 
 __all__ = ["Renewal", "compare_with_old", "recipe_like"]
 
@@ -119,13 +119,7 @@ def compare_with_old(
         If its windows cannot be tested, because it has nuisance parameters and nobody measured them.
     """
     kind = old.manifest.kind
-    entry = old.null_entry(kind)
-    if entry is None:
-        raise BundleError(
-            f"no null table for windows of {kind}: it cannot be compared with",
-            where=str(old.path),
-            fix="Run 'dqm reference calibrate' first, or leave --like out",
-        )
+    entry = find_null_entry(old, kind)
     outcome = evaluate_later(old, LaterRun(name, x), kind=kind, workers=workers, progress=progress)
     return Renewal(later_line(old, entry, outcome), _map(old, x))
 
