@@ -114,11 +114,12 @@ def compare_with_old(
     Raises
     ------
     BundleError
-        If the old bundle is not calibrated.
+        If the old bundle is not calibrated for windows without measurement of its nuisance parameters.
     InputError
-        If its windows cannot be tested, because it has nuisance parameters and nobody measured them.
+        If the events cannot be tested.
     """
-    kind = old.manifest.kind
+    measured = [entry.name for entry in old.manifest.nuisances if entry.sigma is not None]
+    kind = old.manifest.kind.model_copy(update={"free": tuple(measured)})  # nobody kept what was measured
     entry = find_null_entry(old, kind)
     outcome = evaluate_later(old, LaterRun(name, x), kind=kind, workers=workers, progress=progress)
     return Renewal(later_line(old, entry, outcome), _map(old, x))
