@@ -118,7 +118,8 @@ def compare_with_old(
     InputError
         If the events cannot be tested.
     """
-    measured = [entry.name for entry in old.manifest.nuisances if entry.sigma is not None]
+    cut = old.manifest.cut
+    measured = [e.name for e in old.manifest.nuisances if e.sigma is not None and e.concerns(cut)]
     kind = old.manifest.kind.model_copy(update={"free": tuple(measured)})  # nobody kept what was measured
     entry = find_null_entry(old, kind)
     outcome = evaluate_later(old, LaterRun(name, x), kind=kind, workers=workers, progress=progress)
