@@ -181,9 +181,7 @@ def draw_tuning(path: Path, tuning: Tuning) -> None:
             values = [point.value for point in tried]
             if knob == "centers":
                 panel.plot(values, [point.agreement for point in tried], "o-", color=COLORS[0])
-                panel.set(
-                    xscale="log", xlabel="centres", ylabel="agrees with the chosen number", ylim=(-0.1, 1.1)
-                )
+                panel.set(xlabel="centres", ylabel="agrees with the chosen number", ylim=(-0.1, 1.1))
                 continue
             t, spread = [point.mean_t for point in tried], [point.spread_t for point in tried]
             panel.errorbar(values, t, spread, fmt="o-", color=COLORS[0])
