@@ -108,7 +108,7 @@ class HistogramsCollector:
         self.origin = Origin.LIVE if options.follow else Origin.REPLAYED
         self._clock = clock
         self._sleep = sleep
-        self._counts = Counter(dict.fromkeys(("states", "events", "resets", "unreadable"), 0))
+        self._counts = Counter(dict.fromkeys(("states", "events_in_bins", "resets", "unreadable"), 0))
         self._streams = [
             _Stream(chamber, choice, options, self._counts) for chamber, choice in options.histograms.items()
         ]
@@ -290,8 +290,9 @@ class _Stream:
         self._last, self._time = state, moment
         if before is None and not self._options.follow:
             since = None if moment is None else 0.0
-        elif before is None:
-            return None  # what is in it has come at unknown times
+        elif before is None:  # what is in it has come at unknown times
+            log.info("counting begins with the next state", histogram=state.where, events=state.n_events)
+            return None
         added = state
         if self._options.content == "accumulated" and before is not None:
             difference = state.minus(before)
@@ -307,7 +308,7 @@ class _Stream:
 
     def _batch(self, added: Histogram, start: float | None, end: float | None) -> EventBatch:
         rows = added.rows(flow=self._options.flow)
-        self._counts["events"] += int(rows[:, -1].sum())
+        self._counts["events_in_bins"] += int(rows[:, -1].sum())
         if not self._options.flow:
             self._counts["in_under_or_overflow"] += added.n_events - int(rows[:, -1].sum())
         return EventBatch(self._chamber, self._names(len(added.edges)), rows, None, start, end, counts=COUNTS)

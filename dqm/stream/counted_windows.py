@@ -65,18 +65,10 @@ class WholeCutter:
     def push(self, batch: EventBatch) -> list[Window]:
         """Window that this batch completes, if it does; raises `InputError` if time goes back."""
         state = self._states.find(batch)
-        if batch.start is None or batch.end is None:
-            return []
-        if state.covered is not None and batch.start < state.covered:
-            raise InputError(
-                f"time went back: a batch starts at {batch.start}, the one before ended at {state.covered}",
-                where=f"chamber {batch.chamber}",
-            )
-        state.covered = batch.end
-        state.filling.add(batch, 0, len(batch.x), (batch.start, batch.end))
-        self._waiting[state.stream] = self._waiting.get(state.stream, 0) + batch.n_events
         self.cuts = []
-        if not self._is_complete(state):
+        state.filling.add(batch, 0, len(batch.x), self._span(batch, state))
+        self._waiting[state.stream] = self._waiting.get(state.stream, 0) + batch.n_events
+        if not (len(batch.x) and self._is_complete(state)):
             return []
         self.cuts = [WindowEnd(len(batch.x), batch.end)]
         return [self._cut(state)]
@@ -89,6 +81,24 @@ class WholeCutter:
         return [
             self._cut(s) for s in self._states.values() if s.filling.start and s.filling.live_seconds >= least
         ]
+
+    def _span(self, batch: EventBatch, state: StreamState) -> tuple[float, float] | None:
+        """Give the time of a batch, which may have no clock if windows are cut by count."""
+        if batch.start is None or batch.end is None:
+            if len(batch.x) and self._n_events is None:
+                raise InputError(
+                    "windows cut by time need a source with a clock",
+                    where=f"chamber {batch.chamber}",
+                    fix="Give the source the live time of each state, or cut by count: [window] events = N",
+                )
+            return None
+        if state.covered is not None and batch.start < state.covered:
+            raise InputError(
+                f"time went back: a batch starts at {batch.start}, the one before ended at {state.covered}",
+                where=f"chamber {batch.chamber}",
+            )
+        state.covered = batch.end
+        return batch.start, batch.end
 
     def _is_complete(self, state: StreamState) -> bool:
         if self._n_events is not None:

@@ -119,7 +119,7 @@ def test_an_accumulating_histogram_gives_what_each_state_adds(tmp_path: Path) ->
     assert batch.end - batch.start == pytest.approx(2.5)
     write(path, [9, 9, 9], 4.0)
     assert contents_of(source.look()) == [[3, 1, 2]]
-    assert source.collector.counts() == {"states": 3, "events": 9, "resets": 0, "unreadable": 0}
+    assert source.collector.counts() == {"states": 3, "events_in_bins": 9, "resets": 0, "unreadable": 0}
 
 
 def test_a_reset_is_told_and_begins_anew(tmp_path: Path) -> None:

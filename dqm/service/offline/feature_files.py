@@ -18,6 +18,7 @@ from dqm.service.collector.sources import open_source
 __all__ = [
     "RunEvents",
     "checksum",
+    "open_histogram",
     "read_counted",
     "read_events",
     "read_features",
@@ -203,7 +204,7 @@ def read_counted(
 def read_histogram(
     paths: Sequence[Path], histogram: str, features: Sequence[str] | None
 ) -> tuple[FloatArray, FloatArray, tuple[str, ...], list[SourceFile]]:
-    """Read a histogram of some ROOT files through the collector ``histograms``; as `read_counted`.
+    """Read a histogram of some ROOT files through the collector ``histograms``; result as `read_counted`.
 
     Parameters
     ----------
@@ -214,22 +215,26 @@ def read_histogram(
     features : sequence of str, optional
         Names of its axes; ``x`` and ``y`` by default.
     """
+    batches = [open_histogram(path, histogram, features) for path in paths]
+    if len({batch.names for batch in batches}) > 1:
+        raise InputError(f"{histogram!r} is a TH1 in one file and a TH2 in another", fix="Give files alike")
+    sources = [
+        SourceFile(name=path.name, sha256=checksum(path), n_events=batch.n_events)
+        for path, batch in zip(paths, batches, strict=True)
+    ]
+    rows = np.concatenate([batch.x for batch in batches])
+    return rows[:, :-1], rows[:, -1], batches[0].names[:-1], sources
+
+
+def open_histogram(path: Path, histogram: str, features: Sequence[str] | None) -> EventBatch:
+    """Read a histogram of a ROOT file, as `read_histogram`; the chamber is the name of the file."""
     choice: dict[str, object] = {"name": histogram}
     if features is not None:
         choice["features"] = list(features)
-    parts, sources = [], []
-    batches: list[EventBatch] = []
-    for path in paths:
-        options = {"inputs": [path], "histograms": {"h": choice}, "follow": False, "content": "separate"}
-        batches = list(open_source("histograms", options))
-        parts += [batch.x for batch in batches]
-        n_events = sum(batch.n_events for batch in batches)
-        sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
-    shapes = {part.shape[1] for part in parts}
-    if len(shapes) > 1:
-        raise InputError(f"{histogram!r} is a TH1 in one file and a TH2 in another", fix="Give files alike")
-    rows = np.concatenate(parts)
-    return rows[:, :-1], rows[:, -1], batches[-1].names[:-1], sources
+    name = path.name.split(".")[0]
+    options = {"inputs": [path], "histograms": {name: choice}, "follow": False}
+    (batch,) = open_source("histograms", options)
+    return batch
 
 
 def checksum(path: Path) -> str:
