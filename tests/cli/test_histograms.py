@@ -155,9 +155,10 @@ def test_a_histogram_that_grows_is_judged_and_a_changed_shape_raises_an_alarm(
     assert code == 0, log.read_text()
     raised = {(a["stream"], a["cause"]) for a in alarms if a["state"] != "Normal"}
     assert ("drift", "differs") in raised
-    assert [window["n_data"] for window in windows] == [N_STATE + number for number in range(5)]
-    assert all(window["p"] > 0.01 for window in windows[:2])
-    assert all(window["quality"] == "Bad" for window in windows[2:])
+    verdicts = [window["verdict"] for window in windows]
+    assert [v["n_data"] for v in verdicts] == [N_STATE + number for number in range(5)]
+    assert all(v["p"] > 0.01 for v in verdicts[:2])
+    assert all(v["quality"] == "Bad" for v in verdicts[2:])
     assert windows[4]["explanation"]["text"] == "departs mostly in drift_ns (100 %)"
     (shown,) = windows[4]["explanation"]["maps"]
     assert len(shown["data"]) == len(EDGES) + 1, "each bin as it is, and under- and overflow"

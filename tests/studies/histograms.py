@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy import stats
 
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest, SeveralTest
+from dqm.nplm import KernelTest
 from dqm.nplm.samples import Sample
 
 N_REFERENCE, N_WINDOW = 5000, 500
@@ -84,26 +84,22 @@ def fill(x: FloatArray, n_bins: int) -> Sample:
     return Sample(rows, counts.ravel()).filled
 
 
-def make_test(
-    sample: Sample, rng: np.random.Generator, statistic: str = "kernel"
-) -> KernelTest | SeveralTest:
+def make_test(sample: Sample, rng: np.random.Generator) -> KernelTest:
     """Make the test as a bundle does by default."""
     n_centers = min(300, len(np.unique(sample.x, axis=0)))
     centers = sample.choose_rows(n_centers, rng)
-    if statistic == "several":
-        return SeveralTest(sample.x, counts=sample.counts, n_expected=N_WINDOW, centers=centers)
     return KernelTest(
         sample.x, counts=sample.counts, n_expected=N_WINDOW, width=2.5, penalty=1e-7, centers=centers,
         loss="likelihood",
     )  # fmt: skip
 
 
-def statistics(test: KernelTest | SeveralTest, windows: list[Sample]) -> FloatArray:
+def statistics(test: KernelTest, windows: list[Sample]) -> FloatArray:
     """Give t of each window."""
     return np.array([test.evaluate(w.x, weights=w.counts).t for w in windows])
 
 
-def compare_binnings(console: Console, draws: Mapping[str, Draw], title: str, statistic: str) -> None:
+def compare_binnings(console: Console, draws: Mapping[str, Draw], title: str) -> None:
     """Print t and power of the same windows, unbinned and binned."""
     rng = np.random.default_rng(1)
     reference = draws["healthy"](rng, N_REFERENCE)
@@ -118,7 +114,7 @@ def compare_binnings(console: Console, draws: Mapping[str, Draw], title: str, st
         def prepare(x: FloatArray, n_bins: int | None = n_bins) -> Sample:
             return Sample(x) if n_bins is None else fill(x, n_bins)
 
-        test = make_test(prepare(reference), np.random.default_rng(2), statistic)
+        test = make_test(prepare(reference), np.random.default_rng(2))
         healthy = statistics(test, [prepare(x) for x in windows["healthy"]])
         unbinned = healthy if unbinned is None else unbinned
         threshold = np.quantile(healthy, 1.0 - FALSE_ALARMS)
@@ -244,9 +240,8 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=160)
     if arguments.only in (None, "binnings"):
-        compare_binnings(console, ONE, "one feature: median t; power at 5 % false alarms", "kernel")
-        compare_binnings(console, TWO, "two features: median t; power at 5 % false alarms", "kernel")
-        compare_binnings(console, ONE, "one feature, statistic several", "several")
+        compare_binnings(console, ONE, "one feature: median t; power at 5 % false alarms")
+        compare_binnings(console, TWO, "two features: median t; power at 5 % false alarms")
     if arguments.only in (None, "cost"):
         measure_cost(console)
     if arguments.folder is not None and arguments.only in (None, "published"):
