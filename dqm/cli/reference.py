@@ -84,7 +84,7 @@ def build(
         typer.Option(
             min=2,
             help="Reference events N_R; the rest is the pool for toys; default: those of ten windows, or "
-            "half of a short run.",
+            "half of a short run, or of histograms.",
         ),
     ] = None,
     features: Annotated[
@@ -178,7 +178,7 @@ def build(
     n_events = len(run.x) if run.counts is None else int(run.counts.sum())
     recipe = Recipe(
         features=run.features,
-        n_reference=choose_reference_size(n_events, window) if events is None else events,
+        n_reference=events or choose_reference_size(n_events, window, in_bins=run.counts is not None),
         n_expected=window,
         centers=centers,
         seed=seed,

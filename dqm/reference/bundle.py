@@ -170,8 +170,7 @@ class Bundle(StoredBundle):
             was made for, or a pair of value and error. None if there is none: the parameter is fitted freely,
             which takes a null table of its own (`calibrate` with ``free=[...]``).
         weights : array_like, shape (n_events,), optional
-            Events that each row stands for, if the bundle was built from such rows: the contents of the bins
-            of a histogram, whose centres are `x`.
+            Events that each row stands for, if the bundle was built with them: contents of bins at `x`.
 
         Returns
         -------
@@ -443,7 +442,7 @@ def build_bundle(
         Names of the columns; ``x1``, ``x2``, ... by default.
     n_reference : int, optional
         Events of the reference; the rest, disjoint from it, is the pool that toys are drawn from. By default
-        those of ten windows, but at most a third of all events.
+        those of ten windows, but at most a third of all events; of histograms half of them.
     width : float
         Kernel width, in standard deviations of the reference.
     penalty : float
@@ -459,8 +458,7 @@ def build_bundle(
     seed : int
         Splits the events and draws the centres.
     weights : array_like, shape (n_events,), optional
-        Events that each row stands for, whole numbers: the contents of the bins of a histogram, whose centres
-        are `x`. Give bins without events, too, so that the binning is known.
+        Events that each row stands for, whole numbers: contents of all bins of a histogram, centred at `x`.
 
     Returns
     -------
@@ -483,7 +481,8 @@ def build_bundle(
     """
     sample = Sample.check(x, weights, "sample")
     if n_reference is None:
-        n_reference = max(2, min(round(WINDOWS_IN_REFERENCE * window), int(sample.n_events) // 3))
+        most = min(round(WINDOWS_IN_REFERENCE * window), int(sample.n_events) // 3)
+        n_reference = max(2, most if weights is None else int(sample.n_events) // 2)
     names = [f"x{k + 1}" for k in range(sample.x.shape[1])] if features is None else features
     recipe = Recipe(
         features=tuple(names),

@@ -123,11 +123,14 @@ def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "aut
     return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
 
 
-def choose_reference_size(n_events: int, n_expected: float) -> int:
+def choose_reference_size(n_events: int, n_expected: float, *, in_bins: bool = False) -> int:
     """Choose how many events of a run become the reference; the rest is the pool.
 
-    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all.
+    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all. In
+    bins of histograms half: there a larger reference costs nothing.
     """
+    if in_bins:
+        return max(2, n_events // 2)
     n_reference = round(WINDOWS_IN_REFERENCE * n_expected)
     n_pool = n_events - n_reference
     if n_pool > n_expected and pool_offset(n_expected, n_pool, n_reference) <= TOLERATED_OFFSET:

@@ -51,7 +51,7 @@ def test_the_bundle_says_what_it_is(dqm: Dqm, made: Path, tmp_path: Path) -> Non
         ["drift_ns"], "events", 60_000
     )  # fmt: skip
     text = dqm("reference", "show", made / "drift.dqmref").out
-    assert "5000 events in 42 bins, counted by events, " in text
+    assert "30000 events in 42 bins, counted by events, " in text
     assert dqm("report", made / "drift.dqmref", "-o", tmp_path / "bundle.html").code == 0
 
 
@@ -65,7 +65,7 @@ def test_a_table_of_bins_makes_the_same_reference(dqm: Dqm, made: Path, tmp_path
     told = dqm(
         "reference", "build", "good.parquet", "--counts", "events", "-o", "table.dqmref", "--window", N_STATE
     )
-    assert "5000 reference events in 42 bins, 55000 in the pool" in told.out
+    assert "30000 reference events in 42 bins, 30000 in the pool" in told.out
     of_table, of_file = (
         json.loads(dqm("reference", "show", path, "--json").out)
         for path in (tmp_path / "table.dqmref", made / "drift.dqmref")
