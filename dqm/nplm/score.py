@@ -19,7 +19,7 @@ from torch import Tensor
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.kernel import gaussian_kernel
-from dqm.nplm.samples import standardisation
+from dqm.nplm.samples import Sample, reference_shares, standardisation
 
 __all__ = ["Score", "Setting", "choose_settings"]
 
@@ -67,13 +67,13 @@ class Setting:
         return PENALTY if self.feature is None else FEATURE_PENALTY
 
 
-def choose_settings(reference: FloatArray, widths: tuple[float, ...] | None = None) -> tuple[Setting, ...]:
+def choose_settings(sample: Sample, widths: tuple[float, ...] | None = None) -> tuple[Setting, ...]:
     """Choose kernels for a reference: some of all features, and some of each feature by itself.
 
     Parameters
     ----------
-    reference : ndarray, shape (n_reference, d)
-        Reference events, raw; no feature is constant.
+    sample : Sample
+        Reference; no feature is constant.
     widths : tuple of float, optional
         Widths of the kernels of all features; by default `QUANTILES` of the distances.
 
@@ -86,16 +86,24 @@ def choose_settings(reference: FloatArray, widths: tuple[float, ...] | None = No
     ----------
     Grosso et al. (2024), arXiv:2408.12296, for quantiles of the distances as widths.
     """
-    x = reference[:: max(1, len(reference) // SAMPLED_EVENTS)]
+    x = _some_events(sample)
     if widths is None:
-        mean, scale = standardisation(reference, np.full(len(reference), 1.0 / len(reference)))
+        mean, scale = standardisation(sample.x, reference_shares(sample, None))
         widths = _quantiles((x - mean) / scale, QUANTILES)
     settings = [Setting(width) for width in widths]
-    if reference.shape[1] > 1:
-        for feature in range(reference.shape[1]):
+    if x.shape[1] > 1:
+        for feature in range(x.shape[1]):
             found = _quantiles(x[:, feature : feature + 1], FEATURE_QUANTILES)
             settings += [Setting(width, feature) for width in found]
     return tuple(settings)
+
+
+def _some_events(sample: Sample) -> FloatArray:
+    """Take events evenly from the sample; of counted rows as many as each has its share."""
+    if sample.counts is None:
+        return sample.x[:: max(1, len(sample.x) // SAMPLED_EVENTS)]
+    places = (np.arange(SAMPLED_EVENTS) + 0.5) / SAMPLED_EVENTS * sample.n_events
+    return sample.x[np.searchsorted(np.cumsum(sample.counts), places, side="right")]
 
 
 def _quantiles(x: FloatArray, quantiles: tuple[float, ...]) -> tuple[float, ...]:
@@ -118,12 +126,16 @@ class Score:
         Weights that sum to 1.
     centers : Tensor, shape (m, k)
         Kernel centres, likewise.
+    n_reference : float
+        Number of reference events.
     """
 
-    def __init__(self, setting: Setting, reference: Tensor, shares: Tensor, centers: Tensor) -> None:
+    def __init__(
+        self, setting: Setting, reference: Tensor, shares: Tensor, centers: Tensor, n_reference: float
+    ) -> None:
         self.setting = setting
         self._centers = centers
-        self._n_reference = len(reference)
+        self._n_reference = n_reference
         kernel = self.kernel(reference)
         self._mean = shares @ kernel
         self._moments = kernel.T @ (shares[:, None] * kernel)
@@ -176,9 +188,9 @@ class SizedScore:
     mean: float
     squares: float
 
-    def statistic(self, x: Tensor) -> float:
-        """Give T of a window."""
-        gradient = self.score.kernel(x).sum(0) - self.expected
+    def statistic(self, x: Tensor, counts: Tensor) -> float:
+        """Give T of a window, whose rows stand for so many events."""
+        gradient = counts @ self.score.kernel(x) - self.expected
         return float(
             torch.linalg.solve_triangular(self.factor, gradient[:, None], upper=False).square().sum()
         )

@@ -18,7 +18,7 @@ from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
-from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
+from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares, standardisation
 from dqm.nplm.score import FEATURE_CENTERS, Score, Setting, choose_settings
 
 __all__ = ["SeveralResult", "SeveralTest"]
@@ -55,7 +55,7 @@ class SeveralResult:
     log_p: FloatArray
     n_outside: int
     _test: SeveralTest
-    _events: FloatArray
+    _sample: Sample
 
     converged = True
     """One step always ends."""
@@ -89,7 +89,7 @@ class SeveralResult:
 
     def fitted_with(self, place: int) -> KernelResult:
         """Fit the window to convergence with one of the settings."""
-        return self._test.fit(self._events, place)
+        return self._test.fit(self._sample, place)
 
 
 class SeveralTest:
@@ -101,7 +101,7 @@ class SeveralTest:
 
     Parameters
     ----------
-    reference, n_expected, centers, weights, rng, device
+    reference, n_expected, centers, weights, counts, rng, device
         As in `KernelTest`.
     width : float or sequence of float, optional
         Widths of the kernels of all features, in standard deviations; by default quantiles of the distances
@@ -154,6 +154,7 @@ class SeveralTest:
         variance_ratio: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
         weights: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
         rng: np.random.Generator | None = None,
         nuisances: Sequence[Nuisance] = (),
         few_windows: bool = False,  # noqa: ARG002 - as KernelTest
@@ -167,9 +168,11 @@ class SeveralTest:
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", fix=f"Choose one of {', '.join(RULES)}")
         check_device(device)  # one step is quick everywhere
-        self._reference = check_sample(reference, "reference")
-        self._shares = normalised_weights(weights, len(self._reference))
-        self._centers = choose_centers(centers, self._reference, rng)
+        self._sample = Sample.check(reference, counts, "reference")
+        self._reference = self._sample.x
+        self._weights = weights
+        self._shares = reference_shares(self._sample, weights)
+        self._centers = choose_centers(centers, self._sample, rng)
         self._mean, self._scale = standardisation(self._reference, self._shares)
         self._low, self._high = self._reference.min(axis=0), self._reference.max(axis=0)
         self._middle = np.median(self._reference, axis=0)  # far values must not cost the others precision
@@ -192,7 +195,13 @@ class SeveralTest:
         other._resize(n_expected)
         return other
 
-    def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> SeveralResult:
+    def evaluate(
+        self,
+        data: ArrayLike,
+        *,
+        auxiliary: Mapping[str, float] | None = None,
+        weights: ArrayLike | None = None,
+    ) -> SeveralResult:
         """Test one window.
 
         Parameters
@@ -201,33 +210,44 @@ class SeveralTest:
             Events of the window in raw features, at least one.
         auxiliary : mapping, optional
             Must be empty: there are no nuisance parameters.
+        weights : array_like, shape (n_data,), optional
+            Events that each row stands for, >= 0; one each by default.
 
         Raises
         ------
         InputError
-            If `data` is empty, not finite or has another number of features than the reference.
+            If `data` is empty, not finite or has another number of features than the reference; if a weight
+            is negative or not finite, or all are 0.
         """
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
-        x = check_sample(data, "window", len(self._mean))
+        (sample,) = check_windows([data], [weights], len(self._mean))
         log_p = self._handicap + [
             score.log_p(t, *ratios)
-            for score, t, ratios in zip(self._sized, self._statistics(x), self._ratios, strict=True)
+            for score, t, ratios in zip(self._sized, self._statistics(sample), self._ratios, strict=True)
         ]
         return SeveralResult(
             t=_combine(log_p, self._rule),
             log_p=log_p,
-            n_outside=int(((x < self._low) | (x > self._high)).any(axis=1).sum()),
+            n_outside=sample.count_outside(self._low, self._high),
             _test=self,
-            _events=x,
+            _sample=sample,
         )
 
     def evaluate_many(
-        self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None
+        self,
+        windows: Sequence[ArrayLike],
+        *,
+        auxiliaries: Sequence[Mapping[str, float]] | None = None,
+        weights: Sequence[ArrayLike | None] | None = None,
     ) -> list[SeveralResult]:
         """Test several windows, one by one."""
         return [
-            self.evaluate(window, auxiliary=auxiliaries[place] if auxiliaries else None)
+            self.evaluate(
+                window,
+                auxiliary=auxiliaries[place] if auxiliaries else None,
+                weights=weights[place] if weights else None,
+            )
             for place, window in enumerate(windows)
         ]
 
@@ -240,6 +260,7 @@ class SeveralTest:
         n_expected: float,
         n_centers: int,
         rng: np.random.Generator,
+        counts: FloatArray | None = None,
     ) -> dict[str, tuple[float, ...]]:
         """Choose the settings for a run, and learn how each comes out in healthy windows.
 
@@ -253,38 +274,47 @@ class SeveralTest:
             Events expected in a window; more than a window is left beside the reference.
         rng : numpy.random.Generator
             Splits the events anew, into references and windows.
+        counts : ndarray, shape (n_events,), optional
+            Events that each row stands for.
 
         Returns
         -------
         dict
             Arguments of the test.
         """
-        settings = choose_settings(events[:n_reference])
+        run = Sample(events, counts)
+        settings = choose_settings(run.take(slice(n_reference)) if counts is None else run.filled)
         chosen: dict[str, tuple[float, ...]] = {
             "width": tuple(one.width for one in settings if one.feature is None),
             "feature_width": tuple(one.width for one in settings if one.feature is not None),
         }
         n, ratios = round(n_expected), []
-        per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (len(events) - n_reference) // n))
+        per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (int(run.n_events) - n_reference) // n))
         for _ in range(math.ceil(TUNING_TOYS / per_split)):
-            shuffled = events[rng.permutation(len(events))]
+            reference, *windows, _ = run.split([n_reference, *[n] * per_split], rng)
+            centers = reference.x[:n_centers]  # in random order
+            if counts is not None:
+                centers = reference.choose_rows(min(n_centers, len(reference.x)), rng)
             test = cls(
-                shuffled[:n_reference],
+                reference.x,
+                counts=reference.counts,
                 n_expected=n_expected,
-                centers=shuffled[:n_centers],
+                centers=centers,
                 width=chosen["width"],
                 feature_width=chosen["feature_width"],
             )
-            windows = shuffled[n_reference : n_reference + per_split * n].reshape(per_split, n, -1)
             means = [score.mean for score in test._sized]
             ratios += [test._statistics(window) / means for window in windows]
         relative = np.array([2.0 * score.squares / score.mean**2 for score in test._sized])
         mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
         return chosen | {"mean_ratio": tuple(mean.tolist()), "variance_ratio": tuple(variance.tolist())}
 
-    def _statistics(self, x: FloatArray) -> FloatArray:
+    def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each setting."""
-        return np.array([score.statistic(self._columns(x, score.score.setting)) for score in self._sized])
+        counts = torch.from_numpy(sample.weights)
+        return np.array(
+            [score.statistic(self._columns(sample.x, score.score.setting), counts) for score in self._sized]
+        )
 
     def _check_ratios(
         self, mean: Sequence[float] | None, variance: Sequence[float] | None
@@ -301,13 +331,13 @@ class SeveralTest:
             pairs.append(ratios.tolist())
         return list(zip(*pairs, strict=True))
 
-    def fit(self, x: FloatArray, place: int) -> KernelResult:
+    def fit(self, sample: Sample, place: int) -> KernelResult:
         """Fit a window to convergence with one setting (logistic loss).
 
         Parameters
         ----------
-        x : ndarray, shape (n_data, d)
-            The window, raw.
+        sample : Sample
+            The window.
         place : int
             Number of the setting.
         """
@@ -321,16 +351,17 @@ class SeveralTest:
                 width=setting.width / unit,
                 penalty=FIT_PENALTY,
                 centers=self._centers[:, columns],
-                weights=self._shares,
+                weights=self._weights,
+                counts=self._sample.counts,
                 few_windows=True,
             )
-        return self._fits[place].evaluate(x[:, columns])
+        return self._fits[place].evaluate(sample.x[:, columns], weights=sample.counts)
 
     def _settings(
         self, width: float | Sequence[float] | None, feature_width: Sequence[float] | None
     ) -> tuple[Setting, ...]:
         """Take the settings that were given, and choose the others."""
-        chosen = () if None not in (width, feature_width) else choose_settings(self._reference)
+        chosen = () if None not in (width, feature_width) else choose_settings(self._sample)
         if width is not None:
             given = (float(width),) if isinstance(width, int | float) else tuple(map(float, width))
             chosen = (*map(Setting, given), *(one for one in chosen if one.feature is not None))
@@ -360,6 +391,7 @@ class SeveralTest:
             self._columns(self._reference, setting),
             torch.from_numpy(self._shares),
             self._columns(centers, setting),
+            self._sample.n_events,
         )
 
     def _columns(self, x: FloatArray, setting: Setting) -> torch.Tensor:

@@ -96,12 +96,12 @@ def calibrate(
 def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
     """Say how uncertain p-values are because the run is finite; empty if that does not matter."""
     entry = bundle.null_entry(kind)
-    if entry is None or bundle.manifest.counts is not None:  # toys of channels come from no pool
+    if entry is None or bundle.manifest.is_of_channels:  # toys of channels come from no pool
         return ""
     offset, source = uncertainty_of(bundle, entry)
     if offset <= TOLERATED_OFFSET:
         return ""
-    n_events = len(bundle.reference if source == "reference" else bundle.pool)
+    n_events = bundle.manifest.n_reference if source == "reference" else bundle.manifest.n_pool
     return (
         f"a {source} of {n_events} events leaves p-values uncertain by about "
         f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"

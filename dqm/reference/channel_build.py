@@ -204,7 +204,7 @@ def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str
     """
     if not channels:
         return
-    if bundle.manifest.counts is None:
+    if not bundle.manifest.is_of_channels:
         raise ConfigError(
             f"the bundle {bundle.path.name} knows no channels",
             where=where,

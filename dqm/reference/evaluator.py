@@ -25,6 +25,8 @@ from dqm.events import (
 )
 from dqm.nplm import RatioMaps
 from dqm.nplm.channels import ChannelResult
+from dqm.nplm.samples import Sample
+from dqm.reference.binning import Binning
 from dqm.reference.channel_explanation import ChannelExplainer, describe_outside, summarise_channels
 from dqm.reference.constraints import ReadingPolicy, read_constraints
 from dqm.reference.explanation import Explainer, Explains, WindowExplanation
@@ -94,7 +96,7 @@ class Evaluation:
     """
 
     result: TestResult
-    evidence: tuple[Explains, FloatArray, Outcome] | None = field(default=None, repr=False, compare=False)
+    evidence: tuple[Explains, Sample, Outcome] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Give the numbers in one line."""
@@ -182,8 +184,8 @@ class Evaluation:
         """
         if self.evidence is None:
             return None
-        explainer, x, outcome = self.evidence
-        return explainer.explain(x, outcome)
+        explainer, window, outcome = self.evidence
+        return explainer.explain(window, outcome)
 
     def explain(self) -> WindowExplanation:
         """Give the same to look at: it can be drawn, and gives histograms.
@@ -230,6 +232,7 @@ class Evaluator:
             for entry in bundle.manifest.nuisances
             if entry.kind == "shape"
         }
+        self._binning = None if bundle.bins is None else Binning(bundle.bins, bundle.manifest.features)
         self._scales: list[_Scale] = []
         for entry in bundle.manifest.null:
             self._scales.append(self._scale(entry))
@@ -280,9 +283,11 @@ class Evaluator:
         if scale is None:
             reason = f"no null table for windows of {kind} (calibrated: {self.bundle.manifest.judged})"
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
-        x = self._select(window)
+        sample = Sample(self._select(window), window.weights)
+        if self._binning is not None:
+            sample = sample.filled
         try:
-            outcome = _test(scale.test, x, window.weights, constraints.measured, masked)
+            outcome = _test(scale.test, sample, constraints.measured, masked)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
         is_bound = is_lower_bound(outcome)
@@ -306,7 +311,7 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        return Evaluation(result, (scale.explainer, x, outcome))
+        return Evaluation(result, (scale.explainer, sample, outcome))
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""
@@ -394,14 +399,16 @@ class Evaluator:
         if window.n_events < min_events:
             expected = "" if window.n_expected is None else f" (expected {window.n_expected:.0f})"
             return f"{describe_too_few(window.n_events, min_events)}{expected}"
-        return "" if window.n_events else "no events"
+        if not window.n_events:
+            return "no events"
+        return "" if self._binning is None else self._binning.find_fault(self._select(window), window.weights)
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
         """Say where the window leaves what the reference knows."""
         if isinstance(outcome, ChannelResult):
             return describe_outside(outcome)
         remarks = [ENDED_EARLY] if is_lower_bound(outcome) else []
-        n_reference, n_features = self.bundle.reference.shape
+        n_reference, n_features = self.bundle.manifest.n_reference, len(self.bundle.manifest.features)
         expected = 2.0 * n_features * n_data / n_reference
         if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more
             remarks.append(
@@ -418,24 +425,26 @@ class Evaluator:
 
 def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic], Explains]:
     """Choose how windows are explained: by channel, or by maps in the bins of the reference."""
-    if bundle.manifest.counts is not None:
+    if bundle.manifest.is_of_channels:
         by_channel = ChannelExplainer(bundle)
         return lambda _entry, _test: by_channel
-    maps = RatioMaps(bundle.reference, bundle.manifest.features)
+    counts = bundle.reference_sample.counts
+    maps = RatioMaps(bundle.reference, bundle.manifest.features, counts=counts, bins=bundle.bins)
     return lambda entry, test: Explainer(bundle, entry, test, maps)
 
 
 def _test(
     test: Statistic,
-    x: FloatArray,
-    weights: FloatArray | None,
+    sample: Sample,
     measured: Mapping[str, float],
     masked: Sequence[int],
 ) -> Outcome:
     """Test a window; counted rows with their counts."""
-    if weights is None:
-        return test.evaluate(x, auxiliary=measured)
-    return cast(CountedStatistic, test).evaluate(x, auxiliary=measured, weights=weights, masked=masked)
+    if sample.counts is None:
+        return test.evaluate(sample.x, auxiliary=measured)
+    of_channels = {"masked": masked} if masked else {}
+    counted = cast(CountedStatistic, test)
+    return counted.evaluate(sample.x, auxiliary=measured, weights=sample.counts, **of_channels)
 
 
 def _describe_rows(counts: str) -> str:

@@ -105,7 +105,7 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
     BundleError
         If the directory cannot be written.
     """
-    bundle.refuse_counted("nuisance parameter")
+    bundle.refuse_channels("nuisance parameter")
     check_names([name], "nuisance parameter")
     return bundle.add_nuisance(NuisanceEntry(name=name, kind="normalisation", sigma=sigma), {})
 
@@ -165,7 +165,7 @@ def learn_shape(
     BundleError
         If the directory cannot be written.
     """
-    bundle.refuse_counted("nuisance parameter")
+    bundle.refuse_counted("nuisance parameter of the shape")
     check_names([name], "nuisance parameter")
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}", fix=f"Choose one of {', '.join(METHODS)}")
