@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dqm.alarm import KnownChannels
 from dqm.errors import ConfigError, InputError, format_count
 from dqm.events import FloatArray, WindowCut
-from dqm.nplm.channels import MAP_COLUMNS, NUMBER, ChannelTest, check_map
+from dqm.nplm.channels import CARD, LAYER, MAP_COLUMNS, NUMBER, ChannelModel, ChannelTest, check_map
 from dqm.reference.manifest import Manifest, Source
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 
@@ -22,6 +23,7 @@ __all__ = [
     "check_bad_channels",
     "create_channel_bundle",
     "cut_table",
+    "known_channels",
 ]
 
 CHANNEL = "channel"
@@ -183,6 +185,15 @@ def create_channel_bundle(
     named = {files[kind].name: values for kind, values in arrays.items()}
     named |= {prepared[kind].name: values for kind, values in test.prepared.items()}
     return write_bundle(path, manifest, named)
+
+
+def known_channels(bundle: StoredBundle) -> KnownChannels | None:
+    """Give the channels of a bundle; None if it is none of channels."""
+    if bundle.manifest.counts is None:
+        return None
+    model = ChannelModel.from_arrays(bundle.prepared)
+    places = np.array(model.channel_map.T)
+    return KnownChannels(places[NUMBER], places[LAYER], places[CARD], model.share, CHANNEL)
 
 
 def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str) -> None:

@@ -147,6 +147,9 @@ def test_channels_that_are_known_to_be_bad_count_for_nothing(evaluator: Evaluato
     assert found.p > 0.01
     assert found.result.channels is not None
     assert (found.result.channels.n_channels, found.result.channels.n_masked) == (N - 2, 2)
+    assert found.result.channels.masked == (103, 120)
+    everything = evaluator.evaluate(window_of(hits), masked=range(100, 100 + N)).result
+    assert (everything.p, everything.reason) == (None, "all channels are masked")
     explanation = found.find_explanation()
     assert explanation is not None
     assert explanation.text == ""

@@ -242,10 +242,13 @@ class ChannelTest:
         Raises
         ------
         InputError
-            If a channel has two rows, or a number of hits is missing, negative or not whole.
+            If a channel has two rows, a number of hits is missing, negative or not whole, or all channels
+            are masked.
         """
         hits, n_outside = self._place(np.asarray(data, dtype=np.float64), weights)
         used = ~np.isin(self.model.channel_map[:, NUMBER], list(masked))
+        if not used.any():
+            raise InputError("all channels are masked")
         fit = fit_illumination(
             hits,
             self._nominal,
@@ -260,7 +263,7 @@ class ChannelTest:
         p = np.minimum(1.0, own + np.where(used & (beyond > 0.0), 2.0 * self._bursts.tail(beyond), 0.0))
         p_groups, groups = self._test_groups(hits, fit, quiet)
         families = {
-            "channels": float(at_least_one(p.min(), max(1, int(used.sum())))),
+            "channels": float(at_least_one(p.min(), int(used.sum()))),
             "groups": p_groups,
             "sum": self._test_sum(hits, fit, quiet),
             "illumination": self._test_modes(fit),
@@ -392,7 +395,7 @@ class ChannelTest:
 def _states(
     hits: FloatArray, fitted: FloatArray, p: FloatArray, used: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    named = at_least_one(p, max(1, int(used.sum()))) < NAMED_P
+    named = at_least_one(p, int(used.sum())) < NAMED_P
     state = np.full(len(hits), int(ChannelState.HEALTHY))
     state[named & (hits > fitted)] = ChannelState.NOISY
     state[named & (hits <= fitted)] = ChannelState.LOW

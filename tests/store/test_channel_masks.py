@@ -1,0 +1,47 @@
+"""Masks of channels in both stores, as the daemon keeps them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dqm.alarm import (
+    AddMask,
+    Cause,
+    ChannelChoice,
+    Guidance,
+    KnownChannels,
+    Priority,
+    Rules,
+    StreamRules,
+    Thresholds,
+)
+from dqm.service.monitor.alarm_service import AlarmService
+from dqm.store import VerdictStore
+
+KNOWN = KnownChannels(np.arange(4.0), np.arange(4.0) // 2, np.arange(4.0), np.full(4, 0.25))
+GUIDANCE = dict.fromkeys(Cause, Guidance("c", "a", "b"))
+RULES = Rules((StreamRules("a", "", 600.0, 600.0, True, (), Priority.P2, GUIDANCE, channels=(KNOWN,)),))
+
+
+def test_masks_of_channels_outlive_the_daemon_in_both_stores(url: str) -> None:
+    now = [1000.0]
+
+    def opened() -> AlarmService:
+        return AlarmService(RULES, Thresholds(0.003, None), database.database, lambda: now[0])
+
+    with VerdictStore(url) as database:
+        choice = ChannelChoice(channels=(3,), layers=(0,))
+        opened().apply(AddMask("m", "a", "amplifier broken", until=5000.0, channels=choice), "ada")
+        again = opened()
+        (mask,) = again.channel_masks()["a"]
+        assert (mask.channels, mask.user, mask.reason, mask.until) == (
+            choice,
+            "ada",
+            "amplifier broken",
+            5000.0,
+        )
+        audit = again.history.actions()[-1]
+        assert (audit["action"], audit["target"]) == ("mask", "a: channel 3; layer 0")
+        now[0] = 5000.0
+        again.tick()
+        assert (again.masks(), opened().masks()) == ((), ())
