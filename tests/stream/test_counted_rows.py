@@ -141,3 +141,16 @@ def test_counted_rows_without_a_length_of_their_windows_are_refused() -> None:
         CountedCutter(CountCutter(4, LABEL), None).push(counts_batch(0, [1.0]))
     with pytest.raises(InputError, match="rows are counted by 'n', which is no column"):
         TimeCutter(2.0, 50.0, LABEL).push(replace(counts_batch(0, [1.0]), counts="n"))
+
+
+@pytest.mark.parametrize("step", [0.1, 1.0 / 3.0, 0.7, 1.0])
+@pytest.mark.parametrize("start", [0.0, 0.1, 1_700_000_000.123, 1_790_000_000.0])
+def test_rounding_moves_no_step_into_the_window_before(step: float, start: float) -> None:
+    """The start of a step and the edge of a window are sums of floats that differ in the last bit."""
+    cutter, windows = TimeCutter(5 * step, 1.0, LABEL), []
+    for k in range(3, 1003):
+        begin, end = start + k * step, start + (k + 1) * step
+        x = np.array([[float(channel), 1.0] for channel in range(3)])
+        windows += cutter.push(EventBatch("1", NAMES, x, np.full(3, begin), begin, end, counts="hits"))
+    assert len(windows) >= 199
+    assert {window.n_events for window in windows} == {15}
