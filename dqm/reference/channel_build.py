@@ -243,7 +243,7 @@ def _places(table: ChannelTable, channel_map: FloatArray) -> FloatArray:
     if wrong.any():
         k = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"channel {table.channels[k]:g} has {table.hits[k]:g} hits, row {k + 1}",
+            f"channel {table.channels[k]:g} has {table.hits[k]:g} hits at time {table.times[k]:g}",
             where=table.name,
             fix="Give whole numbers, 0 or more",
         )
