@@ -217,7 +217,8 @@ def prepare_channels(cache: Path, progress: Callable[[int, int], None], seconds:
     else:
         create_channel_bundle([ChannelTable(times, numbers, hits, "simulated")], _channel_map(), recipe, path)
         bundle = open_bundle(path)
-    calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, progress=progress)
+    # in this process: that takes a second, which is less than others need to start
+    calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, n_processes=1, progress=progress)
     return path
 
 
