@@ -81,17 +81,22 @@ class ChannelCounter:
             return
         if self._first_count is None:
             self._first_count = self._last = int(counts.min())
-        latest = np.maximum(np.maximum.accumulate(counts), self._last)
-        self._last = int(latest[-1])
+        moments = counts.copy()  # in place from here: this is done for every hit
+        moments[0] = max(moments[0], self._last)
+        np.maximum.accumulate(moments, out=moments)
+        self._last = int(moments[-1])
+        moments -= _DISORDER
+        np.maximum(moments, counts, out=moments)
         n_channels = self._hits.shape[1]
         place = 2 * WIRES_PER_CHAMBER * fpga + channel - self._wires.first_channel
-        stretch = self._stretches(np.maximum(counts, latest - _DISORDER)) - self._stretch
+        stretch = self._stretches(moments) - self._stretch
         chosen = (place < n_channels) & (stretch >= 0)
-        stretch, place = stretch[chosen], place[chosen]
+        if not chosen.all():
+            stretch, place = stretch[chosen], place[chosen]
         self._reserve(int(stretch.max(initial=0)) + 1)
-        self._hits += np.bincount(stretch * n_channels + place, minlength=self._hits.size).reshape(
-            self._hits.shape
-        )
+        stretch *= n_channels
+        stretch += place
+        self._hits += np.bincount(stretch, minlength=self._hits.size).reshape(self._hits.shape)
         complete = int(self._stretches(self._last - _DISORDER)) - self._stretch
         yield from self._take(max(0, min(complete, len(self._hits))))
 
@@ -124,9 +129,9 @@ class ChannelCounter:
         self._hits = np.zeros_like(self._hits[:1])
 
     def _stretches(self, counts: IntArray | int) -> IntArray:
-        """Give the numbers of the stretches in which times in TDC counts are."""
-        seconds = (counts - (self._first_count or 0)) * _SECONDS_PER_COUNT
-        return np.floor(np.maximum(seconds, 0.0) / self._batch_seconds).astype(np.int64)
+        """Give the numbers of the stretches in which times in TDC counts are; those before the start: 0."""
+        since = np.maximum(counts - (self._first_count or 0), 0)
+        return np.asarray(since * (_SECONDS_PER_COUNT / self._batch_seconds), dtype=np.int64)
 
     def _edge(self, ahead: int) -> float:
         return self._start + (self._stretch + ahead) * self._batch_seconds
