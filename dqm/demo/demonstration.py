@@ -210,13 +210,12 @@ def prepare_channels(cache: Path, progress: Callable[[int, int], None], seconds:
     numbers = np.concatenate([batch.x[:, batch.names.index(CHANNEL)] for batch in batches])
     times = length * np.repeat(np.arange(len(batches), dtype=np.float64), N_CHANNELS)
     recipe = ChannelRecipe(batches[0].counts, length, seed=SEED)
-    content = hashlib.sha256(f"{VERSION}{recipe}".encode() + hits.tobytes()).hexdigest()[:12]
-    path = cache / f"channels-{content}.dqmref"
-    if path.exists():
-        bundle = open_bundle(path)
-    else:
-        create_channel_bundle([ChannelTable(times, numbers, hits, "simulated")], _channel_map(), recipe, path)
-        bundle = open_bundle(path)
+    places = _channel_map()
+    content = f"{VERSION}{recipe}".encode() + places.tobytes() + hits.tobytes()
+    path = cache / f"channels-{hashlib.sha256(content).hexdigest()[:12]}.dqmref"
+    if not path.exists():
+        create_channel_bundle([ChannelTable(times, numbers, hits, "simulated")], places, recipe, path)
+    bundle = open_bundle(path)
     # in this process: that takes a second, which is less than others need to start
     calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, n_processes=1, progress=progress)
     return path
