@@ -78,6 +78,8 @@ class KnownChannels:
         Its share of the expected hits; the sum is 1.
     column : str
         Name of the feature that has the number of the channel.
+    wanders : bool
+        Whether they change slowly, so that neighbouring windows are alike.
     """
 
     numbers: FloatArray
@@ -85,6 +87,7 @@ class KnownChannels:
     cards: FloatArray
     shares: FloatArray
     column: str = "channel"
+    wanders: bool = False
 
     def missing(self, choice: ChannelChoice) -> str:
         """Name what is chosen and not there, such as ``layer 7``; empty if all is there."""

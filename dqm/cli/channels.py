@@ -60,6 +60,5 @@ def channels(
         end="",
     )
     if bundle.prepared["wander"][0] > LEAST_FACTOR:
-        say("The channels wander slowly, so windows that follow each other are alike. ", end="")
-        say("If false alarms come in groups, set [alarm] autocorrelation = 0.7, or give more runs. ", end="")
+        say("The channels wander slowly: the limits of the alarms will allow for it. ", end="")
     say(f"Next: dqm reference calibrate {output} --toys 1000")

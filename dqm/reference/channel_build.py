@@ -12,7 +12,16 @@ import numpy as np
 from dqm.alarm import KnownChannels
 from dqm.errors import ConfigError, InputError, format_count
 from dqm.events import FloatArray, WindowCut
-from dqm.nplm.channels import CARD, LAYER, MAP_COLUMNS, NUMBER, ChannelModel, ChannelTest, check_map
+from dqm.nplm.channels import (
+    CARD,
+    LAYER,
+    LEAST_FACTOR,
+    MAP_COLUMNS,
+    NUMBER,
+    ChannelModel,
+    ChannelTest,
+    check_map,
+)
 from dqm.reference.manifest import Manifest, Source
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 
@@ -193,7 +202,8 @@ def known_channels(bundle: StoredBundle) -> KnownChannels | None:
         return None
     model = ChannelModel.from_arrays(bundle.prepared)
     places = np.array(model.channel_map.T)
-    return KnownChannels(places[NUMBER], places[LAYER], places[CARD], model.share, CHANNEL)
+    wanders = model.wander > LEAST_FACTOR
+    return KnownChannels(places[NUMBER], places[LAYER], places[CARD], model.share, CHANNEL, wanders)
 
 
 def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from sqlalchemy import select, update
 
 from dqm.alarm import (
     AddMask,
@@ -15,8 +18,13 @@ from dqm.alarm import (
     StreamRules,
     Thresholds,
 )
+from dqm.events import ChannelDeparture, ChannelSummary
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.store import VerdictStore
+from dqm.store.schema import verdicts
+from tests.verdicts import alter
+
+from .test_verdict_store import FULL
 
 KNOWN = KnownChannels(np.arange(4.0), np.arange(4.0) // 2, np.arange(4.0), np.full(4, 0.25))
 GUIDANCE = dict.fromkeys(Cause, Guidance("c", "a", "b"))
@@ -45,3 +53,21 @@ def test_masks_of_channels_outlive_the_daemon_in_both_stores(url: str) -> None:
         now[0] = 5000.0
         again.tick()
         assert (again.masks(), opened().masks()) == ((), ())
+
+
+def test_a_verdict_says_which_channels_were_masked_and_earlier_ones_are_read(url: str) -> None:
+    worst = (ChannelDeparture(17, 0, 41.5, layer=2, wire=5),)
+    summary = ChannelSummary(62, 1, 0, 0, n_masked=2, worst=worst, masked=(3, 40))
+    first = alter(FULL, result=replace(FULL.result, channels=summary))
+    with VerdictStore(url) as store:
+        store.append(first)
+        found = store.find(first.window.stream, first.window.run, first.window.seq)
+        assert found is not None
+        assert found.result.channels == summary
+        with store.database.transaction() as connection:
+            row = connection.execute(select(verdicts.c.channels)).scalar_one()
+            old = {key: value for key, value in row.items() if key != "masked"}
+            connection.execute(update(verdicts).values(channels=old))
+        again = store.find(first.window.stream, first.window.run, first.window.seq)
+        assert again is not None
+        assert again.result.channels == replace(summary, masked=())

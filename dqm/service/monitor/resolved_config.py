@@ -86,6 +86,7 @@ class ResolvedReference:
             n_measured=max(sum(entry.concerns(kind.cut) for entry in measured) for kind in kinds),
             n_expected=max((kind.n_expected for kind in kinds if self.rate.tests(kind.cut)), default=None),
             rate_uncertainty=self.rate.typical_uncertainty,
+            wanders=self.channels is not None and self.channels.wanders,
         )
 
 
