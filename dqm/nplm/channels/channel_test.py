@@ -46,6 +46,9 @@ DEAD_SHARE = 0.1
 UNREMARKABLE_Z = 1.5
 """Distance in standard deviations up to which p of a channel need not be exact: it decides nothing."""
 
+SKEWED = 0.1
+"""Relative variance beyond Poisson, from which p is exact at any distance: a dead channel is not far away."""
+
 N_FAMILIES = 4
 
 
@@ -344,7 +347,7 @@ class ChannelTest:
         variance = fit.fitted * (1.0 + self._spread * fit.fitted)
         z = np.abs(hits - fit.fitted) / np.sqrt(variance)
         p = np.where(used, 2.0 * special.ndtr(-z), 1.0)
-        far = np.flatnonzero(used & (z > UNREMARKABLE_Z))
+        far = np.flatnonzero(used & ((z > UNREMARKABLE_Z) | (self._spread > SKEWED)))
         p[far] = two_sided(hits[far], fit.fitted[far], self._spread[far])
         return p
 
