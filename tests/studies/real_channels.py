@@ -44,7 +44,7 @@ def name(found: ChannelResult) -> str:
         seen, expected = found.hits[k], found.fitted[k]
         words.append(f"wire {places[k, WIRE]:.0f} of layer {places[k, LAYER]:.0f} {state} ")
         words[-1] += (
-            f"({seen:.0f} of {expected:.0f})" if seen < expected else f"({seen / expected:.0f} times)"
+            f"({seen:.0f} of {expected:.0f})" if seen < expected else f"({seen / expected:.2g} times)"
         )
     return "; ".join(words) or "-"
 
@@ -56,14 +56,15 @@ def show_raw_run(path: Path) -> None:
     for batch in TdcCollector(TdcCollector.Options.model_validate(options)):
         if batch.counts and (batch.end or 0.0) - (batch.start or 0.0) > 0.99 * SECONDS:
             windows[batch.chamber].append(batch.x[:, 1])
-    tell("chamber", "windows", "p < 0.05 in the second half", "without a hit in the first half")
+    tell("chamber", "windows", "p < 0.05 in the second half", "nearly no hits in the first half")
     tell(*["---"] * 4)
     for chamber, rows in windows.items():
         hits = np.stack(rows)
         half = len(hits) // 2
         detector = Detector.learn(hits[:half], chamber_map())
         p = [detector.judge(row)[1] for row in hits[half:]]
-        dead = chamber_map()[hits[:half].sum(axis=0) == 0]
+        total = hits[:half].sum(axis=0)
+        dead = chamber_map()[total < 0.1 * np.median(total)]
         named = ", ".join(f"wire {wire:.0f} of layer {layer:.0f}" for _, layer, wire, _ in dead)
         tell(chamber, str(len(hits)), f"{sum(q < 0.05 for q in p)} of {len(p)}", named or "-")
 
