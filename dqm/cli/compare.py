@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -16,8 +16,11 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
 from dqm.cli.tables import open_console, print_table
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
-from dqm.errors import BundleError
+from dqm.errors import BundleError, ConfigError
 from dqm.events import Quality, Verdict
+
+if TYPE_CHECKING:
+    from dqm.reference import Bundle
 
 __all__ = ["compare"]
 

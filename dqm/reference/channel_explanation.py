@@ -106,6 +106,7 @@ def summarise_channels(outcome: ChannelResult, bundle: StoredBundle) -> ChannelS
             )
             for k in worst
         ),
+        masked=tuple(int(number) for number in channel_map[state == ChannelState.MASKED, NUMBER]),
     )
 
 

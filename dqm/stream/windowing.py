@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _SHORTEST_SECONDS = 1e-3  # a float64 of today's Unix time resolves 2.4e-7 s
+_ROUNDING_SECONDS = 1e-6
+"""What a time plus many steps may be off by; counted rows have the time at which their step begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +389,8 @@ class TimeCutter:
             self.cuts += [WindowEnd(taken, moment)] * len(ended)
             edge = self._edge_after(state)
             until = min(edge, batch.end)
-            cut = int(np.searchsorted(batch.times, until, side="left"))
+            slack = _ROUNDING_SECONDS if batch.counts else 0.0  # a step at the edge is in the next window
+            cut = int(np.searchsorted(batch.times, until - slack, side="left"))
             state.filling.add(batch, taken, cut, (moment, until))
             if until == edge:
                 windows.append(self._cut(state))

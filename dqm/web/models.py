@@ -15,6 +15,7 @@ from dqm.alarm import (
     AlarmChange,
     AlarmState,
     Cause,
+    ChannelChoice,
     Mask,
     Priority,
     ShelveAlarm,
@@ -329,7 +330,7 @@ class ShelveBody(_Request):
 
 
 class MaskBody(_Request):
-    """Suppress the alarms of streams: a known problem, work on the detector."""
+    """Suppress the alarms of streams, or leave out channels: a known problem, work on the detector."""
 
     streams: StreamPattern = Field(
         description="pattern of stream names or of group/stream paths, with * and ?"
@@ -338,6 +339,9 @@ class MaskBody(_Request):
     run_types: RunTypes = Field((), description="only in runs of these; empty: in all")
     start: Moment | None = Field(None, description="from when, Unix seconds; null: at once")
     until: Moment | None = Field(None, description="until when, Unix seconds; null: until it is removed")
+    channels: ChannelChoice | None = Field(
+        None, description="only these channels, which then count for nothing; null: all alarms"
+    )
 
     def command(self) -> AddMask:
         """Make the command; raises pydantic's `ValidationError` if the mask ends before it begins."""
@@ -348,6 +352,7 @@ class MaskBody(_Request):
             run_types=self.run_types,
             start=self.start,
             until=self.until,
+            channels=self.channels,
         )
 
 

@@ -51,6 +51,9 @@ class AlarmActions(Protocol):
     def masks(self) -> Sequence[Mask]:
         """Masks in force or to come."""
 
+    def channel_masks(self) -> Mapping[str, Sequence[Mask]]:
+        """Masks of channels, in force or to come, of each stream that has any."""
+
     def tree(self) -> Node:
         """Root of the groups."""
 

@@ -51,10 +51,15 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def get(self, path: str) -> httpx.Response:
+    @property
+    def url(self) -> str:
+        """Address of its page."""
         ready = logged(self.log, "ready")
         assert ready is not None
-        return get(f"http://{ready['http']}{path}")
+        return f"http://{ready['http']}"
+
+    def get(self, path: str) -> httpx.Response:
+        return get(f"{self.url}{path}")
 
     def n_judged(self) -> int:
         lines = self.get("/metrics").text.splitlines()

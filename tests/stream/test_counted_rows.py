@@ -201,3 +201,16 @@ def test_states_go_to_their_cutter_and_time_does_not_go_back() -> None:
     events = EventBatch("e", ("t",), np.ones((2, 1)), None, START, START + 1)
     with pytest.raises(InputError, match="only a batch of counted rows may have no times"):
         cutter.push(events)
+
+
+@pytest.mark.parametrize("step", [0.1, 1.0 / 3.0, 0.7, 1.0])
+@pytest.mark.parametrize("start", [0.0, 0.1, 1_700_000_000.123, 1_790_000_000.0])
+def test_rounding_moves_no_step_into_the_window_before(step: float, start: float) -> None:
+    """The start of a step and the edge of a window are sums of floats that differ in the last bit."""
+    cutter, windows = TimeCutter(5 * step, 1.0, LABEL), []
+    for k in range(3, 1003):
+        begin, end = start + k * step, start + (k + 1) * step
+        x = np.array([[float(channel), 1.0] for channel in range(3)])
+        windows += cutter.push(EventBatch("1", NAMES, x, np.full(3, begin), begin, end, counts="hits"))
+    assert len(windows) >= 199
+    assert {window.n_events for window in windows} == {15}

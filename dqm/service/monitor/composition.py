@@ -240,8 +240,7 @@ def _cluster_tasks(resolved: ResolvedConfig) -> dict[str, EvaluateWindows]:
     """Give what the workers of a cluster do, by bundle."""
     config = resolved.config
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
-    masked = {stream.name: stream.bad_channels for stream in config.streams}
-    return {bundle: EvaluateWindows(path, bundle, policy, masked) for path, bundle in resolved.bundles}
+    return {bundle: EvaluateWindows(path, bundle, policy) for path, bundle in resolved.bundles}
 
 
 def _begin_life(

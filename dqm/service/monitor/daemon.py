@@ -198,12 +198,14 @@ class Daemon:
     def _evaluate(self) -> None:
         """Keep the workers busy, and take in what they have finished."""
         self._take_results()
-        self._tell(messages.WorkersReady(self._parts.workers.room, self._monotonic(), self._clock()))
+        room, masks = self._parts.workers.room, self._parts.alarms.channel_masks()
+        self._tell(messages.WorkersReady(room, self._monotonic(), self._clock(), masks))
         self._take_results()
 
     def _take_results(self) -> None:
         for ended in self._parts.workers.finished():
-            self._tell(messages.Evaluated(ended.job.window, ended.result, ended.failure, self._clock()))
+            job = ended.job
+            self._tell(messages.Evaluated(job.window, ended.result, ended.failure, self._clock(), job.masked))
 
     def _tell(self, event: messages.Event) -> list[Verdict]:
         """Tell the core what has happened, and carry out its instructions; give the verdicts published."""
