@@ -17,12 +17,16 @@ from dqm.reference import (
     Bundle,
     Evaluator,
     LabelledSample,
+    Light,
+    Processes,
     RateTest,
     Recipe,
+    StoredBundle,
     ToySource,
     WindowKind,
     add_normalisation,
     calibrate,
+    certify,
     create_bundle,
     learn_shape,
     learn_templates,
@@ -276,6 +280,17 @@ def test_what_makes_no_reference_is_refused(
     with pytest.raises(InputError, match=told):
         create_bundle(BINS, replace(RECIPE, **change), tmp_path / "b.dqmref", counts=counts)
     assert not (tmp_path / "b.dqmref").exists()
+
+
+def test_a_reference_of_histograms_gets_a_certificate(counted: Bundle) -> None:
+    bundle = StoredBundle.read(counted.path)
+    made = certify(
+        bundle, 50, kind=bundle.manifest.kind, seed=9, threshold=0.1, workers=Processes(1)
+    ).certificate
+    lights = {line.name: line.light for line in made.lines}
+    assert lights["uniformity"] is Light.GREEN
+    assert lights["stability over the run"] is not Light.RED
+    assert any("these parts are random" in line.found for line in made.lines)
 
 
 def test_several_widths_take_histograms(tmp_path: Path) -> None:
