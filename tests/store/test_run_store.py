@@ -47,4 +47,4 @@ def test_one_run_of_one_stream_is_found(store: VerdictStore) -> None:
     runs = RunStore(store.database)
     known = record(7, 1, began_at=5.0, resumed_at=8.0)
     runs.keep([known, record(7, 1, "b")])
-    assert (runs.find("a", 7), runs.find("a", 8), runs.find("c", 7)) == (known, None, None)
+    assert (runs.of_run(7, "a"), runs.of_run(8, "a"), runs.of_run(7, "c")) == ({"a": known}, {}, {})

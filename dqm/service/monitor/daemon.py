@@ -20,7 +20,7 @@ import structlog
 from dqm.alarm import ANOMALOUS
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
-from dqm.events import RunRecord, Verdict, Window
+from dqm.events import RunNotice, RunRecord, Verdict, Window
 from dqm.export import Metrics
 from dqm.service.monitor import messages
 from dqm.service.monitor.composition import open_parts, open_workers
@@ -190,7 +190,7 @@ class Daemon:
                 self._tell(messages.MessageRefused(message))
                 self._tell_refusal(message)
             elif isinstance(message, RunMessage):
-                stored = self._find_runs(message.notice.run)
+                stored = self._find_runs(message.notice)
                 self._tell(messages.RunReceived(message, self._clock(), stored))
             else:
                 self._tell(messages.Received(message))
@@ -286,13 +286,14 @@ class Daemon:
         store = self._parts.store
         verdict = store.find(*identity_of(window))
         first_new = store.first_new(window.stream, window.run)
-        run = RunStore(store.database).find(window.stream, window.run)
-        return messages.Found(window, verdict, first_new, run)
+        runs = RunStore(store.database).of_run(window.run, window.stream)
+        return messages.Found(window, verdict, first_new, runs.get(window.stream))
 
-    def _find_runs(self, run: int) -> tuple[RunRecord, ...]:
+    def _find_runs(self, notice: RunNotice) -> tuple[RunRecord, ...]:
         """Read what is known of a run; nothing while the store fails: the core knows the last runs itself."""
+        stream = None if set(notice.streams) & {"*", "?"} else notice.streams
         try:
-            return tuple(RunStore(self._parts.store.database).of_run(run).values())
+            return tuple(RunStore(self._parts.store.database).of_run(notice.run, stream).values())
         except StoreError as error:
             self._report_store_failure(error)
             return ()
