@@ -113,14 +113,19 @@ def test_nothing_is_lost_or_sent_twice_by_a_killed_collector(
         assert any(stream.endswith(".channels") for stream, _ in wanted) == channels
         broker.publish("words", data, 800, pause=0.005, path=tmp_path / "words")
         for kill in range(n_kills + 1):
-            process = subprocess.Popen([PROGRAM, "collect", config], stderr=subprocess.DEVNULL)
+            with (tmp_path / "log").open("ab") as log:
+                process = subprocess.Popen([PROGRAM, "collect", config], stderr=log)
             try:
                 n = len(received)
                 if kill < n_kills:
                     assert wait_for(lambda n=n: len(received) > n + 2)
                     time.sleep(chance.uniform(0.0, 1.5))
                 else:
-                    assert wait_for(lambda: {(w.stream, w.seq) for w in received} >= wanted.keys())
+                    assert wait_for(lambda: {(w.stream, w.seq) for w in received} >= wanted.keys()), (
+                        sorted(wanted.keys() - {(w.stream, w.seq) for w in received}),
+                        process.poll(),
+                        (tmp_path / "log").read_text()[-1000:],
+                    )
             finally:
                 process.kill()
                 process.wait()
