@@ -171,12 +171,17 @@ class HistogramsCollector:
             self._note_trouble(error)
             return []
         if done is None:
-            self._seen = {path.name for _, path in listed}
-            if len(listed) > 1:
+            if len(listed) > 1 and not self._seen:
                 log.info("earlier files are left out", n=len(listed) - 1, where=str(source))
+            self._seen = {path.name for _, path in listed}
             return listed[-1:]
-        if not source.is_dir():
-            return [found for found in listed if found[0] != done]
+        new = self._newer(listed, done) if source.is_dir() else [f for f in listed if f[0] != done]
+        if not new:
+            self._end_trouble(source)
+        return new
+
+    def _newer(self, listed: list[tuple[FilePlace, Path]], done: FilePlace) -> list[tuple[FilePlace, Path]]:
+        """Give the files of a directory that came after the last one; tell of those that come too late."""
         for place, path in listed:
             if place < done and path.name not in self._seen:
                 self._counts["late_files"] += 1
@@ -209,10 +214,13 @@ class HistogramsCollector:
         if late:
             self._note_trouble(late[0])
             return None
-        if self._troubled_since is not None:
-            log.info("the file can be read again", where=str(path))
-            self._troubled_since = None
+        self._end_trouble(path)
         return file
+
+    def _end_trouble(self, where: Path) -> None:
+        if self._troubled_since is not None:
+            log.info("the file can be read again", where=str(where))
+            self._troubled_since = None
 
     def _note_trouble(self, error: FileError) -> None:
         """Count and log what may pass; raise it when it has lasted too long."""

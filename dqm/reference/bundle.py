@@ -42,10 +42,6 @@ WINDOWS_IN_REFERENCE = 10
 """Windows' worth of events in a reference, unless the user says otherwise or has too few events."""
 
 
-COUNTS = "events"
-"""Column of the counts of a bundle that is built from arrays."""
-
-
 class Bundle(StoredBundle):
     """A reference bundle to work with; made by `build_bundle` and `open_bundle`."""
 
@@ -495,7 +491,7 @@ def build_bundle(
         loss=loss,
         cut=WindowCut(cut),
         statistic=statistic,
-        counts=None if weights is None else COUNTS,
+        counts=None if weights is None else "events",
     )
     directory = _TemporaryDirectory()
     path = directory.path / "bundle"

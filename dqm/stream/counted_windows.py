@@ -64,11 +64,13 @@ class WholeCutter:
 
     def push(self, batch: EventBatch) -> list[Window]:
         """Window that this batch completes, if it does; raises `InputError` if time goes back."""
-        state = self._states.find(batch)
         self.cuts = []
+        if batch.start is None and not len(batch.x):  # a sign of life: its features may be unknown
+            return []
+        state = self._states.find(batch)
         state.filling.add(batch, 0, len(batch.x), self._span(batch, state))
         self._waiting[state.stream] = self._waiting.get(state.stream, 0) + batch.n_events
-        if not (len(batch.x) and self._is_complete(state)):
+        if not self._is_complete(state):
             return []
         self.cuts = [WindowEnd(len(batch.x), batch.end)]
         return [self._cut(state)]
@@ -85,7 +87,7 @@ class WholeCutter:
     def _span(self, batch: EventBatch, state: StreamState) -> tuple[float, float] | None:
         """Give the time of a batch, which may have no clock if windows are cut by count."""
         if batch.start is None or batch.end is None:
-            if len(batch.x) and self._n_events is None:
+            if self._n_events is None:
                 raise InputError(
                     "windows cut by time need a source with a clock",
                     where=f"chamber {batch.chamber}",

@@ -18,6 +18,7 @@ from uproot.writing.identify import to_TH1x, to_TProfile
 from dqm.errors import ConfigError, FileError
 from dqm.events import EventBatch, FloatArray, Origin
 from dqm.service.collector.sources import open_source
+from dqm.stream import RunLabel, WholeCutter
 from dqm_collectors import histograms
 from dqm_collectors.histograms import HistogramsCollector
 from dqm_collectors.root_histograms import HistogramFile, parse_histograms, read_histograms
@@ -203,6 +204,34 @@ def test_a_file_that_stays_unreadable_ends_the_collector(tmp_path: Path) -> None
         assert source.look() == []
     with pytest.raises(FileError, match=r"run.root: cannot be read: No such file"):
         source.look()
+
+
+def test_what_passes_is_not_held_against_the_next_trouble(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.root", [5, 6, 7], 0.0)
+    source = Following(path, patience_seconds=3.0)
+    source.look()
+    for _ in range(2):
+        path.rename(tmp_path / "away")
+        assert source.look() == []
+        assert source.look() == []
+        (tmp_path / "away").rename(path)
+        for _ in range(5):
+            assert source.look() == []
+    write(path, [6, 6, 7], 9.0)
+    assert contents_of(source.look()) == [[1, 0, 0]]
+
+
+def test_axes_that_are_not_known_yet_change_nothing(tmp_path: Path) -> None:
+    source = Following(tmp_path, histograms={"h": {"name": "two"}})
+    cutter = WholeCutter(RunLabel(1), n_events=1)
+    assert cutter.push(next(source.batches)) == []
+    for second, n in enumerate((3, 5)):
+        two = np.histogram2d(np.ones(n), np.ones(n), bins=([0.0, 2.0], [0.0, 2.0]))
+        write(tmp_path / f"{second}.root", [1, 2, 3], float(second), two=two)
+        batches = source.look()
+    (window,) = [window for batch in batches for window in cutter.push(batch)]
+    assert window.names == ("x", "y", "events")
+    assert window.n_events == 2
 
 
 def test_a_missing_histogram_is_an_error_that_lists_what_is_there(tmp_path: Path) -> None:

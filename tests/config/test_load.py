@@ -309,4 +309,5 @@ def test_there_is_an_example_for_each_situation() -> None:
         "collector-simulate",
         "collector-slow-control",
         "collector-tdc",
+        "collector-histograms",
     }

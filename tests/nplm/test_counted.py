@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, LossName, Normalisation, Nuisance, SeveralTest, Shape
+from dqm.nplm.hessian import Hessian
+from dqm.nplm.lone_problem import LoneObjective
+from dqm.nplm.problem import evaluate, gradient
 from dqm.nplm.samples import Sample
 
 EDGES = np.linspace(-4.0, 4.0, 41)
@@ -194,3 +198,23 @@ def test_parts_of_a_counted_sample_have_the_covariance_of_a_hypergeometric_distr
     spread = n * (total - n) / (total - 1) * (np.diag(share) - np.outer(share, share))
     assert drawn.mean(axis=0) == pytest.approx(n * share, abs=0.6)
     assert np.cov(drawn.T) == pytest.approx(spread, abs=4.0)
+
+
+@pytest.mark.parametrize("loss", ["likelihood", "logistic"])
+def test_the_lone_fit_has_the_objective_gradient_and_hessian_of_tensors(loss: LossName) -> None:
+    """A wrong gradient would be mended by the last stage of the fit, at the cost of time."""
+    test = make_test(loss, ())
+    problem = test._problem(
+        [Sample(BINS, WINDOWS["shifted"])], torch.zeros(1, 0, dtype=torch.float64)
+    ).in_double_precision()
+    single = test._problem([Sample(BINS, WINDOWS["shifted"])], torch.zeros(1, 0, dtype=torch.float64))
+    a = np.random.default_rng(3).normal(scale=0.3, size=len(problem.second_moment))
+    objective = LoneObjective(single, single.reference)
+    mine = objective.at(a)
+    tensors = evaluate(problem, torch.from_numpy(a)[None], torch.zeros(1, 0, dtype=torch.float64))
+    assert mine.objective == pytest.approx(float(tensors.objective), rel=1e-5)
+    expected = gradient(problem, tensors)[0].numpy()
+    assert objective.gradient(mine) == pytest.approx(expected, abs=1e-5 * np.abs(expected).max())
+    factor = np.tril(objective.leading_factor(mine, 5))
+    dense = Hessian.at(problem, tensors, 5).factor[0].numpy()
+    assert factor == pytest.approx(np.tril(dense), abs=1e-4 * np.abs(dense).max())

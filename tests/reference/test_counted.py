@@ -34,6 +34,7 @@ from dqm.reference import (
 )
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.splits import split_events
+from dqm.service.offline.feature_files import read_counted
 from tests.conftest import Once
 
 EDGES = np.linspace(-4.0, 4.0, 33)
@@ -300,3 +301,11 @@ def test_several_widths_take_histograms(tmp_path: Path) -> None:
     assert found.p is not None
     assert found.p < 0.01
     assert found.explain().text.startswith("departs mostly in drift (100 %); seen by a kernel of width")
+
+
+@pytest.mark.parametrize("n_states", [2, 3])
+def test_a_table_of_few_states_is_no_run_with_a_jump_in_time(tmp_path: Path, n_states: int) -> None:
+    rows = [f"{1e9 + 10 * k},{x},{k + 1}" for k in range(n_states) for x in range(20)]
+    (tmp_path / "bins.csv").write_text("time,x,n\n" + "\n".join(rows))
+    _, contents, names, (source,) = read_counted([tmp_path / "bins.csv"], None, "n")
+    assert (names, contents.sum()) == (("x",), source.n_events)

@@ -174,13 +174,16 @@ def read_counted(
     Raises
     ------
     InputError
-        As `read_events`, and if a file has no such column.
+        If a file cannot be read, has no rows or no such column, or if files have different columns.
     """
     parts, sources = [], []
     names: tuple[str, ...] = ()
     wanted = None if features is None else (*features, counts)
     for path in paths:
-        x, columns, (source,) = read_events([path], wanted, chamber)
+        batches = list(read_features(path, wanted, chamber))
+        if not sum(len(batch.x) for batch in batches):
+            raise FileError(f"no rows{f' of chamber {chamber}' if chamber else ''}", where=str(path))
+        x, columns = np.concatenate([batch.x for batch in batches]), batches[0].names
         if counts not in columns:
             raise FileError(f"no column {counts!r}", where=str(path), fix=f"There are: {', '.join(columns)}")
         found = tuple(name for name in columns if name != counts)
@@ -196,7 +199,7 @@ def read_counted(
         place = columns.index(counts)
         parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
         n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
-        sources.append(source.model_copy(update={"n_events": n_events}))
+        sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
     rows = np.concatenate(parts)
     return rows[:, :-1], rows[:, -1], names, sources
 
