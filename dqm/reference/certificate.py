@@ -26,6 +26,7 @@ from dqm.reference.manifest import Manifest
 
 __all__ = [
     "CERTIFICATE",
+    "LONGEST_TEXT",
     "Certificate",
     "CertificateLine",
     "CertificateStatus",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 CERTIFICATE = "certificate.json"
+
+LONGEST_TEXT = 1000
+"""Characters of a text in a certificate, at most."""
 
 _LARGEST_BYTES = 2**20
 
@@ -64,9 +68,9 @@ class CertificateLine(_Frozen):
     name: str = Field(pattern=r"^[a-z -]{1,40}$", description="what was looked at")
     light: Light = Field(description="green: use it; amber: know this; red: do not use it as it is")
     number: float = Field(description="what was measured, as `found` says")
-    found: str = Field(max_length=1000, description="the number in words")
-    meaning: str = Field(max_length=1000, description="what it means")
-    action: str = Field(default="", max_length=1000, description="what to do; empty for green")
+    found: str = Field(max_length=LONGEST_TEXT, description="the number in words")
+    meaning: str = Field(max_length=LONGEST_TEXT, description="what it means")
+    action: str = Field(default="", max_length=LONGEST_TEXT, description="what to do; empty for green")
 
 
 class Certificate(_Frozen):
@@ -75,7 +79,7 @@ class Certificate(_Frozen):
     format: Literal["dqm-certificate"] = "dqm-certificate"
     version: Literal[1] = 1
     subject: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of what it was made for")
-    windows: str = Field(max_length=1000, description="windows that were tested")
+    windows: str = Field(max_length=LONGEST_TEXT, description="windows that were tested")
     made_at: float = Field(ge=0, description="when, Unix seconds")
     lines: tuple[CertificateLine, ...] = Field(min_length=1, max_length=100)
     software: dict[str, str] = Field(default_factory=dict, description="versions that made it")

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
-from dqm.reference.certificate import CertificateLine, Light
+from dqm.reference.certificate import LONGEST_TEXT, CertificateLine, Light
 from dqm.reference.features import describe_features
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.manifest import NullTableEntry
@@ -331,4 +331,16 @@ def _line(
     red: Words = ("", ""),
 ) -> CertificateLine:
     meaning, action = {Light.GREEN: (green, ""), Light.AMBER: amber, Light.RED: red}[light]
-    return CertificateLine(name=name, light=light, number=number, found=found, meaning=meaning, action=action)
+    return CertificateLine(
+        name=name,
+        light=light,
+        number=number,
+        found=_shorten(found),
+        meaning=_shorten(meaning),
+        action=_shorten(action),
+    )
+
+
+def _shorten(text: str) -> str:
+    """Cut off what is longer than a line may be: names of files and features come from outside."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."

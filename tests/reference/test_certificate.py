@@ -31,6 +31,7 @@ from dqm.reference import (
 )
 from dqm.reference import certificate_lines as lines_of
 from dqm.reference.certificate import subject_of
+from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.run_blocks import BlockPlan, BlockWindows, events_in_order, plan_blocks
 from tests.reference.channels import channel_bundle
 from tests.service.small import FEATURES, N_WINDOW, bare_bundle, faulty_events, healthy_events
@@ -258,3 +259,11 @@ def test_a_run_that_is_too_short_says_so(tmp_path: Path) -> None:
     line = lines_of.unmeasured_line(told.value)
     assert line.light is Light.AMBER
     assert "dqm reference advise" in line.action
+
+
+def test_texts_from_outside_are_cut_off(bundle: StoredBundle) -> None:
+    outcome = LaterOutcome("x" * 5000, np.full(30, 1e-6), "")
+    line = lines_of.later_line(bundle, bundle.manifest.null[0], outcome)
+    assert line.light is Light.RED
+    assert len(line.found) == 1000
+    assert line.found.endswith(" ...")
