@@ -198,7 +198,7 @@ def create_channel_bundle(
 
 def known_channels(bundle: StoredBundle) -> KnownChannels | None:
     """Give the channels of a bundle; None if it is none of channels."""
-    if bundle.manifest.counts is None:
+    if not bundle.manifest.is_of_channels:
         return None
     model = ChannelModel.from_arrays(bundle.prepared)
     places = np.array(model.channel_map.T)

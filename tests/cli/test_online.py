@@ -269,7 +269,10 @@ def test_check_reads_the_options_of_the_collector(dqm: Dqm, tmp_path: Path) -> N
     assert "options]: speed: " in told.err
     told = dqm("check", "c.toml", "--set", "collector.name=nothing")
     assert (told.code, told.out) == (1, "")
-    assert "unknown collector 'nothing'. Installed are: beam, kafka, replay, simulate, tdc" in told.err
+    assert (
+        "unknown collector 'nothing'. Installed are: beam, histograms, kafka, replay, simulate, tdc"
+        in told.err
+    )
 
 
 SLOW_CONTROL = """

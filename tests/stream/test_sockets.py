@@ -123,7 +123,8 @@ def test_a_restarted_daemon_gets_all_that_was_not_acknowledged_in_order(tmp_path
                     received.append(window.seq)
                     second.acknowledge(window)
     assert received == [0, 2, 3, 4, 5]
-    assert (sender.n_sent, sender.n_repeated) == (6, 4)
+    assert sender.n_sent == 6
+    assert sender.n_repeated in (4, 5)  # the last one too, if the loss of the connection was not known yet
 
 
 def test_a_sender_reads_away_what_it_does_not_know(tmp_path: Path) -> None:
