@@ -25,7 +25,7 @@ from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NuisanceEntry
+    from dqm.reference import Bundle, Midpoint, NuisanceEntry, StoredBundle
 
 __all__ = ["app"]
 
@@ -100,12 +100,20 @@ def build(
         typer.Option(help="Loss that is minimised; default: likelihood."),
     ] = None,
     statistic: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="The test: kernel; several, which chooses its kernels itself; one-step or falkon for "
-            "cross-checks; or a plugin."
+            help="The test: several, which chooses its kernels itself; kernel, a single one; one-step or "
+            "falkon for cross-checks; or a plugin; default: several, or kernel if a setting of it is given."
         ),
-    ] = "kernel",
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND",
+            help="What a feature is: smooth, heavy, steps or categories, with special values after a colon, "
+            "as in e=smooth:-999,0; default: build looks at it and says so. Repeatable.",
+        ),
+    ] = None,
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     live_seconds: Annotated[
@@ -145,11 +153,13 @@ def build(
         raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
     given = {"width": width, "penalty": penalty, "loss": loss}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if statistic == "several" and settings:
+    chosen = ("kernel" if settings else "several") if statistic is None else statistic
+    if chosen == "several" and settings:
         raise ConfigError(
             f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
             fix="Leave it out, or give --statistic kernel",
         )
+    kinds = _read_kinds(feature or [])
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     run = (
         read_run(files or [], names, chamber, keep_nan=drop_nan)
@@ -158,8 +168,6 @@ def build(
     )
     read, columns, sources = run.x, run.names, run.sources
     x, nan = without_nan(read, columns)
-    for finding in describe_features(x, columns, statistic):
-        say(f"note: {finding}", err=True)
     n_reference = choose_reference_size(len(x), window) if events is None else events
     recipe = Recipe(
         features=columns,
@@ -168,14 +176,36 @@ def build(
         centers=centers,
         seed=seed,
         cut=cut,
-        statistic=statistic,
+        statistic=chosen,
         rate_hz=None if live_seconds is None else len(read) / live_seconds,
         nan=nan,
+        kinds=kinds,
         **settings,
     )
+    for line in describe_features(x, columns, chosen, kinds):
+        say(f"note: {line}", err=True)
     bundle = create_bundle(x, recipe, output, sources)
     say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")
-    say(f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output}")
+    say(f"{len(bundle.pool)} in the pool. {_expected_uncertainty(bundle)}. Next: ", end="")
+    say(f"dqm reference calibrate {output}")
+
+
+def _expected_uncertainty(bundle: StoredBundle) -> str:
+    from dqm.reference import origin_of
+
+    origin = origin_of(bundle, bundle.manifest.n_expected)
+    made = "fresh splits of all events" if origin.per_split else "the pool"
+    return f"With toys from {made}, p will be uncertain by {origin.offset:.2f} sigma"
+
+
+def _read_kinds(given: Sequence[str]) -> dict[str, str]:
+    kinds = {}
+    for text in given:
+        name, equals, kind = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} is no kind of a feature", where="--feature", fix="Give NAME=KIND")
+        kinds[name.strip()] = kind.strip()
+    return kinds
 
 
 @app.command()
@@ -255,6 +285,8 @@ def calibrate(
     if midpoints:
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+    if bundle.manifest.counts is None:
+        say(f"{path}: p uncertain by {chosen.offset:.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)

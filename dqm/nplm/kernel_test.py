@@ -95,6 +95,8 @@ class KernelTest:
     few_windows : bool
         Prepare faster (in a third to a ninth of the time), for a few windows, whose fits then take half as
         long again. t is the same within `tolerance`.
+    is_standard : bool
+        Take the features as they are, in units of the width, instead of standardising them.
     device : str
         Where windows are fitted: "cpu", or "cuda" for a GPU. What depends on the reference alone is always
         computed on the CPU, so both start from the same numbers.
@@ -152,6 +154,7 @@ class KernelTest:
         nuisances: Sequence[Nuisance] = (),
         prepared: Mapping[str, NDArray[Any]] | None = None,
         few_windows: bool = False,
+        is_standard: bool = False,
         device: str = "cpu",
     ) -> None:
         for name, number in [
@@ -186,6 +189,7 @@ class KernelTest:
                 float(penalty),
                 loss,
                 few_windows=few_windows,
+                is_standard=is_standard,
             )
             if prepared is None
             else PreparedReference.from_arrays(prepared, float(width), len(events))

@@ -55,12 +55,18 @@ class RatioMaps:
         Reference events in raw features.
     names : sequence of str
         Names of the d features.
+    special : sequence of sequences of float, optional
+        Values of each feature that do not decide on its bins, such as -999 for "not measured".
     """
 
-    def __init__(self, reference: FloatArray, names: Sequence[str]) -> None:
+    def __init__(
+        self, reference: FloatArray, names: Sequence[str], special: Sequence[Sequence[float]] = ()
+    ) -> None:
         self.names = tuple(names)
-        self._axes = [_axis(column, N_BINS) for column in reference.T]
-        self._pair_axes = [_axis(column, N_PAIR_BINS) for column in reference.T]
+        left_out = special or [()] * len(self.names)
+        columns = list(zip(reference.T, left_out, strict=True))
+        self._axes = [_axis(column, values, N_BINS) for column, values in columns]
+        self._pair_axes = [_axis(column, values, N_PAIR_BINS) for column, values in columns]
 
     def features(self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray) -> tuple[RatioMap, ...]:
         """Make the map of every feature.
@@ -129,14 +135,17 @@ def divergence(ratio_map: RatioMap) -> float:
     return float(p.sum() * rel_entr(p / p.sum(), q / q.sum()).sum())
 
 
-def _axis(column: FloatArray, n_bins: int) -> _Axis:
-    values = np.unique(column)
-    if len(values) <= n_bins:
+def _axis(column: FloatArray, special: Sequence[float], n_bins: int) -> _Axis:
+    usual = column[~np.isin(column, special)]
+    values = np.unique(usual if len(usual) else column)
+    if len(values) == 1:
+        edges = values[0] + np.array([-0.5, 0.5])
+    elif len(values) <= n_bins:
         middle = (values[1:] + values[:-1]) / 2
         first, last = values[0] - (middle[0] - values[0]), values[-1] + (values[-1] - middle[-1])
         edges = np.concatenate([[first], middle, [last]])
     else:
-        low, high = np.quantile(column, [TAIL, 1 - TAIL])
+        low, high = np.quantile(usual, [TAIL, 1 - TAIL])
         if low == high:
             low, high = values[0], values[-1]
         width = (high - low) / (n_bins - 2)

@@ -1,4 +1,4 @@
-"""Several kernels, one statistic: what needs no choice of a width."""
+"""Several kernels and plain tests, one statistic: what needs no choice of a width."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
+from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
-from dqm.nplm.score import FEATURE_CENTERS, Score, Setting, choose_settings
+from dqm.nplm.score import Score, log_chi_squared
+from dqm.nplm.setting import Look, Sample, Setting, choose_kernels, make_plain, make_score
 
 __all__ = ["SeveralResult", "SeveralTest"]
 
 FIT_PENALTY = 1e-6
 """Penalty of the fit that makes the maps."""
+
+FIT_WIDTH = 0.5
+"""Width of the kernel that makes the maps of what a plain test saw, in standard deviations."""
 
 TUNING_TOYS = 200
 """Healthy windows that show how the settings come out."""
@@ -93,24 +97,32 @@ class SeveralResult:
 
 
 class SeveralTest:
-    """Tests of several kernels together: wide and narrow, of all features and of each feature by itself.
+    """Kernels wide and narrow, of all features and of each by itself, and plain tests, together.
 
-    Each setting has the statistic of one Newton step, see `dqm.nplm.score`, and an approximate p. The
-    smallest of them, or their product or mean, makes t. p follows from toys that all settings are tested on,
-    so it accounts for their number and for what they have in common.
+    Each kernel has the statistic of one Newton step, see `dqm.nplm.score`, and an approximate p. Features
+    that are not smooth have plain tests beside, see `dqm.nplm.plain_test`. The smallest p of all, or their
+    product or mean, makes t. p follows from toys that all settings are tested on, so it accounts for their
+    number and for what they have in common.
 
     Parameters
     ----------
     reference, n_expected, centers, weights, rng, device
         As in `KernelTest`.
+    kinds : sequence of str, optional
+        What each feature is, see `FeatureKind.parse`; all smooth by default.
     width : float or sequence of float, optional
         Widths of the kernels of all features, in standard deviations; by default quantiles of the distances
         between reference events.
     feature_width : sequence of float, optional
-        Widths of the kernels of single features, in the unit of each: all of the first feature, then all of
-        the second, and so on, the same number of each. By default quantiles of the distances; empty for none.
+        Widths of the kernels of single features: all of the first feature that has an order, then all of the
+        next, and so on, the same number of each. By default quantiles of the distances; empty for none.
+    penalty : float or sequence of float, optional
+        Penalty of each of these, or one for all. The loss is no setting: both have the same statistic.
+    is_decorrelated : sequence of bool, optional
+        Whether each of these looks at the features without their linear correlation; no by default if widths
+        are given.
     mean_ratio, variance_ratio : sequence of float, optional
-        Mean and variance of each setting's statistic in healthy windows, see `tune`; 1 by default.
+        Mean and variance of each kernel's statistic in healthy windows, see `tune`; 1 by default.
     rule : {"smallest", "product", "mean"}
         How the p of the settings are combined.
     nuisances : sequence
@@ -138,9 +150,11 @@ class SeveralTest:
     >>> faulty = test.evaluate(rng.normal(size=(200, 2)) + [0.5, 0.0])
     >>> healthy.t < faulty.t
     True
-    >>> 0 < faulty.seen_by.width < 3
-    True
+    >>> faulty.seen_by.test
+    'kernel'
     """
+
+    takes_nuisances = False
 
     def __init__(
         self,
@@ -148,8 +162,11 @@ class SeveralTest:
         *,
         n_expected: float,
         centers: int | ArrayLike,
+        kinds: Sequence[str] = (),
         width: float | Sequence[float] | None = None,
         feature_width: Sequence[float] | None = None,
+        penalty: float | Sequence[float] | None = None,
+        is_decorrelated: Sequence[float] | None = None,
         mean_ratio: Sequence[float] | None = None,
         variance_ratio: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
@@ -167,20 +184,29 @@ class SeveralTest:
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", fix=f"Choose one of {', '.join(RULES)}")
         check_device(device)  # one step is quick everywhere
-        self._reference = check_sample(reference, "reference")
-        self._shares = normalised_weights(weights, len(self._reference))
-        self._centers = choose_centers(centers, self._reference, rng)
-        self._mean, self._scale = standardisation(self._reference, self._shares)
-        self._low, self._high = self._reference.min(axis=0), self._reference.max(axis=0)
-        self._middle = np.median(self._reference, axis=0)  # far values must not cost the others precision
         self._rule = rule
-        self.settings = self._settings(width, feature_width)
-        self._ratios = self._check_ratios(mean_ratio, variance_ratio)
-        # all settings of single features together weigh as much as two settings of all features
-        self._handicap = np.array(
-            [0.0 if one.feature is None else math.log(len(self._mean)) for one in self.settings]
+        events = check_sample(reference, "reference")
+        shares = normalised_weights(weights, len(events))
+        self._low, self._high = events.min(axis=0), events.max(axis=0)
+        views = _look(kinds, events, shares)
+        self._sample = Sample(views, events, choose_centers(centers, events, rng), shares)
+        self._kernels = choose_kernels(
+            self._sample,
+            width=width,
+            penalty=penalty,
+            is_decorrelated=is_decorrelated,
+            feature_width=feature_width,
         )
-        self._scores = [self._score(setting) for setting in self.settings]
+        self._scores = self._make_scores()
+        self._plain = make_plain(self._sample)
+        plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
+        self.settings = (*self._kernels, *plain)
+        self._ratios = _check_ratios(len(self._kernels), mean_ratio, variance_ratio)
+        # all settings of single features together weigh as much as a few settings of all features
+        n_features = len(views)
+        self._handicap = np.array(
+            [0.0 if one.feature is None else math.log(n_features) for one in self.settings]
+        )
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
 
@@ -209,11 +235,9 @@ class SeveralTest:
         """
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
-        x = check_sample(data, "window", len(self._mean))
-        log_p = self._handicap + [
-            score.log_p(t, *ratios)
-            for score, t, ratios in zip(self._sized, self._statistics(x), self._ratios, strict=True)
-        ]
+        x = check_sample(data, "window", len(self._low))
+        kernels = log_chi_squared(self._statistics(x), *self._moments)
+        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(x)])
         return SeveralResult(
             t=_combine(log_p, self._rule),
             log_p=log_p,
@@ -240,7 +264,8 @@ class SeveralTest:
         n_expected: float,
         n_centers: int,
         rng: np.random.Generator,
-    ) -> dict[str, tuple[float, ...]]:
+        kinds: Sequence[str] = (),
+    ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Choose the settings for a run, and learn how each comes out in healthy windows.
 
         Parameters
@@ -253,16 +278,21 @@ class SeveralTest:
             Events expected in a window; more than a window is left beside the reference.
         rng : numpy.random.Generator
             Splits the events anew, into references and windows.
+        kinds : sequence of str, optional
+            What each feature is.
 
         Returns
         -------
         dict
             Arguments of the test.
         """
-        settings = choose_settings(events[:n_reference])
-        chosen: dict[str, tuple[float, ...]] = {
-            "width": tuple(one.width for one in settings if one.feature is None),
-            "feature_width": tuple(one.width for one in settings if one.feature is not None),
+        first = cls(events[:n_reference], n_expected=n_expected, centers=events[:n_centers], kinds=kinds)
+        of_all = [one for one in first._kernels if one.feature is None]
+        chosen = {
+            "width": tuple(one.width for one in of_all),
+            "penalty": tuple(one.penalty for one in of_all),
+            "is_decorrelated": tuple(float(one.is_decorrelated) for one in of_all),
+            "feature_width": tuple(one.width for one in first._kernels if one.feature is not None),
         }
         n, ratios = round(n_expected), []
         per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (len(events) - n_reference) // n))
@@ -272,37 +302,26 @@ class SeveralTest:
                 shuffled[:n_reference],
                 n_expected=n_expected,
                 centers=shuffled[:n_centers],
+                kinds=kinds,
                 width=chosen["width"],
+                penalty=chosen["penalty"],
+                is_decorrelated=chosen["is_decorrelated"],
                 feature_width=chosen["feature_width"],
             )
             windows = shuffled[n_reference : n_reference + per_split * n].reshape(per_split, n, -1)
-            means = [score.mean for score in test._sized]
-            ratios += [test._statistics(window) / means for window in windows]
-        relative = np.array([2.0 * score.squares / score.mean**2 for score in test._sized])
+            ratios += [test._statistics(window) / test._moments[0] for window in windows]
+        relative = first._moments[1] / first._moments[0] ** 2
         mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
-        return chosen | {"mean_ratio": tuple(mean.tolist()), "variance_ratio": tuple(variance.tolist())}
-
-    def _statistics(self, x: FloatArray) -> FloatArray:
-        """Give T of each setting."""
-        return np.array([score.statistic(self._columns(x, score.score.setting)) for score in self._sized])
-
-    def _check_ratios(
-        self, mean: Sequence[float] | None, variance: Sequence[float] | None
-    ) -> list[tuple[float, float]]:
-        n = len(self.settings)
-        pairs = []
-        for name, given in (("mean_ratio", mean), ("variance_ratio", variance)):
-            ratios = np.ones(n) if given is None else np.asarray(given, dtype=float)
-            if ratios.shape != (n,) or not (np.isfinite(ratios) & (ratios > 0)).all():
-                raise InputError(
-                    f"{name} has shape {ratios.shape} for {format_count(n, 'setting')}",
-                    fix="Give a number above 0 for each, as SeveralTest.tune does",
-                )
-            pairs.append(ratios.tolist())
-        return list(zip(*pairs, strict=True))
+        given = {"kinds": tuple(kinds)} if kinds else {}
+        return {
+            **given,
+            **chosen,
+            "mean_ratio": tuple(mean.tolist()),
+            "variance_ratio": tuple(variance.tolist()),
+        }
 
     def fit(self, x: FloatArray, place: int) -> KernelResult:
-        """Fit a window to convergence with one setting (logistic loss).
+        """Fit a window to convergence with one setting (logistic loss); a plain test is replaced by a kernel.
 
         Parameters
         ----------
@@ -311,69 +330,71 @@ class SeveralTest:
         place : int
             Number of the setting.
         """
-        setting = self.settings[place]
-        columns = slice(None) if setting.feature is None else slice(setting.feature, setting.feature + 1)
+        setting, sample = self.settings[place], self._sample
         if place not in self._fits:
-            unit = 1.0 if setting.feature is None else self._scale[setting.feature]
             self._fits[place] = KernelTest(
-                self._reference[:, columns],
+                Look(sample, sample.reference).at(setting),
                 n_expected=self.n_expected,
-                width=setting.width / unit,
+                width=setting.width if setting.test == "kernel" else FIT_WIDTH,
                 penalty=FIT_PENALTY,
-                centers=self._centers[:, columns],
-                weights=self._shares,
+                centers=Look(sample, sample.centers).at(setting),
+                weights=sample.shares,
                 few_windows=True,
+                is_standard=True,
             )
-        return self._fits[place].evaluate(x[:, columns])
+        return self._fits[place].evaluate(Look(sample, x).at(setting))
 
-    def _settings(
-        self, width: float | Sequence[float] | None, feature_width: Sequence[float] | None
-    ) -> tuple[Setting, ...]:
-        """Take the settings that were given, and choose the others."""
-        chosen = () if None not in (width, feature_width) else choose_settings(self._reference)
-        if width is not None:
-            given = (float(width),) if isinstance(width, int | float) else tuple(map(float, width))
-            chosen = (*map(Setting, given), *(one for one in chosen if one.feature is not None))
-        if feature_width is not None:
-            n_each, left = divmod(len(feature_width), len(self._mean))
-            if left:
-                raise InputError(
-                    f"{format_count(len(feature_width), 'width')} for {len(self._mean)} features",
-                    where="feature_width",
-                    fix="Give the same number for each feature",
-                )
-            singles = (Setting(float(w), k // n_each) for k, w in enumerate(feature_width))
-            chosen = (*(one for one in chosen if one.feature is None), *singles)
-        for setting in chosen:
-            if not (np.isfinite(setting.width) and setting.width > 0):
-                raise InputError(f"width is {setting.width}", fix="Give finite numbers above 0")
-        return chosen
+    def _make_scores(self) -> list[Score]:
+        reference, centers = (Look(self._sample, x) for x in (self._sample.reference, self._sample.centers))
+        return [make_score(self._sample, reference, centers, setting) for setting in self._kernels]
 
-    def _score(self, setting: Setting) -> Score:
-        centers = self._centers
-        if setting.feature is not None:
-            _, distinct = np.unique(centers[:, setting.feature], return_index=True)
-            n = min(FEATURE_CENTERS, len(distinct))
-            centers = centers[distinct[np.linspace(0, len(distinct) - 1, n).round().astype(int)]]
-        return Score(
-            setting,
-            self._columns(self._reference, setting),
-            torch.from_numpy(self._shares),
-            self._columns(centers, setting),
-        )
+    def _plain_log_p(self, x: FloatArray) -> FloatArray:
+        found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain]
+        return np.concatenate([np.empty(0), *found])
 
-    def _columns(self, x: FloatArray, setting: Setting) -> torch.Tensor:
-        """Give the columns that a setting looks at, in units of its width."""
-        if setting.feature is None:
-            return torch.from_numpy((x - self._mean) / (self._scale * setting.width))
-        chosen = slice(setting.feature, setting.feature + 1)
-        return torch.from_numpy((x[:, chosen] - self._middle[chosen]) / setting.width)
+    def _statistics(self, x: FloatArray) -> FloatArray:
+        """Give T of each kernel."""
+        look = Look(self._sample, x)
+        pairs = zip(self._kernels, self._sized, strict=True)
+        return np.array([sized.statistic(look.at(setting)) for setting, sized in pairs])
 
     def _resize(self, n_expected: float) -> None:
         if not (np.isfinite(n_expected) and n_expected > 0):
             raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
         self.n_expected = float(n_expected)
         self._sized = [score.at(self.n_expected) for score in self._scores]
+        mean = np.array([sized.mean for sized in self._sized])
+        variance = np.array([sized.variance for sized in self._sized])
+        self._moments = mean * self._ratios[0], variance * self._ratios[1]
+
+
+def _look(kinds: Sequence[str], events: FloatArray, shares: FloatArray) -> list[FeatureView]:
+    """Make the view of each feature; raises `InputError` for a kind that cannot be."""
+    n_features = events.shape[1]
+    if kinds and len(kinds) != n_features:
+        raise InputError(
+            f"{format_count(len(kinds), 'kind')} for {format_count(n_features, 'feature')}",
+            where="kinds",
+            fix="Give one for each feature",
+        )
+    parsed = [FeatureKind.parse(kind) for kind in kinds] or [FeatureKind()] * n_features
+    standardisation(events, shares, [kind.is_ordered for kind in parsed])
+    return views_of(parsed, events, shares)
+
+
+def _check_ratios(
+    n: int, mean: Sequence[float] | None, variance: Sequence[float] | None
+) -> tuple[FloatArray, FloatArray]:
+    checked = []
+    for name, given in (("mean_ratio", mean), ("variance_ratio", variance)):
+        ratios = np.ones(n) if given is None else np.asarray(given, dtype=float)
+        if ratios.shape != (n,) or not (np.isfinite(ratios) & (ratios > 0)).all():
+            raise InputError(
+                f"{name} has shape {ratios.shape} for {format_count(n, 'setting')} of kernels",
+                fix="Give a number above 0 for each, as SeveralTest.tune does",
+            )
+        checked.append(ratios)
+    return checked[0], checked[1]
 
 
 def _combine(log_p: FloatArray, rule: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.features import refuse_useless
+from dqm.nplm import FeatureKind
+from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import Manifest, NanRows, Source, check_names
+from dqm.reference.single_test import USUAL_LOSS, USUAL_PENALTY, USUAL_WIDTH
 from dqm.reference.splits import refuse_hopeless
 from dqm.reference.statistic import Settings, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
@@ -51,26 +53,29 @@ class Recipe:
         Rate of events while the detector was live, Hz.
     nan : NanRows, optional
         Rows with NaN that were dropped, see `drop_nan`.
+    kinds : mapping of str to str
+        What some features are, see `dqm.nplm.FeatureKind.parse`. The others are looked at. Only the statistic
+        ``several`` takes kinds.
 
     Notes
     -----
-    The defaults are what told faults from gas best on simulated chambers
-    (``tests/studies/chamber_nuisance.py``). The published configuration has the logistic loss, width 4.5
-    and 2000 centres.
+    Width, penalty and loss are those of a single test, see `dqm.reference.single_test`. The published
+    configuration has the logistic loss, width 4.5 and 2000 centres.
     """
 
     features: tuple[str, ...]
     n_reference: int
     n_expected: float
-    width: float = 2.5
-    penalty: float = 1e-7
+    width: float = USUAL_WIDTH
+    penalty: float = USUAL_PENALTY
     centers: int | None = None
     seed: int = 1
-    loss: str = "likelihood"
+    loss: str = USUAL_LOSS
     cut: WindowCut = WindowCut.COUNT
     statistic: str = "kernel"
     rate_hz: float | None = None
     nan: NanRows | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def create_bundle(
@@ -114,10 +119,11 @@ def create_bundle(
     rng = np.random.default_rng(recipe.seed)
     shuffled = events[rng.permutation(len(events))]
     reference, pool = shuffled[: recipe.n_reference], shuffled[recipe.n_reference :]
-    refuse_useless(reference, recipe.features)
+    kinds = _choose_kinds(recipe, events)
+    refuse_useless(reference, recipe.features, kinds)
     n_centers = _count_centers(recipe, len(np.unique(reference, axis=0)))
     centers = reference[np.sort(rng.choice(len(reference), size=n_centers, replace=False))]
-    settings = _choose_settings(recipe, shuffled, n_centers, rng)
+    settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
     test = find_statistic(recipe.statistic)(
         reference, n_expected=recipe.n_expected, centers=centers, **settings
     )
@@ -181,12 +187,29 @@ def _count_centers(recipe: Recipe, n_distinct: int) -> int:
     return recipe.centers
 
 
+def _choose_kinds(recipe: Recipe, events: FloatArray) -> dict[str, FeatureKind] | None:
+    """Choose what each feature is taken as; None for a test that takes all as they are."""
+    if hasattr(find_statistic(recipe.statistic), "tune"):
+        return {one.feature: one.kind for one in choose_kinds(events, recipe.features, recipe.kinds)}
+    if recipe.kinds:
+        raise InputError(
+            f"a kind of the feature {next(iter(recipe.kinds))!r} with the statistic {recipe.statistic!r}, "
+            "which takes all features as they are",
+            fix="Leave it out, or take the statistic 'several'",
+        )
+    return None
+
+
 def _choose_settings(
-    recipe: Recipe, shuffled: FloatArray, n_centers: int, rng: np.random.Generator
+    recipe: Recipe,
+    kinds: Mapping[str, FeatureKind] | None,
+    shuffled: FloatArray,
+    n_centers: int,
+    rng: np.random.Generator,
 ) -> Settings:
     """Take the settings of the recipe, or let the statistic choose."""
     tune = getattr(find_statistic(recipe.statistic), "tune", None)
-    if tune is None:
+    if tune is None or kinds is None:
         return {"width": recipe.width, "penalty": recipe.penalty, "loss": recipe.loss}
     chosen: Settings = tune(
         shuffled,
@@ -194,6 +217,7 @@ def _choose_settings(
         n_expected=recipe.n_expected,
         n_centers=n_centers,
         rng=rng,
+        kinds=[str(kinds[name]) for name in recipe.features],
     )
     return chosen
 

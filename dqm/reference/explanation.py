@@ -28,6 +28,13 @@ __all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation"]
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
 
+SEEN_BY = {
+    "order": "in the distribution (Kolmogorov-Smirnov)",
+    "share": "in the share of one value",
+    "shares": "in the shares of the values",
+}
+"""What plain tests look at."""
+
 N_HEALTHY = 16
 """Healthy toys that tell what chance adds to the divergence of each feature."""
 
@@ -271,8 +278,12 @@ def _rank(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, f
 
 
 def _describe_setting(setting: Setting, features: Sequence[str]) -> str:
-    scope = "all features" if setting.feature is None else f"{features[setting.feature]} alone"
-    return f"seen by a kernel of width {setting.width:.3g} of {scope}"
+    if setting.feature is None:
+        return f"seen by a kernel of width {setting.width:.3g} of all features"
+    name = features[setting.feature]
+    if setting.test == "kernel":
+        return f"seen by a kernel of width {setting.width:.3g} of {name} alone"
+    return f"seen {SEEN_BY[setting.test]} of {name} alone"
 
 
 def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound: bool) -> str:

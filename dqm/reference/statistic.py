@@ -131,7 +131,7 @@ with it for a test that is quick to set up. One that has a method `tune` chooses
 see `dqm.nplm.SeveralTest.tune`.
 """
 
-Settings = dict[str, float | int | str | tuple[float, ...]]
+Settings = dict[str, float | int | str | tuple[float, ...] | tuple[str, ...]]
 """Arguments of a test, as the manifest keeps them."""
 
 
@@ -194,7 +194,16 @@ def _set_up(
     centers: FloatArray,
     extra: Mapping[str, object],
 ) -> Statistic:
-    return find_statistic(bundle.manifest.statistic)(
+    factory = find_statistic(bundle.manifest.statistic)
+    try:
+        signature(factory).bind_partial(reference, **bundle.manifest.settings)
+    except TypeError as error:
+        raise BundleError(
+            f"its settings are none of the statistic {bundle.manifest.statistic!r} of this version: {error}",
+            where=str(bundle.path),
+            fix="Build the bundle again",
+        ) from error
+    return factory(
         reference,
         n_expected=kind.n_expected,
         centers=centers,

@@ -42,8 +42,8 @@ def shifted(seed: int, *by: float) -> np.ndarray:
 
 def test_the_bundle_keeps_what_was_chosen(several: StoredBundle) -> None:
     settings = several.manifest.settings
-    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [5, 4, 9]
-    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (9)")
+    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [4, 4, 8]
+    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (8)")
 
 
 def test_healthy_windows_have_uniform_p_and_a_fault_a_small_one(several: StoredBundle) -> None:

@@ -1,0 +1,116 @@
+"""Plain tests of one feature: the largest distance of the distributions, and the shares of single values.
+
+Their p are those of the textbook, for a reference of finite size. They are approximate where values repeat.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from dqm.events import FloatArray
+from dqm.nplm.feature_kind import FeatureView
+
+__all__ = ["OrderTest", "SettingTest", "SharesTest"]
+
+SettingTest = Literal["kernel", "order", "share", "shares"]
+
+SMALLEST = 1e-290
+"""p whose logarithm is taken from float64; smaller ones have an asymptotic formula, or this value."""
+
+
+class OrderTest:
+    """Kolmogorov-Smirnov test of one feature; ties are allowed and make it cautious.
+
+    Parameters
+    ----------
+    view : FeatureView
+        The feature, whose special values are left out.
+    values : ndarray, shape (n_reference,)
+        The feature in the reference, raw.
+    shares : ndarray, shape (n_reference,)
+        Weights that sum to 1.
+    """
+
+    tests: tuple[SettingTest, ...] = ("order",)
+    """Name of each p, as in `Setting`."""
+
+    def __init__(self, view: FeatureView, values: FloatArray, shares: FloatArray) -> None:
+        self._view = view
+        is_usual = ~np.isin(values, view.special)
+        order = np.argsort(values[is_usual], kind="stable")
+        self._values, weights = values[is_usual][order], shares[is_usual][order]
+        self._below = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()]) if len(weights) else None
+        self._n_reference = weights.sum() ** 2 / (weights**2).sum() if len(weights) else 0.0
+
+    def log_p(self, values: FloatArray) -> float:
+        """Give the logarithm of p of the feature in a window, shape (n_data,)."""
+        x = np.sort(self._view.usual(values))
+        if not len(x) or self._below is None:
+            return 0.0
+        n = len(x)
+        above = np.searchsorted(x, x, "right") / n - self._below[np.searchsorted(self._values, x, "right")]
+        below = self._below[np.searchsorted(self._values, x, "left")] - np.searchsorted(x, x, "left") / n
+        root = np.sqrt(n * self._n_reference / (n + self._n_reference))
+        # Stephens' correction for small samples
+        distance = (root + 0.12 + 0.11 / root) * max(float(above.max()), float(below.max()))
+        p = float(special.kolmogorov(distance))
+        return float(np.log(p)) if p > SMALLEST else float(np.log(2.0) - 2.0 * distance**2)
+
+
+class SharesTest:
+    """Tests of the shares of single values: the one that departs most, and all together.
+
+    Parameters
+    ----------
+    view : FeatureView
+        The feature; values that are none of its classes are a class of their own.
+    values, shares : ndarray, shape (n_reference,)
+        As in `OrderTest`.
+    """
+
+    tests: tuple[SettingTest, ...] = ("share", "shares")
+    """Name of each p, as in `Setting`."""
+
+    def __init__(self, view: FeatureView, values: FloatArray, shares: FloatArray) -> None:
+        self._view = view
+        self._n_classes = len(view.classes) + 1
+        n_reference = 1.0 / (shares**2).sum()
+        weights = shares * n_reference
+        self._known = np.bincount(view.codes(values), weights=weights, minlength=self._n_classes)
+        self._n_reference = float(n_reference)
+
+    def log_p(self, values: FloatArray) -> tuple[float, float]:
+        """Give the logarithms of p of the class that departs most, and of all classes together.
+
+        The number of events of a class in the window is binomial, given the number in window and reference
+        together. With the chi-squared test of all classes, those that are expected less than once count as
+        one.
+        """
+        counts = np.bincount(self._view.codes(values), minlength=self._n_classes).astype(np.float64)
+        n, n_reference = len(values), self._n_reference
+        both = counts + self._known
+        of_window = n / (n + n_reference)
+        # of a class with more than half of the events, the other events are the rarer ones to count
+        is_common = both > 0.5 * (n + n_reference)
+        k, m = np.where(is_common, n - counts, counts), np.where(is_common, n + n_reference - both, both)
+        upper = np.where(k > 0, special.betainc(np.maximum(k, 1), m - k + 1, of_window), 1.0)
+        lower = np.where(m > k, special.betaincc(k + 1, np.maximum(m - k, 1e-9), of_window), 1.0)
+        n_free = max(1, int((both > 0).sum()) - 1)  # shares sum to 1: two classes are one question
+        p = 2.0 * n_free * np.minimum(upper, lower).min()
+        together = self._all(counts, n, n_reference, both)
+        return float(np.log(max(min(p, 1.0), SMALLEST))), together
+
+    def _all(self, counts: FloatArray, n: int, n_reference: float, both: FloatArray) -> float:
+        is_rare = both * n < n + n_reference
+        cells = np.append(counts[~is_rare], counts[is_rare].sum())
+        known = np.append(self._known[~is_rare], self._known[is_rare].sum())
+        filled = cells + known > 0
+        cells, known = cells[filled], known[filled]
+        if len(cells) < 2:
+            return 0.0
+        ratio = np.sqrt(n_reference / n)
+        chi2 = float(((ratio * cells - known / ratio) ** 2 / (cells + known)).sum())
+        return float(np.log(max(special.chdtrc(len(cells) - 1, chi2), SMALLEST)))
