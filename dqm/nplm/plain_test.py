@@ -85,19 +85,23 @@ class SharesTest:
     def log_p(self, values: FloatArray) -> tuple[float, float]:
         """Give the logarithms of p of the class that departs most, and of all classes together.
 
-        The number of events of a class in the window is binomial, given the number in window and reference
-        together. With the chi-squared test of all classes, those that are expected less than once count as
+        Given the number m of events of a class in window and reference together, that in the window is
+        hypergeometric: m of N + n events, of which n are in the window. Two binomial distributions have
+        longer tails, and the shorter of them is taken: one is near for rare classes, the other for a large
+        reference. In the chi-squared test of all classes, those that are expected less than once count as
         one.
+
+        References
+        ----------
+        Hoeffding (1963), doi:10.1080/01621459.1963.10500830, section 6, for these bounds.
         """
         counts = np.bincount(self._view.codes(values), minlength=self._n_classes).astype(np.float64)
         n, n_reference = len(values), self._n_reference
         both = counts + self._known
-        of_window = n / (n + n_reference)
-        # of a class with more than half of the events, the other events are the rarer ones to count
-        is_common = both > 0.5 * (n + n_reference)
-        k, m = np.where(is_common, n - counts, counts), np.where(is_common, n + n_reference - both, both)
-        upper = np.where(k > 0, special.betainc(np.maximum(k, 1), m - k + 1, of_window), 1.0)
-        lower = np.where(m > k, special.betaincc(k + 1, np.maximum(m - k, 1e-9), of_window), 1.0)
+        total = n + n_reference
+        upper = np.minimum(_upper(counts, both, n / total), _upper(counts, float(n), both / total))
+        others, rest = n - counts, total - both
+        lower = np.minimum(_upper(others, rest, n / total), _upper(others, float(n), rest / total))
         n_free = max(1, int((both > 0).sum()) - 1)  # shares sum to 1: two classes are one question
         p = 2.0 * n_free * np.minimum(upper, lower).min()
         together = self._all(counts, n, n_reference, both)
@@ -114,3 +118,11 @@ class SharesTest:
         ratio = np.sqrt(n_reference / n)
         chi2 = float(((ratio * cells - known / ratio) ** 2 / (cells + known)).sum())
         return float(np.log(max(special.chdtrc(len(cells) - 1, chi2), SMALLEST)))
+
+
+def _upper(k: FloatArray, n: FloatArray | float, share: FloatArray | float) -> FloatArray:
+    """Probability of k or more of n, each with a probability."""
+    found: FloatArray = np.where(
+        k > 0, special.betainc(np.maximum(k, 1.0), np.maximum(n - k, 0.0) + 1.0, share), 1.0
+    )
+    return found

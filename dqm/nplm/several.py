@@ -33,6 +33,9 @@ FIT_WIDTH = 0.5
 TUNING_TOYS = 200
 """Healthy windows that show how the settings come out."""
 
+TUNED_P = 0.05
+"""Share of healthy windows that have a smaller p by each plain test."""
+
 MOST_WINDOWS_PER_SPLIT = 10
 """Most of them that share a reference."""
 
@@ -123,6 +126,8 @@ class SeveralTest:
         are given.
     mean_ratio, variance_ratio : sequence of float, optional
         Mean and variance of each kernel's statistic in healthy windows, see `tune`; 1 by default.
+    plain_shift : sequence of float, optional
+        What is added to the log p of each plain test, which is too large where values repeat; see `tune`.
     rule : {"smallest", "product", "mean"}
         How the p of the settings are combined.
     nuisances : sequence
@@ -169,6 +174,7 @@ class SeveralTest:
         is_decorrelated: Sequence[float] | None = None,
         mean_ratio: Sequence[float] | None = None,
         variance_ratio: Sequence[float] | None = None,
+        plain_shift: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
         weights: ArrayLike | None = None,
         rng: np.random.Generator | None = None,
@@ -202,6 +208,12 @@ class SeveralTest:
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
         self.settings = (*self._kernels, *plain)
         self._ratios = _check_ratios(len(self._kernels), mean_ratio, variance_ratio)
+        self._shift = np.zeros(len(plain)) if plain_shift is None else np.asarray(plain_shift, dtype=float)
+        if self._shift.shape != (len(plain),) or not np.isfinite(self._shift).all():
+            raise InputError(
+                f"plain_shift has shape {self._shift.shape} for {format_count(len(plain), 'plain test')}",
+                fix="Give a finite number for each, as SeveralTest.tune does",
+            )
         # all settings of single features together weigh as much as a few settings of all features
         n_features = len(views)
         self._handicap = np.array(
@@ -237,7 +249,7 @@ class SeveralTest:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
         x = check_sample(data, "window", len(self._low))
         kernels = log_chi_squared(self._statistics(x), *self._moments)
-        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(x)])
+        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(x) + self._shift])
         return SeveralResult(
             t=_combine(log_p, self._rule),
             log_p=log_p,
@@ -294,7 +306,8 @@ class SeveralTest:
             "is_decorrelated": tuple(float(one.is_decorrelated) for one in of_all),
             "feature_width": tuple(one.width for one in first._kernels if one.feature is not None),
         }
-        n, ratios = round(n_expected), []
+        n = round(n_expected)
+        ratios, plain = [], []
         per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (len(events) - n_reference) // n))
         for _ in range(math.ceil(TUNING_TOYS / per_split)):
             shuffled = events[rng.permutation(len(events))]
@@ -310,6 +323,7 @@ class SeveralTest:
             )
             windows = shuffled[n_reference : n_reference + per_split * n].reshape(per_split, n, -1)
             ratios += [test._statistics(window) / test._moments[0] for window in windows]
+            plain += [test._plain_log_p(window) for window in windows]
         relative = first._moments[1] / first._moments[0] ** 2
         mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
         given = {"kinds": tuple(kinds)} if kinds else {}
@@ -318,6 +332,7 @@ class SeveralTest:
             **chosen,
             "mean_ratio": tuple(mean.tolist()),
             "variance_ratio": tuple(variance.tolist()),
+            "plain_shift": tuple((math.log(TUNED_P) - np.quantile(plain, TUNED_P, axis=0)).tolist()),
         }
 
     def fit(self, x: FloatArray, place: int) -> KernelResult:

@@ -110,7 +110,7 @@ def test_copies_scales_and_features_that_say_the_same_are_told() -> None:
     found = describe_features(np.column_stack([x, 2 * x[:, 0]]), ("a", "b", "c"), "several")
     assert found == ["a and c say the same (correlation 1.000): one of them is enough"]
     (found_scales,) = describe_features(x * [1.0, 1e6], ("a", "b"), "several")
-    assert found_scales.startswith("b and a have scales of 1.4e+06 and 1")
+    assert found_scales.startswith("b and a have scales of 1.4e+06 and 0.97: each feature is")
 
 
 def test_a_bundle_keeps_the_kinds_and_judges_by_them(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dqm.events import Origin, PMethod, Window, WindowCut
-from dqm.reference import Evaluator, StoredBundle
-from dqm.reference.outside import SHARE, count_outside
+from dqm.events import FloatArray, PMethod, TestResult
+from dqm.reference import Evaluator, StoredBundle, build_bundle
+from dqm.reference.evaluator import _join
+from dqm.reference.outside import SHARE, Outside, count_outside
 from tests.reference.conftest import healthy_events
 
 
@@ -36,24 +37,45 @@ def test_healthy_windows_are_seldom_below_any_level() -> None:
         assert np.mean(np.array(p) < level) < 1.5 * level + 2 / 3000
 
 
-def window(x: np.ndarray) -> Window:
-    return Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), x)
+def test_events_beyond_the_reference_decide_where_the_shape_does_not() -> None:
+    """A clock of 16 ticks that is one tick late, to which a wide kernel is nearly blind."""
+    rng = np.random.default_rng(5)
+
+    def ticks(n: int, late: int) -> FloatArray:
+        return np.column_stack([rng.normal(size=n), rng.integers(0, 16, n) + late]).astype(float)
+
+    bundle = build_bundle(
+        ticks(4000, 0), window=200, features=["a", "b"], width=4.5, penalty=1e-3, centers=80
+    )
+    bundle.calibrate(200)
+    healthy, late = (bundle.evaluate(ticks(200, shift)) for shift in (0, 1))
+    assert healthy.p_method is PMethod.EMPIRICAL
+    assert late.p_method is PMethod.OUTSIDE
+    assert late.p == late.p_low == late.p_high
+    assert late.p is not None
+    assert late.p < 1e-3
+    assert late.z is not None
+    assert late.z > 3
+    assert "events have b above 15, where the reference has none" in late.remarks[-1]
+    assert late.explain().text
 
 
-def test_events_beyond_the_reference_decide_where_the_shape_does_not(calibrated: StoredBundle) -> None:
+def test_a_bundle_with_learned_nuisances_only_remarks(calibrated: StoredBundle) -> None:
     evaluator = Evaluator(calibrated)
     x = healthy_events(60, 41)
-    before = evaluator.evaluate(window(x))
-    assert before.p is not None
-    assert before.p > 0.05
-    x[:4, 0] = calibrated.reference[:, 0].max() + 0.01  # too few and too near for the shape
-    found = evaluator.evaluate(window(x))
-    assert found.p is not None
-    assert found.p_method is PMethod.OUTSIDE
-    assert found.p == found.p_low == found.p_high < 0.1
-    assert found.p == pytest.approx(count_outside(x, calibrated.reference, ("a", "b")).p / SHARE)
-    assert "p is that of the range: 4 events have a above" in found.remarks[-1]
-    assert found.find_explanation() is not None
+    assert evaluator._test_outside(x) == count_outside(x, calibrated.reference, ("a", "b"))
+    evaluator._learned = {"gas": (-1.0, 1.0)}
+    assert evaluator._test_outside(x) is None
+
+
+def test_the_smaller_p_is_taken_and_its_share_is_small() -> None:
+    result = TestResult(60, 60.0, t=1.0, p=0.3, p_low=0.25, p_high=0.35, p_method=PMethod.EMPIRICAL, z=0.5)
+    few, many = (Outside("b", True, 15.0, k, p) for k, p in ((1, SHARE * 0.3), (4, 1e-6)))
+    assert _join(result, few) is result
+    assert _join(result, None) is result
+    joined = _join(result, many)
+    assert joined.p == pytest.approx(1e-6 / SHARE)
+    assert joined.p_method is PMethod.OUTSIDE
 
 
 def test_z_is_finite_below_all_toys(calibrated: StoredBundle) -> None:

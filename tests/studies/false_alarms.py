@@ -100,10 +100,11 @@ def significances(
     p = (len(toys) - np.searchsorted(toys, t) + 1) / (len(toys) + 1)
     z = -special.ndtri(np.minimum(p, 1.0 - 0.5 / (len(toys) + 1)))
     beyond = np.flatnonzero(t > toys[-1])
-    table = NullTable(toys) if len(beyond) else None  # its bootstrap takes the time
-    for place in beyond:
-        found = table.p_value(float(t[place]))
-        p[place], z[place] = found.p, found.z
+    if len(beyond):
+        table = NullTable(toys)  # its bootstrap takes the time
+        for place in beyond:
+            found = table.p_value(float(t[place]))
+            p[place], z[place] = found.p, found.z
     return p, z
 
 
