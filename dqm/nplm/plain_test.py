@@ -13,9 +13,11 @@ from scipy import special
 from dqm.events import FloatArray
 from dqm.nplm.feature_kind import FeatureView
 
-__all__ = ["OrderTest", "SettingTest", "SharesTest"]
+__all__ = ["PLAIN_TESTS", "OrderTest", "SettingTest", "SharesTest"]
 
 SettingTest = Literal["kernel", "order", "share", "shares"]
+
+PLAIN_TESTS: tuple[SettingTest, ...] = ("order", "share", "shares")
 
 SMALLEST = 1e-290
 """p whose logarithm is taken from float64; smaller ones have an asymptotic formula, or this value."""
@@ -122,7 +124,7 @@ class SharesTest:
 
 def _upper(k: FloatArray, n: FloatArray | float, share: FloatArray | float) -> FloatArray:
     """Probability of k or more of n, each with a probability."""
-    found: FloatArray = np.where(
-        k > 0, special.betainc(np.maximum(k, 1.0), np.maximum(n - k, 0.0) + 1.0, share), 1.0
-    )
+    # sums of weights may be off by rounding
+    p = special.betainc(np.maximum(k, 1.0), np.maximum(n - k, 0.0) + 1.0, np.clip(share, 0.0, 1.0))
+    found: FloatArray = np.where(k > 0, p, 1.0)
     return found

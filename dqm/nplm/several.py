@@ -16,6 +16,7 @@ from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
+from dqm.nplm.plain_test import PLAIN_TESTS
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
@@ -214,10 +215,11 @@ class SeveralTest:
                 f"plain_shift has shape {self._shift.shape} for {format_count(len(plain), 'plain test')}",
                 fix="Give a finite number for each, as SeveralTest.tune does",
             )
-        # all settings of single features together weigh as much as a few settings of all features
-        n_features = len(views)
+        # tests of many features together weigh as much as a few tests of all features
+        n_features, n_plain = len(views), len({feature for feature, _ in self._plain})
+        of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
         self._handicap = np.array(
-            [0.0 if one.feature is None else math.log(n_features) for one in self.settings]
+            [0.0 if one.feature is None else of_feature[one.test] for one in self.settings]
         )
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)

@@ -16,6 +16,7 @@ from dqm.events import FloatArray, WindowCut
 from dqm.nplm import FeatureKind
 from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import Manifest, NanRows, Source, check_names
+from dqm.reference.processes import one_thread
 from dqm.reference.single_test import USUAL_LOSS, USUAL_PENALTY, USUAL_WIDTH
 from dqm.reference.splits import refuse_hopeless
 from dqm.reference.statistic import Settings, find_statistic
@@ -123,7 +124,8 @@ def create_bundle(
     refuse_useless(reference, recipe.features, kinds)
     n_centers = _count_centers(recipe, len(np.unique(reference, axis=0)))
     centers = reference[np.sort(rng.choice(len(reference), size=n_centers, replace=False))]
-    settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
+    with one_thread():  # small matrices: more threads wait for each other
+        settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
     test = find_statistic(recipe.statistic)(
         reference, n_expected=recipe.n_expected, centers=centers, **settings
     )

@@ -72,11 +72,12 @@ class ChosenKind:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        taken = KINDS[self.kind.name]
         special = ", ".join(f"{value:g}" for value in self.kind.special)
-        if special:
-            taken = f"{special}: a category beside the rest; the rest: {taken}"
-        return f"{self.feature} {self.found}: {self.kind} ({taken})"
+        rest = f"{special} as a category beside the rest, the rest as " if special else ""
+        hint = ""
+        if self.kind.name == "steps":
+            hint = f"; if these are names: --feature {self.feature}=categories"
+        return f"{self.feature} {self.found}: taken as {self.kind} ({rest}{KINDS[self.kind.name]}){hint}"
 
 
 def refuse_useless(
@@ -203,7 +204,7 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
         if not special and _numbers_things(name, rest):
             return FeatureKind("categories"), f"numbers {len(rest)} things by its name"
         step = float(np.diff(rest).min()) if len(rest) > 1 else 0.0
-        said.append(f"has {len(rest)} values in steps of {step:.4g}; say categories if they are names")
+        said.append(f"has {len(rest)} values in steps of {step:.4g}")
         return FeatureKind("steps", special), " and ".join(said)
     usual = column[~np.isin(column, special)]
     low, middle, high = np.quantile(usual, [0.16, 0.5, 0.84])

@@ -89,7 +89,7 @@ def test_the_user_decides_and_errors_name_the_feature() -> None:
     x = np.column_stack([RNG.integers(0, 64, N), RNG.normal(size=N)]).astype(float)
     chosen = choose_kinds(x, ("x", "y"), {"x": "categories", "y": "heavy:0"})
     assert [str(one.kind) for one in chosen] == ["categories", "heavy:0"]
-    assert str(chosen[0]).startswith("x is given: categories (names:")
+    assert str(chosen[0]).startswith("x is given: taken as categories (names:")
     with pytest.raises(InputError, match="no feature 'z' among these events"):
         choose_kinds(x, ("x", "y"), {"z": "steps"})
     with pytest.raises(InputError, match="no kind of features 'odd'") as caught:

@@ -119,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"| fault | taken as | {' | '.join(arguments.statistics)}, each healthy, fault | that feature alone |",
+        f"| fault | taken as | {' | '.join(arguments.statistics)} (healthy, fault) | that feature alone |",
         "|---|---|---|" + "---|" * len(arguments.statistics),
     ]
     found = []

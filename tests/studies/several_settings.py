@@ -17,11 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
+from scipy.spatial.distance import cdist, pdist
 
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
 from dqm.reference.processes import one_thread
 from dqm_collectors.chamber.conditions import Conditions
+from tests.benchmarks.rivals import BoostedTrees
 from tests.studies.simulated_faults import events
 
 CASES = ((1500, 750, 50), (1500, 750, 200), (50_000, 5000, 200), (50_000, 5000, 500), (50_000, 5000, 2000))
@@ -34,6 +37,10 @@ SETTINGS = {
         ("logistic", 1.0, 1e-6), ("logistic", 1.5, 1e-6), ("logistic", 2.5, 1e-6), ("logistic", 4.5, 1e-6),
     ]
 }  # fmt: skip
+RIVALS = ("energy distance", "MMD", "Kolmogorov-Smirnov", "classifier")
+"""Energy distance, maximum mean discrepancy with the median distance as width, smallest p of the features by
+Kolmogorov and Smirnov, boosted trees (with ``--classifier``)."""
+
 RULES = ("smallest", "product", "mean")
 N_CENTERS = 300
 
@@ -75,21 +82,55 @@ def draw(fault: str, n: int, seed: list[int]) -> FloatArray:
     return x
 
 
-def judge(case: tuple[int, int, int], number: int, n_windows: int) -> dict[str, object]:
+def rivals(reference: FloatArray, *, has_classifier: bool) -> dict[str, Callable[[FloatArray], float]]:
+    """Set up what else windows could be tested with; all give more for windows further away."""
+    mean, scale = reference.mean(axis=0), reference.std(axis=0)
+    y = (reference - mean) / scale
+    some = y[:1000]
+    width = float(np.median(pdist(some)))
+    within_distance = float(pdist(some).mean())
+    within_kernel = float(np.exp(-pdist(some, "sqeuclidean") / (2 * width**2)).mean())
+
+    def energy(x: FloatArray) -> float:
+        z = (x - mean) / scale
+        return float(2 * cdist(z, y).mean() - pdist(z).mean() - within_distance)
+
+    def mmd(x: FloatArray) -> float:
+        z = (x - mean) / scale
+        kernel = np.exp(-cdist(z, y, "sqeuclidean") / (2 * width**2)).mean()
+        return float(np.exp(-pdist(z, "sqeuclidean") / (2 * width**2)).mean() - 2 * kernel + within_kernel)
+
+    def smirnov(x: FloatArray) -> float:
+        pairs = zip(reference.T, x.T, strict=True)
+        return -min(float(stats.ks_2samp(a, b, method="asymp").pvalue) for a, b in pairs)
+
+    found = dict(zip(RIVALS, (energy, mmd, smirnov), strict=False))
+    if has_classifier:
+        found["classifier"] = BoostedTrees(reference, np.random.default_rng(1))
+    return found
+
+
+def judge(
+    case: tuple[int, int, int], number: int, n_windows: int, *, has_classifier: bool
+) -> dict[str, object]:
     """t of every test for the windows of one reference; processor time of a healthy window in ms."""
     n_file, n_reference, size = case
     run = events(Conditions(), n_file, [1, number, n_file])
     rng = np.random.default_rng([2, number, *case])
     reference, centers = run[:n_reference], run[:N_CENTERS]
     settings = SeveralTest.tune(run, n_reference=n_reference, n_expected=size, n_centers=N_CENTERS, rng=rng)
-    tests: dict[str, KernelTest | SeveralTest] = {
+    ours: dict[str, KernelTest | SeveralTest] = {
         f"several, {rule}": SeveralTest(reference, n_expected=size, centers=centers, rule=rule, **settings)
         for rule in RULES
     }
     for name, (loss, width, penalty) in SETTINGS.items():
-        tests[name] = KernelTest(
+        ours[name] = KernelTest(
             reference, n_expected=size, width=width, penalty=penalty, centers=centers, loss=loss
         )
+    tests: dict[str, Callable[[FloatArray], float]] = {
+        name: lambda x, test=test: float(test.evaluate(x).t) for name, test in ours.items()
+    }
+    tests |= rivals(reference, has_classifier=has_classifier)
     t: dict[str, dict[str, list[float]]] = {name: {} for name in tests}
     spent = dict.fromkeys(tests, 0.0)
     for fault in ("healthy", *FAULTS):
@@ -98,7 +139,7 @@ def judge(case: tuple[int, int, int], number: int, n_windows: int) -> dict[str, 
             x = draw(fault, size, [3, number, size, k, FAULTS.index(fault) + 1 if fault in FAULTS else 0])
             for name, test in tests.items():  # alternating, so that all have the same machine
                 begin = time.process_time()
-                t[name].setdefault(fault, []).append(float(test.evaluate(x).t))
+                t[name].setdefault(fault, []).append(test(x))
                 if fault == "healthy":
                     spent[name] += time.process_time() - begin
     return {
@@ -121,7 +162,7 @@ def table(rows: list[dict[str, object]]) -> str:
         where = f"{case[1]}, {case[2]} ({len(mine)})"
         hindsight = [power[name][1][k] for k, name in enumerate(best)]
         lines.append(_line(where, "best single in hindsight", float(np.nan), hindsight))
-        shown = [*(f"several, {rule}" for rule in RULES), singles[0]]
+        shown = [*(f"several, {rule}" for rule in RULES), singles[0], *(r for r in RIVALS if r in power)]
         lines += [_line(where, name, ms[name], power[name][1]) for name in shown]
         lines.append(f"| {where} | which was best | | {' | '.join(best)} |")
     return "\n".join(lines) + "\n"
@@ -155,6 +196,7 @@ def main() -> None:
     parser.add_argument(
         "--cases", type=int, nargs="*", default=range(len(CASES)), help="numbers of the cases"
     )
+    parser.add_argument("--classifier", action="store_true", help="boosted trees, which take a second")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     kept = arguments.output / "several_settings.jsonl"
@@ -165,7 +207,7 @@ def main() -> None:
             if (*case, number) in known:
                 continue
             with one_thread():
-                rows.append(judge(case, number, arguments.windows))
+                rows.append(judge(case, number, arguments.windows, has_classifier=arguments.classifier))
             with kept.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
             (arguments.output / "several_settings.md").write_text(table(rows))
