@@ -143,6 +143,8 @@ def build(
         "penalty": penalty,
         "centers": centers,
         "loss": loss,
+        "statistic": statistic,
+        "feature": feature,
     }
     check_recipe(like, plot, of_recipe)
     if like is not None:

@@ -14,7 +14,7 @@ from dqm.events import FloatArray
 from dqm.nplm import KINDS, FeatureKind
 from dqm.reference.manifest import check_names
 
-__all__ = ["ChosenKind", "choose_kinds", "describe_features", "refuse_useless"]
+__all__ = ["ChosenKind", "choose_kinds", "describe_features", "describe_sample", "refuse_useless"]
 
 HEAVY = 15.0
 """Largest distance from the median, in half widths of the middle 68 %, of a feature without heavy tails."""
@@ -174,17 +174,38 @@ def describe_features(
     else:
         advice = f"the statistic {statistic} takes it as it is, 'several' would not"
         found = [f"{one.feature} {one.found}: {advice}" for one in unusual]
+    return [*found, *_describe_scales(x, names), *describe_sample(x, names)]
+
+
+def describe_sample(x: FloatArray, names: Sequence[str]) -> list[str]:
+    """Say what is unusual about all features together, which no test can help: copies, and doubles.
+
+    Parameters
+    ----------
+    x, names
+        As in `choose_kinds`.
+
+    Returns
+    -------
+    list of str
+        One sentence each; empty if nothing is unusual.
+    """
+    found = []
     n_repeated = len(x) - len(np.unique(x, axis=0))
     if n_repeated > PILE * len(x):
         found.append(f"{n_repeated} of {len(x)} events are copies of others")
-    spreads = {name: float(spread) for name, spread in zip(names, x.std(axis=0), strict=True) if spread > 0}
-    if spreads and max(spreads.values()) > FAR_SCALES * min(spreads.values()):
-        wide, narrow = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
-        found.append(
-            f"{wide} and {narrow} have scales of {spreads[wide]:.2g} and {spreads[narrow]:.2g}: each feature "
-            "is taken in units of its own spread"
-        )
     return found + _describe_pairs(x, names)
+
+
+def _describe_scales(x: FloatArray, names: Sequence[str]) -> list[str]:
+    spreads = {name: float(spread) for name, spread in zip(names, x.std(axis=0), strict=True) if spread > 0}
+    if not spreads or max(spreads.values()) <= FAR_SCALES * min(spreads.values()):
+        return []
+    wide, narrow = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
+    return [
+        f"{wide} and {narrow} have scales of {spreads[wide]:.2g} and {spreads[narrow]:.2g}: each feature is "
+        "taken in units of its own spread"
+    ]
 
 
 def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
