@@ -348,6 +348,8 @@ class SeveralTest:
             Number of the setting.
         """
         setting, sample = self.settings[place], self._sample
+        if not Look(sample, sample.centers).at(setting).shape[1]:
+            setting = self.settings[0]  # a feature with one value has no coordinates
         if place not in self._fits:
             self._fits[place] = KernelTest(
                 Look(sample, sample.reference).at(setting),

@@ -139,6 +139,12 @@ def test_a_bundle_keeps_the_kinds_and_judges_by_them(tmp_path: Path) -> None:
     e_map = next(one for one in explanation.maps if one.features == ("e",))
     assert e_map.edges[0][1] > 0  # bins are those of the measured values, in their unit; -999 is in the first
     assert e_map.data[0] > 5
+    moved = events(60, 0.05)
+    moved[:, 2] = 4.0
+    found = evaluator.evaluate(Window("s", 1, 0, "p", Origin.LIVE, WindowCut.COUNT, recipe.features, moved))
+    assert found.p is not None
+    assert found.p < 1e-6
+    assert found.find_explanation() is not None
     with pytest.raises(InputError, match="a kind of the feature 'e' with the statistic 'kernel'"):
         create_bundle(
             events(4000, 0.05), replace(recipe, statistic="kernel", kinds={"e": "heavy"}), tmp_path / "b"
