@@ -215,12 +215,7 @@ class SeveralTest:
                 f"plain_shift has shape {self._shift.shape} for {format_count(len(plain), 'plain test')}",
                 fix="Give a finite number for each, as SeveralTest.tune does",
             )
-        # tests of many features together weigh as much as a few tests of all features
-        n_features, n_plain = len(views), len({feature for feature, _ in self._plain})
-        of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
-        self._handicap = np.array(
-            [0.0 if one.feature is None else of_feature[one.test] for one in self.settings]
-        )
+        self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
 
@@ -362,6 +357,21 @@ class SeveralTest:
                 is_standard=True,
             )
         return self._fits[place].evaluate(Look(sample, x).at(setting))
+
+    def _weigh(self) -> FloatArray:
+        """Give what is added to the log p of each setting: how often it may be the smallest in healthy windows.
+
+        Tests of many features together weigh as much as a few tests of all features. Of the latter, those of
+        the weakest penalty count twice: they see what others do not.
+        """
+        n_features, n_plain = len(self._sample.views), len({feature for feature, _ in self._plain})
+        of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
+        weakest = min(one.penalty for one in self._kernels if one.feature is None)
+        found = [
+            (math.log(2.0) if one.penalty > weakest else 0.0) if one.feature is None else of_feature[one.test]
+            for one in self.settings
+        ]
+        return np.array(found)
 
     def _make_scores(self) -> list[Score]:
         reference, centers = (Look(self._sample, x) for x in (self._sample.reference, self._sample.centers))

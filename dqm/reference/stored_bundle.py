@@ -215,7 +215,7 @@ class StoredBundle:
         return self._replace({"nuisances": (*others, entry), "null": (), "ranges": ()}, files)
 
     def change_test(
-        self, statistic: str, settings: Mapping[str, float | str], prepared: Mapping[str, NumberArray]
+        self, statistic: str, settings: Mapping[str, object], prepared: Mapping[str, NumberArray]
     ) -> Self:
         """Write another test into the bundle's directory; gives the new bundle, whose null tables are gone.
 
@@ -223,7 +223,7 @@ class StoredBundle:
         ----------
         statistic : str
             Its entry point.
-        settings : mapping of str to float or str
+        settings : mapping of str to object
             Its arguments.
         prepared : mapping of str to ndarray
             What it computed from the reference.
