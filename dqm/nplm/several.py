@@ -359,14 +359,14 @@ class SeveralTest:
         return self._fits[place].evaluate(Look(sample, x).at(setting))
 
     def _weigh(self) -> FloatArray:
-        """Give what is added to the log p of each setting: how often it may be the smallest in healthy windows.
+        """Give what is added to the log p of each setting: its share of the smallest p in healthy windows.
 
         Tests of many features together weigh as much as a few tests of all features. Of the latter, those of
         the weakest penalty count twice: they see what others do not.
         """
         n_features, n_plain = len(self._sample.views), len({feature for feature, _ in self._plain})
         of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
-        weakest = min(one.penalty for one in self._kernels if one.feature is None)
+        weakest = min((one.penalty for one in self._kernels if one.feature is None), default=0.0)
         found = [
             (math.log(2.0) if one.penalty > weakest else 0.0) if one.feature is None else of_feature[one.test]
             for one in self.settings
