@@ -97,19 +97,36 @@ class SharesTest:
         ----------
         Hoeffding (1963), doi:10.1080/01621459.1963.10500830, section 6, for these bounds.
         """
-        counts = np.bincount(self._view.codes(values), minlength=self._n_classes).astype(np.float64)
-        n, n_reference = len(values), self._n_reference
+        counts = self._count(values)
         both = counts + self._known
-        total = n + n_reference
+        n_free = max(1, int((both > 0).sum()) - 1)  # shares sum to 1: two classes are one question
+        p = 2.0 * n_free * self._tails(counts).min()
+        return float(np.log(max(min(p, 1.0), SMALLEST))), self._all(counts, len(values), both)
+
+    def describe(self, values: FloatArray) -> str:
+        """Say which value departs most in a window: its events, and those expected."""
+        counts = self._count(values)
+        worst = int(self._tails(counts).argmin())
+        expected = self._known[worst] * len(values) / self._n_reference
+        known = worst < len(self._view.classes)
+        value = f"the value {self._view.classes[worst]:g}" if known else "other values"
+        return f"{value} in {counts[worst]:.0f} of {len(values)} events, where {expected:.3g} are expected"
+
+    def _count(self, values: FloatArray) -> FloatArray:
+        return np.bincount(self._view.codes(values), minlength=self._n_classes).astype(np.float64)
+
+    def _tails(self, counts: FloatArray) -> FloatArray:
+        """Give the smaller of the tail probabilities of each class."""
+        n = counts.sum()
+        both, total = counts + self._known, n + self._n_reference
         upper = np.minimum(_upper(counts, both, n / total), _upper(counts, float(n), both / total))
         others, rest = n - counts, total - both
         lower = np.minimum(_upper(others, rest, n / total), _upper(others, float(n), rest / total))
-        n_free = max(1, int((both > 0).sum()) - 1)  # shares sum to 1: two classes are one question
-        p = 2.0 * n_free * np.minimum(upper, lower).min()
-        together = self._all(counts, n, n_reference, both)
-        return float(np.log(max(min(p, 1.0), SMALLEST))), together
+        smaller: FloatArray = np.minimum(upper, lower)
+        return smaller
 
-    def _all(self, counts: FloatArray, n: int, n_reference: float, both: FloatArray) -> float:
+    def _all(self, counts: FloatArray, n: int, both: FloatArray) -> float:
+        n_reference = self._n_reference
         is_rare = both * n < n + n_reference
         cells = np.append(counts[~is_rare], counts[is_rare].sum())
         known = np.append(self._known[~is_rare], self._known[is_rare].sum())

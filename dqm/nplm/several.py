@@ -16,7 +16,7 @@ from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
-from dqm.nplm.plain_test import PLAIN_TESTS
+from dqm.nplm.plain_test import PLAIN_TESTS, SharesTest
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
@@ -89,6 +89,14 @@ class SeveralResult:
     def seen_by(self) -> Setting:
         """The setting with the smallest p."""
         return self._test.settings[self.place]
+
+    @property
+    def value_seen(self) -> str:
+        """Which value departs, if it is the share of one that the window departs in; empty otherwise."""
+        setting = self.seen_by
+        if setting.feature is None or setting.test != "share":
+            return ""
+        return self._test.describe_value(self._events[:, setting.feature], setting.feature)
 
     @cached_property
     def fitted(self) -> KernelResult:
@@ -357,6 +365,11 @@ class SeveralTest:
                 is_standard=True,
             )
         return self._fits[place].evaluate(Look(sample, x).at(setting))
+
+    def describe_value(self, values: FloatArray, feature: int) -> str:
+        """Say which value of a feature departs most in a window; empty if its shares are not tested."""
+        tests = [test for place, test in self._plain if place == feature and isinstance(test, SharesTest)]
+        return tests[0].describe(values) if tests else ""
 
     def _weigh(self) -> FloatArray:
         """Give what is added to the log p of each setting: its share of the smallest p in healthy windows.

@@ -144,7 +144,9 @@ def test_a_bundle_keeps_the_kinds_and_judges_by_them(tmp_path: Path) -> None:
     found = evaluator.evaluate(Window("s", 1, 0, "p", Origin.LIVE, WindowCut.COUNT, recipe.features, moved))
     assert found.p is not None
     assert found.p < 1e-6
-    assert found.find_explanation() is not None
+    told = found.find_explanation()
+    assert told is not None
+    assert told.text.endswith("seen in mode alone: the value 3 in 0 of 60 events, where 60 are expected")
     with pytest.raises(InputError, match="a kind of the feature 'e' with the statistic 'kernel'"):
         create_bundle(
             events(4000, 0.05), replace(recipe, statistic="kernel", kinds={"e": "heavy"}), tmp_path / "b"
