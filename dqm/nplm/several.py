@@ -198,6 +198,11 @@ class SeveralTest:
             )
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", fix=f"Choose one of {', '.join(RULES)}")
+        if (mean_ratio is None) != (plain_shift is None):
+            raise InputError(
+                "mean_ratio and plain_shift belong together: these settings were made by another version",
+                fix="Build the bundle again, or take what SeveralTest.tune gives",
+            )
         check_device(device)  # one step is quick everywhere
         self._rule = rule
         events = check_sample(reference, "reference")
@@ -217,12 +222,7 @@ class SeveralTest:
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
         self.settings = (*self._kernels, *plain)
         self._ratios = _check_ratios(len(self._kernels), mean_ratio, variance_ratio)
-        self._shift = np.zeros(len(plain)) if plain_shift is None else np.asarray(plain_shift, dtype=float)
-        if self._shift.shape != (len(plain),) or not np.isfinite(self._shift).all():
-            raise InputError(
-                f"plain_shift has shape {self._shift.shape} for {format_count(len(plain), 'plain test')}",
-                fix="Give a finite number for each, as SeveralTest.tune does",
-            )
+        self._shift = _check_shift(len(plain), plain_shift)
         self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
@@ -437,6 +437,16 @@ def _check_ratios(
             )
         checked.append(ratios)
     return checked[0], checked[1]
+
+
+def _check_shift(n: int, given: Sequence[float] | None) -> FloatArray:
+    shift = np.zeros(n) if given is None else np.asarray(given, dtype=float)
+    if shift.shape != (n,) or not np.isfinite(shift).all():
+        raise InputError(
+            f"plain_shift has shape {shift.shape} for {format_count(n, 'plain test')}",
+            fix="Give a finite number for each, as SeveralTest.tune does",
+        )
+    return shift
 
 
 def _combine(log_p: FloatArray, rule: str) -> float:
