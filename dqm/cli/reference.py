@@ -130,7 +130,7 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data."""
-    from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features
+    from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features, refuse_run
     from dqm.reference import drop_nan as without_nan
     from dqm.service.offline.feature_files import read_run
 
@@ -170,6 +170,7 @@ def build(
     )
     read, columns, sources = run.x, run.names, run.sources
     x, nan = without_nan(read, columns)
+    refuse_run(x, columns, str(files[0] if files else config))
     n_reference = choose_reference_size(len(x), window) if events is None else events
     recipe = Recipe(
         features=columns,

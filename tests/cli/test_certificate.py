@@ -180,17 +180,17 @@ def test_advice_takes_one_feature_or_many(dqm: Dqm, tmp_path: Path, n_features: 
 
 @pytest.mark.parametrize("n_features", [1, 64])
 def test_a_bundle_of_one_feature_or_many_judges(dqm: Dqm, tmp_path: Path, n_features: int) -> None:
-    x = np.random.default_rng(1).normal(size=(400, n_features))
+    x = np.random.default_rng(1).normal(size=(600, n_features))
     header = ",".join(f"f{k}" for k in range(n_features))
     np.savetxt(tmp_path / "run.csv", x, delimiter=",", header=header, comments="")
     for command in (
-        ("build", "run.csv", "-o", "b", "--window", 20),
+        ("build", "run.csv", "-o", "b", "--window", 60),
         ("calibrate", "b", "--toys", 100, "--processes", 1),
     ):
         told = dqm("reference", *command)
         assert told.code == 0, told.err
     assert "p uncertain by" in told.out
     x[:, -1] += 2.0
-    np.savetxt(tmp_path / "late.csv", x[:40], delimiter=",", header=header, comments="")
+    np.savetxt(tmp_path / "late.csv", x[:120], delimiter=",", header=header, comments="")
     rows = [json.loads(line) for line in dqm("compare", "b", "late.csv", "--json").out.splitlines()]
     assert [row["p"] < 0.05 for row in rows] == [True, True]

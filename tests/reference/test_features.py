@@ -146,7 +146,7 @@ def test_a_bundle_keeps_the_kinds_and_judges_by_them(tmp_path: Path) -> None:
     assert found.p < 1e-6
     told = found.find_explanation()
     assert told is not None
-    assert told.text.endswith("seen in mode alone: the value 3 in 0 of 60 events, where 60 are expected")
+    assert told.text.endswith("of mode alone")
     with pytest.raises(InputError, match="a kind of the feature 'e' with the statistic 'kernel'"):
         create_bundle(
             events(4000, 0.05), replace(recipe, statistic="kernel", kinds={"e": "heavy"}), tmp_path / "b"
