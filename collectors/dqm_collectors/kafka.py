@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import structlog
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from dqm.errors import ConfigError, InputError, escape_text
 from dqm.events import EventBatch, Origin
@@ -77,16 +77,6 @@ class KafkaCollector:
         client: dict[str, str | int | float | bool] = Field(
             {}, description="further settings of librdkafka, such as security.protocol"
         )
-
-        @field_validator("channels")
-        @classmethod
-        def _check_channels(cls, channels: bool) -> bool:
-            if channels:
-                raise ValueError(
-                    "hits by channel cannot be counted from a topic: after a restart a window would lack "
-                    "hits or have them twice; count them with the collector tdc"
-                )
-            return channels
 
     origin = Origin.LIVE
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dqm.errors import FileError
 from dqm_collectors import root_process
 
-__all__ = ["read_root", "root_columns"]
+__all__ = ["ask_root", "read_root", "root_columns"]
 
 
 def root_columns(path: Path) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def root_columns(path: Path) -> tuple[str, ...]:
     FileError
         If uproot is not installed; if the file cannot be read, needs too much memory or has no tree.
     """
-    with _stream(path, None) as stream:
+    with ask_root(path, None) as stream:
         return tuple(stream.read_all().column_names)
 
 
@@ -52,7 +52,7 @@ def read_root(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Recor
         As `root_columns`; also if a branch has another shape or type.
     """
     schema = pa.schema(list(types.items()))
-    with _stream(path, list(types)) as stream:
+    with ask_root(path, list(types)) as stream:
         for batch in stream:
             columns = [_cast(batch.column(name), kind, path, name) for name, kind in types.items()]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -66,8 +66,10 @@ def _cast(column: pa.Array, kind: pa.DataType, path: Path, name: str) -> pa.Arra
 
 
 @contextmanager
-def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchReader]:
-    """Start the program that reads the file; its error is raised here."""
+def ask_root(
+    path: Path, wanted: Sequence[str] | Mapping[str, Sequence[str]] | None
+) -> Iterator[pa.RecordBatchReader]:
+    """Start the program that reads the file, see `root_process`; its error is raised here."""
     if find_spec("uproot") is None:
         raise FileError(
             "reading ROOT files needs uproot", where=str(path), fix="Install it: pip install '.[root]'"
@@ -83,7 +85,7 @@ def _stream(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatchR
         answer = cast("IO[bytes]", process.stdout)
         try:
             with request:
-                request.write(json.dumps(names).encode())
+                request.write(json.dumps(wanted).encode())
             with answer, pa.ipc.open_stream(answer) as stream:
                 yield stream
             _check(process, errors, path)

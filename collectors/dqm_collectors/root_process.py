@@ -1,13 +1,15 @@
-"""The program that `dqm_collectors.root` starts: it writes the tree of a ROOT file as an Arrow stream.
+"""The program that `dqm_collectors.root` starts: it writes what a ROOT file has as an Arrow stream.
 
 A damaged file can claim any size, and uproot allocates as much memory as is claimed. In this process the
-memory is limited, and a failure does not affect the collector. The standard input has the names of the
-branches to read as JSON; with ``null`` the names of all branches are written, without rows.
+memory is limited, and a failure does not affect the collector. The standard input has JSON: the names of the
+branches of a tree; ``null`` for the names of all branches, without rows; or ``{"histograms": [names]}``.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import resource
 import struct
 import sys
@@ -21,12 +23,22 @@ import pyarrow as pa
 
 from dqm.errors import FileError
 
-__all__ = ["limit_memory", "no_numbers", "write_tree"]
+__all__ = ["MOST_BINS", "limit_memory", "no_numbers", "write_histograms", "write_tree"]
 
 SPARE_BYTES = 2**30
 """Memory that reading may use."""
 
 ROWS_PER_BLOCK = 65_536
+
+MOST_BINS = 100_000
+"""Most bins of a histogram, under- and overflow included: a window has so many rows at most."""
+
+_HISTOGRAM = re.compile(r"TH[123][CSIFDL]|TProfile(?:2D|3D)?|TH2Poly")
+_USABLE = re.compile(r"TH[12][CSIFDL]")
+_HISTOGRAMS = pa.schema(
+    [("name", pa.string()), ("problem", pa.string())]
+    + [(name, pa.list_(pa.float64())) for name in ("edges_x", "edges_y", "contents", "variances")]
+)
 _DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -81,6 +93,55 @@ def write_tree(path: Path, names: Sequence[str] | None, sink: IO[bytes]) -> None
         (writer or pa.ipc.new_stream(sink, _schema(names))).close()
 
 
+def write_histograms(path: Path, names: Sequence[str], sink: IO[bytes]) -> None:
+    """Write some histograms of a file, one row for each.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : sequence of str
+        Histograms to write, with their directories: ``chamber/drift``.
+    sink : file
+        Receives the Arrow stream: name, problem (why it cannot be used, empty if it can), edges of both axes
+        (those of y are empty for a TH1), contents and variances with under- and overflow, x outermost. A
+        histogram that the file lacks has no row; the schema has the names of all there are, as JSON.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    """
+    with _opened(path) as file:
+        kinds = {name: str(kind) for name, kind in file.classnames(cycle=False).items()}
+        known = [name for name, kind in kinds.items() if _HISTOGRAM.fullmatch(kind)]
+        rows = [_histogram(file, name, kinds[name]) for name in names if name in kinds]
+    schema = _HISTOGRAMS.with_metadata({"known": json.dumps(known)})
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+
+def _histogram(file: Any, name: str, kind: str) -> dict[str, Any]:
+    if not _USABLE.fullmatch(kind):
+        return {"name": name, "problem": f"it is a {kind}, and only a TH1 or TH2 has counts in bins"}
+    found = file[name]
+    edges = [axis.edges(flow=False) for axis in found.axes]
+    n_bins = math.prod(len(edge) + 1 for edge in edges)
+    if n_bins > MOST_BINS:
+        return {
+            "name": name,
+            "problem": f"it has {n_bins} bins with under- and overflow, and at most {MOST_BINS} are possible",
+        }
+    return {
+        "name": name,
+        "problem": "",
+        "edges_x": edges[0],
+        "edges_y": edges[1] if len(edges) > 1 else [],
+        "contents": found.values(flow=True).ravel(),
+        "variances": found.variances(flow=True).ravel(),
+    }
+
+
 def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema([(name, pa.null()) for name in names])
 
@@ -103,11 +164,17 @@ def no_numbers(path: Path, name: str, error: Exception) -> FileError:
 
 @contextmanager
 def _first_tree(path: Path) -> Iterator[Any]:
+    with _opened(path) as file:
+        yield file[_find_tree(file, path)]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     import uproot
 
     try:
         with uproot.open(path) as file:
-            yield file[_find_tree(file, path)]
+            yield file
     except FileError:
         raise
     except (*_DAMAGE, uproot.DeserializationError) as error:
@@ -125,10 +192,13 @@ def main() -> None:
     """Read the file in the arguments; an error is written as one line of JSON, with exit code 1."""
     import uproot  # noqa: F401 - loaded before memory is limited
 
-    names = json.load(sys.stdin)
+    wanted = json.load(sys.stdin)
     limit_memory(SPARE_BYTES)
     try:
-        write_tree(Path(sys.argv[1]), names, sys.stdout.buffer)
+        if isinstance(wanted, dict):
+            write_histograms(Path(sys.argv[1]), wanted["histograms"], sys.stdout.buffer)
+        else:
+            write_tree(Path(sys.argv[1]), wanted, sys.stdout.buffer)
     except FileError as error:
         print(json.dumps({"what": error.what, "where": error.where, "fix": error.fix}), file=sys.stderr)  # noqa: T201
         sys.exit(1)

@@ -1,6 +1,7 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
 from dqm.alarm.budget import ample_toys, smallest_supported_p
+from dqm.alarm.channels import ChannelChoice, KnownChannels, parse_numbers, write_numbers
 from dqm.alarm.commands import (
     AcknowledgeAlarm,
     AcknowledgeGroup,
@@ -12,6 +13,7 @@ from dqm.alarm.commands import (
 )
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.groups import AlarmGroup, group_alarms
+from dqm.alarm.masks import applies
 from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
 from dqm.alarm.quality import (
     ANOMALOUS,
@@ -56,8 +58,10 @@ __all__ = [
     "AlarmGroup",
     "AlarmState",
     "Cause",
+    "ChannelChoice",
     "Command",
     "Guidance",
+    "KnownChannels",
     "Leaf",
     "Mask",
     "Node",
@@ -79,6 +83,7 @@ __all__ = [
     "UnshelveAlarm",
     "alarm_rules",
     "ample_toys",
+    "applies",
     "belongs_to",
     "derive_thresholds",
     "describe_p",
@@ -93,9 +98,11 @@ __all__ = [
     "needs_response",
     "note_told",
     "notice_rules",
+    "parse_numbers",
     "quality_limits",
     "smallest_supported_p",
     "urgency",
     "warn",
     "worst",
+    "write_numbers",
 ]

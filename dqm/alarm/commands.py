@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
-from dqm.alarm.values import Cause
+from dqm.alarm.channels import ChannelChoice
+from dqm.alarm.values import Cause, Mask
 from dqm.config import NAME_PATTERN, PATH_PATTERN
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
 _LONGEST_COMMENT = 500
 _LONGEST_SHELF_HOURS = 24 * 31
 _LONGEST_MASK_HOURS = 24 * 366
+_LONGEST_TARGET = 256  # of the audit
 _COMMENT_CHARACTER = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 _COMMENT_PATTERN = rf"^{_COMMENT_CHARACTER}*[^\x00-\x1f\x7f-\x9f\s]{_COMMENT_CHARACTER}*$"
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -171,7 +173,7 @@ class UnshelveAlarm(_AlarmCommand):
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class AddMask:
-    """Suppress all alarms of some streams: a known problem, work on the detector.
+    """Suppress all alarms of some streams, or some of their channels: a known problem, or work.
 
     Parameters
     ----------
@@ -185,6 +187,8 @@ class AddMask:
         Only in runs of these types; empty: in all.
     start, until : float or None
         From and until when, Unix seconds, 0 to `LATEST_MOMENT`; None: at once, and until it is removed.
+    channels : ChannelChoice or None
+        What is masked of the streams; None: all alarms.
     """
 
     action: ClassVar[str] = "mask"
@@ -195,6 +199,7 @@ class AddMask:
     run_types: RunTypes = ()
     start: Moment | None = None
     until: Moment | None = None
+    channels: ChannelChoice | None = None
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -202,10 +207,25 @@ class AddMask:
             raise ValueError("the mask ends before it begins: 'until' must be later than 'start'")
         return self
 
+    def make_mask(self, user: str, now: float) -> Mask:
+        """Make the mask that a user commands now, Unix seconds."""
+        return Mask(
+            self.identifier,
+            self.streams,
+            user,
+            self.comment,
+            now,
+            self.run_types,
+            self.start,
+            self.until,
+            self.channels,
+        )
+
     @property
     def target(self) -> str:
         """What the audit names as changed."""
-        return self.streams
+        what = self.streams if self.channels is None else f"{self.streams}: {self.channels}"
+        return what if len(what) <= _LONGEST_TARGET else f"{what[: _LONGEST_TARGET - 3]}..."
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

@@ -20,7 +20,7 @@ from dqm.alarm.commands import (
     UnshelveAlarm,
 )
 from dqm.alarm.groups import is_within
-from dqm.alarm.masks import applies, covers
+from dqm.alarm.masks import applies, check_channels, covers
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
 from dqm.alarm.standing import Standing, find_standing
@@ -51,6 +51,7 @@ class _StreamAlarms:
     unjudged_since: float | None = None
     has_new_refusal: bool = False
     masks: list[Mask] = field(default_factory=list)
+    channel_masks: list[Mask] = field(default_factory=list)
 
     @property
     def is_idle(self) -> bool:
@@ -157,6 +158,11 @@ class AlarmEngine:
     def masks(self) -> tuple[Mask, ...]:
         """Masks in force or to come."""
         return tuple(self._masks.values())
+
+    @property
+    def channel_masks(self) -> dict[str, tuple[Mask, ...]]:
+        """Masks of channels, in force or to come, of each stream that has any."""
+        return {name: tuple(s.channel_masks) for name, s in self._streams.items() if s.channel_masks}
 
     @property
     def streams(self) -> frozenset[str]:
@@ -373,20 +379,20 @@ class AlarmEngine:
         return command.before is None or raised <= command.before
 
     def _add_mask(self, command: AddMask, action: _Action, now: float) -> list[AlarmChange]:
-        identifier, streams, until = command.identifier, command.streams, command.until
+        identifier, until = command.identifier, command.until
         if identifier in self._masks:
             raise InputError(f"there is a mask {identifier!r} already", fix="Choose another identifier")
         if until is not None and until <= now:
             raise InputError("the mask would have ended already", fix="Give a later 'until', or none")
-        mask = Mask(
-            identifier, streams, action.user, command.comment, now, command.run_types, command.start, until
-        )
+        mask = command.make_mask(action.user, now)
         covered = self._covered_by(mask)
         if not covered:
             raise InputError(
-                f"no stream matches {streams!r}",
+                f"no stream matches {mask.streams!r}",
                 fix="Give a name, a path group/stream or a group, with * and ? for what may differ",
             )
+        for stream in covered:
+            check_channels(mask, stream.rules.stream, stream.rules.channels)
         self._masks[identifier] = mask
         self._assign_masks()
         return self._advance_all(covered, now, action)
@@ -431,10 +437,10 @@ class AlarmEngine:
     def _assign_masks(self) -> None:
         """Give each stream the masks that cover it."""
         for stream in self._streams.values():
-            stream.masks = []
+            stream.masks, stream.channel_masks = [], []
         for mask in self._masks.values():
             for stream in self._covered_by(mask):
-                stream.masks.append(mask)
+                (stream.masks if mask.channels is None else stream.channel_masks).append(mask)
 
     def _advance_all(
         self, streams: Iterable[_StreamAlarms], now: float, action: _Action

@@ -1,12 +1,15 @@
-"""Masks: which streams they cover, and when they are in force."""
+"""Masks: which streams and channels they cover, and when they are in force."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from dqm.alarm.channels import KnownChannels
 from dqm.alarm.values import Mask
+from dqm.errors import InputError
 
-__all__ = ["applies", "covers"]
+__all__ = ["applies", "check_channels", "covers"]
 
 
 def covers(mask: Mask, stream: str, group: str) -> bool:
@@ -50,3 +53,31 @@ def applies(mask: Mask, run_type: str, now: float) -> bool:
     if mask.run_types and run_type not in mask.run_types:
         return False
     return (mask.start is None or mask.start <= now) and (mask.until is None or now < mask.until)
+
+
+def check_channels(mask: Mask, stream: str, references: Sequence[KnownChannels]) -> None:
+    """Refuse a mask of channels that a reference of a stream does not have.
+
+    Parameters
+    ----------
+    mask : Mask
+        The mask; one of alarms is never refused.
+    stream : str
+        Name of the stream.
+    references : sequence of KnownChannels
+        Channels of its references.
+
+    Raises
+    ------
+    InputError
+        With the first channel, layer or card that is missing.
+    """
+    if mask.channels is None:
+        return
+    if not references:
+        raise InputError(f"stream {stream!r} has no channels", fix="Name a stream of channels")
+    for known in references:
+        if absent := known.missing(mask.channels):
+            raise InputError(
+                f"stream {stream!r} has no {absent}", fix="Give numbers of the channel map of its reference"
+            )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+from dqm.alarm.channels import KnownChannels
 from dqm.alarm.values import Cause, Guidance, Priority
 from dqm.config import AlarmSection, DaemonConfig, GroupSection, StreamSection
 
@@ -98,6 +99,8 @@ class StreamRules:
         What to do, for every cause.
     limits : mapping of str to float
         Largest value of conditions, by name.
+    channels : tuple of KnownChannels
+        Those of its references, as far as they have any.
     """
 
     stream: str
@@ -109,6 +112,7 @@ class StreamRules:
     priority: Priority
     guidance: Mapping[Cause, Guidance]
     limits: Mapping[str, float] = field(default_factory=dict)
+    channels: tuple[KnownChannels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

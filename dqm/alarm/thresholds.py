@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from scipy import optimize, special
 
 from dqm.alarm.budget import (
+    LARGEST_CORRELATION,
     LARGEST_Z,
     REFERENCE_Z,
     correlated_onset_rate,
@@ -32,6 +32,9 @@ SMALLEST_PULL = 3.0
 
 _LARGEST_PULL = 9.0
 
+WANDERING = LARGEST_CORRELATION
+"""Correlation of Z of neighbouring windows that is assumed where channels wander: see docs/studies.md."""
+
 CERTAIN_P = 1e-9
 """From here on a number of events counts also where no bundle expects one: chance hardly does it."""
 
@@ -48,11 +51,14 @@ class StreamFacts:
         Events in a window whose number is tested; None if no window says how many are expected.
     rate_uncertainty : float
         Relative uncertainty of that number, >= 0.
+    wanders : bool
+        Whether what the windows count changes slowly, so that neighbouring healthy windows are alike.
     """
 
     n_measured: int = 0
     n_expected: float | None = None
     rate_uncertainty: float = 0.0
+    wanders: bool = False
 
     @property
     def common_share(self) -> float:
@@ -70,7 +76,11 @@ class StreamFacts:
         number = max(
             (one for one in facts if one.n_expected), key=lambda one: one.common_share, default=cls()
         )
-        return replace(number, n_measured=max(one.n_measured for one in facts))
+        return replace(
+            number,
+            n_measured=max(one.n_measured for one in facts),
+            wanders=any(one.wanders for one in facts),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,7 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     share = 1.0 - alarm.drift_share
     share -= alarm.nuisance_share if counts else 0.0
     share -= alarm.rate_share if counted else 0.0
-    onset, length = _healthy(alarm)
+    onset, length = _healthy(alarm, windows, known)
     p = solve_threshold(budget * share, onset)
     expected = dict.fromkeys((Cause.LIMIT, Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED), 0.0)
     expected[Cause.DIFFERS] = onset(p) * total
@@ -221,12 +231,32 @@ def _windows_per_shift(config: DaemonConfig) -> dict[str, float]:
     return {name: rate * alarm.shift_hours for name, rate in rates.items() if name in alarming}
 
 
-def _healthy(alarm: AlarmSection) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    """Give onset rate by p and run length by limit, of windows that are correlated as configured."""
-    c = alarm.autocorrelation
-    if not c:
-        return lambda p: onset_rate(p, alarm.k, alarm.n), run_length
-    return lambda p: correlated_onset_rate(p, alarm.k, alarm.n, c), partial(run_length, correlation=c)
+def _healthy(
+    alarm: AlarmSection, windows: Mapping[str, float], known: Mapping[str, StreamFacts]
+) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Give onset rate by p and run length by limit, on average over the windows of all streams.
+
+    They are correlated as configured, and by `WANDERING` or more where the reference says that they wander.
+    """
+    total = sum(windows.values())
+    shares: dict[float, float] = {}  # of the windows, by correlation
+    for name, n in windows.items():
+        wanders = name in known and known[name].wanders
+        c = max(alarm.autocorrelation, WANDERING if wanders else 0.0)
+        shares[c] = shares.get(c, 0.0) + n / total
+
+    def onset(p: float) -> float:
+        return sum(share * _onset_rate(p, alarm, c) for c, share in shares.items())
+
+    def length(limit: float) -> float:
+        rate = sum(share / run_length(limit, correlation=c) for c, share in shares.items())
+        return 1.0 / rate if rate else math.inf
+
+    return onset, length
+
+
+def _onset_rate(p: float, alarm: AlarmSection, c: float) -> float:
+    return correlated_onset_rate(p, alarm.k, alarm.n, c) if c else onset_rate(p, alarm.k, alarm.n)
 
 
 def _solve_pull(alarm: AlarmSection, counts: list[tuple[float, int]]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dqm.alarm.channels import ChannelChoice
+
 __all__ = [
     "RAISED",
     "Acknowledgement",
@@ -128,7 +130,10 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Streams whose alarms are suppressed: known problems, work on the detector.
+    """Streams whose alarms are suppressed, or some of their channels: known problems, work on the detector.
+
+    A mask of channels suppresses no alarm. Its channels count for nothing in windows that are judged while it
+    is in force.
 
     Parameters
     ----------
@@ -144,6 +149,8 @@ class Mask:
         Only in runs of these types; empty: in all.
     start, until : float or None
         From and until when, Unix seconds; None: at once, and until it is removed.
+    channels : ChannelChoice or None
+        What is masked of the streams; None: all alarms.
     """
 
     identifier: str
@@ -154,6 +161,7 @@ class Mask:
     run_types: tuple[str, ...] = ()
     start: float | None = None
     until: float | None = None
+    channels: ChannelChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

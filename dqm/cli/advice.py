@@ -36,7 +36,7 @@ def advise(
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
-    streams: Annotated[int, typer.Option(min=1, max=100_000, help="Streams that share the budget.")] = 1,
+    streams: Annotated[int, typer.Option(min=1, max=10_000, help="Streams that share the budget.")] = 1,
     false_alarms: Annotated[
         float,
         typer.Option("--false-alarms", min=1e-6, max=1000.0, help="False alarms in a shift of 8 hours."),

@@ -17,7 +17,7 @@ import httpx
 import typer
 from rich.table import Table
 
-from dqm.alarm import RAISED, Cause
+from dqm.alarm import RAISED, Cause, ChannelChoice, parse_numbers
 from dqm.cli.output import say, say_json
 from dqm.cli.settings import LONGEST_HOURS, Hours
 from dqm.cli.tables import cell, print_table
@@ -55,6 +55,12 @@ PasswordFile = Annotated[
 ]
 Comment = Annotated[str, typer.Option("--comment", "-c", help="Why, and what is being done.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
+ChannelNumbers = Annotated[
+    str,
+    typer.Option(
+        help="Only these channels, as in 17, 40-47: they count for nothing; no alarm is suppressed."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="What the API answers.")]
 
 
@@ -203,11 +209,12 @@ def masks(
     if not answer["masks"]:
         say("no mask: the alarms of all streams are heard")
         return
-    table = _table("mask", "streams", "in runs of", "from (UTC)", "until (UTC)", "by", "why")
+    table = _table("mask", "streams", "what", "in runs of", "from (UTC)", "until (UTC)", "by", "why")
     for mask in answer["masks"]:
         start, until = mask["start"], mask["until"]
         _add_row(
-            table, mask["identifier"], mask["streams"], ", ".join(mask["run_types"]) or "all types",
+            table, mask["identifier"], mask["streams"], _masked(mask),
+            ", ".join(mask["run_types"]) or "all types",
             _moment(mask["time"] if start is None else start),
             "it is removed" if until is None else _moment(until),
             mask["user"], mask["reason"],
@@ -230,12 +237,17 @@ def mask(
     run_type: Annotated[
         list[str] | None, typer.Option(help="Only in runs of this type; repeatable; default: in all.")
     ] = None,
+    channels: ChannelNumbers = "",
+    layers: Annotated[str, typer.Option(help="All channels of these layers, as in 1, 3-4.")] = "",
+    cards: Annotated[str, typer.Option(help="All channels of these front-end cards.")] = "",
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Suppress the alarms of streams: a known problem, work on the detector."""
+    """Suppress the alarms of streams, or leave out channels: a known problem, work on the detector."""
     start = time.time() + 3600.0 * (begin or 0.0)
     until = None if hours is None else start + 3600.0 * hours
+    given = {"channels": channels, "layers": layers, "cards": cards}
+    chosen = {kind: parse_numbers(text) for kind, text in given.items()}
     made = _act(
         daemon,
         "masks",
@@ -245,9 +257,11 @@ def mask(
         start=start if begin else None,
         until=until,
         run_types=run_type or [],
+        channels=chosen if any(chosen.values()) else None,
     )
+    what = f"{streams}, {_masked(made)}" if made["channels"] else streams
     end = "it is removed" if until is None else f"{_moment(until)} UTC"
-    say(f"mask {made['identifier']}: {streams} {f'from {_moment(start)} UTC ' if begin else ''}until {end}")
+    say(f"mask {made['identifier']}: {what} {f'from {_moment(start)} UTC ' if begin else ''}until {end}")
 
 
 @app.command()
@@ -368,6 +382,10 @@ def _address(daemon: str) -> str:
         )
     everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where it listens, not where we do
     return f"http://{everywhere.get(host, host)}:{port}"
+
+
+def _masked(mask: dict[str, Any]) -> str:
+    return "all alarms" if mask["channels"] is None else str(ChannelChoice(**mask["channels"]))
 
 
 def _name(line: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ def channels(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the toys.")] = 1,
 ) -> None:
     """Build a bundle that names dead and noisy channels, from the hits of every channel."""
+    from dqm.nplm.channels import LEAST_FACTOR
     from dqm.reference import ChannelRecipe, create_channel_bundle
     from dqm.service.offline.channel_files import read_channel_map, read_channel_tables
 
@@ -58,4 +59,6 @@ def channels(
         f"{format_count(n_windows, 'window')} of {bundle.manifest.n_expected:.6g} hits, {rate:.6g} Hz. ",
         end="",
     )
+    if bundle.prepared["wander"][0] > LEAST_FACTOR:
+        say("The channels wander slowly: the limits of the alarms will allow for it. ", end="")
     say(f"Next: dqm reference calibrate {output} --toys 1000")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -16,8 +16,11 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
 from dqm.cli.tables import open_console, print_table
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
-from dqm.errors import BundleError
+from dqm.errors import BundleError, ConfigError
 from dqm.events import Quality, Verdict
+
+if TYPE_CHECKING:
+    from dqm.reference import Bundle
 
 __all__ = ["compare"]
 
@@ -33,6 +36,10 @@ def compare(
         typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
     ] = None,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    histogram: Annotated[
+        str | None,
+        typer.Option(help="The files are ROOT files, and this is a histogram in them."),
+    ] = None,
     measured: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +61,8 @@ def compare(
     from dqm.service.offline.comparison import compare as compare_windows
 
     opened = open_bundle(bundle)
-    opened.refuse_counted("files of events")
+    opened.refuse_channels("files of events")
+    _check_counted(opened, window, histogram)
     if not opened.manifest.null:
         raise BundleError(
             "has no null table, so no p-value can be given",
@@ -65,9 +73,17 @@ def compare(
     policy = ReadingPolicy(unmeasured="free" if free else "null")
     assessment = ComparisonTask(bundle, opened.identifier, limits, policy)
     readings = parse_measured(measured or [], opened)
-    features = opened.manifest.features
     windows = chain.from_iterable(
-        cut_file(file, features, run=run, n_window=window, chamber=chamber, auxiliary=readings)
+        cut_file(
+            file,
+            opened.manifest.features,
+            run=run,
+            n_window=window,
+            chamber=chamber,
+            auxiliary=readings,
+            counts=opened.manifest.counts,
+            histogram=histogram,
+        )
         for run, file in enumerate(files)
     )
     is_parallel = processes is not None or scheduler is not None
@@ -88,3 +104,13 @@ def compare(
         parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
         with writing():
             open_console().print(Text(", ").join(parts))
+
+
+def _check_counted(bundle: Bundle, window: int | None, histogram: str | None) -> None:
+    """Refuse options that do not go with histograms, or without."""
+    if bundle.manifest.counts is None and histogram is not None:
+        raise ConfigError(
+            "the bundle is of single events", where="--histogram", fix="Build one with 'dqm reference build'"
+        )
+    if bundle.manifest.counts is not None and window is not None:
+        raise ConfigError("a histogram is one window", where="--window", fix="Leave it out")

@@ -21,17 +21,18 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.tables import open_console
 from dqm.cli.verdicts import quality_mark, quality_text, write_events, write_p
 from dqm.demo.demonstration import (
-    CHAMBERS,
     FAULTS,
     SECONDS,
+    STREAMS,
     USER,
     Demonstration,
     Injection,
     learn_known_faults,
     make_directory,
+    prepare_channels,
     prepare_reference,
 )
-from dqm.errors import escape_text
+from dqm.errors import escape_text, format_count
 from dqm.events import Quality, Verdict
 
 __all__ = ["show_demonstration"]
@@ -67,7 +68,9 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
     with progress_bar("reference: known faults", None) as progress:
         learn_known_faults(bundle, progress)
     seconds = SECONDS if duration is None else duration
-    with Demonstration(bundle, where.absolute(), seconds) as running:
+    with progress_bar("reference: channels", None) as progress:
+        channels = prepare_channels(cache, progress, seconds)
+    with Demonstration(bundle, channels, where.absolute(), seconds) as running:
         running.start_daemon()
         with console.status("starting the daemon ..."):
             _wait_until(running, lambda: running.is_listening)
@@ -132,14 +135,14 @@ def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float)
     table.add_column("last windows", no_wrap=True)
     table.add_column("injected fault")
     now = time.time()
-    for number, chamber in enumerate(CHAMBERS):
-        seen = verdicts[chamber]
+    for stream in STREAMS:
+        seen = verdicts[stream]
         last = seen[-1] if seen else None
         z = last.result.z if last else None
         marks = Text.assemble(*(quality_mark(v.quality) for v in seen[-LAST_WINDOWS:]))
-        fault = _last_fault(number, timeline)
+        fault = _last_fault(stream, timeline)
         table.add_row(
-            chamber,
+            stream,
             quality_text(last.quality if last else Quality.NULL),
             write_p(last.result) if last else "-",
             "-" if z is None else f"{z:.1f}",
@@ -152,23 +155,23 @@ def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float)
     return Group(Text(f"dqm demo, {elapsed:.0f} s; {_announcement(next_fault, timeline, elapsed)}"), table)
 
 
-def _last_fault(chamber: int, timeline: float = math.inf) -> Injection | None:
-    """Give what is wrong with a chamber at a time on the timeline, or in the end."""
-    return next((f for f in reversed(FAULTS) if f.chamber == chamber and f.seconds <= timeline), None)
+def _last_fault(stream: str, timeline: float = math.inf) -> Injection | None:
+    """Give what is wrong with a stream at a time on the timeline, or in the end."""
+    return next((f for f in reversed(FAULTS) if f.stream == stream and f.seconds <= timeline), None)
 
 
 def _announcement(fault: Injection | None, timeline: float, elapsed: float) -> str:
     if fault is None:
         return "all faults are on. Ctrl-C ends it"
     wait = (fault.seconds - timeline) * (elapsed / timeline if timeline else 1.0)
-    return f"next: {fault.label} in {CHAMBERS[fault.chamber]} in {wait:.0f} s"
+    return f"next: {fault.label} in {fault.stream} in {wait:.0f} s"
 
 
 def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -> int:
     """Where nobody watches: one line for each window."""
     everything = sorted((v for seen in verdicts.values() for v in seen), key=lambda v: v.judged_at)
     for v in everything[told:]:
-        said = v.reason or describe_p(v.result.p or 1.0)
+        said = "; ".join(filter(None, (v.reason or describe_p(v.result.p or 1.0), _worst_channel(v))))
         console.print(f"{v.window.stream} window {v.window.seq}: {v.quality}, {said}")
     return len(everything)
 
@@ -176,16 +179,35 @@ def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -
 def _summarise(console: Console, verdicts: dict[str, list[Verdict]], raised: list[Alarm]) -> bool:
     """Say what was seen and whether it is what was injected."""
     as_expected = True
-    for number, (chamber, seen) in enumerate(verdicts.items()):
+    for stream, seen in verdicts.items():
         counts = ", ".join(f"{n} {q}" for q in Quality if (n := sum(v.quality is q for v in seen)))
-        causes = [cause for cause in Cause if (chamber, cause) in {(a.stream, a.cause) for a in raised}]
-        fault = _last_fault(number)
+        causes = [cause for cause in Cause if (stream, cause) in {(a.stream, a.cause) for a in raised}]
+        fault = _last_fault(stream)
         as_expected &= bool(seen) and (fault.cause in causes if fault else not causes)
         outcome = f"alarm {', '.join(causes)}" if causes else "no alarm"
         truth = f"injected: {fault.label}" if fault else "healthy"
-        console.print(f"{chamber}: {outcome} ({truth}); windows: {counts or 'none'}")
+        console.print(f"{stream}: {outcome} ({truth}); windows: {counts or 'none'}")
+        if fault is not None and fault.channel is not None:
+            as_expected &= bool(seen) and _channels_named(seen[-1]) == (fault.channel,)
+            console.print(f"  last window: {_worst_channel(seen[-1]) or 'no channel named'}" if seen else "")
     console.print("as it should be" if as_expected else "NOT as it should be")
     return as_expected
+
+
+def _channels_named(verdict: Verdict) -> tuple[int, ...]:
+    """Give the channels that depart in a window."""
+    found = verdict.result.channels
+    return () if found is None else tuple(one.channel for one in found.worst)
+
+
+def _worst_channel(verdict: Verdict) -> str:
+    """Name the channel that departs most; empty if none does."""
+    found = verdict.result.channels
+    if found is None or not found.worst:
+        return ""
+    one = found.worst[0]
+    seen = format_count(one.hits, "hit")
+    return f"wire {one.wire} of layer {one.layer}: {seen} where {one.expected:.0f} are expected"
 
 
 def _user_directory(variable: str, default: str) -> Path:

@@ -155,7 +155,7 @@ def draw_maps(path: Path, maps: Explanation, title: str) -> None:
 
 
 def draw_tuning(path: Path, tuning: Tuning) -> None:
-    """Draw the distances between events with the widths, and t over centres and penalty.
+    """Draw the distances between events with the widths, and what centres and penalty change.
 
     Parameters
     ----------
@@ -179,13 +179,14 @@ def draw_tuning(path: Path, tuning: Tuning) -> None:
         for panel, knob in zip(panels[1:], knobs, strict=False):
             tried = tuning.of(knob)
             values = [point.value for point in tried]
+            if knob == "centers":
+                panel.plot(values, [point.agreement for point in tried], "o-", color=COLORS[0])
+                panel.set(xlabel="centres", ylabel="agrees with the chosen number", ylim=(-0.1, 1.1))
+                continue
             t, spread = [point.mean_t for point in tried], [point.spread_t for point in tried]
             panel.errorbar(values, t, spread, fmt="o-", color=COLORS[0])
-            for point in tried:
-                if point.is_chosen:
-                    panel.plot(
-                        point.value, point.mean_t, "s", ms=9, mfc="none", color=COLORS[5], label="chosen"
-                    )
+            for point in filter(lambda point: point.is_chosen, tried):
+                panel.plot(point.value, point.mean_t, "s", ms=9, mfc="none", color=COLORS[5], label="chosen")
             panel.set(xscale="log", xlabel=knob, ylabel=f"t of healthy windows of {tuning.n_expected:g}")
             panel.legend(fontsize="small")
 

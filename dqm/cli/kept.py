@@ -187,16 +187,17 @@ def read_kept_run(config: Path, stream: str, runs: set[int], features: Sequence[
         raise ConfigError(
             f"no stream {stream!r} in {config}", where="--stream", fix=f"Choose one of {', '.join(names)}"
         )
-    with VerdictStore(store_url(daemon.daemon), create=False) as store:
-        n_good = sum(
-            verdict.window.run in runs for verdict in store.select(stream=stream, quality=Quality.GOOD)
-        )
     kept = read_kept(daemon.daemon.data_dir / GOOD_WINDOWS, stream, runs)
     if not kept:
         raise InputError(
-            f"none of {format_count(n_good, 'Good window')} of these runs was kept of stream {stream}",
+            f"no Good window of these runs was kept of stream {stream}",
             where=str(config),
             fix="Set [keep] good_share, such as 0.05, reload the daemon and take later runs",
+        )
+    with VerdictStore(store_url(daemon.daemon), create=False) as store:
+        n_good = sum(
+            sum(1 for _ in store.select(stream=stream, run=run, quality=Quality.GOOD))
+            for run in {window.run for window in kept}
         )
     columns = _common_features(kept, features)
     x = np.concatenate([window.x[:, [window.names.index(name) for name in columns]] for window in kept])

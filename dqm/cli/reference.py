@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,12 +23,16 @@ from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
 from dqm.errors import ConfigError, format_count
-from dqm.events import WindowCut
+from dqm.events import FloatArray, WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NuisanceEntry, StoredBundle
+    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, Source, StoredBundle
+    from dqm.service.offline.feature_files import RunEvents
 
 __all__ = ["app"]
+
+HISTOGRAM_COUNTS = "events"
+"""Column of counts in the windows of the collector ``histograms``."""
 
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
@@ -79,7 +84,7 @@ def build(
         typer.Option(
             min=2,
             help="Reference events N_R; the rest is the pool for toys; default: those of ten windows, or "
-            "half of a short run.",
+            "half of a short run, or of histograms.",
         ),
     ] = None,
     features: Annotated[
@@ -124,15 +129,23 @@ def build(
             help="Live time of these events, s; it gives the rate for windows cut by count.",
         ),
     ] = None,
+    counts: Annotated[
+        str | None,
+        typer.Option(help="Column that says how many events a row stands for: rows are bins of a histogram."),
+    ] = None,
+    histogram: Annotated[
+        str | None,
+        typer.Option(
+            help="The files are ROOT files, and this is a histogram in them; --features names its axes."
+        ),
+    ] = None,
     drop_nan: Annotated[
         bool, typer.Option("--drop-nan", help="Drop events with NaN and keep their share in the bundle.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
-    """Build a bundle from events of good data."""
-    from dqm.reference import Recipe, choose_reference_size, create_bundle, describe_features, refuse_run
-    from dqm.reference import drop_nan as without_nan
-    from dqm.service.offline.feature_files import read_run
+    """Build a bundle from events of good data, or from histograms of them."""
+    from dqm.reference import Recipe, choose_reference_size, create_bundle
 
     check_sources(files, config, stream, runs, chamber=chamber)
     of_recipe = {
@@ -145,6 +158,8 @@ def build(
         "loss": loss,
         "statistic": statistic,
         "feature": feature,
+        "counts": counts,
+        "histogram": histogram,
     }
     check_recipe(like, plot, of_recipe)
     if like is not None:
@@ -163,34 +178,35 @@ def build(
         )
     kinds = _read_kinds(feature or [])
     names = None if features is None else tuple(name.strip() for name in features.split(","))
-    run = (
-        read_run(files or [], names, chamber, keep_nan=drop_nan)
-        if config is None
-        else read_kept_run(config, stream or "", parse_runs(runs or ""), names)
-    )
-    read, columns, sources = run.x, run.names, run.sources
-    x, nan = without_nan(read, columns)
-    refuse_run(x, columns, str(files[0] if files else config))
-    n_reference = choose_reference_size(len(x), window) if events is None else events
+    if counts is not None or histogram is not None:
+        if config is not None:
+            raise ConfigError("--from with histograms, which come from files", fix="Give files")
+        run = _read_counted_run(files or [], names, chamber, counts, histogram, drop_nan=drop_nan)
+    elif config is None:
+        run = _read_run(files or [], names, chamber, chosen, kinds, keep_nan=drop_nan)
+    else:
+        kept_run = read_kept_run(config, stream or "", parse_runs(runs or ""), names)
+        run = _describe_run(kept_run, chosen, kinds, where=str(config))
+    n_events = len(run.x) if run.counts is None else int(run.counts.sum())
     recipe = Recipe(
-        features=columns,
-        n_reference=n_reference,
+        features=run.features,
+        n_reference=events or choose_reference_size(n_events, window, in_bins=run.counts is not None),
         n_expected=window,
         centers=centers,
         seed=seed,
         cut=cut,
         statistic=chosen,
-        rate_hz=None if live_seconds is None else len(read) / live_seconds,
-        nan=nan,
+        rate_hz=None if live_seconds is None else (run.nan.n_rows if run.nan else n_events) / live_seconds,
+        nan=run.nan,
+        counts=run.column,
         kinds=kinds,
         **settings,
     )
-    for line in describe_features(x, columns, chosen, kinds):
-        say(f"note: {line}", err=True)
-    bundle = create_bundle(x, recipe, output, sources)
-    say(f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, ", end="")
-    say(f"{len(bundle.pool)} in the pool. {_expected_uncertainty(bundle)}. Next: ", end="")
-    say(f"dqm reference calibrate {output}")
+    bundle = create_bundle(run.x, recipe, output, run.sources, run.counts)
+    m = bundle.manifest
+    in_bins = "" if run.counts is None else f" in {len(run.counts)} bins"
+    say(f"{output}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
+    say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {output}")
 
 
 def _expected_uncertainty(bundle: StoredBundle) -> str:
@@ -209,6 +225,71 @@ def _read_kinds(given: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{text!r} is no kind of a feature", where="--feature", fix="Give NAME=KIND")
         kinds[name.strip()] = kind.strip()
     return kinds
+
+
+@dataclass(frozen=True)
+class _HealthyRun:
+    """What a bundle is built from."""
+
+    x: FloatArray
+    features: tuple[str, ...]
+    sources: list[Source]
+    nan: NanRows | None = None
+    counts: FloatArray | None = None
+    column: str | None = None
+
+
+def _read_run(
+    files: list[Path],
+    names: tuple[str, ...] | None,
+    chamber: str | None,
+    statistic: str,
+    kinds: Mapping[str, str],
+    *,
+    keep_nan: bool,
+) -> _HealthyRun:
+    """Read events, and say what is unusual about them."""
+    from dqm.service.offline.feature_files import read_run
+
+    run = read_run(files, names, chamber, keep_nan=keep_nan)
+    return _describe_run(run, statistic, kinds, where=str(files[0]) if files else None)
+
+
+def _describe_run(run: RunEvents, statistic: str, kinds: Mapping[str, str], where: str | None) -> _HealthyRun:
+    """Leave out events with NaN, and say what is unusual about the others."""
+    from dqm.reference import describe_features, refuse_run
+    from dqm.reference import drop_nan as without_nan
+
+    x, nan = without_nan(run.x, run.names)
+    refuse_run(x, run.names, where)
+    for finding in describe_features(x, run.names, statistic, kinds):
+        say(f"note: {finding}", err=True)
+    return _HealthyRun(x, run.names, run.sources, nan)
+
+
+def _read_counted_run(
+    files: list[Path],
+    names: tuple[str, ...] | None,
+    chamber: str | None,
+    counts: str | None,
+    histogram: str | None,
+    *,
+    drop_nan: bool,
+) -> _HealthyRun:
+    """Read histograms: a table with a column of counts, or ROOT files."""
+    from dqm.service.offline.feature_files import read_counted, read_histogram
+
+    if drop_nan:
+        raise ConfigError("--drop-nan with histograms, whose bins have no NaN", fix="Leave it out")
+    if histogram is None:
+        column = counts or ""
+        x, contents, columns, sources = read_counted(files, names, column, chamber)
+    else:
+        if chamber is not None:
+            raise ConfigError("--chamber with --histogram, which names what is read", fix="Leave it out")
+        column = counts or HISTOGRAM_COUNTS
+        x, contents, columns, sources = read_histogram(files, histogram, names)
+    return _HealthyRun(x, columns, sources, counts=contents, column=column)
 
 
 @app.command()
@@ -288,7 +369,7 @@ def calibrate(
     if midpoints:
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
-    if bundle.manifest.counts is None:
+    if not bundle.manifest.is_of_channels:
         say(f"{path}: p uncertain by {chosen.offset:.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)
     if remark:
@@ -366,15 +447,15 @@ def _description(bundle: Bundle) -> Table:
 
 
 def _samples(bundle: Bundle) -> dict[str, str]:
-    n_reference, m = len(bundle.reference), bundle.manifest
-    if m.counts is not None:
+    m = bundle.manifest
+    if m.is_of_channels:
         n_channels = bundle.reference.shape[1]
-        n_windows = format_count(n_reference, "window")
+        n_windows = format_count(len(bundle.reference), "window")
         return {"reference": f"{m.counts} of {format_count(n_channels, 'channel')} in {n_windows}"}
-    n_pool = len(bundle.pool)
+    in_bins = "" if bundle.bins is None else f" in {len(bundle.bins)} bins, counted by {m.counts}"
     return {
-        "reference": f"{n_reference} events, {len(bundle.centers)} centres",
-        "pool": f"{n_pool} events, {n_pool / m.n_expected:.0f} windows",
+        "reference": f"{m.n_reference} events{in_bins}, {len(bundle.centers)} centres",
+        "pool": f"{m.n_pool} events, {m.n_pool / m.n_expected:.0f} windows",
     }
 
 
@@ -395,7 +476,7 @@ def _null_tables(bundle: Bundle) -> Table:
     for column in bundle.manifest.null:
         t = bundle.toys(column)[:, 0]
         values = [f"{value:.4g}" for value in (t.min(), t.mean(), t.max())]
-        if bundle.manifest.counts:
+        if bundle.manifest.is_of_channels:
             uncertain = "-"
         else:
             offset, source = uncertainty_of(bundle, column)

@@ -66,7 +66,9 @@ def tune(
             x, n_reference=n_reference, n_expected=n_expected, seed=seed, manifest=manifest, progress=progress
         )
     title = f"the test {found.statistic}, windows of {n_expected:g}"
-    table = Table("", "value", "t of healthy windows", "spread", "ms a window", title=title)
+    table = Table(
+        "", "value", "t of healthy windows", "spread", "agrees with chosen", "ms a window", title=title
+    )
     for point in found.points:
         mark = " (chosen)" if point.is_chosen else ""
         table.add_row(
@@ -74,6 +76,7 @@ def tune(
             f"{point.value:g}{mark}",
             f"{point.mean_t:.4g}",
             f"{point.spread_t:.2g}",
+            f"{point.agreement:.2f}",
             f"{point.milliseconds:.2g}",
         )
     print_table(table)

@@ -33,8 +33,8 @@ from dqm.config.load import (
 )
 from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
 from dqm.config.plugins import find_plugin
-from dqm.config.values import NAME_PATTERN, PATH_PATTERN, check_private, is_local, split_http
-from dqm.config.web import OidcSection, Role, WebSection
+from dqm.config.values import NAME_PATTERN, PATH_PATTERN, check_private, is_local, read_secret, split_http
+from dqm.config.web import OidcSection, PeerSection, Role, WebSection
 
 __all__ = [
     "NAME_PATTERN",
@@ -56,6 +56,7 @@ __all__ = [
     "NotifyTargetSection",
     "NuisancesSection",
     "OidcSection",
+    "PeerSection",
     "QualitySection",
     "ReferenceSection",
     "Role",
@@ -74,6 +75,7 @@ __all__ = [
     "make_private_directory",
     "make_private_file",
     "parse_value",
+    "read_secret",
     "read_target_url",
     "read_token",
     "read_toml",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -65,12 +65,17 @@ class WindowSection(Section):
     expected_rate_hz: float | None = Field(
         None, gt=0.0, description="events per second of live time in a healthy detector, Hz"
     )
+    rates_hz: dict[str, Annotated[float, Field(gt=0.0, allow_inf_nan=False)]] = Field(
+        {}, description="the same of single chambers, where it differs, by their names, Hz"
+    )
 
     @model_validator(mode="after")
     def _check_one_way(self) -> Self:
         by_time = (self.seconds, self.expected_rate_hz)
         if self.events is not None and by_time != (None, None):
             raise ValueError("give either events, or seconds with expected_rate_hz, not both")
+        if self.events is not None and self.rates_hz:
+            raise ValueError("rates_hz is for windows cut by time: leave it out with events")
         if self.events is None and None in by_time:
             raise ValueError("give events, or seconds together with expected_rate_hz")
         return self

@@ -29,6 +29,7 @@ __all__ = [
     "StoreUrl",
     "check_private",
     "is_local",
+    "read_secret",
     "split_http",
 ]
 
@@ -211,3 +212,34 @@ def check_private(path: Path, what: str, fix: str) -> None:
             where=str(path),
             fix=f"Run 'chmod 600 {path}', and {fix}",
         )
+
+
+def read_secret(path: Path, what: str) -> str:
+    """Read a file with one line that only its owner can read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What it holds, for the message.
+
+    Returns
+    -------
+    str
+        The line.
+
+    Raises
+    ------
+    ConfigError
+        If others can read the file, or if it is not one line of text; the message never has the secret.
+    """
+    try:
+        check_private(path, what, "get another one if somebody may have read it")
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"{what} cannot be read: {reason}", where=str(path)) from None
+    if not secret or not secret.isprintable():
+        raise ConfigError(f"{what} must be one line of text", where=str(path))
+    return secret

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
 
-from dqm.config.values import KeyPath, Section, is_local
+from dqm.config.grafana import check_url
+from dqm.config.values import KeyPath, Name, Section, is_local
 
-__all__ = ["OidcSection", "Role", "WebSection"]
+__all__ = ["OidcSection", "PeerSection", "Role", "WebSection"]
 
 _COMMON_HEADERS = {"authorization", "cookie", "host", "origin", "x-forwarded-for", "x-forwarded-proto"}
 _SHORTEST_PREFIX = {4: 16, 6: 48}
@@ -106,6 +107,31 @@ class OidcSection(Section):
         return self
 
 
+class PeerSection(Section):
+    """``[[web.peers]]``: another daemon that the page shows, too."""
+
+    name: Name = Field(description="what the page calls it")
+    url: Annotated[str, AfterValidator(check_url)] = Field(
+        description="address of its page, http:// or https://, without user and password"
+    )
+    user: str | None = Field(
+        None, min_length=1, max_length=128, description="user of that daemon, a viewer; default: none"
+    )
+    password_file: KeyPath | None = Field(
+        None, description="file with the user's password, mode 0600; relative to this file"
+    )
+
+    @model_validator(mode="after")
+    def _check_login(self) -> Self:
+        if (self.user is None) is not (self.password_file is None):
+            raise ValueError("user and password_file belong together: give both or neither")
+        if self.user is not None and self.url.startswith("http://"):
+            host = urlsplit(self.url)
+            if not is_local(f"[{host.hostname}]:{host.port or 0}"):
+                raise ValueError("a password would cross the network as it is: use https://")
+        return self
+
+
 class WebSection(Section):
     """``[web]``: who may use page and API. Without users, proxy and provider nobody may change anything."""
 
@@ -145,6 +171,9 @@ class WebSection(Section):
     oidc: OidcSection | None = Field(
         None, description="provider of OpenID Connect that signs users in; default: none"
     )
+    peers: tuple[PeerSection, ...] = Field(
+        (), max_length=32, description="other daemons that the page shows, too; default: none"
+    )
 
     @model_validator(mode="after")
     def _check_proxies(self) -> Self:
@@ -154,6 +183,14 @@ class WebSection(Section):
             raise ValueError("proxy_groups: proxy_header must name the header with the user")
         if self.proxy_groups is not None and self.proxy_groups == self.proxy_header:
             raise ValueError("proxy_groups: must differ from proxy_header")
+        return self
+
+    @model_validator(mode="after")
+    def _check_peers(self) -> Self:
+        names = [peer.name for peer in self.peers]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"peers: {twice!r} is there twice")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 Chambers, seeds and faults are fixed, and rates scale with the duration, so every run of a duration has the
 same windows. They are cut by time: a chamber that dies goes on sending windows, and at last they are empty.
+One chamber sends the hits of its channels beside its segments.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ __all__ = [
     "CHAMBERS",
     "FAULTS",
     "SECONDS",
+    "STREAMS",
     "USER",
     "Demonstration",
     "Injection",
     "learn_known_faults",
     "make_directory",
+    "prepare_channels",
     "prepare_reference",
 ]
 
@@ -55,6 +58,17 @@ USER = "shifter"
 USERS_FILE = "users.toml"
 CHAMBERS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4", "chamber-5")
 GROUPS = ("station-1", "station-1", "station-2", "station-2", "station-2")
+COUNTING = 1
+"""Chamber whose channels are counted."""
+
+CHANNELS = f"{CHAMBERS[COUNTING]}.channels"
+STREAMS = (*CHAMBERS[: COUNTING + 1], CHANNELS, *CHAMBERS[COUNTING + 1 :])
+N_CHANNELS = 64
+CARD_CHANNELS = 16
+LAYERS = (4, 2, 3, 1)
+"""Layer of the channels 0, 1, 2, 3 of the simulated chamber, and of every four that follow."""
+
+N_CHANNEL_WINDOWS = 60
 FEATURES = ("t_1", "t_2", "t_3", "t_4", "theta")
 N_REFERENCE = 5000
 N_POOL = 50_000
@@ -69,11 +83,13 @@ class Injection:
 
     Parameters
     ----------
+    stream : str
+        Stream that must see it.
     chamber : int
         Number of the chamber, from 0.
     knob : str
         Condition of the simulation that changes.
-    value : float
+    value : float or list of int
         New value, in its own unit; of the rate, its share of that of a healthy chamber.
     seconds : float
         Time of the change on the timeline of `SECONDS`, s.
@@ -81,24 +97,29 @@ class Injection:
         Description for people.
     cause : Cause
         Alarm that must see it.
+    channel : int or None
+        Channel that must be named as the worst.
     """
 
+    stream: str
     chamber: int
     knob: str
-    value: float
+    value: float | list[int]
     seconds: float
     label: str
     cause: Cause
+    channel: int | None = None
 
 
 FAULTS = (
-    Injection(4, "rate_hz", 0.7, 30.0, "rate at 70 %", Cause.RATE),
-    Injection(1, "strip_voltage_v", -900.0, 60.0, "cathode strips at 75 %", Cause.DIFFERS),
-    Injection(4, "rate_hz", 0.1, 90.0, "rate at 10 %", Cause.RATE),
-    Injection(3, "threshold_mv", 50.0, 120.0, "front-end thresholds at 50 %", Cause.DIFFERS),
-    Injection(4, "efficiency", 0.0, 150.0, "dead", Cause.RATE),
+    Injection("chamber-5", 4, "rate_hz", 0.7, 30.0, "rate at 70 %", Cause.RATE),
+    Injection("chamber-2", 1, "strip_voltage_v", -900.0, 60.0, "cathode strips at 75 %", Cause.DIFFERS),
+    Injection("chamber-5", 4, "rate_hz", 0.1, 90.0, "rate at 10 %", Cause.RATE),
+    Injection(CHANNELS, 1, "dead_wires", [17], 105.0, "wire 5 of layer 2 dead", Cause.DIFFERS, 17),
+    Injection("chamber-4", 3, "threshold_mv", 50.0, 120.0, "front-end thresholds at 50 %", Cause.DIFFERS),
+    Injection("chamber-5", 4, "efficiency", 0.0, 150.0, "dead", Cause.RATE),
 )
-"""In the order of time; the last of a chamber is what is wrong with it in the end."""
+"""In the order of time; the last of a stream is what is wrong with it in the end."""
 
 
 KNOWN_FAULTS: dict[str, dict[str, Any]] = {
@@ -154,6 +175,65 @@ def prepare_reference(
     return path
 
 
+def prepare_channels(cache: Path, progress: Callable[[int, int], None], seconds: float) -> Path:
+    """Make the calibrated bundle of the channels of a healthy simulated chamber, if it is not in the cache.
+
+    Parameters
+    ----------
+    cache : Path
+        Directory of the bundle.
+    progress : callable
+        Called with the number of finished toys and the total.
+    seconds : float
+        Actual duration of the timeline of `SECONDS`, s; the rates depend on it.
+
+    Returns
+    -------
+    Path
+        The bundle.
+    """
+    from dqm.reference import (
+        CHANNEL,
+        ChannelRecipe,
+        ChannelTable,
+        calibrate,
+        create_channel_bundle,
+        open_bundle,
+    )
+    from dqm.reference.manifest import VERSION
+
+    length = WINDOW_SECONDS * seconds / SECONDS
+    options = {"rate_hz": _muons_hz(seconds / SECONDS), "seconds": N_CHANNEL_WINDOWS * length}
+    known = {"chambers": [0], "seed": SEED, "channels": True, "batch_seconds": length}
+    batches = [batch for batch in open_source("simulate", options | known) if batch.counts]
+    hits = np.concatenate([batch.x[:, batch.names.index(batch.counts)] for batch in batches])
+    numbers = np.concatenate([batch.x[:, batch.names.index(CHANNEL)] for batch in batches])
+    times = length * np.repeat(np.arange(len(batches), dtype=np.float64), N_CHANNELS)
+    recipe = ChannelRecipe(batches[0].counts, length, seed=SEED)
+    places = _channel_map()
+    content = f"{VERSION}{recipe}".encode() + places.tobytes() + hits.tobytes()
+    path = cache / f"channels-{hashlib.sha256(content).hexdigest()[:12]}.dqmref"
+    if not path.exists():
+        create_channel_bundle([ChannelTable(times, numbers, hits, "simulated")], places, recipe, path)
+    bundle = open_bundle(path)
+    # in this process: that takes a second, which is less than others need to start
+    calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=SEED, n_processes=1, progress=progress)
+    return path
+
+
+def _channel_map() -> FloatArray:
+    """Give channel, layer, wire and card of each channel of the simulated chamber."""
+    number = np.arange(N_CHANNELS)
+    layer = np.array(LAYERS)[number % len(LAYERS)]
+    places = [number, layer, number // len(LAYERS) + 1, number // CARD_CHANNELS + 1]
+    return np.column_stack(places).astype(np.float64)
+
+
+def _muons_hz(scale: float) -> float:
+    """Rate of muons that gives a healthy chamber `WINDOW_EVENTS` segments in a window."""
+    return WINDOW_EVENTS / (WINDOW_SECONDS * scale) / SEGMENTS_PER_MUON
+
+
 def learn_known_faults(path: Path, progress: Callable[[int, int], None]) -> None:
     """Add the templates of `KNOWN_FAULTS` to the bundle, if they are missing.
 
@@ -194,8 +274,8 @@ class Demonstration:
 
     Parameters
     ----------
-    bundle : Path
-        Calibrated bundle of a healthy chamber.
+    bundle, channels : Path
+        Calibrated bundles of a healthy chamber, and of its channels at the rates of `seconds`.
     directory : Path
         Directory for configurations, logs and the store; files of an earlier demonstration are replaced.
     seconds : float
@@ -212,7 +292,7 @@ class Demonstration:
         If the directory cannot be written or a process does not start; the message has the end of its log.
     """
 
-    def __init__(self, bundle: Path, directory: Path, seconds: float) -> None:
+    def __init__(self, bundle: Path, channels: Path, directory: Path, seconds: float) -> None:
         from dqm.web import add_user
 
         self.directory = directory
@@ -226,7 +306,7 @@ class Demonstration:
             shutil.rmtree(directory / "windows", ignore_errors=True)
             (directory / USERS_FILE).unlink(missing_ok=True)
             add_user(directory / USERS_FILE, USER, self.password)
-            self._write_configs(bundle, seconds / SECONDS)
+            self._write_configs(bundle, channels, seconds / SECONDS)
         except OSError as error:
             raise ConfigError(f"cannot write: {error.strerror}", where=str(directory)) from error
 
@@ -254,7 +334,7 @@ class Demonstration:
     def verdicts(self) -> dict[str, list[Verdict]]:
         """Return the verdicts so far by stream, in order; raises `DqmError` if a process has ended."""
         self.check_processes()
-        found: dict[str, list[Verdict]] = {chamber: [] for chamber in CHAMBERS}
+        found: dict[str, list[Verdict]] = {stream: [] for stream in STREAMS}
         with VerdictStore(sqlite_url(self.directory / STORE_FILE), create=False) as store:
             for verdict in store.select():
                 found[verdict.window.stream].append(verdict)
@@ -290,10 +370,13 @@ class Demonstration:
     ) -> None:
         self.stop()
 
-    def _write_configs(self, bundle: Path, scale: float) -> None:
+    def _write_configs(self, bundle: Path, channels: Path, scale: float) -> None:
+        judged = dict.fromkeys(CHAMBERS, bundle) | {CHANNELS: channels}
+        groups = dict(zip(CHAMBERS, GROUPS, strict=True)) | {CHANNELS: GROUPS[COUNTING]}
         streams = "".join(
-            f'[[streams]]\nname = "{chamber}"\nbundle = {str(bundle)!r}\ngroup = "{group}"\n\n'
-            for chamber, group in zip(CHAMBERS, GROUPS, strict=True)
+            f'[[streams]]\nname = "{stream}"\nbundle = {str(judged[stream])!r}\n'
+            f'group = "{groups[stream]}"\n\n'
+            for stream in STREAMS
         )
         text = f"""[daemon]
 listen = ["ipc://windows.ipc"]
@@ -310,40 +393,8 @@ contact = "nobody: this is a demonstration"
 
 {streams}"""
         (self.directory / "daemon.toml").write_text(text)
-        rate_hz = WINDOW_EVENTS / (WINDOW_SECONDS * scale)
-        muons_hz = rate_hz / SEGMENTS_PER_MUON
         for number, chamber in enumerate(CHAMBERS):
-            text = f"""[collector]
-name = "simulate"
-run = 1
-run_type = "demo"
-connect = "ipc://windows.ipc"
-
-[window]
-seconds = {WINDOW_SECONDS * scale}
-expected_rate_hz = {rate_hz}
-
-[options]
-chambers = [0]
-seed = {SEED + 1 + number}
-rate_hz = {muons_hz}
-speed = 1.0
-start = "now"
-batch_seconds = {min(1.0, scale)}
-
-[streams]
-0 = "{chamber}"
-"""
-            for fault in FAULTS:
-                if fault.chamber == number:
-                    value = fault.value * muons_hz if fault.knob == "rate_hz" else fault.value
-                    text += f"""
-[[options.faults]]
-chamber = 0
-knob = "{fault.knob}"
-value = {value}
-start = {fault.seconds * scale}
-"""
+            text = _collector_config(number, channels if number == COUNTING else None, scale)
             (self.directory / f"{chamber}.toml").write_text(text)
 
     def _start(self, name: str, command: str) -> None:
@@ -366,6 +417,54 @@ start = {fault.seconds * scale}
             if process.poll() is not None:
                 log = (self.directory / f"{name}.log").read_text(errors="replace")
                 raise DqmError(f"{name} ended with code {process.returncode}: ...{log[-600:]}")
+
+
+def _collector_config(number: int, bundle: Path | None, scale: float) -> str:
+    """Write the configuration of a collector; with the bundle of the channels it counts their hits."""
+    muons_hz = _muons_hz(scale)
+    text = f"""[collector]
+name = "simulate"
+run = 1
+run_type = "demo"
+connect = "ipc://windows.ipc"
+
+[window]
+seconds = {WINDOW_SECONDS * scale}
+expected_rate_hz = {WINDOW_EVENTS / (WINDOW_SECONDS * scale)}
+{_channel_section(bundle, scale)}
+[options]
+chambers = [0]
+seed = {SEED + 1 + number}
+rate_hz = {muons_hz}
+speed = 1.0
+start = "now"
+batch_seconds = {scale}
+channels = {"false" if bundle is None else "true"}
+
+[streams]
+0 = "{CHAMBERS[number]}"
+"""
+    for fault in (fault for fault in FAULTS if fault.chamber == number):
+        value = fault.value
+        if fault.knob == "rate_hz" and isinstance(value, float):
+            value *= muons_hz
+        text += f"""
+[[options.faults]]
+chamber = 0
+knob = "{fault.knob}"
+value = {value}
+start = {fault.seconds * scale}
+"""
+    return text
+
+
+def _channel_section(bundle: Path | None, scale: float) -> str:
+    if bundle is None:
+        return ""
+    from dqm.reference import StoredBundle
+
+    rate_hz = StoredBundle.read(bundle).manifest.rate_hz
+    return f"\n[channels]\nseconds = {WINDOW_SECONDS * scale}\nexpected_rate_hz = {rate_hz}\n"
 
 
 def _free_port(preferred: int) -> int:

@@ -46,9 +46,11 @@ class ChannelSummary:
     n_low, n_noisy : int
         Channels with too few hits that are not dead, and with too many.
     n_masked : int
-        Channels that are known to be bad and count for nothing.
+        Channels that counted for nothing: known to be bad by the configuration, or masked on the page.
     worst : tuple of ChannelDeparture
         Those that depart most, the most extreme first; 10 at most.
+    masked : tuple of int
+        Numbers of the channels that counted for nothing, ascending.
     """
 
     n_channels: int
@@ -57,3 +59,4 @@ class ChannelSummary:
     n_noisy: int
     n_masked: int = 0
     worst: tuple[ChannelDeparture, ...] = ()
+    masked: tuple[int, ...] = ()

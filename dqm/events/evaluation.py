@@ -27,6 +27,8 @@ class EvaluationJob:
         The shape of a window with fewer events is not tested.
     tests_nan : bool
         Whether events may have NaN: the share of these is tested, and the shape of the others.
+    masked : tuple of int
+        Channels that count for nothing.
     """
 
     window: Window
@@ -34,6 +36,7 @@ class EvaluationJob:
     explain_below: float
     min_events: int = 0
     tests_nan: bool = False
+    masked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,9 +97,10 @@ class EventBatch:
     x : ndarray, shape (n_events, n_features)
         Features in raw units.
     times : ndarray, shape (n_events,), or None
-        Event times in Unix seconds, ascending, within ``[start, end)``; None if the source has no clock.
+        Event times in Unix seconds, ascending, within ``[start, end)``; None if the source has no clock, or
+        if the rows belong to all of the time of the batch.
     start, end : float or None
-        Live time that the batch covers, Unix seconds; None if `times` is.
+        Live time that the batch covers, Unix seconds; None if the source has no clock.
     auxiliary : tuple of Measurement
         Measurements of nuisance parameters valid for this time.
     conditions : mapping of str to str or float
@@ -121,6 +122,16 @@ class EventBatch:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     counts: str = ""
     position: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its rows belong to all of its time, so that it cannot be divided: bins of histograms."""
+        return bool(self.counts) and self.times is None
+
+    @property
+    def n_events(self) -> int:
+        """Number of events; of counted rows the sum of their counts, rounded."""
+        return round(float(self.x[:, self.names.index(self.counts)].sum())) if self.counts else len(self.x)
 
 
 @dataclass(frozen=True, slots=True)

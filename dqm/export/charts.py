@@ -108,15 +108,20 @@ def pair_maps(explanation: Explanation) -> list[Figure]:
 
 
 def occupancy(ratio: RatioMap) -> list[Figure]:
-    """Hits of every wire: window, reference, and the ratio of both; ``layout.meta`` is the title."""
+    """Hits of every wire: window, reference, and the ratio of both; ``layout.meta`` is the title.
+
+    A wire of which nothing is expected has a cross: it is masked, or the reference does not have it.
+    """
+    counts = ratio.reference > 0
     most = float(max(np.quantile(ratio.data, 0.98), ratio.reference.max(), 1.0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(ratio.reference > 0, ratio.data / ratio.reference, np.nan)
+        share = np.where(counts, ratio.data / ratio.reference, np.nan)
+    seen, expected = (np.where(counts, values, np.nan) for values in (ratio.data, ratio.reference))
     grey = [[0, "var(--raised)"], [1, "var(--ink)"]]
     two_sided = [[0, "var(--less)"], [0.5, "var(--same)"], [1, "var(--more)"]]
     return [
-        _cells(ratio, ratio.data, "hits of the window", {"zmin": 0, "zmax": most, "colorscale": grey}),
-        _cells(ratio, ratio.reference, "hits expected", {"zmin": 0, "zmax": most, "colorscale": grey}),
+        _cells(ratio, seen, "hits of the window", {"zmin": 0, "zmax": most, "colorscale": grey}),
+        _cells(ratio, expected, "hits expected", {"zmin": 0, "zmax": most, "colorscale": grey}),
         _cells(ratio, share, "window / reference", {"zmin": 0, "zmax": 2, "colorscale": two_sided}),
     ]
 
@@ -124,12 +129,14 @@ def occupancy(ratio: RatioMap) -> list[Figure]:
 def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> Figure:
     """Draw one number for each wire, with the same words wherever the mouse is."""
     wire, layer = ratio.features
+    x, y = ((edges[:-1] + edges[1:]) / 2.0 for edges in ratio.edges)
+    across, up = np.nonzero(np.isnan(values))
     return {
         "data": [
             {
                 "type": "heatmap",
-                "x": ((ratio.edges[0][:-1] + ratio.edges[0][1:]) / 2.0).tolist(),
-                "y": ((ratio.edges[1][:-1] + ratio.edges[1][1:]) / 2.0).tolist(),
+                "x": x.tolist(),
+                "y": y.tolist(),
                 "z": _plain(values.T),
                 "xgap": 1,
                 "ygap": 1,
@@ -140,13 +147,21 @@ def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> 
                 ),
                 "colorbar": {"thickness": 10, "len": 0.9},
                 **colours,
-            }
+            },
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": x[across].tolist(),
+                "y": y[up].tolist(),
+                "hovertemplate": f"{wire} %{{x}}, {layer} %{{y}}: does not count<extra></extra>",
+                "marker": {"symbol": "x", "size": 8, "color": "var(--faint)"},
+            },
         ],
         "layout": {
             "height": 260,
             "showlegend": False,
             "meta": title,
-            "plot_bgcolor": "var(--raised)",
+            "plot_bgcolor": "var(--panel)",
             "xaxis": {"title": {"text": wire}, "dtick": max(1, len(ratio.edges[0]) // 16)},
             "yaxis": {"title": {"text": layer}, "dtick": max(1, len(ratio.edges[1]) // 16)},
         },

@@ -17,6 +17,7 @@ from dqm.export import charts, report_charts
 from dqm.export.flags import describe_state, flag_run, take_spans
 from dqm.export.rendering import template_text
 from dqm.export.views import describe_bundle
+from dqm.nplm.ratio import borders
 from dqm.reference import Bundle, find_certificate
 from dqm.store import AlarmStore, RunStore, VerdictStore
 
@@ -145,7 +146,7 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
         path=bundle.path.name,
         manifest=manifest,
         bundle=describe_bundle(bundle.identifier, manifest, status=find_certificate(bundle.path, manifest)),
-        n_pool=len(bundle.pool),
+        n_pool=manifest.n_pool,
         n_centers=len(bundle.centers),
         spectra=_spectra(bundle),
         tables=[(kind, len(t), report_charts.null_table(t)) for kind, t in tables],
@@ -154,12 +155,17 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
 
 def _spectra(bundle: Bundle) -> list[charts.Figure]:
     """Draw each feature of the reference; of counted rows the counts of its windows in all."""
-    if bundle.manifest.counts is not None:
+    if bundle.manifest.counts is not None and bundle.manifest.is_of_channels:
         (name,) = bundle.manifest.features
         total = bundle.reference.sum(axis=0)
         edges = np.arange(len(total) + 1, dtype=np.float64) - 0.5
         return [report_charts.histogram(total, edges, name, bundle.manifest.counts)]
-    binned = [np.histogram(column, bins=40) for column in bundle.reference.T]
+    sample = bundle.reference_sample
+    if bundle.bins is None:
+        binned = [np.histogram(column, bins=40) for column in sample.x.T]
+    else:
+        columns = zip(sample.x.T, map(borders, bundle.bins.T), strict=True)
+        binned = [np.histogram(x, bins=edges, weights=sample.counts) for x, edges in columns]
     return [
         report_charts.histogram(counts.astype(float), edges, name, "events")
         for name, (counts, edges) in zip(bundle.manifest.features, binned, strict=True)

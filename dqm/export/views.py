@@ -91,7 +91,7 @@ def describe_bundle(
         windows=manifest.judged,
         statistic=manifest.statistic,
         settings=manifest.settings_in_words,
-        n_reference=manifest.reference.shape[0],
+        n_reference=manifest.n_reference,
         n_toys=sum(column.toys.shape[0] for column in manifest.null),
         nuisances=tuple(entry.name for entry in manifest.nuisances),
         templates=tuple(dict.fromkeys(entry.fault for entry in manifest.templates)),

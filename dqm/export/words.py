@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from dqm.alarm import Activity, AlarmState, describe_p, describe_rate
+from dqm.alarm import Activity, AlarmState, describe_p, describe_rate, write_numbers
 from dqm.events import SMALLEST_P, PMethod, Quality
 from dqm.events.finite import utc_time
 from dqm.export.views import Recent
@@ -102,6 +102,7 @@ FILTERS = {
     "time": write_time,
     "iso": write_iso,
     "number": write_number,
+    "numbers": write_numbers,
     "p": write_p,
     "runs": group_runs,
     "sentence": write_sentence,

@@ -31,7 +31,7 @@ from dqm.nplm.nuisance import (
 from dqm.nplm.prepared import PRECISION, PreparedReference, by_columns, check_device
 from dqm.nplm.problem import Events, FitProblem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
-from dqm.nplm.samples import check_sample, choose_centers, normalised_weights
+from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
 
 __all__ = ["KernelTest"]
 
@@ -77,6 +77,9 @@ class KernelTest:
         in raw features.
     weights : array_like, shape (n_reference,), optional
         Weights of the reference events, not negative; rescaled to sum to `n_expected`. All equal by default.
+    counts : array_like, shape (n_reference,), optional
+        Events that each row of the reference stands for, > 0: the bins of a histogram. t is that of the rows
+        repeated so often, at the cost of the rows. One each by default.
     loss : {"logistic", "likelihood"}
         Loss that is minimised; t is the same functional of f for both. With nuisance parameters the
         likelihood is the one to use: tau and delta are its minima.
@@ -147,6 +150,7 @@ class KernelTest:
         penalty: float,
         centers: int | ArrayLike,
         weights: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
         loss: LossName = "logistic",
         rng: np.random.Generator | None = None,
         tolerance: float = 5e-4,
@@ -167,7 +171,10 @@ class KernelTest:
                 raise InputError(f"{name} is {number}", fix="Give a finite number above 0")
         if loss not in LOSSES:
             raise InputError(f"unknown loss {loss!r}", fix=f"Choose one of {', '.join(LOSSES)}")
-        events = check_sample(reference, "reference")
+        sample = Sample.check(reference, counts, "reference")
+        shares = reference_shares(sample, weights)
+        events = sample.x
+        self._n_reference = sample.n_events
         self.n_expected = float(n_expected)
         self.n_features = events.shape[1]
         self._low = events.min(axis=0)
@@ -178,16 +185,16 @@ class KernelTest:
         self._penalty = float(penalty)
         self._loss_name: LossName = loss
         self._loss = LOSSES[loss]
-        shares = normalised_weights(weights, len(events))
         self._device = check_device(device)
         ready = (
             PreparedReference.compute(
                 events,
                 shares,
-                choose_centers(centers, events, rng),
+                choose_centers(centers, sample, rng),
                 float(width),
                 float(penalty),
                 loss,
+                n_events=sample.n_events,
                 few_windows=few_windows,
                 is_standard=is_standard,
             )
@@ -270,7 +277,13 @@ class KernelTest:
         other._t_enough = float(t)
         return other
 
-    def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> KernelResult:
+    def evaluate(
+        self,
+        data: ArrayLike,
+        *,
+        auxiliary: Mapping[str, float] | None = None,
+        weights: ArrayLike | None = None,
+    ) -> KernelResult:
         """Test one window.
 
         Parameters
@@ -279,6 +292,9 @@ class KernelTest:
             Events of the window in raw features, at least one.
         auxiliary : mapping of str to float, optional
             Measured value of each nuisance parameter; required for all that are not free.
+        weights : array_like, shape (n_data,), optional
+            Events that each row stands for, >= 0: the contents of the bins of a histogram, whose centres are
+            `data`. t is that of the rows repeated so often. One each by default.
 
         Returns
         -------
@@ -288,14 +304,20 @@ class KernelTest:
         Raises
         ------
         InputError
-            If `data` is empty, not finite or has another number of features than the reference; if a
-            measurement is missing or unknown.
+            If `data` is empty, not finite or has another number of features than the reference; if a weight
+            is negative or not finite, or all are 0; if a measurement is missing or unknown.
         """
-        return self.evaluate_many([data], auxiliaries=None if auxiliary is None else [auxiliary])[0]
+        return self.evaluate_many(
+            [data], auxiliaries=None if auxiliary is None else [auxiliary], weights=[weights]
+        )[0]
 
     @torch.inference_mode()
     def evaluate_many(
-        self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None
+        self,
+        windows: Sequence[ArrayLike],
+        *,
+        auxiliaries: Sequence[Mapping[str, float]] | None = None,
+        weights: Sequence[ArrayLike | None] | None = None,
     ) -> list[KernelResult]:
         """Test several windows together, which is faster than one by one.
 
@@ -305,6 +327,8 @@ class KernelTest:
             Windows; they may differ in size.
         auxiliaries : sequence of mappings, optional
             Measured nuisance parameters of each.
+        weights : sequence of array_like or None, optional
+            Events that each row of each window stands for.
 
         Returns
         -------
@@ -316,7 +340,7 @@ class KernelTest:
         InputError
             As `evaluate`.
         """
-        samples = [self._window(window) for window in windows]
+        samples = check_windows(windows, weights, self.n_features)
         given: Sequence[Mapping[str, float] | None] = auxiliaries or [None] * len(samples)
         if len(given) != len(samples):
             raise InputError(
@@ -333,19 +357,16 @@ class KernelTest:
     def _tensor(self, values: ArrayLike) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.float64), device=self._device)
 
-    def _window(self, data: ArrayLike) -> FloatArray:
-        return check_sample(data, "window", self.n_features)
-
-    def _batch_size(self, samples: Sequence[FloatArray]) -> int:
+    def _batch_size(self, samples: Sequence[Sample]) -> int:
         """Count the samples to test together."""
-        n_data, n_reference = max(map(len, samples)), len(self._reference.weights)
+        n_data, n_reference = max(len(sample.x) for sample in samples), len(self._reference.weights)
         numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
             8 + 2 * len(self._nuisances)
         )
         room = max(1, BATCH_BYTES // (8 * numbers))
         return min(room, MAX_WINDOWS_ON_CPU) if self._device.type == "cpu" else room
 
-    def _evaluate_batch(self, samples: list[FloatArray], measured: FloatArray) -> list[KernelResult]:
+    def _evaluate_batch(self, samples: list[Sample], measured: FloatArray) -> list[KernelResult]:
         problem = self._problem(samples, self._tensor(measured))
         alone = None
         if self._nuisances:
@@ -369,9 +390,9 @@ class KernelTest:
                     tau=tau if is_known else math.nan,
                     delta=delta if is_known else math.nan,
                     nuisances=self._profile(row, measured[row], alone, full) if alone else {},
-                    n_outside=int(((sample < self._low) | (sample > self._high)).any(axis=1).sum()),
+                    n_outside=sample.count_outside(self._low, self._high),
                     density=LogRatio(
-                        sample,
+                        sample.x,
                         full.fit.point.a[row].cpu(),
                         self._ready.basis,
                         full.fit.point.nu[row].cpu(),
@@ -414,10 +435,10 @@ class KernelTest:
         alone = full.without_kernels()
         return Nodes(events, Hessian.healthy(full)), Nodes(alone.reference, Hessian.healthy(alone))
 
-    def _problem(self, samples: list[FloatArray], measured: Tensor) -> FitProblem:
-        sizes = [len(sample) for sample in samples]
-        totals, data = self._sum_up(samples, sizes)
-        return self._assemble(data, totals, self._tensor(sizes), measured)
+    def _problem(self, samples: list[Sample], measured: Tensor) -> FitProblem:
+        totals, data = self._sum_up(samples)
+        sizes = self._tensor([sample.n_events for sample in samples])
+        return self._assemble(data, totals, sizes, measured)
 
     def _assemble(self, data: Events, totals: Totals, sizes: Tensor, measured: Tensor) -> FitProblem:
         return FitProblem(
@@ -427,28 +448,34 @@ class KernelTest:
             loss_name=self._loss_name,
             n_expected=self.n_expected,
             second_moment=self._second_moment,
-            ridge=self._penalty * (len(self._reference.weights) + sizes),
+            ridge=self._penalty * (self._n_reference + sizes),
             precision=self._precision,
             measured=measured,
             enough=torch.full_like(sizes, self._t_enough),
         )
 
-    def _sum_up(self, samples: list[FloatArray], sizes: list[int]) -> tuple[Totals, Events]:
+    def _sum_up(self, samples: list[Sample]) -> tuple[Totals, Events]:
         """Evaluate basis and log ratios at the windows' events; return their sums and, if needed, values."""
-        everything = np.concatenate(samples)
+        everything = np.concatenate([sample.x for sample in samples])
+        rows = [len(sample.x) for sample in samples]
+        counts = [self._tensor(sample.weights) for sample in samples]
         kernel = self._fitted.basis.kernel(self._tensor(everything))
         columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))
-        first, second = (torch.split(column, sizes) for column in columns)
-        linear, quadratic = (torch.stack([part.sum(0) for part in parts]) for parts in (first, second))
+        first, second = (torch.split(column, rows) for column in columns)
+        linear, quadratic = (_add_up(parts, counts) for parts in (first, second))
         if self._loss.linear_in_data:
-            sums = torch.stack([part.sum(0) for part in torch.split(kernel, sizes)])
+            sums = _add_up(torch.split(kernel, rows), counts)
             none = [part[:0] for part in (self._reference.phi, first[0], second[0], self._reference.weights)]
-            data = Events(*(part.expand(len(sizes), *part.shape) for part in none))
+            data = Events(*(part.expand(len(rows), *part.shape) for part in none))
             return Totals(sums @ self._fitted.basis.transform, linear, quadratic), data
-        phi = torch.split(kernel @ self._fitted.basis.transform, sizes)
-        present = [self._tensor(np.ones(n)) for n in sizes]
+        phi = torch.split(kernel @ self._fitted.basis.transform, rows)
         data = Events(
             pad_sequence([part.to(PRECISION) for part in phi], batch_first=True),
-            *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, present)),
+            *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, counts)),
         )
-        return Totals(torch.stack([part.sum(0) for part in phi]), linear, quadratic), data
+        return Totals(_add_up(phi, counts), linear, quadratic), data
+
+
+def _add_up(parts: Sequence[Tensor], counts: Sequence[Tensor]) -> Tensor:
+    """Sum the rows of each part, each as often as it counts."""
+    return torch.stack([torch.tensordot(c, part, dims=1) for part, c in zip(parts, counts, strict=True)])

@@ -56,6 +56,7 @@ class LoneObjective:
         self._by_function: Basis = events.phi.T.numpy()
         self._weights: FloatArray = events.weights.numpy()
         self._by_event: Basis = p.data.phi[0].numpy()
+        self._counts: FloatArray = p.data.weights[0].numpy()
         self._totals: FloatArray = p.totals.phi[0].numpy()
         self._is_likelihood = p.loss.linear_in_data
         self._bounds = p.loss.bounds_statistic
@@ -70,7 +71,8 @@ class LoneObjective:
         likelihood = float(np.expm1(reference) @ self._weights - self._totals @ a)
         loss = likelihood
         if not self._is_likelihood:
-            loss = float(np.logaddexp(0.0, reference) @ self._weights + np.logaddexp(0.0, -data).sum())
+            of_data = np.logaddexp(0.0, -data) @ self._counts
+            loss = float(np.logaddexp(0.0, reference) @ self._weights + of_data)
         return LonePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
 
     def gradient(self, at: LonePoint) -> FloatArray:
@@ -82,7 +84,7 @@ class LoneObjective:
         if self._is_likelihood:
             image -= self._totals
         else:
-            image -= expit(-at.data).astype(np.float32) @ self._by_event
+            image -= (self._counts * expit(-at.data)).astype(np.float32) @ self._by_event
         return image
 
     def leading_factor(self, at: LonePoint, m: int) -> FloatArray:
@@ -96,7 +98,8 @@ class LoneObjective:
         gram = blas.ssyrk(1.0, columns.T, trans=1, lower=1)
         if not self._is_likelihood:
             u = expit(at.data)
-            seen = self._by_event[:, :m] * np.sqrt(u * (1.0 - u)).astype(np.float32)[:, None]
+            root = np.sqrt(self._counts * u * (1.0 - u)).astype(np.float32)
+            seen = self._by_event[:, :m] * root[:, None]
             gram = blas.ssyrk(1.0, seen.T, beta=1.0, c=gram, lower=1)
         dense = gram.astype(np.float64)
         dense[np.diag_indices(m)] += self.ridge

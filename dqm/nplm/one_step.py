@@ -19,7 +19,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.nuisance import Nuisance
-from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
+from dqm.nplm.samples import Sample, check_sample, choose_centers, normalised_weights, standardisation
 
 __all__ = ["OneStepResult", "OneStepTest"]
 
@@ -133,7 +133,7 @@ class OneStepTest:
         self._penalty = float(penalty)
         self._weights = torch.from_numpy(shares * n_expected)
         self._events = self._standardise(events)
-        self._centers = self._standardise(choose_centers(centers, events, rng))
+        self._centers = self._standardise(choose_centers(centers, Sample(events), rng))
         self._prepare()
 
     def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> OneStepResult:

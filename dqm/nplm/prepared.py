@@ -88,10 +88,14 @@ class PreparedReference:
         penalty: float,
         loss: LossName,
         *,
+        n_events: float,
         few_windows: bool = False,
         is_standard: bool = False,
     ) -> PreparedReference:
-        """Compute from raw reference events, their weights and centres; see `KernelTest` for the numbers."""
+        """Compute from raw reference rows, their shares and centres; see `KernelTest` for the numbers.
+
+        `n_events` is the number of events that the rows stand for.
+        """
         zero = np.zeros(events.shape[1])
         moments = (zero, zero + 1.0) if is_standard else standardisation(events, shares)
         mean, scale = map(torch.from_numpy, moments)
@@ -110,7 +114,8 @@ class PreparedReference:
         if few_windows:
             nodes = _spread_evenly(len(x), min(QUICK_NODES, len(x)))
         else:
-            nodes = _choose_nodes(standard, width, min(MAX_NODES, max(1, len(x) // EVENTS_PER_NODE)))
+            n_nodes = min(MAX_NODES, max(1, int(n_events) // EVENTS_PER_NODE))
+            nodes = _choose_nodes(standard, width, n_nodes)
         masses = _masses(standard, weights, nodes)
         return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
 

@@ -13,7 +13,7 @@ from scipy.special import rel_entr
 
 from dqm.events import FloatArray, RatioMap
 
-__all__ = ["RatioMaps", "divergence"]
+__all__ = ["RatioMaps", "borders", "divergence"]
 
 IndexArray = NDArray[np.int64]
 
@@ -22,6 +22,12 @@ N_BINS = 16
 
 N_PAIR_BINS = 12
 """Bins of each feature of a pair."""
+
+MOST_OWN_BINS = 256
+"""Bins that a histogram's own map has; more are merged, so that the page stays quick."""
+
+MOST_OWN_PAIR_BINS = 32
+"""The same for each feature of a pair."""
 
 TAIL = 0.005
 """Share of the reference in the first and in the last bin; each also holds all events beyond its edge."""
@@ -47,7 +53,7 @@ class RatioMaps:
 
     Bins depend on the reference alone, so maps of different windows can be compared. They have equal widths.
     The first bin and the last bin each hold 0.5 % of the reference and all events beyond. A feature with few
-    distinct values has one bin for each value.
+    distinct values has one bin for each value. The bins of a histogram are kept as they are.
 
     Parameters
     ----------
@@ -55,20 +61,42 @@ class RatioMaps:
         Reference events in raw features.
     names : sequence of str
         Names of the d features.
+    counts : ndarray, shape (n_reference,), optional
+        Events that each row of the reference stands for.
+    bins : ndarray, shape (n_bins, d), optional
+        Centres of the bins of a histogram, if the rows are such.
     special : sequence of sequences of float, optional
         Values of each feature that do not decide on its bins, such as -999 for "not measured".
     """
 
     def __init__(
-        self, reference: FloatArray, names: Sequence[str], special: Sequence[Sequence[float]] = ()
+        self,
+        reference: FloatArray,
+        names: Sequence[str],
+        *,
+        counts: FloatArray | None = None,
+        bins: FloatArray | None = None,
+        special: Sequence[Sequence[float]] = (),
     ) -> None:
         self.names = tuple(names)
-        left_out = special or [()] * len(self.names)
-        columns = list(zip(reference.T, left_out, strict=True))
-        self._axes = [_axis(column, values, N_BINS) for column, values in columns]
-        self._pair_axes = [_axis(column, values, N_PAIR_BINS) for column, values in columns]
+        self._counts = counts
+        if bins is None:
+            left_out = special or [()] * len(self.names)
+            pairs = list(zip(reference.T, left_out, strict=True))
+            self._axes = [_axis(column, values, N_BINS) for column, values in pairs]
+            self._pair_axes = [_axis(column, values, N_PAIR_BINS) for column, values in pairs]
+        else:
+            columns = list(zip(reference.T, bins.T, strict=True))
+            self._axes = [_own_axis(*pair, MOST_OWN_BINS) for pair in columns]
+            self._pair_axes = [_own_axis(*pair, MOST_OWN_PAIR_BINS) for pair in columns]
 
-    def features(self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray) -> tuple[RatioMap, ...]:
+    def features(
+        self,
+        x: FloatArray,
+        weights: FloatArray,
+        log_ratio: FloatArray,
+        counts: FloatArray | None = None,
+    ) -> tuple[RatioMap, ...]:
         """Make the map of every feature.
 
         Parameters
@@ -79,6 +107,8 @@ class RatioMaps:
             Weight of each reference event; the sum is the number of events expected.
         log_ratio : ndarray, shape (n_reference,)
             Learned f at the reference events.
+        counts : ndarray, shape (n_data,), optional
+            Events that each row of the window stands for.
 
         Returns
         -------
@@ -86,26 +116,33 @@ class RatioMaps:
             One for each feature.
         """
         single = [(feature,) for feature in range(len(self.names))]
-        return self._map(x, weights, log_ratio, single, self._axes)
+        return self._map(x, weights, log_ratio, counts, single, self._axes)
 
     def pairs(
-        self, x: FloatArray, weights: FloatArray, log_ratio: FloatArray, features: Sequence[str]
+        self,
+        x: FloatArray,
+        weights: FloatArray,
+        log_ratio: FloatArray,
+        features: Sequence[str],
+        counts: FloatArray | None = None,
     ) -> tuple[RatioMap, ...]:
         """Make the map of every pair among some features; parameters as in `features`."""
         chosen = [feature for feature, name in enumerate(self.names) if name in features]
-        return self._map(x, weights, log_ratio, list(combinations(chosen, 2)), self._pair_axes)
+        return self._map(x, weights, log_ratio, counts, list(combinations(chosen, 2)), self._pair_axes)
 
     def _map(
         self,
         x: FloatArray,
         weights: FloatArray,
         log_ratio: FloatArray,
+        counts: FloatArray | None,
         chosen: Sequence[tuple[int, ...]],
         axes: Sequence[_Axis],
     ) -> tuple[RatioMap, ...]:
         placed = [axis.place(column) for axis, column in zip(axes, x.T, strict=True)]
         fitted = weights * np.exp(log_ratio)
-        squared = weights**2
+        squared = weights**2 if self._counts is None else weights**2 / self._counts
+        seen = np.ones(len(x)) if counts is None else counts
         maps = []
         for features in chosen:
             shape = tuple(axes[feature].n_bins for feature in features)
@@ -117,7 +154,7 @@ class RatioMaps:
                     edges=tuple(axes[feature].edges for feature in features),
                     reference=_sum(cells, weights, shape),
                     reference_error=np.sqrt(_sum(cells, squared, shape)),
-                    data=_sum(data, np.ones(len(data)), shape),
+                    data=_sum(data, seen, shape),
                     fitted=_sum(cells, fitted, shape),
                 )
             )
@@ -141,9 +178,7 @@ def _axis(column: FloatArray, special: Sequence[float], n_bins: int) -> _Axis:
     if len(values) == 1:
         edges = values[0] + np.array([-0.5, 0.5])
     elif len(values) <= n_bins:
-        middle = (values[1:] + values[:-1]) / 2
-        first, last = values[0] - (middle[0] - values[0]), values[-1] + (values[-1] - middle[-1])
-        edges = np.concatenate([[first], middle, [last]])
+        edges = borders(values)
     else:
         low, high = np.quantile(usual, [TAIL, 1 - TAIL])
         if low == high:
@@ -151,6 +186,28 @@ def _axis(column: FloatArray, special: Sequence[float], n_bins: int) -> _Axis:
         width = (high - low) / (n_bins - 2)
         edges = low + width * np.arange(-1, n_bins)
     return _Axis(edges, np.searchsorted(edges[1:-1], column, side="right"))
+
+
+def _own_axis(column: FloatArray, bins: FloatArray, most: int) -> _Axis:
+    """Take the bins of a histogram as they are, neighbours merged where there are more than `most`.
+
+    Only their centres are known. Between centres of equal distances the borders are in the middle, as they
+    were; of unequal bins they are close to it.
+    """
+    edges = borders(bins)
+    step = -(-(len(edges) - 1) // most)
+    edges = np.append(edges[:-1:step], edges[-1])
+    return _Axis(edges, np.searchsorted(edges[1:-1], column, side="right"))
+
+
+def borders(centers: FloatArray) -> FloatArray:
+    """Give the borders of bins, ascending, by their centres, at least one, in any order."""
+    values = np.unique(centers)
+    if len(values) == 1:
+        return np.array([values[0] - 0.5, values[0] + 0.5])
+    middle = (values[1:] + values[:-1]) / 2
+    first, last = values[0] - (middle[0] - values[0]), values[-1] + (values[-1] - middle[-1])
+    return np.concatenate([[first], middle, [last]])
 
 
 def _sum(cells: IndexArray, content: FloatArray, shape: tuple[int, ...]) -> FloatArray:

@@ -1,16 +1,165 @@
-"""Checks of the arrays that users pass: samples, weights, centres."""
+"""Samples, of which a row may stand for several events, and checks of the arrays that users pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 
-__all__ = ["check_sample", "choose_centers", "normalised_weights", "standardisation"]
+__all__ = [
+    "Sample",
+    "check_sample",
+    "check_windows",
+    "choose_centers",
+    "is_whole",
+    "merge",
+    "normalised_weights",
+    "reference_shares",
+    "standardisation",
+]
+
+MOST_COUNTED = 10**9
+"""Events in counted rows from which events can be drawn are fewer than this: a limit of numpy."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Rows of features, each of which is one event or stands for several equal ones.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rows, d)
+        Raw features.
+    counts : ndarray, shape (n_rows,), or None
+        Events that each row stands for; None if each is one event.
+    """
+
+    x: FloatArray
+    counts: FloatArray | None = None
+
+    @classmethod
+    def check(
+        cls, values: ArrayLike, counts: ArrayLike | None, what: str, n_features: int | None = None
+    ) -> Sample:
+        """Make a sample of what a user passes; raises `InputError` if it cannot be used.
+
+        Parameters
+        ----------
+        values, what, n_features
+            As in `check_sample`.
+        counts : array_like, shape (n_rows,), optional
+            Finite, 0 or more, with a sum above 0.
+        """
+        x = check_sample(values, what, n_features)
+        if counts is None:
+            return cls(x)
+        c = np.asarray(counts, dtype=np.float64)
+        if c.shape != (len(x),):
+            raise InputError(
+                f"the {what} has {format_count(len(x), 'row')} and counts of shape {c.shape}",
+                fix="Give one count for each row",
+            )
+        bad = ~(np.isfinite(c) & (c >= 0.0))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise InputError(
+                f"row {row} of the {what} stands for {c[row]:g} events", fix="Give finite counts of 0 or more"
+            )
+        if not c.any():
+            raise InputError(f"the {what} has no events: all counts are 0", fix="Give at least one event")
+        return cls(x, c)
+
+    @property
+    def weights(self) -> FloatArray:
+        """Events that each row stands for, shape (n_rows,)."""
+        return np.ones(len(self.x)) if self.counts is None else self.counts
+
+    @property
+    def n_events(self) -> float:
+        """Number of events; a whole number if the counts are."""
+        return float(len(self.x)) if self.counts is None else float(self.counts.sum())
+
+    @property
+    def filled(self) -> Sample:
+        """The same without rows that stand for no event."""
+        return self if self.counts is None else self.take(self.counts > 0)
+
+    def take(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Sample:
+        """Select rows."""
+        return Sample(self.x[rows], None if self.counts is None else self.counts[rows])
+
+    def count_outside(self, low: FloatArray, high: FloatArray) -> int:
+        """Count the events outside a range in at least one feature."""
+        is_outside = ((self.x < low) | (self.x > high)).any(axis=1)
+        return int(is_outside.sum() if self.counts is None else round(self.counts[is_outside].sum()))
+
+    def split(self, sizes: Sequence[int], rng: np.random.Generator) -> list[Sample]:
+        """Divide the events at random into parts; each event is in one of them.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Events of each part but the last, which has the rest.
+        rng : numpy.random.Generator
+            Divides.
+
+        Returns
+        -------
+        list of Sample
+            Rows of counted parts are filled. The parts of the counts of a row follow the multivariate
+            hypergeometric distribution, as those of the same rows written out do.
+        """
+        if self.counts is None:
+            shuffled = self.x[rng.permutation(len(self.x))]
+            return [Sample(part) for part in np.split(shuffled, np.cumsum(sizes))]
+        left = self.counts.astype(np.int64)
+        parts: list[NDArray[np.int64]] = []
+        for size in sizes:
+            drawn = rng.multivariate_hypergeometric(left, size, method="marginals")
+            left = left - drawn
+            parts.append(drawn)
+        parts.append(left)
+        return [Sample(self.x, np.array(part, dtype=np.float64)).filled for part in parts]
+
+    def choose_rows(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw different rows, shape (n, d), in their order; rows of more events are drawn more often."""
+        shares = None if self.counts is None else self.counts / self.counts.sum()
+        return self.x[np.sort(rng.choice(len(self.x), size=n, replace=False, p=shares))]
+
+
+def merge(first: Sample, second: Sample) -> Sample:
+    """Put two samples together; equal rows of counted ones become one row, in the order of their values."""
+    x = np.concatenate([first.x, second.x])
+    if first.counts is None and second.counts is None:
+        return Sample(x)
+    rows, place = np.unique(x, axis=0, return_inverse=True)
+    counts = np.concatenate([first.weights, second.weights])
+    total: FloatArray = np.zeros(len(rows))
+    np.add.at(total, place.ravel(), counts)
+    return Sample(rows, total)
+
+
+def check_windows(
+    windows: Sequence[ArrayLike], weights: Sequence[ArrayLike | None] | None, n_features: int
+) -> list[Sample]:
+    """Make samples of windows and their counts; raises `InputError` if one cannot be used."""
+    counts = [None] * len(windows) if weights is None else weights
+    if len(counts) != len(windows):
+        raise InputError(
+            f"{format_count(len(windows), 'window')}, but weights of {len(counts)}",
+            fix="Give one array of weights for each window, or None",
+        )
+    return [Sample.check(*pair, "window", n_features) for pair in zip(windows, counts, strict=True)]
+
+
+def is_whole(counts: FloatArray) -> bool:
+    """Tell whether all counts are whole numbers."""
+    return bool((counts == np.rint(counts)).all())
 
 
 def check_sample(values: ArrayLike, what: str, n_features: int | None = None) -> FloatArray:
@@ -64,6 +213,25 @@ def normalised_weights(weights: ArrayLike | None, n_events: int) -> FloatArray:
     return shares
 
 
+def reference_shares(sample: Sample, weights: ArrayLike | None) -> FloatArray:
+    """Return the share of each reference row, by its weight and its count; they sum to 1.
+
+    Raises
+    ------
+    InputError
+        As `normalised_weights`, and if a row stands for no event.
+    """
+    shares = normalised_weights(weights, len(sample.x))
+    if sample.counts is None:
+        return shares
+    if not sample.counts.all():
+        raise InputError(
+            f"row {int(np.argmin(sample.counts))} of the reference stands for no event",
+            fix="Leave out rows whose count is 0",
+        )
+    return normalised_weights(shares * sample.counts, len(shares))
+
+
 def standardisation(
     events: FloatArray, shares: FloatArray, concerned: Sequence[bool] = ()
 ) -> tuple[FloatArray, FloatArray]:
@@ -83,10 +251,9 @@ def standardisation(
     return mean, scale
 
 
-def choose_centers(
-    centers: int | ArrayLike, events: FloatArray, rng: np.random.Generator | None
-) -> FloatArray:
+def choose_centers(centers: int | ArrayLike, sample: Sample, rng: np.random.Generator | None) -> FloatArray:
     """Return the centres, drawn if only their number is given; raises `InputError` if not possible."""
+    events = sample.x
     if not isinstance(centers, int | np.integer):
         chosen = check_sample(centers, "array of centres")
         if chosen.shape[1] != events.shape[1]:
@@ -108,4 +275,4 @@ def choose_centers(
         raise InputError(
             "no random generator given to draw the centres", fix="Pass rng=numpy.random.default_rng(seed)"
         )
-    return events[np.sort(rng.choice(len(events), size=int(centers), replace=False))]
+    return sample.choose_rows(int(centers), rng)

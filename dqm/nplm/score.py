@@ -29,13 +29,17 @@ TOLERANCE = 1e-9
 """Kernel variance at the centres that may be lost where they are redundant."""
 
 
-def quantiles_of_distances(columns: FloatArray, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+def quantiles_of_distances(
+    columns: FloatArray, shares: FloatArray, quantiles: tuple[float, ...]
+) -> tuple[float, ...]:
     """Give quantiles of the distances between reference events; distances of 0 do not count.
 
     Parameters
     ----------
     columns : ndarray, shape (n_reference, k)
         Coordinates for kernels. Of ticks and categories no kernel is narrower than the smallest step.
+    shares : ndarray, shape (n_reference,)
+        Weights of the rows: of unequal ones as many events are taken of each as it has its share.
     quantiles : tuple of float
         Which ones.
 
@@ -43,7 +47,12 @@ def quantiles_of_distances(columns: FloatArray, quantiles: tuple[float, ...]) ->
     ----------
     Grosso et al. (2024), arXiv:2408.12296, for quantiles of the distances as widths.
     """
-    distances = pdist(columns[:: max(1, len(columns) // SAMPLED_EVENTS)])
+    if shares.min() == shares.max():
+        some = columns[:: max(1, len(columns) // SAMPLED_EVENTS)]
+    else:
+        places = (np.arange(SAMPLED_EVENTS) + 0.5) / SAMPLED_EVENTS * shares.sum()
+        some = columns[np.minimum(np.searchsorted(np.cumsum(shares), places, "right"), len(columns) - 1)]
+    distances = pdist(some)
     distances = distances[distances > 0.0]
     return tuple(map(float, np.quantile(distances, quantiles))) if len(distances) else (1.0,) * len(quantiles)
 
@@ -63,6 +72,8 @@ class Score:
         Kernel sigma.
     penalty : float
         Falkon's lambda.
+    n_reference : float
+        Events of the reference.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Score:
         *,
         width: float,
         penalty: float,
+        n_reference: float,
     ) -> None:
         self.width = width
         self.penalty = penalty
@@ -82,11 +94,11 @@ class Score:
         self.moments = np.maximum(moments, 0.0)
         self._transform = whitening @ axes
         self.mean: FloatArray = (shares @ phi) @ axes
-        self.n_reference = len(columns)
+        self.n_reference = n_reference
 
-    def sums(self, columns: FloatArray) -> FloatArray:
-        """Sum the functions over the events of a window."""
-        values: FloatArray = self._kernel(columns).sum(axis=0) @ self._transform
+    def sums(self, columns: FloatArray, counts: FloatArray) -> FloatArray:
+        """Sum the functions over the events of a window, whose rows stand for so many."""
+        values: FloatArray = (counts @ self._kernel(columns)) @ self._transform
         return values
 
     def _kernel(self, columns: FloatArray) -> FloatArray:
@@ -125,9 +137,9 @@ class SizedScore:
     mean: float
     variance: float
 
-    def statistic(self, columns: FloatArray) -> float:
-        """Give T of a window."""
-        return float(self.inverse @ (self.score.sums(columns) - self.expected) ** 2)
+    def statistic(self, columns: FloatArray, counts: FloatArray) -> float:
+        """Give T of a window, whose rows stand for so many events."""
+        return float(self.inverse @ (self.score.sums(columns, counts) - self.expected) ** 2)
 
 
 def log_chi_squared(statistics: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from dqm.nplm.feature_kind import FeatureView
 from dqm.nplm.plain_test import OrderTest, SettingTest, SharesTest
 from dqm.nplm.score import Score, quantiles_of_distances
 
-__all__ = ["Look", "Sample", "Setting", "choose_kernels", "make_plain", "make_score"]
+__all__ = ["Look", "LookedAt", "Setting", "choose_kernels", "make_plain", "make_score"]
 
 LADDER = ((0.05, 1e-8, False), (0.5, 1e-4, False), (0.01, 1e-4, True), (0.05, 1e-8, True))
 """Kernels of all features: the width, as a quantile of the distances between two reference events, the
@@ -61,7 +61,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Sample:
+class LookedAt:
     """A reference and its centres, as the tests look at them.
 
     Parameters
@@ -71,13 +71,16 @@ class Sample:
     reference, centers : ndarray, shapes (n_reference, d), (m, d)
         Raw.
     shares : ndarray, shape (n_reference,)
-        Weights of the reference events, which sum to 1.
+        Weights of the reference rows, which sum to 1.
+    n_events : float
+        Events that these rows stand for.
     """
 
     views: list[FeatureView]
     reference: FloatArray
     centers: FloatArray
     shares: FloatArray
+    n_events: float
 
     @property
     def ordered(self) -> list[int]:
@@ -104,16 +107,16 @@ class Look:
 
     Parameters
     ----------
-    sample : Sample
+    seen : LookedAt
         Of the reference.
     x : ndarray, shape (n, d)
         The events, raw.
     """
 
-    def __init__(self, sample: Sample, x: FloatArray) -> None:
-        self._sample = sample
+    def __init__(self, seen: LookedAt, x: FloatArray) -> None:
+        self._seen = seen
         self._x = x
-        self._blocks = [view.columns(column) for view, column in zip(sample.views, x.T, strict=True)]
+        self._blocks = [view.columns(column) for view, column in zip(seen.views, x.T, strict=True)]
 
     def at(self, setting: Setting) -> FloatArray:
         """Give what a setting looks at, shape (n, k)."""
@@ -127,13 +130,13 @@ class Look:
 
     @cached_property
     def _decorrelated(self) -> FloatArray:
-        pairs = zip(self._sample.views, self._blocks, strict=True)
+        pairs = zip(self._seen.views, self._blocks, strict=True)
         others = [block[:, 1:] if view.kind.is_ordered else block for view, block in pairs]
-        return np.hstack([self._sample.lines(self._x) @ self._sample.axes, *others])
+        return np.hstack([self._seen.lines(self._x) @ self._seen.axes, *others])
 
 
 def choose_kernels(
-    sample: Sample,
+    seen: LookedAt,
     *,
     width: float | Sequence[float] | None = None,
     penalty: float | Sequence[float] | None = None,
@@ -144,7 +147,7 @@ def choose_kernels(
 
     Parameters
     ----------
-    sample : Sample
+    seen : LookedAt
         The reference.
     width, penalty, is_decorrelated, feature_width
         As in `SeveralTest`.
@@ -157,9 +160,11 @@ def choose_kernels(
     quantiles, usual, usually = zip(*LADDER, strict=True)
     flags = tuple(map(bool, usually if is_decorrelated is None and width is None else is_decorrelated or ()))
     if width is None:
-        look = Look(sample, sample.reference)
+        look = Look(seen, seen.reference)
         widths = tuple(
-            quantiles_of_distances(look.at(Setting("kernel", is_decorrelated=flag)), (quantile,))[0]
+            quantiles_of_distances(
+                look.at(Setting("kernel", is_decorrelated=flag)), seen.shares, (quantile,)
+            )[0]
             for quantile, flag in zip(quantiles, flags, strict=True)
         )
         penalties = usual if penalty is None else _positive(penalty, "penalty")
@@ -174,7 +179,7 @@ def choose_kernels(
     chosen = [Setting("kernel", None, wide, p, bool(flag)) for wide, p, flag in zip(*columns, strict=True)]
     n_each = len(FEATURE_QUANTILES)
     if feature_width is not None:
-        n = len(sample.ordered)
+        n = len(seen.ordered)
         n_each, left = divmod(len(feature_width), max(1, n))
         if left or (feature_width and not n):
             raise InputError(
@@ -182,22 +187,22 @@ def choose_kernels(
                 where="feature_width",
                 fix="Give the same number for each feature",
             )
-    for place, feature in enumerate(sample.ordered):
+    for place, feature in enumerate(seen.ordered):
         if feature_width is None:
-            line = sample.views[feature].columns(sample.reference[:, feature])
-            found = quantiles_of_distances(line, FEATURE_QUANTILES)
+            line = seen.views[feature].columns(seen.reference[:, feature])
+            found = quantiles_of_distances(line, seen.shares, FEATURE_QUANTILES)
         else:
             found = _positive(feature_width[place * n_each : (place + 1) * n_each], "feature_width")
         chosen += [Setting("kernel", feature, wide, FEATURE_PENALTY) for wide in found]
     return chosen
 
 
-def make_score(sample: Sample, reference: Look, centers: Look, setting: Setting) -> Score:
+def make_score(seen: LookedAt, reference: Look, centers: Look, setting: Setting) -> Score:
     """Prepare the kernel of a setting.
 
     Parameters
     ----------
-    sample : Sample
+    seen : LookedAt
         The reference.
     reference, centers : Look
         Of its events and centres.
@@ -206,22 +211,29 @@ def make_score(sample: Sample, reference: Look, centers: Look, setting: Setting)
     """
     at = centers.at(setting)
     if setting.feature is not None:
-        at = sample.views[setting.feature].columns(_spread(sample.centers[:, setting.feature]))
-    return Score(reference.at(setting), sample.shares, at, width=setting.width, penalty=setting.penalty)
+        at = seen.views[setting.feature].columns(_spread(seen.centers[:, setting.feature]))
+    return Score(
+        reference.at(setting),
+        seen.shares,
+        at,
+        width=setting.width,
+        penalty=setting.penalty,
+        n_reference=seen.n_events,
+    )
 
 
-def make_plain(sample: Sample) -> list[tuple[int, OrderTest | SharesTest]]:
+def make_plain(seen: LookedAt) -> list[tuple[int, OrderTest | SharesTest]]:
     """Prepare the plain tests, each with its feature.
 
     Kernels of a smooth feature alone see what they would see.
     """
     made: list[tuple[int, OrderTest | SharesTest]] = []
-    for feature, view in enumerate(sample.views):
-        values = sample.reference[:, feature]
+    for feature, view in enumerate(seen.views):
+        values = seen.reference[:, feature]
         if view.kind.is_ordered and not view.kind.is_plain:
-            made.append((feature, OrderTest(view, values, sample.shares)))
+            made.append((feature, OrderTest(view, values, seen.shares)))
         if view.kind.has_classes:
-            made.append((feature, SharesTest(view, values, sample.shares)))
+            made.append((feature, SharesTest(view, values, seen.shares)))
     return made
 
 

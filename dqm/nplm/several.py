@@ -19,9 +19,9 @@ from dqm.nplm.nuisance import Nuisance
 from dqm.nplm.plain_test import PLAIN_TESTS, SharesTest
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
-from dqm.nplm.samples import check_sample, choose_centers, normalised_weights, standardisation
+from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares, standardisation
 from dqm.nplm.score import Score, log_chi_squared
-from dqm.nplm.setting import Look, Sample, Setting, choose_kernels, make_plain, make_score
+from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_plain, make_score
 
 __all__ = ["SeveralResult", "SeveralTest"]
 
@@ -63,7 +63,7 @@ class SeveralResult:
     log_p: FloatArray
     n_outside: int
     _test: SeveralTest
-    _events: FloatArray
+    _sample: Sample
 
     converged = True
     """One step always ends."""
@@ -96,7 +96,7 @@ class SeveralResult:
         setting = self.seen_by
         if setting.feature is None or setting.test != "share":
             return ""
-        return self._test.describe_value(self._events[:, setting.feature], setting.feature)
+        return self._test.describe_value(self._sample.x[:, setting.feature], setting.feature)
 
     @cached_property
     def fitted(self) -> KernelResult:
@@ -105,7 +105,7 @@ class SeveralResult:
 
     def fitted_with(self, place: int) -> KernelResult:
         """Fit the window to convergence with one of the settings."""
-        return self._test.fit(self._events, place)
+        return self._test.fit(self._sample, place)
 
 
 class SeveralTest:
@@ -118,8 +118,8 @@ class SeveralTest:
 
     Parameters
     ----------
-    reference, n_expected, centers, weights, rng, device
-        As in `KernelTest`.
+    reference, n_expected, centers, weights, counts, rng, device
+        As in `KernelTest`. Rows with counts are bins of histograms, whose features are all smooth.
     kinds : sequence of str, optional
         What each feature is, see `FeatureKind.parse`; all smooth by default.
     width : float or sequence of float, optional
@@ -186,6 +186,7 @@ class SeveralTest:
         plain_shift: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
         weights: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
         rng: np.random.Generator | None = None,
         nuisances: Sequence[Nuisance] = (),
         few_windows: bool = False,  # noqa: ARG002 - as KernelTest
@@ -205,20 +206,21 @@ class SeveralTest:
             )
         check_device(device)  # one step is quick everywhere
         self._rule = rule
-        events = check_sample(reference, "reference")
-        shares = normalised_weights(weights, len(events))
-        self._low, self._high = events.min(axis=0), events.max(axis=0)
-        views = _look(kinds, events, shares)
-        self._sample = Sample(views, events, choose_centers(centers, events, rng), shares)
+        sample = Sample.check(reference, counts, "reference")
+        shares = reference_shares(sample, weights)
+        self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
+        views = _look(kinds, sample, shares)
+        self._seen = LookedAt(views, sample.x, choose_centers(centers, sample, rng), shares, sample.n_events)
+        self._weights, self._counts = weights, sample.counts
         self._kernels = choose_kernels(
-            self._sample,
+            self._seen,
             width=width,
             penalty=penalty,
             is_decorrelated=is_decorrelated,
             feature_width=feature_width,
         )
         self._scores = self._make_scores()
-        self._plain = make_plain(self._sample)
+        self._plain = make_plain(self._seen)
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
         self.settings = (*self._kernels, *plain)
         self._ratios = _check_ratios(len(self._kernels), mean_ratio, variance_ratio)
@@ -235,7 +237,13 @@ class SeveralTest:
         other._resize(n_expected)
         return other
 
-    def evaluate(self, data: ArrayLike, *, auxiliary: Mapping[str, float] | None = None) -> SeveralResult:
+    def evaluate(
+        self,
+        data: ArrayLike,
+        *,
+        auxiliary: Mapping[str, float] | None = None,
+        weights: ArrayLike | None = None,
+    ) -> SeveralResult:
         """Test one window.
 
         Parameters
@@ -244,31 +252,42 @@ class SeveralTest:
             Events of the window in raw features, at least one.
         auxiliary : mapping, optional
             Must be empty: there are no nuisance parameters.
+        weights : array_like, shape (n_data,), optional
+            Events that each row stands for, >= 0; one each by default.
 
         Raises
         ------
         InputError
-            If `data` is empty, not finite or has another number of features than the reference.
+            If `data` is empty, not finite or has another number of features than the reference; if a weight
+            is negative or not finite, or all are 0.
         """
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
-        x = check_sample(data, "window", len(self._low))
-        kernels = log_chi_squared(self._statistics(x), *self._moments)
-        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(x) + self._shift])
+        (sample,) = check_windows([data], [weights], len(self._low))
+        kernels = log_chi_squared(self._statistics(sample), *self._moments)
+        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(sample.x) + self._shift])
         return SeveralResult(
             t=_combine(log_p, self._rule),
             log_p=log_p,
-            n_outside=int(((x < self._low) | (x > self._high)).any(axis=1).sum()),
+            n_outside=sample.count_outside(self._low, self._high),
             _test=self,
-            _events=x,
+            _sample=sample,
         )
 
     def evaluate_many(
-        self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None
+        self,
+        windows: Sequence[ArrayLike],
+        *,
+        auxiliaries: Sequence[Mapping[str, float]] | None = None,
+        weights: Sequence[ArrayLike | None] | None = None,
     ) -> list[SeveralResult]:
         """Test several windows, one by one."""
         return [
-            self.evaluate(window, auxiliary=auxiliaries[place] if auxiliaries else None)
+            self.evaluate(
+                window,
+                auxiliary=auxiliaries[place] if auxiliaries else None,
+                weights=weights[place] if weights else None,
+            )
             for place, window in enumerate(windows)
         ]
 
@@ -282,6 +301,7 @@ class SeveralTest:
         n_centers: int,
         rng: np.random.Generator,
         kinds: Sequence[str] = (),
+        counts: FloatArray | None = None,
     ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Choose the settings for a run, and learn how each comes out in healthy windows.
 
@@ -297,13 +317,23 @@ class SeveralTest:
             Splits the events anew, into references and windows.
         kinds : sequence of str, optional
             What each feature is.
+        counts : ndarray, shape (n_events,), optional
+            Events that each row stands for.
 
         Returns
         -------
         dict
             Arguments of the test.
         """
-        first = cls(events[:n_reference], n_expected=n_expected, centers=events[:n_centers], kinds=kinds)
+        run = Sample(events, counts)
+        begin = run.take(slice(n_reference)) if counts is None else run.filled
+        first = cls(
+            begin.x,
+            counts=begin.counts,
+            n_expected=n_expected,
+            centers=_choose(n_centers, begin, rng),
+            kinds=kinds,
+        )
         of_all = [one for one in first._kernels if one.feature is None]
         chosen = {
             "width": tuple(one.width for one in of_all),
@@ -313,22 +343,22 @@ class SeveralTest:
         }
         n = round(n_expected)
         ratios, plain = [], []
-        per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (len(events) - n_reference) // n))
+        per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (int(run.n_events) - n_reference) // n))
         for _ in range(math.ceil(TUNING_TOYS / per_split)):
-            shuffled = events[rng.permutation(len(events))]
+            reference, *windows, _ = run.split([n_reference, *[n] * per_split], rng)
             test = cls(
-                shuffled[:n_reference],
+                reference.x,
+                counts=reference.counts,
                 n_expected=n_expected,
-                centers=shuffled[:n_centers],
+                centers=_choose(n_centers, reference, rng),
                 kinds=kinds,
                 width=chosen["width"],
                 penalty=chosen["penalty"],
                 is_decorrelated=chosen["is_decorrelated"],
                 feature_width=chosen["feature_width"],
             )
-            windows = shuffled[n_reference : n_reference + per_split * n].reshape(per_split, n, -1)
             ratios += [test._statistics(window) / test._moments[0] for window in windows]
-            plain += [test._plain_log_p(window) for window in windows]
+            plain += [test._plain_log_p(window.x) for window in windows]
         relative = first._moments[1] / first._moments[0] ** 2
         mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
         given = {"kinds": tuple(kinds)} if kinds else {}
@@ -340,31 +370,32 @@ class SeveralTest:
             "plain_shift": tuple((math.log(TUNED_P) - np.quantile(plain, TUNED_P, axis=0)).tolist()),
         }
 
-    def fit(self, x: FloatArray, place: int) -> KernelResult:
+    def fit(self, sample: Sample, place: int) -> KernelResult:
         """Fit a window to convergence with one setting (logistic loss); a plain test is replaced by a kernel.
 
         Parameters
         ----------
-        x : ndarray, shape (n_data, d)
-            The window, raw.
+        sample : Sample
+            The window.
         place : int
             Number of the setting.
         """
-        setting, sample = self.settings[place], self._sample
-        if not Look(sample, sample.centers).at(setting).shape[1]:
+        setting, seen = self.settings[place], self._seen
+        if not Look(seen, seen.centers).at(setting).shape[1]:
             setting = self.settings[0]  # a feature with one value has no coordinates
         if place not in self._fits:
             self._fits[place] = KernelTest(
-                Look(sample, sample.reference).at(setting),
+                Look(seen, seen.reference).at(setting),
                 n_expected=self.n_expected,
                 width=setting.width if setting.test == "kernel" else FIT_WIDTH,
                 penalty=FIT_PENALTY,
-                centers=Look(sample, sample.centers).at(setting),
-                weights=sample.shares,
+                centers=Look(seen, seen.centers).at(setting),
+                weights=self._weights,
+                counts=self._counts,
                 few_windows=True,
                 is_standard=True,
             )
-        return self._fits[place].evaluate(Look(sample, x).at(setting))
+        return self._fits[place].evaluate(Look(seen, sample.x).at(setting), weights=sample.counts)
 
     def describe_value(self, values: FloatArray, feature: int) -> str:
         """Say which value of a feature departs most in a window; empty if its shares are not tested."""
@@ -377,7 +408,7 @@ class SeveralTest:
         Tests of many features together weigh as much as a few tests of all features. Of the latter, those of
         the weakest penalty count twice: they see what others do not.
         """
-        n_features, n_plain = len(self._sample.views), len({feature for feature, _ in self._plain})
+        n_features, n_plain = len(self._seen.views), len({feature for feature, _ in self._plain})
         of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
         weakest = min((one.penalty for one in self._kernels if one.feature is None), default=0.0)
         found = [
@@ -387,18 +418,18 @@ class SeveralTest:
         return np.array(found)
 
     def _make_scores(self) -> list[Score]:
-        reference, centers = (Look(self._sample, x) for x in (self._sample.reference, self._sample.centers))
-        return [make_score(self._sample, reference, centers, setting) for setting in self._kernels]
+        reference, centers = (Look(self._seen, x) for x in (self._seen.reference, self._seen.centers))
+        return [make_score(self._seen, reference, centers, setting) for setting in self._kernels]
 
     def _plain_log_p(self, x: FloatArray) -> FloatArray:
         found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain]
         return np.concatenate([np.empty(0), *found])
 
-    def _statistics(self, x: FloatArray) -> FloatArray:
+    def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each kernel."""
-        look = Look(self._sample, x)
+        look, counts = Look(self._seen, sample.x), sample.weights
         pairs = zip(self._kernels, self._sized, strict=True)
-        return np.array([sized.statistic(look.at(setting)) for setting, sized in pairs])
+        return np.array([sized.statistic(look.at(setting), counts) for setting, sized in pairs])
 
     def _resize(self, n_expected: float) -> None:
         if not (np.isfinite(n_expected) and n_expected > 0):
@@ -410,8 +441,16 @@ class SeveralTest:
         self._moments = mean * self._ratios[0], variance * self._ratios[1]
 
 
-def _look(kinds: Sequence[str], events: FloatArray, shares: FloatArray) -> list[FeatureView]:
+def _choose(n_centers: int, sample: Sample, rng: np.random.Generator) -> FloatArray:
+    """Draw centres; events are in random order already."""
+    if sample.counts is None:
+        return sample.x[:n_centers]
+    return sample.choose_rows(min(n_centers, len(sample.x)), rng)
+
+
+def _look(kinds: Sequence[str], sample: Sample, shares: FloatArray) -> list[FeatureView]:
     """Make the view of each feature; raises `InputError` for a kind that cannot be."""
+    events = sample.x
     n_features = events.shape[1]
     if kinds and len(kinds) != n_features:
         raise InputError(
@@ -420,6 +459,10 @@ def _look(kinds: Sequence[str], events: FloatArray, shares: FloatArray) -> list[
             fix="Give one for each feature",
         )
     parsed = [FeatureKind.parse(kind) for kind in kinds] or [FeatureKind()] * n_features
+    if sample.counts is not None and not all(kind.is_plain for kind in parsed):
+        raise InputError(
+            "a kind of a feature with counted rows", where="kinds", fix="Leave it out: bins are numbers"
+        )
     standardisation(events, shares, [kind.is_ordered for kind in parsed])
     return views_of(parsed, events, shares)
 

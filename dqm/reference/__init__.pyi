@@ -28,6 +28,7 @@ from .channel_build import (
     ChannelTable,
     check_bad_channels,
     create_channel_bundle,
+    known_channels,
 )
 from .cluster import ClusterSession, open_cluster
 from .constraints import ReadingPolicy
@@ -137,6 +138,7 @@ __all__ = [
     "empirical_p_value",
     "find_certificate",
     "generic_faults",
+    "known_channels",
     "learn_shape",
     "learn_templates",
     "look_at_settings",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.nplm import FeatureKind
+from dqm.nplm.samples import MOST_COUNTED, Sample, is_whole, merge
 from dqm.reference.features import choose_kinds, refuse_useless
-from dqm.reference.manifest import Manifest, NanRows, Source, check_names
+from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
 from dqm.reference.processes import one_thread
 from dqm.reference.single_test import USUAL_LOSS, USUAL_PENALTY, USUAL_WIDTH
 from dqm.reference.splits import refuse_hopeless
-from dqm.reference.statistic import Settings, find_statistic
+from dqm.reference.statistic import CountedStatistic, Settings, Statistic, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
@@ -57,6 +59,8 @@ class Recipe:
     kinds : mapping of str to str
         What some features are, see `dqm.nplm.FeatureKind.parse`. The others are looked at. Only the statistic
         ``several`` takes kinds.
+    counts : str, optional
+        Column of the windows that says how many events a row stands for, if rows are counted.
 
     Notes
     -----
@@ -77,10 +81,15 @@ class Recipe:
     rate_hz: float | None = None
     nan: NanRows | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+    counts: str | None = None
 
 
 def create_bundle(
-    events: FloatArray, recipe: Recipe, path: Path, sources: Sequence[Source] = ()
+    events: FloatArray,
+    recipe: Recipe,
+    path: Path,
+    sources: Sequence[Source] = (),
+    counts: FloatArray | None = None,
 ) -> StoredBundle:
     """Split events into reference and pool, draw the centres, try the test once, write the bundle.
 
@@ -94,6 +103,9 @@ def create_bundle(
         Directory to create.
     sources : sequence of Source
         Files the events came from.
+    counts : ndarray, shape (n_events,), optional
+        Events that each row stands for: whole numbers, >= 0. Rows without events say what bins there are. The
+        recipe names the column.
 
     Returns
     -------
@@ -103,35 +115,39 @@ def create_bundle(
     Raises
     ------
     InputError
-        If there are too few events, or the test refuses them.
+        If there are too few events, a count is no whole number, or the test refuses them.
     BundleError
         If `path` exists or cannot be written, or no such statistic is installed.
     """
     _check_recipe(recipe, events)
-    n_pool = len(events) - recipe.n_reference
+    sample, bins = _check_counts(events, counts, recipe)
+    n_events = int(sample.n_events)
+    n_pool = n_events - recipe.n_reference
     largest = largest_window(recipe.cut, recipe.n_expected)
     if recipe.n_reference < 2 or n_pool < 2 * largest:
         raise InputError(
-            f"{len(events)} events do not make a reference of {recipe.n_reference} and a pool of at least "
+            f"{n_events} events do not make a reference of {recipe.n_reference} and a pool of at least "
             f"{2 * largest} for toys of {recipe.n_expected:g}",
             fix="Give more events, a smaller reference or smaller windows",
         )
     refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
-    shuffled = events[rng.permutation(len(events))]
-    reference, pool = shuffled[: recipe.n_reference], shuffled[recipe.n_reference :]
-    kinds = _choose_kinds(recipe, events)
-    refuse_useless(reference, recipe.features, kinds)
-    n_centers = _count_centers(recipe, len(np.unique(reference, axis=0)))
-    centers = reference[np.sort(rng.choice(len(reference), size=n_centers, replace=False))]
+    reference, pool = sample.split([recipe.n_reference], rng)
+    kinds = _choose_kinds(recipe, sample)
+    refuse_useless(reference.x, recipe.features, kinds)
+    n_centers = _count_centers(recipe, len(np.unique(reference.x, axis=0)))
+    centers = reference.choose_rows(n_centers, rng)
+    shuffled = sample if counts is not None else Sample(np.concatenate([reference.x, pool.x]))
     with one_thread():  # small matrices: more threads wait for each other
         settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
+    of_rows = {} if reference.counts is None else {"counts": reference.counts}
     test = find_statistic(recipe.statistic)(
-        reference, n_expected=recipe.n_expected, centers=centers, **settings
+        reference.x, n_expected=recipe.n_expected, centers=centers, **settings, **of_rows
     )
-    test.evaluate(pool[: max(1, round(recipe.n_expected))])
-    arrays = {"reference": reference, "centers": centers, "pool": pool}
+    _try(test, pool, recipe, rng)
+    arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
+    named = {files[kind].name: values for kind, values in arrays.items()}
     ready: Mapping[str, NDArray[Any]] = getattr(test, "prepared", {})
     prepared = {kind: array_file(kind, values) for kind, values in ready.items()}
     manifest = Manifest(
@@ -146,9 +162,10 @@ def create_bundle(
         sources=tuple(sources),
         software={name: version(name) for name in ("dqm", "numpy", "torch")},
         prepared=prepared,
+        counts=recipe.counts,
+        counted=_keep_counts(reference, pool, bins, named),
         **files,
     )
-    named = {files[kind].name: values for kind, values in arrays.items()}
     named |= {prepared[kind].name: values for kind, values in ready.items()}
     return write_bundle(path, manifest, named)
 
@@ -178,6 +195,65 @@ def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRow
     return x[~dropped], NanRows(n_rows=len(x), n_dropped=int(dropped.sum()), counts=counts)
 
 
+def _check_counts(
+    events: FloatArray, counts: FloatArray | None, recipe: Recipe
+) -> tuple[Sample, FloatArray | None]:
+    """Make a sample of rows and counts, each row once; also give all rows, those without events too."""
+    if (counts is None) != (recipe.counts is None):
+        raise InputError(
+            "counts are given, but their column has no name" if recipe.counts is None else "no counts given",
+            fix="Give both: Recipe(counts=...) and the counts, or neither",
+        )
+    if counts is None:
+        return Sample(events), None
+    if "counts" not in signature(find_statistic(recipe.statistic)).parameters:
+        raise InputError(
+            f"the statistic {recipe.statistic} takes no rows that stand for several events",
+            fix="Choose kernel or several",
+        )
+    sample = Sample.check(events, counts, "table of counted rows")
+    if not is_whole(sample.weights):
+        row = int(np.flatnonzero(sample.weights != np.rint(sample.weights))[0])
+        raise InputError(
+            f"row {row + 1} stands for {sample.weights[row]:g} events, which is no whole number",
+            fix="Give histograms of events, without weights: what varies by chance must be counts",
+        )
+    if sample.n_events >= MOST_COUNTED:
+        raise InputError(
+            f"{sample.n_events:.0f} events in all", fix=f"Give fewer than {MOST_COUNTED}: a shorter run"
+        )
+    grouped = merge(sample, sample.take(slice(0, 0)))
+    return grouped.filled, grouped.x
+
+
+def _try(test: Statistic, pool: Sample, recipe: Recipe, rng: np.random.Generator) -> None:
+    """Test a first window, so that what cannot be tested is not built."""
+    n = max(1, round(recipe.n_expected))
+    if pool.counts is None:
+        test.evaluate(pool.x[:n])
+    else:
+        window, _ = pool.split([n], rng)
+        cast(CountedStatistic, test).evaluate(window.x, weights=window.counts)
+
+
+def _keep_counts(
+    reference: Sample, pool: Sample, bins: FloatArray | None, named: dict[str, FloatArray]
+) -> CountedRows | None:
+    """Describe the arrays of counted rows, and add them to those to be written; None for single events."""
+    if reference.counts is None or pool.counts is None or bins is None:
+        return None
+    arrays = {"counts": reference.counts, "poolcounts": pool.counts, "bins": bins}
+    files = {kind: array_file(kind, values) for kind, values in arrays.items()}
+    named |= {files[kind].name: values for kind, values in arrays.items()}
+    return CountedRows(
+        reference=files["counts"],
+        pool=files["poolcounts"],
+        bins=files["bins"],
+        n_reference=int(reference.n_events),
+        n_pool=int(pool.n_events),
+    )
+
+
 def _count_centers(recipe: Recipe, n_distinct: int) -> int:
     if recipe.centers is None:
         return min(USUAL_CENTERS, n_distinct)
@@ -189,23 +265,30 @@ def _count_centers(recipe: Recipe, n_distinct: int) -> int:
     return recipe.centers
 
 
-def _choose_kinds(recipe: Recipe, events: FloatArray) -> dict[str, FeatureKind] | None:
-    """Choose what each feature is taken as; None for a test that takes all as they are."""
-    if hasattr(find_statistic(recipe.statistic), "tune"):
-        return {one.feature: one.kind for one in choose_kinds(events, recipe.features, recipe.kinds)}
-    if recipe.kinds:
+def _choose_kinds(recipe: Recipe, sample: Sample) -> dict[str, FeatureKind] | None:
+    """Choose what each feature is taken as; None for a test that takes all as they are.
+
+    Bins of histograms are numbers with distances: all features of theirs are smooth.
+    """
+    has_kinds = hasattr(find_statistic(recipe.statistic), "tune")
+    if recipe.kinds and (sample.counts is not None or not has_kinds):
+        takes = "histograms" if has_kinds else f"the statistic {recipe.statistic!r}"
         raise InputError(
-            f"a kind of the feature {next(iter(recipe.kinds))!r} with the statistic {recipe.statistic!r}, "
-            "which takes all features as they are",
-            fix="Leave it out, or take the statistic 'several'",
+            f"a kind of the feature {next(iter(recipe.kinds))!r} with {takes}, which takes all features as "
+            "they are",
+            fix="Leave it out" if has_kinds else "Leave it out, or take the statistic 'several'",
         )
-    return None
+    if not has_kinds:
+        return None
+    if sample.counts is not None:
+        return dict.fromkeys(recipe.features, FeatureKind())
+    return {one.feature: one.kind for one in choose_kinds(sample.x, recipe.features, recipe.kinds)}
 
 
 def _choose_settings(
     recipe: Recipe,
     kinds: Mapping[str, FeatureKind] | None,
-    shuffled: FloatArray,
+    shuffled: Sample,
     n_centers: int,
     rng: np.random.Generator,
 ) -> Settings:
@@ -213,13 +296,15 @@ def _choose_settings(
     tune = getattr(find_statistic(recipe.statistic), "tune", None)
     if tune is None or kinds is None:
         return {"width": recipe.width, "penalty": recipe.penalty, "loss": recipe.loss}
+    of_rows = {} if shuffled.counts is None else {"counts": shuffled.counts}
     chosen: Settings = tune(
-        shuffled,
+        shuffled.x,
         n_reference=recipe.n_reference,
         n_expected=recipe.n_expected,
         n_centers=n_centers,
         rng=rng,
         kinds=[str(kinds[name]) for name in recipe.features],
+        **of_rows,
     )
     return chosen
 
@@ -233,6 +318,9 @@ def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
             fix="Name every column of the events once",
         )
     check_names(names)
+    if recipe.counts is not None:
+        check_names([recipe.counts], "column of counts")
+    names = (*names, *([] if recipe.counts is None else [recipe.counts]))
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"two features are named {twice[0]!r}", fix="Name every column differently")

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from dqm.errors import BundleError, InputError
 from dqm.events import Measurement, Origin, Window, WindowCut
-from dqm.nplm.samples import check_sample
+from dqm.nplm.samples import Sample
 from dqm.reference.build import Recipe, create_bundle
 from dqm.reference.calibration import calibrate, origin_remark
 from dqm.reference.certificate import find_certificate, write_certificate
@@ -40,6 +40,10 @@ Measured = float | tuple[float, float] | None
 
 WINDOWS_IN_REFERENCE = 10
 """Windows' worth of events in a reference, unless the user says otherwise or has too few events."""
+
+
+COUNTS = "events"
+"""Column of the counts of a bundle that is built from arrays."""
 
 
 class Bundle(StoredBundle):
@@ -146,6 +150,7 @@ class Bundle(StoredBundle):
         names: Sequence[str] | None = None,
         n_expected: float | None = None,
         measured: Mapping[str, Measured] | None = None,
+        weights: ArrayLike | None = None,
     ) -> Evaluation:
         """Test a window.
 
@@ -164,6 +169,8 @@ class Bundle(StoredBundle):
             Measurement of each of the bundle's nuisance parameters: a value, with the error that the bundle
             was made for, or a pair of value and error. None if there is none: the parameter is fitted freely,
             which takes a null table of its own (`calibrate` with ``free=[...]``).
+        weights : array_like, shape (n_events,), optional
+            Events that each row stands for, if the bundle was built with them: contents of bins at `x`.
 
         Returns
         -------
@@ -194,13 +201,13 @@ class Bundle(StoredBundle):
         departs mostly in x2 (... %)
         """
         if isinstance(x, Window):
-            if names is not None or n_expected is not None or measured is not None:
+            if any(given is not None for given in (names, n_expected, measured, weights)):
                 raise InputError(
-                    "names, n_expected or measured are given beside a Window",
+                    "names, n_expected, measured or weights are given beside a Window",
                     fix="Leave them out: the window has its own",
                 )
             return self._test(x, ReadingPolicy())
-        window, free = self._window(x, names, n_expected, measured or {})
+        window, free = self._window(Sample.check(x, weights, "window"), names, n_expected, measured or {})
         self._check_calibrated(window, free)
         return self._test(window, ReadingPolicy(unmeasured="free" if free else "null"))
 
@@ -253,14 +260,15 @@ class Bundle(StoredBundle):
 
     def _window(
         self,
-        x: ArrayLike,
+        sample: Sample,
         names: Sequence[str] | None,
         n_expected: float | None,
         measured: Mapping[str, Measured],
     ) -> tuple[Window, tuple[str, ...]]:
         """Make a window of an array; also names the parameters to be fitted freely."""
-        events = check_sample(x, "window")
+        events = sample.x
         features = self.manifest.features
+        counts = self._counts_of(sample)
         columns = features if names is None else tuple(names)
         if events.shape[1] != len(columns):
             raise InputError(
@@ -283,12 +291,21 @@ class Bundle(StoredBundle):
             run_type="",
             origin=Origin.LIVE,
             cut=cut,
-            names=columns,
-            x=events,
+            names=(*columns, counts) if counts else columns,
+            x=np.column_stack([events, sample.weights]) if counts else events,
+            counts=counts,
             n_expected=n_expected,
             auxiliary=readings,
         )
         return window, free
+
+    def _counts_of(self, sample: Sample) -> str:
+        """Give the column of counts that the window will have; raises `InputError` if it has none to give."""
+        counts = self.manifest.counts or ""
+        if bool(counts) != (sample.counts is not None):
+            given, rows = ("no weights", "counted rows") if counts else ("weights", "single events")
+            raise InputError(f"{given} given for a bundle of {rows}", fix="Give weights=... with these only")
+        return counts
 
     def _readings(
         self, measured: Mapping[str, Measured], cut: WindowCut
@@ -412,6 +429,7 @@ def build_bundle(
     kinds: Mapping[str, str] | None = None,
     cut: Literal["count", "time"] = "count",
     seed: int = 1,
+    weights: ArrayLike | None = None,
 ) -> Bundle:
     """Make a bundle of events taken when all was well; `Bundle.calibrate` comes next.
 
@@ -425,7 +443,7 @@ def build_bundle(
         Names of the columns; ``x1``, ``x2``, ... by default.
     n_reference : int, optional
         Events of the reference; the rest, disjoint from it, is the pool that toys are drawn from. By default
-        those of ten windows, but at most a third of all events.
+        those of ten windows, but at most a third of all events; of histograms half of them.
     width : float, optional
         Kernel width of a single test, in standard deviations of the reference; 2.5 by default.
     penalty : float, optional
@@ -444,6 +462,8 @@ def build_bundle(
         What closes the windows: a number of events or a stretch of time.
     seed : int
         Splits the events and draws the centres.
+    weights : array_like, shape (n_events,), optional
+        Events that each row stands for, whole numbers: contents of all bins of a histogram, centred at `x`.
 
     Returns
     -------
@@ -464,10 +484,11 @@ def build_bundle(
     >>> len(bundle.reference), len(bundle.pool)
     (1000, 3000)
     """
-    events = check_sample(x, "sample")
+    sample = Sample.check(x, weights, "sample")
     if n_reference is None:
-        n_reference = max(2, min(round(WINDOWS_IN_REFERENCE * window), len(events) // 3))
-    names = [f"x{k + 1}" for k in range(events.shape[1])] if features is None else features
+        most = min(round(WINDOWS_IN_REFERENCE * window), int(sample.n_events) // 3)
+        n_reference = max(2, most if weights is None else int(sample.n_events) // 2)
+    names = [f"x{k + 1}" for k in range(sample.x.shape[1])] if features is None else features
     given = {"width": width, "penalty": penalty, "loss": loss}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     recipe = Recipe(
@@ -479,9 +500,10 @@ def build_bundle(
         cut=WindowCut(cut),
         statistic=statistic or ("kernel" if settings else "several"),
         kinds=kinds or {},
+        counts=None if weights is None else COUNTS,
         **settings,
     )
     directory = _TemporaryDirectory()
     path = directory.path / "bundle"
-    create_bundle(events, recipe, path)
+    create_bundle(sample.x, recipe, path, counts=sample.counts)
     return Bundle.read(path, owner=directory)

@@ -97,14 +97,14 @@ def calibrate(
 def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
     """Say what limits p-values: a finite run, a tail that does not fit the toys; empty if nothing does."""
     entry = bundle.null_entry(kind)
-    if entry is None or bundle.manifest.counts is not None:  # toys of channels come from no pool
+    if entry is None or bundle.manifest.is_of_channels:  # toys of channels come from no pool
         return ""
     misfit = NullTable(bundle.toys(entry)[:, 0]).misfit
     remark = f"{misfit}: p beyond the table is too small. Throw more toys" if misfit else ""
     offset, source = uncertainty_of(bundle, entry)
     if offset <= TOLERATED_OFFSET:
         return remark
-    n_events = len(bundle.reference if source == "reference" else bundle.pool)
+    n_events = bundle.manifest.n_reference if source == "reference" else bundle.manifest.n_pool
     uncertain = (
         f"a {source} of {n_events} events leaves p-values uncertain by about "
         f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"

@@ -109,9 +109,9 @@ def run_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
     """Compare each part of the run with all others: a run that changes, or two runs in one file."""
     n_blocks, n_windows = found.p.shape
     offset = 0.0
-    if bundle.manifest.counts is None:  # a part is compared with a finite number of events
-        n_reference = len(bundle.reference)
-        n_others = (n_reference + len(bundle.pool)) * (1.0 - 1.0 / n_blocks)
+    if not bundle.manifest.is_of_channels:  # a part is compared with a finite number of events
+        n_reference = bundle.manifest.n_reference
+        n_others = (n_reference + bundle.manifest.n_pool) * (1.0 - 1.0 / n_blocks)
         offset = pool_offset(found.n_events, max(1, round(n_others - n_reference)), n_reference)
     error = np.sqrt(1.0 / n_windows + 1.0 / found.toy_z[0].size + offset**2)
     means = found.z.mean(axis=1)

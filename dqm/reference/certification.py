@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from dqm.errors import BundleError, InputError
+from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.reference import certificate_lines as lines_of
 from dqm.reference.certificate import Certificate, CertificateLine, subject_of
@@ -16,7 +16,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.processes import Workers
 from dqm.reference.run_blocks import BlockPlan, evaluate_blocks, plan_blocks
 from dqm.reference.stored_bundle import StoredBundle
-from dqm.reference.validation import Validation, validate
+from dqm.reference.validation import Validation, find_null_entry, validate
 
 __all__ = ["Certification", "certify"]
 
@@ -72,13 +72,7 @@ def certify(
     BundleError, InputError, WorkerError
         As `validate`; also if windows of a later run cannot be tested.
     """
-    entry = bundle.null_entry(kind)
-    if entry is None:
-        raise BundleError(
-            f"no null table for windows of {kind}",
-            where=str(bundle.path),
-            fix="Run 'dqm reference calibrate' first",
-        )
+    entry = find_null_entry(bundle, kind)
     if later:
         bundle.refuse_counted("later runs")
     plan = _plan(bundle, kind)

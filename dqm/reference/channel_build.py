@@ -9,9 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from dqm.alarm import KnownChannels
 from dqm.errors import ConfigError, InputError, format_count
 from dqm.events import FloatArray, WindowCut
-from dqm.nplm.channels import MAP_COLUMNS, NUMBER, ChannelTest, check_map
+from dqm.nplm.channels import (
+    CARD,
+    LAYER,
+    LEAST_FACTOR,
+    MAP_COLUMNS,
+    NUMBER,
+    ChannelModel,
+    ChannelTest,
+    check_map,
+)
 from dqm.reference.manifest import Manifest, Source
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 
@@ -22,6 +32,7 @@ __all__ = [
     "check_bad_channels",
     "create_channel_bundle",
     "cut_table",
+    "known_channels",
 ]
 
 CHANNEL = "channel"
@@ -185,6 +196,16 @@ def create_channel_bundle(
     return write_bundle(path, manifest, named)
 
 
+def known_channels(bundle: StoredBundle) -> KnownChannels | None:
+    """Give the channels of a bundle; None if it is none of channels."""
+    if bundle.manifest.counts is None:
+        return None
+    model = ChannelModel.from_arrays(bundle.prepared)
+    places = np.array(model.channel_map.T)
+    wanders = model.wander > LEAST_FACTOR
+    return KnownChannels(places[NUMBER], places[LAYER], places[CARD], model.share, CHANNEL, wanders)
+
+
 def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str) -> None:
     """Refuse channels that are to count for nothing if the bundle does not have them.
 
@@ -204,7 +225,7 @@ def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str
     """
     if not channels:
         return
-    if bundle.manifest.counts is None:
+    if not bundle.manifest.is_of_channels:
         raise ConfigError(
             f"the bundle {bundle.path.name} knows no channels",
             where=where,
@@ -232,7 +253,7 @@ def _places(table: ChannelTable, channel_map: FloatArray) -> FloatArray:
     if wrong.any():
         k = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"channel {table.channels[k]:g} has {table.hits[k]:g} hits, row {k + 1}",
+            f"channel {table.channels[k]:g} has {table.hits[k]:g} hits at time {table.times[k]:g}",
             where=table.name,
             fix="Give whole numbers, 0 or more",
         )

@@ -18,6 +18,7 @@ from dqm.events import (
     RatioMap,
 )
 from dqm.nplm.channels import CARD, LAYER, NUMBER, WIRE, ChannelResult, ChannelState, GroupResult
+from dqm.nplm.samples import Sample
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import StoredBundle
 
@@ -57,12 +58,12 @@ class ChannelExplainer:
     def __init__(self, bundle: StoredBundle) -> None:
         self._map = bundle.prepared["map"]
 
-    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:  # noqa: ARG002 - of the interface
+    def explain(self, window: Sample, outcome: Outcome) -> Explanation | None:  # noqa: ARG002 - of the interface
         """Name the channels, cards and layers that depart.
 
         Parameters
         ----------
-        x : ndarray
+        window : Sample
             Not used: the outcome has the hits.
         outcome : ChannelResult
             What the test gave.
@@ -105,6 +106,7 @@ def summarise_channels(outcome: ChannelResult, bundle: StoredBundle) -> ChannelS
             )
             for k in worst
         ),
+        masked=tuple(int(number) for number in channel_map[state == ChannelState.MASKED, NUMBER]),
     )
 
 

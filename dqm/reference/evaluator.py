@@ -25,6 +25,8 @@ from dqm.events import (
 )
 from dqm.nplm import FeatureKind, RatioMaps
 from dqm.nplm.channels import ChannelResult
+from dqm.nplm.samples import Sample
+from dqm.reference.binning import Binning
 from dqm.reference.channel_explanation import ChannelExplainer, describe_outside, summarise_channels
 from dqm.reference.constraints import ReadingPolicy, read_constraints
 from dqm.reference.explanation import Explainer, Explains, WindowExplanation
@@ -95,7 +97,7 @@ class Evaluation:
     """
 
     result: TestResult
-    evidence: tuple[Explains, FloatArray, Outcome] | None = field(default=None, repr=False, compare=False)
+    evidence: tuple[Explains, Sample, Outcome] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Give the numbers in one line."""
@@ -183,8 +185,8 @@ class Evaluation:
         """
         if self.evidence is None:
             return None
-        explainer, x, outcome = self.evidence
-        return explainer.explain(x, outcome)
+        explainer, window, outcome = self.evidence
+        return explainer.explain(window, outcome)
 
     def explain(self) -> WindowExplanation:
         """Give the same to look at: it can be drawn, and gives histograms.
@@ -231,6 +233,7 @@ class Evaluator:
             for entry in bundle.manifest.nuisances
             if entry.kind == "shape"
         }
+        self._binning = None if bundle.bins is None else Binning(bundle.bins, bundle.manifest.features)
         self._scales: list[_Scale] = []
         for entry in bundle.manifest.null:
             self._scales.append(self._scale(entry))
@@ -281,9 +284,11 @@ class Evaluator:
         if scale is None:
             reason = f"no null table for windows of {kind} (calibrated: {self.bundle.manifest.judged})"
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
-        x = self._select(window)
+        sample = Sample(self._select(window), window.weights)
+        if self._binning is not None:
+            sample = sample.filled
         try:
-            outcome = _test(scale.test, x, window.weights, constraints.measured, masked)
+            outcome = _test(scale.test, sample, constraints.measured, masked)
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
         is_bound = is_lower_bound(outcome)
@@ -299,7 +304,7 @@ class Evaluator:
             remarks=(*constraints.remarks, *self._remarks(outcome, n_data)),
             channels=self._describe_channels(outcome),
         )
-        outside = self._test_outside(x)
+        outside = self._test_outside(sample.x)
         is_astray = outcome.t < scale.table.t_implausible
         if is_astray and (outside is None or outside.p > SURPRISING):
             reason = (
@@ -309,7 +314,7 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        return Evaluation(_join(result, outside), (scale.explainer, x, outcome))
+        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome))
 
     def _test_outside(self, x: FloatArray) -> Outside | None:
         """Test the number of events beyond the reference, where nothing but a fault moves events there."""
@@ -404,14 +409,16 @@ class Evaluator:
         if window.n_events < min_events:
             expected = "" if window.n_expected is None else f" (expected {window.n_expected:.0f})"
             return f"{describe_too_few(window.n_events, min_events)}{expected}"
-        return "" if window.n_events else "no events"
+        if not window.n_events:
+            return "no events"
+        return "" if self._binning is None else self._binning.find_fault(self._select(window), window.weights)
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
         """Say where the window leaves what the reference knows."""
         if isinstance(outcome, ChannelResult):
             return describe_outside(outcome)
         remarks = [ENDED_EARLY] if is_lower_bound(outcome) else []
-        n_reference, n_features = self.bundle.reference.shape
+        n_reference, n_features = self.bundle.manifest.n_reference, len(self.bundle.manifest.features)
         expected = 2.0 * n_features * n_data / n_reference
         if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more
             remarks.append(
@@ -428,26 +435,33 @@ class Evaluator:
 
 def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic], Explains]:
     """Choose how windows are explained: by channel, or by maps in the bins of the reference."""
-    if bundle.manifest.counts is not None:
+    if bundle.manifest.is_of_channels:
         by_channel = ChannelExplainer(bundle)
         return lambda _entry, _test: by_channel
     kinds = bundle.manifest.settings.get("kinds", ())
     special = [FeatureKind.parse(str(kind)).special for kind in kinds] if isinstance(kinds, tuple) else []
-    maps = RatioMaps(bundle.reference, bundle.manifest.features, special)
+    maps = RatioMaps(
+        bundle.reference,
+        bundle.manifest.features,
+        counts=bundle.reference_sample.counts,
+        bins=bundle.bins,
+        special=special,
+    )
     return lambda entry, test: Explainer(bundle, entry, test, maps)
 
 
 def _test(
     test: Statistic,
-    x: FloatArray,
-    weights: FloatArray | None,
+    sample: Sample,
     measured: Mapping[str, float],
     masked: Sequence[int],
 ) -> Outcome:
     """Test a window; counted rows with their counts."""
-    if weights is None:
-        return test.evaluate(x, auxiliary=measured)
-    return cast(CountedStatistic, test).evaluate(x, auxiliary=measured, weights=weights, masked=masked)
+    if sample.counts is None:
+        return test.evaluate(sample.x, auxiliary=measured)
+    of_channels = {"masked": masked} if masked else {}
+    counted = cast(CountedStatistic, test)
+    return counted.evaluate(sample.x, auxiliary=measured, weights=sample.counts, **of_channels)
 
 
 def _join(result: TestResult, outside: Outside | None) -> TestResult:

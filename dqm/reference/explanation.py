@@ -13,7 +13,9 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import KernelResult, RatioMaps, Setting, divergence
+from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NullTableEntry
+from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
 from dqm.reference.statistic import Outcome, Statistic, is_lower_bound
 from dqm.reference.stored_bundle import StoredBundle
@@ -81,8 +83,8 @@ class Combined(Protocol):
 class Explains(Protocol):
     """What explains windows of one kind."""
 
-    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
-        """Explain a window by what the test gave for it."""
+    def explain(self, window: Sample, outcome: Outcome) -> Explanation | None:
+        """Explain a window, in the reference's features, by what the test gave for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +206,12 @@ class Explainer:
         self._maps = maps
         self._healthy: dict[int | None, tuple[FloatArray, FloatArray]] = {}
 
-    def explain(self, x: FloatArray, outcome: Outcome) -> Explanation | None:
+    def explain(self, window: Sample, outcome: Outcome) -> Explanation | None:
         """Explain a window.
 
         Parameters
         ----------
-        x : ndarray, shape (n_data, d)
+        window : Sample
             Its events, the reference's features.
         outcome : Outcome
             What the test gave for it.
@@ -229,14 +231,15 @@ class Explainer:
             return None
         by_chance, t_healthy = self._healthy_windows(place)
         weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
-        maps = self._maps.features(x, weights, log_ratio)
+        x, counts = window.x, window.counts
+        maps = self._maps.features(x, weights, log_ratio, counts)
         ranking = _rank(maps, by_chance)
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
-        pairs = self._maps.pairs(x, weights, log_ratio, leading)
+        pairs = self._maps.pairs(x, weights, log_ratio, leading, counts)
         likenesses, unlike = self._known_faults.compare(x, fitted, t_healthy)
         parts = [
             describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
-            _describe_rate(len(x), float(weights.sum())),
+            _describe_rate(round(window.n_events), float(weights.sum())),
             _describe_ranking(ranking),
             seen_by,
         ]
@@ -254,15 +257,15 @@ class Explainer:
         if place not in self._healthy:
             source = ToySource(self._bundle, self._entry.kind)
             toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
-            outcomes: Sequence[Outcome] = self._test.evaluate_many(
-                [toy.x for toy in toys], auxiliaries=[toy.auxiliary for toy in toys]
-            )
+            outcomes = evaluate_toys(self._test, toys)
             if place is not None:
                 outcomes = [o.fitted_with(place) for o in outcomes if isinstance(o, Combined)]
             found = [
                 [
                     divergence(m)
-                    for m in self._maps.features(toy.x, o.reference_weights, o.log_ratio_reference)
+                    for m in self._maps.features(
+                        toy.x, o.reference_weights, o.log_ratio_reference, toy.weights
+                    )
                 ]
                 for toy, o in zip(toys, outcomes, strict=True)
                 if isinstance(o, LearnedRatio)

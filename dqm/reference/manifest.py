@@ -17,6 +17,7 @@ from dqm.events import WindowCut
 __all__ = [
     "VERSION",
     "ArrayFile",
+    "CountedRows",
     "Manifest",
     "NanRows",
     "NuisanceEntry",
@@ -168,6 +169,16 @@ class NullTableEntry(_Frozen):
     )
 
 
+class CountedRows(_Frozen):
+    """What a reference has more if its rows stand for several events: the bins of a histogram."""
+
+    reference: ArrayFile = Field(description="events that each row of the reference stands for")
+    pool: ArrayFile = Field(description="events that each row of the pool stands for")
+    bins: ArrayFile = Field(description="all rows that a window may have, those without events too")
+    n_reference: int = Field(ge=0, description="events of the reference")
+    n_pool: int = Field(ge=0, description="events of the pool")
+
+
 class Manifest(_Frozen):
     """Description of a bundle; its bytes name it."""
 
@@ -196,6 +207,9 @@ class Manifest(_Frozen):
         pattern=NAME_PATTERN,
         description="column of its windows that says how many events a row stands for; null: one each",
     )
+    counted: CountedRows | None = Field(
+        default=None, description="counts of reference and pool; null: none, or hits of channels"
+    )
     nuisances: tuple[NuisanceEntry, ...] = ()
     null: tuple[NullTableEntry, ...] = ()
     ranges: tuple[WindowRange, ...] = ()
@@ -210,6 +224,21 @@ class Manifest(_Frozen):
         return WindowKind(cut=self.cut, n_expected=self.n_expected)
 
     @property
+    def is_of_channels(self) -> bool:
+        """Whether its windows carry the hits of every channel."""
+        return self.counts is not None and self.counted is None
+
+    @property
+    def n_reference(self) -> int:
+        """Events of the reference; of channels its windows."""
+        return self.counted.n_reference if self.counted else self.reference.shape[0]
+
+    @property
+    def n_pool(self) -> int:
+        """Events of the pool."""
+        return self.counted.n_pool if self.counted else self.pool.shape[0]
+
+    @property
     def nan_counts(self) -> dict[str, int]:
         """Rows with NaN in each feature, among those that the bundle was built from."""
         return self.nan.counts if self.nan else {}
@@ -217,7 +246,7 @@ class Manifest(_Frozen):
     @property
     def n_built(self) -> int:
         """Rows that the bundle was built from."""
-        return self.nan.n_rows if self.nan else self.reference.shape[0] + self.pool.shape[0]
+        return self.nan.n_rows if self.nan else self.n_reference + self.n_pool
 
     @property
     def finite_share(self) -> float:
@@ -269,12 +298,15 @@ class Manifest(_Frozen):
         learned: tuple[NuisanceEntry | TemplateEntry, ...] = (*self.nuisances, *self.templates)
         models = [array for entry in learned for array in entry.arrays.values()]
         tables = [entry.toys for entry in self.null]
-        return (self.reference, self.centers, self.pool, *self.prepared.values(), *models, *tables)
+        counted = (self.counted.reference, self.counted.pool, self.counted.bins) if self.counted else ()
+        samples = (self.reference, self.centers, self.pool, *counted)
+        return (*samples, *self.prepared.values(), *models, *tables)
 
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
         # a bundle without these has the bytes, and so the name, that it had before they existed
-        left_out = {name for name in ("rate_hz", "ranges", "nan", "counts") if not getattr(self, name)}
+        added = ("rate_hz", "ranges", "nan", "counts", "counted")
+        left_out = {name for name in added if not getattr(self, name)}
         values = self.model_dump(mode="json", exclude=left_out)
         for entry in values["null"]:
             if not entry["per_split"]:

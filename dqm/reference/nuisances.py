@@ -107,7 +107,7 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
     BundleError
         If the directory cannot be written.
     """
-    bundle.refuse_counted("nuisance parameter")
+    bundle.refuse_channels("nuisance parameter")
     check_names([name], "nuisance parameter")
     entry = NuisanceEntry(name=name, kind="normalisation", sigma=sigma)
     return take_single_test(bundle).add_nuisance(entry, {})
@@ -169,7 +169,7 @@ def learn_shape(
     BundleError
         If the directory cannot be written.
     """
-    bundle.refuse_counted("nuisance parameter")
+    bundle.refuse_counted("nuisance parameter of the shape")
     check_names([name], "nuisance parameter")
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}", fix=f"Choose one of {', '.join(METHODS)}")

@@ -68,7 +68,7 @@ class RateTest:
         policy : ReadingPolicy, optional
             When a measurement is too old.
         """
-        if manifest.counts is not None:  # hits come together, and the reference says by how much they vary
+        if manifest.is_of_channels:  # hits come together, and the reference says by how much they vary
             varies = manifest.settings.get("illumination", 0.0)
             uncertainty = max(uncertainty, varies if isinstance(varies, float | int) else 0.0)
         entries = [entry for entry in manifest.nuisances if entry.kind == "normalisation"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dqm.errors import BundleError
 from dqm.events import Explanation, FloatArray
 from dqm.nplm import KernelTest, RatioMaps, divergence
 from dqm.reference.build import Recipe
@@ -19,6 +18,7 @@ from dqm.reference.manifest import NanRows
 from dqm.reference.processes import Workers
 from dqm.reference.splits import choose_reference_size
 from dqm.reference.stored_bundle import StoredBundle
+from dqm.reference.validation import find_null_entry
 
 __all__ = ["Renewal", "compare_with_old", "recipe_like"]
 
@@ -118,18 +118,14 @@ def compare_with_old(
     Raises
     ------
     BundleError
-        If the old bundle is not calibrated.
+        If the old bundle is not calibrated for windows without measurement of its nuisance parameters.
     InputError
-        If its windows cannot be tested, because it has nuisance parameters and nobody measured them.
+        If the events cannot be tested.
     """
-    kind = old.manifest.kind
-    entry = old.null_entry(kind)
-    if entry is None:
-        raise BundleError(
-            f"no null table for windows of {kind}: it cannot be compared with",
-            where=str(old.path),
-            fix="Run 'dqm reference calibrate' first, or leave --like out",
-        )
+    cut = old.manifest.cut
+    measured = [e.name for e in old.manifest.nuisances if e.sigma is not None and e.concerns(cut)]
+    kind = old.manifest.kind.model_copy(update={"free": tuple(measured)})  # nobody kept what was measured
+    entry = find_null_entry(old, kind)
     outcome = evaluate_later(old, LaterRun(name, x), kind=kind, workers=workers, progress=progress)
     return Renewal(later_line(old, entry, outcome), _map(old, x))
 

@@ -5,11 +5,13 @@ The run is cut into blocks of time. For each block, reference and toys are made 
 blocks alone, split anew a few times. The windows are consecutive events of the block, as a collector cuts
 them. So such a window is to its reference and its toys what a window of the next run is to the bundle's.
 
-Of channels, the reference is windows rather than events. There the other blocks teach the test anew.
+A histogram keeps no order: its blocks are random parts of its events. Of channels, the reference is windows
+rather than events. There the other blocks teach the test anew.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from scipy import special
 
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray
+from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import WindowKind
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.processes import Workers
@@ -135,8 +138,9 @@ def plan_blocks(bundle: StoredBundle, kind: WindowKind) -> BlockPlan:
     InputError
         If the run is too short for that.
     """
-    n_reference, n_pool = len(bundle.reference), len(bundle.pool)
-    if bundle.manifest.counts is not None:
+    n_reference, n_pool = bundle.manifest.n_reference, bundle.manifest.n_pool
+    if bundle.manifest.is_of_channels:
+        n_reference = len(bundle.reference)
         n_blocks = min(MOST_BLOCKS, n_reference // 2)
         n_windows = min(WINDOWS_PER_BLOCK, n_reference // n_blocks)
         return BlockPlan(n_blocks, n_windows, n_splits=1, n_toys=SPLITS * TOYS_PER_SPLIT, is_ordered=True)
@@ -151,7 +155,7 @@ def plan_blocks(bundle: StoredBundle, kind: WindowKind) -> BlockPlan:
             "'dqm reference advise' shows what a run can bear",
         )
     n_windows = min(WINDOWS_PER_BLOCK, n_events // n_blocks // largest)
-    is_ordered = events_in_order(bundle)[1]
+    is_ordered = bundle.manifest.counts is None and events_in_order(bundle)[1]
     return BlockPlan(n_blocks, n_windows, n_splits=SPLITS, n_toys=TOYS_PER_SPLIT, is_ordered=is_ordered)
 
 
@@ -187,29 +191,31 @@ class BlockWork:
                 f"tests as {bundle.manifest.definition}, not as {self.definition}: it is another bundle",
                 where=str(path),
             )
-        if bundle.manifest.counts is not None:
+        if bundle.manifest.is_of_channels:
             return lambda item: self._test_channels(bundle, item[0])
-        events, _ = events_in_order(bundle)
-        parts = np.array_split(events, self.plan.n_blocks)
+        parts = self._cut_run(bundle)
         return lambda item: self._test_events(bundle, parts, *item)
 
-    def _test_events(
-        self, bundle: StoredBundle, parts: list[FloatArray], block: int, split: int
-    ) -> FloatArray:
+    def _cut_run(self, bundle: StoredBundle) -> list[Sample]:
+        if bundle.manifest.counts is None:
+            return [Sample(part) for part in np.array_split(events_in_order(bundle)[0], self.plan.n_blocks)]
+        events = merge(bundle.reference_sample, bundle.pool_sample)
+        size = int(events.n_events) // self.plan.n_blocks
+        return events.split([size] * (self.plan.n_blocks - 1), np.random.default_rng(self.seed))
+
+    def _test_events(self, bundle: StoredBundle, parts: list[Sample], block: int, split: int) -> FloatArray:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(block, split, 1)))
-        others = np.concatenate([part for number, part in enumerate(parts) if number != block])
-        shuffled = others[rng.permutation(len(others))]
-        n_reference = len(bundle.reference)
-        reference, pool = shuffled[:n_reference], shuffled[n_reference:]
-        chosen = np.sort(rng.choice(n_reference, size=len(bundle.centers), replace=False))
-        test = prepare_for_split(bundle, self.kind, reference, reference[chosen])
+        others = functools.reduce(merge, [part for number, part in enumerate(parts) if number != block])
+        reference, pool = others.split([bundle.manifest.n_reference], rng)
+        n_centers = min(len(bundle.centers), len(reference.x))
+        test = prepare_for_split(bundle, self.kind, reference, reference.choose_rows(n_centers, rng))
         source = ToySource(bundle, self.kind, NOMINAL, pool)
         seed = int(rng.integers(2**32))
         toys = [source.throw(seed, number) for number in range(self.plan.n_toys)]
         # measurements and number of events as a toy has them, events as the block has them
         patterns = [source.throw(self.seed, number) for number in range(self.plan.n_windows)]
-        windows = _cut(parts[block], patterns)[split :: self.plan.n_splits]
-        return _rows(evaluate_toys(test, [*toys, *windows]), [len(toy.x) for toy in [*toys, *windows]])
+        windows = _cut(parts[block], patterns, rng)[split :: self.plan.n_splits]
+        return _rows(evaluate_toys(test, [*toys, *windows]), [_size(toy) for toy in [*toys, *windows]])
 
     def _test_channels(self, bundle: StoredBundle, block: int) -> FloatArray:
         parts = np.array_split(bundle.reference, self.plan.n_blocks)
@@ -224,7 +230,7 @@ class BlockWork:
         numbers = known[:, :1]
         windows = [Toy(numbers, {}, hits) for hits in parts[block][: self.plan.n_windows]]
         found = evaluate_toys(cast(CountedStatistic, test), [*toys, *windows])
-        return _rows(found, [int(toy.weights.sum()) for toy in [*toys, *windows] if toy.weights is not None])
+        return _rows(found, [_size(toy) for toy in [*toys, *windows]])
 
 
 def evaluate_blocks(
@@ -298,13 +304,19 @@ def _collect(bundle: StoredBundle, plan: BlockPlan, per_block: list[list[FloatAr
     return BlockWindows(plan, np.array(p), np.array(toy_z), np.array(outside), float(rows[:, 2].mean()))
 
 
-def _cut(events: FloatArray, patterns: list[Toy]) -> list[Toy]:
-    """Cut consecutive events into windows of the sizes of some toys."""
-    windows, first = [], 0
-    for pattern in patterns:
-        windows.append(Toy(events[first : first + len(pattern.x)], pattern.auxiliary))
-        first += len(pattern.x)
-    return windows
+def _cut(events: Sample, patterns: list[Toy], rng: np.random.Generator) -> list[Toy]:
+    """Cut events into windows of the sizes of some toys: consecutive ones, or random ones of a histogram."""
+    sizes = [_size(pattern) for pattern in patterns]
+    if events.counts is None:
+        samples = [Sample(part) for part in np.split(events.x, np.cumsum(sizes))]
+    else:
+        samples = events.split(sizes, rng)
+    return [Toy(one.x, toy.auxiliary, one.counts) for one, toy in zip(samples[:-1], patterns, strict=True)]
+
+
+def _size(toy: Toy) -> int:
+    """Count the events of a window."""
+    return len(toy.x) if toy.weights is None else round(toy.weights.sum())
 
 
 def _rows(outcomes: object, sizes: list[int]) -> FloatArray:

@@ -20,6 +20,7 @@ import numpy as np
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
+from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.null import pool_offset, split_offset
 from dqm.reference.stored_bundle import StoredBundle
@@ -111,8 +112,8 @@ def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "aut
     InputError
         As `choose_origin`, and if an origin is asked for of toys of channels.
     """
-    if bundle.manifest.counts is None:
-        return choose_origin(n_expected, len(bundle.reference), len(bundle.pool), wanted)
+    if not bundle.manifest.is_of_channels:
+        return choose_origin(n_expected, bundle.manifest.n_reference, bundle.manifest.n_pool, wanted)
     if wanted != "auto":
         raise InputError(
             f"toys of channels are not made from {wanted}, but thrown by what was learned of them",
@@ -122,11 +123,14 @@ def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "aut
     return ToyOrigin(0, 0.0, "toys are thrown by what was learned of the channels")
 
 
-def choose_reference_size(n_events: int, n_expected: float) -> int:
+def choose_reference_size(n_events: int, n_expected: float, *, in_bins: bool = False) -> int:
     """Choose how many events of a run become the reference; the rest is the pool.
 
-    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all.
+    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all. In
+    bins of histograms half: there a larger reference costs nothing.
     """
+    if in_bins:
+        return max(2, n_events // 2)
     n_reference = round(WINDOWS_IN_REFERENCE * n_expected)
     n_pool = n_events - n_reference
     if n_pool > n_expected and pool_offset(n_expected, n_pool, n_reference) <= TOLERATED_OFFSET:
@@ -163,11 +167,11 @@ def uncertainty_of(bundle: StoredBundle, entry: NullTableEntry) -> tuple[float, 
     """Give the uncertainty of the p-values of a table, in sigmas, and what it comes from."""
     n = entry.kind.n_expected
     if entry.per_split:
-        return split_offset(n, len(bundle.reference)), "reference"
-    return pool_offset(n, len(bundle.pool), len(bundle.reference)), "pool"
+        return split_offset(n, bundle.manifest.n_reference), "reference"
+    return pool_offset(n, bundle.manifest.n_pool, bundle.manifest.n_reference), "pool"
 
 
-def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[Sample, FloatArray, Sample]:
     """Split all events of a bundle anew.
 
     Parameters
@@ -179,14 +183,16 @@ def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[FloatArr
 
     Returns
     -------
-    reference, centers, pool : ndarray
-        Centres are drawn from the reference, as many as the bundle has.
+    reference : Sample
+        As many events as the bundle's.
+    centers : ndarray
+        Drawn from the reference, as many as the bundle has, or as there are rows.
+    pool : Sample
+        The other events.
     """
     # a stream apart from those of the toys, whose keys have one number
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, 0)))
-    events = np.concatenate([bundle.reference, bundle.pool])
-    shuffled = events[rng.permutation(len(events))]
-    n_reference = len(bundle.reference)
-    reference = shuffled[:n_reference]
-    chosen = np.sort(rng.choice(n_reference, size=len(bundle.centers), replace=False))
-    return reference, reference[chosen], shuffled[n_reference:]
+    events = merge(bundle.reference_sample, bundle.pool_sample)
+    reference, pool = events.split([bundle.manifest.n_reference], rng)
+    n_centers = min(len(bundle.centers), len(reference.x))
+    return reference, reference.choose_rows(n_centers, rng), pool

@@ -11,6 +11,7 @@ import numpy as np
 from dqm.config import find_plugin
 from dqm.errors import BundleError
 from dqm.events import FloatArray, NuisanceResult
+from dqm.nplm.samples import Sample
 from dqm.reference.manifest import WindowKind
 from dqm.reference.nuisances import nuisances_for
 from dqm.reference.stored_bundle import StoredBundle
@@ -74,7 +75,11 @@ class Statistic(Protocol):
 
 
 class CountedStatistic(Statistic, Protocol):
-    """A test of counted rows: each row of a window stands for so many events."""
+    """A test of counted rows: each row of a window stands for so many events.
+
+    One that is built from counted rows, not from windows of channels, has a parameter `counts`: the events
+    that each row of the reference stands for.
+    """
 
     def evaluate(
         self,
@@ -83,9 +88,8 @@ class CountedStatistic(Statistic, Protocol):
         *,
         auxiliary: Mapping[str, float] | None = None,
         weights: FloatArray | None = None,
-        masked: Sequence[int] = (),
     ) -> Outcome:
-        """Test a window; `weights` has shape (n_data,), and channels in `masked` count for nothing."""
+        """Test a window; `weights` has shape (n_data,). A test of channels also takes `masked` ones."""
 
     def evaluate_many(
         self,
@@ -175,11 +179,11 @@ def prepare_statistic(bundle: StoredBundle, kind: WindowKind, device: str = "cpu
     extra: dict[str, object] = {"prepared": bundle.prepared} if m.prepared else {}
     if device != "cpu":
         extra["device"] = device
-    return _set_up(bundle, kind, bundle.reference, bundle.centers, extra)
+    return _set_up(bundle, kind, bundle.reference_sample, bundle.centers, extra)
 
 
 def prepare_for_split(
-    bundle: StoredBundle, kind: WindowKind, reference: FloatArray, centers: FloatArray
+    bundle: StoredBundle, kind: WindowKind, reference: Sample, centers: FloatArray
 ) -> Statistic:
     """Set up the bundle's test for another reference and a few windows; raises as `prepare_statistic`."""
     factory = find_statistic(bundle.manifest.statistic)
@@ -190,24 +194,26 @@ def prepare_for_split(
 def _set_up(
     bundle: StoredBundle,
     kind: WindowKind,
-    reference: FloatArray,
+    reference: Sample,
     centers: FloatArray,
     extra: Mapping[str, object],
 ) -> Statistic:
     factory = find_statistic(bundle.manifest.statistic)
     try:
-        signature(factory).bind_partial(reference, **bundle.manifest.settings)
+        signature(factory).bind_partial(reference.x, **bundle.manifest.settings)
     except TypeError as error:
         raise BundleError(
             f"its settings are none of the statistic {bundle.manifest.statistic!r} of this version: {error}",
             where=str(bundle.path),
             fix="Build the bundle again",
         ) from error
+    counts = {} if reference.counts is None else {"counts": reference.counts}
     return factory(
-        reference,
+        reference.x,
         n_expected=kind.n_expected,
         centers=centers,
         nuisances=nuisances_for(bundle, kind),
         **bundle.manifest.settings,
+        **counts,
         **extra,
     )

@@ -27,6 +27,7 @@ from pydantic_core import from_json
 from dqm.config import replacing
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray
+from dqm.nplm.samples import Sample
 from dqm.reference.manifest import (
     VERSION,
     ArrayFile,
@@ -139,14 +140,24 @@ class StoredBundle:
 
     def refuse_counted(self, what: str) -> None:
         """Refuse what only a reference of single events has; raises `InputError` for counted rows."""
-        if self.manifest.counts is not None:
+        self.refuse_channels(what)
+        if self.manifest.counted is not None:
+            raise InputError(
+                f"a bundle of histograms takes no {what}",
+                where=str(self.path),
+                fix="Build the bundle from single events",
+            )
+
+    def refuse_channels(self, what: str) -> None:
+        """Refuse what a reference of channels does not have; raises `InputError`."""
+        if self.manifest.is_of_channels:
             raise InputError(
                 f"a bundle of the statistic {self.manifest.statistic} takes no {what}", where=str(self.path)
             )
 
     @property
     def reference(self) -> FloatArray:
-        """Reference events, shape (n_reference, d), raw features; of channels, their hits in windows."""
+        """Reference rows, shape (n_rows, d), raw features; of channels, their hits in windows."""
         return self._arrays[self.manifest.reference.name]
 
     @property
@@ -156,8 +167,26 @@ class StoredBundle:
 
     @property
     def pool(self) -> FloatArray:
-        """Events for toys, shape (n_pool, d), disjoint from the reference."""
+        """Rows for toys, shape (n_rows, d); their events are disjoint from those of the reference."""
         return self._arrays[self.manifest.pool.name]
+
+    @property
+    def reference_sample(self) -> Sample:
+        """Reference events, with the number of them that each row stands for."""
+        counted = self.manifest.counted
+        return Sample(self.reference, None if counted is None else self._arrays[counted.reference.name])
+
+    @property
+    def pool_sample(self) -> Sample:
+        """Events for toys, likewise."""
+        counted = self.manifest.counted
+        return Sample(self.pool, None if counted is None else self._arrays[counted.pool.name])
+
+    @property
+    def bins(self) -> FloatArray | None:
+        """All rows that a window of counted rows may have, shape (n_bins, d); None for single events."""
+        counted = self.manifest.counted
+        return None if counted is None else self._arrays[counted.bins.name]
 
     def toys(self, entry: NullTableEntry) -> FloatArray:
         """Outcome of the toys of one null table, shape (n_toys, 2 + 2 k).

@@ -10,6 +10,7 @@ import numpy as np
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
+from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NuisanceEntry, WindowKind
 from dqm.reference.nuisances import find_transformation, taylor_model
 from dqm.reference.statistic import Thrower, prepare_statistic
@@ -87,7 +88,7 @@ class ToySource:
         What windows they are: cut by count they have exactly their events, by time a Poisson number.
     truth : Truth
         Where they are thrown.
-    pool : ndarray, shape (n_pool, d), optional
+    pool : Sample, optional
         Events to draw from, instead of the bundle's pool.
 
     Raises
@@ -97,7 +98,11 @@ class ToySource:
     """
 
     def __init__(
-        self, bundle: StoredBundle, kind: WindowKind, truth: Truth = NOMINAL, pool: FloatArray | None = None
+        self,
+        bundle: StoredBundle,
+        kind: WindowKind,
+        truth: Truth = NOMINAL,
+        pool: Sample | None = None,
     ) -> None:
         self._kind = kind
         self._truth = truth
@@ -106,10 +111,10 @@ class ToySource:
             for entry in bundle.manifest.nuisances
             if entry.sigma is not None and entry.name not in kind.free and entry.concerns(kind.cut)
         ]
-        self._pool, self._rate = bundle.pool if pool is None else pool, 1.0
+        self._pool, self._rate = bundle.pool_sample if pool is None else pool, 1.0
         self._shares: FloatArray | None = None
         self._thrower: Thrower | None = None
-        if bundle.manifest.counts is not None:
+        if bundle.manifest.is_of_channels:
             test = prepare_statistic(bundle, kind)
             if isinstance(test, Thrower):
                 self._thrower = test
@@ -124,9 +129,10 @@ class ToySource:
                 )
             self._shift(bundle, entry)
         needed = 2 * largest_window(kind.cut, kind.n_expected * self._rate)
-        if len(self._pool) < needed:
+        n_pool = int(self._pool.n_events)
+        if n_pool < needed:
             raise InputError(
-                f"{len(self._pool)} events are too few for toys of {kind.n_expected * self._rate:.0f}",
+                f"{n_pool} events are too few for toys of {kind.n_expected * self._rate:.0f}",
                 where=str(bundle.path) if truth.sample is None else f"events at {truth.name} = {truth.nu:g}",
                 fix=f"Give at least {needed}, or ask for smaller windows",
             )
@@ -153,12 +159,18 @@ class ToySource:
         n = round(self._kind.n_expected)
         if self._kind.cut is WindowCut.TIME:
             n = max(1, int(rng.poisson(self._kind.n_expected * self._rate)))
-        x = self._pool[rng.choice(len(self._pool), size=n, replace=False, p=self._shares)]
+        drawn = self._draw(n, rng)
         measured = {}
         for entry in self._measured:
             truth = self._truth.nu if entry.name == self._truth.name else 0.0
             measured[entry.name] = float(rng.normal(truth, entry.sigma or 0.0))
-        return Toy(x, measured)
+        return Toy(drawn.x, measured, drawn.counts)
+
+    def _draw(self, n: int, rng: np.random.Generator) -> Sample:
+        """Draw events of the pool; of counted rows the counts are drawn, at the cost of the rows."""
+        if self._pool.counts is not None:
+            return self._pool.split([n], rng)[0]
+        return self._pool.take(rng.choice(len(self._pool.x), size=n, replace=False, p=self._shares))
 
     def _shift(self, bundle: StoredBundle, entry: NuisanceEntry) -> None:
         """Bring the pool to the truth."""
@@ -168,12 +180,13 @@ class ToySource:
             return
         is_reweighted = self._truth.sample is None and entry.transform is None
         if is_reweighted or self._kind.cut is WindowCut.TIME:
-            ratio = np.exp(taylor_model(bundle, entry).log_ratio(self._pool, nu))
+            ratio = np.exp(taylor_model(bundle, entry).log_ratio(self._pool.x, nu))
             if is_reweighted:
                 self._shares = ratio / ratio.sum()
             if self._kind.cut is WindowCut.TIME:
                 self._rate = float(ratio.mean())
         if self._truth.sample is not None:
-            self._pool = self._truth.sample
+            self._pool = Sample(self._truth.sample)
         elif entry.transform is not None:
-            self._pool = find_transformation(entry.transform, bundle.manifest.features)(self._pool, nu)
+            transform = find_transformation(entry.transform, bundle.manifest.features)
+            self._pool = Sample(transform(self._pool.x, nu))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from scipy.spatial.distance import pdist
 
 from dqm.errors import InputError, format_count
@@ -27,14 +28,14 @@ __all__ = ["Tuning", "TuningPoint", "look_at_settings"]
 CENTERS = (25, 50, 100, 200, USUAL_CENTERS)
 """Numbers of centres that are tried."""
 
-WINDOWS = 8
+WINDOWS = 16
 """Healthy windows that are tested with each setting."""
 
 SAMPLED = 1000
 """Reference events whose distances are shown."""
 
-STEADY = 0.3
-"""Change of t from one number of centres to the next, in units of its spread, below which it is steady."""
+STEADY = 0.7
+"""Rank correlation of t of healthy windows with two settings above which these say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ class TuningPoint:
         Its value.
     mean_t, spread_t : float
         Mean and standard deviation of t in healthy windows; NaN if a fit did not converge.
+    agreement : float
+        Rank correlation with t of the same windows with the chosen setting: t itself has another scale
+        with each setting, and only its order counts.
     milliseconds : float
         Time of a window.
     is_chosen : bool
@@ -59,6 +63,7 @@ class TuningPoint:
     value: float
     mean_t: float
     spread_t: float
+    agreement: float
     milliseconds: float
     is_chosen: bool
 
@@ -172,12 +177,17 @@ def look_at_settings(
             for value in penalties
         ]
     chosen = {"centers": float(chosen_centers), "penalty": settings.get("penalty")}
-    points = []
-    for done, (knob, value, arguments) in enumerate(tries):
+    found = []
+    for done, (_, _, arguments) in enumerate(tries):
         progress(done, len(tries))
-        test = _make(statistic, reference, n_expected, arguments, seed)
-        points.append(_try(knob, value, test, windows, is_chosen=value == chosen[knob]))
+        found.append(_try(_make(statistic, reference, n_expected, arguments, seed), windows))
     progress(len(tries), len(tries))
+    is_chosen = [value == chosen[knob] for knob, value, _ in tries]
+    usual = found[is_chosen.index(True)][0]
+    points = [
+        TuningPoint(knob, value, float(t.mean()), float(t.std(ddof=1)), _agreement(t, usual), ms, one)
+        for (knob, value, _), (t, ms), one in zip(tries, found, is_chosen, strict=True)
+    ]
     widths, n_single = _widths(statistic, reference, n_expected, settings | {"centers": centers[0]}, seed)
     return Tuning(statistic, n_expected, _distances(reference, rng), widths, n_single, tuple(points))
 
@@ -190,17 +200,19 @@ def _make(
     return factory(reference, n_expected=n_expected, rng=rng, few_windows=True, **arguments)
 
 
-def _try(
-    knob: str, value: float, test: KernelTest | SeveralTest, windows: Sequence[FloatArray], *, is_chosen: bool
-) -> TuningPoint:
+def _try(test: KernelTest | SeveralTest, windows: Sequence[FloatArray]) -> tuple[FloatArray, float]:
+    """Give t of the windows, NaN where a fit did not converge, and the milliseconds of one."""
     test.evaluate(windows[0])  # the first one takes longer
     begin = time.perf_counter()
     outcomes = [test.evaluate(window) for window in windows]
     seconds = time.perf_counter() - begin
-    t = np.array([one.t if one.converged else np.nan for one in outcomes])
-    return TuningPoint(
-        knob, value, float(t.mean()), float(t.std(ddof=1)), 1e3 * seconds / len(windows), is_chosen
-    )
+    return np.array([one.t if one.converged else np.nan for one in outcomes]), 1e3 * seconds / len(windows)
+
+
+def _agreement(t: FloatArray, other: FloatArray) -> float:
+    if not (np.isfinite(t).all() and np.isfinite(other).all()):
+        return 0.0
+    return float(stats.spearmanr(t, other).statistic)
 
 
 def _widths(
@@ -229,9 +241,14 @@ def _describe(knob: str, tried: Sequence[TuningPoint], n_expected: float) -> str
                 f"penalties {', '.join(wild)} are too small: t is larger than windows of this size can have"
             )
         return "no penalty that was tried is too small"
-    *_, before, last = tried
-    change = abs(last.mean_t - before.mean_t) / (last.spread_t or 1.0)
-    steady = "t is steady" if change < STEADY else "t is not steady yet: more centres would change it"
-    return (
-        f"from {before.value:g} to {last.value:g} centres t changes by {change:.2f} of its spread: {steady}"
+    chosen = next(point for point in tried if point.is_chosen)
+    fewer = [point for point in tried if point.value < chosen.value]
+    if not fewer:
+        return f"{chosen.value:g} centres is the smallest number that was tried"
+    told = (
+        f"with {fewer[-1].value:g} centres healthy windows come in an order that agrees to "
+        f"{fewer[-1].agreement:.2f} with that of {chosen.value:g}"
     )
+    if fewer[-1].agreement >= STEADY:
+        return f"{told}: more centres would change little"
+    return f"{told}: t is not steady in the number of centres"

@@ -11,14 +11,14 @@ from scipy import stats
 
 from dqm.errors import BundleError
 from dqm.events import FloatArray
-from dqm.reference.manifest import WindowKind
+from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import NOMINAL, ToySource, Truth
 
-__all__ = ["DEPENDENT", "Validation", "ValidationPoint", "validate"]
+__all__ = ["DEPENDENT", "SIGNIFICANT", "Validation", "ValidationPoint", "find_null_entry", "validate"]
 
 DEPENDENT = 0.01
 """Probability that a test that is independent of its nuisance parameters fails its validation."""
@@ -141,13 +141,7 @@ def validate(
     WorkerError
         If the workers are lost; what they finished is kept.
     """
-    entry = bundle.null_entry(kind)
-    if entry is None:
-        raise BundleError(
-            f"no null table for windows of {kind}",
-            where=str(bundle.path),
-            fix="Run 'dqm reference calibrate' first",
-        )
+    entry = find_null_entry(bundle, kind)
     null = bundle.toys(entry)
     table = NullTable(null[:, 0])
     # toys of the null table itself would prove nothing
@@ -165,6 +159,18 @@ def validate(
     for work in works:
         work.clear()
     return Validation(kind, null[:, 0], null[:, 1], points)
+
+
+def find_null_entry(bundle: StoredBundle, kind: WindowKind) -> NullTableEntry:
+    """Find the null table of windows; raises `BundleError` if there is none."""
+    entry = bundle.null_entry(kind)
+    if entry is None:
+        raise BundleError(
+            f"no null table for windows of {kind}",
+            where=str(bundle.path),
+            fix="Run 'dqm reference calibrate' first",
+        )
+    return entry
 
 
 def _shifts(bundle: StoredBundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list[Truth]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,15 +43,13 @@ class WindowEvaluator:
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
 
-    def evaluate(self, job: EvaluationJob, masked: Sequence[int] = ()) -> EvaluationReport:
+    def evaluate(self, job: EvaluationJob) -> EvaluationReport:
         """Test a window, and explain the result if its p-value is small enough.
 
         Parameters
         ----------
         job : EvaluationJob
             With the window.
-        masked : sequence of int
-            Channels that count for nothing.
 
         Raises
         ------
@@ -61,7 +59,7 @@ class WindowEvaluator:
         self._bundle.verify()
         begin = time.perf_counter()
         evaluation = self._evaluator.evaluate(
-            job.window, min_events=job.min_events, tests_nan=job.tests_nan, masked=masked
+            job.window, min_events=job.min_events, tests_nan=job.tests_nan, masked=job.masked
         )
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
@@ -83,14 +81,11 @@ class EvaluateWindows:
         Of the bundle.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
-    masked : mapping of str to sequence of int
-        Channels that count for nothing, by stream.
     """
 
     bundle: Path
     identifier: str
     policy: ReadingPolicy
-    masked: Mapping[str, Sequence[int]]
 
     def prepare(self, bundle: Path, /) -> Callable[[EvaluationJob], EvaluationReport]:
         """Open the bundle where the worker has it; raises `BundleError` if it is another one."""
@@ -100,7 +95,7 @@ class EvaluateWindows:
         if opened.identifier != self.identifier:
             raise BundleError(f"is bundle {opened.identifier}, not {self.identifier}", where=str(bundle))
         evaluator = WindowEvaluator(opened, self.policy)
-        return lambda job: evaluator.evaluate(job, self.masked.get(job.window.stream, ()))
+        return evaluator.evaluate
 
 
 def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
@@ -124,7 +119,6 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     from dqm.reference import ReadingPolicy, open_bundle
 
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
-    masked = {stream.name: stream.bad_channels for stream in config.streams}
     evaluators: dict[str, WindowEvaluator] = {}
     paths = [reference.bundle for stream in config.streams for reference in stream.ordered_references]
     for path in dict.fromkeys(paths):
@@ -134,7 +128,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
 
     def evaluate(job: EvaluationJob) -> EvaluationReport:
         try:
-            return _find(evaluators, job.bundle).evaluate(job, masked[job.window.stream])
+            return _find(evaluators, job.bundle).evaluate(job)
         except Exception:  # logged here: the worker knows nothing of windows
             stream, run, seq = identity_of(job.window)
             log.exception("test failed", stream=stream, run=run, seq=seq)

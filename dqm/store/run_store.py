@@ -64,6 +64,13 @@ class RunStore:
             found = connection.execute(newest.order_by(ranked.c.position, ranked.c.noted_at))
             return [RunRecord(**row._mapping) for row in found]
 
+    def find(self, stream: str, run: int) -> RunRecord | None:
+        """Select what is known of one run of one stream."""
+        query = select(runs).where(runs.c.stream == stream, runs.c.run == run)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else RunRecord(**row._mapping)
+
     def of_run(self, run: int) -> dict[str, RunRecord]:
         """Select what is known of one run, by stream."""
         query = select(runs).where(runs.c.run == run).order_by(runs.c.stream)

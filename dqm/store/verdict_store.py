@@ -382,7 +382,8 @@ def _to_channels(stored: dict[str, Any] | None) -> ChannelSummary | None:
     if stored is None:
         return None
     worst = tuple(ChannelDeparture(**each) for each in stored["worst"])
-    return ChannelSummary(**{**stored, "worst": worst})
+    masked = tuple(stored.get("masked", ()))  # not in verdicts of earlier versions
+    return ChannelSummary(**{**stored, "worst": worst, "masked": masked})
 
 
 def _to_nuisance(stored: dict[str, Any]) -> NuisanceResult:

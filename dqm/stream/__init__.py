@@ -1,6 +1,7 @@
 """Transport of windows: they are cut, encoded, sent over ZeroMQ, and checked when they are received."""
 
 from dqm.stream.acknowledgement import Identity, Reason, identity_of
+from dqm.stream.counted_windows import CountedCutter, WholeCutter
 from dqm.stream.keys import (
     KeyRing,
     SenderKeys,
@@ -24,7 +25,7 @@ from dqm.stream.sequence import (
 )
 from dqm.stream.spool import Spool
 from dqm.stream.turned_away import TurnedAwayPeer
-from dqm.stream.windowing import CountCutter, CountedCutter, Cutter, RunLabel, TimeCutter, WindowEnd
+from dqm.stream.windowing import CountCutter, Cutter, RunLabel, TimeCutter, WindowEnd
 from dqm.stream.wire import Limits, decode, encode
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "StreamCounts",
     "TimeCutter",
     "TurnedAwayPeer",
+    "WholeCutter",
     "WindowEnd",
     "decode",
     "decode_run",

@@ -46,8 +46,8 @@ def refuse_doubles(frame: bytes) -> None:
 def summarise_mistakes(error: ValidationError) -> str:
     """First mistakes in one line; text from the peer is shortened and escaped."""
     lines = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: {problem['msg']}"
-        f"{_give(problem['input'])}"
+        f"{'.'.join(str(part) for part in problem['loc']) or 'header'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}{_give(problem['input'])}"
         for problem in error.errors(include_url=False)[:3]
     ]
     return ascii("; ".join(lines))[1:-1][:500]

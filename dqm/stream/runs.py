@@ -38,6 +38,12 @@ class RunTracker:
         for record in records:
             self._keep(record)
 
+    def remember(self, records: Iterable[RunRecord]) -> None:
+        """Add stored records of runs that were forgotten; what is remembered is newer, and stays."""
+        for record in records:
+            if self._find(record.stream, record.run) is None:
+                self._keep(record)
+
     def observe(self, window: Window, now: float) -> RunRecord | None:
         """Take an admitted window into account.
 
@@ -62,6 +68,7 @@ class RunTracker:
             present is not None and present.ended_at is None and present.run >= known.run
         )
         if is_late:
+            self._runs[window.stream].move_to_end(window.run)
             return None
         return self._keep(replace(known, position=self._next_position(window.stream), noted_at=now))
 
@@ -145,7 +152,7 @@ class RunTracker:
         return 1 if present is None else present.position + 1
 
     def _keep(self, record: RunRecord) -> RunRecord:
-        """Remember a record; of too many, the one that was noted first and is not the present one goes."""
+        """Remember a record; of too many, the one that was used first and is not the present one goes."""
         runs = self._runs.setdefault(record.stream, OrderedDict())
         runs[record.run] = record
         runs.move_to_end(record.run)

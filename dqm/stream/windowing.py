@@ -11,9 +11,19 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import Condition, EventBatch, FloatArray, Measurement, Origin, Window, WindowCut
 
-__all__ = ["CountCutter", "CountedCutter", "Cutter", "RunLabel", "TimeCutter", "WindowEnd"]
+__all__ = [
+    "CountCutter",
+    "Cutter",
+    "RunLabel",
+    "StreamState",
+    "StreamStates",
+    "TimeCutter",
+    "WindowEnd",
+]
 
 _SHORTEST_SECONDS = 1e-3  # a float64 of today's Unix time resolves 2.4e-7 s
+_ROUNDING_SECONDS = 1e-6
+"""What a time plus many steps may be off by; counted rows have the time at which their step begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ class _Filling:
 
 
 @dataclass(slots=True)
-class _StreamState:
+class StreamState:
     """State of one stream."""
 
     stream: str
@@ -153,7 +163,7 @@ class _StreamState:
         return window
 
 
-class _StreamStates:
+class StreamStates:
     """States of all streams of a source; checks that the batches of a stream agree."""
 
     def __init__(
@@ -165,9 +175,9 @@ class _StreamStates:
         self._streams = dict(streams or {})
         self._first_numbers = dict(first_numbers or {})
         self._first_edges = dict(first_edges or {})
-        self._states: dict[str, _StreamState] = {}
+        self._states: dict[str, StreamState] = {}
 
-    def values(self) -> Iterable[_StreamState]:
+    def values(self) -> Iterable[StreamState]:
         """States, in the order in which the chambers first appeared."""
         return self._states.values()
 
@@ -175,11 +185,11 @@ class _StreamStates:
         """Events of each stream that are in no window yet."""
         return {state.stream: state.filling.n_events for state in self._states.values()}
 
-    def find(self, batch: EventBatch) -> _StreamState:
+    def find(self, batch: EventBatch) -> StreamState:
         """Return the state of a batch's stream, after checking that the batch fits."""
         _check_batch(batch)
         stream = self._streams.get(batch.chamber, batch.chamber)
-        fresh = _StreamState(
+        fresh = StreamState(
             stream,
             batch.chamber,
             batch.names,
@@ -209,12 +219,16 @@ def _check_batch(batch: EventBatch) -> None:
         raise InputError(f"x has shape {batch.x.shape} for {n_features}", where=where)
     if batch.counts and batch.counts not in batch.names:
         raise InputError(f"rows are counted by {batch.counts!r}, which is no column", where=where)
-    if batch.times is None or batch.start is None or batch.end is None:
+    if batch.start is None or batch.end is None:
         if not (batch.times is None and batch.start is None and batch.end is None):
             raise InputError("times, start and end must all be given or all be None", where=where)
         return
     if not batch.start <= batch.end:
         raise InputError(f"the batch starts at {batch.start} and ends at {batch.end}", where=where)
+    if batch.times is None:
+        if not batch.is_whole:
+            raise InputError("only a batch of counted rows may have no times but start and end", where=where)
+        return
     if batch.times.shape != (len(batch.x),):
         n_events = format_count(len(batch.x), "event")
         raise InputError(f"times of shape {batch.times.shape} for {n_events}", where=where)
@@ -261,7 +275,7 @@ class CountCutter:
             raise InputError(f"a window needs at least 1 event, got n_events = {n_events}")
         self._n_events = n_events
         self._label = label
-        self._states = _StreamStates(streams, first_numbers)
+        self._states = StreamStates(streams, first_numbers)
         self.cuts: list[WindowEnd] = []
         self.first_edges: dict[str, float] = {}
 
@@ -315,6 +329,8 @@ class TimeCutter:
         As in `CountCutter`.
     first_edges : mapping of str to float, optional
         `first_edges` of the cutter whose windows go on.
+    rates_hz : mapping of str to float, optional
+        Rates of single chambers that differ from `expected_rate_hz`.
 
     Raises
     ------
@@ -330,6 +346,8 @@ class TimeCutter:
         streams: Mapping[str, str] | None = None,
         first_numbers: Mapping[str, int] | None = None,
         first_edges: Mapping[str, float] | None = None,
+        *,
+        rates_hz: Mapping[str, float] | None = None,
     ) -> None:
         if not _SHORTEST_SECONDS <= seconds < float("inf"):
             raise InputError(f"a window lasts at least {_SHORTEST_SECONDS} s, got seconds = {seconds}")
@@ -337,8 +355,9 @@ class TimeCutter:
             raise InputError(f"expected_rate_hz must be above 0, got {expected_rate_hz}")
         self._seconds = seconds
         self._rate_hz = expected_rate_hz
+        self._rates_hz = dict(rates_hz or {})
         self._label = label
-        self._states = _StreamStates(streams, first_numbers, first_edges)
+        self._states = StreamStates(streams, first_numbers, first_edges)
         self.cuts: list[WindowEnd] = []
 
     @property
@@ -370,7 +389,8 @@ class TimeCutter:
             self.cuts += [WindowEnd(taken, moment)] * len(ended)
             edge = self._edge_after(state)
             until = min(edge, batch.end)
-            cut = int(np.searchsorted(batch.times, until, side="left"))
+            slack = _ROUNDING_SECONDS if batch.counts else 0.0  # a step at the edge is in the next window
+            cut = int(np.searchsorted(batch.times, until - slack, side="left"))
             state.filling.add(batch, taken, cut, (moment, until))
             if until == edge:
                 windows.append(self._cut(state))
@@ -391,7 +411,7 @@ class TimeCutter:
         """Start of the first window of each stream, Unix seconds."""
         return {s.stream: s.first_edge for s in self._states.values() if s.first_edge is not None}
 
-    def _move_to(self, state: _StreamState, moment: float) -> list[Window]:
+    def _move_to(self, state: StreamState, moment: float) -> list[Window]:
         """Go to the window that `moment` belongs to; return the window before if a gap has ended it."""
         state.first_edge = moment if state.first_edge is None else state.first_edge
         step = int((moment - state.first_edge) // self._seconds)
@@ -403,55 +423,12 @@ class TimeCutter:
         state.step = step
         return ended
 
-    def _edge_after(self, state: _StreamState) -> float:
+    def _edge_after(self, state: StreamState) -> float:
         return (state.first_edge or 0.0) + (state.step + 1) * self._seconds
 
-    def _cut(self, state: _StreamState) -> Window:
-        return state.cut(self._label, WindowCut.TIME, self._rate_hz)
-
-
-class CountedCutter:
-    """Cuts a source of events and of counted rows: each kind of batch goes to a cutter of its own.
-
-    Parameters
-    ----------
-    events : Cutter
-        For batches whose rows are events.
-    counted : Cutter or None
-        For batches whose rows stand for several events; None refuses them.
-    """
-
-    def __init__(self, events: Cutter, counted: Cutter | None) -> None:
-        self._events = events
-        self._counted = counted
-        self.cuts: list[WindowEnd] = []
-
-    @property
-    def first_edges(self) -> dict[str, float]:
-        """Start of the first window of each stream that is cut by time, Unix seconds."""
-        return self._events.first_edges | (self._counted.first_edges if self._counted else {})
-
-    @property
-    def n_left(self) -> dict[str, int]:
-        """Events of each stream that no window holds; counted rows are not among them."""
-        return self._events.n_left
-
-    def push(self, batch: EventBatch) -> list[Window]:
-        """Windows that this batch completes; raises `InputError` for counted rows without a cutter."""
-        cutter = self._counted if batch.counts else self._events
-        if cutter is None:
-            raise InputError(
-                "the source counts hits by channel, but nothing says how to cut them",
-                where=f"chamber {batch.chamber}",
-                fix="Give [channels] seconds and expected_rate_hz, or switch the counting off in [options]",
-            )
-        windows = cutter.push(batch)
-        self.cuts = cutter.cuts
-        return windows
-
-    def close(self) -> list[Window]:
-        """Windows that the end of the source completes."""
-        return [*self._events.close(), *(self._counted.close() if self._counted else [])]
+    def _cut(self, state: StreamState) -> Window:
+        rate_hz = self._rates_hz.get(state.chamber, self._rate_hz)
+        return state.cut(self._label, WindowCut.TIME, rate_hz)
 
 
 def _add_up(x: FloatArray, counts: int) -> FloatArray:

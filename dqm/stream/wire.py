@@ -158,8 +158,6 @@ class Header(BaseModel):
             raise ValueError(f"counts names {self.counts}, which is no feature")
         if len(self.features) < 2:
             raise ValueError("counts needs another feature: a row must say what it counts")
-        if self.cut is WindowCut.COUNT:
-            raise ValueError('counts needs cut "time"')
 
     @model_serializer(mode="wrap")
     def _leave_out_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:

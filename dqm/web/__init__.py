@@ -3,6 +3,7 @@
 from dqm.web.auth.authenticator import Authenticator
 from dqm.web.auth.oidc import OidcProvider
 from dqm.web.auth.users import UserFile, add_user, remove_user, set_role
+from dqm.web.peers import Peers
 from dqm.web.queries import Queries
 from dqm.web.server import HttpServer, create_app
 from dqm.web.stream_status import N_RECENT, StreamStatuses
@@ -12,6 +13,7 @@ __all__ = [
     "Authenticator",
     "HttpServer",
     "OidcProvider",
+    "Peers",
     "Queries",
     "StreamStatuses",
     "UserFile",

@@ -160,7 +160,7 @@ def masks(queries: Asked) -> m.MaskList:
     return queries.masks()
 
 
-@_post("/masks", summary="Suppress the alarms of streams")
+@_post("/masks", summary="Suppress the alarms of streams, or leave out channels")
 def mask(queries: Asked, request: Request, body: m.MaskBody) -> Mask:
     command = body.command()
     carry_out(queries, request, command)

@@ -15,6 +15,7 @@ from dqm.alarm import (
     AlarmChange,
     AlarmState,
     Cause,
+    ChannelChoice,
     Mask,
     Priority,
     ShelveAlarm,
@@ -25,6 +26,7 @@ from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
 from dqm.stream import TurnedAwayPeer
+from dqm.web.peers import PeerOverview
 
 __all__ = [
     "Account",
@@ -141,6 +143,17 @@ class Untold(View):
     reason: str = Field(description="why the last try failed")
 
 
+class Peer(View):
+    """Another daemon, as it was when it last answered."""
+
+    name: str
+    url: str = Field(description="address of its page")
+    answered_at: float | None = Field(description="when it last answered, Unix seconds; null if it never did")
+    is_fresh: bool = Field(description="whether this is its present state")
+    problem: str = Field(description="why there is no answer now; empty if there is one")
+    overview: PeerOverview | None = Field(description="what it said; null if it never answered")
+
+
 class AlarmLine(View):
     """Alarms of one cause that stand alike in streams of one group, or one alarm: a line to read."""
 
@@ -164,6 +177,7 @@ class Overview(View):
         description="addresses whose connections were turned away in the last 10 minutes"
     )
     untold: tuple[Untold, ...] = Field(description="targets that cannot be told of alarms")
+    peers: tuple[Peer, ...] = Field(description="other daemons that are configured as peers")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )
@@ -316,7 +330,7 @@ class ShelveBody(_Request):
 
 
 class MaskBody(_Request):
-    """Suppress the alarms of streams: a known problem, work on the detector."""
+    """Suppress the alarms of streams, or leave out channels: a known problem, work on the detector."""
 
     streams: StreamPattern = Field(
         description="pattern of stream names or of group/stream paths, with * and ?"
@@ -325,6 +339,9 @@ class MaskBody(_Request):
     run_types: RunTypes = Field((), description="only in runs of these; empty: in all")
     start: Moment | None = Field(None, description="from when, Unix seconds; null: at once")
     until: Moment | None = Field(None, description="until when, Unix seconds; null: until it is removed")
+    channels: ChannelChoice | None = Field(
+        None, description="only these channels, which then count for nothing; null: all alarms"
+    )
 
     def command(self) -> AddMask:
         """Make the command; raises pydantic's `ValidationError` if the mask ends before it begins."""
@@ -335,6 +352,7 @@ class MaskBody(_Request):
             run_types=self.run_types,
             start=self.start,
             until=self.until,
+            channels=self.channels,
         )
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dqm.alarm import AcknowledgeAlarm, AlarmState, Cause, RemoveMask, UnshelveAlarm
+from dqm.alarm import AcknowledgeAlarm, AlarmState, Cause, RemoveMask, UnshelveAlarm, parse_numbers
 from dqm.errors import InputError
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
@@ -179,7 +179,9 @@ def _stream(queries: Queries, request: Request) -> Response:
         figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
         bundles=queries.bundles.get(page.name, ()),
-        latest_occupancy=_latest_occupancy(queries, page.last), **_figures(explanation),
+        latest_occupancy=_latest_occupancy(queries, page.last),
+        has_channels=any("channel" in one.features for one in queries.bundles.get(page.name, ())),
+        channel_masks=queries.alarm_service.channel_masks().get(page.name, ()), **_figures(explanation),
     )  # fmt: skip
 
 
@@ -246,13 +248,19 @@ def _unshelve(queries: Queries, request: Request, fields: Form) -> str:
 
 
 def _mask(queries: Queries, request: Request, fields: Form) -> str:
+    """Make a mask of alarms; or of channels, which the form on the page of a stream must name."""
     asked: dict[str, object] = dict(fields)
+    of_stream = asked.pop("only", "") == "channels"
     types = fields.get("run_types", "")
     asked["run_types"] = tuple(t.strip() for t in types.split(",") if t.strip())
+    chosen = {key: parse_numbers(str(asked.pop(key, ""))) for key in ("channels", "layers", "cards")}
+    if of_stream or any(chosen.values()):
+        asked["channels"] = chosen
     lasts = {key: asked.pop(key) for key in ("begin", "hours") if key in asked}
     asked |= m.MaskForm.model_validate_strings(lasts).times(queries.clock())
-    carry_out(queries, request, m.MaskBody.model_validate(asked).command())
-    return "/masks"
+    body = m.MaskBody.model_validate(asked)
+    carry_out(queries, request, body.command())
+    return f"/streams/{body.streams}" if of_stream else "/masks"
 
 
 def _unmask(queries: Queries, request: Request, fields: Form) -> str:

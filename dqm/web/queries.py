@@ -32,6 +32,7 @@ from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
+from dqm.web.peers import FRESH_SECONDS, PeerStatus
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
 
@@ -49,6 +50,9 @@ class AlarmActions(Protocol):
 
     def masks(self) -> Sequence[Mask]:
         """Masks in force or to come."""
+
+    def channel_masks(self) -> Mapping[str, Sequence[Mask]]:
+        """Masks of channels, in force or to come, of each stream that has any."""
 
     def tree(self) -> Node:
         """Root of the groups."""
@@ -94,6 +98,8 @@ class Queries:
         Addresses whose connections are turned away.
     notice_statuses : callable
         How it goes with each target that is told of alarms.
+    peer_statuses : callable
+        What is known of other daemons.
     """
 
     statuses: StreamStatuses
@@ -107,6 +113,7 @@ class Queries:
     notice: Callable[[], str] = str
     turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
     notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
+    peer_statuses: Callable[[], Sequence[PeerStatus]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -120,6 +127,7 @@ class Queries:
             notice=self.notice(),
             turned_away=tuple(self.turned_away()),
             untold=self.untold(),
+            peers=self._peers(),
             needs_response=tuple(filter(needs_response, alarms)),
             groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
@@ -135,6 +143,20 @@ class Queries:
             m.Untold(target=status.target, since=status.failing_since, reason=status.reason)
             for status in self.notice_statuses()
             if status.failing_since is not None
+        )
+
+    def _peers(self) -> tuple[m.Peer, ...]:
+        now = self.clock()
+        return tuple(
+            m.Peer(
+                name=status.name,
+                url=status.url,
+                answered_at=status.answered_at,
+                is_fresh=status.answered_at is not None and now - status.answered_at <= FRESH_SECONDS,
+                problem=status.problem,
+                overview=status.overview,
+            )
+            for status in self.peer_statuses()
         )
 
     def stream(self, stream: str) -> m.Stream:

@@ -101,7 +101,12 @@ class ChangeFeed:
 
     def _read(self) -> str:
         alarms = tuple(self._queries.alarm_service.alarms())
-        seen = (self._queries.statuses.version, alarms, tuple(self._queries.alarm_service.masks()))
+        seen = (
+            self._queries.statuses.version,
+            alarms,
+            tuple(self._queries.alarm_service.masks()),
+            tuple(self._queries.peer_statuses()),
+        )
         if seen != self._seen:
             self._number, self._seen = self._number + 1, seen
         raised = [

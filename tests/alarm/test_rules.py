@@ -70,6 +70,22 @@ def thresholds(n_streams: int, autocorrelation: float) -> Thresholds:
     return derive_thresholds(config(n_streams=n_streams, alarm={"autocorrelation": autocorrelation}))
 
 
+def test_a_stream_that_wanders_makes_the_limits_stricter_in_proportion_to_its_windows() -> None:
+    def of(n_streams: int, *wandering: str, **alarm: float) -> Thresholds:
+        facts = {name: StreamFacts(wanders=True) for name in wandering}
+        return derive_thresholds(config(n_streams=n_streams, alarm=alarm), facts)
+
+    names = [stream.name for stream in config(n_streams=2).streams]
+    alone, plain, bound = of(1, names[0]), of(1), of(1, autocorrelation=0.7)
+    assert (alone.p_threshold, alone.drift_limit) == (bound.p_threshold, bound.drift_limit)
+    assert of(1, names[0], autocorrelation=0.7) == bound, "the larger one counts"
+    both, one, none = of(2, *names), of(2, names[0]), of(2)
+    assert both.p_threshold < one.p_threshold < none.p_threshold
+    assert (both.drift_limit or 0.0) > (one.drift_limit or 0.0) > (none.drift_limit or 0.0)
+    assert sum(one.false_alarms_per_shift.values()) == pytest.approx(1.0, abs=5e-3)
+    assert alone.p_threshold < plain.p_threshold
+
+
 @pytest.mark.parametrize(
     ("n_streams", "autocorrelation"),
     [(1, 0.0), (4, 0.0), (50, 0.0), (250, 0.0), (1, 0.4), (250, 0.4)],

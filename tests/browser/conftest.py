@@ -11,7 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from tests.service.small import small_bundle
+from dqm.reference import StoredBundle
 
 from .monitor import Monitor
 
@@ -43,9 +43,12 @@ def chromium(
 
 
 @pytest.fixture(scope="session")
-def monitor(chromium: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:  # noqa: ARG001 - without it nothing is started
-    folder = tmp_path_factory.mktemp("monitor")
-    running = Monitor(folder, small_bundle(folder / "small.dqmref").path)
+def monitor(
+    chromium: webdriver.Chrome,  # noqa: ARG001 - without it nothing is started
+    bundle: StoredBundle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Monitor]:
+    running = Monitor(tmp_path_factory.mktemp("monitor"), bundle.path)
     try:
         running.start()
         yield running

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from selenium.webdriver import Chrome
 
-from dqm.alarm import QualityLimits
+from dqm.alarm import AddMask, ChannelChoice, QualityLimits
 from dqm.alarm.verdicts import give_verdict
 from dqm.events import EvaluationJob, FloatArray, Verdict
 from dqm.reference import open_bundle
@@ -24,6 +24,9 @@ from .conftest import complaints, set_media, set_width
 from .test_page import text, wait_for_charts
 
 STREAM = "chamber-1.channels"
+LAST = 7
+"""Number of the last window, of which a channel is masked."""
+
 LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=50)
 
 
@@ -40,7 +43,9 @@ def with_faults(number: int) -> FloatArray:
 
 def judge(evaluator: WindowEvaluator, number: int) -> Verdict:
     window = channels.window_of(with_faults(number), seq=number, start=START, end=START + 10.0)
-    report = evaluator.evaluate(EvaluationJob(window, "", LIMITS.medium_p, LIMITS.min_events))
+    masked = (103,) if number == LAST else ()
+    job = EvaluationJob(window, "", LIMITS.medium_p, LIMITS.min_events, masked=masked)
+    report = evaluator.evaluate(job)
     return give_verdict(
         window,
         report.result,
@@ -56,7 +61,10 @@ def judge(evaluator: WindowEvaluator, number: int) -> Verdict:
 def url(chromium: Chrome, once: Once, tmp_path: Path) -> Iterator[str]:
     evaluator = WindowEvaluator(open_bundle(once("channels-small.dqmref", channels.channel_bundle)))
     world = make_world(tmp_path / "x.sqlite", {"": [STREAM]})
-    world.judge(*(judge(evaluator, number) for number in range(8)))
+    world.judge(*(judge(evaluator, number) for number in range(LAST + 1)))
+    world.know_channels(STREAM)
+    choice = ChannelChoice(channels=(3,))
+    world.alarm_service.apply(AddMask("3f9a21c7", STREAM, "amplifier broken", channels=choice), "maria")
     server = HttpServer(
         create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator()),
         "127.0.0.1",
@@ -96,8 +104,11 @@ def test_the_map_shows_a_dead_wire_a_noisy_wire_and_a_dead_card(
 ) -> None:
     chromium.get(f"{url}/streams/{STREAM}")
     wait_for_charts(chromium)
-    assert "9 dead, 0 low and 1 noisy of 32 channels; 0 masked" in text(chromium, "#occupancy")
+    assert "9 dead, 0 low and 1 noisy of 31 channels; 1 masked: 103" in text(chromium, "#occupancy")
+    assert "amplifier broken" in text(chromium, "#channel-masks")
+    assert "106 3 2 400" in " ".join(text(chromium, "#channel-masks").split())
     seen, expected, ratio = (drawn_cells(chromium, f"latest-{n}") for n in (1, 2, 3))
+    assert [cells[3][0] for cells in (seen, expected, ratio)] == [None] * 3, "masked"
     assert [len(seen), len(seen[0])] == [4, 8]
     assert seen[17 % 4][17 // 4] == 0
     assert seen[6 % 4][6 // 4] == 400

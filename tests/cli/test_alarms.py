@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.alarm import AlarmState, Cause
+from dqm.alarm import AlarmState, Cause, ChannelChoice
 from dqm.export import Metrics
 from dqm.web import HttpServer, Queries, create_app
 from tests.world import PASSWORDS, START, World, make_world
@@ -99,6 +99,24 @@ def test_streams_are_masked_and_unmasked(dqm: Dqm, world: World, url: str) -> No
     assert mask.start is not None
     assert mask.until == mask.start + 2 * 3600.0
     assert "chamber-1 from " in told.out
+
+
+def test_channels_are_masked(dqm: Dqm, world: World, url: str) -> None:
+    world.know_channels("chamber-2")
+    mask = ("alarms", "mask", url, "chamber-2", "-r", "amplifier broken")
+    told = dqm(*mask, "--channels", "1, 4-5", "--layers", 2, "--hours", 2)
+    assert told.code == 0, told.err
+    (made,) = world.alarm_service.masks()
+    assert made.channels == ChannelChoice(channels=(1, 4, 5), layers=(2,))
+    assert told.out.startswith(f"mask {made.identifier}: chamber-2, channels 1, 4-5; layer 2 until ")
+    assert "channels 1, 4-5; layer 2" in dqm("alarms", "masks", url).out
+    assert dqm("alarms", "unmask", url, made.identifier, "-c", "repaired").code == 0
+    told = dqm(*mask, "--cards", 7)
+    assert (told.code, world.alarm_service.masks()) == (2, ())
+    assert "stream 'chamber-2' has no card 7" in told.err
+    told = dqm(*mask, "--channels", "5-1")
+    assert (told.code, world.alarm_service.masks()) == (2, ())
+    assert "'5-1' is no range" in told.err
 
 
 def test_who_acts_has_to_prove_it(

@@ -6,14 +6,18 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dqm.config import Role
+from dqm.web import add_user
 from tests.conftest import Once
+from tests.waiting import wait_until
 
 from .conftest import Told
 from .program import call_dqm, json_lines
-from .test_online import daemon_of
+from .test_online import Running, daemon_of
 
 Dqm = Callable[..., Told]
 MAP = Path(__file__).parents[2] / "configs" / "channels-chamber.csv"
@@ -106,7 +110,7 @@ def test_a_running_daemon_names_a_dead_wire_and_a_dead_card_and_leaves_out_what_
     daemon_config, collector = write_site(tmp_path, bundle, shown["rate_hz"], bad=[40])
     with daemon_of(daemon_config) as daemon:
         assert dqm("collect", collector).code == 0
-        assert daemon.n_judged() >= 9
+        wait_until(lambda: daemon.n_judged() >= 9, "all windows judged")
         window = daemon.get("/api/v1/streams/chamber-1.channels/windows/5/2").json()
         page = daemon.get("/windows/chamber-1.channels/5/4").text
     assert re.fullmatch(
@@ -119,4 +123,44 @@ def test_a_running_daemon_names_a_dead_wire_and_a_dead_card_and_leaves_out_what_
     assert [v["channels"]["n_dead"] for v in mine] == [0, 0, 1, 1, 16, 16, 0]
     assert all((v["channels"]["n_noisy"], v["channels"]["n_masked"]) == (0, 1) for v in mine)
     assert all("1 channel is dead" in v["reason"] for v in mine[2:4])
-    assert [v["quality"] for v in mine[2:6]] == ["Bad"] * 4
+    assert [v["quality"] for v in mine] == ["Good"] * 2 + ["Bad"] * 4 + ["Good"], "its hits do not count"
+
+
+@pytest.mark.long
+def test_a_channel_masked_in_a_running_daemon_counts_for_nothing_until_it_is_unmasked(
+    dqm: Dqm, made: Path, tmp_path: Path
+) -> None:
+    """Workers are not started again; the mask outlives the daemon."""
+    bundle = made / "channels.dqmref"
+    shown = json.loads(dqm("reference", "show", bundle, "--json").out)
+    config, collector = write_site(tmp_path, bundle, shown["rate_hz"], bad=[])
+    with config.open("a") as file:
+        file.write('[web]\nusers = "users.toml"\n')
+    (tmp_path / "password").write_text("correct horse")
+    (tmp_path / "password").chmod(0o600)
+    add_user(tmp_path / "users.toml", "ada", "correct horse", role=Role.EXPERT)
+    login = ("--user", "ada", "--password-file", tmp_path / "password")
+    noisy = collector.read_text().replace("seconds = 35", "seconds = 10").replace("{40 ", "{7 ")
+
+    def collect(daemon: Running, run: int) -> list[dict[str, Any]]:
+        collector.write_text(noisy.replace("run = 5", f"run = {run}"))
+        assert dqm("collect", collector).code == 0
+        path = f"/api/v1/streams/chamber-1.channels/windows?run={run}"
+        windows: list[dict[str, Any]] = daemon.get(path).json()["windows"]
+        assert len(windows) == 2
+        return windows
+
+    with daemon_of(config) as daemon:
+        assert [v["quality"] for v in collect(daemon, 1)] == ["Bad", "Bad"]
+        mask = ("alarms", "mask", daemon.url, "chamber-1.channels", "-r", "noisy", *login)
+        told = dqm(*mask, "--channels", "3, 7", "--hours", 1).out
+        judged = collect(daemon, 2)
+    with daemon_of(config) as daemon:
+        judged += collect(daemon, 3)
+        identifier = told.split()[1].rstrip(":")
+        assert dqm("alarms", "unmask", daemon.url, identifier, "-c", "repaired", *login).code == 0
+        assert [v["quality"] for v in collect(daemon, 4)] == ["Bad", "Bad"]
+        page = daemon.get("/windows/chamber-1.channels/3/1").text
+    assert [v["quality"] for v in judged] == ["Good"] * 4
+    assert all((v["channels"]["masked"], v["channels"]["n_noisy"]) == ([3, 7], 0) for v in judged)
+    assert "channels 3, 7, when it was judged" in page

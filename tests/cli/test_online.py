@@ -51,10 +51,15 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def get(self, path: str) -> httpx.Response:
+    @property
+    def url(self) -> str:
+        """Address of its page."""
         ready = logged(self.log, "ready")
         assert ready is not None
-        return get(f"http://{ready['http']}{path}")
+        return f"http://{ready['http']}"
+
+    def get(self, path: str) -> httpx.Response:
+        return get(f"{self.url}{path}")
 
     def n_judged(self) -> int:
         lines = self.get("/metrics").text.splitlines()
@@ -193,9 +198,10 @@ def test_examples_pass_the_check(dqm: Dqm, bundle: Path, tmp_path: Path, name: s
     if name == "daemon.toml":
         assert judged == [
             f"  chamber-{n}: the shape of windows of 60 events cut by count; their number of events: "
-            "not tested: expected_rate_hz is not known"
+            "not tested: expected_rate_hz is not known; certificate: none"
             for n in range(2)
         ]
+        assert told.err.count("bundles are not certified") == 1, "one line for all"
         assert told.err.count("null tables are small for the false-alarm budget") == 1, "one line for all"
         assert '"n_streams": 2' in told.err
         assert "dqm reference calibrate BUNDLE --toys " in told.err

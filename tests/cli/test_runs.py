@@ -55,8 +55,8 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
     with daemon_of(config) as daemon:
         collector = write_replay(tmp_path, folder / "mixed.csv")
         assert dqm("collect", collector).code == 0
+        wait_until(lambda: activities(daemon) == {"Idle"}, "the end of the run is known")
         assert daemon.n_judged() == 6
-        assert activities(daemon) == {"Idle"}
         first, second = streams(daemon)
         assert (first["run"]["run"], first["run"]["why"]) == (5, "the source ended")
         assert first["run"]["began_at"] < first["run"]["ended_at"] < time.time()

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from dqm.events import EventBatch, FloatArray
 from dqm_collectors.chamber.geometry import NS_PER_COUNT, WIRES_PER_CHAMBER, Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits, write_tdc
 from dqm_collectors.chamber.occupancy import ChannelCounter
-from dqm_collectors.kafka import KafkaCollector
 from dqm_collectors.simulate import SimulateCollector
 from dqm_collectors.tdc import TdcCollector
 
@@ -118,13 +116,6 @@ def test_hits_after_a_reset_of_the_clock_are_counted_in_the_stretches_of_the_seg
         assert (total(counts, chamber) == words_by_channel(simulate(seconds=20.3), chamber)).all()
     plain = TdcCollector(TdcCollector.Options.model_validate(options | {"channels": False}))
     assert [b.x.tobytes() for b in segments] == [b.x.tobytes() for b in plain]
-
-
-def test_a_topic_is_not_counted() -> None:
-    """Counts have no position from which a window could go on after a restart."""
-    options = {"brokers": "127.0.0.1:1", "topic": "words", "group": "g", "channels": True}
-    with pytest.raises(ValidationError, match=r"channels\n.*hits by channel cannot be counted from a topic"):
-        KafkaCollector.Options.model_validate(options)
 
 
 def test_the_channel_map_of_the_chamber_is_that_of_the_electronics() -> None:

@@ -11,12 +11,15 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import EventBatch
+from dqm_collectors.chamber.geometry import Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.occupancy import ChannelCounter
 from dqm_collectors.chamber.position import Position
 from dqm_collectors.chamber.word_stream import WordOptions, WordStream
 from tests.collectors.words import simulated_hits
 
 OPTIONS = WordOptions(chambers=(0, 1), batch_seconds=0.3)
+WITH_CHANNELS = OPTIONS.model_copy(update={"channels": True})
 START = 1.7e9 + 0.1
 
 
@@ -42,9 +45,11 @@ def words(kind: str) -> RawHits:
     return raw
 
 
-def batches_of(raw: RawHits, cuts: np.ndarray, position: Position | None = None) -> list[EventBatch]:
+def batches_of(
+    raw: RawHits, cuts: np.ndarray, position: Position | None = None, options: WordOptions = OPTIONS
+) -> list[EventBatch]:
     """Read blocks; the offset of a block is its first word."""
-    stream = WordStream(OPTIONS, START, position)
+    stream = WordStream(options, START, position)
     begin = position.offset if position else 0
     edges = [begin, *cuts[cuts > begin], len(raw.head)]
     return [
@@ -85,6 +90,44 @@ def test_a_position_is_near_its_batch() -> None:
         offset = Position.read(batch.position).offset
         counts = raw.counts[offset] - raw.counts[0]
         assert -0.2 < counts * 25 / 30 * 1e-9 - (batch.start - START) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["healthy", "reset", "damaged", "disordered"])
+@pytest.mark.parametrize("n_cuts", [7, 120])
+def test_segments_and_hits_by_channel_are_the_same_after_a_restart(kind: str, n_cuts: int) -> None:
+    """Both go on from the position of either, though they are not equally far."""
+    raw = words(kind)
+    n = len(raw.head)
+    chance = np.random.default_rng(n_cuts)
+    cuts = np.unique(chance.integers(1, n, n_cuts))
+    whole = batches_of(raw, cuts, options=WITH_CHANNELS)
+    assert sum(b.x[:, 1].sum() for b in whole if b.counts) > 1000
+    for k in chance.choice(len(whole), 8, replace=False):
+        position = Position.read(whole[k].position)
+        other_cuts = np.unique(chance.integers(1, n, n_cuts))
+        again = batches_of(raw, other_cuts, position, WITH_CHANNELS)
+        for counts in ("", "hits"):
+            first = whole[k].start
+            mine = [bits(b) for b in again if b.start >= first and b.counts == counts]
+            wanted = [bits(b) for b in whole if b.start >= first and b.counts == counts]
+            n_both = min(len(mine), len(wanted))
+            assert n_both >= len(wanted) - 4, "the last batches depend on where the last block ends"
+            assert mine[:n_both] == wanted[:n_both]
+
+
+def test_a_hit_that_is_very_late_counts_in_the_same_stretch_however_the_words_are_cut() -> None:
+    """Each step back is allowed, their sum is not."""
+    counts = np.array([0, 100, 300_000_000, 299_998_000, 299_996_000, 299_994_000, 600_000_000])
+    zero = np.zeros_like(counts)
+
+    def count(*cuts: int) -> list[float]:
+        made = ChannelCounter(WireMap.of(Convention.Y2021), chambers=(0,), start=0.0, batch_seconds=0.249_996)
+        parts = np.split(counts, cuts)
+        found = [b for part in parts for b in made.add(part, zero[: len(part)], zero[: len(part)])]
+        return [b.x[0, 1] for b in [*found, *made.finish()]]
+
+    assert count() == [2.0, 4.0, 1.0]
+    assert all(count(*cuts) == count() for cuts in ((3,), (4,), (5,), (3, 4, 5), (6,), range(1, 7)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[1,2]", "no"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,9 @@ from .monitor import FAULTY, GOOD
 from .programs import get
 
 
-def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
-    rules = get(chain.prometheus, "/api/v1/rules")["groups"]
-    assert {group["name"] for group in rules} == {
-        "dqm-alarms",
-        "dqm-channels",
-        "dqm-daemon",
-        "dqm-daemon-records",
-    }
+@pytest.fixture(scope="module")
+def alert(chain: Chain) -> dict[str, Any]:
+    """What the pager hears first, when the daemon has its first faulty windows."""
     chain.monitor.send(GOOD, 0)
     wait_until(lambda: query(chain, "dqm_window_p_value") != [], "Prometheus has scraped a verdict")
     alerts = get(chain.prometheus, "/api/v1/alerts")["alerts"]
@@ -30,7 +26,17 @@ def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain) -> None:
     assert not chain.heard
     chain.monitor.send(FAULTY, 0)
     wait_until(lambda: bool(chain.heard), "the pager rings")
-    alert = chain.heard[0]
+    return chain.heard[0]
+
+
+def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain, alert: dict[str, Any]) -> None:
+    rules = get(chain.prometheus, "/api/v1/rules")["groups"]
+    assert {group["name"] for group in rules} == {
+        "dqm-alarms",
+        "dqm-channels",
+        "dqm-daemon",
+        "dqm-daemon-records",
+    }
     assert (alert["receiver"], alert["status"]) == ("shift-pager", "firing")
     labels = alert["labels"]
     assert (labels["alertname"], labels["stream"], labels["severity"]) == (
@@ -52,7 +58,7 @@ PARAMETERS = [
 
 
 @pytest.fixture(scope="module")
-def filled(chain: Chain) -> Chain:
+def filled(chain: Chain, alert: dict[str, Any]) -> Chain:  # noqa: ARG001 - that is heard first
     """The chain when the fault has been there for some scrapes."""
     chain.monitor.send(GOOD, 10)
     chain.monitor.send(FAULTY, 10)

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dqm.demo.demonstration import USER, Demonstration, learn_known_faults, prepare_reference
+from dqm.demo.demonstration import (
+    CHANNELS,
+    USER,
+    Demonstration,
+    learn_known_faults,
+    prepare_channels,
+    prepare_reference,
+)
 from tests.waiting import get, wait_until
 
 from . import programs
@@ -28,7 +35,8 @@ def test_every_panel_has_data_of_the_demonstration(
     prometheus = require_program("prometheus")
     bundle = prepare_reference(tmp_path / "cache", lambda _done, _total: None)
     learn_known_faults(bundle, lambda _done, _total: None)
-    with Demonstration(bundle, tmp_path / "state", SECONDS) as running:
+    channels = prepare_channels(tmp_path / "cache", lambda _done, _total: None, SECONDS)
+    with Demonstration(bundle, channels, tmp_path / "state", SECONDS) as running:
         running.start_daemon()
         wait(lambda: running.is_listening, running, "it listens")
         with programs.prometheus(prometheus, tmp_path, running.http, None) as address:
@@ -64,7 +72,8 @@ def is_filled(address: str, instance: str, target: Target) -> bool:
 
 def has_data(address: str, instance: str, target: Target) -> bool:
     every = ".*" if target.dashboard != "dqm-stream" else instance
-    expr = target.expression({"stream": FAULTY, "feature": "t_1", "instance": every})
+    stream = CHANNELS if re.search(r"dqm_(worst_)?channel", target.expr) else FAULTY
+    expr = target.expression({"stream": stream, "feature": "t_1", "instance": every})
     now = time.time()
     window = {"start": now - 20.0, "end": now, "step": 1.0}
     return programs.get(address, "/api/v1/query_range", query=expr, **window)["result"] != []

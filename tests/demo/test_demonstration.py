@@ -34,6 +34,8 @@ def test_the_demonstration_sees_its_faults(tmp_path: Path, monkeypatch: pytest.M
         "chamber-1: no alarm (healthy)",
         "chamber-2: alarm differs",
         "(injected: cathode strips at 75 %)",
+        "chamber-2.channels: alarm differs (injected: wire 5 of layer 2 dead)",
+        "last window: wire 5 of layer 2: 0 hits where ",
         "chamber-3: no alarm (healthy)",
         "chamber-4: alarm differs",
         "(injected: front-end thresholds at 50 %)",

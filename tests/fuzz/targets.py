@@ -36,7 +36,8 @@ from dqm.stream.wire import claimed_identity, header_of, payload_of
 from dqm.web.auth.users import UserFile
 from dqm_collectors.beam import BeamCollector
 from dqm_collectors.replay import read_features
-from dqm_collectors.root_process import write_tree
+from dqm_collectors.root_histograms import parse_histograms
+from dqm_collectors.root_process import write_histograms, write_tree
 from dqm_collectors.slow_control.file import FileSource
 from dqm_collectors.slow_control.readings import parse_json
 from dqm_collectors.tdc import TdcCollector
@@ -125,6 +126,26 @@ def read_root_here(data: bytes, folder: Path) -> None:
     path = written(folder / "features.root", data)
     for names in (None, ["a", "b"]):
         write_tree(path, names, io.BytesIO())
+
+
+def read_histograms_here(data: bytes, folder: Path) -> None:
+    """As the process that reads histograms does, in this one; what is found is written as rows."""
+    path, sink = written(folder / "histograms.root", data), io.BytesIO()
+    names = ("one", "two", "tree")
+    write_histograms(path, names, sink)
+    rows = pa.ipc.open_stream(sink.getvalue()).read_all()
+    for histogram in parse_histograms(rows, path, names).found.values():
+        assert histogram.rows(flow=True)[:, -1].sum() == histogram.n_events
+
+
+def histogram_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "histograms.root"
+        with uproot.recreate(path) as file:
+            file["one"] = np.histogram(X[:, 0], bins=4)
+            file["two"] = np.histogram2d(X[:, 0], X[:, 1], bins=(3, 2))
+            file.mktree("tree", {"a": "f8"}).extend({"a": X[:, 0]})
+        return path.read_bytes()
 
 
 def hits_of(ending: str) -> Callable[[bytes, Path], object]:
@@ -296,6 +317,7 @@ TARGETS = {
         features_of(".parquet"), tuple(parquet_of(compression=c) for c in ("none", "zstd", "snappy"))
     ),
     "features-root": Target(read_root_here, (root_file(as_tree=True), root_file(as_tree=False))),
+    "histograms-root": Target(read_histograms_here, (histogram_file(),)),
     "hits": Target(
         hits_of(".csv"), (TDC.encode(), TDC.replace(",", " , ").encode(), b"# a\n" + TDC.encode())
     ),

@@ -118,6 +118,18 @@ def test_a_noisy_channel_is_named_and_moves_no_other(factor: float) -> None:
     assert found.t > 15.0
 
 
+def test_a_restless_channel_that_dies_is_dead() -> None:
+    """It is 1.5 standard deviations away, but its distribution is far from a normal one."""
+    rng = np.random.default_rng(4)
+    run = np.stack([healthy(4000.0, rng, wander=0.01) for _ in range(40)])
+    run[:, 17] = rng.poisson(4000.0 * rng.gamma(4.0, 0.25, 40))
+    test = ChannelTest(run, n_expected=run.sum() / len(run), prepared={"map": MAP})
+    assert 0.2 < test.model.spread[17] < 1.0
+    hits = healthy(4000.0, rng, wander=0.01)
+    hits[17] = 0.0
+    assert states(evaluate(test, hits)) == {17: ChannelState.DEAD}
+
+
 def test_a_card_that_is_low_by_little_in_each_channel_is_found_as_a_group() -> None:
     test = prepare(10.0)
     hits = healthy(10.0, np.random.default_rng(7))

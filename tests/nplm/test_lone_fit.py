@@ -12,6 +12,7 @@ from dqm.nplm.fit import Nodes
 from dqm.nplm.hessian import Hessian
 from dqm.nplm.lone_problem import LoneObjective
 from dqm.nplm.problem import FitProblem, evaluate, gradient
+from dqm.nplm.samples import Sample
 from tests.nplm.test_kernel_test import toy_chamber
 
 LOSSES: tuple[LossName, ...] = ("likelihood", "logistic")
@@ -38,7 +39,7 @@ def make_test(loss: LossName, penalty: float = 1e-6) -> KernelTest:
 
 
 def problem_of(test: KernelTest, x: FloatArray) -> tuple[FitProblem, Nodes]:
-    return test._problem([x], torch.zeros(1, 0, dtype=torch.float64)), test._full_nodes
+    return test._problem([Sample(x)], torch.zeros(1, 0, dtype=torch.float64)), test._full_nodes
 
 
 @pytest.mark.parametrize("loss", LOSSES)

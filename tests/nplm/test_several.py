@@ -10,6 +10,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
 from dqm.nplm.kernel import gaussian_kernel
+from dqm.nplm.samples import Sample
 
 
 def normal(n: int, seed: int, d: int = 2) -> FloatArray:
@@ -27,7 +28,7 @@ def test_the_statistic_is_the_decrease_of_one_newton_step() -> None:
     x, window, width, penalty = normal(400, 1), normal(100, 2) + 0.3, 0.6, 1e-3
     centers = x[:40]
     test = SeveralTest(x, n_expected=100, centers=centers, width=width, penalty=penalty, feature_width=[])
-    (t,) = test._statistics(window)
+    (t,) = test._statistics(Sample(window))
     mean, scale = x.mean(axis=0), x.std(axis=0)
     k_m, k_r, k_d = (
         gaussian_kernel(

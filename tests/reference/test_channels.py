@@ -147,6 +147,9 @@ def test_channels_that_are_known_to_be_bad_count_for_nothing(evaluator: Evaluato
     assert found.p > 0.01
     assert found.result.channels is not None
     assert (found.result.channels.n_channels, found.result.channels.n_masked) == (N - 2, 2)
+    assert found.result.channels.masked == (103, 120)
+    everything = evaluator.evaluate(window_of(hits), masked=range(100, 100 + N)).result
+    assert (everything.p, everything.reason) == (None, "all channels are masked")
     explanation = found.find_explanation()
     assert explanation is not None
     assert explanation.text == ""
@@ -252,8 +255,8 @@ def renumbered(table: ChannelTable, number: float) -> ChannelTable:
         (lambda t: renumbered(t, 7.0), "channel 7 is not in the channel map"),
         (lambda t: chosen(t, t.channels != 101.0), "channel 101 of the channel map has no rows"),
         (lambda t: renumbered(t, 102.0), "channel 101 of the channel map has no rows"),
-        (lambda t: replace(t, hits=t.hits - 30.0), "hits, row 1"),
-        (lambda t: replace(t, hits=t.hits + 0.25), "hits, row 1"),
+        (lambda t: replace(t, hits=t.hits - 30.0), "hits at time"),
+        (lambda t: replace(t, hits=t.hits + 0.25), "hits at time"),
         (lambda t: replace(t, times=np.zeros_like(t.times)), "channel 100 has 20 rows at one time"),
         (lambda t: replace(t, times=3.0 * t.times), "windows of 10 s are no multiple of the table's step"),
         (lambda t: chosen(t, t.times == 1000.0), "all rows have the same time"),

@@ -46,15 +46,16 @@ def short(tmp_path: Path) -> StoredBundle:
 
 
 def test_a_split_divides_all_events_anew(short: StoredBundle) -> None:
-    reference, centers, pool = split_events(short, 1, 7)
+    split, centers, rest = split_events(short, 1, 7)
+    reference, pool = split.x, rest.x
     assert (len(reference), len(centers), len(pool)) == (200, 60, 180)
     everything = np.concatenate([short.reference, short.pool])
     np.testing.assert_array_equal(
         np.unique(np.concatenate([reference, pool]), axis=0), np.unique(everything, axis=0)
     )
     assert {tuple(c) for c in centers} < {tuple(x) for x in reference}
-    np.testing.assert_array_equal(reference, split_events(short, 1, 7)[0])
-    assert not np.array_equal(reference, split_events(short, 1, 8)[0])
+    np.testing.assert_array_equal(reference, split_events(short, 1, 7)[0].x)
+    assert not np.array_equal(reference, split_events(short, 1, 8)[0].x)
     assert 80 < len({tuple(x) for x in reference} & {tuple(x) for x in short.reference}) < 130
 
 

@@ -215,26 +215,23 @@ def test_channels_are_shown_healthy_or_not_and_known_bad_ones_count_for_nothing(
 ) -> None:
     bundle = once("channels-small.dqmref", channels.channel_bundle)
     config = tmp_path / "daemon.toml"
-    config.write_text(
-        f'[[streams]]\nname = "all"\nbundle = "{bundle}"\n'
-        f'[[streams]]\nname = "some"\nbundle = "{bundle}"\nbad_channels = [117, 103]\n'
-    )
+    config.write_text(f'[[streams]]\nname = "one"\nbundle = "{bundle}"\n')
     evaluate = prepare_evaluators(load_daemon(config))
     hits = channels.healthy_hits(np.random.default_rng(1))
     hits[17] = 0.0
     reports = {
-        stream: evaluate(
+        name: evaluate(
             EvaluationJob(
-                channels.window_of(hits, stream=stream), open_bundle(bundle).identifier, LIMITS.medium_p
+                channels.window_of(hits), open_bundle(bundle).identifier, LIMITS.medium_p, masked=masked
             )
         )
-        for stream in ("all", "some")
+        for name, masked in (("all", ()), ("some", (103, 117)))
     }
-    found = {stream: report.result.channels for stream, report in reports.items()}
-    assert {stream: s and (s.n_dead, s.n_masked) for stream, s in found.items()} == {
-        "all": (1, 0), "some": (0, 2)
+    found = {name: report.result.channels for name, report in reports.items()}
+    assert {name: s and (s.n_dead, s.masked) for name, s in found.items()} == {
+        "all": (1, ()), "some": (0, (103, 117))
     }  # fmt: skip
-    p = {stream: report.result.p for stream, report in reports.items()}
+    p = {name: report.result.p for name, report in reports.items()}
     assert (p["all"] or 1.0) < 1e-6 < LIMITS.medium_p < (p["some"] or 0.0)
     assert all(report.explanation and report.explanation.occupancy for report in reports.values())
     verdict = give_verdict(

@@ -41,3 +41,10 @@ def test_old_runs_are_removed_with_old_verdicts_but_the_present_ones_stay(store:
     runs.keep([record(7, 1), record(8, 2), record(7, 1, "b", ended_at=2.0)])
     store.prune(1e9, 100)
     assert [(r.stream, r.run) for r in runs.recent(9)] == [("b", 7), ("a", 8)]
+
+
+def test_one_run_of_one_stream_is_found(store: VerdictStore) -> None:
+    runs = RunStore(store.database)
+    known = record(7, 1, began_at=5.0, resumed_at=8.0)
+    runs.keep([known, record(7, 1, "b")])
+    assert (runs.find("a", 7), runs.find("a", 8), runs.find("c", 7)) == (known, None, None)

@@ -287,7 +287,7 @@ TIMED = {"cut": "time", "start": 100.0, "end": 110.0, "live_seconds": 9.0, "n_ex
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"live_seconds": 11.0}, "live_seconds 11.0 must not exceed end - start, which is 10.0 s"),
+        ({"live_seconds": 11.0}, "header: live_seconds 11.0 must not exceed end - start, which is 10.0 s"),
         ({"n_expected": 0.0}, "n_expected 0 needs live_seconds 0, got 9.0"),
         ({"n_expected": -450.0}, "n_expected: Input should be greater than or equal to 0, got -450.0"),
         (

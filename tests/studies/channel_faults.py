@@ -21,7 +21,7 @@ from rich.progress import track
 from dqm.alarm import AlarmEngine, AlarmState, Cause, StreamFacts, alarm_rules, derive_thresholds
 from dqm.config import DaemonConfig
 from dqm.events import FloatArray, Quality, TestResult, Verdict, WindowHeader
-from dqm.nplm.channels import NUMBER, ChannelResult, ChannelTest
+from dqm.nplm.channels import LEAST_FACTOR, NUMBER, ChannelResult, ChannelTest
 from dqm.reference import NullTable
 from dqm_collectors.simulate import SimulateCollector
 from tests.studies.false_alarms import interval
@@ -111,12 +111,14 @@ def simulated_windows(seconds: float, n: int, seed: int, **knobs: object) -> Ite
             yield batch.x[:, 1]
 
 
-def make_engine(autocorrelation: float = 0.0) -> AlarmEngine:
-    """Make an engine with the default budget, of one stream."""
+def make_engine(autocorrelation: float = 0.0, *, wanders: bool = False) -> AlarmEngine:
+    """Make an engine with the default budget, of one stream, whose reference may say that it wanders."""
     config = DaemonConfig.model_validate(
         {"streams": [{"name": "s", "bundle": "none"}], "alarm": {"autocorrelation": autocorrelation}}
     )
-    return AlarmEngine(alarm_rules(config), derive_thresholds(config, {"s": StreamFacts()}), 0.0)
+    return AlarmEngine(
+        alarm_rules(config), derive_thresholds(config, {"s": StreamFacts(wanders=wanders)}), 0.0
+    )
 
 
 def verdict_of(seq: int, found: ChannelResult, p: float, z: float) -> Verdict:
@@ -141,7 +143,7 @@ def count_raised(engine: AlarmEngine, detector: Detector, hits: FloatArray, seq:
 
 def find_delay(detector: Detector, windows: Iterator[FloatArray], healthy: Iterator[FloatArray]) -> int:
     """Count windows from the begin of a fault to the alarm; 0 if there is none."""
-    engine = make_engine()
+    engine = make_engine(wanders=detector.test.model.wander > LEAST_FACTOR)
     for seq, hits in enumerate(healthy):
         count_raised(engine, detector, hits, seq)
     for number, hits in enumerate(windows, start=1):
@@ -215,10 +217,11 @@ def show_false_alarms(
         wander = Wander(n, mean, *spreads, np.random.default_rng([WANDER_SEED, shift]))
         run = np.stack([wander.window() for _ in range(RUN_WINDOWS)])
         detector = Detector.learn(run, grid_map(n), 1000 if n < 1000 else 200)
-        engine = make_engine(autocorrelation)
+        engine = make_engine(autocorrelation, wanders=detector.test.model.wander > LEAST_FACTOR)
         found += sum(count_raised(engine, detector, wander.window(), seq) for seq in range(SHIFT_WINDOWS))
     percents = (f"{100 * s:g} %" for s in spreads)
-    tell(str(n), f"{mean:g}", *percents, f"{autocorrelation:g}", str(n_shifts), interval(found, n_shifts))
+    configured = f"{autocorrelation:g}" if autocorrelation else "not set"
+    tell(str(n), f"{mean:g}", *percents, configured, str(n_shifts), interval(found, n_shifts))
 
 
 def show_cost(n: int) -> None:

@@ -39,7 +39,7 @@ from matplotlib import pyplot as plt
 N_REFERENCE, N_POOL, N_WINDOW = 5000, 150_000, 500.0
 RANGE = WindowRange(cut=WindowCut.TIME, low=0.2 * N_WINDOW, high=N_WINDOW)
 OFF_GRID = (118.0, 164.0, 317.0, 441.0)
-"""In the middle between two calibrated sizes, the second and the third also in the middle of the range."""
+"""In the middle between two calibrated sizes."""
 
 OWN = (164.0, 317.0)
 FAULTS = {

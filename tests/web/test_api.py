@@ -60,8 +60,8 @@ def test_what_is_null_by_default_is_described_as_such(client: Browser) -> None:
     schemas = description(client)["components"]["schemas"]
     for name, optional in {
         "Alarm": {"raised_at", "acknowledged", "shelf"},
-        "Mask": {"start", "until"},
-        "MaskBody": {"start", "until"},
+        "Mask": {"start", "until", "channels"},
+        "MaskBody": {"start", "until", "channels"},
         "ShelveBody": {"hours"},
     }.items():
         properties = schemas[name]["properties"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.alarm import AlarmState, Cause
+from dqm.alarm import AlarmState, Cause, ChannelChoice
 from dqm.events import Origin, PMethod, Quality, RateResult, TestResult, WindowCut
 from tests.world import START, Browser, World, make_world, verdict_of
 
@@ -265,6 +265,57 @@ def test_streams_are_masked_and_unmasked(world: World, client: Browser) -> None:
     (mask,) = world.alarm_service.masks()
     assert (mask.start, mask.until) == (world.clock() + 1.5 * 3600.0, world.clock() + 3.5 * 3600.0)
     assert "begins in 1 h 30 min" in text_of(client, "/masks")
+
+
+def test_channels_are_masked_on_the_page_of_their_stream(world: World, client: Browser) -> None:
+    assert "Mask channels" not in text_of(client, "/streams/chamber-2")
+    world.know_channels("chamber-2")
+    page = text_of(client, "/streams/chamber-2")
+    assert "No channel of this stream is masked." in page
+    told = send(
+        client, "/masks", streams="chamber-2", only="channels", channels="1, 4-5", cards="1",
+        reason="amplifier broken", hours="2",
+    )  # fmt: skip
+    assert told == (303, "/streams/chamber-2")
+    (mask,) = world.alarm_service.masks()
+    assert (mask.streams, mask.user, mask.until) == ("chamber-2", "maria", START + 7200.0)
+    assert mask.channels == ChannelChoice(channels=(1, 4, 5), cards=(1,))
+    for path in ("/streams/chamber-2", "/masks"):
+        page = text_of(client, path)
+        assert "channels 1, 4-5; card 1" in page, path
+        assert "amplifier broken" in page, path
+        assert "ends in 2 h 00 min" in page, path
+    assert world.queries.alarm("chamber-2", Cause.DIFFERS).state is AlarmState.NORMAL
+    audit = world.alarm_service.history.actions()[-1]
+    assert (audit["user"], audit["action"], audit["target"], audit["comment"]) == (
+        "maria", "mask", "chamber-2: channels 1, 4-5; card 1", "amplifier broken",
+    )  # fmt: skip
+    assert send(client, f"/masks/{mask.identifier}/remove", comment="repaired")[0] == 303
+    assert world.alarm_service.channel_masks() == {}
+    assert send(client, "/masks", streams="chamber-2", layers="2", reason="HV off") == (303, "/masks")
+    assert world.alarm_service.channel_masks()["chamber-2"][0].channels == ChannelChoice(layers=(2,))
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "told"),
+    [
+        ({"reason": "x", "only": "channels"}, 422, "no channel is chosen"),
+        ({"reason": "x", "channels": "17"}, 409, "has no channel 17"),
+        ({"reason": "x", "channels": "a"}, 409, "is no number"),
+        ({"channels": "1"}, 422, "reason: "),
+        ({"reason": "x", "streams": "chamber-1", "channels": "1"}, 409, "chamber-1&#39; has no channels"),
+        ({"reason": "x", "streams": "nowhere", "channels": "1"}, 409, "nowhere"),
+        ({"reason": "x", "streams": "chamber-*", "channels": "1"}, 409, "has no channels"),
+    ],
+)
+def test_channels_that_cannot_be_masked_are_told_on_the_page(
+    world: World, client: Browser, fields: dict[str, str], status: int, told: str
+) -> None:
+    world.know_channels("chamber-2")
+    code, page = send(client, "/masks", **{"streams": "chamber-2", **fields})
+    assert code == status
+    assert told in page
+    assert world.alarm_service.masks() == ()
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,15 @@ CHANNEL_NAMES = ("channel", HITS)
 """Columns of a batch: number of the channel in its chamber, 0 to 63, and its hits."""
 
 _SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
+_DISORDER = int(DISORDER_NS / NS_PER_COUNT)
 
 
 class ChannelCounter:
     """Counts the hits of every channel of up to four chambers.
 
-    Hits on wires are counted as they come, whether or not they belong to a segment.
+    Hits on wires are counted as they come, whether or not they belong to a segment. One that is late by more
+    than `DISORDER_NS` counts that long before the latest hit. So the counts of a stretch depend on the hits
+    alone, not on how many of them are given together.
 
     Parameters
     ----------
@@ -37,6 +40,8 @@ class ChannelCounter:
         Length of a stretch, s.
     first_count : int, optional
         TDC count of the start; that of the first hit on a wire by default.
+    stretch : int
+        Number of the first stretch, to go on after a restart: hits before it are dropped.
     """
 
     def __init__(
@@ -47,14 +52,15 @@ class ChannelCounter:
         start: float,
         batch_seconds: float,
         first_count: int | None = None,
+        stretch: int = 0,
     ) -> None:
         self._wires = wires
         self._chambers = tuple(chambers)
         self._start = start
         self._batch_seconds = batch_seconds
         self._first_count = first_count
-        self._stretch = 0
-        self._last = 0.0
+        self._stretch = stretch
+        self._last = first_count or 0
         self._hits = np.zeros((1, (max(chambers) // 2 + 1) * 2 * WIRES_PER_CHAMBER), dtype=np.int64)
 
     def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
@@ -63,7 +69,7 @@ class ChannelCounter:
         Parameters
         ----------
         counts, fpga, channel : ndarray of int64, shape (n_hits,)
-            Time in TDC counts and wire of each hit; none is late by more than `DISORDER_NS`.
+            Time in TDC counts and wire of each hit.
 
         Yields
         ------
@@ -74,19 +80,24 @@ class ChannelCounter:
         if not len(counts):
             return
         if self._first_count is None:
-            self._first_count = int(counts.min())
-        self._last = max(self._last, (int(counts.max()) - self._first_count) * _SECONDS_PER_COUNT)
+            self._first_count = self._last = int(counts.min())
+        moments = counts.copy()  # in place from here: this is done for every hit
+        moments[0] = max(moments[0], self._last)
+        np.maximum.accumulate(moments, out=moments)
+        self._last = int(moments[-1])
+        moments -= _DISORDER
+        np.maximum(moments, counts, out=moments)
         n_channels = self._hits.shape[1]
         place = 2 * WIRES_PER_CHAMBER * fpga + channel - self._wires.first_channel
-        chosen = place < n_channels
-        counts, place = counts[chosen], place[chosen]
-        seconds = (counts - self._first_count) * _SECONDS_PER_COUNT
-        stretch = np.maximum(np.floor(seconds / self._batch_seconds).astype(np.int64) - self._stretch, 0)
+        stretch = self._stretches(moments) - self._stretch
+        chosen = (place < n_channels) & (stretch >= 0)
+        if not chosen.all():
+            stretch, place = stretch[chosen], place[chosen]
         self._reserve(int(stretch.max(initial=0)) + 1)
-        self._hits += np.bincount(stretch * n_channels + place, minlength=self._hits.size).reshape(
-            self._hits.shape
-        )
-        complete = int((self._last - DISORDER_NS * 1e-9) // self._batch_seconds) - self._stretch
+        stretch *= n_channels
+        stretch += place
+        self._hits += np.bincount(stretch, minlength=self._hits.size).reshape(self._hits.shape)
+        complete = int(self._stretches(self._last - _DISORDER)) - self._stretch
         yield from self._take(max(0, min(complete, len(self._hits))))
 
     def finish(self, end: float | None = None) -> Iterator[EventBatch]:
@@ -99,7 +110,8 @@ class ChannelCounter:
         """
         if self._first_count is None:
             return
-        end = float(np.nextafter(self._start + self._last, np.inf)) if end is None else end
+        last = self._start + (self._last - self._first_count) * _SECONDS_PER_COUNT
+        end = float(np.nextafter(last, np.inf)) if end is None else end
         while self._edge(0) < end:
             yield from self._take(1, end)
 
@@ -113,9 +125,13 @@ class ChannelCounter:
         """
         self._start = start
         self._first_count = None
-        self._stretch = 0
-        self._last = 0.0
+        self._stretch = self._last = 0
         self._hits = np.zeros_like(self._hits[:1])
+
+    def _stretches(self, counts: IntArray | int) -> IntArray:
+        """Give the numbers of the stretches in which times in TDC counts are; those before the start: 0."""
+        since = np.maximum(counts - (self._first_count or 0), 0)
+        return np.asarray(since * (_SECONDS_PER_COUNT / self._batch_seconds), dtype=np.int64)
 
     def _edge(self, ahead: int) -> float:
         return self._start + (self._stretch + ahead) * self._batch_seconds
@@ -162,6 +178,7 @@ class CountingReconstruction(Reconstruction):
         start: float,
         batch_seconds: float,
         first_count: int | None = None,
+        stretch: int = 0,
     ) -> None:
         super().__init__(
             wires,
@@ -170,9 +187,15 @@ class CountingReconstruction(Reconstruction):
             start=start,
             batch_seconds=batch_seconds,
             first_count=first_count,
+            stretch=stretch,
         )
         self._counter = ChannelCounter(
-            wires, chambers=chambers, start=start, batch_seconds=batch_seconds, first_count=first_count
+            wires,
+            chambers=chambers,
+            start=start,
+            batch_seconds=batch_seconds,
+            first_count=first_count,
+            stretch=stretch,
         )
 
     def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:

@@ -115,16 +115,9 @@ class BlockHistory:
         self._boundaries.append(boundary)
 
     def find(self, batch_start: float, *, start: float, first_count: int, batch_seconds: float) -> Position:
-        """Return from where a batch can be read again; forget what is before that."""
-        edge = first_count + int((batch_start - start) * _COUNTS_PER_SECOND) - 2
-        while len(self._boundaries) > 1 and self._boundaries[1] <= edge:
-            self._boundaries.popleft()
-        boundary = self._boundaries[0]
-        is_there = (b for b in self._blocks if b.clock == self._clock and b.last >= boundary)
-        n_hits = next(is_there, self._blocks[-1]).n_hits - _CONTEXT
-        while len(self._blocks) > 1 and self._blocks[1].n_hits <= n_hits:
-            self._blocks.popleft()
-        block = self._blocks[0]
+        """Return from where a batch can be read again."""
+        n_boundaries, n_blocks = self._find(_edge(batch_start, start, first_count))
+        boundary, block = self._boundaries[n_boundaries], self._blocks[n_blocks]
         return Position(
             offset=block.offset,
             near=block.near,
@@ -134,3 +127,24 @@ class BlockHistory:
             boundary=boundary,
             stretch=round((batch_start - start) / batch_seconds),
         )
+
+    def forget(self, batch_start: float, *, start: float, first_count: int) -> None:
+        """Forget what is needed only for batches before this one."""
+        n_boundaries, n_blocks = self._find(_edge(batch_start, start, first_count))
+        for _ in range(n_boundaries):
+            self._boundaries.popleft()
+        for _ in range(n_blocks):
+            self._blocks.popleft()
+
+    def _find(self, edge: int) -> tuple[int, int]:
+        """Count the boundaries, and the blocks, before those that a time in TDC counts needs."""
+        n_boundaries = max(0, sum(boundary <= edge for boundary in self._boundaries) - 1)
+        boundary = self._boundaries[n_boundaries]
+        is_there = (b for b in self._blocks if b.clock == self._clock and b.last >= boundary)
+        n_hits = next(is_there, self._blocks[-1]).n_hits - _CONTEXT
+        return n_boundaries, max(0, sum(block.n_hits <= n_hits for block in self._blocks) - 1)
+
+
+def _edge(batch_start: float, start: float, first_count: int) -> int:
+    """Give the time of a batch in TDC counts, early by what rounding may do."""
+    return first_count + int((batch_start - start) * _COUNTS_PER_SECOND) - 2

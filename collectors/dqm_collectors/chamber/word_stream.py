@@ -72,6 +72,8 @@ class WordStream:
         self._check = WordCheck(WireMap.of(options.convention), self._near)
         self._history = BlockHistory(position)
         self._is_tracked = False
+        self._kinds = {False, True} if options.channels else {False}  # whether a batch has counted rows
+        self._reached: dict[bool, float] = {}  # start of the last batch of each kind, Unix seconds
         self._n_resets = 0
         self._n_skipped_resets = position.n_resets if position else 0
         self._recent: deque[WordCounts] = deque()
@@ -160,6 +162,7 @@ class WordStream:
             boundary = self._reconstruction.boundary
             if self._is_tracked and boundary is not None:
                 self._history.add_boundary(boundary)
+            self._forget()
 
     def _describe(self, batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
         """Add the conditions and, if words can be read again, the position."""
@@ -171,6 +174,7 @@ class WordStream:
         first_count = self._reconstruction.first_count
         if batch.start is None or first_count is None:
             return ""
+        self._reached[bool(batch.counts)] = batch.start
         found = self._history.find(
             batch.start,
             start=self._reconstruction.start,
@@ -178,6 +182,13 @@ class WordStream:
             batch_seconds=self._batch_seconds,
         )
         return found.write()
+
+    def _forget(self) -> None:
+        """Forget what no batch to come needs: segments and hits by channel are not equally far."""
+        first_count = self._reconstruction.first_count
+        if first_count is not None and self._reached.keys() == self._kinds:
+            earliest = min(self._reached.values())
+            self._history.forget(earliest, start=self._reconstruction.start, first_count=first_count)
 
     def _count(self) -> None:
         new = self._check.take_counts()
@@ -200,11 +211,7 @@ class WordStream:
 def _reconstruction(options: WordOptions, start: float, position: Position | None) -> Reconstruction:
     wires = WireMap.of(options.convention)
     selection = Selection(max_residual_mm=options.max_residual_mm)
-    if options.channels:
-        return CountingReconstruction(  # no source that has positions counts channels
-            wires, selection, chambers=options.chambers, start=start, batch_seconds=options.batch_seconds
-        )
-    return Reconstruction(
+    return (CountingReconstruction if options.channels else Reconstruction)(
         wires,
         selection,
         chambers=options.chambers,

@@ -3,10 +3,12 @@
 from dqm.nplm.channels.channel_map import CARD, LAYER, MAP_COLUMNS, NUMBER, WIRE, check_map
 from dqm.nplm.channels.channel_test import ChannelResult, ChannelState, ChannelTest, GroupResult
 from dqm.nplm.channels.model import MIN_WINDOWS, ChannelModel, learn_model
+from dqm.nplm.channels.wander import LEAST_FACTOR, wander_factor
 
 __all__ = [
     "CARD",
     "LAYER",
+    "LEAST_FACTOR",
     "MAP_COLUMNS",
     "MIN_WINDOWS",
     "NUMBER",
@@ -18,4 +20,5 @@ __all__ = [
     "GroupResult",
     "check_map",
     "learn_model",
+    "wander_factor",
 ]

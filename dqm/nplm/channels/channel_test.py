@@ -46,6 +46,9 @@ DEAD_SHARE = 0.1
 UNREMARKABLE_Z = 1.5
 """Distance in standard deviations up to which p of a channel need not be exact: it decides nothing."""
 
+SKEWED = 0.1
+"""Relative variance beyond Poisson, from which p is exact at any distance: a dead channel is not far away."""
+
 N_FAMILIES = 4
 
 
@@ -242,10 +245,13 @@ class ChannelTest:
         Raises
         ------
         InputError
-            If a channel has two rows, or a number of hits is missing, negative or not whole.
+            If a channel has two rows, a number of hits is missing, negative or not whole, or all channels
+            are masked.
         """
         hits, n_outside = self._place(np.asarray(data, dtype=np.float64), weights)
         used = ~np.isin(self.model.channel_map[:, NUMBER], list(masked))
+        if not used.any():
+            raise InputError("all channels are masked")
         fit = fit_illumination(
             hits,
             self._nominal,
@@ -260,7 +266,7 @@ class ChannelTest:
         p = np.minimum(1.0, own + np.where(used & (beyond > 0.0), 2.0 * self._bursts.tail(beyond), 0.0))
         p_groups, groups = self._test_groups(hits, fit, quiet)
         families = {
-            "channels": float(at_least_one(p.min(), max(1, int(used.sum())))),
+            "channels": float(at_least_one(p.min(), int(used.sum()))),
             "groups": p_groups,
             "sum": self._test_sum(hits, fit, quiet),
             "illumination": self._test_modes(fit),
@@ -341,7 +347,7 @@ class ChannelTest:
         variance = fit.fitted * (1.0 + self._spread * fit.fitted)
         z = np.abs(hits - fit.fitted) / np.sqrt(variance)
         p = np.where(used, 2.0 * special.ndtr(-z), 1.0)
-        far = np.flatnonzero(used & (z > UNREMARKABLE_Z))
+        far = np.flatnonzero(used & ((z > UNREMARKABLE_Z) | (self._spread > SKEWED)))
         p[far] = two_sided(hits[far], fit.fitted[far], self._spread[far])
         return p
 
@@ -392,7 +398,7 @@ class ChannelTest:
 def _states(
     hits: FloatArray, fitted: FloatArray, p: FloatArray, used: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    named = at_least_one(p, max(1, int(used.sum()))) < NAMED_P
+    named = at_least_one(p, int(used.sum())) < NAMED_P
     state = np.full(len(hits), int(ChannelState.HEALTHY))
     state[named & (hits > fitted)] = ChannelState.NOISY
     state[named & (hits <= fitted)] = ChannelState.LOW

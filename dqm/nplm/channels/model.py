@@ -8,8 +8,8 @@ parts:
 *  phi, the over-dispersion between windows, by the method of moments. Few windows say little about one
    channel, so each estimate is drawn to the median of all, as far as the scatter between them is chance
    (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that median plus two
-   standard errors.
-   It counts twice: what wanders slowly has another mean in the run than later, by as much again.
+   standard errors. It counts twice or more: what wanders slowly has another mean in the run than later. By
+   how much is learned from the correlation of windows that follow each other: see `wander`.
 *  ``1 / K``, with the K hits of the channel in the whole run: the uncertainty of its share.
 
 A burst of hits in one channel, now here and now there, belongs to no channel: see `bursts`. Layers and cards
@@ -28,6 +28,7 @@ from dqm.events import FloatArray
 from dqm.nplm.channels.bursts import Bursts, find_bursts
 from dqm.nplm.channels.channel_map import CARD, LAYER, Groups, check_map, groups_of
 from dqm.nplm.channels.illumination import IlluminationFit, fit_illumination, make_modes
+from dqm.nplm.channels.wander import LEAST_FACTOR, wander_factor
 
 __all__ = ["MIN_WINDOWS", "ChannelModel", "learn_model"]
 
@@ -61,6 +62,8 @@ class ChannelModel:
         Bursts of single channels in single windows.
     n_windows : int
         Windows of the run.
+    wander : float
+        How many times the dispersion counts, >= 2.
     """
 
     channel_map: FloatArray
@@ -70,6 +73,7 @@ class ChannelModel:
     excess: FloatArray
     bursts: Bursts
     n_windows: int
+    wander: float = LEAST_FACTOR
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, FloatArray]) -> Self:
@@ -82,6 +86,7 @@ class ChannelModel:
             arrays["excess"],
             Bursts.from_array(arrays["bursts"][:-1]),
             int(arrays["bursts"][-1]),
+            float(arrays["wander"][0]) if "wander" in arrays else LEAST_FACTOR,  # not in bundles of 0.2
         )
 
     @property
@@ -94,6 +99,7 @@ class ChannelModel:
             "sigmas": self.sigmas,
             "excess": self.excess,
             "bursts": np.append(self.bursts.array, self.n_windows),
+            "wander": np.array([self.wander]),
         }
 
     @property
@@ -105,7 +111,7 @@ class ChannelModel:
     @property
     def spread(self) -> FloatArray:
         """Relative variance v of the hits of each channel beyond Poisson."""
-        return 2.0 * self.dispersion + 1.0 / np.maximum(self.total, UNSEEN)
+        return self.wander * self.dispersion + 1.0 / np.maximum(self.total, UNSEEN)
 
 
 def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) -> ChannelModel:
@@ -167,7 +173,16 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
     excess = np.array(
         [_excess(hits, fitted, dispersion, groups_of(channel_map, column)) for column in (LAYER, CARD)]
     )
-    return ChannelModel(channel_map, total, dispersion, np.maximum(sigmas, seen), excess, bursts, n_windows)
+    return ChannelModel(
+        channel_map,
+        total,
+        dispersion,
+        np.maximum(sigmas, seen),
+        excess,
+        bursts,
+        n_windows,
+        wander_factor(hits, fitted, dispersion),
+    )
 
 
 def _typical_dispersion(hits: FloatArray, fitted: FloatArray) -> FloatArray:

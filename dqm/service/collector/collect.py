@@ -27,6 +27,7 @@ from dqm.stream import (
     Sender,
     Spool,
     TimeCutter,
+    WholeCutter,
     read_sender_keys,
 )
 
@@ -230,7 +231,8 @@ class _Run:
             if rest is None:
                 return
             batch = rest
-        self.n_events += 0 if batch.counts else len(batch.x)
+        is_of_channels = bool(batch.counts) and not batch.is_whole
+        self.n_events += 0 if is_of_channels else batch.n_events
         windows = self.cutter.push(batch)
         self.borders.begin(batch.chamber)
         self._send(windows)
@@ -322,6 +324,15 @@ def make_cutter(
     return CountedCutter(
         _event_cutter(config, label, first_numbers, first_edges),
         _channel_cutter(config, label, first_numbers, first_edges),
+        WholeCutter(
+            label,
+            config.streams,
+            first_numbers,
+            n_events=config.window.events,
+            seconds=config.window.seconds or 0.0,
+            rate_hz=config.window.expected_rate_hz or 0.0,
+            rates_hz=config.window.rates_hz,
+        ),
     )
 
 
@@ -337,7 +348,13 @@ def _event_cutter(
     if window.seconds is None or window.expected_rate_hz is None:
         raise ValueError("[window] needs events, or seconds and expected_rate_hz")
     return TimeCutter(
-        window.seconds, window.expected_rate_hz, label, config.streams, first_numbers, first_edges
+        window.seconds,
+        window.expected_rate_hz,
+        label,
+        config.streams,
+        first_numbers,
+        first_edges,
+        rates_hz=window.rates_hz,
     )
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dqm.errors import InputError
@@ -154,7 +155,8 @@ class Progress:
                 )
             del self._skip[batch.chamber]
             self._n_skipped = n = begin.n_events
-            return replace(batch, x=batch.x[n:], times=batch.times[n:], start=begin.moment)
+            times = np.maximum(batch.times[n:], begin.moment)  # of a step that begins early by rounding
+            return replace(batch, x=batch.x[n:], times=times, start=begin.moment)
         if batch.chamber not in self._open:
             first = WindowBegin(stream=stream, seq=0, batch_start=batch.start, n_events=0, moment=batch.start)
             self._open[batch.chamber] = deque([_Place(first, batch.position)])

@@ -94,6 +94,11 @@ class AlarmService:
         with self._lock:
             return self._engine.masks
 
+    def channel_masks(self) -> Mapping[str, Sequence[Mask]]:
+        """Masks of channels, in force or to come, of each stream that has any."""
+        with self._lock:
+            return self._engine.channel_masks
+
     def tree(self) -> Node:
         """Roll-up over the groups."""
         with self._lock:

@@ -36,7 +36,16 @@ from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
 from dqm.store import GOOD_WINDOWS, WINDOWS, NoticeStore, VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
-from dqm.web import Authenticator, HttpServer, OidcProvider, Queries, StreamStatuses, UserFile, create_app
+from dqm.web import (
+    Authenticator,
+    HttpServer,
+    OidcProvider,
+    Peers,
+    Queries,
+    StreamStatuses,
+    UserFile,
+    create_app,
+)
 
 __all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
 
@@ -146,6 +155,9 @@ def open_parts(
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = resolved.bundle_facts
+    peers = Peers(config.web.peers, clock)
+    peers.start()
+    opening.callback(peers.stop)
     queries = Queries(
         statuses=statuses,
         alarm_service=alarms,
@@ -158,6 +170,7 @@ def open_parts(
         notice=lambda: life.notice,
         turned_away=lambda: parts.receiver.turned_away(),
         notice_statuses=notices.statuses,
+        peer_statuses=peers.statuses,
     )
     authenticator = _open_authenticator(config, metrics.count_sign_in, alarms.history.record)
     app = create_app(metrics, seconds_since_progress, queries=queries, authenticator=authenticator)
@@ -227,8 +240,7 @@ def _cluster_tasks(resolved: ResolvedConfig) -> dict[str, EvaluateWindows]:
     """Give what the workers of a cluster do, by bundle."""
     config = resolved.config
     policy = ReadingPolicy(config.nuisances.max_age_seconds, config.nuisances.unmeasured)
-    masked = {stream.name: stream.bad_channels for stream in config.streams}
-    return {bundle: EvaluateWindows(path, bundle, policy, masked) for path, bundle in resolved.bundles}
+    return {bundle: EvaluateWindows(path, bundle, policy) for path, bundle in resolved.bundles}
 
 
 def _begin_life(

@@ -29,6 +29,9 @@ Why in this order:
 *  It is stored before it is published, so that nobody hears of a verdict that a crash can take back.
 *  Verdicts are stored together, once a pass of the daemon's loop: a transaction costs more than a row.
 
+The last runs of each stream are remembered; what the store knows of an older one comes with `Found` and
+`RunReceived`, so that it is not taken for a new run.
+
 A message about a run (`RunReceived`) takes a shorter way. Its key and its times are checked at once, for all
 streams that its pattern fits: it is refused as a whole or not at all. What it changes waits for the next
 `Store`, in which runs come before verdicts; then it is acknowledged and shown (`AnswerRun`, `ShowRun`). A
@@ -58,15 +61,16 @@ Time arrives with the events: `now` in seconds that never go back, `unix_time` f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from dqm.alarm import Mask
 from dqm.alarm.good_sample import is_sampled
 from dqm.alarm.quality import ANOMALOUS
 from dqm.alarm.verdicts import give_verdict, untested_verdict
 from dqm.errors import PeerError
-from dqm.events import EvaluationJob, RunRecord, Verdict, Window
+from dqm.events import EvaluationJob, RateResult, RunRecord, Verdict, Window
 from dqm.service.monitor.fair_queue import FairQueue
 from dqm.service.monitor.messages import (
     Acknowledge,
@@ -148,6 +152,7 @@ class MonitorCore:
         self._is_asked = False
         self._in_flight: dict[Identity, Window] = {}
         self._n_evaluating = 0
+        self._masks: Mapping[str, Sequence[Mask]] = {}
         self._unstored: list[Verdict] = []
         self._unstored_runs: list[RunRecord] = []
         self._answers: list[Instruction] = []
@@ -225,14 +230,16 @@ class MonitorCore:
         match event:
             case Received(window):
                 return self._receive(window)
-            case RunReceived(message, unix_time):
+            case RunReceived(message, unix_time, stored):
+                self._runs.remember(stored)
                 return self._receive_run(message, unix_time)
             case MessageRefused(refusal):
                 if refusal.window is not None and refusal.window[0] in self._settings.streams:
                     self._sequences.note_refused(*refusal.window)
             case Found():
                 return self._find(event)
-            case WorkersReady(room, now, unix_time):
+            case WorkersReady(room, now, unix_time, masks):
+                self._masks = masks
                 return [*self._skip_old_windows(now, unix_time), *self._evaluate(room, unix_time)]
             case Evaluated():
                 return self._grade(event)
@@ -308,6 +315,8 @@ class MonitorCore:
         if verdict is not None:
             return [*self._count_duplicate(window), *self._acknowledge_again(window)]
         self._sequences.note_stored(window, found.first_new)
+        if found.run is not None:
+            self._runs.remember([found.run])
         return self._admit(window)
 
     def _admit(self, window: Window) -> list[Instruction]:
@@ -338,7 +347,10 @@ class MonitorCore:
     def _skip_old_windows(self, now: float, unix_time: float) -> list[Instruction]:
         """Give up what has waited for too long, before anything is taken from a queue that is full."""
         skipped = self._queue.give_up(now)
-        self._unstored += [self._give_up(window, OVERLOAD, unix_time) for window in skipped]
+        self._unstored += [
+            self._give_up(window, OVERLOAD, unix_time, self._find_masked(window, unix_time))
+            for window in skipped
+        ]
         return [CountSkipped(window.stream) for window in skipped]
 
     def _evaluate(self, room: int, unix_time: float) -> list[Instruction]:
@@ -360,6 +372,7 @@ class MonitorCore:
                 explain_below=stream.limits.medium_p,
                 min_events=stream.limits.min_events,
                 tests_nan=stream.tests_nan,
+                masked=self._find_masked(window, unix_time),
             )
             jobs.append(Evaluate(job))
         self._n_evaluating += len(jobs)
@@ -369,14 +382,18 @@ class MonitorCore:
         self._n_evaluating -= 1
         report = event.report
         if report is None:
-            self._unstored.append(self._give_up(event.window, event.failure, event.unix_time))
+            verdict = self._give_up(event.window, event.failure, event.unix_time, event.masked)
+            self._unstored.append(verdict)
             return []
         stream = self._settings.streams[event.window.stream]
-        reference = stream.find_reference(event.window)
-        rate = None if reference is None else reference.rate.evaluate(event.window)
+        counted, rate = self._test_number(event.window, event.masked)
+        result = replace(report.result, rate=rate)
+        if event.masked:
+            expected = result.n_expected if counted.n_expected is None else counted.n_expected
+            result = replace(result, n_data=counted.n_events, n_expected=expected)
         verdict = give_verdict(
             event.window,
-            replace(report.result, rate=rate),
+            result,
             stream.limits,
             bundle=report.bundle,
             seconds=report.seconds,
@@ -386,17 +403,32 @@ class MonitorCore:
         self._unstored.append(verdict)
         return []
 
-    def _give_up(self, window: Window, reason: str, unix_time: float) -> Verdict:
+    def _give_up(
+        self, window: Window, reason: str, unix_time: float, masked: tuple[int, ...] = ()
+    ) -> Verdict:
         stream = self._settings.streams[window.stream]
         reference = stream.find_reference(window)
+        counted, rate = self._test_number(window, masked)
         return untested_verdict(
-            window,
+            counted,
             reason,
             stream.limits,
-            rate=None if reference is None else reference.rate.evaluate(window),
+            rate=rate,
             bundle="" if reference is None else reference.bundle,
             now=unix_time,
         )
+
+    def _test_number(self, window: Window, masked: tuple[int, ...]) -> tuple[Window, RateResult | None]:
+        """Test the number of events; also gives the window without the channels that count for nothing."""
+        reference = self._settings.streams[window.stream].find_reference(window)
+        if reference is None:
+            return window, None
+        counted = reference.without(window, masked)
+        return counted, reference.rate.evaluate(counted)
+
+    def _find_masked(self, window: Window, unix_time: float) -> tuple[int, ...]:
+        masks = self._masks.get(window.stream, ())
+        return self._settings.streams[window.stream].find_masked(window, masks, unix_time)
 
     def _tick(self, now: float, unix_time: float) -> list[Instruction]:
         """Store verdicts; if there are none, do what else is due."""

@@ -20,7 +20,7 @@ import structlog
 from dqm.alarm import ANOMALOUS
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
-from dqm.events import Verdict, Window
+from dqm.events import RunRecord, Verdict, Window
 from dqm.export import Metrics
 from dqm.service.monitor import messages
 from dqm.service.monitor.composition import open_parts, open_workers
@@ -190,19 +190,22 @@ class Daemon:
                 self._tell(messages.MessageRefused(message))
                 self._tell_refusal(message)
             elif isinstance(message, RunMessage):
-                self._tell(messages.RunReceived(message, self._clock()))
+                stored = self._find_runs(message.notice.run)
+                self._tell(messages.RunReceived(message, self._clock(), stored))
             else:
                 self._tell(messages.Received(message))
 
     def _evaluate(self) -> None:
         """Keep the workers busy, and take in what they have finished."""
         self._take_results()
-        self._tell(messages.WorkersReady(self._parts.workers.room, self._monotonic(), self._clock()))
+        room, masks = self._parts.workers.room, self._parts.alarms.channel_masks()
+        self._tell(messages.WorkersReady(room, self._monotonic(), self._clock(), masks))
         self._take_results()
 
     def _take_results(self) -> None:
         for ended in self._parts.workers.finished():
-            self._tell(messages.Evaluated(ended.job.window, ended.result, ended.failure, self._clock()))
+            job = ended.job
+            self._tell(messages.Evaluated(job.window, ended.result, ended.failure, self._clock(), job.masked))
 
     def _tell(self, event: messages.Event) -> list[Verdict]:
         """Tell the core what has happened, and carry out its instructions; give the verdicts published."""
@@ -282,7 +285,17 @@ class Daemon:
     def _look_up(self, window: Window) -> messages.Found:
         store = self._parts.store
         verdict = store.find(*identity_of(window))
-        return messages.Found(window, verdict, store.first_new(window.stream, window.run))
+        first_new = store.first_new(window.stream, window.run)
+        run = RunStore(store.database).find(window.stream, window.run)
+        return messages.Found(window, verdict, first_new, run)
+
+    def _find_runs(self, run: int) -> tuple[RunRecord, ...]:
+        """Read what is known of a run; nothing while the store fails: the core knows the last runs itself."""
+        try:
+            return tuple(RunStore(self._parts.store.database).of_run(run).values())
+        except StoreError as error:
+            self._report_store_failure(error)
+            return ()
 
     def _update_alarms(self, *, nobody_listened: bool) -> None:
         alarms = self._parts.alarms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dqm.alarm import QualityLimits
+from dqm.alarm import KnownChannels, Mask, QualityLimits, applies
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, EvaluationReport, RunRecord, Verdict, Window
 from dqm.reference import RateTest, ReferenceRule, describe_unreferenced
@@ -60,11 +60,18 @@ class StreamReference:
         Which windows it judges.
     rate : RateTest
         Test of the number of events.
+    channels : KnownChannels or None
+        Its channels; None if it has none.
     """
 
     bundle: str
     rule: ReferenceRule = field(default_factory=ReferenceRule)
     rate: RateTest = field(default_factory=RateTest)
+    channels: KnownChannels | None = None
+
+    def without(self, window: Window, masked: Sequence[int]) -> Window:
+        """Give a window without the hits of the masked channels, expecting none of them."""
+        return window if self.channels is None else self.channels.without(window, masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +86,14 @@ class StreamSettings:
         In the order in which they are tried.
     tests_nan : bool
         Whether events may have NaN.
+    bad_channels : tuple of int
+        Channels that always count for nothing.
     """
 
     limits: QualityLimits
     references: Sequence[StreamReference]
     tests_nan: bool = False
+    bad_channels: tuple[int, ...] = ()
 
     def find_reference(self, window: Window) -> StreamReference | None:
         """Give the first reference that fits a window; None if none does."""
@@ -92,6 +102,24 @@ class StreamSettings:
     def describe_unreferenced(self, window: Window) -> str:
         """Say why none fits a window."""
         return describe_unreferenced(window, [one.rule for one in self.references])
+
+    def find_masked(self, window: Window, masks: Sequence[Mask], unix_time: float) -> tuple[int, ...]:
+        """Give the channels that count for nothing in a window that is judged now.
+
+        Parameters
+        ----------
+        window : Window
+            Of this stream.
+        masks : sequence of Mask
+            Masks of channels of this stream.
+        unix_time : float
+            Unix seconds.
+        """
+        reference = self.find_reference(window)
+        if reference is None or reference.channels is None:
+            return ()
+        choices = [m.channels for m in masks if m.channels and applies(m, window.run_type, unix_time)]
+        return reference.channels.find(choices, self.bad_channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +153,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class RunReceived:
-    """A message about a run has arrived. To be told only while `MonitorCore.wants_windows`."""
+    """A message about a run has arrived. To be told only while `MonitorCore.wants_windows`.
+
+    `stored` is what the store knows of this run, in all streams.
+    """
 
     message: RunMessage
     unix_time: float
+    stored: tuple[RunRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,31 +174,38 @@ class MessageRefused:
 class Found:
     """The store has answered `LookUp`: the verdict on the window, or None if there is none.
 
-    No window of its run with the number `first_new` or a larger one has a verdict.
+    No window of its run with the number `first_new` or a larger one has a verdict. `run` is what the store
+    knows of its run.
     """
 
     window: Window
     verdict: Verdict | None
     first_new: int
+    run: RunRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkersReady:
-    """The workers can take so many windows now."""
+    """The workers can take so many windows now; and the masks of channels, by stream, as they are now."""
 
     room: int
     now: float
     unix_time: float
+    masks: Mapping[str, Sequence[Mask]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A window was evaluated: `report` is what that gave, or None and `failure` says why there is none."""
+    """A window was evaluated: `report` is what that gave, or None and `failure` says why there is none.
+
+    The channels in `masked` counted for nothing, as its `EvaluationJob` said.
+    """
 
     window: Window
     report: EvaluationReport | None
     failure: str
     unix_time: float
+    masked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

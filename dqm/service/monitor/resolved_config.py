@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import structlog
 
 from dqm.alarm import (
+    KnownChannels,
     QualityLimits,
     Rules,
     StreamFacts,
@@ -20,7 +21,7 @@ from dqm.alarm import (
     quality_limits,
     smallest_supported_p,
 )
-from dqm.config import DaemonConfig, StreamSection
+from dqm.config import DaemonConfig, ReferenceSection, StreamSection
 from dqm.errors import ConfigError
 from dqm.export import BundleFacts, describe_bundle
 from dqm.reference import (
@@ -33,6 +34,7 @@ from dqm.reference import (
     check_bad_channels,
     check_names,
     find_certificate,
+    known_channels,
 )
 from dqm.service.monitor.certificates import refuse_red, warn_of_certificates
 from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
@@ -63,6 +65,8 @@ class ResolvedReference:
         Test of the number of events.
     status : CertificateStatus
         Its certificate.
+    channels : KnownChannels or None
+        Its channels; None if it has none.
     """
 
     path: Path
@@ -71,6 +75,7 @@ class ResolvedReference:
     rule: ReferenceRule
     rate: RateTest
     status: CertificateStatus
+    channels: KnownChannels | None = None
 
     @property
     def facts(self) -> StreamFacts:
@@ -81,6 +86,7 @@ class ResolvedReference:
             n_measured=max(sum(entry.concerns(kind.cut) for entry in measured) for kind in kinds),
             n_expected=max((kind.n_expected for kind in kinds if self.rate.tests(kind.cut)), default=None),
             rate_uncertainty=self.rate.typical_uncertainty,
+            wanders=self.channels is not None and self.channels.wanders,
         )
 
 
@@ -126,11 +132,16 @@ class ResolvedConfig:
     @property
     def settings(self) -> MonitorSettings:
         """What the monitor's core goes by."""
+        bad_channels = {stream.name: stream.bad_channels for stream in self.config.streams}
         streams = {
             stream: StreamSettings(
                 limits,
-                tuple(StreamReference(one.identifier, one.rule, one.rate) for one in self.references[stream]),
+                tuple(
+                    StreamReference(one.identifier, one.rule, one.rate, one.channels)
+                    for one in self.references[stream]
+                ),
                 tests_nan=stream in self.nan_shares,
+                bad_channels=bad_channels[stream],
             )
             for stream, limits in self.limits.items()
         }
@@ -163,10 +174,7 @@ class ResolvedConfig:
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
-        ours, theirs = (
-            (each.bundles, each.config.nuisances, {s.name: s.bad_channels for s in each.config.streams})
-            for each in (self, other)
-        )
+        ours, theirs = ((each.bundles, each.config.nuisances) for each in (self, other))
         return ours == theirs
 
     @property
@@ -203,7 +211,7 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
     return ResolvedConfig(
         config=config,
         references=references,
-        rules=alarm_rules(config),
+        rules=_rules(config, references),
         thresholds=thresholds,
         limits={stream.name: quality_limits(config, stream, thresholds) for stream in config.streams},
     )
@@ -260,29 +268,41 @@ def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference,
             where = f"streams {stream.name}: bad_channels"
             check_bad_channels(opened[section.bundle], stream.bad_channels, where=where)
             refuse_red(stream, section.bundle, certified[section.bundle])
-        references = [
-            (
-                section,
-                bundle.identifier,
-                bundle.manifest,
-                ReferenceRule(section.run_types, section.conditions),
-            )
-            for section in stream.ordered_references
-            for bundle in [opened[section.bundle]]
-        ]
-        check_references(stream, [manifest for _, _, manifest, _ in references])
+        sections = stream.ordered_references
+        check_references(stream, [opened[section.bundle].manifest for section in sections])
         found[stream.name] = tuple(
-            ResolvedReference(
-                section.bundle,
-                identifier,
-                manifest,
-                rule,
-                _rate_test(config, stream, manifest),
-                certified[section.bundle],
-            )
-            for section, identifier, manifest, rule in references
+            _resolve_reference(config, stream, section, opened[section.bundle], certified[section.bundle])
+            for section in sections
         )
     return found
+
+
+def _resolve_reference(
+    config: DaemonConfig,
+    stream: StreamSection,
+    section: ReferenceSection,
+    bundle: StoredBundle,
+    status: CertificateStatus,
+) -> ResolvedReference:
+    return ResolvedReference(
+        section.bundle,
+        bundle.identifier,
+        bundle.manifest,
+        ReferenceRule(section.run_types, section.conditions),
+        _rate_test(config, stream, bundle.manifest),
+        status,
+        known_channels(bundle),
+    )
+
+
+def _rules(config: DaemonConfig, references: Mapping[str, Sequence[ResolvedReference]]) -> Rules:
+    """Give the rules of the alarms, with the channels that masks may name."""
+    rules = alarm_rules(config)
+    channels = {
+        stream: tuple(one.channels for one in found if one.channels is not None)
+        for stream, found in references.items()
+    }
+    return replace(rules, streams=tuple(replace(s, channels=channels[s.stream]) for s in rules.streams))
 
 
 def _rate_test(config: DaemonConfig, stream: StreamSection, manifest: Manifest) -> RateTest:

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from dqm.alarm import QualityLimits
 from dqm.alarm.verdicts import give_verdict
 from dqm.errors import BundleError, FileError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, open_bundle
 from dqm.service.evaluation import WindowEvaluator
-from dqm.service.offline.feature_files import read_features
-from dqm.stream import CountCutter, RunLabel
+from dqm.service.offline.feature_files import open_histogram, read_features
+from dqm.stream import CountCutter, Cutter, RunLabel, WholeCutter
 
 __all__ = ["ComparisonTask", "compare", "cut_file"]
 
@@ -81,6 +83,8 @@ def cut_file(
     n_window: int | None,
     chamber: str | None = None,
     auxiliary: tuple[Measurement, ...] = (),
+    counts: str | None = None,
+    histogram: str | None = None,
 ) -> Iterator[Window]:
     """Cut the events of a file into windows.
 
@@ -98,6 +102,10 @@ def cut_file(
         Only this chamber.
     auxiliary : tuple of Measurement
         Measured nuisance parameters of all windows; their times are ignored.
+    counts : str, optional
+        Column that says how many events each row stands for: then all rows of a chamber are one window.
+    histogram : str, optional
+        The file is a ROOT file, and this is a histogram in it.
 
     Yields
     ------
@@ -110,12 +118,18 @@ def cut_file(
         If the file cannot be read, or has too few events for one window.
     """
     chambers: dict[str, list[EventBatch]] = {}
-    for batch in read_features(path, features, chamber):
+    for batch in _batches(path, features, chamber, counts, histogram):
         chambers.setdefault(batch.chamber, []).append(batch)
     n_windows = 0
+    label = RunLabel(run, origin=Origin.REPLAYED)
     for batches in chambers.values():
-        n_events = n_window or sum(len(batch.x) for batch in batches) or 1
-        cutter = CountCutter(n_events, RunLabel(run, origin=Origin.REPLAYED))
+        cutter: Cutter
+        if counts is None:
+            cutter = CountCutter(n_window or sum(len(batch.x) for batch in batches) or 1, label)
+        else:
+            rows = np.concatenate([batch.x for batch in batches])
+            batches = [replace(batches[0], x=rows, times=None, start=None, end=None, counts=counts)]
+            cutter = WholeCutter(label, n_events=1)
         for window in chain.from_iterable(map(cutter.push, batches)):
             n_windows += 1
             readings = tuple(replace(m, time=window.end or 0.0) for m in auxiliary)
@@ -126,6 +140,16 @@ def cut_file(
             where=str(path),
             fix="Give a larger file or a smaller --window",
         )
+
+
+def _batches(
+    path: Path, features: Sequence[str], chamber: str | None, counts: str | None, histogram: str | None
+) -> Iterator[EventBatch]:
+    if histogram is None:
+        yield from read_features(path, features if counts is None else (*features, counts), chamber)
+        return
+    batch = open_histogram(path, histogram, features)
+    yield replace(batch, names=(*batch.names[:-1], counts or batch.counts))
 
 
 def compare(task: ComparisonTask, windows: Iterable[Window], workers: Workers) -> Iterator[Verdict]:

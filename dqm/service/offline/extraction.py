@@ -30,7 +30,8 @@ def extract(
 ) -> int:
     """Write the events of a source to a Parquet file with columns ``chamber``, ``time`` and the features.
 
-    If the source has a clock the rows are in the order of time, so that the file can be replayed.
+    If the source has a clock the rows are in the order of time, so that the file can be replayed. Rows that
+    belong to all of the time of their batch have its start.
 
     Parameters
     ----------
@@ -119,6 +120,8 @@ def _table(batch: EventBatch, n: int) -> pa.Table:
     columns = {"chamber": pa.array([batch.chamber] * n)}
     if batch.times is not None:
         columns["time"] = pa.array(batch.times[:n])
+    elif batch.start is not None:  # all rows belong to all of its time
+        columns["time"] = pa.array([batch.start] * n)
     columns |= {name: pa.array(batch.x[:n, k]) for k, name in enumerate(batch.names)}
     return pa.table(columns)
 

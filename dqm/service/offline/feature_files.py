@@ -15,7 +15,16 @@ from dqm.reference import Source as SourceFile
 from dqm.reference import refuse_jump
 from dqm.service.collector.sources import open_source
 
-__all__ = ["RunEvents", "checksum", "read_events", "read_features", "read_run"]
+__all__ = [
+    "RunEvents",
+    "checksum",
+    "open_histogram",
+    "read_counted",
+    "read_events",
+    "read_features",
+    "read_histogram",
+    "read_run",
+]
 
 
 def read_features(
@@ -137,6 +146,95 @@ def read_events(
 def _span(times: FloatArray, path: Path) -> float:
     refuse_jump(times, str(path))
     return float(times[-1] - times[0])
+
+
+def read_counted(
+    paths: Sequence[Path], features: Sequence[str] | None, counts: str, chamber: str | None = None
+) -> tuple[FloatArray, FloatArray, tuple[str, ...], list[SourceFile]]:
+    """Read all counted rows of some tables: bins of histograms.
+
+    Parameters
+    ----------
+    paths, features, chamber
+        As in `read_features`.
+    counts : str
+        Column that says how many events each row stands for.
+
+    Returns
+    -------
+    x : ndarray, shape (n_rows, d)
+        Rows of all files, without the counts.
+    contents : ndarray, shape (n_rows,)
+        Their counts.
+    names : tuple of str
+        Features, one for each column.
+    sources : list of SourceFile
+        The files with their checksums and events.
+
+    Raises
+    ------
+    InputError
+        As `read_events`, and if a file has no such column.
+    """
+    parts, sources = [], []
+    names: tuple[str, ...] = ()
+    wanted = None if features is None else (*features, counts)
+    for path in paths:
+        x, columns, (source,) = read_events([path], wanted, chamber)
+        if counts not in columns:
+            raise FileError(f"no column {counts!r}", where=str(path), fix=f"There are: {', '.join(columns)}")
+        found = tuple(name for name in columns if name != counts)
+        if not found:
+            raise FileError(f"no column but {counts!r}", where=str(path), fix="A row must say what it counts")
+        if names and names != found:
+            raise InputError(
+                f"has the features {', '.join(found)}, but files before it have {', '.join(names)}",
+                where=str(path),
+                fix="Choose common ones with --features",
+            )
+        names = found
+        place = columns.index(counts)
+        parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
+        n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
+        sources.append(source.model_copy(update={"n_events": n_events}))
+    rows = np.concatenate(parts)
+    return rows[:, :-1], rows[:, -1], names, sources
+
+
+def read_histogram(
+    paths: Sequence[Path], histogram: str, features: Sequence[str] | None
+) -> tuple[FloatArray, FloatArray, tuple[str, ...], list[SourceFile]]:
+    """Read a histogram of some ROOT files through the collector ``histograms``; result as `read_counted`.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        ROOT files; each has events of its own.
+    histogram : str
+        Name in the files, with its directories.
+    features : sequence of str, optional
+        Names of its axes; ``x`` and ``y`` by default.
+    """
+    batches = [open_histogram(path, histogram, features) for path in paths]
+    if len({batch.names for batch in batches}) > 1:
+        raise InputError(f"{histogram!r} is a TH1 in one file and a TH2 in another", fix="Give files alike")
+    sources = [
+        SourceFile(name=path.name, sha256=checksum(path), n_events=batch.n_events)
+        for path, batch in zip(paths, batches, strict=True)
+    ]
+    rows = np.concatenate([batch.x for batch in batches])
+    return rows[:, :-1], rows[:, -1], batches[0].names[:-1], sources
+
+
+def open_histogram(path: Path, histogram: str, features: Sequence[str] | None) -> EventBatch:
+    """Read a histogram of a ROOT file, as `read_histogram`; the chamber is the name of the file."""
+    choice: dict[str, object] = {"name": histogram}
+    if features is not None:
+        choice["features"] = list(features)
+    name = path.name.split(".")[0]
+    options = {"inputs": [path], "histograms": {name: choice}, "follow": False}
+    (batch,) = open_source("histograms", options)
+    return batch
 
 
 def checksum(path: Path) -> str:

@@ -20,7 +20,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -32,8 +31,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from starlette.requests import Request
 
-from dqm.config import OidcSection, check_private
-from dqm.errors import ConfigError
+from dqm.config import OidcSection, read_secret
 from dqm.web.auth.proxies import LONGEST_NAME
 from dqm.web.auth.users import normalise
 from dqm.web.problems import NotSignedInError, ProviderError
@@ -122,7 +120,7 @@ class OidcProvider:
     def __init__(self, section: OidcSection, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._section = section
         self._monotonic = monotonic
-        self._secret = _read_secret(section.client_secret)
+        self._secret = read_secret(section.client_secret, "the secret of [web.oidc]")
         self._cookie_key = OctKey.import_key(secrets.token_bytes(32))
         self._trusted = ssl.create_default_context()  # once: authlib makes a client for each request
         self._lock = asyncio.Lock()
@@ -376,16 +374,3 @@ def _not_begun() -> NotSignedInError:
         "this is no answer to a sign-in that this browser began in the last ten minutes",
         fix="Begin again; the browser must accept cookies of this page",
     )
-
-
-def _read_secret(path: Path) -> str:
-    what = "the secret of [web.oidc]"
-    try:
-        check_private(path, what, "get another secret if somebody may have read it")
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"{what} cannot be read: {reason}", where=str(path)) from None
-    if not secret or not secret.isprintable():
-        raise ConfigError(f"{what} must be one line of text", where=str(path))
-    return secret

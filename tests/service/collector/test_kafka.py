@@ -32,7 +32,6 @@ from tests.stream.forgetful import receiving
 
 PROGRAM = Path(sys.executable).with_name("dqm")
 WAIT_SECONDS = 60.0
-LISTENS_SECONDS = (1.0, 3.0)
 TEXT = """
 [collector]
 name = "kafka"
@@ -51,6 +50,7 @@ start = 1700000000.0
 [streams]
 0 = "left"
 """
+CHANNELS = "[channels]\nseconds = 0.75\nexpected_rate_hz = 500\n"
 BY_COUNT, BY_TIME = "events = 40", "seconds = 0.4\nexpected_rate_hz = 80"
 
 
@@ -76,9 +76,12 @@ def expected(config: Path, data: bytes) -> dict[tuple[str, int], Window]:
     return {(window.stream, window.seq): window for window in windows}
 
 
-def configured(folder: Path, brokers: str, window: str = BY_COUNT) -> Path:
+def configured(folder: Path, brokers: str, window: str = BY_COUNT, *, channels: bool = False) -> Path:
     path = folder / "collector.toml"
-    path.write_text(TEXT.format(address=f"ipc://{folder}/w", brokers=brokers, window=window))
+    text = TEXT.format(address=f"ipc://{folder}/w", brokers=brokers, window=window)
+    if channels:
+        text = text.replace("[options]\n", "[options]\nchannels = true\n") + CHANNELS
+    path.write_text(text)
     return path
 
 
@@ -90,18 +93,24 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("n_kills", "window"),
-    [(2, BY_COUNT), (2, BY_TIME), pytest.param(20, BY_COUNT, marks=pytest.mark.long)],
-    ids=["by count", "by time", "20 kills"],
+    ("n_kills", "window", "channels"),
+    [
+        (2, BY_COUNT, False),
+        (2, BY_TIME, True),
+        pytest.param(20, BY_COUNT, False, marks=pytest.mark.long),
+        pytest.param(20, BY_COUNT, True, marks=pytest.mark.long),
+    ],
+    ids=["by count", "by time, with channels", "20 kills", "20 kills, with channels"],
 )
 def test_nothing_is_lost_or_sent_twice_by_a_killed_collector(
-    tmp_path: Path, n_kills: int, window: str
+    tmp_path: Path, n_kills: int, window: str, channels: bool
 ) -> None:
     chance = np.random.default_rng(n_kills)
     data = words(10.0 * n_kills)
-    with MockKafka() as broker, receiving(f"ipc://{tmp_path}/w", chance, LISTENS_SECONDS) as received:
-        config = configured(tmp_path, broker.address, window)
+    with MockKafka() as broker, receiving(f"ipc://{tmp_path}/w", chance) as received:
+        config = configured(tmp_path, broker.address, window, channels=channels)
         wanted = expected(config, data)
+        assert any(stream.endswith(".channels") for stream, _ in wanted) == channels
         broker.publish("words", data, 800, pause=0.005, path=tmp_path / "words")
         for kill in range(n_kills + 1):
             process = subprocess.Popen([PROGRAM, "collect", config], stderr=subprocess.DEVNULL)
@@ -160,7 +169,7 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, b
     told: list[RunSummary] = []
     for n_windows in (5, len(wanted)):
         stop = Event()
-        with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1), LISTENS_SECONDS) as windows:
+        with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as windows:
             thread = Thread(target=lambda stop=stop: told.append(collect_until(config, stop)))
             thread.start()
             n_missing = n_windows - len(received)

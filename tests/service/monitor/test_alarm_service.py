@@ -116,6 +116,14 @@ def test_a_daemon_that_was_killed_goes_on_with_its_alarms(store: VerdictStore) -
     assert alarm(again, "b") == alarm(alarm_service, "b")  # one window before the end, one after: both count
 
 
+def test_masks_of_an_earlier_version_are_of_alarms(store: VerdictStore) -> None:
+    old = {"identifier": "m", "streams": "a", "user": "ada", "reason": "cabling", "time": 1.0}
+    old |= {"run_types": [], "start": None, "until": None}
+    AlarmStore(store.database).keep({" masks": {"masks": [old]}}, [])
+    (mask,) = open_service(store).masks()
+    assert (mask.reason, mask.channels) == ("cabling", None)
+
+
 def test_what_cannot_be_stored_has_not_happened(store: VerdictStore) -> None:
     told: list[AlarmChange] = []
     alarm_service = open_service(store, told.extend)

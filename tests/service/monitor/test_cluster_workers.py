@@ -192,7 +192,7 @@ def real_job(seq: int, bundle: StoredBundle) -> EvaluationJob:
 
 
 def test_a_real_cluster_gives_the_same_bits(dask: DaskCluster, bundle: StoredBundle) -> None:
-    task = EvaluateWindows(bundle.path, bundle.identifier, ReadingPolicy(), {})
+    task = EvaluateWindows(bundle.path, bundle.identifier, ReadingPolicy())
     here = task.prepare(bundle.path)
     jobs = [real_job(seq, bundle) for seq in range(12)]
     workers = ClusterWorkers(
@@ -220,7 +220,7 @@ def test_a_worker_of_another_version_says_so(
     dask: DaskCluster, bundle: StoredBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "version", lambda _name: "0.1.0")
-    task = EvaluateWindows(bundle.path, bundle.identifier, ReadingPolicy(), {})
+    task = EvaluateWindows(bundle.path, bundle.identifier, ReadingPolicy())
     ended: SimpleQueue[EvaluationReport | Exception] = SimpleQueue()
     session = ClusterSession(dask.address, {bundle.identifier: task})
     kept = session.submit(bundle.identifier, real_job(0, bundle), ended.put)

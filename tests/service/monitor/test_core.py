@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dqm.alarm import QualityLimits
+from dqm.alarm import ChannelChoice, KnownChannels, Mask, QualityLimits
 from dqm.alarm.good_sample import is_sampled
 from dqm.events import (
     EvaluationJob,
@@ -62,7 +62,7 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
-from dqm.stream import Identity, Reason, RunMessage, RunTracker, identity_of
+from dqm.stream import REMEMBERED_RUNS, Identity, Reason, RunMessage, RunTracker, identity_of
 from dqm.stream.keys import CollectorKey
 
 LIMITS = QualityLimits(medium_p=0.03, bad_p=0.01, min_events=2)
@@ -190,6 +190,84 @@ def counting_core(**changes: float) -> MonitorCore:
     limits = replace(LIMITS, medium_rate_p=0.03, bad_rate_p=0.01)
     stream = StreamSettings(limits, [StreamReference("3f9a", rate=RateTest(uncertainty=0.02))])
     return core_of(MonitorSettings({"a": stream}, most_waiting=4), **changes)
+
+
+WIRES = np.array([1.0, 2.0, 3.0, 4.0])
+KNOWN = KnownChannels(WIRES, layers=WIRES // 3.0, cards=WIRES, shares=np.full(4, 0.25))
+CHANNELS = StreamSettings(
+    replace(LIMITS, medium_rate_p=0.03, bad_rate_p=0.01),
+    [StreamReference("c4a7", rate=RateTest(), channels=KNOWN)],
+    bad_channels=(1,),
+)
+
+
+def channel_window(*hits: float, **fields: object) -> Window:
+    return window_of(
+        x=np.column_stack([WIRES, hits]), names=("channel", "hits"), counts="hits", cut=WindowCut.TIME,
+        n_expected=400.0, live_seconds=1.0, **fields,
+    )  # fmt: skip
+
+
+def channel_mask(*channels: int, **fields: object) -> Mask:
+    mask = Mask("m", "a", "maria", "broken", UNIX, channels=ChannelChoice(channels=channels))
+    return replace(mask, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("masks", "masked"),
+    [
+        ({}, (1,)),
+        ({"a": [channel_mask(4)]}, (1, 4)),
+        ({"a": [channel_mask(4), channel_mask(2, 4)]}, (1, 2, 4)),
+        ({"a": [channel_mask(4, channels=ChannelChoice(layers=(1,)))]}, (1, 3, 4)),
+        ({"a": [channel_mask(4, run_types=("cosmics",))]}, (1,)),
+        ({"a": [channel_mask(4, until=UNIX)]}, (1,)),
+        ({"a": [channel_mask(4, start=UNIX + 1.0)]}, (1,)),
+        ({"b": [channel_mask(4)]}, (1,)),
+    ],
+)
+def test_a_job_says_which_channels_count_for_nothing_now(
+    masks: dict[str, list[Mask]], masked: tuple[int, ...]
+) -> None:
+    core, window = core_of(MonitorSettings({"a": CHANNELS, "b": CHANNELS}, 4)), channel_window(1, 2, 3, 4)
+    admit(core, window)
+    (told,) = core.handle(WorkersReady(1, 0.0, UNIX, masks))
+    assert told == Evaluate(EvaluationJob(window, "c4a7", 0.03, 2, masked=masked))
+
+
+def test_the_number_of_hits_is_tested_without_channels_that_count_for_nothing() -> None:
+    core = core_of(MonitorSettings({"a": CHANNELS}, 4))
+    noisy = channel_window(9000, 100, 100, 8000)
+
+    def take(window: Window, masks: list[Mask], report: EvaluationReport | None) -> Verdict:
+        admit(core, window)
+        (told,) = core.handle(WorkersReady(1, 0.0, UNIX, {"a": masks}))
+        assert isinstance(told, Evaluate)
+        core.handle(Evaluated(window, report, "it failed", UNIX, told.job.masked))
+        (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
+        core.handle(Stored())
+        assert isinstance(store, Store)
+        return store.verdicts[0]
+
+    by_configuration = take(noisy, [], report_of())
+    assert (by_configuration.quality, by_configuration.result.n_data) == (Quality.BAD, 8200)
+    by_mask = take(replace(noisy, seq=1), [channel_mask(4)], report_of())
+    assert (by_mask.quality, by_mask.result.n_data, by_mask.result.n_expected) == (Quality.GOOD, 200, 200.0)
+    assert by_mask.result.rate is not None
+    assert by_mask.result.rate.n_expected == 200.0
+    failed = take(replace(noisy, seq=2), [channel_mask(4)], None)
+    assert (failed.quality, failed.reason, failed.result.n_data) == (Quality.NULL, "it failed", 200)
+
+
+def test_windows_that_are_given_up_are_counted_without_masked_channels() -> None:
+    core = core_of(MonitorSettings({"a": CHANNELS}, 2), overload_seconds=1.0)
+    for seq in range(2):
+        admit(core, channel_window(9000, 100, 100, 8000, seq=seq))
+    for now in (0.0, 2.0):
+        core.handle(WorkersReady(0, now, UNIX, {"a": [channel_mask(4)]}))
+    (store,) = of_kind(Store, core.handle(Tick(2.0, UNIX)))
+    assert isinstance(store, Store)
+    assert (store.verdicts[0].quality, store.verdicts[0].result.n_data) == (Quality.NULL, 200)
 
 
 COSMICS = StreamReference("c05c", ReferenceRule(("cosmics",)), RateTest(uncertainty=0.02))
@@ -777,6 +855,37 @@ def test_a_restarted_core_knows_which_runs_have_ended() -> None:
     assert refusal_of(say(restarted, "end", time=UNIX + 1.0))[0] == Reason.RUN_ENDED
     assert say(restarted, "end", time=UNIX, why="operator") == []
     assert records_of(restarted) == ()
+
+
+def forgetful_core() -> tuple[MonitorCore, RunRecord]:
+    """A core that has forgotten run 3, and what the store has of this run."""
+    core = core_of()
+    say(core, "begin", run=3, time=UNIX)
+    say(core, "end", run=3, time=UNIX + 1.0, why="operator")
+    *_, old = records_of(core)
+    for run in range(4, 4 + 2 * REMEMBERED_RUNS):
+        say(core, "begin", run=run, time=UNIX + run)
+    say(core, "end", run=3 + 2 * REMEMBERED_RUNS, time=UNIX + 100.0)
+    store(core)
+    return core, old
+
+
+def test_a_forgotten_run_does_not_end_twice() -> None:
+    core, old = forgetful_core()
+    notice = RunNotice("a", 3, "physics", RunEvent.END, UNIX + 200.0, "again")
+    told = core.handle(RunReceived(RunMessage(notice, None), UNIX, (old,)))
+    assert refusal_of(told)[0] == Reason.RUN_ENDED
+
+
+def test_a_window_of_a_forgotten_run_is_late() -> None:
+    core, old = forgetful_core()
+    late = window_of(run=3)
+    assert core.handle(Received(late)) == [LookUp(late)]
+    core.handle(Found(late, None, 0, old))
+    evaluate(core)
+    stored, _ = store(core, 1.0)
+    assert stored is not None
+    assert (stored.runs, [verdict.window.is_late for verdict in stored.verdicts]) == ((), [True])
 
 
 def test_a_duplicate_is_acknowledged_only_after_the_borders_that_came_before_it() -> None:

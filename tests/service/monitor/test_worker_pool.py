@@ -34,7 +34,7 @@ from tests.service.monitor.scripted import (
     prepare_nothing,
     prepare_once,
 )
-from tests.service.small import wait_until
+from tests.waiting import wait_until
 
 Pool = WorkerPool[Job, Answer]
 LARGE = 5_000_000  # bytes, much more than a pipe takes at once
