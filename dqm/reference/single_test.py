@@ -42,6 +42,7 @@ def take_single_test(bundle: AnyBundle) -> AnyBundle:
         bundle.reference,
         n_expected=m.n_expected,
         centers=bundle.centers,
+        counts=bundle.reference_sample.counts,
         width=USUAL_WIDTH,
         penalty=USUAL_PENALTY,
         loss=USUAL_LOSS,
