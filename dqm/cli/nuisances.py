@@ -82,6 +82,7 @@ def nuisance(
     bundle = open_bundle(path)
     if rate:
         changed = add_normalisation(bundle, name, sigma)
+        _say_if_another_test(bundle, changed)
         say(f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}")
         return
     samples: dict[float, FloatArray] | Transform
@@ -107,6 +108,7 @@ def nuisance(
             sources=tuple(sources),
             progress=progress,
         )
+    _say_if_another_test(bundle, changed)
     print_table(_checks_table(bundle, checks))
     if plot:
         from dqm.cli.figures import draw_checks
@@ -114,6 +116,17 @@ def nuisance(
         draw_checks(plot, name, bundle.manifest.features, checks)
     say(f"{path}: bundle {changed.identifier}, made from {bundle.identifier}, not calibrated. ", end="")
     say(f"Next: dqm reference calibrate {path} --toys 1000")
+
+
+def _say_if_another_test(before: Bundle, after: Bundle) -> None:
+    if before.manifest.statistic != after.manifest.statistic:
+        m = after.manifest
+        settings = ", ".join(f"{name} {value}" for name, value in m.settings_in_words.items())
+        say(
+            f"note: the test {before.manifest.statistic} takes no nuisance parameters; the bundle has the "
+            f"test {m.statistic} now ({settings})",
+            err=True,
+        )
 
 
 def kind_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,7 +26,7 @@ from dqm.errors import ConfigError, format_count
 from dqm.events import FloatArray, WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, Source
+    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, Source, StoredBundle
     from dqm.service.offline.feature_files import RunEvents
 
 __all__ = ["app"]
@@ -105,12 +105,20 @@ def build(
         typer.Option(help="Loss that is minimised; default: likelihood."),
     ] = None,
     statistic: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="The test: kernel; several, which chooses its kernels itself; one-step or falkon for "
-            "cross-checks; or a plugin."
+            help="The test: several, which chooses its kernels itself; kernel, a single one; one-step or "
+            "falkon for cross-checks; or a plugin; default: several, or kernel if a setting of it is given."
         ),
-    ] = "kernel",
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND",
+            help="What a feature is: smooth, heavy, steps or categories, with special values after a colon, "
+            "as in e=smooth:-999,0; default: build looks at it and says so. Repeatable.",
+        ),
+    ] = None,
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
     live_seconds: Annotated[
@@ -148,6 +156,8 @@ def build(
         "penalty": penalty,
         "centers": centers,
         "loss": loss,
+        "statistic": statistic,
+        "feature": feature,
         "counts": counts,
         "histogram": histogram,
     }
@@ -160,21 +170,23 @@ def build(
         raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
     given = {"width": width, "penalty": penalty, "loss": loss}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if statistic == "several" and settings:
+    chosen = ("kernel" if settings else "several") if statistic is None else statistic
+    if chosen == "several" and settings:
         raise ConfigError(
             f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
             fix="Leave it out, or give --statistic kernel",
         )
+    kinds = _read_kinds(feature or [])
     names = None if features is None else tuple(name.strip() for name in features.split(","))
     if counts is not None or histogram is not None:
         if config is not None:
             raise ConfigError("--from with histograms, which come from files", fix="Give files")
         run = _read_counted_run(files or [], names, chamber, counts, histogram, drop_nan=drop_nan)
     elif config is None:
-        run = _read_run(files or [], names, chamber, statistic, keep_nan=drop_nan)
+        run = _read_run(files or [], names, chamber, chosen, kinds, keep_nan=drop_nan)
     else:
         kept_run = read_kept_run(config, stream or "", parse_runs(runs or ""), names)
-        run = _describe_run(kept_run, statistic)
+        run = _describe_run(kept_run, chosen, kinds, where=str(config))
     n_events = len(run.x) if run.counts is None else int(run.counts.sum())
     recipe = Recipe(
         features=run.features,
@@ -183,17 +195,36 @@ def build(
         centers=centers,
         seed=seed,
         cut=cut,
-        statistic=statistic,
+        statistic=chosen,
         rate_hz=None if live_seconds is None else (run.nan.n_rows if run.nan else n_events) / live_seconds,
         nan=run.nan,
         counts=run.column,
+        kinds=kinds,
         **settings,
     )
     bundle = create_bundle(run.x, recipe, output, run.sources, run.counts)
     m = bundle.manifest
     in_bins = "" if run.counts is None else f" in {len(run.counts)} bins"
     say(f"{output}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
-    say(f"{m.n_pool} in the pool. Next: dqm reference calibrate {output}")
+    say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {output}")
+
+
+def _expected_uncertainty(bundle: StoredBundle) -> str:
+    from dqm.reference import origin_of
+
+    origin = origin_of(bundle, bundle.manifest.n_expected)
+    made = "fresh splits of all events" if origin.per_split else "the pool"
+    return f"With toys from {made}, p will be uncertain by {origin.offset:.2f} sigma"
+
+
+def _read_kinds(given: Sequence[str]) -> dict[str, str]:
+    kinds = {}
+    for text in given:
+        name, equals, kind = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} is no kind of a feature", where="--feature", fix="Give NAME=KIND")
+        kinds[name.strip()] = kind.strip()
+    return kinds
 
 
 @dataclass(frozen=True)
@@ -213,22 +244,25 @@ def _read_run(
     names: tuple[str, ...] | None,
     chamber: str | None,
     statistic: str,
+    kinds: Mapping[str, str],
     *,
     keep_nan: bool,
 ) -> _HealthyRun:
     """Read events, and say what is unusual about them."""
     from dqm.service.offline.feature_files import read_run
 
-    return _describe_run(read_run(files, names, chamber, keep_nan=keep_nan), statistic)
+    run = read_run(files, names, chamber, keep_nan=keep_nan)
+    return _describe_run(run, statistic, kinds, where=str(files[0]) if files else None)
 
 
-def _describe_run(run: RunEvents, statistic: str) -> _HealthyRun:
+def _describe_run(run: RunEvents, statistic: str, kinds: Mapping[str, str], where: str | None) -> _HealthyRun:
     """Leave out events with NaN, and say what is unusual about the others."""
-    from dqm.reference import describe_features
+    from dqm.reference import describe_features, refuse_run
     from dqm.reference import drop_nan as without_nan
 
     x, nan = without_nan(run.x, run.names)
-    for finding in describe_features(x, run.names, statistic):
+    refuse_run(x, run.names, where)
+    for finding in describe_features(x, run.names, statistic, kinds):
         say(f"note: {finding}", err=True)
     return _HealthyRun(x, run.names, run.sources, nan)
 
@@ -335,6 +369,8 @@ def calibrate(
     if midpoints:
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+    if not bundle.manifest.is_of_channels:
+        say(f"{path}: p uncertain by {chosen.offset:.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)

@@ -27,12 +27,14 @@ class PMethod(StrEnum):
     """How a p-value was determined.
 
     From the null table, from the tail fitted to it, or from a lower bound of t: then the fit ended early,
-    because even this bound is above all that the tail can quote.
+    because even this bound is above all that the tail can quote. Or not from t at all, but from the number of
+    events beyond the range of the reference, which is exact.
     """
 
     EMPIRICAL = "empirical"
     TAIL = "tail"
     BOUND = "bound"
+    OUTSIDE = "outside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,8 @@ class TestResult:
         Test statistic ``tau - delta``, dimensionless; None if the fit did not run or did not converge. A
         lower bound of it if `p_method` is BOUND.
     p : float or None
-        Upper-tail probability of `t` in healthy windows, in (0, 1].
+        Upper-tail probability of `t` in healthy windows, or of the number of events beyond the reference, in
+        (0, 1].
     p_low, p_high : float or None
         95 % interval of `p`, from the finite null table or the fitted tail.
     p_method : PMethod or None

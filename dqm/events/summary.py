@@ -48,7 +48,8 @@ class WindowSummary(View):
     p_high: float | None
     p_method: PMethod | None = Field(
         description="read from the null table, or from the tail fitted beyond it; or bound: the fit ended "
-        "where t was certain to be beyond all that the tail can quote"
+        "where t was certain to be beyond all that the tail can quote; or outside: it is that of the number "
+        "of events beyond the range of the reference"
     )
     z: float | None = Field(description="p as a one-sided Gaussian significance; null for p = 1")
     rate: RateResult | None = Field(

@@ -1,3 +1,4 @@
+from .feature_kind import KINDS, FeatureKind
 from .kernel_test import KernelTest
 from .loss import LossName
 from .nuisance import Normalisation, Nuisance, Shape
@@ -5,11 +6,13 @@ from .nuisance_fit import NuisanceFit
 from .rate import count_p_value, duration_p_value
 from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
-from .score import Setting
+from .setting import Setting
 from .several import SeveralResult, SeveralTest
 from .template import Template, learn_template
 
 __all__ = [
+    "KINDS",
+    "FeatureKind",
     "KernelResult",
     "KernelTest",
     "LogRatio",

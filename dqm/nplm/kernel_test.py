@@ -98,6 +98,8 @@ class KernelTest:
     few_windows : bool
         Prepare faster (in a third to a ninth of the time), for a few windows, whose fits then take half as
         long again. t is the same within `tolerance`.
+    is_standard : bool
+        Take the features as they are, in units of the width, instead of standardising them.
     device : str
         Where windows are fitted: "cpu", or "cuda" for a GPU. What depends on the reference alone is always
         computed on the CPU, so both start from the same numbers.
@@ -156,6 +158,7 @@ class KernelTest:
         nuisances: Sequence[Nuisance] = (),
         prepared: Mapping[str, NDArray[Any]] | None = None,
         few_windows: bool = False,
+        is_standard: bool = False,
         device: str = "cpu",
     ) -> None:
         for name, number in [
@@ -193,6 +196,7 @@ class KernelTest:
                 loss,
                 n_events=sample.n_events,
                 few_windows=few_windows,
+                is_standard=is_standard,
             )
             if prepared is None
             else PreparedReference.from_arrays(prepared, float(width), len(events))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -89,12 +90,15 @@ class PreparedReference:
         *,
         n_events: float,
         few_windows: bool = False,
+        is_standard: bool = False,
     ) -> PreparedReference:
         """Compute from raw reference rows, their shares and centres; see `KernelTest` for the numbers.
 
         `n_events` is the number of events that the rows stand for.
         """
-        mean, scale = map(torch.from_numpy, standardisation(events, shares))
+        zero = np.zeros(events.shape[1])
+        moments = (zero, zero + 1.0) if is_standard else standardisation(events, shares)
+        mean, scale = map(torch.from_numpy, moments)
         x, weights = torch.from_numpy(events), torch.from_numpy(shares)
         basis, phi, second_moment = build_basis(
             x,

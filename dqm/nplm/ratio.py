@@ -65,6 +65,8 @@ class RatioMaps:
         Events that each row of the reference stands for.
     bins : ndarray, shape (n_bins, d), optional
         Centres of the bins of a histogram, if the rows are such.
+    special : sequence of sequences of float, optional
+        Values of each feature that do not decide on its bins, such as -999 for "not measured".
     """
 
     def __init__(
@@ -74,12 +76,15 @@ class RatioMaps:
         *,
         counts: FloatArray | None = None,
         bins: FloatArray | None = None,
+        special: Sequence[Sequence[float]] = (),
     ) -> None:
         self.names = tuple(names)
         self._counts = counts
         if bins is None:
-            self._axes = [_axis(column, N_BINS) for column in reference.T]
-            self._pair_axes = [_axis(column, N_PAIR_BINS) for column in reference.T]
+            left_out = special or [()] * len(self.names)
+            pairs = list(zip(reference.T, left_out, strict=True))
+            self._axes = [_axis(column, values, N_BINS) for column, values in pairs]
+            self._pair_axes = [_axis(column, values, N_PAIR_BINS) for column, values in pairs]
         else:
             columns = list(zip(reference.T, bins.T, strict=True))
             self._axes = [_own_axis(*pair, MOST_OWN_BINS) for pair in columns]
@@ -167,12 +172,15 @@ def divergence(ratio_map: RatioMap) -> float:
     return float(p.sum() * rel_entr(p / p.sum(), q / q.sum()).sum())
 
 
-def _axis(column: FloatArray, n_bins: int) -> _Axis:
-    values = np.unique(column)
-    if len(values) <= n_bins:
+def _axis(column: FloatArray, special: Sequence[float], n_bins: int) -> _Axis:
+    usual = column[~np.isin(column, special)]
+    values = np.unique(usual if len(usual) else column)
+    if len(values) == 1:
+        edges = values[0] + np.array([-0.5, 0.5])
+    elif len(values) <= n_bins:
         edges = borders(values)
     else:
-        low, high = np.quantile(column, [TAIL, 1 - TAIL])
+        low, high = np.quantile(usual, [TAIL, 1 - TAIL])
         if low == high:
             low, high = values[0], values[-1]
         width = (high - low) / (n_bins - 2)

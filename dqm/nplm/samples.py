@@ -232,11 +232,17 @@ def reference_shares(sample: Sample, weights: ArrayLike | None) -> FloatArray:
     return normalised_weights(shares * sample.counts, len(shares))
 
 
-def standardisation(events: FloatArray, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each feature; raises `InputError` if a feature is constant."""
+def standardisation(
+    events: FloatArray, shares: FloatArray, concerned: Sequence[bool] = ()
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each feature; raises `InputError` if one of those concerned is constant.
+
+    All are concerned by default.
+    """
     mean = shares @ events
     scale = np.sqrt(shares @ (events - mean) ** 2)
-    constant = np.flatnonzero(scale <= 1e-12 * np.maximum(1.0, np.abs(mean)))
+    is_flat = scale <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    constant = np.flatnonzero(is_flat & (np.array(concerned) if len(concerned) else True))
     if len(constant):
         raise InputError(
             f"feature {constant[0]} is constant in the reference ({mean[constant[0]]:g})",

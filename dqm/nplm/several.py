@@ -1,4 +1,4 @@
-"""Several kernels, one statistic: what needs no choice of a width."""
+"""Several kernels and plain tests, one statistic: what needs no choice of a width."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
+from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
+from dqm.nplm.plain_test import PLAIN_TESTS, SharesTest
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares, standardisation
-from dqm.nplm.score import FEATURE_CENTERS, Score, Setting, choose_settings
+from dqm.nplm.score import Score, log_chi_squared
+from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_plain, make_score
 
 __all__ = ["SeveralResult", "SeveralTest"]
 
 FIT_PENALTY = 1e-6
 """Penalty of the fit that makes the maps."""
 
+FIT_WIDTH = 0.5
+"""Width of the kernel that makes the maps of what a plain test saw, in standard deviations."""
+
 TUNING_TOYS = 200
 """Healthy windows that show how the settings come out."""
+
+TUNED_P = 0.05
+"""Share of healthy windows that have a smaller p by each plain test."""
 
 MOST_WINDOWS_PER_SPLIT = 10
 """Most of them that share a reference."""
@@ -82,6 +90,14 @@ class SeveralResult:
         """The setting with the smallest p."""
         return self._test.settings[self.place]
 
+    @property
+    def value_seen(self) -> str:
+        """Which value departs, if it is the share of one that the window departs in; empty otherwise."""
+        setting = self.seen_by
+        if setting.feature is None or setting.test != "share":
+            return ""
+        return self._test.describe_value(self._sample.x[:, setting.feature], setting.feature)
+
     @cached_property
     def fitted(self) -> KernelResult:
         """The window fitted to convergence with the setting that saw it; for maps."""
@@ -93,24 +109,34 @@ class SeveralResult:
 
 
 class SeveralTest:
-    """Tests of several kernels together: wide and narrow, of all features and of each feature by itself.
+    """Kernels wide and narrow, of all features and of each by itself, and plain tests, together.
 
-    Each setting has the statistic of one Newton step, see `dqm.nplm.score`, and an approximate p. The
-    smallest of them, or their product or mean, makes t. p follows from toys that all settings are tested on,
-    so it accounts for their number and for what they have in common.
+    Each kernel has the statistic of one Newton step, see `dqm.nplm.score`, and an approximate p. Features
+    that are not smooth have plain tests beside, see `dqm.nplm.plain_test`. The smallest p of all, or their
+    product or mean, makes t. p follows from toys that all settings are tested on, so it accounts for their
+    number and for what they have in common.
 
     Parameters
     ----------
     reference, n_expected, centers, weights, counts, rng, device
-        As in `KernelTest`.
+        As in `KernelTest`. Rows with counts are bins of histograms, whose features are all smooth.
+    kinds : sequence of str, optional
+        What each feature is, see `FeatureKind.parse`; all smooth by default.
     width : float or sequence of float, optional
         Widths of the kernels of all features, in standard deviations; by default quantiles of the distances
         between reference events.
     feature_width : sequence of float, optional
-        Widths of the kernels of single features, in the unit of each: all of the first feature, then all of
-        the second, and so on, the same number of each. By default quantiles of the distances; empty for none.
+        Widths of the kernels of single features: all of the first feature that has an order, then all of the
+        next, and so on, the same number of each. By default quantiles of the distances; empty for none.
+    penalty : float or sequence of float, optional
+        Penalty of each of these, or one for all. The loss is no setting: both have the same statistic.
+    is_decorrelated : sequence of bool, optional
+        Whether each of these looks at the features without their linear correlation; no by default if widths
+        are given.
     mean_ratio, variance_ratio : sequence of float, optional
-        Mean and variance of each setting's statistic in healthy windows, see `tune`; 1 by default.
+        Mean and variance of each kernel's statistic in healthy windows, see `tune`; 1 by default.
+    plain_shift : sequence of float, optional
+        What is added to the log p of each plain test, which is too large where values repeat; see `tune`.
     rule : {"smallest", "product", "mean"}
         How the p of the settings are combined.
     nuisances : sequence
@@ -138,9 +164,11 @@ class SeveralTest:
     >>> faulty = test.evaluate(rng.normal(size=(200, 2)) + [0.5, 0.0])
     >>> healthy.t < faulty.t
     True
-    >>> 0 < faulty.seen_by.width < 3
-    True
+    >>> faulty.seen_by.test
+    'kernel'
     """
+
+    takes_nuisances = False
 
     def __init__(
         self,
@@ -148,10 +176,14 @@ class SeveralTest:
         *,
         n_expected: float,
         centers: int | ArrayLike,
+        kinds: Sequence[str] = (),
         width: float | Sequence[float] | None = None,
         feature_width: Sequence[float] | None = None,
+        penalty: float | Sequence[float] | None = None,
+        is_decorrelated: Sequence[float] | None = None,
         mean_ratio: Sequence[float] | None = None,
         variance_ratio: Sequence[float] | None = None,
+        plain_shift: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
         weights: ArrayLike | None = None,
         counts: ArrayLike | None = None,
@@ -167,23 +199,33 @@ class SeveralTest:
             )
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", fix=f"Choose one of {', '.join(RULES)}")
+        if (mean_ratio is None) != (plain_shift is None):
+            raise InputError(
+                "mean_ratio and plain_shift belong together: these settings were made by another version",
+                fix="Build the bundle again, or take what SeveralTest.tune gives",
+            )
         check_device(device)  # one step is quick everywhere
-        self._sample = Sample.check(reference, counts, "reference")
-        self._reference = self._sample.x
-        self._weights = weights
-        self._shares = reference_shares(self._sample, weights)
-        self._centers = choose_centers(centers, self._sample, rng)
-        self._mean, self._scale = standardisation(self._reference, self._shares)
-        self._low, self._high = self._reference.min(axis=0), self._reference.max(axis=0)
-        self._middle = np.median(self._reference, axis=0)  # far values must not cost the others precision
         self._rule = rule
-        self.settings = self._settings(width, feature_width)
-        self._ratios = self._check_ratios(mean_ratio, variance_ratio)
-        # all settings of single features together weigh as much as two settings of all features
-        self._handicap = np.array(
-            [0.0 if one.feature is None else math.log(len(self._mean)) for one in self.settings]
+        sample = Sample.check(reference, counts, "reference")
+        shares = reference_shares(sample, weights)
+        self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
+        views = _look(kinds, sample, shares)
+        self._seen = LookedAt(views, sample.x, choose_centers(centers, sample, rng), shares, sample.n_events)
+        self._weights, self._counts = weights, sample.counts
+        self._kernels = choose_kernels(
+            self._seen,
+            width=width,
+            penalty=penalty,
+            is_decorrelated=is_decorrelated,
+            feature_width=feature_width,
         )
-        self._scores = [self._score(setting) for setting in self.settings]
+        self._scores = self._make_scores()
+        self._plain = make_plain(self._seen)
+        plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
+        self.settings = (*self._kernels, *plain)
+        self._ratios = _check_ratios(len(self._kernels), mean_ratio, variance_ratio)
+        self._shift = _check_shift(len(plain), plain_shift)
+        self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
 
@@ -221,11 +263,9 @@ class SeveralTest:
         """
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
-        (sample,) = check_windows([data], [weights], len(self._mean))
-        log_p = self._handicap + [
-            score.log_p(t, *ratios)
-            for score, t, ratios in zip(self._sized, self._statistics(sample), self._ratios, strict=True)
-        ]
+        (sample,) = check_windows([data], [weights], len(self._low))
+        kernels = log_chi_squared(self._statistics(sample), *self._moments)
+        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(sample.x) + self._shift])
         return SeveralResult(
             t=_combine(log_p, self._rule),
             log_p=log_p,
@@ -260,8 +300,9 @@ class SeveralTest:
         n_expected: float,
         n_centers: int,
         rng: np.random.Generator,
+        kinds: Sequence[str] = (),
         counts: FloatArray | None = None,
-    ) -> dict[str, tuple[float, ...]]:
+    ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Choose the settings for a run, and learn how each comes out in healthy windows.
 
         Parameters
@@ -274,6 +315,8 @@ class SeveralTest:
             Events expected in a window; more than a window is left beside the reference.
         rng : numpy.random.Generator
             Splits the events anew, into references and windows.
+        kinds : sequence of str, optional
+            What each feature is.
         counts : ndarray, shape (n_events,), optional
             Events that each row stands for.
 
@@ -283,56 +326,52 @@ class SeveralTest:
             Arguments of the test.
         """
         run = Sample(events, counts)
-        settings = choose_settings(run.take(slice(n_reference)) if counts is None else run.filled)
-        chosen: dict[str, tuple[float, ...]] = {
-            "width": tuple(one.width for one in settings if one.feature is None),
-            "feature_width": tuple(one.width for one in settings if one.feature is not None),
+        begin = run.take(slice(n_reference)) if counts is None else run.filled
+        first = cls(
+            begin.x,
+            counts=begin.counts,
+            n_expected=n_expected,
+            centers=_choose(n_centers, begin, rng),
+            kinds=kinds,
+        )
+        of_all = [one for one in first._kernels if one.feature is None]
+        chosen = {
+            "width": tuple(one.width for one in of_all),
+            "penalty": tuple(one.penalty for one in of_all),
+            "is_decorrelated": tuple(float(one.is_decorrelated) for one in of_all),
+            "feature_width": tuple(one.width for one in first._kernels if one.feature is not None),
         }
-        n, ratios = round(n_expected), []
+        n = round(n_expected)
+        ratios, plain = [], []
         per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (int(run.n_events) - n_reference) // n))
         for _ in range(math.ceil(TUNING_TOYS / per_split)):
             reference, *windows, _ = run.split([n_reference, *[n] * per_split], rng)
-            centers = reference.x[:n_centers]  # in random order
-            if counts is not None:
-                centers = reference.choose_rows(min(n_centers, len(reference.x)), rng)
             test = cls(
                 reference.x,
                 counts=reference.counts,
                 n_expected=n_expected,
-                centers=centers,
+                centers=_choose(n_centers, reference, rng),
+                kinds=kinds,
                 width=chosen["width"],
+                penalty=chosen["penalty"],
+                is_decorrelated=chosen["is_decorrelated"],
                 feature_width=chosen["feature_width"],
             )
-            means = [score.mean for score in test._sized]
-            ratios += [test._statistics(window) / means for window in windows]
-        relative = np.array([2.0 * score.squares / score.mean**2 for score in test._sized])
+            ratios += [test._statistics(window) / test._moments[0] for window in windows]
+            plain += [test._plain_log_p(window.x) for window in windows]
+        relative = first._moments[1] / first._moments[0] ** 2
         mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
-        return chosen | {"mean_ratio": tuple(mean.tolist()), "variance_ratio": tuple(variance.tolist())}
-
-    def _statistics(self, sample: Sample) -> FloatArray:
-        """Give T of each setting."""
-        counts = torch.from_numpy(sample.weights)
-        return np.array(
-            [score.statistic(self._columns(sample.x, score.score.setting), counts) for score in self._sized]
-        )
-
-    def _check_ratios(
-        self, mean: Sequence[float] | None, variance: Sequence[float] | None
-    ) -> list[tuple[float, float]]:
-        n = len(self.settings)
-        pairs = []
-        for name, given in (("mean_ratio", mean), ("variance_ratio", variance)):
-            ratios = np.ones(n) if given is None else np.asarray(given, dtype=float)
-            if ratios.shape != (n,) or not (np.isfinite(ratios) & (ratios > 0)).all():
-                raise InputError(
-                    f"{name} has shape {ratios.shape} for {format_count(n, 'setting')}",
-                    fix="Give a number above 0 for each, as SeveralTest.tune does",
-                )
-            pairs.append(ratios.tolist())
-        return list(zip(*pairs, strict=True))
+        given = {"kinds": tuple(kinds)} if kinds else {}
+        return {
+            **given,
+            **chosen,
+            "mean_ratio": tuple(mean.tolist()),
+            "variance_ratio": tuple(variance.tolist()),
+            "plain_shift": tuple((math.log(TUNED_P) - np.quantile(plain, TUNED_P, axis=0)).tolist()),
+        }
 
     def fit(self, sample: Sample, place: int) -> KernelResult:
-        """Fit a window to convergence with one setting (logistic loss).
+        """Fit a window to convergence with one setting (logistic loss); a plain test is replaced by a kernel.
 
         Parameters
         ----------
@@ -341,71 +380,116 @@ class SeveralTest:
         place : int
             Number of the setting.
         """
-        setting = self.settings[place]
-        columns = slice(None) if setting.feature is None else slice(setting.feature, setting.feature + 1)
+        setting, seen = self.settings[place], self._seen
+        if not Look(seen, seen.centers).at(setting).shape[1]:
+            setting = self.settings[0]  # a feature with one value has no coordinates
         if place not in self._fits:
-            unit = 1.0 if setting.feature is None else self._scale[setting.feature]
             self._fits[place] = KernelTest(
-                self._reference[:, columns],
+                Look(seen, seen.reference).at(setting),
                 n_expected=self.n_expected,
-                width=setting.width / unit,
+                width=setting.width if setting.test == "kernel" else FIT_WIDTH,
                 penalty=FIT_PENALTY,
-                centers=self._centers[:, columns],
+                centers=Look(seen, seen.centers).at(setting),
                 weights=self._weights,
-                counts=self._sample.counts,
+                counts=self._counts,
                 few_windows=True,
+                is_standard=True,
             )
-        return self._fits[place].evaluate(sample.x[:, columns], weights=sample.counts)
+        return self._fits[place].evaluate(Look(seen, sample.x).at(setting), weights=sample.counts)
 
-    def _settings(
-        self, width: float | Sequence[float] | None, feature_width: Sequence[float] | None
-    ) -> tuple[Setting, ...]:
-        """Take the settings that were given, and choose the others."""
-        chosen = () if None not in (width, feature_width) else choose_settings(self._sample)
-        if width is not None:
-            given = (float(width),) if isinstance(width, int | float) else tuple(map(float, width))
-            chosen = (*map(Setting, given), *(one for one in chosen if one.feature is not None))
-        if feature_width is not None:
-            n_each, left = divmod(len(feature_width), len(self._mean))
-            if left:
-                raise InputError(
-                    f"{format_count(len(feature_width), 'width')} for {len(self._mean)} features",
-                    where="feature_width",
-                    fix="Give the same number for each feature",
-                )
-            singles = (Setting(float(w), k // n_each) for k, w in enumerate(feature_width))
-            chosen = (*(one for one in chosen if one.feature is None), *singles)
-        for setting in chosen:
-            if not (np.isfinite(setting.width) and setting.width > 0):
-                raise InputError(f"width is {setting.width}", fix="Give finite numbers above 0")
-        return chosen
+    def describe_value(self, values: FloatArray, feature: int) -> str:
+        """Say which value of a feature departs most in a window; empty if its shares are not tested."""
+        tests = [test for place, test in self._plain if place == feature and isinstance(test, SharesTest)]
+        return tests[0].describe(values) if tests else ""
 
-    def _score(self, setting: Setting) -> Score:
-        centers = self._centers
-        if setting.feature is not None:
-            _, distinct = np.unique(centers[:, setting.feature], return_index=True)
-            n = min(FEATURE_CENTERS, len(distinct))
-            centers = centers[distinct[np.linspace(0, len(distinct) - 1, n).round().astype(int)]]
-        return Score(
-            setting,
-            self._columns(self._reference, setting),
-            torch.from_numpy(self._shares),
-            self._columns(centers, setting),
-            self._sample.n_events,
-        )
+    def _weigh(self) -> FloatArray:
+        """Give what is added to the log p of each setting: its share of the smallest p in healthy windows.
 
-    def _columns(self, x: FloatArray, setting: Setting) -> torch.Tensor:
-        """Give the columns that a setting looks at, in units of its width."""
-        if setting.feature is None:
-            return torch.from_numpy((x - self._mean) / (self._scale * setting.width))
-        chosen = slice(setting.feature, setting.feature + 1)
-        return torch.from_numpy((x[:, chosen] - self._middle[chosen]) / setting.width)
+        Tests of many features together weigh as much as a few tests of all features. Of the latter, those of
+        the weakest penalty count twice: they see what others do not.
+        """
+        n_features, n_plain = len(self._seen.views), len({feature for feature, _ in self._plain})
+        of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
+        weakest = min((one.penalty for one in self._kernels if one.feature is None), default=0.0)
+        found = [
+            (math.log(2.0) if one.penalty > weakest else 0.0) if one.feature is None else of_feature[one.test]
+            for one in self.settings
+        ]
+        return np.array(found)
+
+    def _make_scores(self) -> list[Score]:
+        reference, centers = (Look(self._seen, x) for x in (self._seen.reference, self._seen.centers))
+        return [make_score(self._seen, reference, centers, setting) for setting in self._kernels]
+
+    def _plain_log_p(self, x: FloatArray) -> FloatArray:
+        found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain]
+        return np.concatenate([np.empty(0), *found])
+
+    def _statistics(self, sample: Sample) -> FloatArray:
+        """Give T of each kernel."""
+        look, counts = Look(self._seen, sample.x), sample.weights
+        pairs = zip(self._kernels, self._sized, strict=True)
+        return np.array([sized.statistic(look.at(setting), counts) for setting, sized in pairs])
 
     def _resize(self, n_expected: float) -> None:
         if not (np.isfinite(n_expected) and n_expected > 0):
             raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
         self.n_expected = float(n_expected)
         self._sized = [score.at(self.n_expected) for score in self._scores]
+        mean = np.array([sized.mean for sized in self._sized])
+        variance = np.array([sized.variance for sized in self._sized])
+        self._moments = mean * self._ratios[0], variance * self._ratios[1]
+
+
+def _choose(n_centers: int, sample: Sample, rng: np.random.Generator) -> FloatArray:
+    """Draw centres; events are in random order already."""
+    if sample.counts is None:
+        return sample.x[:n_centers]
+    return sample.choose_rows(min(n_centers, len(sample.x)), rng)
+
+
+def _look(kinds: Sequence[str], sample: Sample, shares: FloatArray) -> list[FeatureView]:
+    """Make the view of each feature; raises `InputError` for a kind that cannot be."""
+    events = sample.x
+    n_features = events.shape[1]
+    if kinds and len(kinds) != n_features:
+        raise InputError(
+            f"{format_count(len(kinds), 'kind')} for {format_count(n_features, 'feature')}",
+            where="kinds",
+            fix="Give one for each feature",
+        )
+    parsed = [FeatureKind.parse(kind) for kind in kinds] or [FeatureKind()] * n_features
+    if sample.counts is not None and not all(kind.is_plain for kind in parsed):
+        raise InputError(
+            "a kind of a feature with counted rows", where="kinds", fix="Leave it out: bins are numbers"
+        )
+    standardisation(events, shares, [kind.is_ordered for kind in parsed])
+    return views_of(parsed, events, shares)
+
+
+def _check_ratios(
+    n: int, mean: Sequence[float] | None, variance: Sequence[float] | None
+) -> tuple[FloatArray, FloatArray]:
+    checked = []
+    for name, given in (("mean_ratio", mean), ("variance_ratio", variance)):
+        ratios = np.ones(n) if given is None else np.asarray(given, dtype=float)
+        if ratios.shape != (n,) or not (np.isfinite(ratios) & (ratios > 0)).all():
+            raise InputError(
+                f"{name} has shape {ratios.shape} for {format_count(n, 'setting')} of kernels",
+                fix="Give a number above 0 for each, as SeveralTest.tune does",
+            )
+        checked.append(ratios)
+    return checked[0], checked[1]
+
+
+def _check_shift(n: int, given: Sequence[float] | None) -> FloatArray:
+    shift = np.zeros(n) if given is None else np.asarray(given, dtype=float)
+    if shift.shape != (n,) or not np.isfinite(shift).all():
+        raise InputError(
+            f"plain_shift has shape {shift.shape} for {format_count(n, 'plain test')}",
+            fix="Give a finite number for each, as SeveralTest.tune does",
+        )
+    return shift
 
 
 def _combine(log_p: FloatArray, rule: str) -> float:

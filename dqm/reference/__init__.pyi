@@ -34,7 +34,7 @@ from .cluster import ClusterSession, open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
-from .features import describe_features
+from .features import choose_kinds, describe_features
 from .later_runs import LaterRun
 from .manifest import (
     Manifest,
@@ -126,6 +126,7 @@ __all__ = [
     "certify",
     "check_bad_channels",
     "check_names",
+    "choose_kinds",
     "choose_reference_size",
     "compare_with_old",
     "constant_features",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
+from dqm.nplm import FeatureKind
 from dqm.nplm.samples import MOST_COUNTED, Sample, is_whole, merge
-from dqm.reference.features import refuse_useless
+from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
+from dqm.reference.processes import one_thread
+from dqm.reference.single_test import USUAL_LOSS, USUAL_PENALTY, USUAL_WIDTH
 from dqm.reference.splits import refuse_hopeless
 from dqm.reference.statistic import CountedStatistic, Settings, Statistic, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
@@ -53,28 +56,31 @@ class Recipe:
         Rate of events while the detector was live, Hz.
     nan : NanRows, optional
         Rows with NaN that were dropped, see `drop_nan`.
+    kinds : mapping of str to str
+        What some features are, see `dqm.nplm.FeatureKind.parse`. The others are looked at. Only the statistic
+        ``several`` takes kinds.
     counts : str, optional
         Column of the windows that says how many events a row stands for, if rows are counted.
 
     Notes
     -----
-    The defaults are what told faults from gas best on simulated chambers
-    (``tests/studies/chamber_nuisance.py``). The published configuration has the logistic loss, width 4.5
-    and 2000 centres.
+    Width, penalty and loss are those of a single test, see `dqm.reference.single_test`. The published
+    configuration has the logistic loss, width 4.5 and 2000 centres.
     """
 
     features: tuple[str, ...]
     n_reference: int
     n_expected: float
-    width: float = 2.5
-    penalty: float = 1e-7
+    width: float = USUAL_WIDTH
+    penalty: float = USUAL_PENALTY
     centers: int | None = None
     seed: int = 1
-    loss: str = "likelihood"
+    loss: str = USUAL_LOSS
     cut: WindowCut = WindowCut.COUNT
     statistic: str = "kernel"
     rate_hz: float | None = None
     nan: NanRows | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
     counts: str | None = None
 
 
@@ -127,11 +133,13 @@ def create_bundle(
     refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
     reference, pool = sample.split([recipe.n_reference], rng)
-    refuse_useless(reference.x, recipe.features)
+    kinds = _choose_kinds(recipe, sample)
+    refuse_useless(reference.x, recipe.features, kinds)
     n_centers = _count_centers(recipe, len(np.unique(reference.x, axis=0)))
     centers = reference.choose_rows(n_centers, rng)
     shuffled = sample if counts is not None else Sample(np.concatenate([reference.x, pool.x]))
-    settings = _choose_settings(recipe, shuffled, n_centers, rng)
+    with one_thread():  # small matrices: more threads wait for each other
+        settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
     of_rows = {} if reference.counts is None else {"counts": reference.counts}
     test = find_statistic(recipe.statistic)(
         reference.x, n_expected=recipe.n_expected, centers=centers, **settings, **of_rows
@@ -257,10 +265,36 @@ def _count_centers(recipe: Recipe, n_distinct: int) -> int:
     return recipe.centers
 
 
-def _choose_settings(recipe: Recipe, shuffled: Sample, n_centers: int, rng: np.random.Generator) -> Settings:
+def _choose_kinds(recipe: Recipe, sample: Sample) -> dict[str, FeatureKind] | None:
+    """Choose what each feature is taken as; None for a test that takes all as they are.
+
+    Bins of histograms are numbers with distances: all features of theirs are smooth.
+    """
+    has_kinds = hasattr(find_statistic(recipe.statistic), "tune")
+    if recipe.kinds and (sample.counts is not None or not has_kinds):
+        takes = "histograms" if has_kinds else f"the statistic {recipe.statistic!r}"
+        raise InputError(
+            f"a kind of the feature {next(iter(recipe.kinds))!r} with {takes}, which takes all features as "
+            "they are",
+            fix="Leave it out" if has_kinds else "Leave it out, or take the statistic 'several'",
+        )
+    if not has_kinds:
+        return None
+    if sample.counts is not None:
+        return dict.fromkeys(recipe.features, FeatureKind())
+    return {one.feature: one.kind for one in choose_kinds(sample.x, recipe.features, recipe.kinds)}
+
+
+def _choose_settings(
+    recipe: Recipe,
+    kinds: Mapping[str, FeatureKind] | None,
+    shuffled: Sample,
+    n_centers: int,
+    rng: np.random.Generator,
+) -> Settings:
     """Take the settings of the recipe, or let the statistic choose."""
     tune = getattr(find_statistic(recipe.statistic), "tune", None)
-    if tune is None:
+    if tune is None or kinds is None:
         return {"width": recipe.width, "penalty": recipe.penalty, "loss": recipe.loss}
     of_rows = {} if shuffled.counts is None else {"counts": shuffled.counts}
     chosen: Settings = tune(
@@ -269,6 +303,7 @@ def _choose_settings(recipe: Recipe, shuffled: Sample, n_centers: int, rng: np.r
         n_expected=recipe.n_expected,
         n_centers=n_centers,
         rng=rng,
+        kinds=[str(kinds[name]) for name in recipe.features],
         **of_rows,
     )
     return chosen

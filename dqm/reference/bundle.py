@@ -417,11 +417,12 @@ def build_bundle(
     window: float,
     features: Sequence[str] | None = None,
     n_reference: int | None = None,
-    width: float = 2.5,
-    penalty: float = 1e-7,
+    width: float | None = None,
+    penalty: float | None = None,
     centers: int | None = None,
-    loss: Literal["logistic", "likelihood"] = "likelihood",
-    statistic: str = "kernel",
+    loss: Literal["logistic", "likelihood"] | None = None,
+    statistic: str | None = None,
+    kinds: Mapping[str, str] | None = None,
     cut: Literal["count", "time"] = "count",
     seed: int = 1,
     weights: ArrayLike | None = None,
@@ -439,16 +440,20 @@ def build_bundle(
     n_reference : int, optional
         Events of the reference; the rest, disjoint from it, is the pool that toys are drawn from. By default
         those of ten windows, but at most a third of all events; of histograms half of them.
-    width : float
-        Kernel width, in standard deviations of the reference.
-    penalty : float
-        Penalty lambda, in Falkon's normalisation.
+    width : float, optional
+        Kernel width of a single test, in standard deviations of the reference; 2.5 by default.
+    penalty : float, optional
+        Its penalty lambda, in Falkon's normalisation; 1e-7 by default.
     centers : int, optional
         Kernel centres, drawn from the reference; by default 300, or all of it.
-    loss : {"logistic", "likelihood"}
-        Loss that is minimised; nuisance parameters ask for the likelihood.
-    statistic : str
-        The test, by its entry point.
+    loss : {"logistic", "likelihood"}, optional
+        Loss that it minimises; the likelihood by default, which nuisance parameters ask for.
+    statistic : str, optional
+        The test, by its entry point; by default ``several``, which chooses its kernels itself, or ``kernel``
+        if a width, a penalty or a loss is given.
+    kinds : mapping of str to str, optional
+        What some features are: ``smooth``, ``heavy``, ``steps`` or ``categories``, with special values after
+        a colon, as in ``"smooth:-999,0"``. The statistic ``several`` looks at the others itself.
     cut : {"count", "time"}
         What closes the windows: a number of events or a stretch of time.
     seed : int
@@ -480,18 +485,19 @@ def build_bundle(
         most = min(round(WINDOWS_IN_REFERENCE * window), int(sample.n_events) // 3)
         n_reference = max(2, most if weights is None else int(sample.n_events) // 2)
     names = [f"x{k + 1}" for k in range(sample.x.shape[1])] if features is None else features
+    given = {"width": width, "penalty": penalty, "loss": loss}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     recipe = Recipe(
         features=tuple(names),
         n_reference=n_reference,
         n_expected=window,
-        width=width,
-        penalty=penalty,
         centers=centers,
         seed=seed,
-        loss=loss,
         cut=WindowCut(cut),
-        statistic=statistic,
+        statistic=statistic or ("kernel" if settings else "several"),
+        kinds=kinds or {},
         counts=None if weights is None else "events",
+        **settings,
     )
     directory = _TemporaryDirectory()
     path = directory.path / "bundle"

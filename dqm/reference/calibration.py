@@ -9,6 +9,7 @@ import numpy as np
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
+from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
 from dqm.reference.splits import TOLERATED_OFFSET, OriginName, origin_of, uncertainty_of
@@ -94,18 +95,21 @@ def calibrate(
 
 
 def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
-    """Say how uncertain p-values are because the run is finite; empty if that does not matter."""
+    """Say what limits p-values: a finite run, a tail that does not fit the toys; empty if nothing does."""
     entry = bundle.null_entry(kind)
     if entry is None or bundle.manifest.is_of_channels:  # toys of channels come from no pool
         return ""
+    misfit = NullTable(bundle.toys(entry)[:, 0]).misfit
+    remark = f"{misfit}: p beyond the table is too small. Throw more toys" if misfit else ""
     offset, source = uncertainty_of(bundle, entry)
     if offset <= TOLERATED_OFFSET:
-        return ""
+        return remark
     n_events = bundle.manifest.n_reference if source == "reference" else bundle.manifest.n_pool
-    return (
+    uncertain = (
         f"a {source} of {n_events} events leaves p-values uncertain by about "
         f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"
     )
+    return f"{remark}; {uncertain}" if remark else uncertain
 
 
 def refuse_failures(bundle: StoredBundle, kind: WindowKind, toys: FloatArray) -> None:

@@ -12,7 +12,7 @@ from scipy import special, stats
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.reference.certificate import LONGEST_TEXT, CertificateLine, Light
-from dqm.reference.features import describe_features
+from dqm.reference.features import describe_features, describe_sample
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.null import pool_offset
@@ -235,7 +235,10 @@ def feature_line(bundle: StoredBundle) -> CertificateLine:
     """Say what is unusual in the features."""
     m = bundle.manifest
     events = np.concatenate([bundle.reference, bundle.pool])
-    findings = describe_features(events, m.features, m.statistic)
+    if m.statistic == "several":  # it takes features of every kind
+        findings = describe_sample(events, m.features)
+    else:
+        findings = describe_features(events, m.features, m.statistic)
     shown = [finding[:MOST_LETTERS] for finding in findings[:MOST_FINDINGS]]
     more = len(findings) - len(shown)
     if more > 0:

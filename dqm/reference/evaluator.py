@@ -23,7 +23,7 @@ from dqm.events import (
     Window,
     WindowCut,
 )
-from dqm.nplm import RatioMaps
+from dqm.nplm import FeatureKind, RatioMaps
 from dqm.nplm.channels import ChannelResult
 from dqm.nplm.samples import Sample
 from dqm.reference.binning import Binning
@@ -34,6 +34,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
+from dqm.reference.outside import SHARE, Outside, count_outside
 from dqm.reference.statistic import (
     CountedStatistic,
     Outcome,
@@ -303,7 +304,9 @@ class Evaluator:
             remarks=(*constraints.remarks, *self._remarks(outcome, n_data)),
             channels=self._describe_channels(outcome),
         )
-        if outcome.t < scale.table.t_implausible:
+        outside = self._test_outside(sample.x)
+        is_astray = outcome.t < scale.table.t_implausible
+        if is_astray and (outside is None or outside.p > SURPRISING):
             reason = (
                 f"t = {outcome.t:.4g} is far below that of any healthy window: the fit does not describe it"
             )
@@ -311,7 +314,14 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        return Evaluation(result, (scale.explainer, sample, outcome))
+        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome))
+
+    def _test_outside(self, x: FloatArray) -> Outside | None:
+        """Test the number of events beyond the reference, where nothing but a fault moves events there."""
+        m = self.bundle.manifest
+        if m.counts is not None or self._learned:
+            return None
+        return count_outside(x, self.bundle.reference, m.features)
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""
@@ -428,8 +438,15 @@ def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic],
     if bundle.manifest.is_of_channels:
         by_channel = ChannelExplainer(bundle)
         return lambda _entry, _test: by_channel
-    counts = bundle.reference_sample.counts
-    maps = RatioMaps(bundle.reference, bundle.manifest.features, counts=counts, bins=bundle.bins)
+    kinds = bundle.manifest.settings.get("kinds", ())
+    special = [FeatureKind.parse(str(kind)).special for kind in kinds] if isinstance(kinds, tuple) else []
+    maps = RatioMaps(
+        bundle.reference,
+        bundle.manifest.features,
+        counts=bundle.reference_sample.counts,
+        bins=bundle.bins,
+        special=special,
+    )
     return lambda entry, test: Explainer(bundle, entry, test, maps)
 
 
@@ -445,6 +462,16 @@ def _test(
     of_channels = {"masked": masked} if masked else {}
     counted = cast(CountedStatistic, test)
     return counted.evaluate(sample.x, auxiliary=measured, weights=sample.counts, **of_channels)
+
+
+def _join(result: TestResult, outside: Outside | None) -> TestResult:
+    """Take the p of the number of events beyond the reference, if it is the one that tells more."""
+    if outside is None or result.p is None or outside.p >= SHARE * result.p:
+        return result
+    p = max(SMALLEST_P, outside.p / SHARE)
+    remarks = (*result.remarks, f"p is that of the range: {outside}")
+    z = -float(special.ndtri(p))
+    return replace(result, p=p, p_low=p, p_high=p, p_method=PMethod.OUTSIDE, z=z, remarks=remarks)
 
 
 def _describe_rows(counts: str) -> str:

@@ -30,6 +30,12 @@ __all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation"]
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
 
+SEEN_BY = {
+    "order": "in the distribution (Kolmogorov-Smirnov)",
+    "shares": "in the shares of the values",
+}
+"""What plain tests look at."""
+
 N_HEALTHY = 16
 """Healthy toys that tell what chance adds to the divergence of each feature."""
 
@@ -61,6 +67,10 @@ class Combined(Protocol):
     @property
     def seen_by(self) -> Setting:
         """That setting."""
+
+    @property
+    def value_seen(self) -> str:
+        """Which value departs, if it is the share of one; empty otherwise."""
 
     @property
     def fitted(self) -> KernelResult:
@@ -215,7 +225,8 @@ class Explainer:
         place, fitted, seen_by = None, outcome, ""
         if isinstance(outcome, Combined):
             place, fitted = outcome.place, outcome.fitted
-            seen_by = _describe_setting(outcome.seen_by, self._bundle.manifest.features)
+            features = self._bundle.manifest.features
+            seen_by = _describe_setting(outcome.seen_by, features, outcome.value_seen)
         if not isinstance(fitted, LearnedRatio):
             return None
         by_chance, t_healthy = self._healthy_windows(place)
@@ -273,9 +284,16 @@ def _rank(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, f
     return tuple((maps[k].features[0], float(shares[k])) for k in order)
 
 
-def _describe_setting(setting: Setting, features: Sequence[str]) -> str:
-    scope = "all features" if setting.feature is None else f"{features[setting.feature]} alone"
-    return f"seen by a kernel of width {setting.width:.3g} of {scope}"
+def _describe_setting(setting: Setting, features: Sequence[str], value: str) -> str:
+    if setting.feature is None:
+        decorrelated = ", decorrelated" if setting.is_decorrelated else ""
+        return f"seen by a kernel of width {setting.width:.3g} of all features{decorrelated}"
+    name = features[setting.feature]
+    if value:
+        return f"seen in {name} alone: {value}"
+    if setting.test == "kernel":
+        return f"seen by a kernel of width {setting.width:.3g} of {name} alone"
+    return f"seen {SEEN_BY[setting.test]} of {name} alone"
 
 
 def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound: bool) -> str:

@@ -1,16 +1,20 @@
-"""What the features of a run are like, told before a bundle is built."""
+"""What the features of a run are like, and how the test takes each: chosen before a bundle is built."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
+from dqm.nplm import KINDS, FeatureKind
+from dqm.reference.manifest import check_names
 
-__all__ = ["describe_features", "refuse_useless"]
+__all__ = ["ChosenKind", "choose_kinds", "describe_features", "describe_sample", "refuse_useless"]
 
 HEAVY = 15.0
 """Largest distance from the median, in half widths of the middle 68 %, of a feature without heavy tails."""
@@ -18,22 +22,80 @@ HEAVY = 15.0
 PILE = 0.02
 """Share of the events with one value above which the value is worth a word."""
 
+SENTINEL_SHARE = 0.002
+"""The same for a value far from all others, which is no number but a message."""
+
+SENTINEL_EVENTS = 5
+"""Events that such a value has at least."""
+
+MOST_SPECIAL = 4
+"""Most special values of a feature."""
+
+MOST_STEPS = 256
+"""Distinct values in equal steps of a feature whose values have shares."""
+
 FEW_VALUES = 30
-"""Distinct values below which a feature may be a category."""
+"""Distinct values below which steps need not be equal."""
 
 CORRELATED = 0.98
+
+FAR_SCALES = 1e4
+"""Ratio of the spreads of two features that is worth a word."""
 
 FEWEST_DISTINCT = 10
 """Distinct events that a reference must have."""
 
+NAMES_OF_THINGS = frozenset({
+    "board", "card", "chamber", "channel", "crate", "id", "layer", "link", "module", "sector", "slot",
+    "station", "superlayer", "type", "wire",
+})  # fmt: skip
+"""Last words of the names of features that number things."""
 
-def refuse_useless(reference: FloatArray, names: Sequence[str]) -> None:
-    """Refuse a reference that no test can use; raises `InputError`, which names the features."""
+
+@dataclass(frozen=True, slots=True)
+class ChosenKind:
+    """What one feature is taken as, and why.
+
+    Parameters
+    ----------
+    feature : str
+        Its name.
+    kind : FeatureKind
+        What it is.
+    found : str
+        What is unusual about it; empty if nothing is.
+    """
+
+    feature: str
+    kind: FeatureKind
+    found: str
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        special = ", ".join(f"{value:g}" for value in self.kind.special)
+        rest = f"{special} as a category beside the rest, the rest as " if special else ""
+        hint = ""
+        if self.kind.name == "steps":
+            hint = f"; if these are names: --feature {self.feature}=categories"
+        return f"{self.feature} {self.found}: taken as {self.kind} ({rest}{KINDS[self.kind.name]}){hint}"
+
+
+def refuse_useless(
+    reference: FloatArray, names: Sequence[str], kinds: Mapping[str, FeatureKind] | None = None
+) -> None:
+    """Refuse a reference that no test can use; raises `InputError`, which names the features.
+
+    A test that takes kinds may have constant features, but not only such.
+    """
     spread, size = reference.std(axis=0), np.maximum(1.0, np.abs(reference.mean(axis=0)))
     constant = [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
-    if constant:
+    allowed = set() if kinds is None else {name for name in constant if kinds[name].name == "categories"}
+    if len(allowed) == len(names):
+        allowed = set()
+    refused = [name for name in constant if name not in allowed]
+    if refused:
         raise InputError(
-            f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are'} constant in the reference of "
+            f"{', '.join(refused)} {'is' if len(refused) == 1 else 'are'} constant in the reference of "
             f"{len(reference)} events",
             fix="Choose other features: a constant cannot be standardised and carries no information",
         )
@@ -45,8 +107,10 @@ def refuse_useless(reference: FloatArray, names: Sequence[str]) -> None:
         )
 
 
-def describe_features(x: FloatArray, names: Sequence[str], statistic: str) -> list[str]:
-    """Say what is unusual in the features of a run.
+def choose_kinds(
+    x: FloatArray, names: Sequence[str], given: Mapping[str, str] | None = None
+) -> tuple[ChosenKind, ...]:
+    """Look at each feature and choose what it is taken as.
 
     Parameters
     ----------
@@ -54,6 +118,43 @@ def describe_features(x: FloatArray, names: Sequence[str], statistic: str) -> li
         Events, raw.
     names : sequence of str
         Names of the features.
+    given : mapping of str to str, optional
+        What the user says some of them are, as `FeatureKind.parse` reads it.
+
+    Raises
+    ------
+    InputError
+        If a name or a kind that is given does not exist.
+    """
+    given = given or {}
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise InputError(
+            f"no feature {unknown[0]!r} among these events", fix=f"Choose from {', '.join(names)}"
+        )
+    check_names(names)
+    chosen = []
+    for column, name in zip(x.T, names, strict=True):
+        kind, found = _look(column, name)
+        if name in given:
+            try:
+                kind = FeatureKind.parse(given[name])
+            except InputError as error:
+                raise InputError(error.what, where=f"feature {name}", fix=error.fix) from error
+            found = "is given"
+        chosen.append(ChosenKind(name, kind, found))
+    return tuple(chosen)
+
+
+def describe_features(
+    x: FloatArray, names: Sequence[str], statistic: str, given: Mapping[str, str] | None = None
+) -> list[str]:
+    """Say what is unusual in the features of a run, and what the test makes of it.
+
+    Parameters
+    ----------
+    x, names, given
+        As in `choose_kinds`.
     statistic : str
         The test that will be built.
 
@@ -61,43 +162,133 @@ def describe_features(x: FloatArray, names: Sequence[str], statistic: str) -> li
     -------
     list of str
         One sentence each; empty if nothing is unusual.
+
+    Raises
+    ------
+    InputError
+        As `choose_kinds`.
+    """
+    unusual = [one for one in choose_kinds(x, names, given) if one.found]
+    if statistic == "several":
+        found = [str(one) for one in unusual]
+    else:
+        advice = f"the statistic {statistic} takes it as it is, 'several' would not"
+        found = [f"{one.feature} {one.found}: {advice}" for one in unusual]
+    return [*found, *_describe_scales(x, names), *describe_sample(x, names)]
+
+
+def describe_sample(x: FloatArray, names: Sequence[str]) -> list[str]:
+    """Say what is unusual about all features together, which no test can help: copies, and doubles.
+
+    Parameters
+    ----------
+    x, names
+        As in `choose_kinds`.
+
+    Returns
+    -------
+    list of str
+        One sentence each; empty if nothing is unusual.
     """
     found = []
-    advice = "" if statistic == "several" else ": --statistic several looks at each feature by itself, too"
-    for column, name in zip(x.T, names, strict=True):
-        found += [f"{name} {what}{advice}" for what in _describe(column)]
     n_repeated = len(x) - len(np.unique(x, axis=0))
     if n_repeated > PILE * len(x):
         found.append(f"{n_repeated} of {len(x)} events are copies of others")
     return found + _describe_pairs(x, names)
 
 
-def _describe(column: FloatArray) -> list[str]:
-    values, counts = np.unique(column, return_counts=True)
-    if len(values) == 1:  # refused later
+def _describe_scales(x: FloatArray, names: Sequence[str]) -> list[str]:
+    spreads = {name: float(spread) for name, spread in zip(names, x.std(axis=0), strict=True) if spread > 0}
+    if not spreads or max(spreads.values()) <= FAR_SCALES * min(spreads.values()):
         return []
-    low, middle, high = np.quantile(column, [0.16, 0.5, 0.84])
-    steps = np.diff(values) / np.diff(values).min()
-    is_even = len(values) < len(column) / 10 and bool(np.all(np.abs(steps - np.round(steps)) < 1e-3))
-    found = []
-    if is_even and len(values) <= FEW_VALUES:
-        found.append(f"has {len(values)} values only, in equal steps")
-    elif is_even:
-        found.append(f"comes in steps of {np.diff(values).min():.4g} ({len(values)} values)")
-    elif counts.max() > PILE * len(column):
-        share = 100 * counts.max() / len(column)
-        found.append(f"is {values[counts.argmax()]:g} in {share:.0f} % of the events")
-    half_width = 0.5 * (high - low)
-    farthest = float(np.abs(column - middle).max())
+    wide, narrow = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
+    return [
+        f"{wide} and {narrow} have scales of {spreads[wide]:.2g} and {spreads[narrow]:.2g}: each feature is "
+        "taken in units of its own spread"
+    ]
+
+
+def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
+    """Choose the kind of a feature; also say what is unusual."""
+    values, numbers = np.unique(column, return_counts=True)
+    counts = numbers.astype(np.float64)
+    if len(values) == 1:
+        return FeatureKind("categories"), f"is always {values[0]:g}; any other value is told"
+    special = _find_special(values, counts)
+    is_usual = ~np.isin(values, special)
+    rest, n_rest = values[is_usual], int(counts[is_usual].sum())
+    said = []
+    for value in special:
+        share = 100 * counts[values == value][0] / len(column)
+        said.append(f"is {value:g} in {share:.2g} % of the events")
+    if _has_steps(rest, n_rest):
+        if not special and _numbers_things(name, rest):
+            return FeatureKind("categories"), f"numbers {len(rest)} things by its name"
+        step = float(np.diff(rest).min()) if len(rest) > 1 else 0.0
+        said.append(f"has {len(rest)} values in steps of {step:.4g}")
+        return FeatureKind("steps", special), " and ".join(said)
+    usual = column[~np.isin(column, special)]
+    low, middle, high = np.quantile(usual, [0.16, 0.5, 0.84])
+    farthest, half_width = float(np.abs(usual - middle).max()), 0.5 * float(high - low)
     if half_width > 0 and farthest > HEAVY * half_width:
-        found.append(
-            f"has heavy tails: its farthest value is {farthest / half_width:.0f} half widths from the median"
+        said.append(
+            f"has heavy tails, its farthest value {farthest / half_width:.0f} half widths from the median"
         )
-    return found
+        return FeatureKind("heavy", special), " and ".join(said)
+    return FeatureKind("smooth", special), " and ".join(said)
+
+
+def _find_special(values: FloatArray, counts: FloatArray) -> tuple[float, ...]:
+    """Find values that are messages: far from the rest and repeated, or piled up where others are not."""
+    n = int(counts.sum())
+    special: list[float] = []
+    while len(special) < MOST_SPECIAL and len(values) > 2:
+        at = _next_special(values, counts, n)
+        if at is None:
+            break
+        special.append(float(values[at]))
+        values, counts = np.delete(values, at), np.delete(counts, at)
+    return tuple(sorted(special))
+
+
+def _next_special(values: FloatArray, counts: FloatArray, n_events: int) -> int | None:
+    for end in (0, len(values) - 1):
+        is_repeated = counts[end] >= max(SENTINEL_EVENTS, SENTINEL_SHARE * n_events)
+        if is_repeated and _is_far(values, end):
+            return end
+    at = int(counts.argmax())
+    is_pile = counts[at] > PILE * n_events
+    return at if is_pile and not _has_steps(np.delete(values, at), int(counts.sum() - counts[at])) else None
+
+
+def _is_far(values: FloatArray, at: int) -> bool:
+    """Tell whether an end of the sorted values is farther from the rest than the rest is wide."""
+    rest = np.delete(values, at)
+    return float(np.abs(rest - values[at]).min()) > float(np.ptp(rest))
+
+
+def _has_steps(values: FloatArray, n_events: int) -> bool:
+    """Tell whether so many events repeat a few values, or values in equal steps."""
+    if len(values) < 2:
+        return len(values) == 1
+    if len(values) > min(MOST_STEPS, n_events / 10):
+        return False
+    steps = np.diff(values) / np.diff(values).min()
+    is_even = bool(np.all(np.abs(steps - np.round(steps)) < 1e-3))
+    return is_even or len(values) <= FEW_VALUES
+
+
+def _numbers_things(name: str, values: FloatArray) -> bool:
+    """Tell whether a name says that its integers are numbers of things: wire, not n_wires."""
+    words = [word for word in re.split(r"[^A-Za-z]+", name.lower()) if word]
+    is_integer = bool(np.all(values == np.round(values)))
+    return (
+        is_integer and bool(words) and words[-1] in NAMES_OF_THINGS and words[0] not in ("n", "num", "hits")
+    )
 
 
 def _describe_pairs(x: FloatArray, names: Sequence[str]) -> list[str]:
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a constant, which is refused later
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a constant
         correlation: FloatArray = np.reshape(np.corrcoef(x, rowvar=False), (len(names), len(names)))
     return [
         f"{names[i]} and {names[j]} say the same (correlation {correlation[i, j]:.3f}): one of them is enough"

@@ -186,7 +186,9 @@ class Manifest(_Frozen):
     version: Literal[3] = VERSION
     features: tuple[str, ...] = Field(min_length=1, description="feature names, in the order of the columns")
     statistic: str = Field(description="entry point of the test, group dqm.statistics")
-    settings: dict[str, float | int | str | tuple[float, ...]] = Field(description="arguments of the test")
+    settings: dict[str, float | int | str | tuple[float, ...] | tuple[str, ...]] = Field(
+        description="arguments of the test"
+    )
     cut: WindowCut = Field(description="what closes the windows it is meant for")
     n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
     rate_hz: float | None = Field(
@@ -312,8 +314,8 @@ class Manifest(_Frozen):
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _in_words(values: tuple[float, ...]) -> str:
-    shown = " ".join(f"{value:.3g}" for value in values[:MOST_SHOWN])
+def _in_words(values: tuple[float, ...] | tuple[str, ...]) -> str:
+    shown = " ".join(v if isinstance(v, str) else f"{v:.3g}" for v in values[:MOST_SHOWN])
     return shown if len(values) <= MOST_SHOWN else f"{shown} ... ({len(values)})"
 
 

@@ -24,6 +24,7 @@ from dqm.nplm.taylor import (
 )
 from dqm.nplm.transformations import Transformation
 from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind, check_names
+from dqm.reference.single_test import take_single_test
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
 __all__ = [
@@ -92,7 +93,8 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
     Parameters
     ----------
     bundle : StoredBundle
-        Its directory is written to; its null tables go.
+        Its directory is written to; its null tables go. A test of several kernels, which takes no nuisance
+        parameters, is replaced by the single kernel test (`dqm.reference.single_test`).
     name : str
         Name of the parameter and of its measurement.
     sigma : float or None
@@ -107,7 +109,8 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
     """
     bundle.refuse_channels("nuisance parameter")
     check_names([name], "nuisance parameter")
-    return bundle.add_nuisance(NuisanceEntry(name=name, kind="normalisation", sigma=sigma), {})
+    entry = NuisanceEntry(name=name, kind="normalisation", sigma=sigma)
+    return take_single_test(bundle).add_nuisance(entry, {})
 
 
 def learn_shape(
@@ -129,7 +132,8 @@ def learn_shape(
     Parameters
     ----------
     bundle : StoredBundle
-        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go.
+        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go, and
+        its test is changed as by `add_normalisation`.
     name : str
         Name of the parameter and of its measurement.
     sigma : float or None
@@ -200,7 +204,7 @@ def learn_shape(
         transform=samples if isinstance(samples, Transform) else None,
         sources=sources,
     )
-    return bundle.add_nuisance(entry, arrays), checks
+    return take_single_test(bundle).add_nuisance(entry, arrays), checks
 
 
 def taylor_model(bundle: StoredBundle, entry: NuisanceEntry) -> TaylorModel:

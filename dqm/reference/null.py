@@ -12,6 +12,18 @@ from dqm.events import SMALLEST_P, FloatArray, PMethod
 
 __all__ = ["NullTable", "PValue", "empirical_p_value", "pool_offset", "split_offset"]
 
+EXPONENTIAL = 1.0
+"""Skewness from which on the tail is that of an exponential: a statistic that is the logarithm of a p."""
+
+TAIL_SHARE = 0.05
+"""Share of the toys, the largest, that such a tail is fitted to."""
+
+CHECKED = (0.01, 0.001)
+"""p at which the fitted tail is compared with the toys."""
+
+MISFIT = 1e-3
+"""Probability of so many toys beyond such a p, below which the fit is called wrong."""
+
 SMALLEST_TABLE = 100
 """Toys below which no tail is fitted and no p-value given."""
 
@@ -122,7 +134,9 @@ class NullTable:
 
     Inside the table p is empirical, with a Clopper-Pearson interval. Beyond its largest toy p follows a
     Pearson type III distribution (a shifted gamma, which a penalised sum of squares is close to) with the
-    toys' mean, variance and skewness; the interval is the spread over bootstrap samples of the toys.
+    toys' mean, variance and skewness. Where the skewness is above `EXPONENTIAL`, it follows an exponential
+    that is fitted to the largest toys: the smallest of several p is so distributed, and the moments of the
+    whole would make its tail too short. The interval is the spread over bootstrap samples of the toys.
 
     Parameters
     ----------
@@ -144,9 +158,9 @@ class NullTable:
         self._sorted = np.sort(toys)
         rng = np.random.default_rng(0)
         resampled = rng.choice(toys, size=(BOOTSTRAPS, len(toys)))
-        self._tails: tuple[FloatArray, ...] = _pearson3(
-            np.concatenate([toys[None], *np.split(resampled, BOOTSTRAPS)])
-        )
+        samples = np.concatenate([toys[None], *np.split(resampled, BOOTSTRAPS)])
+        self._tails: tuple[FloatArray, ...] = (*_pearson3(samples), *_exponential(samples))
+        self._is_exponential = bool(self._tails[0][0] > EXPONENTIAL)
 
     @classmethod
     def between(cls, lower: NullTable, upper: NullTable, share: float) -> NullTable:
@@ -166,6 +180,7 @@ class NullTable:
         table._sorted = (1.0 - share) * lower._quantiles(n) + share * upper._quantiles(n)
         pairs = zip(lower._tails, upper._tails, strict=True)
         table._tails = tuple((1.0 - share) * a + share * b for a, b in pairs)
+        table._is_exponential = lower._is_exponential or upper._is_exponential
         return table
 
     def __len__(self) -> int:
@@ -195,8 +210,35 @@ class NullTable:
     def t_quotable(self) -> float:
         """Largest value that the table has a p-value for: above it, p and its interval are `SMALLEST_P`."""
         # half of it, so that rounding of the distribution leaves no p above
-        beyond = stats.pearson3.isf(0.5 * SMALLEST_P, *self._tails)
-        return max(self.t_range[1], float(beyond.max()))
+        return max(self.t_range[1], float(self._quantiles_beyond(0.5 * SMALLEST_P).max()))
+
+    @property
+    def misfit(self) -> str:
+        """Say where the fitted tail does not describe the toys; empty where it does."""
+        n = len(self._sorted)
+        for p in CHECKED:
+            beyond = int((self._sorted > self._quantiles_beyond(p)[0]).sum())
+            if stats.binom.sf(beyond - 1, n, p) < MISFIT:
+                return f"{beyond} of {n} toys lie where the fitted tail expects {n * p:.3g}"
+        return ""
+
+    def _quantiles_beyond(self, p: float) -> FloatArray:
+        """Give t that the fitted tails exceed with a probability, one for each sample."""
+        skewness, mean, deviation, start, scale = self._tails
+        if self._is_exponential and p < TAIL_SHARE:
+            found: FloatArray = start + scale * np.log(TAIL_SHARE / p)
+        else:
+            found = stats.pearson3.isf(p, skewness, mean, deviation)
+        return found
+
+    def _tail_p(self, t: float) -> FloatArray:
+        """Give the probability of t or more by the fitted tails, one for each sample."""
+        skewness, mean, deviation, start, scale = self._tails
+        if self._is_exponential:
+            found: FloatArray = TAIL_SHARE * np.exp(-(t - start) / scale)
+        else:
+            found = stats.pearson3.sf(t, skewness, mean, deviation)
+        return found
 
     def p_value(self, t: float) -> PValue:
         """Upper-tail probability of `t` in healthy windows; raises `InputError` if `t` is NaN."""
@@ -206,15 +248,16 @@ class NullTable:
             k = round(p * (n + 1)) - 1
             low = float(special.betaincinv(k, n - k + 1, 0.025))
             high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
-            return PValue(p, min(low, p), max(high, p), PMethod.EMPIRICAL, _gaussian_sigmas(p))
-        tails = np.clip(stats.pearson3.sf(t, *self._tails), SMALLEST_P, p)
+            z = _gaussian_sigmas(min(p, 1.0 - 0.5 / (n + 1)))  # finite also below all toys
+            return PValue(p, min(low, p), max(high, p), PMethod.EMPIRICAL, z)
+        tails = np.clip(self._tail_p(t), SMALLEST_P, p)
         low, high = np.quantile(tails[1:], [0.025, 0.975])
         p = float(tails[0])
         return PValue(p, min(float(low), p), max(float(high), p), PMethod.TAIL, _gaussian_sigmas(p))
 
 
 def _gaussian_sigmas(p: float) -> float:
-    """Give the one-sided significance of p; minus infinity for 1."""
+    """Give the one-sided significance of p, below 1."""
     return -float(special.ndtri(p))
 
 
@@ -225,3 +268,11 @@ def _pearson3(samples: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """
     skewness = np.maximum(stats.skew(samples, axis=1), 0.0)
     return skewness, samples.mean(axis=1), samples.std(axis=1, ddof=1)
+
+
+def _exponential(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Start and scale of the exponential that the largest of each row follow."""
+    start = np.quantile(samples, 1.0 - TAIL_SHARE, axis=1)
+    n_beyond = np.maximum((samples > start[:, None]).sum(axis=1), 1)
+    scale = np.maximum(samples - start[:, None], 0.0).sum(axis=1) / n_beyond
+    return start, np.maximum(scale, 1e-12 * samples.std(axis=1))

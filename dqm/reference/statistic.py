@@ -135,7 +135,7 @@ with it for a test that is quick to set up. One that has a method `tune` chooses
 see `dqm.nplm.SeveralTest.tune`.
 """
 
-Settings = dict[str, float | int | str | tuple[float, ...]]
+Settings = dict[str, float | int | str | tuple[float, ...] | tuple[str, ...]]
 """Arguments of a test, as the manifest keeps them."""
 
 
@@ -198,8 +198,17 @@ def _set_up(
     centers: FloatArray,
     extra: Mapping[str, object],
 ) -> Statistic:
+    factory = find_statistic(bundle.manifest.statistic)
+    try:
+        signature(factory).bind_partial(reference.x, **bundle.manifest.settings)
+    except TypeError as error:
+        raise BundleError(
+            f"its settings are none of the statistic {bundle.manifest.statistic!r} of this version: {error}",
+            where=str(bundle.path),
+            fix="Build the bundle again",
+        ) from error
     counts = {} if reference.counts is None else {"counts": reference.counts}
-    return find_statistic(bundle.manifest.statistic)(
+    return factory(
         reference.x,
         n_expected=kind.n_expected,
         centers=centers,

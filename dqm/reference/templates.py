@@ -14,6 +14,7 @@ from dqm.events import FloatArray, Likeness
 from dqm.nplm import Normalisation, NuisanceFit, Shape, Template, learn_template
 from dqm.reference.manifest import FAULT_PATTERN, NullTableEntry, Source, TemplateEntry
 from dqm.reference.nuisances import nuisances_for
+from dqm.reference.single_test import USUAL_WIDTH
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
@@ -106,9 +107,9 @@ def learn_templates(
                 f"{sample.fault!r} cannot name a fault",
                 fix="Give 1 to 64 characters, none of them invisible or for control",
             )
-    known = bundle.manifest.settings.get("width", 2.5)
-    widest = float(max(known) if isinstance(known, tuple) else known)
-    chosen = widest if width is None else width
+    known = bundle.manifest.settings.get("width")
+    usual = known if isinstance(known, int | float) else USUAL_WIDTH  # a test of several widths has no one
+    chosen = float(usual) if width is None else width
     learned = []
     for done, sample in enumerate(samples):
         progress(done, len(samples))

@@ -156,11 +156,11 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("command", ["advise", "tune"])
+@pytest.mark.parametrize("command", ["advise", "tune", "build -o no.dqmref"])
 @pytest.mark.parametrize("kind", NO_RUNS)
 def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: str) -> None:
     (tmp_path / "no.csv").write_text(NO_RUNS[kind])
-    told = dqm("reference", command, "no.csv", "--window", 30)
+    told = dqm("reference", *command.split(), "no.csv", "--window", 30)
     assert told.code == 2
     assert FOUND[kind] in told.err
     assert "no.csv" in told.err
@@ -176,3 +176,22 @@ def test_advice_takes_one_feature_or_many(dqm: Dqm, tmp_path: Path, n_features: 
     told = dqm("reference", "advise", "run.csv", "--window", 20)
     assert told.code == 0
     assert f"400 events, {n_features} feature" in told.out
+
+
+@pytest.mark.parametrize("n_features", [1, 64])
+def test_a_bundle_of_one_feature_or_many_judges(dqm: Dqm, tmp_path: Path, n_features: int) -> None:
+    x = np.random.default_rng(1).normal(size=(600, n_features))
+    header = ",".join(f"f{k}" for k in range(n_features))
+    np.savetxt(tmp_path / "run.csv", x, delimiter=",", header=header, comments="")
+    for command in (
+        ("build", "run.csv", "-o", "b", "--window", 60),
+        ("calibrate", "b", "--toys", 100, "--processes", 1),
+    ):
+        told = dqm("reference", *command)
+        assert told.code == 0, told.err
+    assert "p uncertain by" in told.out
+    x[:, -1] += 2.0
+    np.savetxt(tmp_path / "late.csv", x[:120], delimiter=",", header=header, comments="")
+    told = dqm("compare", "b", "late.csv", "--window", 60, "--json")
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert [row["p"] is not None and row["p"] < 0.05 for row in rows] == [True, True], rows

@@ -36,7 +36,8 @@ def test_a_bundle_tells_what_it_is(dqm: Dqm, bundle: Path, bare: Path) -> None:
 def test_the_same_events_make_the_same_bundle(dqm: Dqm, folder: Path, bare: Path) -> None:
     told = dqm("reference", "build", folder / "healthy.csv", "-o", "again", *BUILD, "--features", "a,b")
     assert told.code == 0
-    assert "400 reference events, 3600 in the pool. Next: dqm reference calibrate again" in told.out
+    assert "400 reference events, 3600 in the pool. With toys from the pool, p will be uncertain" in told.out
+    assert "by 0.06 sigma. Next: dqm reference calibrate again" in told.out
     identifier = json.loads(dqm("reference", "show", "again", "--json").out)["identifier"]
     assert identifier == json.loads(dqm("reference", "show", bare, "--json").out)["identifier"]
 

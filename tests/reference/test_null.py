@@ -92,3 +92,25 @@ def test_above_the_largest_quotable_value_nothing_is_left_to_tell() -> None:
         assert (beyond.p, beyond.low, beyond.high) == (SMALLEST_P, SMALLEST_P, SMALLEST_P)
         assert within.high > SMALLEST_P
         assert null.t_quotable > null.t_range[1]
+
+
+def test_the_tail_of_a_smallest_p_is_an_exponential() -> None:
+    """The moments of the whole would give p of 1e-6 four times too small."""
+    t = -2.0 * np.log(np.random.default_rng(3).random((20_000, 6)).min(axis=1))
+    table = NullTable(t)
+    for p in (1e-5, 1e-6):
+        value = -2.0 * np.log(-np.expm1(np.log1p(-p) / 6))
+        found = table.p_value(value)
+        assert found.method is PMethod.TAIL
+        assert 0.5 < found.p / p < 2.5
+        assert found.low < p < found.high
+    assert table.misfit == ""
+    assert table.p_value(table.t_quotable + 1e-9).high == SMALLEST_P
+
+
+def test_a_tail_that_does_not_describe_the_toys_is_told() -> None:
+    rng = np.random.default_rng(4)
+    far = rng.standard_t(3, 2000)
+    toys = 100.0 + np.concatenate([far, -far])
+    assert NullTable(rng.normal(100.0, 5.0, 1000)).misfit == ""
+    assert "toys lie where the fitted tail expects" in NullTable(toys).misfit

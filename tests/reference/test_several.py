@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dqm.errors import BundleError
 from dqm.events import Origin, Window, WindowCut
 from dqm.reference import (
     Evaluator,
@@ -18,6 +19,7 @@ from dqm.reference import (
     create_bundle,
     learn_templates,
     open_bundle,
+    prepare_statistic,
 )
 from tests.conftest import Once
 from tests.reference.conftest import RECIPE, healthy_events
@@ -42,8 +44,8 @@ def shifted(seed: int, *by: float) -> np.ndarray:
 
 def test_the_bundle_keeps_what_was_chosen(several: StoredBundle) -> None:
     settings = several.manifest.settings
-    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [5, 4, 9]
-    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (9)")
+    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [4, 4, 8]
+    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (8)")
 
 
 def test_healthy_windows_have_uniform_p_and_a_fault_a_small_one(several: StoredBundle) -> None:
@@ -78,3 +80,11 @@ def test_known_faults_are_told_from_each_other(several: StoredBundle, tmp_path: 
 
 def _copy(bundle: StoredBundle, folder: Path) -> Path:
     return Path(shutil.copytree(bundle.path, folder / "copy"))
+
+
+def test_settings_of_another_version_are_refused(several: StoredBundle, tmp_path: Path) -> None:
+    bundle = StoredBundle.read(_copy(several, tmp_path))
+    settings = {**bundle.manifest.settings, "handicap": 2.0}
+    changed = bundle.change_test("several", settings, {})
+    with pytest.raises(BundleError, match=r"settings are none of the statistic 'several'.*Build the bundle"):
+        prepare_statistic(changed, changed.manifest.kind)

@@ -3,8 +3,9 @@
 ``python -m tests.studies.false_alarms OUTPUT`` writes a table into OUTPUT. Budget, rates and delays are the
 defaults: one false alarm in eight hours, a window a minute from each stream. Significances are exact, or read
 from null tables of 1000 or 300 toys, one for each stream; or they are correlated, with and without the budget
-knowing. Statistics and toys come from the Pearson III distribution that the tail of a null table is fitted
-with, its shape that of the demonstration's chamber: so there are as many as it takes.
+knowing. ``--tables 16`` gives the mean and the spread over sets of null tables with as many toys as the
+daemon asks for. Statistics and toys come from the Pearson III distribution that the tail of a null table is
+fitted with, its shape that of the demonstration's chamber: so there are as many as it takes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ import numpy as np
 from rich.progress import Progress
 from scipy import signal, special, stats
 
-from dqm.alarm import AlarmEngine, AlarmState, Cause, Thresholds, alarm_rules, derive_thresholds
+from dqm.alarm import (
+    AlarmEngine,
+    AlarmState,
+    Cause,
+    Thresholds,
+    alarm_rules,
+    ample_toys,
+    derive_thresholds,
+)
 from dqm.config import DaemonConfig
 from dqm.events import FloatArray, Quality, TestResult, Verdict, WindowHeader
 from dqm.reference.null import NullTable
@@ -34,6 +43,9 @@ SHAPE = stats.pearson3(0.31, 186.5, 19.9)
 
 SHIFTS = {1: 240, 4: 120, 50: 16, 250: 4}
 """Shifts to simulate, by the number of streams."""
+
+TABLE_SHIFTS = {1: 60, 4: 30, 50: 3, 250: 1}
+"""Shifts with each set of automatic tables."""
 
 CHUNKS = 4
 MOST_TABLES = 50
@@ -84,14 +96,16 @@ def significances(
     if not scenario.n_toys:
         return special.ndtr(-z), z
     toys = np.sort(SHAPE.rvs(scenario.n_toys, random_state=rng))
-    table, t = NullTable(toys), SHAPE.isf(special.ndtr(-z))
-    # a p-value of the table is the same between two toys: asked for once
-    within = [table.p_value(float(toy)) for toy in toys]
-    read = [
-        table.p_value(float(value)) if place == len(toys) else within[place]
-        for value, place in zip(t, np.searchsorted(toys, t), strict=True)
-    ]
-    return np.array([value.p for value in read]), np.array([value.z for value in read])
+    t = SHAPE.isf(special.ndtr(-z))
+    p = (len(toys) - np.searchsorted(toys, t) + 1) / (len(toys) + 1)
+    z = -special.ndtri(np.minimum(p, 1.0 - 0.5 / (len(toys) + 1)))
+    beyond = np.flatnonzero(t > toys[-1])
+    if len(beyond):
+        table = NullTable(toys)  # its bootstrap takes the time
+        for place in beyond:
+            found = table.p_value(float(t[place]))
+            p[place], z[place] = found.p, found.z
+    return p, z
 
 
 def windows(
@@ -132,6 +146,23 @@ def count_false_alarms(scenario: Scenario, n_streams: int, n_shifts: int, seed: 
     return found
 
 
+def spread_over_tables(n_tables: int, n_streams: int, n_shifts: int) -> str:
+    """Give the mean and the spread over sets of tables with as many toys as the daemon asks for."""
+    thresholds = set_up(n_streams, 0.0)[1]
+    n_toys = ample_toys(thresholds.p_threshold)
+    scenario = Scenario("automatic", n_toys=n_toys)
+    rates = [
+        count_false_alarms(scenario, n_streams, n_shifts, [99, n_streams, table]).total() / n_shifts
+        for table in range(n_tables)
+    ]
+    mean, spread = float(np.mean(rates)), float(np.std(rates, ddof=1))
+    counting = math.sqrt(mean / n_shifts)
+    return (
+        f"| {n_streams} | {thresholds.p_threshold:.2g} | {n_toys} | {n_shifts} | {mean:.2f} | {spread:.2f} | "
+        f"{counting:.2f} |"
+    )
+
+
 def interval(count: int, n_shifts: float) -> str:
     """Give a rate per shift with its 95 % Poisson interval."""
     low, high = (
@@ -148,8 +179,20 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--times", type=int, default=1, help="how many times as many shifts")
     parser.add_argument("--first", type=int, default=0, help="number of the scenario to begin with")
+    parser.add_argument(
+        "--tables", type=int, default=0, help="instead: mean and spread over so many sets of automatic tables"
+    )
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.tables:
+        lines = [
+            "| streams | threshold | toys | shifts of a set | mean | spread over sets | by counting alone |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for n_streams, n_shifts in TABLE_SHIFTS.items():
+            lines.append(spread_over_tables(arguments.tables, n_streams, n_shifts * arguments.times))
+            (arguments.output / "false_alarms_tables.md").write_text("\n".join(lines) + "\n")
+        return
     lines = [
         "| significances | streams | shifts | false alarms per shift (95 %) | k of n | drift |",
         "|---|---|---|---|---|---|",

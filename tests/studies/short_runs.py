@@ -1,9 +1,10 @@
 """Do p-values hold on the next run when the run of the reference was short?
 
 ``python -m tests.studies.short_runs OUTPUT`` simulates many independent runs of a healthy chamber. For each
-it builds a bundle, calibrates it with toys from the pool and with fresh splits, and judges windows of another
+it builds a bundle, calibrates it as the program chooses or as told, and judges windows of another
 healthy run. It writes the mean share of windows with p < 0.05 and p < 0.01, and the spread of the mean Z from
-run to run beside the uncertainty that is computed, after each run.
+run to run beside the uncertainty that is computed, after each run. Finished runs are kept: called again, the
+study goes on.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.progress import Progress
 from scipy import stats
 
 from dqm.events import FloatArray
 from dqm.reference import (
     NullTable,
+    OriginName,
     Processes,
     Recipe,
     calibrate,
+    choose_reference_size,
     create_bundle,
     prepare_statistic,
     uncertainty_of,
@@ -33,30 +37,29 @@ from dqm.reference.processes import one_thread
 from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import FEATURES, events
 
-CASES = (
-    (1500, 750, 50), (1500, 750, 200), (1500, 750, 300),
-    (5000, 2500, 50), (5000, 2500, 200), (5000, 2500, 500),
-    (50_000, 5000, 50), (50_000, 5000, 200), (50_000, 5000, 500),
-)  # fmt: skip
-"""Events of the file, of the reference, and of a window."""
+CASES = tuple((n_file, size) for n_file in (1500, 5000, 50_000) for size in (50, 200, 500))
+"""Events of the file, and of a window. Those of the reference are chosen as `dqm reference build` does; it
+refuses windows of 500 of a file of 1500."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One run of one case."""
+    """One run of one case, and what toys are made of."""
 
-    case: tuple[int, int, int]
+    case: tuple[int, int]
     run: int
     statistic: str
     width: float
     penalty: float
     n_toys: int
     n_windows: int
+    origins: tuple[OriginName, ...]
 
 
 def judge(work: Work) -> list[dict[str, object]]:
-    """p of the windows of another healthy run, for both kinds of toys."""
-    n_file, n_reference, size = work.case
+    """p of the windows of another healthy run, for each kind of toys."""
+    n_file, size = work.case
+    n_reference = choose_reference_size(n_file, size)
     x = events(Conditions(), n_file, [1, work.run, n_file])
     fresh = events(Conditions(), size * work.n_windows, [2, work.run, n_file, size])
     recipe = Recipe(
@@ -69,13 +72,14 @@ def judge(work: Work) -> list[dict[str, object]]:
         outcomes = prepare_statistic(bundle, kind).evaluate_many(
             list(fresh.reshape(work.n_windows, size, len(FEATURES)))
         )
-        for origin in ("pool", "splits"):
+        for origin in work.origins:
             bundle = calibrate(bundle, work.n_toys, kind=kind, seed=3, origin=origin, workers=Processes(1))
             (entry,) = bundle.manifest.null
             table = NullTable(bundle.toys(entry)[:, 0])
             p = [table.p_value(outcome.t).p for outcome in outcomes]
+            origin_taken = "splits" if entry.per_split else "pool"
             found.append(
-                {"case": work.case, "run": work.run, "origin": origin, "p": p,
+                {"case": work.case, "run": work.run, "origin": origin_taken, "p": p,
                  "uncertainty": uncertainty_of(bundle, entry)[0]}
             )  # fmt: skip
     return found
@@ -84,7 +88,7 @@ def judge(work: Work) -> list[dict[str, object]]:
 def table(rows: list[dict[str, object]]) -> str:
     """Summarise what was found so far."""
     lines = [
-        "| file, reference, window | toys | runs | p < 0.05 | p < 0.01 | spread of mean Z | computed |",
+        "| file, window | toys | runs | p < 0.05 | p < 0.01 | spread of mean Z | computed |",
         "|---|---|---|---|---|---|---|",
     ]
     for key in sorted({(tuple(row["case"]), row["origin"]) for row in rows}):
@@ -123,9 +127,19 @@ def main() -> None:
     parser.add_argument(
         "--cases", type=int, nargs="*", default=range(len(CASES)), help="numbers of the cases"
     )
+    parser.add_argument(
+        "--origins",
+        nargs="*",
+        default=["auto"],
+        choices=["auto", "pool", "splits"],
+        help="what toys are made of",
+    )
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    kept = arguments.output / f"short_runs_{arguments.statistic}.jsonl"
+    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    known = {(*row["case"], row["run"]) for row in rows}
     works = [
         Work(
             CASES[case],
@@ -135,17 +149,22 @@ def main() -> None:
             arguments.penalty,
             arguments.toys,
             arguments.windows,
+            tuple(arguments.origins),
         )
-        for case in arguments.cases
         for run in range(arguments.runs)
+        for case in arguments.cases
+        if CASES[case] != (1500, 500) and (*CASES[case], run) not in known
     ]
-    rows: list[dict[str, object]] = []
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.processes, mp_context=spawn) as pool:
+    with Progress() as bar, ProcessPoolExecutor(arguments.processes, mp_context=spawn) as pool:
+        task = bar.add_task("runs", total=len(works))
         for done in as_completed([pool.submit(judge, work) for work in works]):
-            rows += done.result()
-            (arguments.output / f"short_runs_{arguments.statistic}.json").write_text(json.dumps(rows))
+            found = done.result()
+            rows += found
+            with kept.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in found)
             (arguments.output / f"short_runs_{arguments.statistic}.md").write_text(table(rows))
+            bar.advance(task)
 
 
 if __name__ == "__main__":

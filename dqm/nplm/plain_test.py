@@ -1,0 +1,147 @@
+"""Plain tests of one feature: the largest distance of the distributions, and the shares of single values.
+
+Their p are those of the textbook, for a reference of finite size. They are approximate where values repeat.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from dqm.events import FloatArray
+from dqm.nplm.feature_kind import FeatureView
+
+__all__ = ["PLAIN_TESTS", "OrderTest", "SettingTest", "SharesTest"]
+
+SettingTest = Literal["kernel", "order", "share", "shares"]
+
+PLAIN_TESTS: tuple[SettingTest, ...] = ("order", "share", "shares")
+
+SMALLEST = 1e-290
+"""p whose logarithm is taken from float64; smaller ones have an asymptotic formula, or this value."""
+
+
+class OrderTest:
+    """Kolmogorov-Smirnov test of one feature; ties are allowed and make it cautious.
+
+    Parameters
+    ----------
+    view : FeatureView
+        The feature, whose special values are left out.
+    values : ndarray, shape (n_reference,)
+        The feature in the reference, raw.
+    shares : ndarray, shape (n_reference,)
+        Weights that sum to 1.
+    """
+
+    tests: tuple[SettingTest, ...] = ("order",)
+    """Name of each p, as in `Setting`."""
+
+    def __init__(self, view: FeatureView, values: FloatArray, shares: FloatArray) -> None:
+        self._view = view
+        is_usual = ~np.isin(values, view.special)
+        order = np.argsort(values[is_usual], kind="stable")
+        self._values, weights = values[is_usual][order], shares[is_usual][order]
+        self._below = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()]) if len(weights) else None
+        self._n_reference = weights.sum() ** 2 / (weights**2).sum() if len(weights) else 0.0
+
+    def log_p(self, values: FloatArray) -> float:
+        """Give the logarithm of p of the feature in a window, shape (n_data,)."""
+        x = np.sort(self._view.usual(values))
+        if not len(x) or self._below is None:
+            return 0.0
+        n = len(x)
+        above = np.searchsorted(x, x, "right") / n - self._below[np.searchsorted(self._values, x, "right")]
+        below = self._below[np.searchsorted(self._values, x, "left")] - np.searchsorted(x, x, "left") / n
+        root = np.sqrt(n * self._n_reference / (n + self._n_reference))
+        # Stephens' correction for small samples
+        distance = (root + 0.12 + 0.11 / root) * max(float(above.max()), float(below.max()))
+        p = float(special.kolmogorov(distance))
+        return float(np.log(p)) if p > SMALLEST else float(np.log(2.0) - 2.0 * distance**2)
+
+
+class SharesTest:
+    """Tests of the shares of single values: the one that departs most, and all together.
+
+    Parameters
+    ----------
+    view : FeatureView
+        The feature; values that are none of its classes are a class of their own.
+    values, shares : ndarray, shape (n_reference,)
+        As in `OrderTest`.
+    """
+
+    tests: tuple[SettingTest, ...] = ("share", "shares")
+    """Name of each p, as in `Setting`."""
+
+    def __init__(self, view: FeatureView, values: FloatArray, shares: FloatArray) -> None:
+        self._view = view
+        self._n_classes = len(view.classes) + 1
+        n_reference = 1.0 / (shares**2).sum()
+        weights = shares * n_reference
+        self._known = np.bincount(view.codes(values), weights=weights, minlength=self._n_classes)
+        self._n_reference = float(n_reference)
+
+    def log_p(self, values: FloatArray) -> tuple[float, float]:
+        """Give the logarithms of p of the class that departs most, and of all classes together.
+
+        Given the number m of events of a class in window and reference together, that in the window is
+        hypergeometric: m of N + n events, of which n are in the window. Two binomial distributions have
+        longer tails, and the shorter of them is taken: one is near for rare classes, the other for a large
+        reference. In the chi-squared test of all classes, those that are expected less than once count as
+        one.
+
+        References
+        ----------
+        Hoeffding (1963), doi:10.1080/01621459.1963.10500830, section 6, for these bounds.
+        """
+        counts = self._count(values)
+        both = counts + self._known
+        n_free = max(1, int((both > 0).sum()) - 1)  # shares sum to 1: two classes are one question
+        p = 2.0 * n_free * self._tails(counts).min()
+        return float(np.log(max(min(p, 1.0), SMALLEST))), self._all(counts, len(values), both)
+
+    def describe(self, values: FloatArray) -> str:
+        """Say which value departs most in a window: its events, and those expected."""
+        counts = self._count(values)
+        worst = int(self._tails(counts).argmin())
+        expected = self._known[worst] * len(values) / self._n_reference
+        known = worst < len(self._view.classes)
+        value = f"the value {self._view.classes[worst]:g}" if known else "other values"
+        return f"{value} in {counts[worst]:.0f} of {len(values)} events, where {expected:.3g} are expected"
+
+    def _count(self, values: FloatArray) -> FloatArray:
+        return np.bincount(self._view.codes(values), minlength=self._n_classes).astype(np.float64)
+
+    def _tails(self, counts: FloatArray) -> FloatArray:
+        """Give the smaller of the tail probabilities of each class."""
+        n = counts.sum()
+        both, total = counts + self._known, n + self._n_reference
+        upper = np.minimum(_upper(counts, both, n / total), _upper(counts, float(n), both / total))
+        others, rest = n - counts, total - both
+        lower = np.minimum(_upper(others, rest, n / total), _upper(others, float(n), rest / total))
+        smaller: FloatArray = np.minimum(upper, lower)
+        return smaller
+
+    def _all(self, counts: FloatArray, n: int, both: FloatArray) -> float:
+        n_reference = self._n_reference
+        is_rare = both * n < n + n_reference
+        cells = np.append(counts[~is_rare], counts[is_rare].sum())
+        known = np.append(self._known[~is_rare], self._known[is_rare].sum())
+        filled = cells + known > 0
+        cells, known = cells[filled], known[filled]
+        if len(cells) < 2:
+            return 0.0
+        ratio = np.sqrt(n_reference / n)
+        chi2 = float(((ratio * cells - known / ratio) ** 2 / (cells + known)).sum())
+        return float(np.log(max(special.chdtrc(len(cells) - 1, chi2), SMALLEST)))
+
+
+def _upper(k: FloatArray, n: FloatArray | float, share: FloatArray | float) -> FloatArray:
+    """Probability of k or more of n, each with a probability."""
+    # sums of weights may be off by rounding
+    p = special.betainc(np.maximum(k, 1.0), np.maximum(n - k, 0.0) + 1.0, np.clip(share, 0.0, 1.0))
+    found: FloatArray = np.where(k > 0, p, 1.0)
+    return found

@@ -1,0 +1,265 @@
+"""The tests that `SeveralTest` combines: which kernels and plain tests a reference gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dqm.errors import InputError, format_count
+from dqm.events import FloatArray
+from dqm.nplm.feature_kind import FeatureView
+from dqm.nplm.plain_test import OrderTest, SettingTest, SharesTest
+from dqm.nplm.score import Score, quantiles_of_distances
+
+__all__ = ["Look", "LookedAt", "Setting", "choose_kernels", "make_plain", "make_score"]
+
+LADDER = ((0.05, 1e-8, False), (0.5, 1e-4, False), (0.01, 1e-4, True), (0.05, 1e-8, True))
+"""Kernels of all features: the width, as a quantile of the distances between two reference events, the
+penalty, and whether the features are decorrelated first. For changes of shape, for shifts, for spikes, and
+for what departs across a correlation. They were chosen on simulated chambers, see
+``tests/studies/several_settings.py``."""
+
+FEATURE_QUANTILES = (0.05, 0.5)
+"""Widths of the kernels of one feature, likewise."""
+
+FEATURE_PENALTY = 1e-4
+"""Their penalty. With a weak one a single event far from all others decides."""
+
+FEATURE_CENTERS = 100
+"""Most centres of the kernels of one feature."""
+
+LEAST_VARIANCE = 1e-6
+"""Variance of a combination of standardised features below which it says nothing that the others do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One of the tests.
+
+    Parameters
+    ----------
+    test : {"kernel", "order", "share", "shares"}
+        A kernel, or a plain test of one feature: Kolmogorov-Smirnov, the share of the value that departs
+        most, or the shares of all values.
+    feature : int or None
+        Column that it looks at; None for all.
+    width, penalty : float
+        Sigma of a kernel, in standard deviations of the reference, and its lambda in Falkon's normalisation.
+    is_decorrelated : bool
+        Whether the kernel is of all features without their linear correlation.
+    """
+
+    test: SettingTest
+    feature: int | None = None
+    width: float = math.nan
+    penalty: float = math.nan
+    is_decorrelated: bool = False
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """A reference and its centres, as the tests look at them.
+
+    Parameters
+    ----------
+    views : list of FeatureView
+        One for each feature.
+    reference, centers : ndarray, shapes (n_reference, d), (m, d)
+        Raw.
+    shares : ndarray, shape (n_reference,)
+        Weights of the reference rows, which sum to 1.
+    n_events : float
+        Events that these rows stand for.
+    """
+
+    views: list[FeatureView]
+    reference: FloatArray
+    centers: FloatArray
+    shares: FloatArray
+    n_events: float
+
+    @property
+    def ordered(self) -> list[int]:
+        """Features that have kernels of their own; kernels of all features are of an only one already."""
+        return [k for k, view in enumerate(self.views) if view.kind.is_ordered and len(self.views) > 1]
+
+    @cached_property
+    def axes(self) -> FloatArray:
+        """Columns that make the lines of the features uncorrelated, of variance 1."""
+        lines = self.lines(self.reference)
+        variances, axes = np.linalg.eigh(lines.T @ (self.shares[:, None] * lines))
+        kept = variances > LEAST_VARIANCE
+        found: FloatArray = axes[:, kept] / np.sqrt(variances[kept])
+        return found
+
+    def lines(self, x: FloatArray) -> FloatArray:
+        """Give the coordinates of events on the lines of all ordered features."""
+        lines = [view.line(c) for view, c in zip(self.views, x.T, strict=True) if view.kind.is_ordered]
+        return np.column_stack(lines) if lines else np.empty((len(x), 0))
+
+
+class Look:
+    """Coordinates of some events for kernels; what several settings look at is computed once.
+
+    Parameters
+    ----------
+    seen : LookedAt
+        Of the reference.
+    x : ndarray, shape (n, d)
+        The events, raw.
+    """
+
+    def __init__(self, seen: LookedAt, x: FloatArray) -> None:
+        self._seen = seen
+        self._x = x
+        self._blocks = [view.columns(column) for view, column in zip(seen.views, x.T, strict=True)]
+
+    def at(self, setting: Setting) -> FloatArray:
+        """Give what a setting looks at, shape (n, k)."""
+        if setting.feature is not None:
+            return self._blocks[setting.feature]
+        return self._decorrelated if setting.is_decorrelated else self._everything
+
+    @cached_property
+    def _everything(self) -> FloatArray:
+        return np.hstack(self._blocks)
+
+    @cached_property
+    def _decorrelated(self) -> FloatArray:
+        pairs = zip(self._seen.views, self._blocks, strict=True)
+        others = [block[:, 1:] if view.kind.is_ordered else block for view, block in pairs]
+        return np.hstack([self._seen.lines(self._x) @ self._seen.axes, *others])
+
+
+def choose_kernels(
+    seen: LookedAt,
+    *,
+    width: float | Sequence[float] | None = None,
+    penalty: float | Sequence[float] | None = None,
+    is_decorrelated: Sequence[float] | None = None,
+    feature_width: Sequence[float] | None = None,
+) -> list[Setting]:
+    """Choose the kernels of a reference; what is not given is that of `LADDER`.
+
+    Parameters
+    ----------
+    seen : LookedAt
+        The reference.
+    width, penalty, is_decorrelated, feature_width
+        As in `SeveralTest`.
+
+    Raises
+    ------
+    InputError
+        If a number is not above 0, or there are not as many as there should be.
+    """
+    quantiles, usual, usually = zip(*LADDER, strict=True)
+    flags = tuple(map(bool, usually if is_decorrelated is None and width is None else is_decorrelated or ()))
+    if width is None:
+        look = Look(seen, seen.reference)
+        widths = tuple(
+            quantiles_of_distances(
+                look.at(Setting("kernel", is_decorrelated=flag)), seen.shares, (quantile,)
+            )[0]
+            for quantile, flag in zip(quantiles, flags, strict=True)
+        )
+        penalties = usual if penalty is None else _positive(penalty, "penalty")
+    else:
+        widths = _positive(width, "width")
+        penalties = _positive(FEATURE_PENALTY if penalty is None else penalty, "penalty")
+    columns = (
+        widths,
+        _for_each(penalties, len(widths), "penalties"),
+        _for_each(flags or (False,), len(widths), "is_decorrelated"),
+    )
+    chosen = [Setting("kernel", None, wide, p, bool(flag)) for wide, p, flag in zip(*columns, strict=True)]
+    n_each = len(FEATURE_QUANTILES)
+    if feature_width is not None:
+        n = len(seen.ordered)
+        n_each, left = divmod(len(feature_width), max(1, n))
+        if left or (feature_width and not n):
+            raise InputError(
+                f"{format_count(len(feature_width), 'width')} for {format_count(n, 'feature')}",
+                where="feature_width",
+                fix="Give the same number for each feature",
+            )
+    for place, feature in enumerate(seen.ordered):
+        if feature_width is None:
+            line = seen.views[feature].columns(seen.reference[:, feature])
+            found = quantiles_of_distances(line, seen.shares, FEATURE_QUANTILES)
+        else:
+            found = _positive(feature_width[place * n_each : (place + 1) * n_each], "feature_width")
+        chosen += [Setting("kernel", feature, wide, FEATURE_PENALTY) for wide in found]
+    return chosen
+
+
+def make_score(seen: LookedAt, reference: Look, centers: Look, setting: Setting) -> Score:
+    """Prepare the kernel of a setting.
+
+    Parameters
+    ----------
+    seen : LookedAt
+        The reference.
+    reference, centers : Look
+        Of its events and centres.
+    setting : Setting
+        The kernel.
+    """
+    at = centers.at(setting)
+    if setting.feature is not None:
+        at = seen.views[setting.feature].columns(_spread(seen.centers[:, setting.feature]))
+    return Score(
+        reference.at(setting),
+        seen.shares,
+        at,
+        width=setting.width,
+        penalty=setting.penalty,
+        n_reference=seen.n_events,
+    )
+
+
+def make_plain(seen: LookedAt) -> list[tuple[int, OrderTest | SharesTest]]:
+    """Prepare the plain tests, each with its feature.
+
+    Kernels of a smooth feature alone see what they would see.
+    """
+    made: list[tuple[int, OrderTest | SharesTest]] = []
+    for feature, view in enumerate(seen.views):
+        values = seen.reference[:, feature]
+        if view.kind.is_ordered and not view.kind.is_plain:
+            made.append((feature, OrderTest(view, values, seen.shares)))
+        if view.kind.has_classes:
+            made.append((feature, SharesTest(view, values, seen.shares)))
+    return made
+
+
+def _positive(values: float | Sequence[float], what: str) -> tuple[float, ...]:
+    """Check one number or several; raises `InputError` for one that is not above 0."""
+    found = (float(values),) if isinstance(values, int | float) else tuple(map(float, values))
+    for value in found:
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{what} is {value}", fix="Give finite numbers above 0")
+    return found
+
+
+def _for_each(values: tuple[float, ...], n: int, what: str) -> tuple[float, ...]:
+    """Give one value for each of n widths, of as many or of one for all."""
+    if len(values) == 1:
+        return values * n
+    if len(values) != n:
+        raise InputError(
+            f"{format_count(n, 'width')} and {len(values)} {what}", fix="Give one for each, or one for all"
+        )
+    return values
+
+
+def _spread(values: FloatArray) -> FloatArray:
+    """Choose a few distinct values, evenly over their ranks."""
+    distinct = np.unique(values)
+    n = min(FEATURE_CENTERS, len(distinct))
+    chosen: FloatArray = distinct[np.linspace(0, len(distinct) - 1, n).round().astype(int)]
+    return chosen

@@ -1,0 +1,77 @@
+"""Events beyond the range of the reference: how many there are by chance, and what that is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from dqm.events import SMALLEST_P, FloatArray
+
+__all__ = ["SHARE", "Outside", "count_outside"]
+
+SHARE = 0.02
+"""Share of the false alarms that this test may add to those of the shape: its p is divided by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The side of a feature on which most events lie beyond the reference.
+
+    Parameters
+    ----------
+    feature : str
+        Name of the feature.
+    is_above : bool
+        Whether they are above the largest value of the reference, or below its smallest.
+    edge : float
+        That value.
+    n_outside : int
+        Events beyond it.
+    p : float
+        Probability of as many or more on any side of any feature in healthy windows, in (0, 1].
+    """
+
+    feature: str
+    is_above: bool
+    edge: float
+    n_outside: int
+    p: float
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        side = "above" if self.is_above else "below"
+        relation = "<" if self.p <= SMALLEST_P else "="
+        events = "1 event has" if self.n_outside == 1 else f"{self.n_outside} events have"
+        return (
+            f"{events} {self.feature} {side} {self.edge:.6g}, where the reference has none "
+            f"(p {relation} {self.p:.1g})"
+        )
+
+
+def count_outside(x: FloatArray, reference: FloatArray, features: tuple[str, ...]) -> Outside:
+    """Test the number of events beyond the reference.
+
+    Of a window and a reference of the same distribution, any order of their events is as probable. So at
+    least k of the n events of the window lie above all N of the reference with the probability
+    ``prod_i (n - i) / (N + n - i)``, i from 0 to k - 1, whatever the distribution is; with less if values
+    repeat. All sides of all features count (Bonferroni).
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_events, d)
+        The window, raw, at least one event.
+    reference : ndarray, shape (n_reference, d)
+        The reference, raw.
+    features : tuple of str
+        Names of the columns.
+    """
+    low, high = reference.min(axis=0), reference.max(axis=0)
+    counts = np.stack([(x < low).sum(axis=0), (x > high).sum(axis=0)])
+    side, feature = np.unravel_index(int(counts.argmax()), counts.shape)
+    k, n, total = int(counts[side, feature]), len(x), len(x) + len(reference)
+    log_p = (special.gammaln([n + 1, total - k + 1]) - special.gammaln([n - k + 1, total + 1])).sum()
+    p = float(np.clip(2 * len(features) * np.exp(log_p), SMALLEST_P, 1.0))
+    edge = (high if side else low)[feature]
+    return Outside(features[int(feature)], bool(side), float(edge), k, p)
