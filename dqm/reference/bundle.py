@@ -188,13 +188,13 @@ class Bundle(StoredBundle):
         >>> import dqm
         >>> rng = numpy.random.default_rng(1)
         >>> bundle = dqm.build_bundle(rng.normal(size=(4000, 2)), window=100, centers=50)
-        >>> evaluation = bundle.calibrate(200).evaluate(rng.normal(size=(100, 2)) + [0.0, 1.0])
+        >>> evaluation = bundle.calibrate(200).evaluate(rng.normal(size=(100, 2)) + [0.0, 0.5])
         >>> evaluation.p < 0.01
         True
         >>> evaluation.p_low < evaluation.p < evaluation.p_high
         True
         >>> print(evaluation.explain())  # doctest: +ELLIPSIS
-        departs mostly in x2 (... %)
+        departs mostly in x2 (... %); seen by a kernel of width ...
         """
         if isinstance(x, Window):
             if any(given is not None for given in (names, n_expected, measured, weights)):

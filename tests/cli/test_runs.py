@@ -86,7 +86,8 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
         told = dqm("run-control", "end", "--run", 6, "--why", "another", *control)
         assert told.code == 1
         assert "the end of run 6 is refused (run-ended): run 6 of chamber-1 ended already at" in told.err
-        assert 'dqm_refused_messages_total{reason="run-ended"} 1.0' in daemon.get("/metrics").text
+        counted = 'dqm_refused_messages_total{reason="run-ended"} 1.0'
+        wait_until(lambda: counted in daemon.get("/metrics").text, "it is counted")  # after the answer
         (logged,) = [
             line
             for line in daemon.log.read_text().splitlines()
