@@ -34,7 +34,7 @@ import structlog
 
 from dqm.errors import DqmError
 from dqm.events import EvaluationJob, EvaluationReport
-from dqm.service.monitor.worker_pool import JOBS_PER_WORKER, Finished, JobRunner, OrderedJobs, Ticket
+from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, JobRunner, OrderedJobs, Ticket
 
 if TYPE_CHECKING:
     from dqm.reference import ClusterSession

@@ -29,11 +29,12 @@ from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.cluster_workers import ClusterWorkers
 from dqm.service.monitor.event_log import announce
+from dqm.service.monitor.job_runner import JobRunner, LocalWorker
 from dqm.service.monitor.last_end import Life
 from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
-from dqm.service.monitor.worker_pool import JobRunner, LocalWorker, WorkerPool
+from dqm.service.monitor.worker_pool import WorkerPool
 from dqm.store import GOOD_WINDOWS, WINDOWS, NoticeStore, VerdictStore, WindowKeeper, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import (

@@ -57,35 +57,24 @@ import sys
 import threading
 import time
 from bisect import insort
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
 from dqm.errors import DqmError
+from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, OrderedJobs, Ticket, do_job
 
-__all__ = [
-    "JOBS_PER_WORKER",
-    "Finished",
-    "JobRunner",
-    "LocalWorker",
-    "OrderedJobs",
-    "Ticket",
-    "WorkerPool",
-]
+__all__ = ["WorkerPool"]
 
 log = structlog.get_logger(__name__)
 
 J = TypeVar("J")
 R = TypeVar("R")
-
-JOBS_PER_WORKER = 2
-"""Jobs that are admitted for each worker: one to do, one to go on with at once."""
 
 ATTEMPTS = 2
 """A job whose worker died is tried once more: most deaths are not its fault."""
@@ -100,137 +89,6 @@ _LAST_WORDS = b'{"event": "a worker ends: it has no memory left", "level": "erro
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _environment_lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(Generic[J, R]):
-    """A job that has ended: with its result, or with the reason why there is none.
-
-    Parameters
-    ----------
-    job : J
-        As submitted.
-    result : R or None
-        What the job gave; None if it failed.
-    failure : str
-        Reason for the shift crew, such as "the test failed: ..." or "not tested: its worker died with exit
-        code -9"; empty if there is a result.
-    """
-
-    job: J
-    result: R | None
-    failure: str = ""
-
-
-class JobRunner(Protocol[J, R]):
-    """Does jobs, in this process or in others."""
-
-    @property
-    def room(self) -> int:
-        """Number of jobs that can be submitted now."""
-
-    @property
-    def n_cluster_threads(self) -> int:
-        """Threads of other machines that do jobs."""
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        """File descriptors that become readable when `finished` has something to do."""
-
-    def submit(self, job: J) -> None:
-        """Take a job; the caller has asked for room."""
-
-    def finished(self) -> list[Finished[J, R]]:
-        """Return the jobs that have ended; those of one key in the order of submission."""
-
-    def close(self) -> None:
-        """End all work; jobs that have not ended are dropped."""
-
-
-@dataclass(slots=True, order=True)
-class Ticket(Generic[J, R]):
-    """A job that was submitted; the one submitted first is the smallest."""
-
-    number: int
-    key: str = field(compare=False)
-    job: J = field(compare=False)
-    n_attempts: int = field(default=0, compare=False)
-    finished: Finished[J, R] | None = field(default=None, compare=False)
-
-
-class OrderedJobs(Generic[J, R]):
-    """Jobs that were submitted and not collected; those of one key are collected in the order of submission.
-
-    Parameters
-    ----------
-    key : callable
-        Gives the key of a job.
-    """
-
-    def __init__(self, key: Callable[[J], str]) -> None:
-        self._key = key
-        self._tickets: dict[str, deque[Ticket[J, R]]] = {}
-        self._n_submitted = 0
-
-    def add(self, job: J) -> Ticket[J, R]:
-        """Give a job its ticket; `Ticket.finished` is to be set when it has ended."""
-        ticket: Ticket[J, R] = Ticket(self._n_submitted, self._key(job), job)
-        self._n_submitted += 1
-        self._tickets.setdefault(ticket.key, deque()).append(ticket)
-        return ticket
-
-    def collect(self) -> list[Finished[J, R]]:
-        """Give the jobs that have ended, once."""
-        collected = []
-        for key, tickets in list(self._tickets.items()):
-            while tickets and (finished := tickets[0].finished) is not None:
-                tickets.popleft()
-                collected.append(finished)
-            if not tickets:
-                del self._tickets[key]
-        return collected
-
-
-class LocalWorker(Generic[J, R]):
-    """Does each job at once, in this process.
-
-    Parameters
-    ----------
-    evaluate : callable
-        Does a job; what it raises becomes the reason why there is no result, and is logged by itself.
-    """
-
-    def __init__(self, evaluate: Callable[[J], R]) -> None:
-        self._evaluate = evaluate
-        self._finished: list[Finished[J, R]] = []
-
-    @property
-    def n_cluster_threads(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def room(self) -> int:
-        """One; none until the last result was collected."""
-        return 0 if self._finished else 1
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        """None: a result is there when `submit` returns."""
-        return ()
-
-    def submit(self, job: J) -> None:
-        """Do it."""
-        result, failure = _do(self._evaluate, job)
-        self._finished.append(Finished(job, result, failure))
-
-    def finished(self) -> list[Finished[J, R]]:
-        """Return the last job, once."""
-        finished, self._finished = self._finished, []
-        return finished
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to end."""
 
 
 class WorkerPool(Generic[J, R]):
@@ -589,7 +447,7 @@ def _serve(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> N
             job = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(_do(evaluate, job))
+        connection.send(do_job(evaluate, job))
 
 
 def _end_with_daemon() -> None:
@@ -598,11 +456,3 @@ def _end_with_daemon() -> None:
     if daemon is not None:
         daemon.join()
         os._exit(1)
-
-
-def _do(evaluate: Callable[[J], R], job: J) -> tuple[R | None, str]:
-    """Do a job; returns its result, or the reason why there is none."""
-    try:
-        return evaluate(job), ""
-    except Exception as error:  # logged by who knows what the job is
-        return None, f"the test failed: {error}"

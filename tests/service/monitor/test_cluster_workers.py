@@ -16,7 +16,7 @@ from dqm.reference import ClusterSession, ReadingPolicy, StoredBundle, cluster
 from dqm.service.evaluation import EvaluateWindows
 from dqm.service.monitor import cluster_workers
 from dqm.service.monitor.cluster_workers import ClusterWorkers
-from dqm.service.monitor.worker_pool import JOBS_PER_WORKER, Finished, LocalWorker
+from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, LocalWorker
 from tests.cli.dask_cluster import DaskCluster
 from tests.service.small import N_WINDOW, faulty_events, healthy_events, small_bundle, window_of
 from tests.waiting import wait_until

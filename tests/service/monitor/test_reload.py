@@ -10,9 +10,9 @@ import pytest
 from dqm.config import DaemonConfig, load_daemon
 from dqm.errors import DqmError
 from dqm.reference import Bundle, open_bundle
+from dqm.service.monitor.job_runner import LocalWorker
 from dqm.service.monitor.reload import PreparedReload, Reloader, find_settled
 from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
-from dqm.service.monitor.worker_pool import LocalWorker
 from tests.conftest import Once
 from tests.reference.channels import channel_bundle
 from tests.service.small import wait_until

@@ -22,7 +22,8 @@ import pytest
 
 from dqm.errors import DqmError
 from dqm.service.monitor import worker_pool
-from dqm.service.monitor.worker_pool import JOBS_PER_WORKER, Finished, LocalWorker, WorkerPool
+from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, LocalWorker
+from dqm.service.monitor.worker_pool import WorkerPool
 from tests.service.monitor.scripted import (
     Answer,
     Job,
