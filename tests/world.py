@@ -90,7 +90,7 @@ class World:
         self.alarm_service.revise(replace(rules, streams=tuple(streams)), thresholds)
         (facts,) = self.queries.bundles[stream]
         cast(dict[str, object], self.queries.bundles)[stream] = (
-            facts.model_copy(update={"features": ("channel",), "statistic": "channels"}),
+            facts.model_copy(update={"features": ("channel",), "is_of_channels": True}),
         )
 
     def raise_alarm(self, stream: str = "chamber-2") -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dqm.errors import FileError, format_count
 from dqm.events import FloatArray
+from dqm.events.finite import is_count
 from dqm_collectors.root import ask_root
 
 __all__ = ["Histogram", "HistogramFile", "parse_histograms", "read_histograms"]
@@ -172,7 +173,7 @@ def _check(row: Mapping[str, Any], where: str) -> Histogram:
     if contents.shape != (int(np.prod(shape)),) or variances.shape != contents.shape:
         raise FileError(f"it has {len(contents)} contents for {int(np.prod(shape))} bins", where=where)
     histogram = Histogram(where, edges, contents.reshape(shape))
-    wrong = ~(np.isfinite(contents) & (contents >= 0.0) & (contents == np.rint(contents)))
+    wrong = ~is_count(contents)
     if wrong.any():
         raise _no_count(histogram, contents, wrong, "which is no whole number of 0 or more")
     weighted = variances != contents

@@ -130,13 +130,13 @@ class KnownChannels:
         return dataclasses.replace(window, x=window.x[is_left], n_expected=left)
 
 
-def parse_numbers(text: str) -> tuple[int, ...]:
+def parse_numbers(text: str, most: int = MOST_CHOSEN) -> tuple[int, ...]:
     """Read numbers and ranges, such as ``17, 40-47``.
 
     Raises
     ------
     InputError
-        If a part is neither, or there are too many.
+        If a part is neither, or there are more than `most`.
     """
     found: list[int] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
@@ -145,10 +145,10 @@ def parse_numbers(text: str) -> tuple[int, ...]:
         if not all(end.isascii() and end.isdigit() and len(end) <= _MOST_DIGITS for end in ends):
             raise InputError(f"{part!r} is no number and no range", fix="Write numbers as in: 17, 40-47")
         low, high = map(int, ends)
-        if high < low or high - low >= MOST_CHOSEN - len(found):
+        if high < low or high - low >= most - len(found):
             raise InputError(
-                f"{part!r} is no range of at most {MOST_CHOSEN} numbers in all",
-                fix="Choose layers or cards instead, or make several masks",
+                f"{part!r} is no range of at most {most} numbers in all",
+                fix="Write the smaller number first, and not so many at once",
             )
         found += range(low, high + 1)
     return tuple(dict.fromkeys(found))

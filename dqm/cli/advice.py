@@ -12,6 +12,7 @@ from rich.table import Table
 from dqm.cli.nuisances import read_number
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import Chamber, Features, Figure, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
@@ -31,10 +32,8 @@ def advise(
         str | None,
         typer.Option(metavar="N,...", help="Sizes of windows that are wanted; default: the usual ones."),
     ] = None,
-    features: Annotated[
-        str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
-    ] = None,
-    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    features: Features = None,
+    chamber: Chamber = None,
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
     streams: Annotated[int, typer.Option(min=1, max=10_000, help="Streams that share the budget.")] = 1,
     false_alarms: Annotated[
@@ -49,10 +48,7 @@ def advise(
         typer.Option(min=0.001, max=1e11, help="Live time of these events, s; default: by their times."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the events that are drawn.")] = 1,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg."),
-    ] = None,
+    plot: Figure = None,
 ) -> None:
     """Say what a run can bear: windows, toys, penalties, and how soon faults are seen."""
     from dqm.cli.figures import check_figure
@@ -61,7 +57,7 @@ def advise(
     from dqm.service.offline.feature_files import read_run
 
     check_figure(plot)
-    names = None if features is None else tuple(name.strip() for name in features.split(","))
+    names = split_names(features)
     run = read_run(files, names, chamber)
     refuse_run(run.x, run.names, str(files[0]))
     budget = Budget.of(streams, false_alarms, windows_per_hour)
@@ -147,7 +143,7 @@ def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | No
         table.add_row(
             f"{one.penalty:g}", f"{one.mean_t:.4g}", "yes" if one.is_bearable else "no: the fit is wild"
         )
-    table.caption = "--statistic several chooses its own"
+    table.caption = "for --statistic kernel only: without it, build chooses kernels itself"
     return table
 
 
@@ -166,7 +162,7 @@ def _conclusion(found: Advice, files: list[Path], rate: float | None) -> str:
     names = " ".join(file.name for file in files)
     return (
         f"advice: windows of {best.n_expected:g}, {best.n_toys} toys:\n"
-        f"  dqm reference build {names} -o NAME.dqmref --window {best.n_expected:g} --statistic several\n"
+        f"  dqm reference build {names} -o NAME.dqmref --window {best.n_expected:g}\n"
         f"  dqm reference calibrate NAME.dqmref --toys {best.n_toys}\n"
         f"  dqm reference validate NAME.dqmref"
     )

@@ -13,6 +13,7 @@ from dqm.cli.output import say
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
+from dqm.cli.settings import Figure
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 from dqm.events import FloatArray, WindowCut
@@ -62,10 +63,7 @@ def validate(
     processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg."),
-    ] = None,
+    plot: Figure = None,
 ) -> None:
     """Certify a bundle: what its p-values are worth. If a line is red, the exit code is 1."""
     from dqm.cli.figures import check_figure

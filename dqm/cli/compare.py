@@ -14,6 +14,7 @@ from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
+from dqm.cli.settings import Chamber
 from dqm.cli.tables import open_console, print_table
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
@@ -35,7 +36,7 @@ def compare(
         int | None,
         typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
     ] = None,
-    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    chamber: Chamber = None,
     histogram: Annotated[
         str | None,
         typer.Option(help="The files are ROOT files, and this is a histogram in them."),

@@ -14,7 +14,7 @@ from dqm.cli.progress import progress_bar
 from dqm.errors import ConfigError, InputError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dqm.reference import Source
     from dqm.service.offline.feature_files import RunEvents
@@ -137,23 +137,22 @@ def renew(
         raise typer.Exit(1)
 
 
-def parse_runs(text: str) -> set[int]:
+def parse_runs(text: str) -> tuple[int, ...]:
     """Read run numbers as in ``10-12,15``; raises `ConfigError`."""
-    runs: set[int] = set()
-    for part in filter(None, map(str.strip, text.split(","))):
-        first, _, last = part.partition("-")
-        last = last or first
-        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise ConfigError(f"{part!r} is no run", where="--runs", fix="Write them as in 10-12,15")
-        if not 0 <= int(last) - int(first) < LARGEST_RANGE:
-            raise ConfigError(f"{part!r} is no range", where="--runs", fix="Write the smaller run first")
-        runs |= set(range(int(first), int(last) + 1))
+    from dqm.alarm import parse_numbers
+
+    try:
+        runs = parse_numbers(text, LARGEST_RANGE)
+    except InputError as error:
+        raise ConfigError(error.what, where="--runs", fix=error.fix) from error
     if not runs:
         raise ConfigError("no run is given", where="--runs", fix="Write them as in 10-12,15")
     return runs
 
 
-def read_kept_run(config: Path, stream: str, runs: set[int], features: Sequence[str] | None) -> RunEvents:
+def read_kept_run(
+    config: Path, stream: str, runs: Collection[int], features: Sequence[str] | None
+) -> RunEvents:
     """Read the Good windows of some runs that a daemon kept, and say how many there are.
 
     Parameters
@@ -162,7 +161,7 @@ def read_kept_run(config: Path, stream: str, runs: set[int], features: Sequence[
         The daemon's TOML file.
     stream : str
         One of its streams.
-    runs : set of int
+    runs : collection of int
         Runs to take.
     features : sequence of str, optional
         Columns to use; all by default.
@@ -187,7 +186,7 @@ def read_kept_run(config: Path, stream: str, runs: set[int], features: Sequence[
         raise ConfigError(
             f"no stream {stream!r} in {config}", where="--stream", fix=f"Choose one of {', '.join(names)}"
         )
-    kept = read_kept(daemon.daemon.data_dir / GOOD_WINDOWS, stream, runs)
+    kept = read_kept(daemon.daemon.data_dir / GOOD_WINDOWS, stream, set(runs))
     if not kept:
         raise InputError(
             f"no Good window of these runs was kept of stream {stream}",

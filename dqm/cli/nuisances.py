@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import Figure
 from dqm.cli.tables import print_table
 from dqm.errors import ConfigError, escape_text
 from dqm.events import FloatArray, WindowCut
@@ -24,7 +25,6 @@ LARGEST_WINDOW, MOST_TOYS = 1e9 - 1, 10**8
 """Most events that a window of a bundle may expect, and most toys that options ask for."""
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a figure: .png, .pdf or .svg.")]
 
 
 def nuisance(
@@ -66,7 +66,7 @@ def nuisance(
         Literal["network", "kernel"], typer.Option(help="Method that learns log r.")
     ] = "network",
     seed: Annotated[int, typer.Option(min=0, help="Splits samples and seeds the training.")] = 1,
-    plot: Plot = None,
+    plot: Figure = None,
 ) -> None:
     """Teach a bundle what may change without being a fault. Calibrate it again afterwards."""
     from dqm.cli.figures import check_figure

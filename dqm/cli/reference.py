@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,20 +19,18 @@ from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import Chamber, Features, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
 from dqm.errors import ConfigError, format_count
-from dqm.events import FloatArray, WindowCut
+from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, Source, StoredBundle
+    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, StoredBundle
     from dqm.service.offline.feature_files import RunEvents
 
 __all__ = ["app"]
-
-HISTOGRAM_COUNTS = "events"
-"""Column of counts in the windows of the collector ``histograms``."""
 
 app = typer.Typer(help='Reference bundles: what "good" is.', no_args_is_help=True)
 app.command()(nuisance)
@@ -87,9 +85,7 @@ def build(
             "half of a short run, or of histograms.",
         ),
     ] = None,
-    features: Annotated[
-        str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
-    ] = None,
+    features: Features = None,
     width: Annotated[
         float | None, typer.Option(max=1e6, help="Kernel width, in standard deviations; default: 2.5.")
     ] = None,
@@ -120,7 +116,7 @@ def build(
         ),
     ] = None,
     cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
-    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    chamber: Chamber = None,
     live_seconds: Annotated[
         float | None,
         typer.Option(
@@ -146,6 +142,7 @@ def build(
 ) -> None:
     """Build a bundle from events of good data, or from histograms of them."""
     from dqm.reference import Recipe, choose_reference_size, create_bundle
+    from dqm.service.offline.feature_files import read_run
 
     check_sources(files, config, stream, runs, chamber=chamber)
     of_recipe = {
@@ -177,27 +174,30 @@ def build(
             fix="Leave it out, or give --statistic kernel",
         )
     kinds = _read_kinds(feature or [])
-    names = None if features is None else tuple(name.strip() for name in features.split(","))
+    names = split_names(features)
+    nan = None
     if counts is not None or histogram is not None:
         if config is not None:
             raise ConfigError("--from with histograms, which come from files", fix="Give files")
-        run = _read_counted_run(files or [], names, chamber, counts, histogram, drop_nan=drop_nan)
+        if drop_nan:
+            raise ConfigError("--drop-nan with histograms, whose bins have no NaN", fix="Leave it out")
+        run = _read_histograms(files or [], names, chamber, counts, histogram)
     elif config is None:
-        run = _read_run(files or [], names, chamber, chosen, kinds, keep_nan=drop_nan)
+        read = read_run(files or [], names, chamber, keep_nan=drop_nan)
+        run, nan = _check_run(read, chosen, kinds, where=str(files[0]) if files else None)
     else:
         kept_run = read_kept_run(config, stream or "", parse_runs(runs or ""), names)
-        run = _describe_run(kept_run, chosen, kinds, where=str(config))
-    n_events = len(run.x) if run.counts is None else int(run.counts.sum())
+        run, nan = _check_run(kept_run, chosen, kinds, where=str(config))
     recipe = Recipe(
-        features=run.features,
-        n_reference=events or choose_reference_size(n_events, window, in_bins=run.counts is not None),
+        features=run.names,
+        n_reference=events or choose_reference_size(run.n_events, window, in_bins=run.counts is not None),
         n_expected=window,
         centers=centers,
         seed=seed,
         cut=cut,
         statistic=chosen,
-        rate_hz=None if live_seconds is None else (run.nan.n_rows if run.nan else n_events) / live_seconds,
-        nan=run.nan,
+        rate_hz=None if live_seconds is None else (nan.n_rows if nan else run.n_events) / live_seconds,
+        nan=nan,
         counts=run.column,
         kinds=kinds,
         **settings,
@@ -227,69 +227,35 @@ def _read_kinds(given: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
-@dataclass(frozen=True)
-class _HealthyRun:
-    """What a bundle is built from."""
-
-    x: FloatArray
-    features: tuple[str, ...]
-    sources: list[Source]
-    nan: NanRows | None = None
-    counts: FloatArray | None = None
-    column: str | None = None
-
-
-def _read_run(
-    files: list[Path],
-    names: tuple[str, ...] | None,
-    chamber: str | None,
-    statistic: str,
-    kinds: Mapping[str, str],
-    *,
-    keep_nan: bool,
-) -> _HealthyRun:
-    """Read events, and say what is unusual about them."""
-    from dqm.service.offline.feature_files import read_run
-
-    run = read_run(files, names, chamber, keep_nan=keep_nan)
-    return _describe_run(run, statistic, kinds, where=str(files[0]) if files else None)
-
-
-def _describe_run(run: RunEvents, statistic: str, kinds: Mapping[str, str], where: str | None) -> _HealthyRun:
+def _check_run(
+    run: RunEvents, statistic: str, kinds: Mapping[str, str], where: str | None
+) -> tuple[RunEvents, NanRows | None]:
     """Leave out events with NaN, and say what is unusual about the others."""
-    from dqm.reference import describe_features, refuse_run
-    from dqm.reference import drop_nan as without_nan
+    from dqm.reference import describe_features, drop_nan, refuse_run
 
-    x, nan = without_nan(run.x, run.names)
+    x, nan = drop_nan(run.x, run.names)
     refuse_run(x, run.names, where)
     for finding in describe_features(x, run.names, statistic, kinds):
         say(f"note: {finding}", err=True)
-    return _HealthyRun(x, run.names, run.sources, nan)
+    return replace(run, x=x), nan
 
 
-def _read_counted_run(
+def _read_histograms(
     files: list[Path],
     names: tuple[str, ...] | None,
     chamber: str | None,
     counts: str | None,
     histogram: str | None,
-    *,
-    drop_nan: bool,
-) -> _HealthyRun:
+) -> RunEvents:
     """Read histograms: a table with a column of counts, or ROOT files."""
     from dqm.service.offline.feature_files import read_counted, read_histogram
 
-    if drop_nan:
-        raise ConfigError("--drop-nan with histograms, whose bins have no NaN", fix="Leave it out")
     if histogram is None:
-        column = counts or ""
-        x, contents, columns, sources = read_counted(files, names, column, chamber)
-    else:
-        if chamber is not None:
-            raise ConfigError("--chamber with --histogram, which names what is read", fix="Leave it out")
-        column = counts or HISTOGRAM_COUNTS
-        x, contents, columns, sources = read_histogram(files, histogram, names)
-    return _HealthyRun(x, columns, sources, counts=contents, column=column)
+        return read_counted(files, names, counts or "", chamber)
+    for option, given in (("--chamber", chamber), ("--counts", counts)):
+        if given is not None:
+            raise ConfigError(f"{option} with --histogram, which names what is read", fix="Leave it out")
+    return read_histogram(files, histogram, names)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Arguments that several commands have: a configuration file, and keys set on the command line."""
+"""Arguments that several commands have: configurations and their keys, columns of files, figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import typer
 from dqm.config import parse_value
 from dqm.errors import ConfigError
 
-__all__ = ["LARGEST", "LONGEST_HOURS", "ConfigPath", "Hours", "Overrides", "parse_settings"]
+__all__ = [
+    "LARGEST",
+    "LONGEST_HOURS",
+    "Chamber",
+    "ConfigPath",
+    "Features",
+    "Figure",
+    "Hours",
+    "Overrides",
+    "parse_settings",
+    "split_names",
+]
 
 LARGEST = 2**63 - 1
 """Largest run number, as in the wire format and the store."""
@@ -27,6 +38,20 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Replace a key, as in daemon.http=127.0.0.1:8080; repeatable."
     ),
 ]
+
+
+Chamber = Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")]
+Features = Annotated[
+    str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
+]
+Figure = Annotated[
+    Path | None, typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg.")
+]
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names with commas between them; None if there is no text."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, object]:

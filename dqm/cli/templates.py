@@ -10,6 +10,7 @@ from rich.table import Table
 
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import Chamber
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 
@@ -28,7 +29,7 @@ def templates(
             help="File of events under a fault, CSV or Parquet; repeatable. One name may have several files.",
         ),
     ] = None,
-    chamber: Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")] = None,
+    chamber: Chamber = None,
     width: Annotated[
         float | None, typer.Option(min=0.1, max=1e6, help="Kernel width; default: that of the bundle's test.")
     ] = None,

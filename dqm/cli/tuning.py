@@ -12,6 +12,7 @@ from rich.table import Table
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import Features, Figure, split_names
 from dqm.cli.tables import print_table
 from dqm.errors import ConfigError, FileError
 
@@ -26,14 +27,9 @@ def tune(
         float | None,
         typer.Option(min=10, max=LARGEST_WINDOW, help="Events of a window; default: those of the bundle."),
     ] = None,
-    features: Annotated[
-        str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
-    ] = None,
+    features: Features = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events.")] = 1,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg."),
-    ] = None,
+    plot: Figure = None,
 ) -> None:
     """Show how the settings of a test were chosen; nothing is changed."""
     from dqm.cli.figures import check_figure, draw_tuning
@@ -56,7 +52,7 @@ def tune(
                 where="--window",
                 fix=f"Give it; 'dqm reference advise {source}' shows which the run can bear",
             )
-        names = None if features is None else tuple(name.strip() for name in features.split(","))
+        names = split_names(features)
         run = read_run([source], names)
         refuse_run(run.x, run.names, str(source))
         x, manifest, n_expected = run.x, None, window

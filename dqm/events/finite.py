@@ -11,7 +11,10 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-__all__ = ["dump_json", "finite", "utc_time"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["dump_json", "finite", "is_count", "utc_time"]
 
 _FIRST = datetime.min.replace(tzinfo=UTC).timestamp()
 _LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
@@ -20,6 +23,11 @@ _LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 def finite(value: float | None) -> float | None:
     """Give the number, or None if it is NaN or infinite."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def is_count(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which values are numbers of events: whole, finite and 0 or more."""
+    return np.asarray(np.isfinite(values) & (values >= 0.0) & (values == np.rint(values)))
 
 
 def dump_json(value: object, **options: object) -> str:

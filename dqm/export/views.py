@@ -53,6 +53,7 @@ class BundleFacts(View):
     features: tuple[str, ...]
     windows: str = Field(description="windows it is meant for")
     statistic: str
+    is_of_channels: bool = Field(False, description="whether its windows carry the hits of every channel")
     settings: dict[str, float | int | str]
     n_reference: int = Field(description="reference events")
     n_toys: int = Field(description="healthy toys in all its null tables")
@@ -90,6 +91,7 @@ def describe_bundle(
         features=manifest.features,
         windows=manifest.judged,
         statistic=manifest.statistic,
+        is_of_channels=manifest.is_of_channels,
         settings=manifest.settings_in_words,
         n_reference=manifest.n_reference,
         n_toys=sum(column.toys.shape[0] for column in manifest.null),

@@ -16,7 +16,6 @@ __all__ = [
     "check_sample",
     "check_windows",
     "choose_centers",
-    "is_whole",
     "merge",
     "normalised_weights",
     "reference_shares",
@@ -155,11 +154,6 @@ def check_windows(
             fix="Give one array of weights for each window, or None",
         )
     return [Sample.check(*pair, "window", n_features) for pair in zip(windows, counts, strict=True)]
-
-
-def is_whole(counts: FloatArray) -> bool:
-    """Tell whether all counts are whole numbers."""
-    return bool((counts == np.rint(counts)).all())
 
 
 def check_sample(values: ArrayLike, what: str, n_features: int | None = None) -> FloatArray:

@@ -34,7 +34,7 @@ from .cluster import ClusterSession, open_cluster
 from .constraints import ReadingPolicy
 from .evaluator import Evaluation, Evaluator
 from .explanation import WindowExplanation
-from .features import choose_kinds, describe_features
+from .features import choose_kinds, constant_features, describe_features
 from .later_runs import LaterRun
 from .manifest import (
     Manifest,
@@ -55,7 +55,7 @@ from .processes import Processes, Task, Workers, one_thread
 from .rate import RateTest
 from .renewal import Renewal, compare_with_old, recipe_like
 from .rule import ReferenceRule, describe_unreferenced
-from .run_check import constant_features, refuse_jump, refuse_run
+from .run_check import refuse_jump, refuse_run
 from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle

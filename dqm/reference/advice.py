@@ -19,8 +19,10 @@ from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.nplm import KernelTest, SeveralTest
+from dqm.nplm.samples import Sample
 from dqm.reference.certificate import Light
 from dqm.reference.null import NullTable
+from dqm.reference.single_test import USUAL_WIDTH
 from dqm.reference.splits import TOLERATED_OFFSET, choose_origin, choose_reference_size
 from dqm.reference.toys import largest_window
 
@@ -31,8 +33,10 @@ __all__ = [
     "WindowAdvice",
     "advise_penalties",
     "advise_window",
+    "draw_windows",
     "events_needed",
     "generic_faults",
+    "is_bearable",
     "mean_wait",
     "time_to_detect",
 ]
@@ -42,9 +46,6 @@ PENALTIES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 WILD = 1.5
 """A healthy t of more than so much for each event of the window is that of a fit gone wild."""
-
-WIDTH = 2.5
-"""Width of the kernel that the penalties are tried with: that of ``dqm reference build``."""
 
 CENTERS = 100
 
@@ -212,26 +213,35 @@ def advise_penalties(
     n_toys : int
         Healthy windows.
     """
-    shuffled = x[rng.permutation(len(x))]
-    reference, pool = shuffled[:n_reference], shuffled[n_reference:]
-    n = max(1, round(n_expected))
-    windows = [pool[rng.choice(len(pool), size=n, replace=False)] for _ in range(n_toys)]
+    reference, pool = Sample(x).split([n_reference], rng)
+    windows = draw_windows(pool, n_expected, n_toys, rng)
     found = []
     for penalty in PENALTIES:
         test = KernelTest(
-            reference,
+            reference.x,
             n_expected=n_expected,
-            width=WIDTH,
+            width=USUAL_WIDTH,
             penalty=penalty,
-            centers=min(CENTERS, len(np.unique(reference, axis=0))),
+            centers=min(CENTERS, len(np.unique(reference.x, axis=0))),
             loss="likelihood",
             rng=rng,
             few_windows=True,
         )
         outcomes = [test.evaluate(window) for window in windows]
         t = float(np.mean([one.t if one.converged else math.nan for one in outcomes]))
-        found.append(PenaltyAdvice(penalty, t, bool(t <= WILD * n_expected)))
+        found.append(PenaltyAdvice(penalty, t, is_bearable(t, n_expected)))
     return found
+
+
+def is_bearable(mean_t: float, n_expected: float) -> bool:
+    """Tell whether windows of a size can have such a mean t, or the fit has gone wild; False for NaN."""
+    return bool(mean_t <= WILD * n_expected)
+
+
+def draw_windows(pool: Sample, n_expected: float, n: int, rng: np.random.Generator) -> list[FloatArray]:
+    """Draw healthy windows of the expected number of events from a pool, each from all of it."""
+    size = max(1, round(n_expected))
+    return [pool.x[rng.choice(len(pool.x), size=size, replace=False)] for _ in range(n)]
 
 
 def generic_faults(x: FloatArray, names: Sequence[str]) -> Faults:
@@ -315,19 +325,17 @@ def time_to_detect(
     progress : callable
         Told the windows done and the total.
     """
-    size = max(1, round(n_expected))
     toys: list[float] = []
     seen: dict[str, list[float]] = {name: [] for name in faults}
     total = TRIED_SPLITS * (TOYS_OF_SPLIT + WINDOWS_OF_SPLIT * len(faults))
     done = 0
     for _ in range(TRIED_SPLITS):
-        shuffled = x[rng.permutation(len(x))]
-        reference, pool = shuffled[:n_reference], shuffled[n_reference:]
-        n_centers = min(CENTERS, len(np.unique(reference, axis=0)))
-        test = SeveralTest(reference, n_expected=n_expected, centers=n_centers, rng=rng)
+        reference, pool = Sample(x).split([n_reference], rng)
+        n_centers = min(CENTERS, len(np.unique(reference.x, axis=0)))
+        test = SeveralTest(reference.x, n_expected=n_expected, centers=n_centers, rng=rng)
         for name in ["", *faults]:
-            for _ in range(WINDOWS_OF_SPLIT if name else TOYS_OF_SPLIT):
-                healthy = pool[rng.choice(len(pool), size=size, replace=False)]
+            n_windows = WINDOWS_OF_SPLIT if name else TOYS_OF_SPLIT
+            for healthy in draw_windows(pool, n_expected, n_windows, rng):
                 window = faults[name](healthy, rng) if name else healthy
                 (seen[name] if name else toys).append(test.evaluate(window).t)
                 done += 1

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqm.events import FloatArray
+from dqm.events.finite import is_count
 
 __all__ = ["Binning"]
 
@@ -48,7 +49,7 @@ class Binning:
         """
         if counts is None:
             return ""
-        wrong = ~(np.isfinite(counts) & (counts >= 0.0) & (counts == np.rint(counts)))
+        wrong = ~is_count(counts)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             place = ", ".join(f"{n} = {v:g}" for n, v in zip(self._names, x[row], strict=True))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
+from dqm.events.finite import is_count
 from dqm.nplm import FeatureKind
-from dqm.nplm.samples import MOST_COUNTED, Sample, is_whole, merge
+from dqm.nplm.samples import MOST_COUNTED, Sample, merge
 from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
 from dqm.reference.processes import one_thread
@@ -212,8 +213,9 @@ def _check_counts(
             fix="Choose kernel or several",
         )
     sample = Sample.check(events, counts, "table of counted rows")
-    if not is_whole(sample.weights):
-        row = int(np.flatnonzero(sample.weights != np.rint(sample.weights))[0])
+    wrong = ~is_count(sample.weights)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
         raise InputError(
             f"row {row + 1} stands for {sample.weights[row]:g} events, which is no whole number",
             fix="Give histograms of events, without weights: what varies by chance must be counts",

@@ -12,6 +12,7 @@ import numpy as np
 from dqm.alarm import KnownChannels
 from dqm.errors import ConfigError, InputError, format_count
 from dqm.events import FloatArray, WindowCut
+from dqm.events.finite import is_count
 from dqm.nplm.channels import (
     CARD,
     LAYER,
@@ -249,7 +250,7 @@ def _bare_map(tables: Sequence[ChannelTable]) -> FloatArray:
 
 def _places(table: ChannelTable, channel_map: FloatArray) -> FloatArray:
     """Find each row's channel in the map."""
-    wrong = ~(np.isfinite(table.hits) & (table.hits >= 0) & (table.hits == np.rint(table.hits)))
+    wrong = ~is_count(table.hits)
     if wrong.any():
         k = int(np.flatnonzero(wrong)[0])
         raise InputError(

@@ -185,17 +185,22 @@ class ClusterSession(Generic[Item, Result]):
     """
 
     def __init__(self, address: str, tasks: Mapping[str, Task[Item, Result]]) -> None:
-        parcels = {name: pickle.dumps(Parcel(task, read_files(task.bundle))) for name, task in tasks.items()}
         self._client = _connect(address, f"[daemon] scheduler = {address}")
         self._name = f"dqm-{uuid.uuid4().hex}"
         self._numbers = count()
-        self._parcels = {
-            name: self._client.submit(pickle.loads, parcel, key=f"{self._name}-{name}")
-            for name, parcel in parcels.items()
-        }
+        try:  # one after the other: together they may be larger than the memory
+            self._parcels = {name: self._send(name, task) for name, task in tasks.items()}
+        except BundleError:
+            self._client.close(timeout=CONNECT_SECONDS)
+            raise
         self._ended: SimpleQueue[tuple[Any, Callable[[Result | Exception], None]] | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="dqm-cluster-reader", daemon=True)
         self._reader.start()
+
+    def _send(self, name: str, task: Task[Item, Result]) -> Any:
+        """Give the scheduler a task with its bundle."""
+        parcel = pickle.dumps(Parcel(task, read_files(task.bundle)))
+        return self._client.submit(pickle.loads, parcel, key=f"{self._name}-{name}")
 
     def submit(self, name: str, item: Item, on_end: Callable[[Result | Exception], None]) -> object:
         """Hand out an item.
@@ -245,16 +250,17 @@ class ClusterSession(Generic[Item, Result]):
                 while True:
                     ended.append(self._ended.get_nowait())
             is_open = None not in ended
-            fetched = [one for one in ended if one is not None]
-            done = [future for future, _ in fetched if future.status == "finished"]
+            fetched = list(filter(None, ended))
+            done = [one for one in fetched if one[0].status == "finished"]
+            failed = [one for one in fetched if one not in done]
             try:
-                results = iter(self._client.gather(done))
+                results = self._client.gather([future for future, _ in done])
             except Exception as error:  # a worker was lost with its results, or the connection
-                outcomes: list[Any] = [error for _ in fetched]
-            else:
-                outcomes = [next(results) if future in done else _why(future) for future, _ in fetched]
-            for (_, on_end), outcome in zip(fetched, outcomes, strict=True):
-                on_end(outcome)
+                results = [error for _ in done]
+            for (_, on_end), result in zip(done, results, strict=True):
+                on_end(result)
+            for future, on_end in failed:
+                on_end(_why(future))
 
 
 def _why(future: Any) -> Exception:

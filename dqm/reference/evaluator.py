@@ -34,7 +34,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
-from dqm.reference.outside import SHARE, Outside, count_outside
+from dqm.reference.outside import SHARE, Outside, OutsideTest
 from dqm.reference.statistic import (
     CountedStatistic,
     Outcome,
@@ -234,6 +234,9 @@ class Evaluator:
             if entry.kind == "shape"
         }
         self._binning = None if bundle.bins is None else Binning(bundle.bins, bundle.manifest.features)
+        # only where nothing but a fault moves events beyond the reference
+        can_tell = bundle.manifest.counts is None and not self._learned
+        self._outside = OutsideTest(bundle.reference, bundle.manifest.features) if can_tell else None
         self._scales: list[_Scale] = []
         for entry in bundle.manifest.null:
             self._scales.append(self._scale(entry))
@@ -304,7 +307,7 @@ class Evaluator:
             remarks=(*constraints.remarks, *self._remarks(outcome, n_data)),
             channels=self._describe_channels(outcome),
         )
-        outside = self._test_outside(sample.x)
+        outside = None if self._outside is None else self._outside.evaluate(sample.x)
         is_astray = outcome.t < scale.table.t_implausible
         if is_astray and (outside is None or outside.p > SURPRISING):
             reason = (
@@ -315,13 +318,6 @@ class Evaluator:
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
         return Evaluation(_join(result, outside), (scale.explainer, sample, outcome))
-
-    def _test_outside(self, x: FloatArray) -> Outside | None:
-        """Test the number of events beyond the reference, where nothing but a fault moves events there."""
-        m = self.bundle.manifest
-        if m.counts is not None or self._learned:
-            return None
-        return count_outside(x, self.bundle.reference, m.features)
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""
@@ -438,8 +434,7 @@ def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic],
     if bundle.manifest.is_of_channels:
         by_channel = ChannelExplainer(bundle)
         return lambda _entry, _test: by_channel
-    kinds = bundle.manifest.settings.get("kinds", ())
-    special = [FeatureKind.parse(str(kind)).special for kind in kinds] if isinstance(kinds, tuple) else []
+    special = [FeatureKind.parse(kind).special for kind in bundle.manifest.kinds_of_features.values()]
     maps = RatioMaps(
         bundle.reference,
         bundle.manifest.features,

@@ -14,7 +14,14 @@ from dqm.events import FloatArray
 from dqm.nplm import KINDS, FeatureKind
 from dqm.reference.manifest import check_names
 
-__all__ = ["ChosenKind", "choose_kinds", "describe_features", "describe_sample", "refuse_useless"]
+__all__ = [
+    "ChosenKind",
+    "choose_kinds",
+    "constant_features",
+    "describe_features",
+    "describe_sample",
+    "refuse_useless",
+]
 
 HEAVY = 15.0
 """Largest distance from the median, in half widths of the middle 68 %, of a feature without heavy tails."""
@@ -80,6 +87,12 @@ class ChosenKind:
         return f"{self.feature} {self.found}: taken as {self.kind} ({rest}{KINDS[self.kind.name]}){hint}"
 
 
+def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
+    """Name the features that have one value only, within rounding."""
+    spread, size = x.std(axis=0), np.maximum(1.0, np.abs(x.mean(axis=0)))
+    return [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
+
+
 def refuse_useless(
     reference: FloatArray, names: Sequence[str], kinds: Mapping[str, FeatureKind] | None = None
 ) -> None:
@@ -87,8 +100,7 @@ def refuse_useless(
 
     A test that takes kinds may have constant features, but not only such.
     """
-    spread, size = reference.std(axis=0), np.maximum(1.0, np.abs(reference.mean(axis=0)))
-    constant = [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
+    constant = constant_features(reference, names)
     allowed = set() if kinds is None else {name for name in constant if kinds[name].name == "categories"}
     if len(allowed) == len(names):
         allowed = set()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.errors import BundleError, InputError, format_count
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
 from dqm.reference.constraints import ReadingPolicy
 from dqm.reference.evaluator import Evaluator
@@ -86,8 +86,7 @@ class LaterWork:
     def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[tuple[float, str]]]:
         """Open the bundle; raises `BundleError` if it is another one."""
         bundle = StoredBundle.read(path)
-        if bundle.identifier != self.identifier:
-            raise BundleError(f"is bundle {bundle.identifier}, not {self.identifier}", where=str(path))
+        bundle.check_identifier(self.identifier)
         evaluator = Evaluator(bundle, self.policy)
         return lambda windows: [_test(evaluator, window) for window in windows]
 

@@ -224,6 +224,12 @@ class Manifest(_Frozen):
         return WindowKind(cut=self.cut, n_expected=self.n_expected)
 
     @property
+    def kinds_of_features(self) -> dict[str, str]:
+        """What each feature is taken as, by its name; empty for a test that takes all as they are."""
+        kinds = self.settings.get("kinds")
+        return dict(zip(self.features, map(str, kinds), strict=True)) if isinstance(kinds, tuple) else {}
+
+    @property
     def is_of_channels(self) -> bool:
         """Whether its windows carry the hits of every channel."""
         return self.counts is not None and self.counted is None

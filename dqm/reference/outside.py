@@ -9,7 +9,7 @@ from scipy import special
 
 from dqm.events import SMALLEST_P, FloatArray
 
-__all__ = ["SHARE", "Outside", "count_outside"]
+__all__ = ["SHARE", "Outside", "OutsideTest"]
 
 SHARE = 0.02
 """Share of the false alarms that this test may add to those of the shape: its p is divided by it."""
@@ -50,8 +50,8 @@ class Outside:
         )
 
 
-def count_outside(x: FloatArray, reference: FloatArray, features: tuple[str, ...]) -> Outside:
-    """Test the number of events beyond the reference.
+class OutsideTest:
+    """Test of the number of events beyond a reference.
 
     Of a window and a reference of the same distribution, any order of their events is as probable. So at
     least k of the n events of the window lie above all N of the reference with the probability
@@ -60,18 +60,23 @@ def count_outside(x: FloatArray, reference: FloatArray, features: tuple[str, ...
 
     Parameters
     ----------
-    x : ndarray, shape (n_events, d)
-        The window, raw, at least one event.
     reference : ndarray, shape (n_reference, d)
         The reference, raw.
     features : tuple of str
         Names of the columns.
     """
-    low, high = reference.min(axis=0), reference.max(axis=0)
-    counts = np.stack([(x < low).sum(axis=0), (x > high).sum(axis=0)])
-    side, feature = np.unravel_index(int(counts.argmax()), counts.shape)
-    k, n, total = int(counts[side, feature]), len(x), len(x) + len(reference)
-    log_p = (special.gammaln([n + 1, total - k + 1]) - special.gammaln([n - k + 1, total + 1])).sum()
-    p = float(np.clip(2 * len(features) * np.exp(log_p), SMALLEST_P, 1.0))
-    edge = (high if side else low)[feature]
-    return Outside(features[int(feature)], bool(side), float(edge), k, p)
+
+    def __init__(self, reference: FloatArray, features: tuple[str, ...]) -> None:
+        self._features = features
+        self._n_reference = len(reference)
+        self._low, self._high = reference.min(axis=0), reference.max(axis=0)
+
+    def evaluate(self, x: FloatArray) -> Outside:
+        """Test a window, raw, shape (n_events, d), of at least one event."""
+        counts = np.stack([(x < self._low).sum(axis=0), (x > self._high).sum(axis=0)])
+        side, feature = np.unravel_index(int(counts.argmax()), counts.shape)
+        k, n, total = int(counts[side, feature]), len(x), len(x) + self._n_reference
+        log_p = (special.gammaln([n + 1, total - k + 1]) - special.gammaln([n - k + 1, total + 1])).sum()
+        p = float(np.clip(2 * len(self._features) * np.exp(log_p), SMALLEST_P, 1.0))
+        edge = (self._high if side else self._low)[feature]
+        return Outside(self._features[int(feature)], bool(side), float(edge), k, p)

@@ -74,12 +74,9 @@ def recipe_like(old: StoredBundle, n_events: int, rate_hz: float | None, nan: Na
     }
     if not all(isinstance(value, float | int | str) for value in settings.values()):
         settings = {}  # it chooses them itself, for each run
-    kinds = m.settings.get("kinds", ())
     return Recipe(
         features=m.features,
-        kinds=dict(zip(m.features, map(str, kinds), strict=True))
-        if isinstance(kinds, tuple) and kinds
-        else {},
+        kinds=m.kinds_of_features,
         n_reference=n_reference,
         n_expected=m.n_expected,
         centers=min(len(old.centers), n_reference),

@@ -8,10 +8,10 @@ import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
-from dqm.reference.features import FEWEST_DISTINCT
+from dqm.reference.features import FEWEST_DISTINCT, constant_features
 from dqm.reference.manifest import check_names
 
-__all__ = ["FEWEST_EVENTS", "constant_features", "refuse_jump", "refuse_run"]
+__all__ = ["FEWEST_EVENTS", "refuse_jump", "refuse_run"]
 
 FEWEST_EVENTS = 60
 """Events of the shortest run: a reference of 30, and three windows of 10."""
@@ -63,12 +63,6 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice; "
             "'dqm reference advise' shows what a run can bear",
         )
-
-
-def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
-    """Name the features that have one value only, within rounding."""
-    spread, size = x.std(axis=0), np.maximum(1.0, np.abs(x.mean(axis=0)))
-    return [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
 
 
 def refuse_jump(times: FloatArray, where: str | None = None) -> None:

@@ -138,6 +138,15 @@ class StoredBundle:
                     fix="Copy the bundle again or rebuild it, and restart what uses it",
                 )
 
+    def check_identifier(self, identifier: str) -> None:
+        """Refuse another bundle than the one that is meant; raises `BundleError`."""
+        if self.identifier != identifier:
+            raise BundleError(
+                f"is bundle {self.identifier}, not {identifier}",
+                where=str(self.path),
+                fix="If it was changed meanwhile, begin again",
+            )
+
     def refuse_counted(self, what: str) -> None:
         """Refuse what only a reference of single events has; raises `InputError` for counted rows."""
         self.refuse_channels(what)

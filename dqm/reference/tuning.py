@@ -18,8 +18,8 @@ from scipy.spatial.distance import pdist
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
-from dqm.nplm.samples import standardisation
-from dqm.reference.advice import PENALTIES
+from dqm.nplm.samples import Sample, standardisation
+from dqm.reference.advice import PENALTIES, draw_windows, is_bearable
 from dqm.reference.build import USUAL_CENTERS
 from dqm.reference.manifest import Manifest
 
@@ -159,11 +159,9 @@ def look_at_settings(
         )
     settings: dict[str, Any] = {} if manifest is None else dict(manifest.settings)
     chosen_centers = USUAL_CENTERS if manifest is None else manifest.centers.shape[0]
-    shuffled = x[np.random.default_rng(seed).permutation(len(x))]
-    reference, pool = shuffled[:n_reference], shuffled[n_reference:]
-    n = max(1, round(n_expected))
     rng = np.random.default_rng(seed)
-    windows = [pool[rng.choice(len(pool), size=n, replace=False)] for _ in range(WINDOWS)]
+    begin, pool = Sample(x).split([n_reference], rng)
+    reference, windows = begin.x, draw_windows(pool, n_expected, WINDOWS, rng)
     n_distinct = len(np.unique(reference, axis=0))
     centers = sorted({min(number, n_distinct) for number in (*CENTERS, chosen_centers)})
     chosen_centers = min(chosen_centers, n_distinct)
@@ -235,7 +233,7 @@ def _distances(reference: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def _describe(knob: str, tried: Sequence[TuningPoint], n_expected: float) -> str:
     if knob == "penalty":
-        wild = [f"{point.value:g}" for point in tried if not point.mean_t <= 1.5 * n_expected]
+        wild = [f"{point.value:g}" for point in tried if not is_bearable(point.mean_t, n_expected)]
         if wild:
             return (
                 f"penalties {', '.join(wild)} are too small: t is larger than windows of this size can have"

@@ -92,10 +92,8 @@ class EvaluateWindows:
         from dqm.reference import open_bundle
 
         opened = open_bundle(bundle)
-        if opened.identifier != self.identifier:
-            raise BundleError(f"is bundle {opened.identifier}, not {self.identifier}", where=str(bundle))
-        evaluator = WindowEvaluator(opened, self.policy)
-        return evaluator.evaluate
+        opened.check_identifier(self.identifier)
+        return WindowEvaluator(opened, self.policy).evaluate
 
 
 def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:

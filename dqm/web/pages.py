@@ -180,7 +180,7 @@ def _stream(queries: Queries, request: Request) -> Response:
         explanation=explanation, qualities=list(Quality), causes=list(Cause),
         bundles=queries.bundles.get(page.name, ()),
         latest_occupancy=_latest_occupancy(queries, page.last),
-        has_channels=any("channel" in one.features for one in queries.bundles.get(page.name, ())),
+        has_channels=any(one.is_of_channels for one in queries.bundles.get(page.name, ())),
         channel_masks=queries.alarm_service.channel_masks().get(page.name, ()), **_figures(explanation),
     )  # fmt: skip
 

@@ -127,7 +127,7 @@ class Queries:
             notice=self.notice(),
             turned_away=tuple(self.turned_away()),
             untold=self.untold(),
-            peers=self._peers(),
+            peers=self.peers(),
             needs_response=tuple(filter(needs_response, alarms)),
             groups=tuple(line for line in _lines(alarms) if line.needs_response),
             qualities={quality: counts[quality] for quality in Quality},
@@ -145,7 +145,8 @@ class Queries:
             if status.failing_since is not None
         )
 
-    def _peers(self) -> tuple[m.Peer, ...]:
+    def peers(self) -> tuple[m.Peer, ...]:
+        """Give other daemons, in the order of the configuration."""
         now = self.clock()
         return tuple(
             m.Peer(

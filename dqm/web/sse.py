@@ -105,7 +105,7 @@ class ChangeFeed:
             self._queries.statuses.version,
             alarms,
             tuple(self._queries.alarm_service.masks()),
-            tuple(self._queries.peer_statuses()),
+            tuple(peer.model_copy(update={"answered_at": None}) for peer in self._queries.peers()),
         )
         if seen != self._seen:
             self._number, self._seen = self._number + 1, seen

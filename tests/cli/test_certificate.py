@@ -110,7 +110,7 @@ def test_advice_tells_windows_toys_penalties_and_times(dqm: Dqm, tmp_path: Path)
         "alarm after",
     ):
         assert words in told.out
-    assert "dqm reference build run.csv -o NAME.dqmref --window 100 --statistic several" in told.out
+    assert "dqm reference build run.csv -o NAME.dqmref --window 100" in told.out
     assert "faults made of the run itself" in told.out
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     few = dqm("reference", "advise", "run.csv", "--window", 5000)

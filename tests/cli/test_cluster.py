@@ -62,6 +62,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory, certificates: dict[str, str]) -> Iterator[DaskCluster]:
     """A scheduler and two workers, one of them with two threads."""
+    import distributed  # noqa: F401 - its defaults first: the end of the block would remove them
+
     folder = tmp_path_factory.mktemp("dask")
     with config.set(certificates), DaskCluster(folder, certificates) as dask:
         dask.add_worker(n_threads=1)

@@ -115,7 +115,7 @@ def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tm
         ),
         (
             ("--from", "daemon.toml", "--stream", "chamber-1", "--runs", "x", "-o", "x", "--window", 60),
-            "no run",
+            "no number and no range",
         ),
         (
             ("--from", "daemon.toml", "--stream", "nobody", "--runs", "1", "-o", "x", "--window", 60),

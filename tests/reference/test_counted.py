@@ -307,5 +307,5 @@ def test_several_widths_take_histograms(tmp_path: Path) -> None:
 def test_a_table_of_few_states_is_no_run_with_a_jump_in_time(tmp_path: Path, n_states: int) -> None:
     rows = [f"{1e9 + 10 * k},{x},{k + 1}" for k in range(n_states) for x in range(20)]
     (tmp_path / "bins.csv").write_text("time,x,n\n" + "\n".join(rows))
-    _, contents, names, (source,) = read_counted([tmp_path / "bins.csv"], None, "n")
-    assert (names, contents.sum()) == (("x",), source.n_events)
+    run = read_counted([tmp_path / "bins.csv"], None, "n")
+    assert (run.names, run.sources[0].n_events) == (("x",), run.n_events)

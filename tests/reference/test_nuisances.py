@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dqm.errors import BundleError, InputError
-from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
+from dqm.events import FloatArray, Measurement, Origin, PMethod, Window, WindowCut
 from dqm.reference import (
     Evaluation,
     Evaluator,
@@ -94,6 +94,16 @@ def test_what_a_nuisance_explains_does_not_alarm(taught: StoredBundle) -> None:
         assert values.mean() == pytest.approx(nu, abs=0.05)
         for result in results:
             assert result.t == pytest.approx(result.tau - result.delta)
+
+
+def test_events_that_a_nuisance_may_move_beyond_the_reference_have_no_p_of_their_own(
+    taught: StoredBundle,
+) -> None:
+    x = healthy_events(N_WINDOW, 41)
+    x[:5] += 100.0
+    found = Evaluator(taught).evaluate(window(x, 0.0))
+    assert found.result.p_method is not PMethod.OUTSIDE
+    assert any("where the reference has none" in remark for remark in found.remarks)
 
 
 def test_the_same_shift_alarms_a_bundle_without_it(tmp_path: Path) -> None:

@@ -11,26 +11,25 @@ import pytest
 from dqm.events import FloatArray, PMethod, TestResult
 from dqm.reference import Evaluator, StoredBundle, build_bundle
 from dqm.reference.evaluator import _join
-from dqm.reference.outside import SHARE, Outside, count_outside
-from tests.reference.conftest import healthy_events
+from dqm.reference.outside import SHARE, Outside, OutsideTest
 
 
 def test_p_is_that_of_counting_orders() -> None:
     """Two of three events above a reference of four: 3/7 2/6 of the orders, on each of two sides."""
-    found = count_outside(np.array([[1.0], [8.0], [9.0]]), np.arange(1.0, 5.0)[:, None], ("a",))
+    found = OutsideTest(np.arange(1.0, 5.0)[:, None], ("a",)).evaluate(np.array([[1.0], [8.0], [9.0]]))
     assert found.p == pytest.approx(2 * (3 / 7) * (2 / 6))
     assert (found.feature, found.is_above, found.edge, found.n_outside) == ("a", True, 4.0, 2)
     assert str(found) == "2 events have a above 4, where the reference has none (p = 0.3)"
 
 
 def test_no_event_outside_is_never_surprising() -> None:
-    assert count_outside(np.zeros((50, 2)), np.array([[-1.0, -1.0], [1.0, 1.0]]), ("a", "b")).p == 1.0
+    assert OutsideTest(np.array([[-1.0, -1.0], [1.0, 1.0]]), ("a", "b")).evaluate(np.zeros((50, 2))).p == 1.0
 
 
 def test_healthy_windows_are_seldom_below_any_level() -> None:
     rng = np.random.default_rng(1)
     p = [
-        count_outside(rng.exponential(size=(100, 2)), rng.exponential(size=(500, 2)), ("a", "b")).p
+        OutsideTest(rng.exponential(size=(500, 2)), ("a", "b")).evaluate(rng.exponential(size=(100, 2))).p
         for _ in range(3000)
     ]
     for level in (0.1, 0.01, 0.001):
@@ -58,14 +57,6 @@ def test_events_beyond_the_reference_decide_where_the_shape_does_not() -> None:
     assert late.z > 3
     assert "events have b above 15, where the reference has none" in late.remarks[-1]
     assert late.explain().text
-
-
-def test_a_bundle_with_learned_nuisances_only_remarks(calibrated: StoredBundle) -> None:
-    evaluator = Evaluator(calibrated)
-    x = healthy_events(60, 41)
-    assert evaluator._test_outside(x) == count_outside(x, calibrated.reference, ("a", "b"))
-    evaluator._learned = {"gas": (-1.0, 1.0)}
-    assert evaluator._test_outside(x) is None
 
 
 def test_the_smaller_p_is_taken_and_its_share_is_small() -> None:

@@ -27,6 +27,7 @@ from scipy import special
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult
+from dqm.events.finite import is_count
 from dqm.nplm.channels.channel_map import CARD, LAYER, NUMBER, groups_of
 from dqm.nplm.channels.illumination import IlluminationFit, fit_illumination, make_modes
 from dqm.nplm.channels.model import ChannelModel, learn_model
@@ -326,7 +327,7 @@ class ChannelTest:
             )
         counts = np.asarray(weights, dtype=np.float64)
         numbers = data[:, 0]
-        wrong = ~(np.isfinite(counts) & (counts >= 0.0) & (counts == np.rint(counts)))
+        wrong = ~is_count(counts)
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
             raise InputError(

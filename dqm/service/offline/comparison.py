@@ -12,7 +12,7 @@ import numpy as np
 
 from dqm.alarm import QualityLimits
 from dqm.alarm.verdicts import give_verdict
-from dqm.errors import BundleError, FileError
+from dqm.errors import FileError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, open_bundle
 from dqm.service.evaluation import WindowEvaluator
@@ -50,12 +50,7 @@ class ComparisonTask:
     def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[Verdict]]:
         """Open the bundle; raises `BundleError` if it has another identifier."""
         bundle = open_bundle(path)
-        if bundle.identifier != self.identifier:
-            raise BundleError(
-                f"is bundle {bundle.identifier}, not {self.identifier}",
-                where=str(path),
-                fix="If it was calibrated meanwhile, run the command again",
-            )
+        bundle.check_identifier(self.identifier)
         evaluator = WindowEvaluator(bundle, self.policy)
         return lambda windows: [self._judge(evaluator, window) for window in windows]
 

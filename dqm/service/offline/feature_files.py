@@ -68,20 +68,31 @@ class RunEvents:
 
     Parameters
     ----------
-    x : ndarray, shape (n_events, d)
-        Events of all files, in their order.
+    x : ndarray, shape (n_rows, d)
+        Events of all files, in their order; or bins of histograms.
     names : tuple of str
         Features, one for each column.
     sources : list of SourceFile
         The files with their checksums.
     seconds : float or None
         Time that the events span, s; None if the files have no times.
+    counts : ndarray, shape (n_rows,), or None
+        Events that each row stands for; None if each is one.
+    column : str or None
+        Name of the counts.
     """
 
     x: FloatArray
     names: tuple[str, ...]
     sources: list[SourceFile]
-    seconds: float | None
+    seconds: float | None = None
+    counts: FloatArray | None = None
+    column: str | None = None
+
+    @property
+    def n_events(self) -> int:
+        """Number of events."""
+        return len(self.x) if self.counts is None else int(self.counts.sum())
 
 
 def read_run(
@@ -110,12 +121,7 @@ def read_run(
     for path in paths:
         n_events, times = 0, []
         for batch in read_features(path, features, chamber, keep_nan=keep_nan):
-            if names is not None and batch.names != names:
-                raise InputError(
-                    f"has the features {', '.join(batch.names)}, but files before it have {', '.join(names)}",
-                    where=str(path),
-                    fix="Choose common ones with --features",
-                )
+            _refuse_others(batch.names, names, path)
             names = batch.names
             parts.append(batch.x)
             n_events += len(batch.x)
@@ -143,6 +149,16 @@ def read_events(
     return run.x, run.names, run.sources
 
 
+def _refuse_others(names: tuple[str, ...], before: tuple[str, ...] | None, path: Path) -> None:
+    """Refuse features that are not those of the files before."""
+    if before is not None and names != before:
+        raise InputError(
+            f"has the features {', '.join(names)}, but files before it have {', '.join(before)}",
+            where=str(path),
+            fix="Choose common ones with --features",
+        )
+
+
 def _span(times: FloatArray, path: Path) -> float:
     refuse_jump(times, str(path))
     return float(times[-1] - times[0])
@@ -150,7 +166,7 @@ def _span(times: FloatArray, path: Path) -> float:
 
 def read_counted(
     paths: Sequence[Path], features: Sequence[str] | None, counts: str, chamber: str | None = None
-) -> tuple[FloatArray, FloatArray, tuple[str, ...], list[SourceFile]]:
+) -> RunEvents:
     """Read all counted rows of some tables: bins of histograms.
 
     Parameters
@@ -160,24 +176,13 @@ def read_counted(
     counts : str
         Column that says how many events each row stands for.
 
-    Returns
-    -------
-    x : ndarray, shape (n_rows, d)
-        Rows of all files, without the counts.
-    contents : ndarray, shape (n_rows,)
-        Their counts.
-    names : tuple of str
-        Features, one for each column.
-    sources : list of SourceFile
-        The files with their checksums and events.
-
     Raises
     ------
     InputError
         If a file cannot be read, has no rows or no such column, or if files have different columns.
     """
     parts, sources = [], []
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     wanted = None if features is None else (*features, counts)
     for path in paths:
         batches = list(read_features(path, wanted, chamber))
@@ -189,25 +194,20 @@ def read_counted(
         found = tuple(name for name in columns if name != counts)
         if not found:
             raise FileError(f"no column but {counts!r}", where=str(path), fix="A row must say what it counts")
-        if names and names != found:
-            raise InputError(
-                f"has the features {', '.join(found)}, but files before it have {', '.join(names)}",
-                where=str(path),
-                fix="Choose common ones with --features",
-            )
+        _refuse_others(found, names, path)
         names = found
         place = columns.index(counts)
         parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
         n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
+    if names is None:
+        raise InputError("no files given")
     rows = np.concatenate(parts)
-    return rows[:, :-1], rows[:, -1], names, sources
+    return RunEvents(rows[:, :-1], names, sources, counts=rows[:, -1], column=counts)
 
 
-def read_histogram(
-    paths: Sequence[Path], histogram: str, features: Sequence[str] | None
-) -> tuple[FloatArray, FloatArray, tuple[str, ...], list[SourceFile]]:
-    """Read a histogram of some ROOT files through the collector ``histograms``; result as `read_counted`.
+def read_histogram(paths: Sequence[Path], histogram: str, features: Sequence[str] | None) -> RunEvents:
+    """Read a histogram of some ROOT files through the collector ``histograms``, as its windows will have it.
 
     Parameters
     ----------
@@ -218,6 +218,8 @@ def read_histogram(
     features : sequence of str, optional
         Names of its axes; ``x`` and ``y`` by default.
     """
+    if not paths:
+        raise InputError("no files given")
     batches = [open_histogram(path, histogram, features) for path in paths]
     if len({batch.names for batch in batches}) > 1:
         raise InputError(f"{histogram!r} is a TH1 in one file and a TH2 in another", fix="Give files alike")
@@ -225,8 +227,8 @@ def read_histogram(
         SourceFile(name=path.name, sha256=checksum(path), n_events=batch.n_events)
         for path, batch in zip(paths, batches, strict=True)
     ]
-    rows = np.concatenate([batch.x for batch in batches])
-    return rows[:, :-1], rows[:, -1], batches[0].names[:-1], sources
+    rows, column = np.concatenate([batch.x for batch in batches]), batches[0].counts
+    return RunEvents(rows[:, :-1], batches[0].names[:-1], sources, counts=rows[:, -1], column=column)
 
 
 def open_histogram(path: Path, histogram: str, features: Sequence[str] | None) -> EventBatch:
