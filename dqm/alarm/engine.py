@@ -172,7 +172,10 @@ class AlarmEngine:
     @property
     def drift_sums(self) -> dict[str, float]:
         """Sum of significances of each stream."""
-        return {name: stream.stored.history.drift.sum for name, stream in self._streams.items()}
+        return {
+            name: stream.stored.history.drift_statistic(self.thresholds)
+            for name, stream in self._streams.items()
+        }
 
     @property
     def last_seen(self) -> dict[str, float]:

@@ -11,14 +11,17 @@ if only such windows come, that is not knowing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pydantic import ConfigDict
+from scipy import special
 
 from dqm.alarm.drift import Drift
+from dqm.alarm.evidence import Evidence, HealthyZ
 from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.runs import describe_run
@@ -142,8 +145,10 @@ class StreamHistory:
         The same in words.
     drift : Drift
         Sum of the significances of the shapes.
+    run_evidence : Evidence
+        Evidence of the present run, where it is asked for instead.
     beyond : int
-        Windows below the threshold since that sum left 0.
+        Windows below the threshold since that sum left 0, or since the run began.
     refused : RefusedWindows
         Windows that were refused.
     unjudged : UnjudgedWindows
@@ -165,6 +170,7 @@ class StreamHistory:
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
+    run_evidence: Evidence = field(default_factory=Evidence)
     beyond: int = 0
     refused: RefusedWindows = field(default_factory=RefusedWindows)
     unjudged: UnjudgedWindows = field(default_factory=UnjudgedWindows)
@@ -201,7 +207,7 @@ class StreamHistory:
             self.unjudged = UnjudgedWindows()
         self.excesses = [*self.excesses, _describe_excess(verdict, stream.limits)][-rules.n :]
         self._add_number(verdict, rules)
-        self._add_shape(verdict, rules, thresholds)
+        self._add_shape(verdict, rules, stream, thresholds)
 
     def begin(self, run: RunRecord, stream: StreamRules) -> None:
         """Begin a run: what belongs to the one before is not the present state any more."""
@@ -251,7 +257,7 @@ class StreamHistory:
             found[Cause.RATE] = (
                 f"{share} have another number of events: {self._last_other_number(thresholds)}"
             )
-        if self.drift.is_drifting and thresholds.drift_limit is not None:
+        if thresholds.drift_limit is not None and self._watched(thresholds).is_drifting:
             found[Cause.DRIFT] = self._describe_drift(thresholds)
         n_warnings = sum(map(bool, self.warnings))
         if n_warnings >= rules.k:
@@ -288,7 +294,7 @@ class StreamHistory:
         self.rate_p = [*self.rate_p, rate.p][-rules.n :]
         self.rate_texts = [*self.rate_texts, text][-rules.n :]
 
-    def _add_shape(self, verdict: Verdict, rules: Rules, thresholds: Thresholds) -> None:
+    def _add_shape(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
         result, p = verdict.result, departure_p(verdict.result)
         if verdict.quality is Quality.NULL or p is None:
             return
@@ -304,13 +310,35 @@ class StreamHistory:
         # while windows differ there is an alarm already, and a second one would say the same
         if thresholds.drift_limit is None or self._n_differing(thresholds) >= rules.k:
             return
-        self.drift.add(
-            result.z,
-            limit=thresholds.drift_limit,
-            reference_z=thresholds.reference_z,
-            largest_z=thresholds.largest_z,
-        )
-        self.beyond = self.beyond + (result.p < thresholds.p_threshold) if self.drift.windows else 0
+        if thresholds.drift_test == "run":
+            self._bet(verdict, thresholds.healthy_z.get(stream.stream, HealthyZ()), thresholds.drift_limit)
+        else:
+            self.run_evidence = Evidence()
+            self.drift.add(
+                result.z,
+                limit=thresholds.drift_limit,
+                reference_z=thresholds.reference_z,
+                largest_z=thresholds.largest_z,
+            )
+        n_windows = self._watched(thresholds).windows
+        is_beyond = n_windows > 0 and result.p < thresholds.p_threshold
+        self.beyond = (self.beyond if n_windows > 1 else 0) + is_beyond
+
+    def _bet(self, verdict: Verdict, healthy: HealthyZ, log_limit: float) -> None:
+        self.drift = Drift()
+        result = verdict.result
+        # windows before which some were lost come here by their p: no fair bet
+        if result.z is None or verdict.window.n_lost:
+            return
+        z = result.z if result.p_high is None else min(result.z, -float(special.ndtri(result.p_high)))
+        self.run_evidence.add(verdict.window.run, z, healthy=healthy, log_limit=log_limit)
+
+    def _watched(self, thresholds: Thresholds) -> Drift | Evidence:
+        return self.run_evidence if thresholds.drift_test == "run" else self.drift
+
+    def drift_statistic(self, thresholds: Thresholds) -> float:
+        """Give what `Thresholds.drift_limit` is the limit of."""
+        return self.run_evidence.log_wealth if thresholds.drift_test == "run" else self.drift.sum
 
     def _n_differing(self, thresholds: Thresholds) -> int:
         return sum(p < thresholds.p_threshold for p in self.p)
@@ -328,9 +356,14 @@ class StreamHistory:
 
     def _describe_drift(self, thresholds: Thresholds) -> str:
         alone = "none" if self.beyond == 0 else f"{self.beyond}"
+        beyond = f"{alone} of them alone beyond p = {thresholds.p_threshold:.2g}"
+        if thresholds.least_evidence:
+            return (
+                f"windows have deteriorated in run {self.run_evidence.run}, {beyond}: evidence "
+                f"{math.exp(self.run_evidence.log_wealth):.3g} to 1, limit {thresholds.least_evidence:.3g}"
+            )
         return (
-            f"windows have deteriorated over the last {self.drift.windows}, "
-            f"{alone} of them alone beyond p = {thresholds.p_threshold:.2g}: "
+            f"windows have deteriorated over the last {self.drift.windows}, {beyond}: "
             f"summed significance {self.drift.sum:.1f}, limit {thresholds.drift_limit:.1f}"
         )
 

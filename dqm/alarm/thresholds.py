@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from scipy import optimize, special
 
 from dqm.alarm.budget import (
     LARGEST_CORRELATION,
+    LARGEST_P,
     LARGEST_Z,
     REFERENCE_Z,
     correlated_onset_rate,
@@ -19,10 +20,11 @@ from dqm.alarm.budget import (
     shared_onset_rate,
     solve_threshold,
 )
+from dqm.alarm.evidence import HealthyZ
 from dqm.alarm.quality import QualityLimits
 from dqm.alarm.rules import alarm_rules
 from dqm.alarm.values import Cause
-from dqm.config import AlarmSection, DaemonConfig, StreamSection
+from dqm.config import AlarmSection, DaemonConfig, DriftTestName, StreamSection
 from dqm.errors import ConfigError
 
 __all__ = ["StreamFacts", "Thresholds", "derive_thresholds", "quality_limits"]
@@ -53,12 +55,15 @@ class StreamFacts:
         Relative uncertainty of that number, >= 0.
     wanders : bool
         Whether what the windows count changes slowly, so that neighbouring healthy windows are alike.
+    z_offset : float
+        Uncertainty of all Z together because the reference is finite, sigmas, >= 0.
     """
 
     n_measured: int = 0
     n_expected: float | None = None
     rate_uncertainty: float = 0.0
     wanders: bool = False
+    z_offset: float = 0.0
 
     @property
     def common_share(self) -> float:
@@ -80,6 +85,7 @@ class StreamFacts:
             number,
             n_measured=max(one.n_measured for one in facts),
             wanders=any(one.wanders for one in facts),
+            z_offset=max(one.z_offset for one in facts),
         )
 
 
@@ -92,13 +98,18 @@ class Thresholds:
     p_threshold : float
         A window with a smaller p counts towards k of n.
     drift_limit : float or None
-        Where the sum of significances alarms; None: slow deterioration is not watched.
+        Where the sum of significances alarms, or the log of the evidence of a run; None: slow deterioration
+        is not watched.
     largest_pull : float
         A nuisance parameter further from its measurement is a warning, standard deviations.
     rate_p : float or None
         A window whose number of events has a smaller p counts towards k of n; None: it is not watched.
     reference_z, largest_z : float
         What is taken off each Z before it is summed, and where Z is cut off.
+    drift_test : {"sum", "run"}
+        How slow deterioration is found: by `dqm.alarm.drift.Drift` or `dqm.alarm.evidence.Evidence`.
+    healthy_z : mapping of str to HealthyZ
+        What the latter takes healthy windows of a stream to be; independent, with an exact Z, if left out.
     windows_per_shift : float
         Windows of all streams that alarm.
     false_alarms_per_shift : mapping of Cause to float
@@ -112,8 +123,17 @@ class Thresholds:
     rate_p: float | None = None
     reference_z: float = REFERENCE_Z
     largest_z: float = LARGEST_Z
+    drift_test: DriftTestName = "sum"
+    healthy_z: Mapping[str, HealthyZ] = field(default_factory=dict)
     windows_per_shift: float = 0.0
     false_alarms_per_shift: Mapping[Cause, float] = field(default_factory=dict)
+
+    @property
+    def least_evidence(self) -> float:
+        """Evidence of a run, to 1, that alarms; 0 where `drift_test` is another."""
+        return (
+            math.exp(self.drift_limit) if self.drift_limit is not None and self.drift_test == "run" else 0.0
+        )
 
 
 def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | None = None) -> Thresholds:
@@ -157,8 +177,7 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     p = solve_threshold(budget * share, onset)
     expected = dict.fromkeys((Cause.LIMIT, Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED), 0.0)
     expected[Cause.DIFFERS] = onset(p) * total
-    limit = drift_limit(1.0 / (budget * alarm.drift_share), length) if alarm.drift_share else None
-    expected[Cause.DRIFT] = 0.0 if limit is None else total / length(limit)
+    limit, expected[Cause.DRIFT] = _solve_drift(alarm, windows, length)
     pull = config.nuisances.largest_pull
     if pull is None:
         pull = _solve_pull(alarm, counts)
@@ -170,6 +189,8 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
         drift_limit=limit,
         largest_pull=pull,
         rate_p=rate_p,
+        drift_test=alarm.drift_test,
+        healthy_z=_healthy_z(alarm, windows, known),
         windows_per_shift=total,
         false_alarms_per_shift=expected,
     )
@@ -241,8 +262,7 @@ def _healthy(
     total = sum(windows.values())
     shares: dict[float, float] = {}  # of the windows, by correlation
     for name, n in windows.items():
-        wanders = name in known and known[name].wanders
-        c = max(alarm.autocorrelation, WANDERING if wanders else 0.0)
+        c = _correlation(alarm, known.get(name))
         shares[c] = shares.get(c, 0.0) + n / total
 
     def onset(p: float) -> float:
@@ -253,6 +273,34 @@ def _healthy(
         return 1.0 / rate if rate else math.inf
 
     return onset, length
+
+
+def _correlation(alarm: AlarmSection, facts: StreamFacts | None) -> float:
+    return max(alarm.autocorrelation, WANDERING if facts and facts.wanders else 0.0)
+
+
+def _healthy_z(
+    alarm: AlarmSection, streams: Iterable[str], known: Mapping[str, StreamFacts]
+) -> dict[str, HealthyZ]:
+    return {
+        name: HealthyZ(known[name].z_offset if name in known else 0.0, _correlation(alarm, known.get(name)))
+        for name in streams
+    }
+
+
+def _solve_drift(
+    alarm: AlarmSection, windows: Mapping[str, float], length: Callable[[float], float]
+) -> tuple[float | None, float]:
+    """Give the limit of the sum or of the log of the evidence, and the false alarms of a shift."""
+    allowed, total = alarm.false_alarms_per_shift * alarm.drift_share, sum(windows.values())
+    if not allowed:
+        return None, 0.0
+    if alarm.drift_test == "run":
+        runs = len(windows) * alarm.runs_per_shift
+        probability = min(allowed / runs, LARGEST_P)
+        return -math.log(probability), probability * runs
+    limit = drift_limit(total / allowed, length)
+    return limit, total / length(limit)
 
 
 def _onset_rate(p: float, alarm: AlarmSection, c: float) -> float:

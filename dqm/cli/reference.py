@@ -445,7 +445,7 @@ def _null_tables(bundle: Bundle) -> Table:
         if bundle.manifest.is_of_channels:
             uncertain = "-"
         else:
-            offset, source = uncertainty_of(bundle, column)
+            offset, source = uncertainty_of(bundle.manifest, column)
             uncertain = f"{offset:.2f} sigma ({source})"
         toys = f"{len(t)}, fresh splits" if column.per_split else str(len(t))
         table.add_row(cell(column.kind), toys, *values, uncertain)

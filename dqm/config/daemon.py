@@ -32,6 +32,7 @@ __all__ = [
     "ConditionRule",
     "DaemonConfig",
     "DaemonSection",
+    "DriftTestName",
     "GroupSection",
     "KeepSection",
     "LimitsSection",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 Text = str | None
+
+DriftTestName = Literal["sum", "run"]
 
 
 class LimitsSection(Section):
@@ -223,6 +226,14 @@ class AlarmSection(Section):
         ge=0.0,
         lt=1.0,
         description="share of the budget for slow deterioration (drift); 0: no such alarm",
+    )
+    drift_test: DriftTestName = Field(
+        "sum",
+        description="how slow deterioration is found: sum (cumulative sum of significances) or run "
+        "(evidence of each run by itself; the share bounds the probability that a healthy run alarms)",
+    )
+    runs_per_shift: float = Field(
+        1.0, gt=0.0, le=10_000.0, description='runs in a shift, for drift_test = "run"'
     )
     nuisance_share: float = Field(
         0.1,

@@ -275,7 +275,8 @@ METRICS = (
         "dqm_alarm_drift_statistic",
         "gauge",
         ("stream",),
-        "Sum of significances, which finds windows that get worse slowly.",
+        "Sum of significances, which finds windows that get worse slowly; the logarithm of the evidence of "
+        "the present run with drift_test = run.",
     ),
     Metric(
         "dqm_alarm_drift_limit",

@@ -101,7 +101,7 @@ def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
         return ""
     misfit = NullTable(bundle.toys(entry)[:, 0]).misfit
     remark = f"{misfit}: p beyond the table is too small. Throw more toys" if misfit else ""
-    offset, source = uncertainty_of(bundle, entry)
+    offset, source = uncertainty_of(bundle.manifest, entry)
     if offset <= TOLERATED_OFFSET:
         return remark
     n_events = bundle.manifest.n_reference if source == "reference" else bundle.manifest.n_pool

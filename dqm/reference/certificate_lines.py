@@ -146,7 +146,7 @@ def split_line(bundle: StoredBundle, entry: NullTableEntry, found: BlockWindows)
     n_each = toy_z.shape[1]
     between, within = n_each * toy_z.mean(axis=1).var(ddof=1), toy_z.var(axis=1, ddof=1).mean()
     measured = float(np.sqrt(max(0.0, (between - within) / n_each)))
-    computed, source = uncertainty_of(bundle, entry)
+    computed, source = uncertainty_of(bundle.manifest, entry)
     # a table of the bundle's own reference knows this reference: only its pool is in doubt
     number = max(measured, computed) if entry.per_split else computed
     tolerated = MEASURED_OFFSET if entry.per_split else TOLERATED_OFFSET
@@ -286,7 +286,7 @@ def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcom
     p = outcome.p
     light, text = _judge_share(p)
     z = -special.ndtri(np.clip(p - 0.5 / (entry.toys.shape[0] + 1), CERTAIN, 1.0 - CERTAIN))
-    offset, _ = uncertainty_of(bundle, entry)
+    offset, _ = uncertainty_of(bundle.manifest, entry)
     pull = float(z.mean() / np.sqrt(1.0 / len(z) + offset**2))
     light = Light.worst([light, _by_chance(float(special.ndtr(-pull)))])
     few = light is Light.GREEN and len(p) < FEWEST_WINDOWS

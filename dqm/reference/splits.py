@@ -21,7 +21,7 @@ import numpy as np
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample, merge
-from dqm.reference.manifest import NullTableEntry
+from dqm.reference.manifest import Manifest, NullTableEntry
 from dqm.reference.null import pool_offset, split_offset
 from dqm.reference.stored_bundle import StoredBundle
 
@@ -163,12 +163,12 @@ def smallest_reference_for(n_expected: float) -> float:
     return n_expected / largest_window_of(1)
 
 
-def uncertainty_of(bundle: StoredBundle, entry: NullTableEntry) -> tuple[float, str]:
+def uncertainty_of(manifest: Manifest, entry: NullTableEntry) -> tuple[float, str]:
     """Give the uncertainty of the p-values of a table, in sigmas, and what it comes from."""
     n = entry.kind.n_expected
     if entry.per_split:
-        return split_offset(n, bundle.manifest.n_reference), "reference"
-    return pool_offset(n, bundle.manifest.n_pool, bundle.manifest.n_reference), "pool"
+        return split_offset(n, manifest.n_reference), "reference"
+    return pool_offset(n, manifest.n_pool, manifest.n_reference), "pool"
 
 
 def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[Sample, FloatArray, Sample]:

@@ -85,13 +85,13 @@ def test_the_bundle_remembers_what_its_toys_are_made_of(short: StoredBundle) -> 
     bundle = calibrate(short, 100, kind=kind(60), seed=5, n_processes=1)
     (entry,) = open_bundle(bundle.path).manifest.null
     assert entry.per_split == 3
-    assert uncertainty_of(bundle, entry) == (split_offset(60, 200), "reference")
+    assert uncertainty_of(bundle.manifest, entry) == (split_offset(60, 200), "reference")
     assert "a reference of 200 events leaves p-values uncertain by about 0.24 sigma" in origin_remark(
         bundle, kind(60)
     )
     pooled = calibrate(bundle, 100, kind=kind(60), seed=5, origin="pool", n_processes=1)
     assert "per_split" not in json.loads(pooled.manifest.encode())["null"][0], "its name is as before"
-    assert uncertainty_of(pooled, pooled.manifest.null[0])[1] == "pool"
+    assert uncertainty_of(pooled.manifest, pooled.manifest.null[0])[1] == "pool"
     assert not np.array_equal(pooled.toys(pooled.manifest.null[0]), bundle.toys(entry))
 
 

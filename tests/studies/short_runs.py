@@ -80,7 +80,7 @@ def judge(work: Work) -> list[dict[str, object]]:
             origin_taken = "splits" if entry.per_split else "pool"
             found.append(
                 {"case": work.case, "run": work.run, "origin": origin_taken, "p": p,
-                 "uncertainty": uncertainty_of(bundle, entry)[0]}
+                 "uncertainty": uncertainty_of(bundle.manifest, entry)[0]}
             )  # fmt: skip
     return found
 

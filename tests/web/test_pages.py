@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.alarm import AlarmState, Cause, ChannelChoice
+from dqm.alarm import AlarmState, Cause, ChannelChoice, Thresholds
 from dqm.events import Origin, PMethod, Quality, RateResult, TestResult, WindowCut
 from tests.world import START, Browser, World, make_world, verdict_of
 
@@ -53,6 +54,12 @@ def test_what_raises_an_alarm_is_shown(client: Browser) -> None:
     text = text_of(client, "/alarms")
     assert "A window counts from p below 0.001" in text
     assert "slow deterioration alarms from a sum of 30" in text
+
+
+def test_the_evidence_of_a_run_is_shown_as_odds(client: Browser, world: World) -> None:
+    by_run = Thresholds(0.001, math.log(500.0), rate_p=0.001, drift_test="run")
+    world.alarm_service.revise(world.alarm_service._rules, by_run)
+    assert "slow deterioration alarms from 500 to 1 evidence in a run" in text_of(client, "/alarms")
 
 
 def test_without_alarm_the_page_says_so(client: Browser) -> None:

@@ -35,6 +35,7 @@ from dqm.reference import (
     check_names,
     find_certificate,
     known_channels,
+    uncertainty_of,
 )
 from dqm.service.monitor.certificates import refuse_red, warn_of_certificates
 from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
@@ -87,7 +88,15 @@ class ResolvedReference:
             n_expected=max((kind.n_expected for kind in kinds if self.rate.tests(kind.cut)), default=None),
             rate_uncertainty=self.rate.typical_uncertainty,
             wanders=self.channels is not None and self.channels.wanders,
+            z_offset=self._z_offset,
         )
+
+    @property
+    def _z_offset(self) -> float:
+        """How far all Z may be off because the reference is finite; of channels the test accounts for it."""
+        if self.manifest.is_of_channels:
+            return 0.0
+        return max((uncertainty_of(self.manifest, entry)[0] for entry in self.manifest.null), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
