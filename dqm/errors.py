@@ -8,6 +8,7 @@
     │   └── NoEventsError     a source was read and has no events; a negative answer
     ├── ConfigError           a configuration key is missing, unknown or out of range
     ├── BundleError           a reference bundle is damaged or does not fit
+    ├── PluginError           a statistic, collector or other plugin does not keep its interface, or fails
     ├── NoticeError           a message about alarms cannot be delivered
     ├── GrafanaError          a Grafana server refuses a request or does not answer
     ├── StoreError            the store of verdicts cannot be read or written
@@ -29,6 +30,7 @@ __all__ = [
     "NoEventsError",
     "NoticeError",
     "PeerError",
+    "PluginError",
     "StoreError",
     "WorkerError",
     "escape_text",
@@ -79,6 +81,10 @@ class ConfigError(DqmError, ValueError):
 
 class BundleError(DqmError):
     """A reference bundle is damaged or incomplete, or is not of the requested kind."""
+
+
+class PluginError(DqmError):
+    """A plugin lacks a member, has a wrong one, gives something that cannot be used, or raises."""
 
 
 class GrafanaError(DqmError):

@@ -82,7 +82,11 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     untested = result.reason if result.p is None else ""
     if number in ANOMALOUS and result.rate is not None:
         text = f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})"
-        if untested.startswith(describe_too_few(result.n_data, limits.min_events)):
+        small = {
+            describe_too_few(result.n_data, limits.min_events, expected)
+            for expected in (None, result.n_expected)
+        }
+        if untested in small:
             text, untested = f"{text}, too few to test the shape", ""
         reasons.append(text)
     limit = (limits.bad_p if shape is Quality.BAD else limits.medium_p) / n_tests
@@ -127,9 +131,10 @@ def describe_rate(n_data: int, rate: RateResult) -> str:
     return f"{format_count(n_data, 'event')} took {seconds}"
 
 
-def describe_too_few(n_events: int, min_events: int) -> str:
-    """Say why the shape of a small window is not tested: ``12 events, fewer than 50``."""
-    return f"{format_count(n_events, 'event')}, fewer than {min_events}"
+def describe_too_few(n_events: int, min_events: int, n_expected: float | None = None) -> str:
+    """Say why the shape of a small window is not tested: ``12 events, fewer than 50 (expected 60)``."""
+    expected = "" if n_expected is None else f" (expected {n_expected:.0f})"
+    return f"{format_count(n_events, 'event')}, fewer than {min_events}{expected}"
 
 
 def departure_p(result: TestResult) -> float | None:

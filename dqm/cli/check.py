@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.cli.settings import Overrides, parse_settings
 from dqm.config import (
     SlowControlSection,
     find_problems,
@@ -31,13 +31,34 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-def check(config: ConfigPath, override: Overrides = None) -> None:
+def check(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file.")] = None,
+    override: Overrides = None,
+    plugin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of CONFIG: load this statistic, collector or other plugin, try it, and say line "
+            "by line what holds; --set gives its settings or options.",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, max=86_400.0, help="With --plugin: a step that takes longer hangs.")
+    ] = 60.0,
+) -> None:
     """Report every mistake in a configuration at once, bundles and collector options included.
 
     The configuration of a daemon can be checked where the extra "monitor" is installed, that of a collector
-    everywhere.
+    everywhere. With --plugin a plugin is checked instead.
     """
     overrides = parse_settings(override)
+    if plugin is not None:
+        if config is not None:
+            raise ConfigError("--plugin and CONFIG", where="--plugin", fix="Give the one or the other")
+        _check_plugin(plugin, overrides, seconds)
+        return
+    if config is None:
+        raise ConfigError("nothing to check", where="CONFIG", fix="Give a TOML file, or --plugin NAME")
     problems = [*find_problems(config, overrides), *_deep_problems(config, overrides)]
     for problem in problems:
         say(problem, err=True)
@@ -47,6 +68,18 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
     if isinstance(read_toml(config).get("streams"), list):  # of a daemon; a collector has a table
         for line in _judged(config, overrides):
             say(line)
+
+
+def _check_plugin(name: str, settings: dict[str, object], seconds: float) -> None:
+    from dqm.service.offline.plugin_check import Level, check_plugin
+
+    n_wrong = 0
+    for found in check_plugin(name, settings, seconds):
+        say(f"{found.level:5} {found.text}", err=found.level is Level.WRONG)
+        n_wrong += found.level is Level.WRONG
+    if n_wrong:
+        raise typer.Exit(1)
+    say(f"{name}: no mistakes found")
 
 
 def _judged(config: Path, overrides: dict[str, object]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, split_names
+from dqm.cli.settings import Chamber, Features, parse_settings, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
@@ -107,6 +107,14 @@ def build(
             "falkon for cross-checks; or a plugin; default: several, or kernel if a setting of it is given."
         ),
     ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Setting of the statistic, such as one of a plugin: power=1.5; repeatable.",
+        ),
+    ] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,6 +162,7 @@ def build(
         "centers": centers,
         "loss": loss,
         "statistic": statistic,
+        "set": override,
         "feature": feature,
         "counts": counts,
         "histogram": histogram,
@@ -200,6 +209,7 @@ def build(
         nan=nan,
         counts=run.column,
         kinds=kinds,
+        settings=parse_settings(override),
         **settings,
     )
     bundle = create_bundle(run.x, recipe, output, run.sources, run.counts)

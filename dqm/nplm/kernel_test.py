@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -139,6 +139,12 @@ class KernelTest:
     True
     >>> faulty.log_ratio.shape  # of the window's events
     (200,)
+    """
+
+    usual_settings: ClassVar[Mapping[str, object]] = {"width": 2.5, "penalty": 1e-7, "loss": "likelihood"}
+    """Settings of a bundle if none are given, width in standard deviations.
+
+    They are what told faults from gas best on simulated chambers (``tests/studies/chamber_nuisance.py``).
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -97,6 +98,10 @@ class OneStepTest:
     ----------
     Marteau-Ferey, Bach and Rudi (2019), arXiv:1907.01771; Letizia et al. (2022), arXiv:2204.02317.
     """
+
+    takes_nuisances = False
+    usual_settings: ClassVar[Mapping[str, object]] = {"width": 2.5, "penalty": 1e-7, "loss": "logistic"}
+    """Settings of a bundle if none are given."""
 
     def __init__(
         self,

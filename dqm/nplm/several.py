@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -169,6 +169,8 @@ class SeveralTest:
     """
 
     takes_nuisances = False
+    usual_settings: ClassVar[Mapping[str, object]] = {"rule": "smallest"}
+    """What a bundle keeps beside the settings that `tune` chooses."""
 
     def __init__(
         self,

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
@@ -20,9 +17,8 @@ from dqm.nplm.samples import MOST_COUNTED, Sample, merge
 from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
 from dqm.reference.processes import one_thread
-from dqm.reference.single_test import USUAL_LOSS, USUAL_PENALTY, USUAL_WIDTH
 from dqm.reference.splits import refuse_hopeless
-from dqm.reference.statistic import CountedStatistic, Settings, Statistic, find_statistic
+from dqm.reference.statistic import PreparedStatistic, Settings, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
@@ -44,9 +40,10 @@ class Recipe:
         Events of the reference; the rest becomes the pool for toys.
     n_expected : float
         Events expected in a window, N(R_0).
-    width, penalty, centers, loss
-        As in `dqm.nplm.KernelTest`. The statistic ``several`` chooses all but the number of centres itself.
-        By default 300 centres, or as many as there are distinct events.
+    centers : int, optional
+        Centres, drawn from the reference; by default 300, or as many as there are distinct events.
+    width, penalty, loss
+        Settings of `dqm.nplm.KernelTest`; by default those that the statistic usually has.
     seed : int
         Splits the events and draws the centres.
     cut : WindowCut
@@ -62,27 +59,36 @@ class Recipe:
         ``several`` takes kinds.
     counts : str, optional
         Column of the windows that says how many events a row stands for, if rows are counted.
+    settings : mapping
+        Settings of the statistic by name, also those of a plugin; the others have their usual values.
 
     Notes
     -----
-    Width, penalty and loss are those of a single test, see `dqm.reference.single_test`. The published
-    configuration has the logistic loss, width 4.5 and 2000 centres.
+    The usual settings of a single kernel are in `dqm.nplm.KernelTest`. The published configuration has the
+    logistic loss, width 4.5 and 2000 centres.
     """
 
     features: tuple[str, ...]
     n_reference: int
     n_expected: float
-    width: float = USUAL_WIDTH
-    penalty: float = USUAL_PENALTY
+    width: float | None = None
+    penalty: float | None = None
     centers: int | None = None
     seed: int = 1
-    loss: str = USUAL_LOSS
+    loss: str | None = None
     cut: WindowCut = WindowCut.COUNT
     statistic: str = "kernel"
     rate_hz: float | None = None
     nan: NanRows | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     counts: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def given_settings(self) -> dict[str, object]:
+        """All settings that are given."""
+        named = {"width": self.width, "penalty": self.penalty, "loss": self.loss}
+        return {name: value for name, value in named.items() if value is not None} | dict(self.settings)
 
 
 def create_bundle(
@@ -141,15 +147,14 @@ def create_bundle(
     shuffled = sample if counts is not None else Sample(np.concatenate([reference.x, pool.x]))
     with one_thread():  # small matrices: more threads wait for each other
         settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
-    of_rows = {} if reference.counts is None else {"counts": reference.counts}
-    test = find_statistic(recipe.statistic)(
-        reference.x, n_expected=recipe.n_expected, centers=centers, **settings, **of_rows
+    test = find_statistic(recipe.statistic).make(
+        reference.x, settings, n_expected=recipe.n_expected, centers=centers, counts=reference.counts
     )
     _try(test, pool, recipe, rng)
     arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
     named = {files[kind].name: values for kind, values in arrays.items()}
-    ready: Mapping[str, NDArray[Any]] = getattr(test, "prepared", {})
+    ready = test.prepared
     prepared = {kind: array_file(kind, values) for kind, values in ready.items()}
     manifest = Manifest(
         features=recipe.features,
@@ -207,7 +212,7 @@ def _check_counts(
         )
     if counts is None:
         return Sample(events), None
-    if "counts" not in signature(find_statistic(recipe.statistic)).parameters:
+    if not find_statistic(recipe.statistic).takes_counts:
         raise InputError(
             f"the statistic {recipe.statistic} takes no rows that stand for several events",
             fix="Choose kernel or several",
@@ -228,14 +233,14 @@ def _check_counts(
     return grouped.filled, grouped.x
 
 
-def _try(test: Statistic, pool: Sample, recipe: Recipe, rng: np.random.Generator) -> None:
+def _try(test: PreparedStatistic, pool: Sample, recipe: Recipe, rng: np.random.Generator) -> None:
     """Test a first window, so that what cannot be tested is not built."""
     n = max(1, round(recipe.n_expected))
     if pool.counts is None:
         test.evaluate(pool.x[:n])
     else:
         window, _ = pool.split([n], rng)
-        cast(CountedStatistic, test).evaluate(window.x, weights=window.counts)
+        test.evaluate(window.x, weights=window.counts)
 
 
 def _keep_counts(
@@ -272,7 +277,7 @@ def _choose_kinds(recipe: Recipe, sample: Sample) -> dict[str, FeatureKind] | No
 
     Bins of histograms are numbers with distances: all features of theirs are smooth.
     """
-    has_kinds = hasattr(find_statistic(recipe.statistic), "tune")
+    has_kinds = find_statistic(recipe.statistic).takes_kinds
     if recipe.kinds and (sample.counts is not None or not has_kinds):
         takes = "histograms" if has_kinds else f"the statistic {recipe.statistic!r}"
         raise InputError(
@@ -294,21 +299,23 @@ def _choose_settings(
     n_centers: int,
     rng: np.random.Generator,
 ) -> Settings:
-    """Take the settings of the recipe, or let the statistic choose."""
-    tune = getattr(find_statistic(recipe.statistic), "tune", None)
-    if tune is None or kinds is None:
-        return {"width": recipe.width, "penalty": recipe.penalty, "loss": recipe.loss}
-    of_rows = {} if shuffled.counts is None else {"counts": shuffled.counts}
-    chosen: Settings = tune(
-        shuffled.x,
+    """Take the settings of the recipe; what the statistic chooses itself it may not be given."""
+    plugin = find_statistic(recipe.statistic)
+    given = recipe.given_settings
+    if not plugin.is_tunable:
+        return plugin.choose_settings(given)
+    tuned = plugin.tune(
+        shuffled,
+        [str(kind) for kind in (kinds or {}).values()],
         n_reference=recipe.n_reference,
         n_expected=recipe.n_expected,
         n_centers=n_centers,
         rng=rng,
-        kinds=[str(kinds[name]) for name in recipe.features],
-        **of_rows,
     )
-    return chosen
+    twice = next((name for name in given if name in tuned), None)
+    if twice is not None:
+        raise InputError(f"{plugin.label} chooses its setting {twice!r} itself", fix="Leave it out")
+    return plugin.choose_settings(given, tuned)
 
 
 def _check_recipe(recipe: Recipe, events: FloatArray) -> None:

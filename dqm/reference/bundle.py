@@ -30,6 +30,7 @@ from dqm.reference.evaluator import Evaluation, Evaluator
 from dqm.reference.manifest import WindowKind, WindowRange
 from dqm.reference.processes import Processes, one_thread
 from dqm.reference.splits import OriginName
+from dqm.reference.statistic_interface import SettingValue
 from dqm.reference.stored_bundle import StoredBundle, write_bundle
 from dqm.reference.window_range import calibrate_range
 
@@ -426,6 +427,7 @@ def build_bundle(
     cut: Literal["count", "time"] = "count",
     seed: int = 1,
     weights: ArrayLike | None = None,
+    settings: Mapping[str, SettingValue] | None = None,
 ) -> Bundle:
     """Make a bundle of events taken when all was well; `Bundle.calibrate` comes next.
 
@@ -460,6 +462,8 @@ def build_bundle(
         Splits the events and draws the centres.
     weights : array_like, shape (n_events,), optional
         Events that each row stands for, whole numbers: contents of all bins of a histogram, centred at `x`.
+    settings : mapping of str to number, text or several of these, optional
+        Settings of the statistic by name; those of a plugin, too. The others have their usual values.
 
     Returns
     -------
@@ -486,7 +490,7 @@ def build_bundle(
         n_reference = max(2, most if weights is None else int(sample.n_events) // 2)
     names = [f"x{k + 1}" for k in range(sample.x.shape[1])] if features is None else features
     given = {"width": width, "penalty": penalty, "loss": loss}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    single: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     recipe = Recipe(
         features=tuple(names),
         n_reference=n_reference,
@@ -494,10 +498,11 @@ def build_bundle(
         centers=centers,
         seed=seed,
         cut=WindowCut(cut),
-        statistic=statistic or ("kernel" if settings else "several"),
+        statistic=statistic or ("kernel" if single else "several"),
         kinds=kinds or {},
         counts=None if weights is None else "events",
-        **settings,
+        settings=settings or {},
+        **single,
     )
     directory = _TemporaryDirectory()
     path = directory.path / "bundle"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import numpy as np
 from scipy import special
@@ -36,13 +35,11 @@ from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
 from dqm.reference.outside import SHARE, Outside, OutsideTest
 from dqm.reference.statistic import (
-    CountedStatistic,
     Outcome,
-    Statistic,
+    PreparedStatistic,
     is_lower_bound,
     prepare_statistic,
     resize,
-    stop_above,
 )
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.window_range import interpolate
@@ -67,20 +64,22 @@ class _Scale:
     """
 
     kind: WindowKind
-    test: Statistic
+    test: PreparedStatistic
     table: NullTable
     pulls: dict[str, FloatArray]
     explainer: Explains
 
     @classmethod
-    def between(cls, lower: _Scale, upper: _Scale, share: float, test: Statistic, kind: WindowKind) -> _Scale:
+    def between(
+        cls, lower: _Scale, upper: _Scale, share: float, test: PreparedStatistic, kind: WindowKind
+    ) -> _Scale:
         """Set up windows of a size between two calibrated ones; maps and faults are as for the nearer one."""
         nearer = lower if share < 0.5 else upper
         table = NullTable.between(lower.table, upper.table, share)
         pulls = {
             name: (1.0 - share) * moments + share * upper.pulls[name] for name, moments in lower.pulls.items()
         }
-        return cls(kind, stop_above(test, table.t_quotable), table, pulls, nearer.explainer)
+        return cls(kind, test.stopping_above(table.t_quotable), table, pulls, nearer.explainer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +290,9 @@ class Evaluator:
         if self._binning is not None:
             sample = sample.filled
         try:
-            outcome = _test(scale.test, sample, constraints.measured, masked)
+            outcome = scale.test.evaluate(
+                sample.x, auxiliary=constraints.measured, weights=sample.counts, masked=masked
+            )
         except InputError as error:
             return Evaluation(TestResult(n_data, n_expected, reason=str(error)))
         is_bound = is_lower_bound(outcome)
@@ -353,7 +354,7 @@ class Evaluator:
         test = resize(self.bundle, nearer.test, kind, self._device)
         return _Scale.between(lower, upper, share, test, kind)
 
-    def _prepare(self, kind: WindowKind) -> Statistic:
+    def _prepare(self, kind: WindowKind) -> PreparedStatistic:
         """Set up the test; sizes that differ in nothing else share what they can."""
         for scale in self._scales:
             if scale.kind.cut is kind.cut and set(scale.kind.free) == set(kind.free):
@@ -369,7 +370,7 @@ class Evaluator:
         table = NullTable(toys[:, 0])
         return _Scale(
             entry.kind,
-            stop_above(test, table.t_quotable),
+            test.stopping_above(table.t_quotable),
             table,
             {name: moments[:, i] for i, name in enumerate(names)},
             self._explain(entry, test),
@@ -403,8 +404,7 @@ class Evaluator:
         if window.n_expected == 0.0:
             return "the detector was not live"
         if window.n_events < min_events:
-            expected = "" if window.n_expected is None else f" (expected {window.n_expected:.0f})"
-            return f"{describe_too_few(window.n_events, min_events)}{expected}"
+            return describe_too_few(window.n_events, min_events, window.n_expected)
         if not window.n_events:
             return "no events"
         return "" if self._binning is None else self._binning.find_fault(self._select(window), window.weights)
@@ -429,7 +429,7 @@ class Evaluator:
         return tuple(remarks)
 
 
-def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic], Explains]:
+def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, PreparedStatistic], Explains]:
     """Choose how windows are explained: by channel, or by maps in the bins of the reference."""
     if bundle.manifest.is_of_channels:
         by_channel = ChannelExplainer(bundle)
@@ -443,20 +443,6 @@ def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, Statistic],
         special=special,
     )
     return lambda entry, test: Explainer(bundle, entry, test, maps)
-
-
-def _test(
-    test: Statistic,
-    sample: Sample,
-    measured: Mapping[str, float],
-    masked: Sequence[int],
-) -> Outcome:
-    """Test a window; counted rows with their counts."""
-    if sample.counts is None:
-        return test.evaluate(sample.x, auxiliary=measured)
-    of_channels = {"masked": masked} if masked else {}
-    counted = cast(CountedStatistic, test)
-    return counted.evaluate(sample.x, auxiliary=measured, weights=sample.counts, **of_channels)
 
 
 def _join(result: TestResult, outside: Outside | None) -> TestResult:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from dqm.errors import InputError, format_count
+from dqm.config import plugin_errors
+from dqm.errors import InputError, PluginError, format_count
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import KernelResult, RatioMaps, Setting, divergence
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
-from dqm.reference.statistic import Outcome, Statistic, is_lower_bound
+from dqm.reference.statistic import Outcome, PreparedStatistic, is_lower_bound
+from dqm.reference.statistic_plugin import CompletedOutcome
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import ToySource
@@ -193,13 +195,15 @@ class Explainer:
         Reference.
     entry : NullTableEntry
         Null table of the windows.
-    test : Statistic
+    test : PreparedStatistic
         The bundle's test for them.
     maps : RatioMaps
         Bins of the bundle's reference.
     """
 
-    def __init__(self, bundle: StoredBundle, entry: NullTableEntry, test: Statistic, maps: RatioMaps) -> None:
+    def __init__(
+        self, bundle: StoredBundle, entry: NullTableEntry, test: PreparedStatistic, maps: RatioMaps
+    ) -> None:
         self._bundle = bundle
         self._entry = entry
         self._test = test
@@ -222,12 +226,13 @@ class Explainer:
             None if the statistic learns no density ratio. Its maps compare with the reference as the fitted
             nuisance parameters deform it: what they explain is no departure.
         """
-        place, fitted, seen_by = None, outcome, ""
+        place, seen, seen_by = None, outcome, ""
         if isinstance(outcome, Combined):
-            place, fitted = outcome.place, outcome.fitted
+            place, seen = outcome.place, outcome.fitted
             features = self._bundle.manifest.features
             seen_by = _describe_setting(outcome.seen_by, features, outcome.value_seen)
-        if not isinstance(fitted, LearnedRatio):
+        fitted = self._learned(seen)
+        if fitted is None:
             return None
         by_chance, t_healthy = self._healthy_windows(place)
         weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
@@ -236,7 +241,7 @@ class Explainer:
         ranking = _rank(maps, by_chance)
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
         pairs = self._maps.pairs(x, weights, log_ratio, leading, counts)
-        likenesses, unlike = self._known_faults.compare(x, fitted, t_healthy)
+        likenesses, unlike = self._known_faults.compare(x, seen, t_healthy)
         parts = [
             describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(round(window.n_events), float(weights.sum())),
@@ -248,6 +253,25 @@ class Explainer:
     @cached_property
     def _known_faults(self) -> KnownFaults:
         return KnownFaults(self._bundle, self._entry)
+
+    def _learned(self, outcome: object) -> LearnedRatio | None:
+        """Give the density ratio of an outcome, None without; raises `PluginError` if it has another size."""
+        own = outcome.own if isinstance(outcome, CompletedOutcome) else outcome
+        with plugin_errors(self._test.label):
+            if not isinstance(own, LearnedRatio):
+                return None
+            found = {
+                "reference_weights": own.reference_weights,
+                "log_ratio_reference": own.log_ratio_reference,
+            }
+        n_reference = len(self._bundle.reference)
+        for name, values in found.items():
+            if np.shape(values) != (n_reference,) or not np.isfinite(values).all():
+                raise PluginError(
+                    f"{self._test.label} gave {name!r} of shape {np.shape(values)}",
+                    fix=f"It must have shape ({n_reference},), one finite number for each reference event",
+                )
+        return own
 
     def _healthy_windows(self, place: int | None) -> tuple[FloatArray, FloatArray]:
         """Give the mean divergence of each feature in healthy windows, whose f is all noise, and their t.
@@ -267,8 +291,8 @@ class Explainer:
                         toy.x, o.reference_weights, o.log_ratio_reference, toy.weights
                     )
                 ]
-                for toy, o in zip(toys, outcomes, strict=True)
-                if isinstance(o, LearnedRatio)
+                for toy, o in zip(toys, map(self._learned, outcomes), strict=True)
+                if o is not None
             ]
             table = self._bundle.toys(self._entry)[:, 0]
             t_healthy = table if place is None else np.array([outcome.t for outcome in outcomes])

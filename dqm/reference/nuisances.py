@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dqm.config import find_plugin
-from dqm.errors import BundleError, InputError
+from dqm.config import check_call, find_plugin, label_of, plugin_errors
+from dqm.errors import BundleError, InputError, PluginError
 from dqm.events import FloatArray
 from dqm.nplm import Normalisation, Nuisance, Shape
 from dqm.nplm.taylor import (
@@ -61,6 +61,9 @@ class Check:
     ratios: tuple[BinnedRatio, ...]
 
 
+TRANSFORMATIONS = "dqm.transformations"
+
+
 def find_transformation(transform: Transform, features: tuple[str, ...]) -> Transformation:
     """Load a transformation from the entry points of group ``dqm.transformations``.
 
@@ -78,13 +81,30 @@ def find_transformation(transform: Transform, features: tuple[str, ...]) -> Tran
         If it is not installed.
     InputError
         If a feature does not exist.
+    PluginError
+        If it is no such function. What it gives raises it as well where it cannot be used.
     """
     unknown = [name for name in transform.features if name not in features]
     if unknown:
         raise InputError(f"no feature {', '.join(unknown)}", fix=f"Choose from {', '.join(features)}")
-    factory = find_plugin("dqm.transformations", transform.name, error=BundleError)
-    made: Transformation = factory([features.index(name) for name in transform.features])
-    return made
+    factory = find_plugin(TRANSFORMATIONS, transform.name, error=BundleError)
+    label = label_of(TRANSFORMATIONS, transform.name)
+    check_call(label, factory, "FUNCTION(columns)", 1)
+    with plugin_errors(label):
+        made = factory([features.index(name) for name in transform.features])
+    check_call(f"what {label} gave", made, "FUNCTION(events, nu)", 2)
+
+    def change(x: FloatArray, nu: float) -> FloatArray:
+        with plugin_errors(label):
+            changed = np.asarray(made(x, nu), dtype=np.float64)
+        if changed.shape != x.shape or not np.isfinite(changed).all():
+            raise PluginError(
+                f"{label} gave events of shape {changed.shape} for {x.shape} at nu = {nu:g}",
+                fix="It must give as many events and features, all finite",
+            )
+        return changed
+
+    return change
 
 
 def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyBundle:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -18,9 +17,8 @@ from dqm.reference.manifest import WindowKind
 from dqm.reference.processes import Workers
 from dqm.reference.splits import split_events
 from dqm.reference.statistic import (
-    CountedStatistic,
     Outcome,
-    Statistic,
+    PreparedStatistic,
     prepare_for_split,
     prepare_statistic,
     resize,
@@ -159,13 +157,11 @@ def as_row(outcome: Outcome, names: Sequence[str]) -> list[float]:
     return row
 
 
-def evaluate_toys(test: Statistic, toys: Sequence[Toy]) -> Sequence[Outcome]:
+def evaluate_toys(test: PreparedStatistic, toys: Sequence[Toy]) -> Sequence[Outcome]:
     """Test toys; those of counted rows with their counts."""
     windows, auxiliaries = [toy.x for toy in toys], [toy.auxiliary for toy in toys]
     weights = [toy.weights for toy in toys if toy.weights is not None]
-    if not weights:
-        return test.evaluate_many(windows, auxiliaries=auxiliaries)
-    return cast(CountedStatistic, test).evaluate_many(windows, auxiliaries=auxiliaries, weights=weights)
+    return test.evaluate_many(windows, auxiliaries=auxiliaries, weights=weights or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +197,11 @@ def _from_pool(bundle: StoredBundle, works: Sequence[ToyWork]) -> Callable[[Chun
     """Get ready to test toys of the pool against the bundle's reference."""
 
     @lru_cache(maxsize=1)
-    def first_test() -> Statistic:
+    def first_test() -> PreparedStatistic:
         return prepare_statistic(bundle, works[0].kind)
 
     @lru_cache(maxsize=1)
-    def test_of(kind: WindowKind) -> Statistic:
+    def test_of(kind: WindowKind) -> PreparedStatistic:
         return first_test() if kind == works[0].kind else resize(bundle, first_test(), kind)
 
     @lru_cache(maxsize=1)  # chunks come work by work, and a shifted pool may be large
@@ -230,7 +226,7 @@ def _from_splits(bundle: StoredBundle, work: ToyWork, first: int, size: int) -> 
     return found
 
 
-def _test(test: Statistic, source: ToySource, seed: int, indices: range) -> list[Outcome]:
+def _test(test: PreparedStatistic, source: ToySource, seed: int, indices: range) -> list[Outcome]:
     return list(evaluate_toys(test, [source.throw(seed, index) for index in indices]))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from dqm.reference.later_runs import LaterRun, evaluate_later
 from dqm.reference.manifest import NanRows
 from dqm.reference.processes import Workers
 from dqm.reference.splits import choose_reference_size
+from dqm.reference.statistic_plugin import find_statistic
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.validation import find_null_entry
 
@@ -69,11 +69,9 @@ def recipe_like(old: StoredBundle, n_events: int, rate_hz: float | None, nan: Na
     n_reference = len(old.reference)
     if n_reference + 2 * m.n_expected > n_events * 0.9:
         n_reference = choose_reference_size(n_events, m.n_expected)
-    settings: dict[str, Any] = {
-        key: m.settings[key] for key in ("width", "penalty", "loss") if key in m.settings
-    }
-    if not all(isinstance(value, float | int | str) for value in settings.values()):
-        settings = {}  # it chooses them itself, for each run
+    # what the statistic chooses itself it chooses for each run
+    own = find_statistic(m.statistic).settings
+    settings = {name: value for name, value in m.settings.items() if name in own}
     return Recipe(
         features=m.features,
         kinds=m.kinds_of_features,
@@ -85,7 +83,7 @@ def recipe_like(old: StoredBundle, n_events: int, rate_hz: float | None, nan: Na
         statistic=m.statistic,
         rate_hz=rate_hz,
         nan=nan,
-        **settings,
+        settings=settings,
     )
 
 

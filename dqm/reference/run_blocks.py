@@ -27,7 +27,8 @@ from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import WindowKind
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.processes import Workers
-from dqm.reference.statistic import CountedStatistic, Outcome, Thrower, find_statistic, prepare_for_split
+from dqm.reference.statistic import Outcome, find_statistic, prepare_for_split
+from dqm.reference.statistic_interface import Thrower
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import NOMINAL, Toy, ToySource, largest_window
 
@@ -221,15 +222,15 @@ class BlockWork:
         parts = np.array_split(bundle.reference, self.plan.n_blocks)
         others = np.concatenate([part for number, part in enumerate(parts) if number != block])
         known = bundle.prepared["map"]
-        test = find_statistic(bundle.manifest.statistic)(
-            others, n_expected=self.kind.n_expected, prepared={"map": known}, **bundle.manifest.settings
+        test = find_statistic(bundle.manifest.statistic).make(
+            others, bundle.manifest.settings, n_expected=self.kind.n_expected, prepared={"map": known}
         )
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(block, 0, 1)))
-        thrown = [cast(Thrower, test).throw(rng) for _ in range(self.plan.n_toys)]
+        thrown = [cast(Thrower, test.thrower).throw(rng) for _ in range(self.plan.n_toys)]
         toys = [Toy(x, {}, weights) for x, weights in thrown]
         numbers = known[:, :1]
         windows = [Toy(numbers, {}, hits) for hits in parts[block][: self.plan.n_windows]]
-        found = evaluate_toys(cast(CountedStatistic, test), [*toys, *windows])
+        found = evaluate_toys(test, [*toys, *windows])
         return _rows(found, [_size(toy) for toy in [*toys, *windows]])
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dqm.config import find_plugin
-from dqm.errors import BundleError
-from dqm.nplm import KernelTest, LossName
+from dqm.errors import InputError
+from dqm.reference.statistic_plugin import find_statistic
 from dqm.reference.stored_bundle import AnyBundle
 
-__all__ = ["USUAL_LOSS", "USUAL_PENALTY", "USUAL_WIDTH", "take_single_test"]
+__all__ = ["USUAL_WIDTH", "take_single_test"]
 
-USUAL_WIDTH, USUAL_PENALTY = 2.5, 1e-7
-"""Kernel width in standard deviations, and penalty. With the loss, they are what told faults from gas best on
-simulated chambers (``tests/studies/chamber_nuisance.py``)."""
+USUAL_WIDTH = 2.5
+"""Kernel width of a single test, see `KernelTest.usual_settings`."""
 
-USUAL_LOSS: LossName = "likelihood"
+REPLACED = "several"
+"""The statistic that a bundle has if nobody chose one; one that was chosen is not replaced."""
 
 
 def take_single_test(bundle: AnyBundle) -> AnyBundle:
@@ -31,21 +30,27 @@ def take_single_test(bundle: AnyBundle) -> AnyBundle:
 
     Raises
     ------
+    InputError
+        If its own test was chosen and takes none.
     BundleError
         If the directory cannot be written, or the test is not installed.
     """
     m = bundle.manifest
-    factory = find_plugin("dqm.statistics", m.statistic, error=BundleError)
-    if getattr(factory, "takes_nuisances", True):
+    plugin = find_statistic(m.statistic)
+    if plugin.takes_nuisances:
         return bundle
-    test = KernelTest(
+    if m.statistic != REPLACED:
+        raise InputError(
+            f"{plugin.label} takes no nuisance parameters",
+            where=str(bundle.path),
+            fix="Build the bundle with --statistic kernel",
+        )
+    settings = find_statistic("kernel").choose_settings({})
+    test = find_statistic("kernel").make(
         bundle.reference,
+        settings,
         n_expected=m.n_expected,
         centers=bundle.centers,
         counts=bundle.reference_sample.counts,
-        width=USUAL_WIDTH,
-        penalty=USUAL_PENALTY,
-        loss=USUAL_LOSS,
     )
-    settings = {"width": USUAL_WIDTH, "penalty": USUAL_PENALTY, "loss": USUAL_LOSS}
     return bundle.change_test("kernel", settings, test.prepared)

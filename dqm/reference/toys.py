@@ -13,7 +13,8 @@ from dqm.events import FloatArray, WindowCut
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NuisanceEntry, WindowKind
 from dqm.reference.nuisances import find_transformation, taylor_model
-from dqm.reference.statistic import Thrower, prepare_statistic
+from dqm.reference.statistic import prepare_statistic
+from dqm.reference.statistic_interface import Thrower
 from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = ["NOMINAL", "Toy", "ToySource", "Truth", "largest_window"]
@@ -115,9 +116,8 @@ class ToySource:
         self._shares: FloatArray | None = None
         self._thrower: Thrower | None = None
         if bundle.manifest.is_of_channels:
-            test = prepare_statistic(bundle, kind)
-            if isinstance(test, Thrower):
-                self._thrower = test
+            self._thrower = prepare_statistic(bundle, kind).thrower
+            if self._thrower is not None:
                 return
         if truth.name:
             entry = bundle.manifest.nuisance(truth.name)

@@ -39,7 +39,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_window_says_so(shared: Site, se
     evaluate(shared, sender, 200, 0)
     worker = stop_worker(shared)
     hung, *others = evaluate(shared, sender, 200, 1, 2, 3)
-    assert hung == "Null not tested: its test took longer than 3 s"
+    assert hung == "Null not tested: its test took longer than 3 s (statistic 'kernel')"
     assert others == ["Good", "Good"]
     assert worker not in workers_of(shared.pid)
     assert shared.events("worker lost")[-1]["why"] == "its test took longer than 3 s"

@@ -129,7 +129,7 @@ def test_bundles_can_be_built_for_it(tmp_path: Path) -> None:
     bundle = create_bundle(events(3000, 5), recipe, tmp_path / "b")
     table = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1)
     test = prepare_statistic(open_bundle(table.path), table.manifest.kind)
-    assert isinstance(test, OneStepTest)
+    assert isinstance(test.own, OneStepTest)
     assert test.evaluate(events(100, 6, shift=0.8)).t > table.toys(table.manifest.null[0])[:, 0].max()
     with pytest.raises(
         BundleError, match=r"unknown statistic 'other'. Installed are: channels, falkon, kernel, one-step"

@@ -284,7 +284,7 @@ def test_defaults_are_those_of_the_command_line() -> None:
     assert default.manifest.statistic == "several"
     single = build_bundle(healthy_events(4000, 1), window=60, width=2.5)
     assert single.manifest.statistic == "kernel"
-    assert single.manifest.settings == {"width": 2.5, "penalty": recipe.penalty, "loss": recipe.loss}
+    assert single.manifest.settings == {"width": 2.5, "penalty": 1e-7, "loss": "likelihood"}
 
 
 def test_nuisance_parameters_change_the_test_of_several_kernels() -> None:

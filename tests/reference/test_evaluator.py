@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dqm.errors import PluginError
 from dqm.events import SMALLEST_P, FloatArray, Origin, PMethod, Window, WindowCut
 from dqm.nplm import KernelTest
 from dqm.reference import Evaluator, NullTable, StoredBundle, prepare_statistic
@@ -77,9 +78,12 @@ def test_what_cannot_be_judged_has_a_reason_and_no_p(
 
 
 def test_a_fit_without_a_number_has_a_reason(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
-    nan = SimpleNamespace(t=np.nan, tau=0.0, delta=0.0, converged=True, nuisances={}, n_outside=0)
+    nan = SimpleNamespace(t=np.nan, tau=0.0, delta=0.0, converged=False, nuisances={}, n_outside=0)
     monkeypatch.setattr(KernelTest, "evaluate", lambda *_, **__: nan)
     assert evaluator.evaluate(window(healthy_events(60, 1))).reason == "the fit did not converge"
+    nan.converged = True
+    with pytest.raises(PluginError, match="the statistic 'kernel' gave t = nan for a window of 60 rows"):
+        evaluator.evaluate(window(healthy_events(60, 1)))
 
 
 def test_t_far_below_healthy_windows_is_not_called_healthy(

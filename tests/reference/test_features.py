@@ -120,7 +120,14 @@ def test_a_bundle_keeps_the_kinds_and_judges_by_them(tmp_path: Path) -> None:
         e = np.where(rng.random(n) < share, -999.0, rng.normal(50, 5, n))
         return np.column_stack([rng.normal(size=n), e, np.full(n, 3.0)])
 
-    recipe = replace(RECIPE, features=("x", "e", "mode"), statistic="several", n_reference=1000)
+    recipe = replace(
+        RECIPE,
+        features=("x", "e", "mode"),
+        width=None,
+        penalty=None,
+        statistic="several",
+        n_reference=1000,
+    )
     bundle = create_bundle(events(4000, 0.05), recipe, tmp_path / "bundle")
     assert bundle.manifest.settings["kinds"] == ("smooth", "smooth:-999", "categories")
     calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, workers=Processes(1))
@@ -166,7 +173,7 @@ def test_runs_of_which_no_test_can_be_made_are_refused(
     tmp_path: Path, events: FloatArray, words: str, statistic: str
 ) -> None:
     small = {"n_reference": 10, "n_expected": 10} if len(events) == 20 else {}
-    recipe = replace(RECIPE, statistic=statistic, centers=None, **small)
+    recipe = replace(RECIPE, width=None, penalty=None, statistic=statistic, centers=None, **small)
     with pytest.raises(InputError, match=words):
         create_bundle(events, recipe, tmp_path / "none")
     assert not list(tmp_path.iterdir())

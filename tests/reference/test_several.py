@@ -28,7 +28,9 @@ from tests.reference.conftest import RECIPE, healthy_events
 @pytest.fixture(scope="module")
 def several(once: Once) -> StoredBundle:
     def build(path: Path) -> None:
-        bundle = create_bundle(healthy_events(6000, 1), replace(RECIPE, statistic="several"), path)
+        bundle = create_bundle(
+            healthy_events(6000, 1), replace(RECIPE, width=None, penalty=None, statistic="several"), path
+        )
         calibrate(bundle, 400, kind=bundle.manifest.kind, seed=5, n_processes=1)
 
     return open_bundle(once("several.dqmref", build))

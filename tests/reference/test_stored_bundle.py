@@ -133,9 +133,16 @@ def test_what_the_reference_decides_is_kept_and_changes_no_verdict(calibrated: S
     opened = open_bundle(calibrated.path)
     kind, window = opened.manifest.kind, opened.pool[:60]
     again = prepare_statistic(opened, kind).evaluate(window)
-    computed = find_statistic("kernel")(
-        opened.reference, n_expected=kind.n_expected, centers=opened.centers, **opened.manifest.settings
-    ).evaluate(window)
+    computed = (
+        find_statistic("kernel")
+        .make(
+            opened.reference,
+            opened.manifest.settings,
+            n_expected=kind.n_expected,
+            centers=opened.centers,
+        )
+        .evaluate(window)
+    )
     assert opened.prepared["phi"].dtype == np.float32
     assert again.t == computed.t
     wider = prepare_statistic(opened, kind.model_copy(update={"n_expected": 90.0})).evaluate(window)

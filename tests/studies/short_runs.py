@@ -62,9 +62,9 @@ def judge(work: Work) -> list[dict[str, object]]:
     n_reference = choose_reference_size(n_file, size)
     x = events(Conditions(), n_file, [1, work.run, n_file])
     fresh = events(Conditions(), size * work.n_windows, [2, work.run, n_file, size])
-    recipe = Recipe(
-        FEATURES, n_reference, size, work.width, work.penalty, loss="logistic", statistic=work.statistic
-    )
+    of_kernel = {"width": work.width, "penalty": work.penalty, "loss": "logistic"}
+    settings = of_kernel if work.statistic == "kernel" else {}
+    recipe = Recipe(FEATURES, n_reference, size, statistic=work.statistic, settings=settings)
     found = []
     with one_thread(), tempfile.TemporaryDirectory() as scratch:
         bundle = create_bundle(x, recipe, Path(scratch) / "bundle")

@@ -16,7 +16,13 @@ from dqm.errors import NoEventsError, format_count
 from dqm.events import EventBatch, Origin, RunEvent, RunNotice, Window
 from dqm.service.collector.progress import Note, Progress
 from dqm.service.collector.slow_control import SlowControl
-from dqm.service.collector.sources import EventSource, ResumableSource, counts_of, open_source
+from dqm.service.collector.sources import (
+    EventSource,
+    ResumableSource,
+    checked_batches,
+    counts_of,
+    open_source,
+)
 from dqm.service.sd_notify import Notifier
 from dqm.stream import (
     CountCutter,
@@ -219,7 +225,7 @@ class _Run:
 
     def send_events(self) -> None:
         """Cut and send until the source ends or the run must."""
-        for batch in self.source:
+        for batch in checked_batches(self.source):
             self._send_batch(batch)
             if self.stop.is_set():
                 return

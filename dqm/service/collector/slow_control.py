@@ -4,33 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Annotated, Protocol, Self, cast
 
 import structlog
 from pydantic import BaseModel
 
-from dqm.config import CalibrationSection, SlowControlSection, find_plugin, validate
-from dqm.errors import ConfigError, InputError
+from dqm.config import (
+    CalibrationSection,
+    SlowControlSection,
+    check_members,
+    find_plugin,
+    label_of,
+    plugin_errors,
+    validate,
+)
+from dqm.errors import ConfigError, InputError, PluginError
 from dqm.events import Condition, Measurement, Reading, Window
 
 __all__ = ["ReadingSource", "SlowControl", "measure", "open_readings"]
 
 log = structlog.get_logger(__name__)
 
+GROUP = "dqm.slow_control"
 OPTIONS = "[slow_control.options]"
 MOST_CONDITIONS = 64
 """Most conditions in a window's header."""
 
 
-class ReadingSource(AbstractContextManager["ReadingSource"], Protocol):
+class ReadingSource(Protocol):
     """A source of readings; it opens files and sockets when its context is entered, not before."""
 
-    announced: Mapping[str, float | None] | None
-    """Names of the readings that will come, with their errors or None; None: not known in advance."""
+    announced: Annotated[
+        Mapping[str, float | None] | None,
+        "the names of the readings that will come, with their errors or None; None: not known in advance",
+    ]
+
+    def __enter__(self) -> Self:
+        """Open the source."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Close it."""
 
     def latest(self, until: float | None, /) -> Mapping[str, Reading]:
         """Return the newest reading of each name at or before `until` (Unix s; None: of all).
@@ -43,8 +65,7 @@ class ReadingSource(AbstractContextManager["ReadingSource"], Protocol):
 class ReadingSourceFactory(Protocol):
     """Class of a source of readings."""
 
-    Options: type[BaseModel]
-    """Model of its options."""
+    Options: Annotated[type[BaseModel], "a class of its own: the pydantic model of its options"]
 
     def __call__(self, options: BaseModel, /) -> ReadingSource:
         """Make the source, without opening anything."""
@@ -66,10 +87,18 @@ def open_readings(name: str, options: Mapping[str, object], base: Path) -> Readi
     ------
     ConfigError
         If the source is unknown or an option is wrong; the message lists every mistake.
+    PluginError
+        If it has not what `ReadingSource` asks for; the message names what is missing.
     """
-    found = find_plugin("dqm.slow_control", name, where="[slow_control] source")
+    found = find_plugin(GROUP, name, where="[slow_control] source")
+    label = label_of(GROUP, name)
+    check_members(label, found, ReadingSourceFactory)
     factory = cast(ReadingSourceFactory, found)
-    return factory(validate(factory.Options, dict(options), OPTIONS, base))
+    checked = validate(factory.Options, dict(options), OPTIONS, base)
+    with plugin_errors(label):
+        source = factory(checked)
+    check_members(label, source, ReadingSource)
+    return source
 
 
 def measure(name: str, nuisance: CalibrationSection, readings: Mapping[str, Reading]) -> Measurement:
@@ -142,6 +171,7 @@ class SlowControl:
 
     def __init__(self, section: SlowControlSection, base: Path) -> None:
         self._source = open_readings(section.source, section.options, base)
+        self._label = label_of(GROUP, section.source)
         self._nuisances = section.nuisances
         _check_announced(section.nuisances, self._source.announced)
         self._problems: dict[str, str] = {}
@@ -178,8 +208,9 @@ class SlowControl:
 
     def _read(self, until: float | None) -> Mapping[str, Reading]:
         try:
-            readings = self._source.latest(until)
-        except InputError as error:
+            with plugin_errors(self._label):
+                readings = self._source.latest(until)
+        except (InputError, PluginError) as error:
             self._log_change("source", str(error))
             return {}
         self._log_change("source", "")

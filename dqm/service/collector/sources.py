@@ -1,14 +1,21 @@
-"""Sources of events: the collectors, found as entry points of the group ``dqm.collectors``."""
+"""Sources of events: the collectors, found as entry points of the group ``dqm.collectors``.
+
+A collector is a class. It may have ``Options``, a pydantic model of its options; then it is called with one
+of these, and otherwise without arguments. What it makes is an `EventSource`. It may also be a
+`CountingSource` and a `ResumableSource`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
-from pydantic import BaseModel
+import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from dqm.config import find_plugin, validate
+from dqm.config import check_call, check_members, find_plugin, label_of, plugin_errors, validate
+from dqm.errors import PluginError
 from dqm.events import EventBatch, Origin
 
 __all__ = [
@@ -16,15 +23,20 @@ __all__ = [
     "EventSource",
     "EventSourceFactory",
     "ResumableSource",
+    "checked_batches",
     "counts_of",
     "open_source",
 ]
+
+GROUP = "dqm.collectors"
+
+_END = object()
 
 
 class EventSource(Protocol):
     """A collector: batches of events, and their origin."""
 
-    origin: Origin
+    origin: Annotated[Origin, "dqm.events.Origin.LIVE, REPLAYED or SIMULATED: where the events come from"]
 
     def __iter__(self) -> Iterator[EventBatch]:
         """Yield batches in the order of time; raises `InputError` if the source fails."""
@@ -75,11 +87,16 @@ class ResumableSource(CountingSource, Protocol):
 class EventSourceFactory(Protocol):
     """Class of a collector."""
 
-    Options: type[BaseModel]
-    """Model of its options."""
+    Options: Annotated[type[BaseModel], "a class: the pydantic model of its options"]
 
     def __call__(self, options: BaseModel, /) -> EventSource:
         """Make the source."""
+
+
+class _NoOptions(BaseModel):
+    """Options of a collector that has none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def open_source(
@@ -102,8 +119,71 @@ def open_source(
     ------
     ConfigError
         If the collector is unknown or an option is wrong; the message lists every mistake.
+    PluginError
+        If it has not what `EventSource` asks for, or raises; the message names what is missing.
     """
-    collector = cast(EventSourceFactory, find_plugin("dqm.collectors", name, where=where))
-    return collector(
-        validate(collector.Options, dict(options), where or f"collector {name}", base or Path.cwd())
-    )
+    label = label_of(GROUP, name)
+    factory = find_plugin(GROUP, name, where=where)
+    has_options = hasattr(factory, "Options")
+    if has_options:
+        check_members(label, factory, EventSourceFactory)
+    check_call(label, factory, "CLASS(options)" if has_options else "CLASS()", int(has_options))
+    model = cast(EventSourceFactory, factory).Options if has_options else _NoOptions
+    checked = validate(model, dict(options), where or f"collector {name}", base or Path.cwd())
+    with plugin_errors(label):
+        source = factory(checked) if has_options else factory()
+    check_members(label, source, EventSource)
+    if any(hasattr(source, one) for one in ("open", "seek", "commit")):
+        check_members(label, source, ResumableSource)
+    return cast(EventSource, source)
+
+
+def checked_batches(source: EventSource) -> Iterator[EventBatch]:
+    """Iterate over a source, and refuse what is no batch.
+
+    Parameters
+    ----------
+    source : EventSource
+        As of `open_source`.
+
+    Raises
+    ------
+    PluginError
+        If it yields something else, or raises what is no error of `dqm`.
+    """
+    label = f"the collector {type(source).__name__}"
+    with plugin_errors(label):
+        batches = iter(source)
+    while True:
+        with plugin_errors(label):
+            batch: Any = next(batches, _END)
+        if batch is _END:
+            return
+        fault = _find_fault(batch)
+        if fault:
+            raise PluginError(f"{label} yielded {fault}", fix="docs/plugins.md says what a batch must be")
+        yield batch
+
+
+def _find_fault(batch: object) -> str:
+    """Say what is wrong with a batch; empty if nothing is."""
+    if not isinstance(batch, EventBatch):
+        return f"an object of type {type(batch).__name__}, which must be a dqm.events.EventBatch"
+    x, n_names = batch.x, len(batch.names)
+    if not isinstance(batch.chamber, str) or not all(isinstance(name, str) for name in batch.names):
+        return f"a batch whose chamber {batch.chamber!r} or names {batch.names!r} are no texts"
+    if not isinstance(x, np.ndarray) or x.dtype != np.float64 or x.ndim != 2 or x.shape[1] != n_names:
+        what = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        return (
+            f"a batch whose x is {what}, which must be float64 of shape (n_events, {n_names}), as its names"
+        )
+    times = batch.times
+    if times is None:
+        return ""
+    if not isinstance(times, np.ndarray) or times.shape != (len(x),):
+        return (
+            f"a batch whose times have shape {np.shape(times)}, which must be ({len(x)},), one for each row"
+        )
+    if len(times) and not (np.isfinite(times).all() and (np.diff(times) >= 0).all()):
+        return "a batch whose times are not finite and ascending"
+    return ""

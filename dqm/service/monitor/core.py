@@ -382,7 +382,8 @@ class MonitorCore:
         self._n_evaluating -= 1
         report = event.report
         if report is None:
-            verdict = self._give_up(event.window, event.failure, event.unix_time, event.masked)
+            reason = self._name_statistic(event)
+            verdict = self._give_up(event.window, reason, event.unix_time, event.masked)
             self._unstored.append(verdict)
             return []
         stream = self._settings.streams[event.window.stream]
@@ -402,6 +403,13 @@ class MonitorCore:
         )
         self._unstored.append(verdict)
         return []
+
+    def _name_statistic(self, event: Evaluated) -> str:
+        """Give the reason why there is no result, with the test: a plugin may hang or end its worker."""
+        reference = self._settings.streams[event.window.stream].find_reference(event.window)
+        name = reference.statistic if reference else ""
+        is_named = not name or repr(name) in event.failure
+        return event.failure if is_named else f"{event.failure} (statistic {name!r})"
 
     def _give_up(
         self, window: Window, reason: str, unix_time: float, masked: tuple[int, ...] = ()

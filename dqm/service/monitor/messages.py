@@ -62,12 +62,15 @@ class StreamReference:
         Test of the number of events.
     channels : KnownChannels or None
         Its channels; None if it has none.
+    statistic : str
+        Name of its test; empty if it is not known.
     """
 
     bundle: str
     rule: ReferenceRule = field(default_factory=ReferenceRule)
     rate: RateTest = field(default_factory=RateTest)
     channels: KnownChannels | None = None
+    statistic: str = ""
 
     def without(self, window: Window, masked: Sequence[int]) -> Window:
         """Give a window without the hits of the masked channels, expecting none of them."""

@@ -146,7 +146,7 @@ class ResolvedConfig:
             stream: StreamSettings(
                 limits,
                 tuple(
-                    StreamReference(one.identifier, one.rule, one.rate, one.channels)
+                    StreamReference(one.identifier, one.rule, one.rate, one.channels, one.manifest.statistic)
                     for one in self.references[stream]
                 ),
                 tests_nan=stream in self.nan_shares,

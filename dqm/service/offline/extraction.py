@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dqm.errors import FileError, InputError, NoEventsError
 from dqm.events import EventBatch
-from dqm.service.collector.sources import EventSource
+from dqm.service.collector.sources import EventSource, checked_batches
 
 __all__ = ["extract"]
 
@@ -89,7 +89,7 @@ def _tables(source: EventSource, n_events: int | None, chamber: str | None) -> I
     schema: pa.Schema | None = None
     waiting = taken = 0
     covered: float | None = None
-    for batch in source:
+    for batch in checked_batches(source):
         if chamber is not None and batch.chamber != chamber:
             continue
         # a table may end only where the time of all chambers ends, so that later tables have later rows

@@ -207,7 +207,10 @@ def test_a_header_takes_the_readings_that_are_needed_first(gauges: type[Gauges])
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (section("gauge"), r"\[slow_control\] source: unknown slow control 'gauge'. Installed are: gauges"),
+        (
+            section("gauge"),
+            r"\[slow_control\] source: unknown source of readings 'gauge'. Installed are",
+        ),
         (section(anounce={}), r"\[slow_control.options\]: anounce: unknown key; did you mean 'announce'"),
         (
             section(announce={"presure": 1.0}),

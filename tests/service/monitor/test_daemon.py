@@ -538,7 +538,7 @@ def test_a_test_that_fails_gives_null_and_the_next_window_is_judged(
     failed, good = judge(daemon, sender, window_of(), window_of(seq=1))
     assert failed is not None
     assert good is not None
-    assert (failed.quality, failed.reason) == (Quality.NULL, "the test failed: no luck")
+    assert (failed.quality, failed.reason) == (Quality.NULL, "the test failed: no luck (statistic 'kernel')")
     assert good.quality is Quality.GOOD
     assert stored(tmp_path) == [failed, good]
 

@@ -1,0 +1,284 @@
+"""Does a plugin keep its interface? It is loaded, made and tried, in a process of its own with a deadline.
+
+A plugin may hang or end its process; then the answer says so. A statistic builds, calibrates and judges a
+small generated sample. A collector reads a few events, if it can without its detector.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from dqm.config import PLUGIN_GROUPS, find_plugin, installed_plugins, label_of, origin_of_plugin
+from dqm.errors import ConfigError, DqmError, InputError, PluginError, format_count
+from dqm.events import FloatArray
+from dqm.service.collector.slow_control import GROUP as SLOW_CONTROL
+from dqm.service.collector.slow_control import open_readings
+from dqm.service.collector.sources import GROUP as COLLECTORS
+from dqm.service.collector.sources import (
+    CountingSource,
+    EventSource,
+    ResumableSource,
+    checked_batches,
+    open_source,
+)
+
+__all__ = ["Finding", "Level", "check_plugin"]
+
+STATISTICS = "dqm.statistics"
+
+N_EVENTS, N_REFERENCE, N_WINDOW, N_TOYS = 2000, 500, 50, 100
+"""The sample on which a statistic is tried: events of two features."""
+
+SHIFT = 2.0
+"""What moves one feature of the faulty window, in standard deviations."""
+
+ENOUGH_EVENTS, ENOUGH_BATCHES, ENOUGH_SECONDS = 100, 20, 5.0
+"""When a collector has been read for long enough."""
+
+LEFT_OUT = {
+    "evaluate_many": "windows are tested one by one",
+    "at": "the test is made anew for each size of windows",
+    "stopping_above": "every test is carried to its end",
+    "throw": "toys are drawn from the pool",
+    "prepared": "the bundle keeps no arrays for it",
+    "tune": "settings have their usual values unless they are given",
+}
+
+
+class Level(StrEnum):
+    """What a line means."""
+
+    HOLDS = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of the answer.
+
+    Parameters
+    ----------
+    level : Level
+        Whether it holds.
+    text : str
+        What was looked at, and what was found.
+    """
+
+    level: Level
+    text: str
+
+
+def check_plugin(name: str, settings: Mapping[str, object], longest_seconds: float) -> Iterator[Finding]:
+    """Check all plugins of a name.
+
+    Parameters
+    ----------
+    name : str
+        Entry point of a group of `PLUGIN_GROUPS`.
+    settings : mapping
+        Settings of a statistic, or options of a collector or source of readings.
+    longest_seconds : float
+        A step that takes longer hangs.
+
+    Raises
+    ------
+    ConfigError
+        If no plugin has this name.
+    """
+    installed = {group: installed_plugins(group) for group in PLUGIN_GROUPS}
+    groups = [group for group, names in installed.items() if name in names]
+    if not groups:
+        known = ", ".join(sorted({one for names in installed.values() for one in names}))
+        raise ConfigError(f"unknown plugin {name!r}", where="--plugin", fix=f"Installed are: {known}")
+    for group in groups:
+        yield Finding(Level.NOTE, f"{label_of(group, name)} is {origin_of_plugin(group, name)}")
+        yield from _in_process(group, name, settings, longest_seconds)
+
+
+def _in_process(
+    group: str, name: str, settings: Mapping[str, object], longest_seconds: float
+) -> Iterator[Finding]:
+    """Look in a process of its own; the time limit is for each line."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_work, args=(theirs, group, name, dict(settings)), name="dqm-check", daemon=True
+    )
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            if not ours.poll(longest_seconds):
+                yield Finding(Level.WRONG, f"the next step took longer than {longest_seconds:g} s: it hangs")
+                return
+            try:
+                found: Finding | None = ours.recv()
+            except EOFError:
+                process.join()
+                yield Finding(Level.WRONG, f"it ended its process with exit code {process.exitcode}")
+                return
+            if found is None:
+                return
+            yield found
+    finally:
+        process.kill()
+        process.join()
+
+
+def _work(connection: Connection, group: str, name: str, settings: dict[str, object]) -> None:
+    looks = {
+        STATISTICS: _look_at_statistic,
+        COLLECTORS: _look_at_collector,
+        SLOW_CONTROL: _look_at_readings,
+    }
+    try:
+        for found in looks.get(group, _look_at_transformation)(name, settings):
+            connection.send(found)
+    except DqmError as error:
+        connection.send(Finding(Level.WRONG, str(error)))
+    connection.send(None)
+
+
+def _look_at_statistic(name: str, settings: dict[str, object]) -> Iterator[Finding]:
+    import numpy as np
+
+    from dqm.reference import Recipe, calibrate, create_bundle
+    from dqm.reference.processes import Processes, one_thread
+    from dqm.reference.statistic import find_statistic, prepare_statistic
+
+    plugin = find_statistic(name)
+    chosen = {} if plugin.is_tunable else plugin.choose_settings(settings)
+    listed = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    yield Finding(Level.HOLDS, f"its class takes a reference; settings: {listed or 'its own choice'}")
+    for argument in ("nuisances", "counts"):
+        if not plugin.takes(argument):
+            yield Finding(Level.NOTE, f"argument {argument!r} left out: such bundles are refused with it")
+    yield from _describe_left_out(plugin.factory)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(N_EVENTS, 2)) @ [[1.0, 0.5], [0.0, 1.0]]
+    recipe = Recipe(("a", "b"), N_REFERENCE, N_WINDOW, centers=100, statistic=name, settings=settings)
+    with tempfile.TemporaryDirectory() as scratch, one_thread():
+        try:
+            bundle = create_bundle(x, recipe, Path(scratch) / "bundle")
+        except InputError as error:
+            yield Finding(Level.NOTE, f"not built, because it refuses events of two features: {error}")
+            return
+        yield Finding(Level.HOLDS, f"built from {N_REFERENCE} reference events of two features")
+        kind = bundle.manifest.kind
+        bundle = calibrate(bundle, N_TOYS, kind=kind, seed=1, origin="pool", workers=Processes(1))
+        t = np.sort(bundle.toys(bundle.manifest.null[0])[:, 0])
+        yield Finding(Level.HOLDS, f"calibrated with {N_TOYS} toys: t from {t[0]:.4g} to {t[-1]:.4g}")
+        test = prepare_statistic(bundle, kind)
+        yield _look_at_repetition(lambda window: test.evaluate(window).t, x[-N_WINDOW:])
+        yield from _judge(bundle.path, x[-N_WINDOW:])
+
+
+def _describe_left_out(factory: object) -> Iterator[Finding]:
+    for member, meaning in LEFT_OUT.items():
+        if hasattr(factory, member):
+            yield Finding(Level.HOLDS, f"has {member!r}")
+        else:
+            yield Finding(Level.NOTE, f"{member!r} left out: {meaning}")
+
+
+def _look_at_repetition(evaluate: Callable[[FloatArray], float], window: FloatArray) -> Finding:
+    """See whether a window has one value, and how long it takes."""
+    begin = time.perf_counter()
+    first = evaluate(window)
+    milliseconds = 1e3 * (time.perf_counter() - begin)
+    second = evaluate(window)
+    if first != second:
+        return Finding(Level.WRONG, f"t of one window is {first!r}, and {second!r} at the second time")
+    return Finding(Level.HOLDS, f"a window has the same t again; it takes {milliseconds:.2g} ms")
+
+
+def _judge(path: Path, healthy: FloatArray) -> Iterator[Finding]:
+    """Judge a window and a faulty one as the daemon does."""
+    import numpy as np
+
+    from dqm.events import Origin, Window, WindowCut
+    from dqm.reference import Evaluator, open_bundle
+
+    evaluator = Evaluator(open_bundle(path))
+    for what, x in (("healthy", healthy), (f"one moved by {SHIFT:g} sigma", np.add(healthy, [0.0, SHIFT]))):
+        window = Window("check", 1, 0, "check", Origin.SIMULATED, WindowCut.COUNT, ("a", "b"), x)
+        evaluation = evaluator.evaluate(window)
+        if evaluation.p is None:
+            yield Finding(Level.WRONG, f"window ({what}): not judged: {evaluation.reason}")
+            continue
+        yield Finding(Level.HOLDS, f"window ({what}): {evaluation}")
+        evaluation.find_explanation()
+
+
+def _look_at_collector(name: str, options: dict[str, object]) -> Iterator[Finding]:
+    factory = find_plugin(COLLECTORS, name)
+    model = getattr(factory, "Options", None)
+    keys = ", ".join(model.model_fields) if model is not None and hasattr(model, "model_fields") else ""
+    try:
+        source = open_source(name, options)
+    except ConfigError as error:
+        yield Finding(Level.NOTE, f"options: {keys or 'none'}")
+        yield Finding(Level.NOTE, f"not made without options: {error}. Give them: --set KEY=VALUE")
+        return
+    yield Finding(Level.HOLDS, f"made; options: {keys or 'none'}; origin: {source.origin}")
+    is_counting, is_resumable = isinstance(source, CountingSource), isinstance(source, ResumableSource)
+    yield Finding(Level.NOTE, f"'counts' {'there' if is_counting else 'left out: it counts nothing'}")
+    yield Finding(
+        Level.NOTE,
+        "goes on where acknowledged windows end"
+        if is_resumable
+        else "'open', 'seek', 'commit', 'close' left out: it begins anew at each start",
+    )
+    if not is_resumable:
+        yield from _read(source)
+
+
+def _read(source: EventSource) -> Iterator[Finding]:
+    """Read a few events."""
+    until = time.monotonic() + ENOUGH_SECONDS
+    n_events = n_batches = 0
+    names: tuple[str, ...] = ()
+    try:
+        for batch in checked_batches(source):
+            n_events, n_batches, names = n_events + batch.n_events, n_batches + 1, batch.names
+            if n_events >= ENOUGH_EVENTS or n_batches >= ENOUGH_BATCHES or time.monotonic() > until:
+                break
+    except PluginError:
+        raise
+    except InputError as error:
+        yield Finding(Level.NOTE, f"not read, because its source cannot be: {error}")
+        return
+    if not n_batches:
+        yield Finding(Level.NOTE, "its source has no events")
+        return
+    read = f"{format_count(n_events, 'event')} in {format_count(n_batches, 'batch', 'batches')}"
+    yield Finding(Level.HOLDS, f"read {read}; features: {', '.join(names)}")
+
+
+def _look_at_readings(name: str, options: dict[str, object]) -> Iterator[Finding]:
+    try:
+        open_readings(name, options, Path.cwd())
+    except ConfigError as error:
+        yield Finding(Level.NOTE, f"not made without options: {error}. Give them: --set KEY=VALUE")
+        return
+    yield Finding(Level.HOLDS, "made; nothing is opened before a collector runs")
+
+
+def _look_at_transformation(name: str, _options: dict[str, object]) -> Iterator[Finding]:
+    import numpy as np
+
+    from dqm.reference.manifest import Transform
+    from dqm.reference.nuisances import find_transformation
+
+    change = find_transformation(Transform(name=name, features=("a",)), ("a", "b"))
+    x = np.random.default_rng(1).normal(size=(10, 2))
+    for nu in (0.0, 0.1):
+        change(x, nu)
+    yield Finding(Level.HOLDS, "gives events for events")
