@@ -11,7 +11,6 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import EventBatch
-from dqm_collectors.chamber.geometry import Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
 from dqm_collectors.chamber.occupancy import ChannelCounter
 from dqm_collectors.chamber.position import Position
@@ -121,9 +120,9 @@ def test_a_hit_that_is_very_late_counts_in_the_same_stretch_however_the_words_ar
     zero = np.zeros_like(counts)
 
     def count(*cuts: int) -> list[float]:
-        made = ChannelCounter(WireMap.of(Convention.Y2021), chambers=(0,), start=0.0, batch_seconds=0.249_996)
+        made = ChannelCounter(chambers=(0,), start=0.0, batch_seconds=0.249_996)
         parts = np.split(counts, cuts)
-        found = [b for part in parts for b in made.add(part, zero[: len(part)], zero[: len(part)])]
+        found = [b for part in parts for b in made.add(part, zero[: len(part)])]
         return [b.x[0, 1] for b in [*found, *made.finish()]]
 
     assert count() == [2.0, 4.0, 1.0]

@@ -158,7 +158,7 @@ class WordStream:
                 self._history.add_hits(len(part.counts), int(part.counts.max()), self._n_resets)
                 if self._reconstruction.first_count is None:
                     self._history.add_boundary(int(part.counts.min()), is_new_clock=True)
-            yield from self._describe(self._reconstruction.add(part.counts, part.fpga, part.channel))
+            yield from self._describe(self._reconstruction.add(part.counts, part.wire))
             boundary = self._reconstruction.boundary
             if self._is_tracked and boundary is not None:
                 self._history.add_boundary(boundary)
