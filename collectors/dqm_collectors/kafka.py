@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-BLOCK_BYTES = 1 << 21
-"""Bytes of messages that are taken together, about."""
+BLOCK_BYTES = 1 << 19
+"""Bytes of messages that are taken together, about: what is computed of them stays in the cache of a core."""
 
 MOST_MESSAGES = 20_000
 """Most messages that are taken together."""

@@ -114,6 +114,18 @@ def test_segments_and_hits_by_channel_are_the_same_after_a_restart(kind: str, n_
             assert mine[:n_both] == wanted[:n_both]
 
 
+@pytest.mark.parametrize("kind", ["healthy", "reset"])
+def test_every_batch_that_comes_after_a_position_is_read_again(kind: str) -> None:
+    """Hits by channel come after the segments of the same words, some of them for earlier times."""
+    raw = words(kind)
+    cuts = np.array([len(raw.head) // 5])  # many stretches of time in one block
+    whole = batches_of(raw, cuts, options=WITH_CHANNELS)
+    assert any(after.start < before.start for before, after in pairwise(whole))
+    for k in range(len(whole)):
+        again = batches_of(raw, cuts, Position.read(whole[k].position), WITH_CHANNELS)
+        assert {bits(b) for b in whole[k:]} <= {bits(b) for b in again}
+
+
 def test_a_hit_that_is_very_late_counts_in_the_same_stretch_however_the_words_are_cut() -> None:
     """Each step back is allowed, their sum is not."""
     counts = np.array([0, 100, 300_000_000, 299_998_000, 299_996_000, 299_994_000, 600_000_000])

@@ -72,8 +72,9 @@ class WordStream:
         self._check = WordCheck(WireMap.of(options.convention), self._near)
         self._history = BlockHistory(position)
         self._is_tracked = False
-        self._kinds = {False, True} if options.channels else {False}  # whether a batch has counted rows
-        self._reached: dict[bool, float] = {}  # start of the last batch of each kind, Unix seconds
+        kinds = (False, True) if options.channels else (False,)  # whether a batch has counted rows
+        first = position.start + position.stretch * options.batch_seconds if position else start
+        self._reached = dict.fromkeys(kinds, first)  # start of the last batch of each kind, Unix seconds
         self._n_resets = 0
         self._n_skipped_resets = position.n_resets if position else 0
         self._recent: deque[WordCounts] = deque()
@@ -176,7 +177,7 @@ class WordStream:
             return ""
         self._reached[bool(batch.counts)] = batch.start
         found = self._history.find(
-            batch.start,
+            self._earliest,
             start=self._reconstruction.start,
             first_count=first_count,
             batch_seconds=self._batch_seconds,
@@ -184,11 +185,15 @@ class WordStream:
         return found.write()
 
     def _forget(self) -> None:
-        """Forget what no batch to come needs: segments and hits by channel are not equally far."""
+        """Forget what no batch to come needs."""
         first_count = self._reconstruction.first_count
-        if first_count is not None and self._reached.keys() == self._kinds:
-            earliest = min(self._reached.values())
-            self._history.forget(earliest, start=self._reconstruction.start, first_count=first_count)
+        if first_count is not None:
+            self._history.forget(self._earliest, start=self._reconstruction.start, first_count=first_count)
+
+    @property
+    def _earliest(self) -> float:
+        """Start of the earliest batch to come, or of one before it: the kinds are not equally far."""
+        return max(min(self._reached.values()), self._reconstruction.start)
 
     def _count(self) -> None:
         new = self._check.take_counts()
