@@ -45,6 +45,10 @@ class WordOptions(BaseModel):
         False, description="whether the hits of every channel are counted and sent beside the segments"
     )
 
+    def of_batches(self) -> dict[str, object]:
+        """Return the options on which batches depend, by name: they may not change when a run goes on."""
+        return self.model_dump(mode="json", include={*WordOptions.model_fields, "numbering"})
+
 
 class WordStream:
     """Checks raw words and finds their segments.
@@ -66,6 +70,7 @@ class WordStream:
 
     def __init__(self, options: WordOptions, start: float, position: Position | None = None) -> None:
         self._convention = options.convention
+        self._options = options.of_batches()
         self._batch_seconds = options.batch_seconds
         self._reconstruction = _reconstruction(options, start, position)
         self._near = position.near if position else None
@@ -163,7 +168,8 @@ class WordStream:
             boundary = self._reconstruction.boundary
             if self._is_tracked and boundary is not None:
                 self._history.add_boundary(boundary)
-            self._forget()
+            if self._is_tracked:
+                self._forget()
 
     def _describe(self, batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
         """Add the conditions and, if words can be read again, the position."""
@@ -182,7 +188,7 @@ class WordStream:
             first_count=first_count,
             batch_seconds=self._batch_seconds,
         )
-        return found.write()
+        return replace(found, options=self._options).write()
 
     def _forget(self) -> None:
         """Forget what no batch to come needs."""
