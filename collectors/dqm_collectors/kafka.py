@@ -7,6 +7,7 @@ for: no other member can take its partition over, and a restart does not wait fo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -30,8 +31,8 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-BLOCK_BYTES = 1 << 21
-"""Bytes of messages that are taken together, about."""
+BLOCK_BYTES = 1 << 19
+"""Bytes of messages that are taken together, about: what is computed of them stays in the cache of a core."""
 
 MOST_MESSAGES = 20_000
 """Most messages that are taken together."""
@@ -132,9 +133,25 @@ class KafkaCollector:
         return str(committed.metadata or "")
 
     def seek(self, position: str) -> None:
-        """Go on at the position of a batch."""
+        """Go on at the position of a batch.
+
+        Raises
+        ------
+        ConfigError
+            If it was committed with other options, which give other batches.
+        """
         self._position = Position.read(position)
         self._offset = self._position.offset
+        before, now = self._position.options, self.options.of_batches()
+        if before is None or before == now:
+            return
+        name = next(name for name in now if before.get(name) != now[name])
+        raise ConfigError(
+            f"{name} is {json.dumps(now[name])}, but group {self.options.group!r} made its last commit with "
+            f"{name} = {json.dumps(before.get(name))}: words would be lost or used twice where the two meet",
+            where=f"[options] {name}, {self._where()}",
+            fix="Use the former value, or begin anew with another group and another run",
+        )
 
     def commit(self, position: str, note: str, *, wait: bool = False) -> None:
         """Commit a position with a note. A commit that fails is logged; the next one replaces it.

@@ -248,6 +248,6 @@ def simulate_features(
         n_muons = min(MUONS_PER_BLOCK, 2 * missing + 100)
         passage = np.arange(n_muons, dtype=np.float64) * MUON_SPACING_NS + 1000
         raw = simulate_hits(conditions, passage, len(passage) * MUON_SPACING_NS, rng).raw
-        segments = free_segments(raw.counts, *wires.wires(raw.fpga, raw.channel), selection)
+        segments = free_segments(raw.counts, wires.numbers(raw.fpga, raw.channel), selection)
         parts.append(segments.features)
     return EventBatch("0", FEATURES, np.concatenate(parts)[:n_events])

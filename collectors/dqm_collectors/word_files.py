@@ -21,6 +21,9 @@ __all__ = ["WordFormat", "read_words"]
 PIPE_BLOCK_BYTES = 1 << 15
 """Bytes read at a time from a pipe: smaller, because words arrive slowly and text waits for a full block."""
 
+BINARY_BLOCK_BYTES = 1 << 19
+"""Bytes of binary words read at a time: what is computed of them stays in the cache of a core."""
+
 MOST_COMMENTS = 1000
 """Most lines before the header."""
 
@@ -76,7 +79,6 @@ def read_words(
         has no whole number of words; the message names file, row and column, or byte.
     """
     is_pipe = path.is_fifo()
-    block_bytes = block_bytes or (PIPE_BLOCK_BYTES if is_pipe else BLOCK_BYTES)
     with translate_errors(path), open_bytes(path) as file:
         begin = file.peek(_PEEK_BYTES)[:_PEEK_BYTES]  # type: ignore[attr-defined]
         if not begin:
@@ -97,9 +99,10 @@ def read_words(
                 fix='Leave out format = "text" if these are binary words',
             )
         if is_text:
-            yield from _read_text(file, path, block_bytes)
+            yield from _read_text(file, path, block_bytes or (PIPE_BLOCK_BYTES if is_pipe else BLOCK_BYTES))
         else:
             _check_length(path, is_pipe=is_pipe)
+            block_bytes = block_bytes or (PIPE_BLOCK_BYTES if is_pipe else BINARY_BLOCK_BYTES)
             yield from _read_binary(file, path, wires, numbering, block_bytes, is_pipe=is_pipe)
 
 

@@ -84,11 +84,11 @@ def test_counts_do_not_depend_on_how_the_words_are_cut(tmp_path: Path, conventio
     raw = RawHits.at(moments, head=wires.hit_head, fpga=fpga, channel=channel)
     found = []
     for n_parts in (1, 50):
-        counter = ChannelCounter(wires, chambers=(0, 1, 2, 3), start=0.0, batch_seconds=1.0)
+        counter = ChannelCounter(chambers=(0, 1, 2, 3), start=0.0, batch_seconds=1.0)
         batches = [
             batch
             for part in np.array_split(np.arange(5000), n_parts)
-            for batch in counter.add(raw.counts[part], raw.fpga[part], raw.channel[part])
+            for batch in counter.add(raw.counts[part], wires.numbers(raw.fpga[part], raw.channel[part]))
         ]
         batches += counter.finish()
         found.append(np.stack([b.x[:, 1] for b in batches]))

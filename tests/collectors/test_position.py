@@ -11,7 +11,6 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import EventBatch
-from dqm_collectors.chamber.geometry import Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
 from dqm_collectors.chamber.occupancy import ChannelCounter
 from dqm_collectors.chamber.position import Position
@@ -115,15 +114,27 @@ def test_segments_and_hits_by_channel_are_the_same_after_a_restart(kind: str, n_
             assert mine[:n_both] == wanted[:n_both]
 
 
+@pytest.mark.parametrize("kind", ["healthy", "reset"])
+def test_every_batch_that_comes_after_a_position_is_read_again(kind: str) -> None:
+    """Hits by channel come after the segments of the same words, some of them for earlier times."""
+    raw = words(kind)
+    cuts = np.array([len(raw.head) // 5])  # many stretches of time in one block
+    whole = batches_of(raw, cuts, options=WITH_CHANNELS)
+    assert any(after.start < before.start for before, after in pairwise(whole))
+    for k in range(len(whole)):
+        again = batches_of(raw, cuts, Position.read(whole[k].position), WITH_CHANNELS)
+        assert {bits(b) for b in whole[k:]} <= {bits(b) for b in again}
+
+
 def test_a_hit_that_is_very_late_counts_in_the_same_stretch_however_the_words_are_cut() -> None:
     """Each step back is allowed, their sum is not."""
     counts = np.array([0, 100, 300_000_000, 299_998_000, 299_996_000, 299_994_000, 600_000_000])
     zero = np.zeros_like(counts)
 
     def count(*cuts: int) -> list[float]:
-        made = ChannelCounter(WireMap.of(Convention.Y2021), chambers=(0,), start=0.0, batch_seconds=0.249_996)
+        made = ChannelCounter(chambers=(0,), start=0.0, batch_seconds=0.249_996)
         parts = np.split(counts, cuts)
-        found = [b for part in parts for b in made.add(part, zero[: len(part)], zero[: len(part)])]
+        found = [b for part in parts for b in made.add(part, zero[: len(part)])]
         return [b.x[0, 1] for b in [*found, *made.finish()]]
 
     assert count() == [2.0, 4.0, 1.0]

@@ -20,9 +20,10 @@ def simulate(conditions: Conditions, n_muons: int = 20_000) -> Simulation:
 
 def reconstruct(simulation: Simulation, *, t0_known: bool) -> Segments:
     raw = simulation.raw
-    _, layer, cell = WireMap.of(Convention.Y2021).wires(raw.fpga, raw.channel)
+    wires = WireMap.of(Convention.Y2021)
     if not t0_known:
-        return free_segments(raw.counts, np.zeros_like(layer), layer, cell, Selection())
+        return free_segments(raw.counts, wires.numbers(raw.fpga, raw.channel), Selection())
+    _, layer, cell = wires.wires(raw.fpga, raw.channel)
     time = raw.counts * NS_PER_COUNT
     event = (time // SPACING_NS).astype(np.int64)
     time = time - event * SPACING_NS - 1000 + T0_CONSTANT_NS

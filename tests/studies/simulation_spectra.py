@@ -36,7 +36,7 @@ def recorded_segments() -> tuple[Segments, np.ndarray]:
         np.concatenate([getattr(p, n) for p in parts]) for n in ("head", "fpga", "channel", "counts")
     )
     hit = wires.is_wire(head, channel)
-    segments = free_segments(counts[hit], *wires.wires(fpga[hit], channel[hit]), LOOSE)
+    segments = free_segments(counts[hit], wires.numbers(fpga[hit], channel[hit]), LOOSE)
     return segments, same_wire_gaps(fpga[hit] * 1000 + channel[hit], counts[hit])
 
 
@@ -44,7 +44,7 @@ def simulated(conditions: Conditions) -> tuple[Segments, np.ndarray, np.ndarray]
     """The same of the simulation, and the times of all hits since their muon's passage, ns."""
     passage = np.arange(N_MUONS) * SPACING_NS + 1000
     raw = simulate_hits(conditions, passage, N_MUONS * SPACING_NS, np.random.default_rng(1)).raw
-    segments = free_segments(raw.counts, *WireMap.of(Convention.Y2021).wires(raw.fpga, raw.channel), LOOSE)
+    segments = free_segments(raw.counts, WireMap.of(Convention.Y2021).numbers(raw.fpga, raw.channel), LOOSE)
     since = raw.counts * NS_PER_COUNT % SPACING_NS - 1000
     return segments, same_wire_gaps(raw.channel, raw.counts), since
 

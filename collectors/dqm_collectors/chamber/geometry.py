@@ -34,6 +34,7 @@ __all__ = [
     "IntArray",
     "WireMap",
     "beam_wire_x_mm",
+    "places",
     "time_counts",
     "wire_x_mm",
 ]
@@ -115,6 +116,21 @@ class WireMap:
         c = channel - self.first_channel
         return np.asarray((head == self.hit_head) & (c >= 0) & (c < 2 * WIRES_PER_CHAMBER))
 
+    def numbers(self, fpga: IntArray, channel: IntArray) -> IntArray:
+        """Give the numbers of wires, which go on from chamber to chamber.
+
+        Parameters
+        ----------
+        fpga, channel : ndarray of int, shape (n_hits,)
+            Columns FPGA and TDC_CHANNEL of hits on wires.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_hits,)
+            `WIRES_PER_CHAMBER` times the chamber, plus the channel within it, from 0.
+        """
+        return np.asarray(2 * WIRES_PER_CHAMBER * fpga + (channel - self.first_channel))
+
     def wires(self, fpga: IntArray, channel: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Find chamber, layer and cell of channels.
 
@@ -128,8 +144,8 @@ class WireMap:
         chamber, layer, cell : ndarray of int, shape (n_hits,)
             Chamber from 0, layer from 1, cell from 0.
         """
-        c = channel - self.first_channel
-        return 2 * fpga + c // WIRES_PER_CHAMBER, _LAYER_OF_CHANNEL[c % 4], c % WIRES_PER_CHAMBER // 4
+        number = self.numbers(fpga, channel)
+        return number // WIRES_PER_CHAMBER, *places(number)
 
     def channels(self, chamber: ArrayLike, layer: IntArray, cell: IntArray) -> tuple[IntArray, IntArray]:
         """Find FPGA and channel of wires; the inverse of `wires`.
@@ -146,6 +162,23 @@ class WireMap:
         fpga, half = np.divmod(np.asarray(chamber), 2)
         channel = half * WIRES_PER_CHAMBER + 4 * cell + _CHANNEL_OF_LAYER[layer - 1] + self.first_channel
         return np.broadcast_to(fpga, channel.shape), channel
+
+
+def places(wire: IntArray) -> tuple[IntArray, IntArray]:
+    """Find layer and cell of wires.
+
+    Parameters
+    ----------
+    wire : ndarray of int64, shape (n_hits,)
+        Numbers of wires, as from `WireMap.numbers`.
+
+    Returns
+    -------
+    layer, cell : ndarray of int64, shape (n_hits,)
+        Layer from 1, cell from 0.
+    """
+    channel = wire % WIRES_PER_CHAMBER
+    return _LAYER_OF_CHANNEL[channel % N_LAYERS], channel // N_LAYERS
 
 
 def wire_x_mm(layer: IntArray, cell: IntArray) -> FloatArray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dqm.events import EventBatch
-from dqm_collectors.chamber.geometry import NS_PER_COUNT, WIRES_PER_CHAMBER, IntArray, WireMap
+from dqm_collectors.chamber.geometry import N_CHAMBERS, NS_PER_COUNT, WIRES_PER_CHAMBER, IntArray, WireMap
 from dqm_collectors.chamber.reconstruction import DISORDER_NS, Reconstruction
 from dqm_collectors.chamber.segments import Selection
 
@@ -19,6 +19,8 @@ CHANNEL_NAMES = ("channel", HITS)
 
 _SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
 _DISORDER = int(DISORDER_NS / NS_PER_COUNT)
+_BEFORE_ALL = -(2**62)
+"""A time in TDC counts before all others."""
 
 
 class ChannelCounter:
@@ -30,8 +32,6 @@ class ChannelCounter:
 
     Parameters
     ----------
-    wires : WireMap
-        Numbering of the channels.
     chambers : sequence of int
         Chambers to return; each has a batch for every stretch of time, with or without hits.
     start : float
@@ -46,7 +46,6 @@ class ChannelCounter:
 
     def __init__(
         self,
-        wires: WireMap,
         *,
         chambers: Sequence[int],
         start: float,
@@ -54,22 +53,22 @@ class ChannelCounter:
         first_count: int | None = None,
         stretch: int = 0,
     ) -> None:
-        self._wires = wires
-        self._chambers = tuple(chambers)
+        self._names = {chamber: f"{chamber}.channels" for chamber in chambers}
         self._start = start
         self._batch_seconds = batch_seconds
+        self._batch_counts = batch_seconds / _SECONDS_PER_COUNT
         self._first_count = first_count
         self._stretch = stretch
         self._last = first_count or 0
-        self._hits = np.zeros((1, (max(chambers) // 2 + 1) * 2 * WIRES_PER_CHAMBER), dtype=np.int64)
+        self._hits = np.zeros((1, N_CHAMBERS * WIRES_PER_CHAMBER), dtype=np.int64)
 
-    def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
+    def add(self, counts: IntArray, wire: IntArray) -> Iterator[EventBatch]:
         """Add the next hits on wires; yield the stretches that they complete.
 
         Parameters
         ----------
-        counts, fpga, channel : ndarray of int64, shape (n_hits,)
-            Time in TDC counts and wire of each hit.
+        counts, wire : ndarray of int64, shape (n_hits,)
+            Time in TDC counts and number of the wire of each hit.
 
         Yields
         ------
@@ -81,24 +80,17 @@ class ChannelCounter:
             return
         if self._first_count is None:
             self._first_count = self._last = int(counts.min())
-        moments = counts.copy()  # in place from here: this is done for every hit
-        moments[0] = max(moments[0], self._last)
-        np.maximum.accumulate(moments, out=moments)
-        self._last = int(moments[-1])
-        moments -= _DISORDER
-        np.maximum(moments, counts, out=moments)
-        n_channels = self._hits.shape[1]
-        place = 2 * WIRES_PER_CHAMBER * fpga + channel - self._wires.first_channel
-        stretch = self._stretches(moments) - self._stretch
-        chosen = (place < n_channels) & (stretch >= 0)
-        if not chosen.all():
-            stretch, place = stretch[chosen], place[chosen]
-        self._reserve(int(stretch.max(initial=0)) + 1)
-        stretch *= n_channels
-        stretch += place
-        self._hits += np.bincount(stretch, minlength=self._hits.size).reshape(self._hits.shape)
-        complete = int(self._stretches(self._last - _DISORDER)) - self._stretch
-        yield from self._take(max(0, min(complete, len(self._hits))))
+        reached = np.maximum.accumulate(counts)  # the latest time up to each hit
+        np.maximum(reached, self._last, out=reached)
+        self._last = int(reached[-1])
+        edges = self._begins(self._last)
+        self._reserve(len(edges))
+        cuts = np.searchsorted(reached, edges)
+        for hits, begin, end in zip(self._hits, cuts, [*cuts[1:], len(wire)], strict=False):
+            hits += np.bincount(wire[begin:end], minlength=len(hits))
+        self._correct(counts, wire, reached, edges)
+        complete = int(np.searchsorted(edges, self._last - _DISORDER, side="right")) - 1
+        yield from self._take(max(0, complete))
 
     def finish(self, end: float | None = None) -> Iterator[EventBatch]:
         """Yield the remaining stretches; the last one may be shorter.
@@ -128,10 +120,31 @@ class ChannelCounter:
         self._stretch = self._last = 0
         self._hits = np.zeros_like(self._hits[:1])
 
-    def _stretches(self, counts: IntArray | int) -> IntArray:
-        """Give the numbers of the stretches in which times in TDC counts are; those before the start: 0."""
-        since = np.maximum(counts - (self._first_count or 0), 0)
-        return np.asarray(since * (_SECONDS_PER_COUNT / self._batch_seconds), dtype=np.int64)
+    def _begins(self, last: int) -> IntArray:
+        """Give the times in TDC counts at which the stretches from the next one on begin, up to `last`.
+
+        The first stretch of all has no beginning: hits before the start count in it.
+        """
+        first = self._first_count or 0
+        number = np.arange(self._stretch, max(self._stretch, int((last - first) / self._batch_counts)) + 2)
+        begins: IntArray = first + np.rint(number * self._batch_counts).astype(np.int64)
+        if self._stretch == 0:
+            begins[0] = _BEFORE_ALL
+        return begins[: max(1, int(np.searchsorted(begins, last, side="right")))]
+
+    def _correct(self, counts: IntArray, wire: IntArray, reached: IntArray, edges: IntArray) -> None:
+        """Count late hits just after an edge in the stretch of their own time.
+
+        So far each hit counts in the stretch of the latest time up to it, which is right for all others.
+        """
+        spans = zip(np.searchsorted(reached, edges), np.searchsorted(reached, edges + _DISORDER), strict=True)
+        near = np.unique(np.concatenate([np.arange(*span) for span in spans]))
+        near = near[counts[near] < reached[near]]
+        moment = np.maximum(reached[near] - _DISORDER, counts[near])
+        counted, right = (np.searchsorted(edges, t, side="right") - 1 for t in (reached[near], moment))
+        np.subtract.at(self._hits, (counted, wire[near]), 1)
+        is_there = right >= 0  # after a restart, hits before the first stretch are dropped
+        np.add.at(self._hits, (right[is_there], wire[near][is_there]), 1)
 
     def _edge(self, ahead: int) -> float:
         return self._start + (self._stretch + ahead) * self._batch_seconds
@@ -144,22 +157,16 @@ class ChannelCounter:
     def _take(self, n: int, end: float = float("inf")) -> Iterator[EventBatch]:
         """Yield the first n stretches, and forget them."""
         self._reserve(n)
-        channels = np.arange(WIRES_PER_CHAMBER, dtype=np.float64)
-        for hits in self._hits[:n]:
+        x = np.empty((n, N_CHAMBERS, WIRES_PER_CHAMBER, len(CHANNEL_NAMES)))
+        x[..., 0] = np.arange(WIRES_PER_CHAMBER)
+        x[..., 1] = self._hits[:n].reshape(n, N_CHAMBERS, WIRES_PER_CHAMBER)
+        self._hits = self._hits[n:]
+        for stretch in x:
             begin, until = self._edge(0), min(self._edge(1), end)
             self._stretch += 1
-            for chamber in self._chambers:
-                mine = hits[chamber * WIRES_PER_CHAMBER : (chamber + 1) * WIRES_PER_CHAMBER]
-                yield EventBatch(
-                    f"{chamber}.channels",
-                    CHANNEL_NAMES,
-                    np.column_stack([channels, mine.astype(np.float64)]),
-                    np.full(WIRES_PER_CHAMBER, begin),
-                    begin,
-                    until,
-                    counts=HITS,
-                )
-        self._hits = self._hits[n:]
+            times = np.full(WIRES_PER_CHAMBER, begin)
+            for chamber, name in self._names.items():
+                yield EventBatch(name, CHANNEL_NAMES, stretch[chamber], times, begin, until, counts=HITS)
         self._reserve(1)
 
 
@@ -190,7 +197,6 @@ class CountingReconstruction(Reconstruction):
             stretch=stretch,
         )
         self._counter = ChannelCounter(
-            wires,
             chambers=chambers,
             start=start,
             batch_seconds=batch_seconds,
@@ -198,10 +204,10 @@ class CountingReconstruction(Reconstruction):
             stretch=stretch,
         )
 
-    def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
+    def add(self, counts: IntArray, wire: IntArray) -> Iterator[EventBatch]:
         """Add the next hits on wires; yield the batches of segments and of counts that they complete."""
-        yield from super().add(counts, fpga, channel)
-        yield from self._counter.add(counts, fpga, channel)
+        yield from super().add(counts, wire)
+        yield from self._counter.add(counts, wire)
 
     def finish(self, end: float | None = None) -> Iterator[EventBatch]:
         """Yield the remaining batches; `end` as in `Reconstruction.finish`."""

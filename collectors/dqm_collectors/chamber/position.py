@@ -39,6 +39,8 @@ class Position:
         TDC counts of this hit and of the boundary.
     stretch : int
         Number of the first batch since `start`.
+    options : dict or None
+        Options on which the batches depend, by name; None: not known, as in commits of earlier versions.
     """
 
     offset: int
@@ -48,6 +50,7 @@ class Position:
     first_count: int
     boundary: int
     stretch: int
+    options: dict[str, object] | None = None
 
     def write(self) -> str:
         """Give it as text."""

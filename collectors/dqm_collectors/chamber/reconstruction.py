@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from dqm.events import EventBatch, FloatArray
-from dqm_collectors.chamber.geometry import MAX_DRIFT_TIME_NS, NS_PER_COUNT, IntArray, WireMap, wire_x_mm
+from dqm_collectors.chamber.geometry import (
+    MAX_DRIFT_TIME_NS,
+    N_LAYERS,
+    NS_PER_COUNT,
+    WIRES_PER_CHAMBER,
+    IntArray,
+    WireMap,
+    places,
+    wire_x_mm,
+)
 from dqm_collectors.chamber.hits import RawHits
 from dqm_collectors.chamber.segments import FEATURES, Hits, Segments, Selection, find_segments, group_hits
 
@@ -66,7 +76,7 @@ class Reconstruction:
         self._stretch = stretch
         self._begin = self._edge(0) if stretch else -np.inf
         self._last = start
-        self._held: IntArray = np.empty((4, 0), dtype=np.int64)  # rows: counts, chamber, layer, cell
+        self._held: IntArray = np.empty((2, 0), dtype=np.int64)  # rows: counts, wire
         self._found: FloatArray = np.empty((0, 2 + len(FEATURES)))  # columns: time, chamber, features
 
     @property
@@ -98,23 +108,23 @@ class Reconstruction:
             Segments with the columns `FEATURES`; the time of a segment is that of its earliest hit.
         """
         on_wire = self._wires.is_wire(raw.head, raw.channel)
-        return self.add(raw.counts[on_wire], raw.fpga[on_wire], raw.channel[on_wire])
+        wire = self._wires.numbers(raw.fpga[on_wire], raw.channel[on_wire])
+        return self.add(raw.counts[on_wire], wire)
 
-    def add(self, counts: IntArray, fpga: IntArray, channel: IntArray) -> Iterator[EventBatch]:
+    def add(self, counts: IntArray, wire: IntArray) -> Iterator[EventBatch]:
         """Add the next hits on wires; yield the batches that they complete.
 
         Parameters
         ----------
-        counts, fpga, channel : ndarray of int64, shape (n_hits,)
-            Time in TDC counts and wire of each hit; none is late by more than `DISORDER_NS`.
+        counts, wire : ndarray of int64, shape (n_hits,)
+            Time in TDC counts and number of the wire of each hit; none is late by more than `DISORDER_NS`.
 
         Yields
         ------
         EventBatch
             As from `feed`.
         """
-        place = self._wires.wires(fpga, channel)
-        held = np.concatenate([self._held, np.stack([counts, *place])], axis=1)
+        held = np.concatenate([self._held, [counts, wire]], axis=1)
         if not held.size:
             return
         self._held = held[:, np.argsort(held[0], kind="stable")]
@@ -168,10 +178,11 @@ class Reconstruction:
 
     def _search(self, held: IntArray) -> None:
         """Find the segments of complete groups; they are kept until their batch is complete."""
-        counts, chamber, layer, cell = held
-        segments = free_segments(counts, chamber, layer, cell, self._selection)
+        counts, wire = held
+        segments = free_segments(counts, wire, self._selection)
         time = self._unix(counts[segments.hits].min(axis=1))
-        rows = np.column_stack([time, chamber[segments.hits[:, 0]], segments.features])
+        chamber = wire[segments.hits[:, 0]] // WIRES_PER_CHAMBER
+        rows = np.column_stack([time, chamber, segments.features])
         rows = rows[time >= self._begin]
         self._found = np.concatenate([self._found, rows[np.argsort(rows[:, 0], kind="stable")]])
 
@@ -196,15 +207,13 @@ class Reconstruction:
                 yield EventBatch(str(chamber), FEATURES, mine[:, 2:].copy(), times, start, end)
 
 
-def free_segments(
-    counts: IntArray, chamber: IntArray, layer: IntArray, cell: IntArray, selection: Selection
-) -> Segments:
+def free_segments(counts: IntArray, wire: IntArray, selection: Selection) -> Segments:
     """Find segments in hits when the time of the muon's passage is not known.
 
     Parameters
     ----------
-    counts, chamber, layer, cell : ndarray of int64, shape (n_hits,)
-        Time in TDC counts and wire of each hit.
+    counts, wire : ndarray of int64, shape (n_hits,)
+        Time in TDC counts and number of the wire of each hit.
     selection : Selection
         What counts as a segment.
 
@@ -218,21 +227,24 @@ def free_segments(
     A vertical muon, with drift times of 97 ns in layers 1 and 3, and of 292 ns in layers 2 and 4:
 
     >>> import numpy as np
-    >>> from dqm_collectors.chamber.geometry import NS_PER_COUNT
+    >>> from dqm_collectors.chamber.geometry import NS_PER_COUNT, Convention, WireMap
     >>> from dqm_collectors.chamber.reconstruction import free_segments
     >>> from dqm_collectors.chamber.segments import FEATURES, Selection
     >>> counts = np.rint(np.array([1097, 1292, 1097, 1292]) / NS_PER_COUNT).astype(int)
-    >>> layer = np.array([1, 2, 3, 4])
-    >>> cell = np.array([7, 8, 7, 8])
-    >>> found = free_segments(counts, np.zeros(4, dtype=int), layer, cell, Selection())
+    >>> wires = WireMap.of(Convention.Y2021)
+    >>> fpga, channel = wires.channels(0, np.array([1, 2, 3, 4]), np.array([7, 8, 7, 8]))
+    >>> found = free_segments(counts, wires.numbers(fpga, channel), Selection())
     >>> FEATURES
     ('t_1', 't_2', 't_3', 't_4', 'theta', 'n_hits')
     >>> found.features.round() + 0.0  # ns, degrees, hits
     array([[ 97., 292.,  97., 292.,   0.,   4.]])
     """
-    group, since = group_hits(chamber, counts, GAP_NS / NS_PER_COUNT)
-    time = np.asarray(since * NS_PER_COUNT, dtype=np.float64)
-    return find_segments(Hits(group, layer, wire_x_mm(layer, cell), time), selection)
+    group, since = group_hits(wire // WIRES_PER_CHAMBER, counts, GAP_NS / NS_PER_COUNT)
+    enough = np.flatnonzero(np.bincount(group)[group] >= N_LAYERS)  # most groups are single hits
+    time = np.asarray(since[enough] * NS_PER_COUNT, dtype=np.float64)
+    layer, cell = places(wire[enough])
+    found = find_segments(Hits(group[enough], layer, wire_x_mm(layer, cell), time), selection)
+    return replace(found, hits=enough[found.hits])
 
 
 def _complete(counts: IntArray) -> int:

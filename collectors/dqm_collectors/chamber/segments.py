@@ -13,6 +13,7 @@ two residuals remain.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -112,7 +113,7 @@ def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[
     Parameters
     ----------
     chamber : ndarray of int64, shape (n_hits,)
-        Chamber of each hit.
+        Chamber of each hit, 0 to 32767.
     counts : ndarray of int64, shape (n_hits,)
         Time of each hit in TDC counts; hits may come in any order.
     gap_counts : float
@@ -125,12 +126,14 @@ def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[
     since : ndarray of int64, shape (n_hits,)
         Counts since the first hit of the group; small and exact for runs of any length.
     """
-    order = np.lexsort((counts, chamber))
+    order = np.lexsort((counts, chamber.astype(np.int16)))  # numbers of 16 bits are sorted fastest
+    chamber, time = chamber[order], counts[order]
     starts = np.ones(len(order), dtype=np.bool_)
-    starts[1:] = (np.diff(chamber[order]) != 0) | (np.diff(counts[order]) > gap_counts)
+    starts[1:] = chamber[1:] != chamber[:-1]
+    starts[1:] |= np.diff(time) > gap_counts
     group = np.empty(len(order), dtype=np.int64)
     group[order] = np.cumsum(starts) - 1
-    return group, counts - counts[order[starts]][group]
+    return group, counts - time[starts][group]
 
 
 def find_segments(hits: Hits, selection: Selection) -> Segments:
@@ -203,12 +206,8 @@ def _fit(
     for sides in product((-1.0, 1.0), repeat=N_LAYERS):
         if not selection.t0_known and abs(sum(sides)) == N_LAYERS:
             continue  # all on one side: a shift in time is equivalent to a shift in space
-        side = np.array(sides)
-        columns = [np.ones(N_LAYERS), LAYER_Z_MM] + ([] if selection.t0_known else [side])
-        q, _ = np.linalg.qr(np.column_stack(columns), mode="complete")
-        null = q[:, len(columns) :].T
-        solve = np.linalg.pinv(np.column_stack(columns))
-        y = wires + side[:, None] * times
+        null, solve = _solution(sides, t0_known=selection.t0_known)
+        y = wires + np.array(sides)[:, None] * times
         residual = np.sqrt(sum(_weigh(y, row) ** 2 for row in null) / len(null))
         start = np.zeros(len(wire)) if selection.t0_known else _weigh(y, solve[2]) / velocity
         physical = earliest - start >= -selection.margin_ns
@@ -218,6 +217,15 @@ def _fit(
         t0[better] = start[better]
         slope[better] = _weigh(y[:, better], solve[1])
     return t0, slope, best
+
+
+@cache
+def _solution(sides: tuple[float, ...], *, t0_known: bool) -> tuple[FloatArray, FloatArray]:
+    """Give, for a choice of sides, the weights of the layers in the residuals and in the unknowns."""
+    columns = [np.ones(N_LAYERS), LAYER_Z_MM] + ([] if t0_known else [np.array(sides)])
+    matrix = np.column_stack(columns)
+    q, _ = np.linalg.qr(matrix, mode="complete")
+    return q[:, len(columns) :].T, np.linalg.pinv(matrix)
 
 
 def _weigh(y: FloatArray, weights: FloatArray) -> FloatArray:

@@ -146,15 +146,14 @@ class WireHits:
     ----------
     counts : ndarray of int64, shape (n_hits,)
         Time in TDC counts; it does not start again.
-    fpga, channel : ndarray of int64, shape (n_hits,)
-        Columns FPGA and TDC_CHANNEL.
+    wire : ndarray of int64, shape (n_hits,)
+        Number of the wire, as from `WireMap.numbers`.
     is_new_clock : bool
         Whether a new clock begins with these hits.
     """
 
     counts: IntArray
-    fpga: IntArray
-    channel: IntArray
+    wire: IntArray
     is_new_clock: bool
 
 
@@ -180,7 +179,7 @@ class WordCheck:
     def __init__(self, wires: WireMap, near: int | None = None) -> None:
         self._wires = wires
         self._near = near
-        self._held: IntArray = np.empty((3, 0), dtype=np.int64)  # rows: counts, fpga, channel
+        self._held: IntArray = np.empty((2, 0), dtype=np.int64)  # rows: counts, wire
         self._is_started = False
         self._is_new_clock = False
         self.counts = WordCounts()
@@ -226,33 +225,32 @@ class WordCheck:
         yield from self._judge(self._held, is_last=True)
 
     def _select(self, raw: RawHits) -> IntArray:
-        """Leave out words of other kinds and values out of range; rows: counts, fpga, channel."""
+        """Leave out words of other kinds and values out of range; rows: counts, wire."""
         wires = self._wires
-        is_hit = raw.head == wires.hit_head
-        n_hits = int(np.count_nonzero(is_hit))
+        fits = raw.head == wires.hit_head
+        n_hits = int(np.count_nonzero(fits))
         self.heads[wires.hit_head] += n_hits
-        if n_hits < len(is_hit):
-            self.counts.left_out[LeftOut.OTHER_KIND] += len(is_hit) - n_hits
-            kinds, n = np.unique(raw.head[~is_hit], return_counts=True)
+        if n_hits < len(fits):
+            self.counts.left_out[LeftOut.OTHER_KIND] += len(fits) - n_hits
+            kinds, n = np.unique(raw.head[~fits], return_counts=True)
             self.heads.update(dict(zip(kinds.tolist(), n.tolist(), strict=True)))
-            raw = raw.take(is_hit)
-        wire = raw.channel - wires.first_channel
-        fits = np.ones(n_hits, dtype=np.bool_)
+        channel = raw.channel - wires.first_channel
         for reason, values, n_values in (
             (LeftOut.FPGA, raw.fpga, N_CHAMBERS // 2),
-            (LeftOut.CHANNEL, wire, wires.n_channels),
+            (LeftOut.CHANNEL, channel, wires.n_channels),
             (LeftOut.ORBIT, raw.orbit, ORBITS),
             (LeftOut.BX, raw.bx, BX_PER_ORBIT),
             (LeftOut.TDC, raw.tdc, COUNTS_PER_BX),
-            (LeftOut.OTHER_CHANNEL, wire, 2 * WIRES_PER_CHAMBER),
+            (LeftOut.OTHER_CHANNEL, channel, 2 * WIRES_PER_CHAMBER),
         ):
-            outside = values.view(np.uint64) >= n_values  # negative values are large ones
-            if outside.any():
-                self.counts.left_out[reason] += int(np.count_nonzero(outside & fits))
-                fits &= ~outside
-        if not fits.all():
-            raw = raw.take(fits)
-        return np.stack([raw.counts, raw.fpga, raw.channel])
+            fitting = values.view(np.uint64) < n_values  # negative values are large ones
+            if not fitting.all():
+                n_before = int(np.count_nonzero(fits))
+                fits &= fitting
+                if n_left_out := n_before - int(np.count_nonzero(fits)):
+                    self.counts.left_out[reason] += n_left_out
+        hits = np.stack([raw.counts, wires.numbers(raw.fpga, raw.channel)])
+        return hits if fits.all() else hits[:, fits]
 
     def _drop_repeated(self, hits: IntArray, n_held: int) -> IntArray:
         """Leave out new hits that equal one of the few before them."""
@@ -260,7 +258,7 @@ class WordCheck:
         repeated = np.zeros(len(counts), dtype=np.bool_)
         for lag in range(1, min(AGREEING, len(counts) - 1) + 1):
             same = np.flatnonzero(counts[lag:] == counts[:-lag]) + lag
-            repeated[same] |= (hits[1:, same] == hits[1:, same - lag]).all(axis=0)
+            repeated[same] |= hits[1, same] == hits[1, same - lag]
         repeated[:n_held] = False
         n_repeated = int(np.count_nonzero(repeated))
         if not n_repeated:
@@ -286,15 +284,15 @@ class WordCheck:
         for begin, end in pairwise([0, *starts, n]):
             self._is_new_clock |= begin in starts
             self.counts.clock_resets += begin in starts
-            part = _continuous(hits[0, begin:end], hits[1:, begin:end], keep[begin:end])
+            part = _continuous(hits[:, begin:end], keep[begin:end])
             is_sure = end < n or is_last
             n_sure = end if is_sure else max(begin, n - HELD)
             n_sure = int(np.count_nonzero(keep[begin:n_sure]))
             self._held = part[:, n_sure:]
             if n_sure:
                 self.counts.hits += n_sure
-                counts, fpga, channel = part[:, :n_sure]
-                yield WireHits(counts, fpga, channel, self._is_new_clock)
+                counts, wire = part[:, :n_sure]
+                yield WireHits(counts, wire, self._is_new_clock)
                 self._is_new_clock = False
                 self._is_started = True
 
@@ -306,15 +304,15 @@ def _reduced(step: IntArray) -> IntArray:
     return np.asarray(step - _TURN * np.rint(step / _TURN).astype(np.int64))
 
 
-def _continuous(counts: IntArray, place: IntArray, keep: BoolArray) -> IntArray:
-    """Keep hits of one clock, with times that do not start again; rows: counts, fpga, channel."""
+def _continuous(hits: IntArray, keep: BoolArray) -> IntArray:
+    """Keep hits of one clock, with times that do not start again; rows: counts, wire."""
     if not keep.all():
-        counts, place = counts[keep], place[:, keep]
-    step = np.diff(counts)
+        hits = hits[:, keep]
+    step = np.diff(hits[0])
     reduced = _reduced(step)
-    if reduced is not step:
-        counts = counts[0] + np.concatenate([[0], np.cumsum(reduced)])
-    return np.concatenate([counts[None], place])
+    if reduced is step:
+        return hits
+    return np.stack([hits[0, 0] + np.concatenate([[0], np.cumsum(reduced)]), hits[1]])
 
 
 def _settle(counts: IntArray, jumps: IntArray, keep: BoolArray, sure: int, *, is_first: bool) -> list[int]:

@@ -45,6 +45,10 @@ class WordOptions(BaseModel):
         False, description="whether the hits of every channel are counted and sent beside the segments"
     )
 
+    def of_batches(self) -> dict[str, object]:
+        """Return the options on which batches depend, by name: they may not change when a run goes on."""
+        return self.model_dump(mode="json", include={*WordOptions.model_fields, "numbering"})
+
 
 class WordStream:
     """Checks raw words and finds their segments.
@@ -66,14 +70,16 @@ class WordStream:
 
     def __init__(self, options: WordOptions, start: float, position: Position | None = None) -> None:
         self._convention = options.convention
+        self._options = options.of_batches()
         self._batch_seconds = options.batch_seconds
         self._reconstruction = _reconstruction(options, start, position)
         self._near = position.near if position else None
         self._check = WordCheck(WireMap.of(options.convention), self._near)
         self._history = BlockHistory(position)
         self._is_tracked = False
-        self._kinds = {False, True} if options.channels else {False}  # whether a batch has counted rows
-        self._reached: dict[bool, float] = {}  # start of the last batch of each kind, Unix seconds
+        kinds = (False, True) if options.channels else (False,)  # whether a batch has counted rows
+        first = position.start + position.stretch * options.batch_seconds if position else start
+        self._reached = dict.fromkeys(kinds, first)  # start of the last batch of each kind, Unix seconds
         self._n_resets = 0
         self._n_skipped_resets = position.n_resets if position else 0
         self._recent: deque[WordCounts] = deque()
@@ -158,11 +164,12 @@ class WordStream:
                 self._history.add_hits(len(part.counts), int(part.counts.max()), self._n_resets)
                 if self._reconstruction.first_count is None:
                     self._history.add_boundary(int(part.counts.min()), is_new_clock=True)
-            yield from self._describe(self._reconstruction.add(part.counts, part.fpga, part.channel))
+            yield from self._describe(self._reconstruction.add(part.counts, part.wire))
             boundary = self._reconstruction.boundary
             if self._is_tracked and boundary is not None:
                 self._history.add_boundary(boundary)
-            self._forget()
+            if self._is_tracked:
+                self._forget()
 
     def _describe(self, batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
         """Add the conditions and, if words can be read again, the position."""
@@ -176,19 +183,23 @@ class WordStream:
             return ""
         self._reached[bool(batch.counts)] = batch.start
         found = self._history.find(
-            batch.start,
+            self._earliest,
             start=self._reconstruction.start,
             first_count=first_count,
             batch_seconds=self._batch_seconds,
         )
-        return found.write()
+        return replace(found, options=self._options).write()
 
     def _forget(self) -> None:
-        """Forget what no batch to come needs: segments and hits by channel are not equally far."""
+        """Forget what no batch to come needs."""
         first_count = self._reconstruction.first_count
-        if first_count is not None and self._reached.keys() == self._kinds:
-            earliest = min(self._reached.values())
-            self._history.forget(earliest, start=self._reconstruction.start, first_count=first_count)
+        if first_count is not None:
+            self._history.forget(self._earliest, start=self._reconstruction.start, first_count=first_count)
+
+    @property
+    def _earliest(self) -> float:
+        """Start of the earliest batch to come, or of one before it: the kinds are not equally far."""
+        return max(min(self._reached.values()), self._reconstruction.start)
 
     def _count(self) -> None:
         new = self._check.take_counts()

@@ -101,8 +101,10 @@ def recognise_numbering(words: WordArray, wires: WireMap) -> Numbering:
     Numbering
         That of the electronics if there are fewer than `ENOUGH_HITS` hits.
     """
-    hits = words[words >> np.uint64(62) == wires.hit_head]
-    if len(hits) < ENOUGH_HITS:
+    head = np.uint64(wires.hit_head << 62)
+    if np.count_nonzero(words >> np.uint64(62) == wires.hit_head) < ENOUGH_HITS:
         return Numbering.ELECTRONICS
-    counts = np.bincount((hits & np.uint64(31)).astype(np.int64), minlength=32)
-    return Numbering.TEXT if counts[0] > counts[COUNTS_PER_BX] else Numbering.ELECTRONICS
+    head_and_tdc = words & np.uint64(3 << 62 | 31)
+    n_first = np.count_nonzero(head_and_tdc == head)
+    n_last = np.count_nonzero(head_and_tdc == head + np.uint64(COUNTS_PER_BX))
+    return Numbering.TEXT if n_first > n_last else Numbering.ELECTRONICS

@@ -188,6 +188,58 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, b
     assert told[0].n_windows + told[1].n_windows == len(wanted), "none was sent again"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            {},
+            {"channels": True},
+            "channels is true, but group 'g' made its last commit with channels = false",
+        ),
+        (
+            {"channels": True},
+            {},
+            "channels is false, but group 'g' made its last commit with channels = true",
+        ),
+        ({}, {"numbering": "text"}, 'numbering is "text", .* with numbering = "electronics"'),
+        ({}, {"max_residual_mm": 0.5}, r"max_residual_mm is 0\.5, .* with max_residual_mm = 1\.0"),
+        ({"chambers": (0, 1)}, {}, r"chambers is \[0, 1, 2, 3\]"),
+    ],
+)
+def test_options_that_belong_to_a_run_may_not_change_in_a_group(
+    before: dict[str, object], after: dict[str, object], message: str
+) -> None:
+    def made(options: dict[str, object]) -> KafkaCollector:
+        plain = {"brokers": "127.0.0.1:1", "topic": "words", "group": "g"}
+        return KafkaCollector(KafkaCollector.Options.model_validate(plain | options))
+
+    raw = decode_words(words_of(words(20.0)), WireMap.of(Convention.Y2021), Numbering.ELECTRONICS)
+    batch = next(iter(WordStream(made(before).options, 0.0).feed(raw, "", offset=0)))
+    made(before).seek(batch.position)
+    with pytest.raises(ConfigError, match=rf"{message}.*another group and another run"):
+        made(after).seek(batch.position)
+
+
+def test_a_collector_that_is_told_to_count_in_the_middle_of_a_run_does_not_start(
+    tmp_path: Path, broker: MockKafka
+) -> None:
+    broker.publish("middle", words(20.0), 8000, path=tmp_path / "words")
+    broker.wait()
+    config = configured(tmp_path, broker.address)
+    text = config.read_text().replace('"words"', '"middle"').replace('group = "dqm"', 'group = "middle"')
+    config.write_text(text)
+    stop = Event()
+    with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as received:
+        thread = Thread(target=collect_until, args=(config, stop))
+        thread.start()
+        assert wait_for(lambda: len(received) > 3)
+        stop.set()
+        thread.join(WAIT_SECONDS)
+    config.write_text(text.replace("[options]\n", "[options]\nchannels = true\n") + CHANNELS)
+    with pytest.raises(ConfigError, match="channels is true, but group 'middle' made its last commit with"):
+        collect_until(config, stop)
+
+
 def collect_until(config: Path, stop: Event) -> RunSummary:
     return collect(load_collector(config, environ={}), config.parent, stop, clock=time.time)
 
