@@ -15,6 +15,7 @@ from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.groups import AlarmGroup, group_alarms
 from dqm.alarm.masks import applies
 from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
+from dqm.alarm.onset import Onset, find_onset
 from dqm.alarm.quality import (
     ANOMALOUS,
     QualityLimits,
@@ -26,6 +27,7 @@ from dqm.alarm.quality import (
     worst,
 )
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
+from dqm.alarm.run_trend import RunStatistics, StreamTrend, follow_runs, summarise_run
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
 from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
@@ -68,15 +70,18 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "NoticeRules",
+    "Onset",
     "Priority",
     "QualityLimits",
     "RemoveMask",
     "Rules",
+    "RunStatistics",
     "Shelf",
     "ShelveAlarm",
     "Standing",
     "StreamFacts",
     "StreamRules",
+    "StreamTrend",
     "Thresholds",
     "Timing",
     "Told",
@@ -91,7 +96,9 @@ __all__ = [
     "describe_run",
     "describe_too_few",
     "find_notices",
+    "find_onset",
     "follow_run",
+    "follow_runs",
     "grade",
     "group_alarms",
     "is_idle",
@@ -101,6 +108,7 @@ __all__ = [
     "parse_numbers",
     "quality_limits",
     "smallest_supported_p",
+    "summarise_run",
     "urgency",
     "warn",
     "worst",

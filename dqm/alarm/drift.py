@@ -22,6 +22,8 @@ class Drift:
         S, from 0 to the limit.
     windows : int
         Windows since S left 0.
+    since : tuple of int, or None
+        Run and number of the first of them; None if an earlier version did not note it.
     is_drifting : bool
         Whether it has exceeded the limit since.
 
@@ -32,11 +34,20 @@ class Drift:
 
     sum: float = 0.0
     windows: int = 0
+    since: tuple[int, int] | None = None
     is_drifting: bool = False
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    def add(self, z: float, *, limit: float, reference_z: float, largest_z: float) -> None:
+    def add(
+        self,
+        z: float,
+        *,
+        limit: float,
+        reference_z: float,
+        largest_z: float,
+        window: tuple[int, int] | None = None,
+    ) -> None:
         """Add a window.
 
         Parameters
@@ -47,11 +58,15 @@ class Drift:
             Where it alarms.
         reference_z, largest_z : float
             As in `dqm.alarm.budget`.
+        window : tuple of int, optional
+            Run and number of the window.
         """
         total = self.sum + min(max(z, -largest_z), largest_z) - reference_z
         if total <= 0.0:
-            self.sum, self.windows, self.is_drifting = 0.0, 0, False
+            self.sum, self.windows, self.since, self.is_drifting = 0.0, 0, None, False
             return
+        if not self.windows:
+            self.since = window
         self.is_drifting = self.is_drifting or total > limit
         self.sum = min(total, limit)
         self.windows += 1

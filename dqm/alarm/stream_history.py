@@ -319,6 +319,7 @@ class StreamHistory:
                 limit=thresholds.drift_limit,
                 reference_z=thresholds.reference_z,
                 largest_z=thresholds.largest_z,
+                window=(verdict.window.run, verdict.window.seq),
             )
         n_windows = self._watched(thresholds).windows
         is_beyond = n_windows > 0 and result.p < thresholds.p_threshold
@@ -362,8 +363,10 @@ class StreamHistory:
                 f"windows have deteriorated in run {self.run_evidence.run}, {beyond}: evidence "
                 f"{math.exp(self.run_evidence.log_wealth):.3g} to 1, limit {thresholds.least_evidence:.3g}"
             )
+        begin = self.drift.since
+        since = "" if begin is None else f", since about window {begin[1]} of run {begin[0]}"
         return (
-            f"windows have deteriorated over the last {self.drift.windows}, {beyond}: "
+            f"windows have deteriorated over the last {self.drift.windows}{since}, {beyond}: "
             f"summed significance {self.drift.sum:.1f}, limit {thresholds.drift_limit:.1f}"
         )
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dqm.cli.output import say, say_json
-from dqm.cli.settings import LARGEST, Hours
+from dqm.cli.records import write_records
+from dqm.cli.settings import LARGEST, Hours, Runs, parse_runs
 from dqm.events import Quality
 
-__all__ = ["history"]
+if TYPE_CHECKING:
+    from dqm.store import VerdictStore
+
+__all__ = ["history", "open_store"]
+
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
+
+
+def open_store(config: Path) -> VerdictStore:
+    """Open the store of a daemon for reading, by its configuration or as a file."""
+    from dqm.config import load_daemon
+    from dqm.store import VerdictStore, sqlite_url, store_url
+
+    url = sqlite_url(config) if config.suffix == ".sqlite" else store_url(load_daemon(config).daemon)
+    return VerdictStore(url, create=False)
 
 
 def history(
@@ -21,24 +38,36 @@ def history(
     run_number: Annotated[
         int | None, typer.Option("--run", min=0, max=LARGEST, help="Only this run.")
     ] = None,
+    runs: Runs = None,
     quality: Annotated[Quality | None, typer.Option(case_sensitive=False, help="Only this quality.")] = None,
     hours: Hours = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Only what was judged since then, UTC, as in 2026-11-28T18:00.", formats=TIMES),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="The last so many verdicts.")] = 100,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write them to this .csv or .parquet."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
     from dqm.cli.tables import print_table
     from dqm.cli.verdicts import as_json_line, verdict_table
-    from dqm.config import load_daemon
-    from dqm.store import VerdictStore, sqlite_url, store_url
 
-    url = sqlite_url(config) if config.suffix == ".sqlite" else store_url(load_daemon(config).daemon)
-    since = None if hours is None else time.time() - 3600.0 * hours
-    with VerdictStore(url, create=False) as store:
-        verdicts = list(
-            store.select(stream=stream, run=run_number, since=since, quality=quality, limit=limit)
-        )
-    if as_json:
+    begin = None if hours is None else time.time() - 3600.0 * hours
+    if since is not None:
+        begin = max(since.replace(tzinfo=UTC).timestamp(), begin or 0.0)
+    wanted = parse_runs(runs)
+    if run_number is not None:
+        wanted = (run_number, *(wanted or ()))
+    with open_store(config) as store:
+        verdicts = list(store.select(stream=stream, runs=wanted, since=begin, quality=quality, limit=limit))
+    if output is not None:
+        write_records(output, [json.loads(as_json_line(verdict)) for verdict in verdicts])
+        say(f"{len(verdicts)} verdicts written to {output}")
+    elif as_json:
         for verdict in verdicts:
             say_json(as_json_line(verdict))
     elif verdicts:

@@ -11,6 +11,7 @@ import typer
 
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import parse_runs
 from dqm.errors import ConfigError, InputError, format_count
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from dqm.service.offline.feature_files import RunEvents
     from dqm.store import KeptWindow
 
-__all__ = ["check_recipe", "check_sources", "parse_runs", "read_kept_run", "renew"]
-
-LARGEST_RANGE = 1_000_000
+__all__ = ["check_recipe", "check_sources", "read_kept_run", "renew"]
 
 
 def check_sources(
@@ -115,7 +114,7 @@ def renew(
         run = read_run(files, features, chamber, keep_nan=True)
     else:
         config, stream, runs = kept
-        run = read_kept_run(config, stream, parse_runs(runs), features)
+        run = read_kept_run(config, stream, parse_runs(runs) or (), features)
     x, nan = drop_nan(run.x, features)
     recipe = recipe_like(old, len(x), None if live_seconds is None else len(run.x) / live_seconds, nan)
     with progress_bar("windows compared", None) as progress:
@@ -135,19 +134,6 @@ def renew(
     if line.light is Light.RED:
         say(f"red: the new reference differs from {like}. {line.action}", err=True)
         raise typer.Exit(1)
-
-
-def parse_runs(text: str) -> tuple[int, ...]:
-    """Read run numbers as in ``10-12,15``; raises `ConfigError`."""
-    from dqm.alarm import parse_numbers
-
-    try:
-        runs = parse_numbers(text, LARGEST_RANGE)
-    except InputError as error:
-        raise ConfigError(error.what, where="--runs", fix=error.fix) from error
-    if not runs:
-        raise ConfigError("no run is given", where="--runs", fix="Write them as in 10-12,15")
-    return runs
 
 
 def read_kept_run(

@@ -35,6 +35,7 @@ COMMANDS = {
     "collect": "Run a collector: read a source, cut windows, send them to the daemon.",
     "check": "Report every mistake in a configuration at once, bundles and collector options included.",
     "history": "Print stored verdicts, the newest last.",
+    "trend": "Show the runs of each stream side by side, which differ, and since when windows are worse.",
     "extract": "Write the features of a source to a file instead of sending them.",
     "compare": "Test files against a bundle; the file's place in the command line is the run number.",
     "report": "Write a run, or what a bundle is, as one HTML file that needs nothing else.",
@@ -104,6 +105,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.history import history
 
             return history
+        case "trend":
+            from dqm.cli.trend import trend
+
+            return trend
         case "extract":
             from dqm.cli.extract import extract
 

@@ -14,12 +14,12 @@ from rich.table import Table
 from dqm.cli.advice import advise
 from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
-from dqm.cli.kept import check_recipe, check_sources, parse_runs, read_kept_run, renew
+from dqm.cli.kept import check_recipe, check_sources, read_kept_run, renew
 from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, parse_settings, split_names
+from dqm.cli.settings import Chamber, Features, parse_runs, parse_settings, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
@@ -195,7 +195,7 @@ def build(
         read = read_run(files or [], names, chamber, keep_nan=drop_nan)
         run, nan = _check_run(read, chosen, kinds, where=str(files[0]) if files else None)
     else:
-        kept_run = read_kept_run(config, stream or "", parse_runs(runs or ""), names)
+        kept_run = read_kept_run(config, stream or "", parse_runs(runs or "") or (), names)
         run, nan = _check_run(kept_run, chosen, kinds, where=str(config))
     recipe = Recipe(
         features=run.names,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dqm.config import parse_value
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, InputError
 
 __all__ = [
     "LARGEST",
@@ -19,6 +19,8 @@ __all__ = [
     "Figure",
     "Hours",
     "Overrides",
+    "Runs",
+    "parse_runs",
     "parse_settings",
     "split_names",
 ]
@@ -26,10 +28,15 @@ __all__ = [
 LARGEST = 2**63 - 1
 """Largest run number, as in the wire format and the store."""
 
+LARGEST_RANGE = 1_000_000
+"""Most runs that an option names."""
+
 LONGEST_HOURS = 1e6
 """Longest time that an option takes: a century."""
 
 Hours = Annotated[float | None, typer.Option(min=0, max=LONGEST_HOURS, help="Only the last so many hours.")]
+
+Runs = Annotated[str | None, typer.Option(metavar="RUNS", help="Only these runs, as in 100-130,135.")]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")]
 Overrides = Annotated[
@@ -52,6 +59,21 @@ Figure = Annotated[
 def split_names(text: str | None) -> tuple[str, ...] | None:
     """Read names with commas between them; None if there is no text."""
     return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def parse_runs(text: str | None) -> tuple[int, ...] | None:
+    """Read run numbers as in ``10-12,15``; None if there is no text; raises `ConfigError`."""
+    if text is None:
+        return None
+    from dqm.alarm import parse_numbers
+
+    try:
+        runs = parse_numbers(text, LARGEST_RANGE)
+    except InputError as error:
+        raise ConfigError(error.what, where="--runs", fix=error.fix) from error
+    if not runs:
+        raise ConfigError("no run is given", where="--runs", fix="Write them as in 10-12,15")
+    return runs
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, object]:

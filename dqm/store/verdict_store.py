@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy import Row, Select, bindparam, false, func, or_, select
 
 from dqm.config import DaemonSection
 from dqm.events import (
@@ -173,6 +173,7 @@ class VerdictStore:
         self,
         stream: str | None = None,
         run: int | None = None,
+        runs: Collection[int] | None = None,
         since: float | None = None,
         quality: Quality | None = None,
         limit: int | None = None,
@@ -185,6 +186,8 @@ class VerdictStore:
             Only this stream.
         run : int, optional
             Only this run.
+        runs : collection of int, optional
+            Only these runs.
         since : float, optional
             Only verdicts with `judged_at` at this time or later, Unix seconds.
         quality : Quality, optional
@@ -203,6 +206,9 @@ class VerdictStore:
             query = query.where(c.stream == stream)
         if run is not None:
             query = query.where(c.run == run)
+        if runs is not None:
+            # ranges: a database takes only so many single values
+            query = query.where(or_(false(), *(c.run.between(low, high) for low, high in _ranges(runs))))
         if since is not None:
             query = query.where(c.judged_at >= since)
         if quality is not None:
@@ -211,6 +217,25 @@ class VerdictStore:
             newest = query.with_only_columns(c.id).order_by(c.id.desc()).limit(limit)
             query = select(verdicts).where(c.id.in_(newest.subquery().select()))
         yield from self._read(query.order_by(c.id))
+
+    def runs_by_stream(self, stream: str | None = None) -> dict[str, list[int]]:
+        """Give the runs of each stream that have verdicts, in the order of their first one.
+
+        Parameters
+        ----------
+        stream : str, optional
+            Only this stream.
+        """
+        c = verdicts.c
+        first = func.min(c.id)
+        query = select(c.stream, c.run).group_by(c.stream, c.run).order_by(c.stream, first)
+        if stream is not None:
+            query = query.where(c.stream == stream)
+        found: dict[str, list[int]] = {}
+        with self.database.reading() as connection:
+            for name, run in connection.execute(query):
+                found.setdefault(name, []).append(run)
+        return found
 
     def prune(self, before: float, limit: int) -> int:
         """Remove the oldest verdicts, their explanations, and alarm history and borders of runs of that time.
@@ -286,6 +311,17 @@ class VerdictStore:
             rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
             for row in rows:
                 yield _to_verdict(row)
+
+
+def _ranges(numbers: Collection[int]) -> list[tuple[int, int]]:
+    """Give the ranges of neighbours that numbers consist of."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
 
 
 def _identity(verdict: Verdict) -> dict[str, object]:

@@ -44,6 +44,8 @@ collect CONFIG
 check CONFIG
 history CONFIG
 history STORE
+trend CONFIG
+trend STORE
 extract beam EVENTS -o out.parquet
 extract replay EVENTS -o out.parquet
 extract tdc EVENTS -o out.parquet
@@ -99,6 +101,7 @@ WORKING = f"""
 check config.toml
 collect collector.toml --set collector.connect=DAEMON
 history verdicts.sqlite
+trend verdicts.sqlite
 extract replay events.csv -o out.parquet
 compare bundle events.csv --window {N_WINDOW}
 report verdicts.sqlite -o out.html

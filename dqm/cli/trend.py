@@ -1,0 +1,138 @@
+"""``dqm trend``: what the windows of whole runs show, run after run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dqm.cli.output import say, say_json
+from dqm.cli.records import write_records
+from dqm.cli.settings import LARGEST, Runs, parse_runs
+from dqm.events import Quality
+from dqm.events.finite import utc_time
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dqm.alarm import RunStatistics, StreamTrend
+    from dqm.store import VerdictStore
+
+__all__ = ["trend"]
+
+
+def trend(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The daemon's TOML file, or a store.")],
+    stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
+    runs: Runs = None,
+    last: Annotated[
+        int, typer.Option(min=1, max=LARGEST, help="Without --runs: the last so many runs of each stream.")
+    ] = 30,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write them to this .csv or .parquet."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for each run.")] = False,
+) -> None:
+    """Show the runs of each stream side by side, which differ, and since when windows are worse.
+
+    A run is marked if its mean Z or its share of Bad windows differs from that of the ten unmarked runs
+    before it, by more than chance in one of 1000 runs, or if other numbers of channels are dead or noisy. The
+    beginning of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
+    """
+    from dqm.alarm import follow_runs, summarise_run
+    from dqm.cli.history import open_store
+    from dqm.cli.tables import print_table
+
+    with open_store(config) as store:
+        summaries = [
+            summarise_run(verdicts) for verdicts in _verdicts_by_run(store, stream, parse_runs(runs), last)
+        ]
+    trends = follow_runs(summaries)
+    records = [_record(run) for one in trends for run in one.runs]
+    if output is not None:
+        write_records(output, records)
+        say(f"{len(records)} runs written to {output}")
+    elif as_json:
+        for record in records:
+            say_json(json.dumps(record, allow_nan=False))
+    elif not trends:
+        say("no verdicts match")
+    else:
+        for one in trends:
+            print_table(_table(one))
+            if one.onset is not None:
+                say(f"{one.stream}: {one.describe_onset()}")
+
+
+def _verdicts_by_run(
+    store: VerdictStore, stream: str | None, runs: tuple[int, ...] | None, last: int
+) -> Iterator[list[Any]]:
+    """Give the verdicts of each run of each stream that is asked for."""
+    for name, known in store.runs_by_stream(stream).items():
+        wanted = [run for run in known if run in runs] if runs else known[-last:]
+        for run in wanted:
+            yield list(store.select(stream=name, run=run))
+
+
+def _table(trend: StreamTrend) -> Table:
+    """Lay out the runs of one stream; columns that are empty in all of them are left out."""
+    from rich.table import Table
+
+    from dqm.cli.tables import cell
+
+    rows = [_cells(run) for run in trend.runs]
+    names = [name for name in rows[0] if any(row.get(name) for row in rows)]
+    names += sorted({name for row in rows for name in row} - set(rows[0]))
+    table = Table(title=f"{trend.stream}", box=None, pad_edge=False, title_justify="left")
+    for name in [name for name in names if name != "differs"]:
+        table.add_column(name, no_wrap=True, justify="left" if name == "begin (UTC)" else "right")
+    table.add_column("differs")
+    for row in rows:
+        cells = [cell(row.get(name, "")) for name in names if name != "differs"]
+        table.add_row(*cells, cell(row["differs"], "bold" if row["differs"] else ""))
+    return table
+
+
+def _cells(run: RunStatistics) -> dict[str, str]:
+    """Write a run; means of nuisance parameters and conditions by their names."""
+    z = [f"{value:.1f}" for value in run.z_quantiles]
+    return {
+        "run": str(run.run),
+        "begin (UTC)": "" if run.begin is None else utc_time(run.begin).strftime("%m-%d %H:%M"),
+        "windows": str(run.n_windows),
+        "Bad": "-" if run.bad_share is None else f"{100 * run.bad_share:.0f} %",
+        "Null": str(run.counts.get(Quality.NULL, 0) or ""),
+        "Z (16, 50, 84 %)": " ".join(z),
+        "events/s": "" if run.rate_hz is None else f"{run.rate_hz:.4g}",
+        "dead": "" if run.n_dead is None else str(run.n_dead),
+        "noisy": "" if run.n_noisy is None else str(run.n_noisy),
+        "differs": "; ".join(run.marks),
+        **{name: f"{value:.4g}" for name, value in (run.nuisances | run.conditions).items()},
+    }
+
+
+def _record(run: RunStatistics) -> dict[str, Any]:
+    quantiles = run.z_quantiles or (None, None, None)
+    return {
+        "stream": run.stream,
+        "run": run.run,
+        "run_type": run.run_type,
+        "begin": run.begin,
+        "end": run.end,
+        "n_windows": run.n_windows,
+        **{f"n_{quality.value.lower()}": run.counts.get(quality, 0) for quality in Quality},
+        "bad_share": run.bad_share,
+        "z_16": quantiles[0],
+        "z_50": quantiles[1],
+        "z_84": quantiles[2],
+        "rate_hz": run.rate_hz,
+        "n_dead": run.n_dead,
+        "n_noisy": run.n_noisy,
+        "nuisances": run.nuisances,
+        "conditions": run.conditions,
+        "marks": list(run.marks),
+    }
