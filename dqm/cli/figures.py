@@ -270,7 +270,7 @@ def draw_power(path: Path, rows: Sequence[PowerRow], names: Sequence[str]) -> No
     check_figure(path)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.5 + 0.55 * len(names), 1.5 + 0.27 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(6.5 + 0.5 * len(names), 2.5 + 0.27 * len(rows)), layout="constrained")
     panel = figure.add_subplot()
     shares = np.array([[row.power.get(name, np.nan) for name in names] for row in rows])
     image = panel.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")

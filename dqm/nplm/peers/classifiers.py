@@ -45,7 +45,7 @@ class _ClassifierTest:
         labels = np.repeat([1, 0], [len(seen), len(known)])
         score = self._fit(
             np.concatenate([seen, known]), labels
-        )  # only the order of scores counts: no weights
+        )  # no weights: only the order counts
         ranks = rankdata(np.concatenate([score(unseen), score(unknown)]))
         n, m = len(unseen), len(unknown)
         return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
@@ -126,7 +126,7 @@ class NeuralClassifierTest(_ClassifierTest):
         from sklearn.neural_network import MLPClassifier
 
         model = MLPClassifier(
-            (self._neurons,),
+            hidden_layer_sizes=(self._neurons,),
             activation="tanh",
             solver="lbfgs",
             alpha=self._decay,

@@ -76,7 +76,7 @@ class AutoencoderTest:
         if n_features < 2:
             raise InputError("an autoencoder of 1 feature has no bottleneck", fix="Choose another statistic")
         self._network: Any = MLPRegressor(
-            (int(neurons), n_features // 2, int(neurons)),
+            hidden_layer_sizes=(int(neurons), n_features // 2, int(neurons)),
             activation="tanh",
             solver="lbfgs",
             max_iter=int(steps),

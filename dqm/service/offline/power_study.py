@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, PluginError
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 from dqm.reference import Processes, one_thread
@@ -208,7 +208,7 @@ def measure(unit: Unit) -> dict[str, object]:
                 name: np.array([evaluate(window) for window in windows]) for name, windows in samples.items()
             }
             seconds = time.perf_counter() - begin
-    except InputError as error:
+    except (InputError, PluginError) as error:
         return {"refused": str(error)}
     threshold = float(np.quantile(t.pop(""), 1.0 - LEVEL, method="higher"))
     n_windows = unit.n_healthy + unit.n_faulty * len(family.faults)
