@@ -43,9 +43,7 @@ class _ClassifierTest:
     def _area(self, seen: FloatArray, known: FloatArray, unseen: FloatArray, unknown: FloatArray) -> float:
         """Train with the first two, and give the area under the curve of the other two."""
         labels = np.repeat([1, 0], [len(seen), len(known)])
-        score = self._fit(
-            np.concatenate([seen, known]), labels
-        )  # no weights: only the order counts
+        score = self._fit(np.concatenate([seen, known]), labels)  # no weights: only the order counts
         ranks = rankdata(np.concatenate([score(unseen), score(unknown)]))
         n, m = len(unseen), len(unknown)
         return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
