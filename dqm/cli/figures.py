@@ -18,8 +18,17 @@ from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPo
 from dqm.reference.plots import draw_explanation
 from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
 from dqm.service.offline.advice import Advice
+from dqm.service.offline.power_study import PowerRow
 
-__all__ = ["check_figure", "draw_advice", "draw_checks", "draw_maps", "draw_tuning", "draw_validation"]
+__all__ = [
+    "check_figure",
+    "draw_advice",
+    "draw_checks",
+    "draw_maps",
+    "draw_power",
+    "draw_tuning",
+    "draw_validation",
+]
 
 SUFFIXES = (".pdf", ".png", ".svg")
 """Endings of figures; they say what kind of file it is."""
@@ -244,3 +253,30 @@ def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[Val
         label = f"{point.nu:+g}, {point.source}"
         panel.ecdf(values, ls=style, color=COLORS[k % len(COLORS)], label=label)
     panel.set(xlabel=name, ylabel="share of toys below")
+
+
+def draw_power(path: Path, rows: Sequence[PowerRow], names: Sequence[str]) -> None:
+    """Draw the power of each statistic against each fault as a map of colours.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    rows : sequence of PowerRow
+        Faults.
+    names : sequence of str
+        Statistics, in the order of the columns.
+    """
+    check_figure(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5 + 0.5 * len(names), 2.5 + 0.27 * len(rows)), layout="constrained")
+    panel = figure.add_subplot()
+    shares = np.array([[row.power.get(name, np.nan) for name in names] for row in rows])
+    image = panel.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")
+    panel.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    told = [f"{row.family}: {row.fault} ({row.n_reference}, {row.n_window})" for row in rows]
+    panel.set_yticks(range(len(rows)), told)
+    figure.colorbar(image, label="share of windows above the threshold")
+    with writing_file(path) as scratch:
+        figure.savefig(scratch, format=path.suffix[1:].lower())

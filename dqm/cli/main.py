@@ -43,6 +43,7 @@ COMMANDS = {
         "Print the quality flags of a run: which time of which stream is good, and which is not known to be."
     ),
     "reference": 'Reference bundles: what "good" is.',
+    "study": "Measure the tests: which of them sees which fault.",
     "alarms": "See alarms, acknowledge, shelve and mask them.",
     "notify": "Try the targets that are told of alarms.",
     "dashboards": "Dashboards for Grafana, rules for Prometheus.",
@@ -129,6 +130,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.reference import app as reference
 
             return reference
+        case "study":
+            from dqm.cli.study import app as study
+
+            return study
         case "alarms":
             from dqm.cli.alarms import app as alarms
 

@@ -144,7 +144,7 @@ def plugin_errors(label: str) -> Iterator[None]:
 
 def _place(error: Exception) -> str:
     """Give file and line, the deepest in the file that was called first."""
-    frames = extract_tb(error.__traceback__)[1:]
+    frames = extract_tb(error.__traceback__)[2:]  # without `plugin_errors`, and without who called the plugin
     inside = [frame for frame in frames if frame.filename == frames[0].filename]
     return f" ({Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else ""
 

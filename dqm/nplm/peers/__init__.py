@@ -1,0 +1,19 @@
+"""Tests of other schools behind the same interface, to be measured against; toys calibrate them alike."""
+
+from dqm.nplm.peers.classifiers import BoostedTreesTest, NeuralClassifierTest
+from dqm.nplm.peers.distances import EnergyTest, FuseTest, MmdTest, NystroemTest
+from dqm.nplm.peers.features import ChiSquaredTest, KolmogorovTest
+from dqm.nplm.peers.outliers import AutoencoderTest, IsolationForestTest
+
+__all__ = [
+    "AutoencoderTest",
+    "BoostedTreesTest",
+    "ChiSquaredTest",
+    "EnergyTest",
+    "FuseTest",
+    "IsolationForestTest",
+    "KolmogorovTest",
+    "MmdTest",
+    "NeuralClassifierTest",
+    "NystroemTest",
+]

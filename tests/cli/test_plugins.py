@@ -1,0 +1,396 @@
+"""Statistics and collectors of others: packages installed by pip, checked, built, run, shown on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dqm.errors import DqmError, InputError, PluginError
+from dqm.reference import Recipe, calibrate, create_bundle
+from dqm.reference.statistic import find_statistic
+from dqm.service.collector.sources import checked_batches, open_source
+from dqm.service.offline.plugin_check import Level, check_plugin
+from dqm.stream import Sender
+from tests.faults.site import Site
+from tests.packages import install, write_examples, write_project
+from tests.service.small import FEATURES, N_WINDOW, healthy_events, window_of
+from tests.waiting import wait_until
+
+from .conftest import Told
+from .program import start_dqm
+
+Dqm = Callable[..., Told]
+
+BAD_STATISTICS = """
+import os, time
+import numpy as np
+from types import SimpleNamespace
+
+class Base:
+    def __init__(self, reference): pass
+
+class Deaf(Base): pass
+class Greedy(Base):
+    def evaluate(self, data, power): return 1.0
+class Attribute(Base):
+    evaluate = 3.0
+class NoReference:
+    def evaluate(self, data): return 1.0
+class Raising(Base):
+    def evaluate(self, data): raise ValueError("no such\\nvalue")
+class RaisingAtOnce(Base):
+    def __init__(self, reference): raise KeyError("x")
+class Nan(Base):
+    def evaluate(self, data): return np.nan
+class Infinite(Base):
+    def evaluate(self, data): return SimpleNamespace(t=np.inf)
+class Many(Base):
+    def evaluate(self, data): return np.zeros(len(data))
+class Silent(Base):
+    def evaluate(self, data): pass
+class Short(Base):
+    def evaluate(self, data): return float(data.mean())
+    def evaluate_many(self, windows): return [1.0]
+class Needy(Base):
+    def __init__(self, reference, *, power): pass
+    def evaluate(self, data): return 1.0
+class Tuned(Base):
+    @classmethod
+    def tune(cls, events): return {"power": object()}
+    def evaluate(self, data): return 1.0
+class Counted(Base):
+    def __init__(self, reference, *, counts=None): pass
+    def evaluate(self, data): return 1.0
+class Moody(Base):
+    def evaluate(self, data):
+        mood = round(data[0, 0])
+        if mood == 100: raise ValueError("bad mood")
+        if mood == 200: time.sleep(3600)
+        if mood == 300: return np.nan
+        return float(abs(data.mean()))
+class Hanging(Base):
+    def evaluate(self, data): time.sleep(3600)
+class Deadly(Base):
+    def evaluate(self, data): os._exit(7)
+class Fickle(Base):
+    def evaluate(self, data): return np.random.default_rng().random()
+class Plain(Base):
+    def __init__(self, reference, *, power=2, name="a", parts=(1.0, 2.0), helper=None): self.power = power
+    def evaluate(self, data): return np.float32(abs(data.mean()) ** self.power)
+function = 3
+"""
+
+BAD_COLLECTORS = """
+import numpy as np
+from dqm.events import EventBatch, Origin
+from pydantic import BaseModel
+
+class Base:
+    origin = Origin.LIVE
+    def __iter__(self): yield EventBatch("1", ("a", "b"), np.zeros((3, 2)))
+
+class Good(Base): pass
+class NoOrigin:
+    def __iter__(self): yield 1
+class OriginText(Base):
+    origin = "live"
+class NoIteration:
+    origin = Origin.LIVE
+class WrongOptions(Base):
+    Options = dict
+class ClassAlone(Base):
+    class Options(BaseModel): pass
+class HalfResumable(Base):
+    def open(self, is_stopped): return ""
+    def counts(self): return {}
+class Dicts(Base):
+    def __iter__(self): yield {"a": 1.0}
+class WrongShape(Base):
+    def __iter__(self): yield EventBatch("1", ("a",), np.zeros((3, 2)))
+class Integers(Base):
+    def __iter__(self): yield EventBatch("1", ("a", "b"), np.zeros((3, 2), dtype=int))
+class Backwards(Base):
+    def __iter__(self): yield EventBatch("1", ("a", "b"), np.zeros((2, 2)), times=np.array([2.0, 1.0]))
+class Failing(Base):
+    def __iter__(self):
+        yield EventBatch("1", ("a", "b"), np.zeros((3, 2)))
+        raise OSError("cable")
+"""
+
+CLASSES = (
+    "Deaf", "Greedy", "Attribute", "NoReference", "Raising", "RaisingAtOnce", "Nan", "Infinite", "Many",
+    "Silent", "Short", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly", "Fickle", "Plain",
+)  # fmt: skip
+SOURCES = (
+    "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
+    "WrongShape", "Integers", "Backwards", "Failing",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Install the examples of the documentation and the bad ones."""
+    folder = tmp_path_factory.mktemp("packages")
+    points = {name.lower(): name for name in CLASSES}
+    bad = write_project(
+        folder, "dqm-bad", BAD_STATISTICS, "statistics",
+        **points, number="function", gone="Gone", twice="Plain",
+    )  # fmt: skip
+    sources = {name.lower(): name for name in SOURCES}
+    other = write_project(
+        folder, "dqm-bad-sources", BAD_COLLECTORS, "collectors", **sources,
+    )  # fmt: skip
+    second = write_project(folder, "dqm-second", "class Other: pass", "statistics", twice="Other")
+    examples = write_examples(folder / "examples")
+    assert [path.name for path in examples] == ["dqm-adc", "dqm-neighbours"]
+    return install(folder / "site", bad, other, second, *examples)
+
+
+@pytest.fixture
+def _plugins(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+
+
+def recipe_of(statistic: str, **settings: object) -> Recipe:
+    return Recipe(FEATURES, 400, N_WINDOW, centers=40, statistic=statistic, settings=settings)
+
+
+@pytest.mark.usefixtures("_plugins")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("deaf", r"'deaf' has no 'evaluate', which must be a method evaluate\(data\): Test a window"),
+        (
+            "greedy",
+            r"'greedy' has a 'evaluate' that cannot be called as it must be \(missing a required",
+        ),
+        ("attribute", r"'attribute' has a 'evaluate' that cannot be .* \(it is 3.0, no function\)"),
+        ("noreference", r"the statistic 'noreference' cannot be called as CLASS\(reference, ...\): too many"),
+        ("raising", r"the statistic 'raising' raised ValueError: no such value \(dqm_bad.py, line 17\)"),
+        ("raisingatonce", r"the statistic 'raisingatonce' raised KeyError: 'x' \(dqm_bad.py, line 19\)"),
+        ("nan", r"the statistic 'nan' gave t = nan for a window of 60 rows. It must give a finite number"),
+        ("infinite", r"the statistic 'infinite' gave t = inf"),
+        ("many", r"the statistic 'many' gave an object of type ndarray for a window. It must give a number"),
+        ("silent", r"the statistic 'silent' gave an object of type NoneType"),
+        ("tuned", r"'tune' of the statistic 'tuned' gave .*It must give a dict of settings"),
+        ("number", r"the statistic 'number' cannot be called .*: it is 3, no function"),
+        ("gone", r"the statistic 'gone' \(dqm_bad:Gone of dqm-bad 1.0\) cannot be loaded: it raised Attrib"),
+        ("twice", r"'twice' is installed by several packages: dqm_bad:Plain of dqm-bad 1.0, dqm_second:Oth"),
+    ],
+)
+def test_a_bad_statistic_is_refused_with_its_name_and_what_is_wrong(
+    name: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PluginError, match=words):
+        create_bundle(healthy_events(2000, 1), recipe_of(name), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_a_statistic_that_loses_windows_is_refused_at_calibration(tmp_path: Path) -> None:
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("short"), tmp_path / "b")
+    with pytest.raises(PluginError, match="'short' gave 1 outcome for 25 windows in 'evaluate_many'"):
+        calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_settings_have_the_names_and_the_defaults_of_the_statistic(tmp_path: Path) -> None:
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("plain", power=3), tmp_path / "b")
+    assert bundle.manifest.settings == {"power": 3, "name": "a", "parts": (1.0, 2.0)}
+    calibrated = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    assert calibrated.toys(calibrated.manifest.null[0]).shape == (100, 2)
+    wrong = [
+        (
+            recipe_of("plain", powr=3),
+            "'plain' has no setting 'powr'. Its settings are: power, name, parts, helper",
+        ),
+        (recipe_of("plain", helper={}), "the setting 'helper' of the statistic 'plain' is {}"),
+        (
+            recipe_of("needy"),
+            "'needy' needs the setting 'power', which has no usual value. Give it: --set",
+        ),
+        (recipe_of("several", width=2.0), "'several' chooses its setting 'width' itself"),
+    ]
+    for recipe, words in wrong:
+        with pytest.raises(InputError, match=words):
+            create_bundle(healthy_events(2000, 1), recipe, tmp_path / "c")
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_what_a_statistic_must_not_ignore_is_refused(tmp_path: Path) -> None:
+    from dqm.reference import add_normalisation
+
+    x = healthy_events(400, 1)
+    with pytest.raises(InputError, match="the statistic 'plain' takes no rows that stand for several events"):
+        find_statistic("plain").make(x, {}, n_expected=60.0, counts=np.ones(400))
+    with pytest.raises(PluginError, match="takes 'counts', but its 'evaluate' has no argument 'weights'"):
+        find_statistic("counted").make(x, {}, n_expected=60.0, counts=np.ones(400))
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("plain"), tmp_path / "b")
+    with pytest.raises(InputError, match="the statistic 'plain' takes no nuisance parameters"):
+        add_normalisation(bundle, "rate", 0.1)
+
+
+@pytest.mark.usefixtures("_plugins")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "noorigin",
+            "the collector 'noorigin' has no 'origin', which must be dqm.events.Origin.LIVE, R",
+        ),
+        ("origintext", "the collector 'origintext' has 'live' as 'origin', which must be dqm.events.Origin"),
+        (
+            "noiteration",
+            r"'noiteration' has no '__iter__', which must be a method __iter__\(\): Yield",
+        ),
+        (
+            "wrongoptions",
+            "'wrongoptions' has <class 'dict'> as 'Options', which must be a class: the",
+        ),
+        ("classalone", r"the collector 'classalone' cannot be called as CLASS\(options\)"),
+        ("halfresumable", "'halfresumable' has no 'seek', .*; it has no 'commit', .*; it has no 'close', "),
+        (
+            "dicts",
+            "the collector Dicts yielded an object of type dict, which must be a dqm.events.EventB",
+        ),
+        (
+            "wrongshape",
+            r"yielded a batch whose x is float64 of shape \(3, 2\), which must be .*_events, 1\)",
+        ),
+        ("integers", r"yielded a batch whose x is int64 of shape \(3, 2\), which must be float64"),
+        ("backwards", "yielded a batch whose times are not finite and ascending"),
+        ("failing", r"the collector Failing raised OSError: cable \(dqm_bad_sources.py, line 35\)"),
+    ],
+)
+def test_a_bad_collector_is_refused_with_its_name_and_what_is_wrong(name: str, words: str) -> None:
+    with pytest.raises(PluginError, match=words):
+        list(checked_batches(open_source(name, {})))
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_a_collector_without_options_needs_none() -> None:
+    (batch,) = checked_batches(open_source("good", {}))
+    assert batch.n_events == 3
+    with pytest.raises(DqmError, match="unknown key"):
+        open_source("good", {"rate": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "words"),
+    [
+        ("hanging", 4.0, "the next step took longer than 4 s: it hangs"),
+        ("deadly", 60.0, "it ended its process with exit code 7"),
+        ("fickle", 60.0, "at the second time"),
+    ],
+)
+def test_the_check_survives_what_a_plugin_does(
+    name: str,
+    seconds: float,
+    words: str,
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    wrong = [found.text for found in check_plugin(name, {}, seconds) if found.level is Level.WRONG]
+    assert len(wrong) == 1
+    assert words in wrong[0]
+
+
+def write_pulses(path: Path, n: int, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    charge, width = rng.gamma(4.0, 1.0, n), rng.normal(20.0, 2.0, n)
+    rows = zip(1.7e9 + np.arange(n) * 0.01, charge, width, strict=True)
+    path.write_text("".join(f"3 {t:.2f} {q:.4f} {w:.4f}\n" for t, q, w in rows))
+    return path
+
+
+def test_the_examples_go_from_the_check_to_the_page(
+    dqm: Dqm, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    write_pulses(tmp_path / "good.txt", 3000, 1)
+    write_pulses(tmp_path / "run.txt", 400, 2)
+    told = dqm("check", "--plugin", "adc", "--set", 'inputs=["run.txt"]').out
+    assert "ok    read 400 events in 1 batch; features: charge, width" in told
+    told = dqm("check", "--plugin", "neighbours", "--set", "neighbours=7").out
+    assert "settings: neighbours 7, spread deviation" in told
+    assert "note  'evaluate_many' left out: windows are tested one by one" in told
+    assert "neighbours: no mistakes found" in told
+    assert dqm("extract", "adc", "good.txt", "-o", "good.parquet").code == 0
+    build = ("reference", "build", "good.parquet", "--window", 100, "--statistic", "neighbours")
+    features = ("--features", "charge,width", "--set")
+    refused = dqm(*build, "-o", "wrong", *features, "neighbours=0")
+    assert (refused.code, "neighbours is 0. Give 1 to " in refused.err) == (2, True)
+    assert dqm(*build, "-o", "n.dqmref", *features, "neighbours=7").code == 0
+    assert dqm("reference", "calibrate", "n.dqmref", "--toys", 100, "--processes", 1).code == 0
+    site = Site(tmp_path, tmp_path / "n.dqmref", "workers = 1", streams=("3",), **variables)
+    with running(site):
+        (tmp_path / "adc.toml").write_text(
+            f'[collector]\nname = "adc"\nrun = 5\nconnect = "{site.connect}"\n'
+            '[window]\nevents = 100\n[options]\ninputs = ["run.txt"]\n'
+        )
+        log = tmp_path / "adc.log"
+        collecting = start_dqm("collect", "adc.toml", cwd=tmp_path, log=log, **variables)
+        assert collecting.wait(60.0) == 0, log.read_text()
+        wait_until(lambda: len(site.run_of(5)) == 4, "four verdicts")
+        assert all(verdict.result.p is not None for verdict in site.run_of(5))
+        bundle = site.get("/api/v1/streams/3/windows/5/0").json()["bundle"]
+        assert bundle["statistic"] == "neighbours"
+        assert bundle["settings"] == {"neighbours": 7, "spread": "deviation"}
+        assert "neighbours: neighbours 7, spread deviation" in site.get("/streams/3").text
+
+
+@contextmanager
+def running(site: Site) -> Iterator[None]:
+    try:
+        site.start()
+        yield
+    finally:
+        site.close()
+
+
+def test_a_statistic_that_raises_gives_nan_or_hangs_is_null_and_the_daemon_goes_on(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("moody"), tmp_path / "m.dqmref")
+    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    site = Site(
+        tmp_path, bundle.path, "workers = 1\nlongest_test_seconds = 2", streams=("chamber-1",), **variables
+    )
+    with running(site), Sender(site.connect, 100) as sender:
+        for seq, mood in enumerate([0.0, 100.0, 300.0, 200.0, 0.0]):
+            x = healthy_events(N_WINDOW, 100 + seq)
+            x[0, 0] = mood
+            sender.send(window_of(x, seq=seq))
+        assert sender.confirm(60.0)
+        told = {v.window.seq: f"{v.quality.value} {v.reason}".strip() for v in site.run_of(7)}
+    assert [told[seq].partition(" ")[0] for seq in range(5)] == ["Good", "Null", "Null", "Null", "Good"]
+    assert told[1].startswith(
+        "Null the test failed: the statistic 'moody' raised ValueError: bad mood (dqm_bad"
+    )
+    assert told[2].startswith(
+        "Null the test failed: the statistic 'moody' gave t = nan for a window of 60 rows"
+    )
+    assert told[3] == "Null not tested: its test took longer than 2 s (statistic 'moody')"
+
+
+@pytest.mark.long  # it starts a daemon to see it end
+def test_a_daemon_whose_statistic_is_not_installed_does_not_start(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(variables["PYTHONPATH"])
+        bundle = create_bundle(healthy_events(2000, 1), recipe_of("plain"), tmp_path / "m.dqmref")
+        calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    site = Site(tmp_path, bundle.path, "workers = 1", streams=("chamber-1",))
+    site.launch()
+    try:
+        assert site.wait_for_end() == 2
+    finally:
+        site.close()
+    assert "unknown statistic 'plain'" in site.log.read_text()

@@ -1,0 +1,65 @@
+"""``dqm study power``: measured once, resumed, and peers that win come first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dqm.service.offline import power_study
+from dqm.service.offline.power_study import PowerPlan, PowerRow, compare_power, sort_rows
+
+from .conftest import Told
+
+Dqm = Callable[..., Told]
+SMALL = PowerPlan(("chi-squared", "mmd-nystroem"), ((300, 50),), 40, 10, ("wires", "counts"))
+
+
+def test_a_study_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "power.jsonl"
+    first = compare_power(SMALL, kept, n_processes=1)
+    lines = kept.read_text().splitlines()
+    assert len(lines) == 4
+    kept.write_text("\n".join([*lines[:3], lines[3][:20]]) + "\n")  # cut short
+    measured = []
+    monkeypatch.setattr(power_study, "measure", lambda unit: measured.append(unit) or json.loads(lines[3]))
+    rows, _, refused = compare_power(SMALL, kept, n_processes=1)
+    assert len(measured) == 1
+    assert (rows, refused) == (first[0], {})
+    compare_power(replace(SMALL, seed=2), kept, n_processes=1)
+    assert len(measured) == 5, "another seed is another study"
+
+
+def test_all_statistics_see_the_same_windows_and_a_seed_gives_the_same(tmp_path: Path) -> None:
+    one = compare_power(SMALL, tmp_path / "a.jsonl", n_processes=1)[0]
+    two = compare_power(SMALL, tmp_path / "b.jsonl", n_processes=1)[0]
+    assert one == two
+    hot = next(row for row in one if row.fault == "one ten times hot")
+    assert hot.n_faulty == 10
+    assert hot.power.keys() == {"chi-squared", "mmd-nystroem"}
+
+
+def test_rows_where_a_peer_wins_come_first() -> None:
+    rows = [
+        PowerRow("f", name, 300, 50, {"several": own, "kernel": 0.1, "energy": other}, 10)
+        for name, own, other in [("behind", 0.9, 0.5), ("ahead", 0.2, 0.8), ("equal", 0.5, 0.5)]
+    ]
+    assert [row.fault for row in sort_rows(rows)] == ["ahead", "equal", "behind"]
+
+
+def test_the_command_writes_a_table_and_a_figure(
+    dqm: Dqm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PowerPlan, "quick", lambda names, seed: replace(SMALL, statistics=names, seed=seed))
+    told = dqm("study", "power", "out", "--quick", "--statistic", "chi-squared", "--processes", 1)
+    assert told.code == 0, told.err
+    table = (tmp_path / "out" / "power.md").read_text()
+    assert table.splitlines()[0] == "| events | N_R, window | fault | chi-squared |"
+    assert "| wires | 300, 50 | one ten times hot |" in table
+    assert table.strip() in told.out
+    assert (tmp_path / "out" / "power.png").stat().st_size > 1000
+    wrong = dqm("study", "power", "out", "--quick", "--statistic", "nothing", "--processes", 1)
+    assert (wrong.code, "unknown statistic 'nothing'" in wrong.err) == (2, True)
