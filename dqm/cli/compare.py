@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from dqm.cli.compare_channels import ChannelFiles
 from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
@@ -31,7 +32,10 @@ COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
 
 def compare(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Calibrated reference bundle.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="CSV or Parquet files of features, or of hits by channel."),
+    ],
     window: Annotated[
         int | None,
         typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
@@ -50,7 +54,12 @@ def compare(
     free: Annotated[
         bool, typer.Option("--free", help="Fit without measurement what has none, instead of giving up.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each window.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One JSON object a line for each window; with channels, then one for each file."
+        ),
+    ] = False,
     processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: none.")] = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
@@ -62,7 +71,6 @@ def compare(
     from dqm.service.offline.comparison import compare as compare_windows
 
     opened = open_bundle(bundle)
-    opened.refuse_channels("files of events")
     _check_counted(opened, window, histogram)
     if not opened.manifest.null:
         raise BundleError(
@@ -74,18 +82,23 @@ def compare(
     policy = ReadingPolicy(unmeasured="free" if free else "null")
     assessment = ComparisonTask(bundle, opened.identifier, limits, policy)
     readings = parse_measured(measured or [], opened)
-    windows = chain.from_iterable(
-        cut_file(
-            file,
-            opened.manifest.features,
-            run=run,
-            n_window=window,
-            chamber=chamber,
-            auxiliary=readings,
-            counts=opened.manifest.counts,
-            histogram=histogram,
+    by_channel = ChannelFiles(opened, chamber) if opened.manifest.is_of_channels else None
+    windows = (
+        by_channel.cut(files)
+        if by_channel is not None
+        else chain.from_iterable(
+            cut_file(
+                file,
+                opened.manifest.features,
+                run=run,
+                n_window=window,
+                chamber=chamber,
+                auxiliary=readings,
+                counts=opened.manifest.counts,
+                histogram=histogram,
+            )
+            for run, file in enumerate(files)
         )
-        for run, file in enumerate(files)
     )
     is_parallel = processes is not None or scheduler is not None
     verdicts: list[Verdict] = []
@@ -105,10 +118,18 @@ def compare(
         parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
         with writing():
             open_console().print(Text(", ").join(parts))
+    if by_channel is not None:
+        by_channel.report(as_json=as_json)
 
 
 def _check_counted(bundle: Bundle, window: int | None, histogram: str | None) -> None:
     """Refuse options that do not go with histograms, or without."""
+    if bundle.manifest.is_of_channels and (window is not None or histogram is not None):
+        raise ConfigError(
+            "windows of channels are as long as those of the reference",
+            where="--window" if window is not None else "--histogram",
+            fix="Leave it out, and give tables of hits by channel and time, as 'dqm extract' writes them",
+        )
     if bundle.manifest.counts is None and histogram is not None:
         raise ConfigError(
             "the bundle is of single events", where="--histogram", fix="Build one with 'dqm reference build'"

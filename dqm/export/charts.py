@@ -26,7 +26,12 @@ _SYMBOLS = {
 _LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
 _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
 _QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _NUMBER_ROW, _CHANNEL_ROW = "y", "y2", "y3", "y4", "y5", "y6"
-_CHANNEL_STATES = {"n_dead": "dead", "n_low": "low", "n_noisy": "noisy"}
+_CHANNEL_STATES = {
+    "n_dead": ("dead", "x", "var(--bad)"),
+    "n_low": ("low", "triangle-down", "var(--series-0)"),
+    "n_noisy": ("noisy", "triangle-up", "var(--medium)"),
+}
+"""Field of the summary: word, symbol and colour; none has the colour of Good."""
 
 
 def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
@@ -217,7 +222,7 @@ def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
 def _channel_traces(windows: Sequence[WindowSummary]) -> Iterable[Figure]:
     """Make the numbers of channels that are dead, low and noisy."""
     found = [(w, w.channels) for w in windows if w.channels is not None]
-    for n, (field, state) in enumerate(_CHANNEL_STATES.items() if found else ()):
+    for field, (state, symbol, colour) in _CHANNEL_STATES.items() if found else ():
         yield {
             "type": "scatter",
             "mode": "markers",
@@ -228,7 +233,7 @@ def _channel_traces(windows: Sequence[WindowSummary]) -> Iterable[Figure]:
             "text": [_label(w) for w, _ in found],
             "hovertemplate": f"%{{text}}: %{{y}} {state}<extra></extra>",
             "customdata": [_address(w) for w, _ in found],
-            "marker": {"symbol": _PALETTE[n], "color": f"var(--series-{n})", "size": 7},
+            "marker": {"symbol": symbol, "color": colour, "size": 8},
         }
 
 

@@ -65,11 +65,11 @@ Words = tuple[str, str]
 """What a light means, and what to do."""
 
 
-def unmeasured_line(error: InputError) -> CertificateLine:
-    """Say that the run is too short for windows of its own to be tested."""
+def unmeasured_line(error: InputError, *, takes_later: bool) -> CertificateLine:
+    """Say that the run is too short for windows of its own to be tested; counted rows take no later runs."""
     words = (
         "nobody knows how many healthy windows of the next run will have small p",
-        f"{error.fix}. Or give later good runs with --later",
+        f"{error.fix}{'. Or give later good runs with --later' if takes_later else ''}",
     )
     return _line("uniformity", Light.AMBER, 0.0, f"not measured: {error.what}", amber=words)
 

@@ -150,7 +150,7 @@ def _block_lines(
 ) -> list[CertificateLine]:
     """Test the run's own windows."""
     if isinstance(plan, InputError):
-        return [lines_of.unmeasured_line(plan)]
+        return [lines_of.unmeasured_line(plan, takes_later=bundle.manifest.counts is None)]
     found = evaluate_blocks(bundle, kind=entry.kind, plan=plan, seed=seed, workers=workers, progress=progress)
     lines = [lines_of.uniformity_line(found), lines_of.run_line(bundle, found)]
     if bundle.manifest.counts is None:

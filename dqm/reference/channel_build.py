@@ -85,7 +85,7 @@ class ChannelRecipe:
     seed: int = 1
 
 
-def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> FloatArray:
+def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cut the table of a run into windows.
 
     Parameters
@@ -99,8 +99,10 @@ def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> F
 
     Returns
     -------
-    ndarray, shape (n_windows, n_channels)
-        Hits of each channel in every window that the table covers without a gap.
+    starts : ndarray, shape (n_windows,)
+        Start of every window that the table covers without a gap, Unix seconds.
+    hits : ndarray, shape (n_windows, n_channels)
+        Hits of each channel in these windows.
 
     Raises
     ------
@@ -121,7 +123,7 @@ def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> F
         )
     n_steps = _steps(moments, seconds, table.name)
     hits = counted.reshape(len(moments), len(channel_map))
-    windows, first = [], 0
+    starts, windows, first = [], [], 0
     step = seconds / n_steps
     while first + n_steps <= len(moments):
         within = np.diff(moments[first : first + n_steps])
@@ -129,9 +131,10 @@ def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> F
         if len(gaps):
             first += int(gaps[-1]) + 1
             continue
+        starts.append(moments[first])
         windows.append(hits[first : first + n_steps].sum(axis=0))
         first += n_steps
-    return np.array(windows).reshape(len(windows), len(channel_map))
+    return np.array(starts), np.array(windows).reshape(len(windows), len(channel_map))
 
 
 def create_channel_bundle(
@@ -169,7 +172,7 @@ def create_channel_bundle(
         If `path` exists or cannot be written.
     """
     known = check_map(_bare_map(tables) if channel_map is None else channel_map)
-    hits = np.concatenate([cut_table(table, recipe.seconds, known) for table in tables])
+    hits = np.concatenate([cut_table(table, recipe.seconds, known)[1] for table in tables])
     # as people will write it into the collector's configuration: the sizes must be the same
     rate_hz = float(f"{hits.sum() / max(1, len(hits)) / recipe.seconds:.6g}")
     n_expected = rate_hz * recipe.seconds

@@ -22,7 +22,7 @@ from dqm.nplm.samples import Sample
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import StoredBundle
 
-__all__ = ["ChannelExplainer", "describe_outside", "summarise_channels"]
+__all__ = ["ChannelExplainer", "describe_channels", "describe_outside", "summarise_channels"]
 
 IndexArray = NDArray[np.int64]
 
@@ -80,7 +80,7 @@ class ChannelExplainer:
             pairs=(),
             ranking=(),
             occupancy=_occupancy(self._map, outcome),
-            text=_describe(self._map, outcome),
+            text=describe_channels(self._map, outcome),
         )
 
 
@@ -128,7 +128,7 @@ def _number(value: float) -> int | None:
     return None if value == _UNKNOWN else int(value)
 
 
-def _describe(channel_map: FloatArray, outcome: ChannelResult) -> str:
+def describe_channels(channel_map: FloatArray, outcome: ChannelResult) -> str:
     """Name groups whose channels go together, then single channels, the most extreme first."""
     parts: list[str] = []
     left = np.ones(len(channel_map), dtype=bool)

@@ -152,8 +152,10 @@ def plan_blocks(bundle: StoredBundle, kind: WindowKind) -> BlockPlan:
             f"{n_events} events, {n_reference} of them in the reference, leave no room to hold windows of "
             f"{kind.n_expected:g} back from reference and toys",
             where=str(bundle.path),
-            fix="Build the bundle from a longer run, with a smaller reference or for smaller windows: "
-            "'dqm reference advise' shows what a run can bear",
+            fix="Build the bundle from a longer run, with a smaller reference or for smaller windows"
+            + (
+                ": 'dqm reference advise' shows what a run can bear" if bundle.manifest.counts is None else ""
+            ),
         )
     n_windows = min(WINDOWS_PER_BLOCK, n_events // n_blocks // largest)
     is_ordered = bundle.manifest.counts is None and events_in_order(bundle)[1]

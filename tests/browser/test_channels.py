@@ -123,6 +123,16 @@ def test_the_map_shows_a_dead_wire_a_noisy_wire_and_a_dead_card(
         ["channels low", [0] * 8],
         ["channels noisy", [1, 1, 1, 1, 1, 0, 0, 0]],
     ]
+    marks = chromium.execute_script(
+        "return document.getElementById('chart-history').data"
+        ".filter(t => t.yaxis === 'y6' || t.name === 'Good')"
+        ".map(t => [t.name, t.marker.symbol, t.marker.color])"
+    )
+    of_good = {colour for name, _, colour in marks if name == "Good"}
+    of_channels = {name: (symbol, colour) for name, symbol, colour in marks if name != "Good"}
+    assert len(of_good) == 1
+    assert all(colour not in of_good for _, colour in of_channels.values()), "no fault looks healthy"
+    assert len(set(of_channels.values())) == 3
     assert complaints(chromium) == []
     shoot(chromium, tmp_path, "channels-stream")
 

@@ -52,11 +52,52 @@ def test_the_bundle_says_what_it_is(dqm: Dqm, made: Path, tmp_path: Path) -> Non
     assert "channel" in (tmp_path / "bundle.html").read_text()
 
 
-def test_what_takes_events_refuses_it(dqm: Dqm, made: Path) -> None:
+def test_compare_names_dead_and_noisy_channels_of_files(dqm: Dqm, made: Path, tmp_path: Path) -> None:
+    bundle, file = made / "channels.dqmref", tmp_path / "faulty.parquet"
+    faults = "conditions={dead_wires = [17], noisy_wires = {40 = 500.0}}"
+    extract = ("extract", "simulate", "-o", file, *SIMULATE, "--set", "seconds=20", "--set", "seed=5")
+    assert dqm(*extract, "--set", faults, "--chamber", "0.channels").code == 0
+    told = dqm("compare", bundle, made / "healthy.parquet", file)
+    assert told.code == 0, told.err
+    assert "healthy.parquet, 60 windows together: 0 dead, 0 low and 0 noisy of 64 channels" in told.out
+    assert "faulty.parquet, 4 windows together: 1 dead, 0 low and 1 noisy of 64 channels" in told.out
+    assert re.search(r"wire 5 of layer 2 is dead: 0 hits where \d+ are expected", told.out)
+    assert re.search(r"^40 +\d +\d+ +3 +noisy +\d+ ", told.out, re.MULTILINE)
+    lines = json_lines(dqm("compare", bundle, file, "--json").out)
+    windows, (occupancy,) = lines[:4], lines[4:]
+    assert [(w["seq"], w["quality"], w["channels"]["n_dead"]) for w in windows] == [
+        (k, "Bad", 1) for k in range(4)
+    ]
+    assert [windows[1]["start"] - windows[0]["start"], windows[0]["n_data"] > 4000] == [5.0, True]
+    rows = {row["channel"]: row for row in occupancy["occupancy"]}
+    assert len(rows) == 64
+    assert (rows[17]["state"], rows[17]["hits"], rows[17]["ratio"]) == ("dead", 0, 0.0)
+    assert rows[40]["state"] == "noisy"
+    assert rows[40]["ratio"] > 10
+    assert (occupancy["file"], occupancy["n_windows"], occupancy["n_noisy"]) == ("faulty.parquet", 4, 1)
+
+
+def test_compare_refuses_what_is_no_table_of_hits_by_channel(dqm: Dqm, made: Path, tmp_path: Path) -> None:
     bundle, file = made / "channels.dqmref", made / "healthy.parquet"
-    told = dqm("compare", bundle, file, "--window", 64)
-    assert told.code == 2
-    assert "a bundle of the statistic channels takes no files of events" in told.err
+    (tmp_path / "short.csv").write_text(
+        "time,channel,hits\n" + "".join(f"{t},{c},1\n" for t in (0, 1) for c in range(64))
+    )
+    (tmp_path / "strange.csv").write_text("time,channel,hits\n0,0,1\n1,64,1\n")
+    (tmp_path / "events.csv").write_text("time,t_1\n0,1\n1,2\n")
+    for arguments, message in (
+        ((file, "--window", 64), "--window: windows of channels are as long as those of the reference"),
+        ((file, "--histogram", "x"), "--histogram: windows of channels"),
+        (("short.csv",), "short.csv: no window of 5 s without a gap"),
+        (("strange.csv",), "strange.csv: channel 64 is not in the channel map"),
+        (("events.csv",), "events.csv"),
+    ):
+        told = dqm("compare", bundle, *arguments)
+        assert told.code == 2, told.out
+        assert message in told.err
+
+
+def test_what_takes_events_refuses_it(dqm: Dqm, made: Path) -> None:
+    bundle = made / "channels.dqmref"
     told = dqm("reference", "nuisance", bundle, "gas", "--sigma", 0.1, "--rate")
     assert "takes no nuisance parameter" in told.err
 

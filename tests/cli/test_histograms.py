@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uproot
 
 from dqm.events import FloatArray
 from tests.collectors.test_histograms import NAME, th1, write
@@ -162,3 +164,101 @@ def test_a_histogram_that_grows_is_judged_and_a_changed_shape_raises_an_alarm(
     assert windows[4]["explanation"]["text"].startswith("departs mostly in drift_ns (100 %)")
     (shown,) = windows[4]["explanation"]["maps"]
     assert len(shown["data"]) == len(EDGES) + 1, "each bin as it is, and under- and overflow"
+
+
+def test_what_is_not_measured_of_a_short_run_of_histograms_advises_what_they_take(
+    dqm: Dqm, tmp_path: Path
+) -> None:
+    run = write(tmp_path / "short.root", th1(list(fill(2200, 1)), EDGES))
+    build = ("reference", "build", run, *DRIFT, "-o", "short.dqmref", "--window", N_STATE)
+    assert dqm(*build, "--events", 1000).code == 0
+    assert dqm("reference", "calibrate", "short.dqmref", "--toys", 100, "--processes", 1).code == 0
+    assert dqm("reference", "validate", "short.dqmref", "--processes", 1).code == 0
+    found = json.loads((tmp_path / "short.dqmref" / "certificate.json").read_text())
+    lines = {line["name"]: line for line in found["lines"]}
+    assert "leave no room to hold windows of" in lines["uniformity"]["found"]
+    assert "longer run" in lines["uniformity"]["action"]
+    assert not any("--later" in line["action"] or "advise" in line["action"] for line in lines.values())
+
+
+SECONDS, RATE_HZ = 10.0, 60.0
+EDGES_2 = (np.linspace(0.0, 400.0, 17), np.linspace(-40.0, 40.0, 17))
+
+
+def fill_pairs(n: int, seed: int, *, is_turned: bool = False) -> FloatArray:
+    """Drift time and angle, which have something in common; turned: the same spectra, nothing in common."""
+    rng = np.random.default_rng(seed)
+    time = rng.triangular(0.0, 200.0, 400.0, n)
+    angle = (time - 200.0) / 8.0 + rng.normal(0.0, 4.0, n)
+    if is_turned:
+        angle = rng.permutation(angle)
+    return np.histogram2d(time, np.clip(angle, -39.9, 39.9), EDGES_2)[0]
+
+
+def write_both(path: Path, single: FloatArray, pairs: FloatArray, second: float) -> Path:
+    """Write a TH1 and a TH2 with the time of their last change."""
+    scratch = path.with_suffix(".tmp")
+    with uproot.recreate(scratch) as file:
+        file[NAME] = (single, EDGES)
+        file["chamber/pairs"] = (pairs, *EDGES_2)
+    moment = 1_700_000_000_000_000_000 + round(second * 1e9)
+    os.utime(scratch, ns=(moment, moment))
+    return scratch.replace(path)
+
+
+@pytest.mark.long
+def test_windows_in_time_and_histograms_of_two_features_reach_their_alarms(dqm: Dqm, tmp_path: Path) -> None:
+    """A TH1 whose rate falls, and a TH2 whose features are each as before, but not together."""
+    good = write_both(tmp_path / "good.root", fill(40_000, 1), fill_pairs(40_000, 2), 0.0)
+    for histogram, features, bundle in (
+        (NAME, "drift_ns", "one"),
+        ("chamber/pairs", "drift_ns,angle", "two"),
+    ):
+        names = ("--histogram", histogram, "--features", features)
+        size = ("--window", round(SECONDS * RATE_HZ), "--cut", "time")
+        told = dqm("reference", "build", good, *names, "-o", f"{bundle}.dqmref", *size)
+        assert told.code == 0, told.err
+        toys = ("--window", "200:1200", "--toys", 150, "--seed", 11, "--processes", 1)
+        told = dqm("reference", "calibrate", f"{bundle}.dqmref", *toys)
+        assert told.code == 0, told.err
+    run, log = tmp_path / "run.root", tmp_path / "collector.log"
+    single, pairs = fill(1000, 3), fill_pairs(1000, 4)
+    write_both(run, single, pairs, 100.0)
+    daemon_config, collector = write_site(tmp_path, tmp_path / "one.dqmref", run)
+    with daemon_config.open("a") as file:
+        file.write(f'[[streams]]\nname = "pairs"\nbundle = "{tmp_path}/two.dqmref"\n')
+    text = collector.read_text().replace(
+        f"events = {N_STATE}", f"seconds = {SECONDS}\nexpected_rate_hz = {RATE_HZ}"
+    )
+    text = text.replace('1 = "drift"', '1 = "drift"\n2 = "pairs"')
+    text += '[options.histograms.2]\nname = "chamber/pairs"\nfeatures = ["drift_ns", "angle"]\n'
+    collector.write_text(text)
+    n = round(SECONDS * RATE_HZ)
+    with daemon_of(daemon_config) as daemon:
+        collecting = start_dqm("collect", collector, cwd=tmp_path, log=log)
+        try:
+            wait_until(lambda: "counting begins" in log.read_text(), "the first state is read", WAIT_SECONDS)
+            for number in range(5):
+                is_faulty = number >= 2
+                single += fill(n // 2 if is_faulty else n, 20 + number)
+                pairs += fill_pairs(n, 30 + number, is_turned=is_faulty)
+                write_both(run, single, pairs, 100.0 + SECONDS * (number + 1))
+                wait_until(partial(has_judged, daemon, 2 * (number + 1)), f"{number} judged", WAIT_SECONDS)
+        finally:
+            collecting.terminate()
+            code = collecting.wait(WAIT_SECONDS)
+        alarms = daemon.get("/api/v1/alarms").json()["alarms"]
+        found = {
+            name: [daemon.get(f"/api/v1/streams/{name}/windows/5/{k}").json()["verdict"] for k in range(5)]
+            for name in ("drift", "pairs")
+        }
+    assert code == 0, log.read_text()
+    for verdicts in found.values():
+        assert [(v["end"] - v["start"], v["start"] - 1.7e9) for v in verdicts] == [
+            (SECONDS, 100.0 + SECONDS * k) for k in range(5)
+        ]
+        assert all(v["p"] > 0.001 and v["rate"]["p"] > 0.001 for v in verdicts[:2])
+    assert all(v["n_data"] == n // 2 and v["rate"]["p"] < 1e-9 for v in found["drift"][2:])
+    assert all(v["p"] < 1e-4 and v["quality"] == "Bad" for v in found["pairs"][2:])
+    raised = {(a["stream"], a["cause"]) for a in alarms if a["state"] != "Normal"}
+    assert {("drift", "rate"), ("pairs", "differs")} <= raised

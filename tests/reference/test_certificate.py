@@ -256,9 +256,11 @@ def test_a_run_that_is_too_short_says_so(tmp_path: Path) -> None:
     short = create_bundle(healthy_events(330, 1), recipe, tmp_path / "short.dqmref")
     with pytest.raises(InputError, match="330 events, 200 of them in the reference, leave no room") as told:
         plan_blocks(short, WindowKind(cut=short.manifest.cut, n_expected=60))
-    line = lines_of.unmeasured_line(told.value)
+    line = lines_of.unmeasured_line(told.value, takes_later=True)
     assert line.light is Light.AMBER
     assert "dqm reference advise" in line.action
+    assert "--later" in line.action
+    assert "--later" not in lines_of.unmeasured_line(told.value, takes_later=False).action
 
 
 def test_texts_from_outside_are_cut_off(bundle: StoredBundle) -> None:

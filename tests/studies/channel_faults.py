@@ -12,7 +12,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
@@ -73,9 +73,21 @@ class Detector:
     table: NullTable
 
     @classmethod
-    def learn(cls, run: FloatArray, channel_map: FloatArray, n_toys: int = N_TOYS) -> Detector:
-        """Learn from the windows of a run, shape (n_windows, n_channels)."""
-        test = ChannelTest(run, n_expected=float(run.sum() / len(run)), prepared={"map": channel_map})
+    def learn(
+        cls,
+        run: FloatArray,
+        channel_map: FloatArray,
+        n_toys: int = N_TOYS,
+        illumination: float = 0.1,
+        wander: float | None = None,
+    ) -> Detector:
+        """Learn from the windows of a run, shape (n_windows, n_channels); `wander` replaces what it says."""
+        n_expected = float(run.sum() / len(run))
+        prepared = {"map": channel_map}
+        test = ChannelTest(run, n_expected=n_expected, prepared=prepared, illumination=illumination)
+        if wander is not None:
+            prepared = replace(test.model, wander=wander).arrays
+            test = ChannelTest(run, n_expected=n_expected, prepared=prepared, illumination=illumination)
         t = []
         for number in range(n_toys):
             x, hits = test.throw(np.random.default_rng([1, number]))
