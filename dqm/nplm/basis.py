@@ -58,15 +58,25 @@ class Basis:
         """Evaluate the basis at raw events `x` of shape (n, d); shape (n, r)."""
         return self.kernel(x) @ self.transform
 
-    def remote(self, kernel: Tensor, r: int, negligible: float) -> Tensor:
-        """Evaluate the remote functions, all after the first r, at events with kernels (n, m).
+    def split(self, x: Tensor, r: int, negligible: float) -> tuple[Tensor, Tensor]:
+        """Evaluate the first r functions and the remote ones, all others, at raw events of shape (n, d).
 
-        They are 0 where their squares sum to `negligible` or less, as everywhere in the reference. There they
-        have to be left out on both sides: their sums over many events cancel.
+        Remote functions are 0 where their squares sum to `negligible` or less, as all over the reference.
+        There they have to be left out on both sides: their sums over many events cancel.
         """
-        functions = kernel @ self.transform[:, r:]
-        is_remote: Tensor = vecdot(functions, functions) > negligible
-        return functions * is_remote[:, None]
+        standard = (x - self.mean) / self.scale
+        m = int((self.transform[:, 0] != 0.0).sum())  # later centres belong to remote functions alone
+        inner = gaussian_kernel(standard, self.centers[:m], self.width) @ self.transform[:m, :r]
+        remote = inner.new_zeros(len(x), self.transform.shape[1] - r)
+        # all functions together have at most the variance of the kernel, 1
+        candidates = torch.nonzero(1.0 - vecdot(inner, inner) > negligible)[:, 0]
+        if remote.shape[1] and len(candidates):
+            functions = (
+                gaussian_kernel(standard[candidates], self.centers, self.width) @ self.transform[:, r:]
+            )
+            is_remote = vecdot(functions, functions) > negligible
+            remote[candidates] = functions * is_remote[:, None]
+        return inner, remote
 
     def kernel(self, x: Tensor) -> Tensor:
         """Evaluate the kernel of each centre at raw events `x` of shape (n, d); shape (n, m)."""

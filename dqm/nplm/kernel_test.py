@@ -470,27 +470,28 @@ class KernelTest:
         everything = np.concatenate([sample.x for sample in samples])
         rows = [len(sample.x) for sample in samples]
         counts = [self._tensor(sample.weights) for sample in samples]
-        kernel = self._fitted.basis.kernel(self._tensor(everything))
         columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))
         first, second = (torch.split(column, rows) for column in columns)
         linear, quadratic = (_add_up(column, counts) for column in (first, second))
-        transform, r = self._fitted.basis.transform, self.n_independent
-        remote = self._fitted.basis.remote(kernel, r, self._negligible)
-        beyond = _add_up(torch.split(remote, rows), counts)
+        basis, r, x = self._fitted.basis, self.n_independent, self._tensor(everything)
+        n_functions = basis.transform.shape[1]
         if self._loss.linear_in_data:
-            inner = _add_up(torch.split(kernel, rows), counts) @ transform[:, :r]
-            phi = self._reference.phi.new_empty(0, transform.shape[1])
+            if n_functions == r:
+                sums = _add_up(torch.split(basis.kernel(x), rows), counts) @ basis.transform
+            else:
+                functions = torch.cat(basis.split(x, r, self._negligible), 1)
+                sums = _add_up(torch.split(functions, rows), counts)
+            phi = self._reference.phi.new_empty(0, n_functions)
             none = [phi, first[0][:0], second[0][:0], self._reference.weights[:0]]
             data = Events(*(part.expand(len(rows), *part.shape) for part in none))
-            return Totals(torch.cat([inner, beyond], 1), linear, quadratic), data
-        functions = kernel @ transform[:, :r]
-        inner = _add_up(torch.split(functions, rows), counts)
-        if remote.any():
-            functions = torch.cat([functions, remote], 1)
-        parts = torch.split(functions.to(PRECISION), rows)
+            return Totals(sums, linear, quadratic), data
+        inner, remote = basis.split(x, r, self._negligible)
+        functions = torch.cat([inner, remote], 1)
+        sums = _add_up(torch.split(functions, rows), counts)
+        parts = torch.split((functions if remote.any() else inner).to(PRECISION), rows)
         of_events = (parts, first, second, counts)
         data = Events(*(pad_sequence(list(column), batch_first=True) for column in of_events))
-        return Totals(torch.cat([inner, beyond], 1), linear, quadratic), data
+        return Totals(sums, linear, quadratic), data
 
 
 def _add_up(parts: Sequence[Tensor], counts: Sequence[Tensor]) -> Tensor:

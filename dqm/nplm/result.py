@@ -109,9 +109,11 @@ class LogRatio:
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate f at raw events of shape (n, d); shape (n,)."""
         r = self.reference.phi.shape[1]
-        kernel = self.basis.kernel(torch.from_numpy(x))
-        f = kernel @ (self.basis.transform[:, :r] @ self.a[:r])
-        values: FloatArray = (f + self.basis.remote(kernel, r, self.negligible) @ self.a[r:]).numpy()
+        if len(self.a) == r:
+            f = self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
+        else:
+            f = torch.cat(self.basis.split(torch.from_numpy(x), r, self.negligible), 1) @ self.a
+        values: FloatArray = f.numpy()
         return values
 
     def at_reference(self) -> FloatArray:
