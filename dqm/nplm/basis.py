@@ -1,4 +1,10 @@
-"""The basis of the fit: orthonormal functions in the span of the kernel centres."""
+"""The basis of the fit: orthonormal functions in the span of the kernel centres.
+
+Most of the span is negligible at every reference event. That does not make it negligible at an event of a
+window that is remote from them: where the reference has few events, only the penalty limits f, and f may
+change by the kernel variance lost over the ridge. So these functions, the remote ones, are kept for events of
+windows where they are not negligible. They are 0 at all other events.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from dqm.nplm.kernel import gaussian_kernel, independent_centers
 
@@ -51,6 +58,26 @@ class Basis:
         """Evaluate the basis at raw events `x` of shape (n, d); shape (n, r)."""
         return self.kernel(x) @ self.transform
 
+    def split(self, x: Tensor, r: int, negligible: float) -> tuple[Tensor, Tensor]:
+        """Evaluate the first r functions and the remote ones, all others, at raw events of shape (n, d).
+
+        Remote functions are 0 where their squares sum to `negligible` or less, as all over the reference.
+        There they have to be left out on both sides: their sums over many events cancel.
+        """
+        standard = (x - self.mean) / self.scale
+        m = int((self.transform[:, 0] != 0.0).sum())  # later centres belong to remote functions alone
+        inner = gaussian_kernel(standard, self.centers[:m], self.width) @ self.transform[:m, :r]
+        remote = inner.new_zeros(len(x), self.transform.shape[1] - r)
+        # all functions together have at most the variance of the kernel, 1
+        candidates = torch.nonzero(1.0 - vecdot(inner, inner) > negligible)[:, 0]
+        if remote.shape[1] and len(candidates):
+            functions = (
+                gaussian_kernel(standard[candidates], self.centers, self.width) @ self.transform[:, r:]
+            )
+            is_remote = vecdot(functions, functions) > negligible
+            remote[candidates] = functions * is_remote[:, None]
+        return inner, remote
+
     def kernel(self, x: Tensor) -> Tensor:
         """Evaluate the kernel of each centre at raw events `x` of shape (n, d); shape (n, m)."""
         return gaussian_kernel((x - self.mean) / self.scale, self.centers, self.width)
@@ -66,6 +93,7 @@ def build_basis(
     width: float,
     tolerance: float,
     negligible: float = 0.0,
+    with_remote: bool = False,
 ) -> tuple[Basis, Tensor, Tensor]:
     """Whiten the kernel and rotate it to the principal axes of the reference.
 
@@ -87,11 +115,13 @@ def build_basis(
     negligible : float
         The least important functions are dropped as long as the kernel variance lost at every reference event
         is at most this.
+    with_remote : bool
+        Whether the basis keeps what is dropped, after the r functions.
 
     Returns
     -------
     basis : Basis
-        The r functions.
+        The r functions, and the remote ones if asked for.
     phi : Tensor, shape (n_reference, r)
         Values of the functions at the reference events.
     second_moment : Tensor, shape (r,)
@@ -106,12 +136,16 @@ def build_basis(
     phi = Basis(mean, scale, kept, whitening, width)(reference)
     # the centres are nested: the whitening of the first m is the leading block of the whole
     m = _n_needed(phi, tolerance)
-    kept, whitening, phi = kept[:m], whitening[:m, :m], phi[:, :m]
+    phi = phi[:, :m]
     moment, axes = torch.linalg.eigh(phi.T @ (weights[:, None] * phi))
     axes, moment = axes.flip(1), moment.flip(0).clamp(min=0.0)
     phi = phi @ axes
     r = _n_needed(phi, negligible)
-    return Basis(mean, scale, kept, whitening @ axes[:, :r], width), phi[:, :r], moment[:r]
+    if with_remote:
+        transform = torch.cat([whitening[:, :m] @ axes, whitening[:, m:]], 1)
+    else:
+        kept, transform = kept[:m], whitening[:m, :m] @ axes[:, :r]
+    return Basis(mean, scale, kept, transform, width), phi[:, :r], moment[:r]
 
 
 def _n_needed(phi: Tensor, tolerance: float) -> int:

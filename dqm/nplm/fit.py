@@ -328,10 +328,12 @@ def newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int)
     """Compute the full Hessian in float64 at each step; windows far from the reference need it."""
     rows = torch.nonzero(~fit.is_settled)[:, 0]
     problem = problem.take(rows).in_double_precision()
+    # with the likelihood, remote functions have no curvature but that of the penalty
+    m = (problem.reference if problem.loss.linear_in_data else problem.data).phi.shape[-1]
     here = evaluate(problem, fit.point.a[rows], fit.point.nu[rows])
     for _ in range(max_iterations):
         slope = gradient(problem, here)
-        step = -Hessian.at(problem, here, len(problem.second_moment)).solve(slope)
+        step = -Hessian.at(problem, here, m).solve(slope)
         descent = (slope * step).sum(1)
         there, length = _find_step(problem, here, step, descent)
         converged = length == 1.0

@@ -114,7 +114,7 @@ def variances(p: FitProblem, at: FitPoint, hessian: Hessian) -> Tensor:
         energy = p.ridge * (a * a).sum(1) + (p.tension_curvature * nu * nu).sum(1)
         energy += (nu * apply(_log_r_curvature(p, at), nu)).sum(1)
         for events, curvature in _parts(p, at):
-            pushed = apply(events.phi, a) + apply(events.jacobian(at.nu), nu)
+            pushed = apply(events.phi, a[:, : events.phi.shape[-1]]) + apply(events.jacobian(at.nu), nu)
             energy += (curvature * pushed * pushed).sum(1)
         columns.append(nu[:, i] ** 2 / energy)
     return torch.stack(columns, 1) if columns else at.nu.new_zeros(b, 0)
@@ -144,7 +144,17 @@ def _lower_gram(events: Events, nu: Tensor, curvature: Tensor, m: int) -> Tensor
     for begin in range(0, size, PANEL):
         panel = slice(begin, begin + PANEL)
         gram[:, begin:, panel] = weighted[:, begin:] @ columns[..., panel]
-    return gram
+    return gram if size == m + nu.shape[1] else _with_remote(gram, m, nu.shape[1])
+
+
+def _with_remote(gram: Tensor, m: int, k: int) -> Tensor:
+    """Insert rows and columns of 0 for functions that are remote from the events, up to m of them."""
+    inner = gram.shape[-1] - k
+    wide = gram.new_zeros(len(gram), m + k, m + k)
+    wide[:, :inner, :inner] = gram[:, :inner, :inner]
+    wide[:, m:, :inner] = gram[:, inner:, :inner]
+    wide[:, m:, m:] = gram[:, inner:, inner:]
+    return wide
 
 
 def _log_r_curvature(p: FitProblem, at: FitPoint) -> Tensor:

@@ -28,7 +28,7 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
-from dqm.nplm.prepared import PRECISION, PreparedReference, by_columns, check_device
+from dqm.nplm.prepared import PRECISION, PreparedReference, by_columns, check_device, negligible_variance
 from dqm.nplm.problem import Events, FitProblem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
@@ -115,9 +115,12 @@ class KernelTest:
     With wide kernels ``K_MM`` is numerically singular: most centres are redundant. A pivoted Cholesky
     factorisation orders them by what they add. The last ones are dropped as long as the kernel variance lost
     at every reference event is a small share of lambda; after a rotation to the principal axes of the
-    reference, functions that add little are dropped likewise. Together with `tolerance` this changes t by
-    less than 1e-3 of its value (measured in ``tests/nplm/test_accuracy.py``). The basis at the events is kept
-    in float32, all sums in float64.
+    reference, functions that add little are dropped likewise. At an event of a window that is remote from all
+    reference events, what was dropped may matter, and is used there. Together with `tolerance` this changes t
+    by less than 1e-3 of its value (measured in ``tests/nplm/test_accuracy.py``); the value is that of all
+    centres that float64 can tell apart (squared RKHS distance 1e-12). With a weak penalty an isolated event
+    also feels what float64 cannot tell: there another program may give a t that differs by some 1e-2. The
+    basis at the events is kept in float32, all sums in float64.
 
     References
     ----------
@@ -191,6 +194,7 @@ class KernelTest:
         self._penalty = float(penalty)
         self._loss_name: LossName = loss
         self._loss = LOSSES[loss]
+        self._negligible = negligible_variance(loss, penalty)
         self._device = check_device(device)
         ready = (
             PreparedReference.compute(
@@ -209,7 +213,7 @@ class KernelTest:
         )
         self._ready = ready
         self._fitted = ready.to(self._device)
-        self._second_moment = self._fitted.second_moment * self.n_expected
+        self._second_moment = self._fitted.second_moments * self.n_expected
         self._nuisances = check_nuisances(nuisances)
         columns = (*log_ratio_coefficients(self._nuisances, events), shares * self.n_expected)
         linear, quadratic, weights_on_device = map(self._tensor, columns)
@@ -225,8 +229,8 @@ class KernelTest:
 
     @property
     def n_independent(self) -> int:
-        """Number of basis functions, r."""
-        return len(self._second_moment)
+        """Number of basis functions at the reference, r."""
+        return self._fitted.phi.shape[1]
 
     def at(self, n_expected: float) -> KernelTest:
         """Give this test for windows of another expected size; what depends on the reference is shared.
@@ -401,6 +405,7 @@ class KernelTest:
                         sample.x,
                         full.fit.point.a[row].cpu(),
                         self._ready.basis,
+                        self._negligible,
                         full.fit.point.nu[row].cpu(),
                         self._reference_on_cpu,
                     ),
@@ -465,21 +470,28 @@ class KernelTest:
         everything = np.concatenate([sample.x for sample in samples])
         rows = [len(sample.x) for sample in samples]
         counts = [self._tensor(sample.weights) for sample in samples]
-        kernel = self._fitted.basis.kernel(self._tensor(everything))
         columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))
         first, second = (torch.split(column, rows) for column in columns)
-        linear, quadratic = (_add_up(parts, counts) for parts in (first, second))
+        linear, quadratic = (_add_up(column, counts) for column in (first, second))
+        basis, r, x = self._fitted.basis, self.n_independent, self._tensor(everything)
+        n_functions = basis.transform.shape[1]
         if self._loss.linear_in_data:
-            sums = _add_up(torch.split(kernel, rows), counts)
-            none = [part[:0] for part in (self._reference.phi, first[0], second[0], self._reference.weights)]
+            if n_functions == r:
+                sums = _add_up(torch.split(basis.kernel(x), rows), counts) @ basis.transform
+            else:
+                functions = torch.cat(basis.split(x, r, self._negligible), 1)
+                sums = _add_up(torch.split(functions, rows), counts)
+            phi = self._reference.phi.new_empty(0, n_functions)
+            none = [phi, first[0][:0], second[0][:0], self._reference.weights[:0]]
             data = Events(*(part.expand(len(rows), *part.shape) for part in none))
-            return Totals(sums @ self._fitted.basis.transform, linear, quadratic), data
-        phi = torch.split(kernel @ self._fitted.basis.transform, rows)
-        data = Events(
-            pad_sequence([part.to(PRECISION) for part in phi], batch_first=True),
-            *(pad_sequence(list(parts), batch_first=True) for parts in (first, second, counts)),
-        )
-        return Totals(_add_up(phi, counts), linear, quadratic), data
+            return Totals(sums, linear, quadratic), data
+        inner, remote = basis.split(x, r, self._negligible)
+        functions = torch.cat([inner, remote], 1)
+        sums = _add_up(torch.split(functions, rows), counts)
+        parts = torch.split((functions if remote.any() else inner).to(PRECISION), rows)
+        of_events = (parts, first, second, counts)
+        data = Events(*(pad_sequence(list(column), batch_first=True) for column in of_events))
+        return Totals(sums, linear, quadratic), data
 
 
 def _add_up(parts: Sequence[Tensor], counts: Sequence[Tensor]) -> Tensor:

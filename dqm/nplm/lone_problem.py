@@ -66,8 +66,8 @@ class LoneObjective:
     def at(self, a: FloatArray) -> LonePoint:
         """Evaluate."""
         a32 = a.astype(np.float32)
-        reference = (a32 @ self._by_function).astype(np.float64)
-        data = (self._by_event @ a32).astype(np.float64)
+        reference = (a32[: len(self._by_function)] @ self._by_function).astype(np.float64)
+        data = (self._by_event @ a32[: self._by_event.shape[1]]).astype(np.float64)
         likelihood = float(np.expm1(reference) @ self._weights - self._totals @ a)
         loss = likelihood
         if not self._is_likelihood:
@@ -79,12 +79,13 @@ class LoneObjective:
         """Differentiate."""
         w = self._weights
         slopes = w * np.exp(at.reference) if self._is_likelihood else w * expit(at.reference)
-        image: FloatArray = (self._by_function @ slopes.astype(np.float32)).astype(np.float64)
-        image += self.ridge * at.a
+        image = self.ridge * at.a
+        image[: len(self._by_function)] += self._by_function @ slopes.astype(np.float32)
         if self._is_likelihood:
             image -= self._totals
         else:
-            image -= (self._counts * expit(-at.data)).astype(np.float32) @ self._by_event
+            pulls = (self._counts * expit(-at.data)).astype(np.float32)
+            image[: self._by_event.shape[1]] -= pulls @ self._by_event
         return image
 
     def leading_factor(self, at: LonePoint, m: int) -> FloatArray:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
@@ -22,7 +23,7 @@ from dqm.nplm.kernel import independent_centers
 from dqm.nplm.loss import LossName
 from dqm.nplm.samples import standardisation
 
-__all__ = ["PreparedReference", "by_columns", "check_device"]
+__all__ = ["PreparedReference", "by_columns", "check_device", "negligible_variance"]
 
 REDUNDANCY: dict[LossName, float] = {"logistic": 3e-2, "likelihood": 1e-2}
 """Kernel variance that may be lost with redundant centres, in units of the penalty lambda."""
@@ -61,9 +62,9 @@ class PreparedReference:
     Parameters
     ----------
     basis : Basis
-        The r functions.
+        The r functions, and the remote ones.
     phi : Tensor, shape (n_reference, r), float32
-        Their values at the reference.
+        Values of the r functions at the reference.
     second_moment : Tensor, shape (r,)
         Weighted mean squares of the functions; their mixed moments are 0.
     nodes : Tensor, shape (n_nodes,), int64
@@ -109,6 +110,7 @@ class PreparedReference:
             width=width,
             tolerance=REDUNDANCY[loss] * penalty,
             negligible=NEGLIGIBLE[loss] * penalty,
+            with_remote=True,
         )
         standard = (x - mean) / scale
         if few_windows:
@@ -118,6 +120,11 @@ class PreparedReference:
             nodes = _choose_nodes(standard, width, n_nodes)
         masses = _masses(standard, weights, nodes)
         return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
+
+    @property
+    def second_moments(self) -> Tensor:
+        """Second moments of all functions; those of the remote ones are 0."""
+        return pad(self.second_moment, (0, self.basis.transform.shape[1] - self.phi.shape[1]))
 
     def to(self, device: torch.device) -> PreparedReference:
         """Copy to a device."""
@@ -148,12 +155,19 @@ class PreparedReference:
             phi, moment = tensors["phi"].T, tensors["moment"]
         except (KeyError, ValueError) as error:
             raise InputError(f"prepared arrays: {error}", fix="Rebuild the bundle") from error
-        if phi.shape != (n_reference, basis.transform.shape[1]) or len(moment) != phi.shape[1]:
+        # bundles made before 0.3 have no remote functions
+        is_narrow = phi.dim() == 2 and phi.shape[1] <= basis.transform.shape[1]
+        if not is_narrow or len(phi) != n_reference or len(moment) != phi.shape[1]:
             raise InputError(
                 f"prepared functions have shape {tuple(phi.shape)} for {n_reference} reference events",
                 fix="Rebuild the bundle",
             )
         return cls(basis, phi, moment, nodes.long(), masses)
+
+
+def negligible_variance(loss: LossName, penalty: float) -> float:
+    """Give the kernel variance that the remote functions may have at an event of the reference."""
+    return (REDUNDANCY[loss] + NEGLIGIBLE[loss]) * penalty
 
 
 def by_columns(phi: Tensor) -> Tensor:

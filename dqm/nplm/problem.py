@@ -3,6 +3,9 @@
 The log ratio at an event is ``f + log r = phi a + nu L + nu Q nu / 2``, with coefficients a of the basis and
 nuisance parameters nu. Basis values may be float32; everything else is float64. Shapes use b windows, n
 events, r basis functions and k nuisance parameters.
+
+The last basis functions are remote (`dqm.nplm.basis`): 0 at the reference, whose events have the columns of
+the others only.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, bmm
 from torch.linalg import vecdot
+from torch.nn.functional import pad
 
 from dqm.nplm.loss import LOSSES, Loss, LossName
 
@@ -59,7 +63,7 @@ class Events:
     Parameters
     ----------
     phi : Tensor, shape (n, r) or (b, n, r)
-        Basis functions.
+        Basis functions; those that are left out at the end are 0.
     linear : Tensor, shape (n, k) or (b, n, k)
         First-order coefficients L of log r, one for each nuisance parameter.
     quadratic : Tensor, shape (n, k, k) or (b, n, k, k)
@@ -75,7 +79,7 @@ class Events:
 
     def log_ratio(self, a: Tensor, nu: Tensor) -> Tensor:
         """Compute ``f + log r``, shape (b, n), at coordinates (b, r) and nuisances (b, k)."""
-        f = apply(self.phi, a)
+        f = apply(self.phi, a[:, : self.phi.shape[-1]])
         return f if nu.shape[1] == 0 else f + apply(0.5 * (self.linear + self.jacobian(nu)), nu)
 
     def jacobian(self, nu: Tensor) -> Tensor:
@@ -91,9 +95,11 @@ class Events:
         """Return the same events without basis functions: f = 0."""
         return replace(self, phi=self.phi[..., :0])
 
-    def pull(self, nu: Tensor, u: Tensor) -> Tensor:
+    def pull(self, nu: Tensor, u: Tensor, r: int) -> Tensor:
         """Sum the derivatives of the log ratio over the events, with weights (b, n); shape (b, r + k)."""
         image = project(self.phi, u)
+        if image.shape[1] < r:
+            image = pad(image, (0, r - image.shape[1]))
         return image if nu.shape[1] == 0 else torch.cat([image, project(self.jacobian(nu), u)], 1)
 
 
@@ -138,7 +144,8 @@ class FitProblem:
     n_expected : float
         Sum of the reference's weights, N(R_0).
     second_moment : Tensor, shape (r,)
-        Weighted second moments of the basis over the reference; the mixed moments are 0.
+        Weighted second moments of the basis over the reference; the mixed moments are 0, and so are those of
+        remote functions.
     ridge : Tensor, shape (b,)
         Factor of ``|a|^2 / 2``.
     precision : Tensor, shape (k,)
@@ -288,5 +295,8 @@ def gradient(p: FitProblem, at: FitPoint) -> Tensor:
     penalty = p.ridge[:, None] * at.a
     if at.nu.shape[1]:
         penalty = torch.cat([penalty, p.tension_curvature * (at.nu - p.measured)], 1)
-    image = p.reference.pull(at.nu, on_reference) + penalty
-    return image - p.totals.gradient(at.nu) if p.loss.linear_in_data else image + p.data.pull(at.nu, on_data)
+    r = at.a.shape[1]
+    image = p.reference.pull(at.nu, on_reference, r) + penalty
+    if p.loss.linear_in_data:
+        return image - p.totals.gradient(at.nu)
+    return image + p.data.pull(at.nu, on_data, r)

@@ -90,7 +90,9 @@ class LogRatio:
     a : Tensor, shape (r,)
         Coordinates of f in `basis`.
     basis : Basis
-        Basis functions.
+        Basis functions, with the remote ones.
+    negligible : float
+        Kernel variance of the remote functions below which they are 0.
     nu : Tensor, shape (k,)
         Nuisance parameters fitted together with f.
     reference : Events
@@ -100,19 +102,24 @@ class LogRatio:
     events: FloatArray
     a: Tensor
     basis: Basis
+    negligible: float
     nu: Tensor
     reference: Events
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate f at raw events of shape (n, d); shape (n,)."""
-        values: FloatArray = (
-            self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
-        ).numpy()
+        r = self.reference.phi.shape[1]
+        if len(self.a) == r:
+            f = self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
+        else:
+            f = torch.cat(self.basis.split(torch.from_numpy(x), r, self.negligible), 1) @ self.a
+        values: FloatArray = f.numpy()
         return values
 
     def at_reference(self) -> FloatArray:
         """Evaluate f at the reference events, shape (n_reference,)."""
-        values: FloatArray = apply(self.reference.phi, self.a[None])[0].numpy()
+        phi = self.reference.phi
+        values: FloatArray = apply(phi, self.a[None, : phi.shape[1]])[0].numpy()
         return values
 
     def deformed_weights(self) -> FloatArray:

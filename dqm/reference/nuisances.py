@@ -24,6 +24,7 @@ from dqm.nplm.taylor import (
 )
 from dqm.nplm.transformations import Transformation
 from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind, check_names
+from dqm.reference.processes import one_thread
 from dqm.reference.single_test import take_single_test
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
@@ -205,14 +206,17 @@ def learn_shape(
     shifted = {
         nu: [ShiftedSample(nu, x, yield_ratio=ratio.get(nu, 1.0)) for x in pair] for nu, pair in parts.items()
     }
-    model = learn_taylor(
-        learned,
-        [pair[0] for pair in shifted.values()],
-        order=order,
-        method=METHODS[method](),
-        rng=rng,
-        progress=progress,
-    )
+    with (
+        one_thread()
+    ):  # on a busy machine threads wait for each other, after each of thousands of small products
+        model = learn_taylor(
+            learned,
+            [pair[0] for pair in shifted.values()],
+            order=order,
+            method=METHODS[method](),
+            rng=rng,
+            progress=progress,
+        )
     checks = [_check(model, held_out, pair[1]) for _, pair in sorted(shifted.items())]
     arrays = model.arrays()
     entry = NuisanceEntry(

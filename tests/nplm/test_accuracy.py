@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,43 @@ def test_t_is_within_a_thousandth_of_the_plain_test(
         result = test.evaluate(x, auxiliary=auxiliary)
         assert result.converged
         assert abs(result.t - plain.t(x, 0.03)) <= 1e-3 * max(1.0, abs(result.t))
+
+
+def gauss(n: int, rng: np.random.Generator) -> FloatArray:
+    """Two features without structure: few functions, so that what is dropped is seen by all events alike."""
+    return rng.normal(size=(n, 2))
+
+
+def heavy(n: int, rng: np.random.Generator) -> FloatArray:
+    """Three features with tails: some events of each window are far from all of the reference."""
+    return rng.standard_t(3, size=(n, 3))
+
+
+@pytest.mark.parametrize("make", [toy_chamber, gauss, heavy])
+@pytest.mark.parametrize("loss", ["logistic", "likelihood"])
+@pytest.mark.parametrize("penalty", [1e-8, 1e-7, 1e-6, 1e-4])
+@pytest.mark.parametrize(("n", "n_data", "width"), [(400, 200, 2.5), (1000, 250, 4.5), (600, 600, 1.5)])
+def test_small_references_and_remote_events_keep_the_promise(
+    make: Callable[[int, np.random.Generator], FloatArray],
+    loss: LossName,
+    penalty: float,
+    n: int,
+    n_data: int,
+    width: float,
+) -> None:
+    """At a remote event the penalty alone limits f: what is negligible elsewhere was 1 to 25 % of t."""
+    rng = np.random.default_rng(17)
+    reference, data = make(n, rng), make(n_data, rng)
+    test = KernelTest(
+        reference, n_expected=n_data, width=width, penalty=penalty, centers=reference, loss=loss
+    )
+    expected = PlainTest(reference, reference, n_data, width, penalty, loss).t(data)
+    found = [test.evaluate(data), *test.evaluate_many([reference[:30], data])[1:]]
+    assert all(result.converged for result in found)
+    assert [result.t for result in found] == pytest.approx([expected] * 2, rel=1e-3, abs=1e-3)
+    weights, f = found[0].reference_weights, found[0].log_ratio_reference
+    t = -2.0 * (weights @ np.expm1(f) - found[0].log_ratio.sum())
+    assert found[0].t == pytest.approx(t, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.long

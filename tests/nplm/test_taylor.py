@@ -177,6 +177,20 @@ def test_network_goes_on_linearly_beyond_the_samples() -> None:
     assert f[2] - f[1] == pytest.approx(f[1] - f[0])
 
 
+@pytest.mark.parametrize(("n_events", "expected"), [(500, 500), (2000, 1000), (20_000, 3000)])
+def test_the_steps_of_a_network_follow_from_the_events(n_events: int, expected: int) -> None:
+    rng = np.random.default_rng(8)
+    totals: set[int] = set()
+    learn_taylor(
+        exponential(500, rng),
+        samples(n_events, rng, (0.1, -0.1)),
+        method=Network(units=1, depth=1, batch=100),
+        rng=rng,
+        progress=lambda _, total: totals.add(total),
+    )
+    assert totals == {expected}
+
+
 def test_progress_counts_up_to_its_end() -> None:
     seen: list[tuple[int, int]] = []
     rng = np.random.default_rng(9)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, Measurement, Origin, PMethod, Window, WindowCut
@@ -226,7 +227,23 @@ def test_validation_passes_where_the_nuisance_is_right_and_fails_where_not(taugh
 def test_samples_teach_as_well_and_drop_the_null_tables(taught: StoredBundle, tmp_path: Path) -> None:
     bundle = open_bundle(Path(shutil.copytree(taught.path, tmp_path / "copy")))
     samples = {nu: shifted(nu, 20 + k, 8000) for k, nu in enumerate((-0.5, 0.5))}
-    changed, checks = learn_shape(bundle, "gas", 0.2, samples, method="kernel", order=1)
+    threads: set[int] = set()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        changed, checks = learn_shape(
+            bundle,
+            "gas",
+            0.2,
+            samples,
+            method="kernel",
+            order=1,
+            progress=lambda *_: threads.add(torch.get_num_threads()),
+        )
+        assert threads == {1}  # two threads of a busy machine were ten times as slow
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     assert changed.manifest.null == ()
     assert changed.manifest.parent == bundle.identifier
     assert [entry.sigma for entry in changed.manifest.nuisances] == [0.2]

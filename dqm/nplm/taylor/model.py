@@ -232,10 +232,10 @@ def learn_taylor(
     Notes
     -----
     The network is the default. On the simulated drift tubes (five features, 1e5 events at 0 and at each of
-    nu = +-1 %, +-3 %) it lowers the held-out loss by 4.1 and 4.9 % at +3 and -3 %, kernels by 3.2 and 4.3 %:
+    nu = +-1 %, +-3 %) it lowers the held-out loss by 4.2 and 4.8 % at +3 and -3 %, kernels by 3.2 and 4.3 %:
     the ratio has edges and kinks of a few ns, which kernels smooth out. The chi2 per bin against held-out
     samples is 0.6 to 1.6 in every feature up to 2 %, and below 2.1 at 3 %; for kernels it is up to 3.0 at
-    3 %. Training takes 100 s (network) and 36 s (kernels). For the scale of an exponential, with samples at
+    3 %. Training takes 27 s (network) and 36 s (kernels). For the scale of an exponential, with samples at
     nu = +-0.05 and +-0.3, both methods need seconds and agree with the exact log r at nu = +-0.15 within 0.01
     (r.m.s. over the reference). Samples transformed from the reference share its fluctuations, which cancel
     (``tests/studies/taylor_accuracy.py``).

@@ -16,6 +16,13 @@ from dqm.nplm.taylor.training import Arrays, Progress, Setting, Settings, Traini
 
 __all__ = ["Network", "NetworkCoefficients"]
 
+PASSES = 50
+"""Passes over the largest sample, if the number of steps is not given. With three times as many
+the network learns the fluctuations of small samples: the loss of other events is no smaller."""
+
+LEAST_STEPS, MOST_STEPS = 500, 3000
+"""Limits of the number of steps that follows from the passes."""
+
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises; afterwards it falls to zero like a cosine."""
 
@@ -34,8 +41,8 @@ class Network:
         Units in each hidden layer, >= 1.
     depth : int
         Number of hidden layers, >= 1.
-    steps : int
-        Number of steps of the optimiser, >= 1.
+    steps : int, optional
+        Steps of the optimiser, >= 1. By default 50 passes over the largest sample, within 500 and 3000.
     batch : int
         Events drawn from each sample in a step, >= 1.
     rate : float
@@ -54,14 +61,15 @@ class Network:
 
     units: int = 64
     depth: int = 4
-    steps: int = 3000
-    batch: int = 2048
+    steps: int | None = None
+    batch: int = 1024
     rate: float = 3e-3
 
     def __post_init__(self) -> None:
         for name in ("units", "depth", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", where="Network", fix="Give 1 or more")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}", where="Network", fix="Give 1 or more")
         if not self.rate > 0:
             raise InputError(f"rate is {self.rate}", where="Network", fix="Give a number above 0")
 
@@ -88,14 +96,21 @@ class Network:
         flat = _initial_parameters(sizes, generator).requires_grad_()
         optimiser = torch.optim.Adam([flat], lr=self.rate)
         samples = _single_precision(training)
-        for step in range(self.steps):
-            optimiser.param_groups[0]["lr"] = self.rate * _schedule((step + 0.5) / self.steps)
+        steps = self._n_steps(training)
+        for step in range(steps):
+            optimiser.param_groups[0]["lr"] = self.rate * _schedule((step + 0.5) / steps)
             optimiser.zero_grad()
             _batch_loss(flat, sizes, samples, self.batch, generator).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if progress is not None:
-                progress(step + 1, self.steps)
+                progress(step + 1, steps)
         return NetworkCoefficients(flat.detach().double(), self.units, self.depth, sizes[0], sizes[-1])
+
+    def _n_steps(self, training: Training) -> int:
+        if self.steps is not None:
+            return self.steps
+        n_events = max(map(len, (training.reference, *training.shifted)))
+        return min(max(LEAST_STEPS, PASSES * n_events // self.batch), MOST_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
