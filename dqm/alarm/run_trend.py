@@ -74,12 +74,27 @@ class RunStatistics:
     @property
     def n_judged(self) -> int:
         """Windows that are not Null."""
-        return self.n_windows - self.counts.get(Quality.NULL, 0)
+        return self.n_windows - self.n_null
 
     @property
     def n_bad(self) -> int:
         """Windows that are Bad."""
         return self.counts.get(Quality.BAD, 0)
+
+    @property
+    def n_null(self) -> int:
+        """Windows of which nothing is known."""
+        return self.counts.get(Quality.NULL, 0)
+
+    @property
+    def named_values(self) -> dict[str, float]:
+        """What comes with the windows, by name: nuisance parameters, conditions, numbers of channels."""
+        channels = {"dead channels": self.n_dead, "noisy channels": self.n_noisy}
+        return (
+            self.nuisances
+            | self.conditions
+            | {name: float(value) for name, value in channels.items() if value is not None}
+        )
 
     @property
     def bad_share(self) -> float | None:

@@ -259,6 +259,13 @@ class WindowPlace(_Request):
     seq: SequenceNumber
 
 
+class TrendChoice(_Request):
+    """Which runs the page of trends shows."""
+
+    stream: StreamName | None = Field(None, description="stream; None: choose one")
+    last: int = Field(30, ge=1, le=1000, description="the last so many runs")
+
+
 class WindowQuery(_Request):
     """Which windows of a stream to list."""
 

@@ -16,6 +16,7 @@ from dqm.errors import InputError
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts
+from dqm.export.trend_chart import trend_figure
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
 from dqm.web.problems import NotFoundError, RoleMissingError, describe_problem
@@ -53,6 +54,7 @@ def page_routes(queries: Queries) -> list[Route]:
         "/streams/{stream}": _stream,
         "/windows/{stream}/{run}/{seq}": _window,
         "/windows/{stream}/{run}/{seq}/events.parquet": _events,
+        "/trends": _trends,
         "/help": _help,
     }
     forms: dict[str, Callable[[Queries, Request, Form], str]] = {
@@ -182,6 +184,16 @@ def _stream(queries: Queries, request: Request) -> Response:
         latest_occupancy=_latest_occupancy(queries, page.last),
         has_channels=any(one.is_of_channels for one in queries.bundles.get(page.name, ())),
         channel_masks=queries.alarm_service.channel_masks().get(page.name, ()), **_figures(explanation),
+    )  # fmt: skip
+
+
+def _trends(queries: Queries, request: Request) -> Response:
+    choice = m.TrendChoice.model_validate_strings(dict(request.query_params))
+    trend = queries.trend(choice.stream, choice.last) if choice.stream else None
+    return render(
+        queries, request, "trends.html", trend=trend, last=choice.last, names=sorted(queries.bundles),
+        columns=sorted({name for run in trend.runs for name in run.named_values}) if trend else [],
+        figure=trend_figure(trend) if trend and trend.runs else None,
     )  # fmt: skip
 
 

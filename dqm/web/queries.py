@@ -19,9 +19,12 @@ from dqm.alarm import (
     Mask,
     Node,
     Standing,
+    StreamTrend,
     Thresholds,
+    follow_runs,
     group_alarms,
     needs_response,
+    summarise_run,
     urgency,
 )
 from dqm.errors import InputError
@@ -173,6 +176,14 @@ class Queries:
         self._status(stream)
         found = self.verdicts.select(stream=stream, run=run, quality=quality, limit=min(limit, _MOST_WINDOWS))
         return m.WindowList(stream=stream, windows=tuple(map(summarise, found))[::-1])
+
+    def trend(self, stream: str, last: int) -> StreamTrend:
+        """Put the last runs of a stream side by side; raises `NotFoundError`."""
+        self._status(stream)
+        runs = self.verdicts.runs_by_stream(stream).get(stream, [])[-last:]
+        found = [summarise_run(list(self.verdicts.select(stream=stream, run=run))) for run in runs]
+        trends = follow_runs(found)
+        return trends[0] if trends else StreamTrend(stream, (), None)
 
     def last_anomaly(self, stream: str) -> Verdict | None:
         """Last ``Medium`` or ``Bad`` window of a stream, with its explanation."""

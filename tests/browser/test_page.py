@@ -22,7 +22,7 @@ from .monitor import PASSWORD, USER, Monitor
 WAIT_SECONDS = 60.0
 PAGES = (
     "/", "/alarms", "/alarms?show=all", "/alarms/chamber-2/differs", "/masks", "/streams/chamber-2",
-    "/streams/chamber-3", "/windows/chamber-2/7/0", "/help", "/login",
+    "/streams/chamber-3", "/windows/chamber-2/7/0", "/trends?stream=chamber-2", "/help", "/login",
 )  # fmt: skip
 
 CUT_OFF = """

@@ -62,6 +62,27 @@ def test_the_evidence_of_a_run_is_shown_as_odds(client: Browser, world: World) -
     assert "slow deterioration alarms from 500 to 1 evidence in a run" in text_of(client, "/alarms")
 
 
+def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Browser, world: World) -> None:
+    assert "Choose a stream" in text_of(client, "/trends")
+    for run in range(1, 13):
+        p = 0.5 if run < 9 else 1e-4
+        world.judge(
+            *(verdict_of("chamber-1", seq, p=p, run=run, start=START + 100.0 * run + seq) for seq in range(6))
+        )
+    text = text_of(client, "/trends?stream=chamber-1&last=12")
+    assert "12 runs" in text
+    assert "Windows are worse since run " in text
+    assert "100 % Bad, before 0 %" in text
+    assert "drift_velocity" in text
+    assert "No deterioration is certain" in text_of(client, "/trends?stream=chamber-1&last=2")
+    assert "No window of chamber-3 is stored" in text_of(client, "/trends?stream=chamber-3")
+
+
+@pytest.mark.parametrize
+def test_trends_of_what_is_not_there_are_refused(client: Browser, query: str) -> None:
+    assert client.get(f"/trends?{query}").status_code in (404, 422)
+
+
 def test_without_alarm_the_page_says_so(client: Browser) -> None:
     text = text_of(client, "/")
     assert "No alarm needs you" in text
