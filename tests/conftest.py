@@ -37,6 +37,7 @@ LONGEST_FIRST = (
     "service/monitor/test_daemon.py",
     "cli/test_stopping.py",
     "cli/test_failing_well.py",
+    "cli/test_plugins.py",
     "service/collector/test_kafka.py",
     "service/monitor/test_worker_pool.py",
     "faults/test_disk.py",

@@ -104,7 +104,8 @@ def build(
         str | None,
         typer.Option(
             help="The test: several, which chooses its kernels itself; kernel, a single one; one-step or "
-            "falkon for cross-checks; or a plugin; default: several, or kernel if a setting of it is given."
+            "falkon for cross-checks; a peer, such as energy; or a plugin; default: several, or kernel if a "
+            "setting of it is given."
         ),
     ] = None,
     override: Annotated[

@@ -39,6 +39,7 @@ Words = Callable[[str], list[str]]
 BUILD = f"--events 100 --window {N_WINDOW} --centers 20"
 WRONG_INPUT = """
 demo --directory DIRECTORY
+study power DIRECTORY --quick --statistic chi-squared --processes 1
 run CONFIG
 collect CONFIG
 check CONFIG
@@ -139,8 +140,9 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run", "notify test"}
-"""The first two go on until they are stopped: see ``test_stopping.py``; the last is in ``test_notice.py``."""
+ELSEWHERE = {"demo", "run", "notify test", "study power"}
+"""The first two go on until they are stopped: see ``test_stopping.py``; the others are in ``test_notice.py``
+and ``test_study.py``."""
 
 
 @functools.cache
