@@ -78,7 +78,7 @@ def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Br
     assert "No window of chamber-3 is stored" in text_of(client, "/trends?stream=chamber-3")
 
 
-@pytest.mark.parametrize
+@pytest.mark.parametrize("query", ["stream=none", "stream=chamber-1&last=0", "last=1e9", "stream=a%00"])
 def test_trends_of_what_is_not_there_are_refused(client: Browser, query: str) -> None:
     assert client.get(f"/trends?{query}").status_code in (404, 422)
 
