@@ -11,7 +11,7 @@ PIP_INSTALL = $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONS
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-long newest bench lint format wheel smoke audit clean
+.PHONY: help demo test test-long newest bench lint format docs wheel smoke audit clean
 
 help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench      benchmarks, ten minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
 	@echo "make lint       style, types and import contracts"
 	@echo "make format     put the sources in house style"
+	@echo "make docs       the documents as a site, in docs/_build/index.html; a warning is an error"
 	@echo "make wheel      the wheel and the source distribution, in dist"
 	@echo "make smoke      a collector host and a monitor with that wheel, in environments of their own, a minute"
 	@echo "make audit      known weaknesses of the versions in constraints.txt (it asks PyPI)"
@@ -55,6 +56,10 @@ format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going --jobs auto --quiet -c docs . docs/_build
+	@echo "see docs/_build/index.html"
+
 wheel: $(VENV)/.audit
 	rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
@@ -68,7 +73,7 @@ audit: $(VENV)/.audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf $(VENV) .venv-newest dist .coverage .coverage.* .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest dist docs/_build .coverage .coverage.* .benchmarks.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -89,6 +94,10 @@ $(VENV)/.develop: $(VENV)/.runtime
 
 $(VENV)/.audit: $(VENV)/.develop
 	$(PIP_INSTALL) --editable ".[monitor,audit]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.develop
+	$(PIP_INSTALL) --editable ".[monitor,plots,docs]"
 	touch $@
 
 $(VENV)/.long: $(VENV)/.develop
