@@ -1,8 +1,9 @@
-"""``dqm compare``: the same test on files."""
+"""``dqm compare``: the same test on files, or two files against each other."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +16,14 @@ from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
-from dqm.cli.settings import Chamber
 from dqm.cli.tables import open_console, print_table
+from dqm.cli.two_samples import MOST_PERMUTATIONS, compare_two
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
-from dqm.events import Quality, Verdict
+from dqm.events import Quality, Verdict, Window
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle
+    from dqm.reference import Bundle, ReadingPolicy, Workers
 
 __all__ = ["compare"]
 
@@ -31,16 +32,29 @@ COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
 
 
 def compare(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Calibrated reference bundle.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="Calibrated reference bundle; with --two the first file."),
+    ],
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="CSV or Parquet files of features, or of hits by channel."),
+        typer.Argument(
+            metavar="FILE...",
+            help="CSV or Parquet files of features, or of hits by channel; with --two the second.",
+        ),
     ],
+    two: Annotated[
+        bool,
+        typer.Option("--two", help="Compare two files with each other instead: p is exact, by permutations."),
+    ] = False,
     window: Annotated[
         int | None,
         typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
     ] = None,
-    chamber: Chamber = None,
+    chamber: Annotated[
+        str | None,
+        typer.Option(help="Only events with this value of 'chamber'; with --two also A,B for both files."),
+    ] = None,
     histogram: Annotated[
         str | None,
         typer.Option(help="The files are ROOT files, and this is a histogram in them."),
@@ -54,21 +68,57 @@ def compare(
     free: Annotated[
         bool, typer.Option("--free", help="Fit without measurement what has none, instead of giving up.")
     ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(help="With --two: columns to use, separated by commas; default: all that both have."),
+    ] = None,
+    counts: Annotated[
+        str | None, typer.Option(help="With --two: column that says how many events a row stands for.")
+    ] = None,
+    permutations: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_PERMUTATIONS, help="With --two: their number; default: 1000."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --two: seed of the permutations; default: 1.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --two: write the maps: .png, .pdf or .svg.")
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
             "--json", help="One JSON object a line for each window; with channels, then one for each file."
         ),
     ] = False,
-    processes: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: none.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parallel processes; default: none, with --two one for each core."),
+    ] = None,
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
     """Test files against a bundle; the file's place in the command line is the run number."""
-    from dqm.alarm import QualityLimits
+    if two:
+        of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}
+        _refuse_given({**of_bundle, "ship": ship}, "with --two, which has no bundle")
+        compare_two(
+            (bundle, *files),
+            chamber=chamber,
+            features=features,
+            counts=counts,
+            histogram=histogram,
+            n_permutations=permutations or 1000,
+            seed=1 if seed is None else seed,
+            as_json=as_json,
+            plot=plot,
+            processes=processes,
+        )
+        return
+    of_two = {"features": features, "counts": counts, "permutations": permutations}
+    _refuse_given({**of_two, "seed": seed, "plot": plot}, "without --two")
     from dqm.reference import ReadingPolicy, open_bundle
-    from dqm.service.offline.comparison import ComparisonTask, cut_file
-    from dqm.service.offline.comparison import compare as compare_windows
+    from dqm.service.offline.comparison import cut_file
 
     opened = open_bundle(bundle)
     _check_counted(opened, window, histogram)
@@ -78,9 +128,6 @@ def compare(
             where=str(bundle),
             fix=f"Run 'dqm reference calibrate {bundle} --toys 1000'",
         )
-    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
-    policy = ReadingPolicy(unmeasured="free" if free else "null")
-    assessment = ComparisonTask(bundle, opened.identifier, limits, policy)
     readings = parse_measured(measured or [], opened)
     by_channel = ChannelFiles(opened, chamber) if opened.manifest.is_of_channels else None
     windows = (
@@ -100,12 +147,32 @@ def compare(
             for run, file in enumerate(files)
         )
     )
+    policy = ReadingPolicy(unmeasured="free" if free else "null")
     is_parallel = processes is not None or scheduler is not None
+    with open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers:
+        _judge(opened, windows, policy, workers, as_json=as_json, is_parallel=is_parallel)
+    if by_channel is not None:
+        by_channel.report(as_json=as_json)
+
+
+def _judge(
+    bundle: Bundle,
+    windows: Iterable[Window],
+    policy: ReadingPolicy,
+    workers: Workers,
+    *,
+    as_json: bool,
+    is_parallel: bool,
+) -> None:
+    """Test windows against a bundle and print the verdicts."""
+    from dqm.alarm import QualityLimits
+    from dqm.service.offline.comparison import ComparisonTask
+    from dqm.service.offline.comparison import compare as compare_windows
+
+    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
+    assessment = ComparisonTask(bundle.path, bundle.identifier, limits, policy)
     verdicts: list[Verdict] = []
-    with (
-        open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers,
-        progress_bar("windows", None, shown=is_parallel) as progress,
-    ):
+    with progress_bar("windows", None, shown=is_parallel) as progress:
         for done, verdict in enumerate(compare_windows(assessment, windows, workers), 1):
             progress(done)
             if as_json:
@@ -118,8 +185,13 @@ def compare(
         parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
         with writing():
             open_console().print(Text(", ").join(parts))
-    if by_channel is not None:
-        by_channel.report(as_json=as_json)
+
+
+def _refuse_given(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that are given where they mean nothing."""
+    for name, value in options.items():
+        if value is not None and value is not False and value != []:
+            raise ConfigError(f"--{name} {why}", fix="Leave it out")
 
 
 def _check_counted(bundle: Bundle, window: int | None, histogram: str | None) -> None:

@@ -8,7 +8,9 @@ from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
 from .setting import Setting
 from .several import SeveralResult, SeveralTest
+from .symmetrised import SymmetrisedResult, SymmetrisedTest
 from .template import Template, learn_template
+from .two_samples import PermutationP, TwoSampleTest, permutation_p
 
 __all__ = [
     "KINDS",
@@ -20,14 +22,19 @@ __all__ = [
     "Normalisation",
     "Nuisance",
     "NuisanceFit",
+    "PermutationP",
     "RatioMaps",
     "Setting",
     "SeveralResult",
     "SeveralTest",
     "Shape",
+    "SymmetrisedResult",
+    "SymmetrisedTest",
     "Template",
+    "TwoSampleTest",
     "count_p_value",
     "divergence",
     "duration_p_value",
     "learn_template",
+    "permutation_p",
 ]

@@ -62,6 +62,7 @@ from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
 from .toys import ToySource, Truth
 from .tuning import Tuning, TuningPoint, look_at_settings
+from .two_samples import SampleComparison, compare_samples, refuse_pair
 from .validation import Validation, ValidationPoint, validate
 from .window_range import Midpoint, calibrate_range
 
@@ -100,6 +101,7 @@ __all__ = [
     "Recipe",
     "ReferenceRule",
     "Renewal",
+    "SampleComparison",
     "Source",
     "StoredBundle",
     "Task",
@@ -128,6 +130,7 @@ __all__ = [
     "check_names",
     "choose_kinds",
     "choose_reference_size",
+    "compare_samples",
     "compare_with_old",
     "constant_features",
     "create_bundle",
@@ -152,6 +155,7 @@ __all__ = [
     "read_certificate",
     "recipe_like",
     "refuse_jump",
+    "refuse_pair",
     "refuse_run",
     "split_offset",
     "time_to_detect",

@@ -27,7 +27,7 @@ from dqm.reference.toys import ToySource
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation"]
+__all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation", "describe_ranking", "rank_features"]
 
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
@@ -238,14 +238,14 @@ class Explainer:
         weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
         x, counts = window.x, window.counts
         maps = self._maps.features(x, weights, log_ratio, counts)
-        ranking = _rank(maps, by_chance)
+        ranking = rank_features(maps, by_chance)
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
         pairs = self._maps.pairs(x, weights, log_ratio, leading, counts)
         likenesses, unlike = self._known_faults.compare(x, seen, t_healthy)
         parts = [
             describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(round(window.n_events), float(weights.sum())),
-            _describe_ranking(ranking),
+            describe_ranking(ranking),
             seen_by,
         ]
         return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, parts)))
@@ -300,7 +300,7 @@ class Explainer:
         return self._healthy[place]
 
 
-def _rank(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, float], ...]:
+def rank_features(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, float], ...]:
     """Give the share of each feature in what all of them show by themselves, beyond chance."""
     beyond = np.maximum(0.0, [divergence(m) for m in maps] - by_chance)
     shares = beyond / (beyond.sum() or 1.0)
@@ -353,8 +353,8 @@ def _describe_rate(n_data: int, n_expected: float) -> str:
     return f"{format_count(n_data, 'event')} where {n_expected:.0f} are expected"
 
 
-def _describe_ranking(ranking: Sequence[tuple[str, float]]) -> str:
-    """Name the features that carry half of the departure."""
+def describe_ranking(ranking: Sequence[tuple[str, float]]) -> str:
+    """Name the features that carry half of the departure; `ranking` is that of `Explanation`."""
     if ranking[0][1] == 0:
         return "no feature departs by itself: see the pairs"
     n_named = int(np.searchsorted(np.cumsum([share for _, share in ranking]), 0.5)) + 1

@@ -1,0 +1,300 @@
+"""Whether two runs, or two chambers, are alike: the symmetrised test with its permutation null, and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from dqm.errors import InputError, format_count
+from dqm.events import Explanation, FloatArray
+from dqm.nplm import FeatureKind, RatioMaps, Setting, TwoSampleTest, divergence, permutation_p
+from dqm.nplm.samples import Sample, merge
+from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
+from dqm.reference.features import choose_kinds, constant_features
+from dqm.reference.processes import Workers, one_thread
+
+__all__ = ["SampleComparison", "compare_samples", "refuse_pair"]
+
+LARGEST_BATCH = 40
+"""Most permutations in one unit of work."""
+
+NUMBERS_AT_ONCE = 2 * 10**7
+"""Log ratios at events that a unit of work holds, at most; large samples have fewer permutations in one."""
+
+FEWEST_EVENTS = 2
+"""Events of a sample, at least."""
+
+FEWEST_DISTINCT = 10
+"""Distinct events of both samples together, at least."""
+
+N_BY_CHANCE = 12
+"""Permutations that tell what chance adds to the divergence of each feature."""
+
+SURPRISE = 5.0
+"""Standard deviations by which common events may exceed what repeats within the samples suggest."""
+
+LEAST_EXPECTED = 0.1
+"""Common events that are expected at least: two alike may be chance, three are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleComparison:
+    """Outcome of the comparison of samples A and B.
+
+    Parameters
+    ----------
+    n_first, n_second : int
+        Events of A and of B.
+    p : float
+        Exact: ``(1 + k)/(1 + n)`` with k of n permutations as extreme as the samples.
+    z : float or None
+        `p` as a one-sided Gaussian significance; None for p = 1.
+    n_permutations : int
+        n.
+    settings : tuple of Setting
+        Kernels; `p` is that of the smallest p of all.
+    p_of_settings : tuple of float
+        p of each kernel alone.
+    place : int
+        Kernel that sees the difference best; the next two and the maps are its.
+    t_first, t_second : float
+        ``t_{A+B}(A)`` and ``t_{A+B}(B)``; their sum is t.
+    explanation : Explanation
+        Maps of A over B, with the learned density ratio of A to B.
+    """
+
+    n_first: int
+    n_second: int
+    p: float
+    z: float | None
+    n_permutations: int
+    settings: tuple[Setting, ...]
+    p_of_settings: tuple[float, ...]
+    place: int
+    t_first: float
+    t_second: float
+    explanation: Explanation
+
+    @property
+    def t(self) -> float:
+        """``t_{A+B}(A) + t_{A+B}(B)``."""
+        return self.t_first + self.t_second
+
+
+def refuse_pair(first: Sample, second: Sample, names: Sequence[str], labels: tuple[str, str]) -> None:
+    """Refuse two samples that cannot be compared.
+
+    Parameters
+    ----------
+    first, second : Sample
+        A and B.
+    names : sequence of str
+        Their features.
+    labels : tuple of str
+        What A and B are called.
+
+    Raises
+    ------
+    InputError
+        If a sample has too few events, all features are constant or one is, or events are in both samples.
+    """
+    for sample, label in zip((first, second), labels, strict=True):
+        if sample.n_events < FEWEST_EVENTS:
+            raise InputError(
+                f"has {format_count(int(sample.n_events), 'event')}",
+                where=label,
+                fix=f"Give {FEWEST_EVENTS} events or more",
+            )
+    both = np.concatenate([first.filled.x, second.filled.x])
+    n_distinct = len(np.unique(both, axis=0))
+    if n_distinct < FEWEST_DISTINCT:
+        raise InputError(
+            f"have {format_count(n_distinct, 'distinct event')} together",
+            where=" and ".join(labels),
+            fix=f"Give samples of which {FEWEST_DISTINCT} or more are distinct",
+        )
+    constant = constant_features(both, names)
+    if constant:
+        raise InputError(
+            f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are'} constant in both samples",
+            where=" and ".join(labels),
+            fix="Choose other features with --features: a constant carries no information",
+        )
+    if first.counts is None and second.counts is None:
+        _refuse_overlap(first.x, second.x, labels)
+    elif _is_same(first, second):
+        raise InputError(
+            "are the same sample: all rows and counts are equal",
+            where=" and ".join(labels),
+            fix="Give two samples",
+        )
+
+
+def compare_samples(
+    first: Sample,
+    second: Sample,
+    names: Sequence[str],
+    *,
+    n_permutations: int,
+    seed: int,
+    workers: Workers,
+    progress: Callable[[int], None] = lambda _: None,
+) -> SampleComparison:
+    """Test whether two samples come from one distribution.
+
+    Parameters
+    ----------
+    first, second : Sample
+        A and B, as `refuse_pair` lets them pass.
+    names : sequence of str
+        Their features.
+    n_permutations : int
+        Divisions of their events into as many and as many, at random; p is not below ``1/(1 + n)``.
+    seed : int
+        Chooses the centres of the kernels and throws the permutations.
+    workers : Workers
+        Who tests the permutations; the result is the same whoever does.
+    progress : callable
+        Told the permutations done.
+
+    Raises
+    ------
+    InputError
+        If the fit of the samples does not converge.
+    WorkerError
+        If the workers are lost.
+    """
+    pool = merge(first, second)
+    kinds = tuple(one.kind for one in choose_kinds(pool.x, names))
+    task = _Permutations(pool, int(first.n_events), kinds, seed)
+    with one_thread():
+        test = task.make()
+        division = _division(pool, first)
+        observed = test.statistics(division[None])[0]
+    if not np.isfinite(observed).all():
+        raise InputError(
+            "the fit did not converge", fix="Leave out features with far outliers, by --features"
+        )
+    size = max(1, min(LARGEST_BATCH, NUMBERS_AT_ONCE // (2 * len(pool.x))))
+    items = [range(i, min(i + size, n_permutations)) for i in range(0, n_permutations, size)]
+    permuted = np.empty((n_permutations, len(test.settings)))
+    done = 0
+    for place, values in workers.run(task, items):
+        permuted[items[place].start : items[place].stop] = values
+        done += len(items[place])
+        progress(done)
+    found = permutation_p(observed.sum(axis=1), permuted)
+    with one_thread():
+        explanation = _explain(test, pool, division, found.place, names, kinds)
+    return SampleComparison(
+        n_first=int(first.n_events),
+        n_second=int(second.n_events),
+        p=found.p,
+        z=float(stats.norm.isf(found.p)) if found.p < 1.0 else None,
+        n_permutations=n_permutations,
+        settings=test.settings,
+        p_of_settings=found.each,
+        place=found.place,
+        t_first=float(observed[found.place, 0]),
+        t_second=float(observed[found.place, 1]),
+        explanation=explanation,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Permutations:
+    """Task of `Workers`: numbers of permutations in, their statistics out; it needs no bundle."""
+
+    pool: Sample
+    n_first: int
+    kinds: tuple[FeatureKind, ...]
+    seed: int
+
+    @property
+    def bundle(self) -> Path:
+        return Path()
+
+    def make(self) -> TwoSampleTest:
+        return TwoSampleTest(self.pool, self.n_first, self.kinds, self.seed)
+
+    def prepare(self, _: Path) -> Callable[[range], FloatArray]:
+        test = self.make()
+
+        def run(indices: range) -> FloatArray:
+            t: FloatArray = test.statistics(test.permute(indices)).sum(axis=2)
+            return t
+
+        return run
+
+
+def _division(pool: Sample, first: Sample) -> FloatArray:
+    """Give the events of each row of the pool that are in A, as `merge` put them together."""
+    if pool.counts is None:
+        return (np.arange(len(pool.x)) < len(first.x)).astype(np.float64)
+    _, place = np.unique(np.concatenate([pool.x, first.x]), axis=0, return_inverse=True)
+    return np.bincount(place.ravel()[len(pool.x) :], first.weights, len(pool.x)).astype(np.float64)
+
+
+def _explain(
+    test: TwoSampleTest,
+    pool: Sample,
+    division: FloatArray,
+    place: int,
+    names: Sequence[str],
+    kinds: Sequence[FeatureKind],
+) -> Explanation:
+    special = [kind.special for kind in kinds]
+
+    def look(first: FloatArray) -> tuple[RatioMaps, tuple[FloatArray, FloatArray, FloatArray, FloatArray]]:
+        second = pool.weights - first
+        in_first, in_second = first > 0, second > 0
+        counts = second[in_second]
+        maps = RatioMaps(pool.x[in_second], names, counts=counts, special=special)
+        ratio = test.log_ratio(first, place)[in_second]
+        return maps, (pool.x[in_first], counts * first.sum() / second.sum(), ratio, first[in_first])
+
+    chance = [look(first) for first in test.permute(range(N_BY_CHANCE))]
+    by_chance = np.mean([[divergence(m) for m in maps.features(*of)] for maps, of in chance], axis=0)
+    made, seen = look(division)
+    maps = made.features(*seen)
+    ranking = rank_features(maps, by_chance)
+    leading = [name for name, _ in ranking[:MAX_PAIRED]]
+    x, weights, ratio, counts = seen
+    pairs = made.pairs(x, weights, ratio, leading, counts)
+    return Explanation(maps, pairs, ranking, text=describe_ranking(ranking))
+
+
+def _is_same(first: Sample, second: Sample) -> bool:
+    """Tell whether two counted samples are equal, whatever the order of their rows."""
+    pool = merge(first, second)
+    return bool(np.allclose(2.0 * _division(pool, first), pool.weights))
+
+
+def _refuse_overlap(first: FloatArray, second: FloatArray, labels: tuple[str, str]) -> None:
+    """Refuse samples that share more events than values that repeat by chance explain.
+
+    How often an event repeats in the samples themselves tells how often it would in the other by chance.
+    """
+    rows, place, total = np.unique(
+        np.concatenate([first, second]), axis=0, return_inverse=True, return_counts=True
+    )
+    n, m = len(first), len(second)
+    in_first = np.bincount(place.ravel()[:n], minlength=len(rows)).astype(np.float64)
+    in_second = total - in_first
+    common = float(np.minimum(in_first, in_second).sum())
+    is_same = bool((in_first == in_second).all())
+    pairs_within = (in_first * (in_first - 1)).sum() + (in_second * (in_second - 1)).sum()
+    expected = pairs_within / (n * (n - 1) + m * (m - 1)) * n * m
+    pairs = float((in_first * in_second).sum())
+    most = expected + SURPRISE * np.sqrt(max(LEAST_EXPECTED, expected) * total.max())
+    if is_same or pairs > most:
+        what = "have the same events" if is_same else f"have {format_count(int(common), 'event')} in common"
+        raise InputError(
+            f"{what}, of {n} and {m}: such samples are no independent ones",
+            where=" and ".join(labels),
+            fix="Give two samples without common events",
+        )
