@@ -15,7 +15,7 @@ import pytest
 import dqm
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/python.md")
+PAGES = ("README.md", "docs/overview.md", "docs/python.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 WITH_EXAMPLES = {
     "dqm.nplm.kernel_test": {"KernelTest"},

@@ -1,0 +1,73 @@
+"""Start and tutorial lead a reader to their end by the text alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import json_lines, run_dqm
+from tests.ports import free_port
+
+from .walk import ROOT, commands_of, walk
+
+LONGEST_SECONDS = 900.0
+"""Of the tutorial on a busy machine; alone it takes less than five minutes."""
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+@pytest.mark.long
+def test_five_minutes_lead_to_small_p_of_the_faulty_file(tmp_path: Path) -> None:
+    text = page("start.md")
+    walk(text, tmp_path, seconds=LONGEST_SECONDS)
+    compare = commands_of(text)[-1]
+    told = run_dqm(*compare.split()[1:], "--json", cwd=tmp_path).stdout
+    p = {run: [line["p"] for line in json_lines(told) if line["run"] == run] for run in (0, 1)}
+    assert len(p[0]) == len(p[1]) == 6
+    assert min(p[0]) > 0.003
+    assert max(p[1]) < 0.003
+
+
+@pytest.mark.long
+def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
+    text = page("tutorial.md")
+    for port in ("5565", "8787"):
+        text = text.replace(port, str(free_port()))
+    said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
+    assert "certified" in said
+    assert "differs" in said.rpartition("$ dqm alarms list")[2]
+    verdicts = [json.loads(line) for line in _history(tmp_path)]
+    before = [v["quality"] for v in verdicts if v["end"] <= 60.0]
+    after = [v["quality"] for v in verdicts if v["start"] >= 60.0]
+    assert len(before) > 5
+    assert before.count("Bad") <= 1, "by chance"
+    assert after.count("Bad") >= 3
+    assert (tmp_path / "run7.html").stat().st_size > 10_000
+    keep = os.environ.get("DQM_PICTURES")  # a directory: the pictures of the page are made again
+    if keep:
+        shutil.copy(tmp_path / "validation.png", Path(keep) / "tutorial_validation.png")
+
+
+@pytest.mark.long
+def test_the_calorimeter_is_monitored_as_its_page_says(tmp_path: Path) -> None:
+    text = page("calorimeter.md")
+    for port in ("5565", "8787"):
+        text = text.replace(port, str(free_port()))
+    said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
+    compared = said.partition("$ dqm compare")[2].partition("$ dqm check")[0]
+    lines = compared.splitlines()
+    assert not [line for line in lines if line.startswith("healthy") and "Bad" in line]
+    assert [line for line in lines if line.startswith("faulty") and "< 1e-15" not in line] == []
+    verdicts = json_lines(run_dqm("history", "daemon.toml", "--json", cwd=tmp_path).stdout)
+    assert [(v["stream"], v["quality"]) for v in verdicts] == [("calorimeter", "Bad")] * 4
+    assert "differs" in said.rpartition("$ dqm alarms list")[2]
+
+
+def _history(folder: Path) -> list[str]:
+    return run_dqm("history", "daemon.toml", "--run", 7, "--json", cwd=folder).stdout.splitlines()

@@ -1,0 +1,46 @@
+"""The files and commands of a page, as its reader takes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FILE = re.compile(r"as `([\w.-]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^[$#] ((?:.*\\\n)*.*)$", re.MULTILINE)
+"""What follows a prompt, with the lines that a backslash joins to it."""
+
+
+def files_of(page: str) -> dict[str, str]:
+    """Give the files that a page tells its reader to write."""
+    return {name: text for name, text in FILE.findall(page)}
+
+
+def commands_of(page: str) -> list[str]:
+    """Give the commands of the console blocks, in order."""
+    return [command for block in CONSOLE.findall(page) for command in COMMAND.findall(block)]
+
+
+def walk(page: str, folder: Path, *, seconds: float) -> str:
+    """Write the files of a page and run its commands one by one in one shell; the first that fails ends it."""
+    for name, text in files_of(page).items():
+        (folder / name).write_text(text)
+    script = "\n".join(f"cat <<'COMMAND'\n$ {command}\nCOMMAND\n{command}" for command in commands_of(page))
+    search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    with (folder / "terminal.log").open("w") as terminal:
+        told = subprocess.run(
+            ["bash", "-e", "-m", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
+            cwd=folder,
+            env={**os.environ, "PATH": search, "COLUMNS": "160"},
+            stdout=terminal,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            check=False,
+        )
+    said = (folder / "terminal.log").read_text()
+    assert told.returncode == 0, said
+    return said
