@@ -56,7 +56,7 @@ class SymmetrisedResult:
 
     @property
     def tau(self) -> float:
-        """t: there are no nuisance parameters."""
+        """Equal to `t`: there are no nuisance parameters."""
         return self.t
 
     @property
