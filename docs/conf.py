@@ -26,13 +26,15 @@ include_patterns = [
     "README.md",
     "SECURITY.md",
 ]
-exclude_patterns = ["docs/_build", "docs/_ext"]
+exclude_patterns = ["docs/_build", "docs/_ext", "docs/_static"]
 
 html_theme = "furo"
 html_title = f"dqm {release}"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {"top_of_page_buttons": []}
 
 myst_heading_anchors = 4

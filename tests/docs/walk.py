@@ -17,7 +17,7 @@ COMMAND = re.compile(r"^[$#] ((?:.*\\\n)*.*)$", re.MULTILINE)
 
 def files_of(page: str) -> dict[str, str]:
     """Give the files that a page tells its reader to write."""
-    return {name: text for name, text in FILE.findall(page)}
+    return dict(FILE.findall(page))
 
 
 def commands_of(page: str) -> list[str]:
@@ -26,14 +26,15 @@ def commands_of(page: str) -> list[str]:
 
 
 def walk(page: str, folder: Path, *, seconds: float) -> str:
-    """Write the files of a page and run its commands one by one in one shell; the first that fails ends it."""
+    """Write the files of a page and run its commands in one shell; the first that fails ends it."""
     for name, text in files_of(page).items():
         (folder / name).write_text(text)
-    script = "\n".join(f"cat <<'COMMAND'\n$ {command}\nCOMMAND\n{command}" for command in commands_of(page))
+    shown = (f"cat <<'COMMAND'\n$ {each}\nCOMMAND\n{each}" for each in commands_of(page))
+    script = "\n".join(["trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *shown])
     search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     with (folder / "terminal.log").open("w") as terminal:
         told = subprocess.run(
-            ["bash", "-e", "-m", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
+            ["/bin/bash", "-e", "-m", "-c", script],
             cwd=folder,
             env={**os.environ, "PATH": search, "COLUMNS": "160"},
             stdout=terminal,
