@@ -295,7 +295,7 @@ sigma = 0.4
     ("old", "new", "messages"),
     [
         ("", "", []),
-        ('"epics"', '"epic"', ["unknown slow control 'epic'. Installed are: epics, file, socket"]),
+        ('"epics"', '"epic"', ["unknown source of readings 'epic'. Installed are: epics, file, socket"]),
         ("pvs", "pv", ["[slow_control.options]: pv: unknown key; did you mean 'pvs'?", "pvs: must be given"]),
         (
             "sigma = 0.4",
