@@ -3,7 +3,7 @@
 Most of the span is negligible at every reference event. That does not make it negligible at an event of a
 window that is remote from them: where the reference has few events, only the penalty limits f, and f may
 change by the kernel variance lost over the ridge. So these functions, the remote ones, are kept for events of
-windows where they are not negligible. They are 0 at all other events.
+windows where they are not negligible, the remote events. They are 0 at all other events.
 """
 
 from __future__ import annotations
@@ -58,25 +58,39 @@ class Basis:
         """Evaluate the basis at raw events `x` of shape (n, d); shape (n, r)."""
         return self.kernel(x) @ self.transform
 
-    def split(self, x: Tensor, r: int, negligible: float) -> tuple[Tensor, Tensor]:
-        """Evaluate the first r functions and the remote ones, all others, at raw events of shape (n, d).
+    def split(self, x: Tensor, r: int, negligible: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate the first r functions at raw events, and the remote ones, all others, where they matter.
 
-        Remote functions are 0 where their squares sum to `negligible` or less, as all over the reference.
-        There they have to be left out on both sides: their sums over many events cancel.
+        Parameters
+        ----------
+        x : Tensor, shape (n, d)
+            Raw events.
+        r : int
+            Number of functions that are not remote.
+        negligible : float
+            Remote functions count as 0 where their squares sum to this or less, as all over the reference.
+            There they have to be left out on both sides: their sums over many events cancel.
+
+        Returns
+        -------
+        inner : Tensor, shape (n, r)
+            Values of the first r functions.
+        at : Tensor, shape (n_remote,), int64
+            Remote events: rows of `x` where remote functions are not 0, ascending.
+        remote : Tensor, shape (n_remote, n_functions - r)
+            Values of the remote functions there.
         """
         standard = (x - self.mean) / self.scale
         m = int((self.transform[:, 0] != 0.0).sum())  # later centres belong to remote functions alone
         inner = gaussian_kernel(standard, self.centers[:m], self.width) @ self.transform[:m, :r]
-        remote = inner.new_zeros(len(x), self.transform.shape[1] - r)
+        remote = self.transform[:, r:]
+        if not remote.shape[1]:
+            return inner, torch.empty(0, dtype=torch.int64, device=x.device), inner.new_empty(0, 0)
         # all functions together have at most the variance of the kernel, 1
-        candidates = torch.nonzero(1.0 - vecdot(inner, inner) > negligible)[:, 0]
-        if remote.shape[1] and len(candidates):
-            functions = (
-                gaussian_kernel(standard[candidates], self.centers, self.width) @ self.transform[:, r:]
-            )
-            is_remote = vecdot(functions, functions) > negligible
-            remote[candidates] = functions * is_remote[:, None]
-        return inner, remote
+        at = torch.nonzero(1.0 - vecdot(inner, inner) > negligible)[:, 0]
+        functions = gaussian_kernel(standard[at], self.centers, self.width) @ remote
+        is_remote = vecdot(functions, functions) > negligible
+        return inner, at[is_remote], functions[is_remote]
 
     def kernel(self, x: Tensor) -> Tensor:
         """Evaluate the kernel of each centre at raw events `x` of shape (n, d); shape (n, m)."""

@@ -164,7 +164,7 @@ def _fit_nodes(
     rows = torch.arange(len(start), device=start.device)
     begin = evaluate(coarse, start.new_zeros(len(start), len(coarse.second_moment)), start)
     end = begin
-    hessian = nodes.hessian.take(torch.zeros_like(rows))
+    hessian = nodes.hessian.spread(coarse)
     lookout = _Lookout(problem, start)
     found = torch.full_like(problem.enough, -torch.inf)
     here = begin

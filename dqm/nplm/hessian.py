@@ -83,6 +83,13 @@ class Hessian:
         x = torch.cholesky_solve(right, self.factor)[:, :, 0]
         return torch.cat([x[:, :m], v[:, m:end] / self.rest, x[:, m:]], 1)
 
+    def spread(self, p: FitProblem) -> Hessian:
+        """Repeat the one row, that of a healthy window, for the windows and remote functions of a problem."""
+        n_remote = len(p.second_moment) - self.m - self.rest.shape[1]
+        rows = torch.zeros(len(p.ridge), dtype=torch.int64, device=p.ridge.device)
+        rest = torch.cat([self.rest[rows], p.ridge[:, None].expand(-1, n_remote)], 1)
+        return Hessian(self.m, self.factor[rows], rest)
+
     def take(self, chosen: Tensor) -> Hessian:
         """Select windows."""
         return Hessian(self.m, self.factor[chosen], self.rest[chosen])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult, Profiled
@@ -28,10 +28,11 @@ from dqm.nplm.nuisance import (
     measured_values,
     profiled,
 )
-from dqm.nplm.prepared import PRECISION, PreparedReference, by_columns, check_device, negligible_variance
+from dqm.nplm.prepared import PreparedReference, by_columns, check_device, negligible_variance
 from dqm.nplm.problem import Events, FitProblem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
+from dqm.nplm.window_events import RemoteAxes, express
 
 __all__ = ["KernelTest"]
 
@@ -213,7 +214,7 @@ class KernelTest:
         )
         self._ready = ready
         self._fitted = ready.to(self._device)
-        self._second_moment = self._fitted.second_moments * self.n_expected
+        self._second_moment = self._fitted.second_moment * self.n_expected
         self._nuisances = check_nuisances(nuisances)
         columns = (*log_ratio_coefficients(self._nuisances, events), shares * self.n_expected)
         linear, quadratic, weights_on_device = map(self._tensor, columns)
@@ -377,7 +378,7 @@ class KernelTest:
         return min(room, MAX_WINDOWS_ON_CPU) if self._device.type == "cpu" else room
 
     def _evaluate_batch(self, samples: list[Sample], measured: FloatArray) -> list[KernelResult]:
-        problem = self._problem(samples, self._tensor(measured))
+        problem, remote = self._problem(samples, self._tensor(measured))
         alone = None
         if self._nuisances:
             alone = self._fit(problem.without_kernels(), self._nuisance_nodes, problem.measured)
@@ -403,7 +404,7 @@ class KernelTest:
                     n_outside=sample.count_outside(self._low, self._high),
                     density=LogRatio(
                         sample.x,
-                        full.fit.point.a[row].cpu(),
+                        self._coefficients(full.fit.point.a[row].cpu(), remote[row]),
                         self._ready.basis,
                         self._negligible,
                         full.fit.point.nu[row].cpu(),
@@ -412,6 +413,11 @@ class KernelTest:
                 )
             )
         return results
+
+    def _coefficients(self, a: Tensor, remote: RemoteAxes) -> Tensor:
+        """Turn coordinates of a fit into those of all functions of the basis."""
+        r = self.n_independent
+        return torch.cat([a[:r], remote.rotate_back(a[r:], self._ready.basis.transform.shape[1] - r)])
 
     def _profile(
         self, row: int, measured: FloatArray, alone: _Hypothesis, full: _Hypothesis
@@ -446,54 +452,28 @@ class KernelTest:
         alone = full.without_kernels()
         return Nodes(events, Hessian.healthy(full)), Nodes(alone.reference, Hessian.healthy(alone))
 
-    def _problem(self, samples: list[Sample], measured: Tensor) -> FitProblem:
-        totals, data = self._sum_up(samples)
+    def _problem(self, samples: list[Sample], measured: Tensor) -> tuple[FitProblem, list[RemoteAxes]]:
+        windows = express(
+            samples,
+            self._fitted,
+            self._nuisances,
+            negligible=self._negligible,
+            only_sums=self._loss.linear_in_data,
+        )
         sizes = self._tensor([sample.n_events for sample in samples])
-        return self._assemble(data, totals, sizes, measured)
+        return self._assemble(windows.data, windows.totals, sizes, measured), windows.remote
 
     def _assemble(self, data: Events, totals: Totals, sizes: Tensor, measured: Tensor) -> FitProblem:
+        n_remote = totals.phi.shape[1] - self.n_independent
         return FitProblem(
             reference=self._reference,
             data=data,
             totals=totals,
             loss_name=self._loss_name,
             n_expected=self.n_expected,
-            second_moment=self._second_moment,
+            second_moment=pad(self._second_moment, (0, n_remote)),
             ridge=self._penalty * (self._n_reference + sizes),
             precision=self._precision,
             measured=measured,
             enough=torch.full_like(sizes, self._t_enough),
         )
-
-    def _sum_up(self, samples: list[Sample]) -> tuple[Totals, Events]:
-        """Evaluate basis and log ratios at the windows' events; return their sums and, if needed, values."""
-        everything = np.concatenate([sample.x for sample in samples])
-        rows = [len(sample.x) for sample in samples]
-        counts = [self._tensor(sample.weights) for sample in samples]
-        columns = map(self._tensor, log_ratio_coefficients(self._nuisances, everything))
-        first, second = (torch.split(column, rows) for column in columns)
-        linear, quadratic = (_add_up(column, counts) for column in (first, second))
-        basis, r, x = self._fitted.basis, self.n_independent, self._tensor(everything)
-        n_functions = basis.transform.shape[1]
-        if self._loss.linear_in_data:
-            if n_functions == r:
-                sums = _add_up(torch.split(basis.kernel(x), rows), counts) @ basis.transform
-            else:
-                functions = torch.cat(basis.split(x, r, self._negligible), 1)
-                sums = _add_up(torch.split(functions, rows), counts)
-            phi = self._reference.phi.new_empty(0, n_functions)
-            none = [phi, first[0][:0], second[0][:0], self._reference.weights[:0]]
-            data = Events(*(part.expand(len(rows), *part.shape) for part in none))
-            return Totals(sums, linear, quadratic), data
-        inner, remote = basis.split(x, r, self._negligible)
-        functions = torch.cat([inner, remote], 1)
-        sums = _add_up(torch.split(functions, rows), counts)
-        parts = torch.split((functions if remote.any() else inner).to(PRECISION), rows)
-        of_events = (parts, first, second, counts)
-        data = Events(*(pad_sequence(list(column), batch_first=True) for column in of_events))
-        return Totals(sums, linear, quadratic), data
-
-
-def _add_up(parts: Sequence[Tensor], counts: Sequence[Tensor]) -> Tensor:
-    """Sum the rows of each part, each as often as it counts."""
-    return torch.stack([torch.tensordot(c, part, dims=1) for part, c in zip(parts, counts, strict=True)])

@@ -123,10 +123,10 @@ def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple
     coarse = LoneObjective(problem, nodes.events)
     enough, m = float(problem.enough[0]), nodes.hessian.m
     can_tell = problem.loss.bounds_statistic and math.isfinite(enough)
-    healthy = np.asfortranarray(nodes.hessian.factor[0].numpy())
+    first = nodes.hessian.spread(problem)
     # the second moments are those of a healthy window, the ridge is that of this one
     curvature = problem.loss.healthy_curvature * problem.second_moment[m:].numpy()
-    inverse = NodeInverse(healthy, nodes.hessian.rest[0].numpy())
+    inverse = NodeInverse(np.asfortranarray(first.factor[0].numpy()), first.rest[0].numpy())
     begin = here = coarse.at(np.zeros(len(problem.second_moment)))
     best, bound = begin, -math.inf
     for n_steps in range(1, MAX_NODE_STEPS + 1):

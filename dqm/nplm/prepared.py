@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
@@ -120,11 +119,6 @@ class PreparedReference:
             nodes = _choose_nodes(standard, width, n_nodes)
         masses = _masses(standard, weights, nodes)
         return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
-
-    @property
-    def second_moments(self) -> Tensor:
-        """Second moments of all functions; those of the remote ones are 0."""
-        return pad(self.second_moment, (0, self.basis.transform.shape[1] - self.phi.shape[1]))
 
     def to(self, device: torch.device) -> PreparedReference:
         """Copy to a device."""

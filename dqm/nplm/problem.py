@@ -5,7 +5,7 @@ nuisance parameters nu. Basis values may be float32; everything else is float64.
 events, r basis functions and k nuisance parameters.
 
 The last basis functions are remote (`dqm.nplm.basis`): 0 at the reference, whose events have the columns of
-the others only.
+the others only. Each window has its own (`dqm.nplm.window_events`).
 """
 
 from __future__ import annotations

@@ -109,10 +109,13 @@ class LogRatio:
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate f at raw events of shape (n, d); shape (n,)."""
         r = self.reference.phi.shape[1]
+        events = torch.from_numpy(x)
         if len(self.a) == r:
-            f = self.basis.kernel(torch.from_numpy(x)) @ (self.basis.transform @ self.a)
+            f = self.basis.kernel(events) @ (self.basis.transform @ self.a)
         else:
-            f = torch.cat(self.basis.split(torch.from_numpy(x), r, self.negligible), 1) @ self.a
+            inner, at, remote = self.basis.split(events, r, self.negligible)
+            f = inner @ self.a[:r]
+            f[at] += remote @ self.a[r:]
         values: FloatArray = f.numpy()
         return values
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, LossName, Shape
+from dqm.nplm.samples import Sample
 from tests.benchmarks.inputs import SETTINGS
 from tests.nplm.test_kernel_test import toy_chamber
 from tests.nplm.truth import PlainTest
@@ -103,6 +105,30 @@ def test_small_references_and_remote_events_keep_the_promise(
     weights, f = found[0].reference_weights, found[0].log_ratio_reference
     t = -2.0 * (weights @ np.expm1(f) - found[0].log_ratio.sum())
     assert found[0].t == pytest.approx(t, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "most"), [("logistic", None), ("likelihood", 1)])
+def test_a_window_is_fitted_with_no_more_remote_functions_than_it_has_remote_events(
+    loss: LossName, most: int | None
+) -> None:
+    """With all remote functions of the basis a window took up to twice the time."""
+    rng = np.random.default_rng(19)
+    reference = toy_chamber(1000, rng)
+    test = KernelTest(reference, n_expected=200.0, width=4.5, penalty=1e-7, centers=reference, loss=loss)
+    basis, r = test._ready.basis, test.n_independent
+    windows = [toy_chamber(200, rng), reference[:50], np.concatenate([reference[:150], toy_chamber(50, rng)])]
+    remote = [len(basis.split(torch.from_numpy(x), r, test._negligible)[1]) for x in windows]
+    assert remote[1] == 0
+    assert remote[0] > remote[2] > 1
+    problem, axes = test._problem([Sample(x) for x in windows], torch.zeros(3, 0, dtype=torch.float64))
+    assert problem.totals.phi.shape == (3, r + (most or max(remote)))
+    for x, axis in zip(windows, axes, strict=True):
+        functions = basis.split(torch.from_numpy(x), r, test._negligible)[2]
+        of_window = functions.sum(0, keepdim=True) if loss == "likelihood" else functions
+        b = torch.from_numpy(rng.normal(size=axis.values.shape[1]))
+        a = axis.rotate_back(b, functions.shape[1])
+        assert (of_window @ a).numpy() == pytest.approx((axis.values @ b).numpy(), rel=1e-9, abs=1e-12)
+        assert float(a @ a) == pytest.approx(float(b @ b), rel=1e-9)
 
 
 @pytest.mark.long

@@ -204,10 +204,8 @@ def test_parts_of_a_counted_sample_have_the_covariance_of_a_hypergeometric_distr
 def test_the_lone_fit_has_the_objective_gradient_and_hessian_of_tensors(loss: LossName) -> None:
     """A wrong gradient would be mended by the last stage of the fit, at the cost of time."""
     test = make_test(loss, ())
-    problem = test._problem(
-        [Sample(BINS, WINDOWS["shifted"])], torch.zeros(1, 0, dtype=torch.float64)
-    ).in_double_precision()
-    single = test._problem([Sample(BINS, WINDOWS["shifted"])], torch.zeros(1, 0, dtype=torch.float64))
+    single, _ = test._problem([Sample(BINS, WINDOWS["shifted"])], torch.zeros(1, 0, dtype=torch.float64))
+    problem = single.in_double_precision()
     a = np.random.default_rng(3).normal(scale=0.3, size=len(problem.second_moment))
     objective = LoneObjective(single, single.reference)
     mine = objective.at(a)

@@ -39,7 +39,8 @@ def make_test(loss: LossName, penalty: float = 1e-6) -> KernelTest:
 
 
 def problem_of(test: KernelTest, x: FloatArray) -> tuple[FitProblem, Nodes]:
-    return test._problem([Sample(x)], torch.zeros(1, 0, dtype=torch.float64)), test._full_nodes
+    problem, _ = test._problem([Sample(x)], torch.zeros(1, 0, dtype=torch.float64))
+    return problem, test._full_nodes
 
 
 @pytest.mark.parametrize("loss", LOSSES)
