@@ -38,17 +38,28 @@ def cell(value: object, style: str = "") -> Text:
 def print_table(table: Table) -> None:
     """Print a table in full: where it is wider than the terminal, each row becomes a list of its cells.
 
+    Titles and names of columns are escaped here, as cells are by `cell`.
+
     Raises
     ------
     ReaderGoneError, FileError
         As `say`.
     """
+    _escape_titles(table)
     console = open_console()
     least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
     if not console.is_terminal:
         console.width = max(WIDE, least)
     with writing():
         console.print(table if least <= console.width else _list_rows(table))
+
+
+def _escape_titles(table: Table) -> None:
+    """Write titles and names of columns as `cell` writes cells: they may be of streams and features."""
+    for text in (table, "title"), (table, "caption"), *((column, "header") for column in table.columns):
+        value = getattr(*text)
+        if isinstance(value, str):
+            setattr(*text, escape_text(value, keep="\n"))
 
 
 def _list_rows(table: Table) -> RenderableType:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from dqm.errors import ConfigError
 
@@ -110,9 +111,16 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        File beside it.
+        File beside it; nobody else can know its name beforehand, so nobody can put a link there.
+
+    Raises
+    ------
+    OSError
+        If `path` is there and is no file, or if it cannot be replaced.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.exists() and not path.is_file():  # root would lose a device such as /dev/null
+        raise OSError(errno.EINVAL, "it is there, and is no file", str(path))
+    scratch = path.with_name(f".{path.name}.{token_hex(8)}.tmp")
     try:
         yield scratch
         scratch.replace(path)

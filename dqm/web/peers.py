@@ -153,11 +153,14 @@ def _read_overview(client: httpx.Client, url: str) -> PeerOverview:
     """Read the answer of a peer; raises if it does not come in time, is too large, or is something else."""
     ends_at = time.monotonic() + ANSWER_SECONDS
     content = bytearray()
-    with client.stream("GET", url, timeout=ANSWER_SECONDS) as answer:
+    plain = {"Accept-Encoding": "identity"}  # a few bytes could unpack to gigabytes
+    with client.stream("GET", url, headers=plain, timeout=ANSWER_SECONDS) as answer:
         if answer.status_code in (401, 403):
             raise ValueError("it wants a user who may read: set user and password_file of this peer")
         answer.raise_for_status()
-        for part in answer.iter_bytes():
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ValueError("its answer is compressed, which it was not asked for")
+        for part in answer.iter_raw():
             content += part
             if len(content) > _LARGEST_ANSWER_BYTES:
                 raise ValueError(f"its answer has more than {_LARGEST_ANSWER_BYTES // 1_000_000} MB")

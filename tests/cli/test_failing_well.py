@@ -323,6 +323,10 @@ def words(
 WRITING = f"""
 extract replay events.csv -o full/out.parquet
 report verdicts.sqlite -o full/out.html
+history verdicts.sqlite -o full/out.csv
+history verdicts.sqlite -o full/out.parquet
+trend verdicts.sqlite -o full/out.parquet
+study power full --quick --statistic chi-squared --processes 1
 reference build events.csv -o full/out.dqmref {BUILD}
 reference calibrate full/mine --toys 100 --processes 1
 reference nuisance full/mine gas --sigma 0.1 --rate
@@ -367,7 +371,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_on_it(
     assert {"full", "space"} & set(re.findall(r"\w+", told.replace("full/", "")))
     assert "Traceback" not in told
     left = {name for name, content in snapshot(full_disk).items() if before.get(name) != content}
-    started = {"keys", "data", "data/verdicts.sqlite", "spool", "spool/windows.sqlite"}
+    started = {"keys", "data", "data/verdicts.sqlite", "spool", "spool/windows.sqlite", "power.jsonl"}
     log = {f"{STORE_FILE}-shm", f"{STORE_FILE}-wal"}  # of SQLite
     assert not [name for name in left - started - log if not name.startswith("mine/toys-")]
 

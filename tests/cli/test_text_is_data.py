@@ -12,7 +12,7 @@ from dqm.alarm import AcknowledgeAlarm, AddMask, Alarm, AlarmChange, AlarmState,
 from dqm.alarm.commands import Command
 from dqm.errors import escape_text
 from dqm.export.annotator import _text
-from dqm.store import STORE_FILE
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.web import HttpServer, create_app
 from tests.world import World, make_world, verdict_of
 
@@ -92,6 +92,21 @@ def test_verdicts_are_shown_with_harmless_text(dqm: Dqm, tmp_path: Path) -> None
     assert json.loads(told.out.splitlines()[0])["conditions"]["trigger"] == EVIL
     flags = dqm("flags", store, "--format", "csv", "--by-judgement").out
     assert not OBEYED & set(flags)
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_titles_and_columns_of_tables_are_harmless(
+    dqm: Dqm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with VerdictStore(sqlite_url(tmp_path / STORE_FILE)) as store:  # of an older version, or from elsewhere
+        store.append(verdict_of(EVIL, 1, p=0.4, conditions={EVIL: -1200.0}))
+    told = dqm("trend", tmp_path / STORE_FILE, columns=columns)
+    assert "".join(told.out.split()).count(HARMLESS.replace(" ", "")) == 2
+    assert not OBEYED & set(told.out.replace("\x1b[", ""))
+    told = dqm("trend", tmp_path / STORE_FILE, "--json")
+    assert (told.out.isascii(), json.loads(told.out)["stream"]) == (True, EVIL)
 
 
 @pytest.mark.usefixtures("world")

@@ -111,3 +111,25 @@ def test_a_file_is_complete_or_as_it_was(tmp_path: Path) -> None:
     with replacing(path) as scratch:
         scratch.write_text("after")
     assert [each.read_text() for each in tmp_path.iterdir()] == ["after"]
+
+
+def test_a_file_is_not_written_through_a_link_that_somebody_planted(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("as it was")
+    for name in (f".report.html.{os.getpid()}.tmp", "report.html"):
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    with replacing(tmp_path / "report.html") as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "precious").read_text() == "as it was"
+    assert (tmp_path / "report.html").read_text() == "new"
+    assert not (tmp_path / "report.html").is_symlink()
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    for name in ("fifo", "directory", "link"):
+        with pytest.raises(OSError, match="is no file"), replacing(tmp_path / name):
+            pytest.fail("nothing may be computed for it")
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "link").is_symlink()

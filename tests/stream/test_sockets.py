@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from dqm.events import Window
 from dqm.stream import Limits, Reason, Receiver, Sender, encode
 
 from .windows import window_of
+from .zmtp import GREETING, connect, end_handshake, frames_of
 
 WAIT_MS = 10_000
 WAIT_SECONDS = WAIT_MS / 1000
@@ -72,6 +75,32 @@ def test_a_frame_above_the_limit_never_arrives(receiver: Receiver, stranger: zmq
         assert sender.flush(WAIT_SECONDS)
         assert receive(receiver).seq == 1
     assert receiver.receive(100) is None
+
+
+@pytest.mark.parametrize("way", ["tcp://127.0.0.1:0", "ipc"])
+def test_peers_that_stop_in_the_middle_of_a_message_hold_up_nobody(tmp_path: Path, way: str) -> None:
+    address = f"ipc://{tmp_path}/windows" if way == "ipc" else way
+    whole = b"".join(frames_of([b"{}", bytes(1000)]))
+    with Receiver([address]) as receiver, ExitStack() as opened:
+        for end in (1, 5, 9, 10, 11, 12, 20, 500, len(whole) - 1):  # in a length, a frame, between two
+            peer = opened.enter_context(connect(receiver.addresses[0]))
+            peer.sendall(GREETING)
+            end_handshake(peer, b"")
+            peer.sendall(whole[:end])
+        claiming = opened.enter_context(connect(receiver.addresses[0]))
+        claiming.sendall(GREETING)
+        end_handshake(claiming, b"")
+        claiming.sendall(struct.pack(">BQ", 2, Limits().max_payload_bytes) + bytes(1000))
+        with Sender(receiver.addresses[0]) as sender:
+            for seq in range(5):
+                sender.send(window_of(seq=seq))
+            assert serve(receiver, sender) == list(range(5))
+        peer.sendall(whole[-1:])  # the last one goes on, the others close
+        refused = receiver.receive(WAIT_MS)
+        assert isinstance(refused, PeerError)
+        assert refused.reason == Reason.VERSION
+        opened.close()
+        assert receiver.receive(200) is None
 
 
 def test_without_a_daemon_the_oldest_windows_are_dropped_and_told(tmp_path: Path) -> None:

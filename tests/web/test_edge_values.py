@@ -69,6 +69,10 @@ ASKED: dict[str, tuple[str, str]] = {
     "page of a run of 5000 digits": (f"/windows/chamber-1/{'9' * 5000}/0", "run"),
     "page of a number of 5000 digits": (f"/windows/chamber-1/7/{'9' * 5000}/events.parquet", "seq"),
     "page of a stream with NUL": ("/windows/chamber-1%00/7/0", "stream"),
+    "trend of runs beyond 64 bits": (f"/trends?stream=chamber-1&last={LARGEST + 1}", "last"),
+    "trend of runs of 5000 digits": (f"/trends?stream=chamber-1&last={'9' * 5000}", "last"),
+    "trend of a stream with NUL": ("/trends?stream=chamber%001", "stream"),
+    "trend of a stream that reads backwards": ("/trends?stream=%E2%80%AEchamber-1", "stream"),
     "filter beyond 64 bits": (f"/streams/chamber-1?run={LARGEST + 1}", "run"),
     "filter of 5000 digits": (f"/streams/chamber-1?run={'9' * 5000}", "run"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -86,6 +87,13 @@ def body(content: bytes) -> Raw:
     return lambda connection: connection.sendall(head + content)
 
 
+def unpacking(connection: socket.socket) -> None:
+    """Send 100 MB of blanks, compressed twice, as nobody asked."""
+    content = gzip.compress(gzip.compress(b" " * 100_000_000, 1))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+
+
 def only_status(asking: Peers) -> PeerStatus:
     (status,) = asking.statuses()
     return status
@@ -163,6 +171,7 @@ OLD: dict[str, Any] = {"version": "0.1.0", "qualities": {"Good": 3}, "tree": {"q
             lambda c: c.sendall(b"HTTP/1.1 302 x\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"),
             "it answers 302",
         ),
+        (unpacking, "its answer is compressed"),
         (body(b"<html>"), "its answer is not that of a dqm daemon: as a whole"),
         (body(b"[" * 100_000), "its answer is not that of a dqm daemon"),
         (body(json.dumps(OLD | {"qualities": {"Good": -1}}).encode()), "qualities.Good"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dqm.config import replacing
 from dqm.errors import FileError, InputError, NoEventsError
 from dqm.events import EventBatch
 from dqm.service.collector.sources import EventSource, checked_batches
@@ -62,24 +62,21 @@ def extract(
     FileError
         If the file cannot be written.
     """
-    scratch = path.parent / f".{path.name}.{os.getpid()}.tmp"
     written = 0
     try:
-        tables = _tables(source, n_events, chamber)
-        first = next(tables, None)
-        if first is None:
-            of = "" if chamber is None else f" of chamber {chamber}"
-            raise NoEventsError(f"the source has no events{of}", where=where)
-        with pq.ParquetWriter(scratch, first.schema) as writer:
-            for table in chain([first], tables):
-                writer.write_table(table)
-                written += table.num_rows
-                progress(written)
-        scratch.replace(path)
+        with replacing(path) as scratch:
+            tables = _tables(source, n_events, chamber)
+            first = next(tables, None)
+            if first is None:
+                of = "" if chamber is None else f" of chamber {chamber}"
+                raise NoEventsError(f"the source has no events{of}", where=where)
+            with pq.ParquetWriter(scratch, first.schema) as writer:
+                for table in chain([first], tables):
+                    writer.write_table(table)
+                    written += table.num_rows
+                    progress(written)
     except OSError as error:
         raise FileError(f"cannot write: {error.strerror or error}", where=str(path)) from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return written
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.errors import InputError, PluginError
+from dqm.errors import FileError, InputError, PluginError
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 from dqm.reference import Processes, one_thread
@@ -166,6 +166,8 @@ def compare_power(
     ------
     BundleError
         If a statistic is not installed.
+    FileError
+        If the file cannot be read or written.
     """
     for name in plan.statistics:
         find_statistic(name)
@@ -176,10 +178,22 @@ def compare_power(
     work = _Work(kept.parent)
     for n_done, (place, found) in enumerate(Processes(n_processes).run(work, missing), 1):
         done[missing[place].key] = found
-        with kept.open("a") as file:
-            file.write(json.dumps({"unit": missing[place].key, **found}) + "\n")
+        _keep(kept, {"unit": missing[place].key, **found})
         progress(len(units) - len(missing) + n_done, len(units))
     return _collect(units, done)
+
+
+def _keep(kept: Path, found: dict[str, object]) -> None:
+    """Add a finished unit to the file."""
+    try:
+        with kept.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+    except OSError as error:
+        raise FileError(
+            f"cannot write: {error.strerror}",
+            where=str(kept),
+            fix="Free space on the disk and start it again; what is finished is not measured again",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

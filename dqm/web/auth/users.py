@@ -286,7 +286,8 @@ def _changing(path: Path) -> Iterator[dict[str, _User]]:
 
 def _write_private(fresh: Path, path: Path, users: dict[str, _User]) -> None:
     """Write the users to a file that will replace another one; root leaves it to the owner of that one."""
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    fresh.unlink(missing_ok=True)  # of one that was killed; or a link, which must not be followed
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         os.fchmod(file.fileno(), 0o600)
         if path.exists():
             owner = path.stat()

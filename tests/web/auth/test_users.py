@@ -169,3 +169,12 @@ def test_what_cannot_be_is_refused_and_the_password_is_not_told(path: Path, tmp_
     with pytest.raises(InputError, match=r"no user 'jo'\. Known: maria"):
         remove_user(path, "jo")
     assert UserFile(path, CHEAP).verify("maria", "correct horse")
+
+
+def test_users_are_not_written_through_a_link_that_somebody_planted(path: Path) -> None:
+    precious = path.with_name("precious")
+    precious.write_text("as it was")
+    path.with_name(f".{path.name}.new").symlink_to(precious)
+    add_user(path, "kim", "correct horse", CHEAP)
+    assert precious.read_text() == "as it was"
+    assert "kim" in path.read_text()
