@@ -276,6 +276,7 @@ class Receiver:
         if now - self._told_ids.get(peer, float("-inf")) >= _REMINDER_SECONDS:
             self._told_ids[peer] = now
             self._zap.add_refusal(Reason.ROUTING_ID, what)
+            self._zap.turned_away.add("", what)  # for the page; its messages are taken
         if len(self._told_ids) > _MAX_TOLD_IDS:
             self._told_ids.popitem(last=False)
 

@@ -386,6 +386,8 @@ def test_a_peer_that_keeps_its_routing_id_is_told_once_for_each_period() -> None
             heard = listen(receiver, lambda heard: bool(heard.windows))
             assert heard.seqs == [seq]
             assert heard.refused == ({Reason.ROUTING_ID: 1} if seq % 2 == 0 else {})
+        (shown,) = receiver.turned_away()
+        assert (shown.count, shown.what) == (2, "a sender has set the routing id 'daq-1': senders set none")
 
 
 def test_a_message_about_a_run_says_whose_key_sent_it(
