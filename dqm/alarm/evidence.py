@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy import special
 
 from dqm.alarm.budget import LARGEST_Z
 
-__all__ = ["BETS", "Evidence", "HealthyZ", "combine"]
+__all__ = ["BETS", "Evidence", "HealthyZ"]
 
 BETS = (0.5, 1.0, 2.0)
 """Shifts of Z that are bet on, in sigmas: slow faults, and those that a few windows show."""
@@ -93,7 +92,8 @@ class Evidence:
     @property
     def log_wealth(self) -> float:
         """Log of the wealth; 0 before the first window of a run."""
-        return combine([*self.log_stakes, math.log(SOON / (self.windows + SOON))])
+        unstaked = math.log(SOON / (self.windows + SOON))
+        return float(np.logaddexp.reduce([*self.log_stakes, unstaked]))
 
     def add(self, run: int, z: float, *, healthy: HealthyZ, log_limit: float) -> None:
         """Add a window.
@@ -134,8 +134,3 @@ class Evidence:
         if self.last_z is None or not correlation:
             return z
         return (z - correlation * self.last_z) / math.sqrt(1.0 - correlation**2)
-
-
-def combine(logs: Sequence[float]) -> float:
-    """Give the log of a sum from the logs of its terms."""
-    return float(np.logaddexp.reduce(logs))

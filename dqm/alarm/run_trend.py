@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import stats
 
-from dqm.alarm.onset import Onset, find_onset
+from dqm.alarm.onset import LARGEST_Z, Onset, find_onset
 from dqm.events import FloatArray, Quality, Verdict
 
 __all__ = ["RunStatistics", "StreamTrend", "follow_runs", "summarise_run"]
@@ -23,8 +23,6 @@ FEWEST_WINDOWS = 5
 
 DIFFERENT = 1e-3
 """A run is marked if a mean Z or a share of Bad windows so far from those before is so improbable."""
-
-LARGEST_Z = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ them.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +22,12 @@ from dqm.nplm.peers.standardised import Standardised, need_sklearn
 __all__ = ["BoostedTreesTest", "NeuralClassifierTest"]
 
 
-class _ClassifierTest:
-    """What both have in common."""
+Score = Callable[[FloatArray], FloatArray]
+"""Ranks events, shape (n, d): the larger, the more like the window."""
+
+
+class _ClassifierTest(ABC):
+    """Two halves, each ranked by a classifier that learned from the other."""
 
     def __init__(self, reference: ArrayLike, seed: int) -> None:
         self._units = Standardised(reference)
@@ -48,8 +53,9 @@ class _ClassifierTest:
         n, m = len(unseen), len(unknown)
         return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
-    def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Score:
+        """Train with events of the reference (label 0) and of the window (1)."""
 
 
 class BoostedTreesTest(_ClassifierTest):
@@ -76,13 +82,14 @@ class BoostedTreesTest(_ClassifierTest):
         super().__init__(reference, seed)
         self._trees, self._leaves = int(trees), int(leaves)
 
-    def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Any:
+    def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Score:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         model = HistGradientBoostingClassifier(
             max_iter=self._trees, max_leaf_nodes=self._leaves, early_stopping=False, random_state=self._seed
         )
-        return model.fit(x, labels).decision_function
+        score: Score = model.fit(x, labels).decision_function
+        return score
 
 
 class NeuralClassifierTest(_ClassifierTest):
@@ -119,7 +126,7 @@ class NeuralClassifierTest(_ClassifierTest):
         super().__init__(reference, seed)
         self._neurons, self._decay, self._steps = int(neurons), float(decay), int(steps)
 
-    def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Any:
+    def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Score:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
