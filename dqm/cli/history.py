@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,21 +15,9 @@ from dqm.cli.records import write_records
 from dqm.cli.settings import LARGEST, Hours, Runs, parse_runs
 from dqm.events import Quality
 
-if TYPE_CHECKING:
-    from dqm.store import VerdictStore
-
-__all__ = ["history", "open_store"]
+__all__ = ["history"]
 
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
-
-
-def open_store(config: Path) -> VerdictStore:
-    """Open the store of a daemon for reading, by its configuration or as a file."""
-    from dqm.config import load_daemon
-    from dqm.store import VerdictStore, sqlite_url, store_url
-
-    url = sqlite_url(config) if config.suffix == ".sqlite" else store_url(load_daemon(config).daemon)
-    return VerdictStore(url, create=False)
 
 
 def history(
@@ -53,6 +41,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
+    from dqm.cli.reports import open_store
     from dqm.cli.tables import print_table
     from dqm.cli.verdicts import as_json_line, verdict_table
 
@@ -62,7 +51,7 @@ def history(
     wanted = parse_runs(runs)
     if run_number is not None:
         wanted = (run_number, *(wanted or ()))
-    with open_store(config) as store:
+    with open_store(config)[0] as store:
         verdicts = list(store.select(stream=stream, runs=wanted, since=begin, quality=quality, limit=limit))
     if output is not None:
         write_records(output, [json.loads(as_json_line(verdict)) for verdict in verdicts])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dqm.events import Verdict
     from dqm.store import VerdictStore
 
-__all__ = ["flags", "report"]
+__all__ = ["flags", "open_store", "report"]
 
 _MANIFEST = "manifest.json"
 SUFFIXES = ("", ".html", ".htm")
@@ -69,7 +69,7 @@ def report(
         text = report_bundle(open_bundle(subject), version=version("dqm"), now=time.time())
         path = output or Path(f"{subject.resolve().stem}.html")
     else:
-        store, streams = _open_store(subject)
+        store, streams = open_store(subject)
         with store:
             number = _last_run(store) if run is None else run
             text = report_run(
@@ -101,7 +101,7 @@ def flags(
     from dqm.export.flags import flag_run, take_spans
     from dqm.store import RunStore
 
-    opened, streams = _open_store(store)
+    opened, streams = open_store(store)
     with opened:
         number = _last_run(opened) if run is None else run
         windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
@@ -125,7 +125,7 @@ def _plain(value: object) -> object:
     return escape_text(value) if isinstance(value, str) else value
 
 
-def _open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
+def open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
     """Open a store for reading; with it the streams that should be there, as far as they are known."""
     from dqm.config import load_daemon
     from dqm.store import VerdictStore, sqlite_url, store_url

@@ -44,10 +44,10 @@ def trend(
     beginning of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
     """
     from dqm.alarm import follow_runs, summarise_run
-    from dqm.cli.history import open_store
+    from dqm.cli.reports import open_store
     from dqm.cli.tables import print_table
 
-    with open_store(config) as store:
+    with open_store(config)[0] as store:
         summaries = [
             summarise_run(verdicts) for verdicts in _verdicts_by_run(store, stream, parse_runs(runs), last)
         ]
