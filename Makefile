@@ -30,8 +30,10 @@ help:
 demo: $(VENV)/.runtime
 	$(BIN)/dqm demo $(ARGS)
 
+# A test that hangs ends the run after five minutes, with its name and where each of its threads stands.
 test: $(VENV)/.develop
-	$(BIN)/pytest -m "not long" --numprocesses auto --maxprocesses 4 $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
+	$(BIN)/pytest -m "not long" --numprocesses auto --maxprocesses 4 --max-worker-restart 0 \
+	  -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
 
 test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)

@@ -235,11 +235,12 @@ class ClusterSession(Generic[Item, Result]):
             raise WorkerError(f"the scheduler does not answer: {error or type(error).__name__}") from error
 
     def close(self) -> None:
-        """Let go of all items; takes `CONNECT_SECONDS` at most."""
+        """Let go of all items; takes twice `CONNECT_SECONDS` at most."""
         self._ended.put(None)
         with suppress(Exception):  # the other side may be gone
             self._client.close(timeout=CONNECT_SECONDS)
-        self._reader.join()
+        # Dask's calls wait for ever if they begin while its loop is being stopped.
+        self._reader.join(CONNECT_SECONDS)
 
     def _read(self) -> None:
         """Fetch the results of items that have ended, all that there are at once."""
@@ -253,8 +254,8 @@ class ClusterSession(Generic[Item, Result]):
             fetched = list(filter(None, ended))
             done = [one for one in fetched if one[0].status == "finished"]
             failed = [one for one in fetched if one not in done]
-            try:
-                results = self._client.gather([future for future, _ in done])
+            try:  # not for nothing: the client may be closing
+                results = self._client.gather([future for future, _ in done]) if done else []
             except Exception as error:  # a worker was lost with its results, or the connection
                 results = [error for _ in done]
             for (_, on_end), result in zip(done, results, strict=True):

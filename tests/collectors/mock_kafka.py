@@ -40,10 +40,9 @@ class MockKafka:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._process.kill()  # it may be halted, and would never see the end of its input
         with suppress(BrokenPipeError):
             self._process.communicate()
-        self._process.kill()
-        self._process.wait()
 
     def publish(self, topic: str, data: bytes, size: int, *, pause: float = 0.0, path: Path) -> None:
         """Begin to publish bytes in messages of a size, in partition 0."""

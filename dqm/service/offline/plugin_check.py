@@ -121,7 +121,7 @@ def _in_process(
             try:
                 found: Finding | None = ours.recv()
             except EOFError:
-                process.join()
+                process.join(longest_seconds)
                 yield Finding(Level.WRONG, f"it ended its process with exit code {process.exitcode}")
                 return
             if found is None:

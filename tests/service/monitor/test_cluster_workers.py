@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 import pytest
+from distributed import Client
 
 from dqm.errors import WorkerError
 from dqm.events import EvaluationJob, EvaluationReport, TestResult
@@ -229,3 +230,37 @@ def test_a_worker_of_another_version_says_so(
     assert kept is not None
     assert isinstance(outcome, WorkerError)
     assert "not 0.1.0. Install the same where the workers run" in str(outcome)
+
+
+def test_a_result_that_never_comes_does_not_hold_up_the_end(
+    dask: DaskCluster, bundle: StoredBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    asked, never = threading.Event(), threading.Event()
+
+    def gather(_self: Client, _futures: object) -> None:
+        asked.set()
+        never.wait()
+        raise RuntimeError("the loop was stopped")
+
+    monkeypatch.setattr(Client, "gather", gather)
+    task = EvaluateWindows(bundle.path, bundle.identifier, ReadingPolicy())
+    session = ClusterSession(dask.address, {bundle.identifier: task})
+    kept = session.submit(bundle.identifier, real_job(0, bundle), lambda _outcome: None)
+    assert asked.wait(60.0)
+    closing = threading.Thread(target=session.close, daemon=True)
+    closing.start()
+    closing.join(30.0)
+    assert not closing.is_alive()
+    never.set()
+    assert kept is not None
+
+
+def test_the_end_of_a_session_without_work_asks_for_nothing(
+    dask: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(Client, "gather", lambda _self, futures: asked.append(futures))
+    session: ClusterSession[EvaluationJob, EvaluationReport] = ClusterSession(dask.address, {})
+    session.close()
+    assert not asked
