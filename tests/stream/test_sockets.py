@@ -18,7 +18,7 @@ from dqm.stream import Limits, Reason, Receiver, Sender, encode
 from .windows import window_of
 from .zmtp import GREETING, connect, end_handshake, frames_of
 
-WAIT_MS = 10_000
+WAIT_MS = 60_000
 WAIT_SECONDS = WAIT_MS / 1000
 
 

@@ -14,7 +14,7 @@ def connect(address: str) -> socket.socket:
     """Open a connection to an address of ZeroMQ."""
     way, _, where = address.partition("://")
     opened = socket.socket(socket.AF_INET if way == "tcp" else socket.AF_UNIX)
-    opened.settimeout(5.0)
+    opened.settimeout(60.0)
     host, _, port = where.rpartition(":")
     opened.connect((host, int(port)) if way == "tcp" else where)
     return opened
