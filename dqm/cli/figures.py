@@ -13,7 +13,8 @@ import numpy as np
 
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
-from dqm.events import Explanation, WindowCut
+from dqm.events import Explanation, Quality, Verdict, WindowCut
+from dqm.export.flags import UNKNOWN, Flag
 from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPoint, advise_window
 from dqm.reference.plots import draw_explanation
 from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
@@ -24,10 +25,12 @@ __all__ = [
     "check_figure",
     "draw_advice",
     "draw_checks",
+    "draw_flags",
     "draw_maps",
     "draw_power",
     "draw_tuning",
     "draw_validation",
+    "draw_windows",
 ]
 
 SUFFIXES = (".pdf", ".png", ".svg")
@@ -36,6 +39,18 @@ SUFFIXES = (".pdf", ".png", ".svg")
 COLUMNS = 3
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Colours of Okabe and Ito, which people with colour blindness can tell apart."""
+
+
+QUALITY_MARKS = {
+    Quality.NULL: ("0.6", "x"),
+    Quality.GOOD: ("#009E73", "o"),
+    Quality.MEDIUM: ("#E69F00", "^"),
+    Quality.BAD: ("#D55E00", "s"),
+}
+"""Colour and shape of each quality, the better first."""
+
+DAY_SECONDS = 86_400.0
+"""Matplotlib counts days since the epoch of Unix."""
 
 
 @contextmanager
@@ -159,6 +174,90 @@ def draw_maps(path: Path, maps: Explanation, title: str) -> None:
     """
     check_figure(path)
     figure = draw_explanation(maps, title, pairs=True)
+    with writing_file(path) as scratch:
+        figure.savefig(scratch, format=path.suffix[1:].lower())
+
+
+def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
+    """Draw the windows of a stream: p, t, and the number of events beside the number expected.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    title : str
+        Title of the figure.
+    verdicts : sequence of Verdict
+        In the order of time, at least one.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    rows = {
+        "p": [verdict.result.p for verdict in verdicts],
+        "t": [verdict.result.t for verdict in verdicts],
+        "events / expected": [verdict.result.n_data / verdict.result.n_expected for verdict in verdicts],
+    }
+    seq = np.array([verdict.window.seq for verdict in verdicts])
+    qualities = np.array([str(verdict.quality) for verdict in verdicts])
+    with _panels(path, len(rows)) as panels:
+        for panel, (name, values) in zip(panels, rows.items(), strict=True):
+            y = np.array(values, dtype=np.float64)  # None, of a window that was not tested, becomes NaN
+            for quality, (color, marker) in QUALITY_MARKS.items():
+                chosen = qualities == quality
+                label = f"{quality}: {chosen.sum()}"
+                panel.plot(seq[chosen], y[chosen], marker, color=color, ms=4, label=label)
+            panel.set(xlabel="window of the run", ylabel=name)
+        panels[0].set_yscale("log")
+        panels[0].legend(fontsize="small")
+        panels[2].axhline(1.0, color="0.6", lw=1)
+        panels[0].figure.suptitle(title)
+
+
+def draw_flags(path: Path, title: str, flags: Sequence[Flag]) -> None:
+    """Draw the quality of every stream over time, as bars: the worse, the higher.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; its suffix says what kind.
+    title : str
+        Title of the figure.
+    flags : sequence of Flag
+        Stream by stream, at least one.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is missing or the file cannot be written.
+    """
+    check_figure(path)
+    from matplotlib.figure import Figure
+
+    streams = list(dict.fromkeys(flag.stream for flag in flags))
+    figure = Figure(figsize=(9.0, 1.4 + 0.28 * len(streams)), layout="constrained")
+    panel = figure.subplots()
+    marks = {UNKNOWN: ("0.75", 0.15)} | {
+        str(quality): (color, height)
+        for height, (quality, (color, _)) in zip(
+            (0.3, 0.55, 0.8), list(QUALITY_MARKS.items())[1:], strict=True
+        )
+    }
+    for name, (color, height) in marks.items():
+        for number, stream in enumerate(streams):
+            bars = [
+                (flag.start / DAY_SECONDS, (flag.end - flag.start) / DAY_SECONDS)
+                for flag in flags
+                if (flag.stream, flag.flag) == (stream, name)
+            ]
+            label = name if number == 0 else None
+            panel.broken_barh(bars, (number - height / 2, height), color=color, label=label)
+    panel.xaxis_date()
+    panel.set_yticks(range(len(streams)), streams)
+    panel.set(xlabel="UTC", title=title, ylim=(len(streams) - 0.5, -0.5))
+    figure.legend(loc="outside lower center", ncols=len(marks), frameon=False)
     with writing_file(path) as scratch:
         figure.savefig(scratch, format=path.suffix[1:].lower())
 

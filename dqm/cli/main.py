@@ -42,6 +42,9 @@ COMMANDS = {
     "flags": (
         "Print the quality flags of a run: which time of which stream is good, and which is not known to be."
     ),
+    "plot": (
+        "Draw the maps of a window, the windows of a stream in a run, or the quality of all streams in a run."
+    ),
     "reference": 'Reference bundles: what "good" is.',
     "study": "Measure the tests: which of them sees which fault.",
     "alarms": "See alarms, acknowledge, shelve and mask them.",
@@ -126,6 +129,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.reports import flags
 
             return flags
+        case "plot":
+            from dqm.cli.plot import plot
+
+            return plot
         case "reference":
             from dqm.cli.reference import app as reference
 

@@ -18,10 +18,13 @@ from dqm.cli.settings import LARGEST
 from dqm.errors import ConfigError, InputError, escape_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dqm.events import Verdict
+    from dqm.export.flags import Flag
     from dqm.store import VerdictStore
 
-__all__ = ["flags", "open_store", "report"]
+__all__ = ["RunNumber", "Where", "flags", "last_run", "open_store", "report", "select_flags"]
 
 _MANIFEST = "manifest.json"
 SUFFIXES = ("", ".html", ".htm")
@@ -71,7 +74,7 @@ def report(
     else:
         store, streams = open_store(subject)
         with store:
-            number = _last_run(store) if run is None else run
+            number = last_run(store) if run is None else run
             text = report_run(
                 store,
                 AlarmStore(store.database),
@@ -98,20 +101,11 @@ def flags(
     ] = False,
 ) -> None:
     """Print the quality flags of a run: which time of which stream is good, and which is not known to be."""
-    from dqm.export.flags import flag_run, take_spans
-    from dqm.store import RunStore
-
     opened, streams = open_store(store)
     with opened:
-        number = _last_run(opened) if run is None else run
-        windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-        for verdict in opened.select(run=number):
-            windows.setdefault(verdict.window.stream, []).append(verdict)
-        borders = RunStore(opened.database).of_run(number)
-    if not any(windows.values()):
-        raise InputError(f"run {number} has no windows", where=str(store), fix="See 'dqm history'")
-    spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
-    rows = [flag.as_row(f"dqm {version('dqm')}") for flag in flag_run(spans, borders)]
+        number = last_run(opened) if run is None else run
+        found = select_flags(opened, streams, number, where=str(store), by_judgement=by_judgement)
+    rows = [flag.as_row(f"dqm {version('dqm')}") for flag in found]
     if form is Format.JSON:
         say(json.dumps(rows, indent=1, allow_nan=False))
         return
@@ -119,6 +113,41 @@ def flags(
     with writing():
         writer.writeheader()
         writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+
+
+def select_flags(
+    store: VerdictStore, streams: Sequence[str], run: int, *, where: str, by_judgement: bool
+) -> list[Flag]:
+    """Flag a run of a store.
+
+    Parameters
+    ----------
+    store : VerdictStore
+        Where its verdicts are.
+    streams : sequence of str
+        Streams that should be there.
+    run : int
+        Number of the run.
+    where : str
+        What a message names as the store.
+    by_judgement : bool
+        As for `take_spans`.
+
+    Raises
+    ------
+    InputError
+        If the run has no windows, and as `take_spans` does.
+    """
+    from dqm.export.flags import flag_run, take_spans
+    from dqm.store import RunStore
+
+    windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
+    for verdict in store.select(run=run):
+        windows.setdefault(verdict.window.stream, []).append(verdict)
+    if not any(windows.values()):
+        raise InputError(f"run {run} has no windows", where=where, fix="See 'dqm history'")
+    spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
+    return flag_run(spans, RunStore(store.database).of_run(run))
 
 
 def _plain(value: object) -> object:
@@ -137,8 +166,12 @@ def open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
     return VerdictStore(store_url(config.daemon), create=False), names
 
 
-def _last_run(store: VerdictStore) -> int:
-    found = store.latest()
+def last_run(store: VerdictStore, stream: str | None = None) -> int:
+    """Return the run of the last verdict, of a stream or of all; raises `InputError` if there is none."""
+    found = store.latest(stream)
     if not found:
-        raise InputError("the store holds no verdicts yet", fix="Wait for the first window")
+        raise InputError(
+            f"the store holds no verdicts{f' of {stream}' if stream else ''} yet",
+            fix="Wait for the first window, or see 'dqm history'",
+        )
     return found[0].window.run

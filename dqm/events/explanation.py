@@ -31,6 +31,12 @@ Bins = Annotated[
 ]
 """Array of shape (n_bins,) or (n_bins, n_bins); in JSON a list, or a list of lists."""
 
+CERTAIN_EVENTS = 10.0
+"""From how many expected events on maps show a ratio in full colour: its error is a third then."""
+
+LARGEST_BACKGROUND = 1e9
+"""Events of a reference without error, as `RatioMap.significance` takes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RatioMap:
@@ -56,6 +62,33 @@ class RatioMap:
     reference_error: Bins
     data: Bins
     fitted: Bins
+
+    @property
+    def confidence(self) -> FloatArray:
+        """How far the ratio of a bin can be believed, 0 to 1, by the events expected in it.
+
+        It is the square root of their number as a share of `CERTAIN_EVENTS`, as the error of a ratio is;
+        1 from there on.
+        """
+        return np.sqrt(np.clip(self.reference / CERTAIN_EVENTS, 0.0, 1.0))
+
+    @property
+    def significance(self) -> FloatArray:
+        """Standard deviations by which a bin has more or fewer events than expected; NaN if none are.
+
+        Signed, with the error of the reference: eq. 17 of Li and Ma, Astrophys. J. 272 (1983) 317, where the
+        background is as many events as have the relative error of the reference.
+        """
+        seen = self.data
+        with np.errstate(divide="ignore", invalid="ignore"):
+            expected = np.where(self.reference > 0, self.reference, np.nan)
+            n_off = np.minimum((expected / self.reference_error) ** 2, LARGEST_BACKGROUND)
+            alpha = expected / n_off
+            share_off = (1 + alpha) * n_off / (seen + n_off)
+            share_on = np.where(seen > 0, (1 + alpha) / alpha * seen / (seen + n_off), 1.0)
+            squared = 2 * (seen * np.log(share_on) + n_off * np.log(share_off))
+            distance: FloatArray = np.sqrt(np.maximum(squared, 0.0))
+        return np.copysign(distance, seen - expected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,9 +107,9 @@ def maps(explanation: Explanation) -> list[Figure]:
     return [_map_1d(ratio) for ratio in ranked]
 
 
-def pair_maps(explanation: Explanation) -> list[Figure]:
-    """Density ratio of each pair of features."""
-    return [_map_2d(ratio) for ratio in explanation.pairs]
+def pair_maps(pairs: Iterable[RatioMap]) -> list[Figure]:
+    """Density ratio of each pair of features, followed by how significant it is."""
+    return [draw(ratio) for ratio in pairs for draw in (_ratio_map, _significance_map)]
 
 
 def occupancy(ratio: RatioMap) -> list[Figure]:
@@ -319,37 +319,61 @@ def _map_1d(ratio: RatioMap) -> Figure:
     }  # fmt: skip
 
 
-def _map_2d(ratio: RatioMap) -> Figure:
-    first, second = ratio.features
-    reference, data, fitted = ratio.reference, ratio.data, ratio.fitted
+def _ratio_map(ratio: RatioMap) -> Figure:
+    """Density ratio, which fades where few events are expected: it is uncertain there, and often large."""
+    reference = ratio.reference
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_ratio = np.where(reference > 0, np.log2(fitted / reference), np.nan)
-    finite = log_ratio[np.isfinite(log_ratio)]
-    limit = max(0.25, float(np.abs(finite).max())) if finite.size else 1.0
-    limit = min(limit, 4.0)
+        log_ratio = np.where(reference > 0, np.log2(ratio.fitted / reference), np.nan)
+    believed = np.abs(log_ratio[np.isfinite(log_ratio) & (ratio.confidence > 0.5)])
+    limit = float(np.clip(believed.max(initial=0.25), 0.25, 4.0))
     log_ratio = np.clip(log_ratio, -limit, limit)  # a cell without events has the ratio 0
+    figure = _pair(ratio, log_ratio, limit, "log2 ratio")
+    veil = {
+        "type": "heatmap",
+        "x": ratio.edges[0].tolist(),
+        "y": ratio.edges[1].tolist(),
+        "z": _plain(1.0 - ratio.confidence.T),
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "var(--raised-clear)"], [1, "var(--raised)"]],
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    figure["data"].append(veil)
+    return figure
+
+
+def _significance_map(ratio: RatioMap) -> Figure:
+    """Seen against expected in standard deviations; five of them have the full colour."""
+    return _pair(ratio, np.clip(ratio.significance, -5.0, 5.0), 5.0, "sigma")
+
+
+def _pair(ratio: RatioMap, values: FloatArray, limit: float, unit: str) -> Figure:
+    first, second = ratio.features
+    cells = [ratio.data.T, ratio.reference.T, ratio.fitted.T, np.nan_to_num(ratio.significance.T)]
     return {
         "data": [
             {
                 "type": "heatmap",
                 "x": ratio.edges[0].tolist(),
                 "y": ratio.edges[1].tolist(),
-                "z": _plain(log_ratio.T),
-                "customdata": np.stack([data.T, reference.T, fitted.T], axis=-1).tolist(),
+                "z": _plain(values.T),
+                "customdata": np.stack(cells, axis=-1).tolist(),
                 "hovertemplate": (
-                    "%{customdata[0]:.0f} seen, %{customdata[1]:.1f} expected, %{customdata[2]:.1f} learned"
-                    "<extra></extra>"
+                    "%{customdata[0]:.0f} seen, %{customdata[1]:.1f} expected (%{customdata[3]:+.1f} sigma), "
+                    "%{customdata[2]:.1f} learned<extra></extra>"
                 ),
                 "zmin": -limit,
                 "zmax": limit,
                 "colorscale": [[0, "var(--less)"], [0.5, "var(--same)"], [1, "var(--more)"]],
-                "colorbar": {"title": {"text": "log2 ratio"}, "thickness": 10, "len": 0.9},
+                "colorbar": {"title": {"text": unit}, "thickness": 10, "len": 0.9},
             }
         ],
         "layout": {
             "height": 300,
             "showlegend": False,
             "plot_bgcolor": "var(--raised)",
+            "meta": unit,
             "xaxis": {"title": {"text": first}},
             "yaxis": {"title": {"text": second}},
         },

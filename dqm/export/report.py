@@ -239,7 +239,7 @@ def _show(verdict: Verdict) -> dict[str, object]:
         "window": summarise(verdict),
         "explanation": explanation,
         "figures": charts.maps(explanation) if explanation else [],
-        "pair_figures": charts.pair_maps(explanation)[:_N_PAIRS] if explanation else [],
+        "pair_figures": charts.pair_maps(explanation.pairs[:_N_PAIRS]) if explanation else [],
         "occupancy_figures": (
             charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
         ),

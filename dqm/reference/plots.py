@@ -32,6 +32,9 @@ LARGEST_RATIO = 4.0
 LARGEST_LOG_RATIO = 2.0
 """The same of the colours of a pair, in powers of two."""
 
+LARGEST_SIGNIFICANCE = 5.0
+"""The same of their significance, in standard deviations."""
+
 
 @dataclass(frozen=True, slots=True)
 class MapHistograms:
@@ -131,7 +134,10 @@ def draw_explanation(
         _draw_feature(top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares[ratio_map.features[0]])
     for place, ratio_map in enumerate(explanation.pairs if pairs else ()):
         row, column = divmod(place, columns)
-        _draw_pair(figure.add_subplot(grid[rows + row, column]), ratio_map)
+        cells = grid[rows + row, column].subgridspec(1, 2)
+        left = figure.add_subplot(cells[0])
+        _draw_ratio(left, ratio_map)
+        _draw_significance(figure.add_subplot(cells[1], sharey=left), ratio_map)
     figure.suptitle(f"{explanation.text}\n{title}", fontsize="medium")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -176,13 +182,29 @@ def _draw_band(axes: Axes, edges: FloatArray, values: FloatArray, error: FloatAr
     axes.stairs(high, edges, baseline=low, fill=True, color=REFERENCE, alpha=0.2, lw=0)
 
 
-def _draw_pair(axes: Axes, m: RatioMap) -> None:
-    """Draw the fitted density ratio in colours, symmetric about no departure."""
+def _draw_ratio(axes: Axes, m: RatioMap) -> None:
+    """Draw the fitted density ratio, which fades where few events are expected."""
     with np.errstate(divide="ignore", invalid="ignore"):
         log_ratio: Any = np.log2(np.where(m.reference > 0, m.fitted / m.reference, np.nan))
-    finite = np.abs(log_ratio[np.isfinite(log_ratio)])
-    limit = float(np.clip(finite.max(initial=0.0), 0.25, LARGEST_LOG_RATIO))
-    mesh = axes.pcolormesh(*m.edges, log_ratio.T, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes.set_facecolor("0.92")  # shows where the reference has no events
-    axes.set(xlabel=m.features[0], ylabel=m.features[1])
-    axes.figure.colorbar(mesh, ax=axes, label="log2(fitted / reference)")
+    believed = np.abs(log_ratio[np.isfinite(log_ratio) & (m.confidence > 0.5)])
+    limit = float(np.clip(believed.max(initial=0.0), 0.25, LARGEST_LOG_RATIO))
+    _draw_cells(axes, m, log_ratio, limit, "log2 ratio", alpha=m.confidence.T)
+    axes.set_ylabel(m.features[1])
+
+
+def _draw_significance(axes: Axes, m: RatioMap) -> None:
+    """Draw the events seen against those expected."""
+    _draw_cells(axes, m, m.significance, LARGEST_SIGNIFICANCE, "significance (sigma)")
+
+
+def _draw_cells(
+    axes: Axes, m: RatioMap, values: FloatArray, limit: float, label: str, alpha: Any = None
+) -> None:
+    """Draw cells in colours, symmetric about no departure."""
+    from matplotlib.cm import ScalarMappable
+
+    mesh = axes.pcolormesh(*m.edges, values.T, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=alpha)
+    axes.set_facecolor("0.92")  # shows where the reference has no events, or few
+    axes.set_xlabel(m.features[0])
+    solid = ScalarMappable(mesh.norm, mesh.cmap)  # the scale itself does not fade
+    axes.figure.colorbar(solid, ax=axes, label=label, location="top", pad=0.02)

@@ -218,7 +218,7 @@ def _figures(explanation: Explanation | None) -> dict[str, Any]:
         return {"figures": [], "pair_figures": [], "occupancy_figures": []}
     return {
         "figures": charts.maps(explanation),
-        "pair_figures": charts.pair_maps(explanation),
+        "pair_figures": charts.pair_maps(explanation.pairs),
         "occupancy_figures": charts.occupancy(explanation.occupancy) if explanation.occupancy else [],
     }
 

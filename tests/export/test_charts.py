@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from importlib.resources import files
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 
@@ -82,7 +83,7 @@ def test_maps_come_in_the_order_of_their_share_with_errors() -> None:
     explanation = explanation_of()
     figures = charts.maps(explanation)
     assert [f["layout"]["xaxis"]["title"]["text"] for f in figures] == ["t_2", "t_1", "theta"]
-    for figure in [*figures, *charts.pair_maps(explanation)]:
+    for figure in [*figures, *charts.pair_maps(explanation.pairs)]:
         check(figure)
     (window,) = [t for t in figures[0]["data"] if t["name"] == "window"]
     seen = explanation.maps[1].data.tolist()
@@ -97,6 +98,25 @@ def test_bins_without_reference_have_no_ratio() -> None:
     explanation = replace(plain, maps=maps, pairs=pairs)
     for figure in charts.maps(explanation):
         check(figure)
-    for figure in charts.pair_maps(explanation):
+    for figure in charts.pair_maps(explanation.pairs):
         check(figure)
         assert all(value is None for row in figure["data"][0]["z"] for value in row)
+
+
+def test_a_ratio_fades_where_few_events_are_expected() -> None:
+    (pair, *_) = explanation_of().pairs
+    reference = np.full_like(pair.reference, 40.0)
+    reference[0, 1], reference[1, 0] = 0.1, 0.0
+    data, fitted = reference.copy(), reference.copy()
+    data[0, 1], fitted[0, 1] = 1.0, 1.6  # sixteen times the reference, of which nobody can be sure
+    fitted[1, 1] = 80.0
+    ratio, significance = charts.pair_maps([replace(pair, reference=reference, data=data, fitted=fitted)])
+    check(ratio)
+    check(significance)
+    colours, veil = ratio["data"]
+    assert colours["zmax"] == 1.0, "an uncertain cell sets no scale"
+    assert veil["z"][1][0] == pytest.approx(0.9)
+    assert veil["z"][0][1] == 1.0
+    assert veil["z"][1][1] == 0.0
+    assert significance["data"][0]["z"][0][1] is None
+    assert 0 < significance["data"][0]["z"][1][0] < 2.5

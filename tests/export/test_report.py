@@ -60,7 +60,9 @@ def test_nothing_is_loaded_from_elsewhere(text: str) -> None:
 
 def test_a_run_has_timeline_p_values_alarms_worst_windows_and_conditions(text: str) -> None:
     drawn = figures(text)
-    assert {"timeline", "p", "worst-1-map-1", "worst-1-pair-1", "worst-2-map-3"} <= set(drawn)
+    assert {"timeline", "p", "worst-1-map-1", "worst-1-pair-1-1", "worst-1-pair-1-2", "worst-2-map-3"} <= set(
+        drawn
+    )
     for figure in drawn.values():
         check(figure)
     bare = re.sub(r"\s+", " ", re.sub(r"<script.*?</script>|<[^>]+>", " ", text, flags=re.DOTALL))

@@ -153,7 +153,7 @@ def test_the_stream_page_has_history_maps_windows_and_reference(world: World, cl
     world.judge(verdict_of("chamber-2", 0), verdict_of("chamber-2", 1, p=0.005), verdict_of("chamber-2", 2))
     page = client.get("/streams/chamber-2").text
     text = text_of(client, "/streams/chamber-2")
-    assert page.count("data-chart ") == 1 + 3 + 3
+    assert page.count("data-chart ") == 1 + 3 + 2 * 3
     assert "Looks like lowered cathode voltage, 92 %." in text
     assert "run 7 window 1" in text
     assert "drift_velocity" in text

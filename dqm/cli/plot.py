@@ -1,0 +1,113 @@
+"""``dqm plot``: a window, a stream or a run as a figure, and the maps of a window as ROOT histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dqm.cli.output import say, writing_file
+from dqm.cli.reports import RunNumber, Where, last_run, open_store, select_flags
+from dqm.cli.settings import LARGEST
+from dqm.errors import ConfigError, FileError, InputError, format_count
+
+if TYPE_CHECKING:
+    from dqm.events import RatioMap, Verdict
+    from dqm.store import VerdictStore
+
+__all__ = ["plot"]
+
+ROOT_SUFFIX = ".root"
+
+MOST_WINDOWS = 10_000
+"""Windows of a stream in one figure; the last ones of a longer run are drawn."""
+
+
+def plot(
+    store: Where,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File to write: .pdf, .png or .svg; .root for a window."
+        ),
+    ],
+    stream: Annotated[str | None, typer.Option(help="Draw this stream; default: the flags of all.")] = None,
+    run: RunNumber = None,
+    window: Annotated[
+        int | None,
+        typer.Option(min=0, max=LARGEST, help="Draw the maps of the window with this number in the run."),
+    ] = None,
+) -> None:
+    """Draw the maps of a window, the windows of a stream in a run, or the quality of all streams in a run."""
+    from dqm.cli.figures import SUFFIXES, check_figure, draw_flags, draw_windows
+
+    if window is not None and stream is None:
+        raise ConfigError("a window needs its stream", where="--window", fix="Add --stream NAME")
+    if output.suffix.lower() == ROOT_SUFFIX and window is None:
+        raise ConfigError(
+            "a ROOT file holds the maps of a window", where=str(output),
+            fix=f"Add --window N, or choose one of {', '.join(SUFFIXES)}",
+        )  # fmt: skip
+    if output.suffix.lower() != ROOT_SUFFIX:
+        check_figure(output)
+    opened, streams = open_store(store)
+    with opened:
+        number = last_run(opened, stream) if run is None else run
+        if stream is None:
+            flags = select_flags(opened, streams, number, where=str(store), by_judgement=True)
+            draw_flags(output, f"run {number}", flags)
+            said = format_count(len({flag.stream for flag in flags}), "stream")
+        elif window is None:
+            verdicts = list(opened.select(stream=stream, run=number, limit=MOST_WINDOWS))
+            if not verdicts:
+                raise InputError(f"run {number} has no windows", where=stream, fix="See 'dqm history'")
+            draw_windows(output, f"{stream}, run {number}", verdicts)
+            said = format_count(len(verdicts), "window")
+        else:
+            _write_maps(output, _find(opened, stream, number, window))
+            said = f"{stream}, run {number}, window {window}"
+    say(f"{output}: {said}")
+
+
+def _find(store: VerdictStore, stream: str, run: int, window: int) -> Verdict:
+    found = store.find(stream, run, window)
+    if found is None:
+        raise InputError(f"no window {window} of run {run}", where=stream, fix="See 'dqm history --stream'")
+    return found
+
+
+def _write_maps(path: Path, verdict: Verdict) -> None:
+    explanation = verdict.explanation
+    if explanation is None or not explanation.maps:
+        raise InputError(
+            f"no maps are kept of window {verdict.window.seq} of run {verdict.window.run}",
+            where=verdict.window.stream,
+            fix="The store keeps them of windows that are Medium or Bad",
+        )
+    if path.suffix.lower() == ROOT_SUFFIX:
+        _write_root(path, [*explanation.maps, *explanation.pairs])
+        return
+    from dqm.cli.figures import draw_maps
+
+    window, p = verdict.window, verdict.result.p
+    title = f"{window.stream}, run {window.run}, window {window.seq}"
+    draw_maps(path, explanation, title if p is None else f"{title}: p = {p:.3g}")
+
+
+def _write_root(path: Path, maps: Iterable[RatioMap]) -> None:
+    """Write three histograms for each map, in a directory that is named after its features."""
+    try:
+        import uproot
+
+        from dqm.reference.plots import map_histograms
+    except ImportError as error:
+        raise FileError(
+            "no ROOT file without uproot and hist", where=str(path), fix="pip install '.[root,plots]'"
+        ) from error
+    with writing_file(path) as scratch, scratch.open("w+b") as raw, uproot.recreate(raw) as file:
+        for one in maps:
+            made = map_histograms(one)
+            for name in ("window", "reference", "fitted"):
+                file[f"{'-'.join(one.features)}/{name}"] = getattr(made, name)

@@ -1,0 +1,96 @@
+"""``dqm plot``: figures and ROOT files of what the store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from tests.world import START, explanation_of, verdict_of
+
+from .conftest import Told
+
+Dqm = Callable[..., Told]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A run of chamber-1: windows 0, 1 and 3 are Good, 2 is Bad; and one window of a later run."""
+    path = tmp_path / STORE_FILE
+    with VerdictStore(sqlite_url(path)) as opened:
+        for seq in range(4):
+            times = {"start": START + 10 * seq, "end": START + 10 * seq + 10}
+            opened.append(verdict_of(seq=seq, p=1e-9 if seq == 2 else 0.5, **times))
+        opened.append(verdict_of(run=8, start=None, end=None))
+    return path
+
+
+BAD_WINDOW = ("--stream", "chamber-1", "--run", 7, "--window", 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "words"),
+    [
+        (BAD_WINDOW, "chamber-1, run 7, window 2", ["p = 1e-09", "significance (sigma)", "theta"]),
+        (("--stream", "chamber-1", "--run", 7), "4 windows", ["chamber-1, run 7", "Good: 3", "Bad: 1"]),
+        (("--run", 7), "1 stream", ["run 7", "chamber-1", "Bad"]),
+        (("--stream", "chamber-1"), "1 window", ["chamber-1, run 8", "Good: 1"]),
+    ],
+)
+def test_windows_streams_and_runs_are_drawn(
+    dqm: Dqm, store: Path, tmp_path: Path, options: tuple[object, ...], said: str, words: list[str]
+) -> None:
+    told = dqm("plot", store, "-o", "x.svg", *options)
+    assert (told.code, told.out) == (0, f"x.svg: {said}\n"), told.err
+    drawn = (tmp_path / "x.svg").read_text()  # words are comments beside their outlines
+    assert [word for word in words if word not in drawn] == []
+
+
+def test_maps_are_written_as_histograms_of_root(dqm: Dqm, store: Path, tmp_path: Path) -> None:
+    told = dqm("plot", store, "-o", "maps.root", *BAD_WINDOW)
+    assert told.code == 0, told.err
+    explanation = explanation_of()
+    with uproot.open(tmp_path / "maps.root") as file:
+        assert len(file.keys(recursive=False)) == len(explanation.maps) + len(explanation.pairs)
+        for made in (*explanation.maps, *explanation.pairs):
+            folder = "-".join(made.features)
+            for name, values in (
+                ("window", made.data),
+                ("reference", made.reference),
+                ("fitted", made.fitted),
+            ):
+                found = file[f"{folder}/{name}"]
+                np.testing.assert_allclose(found.values(), values, rtol=1e-5)
+                np.testing.assert_allclose(found.axis(0).edges(), made.edges[0], rtol=1e-5)
+            np.testing.assert_allclose(file[f"{folder}/reference"].errors(), made.reference_error, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "words"),
+    [
+        ("x.gif", ("--run", 7), "x.gif: no figure has the ending '.gif'. Choose one of .pdf"),
+        ("x.root", ("--run", 7), "x.root: a ROOT file holds the maps of a window. Add --window N"),
+        ("x.png", ("--window", 2), "--window: a window needs its stream. Add --stream NAME"),
+        ("x.png", ("--run", 9), "run 9 has no windows"),
+        ("x.png", ("--stream", "nix"), "the store holds no verdicts of nix yet"),
+        ("x.png", ("--stream", "chamber-1", "--run", 9), "chamber-1: run 9 has no windows"),
+        ("x.png", ("--stream", "chamber-1", "--run", 7, "--window", 9), "no window 9 of run 7"),
+        (
+            "x.png",
+            ("--stream", "chamber-1", "--run", 7, "--window", 1),
+            "no maps are kept of window 1 of run 7",
+        ),
+        ("no/x.png", ("--run", 7), "no/x.png: cannot write: No such file or directory"),
+        ("no/x.root", BAD_WINDOW, "no/x.root: cannot write: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_and_leaves_nothing(
+    dqm: Dqm, store: Path, tmp_path: Path, file: str, options: tuple[object, ...], words: str
+) -> None:
+    told = dqm("plot", store, "-o", file, *options)
+    assert (told.code, words in told.err) == (2, True), told
+    assert sorted(path.name for path in tmp_path.iterdir()) == [STORE_FILE]
