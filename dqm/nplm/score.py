@@ -97,7 +97,10 @@ class Score:
         self.n_reference = n_reference
 
     def sums(self, columns: FloatArray, counts: FloatArray) -> FloatArray:
-        """Sum the functions over the events of a window, whose rows stand for so many."""
+        """Sum the functions over the events of a window, whose rows stand for so many.
+
+        Counts of several windows on the same rows, (n_windows, n_rows), give one row of sums each.
+        """
         values: FloatArray = (counts @ self._kernel(columns)) @ self._transform
         return values
 
@@ -105,10 +108,11 @@ class Score:
         kernel: FloatArray = gaussian_kernel(torch.from_numpy(columns), self._centers, self.width).numpy()
         return kernel
 
-    def at(self, n_expected: float) -> SizedScore:
-        """Prepare for windows of a size."""
-        inverse = 1.0 / (n_expected * self.moments + self.penalty * (self.n_reference + n_expected))
-        spread = n_expected * (1.0 + n_expected / self.n_reference)
+    def at(self, n_expected: float, n_past: float | None = None) -> SizedScore:
+        """Prepare for windows of a size, compared with the reference or with so many past events."""
+        n_other = self.n_reference if n_past is None else n_past
+        inverse = 1.0 / (n_expected * self.moments + self.penalty * (n_other + n_expected))
+        spread = n_expected * (1.0 + n_expected / n_other)
         a, b = self.moments * inverse, self.mean**2 * inverse
         mean = spread * float((a - b).sum())
         squares = spread**2 * float((a**2 - 2.0 * a * b).sum() + b.sum() ** 2)
