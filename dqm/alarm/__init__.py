@@ -26,7 +26,7 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
-from dqm.alarm.rolling import AlarmsOfStream, RollingReference
+from dqm.alarm.rolling import AlarmsOfStream, RollingReference, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_trend import RunStatistics, StreamTrend, follow_runs, summarise_run
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
@@ -105,6 +105,7 @@ __all__ = [
     "grade",
     "group_alarms",
     "is_idle",
+    "look_at_alarms",
     "needs_response",
     "note_told",
     "notice_rules",

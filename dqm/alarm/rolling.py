@@ -9,11 +9,16 @@ stays with the frozen reference, whose verdicts decide what enters.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from dqm.alarm.values import RAISED, Alarm, Cause
 from dqm.events import Quality, Verdict, WindowHeader
 
-__all__ = ["AlarmsOfStream", "RollingReference"]
+__all__ = ["MOST_EVENTS", "AlarmsOfStream", "RollingReference", "look_at_alarms"]
+
+MOST_EVENTS = 50_000
+"""Events of a window and those before it together, at most: 200 permutations of them take 100 MB."""
 
 Number = tuple[int, int]
 """Run and number of a window."""
@@ -34,6 +39,13 @@ class AlarmsOfStream:
 
     freezes: bool = False
     is_accepted: bool = False
+
+
+def look_at_alarms(alarms: Iterable[Alarm]) -> AlarmsOfStream:
+    """Say what the alarms of one stream mean for its rolling reference."""
+    raised = [alarm for alarm in alarms if alarm.state in RAISED]
+    accepted = [one for one in raised if one.cause is Cause.CHANGED and one.acknowledged is not None]
+    return AlarmsOfStream(freezes=len(raised) > len(accepted), is_accepted=bool(accepted))
 
 
 @dataclass(frozen=True, slots=True)

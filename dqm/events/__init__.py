@@ -5,7 +5,7 @@ seconds. Arrays in these values are shared, not copied; they must not be changed
 """
 
 from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
-from dqm.events.evaluation import EvaluationJob, EvaluationReport
+from dqm.events.evaluation import EvaluationJob, EvaluationReport, RollingJob
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import (
     SMALLEST_P,
@@ -52,6 +52,7 @@ __all__ = [
     "RateResult",
     "RatioMap",
     "Reading",
+    "RollingJob",
     "RollingResult",
     "RunEvent",
     "RunNotice",

@@ -20,7 +20,7 @@ from scipy.spatial.distance import pdist
 from dqm.events import FloatArray
 from dqm.nplm.kernel import gaussian_kernel
 
-__all__ = ["Score", "SizedScore", "quantiles_of_distances"]
+__all__ = ["Score", "SizedScore", "log_chi_squared", "quantiles_of_distances", "weigh_functions"]
 
 SAMPLED_EVENTS = 1000
 """Reference events whose distances are computed."""
@@ -97,26 +97,46 @@ class Score:
         self.n_reference = n_reference
 
     def sums(self, columns: FloatArray, counts: FloatArray) -> FloatArray:
-        """Sum the functions over the events of a window, whose rows stand for so many.
-
-        Counts of several windows on the same rows, (n_windows, n_rows), give one row of sums each.
-        """
+        """Sum the functions over the events of a window, whose rows stand for so many."""
         values: FloatArray = (counts @ self._kernel(columns)) @ self._transform
+        return values
+
+    def functions(self, columns: FloatArray) -> FloatArray:
+        """Evaluate the functions at events, shape (n_events, r)."""
+        values: FloatArray = self._kernel(columns) @ self._transform
         return values
 
     def _kernel(self, columns: FloatArray) -> FloatArray:
         kernel: FloatArray = gaussian_kernel(torch.from_numpy(columns), self._centers, self.width).numpy()
         return kernel
 
-    def at(self, n_expected: float, n_past: float | None = None) -> SizedScore:
-        """Prepare for windows of a size, compared with the reference or with so many past events."""
-        n_other = self.n_reference if n_past is None else n_past
-        inverse = 1.0 / (n_expected * self.moments + self.penalty * (n_other + n_expected))
-        spread = n_expected * (1.0 + n_expected / n_other)
-        a, b = self.moments * inverse, self.mean**2 * inverse
-        mean = spread * float((a - b).sum())
-        squares = spread**2 * float((a**2 - 2.0 * a * b).sum() + b.sum() ** 2)
-        return SizedScore(self, n_expected * self.mean, inverse, mean, 2.0 * squares)
+    def at(self, n_expected: float) -> SizedScore:
+        """Prepare for windows of a size."""
+        ridge = self.penalty * (self.n_reference + n_expected)
+        found = weigh_functions(self.moments, self.mean, ridge, n_expected, self.n_reference)
+        return SizedScore(self, n_expected * self.mean, *found)
+
+
+def weigh_functions(
+    moments: FloatArray, means: FloatArray, ridge: float, n: float, n_other: float
+) -> tuple[FloatArray, float, float]:
+    """Give the diagonal of A^-1, and mean and variance of T in healthy windows for Gaussian sums.
+
+    Parameters
+    ----------
+    moments, means : ndarray, shape (r,)
+        Mean squares and means of the functions.
+    ridge : float
+        Penalty in units of the sums.
+    n, n_other : float
+        Events of the window, and of what it is compared with.
+    """
+    inverse = 1.0 / (n * moments + ridge)
+    spread = n * (1.0 + n / n_other)
+    a, b = moments * inverse, means**2 * inverse
+    mean = spread * float((a - b).sum())
+    squares = spread**2 * float((a**2 - 2.0 * a * b).sum() + b.sum() ** 2)
+    return inverse, mean, 2.0 * squares
 
 
 @dataclass(frozen=True, slots=True)

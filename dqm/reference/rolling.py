@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dqm.alarm import describe_too_few
+from dqm.alarm.rolling import MOST_EVENTS
 from dqm.errors import InputError
 from dqm.events import FloatArray, RollingResult, Window
 from dqm.nplm import FeatureKind, RollingTest
@@ -16,10 +17,7 @@ from dqm.reference.nuisances import nuisances_for
 from dqm.reference.null import NullTable, PValue
 from dqm.reference.stored_bundle import StoredBundle
 
-__all__ = ["MOST_EVENTS", "RollingEvaluator"]
-
-MOST_EVENTS = 50_000
-"""Events of a window and those before it together, at most: 200 permutations of them take 100 MB."""
+__all__ = ["RollingEvaluator"]
 
 SEED = 18
 """Of the permutations, with run and number of the window: a window that is tested again has the same p."""

@@ -10,7 +10,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import FeatureKind, Normalisation, RollingTest, Shape
 from dqm.nplm.rolling import _divide
-from dqm.nplm.score import log_chi_squared
+from dqm.nplm.score import log_chi_squared, weigh_functions
 
 REFERENCE = np.random.default_rng(1).normal(size=(3000, 2))
 
@@ -37,9 +37,13 @@ def test_is_the_score_of_each_kernel_with_the_past_as_reference() -> None:
             standard = [one @ test._seen.axes for one in standard]
         sums, expected = (score.sums(one[:, at], np.ones(len(one))) for one in standard)
         g = sums - len(x) / len(before) * expected
-        sized = score.at(len(x), len(before))
-        t = float(sized.inverse @ g**2)
-        log_p.append(float(log_chi_squared(np.array(t), sized.mean, sized.variance)) + handicap)
+        phi = score.functions(np.concatenate(standard)[:, at])
+        inverse, mean, variance = weigh_functions(
+            (phi**2).mean(0), phi.mean(0), score.penalty * len(phi), len(x), len(before)
+        )
+        np.testing.assert_allclose(1.0 / inverse, len(x) * (phi**2).mean(0) + score.penalty * len(phi))
+        t = np.array(inverse @ g**2)
+        log_p.append(float(log_chi_squared(t, np.array(mean), np.array(variance))) + handicap)
     assert found.t == pytest.approx(-2.0 * min(log_p), rel=1e-9)
     assert found.seen_by == test.settings[int(np.argmin(log_p))]
 
@@ -116,3 +120,16 @@ def test_refuses_what_cannot_be_compared() -> None:
     ):
         with pytest.raises(InputError, match=message):
             rolling().evaluate(past, window, n_permutations=10, rng=rng)
+
+
+def test_an_event_far_from_the_frozen_reference_does_not_decide() -> None:
+    seen = 0
+    for seed in range(20):
+        rng = np.random.default_rng([9, seed])
+        moved = [throw(60, rng, -0.4) for _ in range(7)]
+        moved[6][:, 0] += 0.8
+        found = RollingTest(REFERENCE[:400], REFERENCE[:80]).evaluate(
+            moved[:6], moved[6], n_permutations=99, rng=rng
+        )
+        seen += found.t > found.permuted.max()
+    assert seen > 12  # 7 with the moments of the frozen reference

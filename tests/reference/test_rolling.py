@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dqm.alarm.rolling import MOST_EVENTS
 from dqm.errors import InputError
 from dqm.events import Origin, PMethod, Window, WindowCut
 from dqm.reference import RollingEvaluator, StoredBundle, open_bundle
-from dqm.reference.rolling import MOST_EVENTS
 from tests.conftest import Once
 from tests.reference.channels import channel_bundle
 from tests.reference.conftest import healthy_events
