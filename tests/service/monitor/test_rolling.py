@@ -137,7 +137,21 @@ def test_verdicts_are_the_same_with_and_without_it(open_daemon: Open, tmp_path: 
     assert told[0] == told[1]
 
 
-def test_refuses_bundles_of_counted_rows_and_too_many_events(open_daemon: Open, once: Once) -> None:
+def test_a_rolling_test_that_fails_takes_no_verdict_away(
+    open_daemon: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> RollingResult:
+        raise MemoryError("no memory")
+
+    daemon = open_daemon()
+    judge(daemon, tmp_path, *(window(seq) for seq in range(5)))
+    monkeypatch.setattr(RollingEvaluator, "evaluate", fail)
+    (verdict,) = judge(daemon, tmp_path, window(5))
+    assert (verdict.quality, verdict.result.p is None) == (Quality.GOOD, False)
+    assert rolling_of(verdict) == RollingResult(3, reason="the test failed: no memory")
+
+
+def test_refuses_bundles_of_counted_rows(open_daemon: Open, once: Once) -> None:
     counted = open_bundle(once("channels.dqmref", channel_bundle))
     with pytest.raises(ConfigError, match="streams chamber-1: rolling: its bundle is of counted rows"):
         open_daemon(path=counted.path)
@@ -146,3 +160,11 @@ def test_refuses_bundles_of_counted_rows_and_too_many_events(open_daemon: Open, 
 def test_refuses_a_number_of_windows_that_is_none(open_daemon: Open) -> None:
     with pytest.raises(ConfigError, match=r"windows.*greater than or equal to 2"):
         open_daemon("[streams.rolling]\nwindows = 1\n")
+
+
+def test_refuses_more_events_than_can_be_divided(open_daemon: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dqm.service.monitor.resolved_config.MOST_EVENTS", 239)
+    with pytest.raises(
+        ConfigError, match="3 windows and the one that is tested have 240 events, at most 239"
+    ):
+        open_daemon()
