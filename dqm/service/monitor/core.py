@@ -51,7 +51,8 @@ What may fail between the steps, and what happens then:
    unless the number of events is wrong: this is tested here, for every window.
 *  A test that had a rolling test beside it fails: it is done again without this, so that it can never take
    the verdict of the bundle away. Of a stream with a rolling reference one window at a time is tested, so
-   that what a window is compared with depends on the order of the verdicts and not on the workers.
+   that what a window is compared with depends on the order of the verdicts and not on the workers. While
+   more than half of the queue is taken rolling tests are left out, so that nothing is given up for them.
 *  More windows arrive than can be evaluated: a full queue stops the receiving, and ZeroMQ makes the senders
    wait. If it stays full for too long, the oldest windows of each stream are given up as ``Null``.
 *  The configuration changes (`ReloadPrepared`): no test is begun until those under way are recorded, then
@@ -64,7 +65,7 @@ Time arrives with the events: `now` in seconds that never go back, `unix_time` f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -198,7 +199,12 @@ class MonitorCore:
     def can_evaluate(self) -> bool:
         """Whether a window waits that may be given to a worker."""
         is_free = self._prepared is None and not self._is_stopping
-        return is_free and self._queue.can_give(self._rolling.busy)
+        return is_free and self._queue.can_give(self._busy)
+
+    @property
+    def _busy(self) -> Collection[str]:
+        """Streams whose next window waits for the last one; none where this would hold up too many."""
+        return () if self._queue.is_crowded else self._rolling.busy
 
     @property
     def is_idle(self) -> bool:
@@ -381,14 +387,15 @@ class MonitorCore:
                 masked=self._find_masked(window, unix_time),
             )
             if stream.rolling is not None:
-                job = self._rolling.begin(job, stream.rolling)
+                is_crowded = self._queue.is_crowded
+                job = self._rolling.leave_out(job) if is_crowded else self._rolling.begin(job, stream.rolling)
             jobs.append(Evaluate(job))
         self._n_evaluating += len(jobs)
         return jobs
 
     def _take(self) -> Window | None:
         """Give the window that is tested next, if one may be."""
-        return self._queue.take(self._rolling.busy) if self.can_evaluate else None
+        return self._queue.take(self._busy) if self.can_evaluate else None
 
     def _grade(self, event: Evaluated) -> list[Instruction]:
         report = event.report

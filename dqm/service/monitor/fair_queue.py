@@ -41,6 +41,11 @@ class FairQueue:
         return self._overloaded
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of its places are taken: what may be left out should be."""
+        return 2 * self._n > self._room
+
+    @property
     def room(self) -> int:
         """Windows it can take."""
         return self._room - self._n

@@ -15,7 +15,11 @@ from dqm.events import EvaluationJob, RollingJob, RollingResult, Verdict, Window
 from dqm.service.monitor.messages import RollingSettings
 from dqm.stream import Identity, identity_of
 
-__all__ = ["RollingWindows", "without_rolling"]
+__all__ = ["CROWDED", "RollingWindows", "without_rolling"]
+
+
+CROWDED = "many windows wait: they are tested against the bundle alone"
+"""Why a window is not compared while more than half of the queue is taken."""
 
 
 class RollingWindows:
@@ -46,6 +50,10 @@ class RollingWindows:
         return replace(
             job, rolling=RollingJob(tuple(events[number] for number in past), settings.n_permutations)
         )
+
+    def leave_out(self, job: EvaluationJob) -> EvaluationJob:
+        """Give a job whose window is not compared, because others wait; its stream is not busy."""
+        return replace(job, rolling=RollingResult(0, reason=CROWDED))
 
     def add(
         self, window: Window, verdict: Verdict, settings: RollingSettings, alarms: AlarmsOfStream
