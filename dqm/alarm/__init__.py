@@ -26,6 +26,7 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
+from dqm.alarm.rolling import AlarmsOfStream, RollingReference, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_trend import RunStatistics, StreamTrend, follow_runs, summarise_run
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
@@ -59,6 +60,7 @@ __all__ = [
     "AlarmEngine",
     "AlarmGroup",
     "AlarmState",
+    "AlarmsOfStream",
     "Cause",
     "ChannelChoice",
     "Command",
@@ -74,6 +76,7 @@ __all__ = [
     "Priority",
     "QualityLimits",
     "RemoveMask",
+    "RollingReference",
     "Rules",
     "RunStatistics",
     "Shelf",
@@ -102,6 +105,7 @@ __all__ = [
     "grade",
     "group_alarms",
     "is_idle",
+    "look_at_alarms",
     "needs_response",
     "note_told",
     "notice_rules",

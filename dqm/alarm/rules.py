@@ -42,6 +42,12 @@ _GUIDANCE = {
         "Read which condition it is. For raw words left out: the log of the collector has the reason. Then "
         "look at the front-end electronics, their clock and the read-out.",
     ),
+    Cause.CHANGED: (
+        "Several recent windows differ from the good ones just before them: something has changed suddenly. "
+        "The reference of this stream may still call them Good.",
+        "See what was changed at that time: high voltage, thresholds, gas, trigger, beam. If the change is "
+        "meant, acknowledge: from then on windows are compared with those after the change.",
+    ),
     Cause.SILENT: (
         "No window arrives: nothing is known of this stream.",
         "Check that a run is on, then that the collector of this stream runs and reaches the monitor. If no "
@@ -101,6 +107,8 @@ class StreamRules:
         Largest value of conditions, by name.
     channels : tuple of KnownChannels
         Those of its references, as far as they have any.
+    n_rolling : int
+        Good windows that each window is compared with; 0 if it is not.
     """
 
     stream: str
@@ -113,6 +121,7 @@ class StreamRules:
     guidance: Mapping[Cause, Guidance]
     limits: Mapping[str, float] = field(default_factory=dict)
     channels: tuple[KnownChannels, ...] = ()
+    n_rolling: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,7 @@ def _stream_rules(config: DaemonConfig, stream: StreamSection) -> StreamRules:
         priority=Priority(_first([part.priority for part in around], config.alarm.priority)),
         guidance=guidance,
         limits=stream.limits,
+        n_rolling=stream.rolling.windows if stream.rolling else 0,
     )
 
 

@@ -32,7 +32,7 @@ class StoredState:
 
     history: Annotated[StreamHistory, Field(alias="evidence")]  # the name in stored states
     alarms: dict[Cause, AlarmRecord]
-    version: Literal[3] = 3
+    version: Literal[4] = 4
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False, validate_by_name=True)
 
@@ -57,9 +57,9 @@ def _fresh_alarms(now: float) -> dict[Cause, AlarmRecord]:
 
 def load_state(stream: str, dump: object, now: float) -> StoredState:
     """Read a stored state (`InputError` if it cannot be used); causes unknown to earlier ones begin anew."""
-    is_earlier = isinstance(dump, Mapping) and dump.get("version") in (1, 2)
+    is_earlier = isinstance(dump, Mapping) and dump.get("version") in (1, 2, 3)
     if isinstance(dump, Mapping) and is_earlier:
-        dump = {**dump, "version": 3}
+        dump = {**dump, "version": 4}
     try:
         stored = _ADAPTER.validate_python(dump)
     except ValidationError as error:

@@ -143,6 +143,8 @@ class StreamHistory:
         Of the number of events, of the last n windows that say what they expect.
     rate_texts : list of str
         The same in words.
+    rolling_p : list of float
+        Against the last good windows before them, of the last n windows that were compared.
     drift : Drift
         Sum of the significances of the shapes.
     run_evidence : Evidence
@@ -169,6 +171,7 @@ class StreamHistory:
     excesses: list[str] = field(default_factory=list)
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
+    rolling_p: list[float] = field(default_factory=list)
     drift: Drift = field(default_factory=Drift)
     run_evidence: Evidence = field(default_factory=Evidence)
     beyond: int = 0
@@ -207,6 +210,9 @@ class StreamHistory:
             self.unjudged = UnjudgedWindows()
         self.excesses = [*self.excesses, _describe_excess(verdict, stream.limits)][-rules.n :]
         self._add_number(verdict, rules)
+        rolling = verdict.result.rolling
+        if rolling is not None and rolling.p is not None:
+            self.rolling_p = [*self.rolling_p, rolling.p][-rules.n :]
         self._add_shape(verdict, rules, stream, thresholds)
 
     def begin(self, run: RunRecord, stream: StreamRules) -> None:
@@ -231,7 +237,7 @@ class StreamHistory:
         dict of Cause to str
             Causes whose condition does not hold are left out.
         """
-        found = self._describe_windows(rules, thresholds)
+        found = self._describe_windows(rules, stream, thresholds)
         if self.silent:
             found[Cause.SILENT] = self.describe_silence(stream)
         if sum(self.refused.arrivals) >= rules.k:
@@ -246,7 +252,9 @@ class StreamHistory:
         refused = "; the last that arrived were refused" if any(self.refused.arrivals) else ""
         return f"{self._describe_last()}, for more than {stream.stale_seconds:g} s{refused}"
 
-    def _describe_windows(self, rules: Rules, thresholds: Thresholds) -> dict[Cause, str]:
+    def _describe_windows(
+        self, rules: Rules, stream: StreamRules, thresholds: Thresholds
+    ) -> dict[Cause, str]:
         """Describe what the windows that count show, and of which run they are if it is not the present."""
         found = {}
         if self._n_differing(thresholds) >= rules.k:
@@ -256,6 +264,12 @@ class StreamHistory:
             share = _of_last(n_other_numbers, rules.n)
             found[Cause.RATE] = (
                 f"{share} have another number of events: {self._last_other_number(thresholds)}"
+            )
+        changed = [p for p in self.rolling_p if p < thresholds.changed_p]
+        if stream.n_rolling and len(changed) >= rules.k:
+            found[Cause.CHANGED] = (
+                f"{_of_last(len(changed), rules.n)} differ from the last {stream.n_rolling} good ones (p < "
+                f"{thresholds.changed_p:.2g}), the last of them with {describe_p(changed[-1])}"
             )
         if thresholds.drift_limit is not None and self._watched(thresholds).is_drifting:
             found[Cause.DRIFT] = self._describe_drift(thresholds)

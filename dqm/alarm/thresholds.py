@@ -104,6 +104,9 @@ class Thresholds:
         A nuisance parameter further from its measurement is a warning, standard deviations.
     rate_p : float or None
         A window whose number of events has a smaller p counts towards k of n; None: it is not watched.
+    changed_p : float
+        A window whose p against the last good ones is smaller counts towards k of n; 0: no stream has such a
+        test.
     reference_z, largest_z : float
         What is taken off each Z before it is summed, and where Z is cut off.
     drift_test : {"sum", "run"}
@@ -121,6 +124,7 @@ class Thresholds:
     drift_limit: float | None
     largest_pull: float = SMALLEST_PULL
     rate_p: float | None = None
+    changed_p: float = 0.0
     reference_z: float = REFERENCE_Z
     largest_z: float = LARGEST_Z
     drift_test: DriftTestName = "sum"
@@ -173,6 +177,8 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     share = 1.0 - alarm.drift_share
     share -= alarm.nuisance_share if counts else 0.0
     share -= alarm.rate_share if counted else 0.0
+    rolling = {stream.name for stream in config.streams if stream.rolling} & windows.keys()
+    share -= alarm.rolling_share if rolling else 0.0
     onset, length = _healthy(alarm, windows, known)
     p = solve_threshold(budget * share, onset)
     expected = dict.fromkeys((Cause.LIMIT, Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED), 0.0)
@@ -184,11 +190,17 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     expected[Cause.NUISANCE] = _nuisance_alarms(pull, alarm, counts)
     rate_p = _solve_rate(alarm, counted) if alarm.rate_share else None
     expected[Cause.RATE] = _rate_alarms(rate_p or 0.0, alarm, counted)
+    n_rolling = sum(windows[name] for name in rolling)
+    changed_p = _solve_changed(alarm, n_rolling)
+    expected[Cause.CHANGED] = (
+        n_rolling * _onset_rate(changed_p, alarm, alarm.autocorrelation) if n_rolling else 0.0
+    )
     return Thresholds(
         p_threshold=p,
         drift_limit=limit,
         largest_pull=pull,
         rate_p=rate_p,
+        changed_p=changed_p,
         drift_test=alarm.drift_test,
         healthy_z=_healthy_z(alarm, windows, known),
         windows_per_shift=total,
@@ -305,6 +317,14 @@ def _solve_drift(
 
 def _onset_rate(p: float, alarm: AlarmSection, c: float) -> float:
     return correlated_onset_rate(p, alarm.k, alarm.n, c) if c else onset_rate(p, alarm.k, alarm.n)
+
+
+def _solve_changed(alarm: AlarmSection, windows: float) -> float:
+    """Give the p-value against the last good windows below which one counts; `windows`: of such streams."""
+    if not windows:
+        return 0.0
+    allowed = alarm.rolling_share * alarm.false_alarms_per_shift / windows
+    return solve_threshold(allowed, lambda p: _onset_rate(p, alarm, alarm.autocorrelation))
 
 
 def _solve_pull(alarm: AlarmSection, counts: list[tuple[float, int]]) -> float:

@@ -52,6 +52,8 @@ class Cause(StrEnum):
     """A nuisance parameter disagrees with its measurement in k of the last n windows."""
     LIMIT = "limit"
     """A condition of k of the last n windows is above its limit."""
+    CHANGED = "changed"
+    """k of the last n windows differ from the last good ones before them: something changed suddenly."""
     SILENT = "silent"
     """No window has come for longer than the stream may be silent."""
     REFUSED = "refused"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +29,9 @@ __all__ = ["compare"]
 
 COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
 """What p-values mean where there is no shift, so no budget."""
+
+MOST_ROLLING = 100
+"""Most windows that a window is compared with beside its bundle."""
 
 
 def compare(
@@ -75,9 +78,22 @@ def compare(
     counts: Annotated[
         str | None, typer.Option(help="With --two: column that says how many events a row stands for.")
     ] = None,
+    rolling: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            max=MOST_ROLLING,
+            help="Compare each window also with the last K good ones before it.",
+        ),
+    ] = None,
     permutations: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_PERMUTATIONS, help="With --two: their number; default: 1000."),
+        typer.Option(
+            min=1,
+            max=MOST_PERMUTATIONS,
+            help="With --two or --rolling: their number; default: 1000, or 200.",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="With --two: seed of the permutations; default: 1.")
@@ -101,6 +117,7 @@ def compare(
     """Test files against a bundle; the file's place in the command line is the run number."""
     if two:
         of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}
+        of_bundle["rolling"] = rolling
         _refuse_given({**of_bundle, "ship": ship}, "with --two, which has no bundle")
         compare_two(
             (bundle, *files),
@@ -115,8 +132,10 @@ def compare(
             processes=processes,
         )
         return
-    of_two = {"features": features, "counts": counts, "permutations": permutations}
-    _refuse_given({**of_two, "seed": seed, "plot": plot}, "without --two")
+    of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot}
+    _refuse_given(of_two, "without --two")
+    if rolling is None:
+        _refuse_given({"permutations": permutations}, "without --two or --rolling")
     from dqm.reference import ReadingPolicy, open_bundle
     from dqm.service.offline.comparison import cut_file
 
@@ -150,7 +169,10 @@ def compare(
     policy = ReadingPolicy(unmeasured="free" if free else "null")
     is_parallel = processes is not None or scheduler is not None
     with open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers:
-        _judge(opened, windows, policy, workers, as_json=as_json, is_parallel=is_parallel)
+        verdicts = _judge(opened, windows, policy, workers, is_parallel=is_parallel)
+        if rolling is not None:
+            verdicts = _compare_rolling(opened, verdicts, rolling, permutations, files)
+        _print_verdicts((verdict for _, verdict in verdicts), as_json=as_json)
     if by_channel is not None:
         by_channel.report(as_json=as_json)
 
@@ -161,30 +183,56 @@ def _judge(
     policy: ReadingPolicy,
     workers: Workers,
     *,
-    as_json: bool,
     is_parallel: bool,
-) -> None:
-    """Test windows against a bundle and print the verdicts."""
+) -> Iterator[tuple[Window, Verdict]]:
+    """Test windows against a bundle."""
     from dqm.alarm import QualityLimits
     from dqm.service.offline.comparison import ComparisonTask
     from dqm.service.offline.comparison import compare as compare_windows
 
     limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     assessment = ComparisonTask(bundle.path, bundle.identifier, limits, policy)
-    verdicts: list[Verdict] = []
+    windows, tested = tee(windows)
     with progress_bar("windows", None, shown=is_parallel) as progress:
-        for done, verdict in enumerate(compare_windows(assessment, windows, workers), 1):
+        verdicts = compare_windows(assessment, tested, workers)
+        for done, pair in enumerate(zip(windows, verdicts, strict=True), 1):
             progress(done)
-            if as_json:
-                say_json(as_json_line(verdict))
-            else:
-                verdicts.append(verdict)
-    if not as_json:
-        print_table(verdict_table(verdicts, live=False))
-        counts = Counter(verdict.quality for verdict in verdicts)
-        parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
-        with writing():
-            open_console().print(Text(", ").join(parts))
+            yield pair
+
+
+def _compare_rolling(
+    bundle: Bundle,
+    pairs: Iterable[tuple[Window, Verdict]],
+    n_windows: int,
+    n_permutations: int | None,
+    files: Sequence[Path],
+) -> Iterator[tuple[Window, Verdict]]:
+    """Test windows against those before them as well."""
+    from dqm.reference import RollingEvaluator
+    from dqm.service.offline.rolling import FEWEST_PERMUTATIONS, USUAL_PERMUTATIONS, compare_rolling
+
+    n = USUAL_PERMUTATIONS if n_permutations is None else n_permutations
+    if n < FEWEST_PERMUTATIONS:
+        raise ConfigError(
+            f"{n} are too few with --rolling",
+            where="--permutations",
+            fix=f"Give {FEWEST_PERMUTATIONS} or more",
+        )
+    return compare_rolling(RollingEvaluator(bundle, n), pairs, n_windows, files)
+
+
+def _print_verdicts(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
+    """Print verdicts as they come, or as a table with the number of each quality."""
+    if as_json:
+        for verdict in verdicts:
+            say_json(as_json_line(verdict))
+        return
+    found = list(verdicts)
+    print_table(verdict_table(found, live=False))
+    counts = Counter(verdict.quality for verdict in found)
+    parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
+    with writing():
+        open_console().print(Text(", ").join(parts))
 
 
 def _refuse_given(options: Mapping[str, object], why: str) -> None:

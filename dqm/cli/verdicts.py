@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dqm.cli.tables import cell
-from dqm.events import SMALLEST_P, Origin, PMethod, Quality, TestResult, Verdict, WindowCut
+from dqm.events import SMALLEST_P, Origin, PMethod, Quality, RollingResult, TestResult, Verdict, WindowCut
 from dqm.events.finite import utc_time
 
 __all__ = [
@@ -43,10 +43,12 @@ def quality_text(quality: Quality) -> Text:
 
 def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
     """Lay out verdicts, one in each row; `live` adds time, origin of the events and bundle."""
+    verdicts = list(verdicts)
+    is_rolling = any(verdict.result.rolling is not None for verdict in verdicts)
     table = Table(box=None, pad_edge=False)
     for name in [*(["judged (UTC)"] if live else []), "stream", "run", "seq", "quality"]:
         table.add_column(name, no_wrap=True)
-    for name in ["events", "t", "p", "Z"]:
+    for name in ["events", "t", "p", "Z", *(["rolling p"] if is_rolling else [])]:
         table.add_column(name, no_wrap=True, justify="right")
     if live:
         table.add_column("bundle", no_wrap=True)
@@ -65,6 +67,7 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             write_t(r),
             write_p(r),
             "-" if r.z is None else f"{r.z:.1f}",
+            *([write_p(r.rolling)] if is_rolling else []),
             *([v.bundle[:_SHORT] or "-"] if live else []),
             cell("; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks]))),
         )
@@ -83,9 +86,9 @@ def write_t(result: TestResult) -> str:
     return "-" if result.t is None else f"{'> ' if result.is_lower_bound else ''}{result.t:.1f}"
 
 
-def write_p(result: TestResult) -> str:
+def write_p(result: TestResult | RollingResult | None) -> str:
     """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted."""
-    if result.p is None:
+    if result is None or result.p is None:
         return "-"
     if result.p <= SMALLEST_P:
         return f"< {SMALLEST_P:g}"

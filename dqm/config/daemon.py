@@ -39,6 +39,7 @@ __all__ = [
     "NuisancesSection",
     "QualitySection",
     "ReferenceSection",
+    "RollingSection",
     "StreamSection",
     "Text",
 ]
@@ -248,6 +249,13 @@ class AlarmSection(Section):
         description="share for another number of events than expected, where windows say what is; 0: no such "
         "alarm",
     )
+    rolling_share: float = Field(
+        0.1,
+        gt=0.0,
+        lt=1.0,
+        description="share for windows that differ from the last good ones, if a stream has a rolling "
+        "reference",
+    )
     autocorrelation: float = Field(
         0.0,
         ge=0.0,
@@ -350,6 +358,20 @@ class ReferenceSection(Section):
         return not (self.run_types or self.conditions)
 
 
+class RollingSection(Section):
+    """``[streams.rolling]``: the last good windows of the stream as a second reference, beside its bundle."""
+
+    windows: int = Field(
+        10, ge=2, le=100, description="good windows that each window is compared with, 2 to 100"
+    )
+    permutations: int = Field(
+        200,
+        ge=100,
+        le=10_000,
+        description="random divisions of their events that p comes from, 100 to 10000",
+    )
+
+
 class StreamSection(Section):
     """``[[streams]]``: one stream and its references."""
 
@@ -394,6 +416,10 @@ class StreamSection(Section):
         le=0.5,
         description="windows with NaN in up to this share of a feature are judged: the shape of the other "
         "events, and the share; 0: windows with NaN are refused",
+    )
+    rolling: RollingSection | None = Field(
+        None,
+        description="a second test, against the last good windows, for sudden changes; default: none",
     )
     stale_seconds: float = Field(
         600.0, gt=0.0, description="without a window for this time the stream is Null and raises an alarm, s"
@@ -489,6 +515,17 @@ class DaemonConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"streams: each name may be used once; used twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        a = self.alarm
+        shares = a.drift_share + a.nuisance_share + a.rate_share + a.rolling_share
+        if any(stream.rolling for stream in self.streams) and shares >= 1.0:
+            raise ValueError(
+                f"alarm: rolling_share = {a.rolling_share} and the other shares leave nothing for windows "
+                "that differ: their sum must be less than 1"
+            )
         return self
 
     @model_validator(mode="after")

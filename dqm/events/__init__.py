@@ -5,9 +5,18 @@ seconds. Arrays in these values are shared, not copied; they must not be changed
 """
 
 from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
-from dqm.events.evaluation import EvaluationJob, EvaluationReport
+from dqm.events.evaluation import EvaluationJob, EvaluationReport, RollingJob
 from dqm.events.explanation import Explanation, Likeness, RatioMap
-from dqm.events.result import SMALLEST_P, NanResult, NuisanceResult, PMethod, Profiled, RateResult, TestResult
+from dqm.events.result import (
+    SMALLEST_P,
+    NanResult,
+    NuisanceResult,
+    PMethod,
+    Profiled,
+    RateResult,
+    RollingResult,
+    TestResult,
+)
 from dqm.events.run import RunEvent, RunNotice, RunRecord
 from dqm.events.verdict import Quality, Verdict, WindowHeader
 from dqm.events.window import (
@@ -43,6 +52,8 @@ __all__ = [
     "RateResult",
     "RatioMap",
     "Reading",
+    "RollingJob",
+    "RollingResult",
     "RunEvent",
     "RunNotice",
     "RunRecord",

@@ -5,10 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dqm.events.explanation import Explanation
-from dqm.events.result import TestResult
+from dqm.events.result import RollingResult, TestResult
 from dqm.events.window import Window
 
-__all__ = ["EvaluationJob", "EvaluationReport"]
+__all__ = ["EvaluationJob", "EvaluationReport", "RollingJob"]
+
+
+@dataclass(frozen=True, slots=True)
+class RollingJob:
+    """What a window is compared with beside its bundle.
+
+    Parameters
+    ----------
+    past : tuple of Window
+        The last good windows, oldest first.
+    n_permutations : int
+        Divisions of their events.
+    """
+
+    past: tuple[Window, ...]
+    n_permutations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,9 @@ class EvaluationJob:
         Whether events may have NaN: the share of these is tested, and the shape of the others.
     masked : tuple of int
         Channels that count for nothing.
+    rolling : RollingJob, RollingResult or None
+        Test against the last good windows; or its result, where it is known already that there is none; None
+        in streams that have no such test.
     """
 
     window: Window
@@ -37,6 +56,7 @@ class EvaluationJob:
     min_events: int = 0
     tests_nan: bool = False
     masked: tuple[int, ...] = ()
+    rolling: RollingJob | RollingResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ __all__ = [
     "PMethod",
     "Profiled",
     "RateResult",
+    "RollingResult",
     "TestResult",
 ]
 
@@ -126,6 +127,41 @@ class NanResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RollingResult:
+    """Result of the test of a window against the last good windows of its stream.
+
+    Either `p` is a number, or it is None and `reason` says why.
+
+    Parameters
+    ----------
+    n_windows : int
+        Windows that it was compared with, or that there are for it.
+    first, last : tuple of int, or None
+        Run and number of the first and of the last of them.
+    p : float or None
+        Probability of as large a difference among as many events without a change, in (0, 1].
+    p_low, p_high : float or None
+        95 % interval of `p`, from the number of permutations or the tail fitted to them.
+    p_method : PMethod or None
+        Counted in permutations (EMPIRICAL), or read from that tail (TAIL).
+    z : float or None
+        `p` as a one-sided Gaussian significance.
+    reason : str
+        Why `p` is None; empty otherwise.
+    """
+
+    n_windows: int
+    first: tuple[int, int] | None = None
+    last: tuple[int, int] | None = None
+    p: float | None = None
+    p_low: float | None = None
+    p_high: float | None = None
+    p_method: PMethod | None = None
+    z: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
     """Result of the test of one window against its reference.
 
@@ -166,6 +202,9 @@ class TestResult:
         State of the channels; None if the test is not one of channels.
     nan : NanResult or None
         Test of the share of events with NaN; None in streams that take no such events.
+    rolling : RollingResult or None
+        Test against the last good windows; None in streams that have no rolling reference. It never changes
+        the numbers above, nor the quality.
     """
 
     n_data: int
@@ -184,6 +223,7 @@ class TestResult:
     rate: RateResult | None = None
     channels: ChannelSummary | None = None
     nan: NanResult | None = None
+    rolling: RollingResult | None = None
 
     @property
     def is_lower_bound(self) -> bool:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.events.channels import ChannelSummary
 from dqm.events.finite import finite
-from dqm.events.result import NanResult, NuisanceResult, PMethod, RateResult
+from dqm.events.result import NanResult, NuisanceResult, PMethod, RateResult, RollingResult
 from dqm.events.verdict import Quality, Verdict
 from dqm.events.window import Condition, Origin
 
@@ -61,6 +61,9 @@ class WindowSummary(View):
     nan: NanResult | None = Field(
         description="test of the share of events with NaN; null in streams that take none"
     )
+    rolling: RollingResult | None = Field(
+        description="test against the last good windows; null in streams without a rolling reference"
+    )
     nuisances: dict[str, NuisanceResult]
     warnings: dict[str, str] = Field(description="nuisance parameters that disagree with their measurement")
     remarks: tuple[str, ...] = Field(description="what limits the meaning of the numbers")
@@ -98,6 +101,7 @@ def summarise(verdict: Verdict) -> WindowSummary:
         rate=r.rate,
         channels=r.channels,
         nan=r.nan,
+        rolling=r.rolling,
         nuisances=dict(r.nuisances),
         warnings=dict(verdict.warnings),
         remarks=r.remarks,

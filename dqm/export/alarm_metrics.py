@@ -24,6 +24,10 @@ class _Limits(Protocol):
         """p-value of the number of events below which a window counts; None if it is not watched."""
 
     @property
+    def changed_p(self) -> float:
+        """p-value against the last good windows below which a window counts; 0 if none is compared."""
+
+    @property
     def drift_limit(self) -> float | None:
         """Limit of the drift statistic; None if drift is not watched."""
 
@@ -74,4 +78,7 @@ class AlarmMetrics(Collector):
         rate = gauge("dqm_alarm_rate_p_threshold")
         if limits.rate_p:
             rate.add_metric([], limits.rate_p)
-        return [state, active, raised, drift, limit, threshold, rate]
+        changed = gauge("dqm_alarm_changed_p_threshold")
+        if limits.changed_p:
+            changed.add_metric([], limits.changed_p)
+        return [state, active, raised, drift, limit, threshold, rate, changed]

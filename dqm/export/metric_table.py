@@ -158,6 +158,18 @@ METRICS = (
         "The same in Gaussian sigmas, negative for too few events; absent if nothing is expected.",
     ),
     Metric(
+        "dqm_window_rolling_p_value",
+        "gauge",
+        ("stream",),
+        "p-value of the last window against the last good ones before it; absent if it was not compared.",
+    ),
+    Metric(
+        "dqm_window_rolling_windows",
+        "gauge",
+        ("stream",),
+        "Good windows that there were to compare the last window with; absent without a rolling reference.",
+    ),
+    Metric(
         "dqm_windows_total",
         "counter",
         ("stream", "quality"),
@@ -295,6 +307,12 @@ METRICS = (
         "gauge",
         (),
         "p-value of the number of events below which a window counts; absent if the number is not watched.",
+    ),
+    Metric(
+        "dqm_alarm_changed_p_threshold",
+        "gauge",
+        (),
+        "p-value against the last good windows below which a window counts; absent if none is compared.",
     ),
     Metric(
         "dqm_queue_windows",

@@ -70,6 +70,8 @@ class _Stream:
             else result.rate.n_expected,
             "dqm_window_rate_p_value": result.rate.p if known and result.rate else None,
             "dqm_window_rate_z_score": result.rate.z if known and result.rate else None,
+            "dqm_window_rolling_p_value": result.rolling.p if known and result.rolling else None,
+            "dqm_window_rolling_windows": result.rolling.n_windows if known and result.rolling else None,
         }
         return finite(values[name])
 

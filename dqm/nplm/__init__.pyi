@@ -6,6 +6,7 @@ from .nuisance_fit import NuisanceFit
 from .rate import count_p_value, duration_p_value
 from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
+from .rolling import RollingStatistics, RollingTest
 from .setting import Setting
 from .several import SeveralResult, SeveralTest
 from .symmetrised import SymmetrisedResult, SymmetrisedTest
@@ -24,6 +25,8 @@ __all__ = [
     "NuisanceFit",
     "PermutationP",
     "RatioMaps",
+    "RollingStatistics",
+    "RollingTest",
     "Setting",
     "SeveralResult",
     "SeveralTest",

@@ -13,11 +13,9 @@ from scipy import special
 from dqm.events import FloatArray
 from dqm.nplm.feature_kind import FeatureView
 
-__all__ = ["PLAIN_TESTS", "OrderTest", "SettingTest", "SharesTest"]
+__all__ = ["OrderTest", "SettingTest", "SharesTest"]
 
 SettingTest = Literal["kernel", "order", "share", "shares"]
-
-PLAIN_TESTS: tuple[SettingTest, ...] = ("order", "share", "shares")
 
 SMALLEST = 1e-290
 """p whose logarithm is taken from float64; smaller ones have an asymptotic formula, or this value."""

@@ -20,7 +20,7 @@ from scipy.spatial.distance import pdist
 from dqm.events import FloatArray
 from dqm.nplm.kernel import gaussian_kernel
 
-__all__ = ["Score", "SizedScore", "quantiles_of_distances"]
+__all__ = ["Score", "SizedScore", "log_chi_squared", "quantiles_of_distances", "weigh_functions"]
 
 SAMPLED_EVENTS = 1000
 """Reference events whose distances are computed."""
@@ -101,18 +101,42 @@ class Score:
         values: FloatArray = (counts @ self._kernel(columns)) @ self._transform
         return values
 
+    def functions(self, columns: FloatArray) -> FloatArray:
+        """Evaluate the functions at events, shape (n_events, r)."""
+        values: FloatArray = self._kernel(columns) @ self._transform
+        return values
+
     def _kernel(self, columns: FloatArray) -> FloatArray:
         kernel: FloatArray = gaussian_kernel(torch.from_numpy(columns), self._centers, self.width).numpy()
         return kernel
 
     def at(self, n_expected: float) -> SizedScore:
         """Prepare for windows of a size."""
-        inverse = 1.0 / (n_expected * self.moments + self.penalty * (self.n_reference + n_expected))
-        spread = n_expected * (1.0 + n_expected / self.n_reference)
-        a, b = self.moments * inverse, self.mean**2 * inverse
-        mean = spread * float((a - b).sum())
-        squares = spread**2 * float((a**2 - 2.0 * a * b).sum() + b.sum() ** 2)
-        return SizedScore(self, n_expected * self.mean, inverse, mean, 2.0 * squares)
+        ridge = self.penalty * (self.n_reference + n_expected)
+        found = weigh_functions(self.moments, self.mean, ridge, n_expected, self.n_reference)
+        return SizedScore(self, n_expected * self.mean, *found)
+
+
+def weigh_functions(
+    moments: FloatArray, means: FloatArray, ridge: float, n: float, n_other: float
+) -> tuple[FloatArray, float, float]:
+    """Give the diagonal of A^-1, and mean and variance of T in healthy windows for Gaussian sums.
+
+    Parameters
+    ----------
+    moments, means : ndarray, shape (r,)
+        Mean squares and means of the functions.
+    ridge : float
+        Penalty in units of the sums.
+    n, n_other : float
+        Events of the window, and of what it is compared with.
+    """
+    inverse = 1.0 / (n * moments + ridge)
+    spread = n * (1.0 + n / n_other)
+    a, b = moments * inverse, means**2 * inverse
+    mean = spread * float((a - b).sum())
+    squares = spread**2 * float((a**2 - 2.0 * a * b).sum() + b.sum() ** 2)
+    return inverse, mean, 2.0 * squares
 
 
 @dataclass(frozen=True, slots=True)

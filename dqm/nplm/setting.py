@@ -15,7 +15,7 @@ from dqm.nplm.feature_kind import FeatureView
 from dqm.nplm.plain_test import OrderTest, SettingTest, SharesTest
 from dqm.nplm.score import Score, quantiles_of_distances
 
-__all__ = ["Look", "LookedAt", "Setting", "choose_kernels", "make_plain", "make_score"]
+__all__ = ["Look", "LookedAt", "Setting", "choose_kernels", "make_plain", "make_score", "weigh_kernels"]
 
 LADDER = ((0.05, 1e-8, False), (0.5, 1e-4, False), (0.01, 1e-4, True), (0.05, 1e-8, True))
 """Kernels of all features: the width, as a quantile of the distances between two reference events, the
@@ -235,6 +235,19 @@ def make_plain(seen: LookedAt) -> list[tuple[int, OrderTest | SharesTest]]:
         if view.kind.has_classes:
             made.append((feature, SharesTest(view, values, seen.shares)))
     return made
+
+
+def weigh_kernels(settings: Sequence[Setting], n_features: int) -> list[float]:
+    """Give what is added to the log p of each kernel: its share of the smallest p in healthy windows.
+
+    The kernels of single features together weigh as much as a few of all features. Of the latter, those of
+    the weakest penalty count twice: they see what others do not.
+    """
+    weakest = min((one.penalty for one in settings if one.feature is None), default=0.0)
+    return [
+        math.log(n_features) if one.feature is not None else (math.log(2.0) if one.penalty > weakest else 0.0)
+        for one in settings
+    ]
 
 
 def _positive(values: float | Sequence[float], what: str) -> tuple[float, ...]:

@@ -16,12 +16,20 @@ from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
-from dqm.nplm.plain_test import PLAIN_TESTS, SharesTest
+from dqm.nplm.plain_test import SharesTest
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares, standardisation
 from dqm.nplm.score import Score, log_chi_squared
-from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_plain, make_score
+from dqm.nplm.setting import (
+    Look,
+    LookedAt,
+    Setting,
+    choose_kernels,
+    make_plain,
+    make_score,
+    weigh_kernels,
+)
 
 __all__ = ["SeveralResult", "SeveralTest"]
 
@@ -405,19 +413,13 @@ class SeveralTest:
         return tests[0].describe(values) if tests else ""
 
     def _weigh(self) -> FloatArray:
-        """Give what is added to the log p of each setting: its share of the smallest p in healthy windows.
+        """Give what is added to the log p of each setting; see `weigh_kernels`.
 
-        Tests of many features together weigh as much as a few tests of all features. Of the latter, those of
-        the weakest penalty count twice: they see what others do not.
+        Plain tests together weigh as much as one test of all features.
         """
-        n_features, n_plain = len(self._seen.views), len({feature for feature, _ in self._plain})
-        of_feature = {"kernel": math.log(n_features)} | dict.fromkeys(PLAIN_TESTS, math.log(max(1, n_plain)))
-        weakest = min((one.penalty for one in self._kernels if one.feature is None), default=0.0)
-        found = [
-            (math.log(2.0) if one.penalty > weakest else 0.0) if one.feature is None else of_feature[one.test]
-            for one in self.settings
-        ]
-        return np.array(found)
+        n_plain = len({feature for feature, _ in self._plain})
+        kernels = weigh_kernels(self._kernels, len(self._seen.views))
+        return np.array(kernels + [math.log(max(1, n_plain))] * (len(self.settings) - len(kernels)))
 
     def _make_scores(self) -> list[Score]:
         reference, centers = (Look(self._seen, x) for x in (self._seen.reference, self._seen.centers))

@@ -54,6 +54,7 @@ from .plots import MapHistograms
 from .processes import Processes, Task, Workers, one_thread
 from .rate import RateTest
 from .renewal import Renewal, compare_with_old, recipe_like
+from .rolling import RollingEvaluator
 from .rule import ReferenceRule, describe_unreferenced
 from .run_check import refuse_jump, refuse_run
 from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
@@ -101,6 +102,7 @@ __all__ = [
     "Recipe",
     "ReferenceRule",
     "Renewal",
+    "RollingEvaluator",
     "SampleComparison",
     "Source",
     "StoredBundle",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,12 @@ import structlog
 
 from dqm.config import DaemonConfig
 from dqm.errors import BundleError
-from dqm.events import EvaluationJob, EvaluationReport
+from dqm.events import EvaluationJob, EvaluationReport, RollingJob, RollingResult
 from dqm.service.process_log import log_to_stderr
 from dqm.stream import identity_of
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, ReadingPolicy
+    from dqm.reference import Bundle, ReadingPolicy, RollingEvaluator
 
 __all__ = ["EvaluateWindows", "WindowEvaluator", "prepare_evaluators", "prepare_worker"]
 
@@ -42,6 +42,8 @@ class WindowEvaluator:
 
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
+        self._rolling: dict[int, RollingEvaluator] = {}
+        """By the number of permutations; made when one is asked for."""
 
     def evaluate(self, job: EvaluationJob) -> EvaluationReport:
         """Test a window, and explain the result if its p-value is small enough.
@@ -65,8 +67,20 @@ class WindowEvaluator:
         p = evaluation.result.p
         is_wanted = evaluation.is_always_explained or (p is not None and p < job.explain_below)
         explanation = evaluation.find_explanation() if is_wanted else None
+        result = replace(evaluation.result, rolling=self._compare(job))
         self._bundle.verify()  # again: it was the same from beginning to end
-        return EvaluationReport(evaluation.result, self._bundle.identifier, seconds, explanation)
+        return EvaluationReport(result, self._bundle.identifier, seconds, explanation)
+
+    def _compare(self, job: EvaluationJob) -> RollingResult | None:
+        """Test a window against the last good ones, if the job asks for it."""
+        if not isinstance(job.rolling, RollingJob):
+            return job.rolling
+        from dqm.reference import RollingEvaluator
+
+        n = job.rolling.n_permutations
+        if n not in self._rolling:
+            self._rolling[n] = RollingEvaluator(self._bundle, n)
+        return self._rolling[n].evaluate(job.window, job.rolling.past, min_events=job.min_events)
 
 
 @dataclass(frozen=True, slots=True)

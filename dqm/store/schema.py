@@ -31,7 +31,7 @@ __all__ = [
     "verdicts",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -63,6 +63,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX runs_by_time ON runs (noted_at)",
     ),
     4: ("ALTER TABLE runs ADD COLUMN resumed_at DOUBLE PRECISION",),
+    5: ("ALTER TABLE verdicts ADD COLUMN rolling JSON",),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
 
@@ -104,6 +105,7 @@ verdicts = Table(
     Column("rate", JSON(none_as_null=True)),
     Column("channels", JSON(none_as_null=True)),
     Column("nan", JSON(none_as_null=True)),
+    Column("rolling", JSON(none_as_null=True)),
     Column("conditions", JSON, nullable=False),
     Column("digest", String(32), nullable=False),
     Column("is_late", Boolean, nullable=False),

@@ -21,6 +21,7 @@ from dqm.events import (
     Profiled,
     Quality,
     RateResult,
+    RollingResult,
     TestResult,
     Verdict,
     WindowCut,
@@ -354,6 +355,7 @@ def _to_row(verdict: Verdict) -> dict[str, object]:
         "rate": None if result.rate is None else asdict(result.rate),
         "channels": None if result.channels is None else asdict(result.channels),
         "nan": None if result.nan is None else asdict(result.nan),
+        "rolling": None if result.rolling is None else asdict(result.rolling),
         "conditions": dict(verdict.window.conditions),
         "digest": verdict.window.digest,
         "is_late": verdict.window.is_late,
@@ -402,6 +404,7 @@ def _to_verdict(row: Row[Any]) -> Verdict:
             rate=_to_rate(values[c.rate]),
             channels=_to_channels(values[c.channels]),
             nan=None if values[c.nan] is None else NanResult(**values[c.nan]),
+            rolling=_to_rolling(values[c.rolling]),
         ),
         bundle=values[c.bundle],
         seconds=values[c.seconds],
@@ -412,6 +415,14 @@ def _to_verdict(row: Row[Any]) -> Verdict:
 
 def _to_rate(stored: dict[str, Any] | None) -> RateResult | None:
     return None if stored is None else RateResult(**{**stored, "cut": WindowCut(stored["cut"])})
+
+
+def _to_rolling(stored: dict[str, Any] | None) -> RollingResult | None:
+    if stored is None:
+        return None
+    method = stored["p_method"]
+    ends = {name: stored[name] and tuple(stored[name]) for name in ("first", "last")}
+    return RollingResult(**{**stored, **ends, "p_method": PMethod(method) if method else None})
 
 
 def _to_channels(stored: dict[str, Any] | None) -> ChannelSummary | None:

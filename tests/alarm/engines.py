@@ -8,10 +8,10 @@ from scipy import stats
 
 from dqm.alarm import AlarmEngine, Guidance, Priority, Rules, StreamRules, Thresholds, Timing
 from dqm.alarm.values import Cause
-from dqm.events import Quality, RateResult, TestResult, Verdict, WindowCut
+from dqm.events import Quality, RateResult, RollingResult, TestResult, Verdict, WindowCut
 from tests.verdicts import make_verdict
 
-THRESHOLDS = Thresholds(p_threshold=0.01, drift_limit=5.0, rate_p=0.01)
+THRESHOLDS = Thresholds(p_threshold=0.01, drift_limit=5.0, rate_p=0.01, changed_p=0.01)
 GUIDANCE = {cause: Guidance("it means", "do this", "call that") for cause in Cause}
 
 
@@ -51,13 +51,15 @@ def verdict(
     rate: RateResult | None = None,
     is_late: bool = False,
     conditions: Mapping[str, str | float] | None = None,
+    rolling_p: float | None = None,
 ) -> Verdict:
     if quality is None:
         quality = Quality.NULL if p is None else Quality.BAD if p < 0.01 else Quality.GOOD
     z = None if p is None else float(stats.norm.isf(p))
+    rolling = None if rolling_p is None else RollingResult(10, (1, 0), (1, 9), p=rolling_p)
     return make_verdict(
         stream=name, run=run, seq=seq, quality=quality, reason=reason, bundle="b", seconds=0.1, judged_at=0.0,
-        result=TestResult(500, 500.0, t=1.0, p=p, z=z, rate=rate),
+        result=TestResult(500, 500.0, t=1.0, p=p, z=z, rate=rate, rolling=rolling),
         run_type=run_type, n_lost=n_lost, is_late=is_late, warnings={"gas": warning} if warning else {},
         conditions=conditions or {},
     )  # fmt: skip

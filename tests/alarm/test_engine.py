@@ -14,12 +14,14 @@ from dqm.alarm import (
     Alarm,
     AlarmChange,
     AlarmEngine,
+    AlarmsOfStream,
     AlarmState,
     Cause,
     RemoveMask,
     ShelveAlarm,
     Timing,
     UnshelveAlarm,
+    look_at_alarms,
 )
 from dqm.errors import InputError
 from dqm.events import NanResult, Quality, Verdict
@@ -525,3 +527,33 @@ def test_windows_that_differ_by_their_share_of_nan_alarm_and_name_the_feature() 
     assert alarm.text.endswith("p = 2e-09: NaN in 2.4 % of t_2, 0.01 % in the reference")
     alarms.observe(verdict(1e-6, seq=2), 1.0)
     assert "NaN" not in alarms.alarms[0].text
+
+
+def test_windows_unlike_the_last_good_ones_are_an_alarm_of_their_own() -> None:
+    watched = engine(stream(n_rolling=10))
+    for seq, p in enumerate((0.5, 1e-4, None, 1e-5)):
+        watched.observe(verdict(0.5, seq, rolling_p=p), float(seq))
+    alarm = next(one for one in watched.alarms if one.cause is Cause.CHANGED)
+    assert alarm.state is AlarmState.ACTIVE
+    assert alarm.text == (
+        "2 of the last 3 windows differ from the last 10 good ones (p < 0.01), "
+        "the last of them with p = 1e-05"
+    )
+    others = {one.cause: one.state for one in watched.alarms if one.cause is not Cause.CHANGED}
+    assert set(others.values()) == {AlarmState.NORMAL}
+    plain = engine(dumps={"s": watched.dump("s")}, now=9.0)
+    plain.observe(verdict(0.5, 9), 9.0)
+    assert next(one for one in plain.alarms if one.cause is Cause.CHANGED).state is not AlarmState.ACTIVE
+
+
+def test_the_alarms_of_a_stream_freeze_its_rolling_reference() -> None:
+    watched = engine(stream(n_rolling=10))
+    assert look_at_alarms(watched.alarms) == AlarmsOfStream()
+    for seq in range(2):
+        watched.observe(verdict(0.5, seq, rolling_p=1e-4), float(seq))
+    assert look_at_alarms(watched.alarms) == AlarmsOfStream(freezes=True)
+    watched.apply(AcknowledgeAlarm("s", Cause.CHANGED, "HV moved"), "ann", 3.0)
+    assert look_at_alarms(watched.alarms) == AlarmsOfStream(is_accepted=True)
+    for seq in (2, 3):
+        watched.observe(verdict(BAD, seq), 4.0 + seq)
+    assert look_at_alarms(watched.alarms) == AlarmsOfStream(freezes=True, is_accepted=True)

@@ -154,6 +154,15 @@ def test_without_an_expected_number_all_is_left_to_the_shape_but_what_is_certain
     assert found.false_alarms_per_shift[Cause.DIFFERS] == pytest.approx(0.5, rel=1e-6)
 
 
+def test_windows_that_differ_from_the_last_good_ones_have_a_share_where_a_stream_compares_them() -> None:
+    without = derive_thresholds(config(n_streams=2))
+    assert (without.changed_p, without.false_alarms_per_shift[Cause.CHANGED]) == (0.0, 0.0)
+    found = derive_thresholds(config({"name": "s0", "rolling": {}}, {"name": "s1"}))
+    assert found.false_alarms_per_shift[Cause.CHANGED] == pytest.approx(0.1, rel=1e-6)
+    assert found.false_alarms_per_shift[Cause.DIFFERS] == pytest.approx(0.4, rel=1e-6)
+    assert 480 * onset_rate(found.changed_p, 2, 3) == pytest.approx(0.1, rel=1e-6)
+
+
 def test_drift_may_be_left_unwatched() -> None:
     found = derive_thresholds(config(alarm={"drift_share": 0.0}))
     assert found.drift_limit is None

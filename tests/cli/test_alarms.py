@@ -43,7 +43,7 @@ def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_alarms_are_listed_with_what_is_seen_since_when_and_what_to_do(
     dqm: Dqm, world: World, url: str
 ) -> None:
-    assert dqm("alarms", "list", url).out == "all 16 alarms are Normal\n"
+    assert dqm("alarms", "list", url).out == "all 18 alarms are Normal\n"
     world.raise_alarm("chamber-2")
     world.clock.time += 161.0
     text = " ".join(dqm("alarms", "list", url).out.split())
@@ -185,7 +185,7 @@ def test_the_address_comes_from_the_configuration(dqm: Dqm, url: str, tmp_path: 
     config = tmp_path / "daemon.toml"
     streams = '[[streams]]\nname = "chamber-1"\nbundle = "b"\n'
     config.write_text(f'[daemon]\nhttp = "{url.removeprefix("http://")}"\n{streams}')
-    assert "all 16 alarms are Normal" in dqm("alarms", "list", config).out
+    assert "all 18 alarms are Normal" in dqm("alarms", "list", config).out
     config.write_text(f'[daemon]\nhttp = "127.0.0.1:0"\n{streams}')
     assert "Give its address" in dqm("alarms", "list", config).err
     config.write_text(f'[daemon]\nhttp = "127.0.0.1:1"\n{streams}')

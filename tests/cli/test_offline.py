@@ -183,3 +183,50 @@ def test_a_program_that_fails_shows_no_traceback(tmp_path: Path) -> None:
     told = run_dqm("history", "none.sqlite", cwd=tmp_path, code=2)
     assert told.stderr.count("\n") == 1
     assert told.stderr.startswith("error: none.sqlite: no such file")
+
+
+def write_steps(folder: Path, *, as_files: bool) -> list[Path]:
+    """Write 12 windows, of which the last three have changed."""
+    x = healthy_events(12 * N_WINDOW, 41)
+    x[9 * N_WINDOW :, 0] += 1.5
+    parts = np.split(x, 12) if as_files else [x]
+    paths = [folder / f"{number:02}.csv" for number in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        write_csv(path, part)
+    return paths
+
+
+@pytest.mark.parametrize("as_files", [False, True])
+def test_compare_tests_windows_against_the_last_good_ones(
+    dqm: Dqm, bundle: Path, tmp_path: Path, as_files: bool
+) -> None:
+    paths = write_steps(tmp_path, as_files=as_files)
+    of_file = () if as_files else ("--window", N_WINDOW)
+    told = dqm("compare", bundle, *paths, *of_file, "--rolling", 4, "--permutations", 100, "--json")
+    assert (told.code, told.err) == (0, "")
+    windows = json_lines(told.out)
+    rolling = [window["rolling"] for window in windows]
+    assert [one["reason"] for one in rolling[:2]] == ["0 of 4 good windows before it"] * 2
+    tested = [(number, one) for number, one in enumerate(rolling) if one["p"] is not None]
+    assert [number for number, _ in tested][-3:] == [9, 10, 11]
+    assert all(one["p"] < 0.01 for _, one in tested[-3:])
+    assert all(tuple(one["last"]) <= ((7, 0) if as_files else (0, 7)) for _, one in tested)
+    without = json_lines(dqm("compare", bundle, *paths, *of_file, "--json").out)
+    for one, other in zip(windows, without, strict=True):
+        assert other["rolling"] is None
+        changing = ("rolling", "seconds", "judged_at")
+        assert [(k, v) for k, v in one.items() if k not in changing] == [
+            (k, v) for k, v in other.items() if k not in changing
+        ]
+    table = dqm("compare", bundle, *paths, *of_file, "--rolling", 4).out
+    assert "rolling p" in table.splitlines()[0]
+
+
+def test_compare_refuses_a_rolling_reference_that_cannot_be(dqm: Dqm, bundle: Path, folder: Path) -> None:
+    for options, message in (
+        (("--permutations", 200), "--permutations without --two or --rolling"),
+        (("--rolling", 5, "--permutations", 20), "--permutations: 20 are too few with --rolling. Give 100"),
+    ):
+        told = dqm("compare", bundle, folder / "mixed.csv", "--window", N_WINDOW, *options)
+        assert (told.code, told.out) == (2, "")
+        assert message in told.err

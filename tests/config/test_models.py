@@ -176,6 +176,15 @@ def daemon_with(*groups: str, **tables: object) -> DaemonConfig:
     return DaemonConfig.model_validate({"streams": streams, **tables})
 
 
+def test_a_share_for_the_rolling_reference_counts_where_a_stream_has_one() -> None:
+    streams: list[dict[str, object]] = [{"name": "s", "bundle": "b"}]
+    tables = {"alarm": {"drift_share": 0.75}}
+    DaemonConfig.model_validate({"streams": streams, **tables})
+    streams[0]["rolling"] = {"windows": 30}
+    with pytest.raises(ValidationError, match=r"rolling_share = 0\.1 and the other shares leave nothing"):
+        DaemonConfig.model_validate({"streams": streams, **tables})
+
+
 def test_a_group_without_a_stream_is_a_slip_of_the_pen() -> None:
     daemon_with("muon/one", "muon/two/left", groups={"muon": {}, "muon/two": {"policy": "all"}})
     with pytest.raises(ValidationError, match="groups: no stream has a group in muon/on, muo"):

@@ -54,6 +54,7 @@ VERDICT = make_verdict(
         rate=events.RateResult(
             events.WindowCut.TIME, n_expected=500.5, uncertainty=0.02, live_seconds=10.0, p=0.62, z=0.496
         ),
+        rolling=events.RollingResult(10, (1, 0), (1, 9), p=0.25),
         nuisances={"gas": NuisanceResult(0.001, Profiled(0.004, 0.002, 3.5), Profiled(0.002, 0.003, 1.0))},
         channels=events.ChannelSummary(
             n_channels=60,
@@ -87,6 +88,7 @@ class Numbers:
 
     p_threshold, drift_limit = 0.003, 12.5
     rate_p: float | None = 0.0004
+    changed_p = 0.005
     acknowledged: Acknowledgement | None = None
     state = AlarmState.ACTIVE
 
@@ -122,6 +124,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
         "dqm_alarm_active",
+        "dqm_alarm_changed_p_threshold",
         "dqm_alarm_drift_limit",
         "dqm_alarm_drift_statistic",
         "dqm_alarm_p_threshold",
@@ -167,6 +170,8 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_window_quality",
         "dqm_window_rate_p_value",
         "dqm_window_rate_z_score",
+        "dqm_window_rolling_p_value",
+        "dqm_window_rolling_windows",
         "dqm_window_statistic",
         "dqm_window_tau",
         "dqm_window_z_score",
@@ -200,7 +205,7 @@ def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     of_a = [labels for _, labels in samples(metrics) if "a" in labels]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
     assert len(of_a) == SERIES_PER_STREAM + SERIES_PER_NUISANCE
-    assert SERIES_PER_STREAM == 236
+    assert SERIES_PER_STREAM == 241
 
 
 def test_channels_are_counted_and_the_worst_are_shown_by_rank(metrics: Metrics) -> None:
@@ -284,6 +289,7 @@ def test_an_alarm_asks_for_a_response_while_it_is_raised_and_nobody_has_taken_it
     assert shown["dqm_alarm_drift_limit", ()] == 12.5
     assert shown["dqm_alarm_p_threshold", ()] == 0.003
     assert shown["dqm_alarm_rate_p_threshold", ()] == 0.0004
+    assert shown["dqm_alarm_changed_p_threshold", ()] == 0.005
 
 
 def test_a_stream_without_verdict_has_no_numbers(metrics: Metrics) -> None:

@@ -49,6 +49,9 @@ FULL = make_verdict(
         rate=events.RateResult(
             events.WindowCut.TIME, n_expected=487.5, uncertainty=0.02, live_seconds=10.0, p=1e-15, z=-7.9
         ),
+        rolling=events.RollingResult(
+            10, (3, 1), (4, 2), p=0.2, p_low=0.1, p_high=0.3, p_method=events.PMethod.EMPIRICAL, z=0.84
+        ),
         nan=events.NanResult("t_2", share=0.02, expected_share=0.001, n_dropped=10, p=1e-9),
     ),
     bundle="3f9a",
@@ -244,7 +247,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     connection.execute("UPDATE dqm_schema SET version = 7")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, but this program supports version 5"):
+    with pytest.raises(StoreError, match="schema version 7, but this program supports version 6"):
         VerdictStore(sqlite_url(path))
 
 

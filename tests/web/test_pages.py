@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dqm.alarm import AlarmState, Cause, ChannelChoice, Thresholds
-from dqm.events import Origin, PMethod, Quality, RateResult, TestResult, WindowCut
+from dqm.events import Origin, PMethod, Quality, RateResult, RollingResult, TestResult, WindowCut
 from tests.world import START, Browser, World, make_world, verdict_of
 
 
@@ -176,7 +176,7 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
         "Not kept: the window is Good: only Medium and Bad ones are kept, and the share of Good ones" in text
     )
     assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
-    assert "All 32 alarms are Normal." in text_of(client, "/alarms")
+    assert "All 36 alarms are Normal." in text_of(client, "/alarms")
 
 
 def test_the_window_page_has_everything_about_it(world: World, client: Browser) -> None:
@@ -218,6 +218,22 @@ def test_a_window_with_another_number_of_events_says_what_was_expected(world: Wo
     assert "30 events where 488 are expected, p < 1e-15, Z -7.9; the expectation is uncertain by 2 %" in text
     assert "Only the number of events was judged: maps are made of the shape." in text
     assert "30 of 488" in text_of(client, "/streams/chamber-1")
+
+
+def test_a_window_that_was_compared_with_the_last_good_ones_says_so(world: World, client: Browser) -> None:
+    found = {
+        3: (RollingResult(4, reason="4 of 10 good windows before it"), "not compared: 4 of 10 good windows"),
+        4: (
+            RollingResult(10, (6, 8), (7, 2), p=2e-4, p_method=PMethod.TAIL),
+            "~0.0002 against 10 of them, run 6 window 8 to run 7 window 2",
+        ),
+    }
+    for seq, (rolling, expected) in found.items():
+        verdict = verdict_of("chamber-1", seq)
+        world.judge(replace(verdict, result=replace(verdict.result, rolling=rolling)))
+        assert expected in text_of(client, f"/windows/chamber-1/7/{seq}")
+    told = client.get("/api/v1/streams/chamber-1/windows/7/4").json()["verdict"]["rolling"]
+    assert (told["p"], told["first"], told["last"]) == (2e-4, [6, 8], [7, 2])
 
 
 def test_kept_events_are_handed_out(world: World, client: Browser) -> None:

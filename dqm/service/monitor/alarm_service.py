@@ -15,6 +15,7 @@ from dqm.alarm import (
     Alarm,
     AlarmChange,
     AlarmEngine,
+    AlarmsOfStream,
     Command,
     Mask,
     Node,
@@ -22,6 +23,7 @@ from dqm.alarm import (
     Standing,
     Thresholds,
     follow_run,
+    look_at_alarms,
 )
 from dqm.errors import DqmError, StoreError
 from dqm.events import RunRecord, Verdict
@@ -88,6 +90,14 @@ class AlarmService:
         """Every alarm, in the order of the configuration."""
         with self._lock:
             return self._engine.alarms
+
+    def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
+        """Say what the alarms of each stream with a rolling reference mean for it."""
+        streams = {rules.stream for rules in self._rules.streams if rules.n_rolling}
+        if not streams:
+            return {}
+        alarms = self.alarms()
+        return {name: look_at_alarms(alarm for alarm in alarms if alarm.stream == name) for name in streams}
 
     def masks(self) -> tuple[Mask, ...]:
         """Masks in force or to come."""

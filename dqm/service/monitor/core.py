@@ -49,6 +49,10 @@ What may fail between the steps, and what happens then:
    nobody said what is healthy in such a run.
 *  A test fails, or its worker dies (`Evaluated` without a report): the verdict says why. It is ``Null``
    unless the number of events is wrong: this is tested here, for every window.
+*  A test that had a rolling test beside it fails: it is done again without this, so that it can never take
+   the verdict of the bundle away. Of a stream with a rolling reference one window at a time is tested, so
+   that what a window is compared with depends on the order of the verdicts and not on the workers. While
+   more than half of the queue is taken rolling tests are left out, so that nothing is given up for them.
 *  More windows arrive than can be evaluated: a full queue stops the receiving, and ZeroMQ makes the senders
    wait. If it stays full for too long, the oldest windows of each stream are given up as ``Null``.
 *  The configuration changes (`ReloadPrepared`): no test is begun until those under way are recorded, then
@@ -61,11 +65,11 @@ Time arrives with the events: `now` in seconds that never go back, `unix_time` f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from dqm.alarm import Mask
+from dqm.alarm import AlarmsOfStream, Mask
 from dqm.alarm.good_sample import is_sampled
 from dqm.alarm.quality import ANOMALOUS
 from dqm.alarm.verdicts import give_verdict, untested_verdict
@@ -105,6 +109,7 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
+from dqm.service.monitor.rolling_windows import RollingWindows, without_rolling
 from dqm.stream import (
     Identity,
     Reason,
@@ -152,6 +157,7 @@ class MonitorCore:
         self._is_asked = False
         self._in_flight: dict[Identity, Window] = {}
         self._n_evaluating = 0
+        self._rolling = RollingWindows()
         self._masks: Mapping[str, Sequence[Mask]] = {}
         self._unstored: list[Verdict] = []
         self._unstored_runs: list[RunRecord] = []
@@ -192,7 +198,13 @@ class MonitorCore:
     @property
     def can_evaluate(self) -> bool:
         """Whether a window waits that may be given to a worker."""
-        return len(self._queue) > 0 and self._prepared is None and not self._is_stopping
+        is_free = self._prepared is None and not self._is_stopping
+        return is_free and self._queue.can_give(self._busy)
+
+    @property
+    def _busy(self) -> Collection[str]:
+        """Streams whose next window waits for the last one; none where this would hold up too many."""
+        return () if self._queue.is_crowded else self._rolling.busy
 
     @property
     def is_idle(self) -> bool:
@@ -245,8 +257,8 @@ class MonitorCore:
                 return self._grade(event)
             case Tick(now, unix_time):
                 return self._tick(now, unix_time)
-            case Stored():
-                return self._finish()
+            case Stored(alarms):
+                return self._finish(alarms)
             case StoreFailed(now):
                 self._hold(now)
             case ReloadPrepared(settings):
@@ -359,7 +371,7 @@ class MonitorCore:
         The reference is chosen here. A window that none is for is `Null` and takes no worker.
         """
         jobs: list[Instruction] = []
-        while len(jobs) < room and self.can_evaluate and (window := self._queue.take()) is not None:
+        while len(jobs) < room and (window := self._take()) is not None:
             stream = self._settings.streams[window.stream]
             reference = stream.find_reference(window)
             if reference is None:
@@ -374,13 +386,22 @@ class MonitorCore:
                 tests_nan=stream.tests_nan,
                 masked=self._find_masked(window, unix_time),
             )
+            if stream.rolling is not None:
+                is_crowded = self._queue.is_crowded
+                job = self._rolling.leave_out(job) if is_crowded else self._rolling.begin(job, stream.rolling)
             jobs.append(Evaluate(job))
         self._n_evaluating += len(jobs)
         return jobs
 
+    def _take(self) -> Window | None:
+        """Give the window that is tested next, if one may be."""
+        return self._queue.take(self._busy) if self.can_evaluate else None
+
     def _grade(self, event: Evaluated) -> list[Instruction]:
-        self._n_evaluating -= 1
         report = event.report
+        if report is None and event.job and (again := without_rolling(event.job, event.failure)) is not None:
+            return [Evaluate(again)]
+        self._n_evaluating -= 1
         if report is None:
             reason = self._name_statistic(event)
             verdict = self._give_up(event.window, reason, event.unix_time, event.masked)
@@ -451,7 +472,7 @@ class MonitorCore:
         self._unstored, self._unstored_runs, self._answers = [], [], []
         return [self._storing]
 
-    def _finish(self) -> list[Instruction]:
+    def _finish(self, alarms: Mapping[str, AlarmsOfStream]) -> list[Instruction]:
         """Forget what is durable, and say what is to be told of it."""
         stored, self._storing = self._storing, None
         if stored is None:
@@ -462,10 +483,17 @@ class MonitorCore:
         instructions: list[Instruction] = [*answers, *shown]
         for verdict in stored.verdicts:
             window = self._in_flight.pop(identity_of(verdict.window))
+            self._note_past(window, verdict, alarms.get(window.stream, AlarmsOfStream()))
             instructions += [Acknowledge(window), Publish(verdict)]
             if verdict.quality in ANOMALOUS or self._is_sample(window, verdict):
                 instructions.append(Keep(window, verdict))
         return [*instructions, *self._do_what_is_due()]
+
+    def _note_past(self, window: Window, verdict: Verdict, alarms: AlarmsOfStream) -> None:
+        """Let a window enter the rolling reference of its stream, if it has one and the window may."""
+        stream = self._settings.streams.get(window.stream)
+        if stream is not None and stream.rolling is not None:
+            self._rolling.add(window, verdict, stream.rolling, alarms)
 
     def _is_sample(self, window: Window, verdict: Verdict) -> bool:
         """Tell whether a Good window is kept; of counted rows no reference is made of windows."""
@@ -515,6 +543,7 @@ class MonitorCore:
         before, self._settings, self._prepared = self._settings, self._prepared, None
         self._queue.resize(self._settings.most_waiting)
         self._sequences.restore(recent)
+        self._rolling.keep({name: stream.rolling for name, stream in self._settings.streams.items()})
         refused: list[Instruction] = []
         for stream in before.streams.keys() - self._settings.streams.keys():
             for window in self._queue.withdraw(stream):

@@ -205,7 +205,9 @@ class Daemon:
     def _take_results(self) -> None:
         for ended in self._parts.workers.finished():
             job = ended.job
-            self._tell(messages.Evaluated(job.window, ended.result, ended.failure, self._clock(), job.masked))
+            now = self._clock()
+            told = messages.Evaluated(job.window, ended.result, ended.failure, now, job.masked, job)
+            self._tell(told)
 
     def _tell(self, event: messages.Event) -> list[Verdict]:
         """Tell the core what has happened, and carry out its instructions; give the verdicts published."""
@@ -268,7 +270,7 @@ class Daemon:
                     return self._look_up(window)
                 case messages.Store(verdicts, runs):
                     self._parts.recorder.record(verdicts, runs)
-                    return messages.Stored()
+                    return messages.Stored(self._parts.alarms.for_rolling_references())
                 case messages.UpdateAlarms(nobody_listened):
                     self._update_alarms(nobody_listened=nobody_listened)
                     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 from dqm.events import Window
 
@@ -40,6 +41,11 @@ class FairQueue:
         return self._overloaded
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of its places are taken: what may be left out should be."""
+        return 2 * self._n > self._room
+
+    @property
     def room(self) -> int:
         """Windows it can take."""
         return self._room - self._n
@@ -59,11 +65,15 @@ class FairQueue:
         self._waiting.setdefault(window.stream, deque()).append(window)
         self._n += 1
 
-    def take(self) -> Window | None:
-        """Give the oldest window of the stream whose turn it is; None if none waits."""
-        if not self._waiting:
+    def can_give(self, busy: Collection[str] = ()) -> bool:
+        """Whether a window waits of a stream that is not busy."""
+        return any(stream not in busy for stream in self._waiting)
+
+    def take(self, busy: Collection[str] = ()) -> Window | None:
+        """Give the oldest window of the stream whose turn it is and which is not busy; None if none waits."""
+        stream = next((stream for stream in self._waiting if stream not in busy), None)
+        if stream is None:
             return None
-        stream = next(iter(self._waiting))
         mine = self._waiting.pop(stream)
         window = mine.popleft()
         if mine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dqm.alarm import KnownChannels, Mask, QualityLimits, applies
+from dqm.alarm import AlarmsOfStream, KnownChannels, Mask, QualityLimits, applies
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, EvaluationReport, RunRecord, Verdict, Window
 from dqm.reference import RateTest, ReferenceRule, describe_unreferenced
@@ -32,6 +32,7 @@ __all__ = [
     "Refuse",
     "ReloadAbandoned",
     "ReloadPrepared",
+    "RollingSettings",
     "RunReceived",
     "ShowArrivals",
     "ShowRun",
@@ -78,6 +79,23 @@ class StreamReference:
 
 
 @dataclass(frozen=True, slots=True)
+class RollingSettings:
+    """What windows of a stream are compared with beside their bundle.
+
+    Parameters
+    ----------
+    n_windows, n_permutations : int
+        The last good windows, and divisions of their events.
+    least_p : float
+        A window with a smaller p has changed.
+    """
+
+    n_windows: int
+    n_permutations: int
+    least_p: float
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSettings:
     """What the core must know of a stream.
 
@@ -91,12 +109,15 @@ class StreamSettings:
         Whether events may have NaN.
     bad_channels : tuple of int
         Channels that always count for nothing.
+    rolling : RollingSettings or None
+        Of its rolling reference, if it has one.
     """
 
     limits: QualityLimits
     references: Sequence[StreamReference]
     tests_nan: bool = False
     bad_channels: tuple[int, ...] = ()
+    rolling: RollingSettings | None = None
 
     def find_reference(self, window: Window) -> StreamReference | None:
         """Give the first reference that fits a window; None if none does."""
@@ -201,7 +222,8 @@ class WorkersReady:
 class Evaluated:
     """A window was evaluated: `report` is what that gave, or None and `failure` says why there is none.
 
-    The channels in `masked` counted for nothing, as its `EvaluationJob` said.
+    The channels in `masked` counted for nothing, as its `EvaluationJob` said. `job` is that job, where it had
+    a rolling test.
     """
 
     window: Window
@@ -209,6 +231,7 @@ class Evaluated:
     failure: str
     unix_time: float
     masked: tuple[int, ...] = ()
+    job: EvaluationJob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +244,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The verdicts and runs of the last `Store` are durable."""
+    """The verdicts and runs of the last `Store` are durable.
+
+    `alarms` says what the alarms of streams with a rolling reference mean for it, after these verdicts.
+    """
+
+    alarms: Mapping[str, AlarmsOfStream] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from dqm.alarm import (
     quality_limits,
     smallest_supported_p,
 )
+from dqm.alarm.rolling import MOST_EVENTS
 from dqm.config import DaemonConfig, ReferenceSection, StreamSection
 from dqm.errors import ConfigError
 from dqm.export import BundleFacts, describe_bundle
@@ -38,7 +39,7 @@ from dqm.reference import (
     uncertainty_of,
 )
 from dqm.service.monitor.certificates import refuse_red, warn_of_certificates
-from dqm.service.monitor.messages import MonitorSettings, StreamReference, StreamSettings
+from dqm.service.monitor.messages import MonitorSettings, RollingSettings, StreamReference, StreamSettings
 
 __all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
 
@@ -151,10 +152,21 @@ class ResolvedConfig:
                 ),
                 tests_nan=stream in self.nan_shares,
                 bad_channels=bad_channels[stream],
+                rolling=self._rolling.get(stream),
             )
             for stream, limits in self.limits.items()
         }
         return MonitorSettings(streams, self.most_waiting, self.config.keep.good_share)
+
+    @property
+    def _rolling(self) -> dict[str, RollingSettings]:
+        """Rolling references, of the streams that have one."""
+        least_p = self.thresholds.changed_p
+        return {
+            stream.name: RollingSettings(stream.rolling.windows, stream.rolling.permutations, least_p)
+            for stream in self.config.streams
+            if stream.rolling is not None
+        }
 
     @property
     def stale_seconds(self) -> dict[str, float]:
@@ -276,6 +288,7 @@ def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference,
                 certified[section.bundle] = find_certificate(section.bundle, bundle.manifest)
             where = f"streams {stream.name}: bad_channels"
             check_bad_channels(opened[section.bundle], stream.bad_channels, where=where)
+            _check_rolling(stream, opened[section.bundle].manifest)
             refuse_red(stream, section.bundle, certified[section.bundle])
         sections = stream.ordered_references
         check_references(stream, [opened[section.bundle].manifest for section in sections])
@@ -284,6 +297,27 @@ def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference,
             for section in sections
         )
     return found
+
+
+def _check_rolling(stream: StreamSection, manifest: Manifest) -> None:
+    """Refuse a rolling reference that can have no p."""
+    if stream.rolling is None:
+        return
+    where = f"streams {stream.name}: rolling"
+    if manifest.is_of_channels or manifest.counts is not None:
+        raise ConfigError(
+            "its bundle is of counted rows, and only single events can be divided anew",
+            where=where,
+            fix="Leave it out",
+        )
+    n_events = (stream.rolling.windows + 1) * max(kind.n_expected for kind in manifest.kinds)
+    if n_events > MOST_EVENTS:
+        raise ConfigError(
+            f"{stream.rolling.windows} windows and the one that is tested have {n_events:.0f} events, "
+            f"at most {MOST_EVENTS}",
+            where=where,
+            fix="Take fewer windows",
+        )
 
 
 def _resolve_reference(

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dqm.alarm import ChannelChoice, KnownChannels, Mask, QualityLimits
+from dqm.alarm import AlarmsOfStream, ChannelChoice, KnownChannels, Mask, QualityLimits
 from dqm.alarm.good_sample import is_sampled
 from dqm.events import (
     EvaluationJob,
@@ -18,6 +18,8 @@ from dqm.events import (
     Explanation,
     Origin,
     Quality,
+    RollingJob,
+    RollingResult,
     RunEvent,
     RunNotice,
     RunRecord,
@@ -48,6 +50,7 @@ from dqm.service.monitor.messages import (
     Refuse,
     ReloadAbandoned,
     ReloadPrepared,
+    RollingSettings,
     RunReceived,
     ShowArrivals,
     ShowRun,
@@ -62,11 +65,13 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
+from dqm.service.monitor.rolling_windows import CROWDED
 from dqm.stream import REMEMBERED_RUNS, Identity, Reason, RunMessage, RunTracker, identity_of
 from dqm.stream.keys import CollectorKey
 
 LIMITS = QualityLimits(medium_p=0.03, bad_p=0.01, min_events=2)
 STREAM = StreamSettings(LIMITS, [StreamReference("3f9a")])
+ROLLING = replace(STREAM, rolling=RollingSettings(n_windows=2, n_permutations=100, least_p=0.01))
 SETTINGS = MonitorSettings({"a": STREAM, "b": STREAM}, most_waiting=4)
 UNIX = 1.7e9
 
@@ -87,6 +92,14 @@ def report_of(p: float | None = 0.5, reason: str = "") -> EvaluationReport:
         3, 3.0, t=None if p is None else 1.0, p=p, z=None if p is None else 0.0, reason=reason
     )
     return EvaluationReport(result, bundle="3f9a", seconds=0.02)
+
+
+def rolled(report: EvaluationReport, job: EvaluationJob, p: float = 0.5) -> EvaluationReport:
+    """Give the report of a worker that also did the rolling test of a job."""
+    found = job.rolling
+    if isinstance(found, RollingJob):
+        found = RollingResult(len(found.past), p=p)
+    return replace(report, result=replace(report.result, rolling=found))
 
 
 def of_kind(kind: type, instructions: list[Instruction]) -> list[Instruction]:
@@ -897,6 +910,139 @@ def test_a_duplicate_is_acknowledged_only_after_the_borders_that_came_before_it(
     assert [type(each) for each in told[:2]] == [AnswerRun, Acknowledge]
 
 
+def begin(core: MonitorCore, room: int = 9) -> list[EvaluationJob]:
+    told = core.handle(WorkersReady(room, 0.0, UNIX))
+    return [each.job for each in told if isinstance(each, Evaluate)]
+
+
+def roll(
+    core: MonitorCore,
+    seq: int,
+    *,
+    p: float = 0.5,
+    rolling_p: float = 0.5,
+    alarms: AlarmsOfStream | None = None,
+) -> tuple[EvaluationJob, Verdict]:
+    """Lead a window of stream a through; give the job that was made of it, and its verdict."""
+    admit(core, window_of(seq))
+    (job,) = begin(core)
+    core.handle(Evaluated(job.window, rolled(report_of(p), job, rolling_p), "", UNIX, job=job))
+    (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert isinstance(store, Store)
+    core.handle(Stored({"a": alarms or AlarmsOfStream()}))
+    return job, store.verdicts[-1]
+
+
+def past_of(job: EvaluationJob) -> list[int]:
+    assert isinstance(job.rolling, RollingJob)
+    assert job.rolling.n_permutations == 100
+    return [window.seq for window in job.rolling.past]
+
+
+def rolling_core() -> MonitorCore:
+    return core_of(MonitorSettings({"a": ROLLING, "b": STREAM}, most_waiting=9))
+
+
+def test_a_window_is_compared_with_the_last_good_ones() -> None:
+    core = rolling_core()
+    for seq, n in enumerate((0, 0, 1)):
+        job, verdict = roll(core, seq)
+        assert job.rolling == RollingResult(n, reason=f"{n} of 2 good windows before it")
+        assert verdict.result.rolling == job.rolling
+    assert past_of(roll(core, 3)[0]) == [0, 1]
+    assert past_of(roll(core, 4, p=1e-6)[0]) == [1, 2]
+    assert [past_of(roll(core, seq)[0]) for seq in (5, 6, 7, 8)] == [[1, 2], [1, 2], [1, 2], [2, 6]]
+    assert past_of(roll(core, 9, alarms=AlarmsOfStream(freezes=True))[0]) == [6, 7]
+    assert past_of(roll(core, 10)[0]) == [6, 7]
+
+
+def test_a_change_alone_leaves_a_window_good_and_does_not_enter() -> None:
+    core = rolling_core()
+    for seq in range(4):
+        roll(core, seq)
+    _, verdict = roll(core, 4, rolling_p=1e-4)
+    assert (verdict.quality, verdict.reason) == (Quality.GOOD, "")
+    assert past_of(roll(core, 5)[0]) == [1, 2]
+
+
+def test_the_next_window_of_a_rolling_stream_waits_for_the_last_one() -> None:
+    core = rolling_core()
+    for window in (window_of(0), window_of(1), window_of(0, "b"), window_of(1, "b")):
+        admit(core, window)
+    jobs = begin(core)
+    assert [identity_of(job.window)[::2] for job in jobs] == [("a", 0), ("b", 0), ("b", 1)]
+    assert not core.can_evaluate, "the loop would not wait"
+    core.handle(Evaluated(jobs[0].window, rolled(report_of(), jobs[0]), "", UNIX, job=jobs[0]))
+    assert begin(core) == [], "its verdict is not stored"
+    core.handle(Tick(0.0, UNIX))
+    core.handle(Stored())
+    assert [job.window.seq for job in begin(core)] == [1]
+
+
+def test_a_test_that_fails_with_its_rolling_test_is_done_again_without() -> None:
+    core = rolling_core()
+    for seq in range(4):
+        roll(core, seq)
+    admit(core, window_of(4))
+    (job,) = begin(core)
+    failure = "not tested: its worker died with exit code -9"
+    (told,) = core.handle(Evaluated(job.window, None, failure, UNIX, job=job))
+    assert isinstance(told, Evaluate)
+    assert told.job == replace(job, rolling=RollingResult(2, reason=failure))
+    assert not core.is_idle
+    report = rolled(report_of(1e-6), told.job)
+    assert core.handle(Evaluated(job.window, report, "", UNIX, job=told.job)) == []
+    (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert isinstance(store, Store)
+    assert store.verdicts[0].quality is Quality.BAD
+    core.handle(Stored())
+    admit(core, window_of(5))
+    (job,) = begin(core)
+    assert core.handle(Evaluated(job.window, None, failure, UNIX, job=replace(job, rolling=None))) == []
+    (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert isinstance(store, Store)
+    assert (store.verdicts[0].quality, store.verdicts[0].reason) == (Quality.NULL, failure)
+
+
+def test_where_many_windows_wait_none_waits_for_its_rolling_test() -> None:
+    core = core_of(MonitorSettings({"a": ROLLING}, most_waiting=8))
+    for seq in range(4):
+        roll(core, seq)
+    for seq in range(4, 11):
+        admit(core, window_of(seq))
+    jobs = begin(core)
+    assert [job.window.seq for job in jobs] == [4, 5, 6]
+    assert [getattr(job.rolling, "reason", "") for job in jobs] == [CROWDED, CROWDED, ""]
+    assert past_of(jobs[2]) == [1, 2]
+    for job in jobs:
+        core.handle(Evaluated(job.window, rolled(report_of(), job), "", UNIX, job=job))
+    core.handle(Tick(0.0, UNIX))
+    core.handle(Stored())
+    assert past_of(begin(core)[0]) == [4, 5]
+
+
+def test_a_reload_keeps_the_last_good_windows_and_forgets_those_nobody_wants() -> None:
+    core = rolling_core()
+    for seq in range(4):
+        roll(core, seq)
+    cases = ((4, ROLLING, [1, 2]), (5, STREAM, None), (6, ROLLING, []))
+    for seq, stream, expected in cases:
+        core.handle(ReloadPrepared(MonitorSettings({"a": stream, "b": STREAM}, 9)))
+        core.handle(Tick(0.0, UNIX))
+        core.handle(Adopted([]))
+        admit(core, window_of(seq))
+        (job,) = begin(core)
+        if expected:
+            assert past_of(job) == expected
+        elif expected is None:
+            assert job.rolling is None
+        else:
+            assert job.rolling == RollingResult(0, reason="0 of 2 good windows before it")
+        core.handle(Evaluated(job.window, rolled(report_of(), job), "", UNIX, job=job))
+        core.handle(Tick(0.0, UNIX))
+        core.handle(Stored())
+
+
 STREAMS = ("a", "b", "c")
 
 
@@ -909,12 +1055,12 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.core = core_of(MonitorSettings({"a": STREAM, "b": STREAM}, 3), overload_seconds=5.0)
+        self.core = core_of(MonitorSettings({"a": STREAM, "b": ROLLING}, 3), overload_seconds=5.0)
         self.configured = {"a", "b"}
         self.now = 0.0
         self.unconfirmed: dict[Identity, Window] = {}
         self.asked: Window | None = None
-        self.evaluating: list[Window] = []
+        self.evaluating: list[EvaluationJob] = []
         self.storing: tuple[Verdict, ...] | None = None
         self.stored: dict[Identity, Verdict] = {}
         self.adopting = False
@@ -936,7 +1082,13 @@ class AnyInterleaving(RuleBasedStateMachine):
                 case Evaluate(job):
                     assert identity_of(job.window) not in self.stored
                     assert job.window.stream in self.configured
-                    self.evaluating.append(job.window)
+                    self.evaluating.append(job)
+                    compared = [
+                        one.window
+                        for one in self.evaluating
+                        if one.rolling is not None and getattr(one.rolling, "reason", "") != CROWDED
+                    ]
+                    assert len(compared) <= 1, "what a window is compared with depends on workers"
                 case Store(verdicts, runs):
                     assert self.storing is None
                     assert verdicts or self.announced or self.n_duplicates_wait
@@ -1023,9 +1175,10 @@ class AnyInterleaving(RuleBasedStateMachine):
     @precondition(lambda self: self.evaluating)
     @rule(data=st.data(), p=st.sampled_from([0.5, 0.02, 1e-6, None]), fails=st.booleans())
     def a_test_ends(self, data: st.DataObject, p: float | None, fails: bool) -> None:
-        window = self.evaluating.pop(data.draw(st.integers(0, len(self.evaluating) - 1)))
-        report = None if fails else report_of(p, "unknown")
-        self.tell(Evaluated(window, report, "the test failed" if fails else "", UNIX + self.now))
+        job = self.evaluating.pop(data.draw(st.integers(0, len(self.evaluating) - 1)))
+        report = None if fails else rolled(report_of(p, "unknown"), job)
+        failure = "the test failed" if fails else ""
+        self.tell(Evaluated(job.window, report, failure, UNIX + self.now, job=job))
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 7.0]))
     def time_passes(self, seconds: float) -> None:
@@ -1060,7 +1213,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(streams=st.sets(st.sampled_from(STREAMS), min_size=1), room=st.integers(1, 4))
     def a_reload_is_prepared(self, streams: set[str], room: int) -> None:
         self.prepared = streams
-        self.tell(ReloadPrepared(MonitorSettings(dict.fromkeys(sorted(streams), STREAM), room)))
+        known = {name: ROLLING if name == "b" else STREAM for name in sorted(streams)}
+        self.tell(ReloadPrepared(MonitorSettings(known, room)))
 
     @precondition(lambda self: self.adopting)
     @rule(is_adopted=st.booleans())
@@ -1098,8 +1252,8 @@ class AnyInterleaving(RuleBasedStateMachine):
                 self.the_store_answers()
             self.tell(WorkersReady(2, self.now, UNIX + self.now))
             while self.evaluating:
-                window = self.evaluating.pop()
-                self.tell(Evaluated(window, report_of(), "", UNIX + self.now))
+                job = self.evaluating.pop()
+                self.tell(Evaluated(job.window, rolled(report_of(), job), "", UNIX + self.now, job=job))
             self.time_passes(1.5)
             if self.storing is not None:
                 self.verdicts_are_stored()
