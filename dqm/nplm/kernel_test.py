@@ -206,6 +206,7 @@ class KernelTest:
                 float(penalty),
                 loss,
                 n_events=sample.n_events,
+                n_expected=float(n_expected),
                 few_windows=few_windows,
                 is_standard=is_standard,
             )
@@ -433,7 +434,8 @@ class KernelTest:
 
     def _fit(self, problem: FitProblem, nodes: Nodes, start: Tensor) -> _Hypothesis:
         is_lone = len(problem.ridge) == 1 and not self._nuisances and self._device.type == "cpu"
-        method = minimise_alone if is_lone else partial(minimise, start=start)
+        alone, together = partial(minimise_alone, cells=self._ready.cells), partial(minimise, start=start)
+        method = alone if is_lone else together
         fit = method(problem, nodes, tolerance=self.tolerance, max_iterations=self.max_iterations)
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
