@@ -78,6 +78,14 @@ def test_t_is_within_a_thousandth_of_the_plain_test(
     assert abs(found.t - plain) <= 1e-3 * max(1.0, plain)
 
 
+def test_windows_tested_together_have_the_bits_that_they_have_alone(
+    pair: tuple[LossName, KernelTest, KernelTest],
+) -> None:
+    _, test, _ = pair
+    alone = [test.evaluate(x).t for x in WINDOWS.values()]
+    assert [found.t for found in test.evaluate_many(list(WINDOWS.values()))] == alone
+
+
 def test_a_healthy_window_reads_no_event_of_the_reference(
     pair: tuple[LossName, KernelTest, KernelTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
