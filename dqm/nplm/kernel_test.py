@@ -206,6 +206,7 @@ class KernelTest:
                 float(penalty),
                 loss,
                 n_events=sample.n_events,
+                n_expected=float(n_expected),
                 few_windows=few_windows,
                 is_standard=is_standard,
             )
@@ -365,11 +366,18 @@ class KernelTest:
             results += self._evaluate_batch(samples[batch], np.array(measured[batch]))
         return results
 
+    @property
+    def _fits_alone(self) -> bool:
+        """Whether a window by itself is fitted by `dqm.nplm.lone_fit`."""
+        return not self._nuisances and self._device.type == "cpu"
+
     def _tensor(self, values: ArrayLike) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.float64), device=self._device)
 
     def _batch_size(self, samples: Sequence[Sample]) -> int:
         """Count the samples to test together."""
+        if self._fits_alone and self._ready.cells is not None:
+            return 1  # with cells that is quicker
         n_data, n_reference = max(len(sample.x) for sample in samples), len(self._reference.weights)
         numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
             8 + 2 * len(self._nuisances)
@@ -432,8 +440,9 @@ class KernelTest:
         }
 
     def _fit(self, problem: FitProblem, nodes: Nodes, start: Tensor) -> _Hypothesis:
-        is_lone = len(problem.ridge) == 1 and not self._nuisances and self._device.type == "cpu"
-        method = minimise_alone if is_lone else partial(minimise, start=start)
+        is_lone = len(problem.ridge) == 1 and self._fits_alone
+        alone, together = partial(minimise_alone, cells=self._ready.cells), partial(minimise, start=start)
+        method = alone if is_lone else together
         fit = method(problem, nodes, tolerance=self.tolerance, max_iterations=self.max_iterations)
         scale = problem.loss.healthy_curvature
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())

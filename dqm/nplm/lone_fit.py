@@ -7,6 +7,11 @@ once share. Here the same steps are calls of BLAS and LAPACK and some array oper
 Steps, limits and criteria are those of `dqm.nplm.fit`, and so is t, within rounding. The quasi-Newton
 correction is the two-loop recursion, which is faster for one window than the compact form. A window that is
 not settled by then gets the Newton steps of `dqm.nplm.fit`.
+
+With a large reference the quasi-Newton steps are taken with its cells (`dqm.nplm.cells`) first. If they
+converge, and the cells say that their sums are good enough, all events are never read. If the sums are not
+good enough, steps with all events go on from there: one or two are left. Where the cells do not lead to a
+minimum, the window is far from the reference, and they are forgotten.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import torch
 from torch import Tensor
 
 from dqm.events import FloatArray
+from dqm.nplm.cells import Cells
 from dqm.nplm.fit import (
     FAR,
     MAX_HALVINGS,
@@ -36,23 +42,34 @@ from dqm.nplm.fit import (
     Nodes,
     newton,
 )
-from dqm.nplm.lone_problem import LoneObjective, LonePoint, LowMemoryInverse, NodeInverse
+from dqm.nplm.lone_problem import CellObjective, LoneObjective, LonePoint, LowMemoryInverse, NodeInverse
 from dqm.nplm.problem import FitPoint, FitProblem
 
 __all__ = ["minimise_alone"]
 
+CELL_ERROR = 2e-4
+"""Largest error of the sums over cells that is accepted, as a share of the statistic. The estimate has been
+too small by a factor of up to 1.7 (`docs/performance.md`)."""
+
 
 @dataclass(slots=True)
 class _State:
-    """How far the fit of the window has come; as `Fit`."""
+    """How far the fit of the window has come; as `Fit`.
+
+    `at_zero` is the objective at f = 0, `sensitivity` that of `dqm.nplm.fit` in the step before.
+    """
 
     point: LonePoint
+    at_zero: float
     converged: bool = False
     iterations: int = 0
     bound: float = -math.inf
+    sensitivity: float = math.inf
 
 
-def minimise_alone(problem: FitProblem, nodes: Nodes, *, tolerance: float, max_iterations: int) -> Fit:
+def minimise_alone(
+    problem: FitProblem, nodes: Nodes, *, tolerance: float, max_iterations: int, cells: Cells | None = None
+) -> Fit:
     """Minimise the objective of one window; parameters and result as of `dqm.nplm.fit.minimise`.
 
     Parameters
@@ -63,6 +80,8 @@ def minimise_alone(problem: FitProblem, nodes: Nodes, *, tolerance: float, max_i
         Replace the reference in the first steps.
     tolerance, max_iterations : float, int
         See there.
+    cells : Cells, optional
+        Of the reference, if it is large.
 
     Returns
     -------
@@ -73,7 +92,7 @@ def minimise_alone(problem: FitProblem, nodes: Nodes, *, tolerance: float, max_i
     with np.errstate(over="ignore", invalid="ignore"):  # a step that is too long is halved
         state, inverse = _fit_nodes(problem, whole, nodes)
         if state.bound == -math.inf:
-            _quasi_newton(whole, state, inverse, float(problem.enough[0]), tolerance)
+            state = _fit_events(problem, whole, state, inverse, tolerance, cells)
     fit = Fit(
         _as_tensors(state.point),
         nodes.hessian,
@@ -119,7 +138,7 @@ def _find_step(
 
 
 def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple[_State, NodeInverse]:
-    """Fit with the nodes as reference, then evaluate with all events; if f = 0 is better, go back to it."""
+    """Fit with the nodes as reference."""
     coarse = LoneObjective(problem, nodes.events)
     enough, m = float(problem.enough[0]), nodes.hessian.m
     can_tell = problem.loss.bounds_statistic and math.isfinite(enough)
@@ -127,8 +146,8 @@ def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple
     # the second moments are those of a healthy window, the ridge is that of this one
     curvature = problem.loss.healthy_curvature * problem.second_moment[m:].numpy()
     inverse = NodeInverse(np.asfortranarray(first.factor[0].numpy()), first.rest[0].numpy())
-    begin = here = coarse.at(np.zeros(len(problem.second_moment)))
-    best, bound = begin, -math.inf
+    best = here = coarse.at(np.zeros(len(problem.second_moment)))
+    bound, at_zero = -math.inf, here.objective
     for n_steps in range(1, MAX_NODE_STEPS + 1):
         slope = coarse.gradient(here)
         step = -inverse.solve(slope)
@@ -141,22 +160,64 @@ def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple
             if found > bound:
                 best, bound = point, found
             if bound > enough * (1.0 if is_late else FAR):
-                return _State(best, bound=bound), inverse
+                return _State(best, at_zero, bound=bound), inverse
         if not (-descent > NODE_TOLERANCE * _size(here.statistic) and length > 0.0):
             break
         if n_steps < MAX_NODE_STEPS:
             inverse = NodeInverse(coarse.leading_factor(here, m), curvature + coarse.ridge)
-    point = whole.at(here.a)
-    if not point.objective <= begin.objective:
-        point = whole.at(begin.a)
-    return _State(point), inverse
+    return _State(here, at_zero), inverse
+
+
+def _begin(objective: LoneObjective, nodes: _State) -> _State:
+    """Evaluate where the nodes led; if f = 0 is better, go back to it."""
+    point = objective.at(nodes.point.a)
+    if not point.objective <= nodes.at_zero:
+        point = objective.at(np.zeros_like(point.a))
+    return _State(point, nodes.at_zero)
+
+
+def _fit_events(
+    problem: FitProblem,
+    whole: LoneObjective,
+    nodes: _State,
+    inverse: NodeInverse,
+    tolerance: float,
+    cells: Cells | None,
+) -> _State:
+    """Go on from the nodes, with the cells and as far as it is needed with all events."""
+    corrected = LowMemoryInverse(inverse, MAX_PAIRS)
+    state = None if cells is None else _fit_cells(CellObjective(problem, cells), nodes, corrected, tolerance)
+    if state is not None and not state.converged:
+        state.point = whole.at(state.point.a)
+        if not state.point.objective <= state.at_zero:
+            state = None
+    if state is None:
+        corrected = LowMemoryInverse(inverse, MAX_PAIRS)
+        state = _begin(whole, nodes)
+    if not state.converged:
+        _quasi_newton(whole, state, corrected, float(problem.enough[0]), tolerance)
+    return state
+
+
+def _fit_cells(
+    objective: CellObjective, nodes: _State, inverse: LowMemoryInverse, tolerance: float
+) -> _State | None:
+    """Fit with the cells as reference; None if that does not converge.
+
+    The result has not converged where the sums over cells are not good enough.
+    """
+    state = _begin(objective, nodes)
+    _quasi_newton(objective, state, inverse, math.inf, tolerance)
+    if not state.converged:
+        return None
+    state.converged = objective.error(state.point) <= CELL_ERROR * _size(state.point.statistic)
+    return state
 
 
 def _quasi_newton(
-    whole: LoneObjective, state: _State, start: NodeInverse, enough: float, tolerance: float
+    whole: LoneObjective, state: _State, inverse: LowMemoryInverse, enough: float, tolerance: float
 ) -> None:
-    inverse = LowMemoryInverse(start, MAX_PAIRS)
-    sensitivity = math.inf
+    sensitivity, n_before = state.sensitivity, state.iterations
     here = state.point
     slope = whole.gradient(here)
     for iteration in range(1, MAX_QUASI_NEWTON_STEPS + 1):
@@ -168,9 +229,10 @@ def _quasi_newton(
         allowed = tolerance * _size(there.statistic)
         error = max(sensitivity, MIN_SENSITIVITY) * predicted
         state.point = there
-        state.iterations = iteration
+        state.iterations = n_before + iteration
         state.converged = length == 1.0 and change <= allowed and error <= allowed
         if state.converged or length == 0.0:
+            state.sensitivity = sensitivity
             return
         sensitivity = change / predicted if predicted else math.inf
         error = max(max(sensitivity, MIN_SENSITIVITY) * predicted, allowed)

@@ -12,10 +12,11 @@ from scipy.linalg import blas, lapack
 from scipy.special import expit
 
 from dqm.events import FloatArray
+from dqm.nplm.cells import Cells, pairs_of
 from dqm.nplm.hessian import cholesky
 from dqm.nplm.problem import CAUTION, CAUTIOUS_SHARE, Events, FitProblem
 
-__all__ = ["LoneObjective", "LonePoint", "LowMemoryInverse", "NodeInverse"]
+__all__ = ["CellObjective", "LoneObjective", "LonePoint", "LowMemoryInverse", "NodeInverse"]
 
 Basis = NDArray[np.float32]
 
@@ -67,20 +68,26 @@ class LoneObjective:
         """Evaluate."""
         a32 = a.astype(np.float32)
         reference = (a32[: len(self._by_function)] @ self._by_function).astype(np.float64)
-        data = (self._by_event @ a32[: self._by_event.shape[1]]).astype(np.float64)
         likelihood = float(np.expm1(reference) @ self._weights - self._totals @ a)
-        loss = likelihood
-        if not self._is_likelihood:
-            of_data = np.logaddexp(0.0, -data) @ self._counts
-            loss = float(np.logaddexp(0.0, reference) @ self._weights + of_data)
-        return LonePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
+        loss = 0.0 if self._is_likelihood else float(np.logaddexp(0.0, reference) @ self._weights)
+        return self._point(a, reference, likelihood, loss)
 
     def gradient(self, at: LonePoint) -> FloatArray:
         """Differentiate."""
         w = self._weights
         slopes = w * np.exp(at.reference) if self._is_likelihood else w * expit(at.reference)
+        return self._slope(at, self._by_function @ slopes.astype(np.float32))
+
+    def _point(self, a: FloatArray, reference: FloatArray, likelihood: float, loss: float) -> LonePoint:
+        """Complete what was summed over the reference: `loss` if it is not the likelihood."""
+        data = (self._by_event @ a.astype(np.float32)[: self._by_event.shape[1]]).astype(np.float64)
+        loss = likelihood if self._is_likelihood else loss + float(np.logaddexp(0.0, -data) @ self._counts)
+        return LonePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
+
+    def _slope(self, at: LonePoint, of_reference: Basis) -> FloatArray:
+        """Complete the gradient of the sums over the reference."""
         image = self.ridge * at.a
-        image[: len(self._by_function)] += self._by_function @ slopes.astype(np.float32)
+        image[: len(of_reference)] += of_reference
         if self._is_likelihood:
             image -= self._totals
         else:
@@ -114,6 +121,71 @@ class LoneObjective:
         if self._bounds:
             return at.statistic - self.ridge * float(at.a @ at.a)
         return CAUTIOUS_SHARE * (at.statistic - CAUTION * error)
+
+
+class CellObjective(LoneObjective):
+    """The same with the cells of a large reference in place of its events, see `dqm.nplm.cells`.
+
+    Parameters
+    ----------
+    p : FitProblem
+        One window, no nuisance parameters.
+    cells : Cells
+        Of its reference.
+    """
+
+    def __init__(self, p: FitProblem, cells: Cells) -> None:
+        super().__init__(p, p.reference)
+        self._shape = cells.rows.shape[1:]
+        self._by_function = cells.rows.reshape(len(cells.rows), -1)
+        self._weights = cells.shares * p.n_expected
+        self._thirds = cells.thirds
+        self._pairs = pairs_of(self._shape[0] - 1)
+
+    def at(self, a: FloatArray) -> LonePoint:
+        """Evaluate; the values at the reference are f and its changes, shape (d + 1, n_cells)."""
+        f = (a.astype(np.float32)[: len(self._by_function)] @ self._by_function).astype(np.float64)
+        f = f.reshape(self._shape)
+        squares, cubes, _ = self._moments(f)
+        likelihood = float(np.expm1(f[0] + squares / 2.0 + cubes / 6.0) @ self._weights - self._totals @ a)
+        loss = 0.0
+        if not self._is_likelihood:
+            s = expit(f[0])
+            second = s * (1.0 - s)
+            bent = second * (squares / 2.0 + (1.0 - 2.0 * s) * cubes / 6.0)
+            loss = float((np.logaddexp(0.0, f[0]) + bent) @ self._weights)
+        return self._point(a, f, likelihood, loss)
+
+    def gradient(self, at: LonePoint) -> FloatArray:
+        """Differentiate."""
+        f = at.reference
+        squares, cubes, third = self._moments(f)
+        slopes = np.empty(self._shape)
+        if self._is_likelihood:
+            slopes[0] = self._weights * np.exp(f[0] + squares / 2.0 + cubes / 6.0)
+            slopes[1:] = slopes[0] * (f[1:] + third / 2.0)
+        else:
+            s = expit(f[0])
+            second = s * (1.0 - s)
+            asymmetry, fourth = second * (1.0 - 2.0 * s), second * (1.0 - 6.0 * second)
+            slopes[0] = self._weights * (s + asymmetry * squares / 2.0 + fourth * cubes / 6.0)
+            slopes[1:] = self._weights * (second * f[1:] + asymmetry * third / 2.0)
+        return self._slope(at, self._by_function @ slopes.astype(np.float32).ravel())
+
+    def error(self, at: LonePoint) -> float:
+        """Estimate the error of the statistic: twice the largest term that the sums leave out."""
+        squares, cubes, _ = self._moments(at.reference)
+        heights = np.exp(at.reference[0] + squares / 2.0 + cubes / 6.0)
+        return float(self._weights @ (heights * squares**2)) / 4.0
+
+    def _moments(self, f: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Give ``|g|^2``, ``T[g, g, g]`` and ``T[g, g, .]`` of each cell."""
+        g = f[1:]
+        first, second = self._pairs
+        third = np.einsum("pc,pkc->kc", g[first] * g[second], self._thirds)
+        squares: FloatArray = (g * g).sum(axis=0)
+        cubes: FloatArray = (third * g).sum(axis=0)
+        return squares, cubes, third
 
 
 class NodeInverse:

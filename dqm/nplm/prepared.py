@@ -18,6 +18,7 @@ from torch import Tensor
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.basis import Basis, build_basis
+from dqm.nplm.cells import Cells, make_cells
 from dqm.nplm.kernel import independent_centers
 from dqm.nplm.loss import LossName
 from dqm.nplm.samples import standardisation
@@ -70,6 +71,8 @@ class PreparedReference:
         Indices of the nodes among the reference events.
     masses : Tensor, shape (n_nodes,)
         Weights of the nodes.
+    cells : Cells or None
+        The reference in cells, if it is large.
     """
 
     basis: Basis
@@ -77,6 +80,7 @@ class PreparedReference:
     second_moment: Tensor
     nodes: Tensor
     masses: Tensor
+    cells: Cells | None = None
 
     @classmethod
     def compute(
@@ -89,12 +93,14 @@ class PreparedReference:
         loss: LossName,
         *,
         n_events: float,
+        n_expected: float | None = None,
         few_windows: bool = False,
         is_standard: bool = False,
     ) -> PreparedReference:
         """Compute from raw reference rows, their shares and centres; see `KernelTest` for the numbers.
 
-        `n_events` is the number of events that the rows stand for.
+        `n_events` is the number of events that the rows stand for, `n_expected` that of a usual window: where
+        it is given, and there will be many windows, a large reference gets cells.
         """
         zero = np.zeros(events.shape[1])
         moments = (zero, zero + 1.0) if is_standard else standardisation(events, shares)
@@ -117,13 +123,19 @@ class PreparedReference:
         else:
             n_nodes = min(MAX_NODES, max(1, int(n_events) // EVENTS_PER_NODE))
             nodes = _choose_nodes(standard, width, n_nodes)
-        masses = _masses(standard, weights, nodes)
-        return cls(basis, by_columns(phi.to(PRECISION)), second_moment, nodes, masses)
+        masses, functions = _masses(standard, weights, nodes), phi.to(PRECISION)
+        cells = None
+        if n_expected is not None and not few_windows:
+            arrays = (part.numpy() for part in (standard, weights, functions, second_moment))
+            cells = make_cells(*arrays, n_expected=n_expected, ridge=penalty * (n_events + n_expected))
+        return cls(basis, by_columns(functions), second_moment, nodes, masses, cells)
 
     def to(self, device: torch.device) -> PreparedReference:
         """Copy to a device."""
-        on = [part.to(device) for part in (self.phi, self.second_moment, self.nodes, self.masses)]
-        return PreparedReference(self.basis.to(device), *on)
+        phi, moment, nodes, masses = (
+            part.to(device) for part in (self.phi, self.second_moment, self.nodes, self.masses)
+        )
+        return PreparedReference(self.basis.to(device), phi, moment, nodes, masses, self.cells)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return plain arrays by name, for `from_arrays`; names have letters only."""
@@ -135,6 +147,7 @@ class PreparedReference:
             "phi": self.phi.T.numpy(),
             "moment": self.second_moment.numpy(),
             "nodes": torch.stack([self.nodes.to(torch.float64), self.masses]).numpy(),
+            **({} if self.cells is None else self.cells.arrays()),
         }
 
     @classmethod
@@ -147,6 +160,7 @@ class PreparedReference:
             (mean, scale), (nodes, masses) = tensors["standardisation"], tensors["nodes"]
             basis = Basis(mean, scale, tensors["independent"], tensors["transform"], width)
             phi, moment = tensors["phi"].T, tensors["moment"]
+            cells = Cells.from_arrays(arrays, len(moment))
         except (KeyError, ValueError) as error:
             raise InputError(f"prepared arrays: {error}", fix="Rebuild the bundle") from error
         # bundles made before 0.3 have no remote functions
@@ -156,7 +170,7 @@ class PreparedReference:
                 f"prepared functions have shape {tuple(phi.shape)} for {n_reference} reference events",
                 fix="Rebuild the bundle",
             )
-        return cls(basis, phi, moment, nodes.long(), masses)
+        return cls(basis, phi, moment, nodes.long(), masses, cells)
 
 
 def negligible_variance(loss: LossName, penalty: float) -> float:

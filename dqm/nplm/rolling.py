@@ -26,7 +26,7 @@ from dqm.events import FloatArray
 from dqm.nplm.feature_kind import FeatureKind, views_of
 from dqm.nplm.nuisance import Normalisation, Nuisance, log_ratio_coefficients
 from dqm.nplm.samples import Sample, check_sample, reference_shares
-from dqm.nplm.score import log_chi_squared, weigh_functions
+from dqm.nplm.score import Score, log_chi_squared, weigh_functions
 from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_score, weigh_kernels
 
 __all__ = ["RollingStatistics", "RollingTest"]
@@ -117,7 +117,7 @@ class RollingTest:
         self._seen = LookedAt(views, sample.x, chosen, shares, sample.n_events)
         self.settings = tuple(choose_kernels(self._seen))
         looks = Look(self._seen, sample.x), Look(self._seen, chosen)
-        self._scores = [make_score(self._seen, *looks, setting) for setting in self.settings]
+        self._scores = [make_score(Score, self._seen, *looks, setting) for setting in self.settings]
         self._handicaps = np.array(weigh_kernels(self.settings, n_features))
         self._nuisances = [one for one in nuisances if not isinstance(one, Normalisation)]
 

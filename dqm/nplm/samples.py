@@ -116,14 +116,16 @@ class Sample:
         if self.counts is None:
             shuffled = self.x[rng.permutation(len(self.x))]
             return [Sample(part) for part in np.split(shuffled, np.cumsum(sizes))]
-        left = self.counts.astype(np.int64)
-        parts: list[NDArray[np.int64]] = []
+        left, parts = self, []
         for size in sizes:
-            drawn = rng.multivariate_hypergeometric(left, size, method="marginals")
-            left = left - drawn
-            parts.append(drawn)
-        parts.append(left)
-        return [Sample(self.x, np.array(part, dtype=np.float64)).filled for part in parts]
+            drawn = left.draw_counts(size, rng).astype(np.float64)
+            left = Sample(self.x, left.weights - drawn)
+            parts.append(Sample(self.x, drawn).filled)
+        return [*parts, left.filled]
+
+    def draw_counts(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw n events of counted rows, without replacement; give how many of each row, shape (n_rows,)."""
+        return rng.multivariate_hypergeometric(self.weights.astype(np.int64), n, method="marginals")
 
     def choose_rows(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw different rows, shape (n, d), in their order; rows of more events are drawn more often."""

@@ -11,11 +11,21 @@ import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
-from dqm.nplm.feature_kind import FeatureView
+from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
 from dqm.nplm.plain_test import OrderTest, SettingTest, SharesTest
+from dqm.nplm.samples import Sample, standardisation
 from dqm.nplm.score import Score, quantiles_of_distances
 
-__all__ = ["Look", "LookedAt", "Setting", "choose_kernels", "make_plain", "make_score", "weigh_kernels"]
+__all__ = [
+    "Look",
+    "LookedAt",
+    "Setting",
+    "choose_kernels",
+    "choose_views",
+    "make_plain",
+    "make_score",
+    "weigh_kernels",
+]
 
 LADDER = ((0.05, 1e-8, False), (0.5, 1e-4, False), (0.01, 1e-4, True), (0.05, 1e-8, True))
 """Kernels of all features: the width, as a quantile of the distances between two reference events, the
@@ -135,6 +145,35 @@ class Look:
         return np.hstack([self._seen.lines(self._x) @ self._seen.axes, *others])
 
 
+def choose_views(kinds: Sequence[str], sample: Sample, shares: FloatArray) -> list[FeatureView]:
+    """Make the view of each feature; raises `InputError` for a kind that cannot be.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        What each feature is, see `FeatureKind.parse`; empty if all are smooth.
+    sample : Sample
+        The reference.
+    shares : ndarray, shape (n_reference,)
+        Weights of its rows, which sum to 1.
+    """
+    events = sample.x
+    n_features = events.shape[1]
+    if kinds and len(kinds) != n_features:
+        raise InputError(
+            f"{format_count(len(kinds), 'kind')} for {format_count(n_features, 'feature')}",
+            where="kinds",
+            fix="Give one for each feature",
+        )
+    parsed = [FeatureKind.parse(kind) for kind in kinds] or [FeatureKind()] * n_features
+    if sample.counts is not None and not all(kind.is_plain for kind in parsed):
+        raise InputError(
+            "a kind of a feature with counted rows", where="kinds", fix="Leave it out: bins are numbers"
+        )
+    standardisation(events, shares, [kind.is_ordered for kind in parsed])
+    return views_of(parsed, events, shares)
+
+
 def choose_kernels(
     seen: LookedAt,
     *,
@@ -197,11 +236,13 @@ def choose_kernels(
     return chosen
 
 
-def make_score(seen: LookedAt, reference: Look, centers: Look, setting: Setting) -> Score:
+def make_score(kind: type[Score], seen: LookedAt, reference: Look, centers: Look, setting: Setting) -> Score:
     """Prepare the kernel of a setting.
 
     Parameters
     ----------
+    kind : type
+        `Score`, or one that is prepared for less.
     seen : LookedAt
         The reference.
     reference, centers : Look
@@ -212,7 +253,7 @@ def make_score(seen: LookedAt, reference: Look, centers: Look, setting: Setting)
     at = centers.at(setting)
     if setting.feature is not None:
         at = seen.views[setting.feature].columns(_spread(seen.centers[:, setting.feature]))
-    return Score(
+    return kind(
         reference.at(setting),
         seen.shares,
         at,

@@ -9,23 +9,24 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
-from dqm.nplm.feature_kind import FeatureKind, FeatureView, views_of
+from dqm.nplm.drawn import DrawnWindows
 from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance
 from dqm.nplm.plain_test import SharesTest
 from dqm.nplm.prepared import check_device
 from dqm.nplm.result import KernelResult
-from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares, standardisation
-from dqm.nplm.score import Score, log_chi_squared
+from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
+from dqm.nplm.score import BriefScore, Score, log_chi_squared
 from dqm.nplm.setting import (
     Look,
     LookedAt,
     Setting,
     choose_kernels,
+    choose_views,
     make_plain,
     make_score,
     weigh_kernels,
@@ -150,7 +151,7 @@ class SeveralTest:
     nuisances : sequence
         Must be empty.
     few_windows : bool
-        Of no effect: nothing here is for many windows.
+        Prepare in half of the time, for a few windows of one size. t is the same within rounding.
 
     Raises
     ------
@@ -199,7 +200,7 @@ class SeveralTest:
         counts: ArrayLike | None = None,
         rng: np.random.Generator | None = None,
         nuisances: Sequence[Nuisance] = (),
-        few_windows: bool = False,  # noqa: ARG002 - as KernelTest
+        few_windows: bool = False,
         device: str = "cpu",
     ) -> None:
         if nuisances:
@@ -219,7 +220,7 @@ class SeveralTest:
         sample = Sample.check(reference, counts, "reference")
         shares = reference_shares(sample, weights)
         self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
-        views = _look(kinds, sample, shares)
+        views = choose_views(kinds, sample, shares)
         self._seen = LookedAt(views, sample.x, choose_centers(centers, sample, rng), shares, sample.n_events)
         self._weights, self._counts = weights, sample.counts
         self._kernels = choose_kernels(
@@ -229,7 +230,7 @@ class SeveralTest:
             is_decorrelated=is_decorrelated,
             feature_width=feature_width,
         )
-        self._scores = self._make_scores()
+        self._scores = self._make_scores(few_windows)
         self._plain = make_plain(self._seen)
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
         self.settings = (*self._kernels, *plain)
@@ -274,7 +275,10 @@ class SeveralTest:
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
         (sample,) = check_windows([data], [weights], len(self._low))
-        kernels = log_chi_squared(self._statistics(sample), *self._moments)
+        return self._result(sample, log_chi_squared(self._statistics(sample), *self._moments))
+
+    def _result(self, sample: Sample, kernels: FloatArray) -> SeveralResult:
+        """Combine the log p of the kernels with those of the plain tests."""
         log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(sample.x) + self._shift])
         return SeveralResult(
             t=_combine(log_p, self._rule),
@@ -300,6 +304,40 @@ class SeveralTest:
             )
             for place, window in enumerate(windows)
         ]
+
+    def evaluate_drawn(
+        self,
+        pool: FloatArray,
+        rows: Sequence[NDArray[np.int64]],
+        *,
+        weights: Sequence[FloatArray] | None = None,
+    ) -> list[SeveralResult]:
+        """Test windows drawn from a pool; each event of the pool that is in any of them is looked at once.
+
+        Parameters
+        ----------
+        pool : ndarray, shape (n_pool, d)
+            Events in raw features, all finite.
+        rows : sequence of ndarray of int, each of shape (n_data,)
+            Places of the events of each window, at least one each, none twice.
+        weights : sequence of ndarray, each of shape (n_data,), optional
+            Events that each row stands for, >= 0; one each by default.
+
+        Returns
+        -------
+        list of SeveralResult
+            Equal to those of `evaluate` up to rounding.
+        """
+        if not rows:
+            return []
+        drawn = DrawnWindows(pool, rows, weights)
+        look = Look(self._seen, drawn.x)
+        kernels = np.empty((len(rows), len(self._kernels)))
+        for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
+            sums = drawn.sum(sized.score.kernel, look.at(setting))
+            kernels[:, k] = sized.of_sums(sized.score.transform(sums))
+        log_p = log_chi_squared(kernels, *self._moments)
+        return [self._result(drawn.sample(number), one) for number, one in enumerate(log_p)]
 
     @classmethod
     def tune(
@@ -421,9 +459,10 @@ class SeveralTest:
         kernels = weigh_kernels(self._kernels, len(self._seen.views))
         return np.array(kernels + [math.log(max(1, n_plain))] * (len(self.settings) - len(kernels)))
 
-    def _make_scores(self) -> list[Score]:
+    def _make_scores(self, few_windows: bool) -> list[Score]:
         reference, centers = (Look(self._seen, x) for x in (self._seen.reference, self._seen.centers))
-        return [make_score(self._seen, reference, centers, setting) for setting in self._kernels]
+        kind = BriefScore if few_windows else Score
+        return [make_score(kind, self._seen, reference, centers, setting) for setting in self._kernels]
 
     def _plain_log_p(self, x: FloatArray) -> FloatArray:
         found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain]
@@ -450,25 +489,6 @@ def _choose(n_centers: int, sample: Sample, rng: np.random.Generator) -> FloatAr
     if sample.counts is None:
         return sample.x[:n_centers]
     return sample.choose_rows(min(n_centers, len(sample.x)), rng)
-
-
-def _look(kinds: Sequence[str], sample: Sample, shares: FloatArray) -> list[FeatureView]:
-    """Make the view of each feature; raises `InputError` for a kind that cannot be."""
-    events = sample.x
-    n_features = events.shape[1]
-    if kinds and len(kinds) != n_features:
-        raise InputError(
-            f"{format_count(len(kinds), 'kind')} for {format_count(n_features, 'feature')}",
-            where="kinds",
-            fix="Give one for each feature",
-        )
-    parsed = [FeatureKind.parse(kind) for kind in kinds] or [FeatureKind()] * n_features
-    if sample.counts is not None and not all(kind.is_plain for kind in parsed):
-        raise InputError(
-            "a kind of a feature with counted rows", where="kinds", fix="Leave it out: bins are numbers"
-        )
-    standardisation(events, shares, [kind.is_ordered for kind in parsed])
-    return views_of(parsed, events, shares)
 
 
 def _check_ratios(

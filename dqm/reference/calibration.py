@@ -79,7 +79,7 @@ def calibrate(
         kind.n_expected,
         per_split,
     )
-    work = ToyWork(bundle.path, bundle.manifest.definition, kind, NOMINAL, seed, per_split)
+    work = ToyWork.of(bundle, kind, NOMINAL, seed, per_split)
     (toys,) = run_toys(
         [work],
         n_toys,

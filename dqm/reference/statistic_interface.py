@@ -42,6 +42,7 @@ __all__ = [
     "GIVEN",
     "GIVEN_TO_TUNE",
     "BatchStatistic",
+    "DrawnStatistic",
     "Outcome",
     "PreparedArrays",
     "Resizable",
@@ -111,6 +112,19 @@ class BatchStatistic(Protocol):
         """Test several windows; give one outcome for each.
 
         It may take ``auxiliaries`` and ``weights``, one for each window.
+        """
+
+
+@runtime_checkable
+class DrawnStatistic(Protocol):
+    """A test that is quicker where many windows are drawn from the same events, as toys are."""
+
+    def evaluate_drawn(
+        self, pool: FloatArray, rows: Sequence[NDArray[np.int64]], /
+    ) -> Sequence[float | Outcome]:
+        """Test windows, given as the places of their events in a pool; give one outcome for each.
+
+        It may take ``weights``, one array for each window. It is not asked about windows with measurements.
         """
 
 

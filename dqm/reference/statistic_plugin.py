@@ -25,6 +25,7 @@ from dqm.reference.statistic_interface import (
     GIVEN,
     GIVEN_TO_TUNE,
     BatchStatistic,
+    DrawnStatistic,
     Outcome,
     PreparedArrays,
     Resizable,
@@ -146,17 +147,39 @@ class PreparedStatistic:
         needed = {name: value for name, value in given.items() if value is not None}
         with plugin_errors(self.label):
             found = list(self.own.evaluate_many(windows, **needed))
-        if len(found) != len(windows):
-            raise PluginError(
-                f"{self.label} gave {format_count(len(found), 'outcome')} for "
-                f"{format_count(len(windows), 'window')} in 'evaluate_many'",
-                fix="It must give one for each",
-            )
-        of_windows = weights if weights else [None] * len(windows)
-        return [
-            self._complete(one, window, counts)
-            for one, window, counts in zip(found, windows, of_windows, strict=True)
-        ]
+        return self._complete_all("evaluate_many", found, windows, weights)
+
+    def evaluate_drawn(
+        self,
+        pool: FloatArray,
+        rows: Sequence[NDArray[np.int64]],
+        /,
+        *,
+        weights: Sequence[FloatArray] | None = None,
+    ) -> list[Outcome]:
+        """Test windows without measurements that are drawn from a pool.
+
+        Parameters
+        ----------
+        pool : ndarray, shape (n_pool, d)
+            Raw features.
+        rows : sequence of ndarray of int, each of shape (n_data,)
+            Places of the events of each window.
+        weights : sequence of ndarray, each of shape (n_data,), optional
+            Events that each row stands for.
+
+        Raises
+        ------
+        PluginError
+            As `evaluate`.
+        """
+        windows = [pool[one] for one in rows]
+        if not isinstance(self.own, DrawnStatistic):
+            return self.evaluate_many(windows, weights=weights)
+        needed = {} if weights is None else {"weights": weights}
+        with plugin_errors(self.label):
+            found = list(self.own.evaluate_drawn(pool, rows, **needed))
+        return self._complete_all("evaluate_drawn", found, windows, weights)
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:
@@ -195,6 +218,25 @@ class PreparedStatistic:
     def _with(self, own: Statistic) -> PreparedStatistic:
         check_members(self.label, own, Statistic)
         return replace(self, own=own)
+
+    def _complete_all(
+        self,
+        member: str,
+        found: Sequence[object],
+        windows: Sequence[FloatArray],
+        weights: Sequence[FloatArray] | None,
+    ) -> list[Outcome]:
+        if len(found) != len(windows):
+            raise PluginError(
+                f"{self.label} gave {format_count(len(found), 'outcome')} for "
+                f"{format_count(len(windows), 'window')} in {member!r}",
+                fix="It must give one for each",
+            )
+        of_windows = weights if weights else [None] * len(windows)
+        return [
+            self._complete(one, window, counts)
+            for one, window, counts in zip(found, windows, of_windows, strict=True)
+        ]
 
     def _complete(self, found: object, data: FloatArray, weights: FloatArray | None) -> Outcome:
         """Check what a statistic gave for a window, and add what it left out."""
@@ -277,6 +319,11 @@ class StatisticPlugin:
     def takes_kinds(self) -> bool:
         """Whether it asks what each feature is."""
         return self.is_tunable and accepts(self.factory.tune, "kinds")  # type: ignore[attr-defined]
+
+    @property
+    def is_quick_with_toys(self) -> bool:
+        """Whether it tests windows drawn from a pool together, see `DrawnStatistic`."""
+        return hasattr(self.factory, "evaluate_drawn")
 
     def takes(self, argument: str) -> bool:
         """Tell whether its class takes an argument by name."""
@@ -406,7 +453,7 @@ class StatisticPlugin:
                     f"{self.label} takes {argument!r}, but its 'evaluate' has no argument {needed!r}",
                     fix="docs/plugins.md has the interface and complete examples",
                 )
-        for protocol in (BatchStatistic, Thrower, Resizable, Stoppable):
+        for protocol in (BatchStatistic, DrawnStatistic, Thrower, Resizable, Stoppable):
             check_members(self.label, own, protocol, optional=True)
         return PreparedStatistic(self.label, own, reference.min(axis=0), reference.max(axis=0))
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
@@ -63,11 +64,14 @@ class Toy:
         Measured nuisance parameters; without those that are free.
     weights : ndarray, shape (n_data,), or None
         Events that each row stands for; None if each is one event.
+    rows : ndarray of int, shape (n_data,), or None
+        Places in the pool of its source; None if it was not drawn from one.
     """
 
     x: FloatArray
     auxiliary: dict[str, float]
     weights: FloatArray | None = None
+    rows: NDArray[np.int64] | None = None
 
 
 def largest_window(cut: WindowCut, n_expected: float) -> int:
@@ -96,6 +100,11 @@ class ToySource:
     ------
     InputError
         If there is no such parameter or too few events.
+
+    Attributes
+    ----------
+    pool : Sample
+        The events that they are drawn from, at their truth.
     """
 
     def __init__(
@@ -112,7 +121,7 @@ class ToySource:
             for entry in bundle.manifest.nuisances
             if entry.sigma is not None and entry.name not in kind.free and entry.concerns(kind.cut)
         ]
-        self._pool, self._rate = bundle.pool_sample if pool is None else pool, 1.0
+        self.pool, self._rate = bundle.pool_sample if pool is None else pool, 1.0
         self._shares: FloatArray | None = None
         self._thrower: Thrower | None = None
         if bundle.manifest.is_of_channels:
@@ -129,7 +138,7 @@ class ToySource:
                 )
             self._shift(bundle, entry)
         needed = 2 * largest_window(kind.cut, kind.n_expected * self._rate)
-        n_pool = int(self._pool.n_events)
+        n_pool = int(self.pool.n_events)
         if n_pool < needed:
             raise InputError(
                 f"{n_pool} events are too few for toys of {kind.n_expected * self._rate:.0f}",
@@ -159,18 +168,20 @@ class ToySource:
         n = round(self._kind.n_expected)
         if self._kind.cut is WindowCut.TIME:
             n = max(1, int(rng.poisson(self._kind.n_expected * self._rate)))
-        drawn = self._draw(n, rng)
+        rows, counts = self._draw(n, rng)
         measured = {}
         for entry in self._measured:
             truth = self._truth.nu if entry.name == self._truth.name else 0.0
             measured[entry.name] = float(rng.normal(truth, entry.sigma or 0.0))
-        return Toy(drawn.x, measured, drawn.counts)
+        return Toy(self.pool.x[rows], measured, counts, rows)
 
-    def _draw(self, n: int, rng: np.random.Generator) -> Sample:
+    def _draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], FloatArray | None]:
         """Draw events of the pool; of counted rows the counts are drawn, at the cost of the rows."""
-        if self._pool.counts is not None:
-            return self._pool.split([n], rng)[0]
-        return self._pool.take(rng.choice(len(self._pool.x), size=n, replace=False, p=self._shares))
+        if self.pool.counts is None:
+            return rng.choice(len(self.pool.x), size=n, replace=False, p=self._shares), None
+        drawn = self.pool.draw_counts(n, rng)
+        rows = np.flatnonzero(drawn)
+        return rows, drawn[rows].astype(np.float64)
 
     def _shift(self, bundle: StoredBundle, entry: NuisanceEntry) -> None:
         """Bring the pool to the truth."""
@@ -180,13 +191,13 @@ class ToySource:
             return
         is_reweighted = self._truth.sample is None and entry.transform is None
         if is_reweighted or self._kind.cut is WindowCut.TIME:
-            ratio = np.exp(taylor_model(bundle, entry).log_ratio(self._pool.x, nu))
+            ratio = np.exp(taylor_model(bundle, entry).log_ratio(self.pool.x, nu))
             if is_reweighted:
                 self._shares = ratio / ratio.sum()
             if self._kind.cut is WindowCut.TIME:
                 self._rate = float(ratio.mean())
         if self._truth.sample is not None:
-            self._pool = Sample(self._truth.sample)
+            self.pool = Sample(self._truth.sample)
         elif entry.transform is not None:
             transform = find_transformation(entry.transform, bundle.manifest.features)
-            self._pool = Sample(transform(self._pool.x, nu))
+            self.pool = Sample(transform(self.pool.x, nu))

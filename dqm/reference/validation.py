@@ -150,8 +150,7 @@ def validate(
     truths += [Truth(name, nu, sample) for (name, nu), sample in (samples or {}).items()]
     for truth in truths:
         ToySource(bundle, kind, truth)  # refuses what is impossible before anything is thrown
-    definition = bundle.manifest.definition
-    works = [ToyWork(bundle.path, definition, kind, truth, next(seeds), entry.per_split) for truth in truths]
+    works = [ToyWork.of(bundle, kind, truth, next(seeds), entry.per_split) for truth in truths]
     found = run_toys(works, n_toys, workers or Processes(n_processes), progress)
     points = tuple(
         _compare(bundle, work.truth, toys, null, table) for work, toys in zip(works, found, strict=True)

@@ -139,8 +139,7 @@ def calibrate_range(
         for kind in kinds:
             check_kind(bundle, kind)
             ToySource(bundle, kind)  # refuses a pool that is too small
-        definition = bundle.manifest.definition
-        return [ToyWork(bundle.path, definition, kind, NOMINAL, seed, per_split) for kind in kinds]
+        return [ToyWork.of(bundle, kind, NOMINAL, seed, per_split) for kind in kinds]
 
     works, checks = works_at(sizes, seed), works_at(middles, seed + 1)
     n_in_tables = n_each * len(works)

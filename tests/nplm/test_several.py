@@ -59,6 +59,53 @@ def test_t_does_not_depend_on_units_or_on_what_is_tested_beside() -> None:
     )
 
 
+def test_windows_drawn_from_a_pool_have_the_t_that_they_have_alone() -> None:
+    rng = np.random.default_rng(8)
+    x = normal(5000, 1, 4)
+    x[:, 2] = np.round(x[:, 2])
+    x[::7, 3] = -999.0
+    kinds = ["smooth", "heavy", "steps", "smooth:-999"]
+    test = SeveralTest(x[:600], n_expected=100, centers=x[:80], kinds=kinds)
+    pool = x[600:]
+    rows = [rng.choice(len(pool), size=n, replace=False) for n in (100, 90, 1, 4000, 100)]
+    drawn = test.evaluate_drawn(pool, rows)
+    for one, places in zip(drawn, rows, strict=True):
+        alone = test.evaluate(pool[places])
+        np.testing.assert_allclose(one.log_p, alone.log_p, rtol=1e-7, atol=1e-9)
+        assert one.t == pytest.approx(alone.t, rel=1e-7)
+        assert one.n_outside == alone.n_outside
+        assert one.place == alone.place
+    assert test.evaluate_drawn(pool, []) == []
+
+
+def test_counted_windows_drawn_from_a_pool_have_the_t_that_they_have_alone() -> None:
+    rng = np.random.default_rng(9)
+    x, counts = normal(300, 1), rng.integers(1, 20, 300).astype(float)
+    test = SeveralTest(x, n_expected=200, centers=x[:80], counts=counts)
+    rows = [np.sort(rng.choice(300, size=n, replace=False)) for n in (60, 200)]
+    weights = [rng.integers(1, 5, len(one)).astype(float) for one in rows]
+    for one, places, w in zip(test.evaluate_drawn(x, rows, weights=weights), rows, weights, strict=True):
+        assert one.t == pytest.approx(test.evaluate(x[places], weights=w).t, rel=1e-7)
+
+
+def test_a_test_prepared_for_a_few_windows_gives_the_same_t() -> None:
+    x, windows = normal(700, 1), list(normal(500, 2).reshape(5, 100, 2))
+    settings = SeveralTest.tune(
+        x, n_reference=500, n_expected=100, n_centers=80, rng=np.random.default_rng(3)
+    )
+    many, few = (
+        SeveralTest(x[:500], n_expected=100, centers=x[:80], few_windows=is_brief, **settings)
+        for is_brief in (False, True)
+    )
+    for size in (100, 150):
+        np.testing.assert_allclose(few.at(size)._moments, many.at(size)._moments, rtol=1e-7)
+        np.testing.assert_allclose(
+            [r.t for r in few.at(size).evaluate_many(windows)],
+            [r.t for r in many.at(size).evaluate_many(windows)],
+            rtol=1e-7,
+        )
+
+
 def test_a_test_of_another_size_is_that_made_anew() -> None:
     x, window = normal(600, 1), normal(150, 2)
     resized = SeveralTest(x, n_expected=100, centers=x[:80]).at(150)

@@ -11,16 +11,19 @@ import pytest
 
 from dqm.errors import BundleError
 from dqm.events import Origin, Window, WindowCut
+from dqm.nplm import SeveralTest
 from dqm.reference import (
     Evaluator,
     LabelledSample,
     StoredBundle,
+    ToySource,
     calibrate,
     create_bundle,
     learn_templates,
     open_bundle,
     prepare_statistic,
 )
+from dqm.reference.splits import split_events
 from tests.conftest import Once
 from tests.reference.conftest import RECIPE, healthy_events
 
@@ -57,6 +60,53 @@ def test_healthy_windows_have_uniform_p_and_a_fault_a_small_one(several: StoredB
     found = evaluator.evaluate(window(shifted(8, 1.0, 0.0)))
     assert found.p is not None
     assert found.p < 1e-3
+
+
+def test_toys_have_the_t_of_their_windows_alone(several: StoredBundle) -> None:
+    """They are tested together, by the places of their events in the pool."""
+    (entry,) = several.manifest.null
+    source, test = ToySource(several, entry.kind), prepare_statistic(several, entry.kind)
+    alone = [test.evaluate(source.throw(entry.seed, number).x).t for number in range(40)]
+    np.testing.assert_allclose(several.toys(entry)[:40, 0], alone, rtol=1e-7)
+
+
+def test_toys_that_an_interruption_lost_are_thrown_again(several: StoredBundle, tmp_path: Path) -> None:
+    bundle = open_bundle(Path(shutil.copytree(several.path, tmp_path / "copy")))
+    kind = bundle.manifest.kind
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done: int, _total: int) -> None:
+        if done >= 1000:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        calibrate(bundle, 1200, kind=kind, seed=6, n_processes=1, progress=stop)
+    seen: list[int] = []
+    resumed = calibrate(
+        bundle, 1200, kind=kind, seed=6, n_processes=1, progress=lambda done, _: seen.append(done)
+    )
+    assert seen == [1000, 1200]
+    shutil.copytree(several.path, tmp_path / "other")
+    straight = calibrate(open_bundle(tmp_path / "other"), 1200, kind=kind, seed=6, n_processes=1)
+    assert resumed.identifier == straight.identifier
+
+
+def test_toys_of_fresh_splits_are_tested_against_their_own_reference(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, width=None, penalty=None, statistic="several", n_reference=200, centers=60)
+    bundle = create_bundle(healthy_events(380, 1), recipe, tmp_path / "short")
+    kind = bundle.manifest.kind
+    bundle = calibrate(bundle, 100, kind=kind, seed=5, n_processes=1)
+    (entry,) = bundle.manifest.null
+    assert entry.per_split == 3
+    for number in (0, 4, 98):
+        reference, centers, pool = split_events(bundle, 5, number // 3)
+        test = SeveralTest(
+            reference.x, n_expected=kind.n_expected, centers=centers, **bundle.manifest.settings
+        )
+        toy = ToySource(bundle, kind, pool=pool).throw(5, number)
+        assert bundle.toys(entry)[number, 0] == pytest.approx(test.evaluate(toy.x).t, rel=1e-6)
 
 
 def test_an_explanation_names_the_kernel_that_saw_it(several: StoredBundle) -> None:

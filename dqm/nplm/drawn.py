@@ -1,0 +1,80 @@
+"""Windows drawn from one pool: what is summed over their events is computed once for each event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from dqm.events import FloatArray
+from dqm.nplm.samples import Sample
+
+__all__ = ["DrawnWindows"]
+
+BLOCK = 2048
+"""Events of the pool whose functions are computed together: they stay in the cache while they are summed."""
+
+
+class DrawnWindows:
+    """Some windows, by the places of their events in a pool.
+
+    Parameters
+    ----------
+    pool : ndarray, shape (n_pool, d)
+        Raw events.
+    rows : sequence of ndarray of int, each of shape (n_data,)
+        Places of the events of each window; at least one, none of them twice.
+    weights : sequence of ndarray, each of shape (n_data,), optional
+        Events that each row stands for; one each by default.
+    """
+
+    def __init__(
+        self, pool: FloatArray, rows: Sequence[NDArray[np.int64]], weights: Sequence[FloatArray] | None = None
+    ) -> None:
+        self._pool, self._rows, self._weights = pool, rows, weights
+        used, places = np.unique(np.concatenate(rows), return_inverse=True)
+        self.x: FloatArray = pool[used]
+        """Events that are in any of the windows, each once, shape (n_used, d)."""
+        counts = np.ones(len(places)) if weights is None else np.concatenate(weights)
+        of_window = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+        order = np.argsort(places // BLOCK, kind="stable")  # by blocks, and in them by windows
+        ends = np.searchsorted(places[order] // BLOCK, np.arange(1, -(-len(used) // BLOCK)))
+        self._counts = []
+        for number, chosen in enumerate(np.split(order, ends)):
+            n_events = min(BLOCK, len(used) - number * BLOCK)
+            begins = np.searchsorted(of_window[chosen], np.arange(len(rows) + 1))
+            content = (counts[chosen], places[chosen] - number * BLOCK, begins)
+            self._counts.append(sparse.csr_array(content, shape=(len(rows), n_events)))
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self._rows)
+
+    def sample(self, number: int) -> Sample:
+        """Give the events of one window."""
+        return Sample(
+            self._pool[self._rows[number]], None if self._weights is None else self._weights[number]
+        )
+
+    def sum(self, functions: Callable[[FloatArray], FloatArray], columns: FloatArray) -> FloatArray:
+        """Sum functions over the events of each window.
+
+        Parameters
+        ----------
+        functions : callable
+            Gives the values of m functions, shape (n, m), from rows of `columns`.
+        columns : ndarray, shape (n_used, k)
+            What the functions look at, of the events `x`.
+
+        Returns
+        -------
+        ndarray, shape (n_windows, m)
+        """
+        blocks = (columns[begin : begin + BLOCK] for begin in range(0, len(columns), BLOCK))
+        parts = (counts @ functions(block) for counts, block in zip(self._counts, blocks, strict=True))
+        total: FloatArray = next(parts)
+        for part in parts:
+            total += part
+        return total
