@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dqm.errors import DqmError, InputError, PluginError
-from dqm.reference import Recipe, calibrate, create_bundle
+from dqm.reference import Recipe, ToySource, calibrate, create_bundle
 from dqm.reference.statistic import find_statistic
 from dqm.service.collector.sources import checked_batches, open_source
 from dqm.service.offline.plugin_check import Level, check_plugin
@@ -55,6 +55,11 @@ class Silent(Base):
 class Short(Base):
     def evaluate(self, data): return float(data.mean())
     def evaluate_many(self, windows): return [1.0]
+class Drawn(Base):
+    def evaluate(self, data): return float(data.mean())
+    def evaluate_drawn(self, pool, rows): return [float(pool[one].mean()) for one in rows]
+class Dropping(Drawn):
+    def evaluate_drawn(self, pool, rows): return [1.0]
 class Needy(Base):
     def __init__(self, reference, *, power): pass
     def evaluate(self, data): return 1.0
@@ -123,7 +128,8 @@ class Failing(Base):
 
 CLASSES = (
     "Deaf", "Greedy", "Attribute", "NoReference", "Raising", "RaisingAtOnce", "Nan", "Infinite", "Many",
-    "Silent", "Short", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly", "Fickle", "Plain",
+    "Silent", "Short", "Drawn", "Dropping", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly",
+    "Fickle", "Plain",
 )  # fmt: skip
 SOURCES = (
     "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
@@ -195,6 +201,18 @@ def test_a_statistic_that_loses_windows_is_refused_at_calibration(tmp_path: Path
     bundle = create_bundle(healthy_events(2000, 1), recipe_of("short"), tmp_path / "b")
     with pytest.raises(PluginError, match="'short' gave 1 outcome for 25 windows in 'evaluate_many'"):
         calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("dropping"), tmp_path / "c")
+    with pytest.raises(PluginError, match="'dropping' gave 1 outcome for 100 windows in 'evaluate_drawn'"):
+        calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_a_statistic_tests_toys_by_their_places_in_the_pool(tmp_path: Path) -> None:
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("drawn"), tmp_path / "b")
+    bundle = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    (entry,) = bundle.manifest.null
+    source = ToySource(bundle, entry.kind)
+    assert bundle.toys(entry)[:, 0].tolist() == [source.throw(1, k).x.mean() for k in range(100)]
 
 
 @pytest.mark.usefixtures("_plugins")

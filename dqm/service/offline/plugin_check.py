@@ -44,6 +44,7 @@ ENOUGH_EVENTS, ENOUGH_BATCHES, ENOUGH_SECONDS = 100, 20, 5.0
 
 LEFT_OUT = {
     "evaluate_many": "windows are tested one by one",
+    "evaluate_drawn": "toys are tested like other windows",
     "at": "the test is made anew for each size of windows",
     "stopping_above": "every test is carried to its end",
     "throw": "toys are drawn from the pool",
