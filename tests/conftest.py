@@ -61,6 +61,7 @@ LONGEST_FIRST = (
     "fuzz/test_bombs.py",
     "reference/test_nuisances.py",
     "reference/test_toys.py",
+    "nplm/test_cells.py",
     "cli/test_online.py",
     "cli/test_secrets.py",
     "cli/test_notice.py",
