@@ -143,10 +143,13 @@ class CellObjective(LoneObjective):
         self._pairs = pairs_of(self._shape[0] - 1)
 
     def at(self, a: FloatArray) -> LonePoint:
-        """Evaluate; the values at the reference are f and its changes, shape (d + 1, n_cells)."""
+        """Evaluate; the values at the reference are f, g and ``T[g, g, .]``, shape (2 d + 1, n_cells)."""
         f = (a.astype(np.float32)[: len(self._by_function)] @ self._by_function).astype(np.float64)
         f = f.reshape(self._shape)
-        squares, cubes, _ = self._moments(f)
+        first, second = self._pairs
+        third = np.einsum("pc,pkc->kc", f[1:][first] * f[1:][second], self._thirds)
+        values = np.concatenate([f, third])
+        squares, cubes = self._moments(values)
         likelihood = float(np.expm1(f[0] + squares / 2.0 + cubes / 6.0) @ self._weights - self._totals @ a)
         loss = 0.0
         if not self._is_likelihood:
@@ -154,12 +157,12 @@ class CellObjective(LoneObjective):
             second = s * (1.0 - s)
             bent = second * (squares / 2.0 + (1.0 - 2.0 * s) * cubes / 6.0)
             loss = float((np.logaddexp(0.0, f[0]) + bent) @ self._weights)
-        return self._point(a, f, likelihood, loss)
+        return self._point(a, values, likelihood, loss)
 
     def gradient(self, at: LonePoint) -> FloatArray:
         """Differentiate."""
-        f = at.reference
-        squares, cubes, third = self._moments(f)
+        f, third = np.split(at.reference, self._shape[:1])
+        squares, cubes = self._moments(at.reference)
         slopes = np.empty(self._shape)
         if self._is_likelihood:
             slopes[0] = self._weights * np.exp(f[0] + squares / 2.0 + cubes / 6.0)
@@ -174,18 +177,16 @@ class CellObjective(LoneObjective):
 
     def error(self, at: LonePoint) -> float:
         """Estimate the error of the statistic: twice the largest term that the sums leave out."""
-        squares, cubes, _ = self._moments(at.reference)
+        squares, cubes = self._moments(at.reference)
         heights = np.exp(at.reference[0] + squares / 2.0 + cubes / 6.0)
         return float(self._weights @ (heights * squares**2)) / 4.0
 
-    def _moments(self, f: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Give ``|g|^2``, ``T[g, g, g]`` and ``T[g, g, .]`` of each cell."""
-        g = f[1:]
-        first, second = self._pairs
-        third = np.einsum("pc,pkc->kc", g[first] * g[second], self._thirds)
-        squares: FloatArray = (g * g).sum(axis=0)
-        cubes: FloatArray = (third * g).sum(axis=0)
-        return squares, cubes, third
+    def _moments(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Give ``|g|^2`` and ``T[g, g, g]`` of each cell."""
+        f, third = np.split(values, self._shape[:1])
+        squares: FloatArray = (f[1:] ** 2).sum(axis=0)
+        cubes: FloatArray = (third * f[1:]).sum(axis=0)
+        return squares, cubes
 
 
 class NodeInverse:
