@@ -32,8 +32,7 @@ from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_score
 __all__ = ["RollingStatistics", "RollingTest"]
 
 MAX_CENTERS = 300
-"""Most centres of a kernel of all features: as in `TwoSampleTest`. Half as many cost half the time and see
-less: the mean z of chambers with a late layer is 3.6 instead of 5.5."""
+"""Most centres of a kernel of all features: as in `TwoSampleTest`."""
 
 LEAST_SPREAD = 1e-9
 """Singular values of the nuisance coefficients below this, relative to the largest, count as 0."""
