@@ -18,7 +18,8 @@ from dqm.events import Quality, Verdict, WindowHeader
 __all__ = ["MOST_EVENTS", "AlarmsOfStream", "RollingReference", "look_at_alarms"]
 
 MOST_EVENTS = 50_000
-"""Events of a window and those before it together, at most: 200 permutations of them take 100 MB."""
+"""Events of a window and those before it together, at most: a test holds a few arrays of 300 functions at all
+of them, 120 MB each."""
 
 Number = tuple[int, int]
 """Run and number of a window."""

@@ -31,9 +31,8 @@ from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_score
 
 __all__ = ["RollingStatistics", "RollingTest"]
 
-MAX_CENTERS = 150
-"""Most centres of a kernel of all features. With 300 a window of 500 events against 10 x 500 took half a
-second of one core."""
+MAX_CENTERS = 300
+"""Most centres of a kernel of all features: as in `TwoSampleTest`."""
 
 LEAST_SPREAD = 1e-9
 """Singular values of the nuisance coefficients below this, relative to the largest, count as 0."""
