@@ -19,7 +19,7 @@ CHANNEL_NAMES = ("channel", HITS)
 
 _SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
 _DISORDER = int(DISORDER_NS / NS_PER_COUNT)
-_PART = 256
+_PART = 64
 """Hits of which the latest is looked up at a time."""
 
 _BEFORE_ALL = -(2**62)
@@ -89,8 +89,9 @@ class ChannelCounter:
         cuts, near = np.split(_first_beyond(counts, np.concatenate([edges, edges + _DISORDER]), before), 2)
         for hits, begin, end in zip(self._hits, cuts, [*cuts[1:], len(wire)], strict=False):
             hits += np.bincount(wire[begin:end], minlength=len(hits))
-        spans = [np.arange(*span) for span in zip(cuts, near, strict=True)]
-        self._correct(counts, wire, np.unique(np.concatenate(spans)), edges, before)
+        if (cuts < near).any():
+            spans = [np.arange(*span) for span in zip(cuts, near, strict=True)]
+            self._correct(counts, wire, np.unique(np.concatenate(spans)), edges, before)
         complete = int(np.searchsorted(edges, self._last - _DISORDER, side="right")) - 1
         yield from self._take(max(0, complete))
 
