@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 BLOCK_BYTES = 1 << 19
 """Bytes of messages that are taken together, about: what is computed of them stays in the cache of a core."""
 
+FIRST_MESSAGES = 64
+"""Messages that are taken together at first, when their size is not known: few wait for them."""
+
 MOST_MESSAGES = 20_000
 """Most messages that are taken together."""
 
@@ -219,7 +222,7 @@ class KafkaCollector:
 
     def _blocks(self) -> Iterator[tuple[int, float, bytes]]:
         """Yield the words of messages taken together, with offset and Unix time of the first message."""
-        n_together = 1000
+        n_together = FIRST_MESSAGES
         while not self._is_stopped():
             if self._consumer is None:
                 return
@@ -237,9 +240,8 @@ class KafkaCollector:
         """Whether a message has words; others are counted and logged."""
         error = message.error()
         if error is not None:
+            self._refuse(error)
             self._on_error(error)
-            if not error.retriable() and not _is_transport(error):
-                raise InputError(f"the broker gives no messages: {error.str()}", where=self._where())
             return False
         self._n_messages += 1
         size = len(message.value() or b"")
@@ -254,6 +256,19 @@ class KafkaCollector:
                 bytes=size,
             )
         return False
+
+    def _refuse(self, error: KafkaError) -> None:
+        """Raise what does not end by itself."""
+        if _is_deleted(error):
+            raise InputError(
+                f"the topic does not have offset {self._offset} any more: words were deleted before they "
+                "were read",
+                where=self._where(),
+                fix="Begin anew with another group and another run; what was deleted is lost. Let the topic "
+                "keep its words for longer than the collector may be behind",
+            )
+        if not error.retriable() and not _is_transport(error):
+            raise InputError(f"the broker gives no messages: {error.str()}", where=self._where())
 
     def _measure_lag(self, messages: list[Message]) -> None:
         if self._consumer is None:
@@ -375,6 +390,13 @@ class KafkaCollector:
         if reason and not self._failed_commit:
             log.warning("the offsets cannot be committed; trying again", reason=reason, where=self._where())
         self._failed_commit = reason
+
+
+def _is_deleted(error: KafkaError) -> bool:
+    """Whether the offset to read is not in the topic; "error" of ``auto.offset.reset`` is told so."""
+    from confluent_kafka import KafkaError as Code
+
+    return error.code() in (Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE)
 
 
 def _is_transport(error: KafkaError) -> bool:

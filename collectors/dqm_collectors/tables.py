@@ -36,6 +36,7 @@ LONGEST_LINE = 1 << 16
 """Most characters in a line of text, so that a file without line ends does not fill the memory."""
 
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
+_ROW = re.compile(r"(?<=\bRow #)\d+")
 
 
 @contextmanager
@@ -61,6 +62,7 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
             column = repr(names[number]) if number < len(names) else str(number + 1)
             where += f", row {int(found[2]) + n_rows}, column {column}" if found[2] else f", column {column}"
             message = message[found.end() :]
+        message = _ROW.sub(lambda row: str(int(row[0]) + n_rows), message, count=1)
         raise FileError(message, where=where) from error
 
 

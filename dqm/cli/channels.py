@@ -46,6 +46,7 @@ def channels(
     """Build a bundle that names dead and noisy channels, from the hits of every channel."""
     from dqm.nplm.channels import LEAST_FACTOR
     from dqm.reference import ChannelRecipe, create_channel_bundle
+    from dqm.reference.channel_explanation import describe_silent
     from dqm.service.offline.channel_files import read_channel_map, read_channel_tables
 
     known = None if channel_map is None else read_channel_map(channel_map)
@@ -61,4 +62,6 @@ def channels(
     )
     if bundle.prepared["wander"][0] > LEAST_FACTOR:
         say("The channels wander slowly: the limits of the alarms will allow for it. ", end="")
+    if silent := describe_silent(bundle):
+        say(f"Nearly without hits in this run, so no window will call them dead: {silent}. ", end="")
     say(f"Next: dqm reference calibrate {output} --toys 1000")

@@ -23,7 +23,8 @@ from dqm.errors import BundleError, ConfigError
 from dqm.events import Quality, Verdict, Window
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, ReadingPolicy, Workers
+    from dqm.reference import Bundle, Workers
+    from dqm.service.offline.comparison import ComparisonTask
 
 __all__ = ["compare"]
 
@@ -61,6 +62,12 @@ def compare(
     histogram: Annotated[
         str | None,
         typer.Option(help="The files are ROOT files, and this is a histogram in them."),
+    ] = None,
+    bad_channels: Annotated[
+        str | None,
+        typer.Option(
+            help="Of hits by channel: these are known to be bad, as in 17, 40-47, and count for nothing."
+        ),
     ] = None,
     measured: Annotated[
         list[str] | None,
@@ -117,8 +124,8 @@ def compare(
     """Test files against a bundle; the file's place in the command line is the run number."""
     if two:
         of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}
-        of_bundle["rolling"] = rolling
-        _refuse_given({**of_bundle, "ship": ship}, "with --two, which has no bundle")
+        of_bundle |= {"bad-channels": bad_channels, "rolling": rolling, "ship": ship}
+        _refuse_given(of_bundle, "with --two, which has no bundle")
         compare_two(
             (bundle, *files),
             chamber=chamber,
@@ -136,8 +143,9 @@ def compare(
     _refuse_given(of_two, "without --two")
     if rolling is None:
         _refuse_given({"permutations": permutations}, "without --two or --rolling")
+    from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
-    from dqm.service.offline.comparison import cut_file
+    from dqm.service.offline.comparison import ComparisonTask, cut_file
 
     opened = open_bundle(bundle)
     _check_counted(opened, window, histogram)
@@ -148,7 +156,8 @@ def compare(
             fix=f"Run 'dqm reference calibrate {bundle} --toys 1000'",
         )
     readings = parse_measured(measured or [], opened)
-    by_channel = ChannelFiles(opened, chamber) if opened.manifest.is_of_channels else None
+    masked = _parse_bad_channels(opened, bad_channels or "")
+    by_channel = ChannelFiles(opened, chamber, masked) if opened.manifest.is_of_channels else None
     windows = (
         by_channel.cut(files)
         if by_channel is not None
@@ -166,10 +175,12 @@ def compare(
             for run, file in enumerate(files)
         )
     )
+    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
+    task = ComparisonTask(opened.path, opened.identifier, limits, policy, masked)
     is_parallel = processes is not None or scheduler is not None
     with open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers:
-        verdicts = _judge(opened, windows, policy, workers, is_parallel=is_parallel)
+        verdicts = _judge(task, windows, workers, is_parallel=is_parallel)
         if rolling is not None:
             verdicts = _compare_rolling(opened, verdicts, rolling, permutations, files)
         _print_verdicts((verdict for _, verdict in verdicts), as_json=as_json)
@@ -178,23 +189,18 @@ def compare(
 
 
 def _judge(
-    bundle: Bundle,
+    task: ComparisonTask,
     windows: Iterable[Window],
-    policy: ReadingPolicy,
     workers: Workers,
     *,
     is_parallel: bool,
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against a bundle."""
-    from dqm.alarm import QualityLimits
-    from dqm.service.offline.comparison import ComparisonTask
     from dqm.service.offline.comparison import compare as compare_windows
 
-    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
-    assessment = ComparisonTask(bundle.path, bundle.identifier, limits, policy)
     windows, tested = tee(windows)
     with progress_bar("windows", None, shown=is_parallel) as progress:
-        verdicts = compare_windows(assessment, tested, workers)
+        verdicts = compare_windows(task, tested, workers)
         for done, pair in enumerate(zip(windows, verdicts, strict=True), 1):
             progress(done)
             yield pair
@@ -240,6 +246,16 @@ def _refuse_given(options: Mapping[str, object], why: str) -> None:
     for name, value in options.items():
         if value is not None and value is not False and value != []:
             raise ConfigError(f"--{name} {why}", fix="Leave it out")
+
+
+def _parse_bad_channels(bundle: Bundle, text: str) -> tuple[int, ...]:
+    """Read the channels that are known to be bad; the bundle must have them."""
+    from dqm.alarm import parse_numbers
+    from dqm.reference import check_bad_channels
+
+    numbers = parse_numbers(text)
+    check_bad_channels(bundle, numbers, where="--bad-channels")
+    return numbers
 
 
 def _check_counted(bundle: Bundle, window: int | None, histogram: str | None) -> None:

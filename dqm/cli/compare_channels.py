@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,14 @@ class ChannelFiles:
         Reference of channels.
     chamber : str or None
         Only rows of this chamber.
+    masked : sequence of int
+        Channels that count for nothing.
     """
 
-    def __init__(self, bundle: Bundle, chamber: str | None) -> None:
+    def __init__(self, bundle: Bundle, chamber: str | None, masked: Sequence[int] = ()) -> None:
         self._bundle = bundle
         self._chamber = chamber
+        self._masked = masked
         self._found: list[FileOccupancy] = []
 
     def cut(self, files: Iterable[Path]) -> Iterator[Window]:
@@ -48,7 +51,7 @@ class ChannelFiles:
 
         for run, file in enumerate(files):
             windows = list(cut_channel_file(file, self._bundle, run=run, chamber=self._chamber))
-            self._found.append(compare_occupancy(windows, self._bundle, file.name))
+            self._found.append(compare_occupancy(windows, self._bundle, file.name, self._masked))
             yield from windows
 
     def report(self, *, as_json: bool) -> None:
@@ -61,10 +64,14 @@ class ChannelFiles:
 
 
 def _print(occupancy: FileOccupancy) -> None:
+    from dqm.alarm import write_numbers
+
     s = occupancy.summary
     windows = format_count(occupancy.n_windows, "window")
     say(f"\n{occupancy.file}, {windows} together: ", end="")
-    say(f"{s.n_dead} dead, {s.n_low} low and {s.n_noisy} noisy of {format_count(s.n_channels, 'channel')}")
+    masked = f"; {s.n_masked} masked: {write_numbers(s.masked)}" if s.masked else ""
+    channels = format_count(s.n_channels, "channel")
+    say(f"{s.n_dead} dead, {s.n_low} low and {s.n_noisy} noisy of {channels}{masked}")
     if not occupancy.text:
         return
     say(occupancy.text)
@@ -73,7 +80,7 @@ def _print(occupancy: FileOccupancy) -> None:
         table.add_column(name, no_wrap=True)
     for name in ("hits", "expected", "ratio", "p"):
         table.add_column(name, no_wrap=True, justify="right")
-    rows = [row for row in _rows(occupancy) if row["state"] != "healthy"]
+    rows = [row for row in _rows(occupancy) if row["state"] not in ("healthy", "masked")]
     for row in sorted(rows, key=lambda row: row["p"])[:MOST_ROWS]:
         places = ("-" if row[name] is None else str(row[name]) for name in ("layer", "wire", "card"))
         numbers = (f"{row['hits']:.0f}", f"{row['expected']:.1f}", f"{row['ratio']:.3g}", f"{row['p']:.1e}")
@@ -93,6 +100,7 @@ def _as_dict(occupancy: FileOccupancy) -> dict[str, object]:
         "n_dead": s.n_dead,
         "n_low": s.n_low,
         "n_noisy": s.n_noisy,
+        "n_masked": s.n_masked,
         "text": occupancy.text,
         "occupancy": list(_rows(occupancy)),
     }

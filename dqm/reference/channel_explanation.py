@@ -17,12 +17,27 @@ from dqm.events import (
     FloatArray,
     RatioMap,
 )
-from dqm.nplm.channels import CARD, LAYER, NUMBER, WIRE, ChannelResult, ChannelState, GroupResult
+from dqm.nplm.channels import (
+    CARD,
+    DEAD_SHARE,
+    LAYER,
+    NUMBER,
+    WIRE,
+    ChannelResult,
+    ChannelState,
+    GroupResult,
+)
 from dqm.nplm.samples import Sample
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import StoredBundle
 
-__all__ = ["ChannelExplainer", "describe_channels", "describe_outside", "summarise_channels"]
+__all__ = [
+    "ChannelExplainer",
+    "describe_channels",
+    "describe_outside",
+    "describe_silent",
+    "summarise_channels",
+]
 
 IndexArray = NDArray[np.int64]
 
@@ -31,6 +46,9 @@ TOGETHER = 0.75
 
 MOST_WORDS = 5
 """Channels and groups that are named in words; the others are counted."""
+
+MOST_SILENT = 20
+"""Channels without hits in the reference's run that are named."""
 
 UNREMARKABLE_P = 0.01
 """p of each of the four tests, above which there is nothing to say."""
@@ -117,6 +135,26 @@ def describe_outside(outcome: ChannelResult) -> tuple[str, ...]:
     return (f"{format_count(outcome.n_outside, 'hit')} in channels that the reference does not have",)
 
 
+def describe_silent(bundle: StoredBundle) -> str:
+    """Name the channels that were dead in the reference's run already, so that no window calls them dead.
+
+    Parameters
+    ----------
+    bundle : StoredBundle
+        Reference, of the statistic ``channels``.
+
+    Returns
+    -------
+    str
+        Channels with at most a tenth of the hits of the median channel; empty if there are none.
+    """
+    total = bundle.prepared["total"]
+    silent = np.flatnonzero(total <= DEAD_SHARE * np.median(total))
+    names = [_name_channel(row) for row in bundle.prepared["map"][silent[:MOST_SILENT]]]
+    more = [f"and {len(silent) - MOST_SILENT} more"] if len(silent) > MOST_SILENT else []
+    return ", ".join([*names, *more])
+
+
 def _by_departure(outcome: ChannelResult, places: IndexArray) -> IndexArray:
     """Order channels by p, then by their distance: many p are too small to be told apart."""
     hits, fitted = outcome.hits[places], outcome.fitted[places]
@@ -183,11 +221,17 @@ def _describe_sum(group: GroupResult) -> str:
 
 
 def _describe_channel(row: FloatArray, outcome: ChannelResult, place: int) -> str:
-    layer, wire = _number(row[LAYER]), _number(row[WIRE])
-    name = f"channel {row[NUMBER]:.0f}" if layer is None or wire is None else f"wire {wire} of layer {layer}"
     state = ChannelState(int(outcome.state[place]))
     hits = _describe_hits(float(outcome.hits[place]), float(outcome.fitted[place]), state)
-    return f"{name} is {_STATE_WORDS[state]}{', ' if state is ChannelState.NOISY else ': '}{hits}"
+    return (
+        f"{_name_channel(row)} is {_STATE_WORDS[state]}{', ' if state is ChannelState.NOISY else ': '}{hits}"
+    )
+
+
+def _name_channel(row: FloatArray) -> str:
+    """Name a channel, a row of the map, by its wire; by its number if the map has no place of it."""
+    layer, wire = _number(row[LAYER]), _number(row[WIRE])
+    return f"channel {row[NUMBER]:.0f}" if layer is None or wire is None else f"wire {wire} of layer {layer}"
 
 
 def _describe_hits(hits: float, expected: float, state: ChannelState) -> str:

@@ -77,6 +77,35 @@ def test_compare_names_dead_and_noisy_channels_of_files(dqm: Dqm, made: Path, tm
     assert (occupancy["file"], occupancy["n_windows"], occupancy["n_noisy"]) == ("faulty.parquet", 4, 1)
 
 
+def test_compare_leaves_out_channels_that_are_known_to_be_bad(dqm: Dqm, made: Path, tmp_path: Path) -> None:
+    bundle, file = made / "channels.dqmref", tmp_path / "faulty.parquet"
+    faults = "conditions={dead_wires = [17], noisy_wires = {40 = 2000.0}}"
+    extract = ("extract", "simulate", "-o", file, *SIMULATE, "--set", "seconds=20", "--set", "seed=5")
+    assert dqm(*extract, "--set", faults, "--chamber", "0.channels").code == 0
+    told = dqm("compare", bundle, file, "--bad-channels", "17, 40-41")
+    assert told.code == 0, told.err
+    assert "4 windows together: 0 dead, 0 low and 0 noisy of 61 channels; 3 masked: 17, 40-41" in told.out
+    assert "wire 5 of layer 2" not in told.out
+    *windows, occupancy = json_lines(dqm("compare", bundle, file, "--bad-channels", "17,40,41", "--json").out)
+    assert [(w["quality"], w["channels"]["masked"]) for w in windows] == [("Good", [17, 40, 41])] * 4
+    assert all(w["n_data"] < 5000 for w in windows), "their hits are not counted"
+    assert (occupancy["n_channels"], occupancy["n_masked"], occupancy["text"]) == (61, 3, "")
+    assert {row["channel"] for row in occupancy["occupancy"] if row["state"] == "masked"} == {17, 40, 41}
+
+
+def test_channels_that_are_dead_in_the_run_of_the_reference_are_told(
+    dqm: Dqm, made: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "dead.parquet"
+    extract = ("extract", "simulate", "-o", file, *SIMULATE, "--set", "seconds=50")
+    assert dqm(*extract, "--set", "conditions={dead_wires = [17, 40]}", "--chamber", "0.channels").code == 0
+    build = ("reference", "channels", file, "--seconds", 5)
+    told = dqm(*build, "-o", "dead.dqmref", "--map", MAP).out
+    assert "no window will call them dead: wire 5 of layer 2, wire 11 of layer 4. Next" in told
+    assert "call them dead: channel 17, channel 40. Next" in dqm(*build, "-o", "bare.dqmref").out
+    assert "call them dead" not in dqm(*build[:2], made / "healthy.parquet", *build[3:], "-o", "x.dqmref").out
+
+
 def test_compare_refuses_what_is_no_table_of_hits_by_channel(dqm: Dqm, made: Path, tmp_path: Path) -> None:
     bundle, file = made / "channels.dqmref", made / "healthy.parquet"
     (tmp_path / "short.csv").write_text(
@@ -90,6 +119,9 @@ def test_compare_refuses_what_is_no_table_of_hits_by_channel(dqm: Dqm, made: Pat
         (("short.csv",), "short.csv: no window of 5 s without a gap"),
         (("strange.csv",), "strange.csv: channel 64 is not in the channel map"),
         (("events.csv",), "events.csv"),
+        ((file, "--bad-channels", "64"), "--bad-channels: channel 64 is not in the bundle channels.dqmref"),
+        ((file, "--bad-channels", "4-"), "'4-' is no number and no range"),
+        ((file, "--bad-channels", "0-63"), "all channels are masked"),
     ):
         told = dqm("compare", bundle, *arguments)
         assert told.code == 2, told.out

@@ -18,7 +18,7 @@ from tests.conftest import Once
 from tests.waiting import wait_until
 
 from .conftest import Told
-from .program import WAIT_SECONDS, call_dqm, start_dqm
+from .program import WAIT_SECONDS, call_dqm, json_lines, start_dqm
 from .test_online import Running, daemon_of
 
 Dqm = Callable[..., Told]
@@ -204,6 +204,22 @@ def write_both(path: Path, single: FloatArray, pairs: FloatArray, second: float)
     moment = 1_700_000_000_000_000_000 + round(second * 1e9)
     os.utime(scratch, ns=(moment, moment))
     return scratch.replace(path)
+
+
+def test_a_histogram_of_two_features_tells_what_neither_tells_alone(dqm: Dqm, tmp_path: Path) -> None:
+    """A TH2 whose features are each as before, but not together; the long test below has a daemon."""
+    good = write_both(tmp_path / "good.root", fill(10, 1), fill_pairs(12_000, 2), 0.0)
+    names = ("--histogram", "chamber/pairs", "--features", "drift_ns,angle")
+    size = ("--window", 600, "--events", 4000, "--statistic", "kernel")
+    told = dqm("reference", "build", good, *names, "-o", "two.dqmref", *size)
+    assert told.code == 0, told.err
+    assert dqm("reference", "calibrate", "two.dqmref", "--toys", 100, "--processes", 1).code == 0
+    for name, is_turned in (("same", False), ("turned", True)):
+        write_both(tmp_path / f"{name}.root", fill(10, 1), fill_pairs(600, 3, is_turned=is_turned), 0.0)
+    told = dqm("compare", "two.dqmref", "same.root", "turned.root", *names[:2], "--json")
+    same, turned = (line["p"] for line in json_lines(told.out))
+    assert same > 0.001
+    assert turned < 1e-4
 
 
 @pytest.mark.long

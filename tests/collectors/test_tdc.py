@@ -112,6 +112,13 @@ def test_a_malformed_file_is_named(tmp_path: Path, text: str, message: str) -> N
         read(path)
 
 
+def test_a_row_far_behind_the_first_block_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(HEADER + ROW * 1000 + "2,0,71,467")
+    with pytest.raises(FileError, match=r"Row #1002: Expected 6 columns, got 4"):
+        list(read_words(path, WireMap.of(Convention.Y2021), block_bytes=1000))
+
+
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.csv.gz"
     path.write_bytes(gzip.compress((HEADER + ROW * 500).encode())[:-20])

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dqm.events import FloatArray
-from dqm.nplm.channels import LAYER, WIRE, ChannelResult, ChannelState
+from dqm.nplm.channels import LAYER, WIRE, ChannelResult, ChannelState, learn_model
 from dqm_collectors.chamber.geometry import WIRES_PER_CHAMBER, Convention, WireMap
 from dqm_collectors.tdc import TdcCollector
 from tests.studies.channel_faults import Detector, tell
@@ -26,6 +26,7 @@ from tests.studies.channel_faults import Detector, tell
 SECONDS = 0.5
 DRAWN_SECONDS, DRAWN_WINDOWS = 600.0, 10
 GOOD_RUNS = (1233, 1238, 1251, 1252, 1253)
+RESTLESS = 5.0
 CHAMBERS = (0, 1, 2)
 """Chamber 3 of the second set has no usable reference."""
 
@@ -77,19 +78,48 @@ def show_raw_run(path: Path) -> None:
 
 
 def show_care(path: Path) -> None:
-    """Print p of the same windows without each of the two allowances for what 24 s cannot show."""
+    """Print p without each of the two allowances for what 24 s cannot show, and with other references."""
     runs = [np.stack(rows) for rows in raw_windows(path).values()]
-    tell("dispersion counted", "illumination", "p < 0.05", "p < 0.1", "p < 0.5", "median p")
-    tell(*["---"] * 6)
+    tell("reference", "dispersion counted", "illumination", "p < 0.05", "p < 0.1", "p < 0.5", "median p")
+    tell(*["---"] * 7)
     for wander, illumination in product((None, 1.0), (0.1, 0.03)):
-        p: list[float] = []
-        for hits in runs:
-            half = len(hits) // 2
-            detector = Detector.learn(hits[:half], chamber_map(), 300, illumination, wander)
-            p += [detector.judge(row)[1] for row in hits[half:]]
-        counted = "as learned, 2 times or more" if wander is None else "once"
-        counts = (f"{sum(q < limit for q in p)} of {len(p)}" for limit in (0.05, 0.1, 0.5))
-        tell(counted, f"{100 * illumination:.0f} %", *counts, f"{np.median(p):.2f}")
+        show_split(runs, "first half", wander, illumination)
+    for name, wander in product(("second half", "even windows", "odd windows"), (None, 1.0)):
+        show_split(runs, name, wander, 0.1 if wander is None else 0.03)
+
+
+def show_split(runs: list[FloatArray], name: str, wander: float | None, illumination: float) -> None:
+    """Print p of the windows that are not in the reference, of all chambers."""
+    p: list[float] = []
+    for hits in runs:
+        number, half = np.arange(len(hits)), len(hits) // 2
+        in_reference = {
+            "first half": number < half,
+            "second half": number >= half,
+            "even windows": number % 2 == 0,
+            "odd windows": number % 2 == 1,
+        }[name]
+        detector = Detector.learn(hits[in_reference], chamber_map(), 300, illumination, wander)
+        p += [detector.judge(row)[1] for row in hits[~in_reference]]
+    counted = "as learned, 2 times or more" if wander is None else "once"
+    counts = (f"{sum(q < limit for q in p)} of {len(p)}" for limit in (0.05, 0.1, 0.5))
+    tell(name, counted, f"{100 * illumination:.0f} %", *counts, f"{np.median(p):.2f}")
+
+
+def show_restless(path: Path) -> None:
+    """Print the wires that vary more in the first half than in the second one: they make p large there."""
+    tell("chamber", "wires whose dispersion is five times larger in the first half", "in the second half")
+    tell(*["---"] * 3)
+    places = chamber_map()
+    for chamber, rows in raw_windows(path).items():
+        hits = np.stack(rows)
+        half = len(hits) // 2
+        first, second = (learn_model(part, places, 0.03).dispersion for part in (hits[:half], hits[half:]))
+        named = (
+            ", ".join(f"{wire:.0f} of layer {layer:.0f}" for _, layer, wire, _ in places[much])
+            for much in (first > RESTLESS * second, second > RESTLESS * first)
+        )
+        tell(chamber, *named)
 
 
 def show_rates(path: Path) -> None:
@@ -116,12 +146,13 @@ def show_rates(path: Path) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="directory with tdc/ and legnaro/")
     data = parser.parse_args().data
     show_raw_run(data / "tdc" / "run591_first120k.dat")
     show_care(data / "tdc" / "run591_first120k.dat")
+    show_restless(data / "tdc" / "run591_first120k.dat")
     show_rates(data / "legnaro" / "occupancy_and_rate_per_channel.csv")
 
 

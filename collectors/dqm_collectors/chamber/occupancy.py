@@ -19,6 +19,9 @@ CHANNEL_NAMES = ("channel", HITS)
 
 _SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
 _DISORDER = int(DISORDER_NS / NS_PER_COUNT)
+_PART = 64
+"""Hits of which the latest is looked up at a time."""
+
 _BEFORE_ALL = -(2**62)
 """A time in TDC counts before all others."""
 
@@ -80,15 +83,15 @@ class ChannelCounter:
             return
         if self._first_count is None:
             self._first_count = self._last = int(counts.min())
-        reached = np.maximum.accumulate(counts)  # the latest time up to each hit
-        np.maximum(reached, self._last, out=reached)
-        self._last = int(reached[-1])
+        before, self._last = self._last, max(self._last, int(counts.max()))
         edges = self._begins(self._last)
         self._reserve(len(edges))
-        cuts = np.searchsorted(reached, edges)
+        cuts, near = np.split(_first_beyond(counts, np.concatenate([edges, edges + _DISORDER]), before), 2)
         for hits, begin, end in zip(self._hits, cuts, [*cuts[1:], len(wire)], strict=False):
             hits += np.bincount(wire[begin:end], minlength=len(hits))
-        self._correct(counts, wire, reached, edges)
+        if (cuts < near).any():
+            spans = [np.arange(*span) for span in zip(cuts, near, strict=True)]
+            self._correct(counts, wire, np.unique(np.concatenate(spans)), edges, before)
         complete = int(np.searchsorted(edges, self._last - _DISORDER, side="right")) - 1
         yield from self._take(max(0, complete))
 
@@ -132,16 +135,19 @@ class ChannelCounter:
             begins[0] = _BEFORE_ALL
         return begins[: max(1, int(np.searchsorted(begins, last, side="right")))]
 
-    def _correct(self, counts: IntArray, wire: IntArray, reached: IntArray, edges: IntArray) -> None:
+    def _correct(
+        self, counts: IntArray, wire: IntArray, near: IntArray, edges: IntArray, before: int
+    ) -> None:
         """Count late hits just after an edge in the stretch of their own time.
 
         So far each hit counts in the stretch of the latest time up to it, which is right for all others.
+        `near` are the hits from which each edge is reached on, up to `_DISORDER` after it.
         """
-        spans = zip(np.searchsorted(reached, edges), np.searchsorted(reached, edges + _DISORDER), strict=True)
-        near = np.unique(np.concatenate([np.arange(*span) for span in spans]))
-        near = near[counts[near] < reached[near]]
-        moment = np.maximum(reached[near] - _DISORDER, counts[near])
-        counted, right = (np.searchsorted(edges, t, side="right") - 1 for t in (reached[near], moment))
+        reached = np.maximum(np.maximum.accumulate(counts[near]), before)  # none before an edge is later
+        is_late = counts[near] < reached
+        near, reached = near[is_late], reached[is_late]
+        moment = np.maximum(reached - _DISORDER, counts[near])
+        counted, right = (np.searchsorted(edges, t, side="right") - 1 for t in (reached, moment))
         np.subtract.at(self._hits, (counted, wire[near]), 1)
         is_there = right >= 0  # after a restart, hits before the first stretch are dropped
         np.add.at(self._hits, (right[is_there], wire[near][is_there]), 1)
@@ -168,6 +174,22 @@ class ChannelCounter:
             for chamber, name in self._names.items():
                 yield EventBatch(name, CHANNEL_NAMES, stretch[chamber], times, begin, until, counts=HITS)
         self._reserve(1)
+
+
+def _first_beyond(counts: IntArray, times: IntArray, before: int) -> IntArray:
+    """Find the first hit at or after each of some times; 0 for those up to `before`, n_hits for none.
+
+    The largest times of short parts say in which part it is: hits are out of order.
+    """
+    part = np.arange(0, len(counts), _PART)
+    largest = np.maximum.accumulate(np.maximum.reduceat(counts, part))
+    found = np.full(len(times), len(counts))
+    is_there = times <= largest[-1]
+    begin = part[np.searchsorted(largest, times[is_there])]
+    places = np.minimum(begin[:, None] + np.arange(_PART), len(counts) - 1)
+    found[is_there] = begin + (counts[places] >= times[is_there, None]).argmax(axis=1)
+    found[times <= before] = 0
+    return found
 
 
 class CountingReconstruction(Reconstruction):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 
 from dqm.errors import InputError
 from dqm_collectors.chamber.geometry import NS_PER_COUNT
@@ -54,7 +54,7 @@ class Position:
 
     def write(self) -> str:
         """Give it as text."""
-        return json.dumps(astuple(self))
+        return json.dumps([getattr(self, field.name) for field in fields(self)])
 
     @classmethod
     def read(cls, text: str) -> Position:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,9 @@ def cut_channel_file(path: Path, bundle: Bundle, *, run: int, chamber: str | Non
         )
 
 
-def compare_occupancy(windows: list[Window], bundle: Bundle, file: str) -> FileOccupancy:
+def compare_occupancy(
+    windows: list[Window], bundle: Bundle, file: str, masked: Sequence[int] = ()
+) -> FileOccupancy:
     """Compare the hits of all windows of a file with the reference, channel by channel.
 
     Parameters
@@ -123,6 +125,8 @@ def compare_occupancy(windows: list[Window], bundle: Bundle, file: str) -> FileO
         Reference of channels.
     file : str
         Name of the file.
+    masked : sequence of int
+        Channels that count for nothing.
 
     Returns
     -------
@@ -133,8 +137,8 @@ def compare_occupancy(windows: list[Window], bundle: Bundle, file: str) -> FileO
         bundle.reference, n_expected=manifest.n_expected * len(windows), prepared=bundle.prepared
     )
     hits = np.sum([window.x[:, 1] for window in windows], axis=0)
-    found: ChannelResult = test.evaluate(windows[0].x[:, :1], weights=hits)
-    is_departing = (found.state != ChannelState.HEALTHY).any()
+    found: ChannelResult = test.evaluate(windows[0].x[:, :1], weights=hits, masked=masked)
+    is_departing = not np.isin(found.state, (ChannelState.HEALTHY, ChannelState.MASKED)).all()
     return FileOccupancy(
         file=file,
         run=windows[0].run,

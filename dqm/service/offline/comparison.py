@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.alarm import QualityLimits
+from dqm.alarm import KnownChannels, QualityLimits
 from dqm.alarm.verdicts import give_verdict
 from dqm.errors import FileError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
-from dqm.reference import ReadingPolicy, Workers, open_bundle
+from dqm.reference import ReadingPolicy, Workers, known_channels, open_bundle
 from dqm.service.evaluation import WindowEvaluator
 from dqm.service.offline.feature_files import open_histogram, read_features
 from dqm.stream import CountCutter, Cutter, RunLabel, WholeCutter
@@ -40,28 +40,37 @@ class ComparisonTask:
         Limits of the p-value for each quality.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
+    masked : tuple of int
+        Channels that count for nothing, of a bundle of channels.
     """
 
     bundle: Path
     identifier: str
     limits: QualityLimits
     policy: ReadingPolicy
+    masked: tuple[int, ...] = ()
 
     def prepare(self, path: Path) -> Callable[[Sequence[Window]], list[Verdict]]:
         """Open the bundle; raises `BundleError` if it has another identifier."""
         bundle = open_bundle(path)
         bundle.check_identifier(self.identifier)
         evaluator = WindowEvaluator(bundle, self.policy)
-        return lambda windows: [self._judge(evaluator, window) for window in windows]
+        channels = known_channels(bundle) if self.masked else None
+        return lambda windows: [self._judge(evaluator, channels, window) for window in windows]
 
-    def _judge(self, evaluator: WindowEvaluator, window: Window) -> Verdict:
+    def _judge(self, evaluator: WindowEvaluator, channels: KnownChannels | None, window: Window) -> Verdict:
         limits = self.limits
         report = evaluator.evaluate(
-            EvaluationJob(window, self.identifier, limits.medium_p, limits.min_events)
+            EvaluationJob(window, self.identifier, limits.medium_p, limits.min_events, masked=self.masked)
         )
+        result = report.result
+        if channels is not None:
+            counted = channels.without(window, self.masked)
+            expected = result.n_expected if counted.n_expected is None else counted.n_expected
+            result = replace(result, n_data=counted.n_events, n_expected=expected)
         return give_verdict(
             window,
-            report.result,
+            result,
             self.limits,
             bundle=report.bundle,
             seconds=report.seconds,

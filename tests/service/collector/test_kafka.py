@@ -22,6 +22,7 @@ from dqm.stream import RunLabel
 from dqm_collectors import kafka
 from dqm_collectors.chamber.geometry import Convention, WireMap
 from dqm_collectors.chamber.hits import RawHits
+from dqm_collectors.chamber.position import Position
 from dqm_collectors.chamber.word_stream import WordStream
 from dqm_collectors.chamber.words import Numbering, decode_words, words_of
 from dqm_collectors.kafka import KafkaCollector
@@ -303,6 +304,23 @@ def test_messages_that_are_no_whole_words_are_counted(tmp_path: Path, broker: Mo
     assert (counts["messages"], counts["refused_messages"], counts["words"]) == (1020, 10, 2000)
     assert counts["messages_behind"] == 0
     assert [entry["bytes"] for entry in logs] == [7]
+
+
+def test_words_that_were_deleted_before_they_were_read_end_the_collector(
+    tmp_path: Path, broker: MockKafka
+) -> None:
+    """The mock cluster keeps 5 MB of a partition."""
+    broker.publish("full", b"\0" * 6_000_000, 8000, path=tmp_path / "words")
+    broker.wait()
+    collector = source(broker, "full", partition=0)
+    collector.open(lambda: False)
+    collector.seek(Position(0, None, 0, 0.0, 0, 0, 0).write())
+    with pytest.raises(
+        InputError, match=r"topic full of .*: the topic does not have offset 0 any more: words were deleted"
+    ) as told:
+        list(collector)
+    collector.close()
+    assert "another group and another run" in told.value.fix
 
 
 def test_a_broker_that_goes_away_comes_back(tmp_path: Path) -> None:
