@@ -27,7 +27,7 @@ from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, StoredBundle
+    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, StoredBundle, WindowKind
     from dqm.service.offline.feature_files import RunEvents
 
 __all__ = ["app"]
@@ -347,10 +347,18 @@ def calibrate(
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
     if not bundle.manifest.is_of_channels:
-        say(f"{path}: p uncertain by {chosen.offset:.2f} sigma because the run is finite")
+        say(f"{path}: p uncertain by {_uncertainty(calibrated, kind):.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)
+
+
+def _uncertainty(bundle: StoredBundle, kind: WindowKind) -> float:
+    """Give the uncertainty of p of the table of a kind."""
+    from dqm.reference import uncertainty_of
+
+    entry = bundle.null_entry(kind)
+    return uncertainty_of(bundle.manifest, entry)[0] if entry else 0.0
 
 
 def _read_sizes(text: str | None) -> tuple[float | None, float | None]:
