@@ -36,6 +36,7 @@ LONGEST_LINE = 1 << 16
 """Most characters in a line of text, so that a file without line ends does not fill the memory."""
 
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
+_TEXT = "conversion error to double"
 
 
 @contextmanager
@@ -61,7 +62,8 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
             column = repr(names[number]) if number < len(names) else str(number + 1)
             where += f", row {int(found[2]) + n_rows}, column {column}" if found[2] else f", column {column}"
             message = message[found.end() :]
-        raise FileError(message, where=where) from error
+        fix = "Leave this column out by naming those to use, or mend its values" if _TEXT in message else None
+        raise FileError(message, where=where, fix=fix) from error
 
 
 def _message(error: BaseException) -> str:

@@ -218,6 +218,27 @@ def build(
     in_bins = "" if run.counts is None else f" in {len(run.counts)} bins"
     say(f"{output}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
     say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {output}")
+    if chosen == "several":
+        say(f"{output}: {_choices(bundle, is_reference_given=events is not None)}")
+
+
+def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
+    """Say what was chosen where nothing was given, and why."""
+    from dqm.reference.splits import WINDOWS_IN_REFERENCE
+
+    m = bundle.manifest
+    found = []
+    if not is_reference_given:
+        of_windows = m.n_reference == round(WINDOWS_IN_REFERENCE * m.n_expected)
+        why = f"those of {WINDOWS_IN_REFERENCE} windows" if of_windows else "half of the run"
+        found.append(f"{m.n_reference} reference events ({why})")
+    widths, single = m.settings.get("width"), m.settings.get("feature_width")
+    if isinstance(widths, tuple) and isinstance(single, tuple):
+        listed = ", ".join(f"{width:.2g}" for width in widths)
+        found.append(f"kernels of the widths {listed} (quantiles of the distances of two events)")
+        if single:
+            found.append(f"{format_count(len(single), 'kernel')} of single features")
+    return f"chosen: {'; '.join(found)}. 'dqm reference tune {bundle.path}' shows how"
 
 
 def _expected_uncertainty(bundle: StoredBundle) -> str:

@@ -23,6 +23,11 @@ penalty, and whether the features are decorrelated first. For changes of shape, 
 for what departs across a correlation. They were chosen on simulated chambers, see
 ``tests/studies/several_settings.py``."""
 
+LADDER_OF_ONE = ((0.05, 1e-4, False), (0.25, 1e-4, False), (0.5, 1e-6, False), (0.8, 1e-2, False))
+"""The same for an only feature, which has nothing to be decorrelated from: for spikes, for peaks, for peaks
+where the reference has few events, and for what is wide. They were chosen on an exponential distribution, see
+``tests/studies/published_signals.py``."""
+
 FEATURE_QUANTILES = (0.05, 0.5)
 """Widths of the kernels of one feature, likewise."""
 
@@ -143,7 +148,7 @@ def choose_kernels(
     is_decorrelated: Sequence[float] | None = None,
     feature_width: Sequence[float] | None = None,
 ) -> list[Setting]:
-    """Choose the kernels of a reference; what is not given is that of `LADDER`.
+    """Choose the kernels of a reference; what is not given is that of `LADDER`, or `LADDER_OF_ONE`.
 
     Parameters
     ----------
@@ -157,7 +162,7 @@ def choose_kernels(
     InputError
         If a number is not above 0, or there are not as many as there should be.
     """
-    quantiles, usual, usually = zip(*LADDER, strict=True)
+    quantiles, usual, usually = zip(*(LADDER if len(seen.views) > 1 else LADDER_OF_ONE), strict=True)
     flags = tuple(map(bool, usually if is_decorrelated is None and width is None else is_decorrelated or ()))
     if width is None:
         look = Look(seen, seen.reference)

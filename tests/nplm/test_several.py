@@ -82,6 +82,15 @@ def test_no_choice_of_width_is_needed(rule: str) -> None:
     assert p_at_95(test, healthy, [window + 0.35 for window in wide]) > 0.8
 
 
+def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
+    """Decorrelated, it would be what it is already."""
+    test = SeveralTest(np.random.default_rng(1).exponential(size=(600, 1)), n_expected=100, centers=100)
+    assert {(one.feature, one.is_decorrelated) for one in test.settings} == {(None, False)}
+    widths = [one.width for one in test.settings]
+    assert len(widths) == 4
+    assert widths == sorted(set(widths))
+
+
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
     x, window = normal(800, 1), normal(200, 2)
     window[:, 1] = np.where(np.arange(200) < 40, 0.5, window[:, 1])  # a value that one feature repeats
