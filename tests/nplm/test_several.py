@@ -86,9 +86,7 @@ def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
     """Decorrelated, it would be what it is already."""
     test = SeveralTest(np.random.default_rng(1).exponential(size=(600, 1)), n_expected=100, centers=100)
     assert {(one.feature, one.is_decorrelated) for one in test.settings} == {(None, False)}
-    widths = [one.width for one in test.settings]
-    assert len(widths) == 4
-    assert widths == sorted(set(widths))
+    assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings) == 4
 
 
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
