@@ -88,6 +88,8 @@ def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
     test = SeveralTest(x, n_expected=100, centers=x[:100])
     assert {(one.feature, one.is_decorrelated) for one in test.settings} == {(None, False)}
     assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings) == 4
+    least = min(one.penalty for one in test.settings)
+    assert 600 * least == pytest.approx(0.05), "of a small reference single events would decide"
 
 
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
