@@ -260,7 +260,11 @@ def _numbers(column: pa.Array, where: str, row: int, name: str, *, keep_nan: boo
     values: FloatArray = column.to_numpy(zero_copy_only=False)
     bad = np.flatnonzero(np.isinf(values) if keep_nan else ~np.isfinite(values))
     if bad.size:
-        raise FileError(f"{values[bad[0]]} is not a number", where=f"{where} {row + bad[0]}, column {name!r}")
+        raise FileError(
+            f"{values[bad[0]]} is not a number",
+            where=f"{where} {row + bad[0]}, column {name!r}",
+            fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN,
+        )
     return values
 
 
@@ -291,6 +295,11 @@ def _parquet_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.R
 def _csv_batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
     return read_csv(path, types, read_header(path))
 
+
+_FIX_NAN = (
+    "Leave such rows out: 'dqm reference build --drop-nan' does it; the collector takes them with keep_nan"
+)
+_FIX_INFINITE = "Leave such rows out, or the column by naming those to use"
 
 _CSV = (read_header, _csv_batches, 2)
 _FORMATS = {".parquet": (_parquet_columns, _parquet_batches, 1), ".root": (root_columns, read_root, 1)}

@@ -37,6 +37,7 @@ LONGEST_LINE = 1 << 16
 
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
 _ROW = re.compile(r"(?<=\bRow #)\d+")
+_TEXT = "conversion error to double"
 
 
 @contextmanager
@@ -63,7 +64,8 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
             where += f", row {int(found[2]) + n_rows}, column {column}" if found[2] else f", column {column}"
             message = message[found.end() :]
         message = _ROW.sub(lambda row: str(int(row[0]) + n_rows), message, count=1)
-        raise FileError(message, where=where) from error
+        fix = "Leave this column out by naming those to use, or mend its values" if _TEXT in message else None
+        raise FileError(message, where=where, fix=fix) from error
 
 
 def _message(error: BaseException) -> str:

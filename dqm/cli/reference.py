@@ -27,7 +27,7 @@ from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, StoredBundle
+    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, StoredBundle, WindowKind
     from dqm.service.offline.feature_files import RunEvents
 
 __all__ = ["app"]
@@ -218,6 +218,27 @@ def build(
     in_bins = "" if run.counts is None else f" in {len(run.counts)} bins"
     say(f"{output}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
     say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {output}")
+    if chosen == "several":
+        say(f"{output}: {_choices(bundle, is_reference_given=events is not None)}")
+
+
+def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
+    """Say what was chosen where nothing was given, and why."""
+    from dqm.reference.splits import WINDOWS_IN_REFERENCE
+
+    m = bundle.manifest
+    found = []
+    if not is_reference_given:
+        of_windows = m.n_reference == round(WINDOWS_IN_REFERENCE * m.n_expected)
+        why = f"those of {WINDOWS_IN_REFERENCE} windows" if of_windows else "half of the run"
+        found.append(f"{m.n_reference} reference events ({why})")
+    widths, single = m.settings.get("width"), m.settings.get("feature_width")
+    if isinstance(widths, tuple) and isinstance(single, tuple):
+        listed = ", ".join(f"{width:.2g}" for width in widths)
+        found.append(f"kernels of the widths {listed} (quantiles of the distances of two events)")
+        if single:
+            found.append(f"{format_count(len(single), 'kernel')} of single features")
+    return f"chosen: {'; '.join(found)}. 'dqm reference tune {bundle.path}' shows how"
 
 
 def _expected_uncertainty(bundle: StoredBundle) -> str:
@@ -347,10 +368,18 @@ def calibrate(
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
     if not bundle.manifest.is_of_channels:
-        say(f"{path}: p uncertain by {chosen.offset:.2f} sigma because the run is finite")
+        say(f"{path}: p uncertain by {_uncertainty(calibrated, kind):.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)
+
+
+def _uncertainty(bundle: StoredBundle, kind: WindowKind) -> float:
+    """Give the uncertainty of p of the table of a kind."""
+    from dqm.reference import uncertainty_of
+
+    entry = bundle.null_entry(kind)
+    return uncertainty_of(bundle.manifest, entry)[0] if entry else 0.0
 
 
 def _read_sizes(text: str | None) -> tuple[float | None, float | None]:

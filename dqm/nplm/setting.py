@@ -33,6 +33,15 @@ penalty, and whether the features are decorrelated first. For changes of shape, 
 for what departs across a correlation. They were chosen on simulated chambers, see
 ``tests/studies/several_settings.py``."""
 
+LADDER_OF_ONE = ((0.05, 1e-6, False), (0.25, 1e-3, False), (0.25, 1e-6, False), (0.5, 1e-6, False))
+"""The same for an only feature, which has nothing to be decorrelated from: for spikes, for peaks among many
+events of the reference and among few, and for peaks far in its tail. They were chosen on exponential
+distributions, see ``tests/studies/published_signals.py``."""
+
+LEAST_RIDGE = 0.05
+"""Least penalty of these, times the events of the reference: with less, single events far from those of a
+small reference decide."""
+
 FEATURE_QUANTILES = (0.05, 0.5)
 """Widths of the kernels of one feature, likewise."""
 
@@ -182,7 +191,7 @@ def choose_kernels(
     is_decorrelated: Sequence[float] | None = None,
     feature_width: Sequence[float] | None = None,
 ) -> list[Setting]:
-    """Choose the kernels of a reference; what is not given is that of `LADDER`.
+    """Choose the kernels of a reference; what is not given is that of `LADDER`, or `LADDER_OF_ONE`.
 
     Parameters
     ----------
@@ -196,7 +205,7 @@ def choose_kernels(
     InputError
         If a number is not above 0, or there are not as many as there should be.
     """
-    quantiles, usual, usually = zip(*LADDER, strict=True)
+    quantiles, usual, usually = zip(*_ladder(seen), strict=True)
     flags = tuple(map(bool, usually if is_decorrelated is None and width is None else is_decorrelated or ()))
     if width is None:
         look = Look(seen, seen.reference)
@@ -234,6 +243,13 @@ def choose_kernels(
             found = _positive(feature_width[place * n_each : (place + 1) * n_each], "feature_width")
         chosen += [Setting("kernel", feature, wide, FEATURE_PENALTY) for wide in found]
     return chosen
+
+
+def _ladder(seen: LookedAt) -> tuple[tuple[float, float, bool], ...]:
+    if len(seen.views) > 1:
+        return LADDER
+    least = LEAST_RIDGE / seen.n_events
+    return tuple((quantile, max(penalty, least), flag) for quantile, penalty, flag in LADDER_OF_ONE)
 
 
 def make_score(kind: type[Score], seen: LookedAt, reference: Look, centers: Look, setting: Setting) -> Score:

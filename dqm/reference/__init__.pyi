@@ -51,7 +51,7 @@ from .manifest import (
 from .nuisances import Check, add_normalisation, learn_shape
 from .null import NullTable, PValue, empirical_p_value, pool_offset, split_offset
 from .plots import MapHistograms
-from .processes import Processes, Task, Workers, one_thread
+from .processes import Processes, Task, Workers, one_thread, use_threads
 from .rate import RateTest
 from .renewal import Renewal, compare_with_old, recipe_like
 from .rolling import RollingEvaluator
@@ -162,6 +162,7 @@ __all__ = [
     "split_offset",
     "time_to_detect",
     "uncertainty_of",
+    "use_threads",
     "validate",
     "write_certificate",
 ]

@@ -29,7 +29,7 @@ from dqm.reference.constraints import ReadingPolicy
 from dqm.reference.evaluator import Evaluation, Evaluator
 from dqm.reference.manifest import WindowKind, WindowRange
 from dqm.reference.processes import Processes, one_thread
-from dqm.reference.splits import OriginName
+from dqm.reference.splits import OriginName, choose_reference_size
 from dqm.reference.statistic_interface import SettingValue
 from dqm.reference.stored_bundle import StoredBundle, write_bundle
 from dqm.reference.window_range import calibrate_range
@@ -38,9 +38,6 @@ __all__ = ["Bundle", "Measured", "build_bundle", "open_bundle"]
 
 Measured = float | tuple[float, float] | None
 """Measurement of a nuisance parameter: a value, a value and its error, or None if there is none."""
-
-WINDOWS_IN_REFERENCE = 10
-"""Windows' worth of events in a reference, unless the user says otherwise or has too few events."""
 
 
 class Bundle(StoredBundle):
@@ -441,7 +438,8 @@ def build_bundle(
         Names of the columns; ``x1``, ``x2``, ... by default.
     n_reference : int, optional
         Events of the reference; the rest, disjoint from it, is the pool that toys are drawn from. By default
-        those of ten windows, but at most a third of all events; of histograms half of them.
+        those of ten windows, or half of all events of a short run or of histograms, as the command line
+        chooses.
     width : float, optional
         Kernel width of a single test, in standard deviations of the reference; 2.5 by default.
     penalty : float, optional
@@ -486,8 +484,7 @@ def build_bundle(
     """
     sample = Sample.check(x, weights, "sample")
     if n_reference is None:
-        most = min(round(WINDOWS_IN_REFERENCE * window), int(sample.n_events) // 3)
-        n_reference = max(2, most if weights is None else int(sample.n_events) // 2)
+        n_reference = choose_reference_size(int(sample.n_events), window, in_bins=weights is not None)
     names = [f"x{k + 1}" for k in range(sample.x.shape[1])] if features is None else features
     given = {"width": width, "penalty": penalty, "loss": loss}
     single: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -9,7 +9,7 @@ import numpy as np
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
-from dqm.reference.null import NullTable
+from dqm.reference.null import NullTable, measure_linear_share, split_offset
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
 from dqm.reference.splits import TOLERATED_OFFSET, OriginName, origin_of, uncertainty_of
@@ -88,10 +88,24 @@ def calibrate(
         known=bundle.toys(known) if known is not None and is_same else None,
     )
     refuse_failures(bundle, kind, toys)
-    entry = NullTableEntry(kind=kind, seed=seed, toys=array_file("null", toys), per_split=per_split)
+    entry = describe_table(bundle, kind, toys, seed=seed, per_split=per_split)
     calibrated = bundle.add_null_table(entry, toys)
     work.clear()
     return calibrated
+
+
+def describe_table(
+    bundle: StoredBundle, kind: WindowKind, toys: FloatArray, *, seed: int, per_split: int
+) -> NullTableEntry:
+    """Describe a null table for the manifest; of toys from the pool measure what single events do."""
+    share = None
+    if not per_split and bundle.manifest.counts is None:
+        source = ToySource(bundle, kind)
+        drawn = (source.drawn(seed, index) for index in range(len(toys)))
+        share = measure_linear_share(toys[:, 0], drawn, bundle.manifest.n_pool)
+    return NullTableEntry(
+        kind=kind, seed=seed, toys=array_file("null", toys), per_split=per_split, linear_share=share
+    )
 
 
 def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
@@ -109,6 +123,9 @@ def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
         f"a {source} of {n_events} events leaves p-values uncertain by about "
         f"{offset:.2f} sigma, however many toys are thrown. Build the bundle from more events"
     )
+    by_splits = split_offset(kind.n_expected, bundle.manifest.n_reference)
+    if source == "pool" and by_splits < offset:
+        uncertain += f", or calibrate it by fresh splits (--origin splits), which leave {by_splits:.2f}"
     return f"{remark}; {uncertain}" if remark else uncertain
 
 

@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from dqm.errors import BundleError, WorkerError
-from dqm.reference.processes import Task, keep_busy
+from dqm.reference.processes import Task, keep_busy, use_threads
 from dqm.reference.stored_bundle import read_files
 
 __all__ = ["Cluster", "ClusterSession", "open_cluster"]
@@ -306,9 +306,7 @@ class Parcel:
 
     def work(self, item: bytes) -> object:
         """Do the work on the calling thread; what is wrong with a worker tells which it is."""
-        import torch  # here, and not in the daemon, which uses a cluster and computes nothing
-
-        torch.set_num_threads(1)
+        use_threads(1)  # here, and not in the daemon, which uses a cluster and computes nothing
         try:
             if not hasattr(self._own, "work"):
                 self._check_software()

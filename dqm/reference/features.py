@@ -115,7 +115,8 @@ def refuse_useless(
     if n_distinct < FEWEST_DISTINCT:
         raise InputError(
             f"the reference has {format_count(n_distinct, 'distinct event')} among {len(reference)}",
-            fix=f"Give events of which {FEWEST_DISTINCT} or more are distinct",
+            fix=f"Give events of which {FEWEST_DISTINCT} or more are distinct, or a larger reference; "
+            "'dqm reference advise' shows what a run can bear",
         )
 
 

@@ -167,6 +167,13 @@ class NullTableEntry(_Frozen):
         description="toys of each fresh split of all events into reference and windows; 0: toys were drawn "
         "from the pool and tested against the bundle's own reference",
     )
+    linear_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the variance of t that is linear in the events of toys from the pool: it "
+        "decides how uncertain p is; null: not measured",
+    )
 
 
 class CountedRows(_Frozen):
@@ -315,8 +322,9 @@ class Manifest(_Frozen):
         left_out = {name for name in added if not getattr(self, name)}
         values = self.model_dump(mode="json", exclude=left_out)
         for entry in values["null"]:
-            if not entry["per_split"]:
-                del entry["per_split"]
+            for name in ("per_split", "linear_share"):
+                if not entry[name]:
+                    del entry[name]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 

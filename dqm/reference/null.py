@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special, stats
 
 from dqm.errors import InputError
 from dqm.events import SMALLEST_P, FloatArray, PMethod
 
-__all__ = ["NullTable", "PValue", "empirical_p_value", "pool_offset", "split_offset"]
+__all__ = [
+    "NullTable",
+    "PValue",
+    "empirical_p_value",
+    "measure_linear_share",
+    "pool_offset",
+    "split_offset",
+]
+
+IntArray = NDArray[np.int64]
 
 EXPONENTIAL = 1.0
 """Skewness from which on the tail is that of an exponential: a statistic that is the logarithm of a p."""
@@ -28,6 +39,9 @@ SMALLEST_TABLE = 100
 """Toys below which no tail is fitted and no p-value given."""
 
 BOOTSTRAPS = 400
+
+LARGEST_SHARE_ERROR = 0.2
+"""Error of a measured share above which it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +95,17 @@ def empirical_p_value(t_observed: float, t_null: FloatArray) -> float:
     return (k + 1) / (len(t_null) + 1)
 
 
-def pool_offset(n_expected: float, n_pool: int, n_reference: int) -> float:
+def pool_offset(n_expected: float, n_pool: int, n_reference: int, linear_share: float | None = None) -> float:
     """Estimate how far a whole null table may be off because its toys share one finite pool.
 
-    The pool differs from the truth by its own fluctuation, which no number of toys averages out. For a
-    statistic that is a sum of many squares of fluctuations of window minus reference, toys from one pool
-    have a mean that scatters from pool to pool by ``sqrt(h (2 g + h) / (1 + 2 g))`` of the statistic's
-    spread, with h the window's size over the pool's and g the window's over the reference's.
+    The pool differs from the truth by its own fluctuation, which no number of toys averages out. Of the
+    variance of a statistic, some share is linear in the events of the window, and the rest is in their pairs.
+    Toys from one pool have a mean that scatters from pool to pool by ``sqrt(h s + h^2 (1 - s))`` of the
+    statistic's spread, with s the linear share and h the window's size over the pool's.
+
+    For a sum of many squares of fluctuations of window minus reference s is ``2 g / (1 + 2 g)``, with g the
+    window's size over the reference's. It is larger where single events count for much: a narrow kernel that
+    no other event of the window has part in.
 
     Parameters
     ----------
@@ -95,6 +113,9 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int) -> float:
         Events expected in a window.
     n_pool, n_reference : int
         Events in pool and reference.
+    linear_share : float, optional
+        s as measured, see `measure_linear_share`; by default that of a sum of many squares, which is also
+        the least that is believed.
 
     Returns
     -------
@@ -103,7 +124,47 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int) -> float:
         sigmas are p-values of this table uncertain by.
     """
     h, g = n_expected / n_pool, n_expected / n_reference
-    return float(np.sqrt(h * (2.0 * g + h) / (1.0 + 2.0 * g)))
+    share = max(2.0 * g / (1.0 + 2.0 * g), linear_share or 0.0)
+    return float(np.sqrt(h * share + h**2 * (1.0 - share)))
+
+
+def measure_linear_share(t: FloatArray, drawn: Iterable[IntArray], n_pool: int) -> float | None:
+    """Measure the share of the variance of t that is linear in the events of a window.
+
+    Toys with a given event have a mean that differs from that of all toys by the effect of this event. How
+    much these means scatter, beyond what so few toys make, is the effect of single events.
+
+    Parameters
+    ----------
+    t : ndarray, shape (n_toys,)
+        Statistic of toys from one pool.
+    drawn : iterable of ndarray of int
+        Which events of the pool each toy has, none of them twice.
+    n_pool : int
+        Events of the pool.
+
+    Returns
+    -------
+    float or None
+        0 to 1, for t as a significance; None if there are too few toys to tell.
+
+    References
+    ----------
+    Hoeffding (1948), doi:10.1214/aoms/1177730196, for the parts of a variance.
+    """
+    if np.sqrt(2.0 * n_pool) > LARGEST_SHARE_ERROR * len(t):
+        return None
+    z = special.ndtri((stats.rankdata(t) - 0.5) / len(t))
+    n_with, total = np.zeros(n_pool), np.zeros(n_pool)
+    for places, value in zip(drawn, z, strict=True):
+        n_with[places] += 1.0
+        total[places] += value
+    seen = n_with > 0
+    means = total[seen] / n_with[seen]
+    means -= np.average(means, weights=n_with[seen])  # windows by time have more events if t is large
+    effect = np.average(means**2 - 1.0 / n_with[seen], weights=n_with[seen])
+    n_each = n_with.sum() / len(t)
+    return float(np.clip(n_each * effect / (1.0 - n_each / n_pool), 0.0, 1.0))
 
 
 def split_offset(n_expected: float, n_reference: int) -> float:

@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dqm.errors import WorkerError
 
-__all__ = ["Processes", "Task", "Workers", "keep_busy", "one_thread"]
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+__all__ = ["Processes", "Task", "Workers", "keep_busy", "one_thread", "use_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -176,17 +180,39 @@ def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple
             yield place, work(item)
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """Find the libraries of linear algebra of numpy, scipy and torch, each with threads of its own."""
+    import scipy.linalg  # noqa: F401 - it is found once it is loaded
+    import torch  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread, as workers do: other numbers of threads round differently."""
+    """Compute on one thread, as workers do: other numbers of threads round differently.
+
+    Small matrices are slower on several, too: threads wait for each other, the more the busier the machine.
+    """
     import torch
 
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
+    with _libraries().limit(limits=1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
+
+
+def use_threads(n: int) -> None:
+    """Compute on so many threads from now on."""
+    import torch
+
+    _libraries().limit(limits=n)
+    torch.set_num_threads(n)
 
 
 _task: Task[Any, Any] | None = None
@@ -195,10 +221,8 @@ _work: Callable[[Any], Any] | None = None
 
 
 def _start(task: Task[Any, Any]) -> None:
-    import torch
-
     global _task
-    torch.set_num_threads(1)
+    use_threads(1)
     _task = task
 
 

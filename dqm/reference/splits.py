@@ -168,7 +168,7 @@ def uncertainty_of(manifest: Manifest, entry: NullTableEntry) -> tuple[float, st
     n = entry.kind.n_expected
     if entry.per_split:
         return split_offset(n, manifest.n_reference), "reference"
-    return pool_offset(n, manifest.n_pool, manifest.n_reference), "pool"
+    return pool_offset(n, manifest.n_pool, manifest.n_reference, entry.linear_share), "pool"
 
 
 def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[Sample, FloatArray, Sample]:

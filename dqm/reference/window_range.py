@@ -17,13 +17,13 @@ from scipy import stats
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.reference.calibration import check_kind, refuse_failures
-from dqm.reference.manifest import NullTableEntry, WindowKind, WindowRange
+from dqm.reference.calibration import check_kind, describe_table, refuse_failures
+from dqm.reference.manifest import WindowKind, WindowRange
 from dqm.reference.null import NullTable
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
 from dqm.reference.splits import OriginName, origin_of
-from dqm.reference.stored_bundle import AnyBundle, array_file
+from dqm.reference.stored_bundle import AnyBundle
 from dqm.reference.toys import NOMINAL, ToySource
 
 __all__ = ["Midpoint", "calibrate_range", "interpolate", "sizes_of"]
@@ -153,9 +153,7 @@ def calibrate_range(
         refuse_failures(bundle, work.kind, toys)
     tables = [
         (
-            NullTableEntry(
-                kind=work.kind, seed=seed, toys=array_file("null", toys), per_split=work.per_split
-            ),
+            describe_table(bundle, work.kind, toys, seed=seed, per_split=work.per_split),
             toys,
         )
         for work, toys in zip(works, found, strict=True)

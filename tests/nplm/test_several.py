@@ -129,6 +129,16 @@ def test_no_choice_of_width_is_needed(rule: str) -> None:
     assert p_at_95(test, healthy, [window + 0.35 for window in wide]) > 0.8
 
 
+def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
+    """Decorrelated, it would be what it is already."""
+    x = np.random.default_rng(1).exponential(size=(600, 1))
+    test = SeveralTest(x, n_expected=100, centers=x[:100])
+    assert {(one.feature, one.is_decorrelated) for one in test.settings} == {(None, False)}
+    assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings) == 4
+    least = min(one.penalty for one in test.settings)
+    assert 600 * least == pytest.approx(0.05), "of a small reference single events would decide"
+
+
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
     x, window = normal(800, 1), normal(200, 2)
     window[:, 1] = np.where(np.arange(200) < 40, 0.5, window[:, 1])  # a value that one feature repeats

@@ -239,7 +239,7 @@ X = healthy_events(WINDOW, 9)
         (lambda _: build().evaluate(X), r"not calibrated.*Call bundle\.calibrate\(n_toys\) first"),
         (
             lambda _: build_bundle(X, window=60),
-            "60 events do not make a reference of 20 and a pool of at least",
+            "60 events do not make a reference of 30 and a pool of at least",
         ),
         (lambda _: build_bundle(X[0], window=60), r"the sample has shape \(2,\)"),
         (lambda _: build_bundle(X, window=5), "windows of 5 events. A window takes 10"),

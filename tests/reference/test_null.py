@@ -9,6 +9,7 @@ from scipy import stats
 from dqm.errors import InputError
 from dqm.events import SMALLEST_P, PMethod
 from dqm.reference import NullTable, empirical_p_value, pool_offset
+from dqm.reference.null import measure_linear_share
 
 CHI2 = stats.chi2(120)
 
@@ -84,6 +85,34 @@ def test_tables_from_finite_pools_scatter_as_estimated() -> None:
     statistical = np.sqrt(2 / 400)
     estimated = pool_offset(n_window, n_pool, n_reference)
     assert np.std(offsets) == pytest.approx(np.hypot(estimated, statistical), rel=0.15)
+
+
+def toys_of_pool(pool: np.ndarray, n_window: int, n_toys: int, power: float) -> tuple[list, np.ndarray]:
+    """Windows of a pool, and a statistic: the sum of squares of single events, or the square of their sum."""
+    rng = np.random.default_rng(len(pool) + n_toys)
+    drawn = [rng.choice(len(pool), n_window, replace=False) for _ in range(n_toys)]
+    windows = pool[np.array(drawn)]
+    singles, pairs = (windows**2).sum(1), windows.sum(1) ** 2
+    return drawn, power * (singles - n_window) / np.sqrt(2 * n_window) + (1 - power) * pairs / n_window
+
+
+@pytest.mark.parametrize(("power", "share"), [(1.0, 1.0), (0.0, 0.0), (0.45, 0.5)])
+def test_the_share_of_single_events_in_the_variance_is_measured(power: float, share: float) -> None:
+    pool = np.random.default_rng(1).normal(size=1000)
+    drawn, t = toys_of_pool(pool - pool.mean(), 50, 4000, power)
+    found = measure_linear_share(t, drawn, len(pool))
+    assert found == pytest.approx(share, abs=0.15)
+    assert measure_linear_share(t[:100], drawn[:100], len(pool)) is None
+
+
+def test_a_table_is_more_uncertain_where_single_events_count() -> None:
+    """The mean of the toys of a pool scatters from pool to pool as the measured share says."""
+    rng = np.random.default_rng(2)
+    found = [toys_of_pool(rng.normal(size=500), 50, 300, 1.0)[1].mean() for _ in range(300)]
+    drawn, t = toys_of_pool(rng.normal(size=500), 50, 3000, 1.0)
+    estimated = pool_offset(50, 500, 500, measure_linear_share(t, drawn, 500))
+    assert estimated > 1.3 * pool_offset(50, 500, 500)
+    assert np.std(found) == pytest.approx(np.hypot(estimated, 300**-0.5), rel=0.15)
 
 
 def test_above_the_largest_quotable_value_nothing_is_left_to_tell() -> None:

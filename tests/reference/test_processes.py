@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dqm.errors import WorkerError
 from dqm.reference import Processes, processes
@@ -23,7 +24,12 @@ class Deadly:
     bundle: Path = Path()
 
     def prepare(self, _: Path) -> Callable[[int], int]:
-        return lambda item: torch.get_num_threads() * item if item else os._exit(9)
+        return lambda item: most_threads() * item if item else os._exit(9)
+
+
+def most_threads() -> int:
+    """Threads of torch, and of every library of linear algebra: numpy and scipy have their own."""
+    return max(torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info()))
 
 
 def test_a_process_that_is_killed_is_told() -> None:
@@ -33,12 +39,21 @@ def test_a_process_that_is_killed_is_told() -> None:
 
 def test_a_single_process_is_this_one_on_one_thread() -> None:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        assert list(Processes(1).run(Deadly(), [5, 7])) == [(0, 5), (1, 7)]
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(2):
+        torch.set_num_threads(2)
+        try:
+            assert list(Processes(1).run(Deadly(), [5, 7])) == [(0, 5), (1, 7)]
+            assert (
+                torch.get_num_threads() == min(library["num_threads"] for library in threadpool_info()) == 2
+            )
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_other_processes_compute_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "2")  # what these libraries do by themselves here
+    assert sorted(Processes(2).run(Deadly(), [5, 7])) == [(0, 5), (1, 7)]
 
 
 def test_items_are_taken_as_they_are_needed_and_results_given_as_they_come(

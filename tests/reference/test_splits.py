@@ -92,6 +92,9 @@ def test_the_bundle_remembers_what_its_toys_are_made_of(short: StoredBundle) -> 
     pooled = calibrate(bundle, 100, kind=kind(60), seed=5, origin="pool", n_processes=1)
     assert "per_split" not in json.loads(pooled.manifest.encode())["null"][0], "its name is as before"
     assert uncertainty_of(pooled.manifest, pooled.manifest.null[0])[1] == "pool"
+    assert "or calibrate it by fresh splits (--origin splits), which leave 0.24" in origin_remark(
+        pooled, kind(60)
+    )
     assert not np.array_equal(pooled.toys(pooled.manifest.null[0]), bundle.toys(entry))
 
 

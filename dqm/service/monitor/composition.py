@@ -24,7 +24,7 @@ from dqm.config import (
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
-from dqm.reference import ClusterSession, ReadingPolicy
+from dqm.reference import ClusterSession, ReadingPolicy, use_threads
 from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.cluster_workers import ClusterWorkers
@@ -221,9 +221,7 @@ def open_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> Ev
 def _open_local_workers(resolved: ResolvedConfig, monotonic: Callable[[], float]) -> EvaluationWorkers:
     section = resolved.config.daemon
     if section.workers == 0:
-        import torch  # only here: a daemon with workers does without it
-
-        torch.set_num_threads(section.threads)
+        use_threads(section.threads)  # loads torch: a daemon with workers does without it
         return LocalWorker(prepare_evaluators(resolved.config))
     n_bundles = len(resolved.bundles)
     return WorkerPool(

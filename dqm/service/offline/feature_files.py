@@ -128,7 +128,11 @@ def read_run(
             if batch.times is not None:
                 times.append(batch.times)
         if n_events == 0:
-            raise FileError(f"no events{f' of chamber {chamber}' if chamber else ''}", where=str(path))
+            raise FileError(
+                f"no events{f' of chamber {chamber}' if chamber else ''}",
+                where=str(path),
+                fix="Give a file with a row for each event, and a chamber that it has",
+            )
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
         spanned = _span(np.sort(np.concatenate(times)), path) if times else None
         seconds = None if seconds is None or spanned is None else seconds + spanned
