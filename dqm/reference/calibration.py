@@ -101,7 +101,8 @@ def describe_table(
     share = None
     if not per_split and bundle.manifest.counts is None:
         source = ToySource(bundle, kind)
-        drawn = (source.drawn(seed, index) for index in range(len(toys)))
+        thrown = (source.throw(seed, index).rows for index in range(len(toys)))
+        drawn = (rows for rows in thrown if rows is not None)
         share = measure_linear_share(toys[:, 0], drawn, bundle.manifest.n_pool)
     return NullTableEntry(
         kind=kind, seed=seed, toys=array_file("null", toys), per_split=per_split, linear_share=share

@@ -52,11 +52,6 @@ class Truth:
 NOMINAL = Truth()
 
 
-def _stream(seed: int, index: int) -> np.random.Generator:
-    """Give the random stream of one toy."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
-
-
 @dataclass(frozen=True, slots=True)
 class Toy:
     """A window and its slow control.
@@ -166,37 +161,27 @@ class ToySource:
         -------
         Toy
         """
-        rng = _stream(seed, index)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         if self._thrower is not None:
             x, weights = self._thrower.throw(rng)
             return Toy(x, {}, weights)
-        rows, counts = self._draw(self._choose_size(rng), rng)
+        n = round(self._kind.n_expected)
+        if self._kind.cut is WindowCut.TIME:
+            n = max(1, int(rng.poisson(self._kind.n_expected * self._rate)))
+        rows, counts = self._draw(n, rng)
         measured = {}
         for entry in self._measured:
             truth = self._truth.nu if entry.name == self._truth.name else 0.0
             measured[entry.name] = float(rng.normal(truth, entry.sigma or 0.0))
         return Toy(self.pool.x[rows], measured, counts, rows)
 
-    def drawn(self, seed: int, index: int) -> NDArray[np.int64]:
-        """Give the places in the pool of the events of a toy, as `throw` draws them; not of counted rows."""
-        rng = _stream(seed, index)
-        return self._choose(self._choose_size(rng), rng)
-
-    def _choose_size(self, rng: np.random.Generator) -> int:
-        if self._kind.cut is WindowCut.TIME:
-            return max(1, int(rng.poisson(self._kind.n_expected * self._rate)))
-        return round(self._kind.n_expected)
-
     def _draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], FloatArray | None]:
         """Draw events of the pool; of counted rows the counts are drawn, at the cost of the rows."""
         if self.pool.counts is None:
-            return self._choose(n, rng), None
+            return rng.choice(len(self.pool.x), size=n, replace=False, p=self._shares), None
         drawn = self.pool.draw_counts(n, rng)
         rows = np.flatnonzero(drawn)
         return rows, drawn[rows].astype(np.float64)
-
-    def _choose(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        return rng.choice(len(self.pool.x), size=n, replace=False, p=self._shares)
 
     def _shift(self, bundle: StoredBundle, entry: NuisanceEntry) -> None:
         """Bring the pool to the truth."""
