@@ -10,16 +10,12 @@ from dqm.config.collector import (
 )
 from dqm.config.daemon import (
     AlarmSection,
-    ConditionRule,
     DaemonConfig,
     DaemonSection,
     DriftTestName,
-    GroupSection,
     LimitsSection,
     NuisancesSection,
     QualitySection,
-    ReferenceSection,
-    StreamSection,
 )
 from dqm.config.files import check_writers, make_private_directory, make_private_file, replacing
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
@@ -35,6 +31,7 @@ from dqm.config.load import (
 )
 from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
 from dqm.config.plugins import PLUGIN_GROUPS, find_plugin, installed_plugins, label_of, origin_of_plugin
+from dqm.config.streams import ConditionRule, GroupSection, ReferenceSection, StreamSection
 from dqm.config.values import NAME_PATTERN, PATH_PATTERN, check_private, is_local, read_secret, split_http
 from dqm.config.web import OidcSection, PeerSection, Role, WebSection
 
