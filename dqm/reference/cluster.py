@@ -71,13 +71,14 @@ def _connect(address: str, where: str) -> Any:
     """Make a client of a scheduler; raises `WorkerError`."""
     try:
         from dask import config
-        from distributed import Client
+
+        from dqm.reference.dask_client import ClosingClient
     except ImportError as error:
         raise WorkerError("Dask is not installed", fix="Install dqm with its extra 'cluster'") from error
     # a bundle of some hundred megabytes is sent once and on purpose
     config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
     try:
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return ClosingClient(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
         raise WorkerError(
             f"no scheduler answers: {error or type(error).__name__}",

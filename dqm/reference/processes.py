@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -180,9 +179,11 @@ def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple
             yield place, work(item)
 
 
-@cache
 def _libraries() -> ThreadpoolController:
-    """Find the libraries of linear algebra of numpy, scipy and torch, each with threads of its own."""
+    """Find the libraries of linear algebra of numpy, scipy and torch, each with threads of its own.
+
+    They are looked for each time, 0.5 ms: others may have been loaded since.
+    """
     import scipy.linalg  # noqa: F401 - it is found once it is loaded
     import torch  # noqa: F401
     from threadpoolctl import ThreadpoolController

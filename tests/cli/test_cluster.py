@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +183,7 @@ def test_certificates_are_those_of_dasks_own_configuration(
 
 def test_an_address_without_scheduler_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    before = set(threading.enumerate())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         port = taken.getsockname()[1]
@@ -189,6 +191,8 @@ def test_an_address_without_scheduler_is_told_at_once(monkeypatch: pytest.Monkey
             message = f"--scheduler {address}: no scheduler answers: .*tcp://host:8786"
             with pytest.raises(WorkerError, match=message), open_cluster(address):
                 pass
+            left = [thread.name for thread in threading.enumerate() if thread not in before]
+            assert "IO loop" not in left, "the garbage collector would have to close the client"
 
 
 def test_nobody_to_work_and_a_lost_scheduler_are_told(

@@ -57,6 +57,8 @@ report STORE
 report BUNDLE
 flags CONFIG
 flags STORE
+plot CONFIG -o out.png
+plot STORE -o out.png
 reference build EVENTS -o out --events 10 --window 10
 reference channels EVENTS -o out --seconds 5
 reference calibrate BUNDLE --toys 100
@@ -107,6 +109,7 @@ extract replay events.csv -o out.parquet
 compare bundle events.csv --window {N_WINDOW}
 report verdicts.sqlite -o out.html
 flags verdicts.sqlite
+plot verdicts.sqlite -o out.png
 reference build events.csv -o out.dqmref {BUILD}
 reference channels hits.csv -o out.dqmref --seconds 1
 reference calibrate mine --toys 100 --processes 1
@@ -323,6 +326,7 @@ def words(
 WRITING = f"""
 extract replay events.csv -o full/out.parquet
 report verdicts.sqlite -o full/out.html
+plot verdicts.sqlite -o full/out.png
 history verdicts.sqlite -o full/out.csv
 history verdicts.sqlite -o full/out.parquet
 trend verdicts.sqlite -o full/out.parquet

@@ -1,0 +1,36 @@
+"""A client of Dask that leaves nothing to the garbage collector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import Client
+
+__all__ = ["ClosingClient"]
+
+CLOSE_SECONDS = 10.0
+"""For how long a scheduler is waited for that does not answer."""
+
+
+class ClosingClient(Client):  # type: ignore[misc]  # Dask is half typed
+    """A client whose end is complete, also where it could not connect or cannot say so to the scheduler.
+
+    Dask's own leaves the thread of its loop running then, and the garbage collector closes it at some time.
+    If this happens while another client is being made, it waits for a lock that its own thread holds: for ever.
+    """
+
+    def start(self, **options: Any) -> None:
+        """Connect; a client that cannot is closed."""
+        try:
+            super().start(**options)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Let go of all items, if the scheduler answers in time, and end the thread of the loop."""
+        try:
+            super().close(timeout)
+        finally:
+            self.status = "closed"  # so that the garbage collector does not close it again
+            self._loop_runner.stop()
