@@ -16,7 +16,7 @@ class ClosingClient(Client):  # type: ignore[misc]  # Dask is half typed
     """A client whose end is complete, also where it could not connect or cannot say so to the scheduler.
 
     Dask's own leaves the thread of its loop running then, and the garbage collector closes it at some time.
-    If this happens while another client is being made, it waits for a lock that its own thread holds: for ever.
+    If this happens while another client is being made, it waits for ever: its own thread has the lock.
     """
 
     def start(self, **options: Any) -> None:
