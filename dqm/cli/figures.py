@@ -49,6 +49,9 @@ QUALITY_MARKS = {
 }
 """Colour and shape of each quality, the better first."""
 
+BAR_HEIGHTS = {Quality.GOOD: 0.3, Quality.MEDIUM: 0.55, Quality.BAD: 0.8}
+"""Height of a bar as a share of its row."""
+
 DAY_SECONDS = 86_400.0
 """Matplotlib counts days since the epoch of Unix."""
 
@@ -66,6 +69,10 @@ def _panels(path: Path, n: int) -> Iterator[list[Any]]:
     for spare in panels[n:]:
         spare.set_axis_off()
     yield panels
+    _save(path, figure)
+
+
+def _save(path: Path, figure: Any) -> None:
     with writing_file(path) as scratch:
         figure.savefig(scratch, format=path.suffix[1:].lower())
 
@@ -173,9 +180,7 @@ def draw_maps(path: Path, maps: Explanation, title: str) -> None:
         If matplotlib is missing or the file cannot be written.
     """
     check_figure(path)
-    figure = draw_explanation(maps, title, pairs=True)
-    with writing_file(path) as scratch:
-        figure.savefig(scratch, format=path.suffix[1:].lower())
+    _save(path, draw_explanation(maps, title, pairs=True))
 
 
 def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
@@ -198,7 +203,10 @@ def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
     rows = {
         "p": [verdict.result.p for verdict in verdicts],
         "t": [verdict.result.t for verdict in verdicts],
-        "events / expected": [verdict.result.n_data / verdict.result.n_expected for verdict in verdicts],
+        "events / expected": [
+            verdict.result.n_data / verdict.result.n_expected if verdict.result.n_expected > 0 else None
+            for verdict in verdicts
+        ],
     }
     seq = np.array([verdict.window.seq for verdict in verdicts])
     qualities = np.array([str(verdict.quality) for verdict in verdicts])
@@ -239,27 +247,22 @@ def draw_flags(path: Path, title: str, flags: Sequence[Flag]) -> None:
     streams = list(dict.fromkeys(flag.stream for flag in flags))
     figure = Figure(figsize=(9.0, 1.4 + 0.28 * len(streams)), layout="constrained")
     panel = figure.subplots()
-    marks = {UNKNOWN: ("0.75", 0.15)} | {
-        str(quality): (color, height)
-        for height, (quality, (color, _)) in zip(
-            (0.3, 0.55, 0.8), list(QUALITY_MARKS.items())[1:], strict=True
-        )
-    }
-    for name, (color, height) in marks.items():
+    bars = [(UNKNOWN, "0.75", 0.15)]
+    bars += [(str(quality), QUALITY_MARKS[quality][0], height) for quality, height in BAR_HEIGHTS.items()]
+    for name, color, height in bars:
         for number, stream in enumerate(streams):
-            bars = [
+            times = [
                 (flag.start / DAY_SECONDS, (flag.end - flag.start) / DAY_SECONDS)
                 for flag in flags
                 if (flag.stream, flag.flag) == (stream, name)
             ]
             label = name if number == 0 else None
-            panel.broken_barh(bars, (number - height / 2, height), color=color, label=label)
+            panel.broken_barh(times, (number - height / 2, height), color=color, label=label)
     panel.xaxis_date()
     panel.set_yticks(range(len(streams)), streams)
     panel.set(xlabel="UTC", title=title, ylim=(len(streams) - 0.5, -0.5))
-    figure.legend(loc="outside lower center", ncols=len(marks), frameon=False)
-    with writing_file(path) as scratch:
-        figure.savefig(scratch, format=path.suffix[1:].lower())
+    figure.legend(loc="outside lower center", ncols=len(bars), frameon=False)
+    _save(path, figure)
 
 
 def draw_tuning(path: Path, tuning: Tuning) -> None:

@@ -64,7 +64,9 @@ def plot(
             if not verdicts:
                 raise InputError(f"run {number} has no windows", where=stream, fix="See 'dqm history'")
             draw_windows(output, f"{stream}, run {number}", verdicts)
-            said = format_count(len(verdicts), "window")
+            said = ("the last " if len(verdicts) == MOST_WINDOWS else "") + format_count(
+                len(verdicts), "window"
+            )
         else:
             _write_maps(output, _find(opened, stream, number, window))
             said = f"{stream}, run {number}, window {window}"
@@ -87,7 +89,8 @@ def _write_maps(path: Path, verdict: Verdict) -> None:
             fix="The store keeps them of windows that are Medium or Bad",
         )
     if path.suffix.lower() == ROOT_SUFFIX:
-        _write_root(path, [*explanation.maps, *explanation.pairs])
+        occupancy = [explanation.occupancy] if explanation.occupancy else []
+        _write_root(path, [*explanation.maps, *explanation.pairs, *occupancy])
         return
     from dqm.cli.figures import draw_maps
 

@@ -119,7 +119,7 @@ def draw_explanation(
     with _extra_plots("matplotlib"):
         from matplotlib.figure import Figure
     shares = dict(explanation.ranking)
-    maps = sorted(explanation.maps, key=lambda m: -shares[m.features[0]])
+    maps = sorted(explanation.maps, key=lambda m: -shares.get(m.features[0], 0.0))
     columns = _columns(len(maps))
     rows = _rows(maps, columns)
     pair_rows = _rows(explanation.pairs, columns) if pairs else 0
@@ -131,7 +131,9 @@ def draw_explanation(
     for place, ratio_map in enumerate(maps):
         cell = grid[divmod(place, columns)].subgridspec(2, 1, height_ratios=(5, 2), hspace=0.0)
         top = figure.add_subplot(cell[0])
-        _draw_feature(top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares[ratio_map.features[0]])
+        _draw_feature(
+            top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares.get(ratio_map.features[0])
+        )
     for place, ratio_map in enumerate(explanation.pairs if pairs else ()):
         row, column = divmod(place, columns)
         cells = grid[rows + row, column].subgridspec(1, 2)
@@ -152,7 +154,7 @@ def _rows(maps: Sequence[RatioMap], columns: int) -> int:
     return math.ceil(len(maps) / columns)
 
 
-def _draw_feature(top: Axes, bottom: Axes, m: RatioMap, share: float) -> None:
+def _draw_feature(top: Axes, bottom: Axes, m: RatioMap, share: float | None) -> None:
     """Draw events above and their ratio to the reference below."""
     (edges,), (name,) = m.edges, m.features
     middle = (edges[1:] + edges[:-1]) / 2
@@ -162,7 +164,8 @@ def _draw_feature(top: Axes, bottom: Axes, m: RatioMap, share: float) -> None:
     top.errorbar(middle, m.data, np.sqrt(m.data), fmt="o", ms=3.5, lw=1, color=WINDOW, label="window")
     top.set_ylim(bottom=0.0)
     top.set_ylabel("events")
-    top.set_title(f"{name}: {100 * share:.0f} % of the departure", fontsize="medium")
+    if share is not None:  # channels are not ranked
+        top.set_title(f"{name}: {100 * share:.0f} % of the departure", fontsize="medium")
     top.tick_params(labelbottom=False)
     expected = np.where(m.reference > 0, m.reference, np.nan)  # where none is expected there is no ratio
     seen, learned = m.data / expected, m.fitted / expected

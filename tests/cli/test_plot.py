@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uproot
 
+from dqm.events import Quality, TestResult
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from tests.world import START, explanation_of, verdict_of
 
@@ -19,13 +21,17 @@ Dqm = Callable[..., Told]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A run of chamber-1: windows 0, 1 and 3 are Good, 2 is Bad; and one window of a later run."""
+    """A run of chamber-1: windows 0, 1 and 3 are Good, 2 is Bad. Others: a later run, no event, channels."""
     path = tmp_path / STORE_FILE
     with VerdictStore(sqlite_url(path)) as opened:
         for seq in range(4):
             times = {"start": START + 10 * seq, "end": START + 10 * seq + 10}
             opened.append(verdict_of(seq=seq, p=1e-9 if seq == 2 else 0.5, **times))
         opened.append(verdict_of(run=8, start=None, end=None))
+        nothing = TestResult(0, 0.0, reason="no event")
+        opened.append(replace(verdict_of(stream="chamber-2"), result=nothing, quality=Quality.NULL))
+        channels = replace(explanation_of(), ranking=(), pairs=(), occupancy=explanation_of().pairs[0])
+        opened.append(replace(verdict_of(stream="chamber-1.channels", p=1e-9), explanation=channels))
     return path
 
 
@@ -37,7 +43,9 @@ BAD_WINDOW = ("--stream", "chamber-1", "--run", 7, "--window", 2)
     [
         (BAD_WINDOW, "chamber-1, run 7, window 2", ["p = 1e-09", "significance (sigma)", "theta"]),
         (("--stream", "chamber-1", "--run", 7), "4 windows", ["chamber-1, run 7", "Good: 3", "Bad: 1"]),
-        (("--run", 7), "1 stream", ["run 7", "chamber-1", "Bad"]),
+        (("--stream", "chamber-2"), "1 window", ["chamber-2, run 7", "Null: 1"]),
+        (("--stream", "chamber-1.channels", "--window", 0), "chamber-1.channels, run 7, window 0", ["theta"]),
+        (("--run", 7), "3 streams", ["run 7", "chamber-1", "Bad"]),
         (("--stream", "chamber-1"), "1 window", ["chamber-1, run 8", "Good: 1"]),
     ],
 )
