@@ -19,6 +19,8 @@ class ClosingClient(Client):  # type: ignore[misc]  # Dask is half typed
     If this happens while another client is being made, it waits for ever: its own thread has the lock.
     """
 
+    _is_ended = False
+
     def start(self, **options: Any) -> None:
         """Connect; a client that cannot is closed."""
         try:
@@ -28,9 +30,15 @@ class ClosingClient(Client):  # type: ignore[misc]  # Dask is half typed
             raise
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Let go of all items, if the scheduler answers in time, and end the thread of the loop."""
+        """Let go of all items, if the scheduler answers in time, and end the thread of the loop.
+
+        The garbage collector calls it once more, in any thread. It may not take a lock then.
+        """
+        if self._is_ended:
+            return
         try:
             super().close(timeout)
         finally:
-            self.status = "closed"  # so that the garbage collector does not close it again
+            self.status = "closed"
             self._loop_runner.stop()
+            self._is_ended = True

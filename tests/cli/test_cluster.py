@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from dask import config
+from distributed.utils import LoopRunner
 
 from dqm.errors import WorkerError
 from dqm.events import FloatArray
@@ -28,6 +29,7 @@ from dqm.reference import (
     open_cluster,
 )
 from dqm.reference.cluster import Parcel
+from dqm.reference.dask_client import ClosingClient
 from tests.service.small import N_WINDOW, bare_bundle, healthy_events
 from tests.waiting import wait_until
 
@@ -193,6 +195,16 @@ def test_an_address_without_scheduler_is_told_at_once(monkeypatch: pytest.Monkey
                 pass
             left = [thread.name for thread in threading.enumerate() if thread not in before]
             assert "IO loop" not in left, "the garbage collector would have to close the client"
+
+
+def test_the_garbage_collector_waits_for_no_lock_of_a_closed_client(dask: DaskCluster) -> None:
+    client = ClosingClient(dask.address, timeout=30, set_as_default=False)
+    client.close()
+    with LoopRunner._lock:  # as while another client is being made, whose thread collects the garbage
+        collector = threading.Thread(target=client.__del__, daemon=True)
+        collector.start()
+        collector.join(timeout=5)
+        assert not collector.is_alive()
 
 
 def test_nobody_to_work_and_a_lost_scheduler_are_told(
