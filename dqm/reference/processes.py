@@ -30,6 +30,9 @@ Result_co = TypeVar("Result_co", covariant=True)
 SILENCE_SECONDS = 2.0
 """Time without a finished item after which those that should be working are looked at."""
 
+_LOADED_ONCE = ("dqm.reference.evaluator", "dqm.nplm.several", "scipy.stats")
+"""What all processes need: one process loads it, in 2 s, and each of them begins as a copy of that one."""
+
 
 class Task(Protocol[Item_contra, Result_co]):
     """What is to be done with every item: a value that can be pickled."""
@@ -81,10 +84,10 @@ class Processes:
             yield from _run_here(task, items)
             return
         others = set(multiprocessing.active_children())
-        # spawned, not forked: a forked torch may hang on locks its parent's threads held
-        pool = ProcessPoolExecutor(
-            self._n, multiprocessing.get_context("spawn"), initializer=_start, initargs=(task,)
-        )
+        # not forked from this process: a forked torch may hang on locks its parent's threads held
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(_LOADED_ONCE))
+        pool = ProcessPoolExecutor(self._n, context, initializer=_start, initargs=(task,))
         try:
             yield from keep_busy(lambda item: _submit(pool, item), items, lambda: 2 * self._n)
         except BrokenProcessPool as error:
