@@ -69,6 +69,7 @@ def test_the_daemon_itself_does_without_the_numerics() -> None:
     loaded = loaded_by("dqm.service.monitor.daemon")
     assert {"sqlalchemy", "starlette", "zmq"} <= loaded
     assert "torch" not in loaded, "its workers have it; it takes 200 MB and over a second"
+    assert "scipy.stats" not in loaded, "half a second"
 
 
 def test_help_of_every_command_is_quick_to_load_but_for_alarms() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import stats
+import scipy  # its `stats` takes a second to load, and the daemon seldom asks for it
 
 from dqm.alarm.onset import LARGEST_Z, Onset, find_onset
 from dqm.events import FloatArray, Quality, Verdict
@@ -205,12 +205,12 @@ def _marks(run: RunStatistics, before: Sequence[RunStatistics]) -> tuple[str, ..
     if min(len(run.z), len(z)) >= FEWEST_WINDOWS:
         # windows of a run have at least the spread of healthy ones
         error = np.sqrt(sum(max(1.0, values.var(ddof=1)) / len(values) for values in (run.z, z)))
-        if 2.0 * stats.norm.sf(abs(run.z.mean() - z.mean()) / error) < DIFFERENT:
+        if 2.0 * scipy.stats.norm.sf(abs(run.z.mean() - z.mean()) / error) < DIFFERENT:
             marks.append(f"mean Z {run.z.mean():.1f}, before {z.mean():.1f}")
     n, n_bad = (sum(getattr(one, name) for one in before) for name in ("n_judged", "n_bad"))
     if min(run.n_judged, n) >= FEWEST_WINDOWS:
         table = [[run.n_bad, run.n_judged - run.n_bad], [n_bad, n - n_bad]]
-        if stats.fisher_exact(table)[1] < DIFFERENT:
+        if scipy.stats.fisher_exact(table)[1] < DIFFERENT:
             marks.append(f"{100 * run.n_bad / run.n_judged:.0f} % Bad, before {100 * n_bad / n:.0f} %")
     marks += [
         f"{now} {kind} channels, before {was}"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its `stats` takes a second to load, and the daemon seldom asks for it
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from dqm.errors import InputError
 from dqm.events import SMALLEST_P, FloatArray, PMethod
@@ -154,7 +155,7 @@ def measure_linear_share(t: FloatArray, drawn: Iterable[IntArray], n_pool: int) 
     """
     if np.sqrt(2.0 * n_pool) > LARGEST_SHARE_ERROR * len(t):
         return None
-    z = special.ndtri((stats.rankdata(t) - 0.5) / len(t))
+    z = special.ndtri((scipy.stats.rankdata(t) - 0.5) / len(t))
     n_with, total = np.zeros(n_pool), np.zeros(n_pool)
     for places, value in zip(drawn, z, strict=True):
         n_with[places] += 1.0
@@ -279,7 +280,7 @@ class NullTable:
         n = len(self._sorted)
         for p in CHECKED:
             beyond = int((self._sorted > self._quantiles_beyond(p)[0]).sum())
-            if stats.binom.sf(beyond - 1, n, p) < MISFIT:
+            if scipy.stats.binom.sf(beyond - 1, n, p) < MISFIT:
                 return f"{beyond} of {n} toys lie where the fitted tail expects {n * p:.3g}"
         return ""
 
@@ -289,7 +290,7 @@ class NullTable:
         if self._is_exponential and p < TAIL_SHARE:
             found: FloatArray = start + scale * np.log(TAIL_SHARE / p)
         else:
-            found = stats.pearson3.isf(p, skewness, mean, deviation)
+            found = scipy.stats.pearson3.isf(p, skewness, mean, deviation)
         return found
 
     def _tail_p(self, t: float) -> FloatArray:
@@ -298,7 +299,7 @@ class NullTable:
         if self._is_exponential:
             found: FloatArray = TAIL_SHARE * np.exp(-(t - start) / scale)
         else:
-            found = stats.pearson3.sf(t, skewness, mean, deviation)
+            found = scipy.stats.pearson3.sf(t, skewness, mean, deviation)
         return found
 
     def p_value(self, t: float) -> PValue:
@@ -327,7 +328,7 @@ def _pearson3(samples: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
     A negative one would give the distribution an end, and windows beyond it a p of zero.
     """
-    skewness = np.maximum(stats.skew(samples, axis=1), 0.0)
+    skewness = np.maximum(scipy.stats.skew(samples, axis=1), 0.0)
     return skewness, samples.mean(axis=1), samples.std(axis=1, ddof=1)
 
 

@@ -61,10 +61,10 @@ def p_values(bundle: StoredBundle, sizes: FloatArray, shift: float = 0.0, seed: 
 
 
 def test_windows_of_any_live_time_have_uniform_p(ranged: StoredBundle) -> None:
-    sizes = np.random.default_rng(3).uniform(30.0, 150.0, 1000)
+    sizes = np.random.default_rng(3).uniform(30.0, 150.0, 500)
     p = p_values(ranged, sizes)
     assert stats.kstest(p, "uniform").pvalue > 0.01
-    assert stats.binom.ppf(0.001, 1000, 0.01) <= (p < 0.01).sum() <= stats.binom.ppf(0.999, 1000, 0.01)
+    assert stats.binom.ppf(0.001, 500, 0.01) <= (p < 0.01).sum() <= stats.binom.ppf(0.999, 500, 0.01)
 
 
 def test_windows_of_one_size_off_the_grid_have_uniform_p(ranged: StoredBundle) -> None:
