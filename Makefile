@@ -11,11 +11,12 @@ PIP_INSTALL = $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONS
 
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-long newest bench lint format docs wheel smoke audit clean
+.PHONY: help demo test test-slow test-long newest bench lint format docs wheel smoke audit clean
 
 help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
-	@echo "make test       the test suite, a few minutes (COVERAGE=1 measures what it runs through)"
+	@echo "make test       the test suite, five minutes (COVERAGE=1 measures what it runs through)"
+	@echo "make test-slow  tests of programs together and of statistics, five minutes more"
 	@echo "make test-long  the statistical studies too, an hour or more"
 	@echo "make newest     the test suite with the newest versions of everything, in an environment of its own"
 	@echo "make bench      benchmarks, ten minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"
@@ -30,16 +31,21 @@ help:
 demo: $(VENV)/.runtime
 	$(BIN)/dqm demo $(ARGS)
 
+test: TESTS = not slow and not long
+test-slow: TESTS = slow and not long
+test-slow: COVERED = --cov-append
+
 # A test that hangs ends the run after five minutes, with its name and where each of its threads stands.
-test: $(VENV)/.develop
-	$(BIN)/pytest -m "not long" --numprocesses auto --maxprocesses 4 --max-worker-restart 0 \
-	  -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
+test test-slow: $(VENV)/.develop
+	$(BIN)/pytest -m "$(TESTS)" --numprocesses auto --maxprocesses 4 --max-worker-restart 0 \
+	  -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true \
+	  $(if $(COVERAGE),--cov --cov-report= $(COVERED)) $(ARGS)
 
 test-long: $(VENV)/.long
 	$(BIN)/pytest $(ARGS)
 
 newest:
-	$(MAKE) VENV=.venv-newest CONSTRAINTS= test
+	$(MAKE) VENV=.venv-newest CONSTRAINTS= test test-slow
 
 bench: $(VENV)/.bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 0 tests/benchmarks -o python_files="bench_*.py" -W default -v \

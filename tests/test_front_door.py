@@ -51,6 +51,7 @@ def test_names_are_offered_and_loaded_when_they_are_used() -> None:
         dqm.KernelTests  # noqa: B018 - it raises
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_of_the_documents_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

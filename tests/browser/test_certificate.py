@@ -24,6 +24,8 @@ from .conftest import complaints, set_media, set_width
 from .test_channels import shoot
 from .test_page import text
 
+pytestmark = pytest.mark.slow
+
 LINES = (
     CertificateLine(
         name="uniformity", light=Light.GREEN, number=0.047,

@@ -23,6 +23,8 @@ from tests.world import START, make_world
 from .conftest import complaints, set_media, set_width
 from .test_page import text, wait_for_charts
 
+pytestmark = pytest.mark.slow
+
 STREAM = "chamber-1.channels"
 LAST = 7
 """Number of the last window, of which a channel is masked."""

@@ -18,6 +18,8 @@ from tests.waiting import get
 from .conftest import complaints, set_media, set_width
 from .monitor import Monitor
 
+pytestmark = pytest.mark.slow
+
 DYING, REFUSED = "chamber-1", "chamber-2"
 PAGES = {
     "dying": f"/streams/{DYING}",

@@ -19,6 +19,8 @@ from tests.world import PASSWORDS, World, make_world, verdict_of
 
 from .conftest import complaints, set_media, set_width
 
+pytestmark = pytest.mark.slow
+
 N_CHAMBERS = 250
 SILENT_SECONDS = 601.0
 

@@ -19,6 +19,8 @@ from tests.world import make_world, verdict_of
 from .conftest import complaints, requested, set_media, set_width
 from .monitor import PASSWORD, USER, Monitor
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 60.0
 PAGES = (
     "/", "/alarms", "/alarms?show=all", "/alarms/chamber-2/differs", "/masks", "/streams/chamber-2",

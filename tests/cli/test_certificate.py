@@ -168,6 +168,7 @@ def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: st
     assert [path.name for path in tmp_path.iterdir()] == ["no.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_features", [1, 64])
 def test_advice_takes_one_feature_or_many(dqm: Dqm, tmp_path: Path, n_features: int) -> None:
     x = np.random.default_rng(1).normal(size=(400, n_features))
@@ -178,6 +179,7 @@ def test_advice_takes_one_feature_or_many(dqm: Dqm, tmp_path: Path, n_features: 
     assert f"400 events, {n_features} feature" in told.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_features", [1, 12, pytest.param(64, marks=pytest.mark.long)])
 def test_a_bundle_of_one_feature_or_many_judges(dqm: Dqm, tmp_path: Path, n_features: int) -> None:
     x = np.random.default_rng(1).normal(size=(600, n_features))

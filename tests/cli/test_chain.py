@@ -14,6 +14,8 @@ from .conftest import Told
 from .program import WAIT_SECONDS, json_lines, run_dqm, start_dqm
 from .test_online import daemon_of
 
+pytestmark = pytest.mark.slow
+
 Dqm = Callable[..., Told]
 
 BUILD = {

@@ -175,6 +175,7 @@ def write_site(folder: Path, bundle: Path, rate: float, *, bad: list[int]) -> tu
     return daemon, collector
 
 
+@pytest.mark.slow
 def test_a_running_daemon_names_a_dead_wire_and_a_dead_card_and_leaves_out_what_is_known(
     dqm: Dqm, made: Path, tmp_path: Path
 ) -> None:

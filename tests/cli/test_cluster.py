@@ -118,6 +118,7 @@ def test_a_worker_killed_meanwhile_changes_nothing(
     assert not list(fresh.path.glob("toys-*"))
 
 
+@pytest.mark.slow
 def test_commands_do_there_what_they_do_here(
     dqm: Dqm, dask: DaskCluster, fresh: Bundle, folder: Path, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def has_judged(daemon: Running, n: int) -> bool:
     return daemon.n_judged() >= n
 
 
+@pytest.mark.slow
 def test_a_histogram_that_grows_is_judged_and_a_changed_shape_raises_an_alarm(
     made: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_histogram_that_grows_is_judged_and_a_changed_shape_raises_an_alarm(
     assert len(shown["data"]) == len(EDGES) + 1, "each bin as it is, and under- and overflow"
 
 
+@pytest.mark.slow
 def test_what_is_not_measured_of_a_short_run_of_histograms_advises_what_they_take(
     dqm: Dqm, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_options_that_contradict_each_other_are_told(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_the_daemon_keeps_good_windows_and_a_reference_is_made_of_them(
     dqm: Dqm, bundle: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_mistakes_are_found_by_check_and_no_address_is_shown(
     assert site.mail.mails() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_starts", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_daemon_tells_of_an_alarm_once_also_over_a_restart_and_shows_who_cannot_be_told(
     site: Site, bundle: Path, n_starts: int

@@ -71,6 +71,7 @@ def test_windows_are_judged_with_their_measurement(dqm: Dqm, taught: Path, tmp_p
     assert "sigma above what its measurement says" in shown
 
 
+@pytest.mark.slow
 def test_validation_draws_and_passes_or_fails_loudly(dqm: Dqm, taught: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(taught, tmp_path / "copy")
     options = ("--toys", 50, "--processes", 1, "--sigmas", 1)

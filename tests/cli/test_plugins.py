@@ -326,6 +326,7 @@ def write_pulses(path: Path, n: int, seed: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_examples_go_from_the_check_to_the_page(
     dqm: Dqm, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +372,7 @@ def running(site: Site) -> Iterator[None]:
         site.close()
 
 
+@pytest.mark.slow
 def test_a_statistic_that_raises_gives_nan_or_hangs_is_null_and_the_daemon_goes_on(
     variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def silent(daemon: Running) -> list[str]:
     return [alarm["stream"] for alarm in alarms if alarm["cause"] == "silent" and alarm["state"] == "Active"]
 
 
+@pytest.mark.slow
 def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
     dqm: Dqm, folder: Path, bundle: Path, tmp_path: Path
 ) -> None:

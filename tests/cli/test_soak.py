@@ -22,6 +22,7 @@ def middle(seen: Soak, quarter: int, name: str) -> float:
     return float(np.median(seen.quarter(quarter, name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5.0, pytest.param(1200.0, marks=pytest.mark.long)])
 def test_the_daemon_is_the_same_at_the_end_as_at_the_start(
     tmp_path: Path, bundle: Path, seconds: float

@@ -24,6 +24,7 @@ from .program import ENVIRONMENT, PROGRAM, start_dqm
 STOP_SECONDS, WHOLE_SECONDS = 30.0, 600.0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_calibration_with_its_processes(bare: Path, tmp_path: Path) -> None:
     mine, log = shutil.copytree(bare, tmp_path / "mine"), tmp_path / "log"
     process = start_dqm(

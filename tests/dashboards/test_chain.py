@@ -29,6 +29,7 @@ def alert(chain: Chain) -> dict[str, Any]:
     return chain.heard[0]
 
 
+@pytest.mark.slow
 def test_an_alarm_of_the_daemon_arrives_at_the_pager(chain: Chain, alert: dict[str, Any]) -> None:
     rules = get(chain.prometheus, "/api/v1/rules")["groups"]
     assert {group["name"] for group in rules} == {

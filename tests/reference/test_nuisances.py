@@ -31,6 +31,8 @@ from dqm.reference import (
 from dqm.reference.nuisances import taylor_model
 from tests.reference.conftest import healthy_events
 
+pytestmark = pytest.mark.slow
+
 N_WINDOW, SIGMA, NU = 100, 0.15, 0.6
 RECIPE = Recipe(("a", "b"), 2000, N_WINDOW, 2.0, 1e-5, centers=100, seed=3, loss="likelihood")
 SHIFT = Transform(name="shift", features=("a", "b"))

@@ -98,6 +98,7 @@ def test_the_bundle_remembers_what_its_toys_are_made_of(short: StoredBundle) -> 
     assert not np.array_equal(pooled.toys(pooled.manifest.null[0]), bundle.toys(entry))
 
 
+@pytest.mark.slow
 def test_splits_depend_on_neither_processes_nor_interruptions(short: StoredBundle, tmp_path: Path) -> None:
     other = open_bundle(Path(shutil.copytree(short.path, tmp_path / "other")))
     straight = calibrate(short, 130, kind=kind(60), seed=5, n_processes=1)

@@ -43,6 +43,7 @@ def test_a_toy_has_no_event_twice_and_is_reproducible(calibrated: StoredBundle) 
     assert not np.array_equal(toy, source.throw(1, 8).x)
 
 
+@pytest.mark.slow
 def test_table_depends_on_neither_processes_nor_interruptions(fresh: StoredBundle, tmp_path: Path) -> None:
     other = open_bundle(Path(shutil.copytree(fresh.path, tmp_path / "other")))
     straight = run(fresh, 130, n_processes=2)

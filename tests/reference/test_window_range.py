@@ -29,6 +29,8 @@ from dqm.reference.window_range import LEVEL, interpolate, sizes_of
 from tests.conftest import Once
 from tests.reference.conftest import RECIPE, healthy_events
 
+pytestmark = pytest.mark.slow
+
 RANGE = WindowRange(cut=WindowCut.TIME, low=30.0, high=150.0)
 
 

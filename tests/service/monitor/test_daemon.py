@@ -368,6 +368,7 @@ def test_a_daemon_that_cannot_keep_up_skips_the_oldest_windows_and_says_so(
     assert sample(daemon, "dqm_skipped_windows_total", stream="chamber-1") == len(skipped)
 
 
+@pytest.mark.slow
 def test_workers_judge_as_the_daemon_itself_does(open_daemon: Open, address: str, tmp_path: Path) -> None:
     windows = [window_of(healthy_events(60, seq), stream=STREAMS[seq % 2], seq=seq) for seq in range(8)]
     results = []

@@ -29,6 +29,8 @@ from tests.service.small import (
 
 from .test_daemon import running, stored
 
+pytestmark = pytest.mark.slow
+
 Site = Callable[[str], Daemon]
 
 
