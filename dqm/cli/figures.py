@@ -87,6 +87,8 @@ def check_figure(path: Path | None) -> None:
             where=str(path),
             fix=f"Choose one of {', '.join(SUFFIXES)}",
         )
+    if not path.parent.is_dir():
+        raise FileError("its directory does not exist", where=str(path), fix=f"mkdir -p {path.parent}")
     if find_spec("matplotlib") is None:
         raise FileError(
             "no figure without matplotlib",

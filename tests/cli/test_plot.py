@@ -92,7 +92,7 @@ def test_maps_are_written_as_histograms_of_root(dqm: Dqm, store: Path, tmp_path:
             ("--stream", "chamber-1", "--run", 7, "--window", 1),
             "no maps are kept of window 1 of run 7",
         ),
-        ("no/x.png", ("--run", 7), "no/x.png: cannot write: No such file or directory"),
+        ("no/x.png", ("--run", 7), "no/x.png: its directory does not exist. mkdir -p no"),
         ("no/x.root", BAD_WINDOW, "no/x.root: cannot write: No such file or directory"),
     ],
 )

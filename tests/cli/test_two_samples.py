@@ -42,6 +42,13 @@ def test_compares_two_files_with_p_and_maps(dqm: Dqm) -> None:
     assert len(unlike["explanation"]["pairs"]) == 1
 
 
+@pytest.mark.usefixtures("files")
+def test_a_figure_without_a_directory_is_refused_before_the_work(dqm: Dqm) -> None:
+    told = dqm("compare", "--two", "one.csv", "two.csv", "--permutations", 10**6, "--plot", "none/maps.png")
+    assert (told.code, told.out) == (2, "")
+    assert "none/maps.png: its directory does not exist. mkdir -p none" in told.err
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("files")
 def test_is_the_same_with_any_number_of_processes(dqm: Dqm) -> None:
