@@ -12,7 +12,13 @@ from dqm.nplm import FeatureKind, SeveralTest
 from dqm.nplm.feature_kind import FeatureView
 from dqm.nplm.plain_test import OrderTest, SharesTest
 
-RNG = np.random.default_rng(1)
+RNG = np.random.default_rng()
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    """Let each test begin with the same random numbers."""
+    RNG.bit_generator.state = np.random.default_rng(1).bit_generator.state
 
 
 def view(values: FloatArray, text: str) -> FeatureView:
