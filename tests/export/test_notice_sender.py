@@ -237,7 +237,7 @@ def test_reminders_come_until_somebody_acknowledges(site: Site) -> None:
     sender = site.start()
     site.set(ACTIVE, "a")
     sender.wake()
-    site.titles(1)
+    wait_until(lambda: sender.status.n_sent == 1, "noted when it was told")
     site.now += 601.0
     assert len(site.titles(2)) == 2
     assert site.receiver.messages[1].body.startswith("NOT ACKNOWLEDGED")
