@@ -162,13 +162,14 @@ def test_another_bundle_at_the_same_path_is_refused(
     dask: DaskCluster, fresh: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Recipe(("a", "b"), n_reference=400, n_expected=60, width=2.5, penalty=1e-5, centers=80, seed=3)
-    create_bundle(healthy_events(4000, 1), other, dask.folder / fresh.path.name)
+    path = create_bundle(healthy_events(4000, 1), other, dask.folder / fresh.path.name).path
     hidden = seen_by_each_process_in_its_own_folder(fresh, monkeypatch)
     with (
         open_cluster(dask.address) as workers,
         pytest.raises(WorkerError, match=r"tests as \w+, not as \w+: it is another bundle"),
     ):
         make_table(hidden, workers)
+    shutil.rmtree(path)
 
 
 def test_certificates_are_those_of_dasks_own_configuration(

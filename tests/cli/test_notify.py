@@ -119,13 +119,16 @@ def test_a_reload_that_is_refused_is_told_and_leaves_the_daemon_ready(watched: W
 
 def test_a_hung_worker_starves_the_watchdog(watched: Watched) -> None:
     manager = watched.manager
+    with Sender(watched.address) as sender:  # the age of its verdict makes each status another text
+        sender.send(window_of(run=40))
+        assert sender.confirm(60.0)
     manager.forget()
     wait_until(lambda: manager.hears("WATCHDOG=1"), "fed while there is nothing to do")
     (worker,) = workers_of(watched.process)
     os.kill(worker, signal.SIGSTOP)
     try:
         with Sender(watched.address) as sender:
-            sender.send(window_of())
+            sender.send(window_of(run=42))
             assert sender.flush(60.0)
             watched.process.send_signal(signal.SIGHUP)
             wait_until(lambda: manager.hears("1 waiting"), "the daemon has the window")
