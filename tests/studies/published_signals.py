@@ -1,8 +1,8 @@
 """The published comparison of tests of several kernel widths: an exponential reference and five signals.
 
 ``python -m tests.studies.published_signals OUTPUT`` makes the comparison of arXiv 2408.12296 with a tenth of
-its reference and 300 centres in some minutes; ``--full`` takes its N_R = 200 000 and 1000 centres, and an
-hour or more. Power at Z = 2 and 3 of the statistic
+its reference and 300 centres; ``--full`` takes its N_R = 200 000 and 1000 centres. Either takes some
+minutes. Power at Z = 2 and 3 of the statistic
 ``several`` and of single kernels fitted to convergence. The best single kernel of each signal is chosen with
 half of the toys and measured with the other half. Called again, the study goes on where it stopped.
 """
