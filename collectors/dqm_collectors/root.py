@@ -15,60 +15,63 @@ from typing import IO, cast
 import pyarrow as pa
 
 from dqm.errors import FileError
+from dqm.events import FileColumn, FileTable
 from dqm_collectors import root_process
+from dqm_collectors.inputs.names import feature_of
 
-__all__ = ["ask_root", "read_root", "root_columns"]
+__all__ = ["ask_root", "describe_root", "read_root"]
 
 
-def root_columns(path: Path) -> tuple[str, ...]:
-    """Return the branches of the first tree in a file.
+def describe_root(path: Path) -> tuple[FileTable, ...]:
+    """List the trees of a file with their branches; of several cycles the newest.
 
     Raises
     ------
     FileError
-        If uproot is not installed; if the file cannot be read, needs too much memory or has no tree.
+        If uproot is not installed; if the file cannot be read or needs too much memory.
     """
-    with ask_root(path, None) as stream:
-        return tuple(stream.read_all().column_names)
+    with ask_root(path, {"describe": True}) as stream:
+        trees = json.loads(stream.read_all().schema.metadata[b"trees"])
+    return tuple(
+        FileTable(
+            tree["name"],
+            tree["n_rows"],
+            tuple(FileColumn(feature=feature_of(column["name"]), **column) for column in tree["columns"]),
+        )
+        for tree in trees
+    )
 
 
-def read_root(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-    """Read some branches of the first tree in a file, block by block.
+def read_root(path: Path, names: Sequence[str], *, tree: str, first: int = 0) -> Iterator[pa.RecordBatch]:
+    """Read some branches of a tree, block by block.
 
     Parameters
     ----------
     path : Path
         The file.
-    types : mapping of str to pyarrow.DataType
-        Branches to read, which must have one value for each entry, and their types in the result.
+    names : sequence of str
+        Branches to read.
+    tree : str
+        Name of the tree, with its directories.
+    first : int
+        Entry to begin with.
 
     Yields
     ------
     pyarrow.RecordBatch
+        Numbers, texts or lists of them.
 
     Raises
     ------
     FileError
-        As `root_columns`; also if a branch has another shape or type.
+        As `describe_root`; also if a branch has another shape.
     """
-    schema = pa.schema(list(types.items()))
-    with ask_root(path, list(types)) as stream:
-        for batch in stream:
-            columns = [_cast(batch.column(name), kind, path, name) for name, kind in types.items()]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _cast(column: pa.Array, kind: pa.DataType, path: Path, name: str) -> pa.Array:
-    try:
-        return column.cast(kind)
-    except pa.ArrowException as error:
-        raise root_process.no_numbers(path, name, error) from error
+    with ask_root(path, {"tree": tree, "branches": list(names), "first": first}) as stream:
+        yield from stream
 
 
 @contextmanager
-def ask_root(
-    path: Path, wanted: Sequence[str] | Mapping[str, Sequence[str]] | None
-) -> Iterator[pa.RecordBatchReader]:
+def ask_root(path: Path, wanted: Mapping[str, object]) -> Iterator[pa.RecordBatchReader]:
     """Start the program that reads the file, see `root_process`; its error is raised here."""
     if find_spec("uproot") is None:
         raise FileError(

@@ -1,8 +1,9 @@
 """The program that `dqm_collectors.root` starts: it writes what a ROOT file has as an Arrow stream.
 
 A damaged file can claim any size, and uproot allocates as much memory as is claimed. In this process the
-memory is limited, and a failure does not affect the collector. The standard input has JSON: the names of the
-branches of a tree; ``null`` for the names of all branches, without rows; or ``{"histograms": [names]}``.
+memory is limited, and a failure does not affect the collector. The standard input has JSON:
+``{"describe": true}`` for all trees and their branches, without rows; ``{"tree": name, "branches": [names],
+"first": entry}`` for entries of a tree; or ``{"histograms": [names]}``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pyarrow as pa
 
 from dqm.errors import FileError
 
-__all__ = ["MOST_BINS", "limit_memory", "no_numbers", "write_histograms", "write_tree"]
+__all__ = ["MOST_BINS", "limit_memory", "no_numbers", "write_description", "write_histograms", "write_tree"]
 
 SPARE_BYTES = 2**30
 """Memory that reading may use."""
@@ -34,6 +35,10 @@ MOST_BINS = 100_000
 """Most bins of a histogram, under- and overflow included: a window has so many rows at most."""
 
 _HISTOGRAM = re.compile(r"TH[123][CSIFDL]|TProfile(?:2D|3D)?|TH2Poly")
+_LIST = re.compile(
+    r"std::vector<(.+)>|(?:ROOT::)?(?:VecOps::)?RVec<(.+)>|(?:std::)?array<(.+), *\d+>|(.+?)(?:\[\d*\])+"
+)
+_NUMBER = re.compile(r"(?:std::)?(?:u?int\d+_t|float|double|bool|char|short|int|long|Float16_t|Double32_t)")
 _USABLE = re.compile(r"TH[12][CSIFDL]")
 _HISTOGRAMS = pa.schema(
     [("name", pa.string()), ("problem", pa.string())]
@@ -64,33 +69,62 @@ def limit_memory(spare_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (used + spare_bytes,) * 2)
 
 
-def write_tree(path: Path, names: Sequence[str] | None, sink: IO[bytes]) -> None:
-    """Write branches of the first tree in a file, block by block.
+def write_description(path: Path, sink: IO[bytes]) -> None:
+    """Write which trees a file has, and their branches.
 
     Parameters
     ----------
     path : Path
         The file.
-    names : sequence of str or None
-        Branches to write; None: only a schema with the names of all branches, without rows.
     sink : file
-        Receives the Arrow stream.
+        Receives an Arrow stream without rows, whose schema has the trees as JSON.
 
     Raises
     ------
     FileError
-        If the file cannot be read or has no tree, or if a branch does not have one number for each entry.
+        If the file cannot be read.
     """
-    with _first_tree(path) as tree:
-        if names is None:
-            pa.ipc.new_stream(sink, _schema(tree.keys(recursive=False))).close()
-            return
+    with _opened(path) as file:
+        trees = [_describe(file[name], name) for name in _tree_names(file)]
+    pa.ipc.new_stream(sink, pa.schema([]).with_metadata({"trees": json.dumps(trees)})).close()
+
+
+def write_tree(path: Path, tree: str, names: Sequence[str], sink: IO[bytes], first: int = 0) -> None:
+    """Write branches of a tree, block by block.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tree : str
+        Name of the tree, with its directories.
+    names : sequence of str
+        Branches to write.
+    sink : file
+        Receives the Arrow stream.
+    first : int
+        Entry to begin with.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or has no such tree, or if a branch has neither numbers nor texts nor
+        lists of them.
+    """
+    with _opened(path) as file:
+        if tree not in _tree_names(file):
+            raise FileError(f"the file has no tree {tree!r}", where=str(path))
+        found = file[tree]
+        branches = _branches(found)
+        if missing := [name for name in names if name not in branches]:
+            raise FileError(f"the tree {tree!r} has no branch {missing[0]!r}", where=str(path))
         writer = None
-        for block in tree.iterate(list(names), library="np", step_size=ROWS_PER_BLOCK):
-            batch = pa.RecordBatch.from_arrays([_column(block[n], path, n) for n in names], list(names))
+        for start in range(first, int(found.num_entries), ROWS_PER_BLOCK):
+            columns = [_column(branches[name], start, path, name) for name in names]
+            batch = pa.RecordBatch.from_arrays(columns, list(names))
             writer = writer or pa.ipc.new_stream(sink, batch.schema)
             writer.write_batch(batch)
-        (writer or pa.ipc.new_stream(sink, _schema(names))).close()
+        (writer or pa.ipc.new_stream(sink, pa.schema([(name, pa.null()) for name in names]))).close()
 
 
 def write_histograms(path: Path, names: Sequence[str], sink: IO[bytes]) -> None:
@@ -142,13 +176,36 @@ def _histogram(file: Any, name: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _schema(names: Sequence[str]) -> pa.Schema:
-    return pa.schema([(name, pa.null()) for name in names])
+def _describe(tree: Any, name: str) -> dict[str, Any]:
+    columns = []
+    for branch_name, branch in _branches(tree).items():
+        kind = str(branch.typename)
+        value = _LIST.fullmatch(kind)
+        base = next(filter(None, value.groups())) if value else kind
+        columns.append({
+            "name": branch_name,
+            "kind": kind,
+            "is_number": _NUMBER.fullmatch(base) is not None,
+            "is_list": value is not None,
+        })  # fmt: skip
+    return {"name": name, "n_rows": int(tree.num_entries), "columns": columns}
 
 
-def _column(values: Any, path: Path, name: str) -> pa.Array:
+def _branches(tree: Any) -> dict[str, Any]:
+    """Give the branches that have values, by their own name; where two have the same, with those above."""
+    paths = [path for path in tree.keys(recursive=True) if not len(getattr(tree[path], "branches", ()))]
+    own = [path.rpartition("/")[2] for path in paths]
+    return {
+        (name if own.count(name) == 1 else path): tree[path] for name, path in zip(own, paths, strict=True)
+    }
+
+
+def _column(branch: Any, start: int, path: Path, name: str) -> pa.Array:
+    import awkward
+
+    values = branch.array(entry_start=start, entry_stop=start + ROWS_PER_BLOCK, library="ak")
     try:
-        return pa.array(values)
+        return awkward.to_arrow(values, extensionarray=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise no_numbers(path, name, error) from error
 
@@ -160,12 +217,6 @@ def no_numbers(path: Path, name: str, error: Exception) -> FileError:
         where=f"{path}, branch {name!r}",
         fix="Name the features to use",
     )
-
-
-@contextmanager
-def _first_tree(path: Path) -> Iterator[Any]:
-    with _opened(path) as file:
-        yield file[_find_tree(file, path)]
 
 
 @contextmanager
@@ -181,24 +232,29 @@ def _opened(path: Path) -> Iterator[Any]:
         raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
 
 
-def _find_tree(file: Any, path: Path) -> str:
-    trees = [str(name) for name, kind in file.classnames().items() if kind in ("TTree", "ROOT::RNTuple")]
-    if not trees:
-        raise FileError("the file has no tree", where=str(path))
-    return trees[0]
+def _tree_names(file: Any) -> list[str]:
+    """Give the names of all trees once, however many cycles they have."""
+    kinds = file.classnames(cycle=False)
+    return [
+        str(name) for name, kind in kinds.items() if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
+    ]
 
 
 def main() -> None:
     """Read the file in the arguments; an error is written as one line of JSON, with exit code 1."""
-    import uproot  # noqa: F401 - loaded before memory is limited
+    import awkward  # noqa: F401 - loaded before memory is limited
+    import uproot  # noqa: F401
 
     wanted = json.load(sys.stdin)
     limit_memory(SPARE_BYTES)
     try:
-        if isinstance(wanted, dict):
-            write_histograms(Path(sys.argv[1]), wanted["histograms"], sys.stdout.buffer)
+        path, sink = Path(sys.argv[1]), sys.stdout.buffer
+        if "histograms" in wanted:
+            write_histograms(path, wanted["histograms"], sink)
+        elif "tree" in wanted:
+            write_tree(path, wanted["tree"], wanted["branches"], sink, wanted["first"])
         else:
-            write_tree(Path(sys.argv[1]), wanted, sys.stdout.buffer)
+            write_description(path, sink)
     except FileError as error:
         print(json.dumps({"what": error.what, "where": error.where, "fix": error.fix}), file=sys.stderr)  # noqa: T201
         sys.exit(1)

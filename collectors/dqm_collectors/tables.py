@@ -22,8 +22,6 @@ __all__ = [
     "open_bytes",
     "open_text",
     "parse_csv",
-    "read_csv",
-    "read_header",
     "read_line",
     "read_lines",
     "translate_errors",
@@ -103,56 +101,6 @@ def read_lines(stream: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-def read_header(path: Path) -> tuple[str, ...]:
-    """Return the column names of a CSV file, plain or compressed.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read or is empty, or if two columns have the same name.
-    """
-    with open_text(path) as stream:
-        names = tuple(next(text_csv.reader(read_lines(stream, path)), ()))
-    if not names:
-        raise FileError("the file is empty", where=str(path), fix="The first line must name the columns")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise FileError(f"two columns have the same name: {', '.join(twice)}", where=str(path))
-    return names
-
-
-def read_csv(
-    path: Path, types: Mapping[str, pa.DataType], names: Sequence[str], block_bytes: int = BLOCK_BYTES
-) -> Iterator[pa.RecordBatch]:
-    """Read some columns of a CSV file, block by block; a ``.gz`` file is unpacked.
-
-    Each block is parsed from memory of Arrow. Its streaming reader has a thread that reads ahead; given a
-    file of Python, this thread ends the process by SIGABRT if it lets go of the file while Python ends.
-
-    Parameters
-    ----------
-    path : Path
-        A file or a named pipe.
-    types : mapping of str to pyarrow.DataType
-        Columns to read; an empty cell or a cell of another type is an error.
-    names : sequence of str
-        All columns of the file, for messages.
-    block_bytes : int
-        Bytes of text read at a time.
-
-    Yields
-    ------
-    pyarrow.RecordBatch
-
-    Raises
-    ------
-    FileError
-        If the file is missing or damaged, lacks a column, or has a cell of another type.
-    """
-    with translate_errors(path), open_bytes(path) as file:
-        header = read_line(file, path)
-        yield from parse_csv(file, path, header, types, names, block_bytes)
-
-
 def parse_csv(
     file: BinaryIO,
     path: Path,
@@ -161,8 +109,15 @@ def parse_csv(
     names: Sequence[str],
     block_bytes: int = BLOCK_BYTES,
     tidy: Callable[[bytes], bytes] | None = None,
+    *,
+    separator: str = ",",
+    decimal: str = ".",
+    n_before: int = 0,
 ) -> Iterator[pa.RecordBatch]:
-    """Read the rows after the header of a CSV file, as `read_csv`.
+    """Read some columns of the rows after the header of a CSV file, block by block.
+
+    Each block is parsed from memory of Arrow. Its streaming reader has a thread that reads ahead; given a
+    file of Python, this thread ends the process by SIGABRT if it lets go of the file while Python ends.
 
     Parameters
     ----------
@@ -172,22 +127,40 @@ def parse_csv(
         Its name, for messages.
     header : bytes
         Line with the names of the columns.
-    types, names, block_bytes
-        As in `read_csv`.
+    types : mapping of str to pyarrow.DataType
+        Columns to read; an empty cell or a cell of another type is an error.
+    names : sequence of str
+        All columns of the file, for messages.
+    block_bytes : int
+        Bytes of text read at a time.
     tidy : callable, optional
         Applied to each block of whole lines before it is parsed.
+    separator, decimal : str
+        Character between the values, and decimal mark.
+    n_before : int
+        Rows of the file that were read before these, for messages.
 
     Yields
     ------
     pyarrow.RecordBatch
+
+    Raises
+    ------
+    FileError
+        If the file is damaged, lacks a column, or has a cell of another type.
     """
-    convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
-    n_rows = 0
+    convert = csv.ConvertOptions(
+        column_types=types, include_columns=list(types), null_values=[], decimal_point=decimal
+    )
+    parse = csv.ParseOptions(delimiter=separator)
+    n_rows = n_before
     for lines in _blocks(file, block_bytes, path):
         text = header + (tidy(lines) if tidy else lines)
         read = csv.ReadOptions(use_threads=False, block_size=len(text) + 1)
         with translate_errors(path, names, n_rows):
-            table = csv.read_csv(pa.BufferReader(_copy(text)), read_options=read, convert_options=convert)
+            table = csv.read_csv(
+                pa.BufferReader(_copy(text)), read_options=read, parse_options=parse, convert_options=convert
+            )
         n_rows += table.num_rows
         yield from table.combine_chunks().to_batches()
 

@@ -5,6 +5,7 @@ seconds. Arrays in these values are shared, not copied; they must not be changed
 """
 
 from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
+from dqm.events.contents import FileColumn, FileTable
 from dqm.events.evaluation import EvaluationJob, EvaluationReport, RollingJob
 from dqm.events.explanation import Explanation, Likeness, RatioMap
 from dqm.events.result import (
@@ -40,6 +41,8 @@ __all__ = [
     "EvaluationReport",
     "EventBatch",
     "Explanation",
+    "FileColumn",
+    "FileTable",
     "FloatArray",
     "Likeness",
     "Measurement",

@@ -110,6 +110,13 @@ class EventBatch:
     position : str
         From where a source that can go on after a restart reads again to yield this batch and those after it;
         empty for other sources.
+    run : int or None
+        Number of the run, of a source that knows it: the names of files say it. None: that of the collector.
+    run_type : str
+        What this run is for; empty: that of the collector.
+    number : int or None
+        Number of the batch among those of its chamber and run, ascending, and the same after a restart;
+        None: its start orders it.
     """
 
     chamber: str
@@ -122,6 +129,9 @@ class EventBatch:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     counts: str = ""
     position: str = ""
+    run: int | None = None
+    run_type: str = ""
+    number: int | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -173,9 +173,8 @@ def test_closed_outputs_are_not_given_to_files(tmp_path: Path) -> None:
 def test_a_source_without_events_ends_in_order(tmp_path: Path) -> None:
     """Arrow's thread, which read ahead in a file of Python, ended 1 of 20 such processes by SIGABRT."""
     code = (
-        "import pathlib, pyarrow, sys\nfrom dqm_collectors.tables import read_csv\n"
-        "path = pathlib.Path('none.csv')\n"
-        "sys.exit(len(list(read_csv(path, {'a': pyarrow.float64()}, ('a', 'b')))))"
+        "import pathlib, sys\nfrom dqm_collectors.replay import read_features\n"
+        "sys.exit(len(list(read_features(pathlib.Path('none.csv')))))"
     )
     (tmp_path / "none.csv").write_text("a,b\n")
     python = PROGRAM.with_name("python")

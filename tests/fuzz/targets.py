@@ -37,7 +37,7 @@ from dqm.web.auth.users import UserFile
 from dqm_collectors.beam import BeamCollector
 from dqm_collectors.replay import read_features
 from dqm_collectors.root_histograms import parse_histograms
-from dqm_collectors.root_process import write_histograms, write_tree
+from dqm_collectors.root_process import write_description, write_histograms, write_tree
 from dqm_collectors.slow_control.file import FileSource
 from dqm_collectors.slow_control.readings import parse_json
 from dqm_collectors.tdc import TdcCollector
@@ -124,8 +124,10 @@ def features_of(ending: str) -> Callable[[bytes, Path], object]:
 def read_root_here(data: bytes, folder: Path) -> None:
     """As the process that reads ROOT files does, in this one."""
     path = written(folder / "features.root", data)
-    for names in (None, ["a", "b"]):
-        write_tree(path, names, io.BytesIO())
+    sink = io.BytesIO()
+    write_description(path, sink)
+    for tree in json.loads(pa.ipc.open_stream(sink.getvalue()).schema.metadata[b"trees"]):
+        write_tree(path, tree["name"], [column["name"] for column in tree["columns"]], io.BytesIO())
 
 
 def read_histograms_here(data: bytes, folder: Path) -> None:

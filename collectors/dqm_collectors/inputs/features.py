@@ -1,0 +1,347 @@
+"""From the columns of a file to features: names and units, lists, derived features, selection, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from dqm.errors import FileError, escape_text
+from dqm.events import FileColumn, FloatArray
+from dqm_collectors.inputs.expression import Expression
+from dqm_collectors.inputs.lists import IntArray, elements_of, is_list, lengths_of, take_of
+from dqm_collectors.inputs.names import describe_columns, is_feature_name, no_such, suggest_name
+from dqm_collectors.inputs.options import FileOptions, Reduction
+from dqm_collectors.inputs.tables import InputTable
+from dqm_collectors.inputs.transform import load_transformation
+
+__all__ = ["CHAMBER", "TIME", "Block", "FeatureReader"]
+
+TIME = "time"
+CHAMBER = "chamber"
+LONGEST_NAME = 64
+
+Names = np.ndarray[tuple[int], np.dtype[np.str_]]
+
+_FIX_NAN = (
+    "Leave such rows out: 'dqm reference build --drop-nan' does it; the collector takes them with keep_nan, "
+    "or "
+    "leaves them out by select"
+)
+_FIX_INFINITE = "Leave such rows out, or the column by naming those to use"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows of a file that follow each other.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Features.
+    x : ndarray, shape (n, d)
+        Their values.
+    times : ndarray, shape (n,), or None
+        Unix seconds, ascending; None without a column ``time``.
+    chambers : ndarray of str, shape (n,), or None
+        None without a column ``chamber``.
+    end_row : int
+        Rows of the file up to the end of this block, those that were left out included.
+    """
+
+    names: tuple[str, ...]
+    x: FloatArray
+    times: FloatArray | None
+    chambers: Names | None
+    end_row: int = 0
+
+    def rows(self, first: int, last: int) -> Block:
+        """Give the rows from `first` to before `last`."""
+        times = None if self.times is None else self.times[first:last]
+        chambers = None if self.chambers is None else self.chambers[first:last]
+        return replace(self, x=self.x[first:last], times=times, chambers=chambers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A feature that is a column."""
+
+    column: FileColumn
+    scale: float | None = None
+    take: Reduction | int | None = None
+
+
+class FeatureReader:
+    """Reads the features that options describe from a table.
+
+    Parameters
+    ----------
+    options : FileOptions
+        What is read.
+    table : InputTable
+        An open table.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Features.
+    layout : dict of str to str
+        Columns that all files of a source must have alike, with their types: all, or those that are used if
+        features are named.
+
+    Raises
+    ------
+    FileError
+        If a column is missing or has no numbers, or two have the same name as a feature. The message lists
+        what there is.
+    ConfigError
+        If a transformation is not installed.
+    """
+
+    def __init__(self, options: FileOptions, table: InputTable) -> None:
+        self._options = options
+        self._table = table
+        self._where = f"{table.path}, tree {table.name!r}" if table.name else str(table.path)
+        sources = self._name_columns()
+        derived = self._check_derived(sources)
+        self._selection = options.selection()
+        known = [*sources, *derived]
+        self.names = options.features or tuple(name for name in known if name not in (TIME, CHAMBER))
+        if not self.names:
+            raise FileError("no features", where=self._where, fix=f"There are: {self._list_columns()}")
+        wanted = dict.fromkeys((*self.names, *(name for name in (TIME, CHAMBER) if name in known)))
+        wanted |= dict.fromkeys(self._selection.columns if self._selection else ())
+        wanted |= dict.fromkeys(name for one in options.transform for name in one.features)
+        self._derived: dict[str, Expression] = {}
+        for name in reversed(derived):  # each needs columns and those before it
+            if name in wanted:
+                self._derived = {name: derived[name], **self._derived}
+                wanted |= dict.fromkeys(derived[name].columns)
+        self._sources = {name: self._find(name, sources) for name in wanted if name not in self._derived}
+        used = [source.column for source in self._sources.values()]
+        chosen = table.columns if options.features is None else used
+        self.layout = {column.name: column.kind for column in chosen}
+        self._changes = [load_transformation(one) for one in options.transform]
+
+    def read(self, first: int = 0, last_time: float = -np.inf) -> Iterator[Block]:
+        """Yield blocks of rows from row `first` of the file on, without those that are not selected.
+
+        Parameters
+        ----------
+        first : int
+            Rows to skip.
+        last_time : float
+            Time of the row before them.
+
+        Raises
+        ------
+        FileError
+            If a value is missing, not a number or not finite, if lists of a row have different lengths, or
+            if time goes back; the message names file, row and column.
+        """
+        types: dict[str, pa.DataType] = {
+            source.column.name: pa.string() if name == CHAMBER else pa.float64()
+            for name, source in self._sources.items()
+        }
+        row = first
+        for batch in self._table.read(types, first):
+            if not len(batch):
+                continue
+            block = self._block(batch, row, last_time)
+            if block.times is not None and len(block.times):
+                last_time = float(block.times[-1])
+            row += len(batch)
+            yield block
+
+    def _block(self, batch: pa.RecordBatch, row: int, last_time: float) -> Block:
+        index, values, chambers = self._values(batch, row)
+        for name, expression in self._derived.items():
+            values[name] = expression.evaluate(values)
+        rows = index + row + self._table.first_row
+        if self._selection is not None:
+            chosen = self._selection.evaluate(values) != 0
+            rows = rows[chosen]
+            values = {name: column[chosen] for name, column in values.items()}
+            chambers = None if chambers is None else chambers[chosen]
+        for change in self._changes:
+            change(values)
+        for name in self.names:
+            self._check_numbers(name, values[name], rows, keep_nan=self._options.keep_nan)
+        times = values.get(TIME)
+        if times is not None:
+            self._check_numbers(TIME, times, rows, keep_nan=False)
+            self._check_order(times, rows, last_time)
+        if chambers is None and CHAMBER in values:
+            chambers = np.array([f"{number:g}" for number in values[CHAMBER]], dtype=np.str_)
+        x = np.column_stack([values[name] for name in self.names])
+        return Block(self.names, x, times, chambers, row + len(batch))
+
+    def _values(
+        self, batch: pa.RecordBatch, row: int
+    ) -> tuple[IntArray, dict[str, FloatArray], Names | None]:
+        """Give the place in the batch of each row to be, and the columns for these rows."""
+        lengths = self._lengths(batch, row)
+        index = np.arange(len(batch))
+        if lengths is not None:
+            index = np.repeat(index, lengths)
+        values: dict[str, FloatArray] = {}
+        chambers: Names | None = None
+        for name, source in self._sources.items():
+            column = batch.column(source.column.name)
+            where = f"{self._where}, column {source.column.name!r}"
+            is_element = is_list(column.type) and source.take is None
+            if is_element:
+                column = elements_of(column, pa.string() if name == CHAMBER else pa.float64(), where)
+            if name == CHAMBER:
+                chambers = self._check_names(column, index if is_element else np.arange(len(column)), row)
+                chambers = chambers if is_element or lengths is None else chambers[index]
+                continue
+            if is_list(column.type) and source.take is not None:
+                found = self._take(column, source.take, where)
+            else:
+                found = column.to_numpy(zero_copy_only=False)
+            scaled = found if source.scale is None else found * source.scale
+            values[name] = scaled if is_element or lengths is None else scaled[index]
+        return index, values, chambers
+
+    def _take(self, column: pa.Array, take: Reduction | int, where: str) -> FloatArray:
+        lengths = lengths_of(column, where)
+        elements = elements_of(column, pa.float64(), where).to_numpy(zero_copy_only=False)
+        return take_of(elements, lengths, take)
+
+    def _lengths(self, batch: pa.RecordBatch, row: int) -> IntArray | None:
+        """Give the number of rows that each row of the batch becomes; None if it stays one."""
+        if self._options.rows == "event":
+            return None
+        found: IntArray | None = None
+        of = ""
+        for source in self._sources.values():
+            name = source.column.name
+            column = batch.column(name)
+            if source.take is not None or not is_list(column.type):
+                continue
+            lengths = lengths_of(column, f"{self._where}, column {name!r}")
+            if found is not None and (lengths != found).any():
+                k = int(np.flatnonzero(lengths != found)[0])
+                raise FileError(
+                    f"{of!r} has {found[k]} elements and {name!r} has {lengths[k]}",
+                    where=f"{self._where}, row {row + k + self._table.first_row}",
+                    fix="Name features whose lists belong together, or take one value of the others: "
+                    "columns.NAME.take",
+                )
+            found, of = lengths, name
+        return found
+
+    def _name_columns(self) -> dict[str, _Source]:
+        """Give the features that columns are: those of `columns`, and all others under their own names."""
+        by_name = {column.name: column for column in self._table.columns}
+        chosen: dict[str, _Source] = {}
+        for name, choice in self._options.columns.items():
+            if choice.column not in by_name:
+                raise no_such(
+                    "column", choice.column, tuple(by_name), where=self._where, listed=self._list_columns()
+                )
+            chosen[name] = _Source(by_name[choice.column], choice.scale, choice.take)
+        taken = {source.column.name for source in chosen.values()}
+        named: dict[str, _Source] = {}
+        for column in self._table.columns:
+            if column.name in taken:
+                continue
+            if column.feature in chosen or column.feature in named:
+                raise FileError(
+                    f"two columns are called {column.feature!r}: {column.name!r} is the second",
+                    where=self._where,
+                    fix=f'Give it another name: columns = {{NAME = "{escape_text(column.name)}"}}',
+                )
+            named[column.feature] = _Source(column)
+        return named | chosen
+
+    def _check_derived(self, sources: dict[str, _Source]) -> dict[str, Expression]:
+        """Check that derived features have names of their own, and need what is there before them."""
+        known = list(sources)
+        derived = self._options.derived()
+        for name, expression in derived.items():
+            where = f"{self._where}, derive.{name}"
+            if name in sources:
+                raise FileError(
+                    f"there is a column {name!r} already",
+                    where=where,
+                    fix="Give the derived feature another name",
+                )
+            for column in expression.columns:
+                if column not in known:
+                    raise no_such("column", column, known, where=where)
+            known.append(name)
+        return derived
+
+    def _find(self, name: str, sources: dict[str, _Source]) -> _Source:
+        """Give the column of a feature that is used, or say why there is none."""
+        if name not in sources:
+            known = [*sources, *self._options.derive]
+            listed = self._list_columns() if len(known) == len(self._table.columns) else None
+            raise no_such("column", name, known, where=self._where, listed=listed)
+        source = sources[name]
+        column = source.column
+        where = f"{self._where}, column {column.name!r}"
+        if not column.is_number and name != CHAMBER:
+            raise FileError(f"holds {column.kind}, not numbers", where=where, fix="Name the features to use")
+        if name in self.names and not is_feature_name(name):
+            raise FileError(
+                f"{escape_text(name)!r} cannot be the name of a feature",
+                where=where,
+                fix=f'Give it another: columns = {{{suggest_name(name)} = "{escape_text(name)}"}}, or name '
+                f"the features",
+            )
+        if source.take is not None and not column.is_list:
+            raise FileError(
+                f"has no lists, of which {source.take!r} could be taken", where=where, fix="Leave take out"
+            )
+        if column.is_list and source.take is None and self._options.rows == "event":
+            raise FileError(
+                f"holds {column.kind}, a list in each row",
+                where=where,
+                fix=f"Say what to take of it, columns.{suggest_name(name)} = "
+                f'{{column = "{escape_text(column.name)}", '
+                'take = "first"}, or make each element a row: rows = "element"',
+            )
+        return source
+
+    def _list_columns(self) -> str:
+        return describe_columns(self._table.columns)
+
+    def _check_numbers(self, name: str, values: FloatArray, rows: IntArray, *, keep_nan: bool) -> None:
+        """Refuse what is not finite; NaN may be kept."""
+        bad = np.flatnonzero(np.isinf(values) if keep_nan else ~np.isfinite(values))
+        if bad.size:
+            raise FileError(
+                f"{values[bad[0]]} is not a number",
+                where=f"{self._where}, row {rows[bad[0]]}, column {self._column_of(name)!r}",
+                fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN,
+            )
+
+    def _check_order(self, times: FloatArray, rows: IntArray, last_time: float) -> None:
+        back = np.flatnonzero(np.diff(times, prepend=last_time) < 0)
+        if back.size:
+            raise FileError(
+                "time goes back",
+                where=f"{self._where}, row {rows[back[0]]}, column {self._column_of(TIME)!r}",
+                fix="Sort the rows by time; chambers may alternate",
+            )
+
+    def _column_of(self, name: str) -> str:
+        source = self._sources.get(name)
+        return name if source is None else source.column.name
+
+    def _check_names(self, column: pa.Array, index: IntArray, row: int) -> Names:
+        """Return a column of chambers. Names are limited: in numpy, each takes the memory of the longest."""
+        names = column.to_pylist()
+        wrong = next((k for k, name in enumerate(names) if name is None or len(name) > LONGEST_NAME), None)
+        if wrong is not None:
+            long = f"a name of more than {LONGEST_NAME} characters"
+            raise FileError(
+                "no name" if names[wrong] is None else long,
+                where=f"{self._where}, row {row + index[wrong] + self._table.first_row}, column {CHAMBER!r}",
+            )
+        return np.array(names, dtype=np.str_)

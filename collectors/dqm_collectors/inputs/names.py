@@ -1,0 +1,90 @@
+"""Names of columns and features, and messages that say which there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from dqm.errors import FileError, escape_text
+from dqm.events import FileColumn
+
+__all__ = ["describe_columns", "feature_of", "is_feature_name", "list_names", "no_such"]
+
+MOST_LISTED = 30
+"""Columns, trees or files that a message lists."""
+
+LONGEST_SHOWN = 80
+"""Characters of a name that a message shows."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_UNIT = re.compile(r"(.+?)\s*[\[(]\s*([^\[\]()]+?)\s*[\])]")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def feature_of(name: str) -> str:
+    """Give the name that a column has as a feature: ``drift time [ns]`` is ``drift_time_ns``.
+
+    A unit in brackets at the end is joined by ``_``, and so are words. A name with other characters that no
+    feature can have stays as it is: it needs a name in ``columns``.
+    """
+    if is_feature_name(name):
+        return name
+    text = name.strip()
+    found = _UNIT.fullmatch(text)
+    words = " ".join(found.groups()) if found else text
+    joined = "_".join(words.split())
+    return joined if is_feature_name(joined) else name
+
+
+def is_feature_name(name: str) -> bool:
+    """Tell whether a feature may have the name: 1 to 64 letters, digits, ``.``, ``_`` and ``-``."""
+    return _NAME.fullmatch(name) is not None
+
+
+def suggest_name(name: str) -> str:
+    """Give a name for a column whose own name no feature can have."""
+    return _NOT_IN_NAMES.sub("_", name).strip("_.-")[:64] or "x"
+
+
+def no_such(
+    kind: str, name: str, known: Sequence[str], *, where: str, listed: str | None = None
+) -> FileError:
+    """Make the error for a name that does not exist: the nearest one, and all there are.
+
+    Parameters
+    ----------
+    kind : str
+        What it should be: column, branch, tree.
+    name : str
+        What was asked for.
+    known : sequence of str
+        What there is.
+    where : str
+        File or table.
+    listed : str, optional
+        Text of what there is; `known` by default.
+    """
+    near = get_close_matches(name, known, 1)
+    advice = f"Did you mean {_shorten(near[0])!r}? " if near else ""
+    return FileError(
+        f"no {kind} {_shorten(name)!r}",
+        where=where,
+        fix=f"{advice}There are: {listed or list_names(known)}" if known else f"There is no {kind} at all",
+    )
+
+
+def list_names(names: Sequence[str]) -> str:
+    """List names, at most `MOST_LISTED` of them."""
+    more = len(names) - MOST_LISTED
+    return ", ".join(map(_shorten, names[:MOST_LISTED])) + (f" and {more} more" if more > 0 else "")
+
+
+def describe_columns(columns: Iterable[FileColumn]) -> str:
+    """List columns with their types: ``t_1 (double), hits.x (std::vector<float>)``."""
+    return list_names([f"{_shorten(one.name)} ({one.kind})" if one.kind else one.name for one in columns])
+
+
+def _shorten(name: str) -> str:
+    shown = escape_text(name)
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
