@@ -88,6 +88,11 @@ class ReplayCollector:
                     for batch in maker.batches(piece):
                         yield self._counted(batch, file.path)
 
+    @property
+    def gives_runs(self) -> bool:
+        """Whether the names of the files say which runs they belong to."""
+        return self.options.name_pattern is not None
+
     def files(self) -> list[RunFile]:
         """List the files in order; raises `FileError` if there are none."""
         return list_files(self.options.inputs, self.options.name_pattern)
@@ -122,7 +127,7 @@ class ReplayCollector:
             elif speed is not None and block.times is not None:
                 over = block.times[first] + speed * PACED_SECONDS
                 last = int(np.searchsorted(block.times, over, side="right"))
-            yield block.rows(first, last)
+            yield block.part(first, last)
             first = last
 
     def _seconds(self, piece: Block, last: float | None) -> float:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, Protocol, TextIO, cast
 
 import pyarrow as pa
 from pyarrow import csv
@@ -19,6 +19,7 @@ from dqm.errors import FileError
 __all__ = [
     "BLOCK_BYTES",
     "LONGEST_LINE",
+    "ReadableBytes",
     "open_bytes",
     "open_text",
     "parse_csv",
@@ -101,8 +102,15 @@ def read_lines(stream: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
+class ReadableBytes(Protocol):
+    """A source of bytes."""
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """Read at most so many bytes; nothing at the end."""
+
+
 def parse_csv(
-    file: BinaryIO,
+    file: ReadableBytes,
     path: Path,
     header: bytes,
     types: Mapping[str, pa.DataType],
@@ -184,7 +192,7 @@ def read_line(file: BinaryIO, path: Path) -> bytes:
     return line
 
 
-def _blocks(file: BinaryIO, block_bytes: int, path: Path) -> Iterator[bytes]:
+def _blocks(file: ReadableBytes, block_bytes: int, path: Path) -> Iterator[bytes]:
     """Cut a table into blocks of whole lines."""
     text = b""
     is_first = True

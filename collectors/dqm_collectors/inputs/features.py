@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,8 @@ class Block:
         Unix seconds, ascending; None without a column ``time``.
     chambers : ndarray of str, shape (n,), or None
         None without a column ``chamber``.
+    rows : ndarray, shape (n,)
+        Row of the file, from 0, that each belongs to.
     end_row : int
         Rows of the file up to the end of this block, those that were left out included.
     """
@@ -55,13 +57,35 @@ class Block:
     x: FloatArray
     times: FloatArray | None
     chambers: Names | None
-    end_row: int = 0
+    rows: IntArray
+    end_row: int
 
-    def rows(self, first: int, last: int) -> Block:
-        """Give the rows from `first` to before `last`."""
-        times = None if self.times is None else self.times[first:last]
-        chambers = None if self.chambers is None else self.chambers[first:last]
-        return replace(self, x=self.x[first:last], times=times, chambers=chambers)
+    def part(self, first: int, last: int) -> Block:
+        """Give the rows of the block from `first` to before `last`."""
+        return replace(
+            self,
+            x=self.x[first:last],
+            times=None if self.times is None else self.times[first:last],
+            chambers=None if self.chambers is None else self.chambers[first:last],
+            rows=self.rows[first:last],
+        )
+
+    @staticmethod
+    def join(blocks: Sequence[Block]) -> Block:
+        """Join blocks that follow each other, at least one."""
+        first, last = blocks[0], blocks[-1]
+        if first is last:
+            return first
+        times = [block.times for block in blocks if block.times is not None]
+        chambers = [block.chambers for block in blocks if block.chambers is not None]
+        return Block(
+            first.names,
+            np.concatenate([block.x for block in blocks]),
+            np.concatenate(times) if times else None,
+            np.concatenate(chambers) if chambers else None,
+            np.concatenate([block.rows for block in blocks]),
+            last.end_row,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +183,7 @@ class FeatureReader:
         index, values, chambers = self._values(batch, row)
         for name, expression in self._derived.items():
             values[name] = expression.evaluate(values)
-        rows = index + row + self._table.first_row
+        rows = index + row
         if self._selection is not None:
             chosen = self._selection.evaluate(values) != 0
             rows = rows[chosen]
@@ -176,7 +200,7 @@ class FeatureReader:
         if chambers is None and CHAMBER in values:
             chambers = np.array([f"{number:g}" for number in values[CHAMBER]], dtype=np.str_)
         x = np.column_stack([values[name] for name in self.names])
-        return Block(self.names, x, times, chambers, row + len(batch))
+        return Block(self.names, x, times, chambers, rows, row + len(batch))
 
     def _values(
         self, batch: pa.RecordBatch, row: int
@@ -317,7 +341,8 @@ class FeatureReader:
         if bad.size:
             raise FileError(
                 f"{values[bad[0]]} is not a number",
-                where=f"{self._where}, row {rows[bad[0]]}, column {self._column_of(name)!r}",
+                where=f"{self._where}, row {rows[bad[0]] + self._table.first_row}, column "
+                f"{self._column_of(name)!r}",
                 fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN,
             )
 
@@ -326,7 +351,8 @@ class FeatureReader:
         if back.size:
             raise FileError(
                 "time goes back",
-                where=f"{self._where}, row {rows[back[0]]}, column {self._column_of(TIME)!r}",
+                where=f"{self._where}, row {rows[back[0]] + self._table.first_row}, column "
+                f"{self._column_of(TIME)!r}",
                 fix="Sort the rows by time; chambers may alternate",
             )
 

@@ -60,7 +60,7 @@ def list_files(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile
     FileError
         If there is no file, if a name does not match, or if two files are the same part of a run.
     """
-    found = list_new(inputs, name_pattern)
+    found = _list(inputs, name_pattern)
     if not found:
         raise FileError(
             "there is no file",
@@ -73,11 +73,15 @@ def list_files(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile
 
 
 def list_new(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile]:
-    """As `list_files`, but there may be no file yet."""
+    """List files that may appear later: there may be none yet, and each counts once."""
+    return list({file.path: file for file in _list(inputs, name_pattern)}.values())
+
+
+def _list(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile]:
     pattern = None if name_pattern is None else re.compile(name_pattern)
     found = [file for source in inputs for file in _list_one(source, pattern)]
     if pattern is None:
-        return list({file.path: file for file in found}.values())
+        return found
     found = sorted(set(found), key=lambda file: (file.run or 0, file.part, _natural(file.path)))
     for one, other in pairwise(found):
         _refuse_twice(one, other)

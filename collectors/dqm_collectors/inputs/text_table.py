@@ -16,9 +16,9 @@ from dqm.errors import FileError, escape_text
 from dqm.events import FileColumn
 from dqm_collectors.inputs.names import feature_of
 from dqm_collectors.inputs.options import FileOptions
-from dqm_collectors.tables import open_bytes, parse_csv, read_line, translate_errors
+from dqm_collectors.tables import ReadableBytes, open_bytes, parse_csv, read_line, translate_errors
 
-__all__ = ["TextTable", "open_text_table"]
+__all__ = ["TextTable", "open_text_table", "skip_header"]
 
 MOST_COMMENTS = 10_000
 """Most lines before the header."""
@@ -58,11 +58,14 @@ class TextTable:
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         """Read some columns from row `first` on; yields blocks of rows."""
         with translate_errors(self.path), open_bytes(self.path) as file:
-            _read_header(file, self.path, self.options)
-            yield from self.read_rows(file, types, first=first)
+            skip_header(file, self.path, self.options)
+            for batch in self.read_rows(file, types):
+                skipped = min(len(batch), first)
+                first -= skipped
+                yield batch.slice(skipped)
 
     def read_rows(
-        self, file: BinaryIO, types: dict[str, pa.DataType], *, first: int = 0, n_before: int = 0
+        self, file: ReadableBytes, types: dict[str, pa.DataType], n_before: int = 0
     ) -> Iterator[pa.RecordBatch]:
         """Read rows of a file that is open behind its header, of which `n_before` rows were read."""
         options = self.options
@@ -86,10 +89,8 @@ class TextTable:
                 self._ungroup(batch.column(name), name, n_rows) if name in grouped else batch.column(name)
                 for name in types
             ]
-            whole = pa.RecordBatch.from_arrays(columns, schema=pa.schema(list(types.items())))
-            skipped = min(len(whole), max(0, first + n_before - n_rows))
             n_rows += len(batch)
-            yield whole.slice(skipped)
+            yield pa.RecordBatch.from_arrays(columns, schema=pa.schema(list(types.items())))
 
     def _tidy(self, text: bytes) -> bytes:
         """Take out comments, and write other encodings as UTF-8."""
@@ -137,7 +138,7 @@ def open_text_table(path: Path, options: FileOptions) -> TextTable:
         numbers instead of names.
     """
     with translate_errors(path), open_bytes(path) as file:
-        line = _read_header(file, path, options)
+        line = skip_header(file, path, options)
         separator = options.separator or _find_separator(line)
         names = [name.strip() for name in next(text_csv.reader([line], delimiter=separator), [])]
     if not names:
@@ -155,8 +156,8 @@ def open_text_table(path: Path, options: FileOptions) -> TextTable:
     return TextTable(path, tuple(FileColumn(name, feature_of(name)) for name in names), separator, options)
 
 
-def _read_header(file: BinaryIO, path: Path, options: FileOptions) -> str:
-    """Read up to the end of the first line that is no comment."""
+def skip_header(file: BinaryIO, path: Path, options: FileOptions) -> str:
+    """Read up to the end of the first line that is no comment, and give it without its end."""
     mark = options.comment
     for number in range(MOST_COMMENTS):
         line = read_line(file, path)

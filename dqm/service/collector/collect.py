@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
 import structlog
 
 from dqm.config import CollectorConfig, CollectorSection
-from dqm.errors import NoEventsError, format_count
-from dqm.events import EventBatch, Origin, RunEvent, RunNotice, Window
-from dqm.service.collector.progress import Note, Progress
+from dqm.errors import ConfigError, NoEventsError, format_count
+from dqm.events import Origin
+from dqm.service.collector.cutters import make_cutter
+from dqm.service.collector.progress import Note
+from dqm.service.collector.runs import Runs
 from dqm.service.collector.slow_control import SlowControl
-from dqm.service.collector.sources import (
-    EventSource,
-    ResumableSource,
-    checked_batches,
-    counts_of,
-    open_source,
-)
+from dqm.service.collector.sources import EventSource, ResumableSource, counts_of, gives_runs, open_source
 from dqm.service.sd_notify import Notifier
-from dqm.stream import (
-    CountCutter,
-    CountedCutter,
-    Cutter,
-    Reason,
-    RunLabel,
-    Sender,
-    Spool,
-    TimeCutter,
-    WholeCutter,
-    read_sender_keys,
-)
+from dqm.stream import Reason, Sender, Spool, read_sender_keys
 
-__all__ = ["RunSummary", "collect"]
+__all__ = ["RunSummary", "collect", "make_cutter"]
 
 log = structlog.get_logger(__name__)
 
@@ -130,46 +115,48 @@ def collect(
     """
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
+    _refuse_two_numbers(section, source)
     with ExitStack() as opened:
         idle = _Idle(stop)
         note = _resume(source, idle, opened)
         number = section.run if section.run is not None else note.run if note else int(clock())
-        progress = Progress(source, number, note) if isinstance(source, ResumableSource) else None
         slow_control = (
             opened.enter_context(SlowControl(config.slow_control, base)) if config.slow_control else None
         )
         spool = (
             opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
         )
-        continued = spool.next_numbers(number) if spool and source.origin is Origin.LIVE else {}
-        if progress:
-            continued = Progress.first_numbers(note, number)
-        label = RunLabel(number, section.run_type, source.origin)
-        cutter = make_cutter(config, label, continued, Progress.first_edges(note))
         sender = opened.enter_context(_make_sender(section, spool))
+        runs = Runs(
+            config,
+            source,
+            sender,
+            number,
+            is_stopped=stop.is_set,
+            clock=clock,
+            spool=spool,
+            note=note,
+            slow_control=slow_control,
+        )
         log.info(
             "run started",
             collector=section.name,
-            run=number,
+            run="as the names of the files say" if gives_runs(source) else number,
             daemon=section.connect,
             from_spool=sender.n_kept,
         )
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
-        opened.enter_context(_keep_sending(sender, source, number, notifier or Notifier()))
-        idle.progress, idle.sender = progress, sender
-        streams = _streams_of(config)
-        borders = _RunBorders(sender, label, streams, clock)
-        run = _Run(source, cutter, slow_control, sender, borders, stop, streams, progress)
-        run.send_events()
+        opened.enter_context(_keep_sending(sender, source, runs, notifier or Notifier()))
+        idle.runs, idle.sender = runs, sender
+        runs.send_events()
         if notifier is not None:
             notifier.stopping()
-        is_kept = spool is not None or progress is not None
-        run.send_last()
-        if progress is None:  # a source that keeps its data goes on with the same run
-            borders.end("the collector was told to stop" if stop.is_set() else "the source ended")
-        run.wait_for_answers(is_kept=is_kept)
-        summary = run.summarise(number, is_kept=is_kept)
+        is_kept = spool is not None or runs.keeps_its_data
+        runs.send_last()
+        runs.end("the collector was told to stop" if stop.is_set() else "the source ended")
+        _finish(runs, sender, source, stop, is_kept=is_kept)
+        summary = _summarise(runs, sender, is_kept=is_kept)
     _log_end(summary, source)
     if not summary.n_events and not stop.is_set():
         raise NoEventsError(
@@ -180,120 +167,41 @@ def collect(
     return summary
 
 
-@dataclass(slots=True)
-class _RunBorders:
-    """Says of each stream when the run begins and ends."""
-
-    sender: Sender
-    label: RunLabel
-    streams: Mapping[str, str]
-    clock: Callable[[], float]
-    begun: dict[str, str] = field(default_factory=dict)
-    """Stream of each chamber that has events."""
-
-    def begin(self, chamber: str) -> None:
-        """Begin the run in the stream of a chamber, once."""
-        if chamber not in self.begun:
-            self.begun[chamber] = self.streams.get(chamber, chamber)
-            self._announce(self.begun[chamber], RunEvent.BEGIN)
-
-    def end(self, why: str) -> None:
-        """End the run in every stream that has begun."""
-        for stream in self.begun.values():
-            self._announce(stream, RunEvent.END, why)
-
-    def _announce(self, stream: str, event: RunEvent, why: str = "") -> None:
-        label = self.label
-        self.sender.announce(RunNotice(stream, label.run, label.run_type, event, self.clock(), why))
-
-
-@dataclass(slots=True)
-class _Run:
-    """Events of a source on their way to the daemon, and their counts."""
-
-    source: EventSource
-    cutter: Cutter
-    slow_control: SlowControl | None
-    sender: Sender
-    borders: _RunBorders
-    stop: Event
-    streams: Mapping[str, str]
-    progress: Progress | None = None
-    n_events: int = 0
-    n_windows: int = 0
-    n_not_sent: int = 0
-
-    def send_events(self) -> None:
-        """Cut and send until the source ends or the run must."""
-        for batch in checked_batches(self.source):
-            self._send_batch(batch)
-            if self.stop.is_set():
-                return
-
-    def _send_batch(self, batch: EventBatch) -> None:
-        if self.progress is not None:
-            rest = self.progress.trim(batch, self.streams.get(batch.chamber, batch.chamber))
-            self.progress.commit(self.sender)
-            if rest is None:
-                return
-            batch = rest
-        is_of_channels = bool(batch.counts) and not batch.is_whole
-        self.n_events += 0 if is_of_channels else batch.n_events
-        windows = self.cutter.push(batch)
-        self.borders.begin(batch.chamber)
-        self._send(windows)
-
-    def send_last(self) -> None:
-        """Send the windows that end with the run; one that can be read again is not ended before its time."""
-        if self.progress is None:
-            self._send(self.cutter.close())
-
-    def wait_for_answers(self, *, is_kept: bool) -> None:
-        """Wait for the last answers, and commit what they allow; `is_kept`: the next start has the others."""
-        has_answers = _wait_for_answers(self.sender, self.source, self.stop)
-        if self.progress is not None:
-            self.progress.commit(self.sender, is_last=True)
-        if not has_answers:
-            log.warning(
-                "windows without an answer of the daemon",
-                sent=self.sender.n_unconfirmed,
-                not_sent=self.sender.n_waiting,
-                borders_of_runs=self.sender.n_announced,
-                next_start="sends them again" if is_kept else "does not know them",
-            )
-
-    def summarise(self, number: int, *, is_kept: bool) -> RunSummary:
-        sender = self.sender
-        return RunSummary(
-            run=number,
-            n_events=self.n_events,
-            n_windows=self.n_windows,
-            n_sent=sender.n_sent,
-            n_lost=sender.n_lost + self.n_not_sent + (0 if is_kept else sender.n_kept),
-            n_left=sum(self.cutter.n_left.values()),
-            n_spooled=sender.n_kept if is_kept else 0,
-            n_refused=sum(sender.refusals.values()),
+def _refuse_two_numbers(section: CollectorSection, source: EventSource) -> None:
+    if section.run is not None and gives_runs(source):
+        raise ConfigError(
+            f"run is {section.run}, but the names of the files give the runs",
+            where="[collector] run",
+            fix="Leave out run, or name_pattern under [options]",
         )
 
-    def _send(self, windows: list[Window]) -> None:
-        """Send windows; those that a full buffer keeps back when the run must end are counted as not sent."""
-        self.n_windows += len(windows)
-        if self.slow_control is not None:
-            windows = [self.slow_control.attach(window) for window in windows]
-        for n_sent, window in enumerate(windows):
-            while self._may_wait and not self.sender.has_room:
-                if self.stop.is_set():
-                    self.n_not_sent += len(windows) - n_sent
-                    return
-                self.sender.confirm(POLL_SECONDS)
-            self.sender.send(window)
-            if self.progress is not None:
-                self.progress.add(window, self.cutter.cuts[n_sent], self.cutter.first_edges)
-        self.sender.pump()
 
-    @property
-    def _may_wait(self) -> bool:
-        return self.progress is not None or self.source.origin is not Origin.LIVE
+def _finish(runs: Runs, sender: Sender, source: EventSource, stop: Event, *, is_kept: bool) -> None:
+    """Wait for the last answers, and commit what they allow; `is_kept`: the next start has the others."""
+    has_answers = _wait_for_answers(sender, source, stop)
+    if runs.progress is not None:
+        runs.progress.commit(sender, is_last=True)
+    if not has_answers:
+        log.warning(
+            "windows without an answer of the daemon",
+            sent=sender.n_unconfirmed,
+            not_sent=sender.n_waiting,
+            borders_of_runs=sender.n_announced,
+            next_start="sends them again" if is_kept else "does not know them",
+        )
+
+
+def _summarise(runs: Runs, sender: Sender, *, is_kept: bool) -> RunSummary:
+    return RunSummary(
+        run=runs.number,
+        n_events=runs.n_events,
+        n_windows=runs.n_windows,
+        n_sent=sender.n_sent,
+        n_lost=sender.n_lost + runs.n_not_sent + (0 if is_kept else sender.n_kept),
+        n_left=runs.n_left,
+        n_spooled=sender.n_kept if is_kept else 0,
+        n_refused=sum(sender.refusals.values()),
+    )
 
 
 def _make_sender(section: CollectorSection, spool: Spool | None) -> Sender:
@@ -320,50 +228,6 @@ def _log_end(summary: RunSummary, source: EventSource) -> None:
     )
 
 
-def make_cutter(
-    config: CollectorConfig,
-    label: RunLabel,
-    first_numbers: Mapping[str, int] | None = None,
-    first_edges: Mapping[str, float] | None = None,
-) -> Cutter:
-    """Make the cutter that a configuration describes."""
-    return CountedCutter(
-        _event_cutter(config, label, first_numbers, first_edges),
-        _channel_cutter(config, label, first_numbers, first_edges),
-        WholeCutter(
-            label,
-            config.streams,
-            first_numbers,
-            n_events=config.window.events,
-            seconds=config.window.seconds or 0.0,
-            rate_hz=config.window.expected_rate_hz or 0.0,
-            rates_hz=config.window.rates_hz,
-        ),
-    )
-
-
-def _event_cutter(
-    config: CollectorConfig,
-    label: RunLabel,
-    first_numbers: Mapping[str, int] | None,
-    first_edges: Mapping[str, float] | None,
-) -> Cutter:
-    window = config.window
-    if window.events is not None:
-        return CountCutter(window.events, label, config.streams, first_numbers)
-    if window.seconds is None or window.expected_rate_hz is None:
-        raise ValueError("[window] needs events, or seconds and expected_rate_hz")
-    return TimeCutter(
-        window.seconds,
-        window.expected_rate_hz,
-        label,
-        config.streams,
-        first_numbers,
-        first_edges,
-        rates_hz=window.rates_hz,
-    )
-
-
 @dataclass(slots=True)
 class _Idle:
     """What a source that keeps its data calls between two readings: commit; say whether to end.
@@ -372,12 +236,12 @@ class _Idle:
     """
 
     stop: Event
-    progress: Progress | None = None
+    runs: Runs | None = None
     sender: Sender | None = None
 
     def __call__(self) -> bool:
-        if self.progress is not None and self.sender is not None:
-            self.progress.commit(self.sender)
+        if self.runs is not None and self.sender is not None and self.runs.progress is not None:
+            self.runs.progress.commit(self.sender)
         return self.stop.is_set()
 
 
@@ -394,26 +258,6 @@ def _resume(source: EventSource, idle: _Idle, opened: ExitStack) -> Note | None:
     return note
 
 
-def _streams_of(config: CollectorConfig) -> dict[str, str]:
-    """Give the stream of each chamber; hits by channel go to ``NAME.channels`` unless configured."""
-    beside = {f"{chamber}.channels": f"{stream}.channels" for chamber, stream in config.streams.items()}
-    return beside | config.streams
-
-
-def _channel_cutter(
-    config: CollectorConfig,
-    label: RunLabel,
-    first_numbers: Mapping[str, int] | None,
-    first_edges: Mapping[str, float] | None,
-) -> Cutter | None:
-    """Make the cutter of the hits by channel."""
-    section = config.channels
-    if section is None:
-        return None
-    streams = _streams_of(config)
-    return TimeCutter(section.seconds, section.expected_rate_hz, label, streams, first_numbers, first_edges)
-
-
 def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
     """Wait for the last answers; a source that is not live waits until there is a daemon."""
     is_logged = False
@@ -427,7 +271,7 @@ def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
 
 
 @contextmanager
-def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notifier) -> Iterator[None]:
+def _keep_sending(sender: Sender, source: EventSource, runs: Runs, notifier: Notifier) -> Iterator[None]:
     """Send and receive also while the source is silent; log each problem once, and what is read regularly."""
     done = Event()
 
@@ -438,7 +282,7 @@ def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notif
         n_lost = n_refused_runs = 0
         while not done.wait(POLL_SECONDS):
             sender.pump()
-            notifier.status(_describe(sender, run))
+            notifier.status(_describe(sender, runs.number))
             if sender.problem != problem:
                 problem = sender.problem
                 log.warning("delivery", problem=problem or "over")
@@ -455,7 +299,7 @@ def _keep_sending(sender: Sender, source: EventSource, run: int, notifier: Notif
             if time.monotonic() >= log_at:
                 log_at += LOG_SECONDS
                 if counts := counts_of(source):
-                    log.info("read so far", run=run, **counts)
+                    log.info("read so far", run=runs.number, **counts)
 
     thread = Thread(target=work, name="sender", daemon=True)
     thread.start()

@@ -37,11 +37,11 @@ class WindowBegin(BaseModel):
     seq : int
         Number of the window.
     batch_start : float
-        Start of the batch in which it begins, Unix seconds.
+        Number of the batch in which it begins, or its start, Unix seconds, if it has no number.
     n_events : int
         Events of this batch before the window.
-    moment : float
-        Start of the window, Unix seconds.
+    moment : float or None
+        Start of the window, Unix seconds; None without a clock.
     first_edge : float or None
         Start of the first window of the stream, if windows are cut by time.
     """
@@ -52,7 +52,7 @@ class WindowBegin(BaseModel):
     seq: int = Field(ge=0)
     batch_start: float
     n_events: int = Field(ge=0)
-    moment: float
+    moment: float | None = None
     first_edge: float | None = None
 
 
@@ -141,13 +141,12 @@ class Progress:
             If the batches are not those of the last commit.
         """
         self._batch, self._n_skipped = batch, 0
-        if batch.start is None or batch.times is None:
-            raise InputError("a source that goes on after a restart needs a clock")
+        place = _place_of(batch)
         begin = self._skip.get(batch.chamber)
-        if begin is not None and batch.start < begin.batch_start:
+        if begin is not None and place < begin.batch_start:
             return None
         if begin is not None:
-            if batch.start != begin.batch_start or len(batch.x) < begin.n_events:
+            if place != begin.batch_start or len(batch.x) < begin.n_events:
                 raise InputError(
                     f"no batch begins at {begin.batch_start}, where the last commit ends",
                     where=f"chamber {batch.chamber}",
@@ -155,22 +154,25 @@ class Progress:
                 )
             del self._skip[batch.chamber]
             self._n_skipped = n = begin.n_events
+            rest = replace(batch, x=batch.x[n:])
+            if batch.times is None or begin.moment is None:
+                return rest
             times = np.maximum(batch.times[n:], begin.moment)  # of a step that begins early by rounding
-            return replace(batch, x=batch.x[n:], times=times, start=begin.moment)
+            return replace(rest, times=times, start=begin.moment)
         if batch.chamber not in self._open:
-            first = WindowBegin(stream=stream, seq=0, batch_start=batch.start, n_events=0, moment=batch.start)
+            first = WindowBegin(stream=stream, seq=0, batch_start=place, n_events=0, moment=batch.start)
             self._open[batch.chamber] = deque([_Place(first, batch.position)])
         return batch
 
     def add(self, window: Window, end: WindowEnd, first_edges: Mapping[str, float]) -> None:
         """Add a window of the last batch that was sent, and where it ends in what `trim` returned."""
         batch = self._batch
-        if batch is None or batch.start is None or end.moment is None:
+        if batch is None:
             return
         begin = WindowBegin(
             stream=window.stream,
             seq=window.seq + 1,
-            batch_start=batch.start,
+            batch_start=_place_of(batch),
             n_events=self._n_skipped + end.n_events,
             moment=end.moment,
             first_edge=first_edges.get(window.stream),
@@ -196,3 +198,12 @@ class Progress:
 
     def _identity(self, begin: WindowBegin) -> tuple[str, int, int]:
         return begin.stream, self._run, begin.seq
+
+
+def _place_of(batch: EventBatch) -> float:
+    """Give what orders the batches of a chamber: their number, or their start."""
+    if batch.number is not None:
+        return float(batch.number)
+    if batch.start is None or batch.times is None:
+        raise InputError("a source that goes on after a restart needs a clock, or batches with numbers")
+    return batch.start

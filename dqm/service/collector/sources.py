@@ -25,6 +25,7 @@ __all__ = [
     "ResumableSource",
     "checked_batches",
     "counts_of",
+    "gives_runs",
     "open_source",
 ]
 
@@ -53,6 +54,11 @@ class CountingSource(Protocol):
 def counts_of(source: EventSource) -> dict[str, int]:
     """Return what a source has read and left out; empty if it does not count."""
     return dict(source.counts()) if isinstance(source, CountingSource) else {}
+
+
+def gives_runs(source: EventSource) -> bool:
+    """Tell whether the batches of a source say which run they belong to: it has a true ``gives_runs``."""
+    return bool(getattr(source, "gives_runs", False))
 
 
 @runtime_checkable

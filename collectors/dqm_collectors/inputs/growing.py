@@ -1,0 +1,145 @@
+"""Files that grow: what is complete of them, and whether they were written anew."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from dqm.errors import FileError
+from dqm.events import FileColumn
+from dqm_collectors.inputs.options import FileOptions
+from dqm_collectors.inputs.tables import InputTable, open_table
+from dqm_collectors.inputs.text_table import TextTable, open_text_table, skip_header
+from dqm_collectors.tables import LONGEST_LINE, translate_errors
+
+__all__ = ["GrowingTable", "WrittenAnewError"]
+
+
+class WrittenAnewError(FileError):
+    """A file has less than was read of it."""
+
+
+class GrowingTable:
+    """Opens one file again and again, and sees its complete rows.
+
+    The entries of a tree are complete when the writer has written the tree (``TTree::AutoSave``), and lines
+    of text when they have their ends. Parquet and packed files are complete or cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : FileOptions
+        How it is read.
+    """
+
+    def __init__(self, path: Path, options: FileOptions) -> None:
+        self._path = path
+        self._options = options
+        self._text: _GrowingText | None = None
+
+    def open(self, n_read: int, *, is_complete: bool) -> InputTable:
+        """Open the file as it is now.
+
+        Parameters
+        ----------
+        n_read : int
+            Rows that were read before.
+        is_complete : bool
+            Whether nobody writes it any more: then a last line needs no end.
+
+        Raises
+        ------
+        FileError
+            If it cannot be read yet, or has fewer rows than were read.
+        """
+        if self._path.suffix in (".root", ".parquet", ".gz"):
+            table = open_table(self._path, self._options)
+            if table.n_rows is not None and table.n_rows < n_read:
+                raise _written_anew(self._path, f"{table.n_rows} rows, and {n_read} were read")
+            return table
+        if self._text is None:
+            _find_end(self._path, 0)  # before the header is complete, its last name is not
+            self._text = _GrowingText(open_text_table(self._path, self._options))
+        self._text.is_complete = is_complete
+        return self._text
+
+
+class _GrowingText:
+    """A text table that is read from where the last reading ended."""
+
+    def __init__(self, table: TextTable) -> None:
+        self._table = table
+        self._offset: int | None = None
+        self._n_rows = 0
+        self.is_complete = False
+
+    name = ""
+    n_rows = None
+
+    @property
+    def path(self) -> Path:
+        return self._table.path
+
+    @property
+    def columns(self) -> tuple[FileColumn, ...]:
+        return self._table.columns
+
+    @property
+    def first_row(self) -> int:
+        return self._table.first_row
+
+    def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
+        with translate_errors(self.path), self.path.open("rb") as file:
+            if self._offset is None:
+                skip_header(file, self.path, self._table.options)
+                self._offset = file.tell()
+            size = file.seek(0, io.SEEK_END)
+            if size < self._offset:
+                raise _written_anew(self.path, f"{size} bytes, and {self._offset} were read")
+            end = size if self.is_complete else _find_end(self.path, self._offset)
+            file.seek(self._offset)
+            n_rows = self._n_rows
+            if end > self._offset:
+                for batch in self._table.read_rows(_Part(file, end), types, n_before=n_rows):
+                    yield batch.slice(min(len(batch), max(0, first - n_rows)))
+                    n_rows += len(batch)
+            self._offset, self._n_rows = end, n_rows
+
+
+class _Part:
+    """A file up to a place."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self._file = file
+        self._end = end
+
+    def read(self, n_bytes: int) -> bytes:
+        return self._file.read(max(0, min(n_bytes, self._end - self._file.tell())))
+
+
+def _find_end(path: Path, offset: int) -> int:
+    """Find the end of the last complete line; raises `FileError` if there is no line at all yet."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        begin = max(offset, size - LONGEST_LINE - 1)
+        file.seek(begin)
+        end = begin + file.read().rfind(b"\n") + 1
+    if end > begin or offset:
+        return end if end > begin else offset
+    raise FileError(
+        "the first line is not complete", where=str(path), fix="The first line must name the columns"
+    )
+
+
+def _written_anew(path: Path, what: str) -> WrittenAnewError:
+    return WrittenAnewError(
+        f"the file has {what}: it was written anew",
+        where=str(path),
+        fix="Give each run a file of its own. To begin anew, remove the file of the key 'state', and give "
+        "another run",
+    )
