@@ -12,7 +12,7 @@ from rich.table import Table
 from dqm.cli.nuisances import read_number
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, Figure, split_names
+from dqm.cli.settings import Chamber, Features, Figure, Read, ReadAs, parse_reading, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
@@ -47,6 +47,8 @@ def advise(
         float | None,
         typer.Option(min=0.001, max=1e11, help="Live time of these events, s; default: by their times."),
     ] = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the events that are drawn.")] = 1,
     plot: Figure = None,
 ) -> None:
@@ -58,7 +60,7 @@ def advise(
 
     check_figure(plot)
     names = split_names(features)
-    run = read_run(files, names, chamber)
+    run = read_run(files, names, chamber, reading=parse_reading(read, read_as))
     refuse_run(run.x, run.names, str(files[0]))
     budget = Budget.of(streams, false_alarms, windows_per_hour)
     with progress_bar("windows", None) as progress, one_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from dqm.cli.output import say
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
-from dqm.cli.settings import Figure
+from dqm.cli.settings import Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 from dqm.events import FloatArray, WindowCut
@@ -59,6 +60,8 @@ def validate(
     free: Annotated[
         list[str] | None, typer.Option(help="Parameter that is not measured; repeatable.")
     ] = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the toys.")] = 1000,
     processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
@@ -71,14 +74,15 @@ def validate(
 
     check_figure(plot)
     bundle = open_bundle(path)
-    later_runs = _read_later(bundle, later or [], measured or [])
+    reading = parse_reading(read, read_as)
+    later_runs = _read_later(bundle, later or [], measured or [], reading)
     samples: dict[tuple[str, float], FloatArray] = {}
     for text in at or []:
         name, colon, rest = text.rpartition(":")
         if not colon:
             raise ConfigError(f"{text!r} is not NAME:NU=FILE", where="--at")
-        read, _ = read_samples(bundle, read_pairs([rest], "--at"))
-        samples |= {(name, nu): x for nu, x in read.items()}
+        found_at, _ = read_samples(bundle, read_pairs([rest], "--at"), reading)
+        samples |= {(name, nu): x for nu, x in found_at.items()}
     distances = [read_number(part, "--sigmas") for part in sigmas.split(",") if part]
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
@@ -137,7 +141,9 @@ def certificate_table(certificate: Certificate) -> Table:
     return table
 
 
-def _read_later(bundle: Bundle, files: list[Path], measured: list[str]) -> list[LaterRun]:
+def _read_later(
+    bundle: Bundle, files: list[Path], measured: list[str], reading: Mapping[str, object]
+) -> list[LaterRun]:
     from dqm.reference import LaterRun
     from dqm.service.offline.feature_files import read_events
 
@@ -147,7 +153,7 @@ def _read_later(bundle: Bundle, files: list[Path], measured: list[str]) -> list[
     runs = []
     for file in files:
         bundle.refuse_counted("later runs")
-        x, _, _ = read_events([file], bundle.manifest.features)
+        x, _, _ = read_events([file], bundle.manifest.features, reading=reading)
         runs.append(LaterRun(file.name, x, readings))
     return runs
 

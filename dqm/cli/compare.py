@@ -16,6 +16,7 @@ from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
+from dqm.cli.settings import Read, ReadAs, parse_reading
 from dqm.cli.tables import open_console, print_table
 from dqm.cli.two_samples import MOST_PERMUTATIONS, compare_two
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
@@ -44,7 +45,9 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="CSV or Parquet files of features, or of hits by channel; with --two the second.",
+            help="CSV, Parquet or ROOT files of features, patterns or directories, or files of hits by "
+            "channel; "
+            "with --two the second.",
         ),
     ],
     two: Annotated[
@@ -94,6 +97,8 @@ def compare(
             help="Compare each window also with the last K good ones before it.",
         ),
     ] = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     permutations: Annotated[
         int | None,
         typer.Option(
@@ -121,7 +126,8 @@ def compare(
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
-    """Test files against a bundle; the file's place in the command line is the run number."""
+    """Test files against a bundle; run numbers are the places of the files, or those in their names."""
+    reading = parse_reading(read, read_as)
     if two:
         of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}
         of_bundle |= {"bad-channels": bad_channels, "rolling": rolling, "ship": ship}
@@ -132,6 +138,7 @@ def compare(
             features=features,
             counts=counts,
             histogram=histogram,
+            reading=reading,
             n_permutations=permutations or 1000,
             seed=1 if seed is None else seed,
             as_json=as_json,
@@ -158,10 +165,11 @@ def compare(
     readings = parse_measured(measured or [], opened)
     masked = _parse_bad_channels(opened, bad_channels or "")
     by_channel = ChannelFiles(opened, chamber, masked) if opened.manifest.is_of_channels else None
-    windows = (
-        by_channel.cut(files)
-        if by_channel is not None
-        else chain.from_iterable(
+    by_run = _number_files(files, reading, histogram)
+    if by_channel is not None:
+        windows = by_channel.cut(list(by_run.values()))
+    else:
+        windows = chain.from_iterable(
             cut_file(
                 file,
                 opened.manifest.features,
@@ -171,10 +179,10 @@ def compare(
                 auxiliary=readings,
                 counts=opened.manifest.counts,
                 histogram=histogram,
+                reading=reading,
             )
-            for run, file in enumerate(files)
+            for run, file in by_run.items()
         )
-    )
     limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
     task = ComparisonTask(opened.path, opened.identifier, limits, policy, masked)
@@ -182,10 +190,25 @@ def compare(
     with open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers:
         verdicts = _judge(task, windows, workers, is_parallel=is_parallel)
         if rolling is not None:
-            verdicts = _compare_rolling(opened, verdicts, rolling, permutations, files)
+            verdicts = _compare_rolling(opened, verdicts, rolling, permutations, by_run)
         _print_verdicts((verdict for _, verdict in verdicts), as_json=as_json)
     if by_channel is not None:
         by_channel.report(as_json=as_json)
+
+
+def _number_files(
+    files: Sequence[Path], reading: Mapping[str, object], histogram: str | None
+) -> dict[int, Path]:
+    """Give the files by run number: that of their names if each has its own, otherwise their places."""
+    if histogram is not None:
+        _refuse_given({"read": reading or None}, "with --histogram, which names what is read")
+        return dict(enumerate(files))
+    from dqm.service.offline.feature_files import list_inputs
+
+    listed = list_inputs(files, reading)
+    runs = [file.run for file in listed if file.run is not None]
+    numbers = runs if len(set(runs)) == len(listed) else range(len(listed))
+    return {run: file.path for run, file in zip(numbers, listed, strict=True)}
 
 
 def _judge(
@@ -211,7 +234,7 @@ def _compare_rolling(
     pairs: Iterable[tuple[Window, Verdict]],
     n_windows: int,
     n_permutations: int | None,
-    files: Sequence[Path],
+    files: Mapping[int, Path],
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against those before them as well."""
     from dqm.reference import RollingEvaluator

@@ -75,6 +75,7 @@ def renew(
     chamber: str | None,
     live_seconds: float | None,
     plot: Path | None,
+    reading: Mapping[str, object],
 ) -> None:
     """Build a bundle by the recipe of another, and compare the two.
 
@@ -88,6 +89,8 @@ def renew(
         Instead of files: configuration, stream and runs.
     output, chamber, live_seconds, plot
         As the options of ``dqm reference build``.
+    reading : mapping of str to object
+        How the files are read.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def renew(
     old.refuse_counted("other events")
     features = old.manifest.features
     if kept is None:
-        run = read_run(files, features, chamber, keep_nan=True)
+        run = read_run(files, features, chamber, keep_nan=True, reading=reading)
     else:
         config, stream, runs = kept
         run = read_kept_run(config, stream, parse_runs(runs) or (), features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Figure
+from dqm.cli.settings import Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import print_table
 from dqm.errors import ConfigError, escape_text
 from dqm.events import FloatArray, WindowCut
@@ -65,6 +66,8 @@ def nuisance(
     method: Annotated[
         Literal["network", "kernel"], typer.Option(help="Method that learns log r.")
     ] = "network",
+    read: Read = None,
+    read_as: ReadAs = None,
     seed: Annotated[int, typer.Option(min=0, help="Splits samples and seeds the training.")] = 1,
     plot: Figure = None,
 ) -> None:
@@ -92,7 +95,8 @@ def nuisance(
             raise ConfigError("--transform alone", fix="Give --on FEATURES and --points VALUES as well")
         samples = Transform(name=transform, features=tuple(part.strip() for part in on.split(",")))
     else:
-        samples, sources = read_samples(bundle, read_pairs(at or [], "--at"))
+        reading = parse_reading(read, read_as)
+        samples, sources = read_samples(bundle, read_pairs(at or [], "--at"), reading)
     wanted = [read_number(text, "--points") for text in (points or "").split(",") if text]
     with progress_bar("learning", None) as progress:
         changed, checks = learn_shape(
@@ -168,7 +172,7 @@ def read_number(text: str, option: str) -> float:
 
 
 def read_samples(
-    bundle: Bundle, pairs: list[tuple[float, str]]
+    bundle: Bundle, pairs: list[tuple[float, str]], reading: Mapping[str, object]
 ) -> tuple[dict[float, FloatArray], list[Source]]:
     """Read the files of each nu, with the bundle's features; raises `FileError`."""
     from dqm.service.offline.feature_files import read_events
@@ -176,8 +180,8 @@ def read_samples(
     samples, sources = {}, []
     for nu in sorted({nu for nu, _ in pairs}):
         files = [Path(file) for other, file in pairs if other == nu]
-        samples[nu], _, read = read_events(files, bundle.manifest.features)
-        sources += read
+        samples[nu], _, of_nu = read_events(files, bundle.manifest.features, reading=reading)
+        sources += of_nu
     return samples, sources
 
 

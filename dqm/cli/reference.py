@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ import typer
 from rich.table import Table
 
 from dqm.cli.advice import advise
+from dqm.cli.build_events import check_run, read_histograms, read_kinds
 from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
 from dqm.cli.kept import check_recipe, check_sources, read_kept_run, renew
@@ -19,7 +19,16 @@ from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, parse_runs, parse_settings, split_names
+from dqm.cli.settings import (
+    Chamber,
+    Features,
+    Read,
+    ReadAs,
+    parse_reading,
+    parse_runs,
+    parse_settings,
+    split_names,
+)
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
@@ -27,8 +36,7 @@ from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Midpoint, NanRows, NuisanceEntry, StoredBundle, WindowKind
-    from dqm.service.offline.feature_files import RunEvents
+    from dqm.reference import Bundle, Midpoint, NuisanceEntry, StoredBundle, WindowKind
 
 __all__ = ["app"]
 
@@ -47,7 +55,10 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of
 def build(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE...", help="CSV or Parquet files of features.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...", help="CSV, Parquet or ROOT files of features, patterns, directories."
+        ),
     ] = None,
     window: Annotated[
         float | None,
@@ -147,6 +158,8 @@ def build(
     drop_nan: Annotated[
         bool, typer.Option("--drop-nan", help="Drop events with NaN and keep their share in the bundle.")
     ] = False,
+    read: Read = None,
+    read_as: ReadAs = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
 ) -> None:
     """Build a bundle from events of good data, or from histograms of them."""
@@ -169,9 +182,19 @@ def build(
         "histogram": histogram,
     }
     check_recipe(like, plot, of_recipe)
+    reading = parse_reading(read, read_as)
     if like is not None:
         kept = None if config is None else (config, stream or "", runs or "")
-        renew(like, files or [], kept, output, chamber=chamber, live_seconds=live_seconds, plot=plot)
+        renew(
+            like,
+            files or [],
+            kept,
+            output,
+            chamber=chamber,
+            live_seconds=live_seconds,
+            plot=plot,
+            reading=reading,
+        )
         return
     if window is None:
         raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
@@ -183,7 +206,7 @@ def build(
             f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
             fix="Leave it out, or give --statistic kernel",
         )
-    kinds = _read_kinds(feature or [])
+    kinds = read_kinds(feature or [])
     names = split_names(features)
     nan = None
     if counts is not None or histogram is not None:
@@ -191,13 +214,15 @@ def build(
             raise ConfigError("--from with histograms, which come from files", fix="Give files")
         if drop_nan:
             raise ConfigError("--drop-nan with histograms, whose bins have no NaN", fix="Leave it out")
-        run = _read_histograms(files or [], names, chamber, counts, histogram)
+        run = read_histograms(
+            files or [], names, chamber, counts=counts, histogram=histogram, reading=reading
+        )
     elif config is None:
-        read = read_run(files or [], names, chamber, keep_nan=drop_nan)
-        run, nan = _check_run(read, chosen, kinds, where=str(files[0]) if files else None)
+        events_of_files = read_run(files or [], names, chamber, keep_nan=drop_nan, reading=reading)
+        run, nan = check_run(events_of_files, chosen, kinds, where=str(files[0]) if files else None)
     else:
         kept_run = read_kept_run(config, stream or "", parse_runs(runs or "") or (), names)
-        run, nan = _check_run(kept_run, chosen, kinds, where=str(config))
+        run, nan = check_run(kept_run, chosen, kinds, where=str(config))
     recipe = Recipe(
         features=run.names,
         n_reference=events or choose_reference_size(run.n_events, window, in_bins=run.counts is not None),
@@ -247,47 +272,6 @@ def _expected_uncertainty(bundle: StoredBundle) -> str:
     origin = origin_of(bundle, bundle.manifest.n_expected)
     made = "fresh splits of all events" if origin.per_split else "the pool"
     return f"With toys from {made}, p will be uncertain by {origin.offset:.2f} sigma"
-
-
-def _read_kinds(given: Sequence[str]) -> dict[str, str]:
-    kinds = {}
-    for text in given:
-        name, equals, kind = text.partition("=")
-        if not equals:
-            raise ConfigError(f"{text!r} is no kind of a feature", where="--feature", fix="Give NAME=KIND")
-        kinds[name.strip()] = kind.strip()
-    return kinds
-
-
-def _check_run(
-    run: RunEvents, statistic: str, kinds: Mapping[str, str], where: str | None
-) -> tuple[RunEvents, NanRows | None]:
-    """Leave out events with NaN, and say what is unusual about the others."""
-    from dqm.reference import describe_features, drop_nan, refuse_run
-
-    x, nan = drop_nan(run.x, run.names)
-    refuse_run(x, run.names, where)
-    for finding in describe_features(x, run.names, statistic, kinds):
-        say(f"note: {finding}", err=True)
-    return replace(run, x=x), nan
-
-
-def _read_histograms(
-    files: list[Path],
-    names: tuple[str, ...] | None,
-    chamber: str | None,
-    counts: str | None,
-    histogram: str | None,
-) -> RunEvents:
-    """Read histograms: a table with a column of counts, or ROOT files."""
-    from dqm.service.offline.feature_files import read_counted, read_histogram
-
-    if histogram is None:
-        return read_counted(files, names, counts or "", chamber)
-    for option, given in (("--chamber", chamber), ("--counts", counts)):
-        if given is not None:
-            raise ConfigError(f"{option} with --histogram, which names what is read", fix="Leave it out")
-    return read_histogram(files, histogram, names)
 
 
 @app.command()

@@ -19,7 +19,10 @@ __all__ = [
     "Figure",
     "Hours",
     "Overrides",
+    "Read",
+    "ReadAs",
     "Runs",
+    "parse_reading",
     "parse_runs",
     "parse_settings",
     "split_names",
@@ -51,6 +54,22 @@ Chamber = Annotated[str | None, typer.Option(help="Only events with this value o
 Features = Annotated[
     str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
 ]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        metavar="KEY=VALUE",
+        help="How files are read, a key of [options] as for the collector replay: tree=events, "
+        "derive.r='sqrt(x**2 + y**2)', decimal=','; repeatable.",
+    ),
+]
+ReadAs = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CONFIG",
+        help="Read files as the collector of this TOML file does; --read changes single keys.",
+    ),
+]
 Figure = Annotated[
     Path | None, typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg.")
 ]
@@ -74,6 +93,41 @@ def parse_runs(text: str | None) -> tuple[int, ...] | None:
     if not runs:
         raise ConfigError("no run is given", where="--runs", fix="Write them as in 10-12,15")
     return runs
+
+
+def parse_reading(read: list[str] | None, read_as: Path | None) -> dict[str, object]:
+    """Read how files are read: keys of a collector's ``[options]``, from its file and from options.
+
+    Raises
+    ------
+    ConfigError
+        If the file is that of another collector, or a key says nothing about reading.
+    """
+    from dqm.config import load_collector, set_key
+    from dqm.service.offline.feature_files import READING_KEYS
+
+    reading: dict[str, object] = {}
+    if read_as is not None:
+        config = load_collector(read_as)
+        if config.collector.name not in ("replay", "files"):
+            raise ConfigError(
+                f"the collector {config.collector.name!r} reads no files of features",
+                where=f"--read-as {read_as}",
+                fix="Give the file of a collector replay or files",
+            )
+        reading = {key: config.options[key] for key in READING_KEYS if key in config.options}
+    for text in read or []:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or key.partition(".")[0] not in READING_KEYS:
+            raise ConfigError(
+                f"{text!r} does not say how files are read",
+                where="--read",
+                fix=f"Give KEY=VALUE with one of these keys: {', '.join(READING_KEYS)}",
+            )
+        if not set_key(reading, key, parse_value(value)):
+            raise ConfigError(f"{key!r} is no table", where="--read")
+    return reading
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, object]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber
+from dqm.cli.settings import Chamber, Read, ReadAs, parse_reading
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 
@@ -30,6 +30,8 @@ def templates(
         ),
     ] = None,
     chamber: Chamber = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     width: Annotated[
         float | None, typer.Option(min=0.1, max=1e6, help="Kernel width; default: that of the bundle's test.")
     ] = None,
@@ -42,12 +44,13 @@ def templates(
     if not fault:
         raise ConfigError("no fault is given", fix='Give --fault "lowered cathode voltage=run12.parquet"')
     bundle = open_bundle(path)
+    reading = parse_reading(read, read_as)
     samples = []
     for text in fault:
         name, equals, file = text.partition("=")
         if not equals or not name.strip() or not file:
             raise ConfigError(f"{text!r} is not NAME=FILE", where="--fault")
-        x, _, sources = read_events([Path(file)], bundle.manifest.features, chamber)
+        x, _, sources = read_events([Path(file)], bundle.manifest.features, chamber, reading=reading)
         samples.append(LabelledSample(name.strip(), x, tuple(sources)))
     with progress_bar("learning", len(samples)) as progress:
         learned = learn_templates(

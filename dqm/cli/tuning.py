@@ -12,7 +12,7 @@ from rich.table import Table
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Features, Figure, split_names
+from dqm.cli.settings import Features, Figure, Read, ReadAs, parse_reading, split_names
 from dqm.cli.tables import print_table
 from dqm.errors import ConfigError, FileError
 
@@ -28,6 +28,8 @@ def tune(
         typer.Option(min=10, max=LARGEST_WINDOW, help="Events of a window; default: those of the bundle."),
     ] = None,
     features: Features = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events.")] = 1,
     plot: Figure = None,
 ) -> None:
@@ -53,7 +55,7 @@ def tune(
                 fix=f"Give it; 'dqm reference advise {source}' shows which the run can bear",
             )
         names = split_names(features)
-        run = read_run([source], names)
+        run = read_run([source], names, reading=parse_reading(read, read_as))
         refuse_run(run.x, run.names, str(source))
         x, manifest, n_expected = run.x, None, window
         n_reference = choose_reference_size(len(x), n_expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ def compare_two(
     features: str | None,
     counts: str | None,
     histogram: str | None,
+    reading: Mapping[str, object],
     n_permutations: int,
     seed: int,
     as_json: bool,
@@ -69,6 +70,7 @@ def compare_two(
         _chambers(chamber),
         counts=counts,
         histogram=histogram,
+        reading=reading,
     )
     with (
         open_workers(processes, None, ship=False) as workers,

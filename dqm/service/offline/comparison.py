@@ -16,7 +16,7 @@ from dqm.errors import FileError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, known_channels, open_bundle
 from dqm.service.evaluation import WindowEvaluator
-from dqm.service.offline.feature_files import open_histogram, read_features
+from dqm.service.offline.feature_files import Reading, open_histogram, read_features
 from dqm.stream import CountCutter, Cutter, RunLabel, WholeCutter
 
 __all__ = ["ComparisonTask", "compare", "cut_file"]
@@ -89,6 +89,7 @@ def cut_file(
     auxiliary: tuple[Measurement, ...] = (),
     counts: str | None = None,
     histogram: str | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[Window]:
     """Cut the events of a file into windows.
 
@@ -110,6 +111,8 @@ def cut_file(
         Column that says how many events each row stands for: then all rows of a chamber are one window.
     histogram : str, optional
         The file is a ROOT file, and this is a histogram in it.
+    reading : Reading, optional
+        How the file is read.
 
     Yields
     ------
@@ -122,7 +125,12 @@ def cut_file(
         If the file cannot be read, or has too few events for one window.
     """
     chambers: dict[str, list[EventBatch]] = {}
-    for batch in _batches(path, features, chamber, counts, histogram):
+    if histogram is None:
+        columns = features if counts is None else (*features, counts)
+        found = read_features(path, columns, chamber, reading=reading)
+    else:
+        found = _read_histogram(path, features, counts, histogram)
+    for batch in found:
         chambers.setdefault(batch.chamber, []).append(batch)
     n_windows = 0
     label = RunLabel(run, origin=Origin.REPLAYED)
@@ -146,12 +154,9 @@ def cut_file(
         )
 
 
-def _batches(
-    path: Path, features: Sequence[str], chamber: str | None, counts: str | None, histogram: str | None
+def _read_histogram(
+    path: Path, features: Sequence[str], counts: str | None, histogram: str
 ) -> Iterator[EventBatch]:
-    if histogram is None:
-        yield from read_features(path, features if counts is None else (*features, counts), chamber)
-        return
     batch = open_histogram(path, histogram, features)
     yield replace(batch, names=(*batch.names[:-1], counts or batch.counts))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -16,8 +17,12 @@ from dqm.reference import refuse_jump
 from dqm.service.collector.sources import open_source
 
 __all__ = [
+    "READING_KEYS",
+    "InputFile",
+    "Reading",
     "RunEvents",
     "checksum",
+    "list_inputs",
     "open_histogram",
     "read_counted",
     "read_events",
@@ -26,11 +31,58 @@ __all__ = [
     "read_run",
 ]
 
+Reading = Mapping[str, object]
+"""How files are read: options of the collector ``replay`` by name, of `READING_KEYS`."""
+
+READING_KEYS = (
+    "columns", "comment", "decimal", "derive", "encoding", "features", "name_pattern", "rows", "select",
+    "separator", "thousands", "transform", "tree",
+)  # fmt: skip
+"""Options of a collector of files that say how these are read."""
+
+
+class InputFile(Protocol):
+    """A file and what its name says."""
+
+    path: Path
+    run: int | None
+    run_type: str
+
+
+class _FileSource(Protocol):
+    def files(self) -> Sequence[InputFile]: ...
+
+
+def list_inputs(paths: Sequence[Path], reading: Reading | None = None) -> list[InputFile]:
+    """List the files that patterns and directories stand for, in order.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files, patterns with ``*``, ``?`` or ``[...]``, and directories.
+    reading : Reading, optional
+        With ``name_pattern``, names of files say which runs they belong to.
+
+    Raises
+    ------
+    InputError
+        If there is no file, or names contradict each other.
+    """
+    if not paths:
+        raise InputError("no files given")
+    source = open_source("replay", {**(reading or {}), "inputs": list(paths)}, "--read")
+    return list(cast(_FileSource, source).files())
+
 
 def read_features(
-    path: Path, features: Sequence[str] | None, chamber: str | None = None, *, keep_nan: bool = False
+    path: Path,
+    features: Sequence[str] | None,
+    chamber: str | None = None,
+    *,
+    keep_nan: bool = False,
+    reading: Reading | None = None,
 ) -> Iterator[EventBatch]:
-    """Read a CSV or Parquet file of features through the collector ``replay``.
+    """Read a file of features through the collector ``replay``: CSV, Parquet or ROOT.
 
     Parameters
     ----------
@@ -42,6 +94,8 @@ def read_features(
         Only rows with this value in the column ``chamber``.
     keep_nan : bool
         Whether rows with NaN are kept instead of an error.
+    reading : Reading, optional
+        How the file is read.
 
     Yields
     ------
@@ -54,10 +108,11 @@ def read_features(
         If the file cannot be read or lacks a column.
     """
     name = path.name.split(".")[0]
-    options: dict[str, object] = {"inputs": [path], "chamber": name, "keep_nan": keep_nan}
+    options = {**(reading or {}), "inputs": [path], "chamber": name, "keep_nan": keep_nan}
+    options.pop("name_pattern", None)
     if features is not None:
         options["features"] = list(features)
-    for batch in open_source("replay", options):
+    for batch in open_source("replay", options, "--read"):
         if chamber is None or batch.chamber == chamber:
             yield batch
 
@@ -101,12 +156,15 @@ def read_run(
     chamber: str | None = None,
     *,
     keep_nan: bool = False,
+    reading: Reading | None = None,
 ) -> RunEvents:
     """Read the files of a run that a reference is to be made of.
 
     Parameters
     ----------
-    paths, features, chamber, keep_nan
+    paths : sequence of Path
+        Files, patterns and directories, as in `list_inputs`.
+    features, chamber, keep_nan, reading
         As in `read_features`.
 
     Raises
@@ -118,9 +176,9 @@ def read_run(
     names: tuple[str, ...] | None = None
     sources = []
     seconds: float | None = 0.0
-    for path in paths:
+    for path in [file.path for file in list_inputs(paths, reading)]:
         n_events, times = 0, []
-        for batch in read_features(path, features, chamber, keep_nan=keep_nan):
+        for batch in read_features(path, features, chamber, keep_nan=keep_nan, reading=reading):
             _refuse_others(batch.names, names, path)
             names = batch.names
             parts.append(batch.x)
@@ -136,9 +194,7 @@ def read_run(
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
         spanned = _span(np.sort(np.concatenate(times)), path) if times else None
         seconds = None if seconds is None or spanned is None else seconds + spanned
-    if names is None:
-        raise InputError("no files given")
-    return RunEvents(np.concatenate(parts), names, sources, seconds or None)
+    return RunEvents(np.concatenate(parts), names or (), sources, seconds or None)
 
 
 def read_events(
@@ -147,9 +203,10 @@ def read_events(
     chamber: str | None = None,
     *,
     keep_nan: bool = False,
+    reading: Reading | None = None,
 ) -> tuple[FloatArray, tuple[str, ...], list[SourceFile]]:
     """Read all events of some files; parameters, results and errors are as in `read_run`."""
-    run = read_run(paths, features, chamber, keep_nan=keep_nan)
+    run = read_run(paths, features, chamber, keep_nan=keep_nan, reading=reading)
     return run.x, run.names, run.sources
 
 
@@ -169,14 +226,19 @@ def _span(times: FloatArray, path: Path) -> float:
 
 
 def read_counted(
-    paths: Sequence[Path], features: Sequence[str] | None, counts: str, chamber: str | None = None
+    paths: Sequence[Path],
+    features: Sequence[str] | None,
+    counts: str,
+    chamber: str | None = None,
+    *,
+    reading: Reading | None = None,
 ) -> RunEvents:
     """Read all counted rows of some tables: bins of histograms.
 
     Parameters
     ----------
-    paths, features, chamber
-        As in `read_features`.
+    paths, features, chamber, reading
+        As in `read_run`.
     counts : str
         Column that says how many events each row stands for.
 
@@ -188,8 +250,8 @@ def read_counted(
     parts, sources = [], []
     names: tuple[str, ...] | None = None
     wanted = None if features is None else (*features, counts)
-    for path in paths:
-        batches = list(read_features(path, wanted, chamber))
+    for path in [file.path for file in list_inputs(paths, reading)]:
+        batches = list(read_features(path, wanted, chamber, reading=reading))
         if not sum(len(batch.x) for batch in batches):
             raise FileError(f"no rows{f' of chamber {chamber}' if chamber else ''}", where=str(path))
         x, columns = np.concatenate([batch.x for batch in batches]), batches[0].names
@@ -204,10 +266,8 @@ def read_counted(
         parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
         n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
-    if names is None:
-        raise InputError("no files given")
     rows = np.concatenate(parts)
-    return RunEvents(rows[:, :-1], names, sources, counts=rows[:, -1], column=counts)
+    return RunEvents(rows[:, :-1], names or (), sources, counts=rows[:, -1], column=counts)
 
 
 def read_histogram(paths: Sequence[Path], histogram: str, features: Sequence[str] | None) -> RunEvents:

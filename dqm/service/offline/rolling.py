@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def compare_rolling(
     evaluator: RollingEvaluator,
     pairs: Iterable[tuple[Window, Verdict]],
     n_windows: int,
-    files: Sequence[Path],
+    files: Mapping[int, Path],
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against the last good ones of their stream.
 
@@ -47,9 +47,9 @@ def compare_rolling(
         Windows in the order in which they were taken, with their verdicts.
     n_windows : int
         Good windows that each is compared with.
-    files : sequence of Path
-        Files that the windows are of; the place of its file is the run of a window. What has no chamber is
-        named after its file: all such windows are one stream, so that kept windows may be given.
+    files : mapping of int to Path
+        File of each run. What has no chamber is named after its file: all such windows are one stream, so
+        that kept windows may be given.
 
     Yields
     ------

@@ -11,7 +11,13 @@ import numpy as np
 from dqm.errors import InputError
 from dqm.nplm.samples import Sample
 from dqm.reference import refuse_pair
-from dqm.service.offline.feature_files import RunEvents, read_counted, read_histogram, read_run
+from dqm.service.offline.feature_files import (
+    Reading,
+    RunEvents,
+    read_counted,
+    read_histogram,
+    read_run,
+)
 
 __all__ = ["TwoFiles", "read_two"]
 
@@ -46,6 +52,7 @@ def read_two(
     *,
     counts: str | None = None,
     histogram: str | None = None,
+    reading: Reading | None = None,
 ) -> TwoFiles:
     """Read two files that can be compared.
 
@@ -62,6 +69,8 @@ def read_two(
         Column that says how many events each row stands for.
     histogram : str, optional
         Name of a histogram in ROOT files.
+    reading : Reading, optional
+        How the files are read.
 
     Raises
     ------
@@ -69,7 +78,7 @@ def read_two(
         If a file cannot be read, or as `refuse_pair`.
     """
     runs = [
-        _read(path, features, chamber, counts, histogram)
+        _read(path, features, chamber, counts=counts, histogram=histogram, reading=reading)
         for path, chamber in zip(paths, chambers, strict=True)
     ]
     first, second = runs
@@ -96,13 +105,19 @@ def _labels(paths: tuple[Path, Path], chambers: tuple[str | None, str | None]) -
 
 
 def _read(
-    path: Path, features: Sequence[str] | None, chamber: str | None, counts: str | None, histogram: str | None
+    path: Path,
+    features: Sequence[str] | None,
+    chamber: str | None,
+    *,
+    counts: str | None,
+    histogram: str | None,
+    reading: Reading | None,
 ) -> RunEvents:
     if histogram is not None:
         return read_histogram([path], histogram, features)
     if counts is not None:
-        return read_counted([path], features, counts, chamber)
-    return read_run([path], features, chamber)
+        return read_counted([path], features, counts, chamber, reading=reading)
+    return read_run([path], features, chamber, reading=reading)
 
 
 def _sample(run: RunEvents, names: Sequence[str], label: str) -> Sample:
