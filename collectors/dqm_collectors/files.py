@@ -1,9 +1,9 @@
 """Files that grow and directories in which new ones appear; after a restart it goes on where it was.
 
 Files are read one after the other. The last one may still be written: what is complete of it is read, and the
-collector comes back for more. A file is finished when there is a later one and it has not changed between two
-looks. Rows are taken in batches that begin at multiples of `batch_rows`, so that the batches after a restart
-are those before it; the rest of a file follows when the file is finished.
+collector comes back for more. A file is finished when there are two later ones, or when there is one and it
+has not changed between two looks. Rows are taken in batches that begin at multiples of `batch_rows`, so that
+the batches after a restart are those before it; the rest of a file follows when the file is finished.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pydantic import Field
 from dqm.errors import FileError
 from dqm.events import EventBatch, Origin
 from dqm_collectors.inputs.batches import BatchMaker
+from dqm_collectors.inputs.faults import LayoutError, WrittenAnewError
 from dqm_collectors.inputs.features import Block, FeatureReader
-from dqm_collectors.inputs.growing import GrowingTable, WrittenAnewError
+from dqm_collectors.inputs.growing import GrowingTable
 from dqm_collectors.inputs.layout import LayoutCheck
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.run_files import RunFile, list_new
@@ -85,7 +86,9 @@ class FilesCollector:
         self._state = StateFile(options.state)
         self._position: FilePosition | None = None
         self._layout = LayoutCheck()
-        self._counts = Counter(dict.fromkeys(("files", "rows", "late_files", "unreadable"), 0))
+        self._counts = Counter(
+            dict.fromkeys(("files", "rows", "late_files", "damaged_files", "unreadable"), 0)
+        )
         self._trouble_since: float | None = None
         self._done: set[Path] = set()
         self._is_told = False
@@ -96,7 +99,7 @@ class FilesCollector:
         return self.options.name_pattern is not None
 
     def counts(self) -> dict[str, int]:
-        """Files that were finished, rows, files that came too late, and attempts that failed."""
+        """Files that were finished, rows, files that were left out or damaged, and attempts that failed."""
         return dict(self._counts)
 
     def open(self, is_stopped: Callable[[], bool]) -> str:
@@ -145,7 +148,7 @@ class FilesCollector:
             current = self._find_current(current)
             if current is not None:
                 yield from self._read_on(current)
-            if current is None or not (current.is_finished and current.has_later):
+            if current is None or not (current.is_finished and current.n_later):
                 self._wait()
 
     def _wait(self) -> None:
@@ -158,7 +161,8 @@ class FilesCollector:
         try:
             listed = list_new(self.options.inputs, self.options.name_pattern)
         except FileError as error:
-            self._note_trouble(error, is_changing=False)
+            if self._note_trouble(error, is_changing=False):
+                raise
             return current
         paths = [file.path for file in listed]
         self._done &= set(paths)
@@ -169,7 +173,7 @@ class FilesCollector:
             ahead = self._ahead(current, listed)
             current = self._next(current, ahead[0]) if ahead else current
         if current is not None:
-            current.has_later = bool(self._ahead(current, listed))
+            current.had_later, current.n_later = current.n_later > 0, len(self._ahead(current, listed))
         return current
 
     def _begin(self, listed: list[RunFile]) -> _Current | None:
@@ -178,10 +182,11 @@ class FilesCollector:
         if position is not None:
             found = [file for file in listed if str(file.path) == position.path]
             if not found:
-                gone = "the file is gone in which the acknowledged windows end"
-                fix = "Bring it back, or begin anew with another state and another run"
-                self._note_trouble(FileError(gone, where=position.path, fix=fix), is_changing=False)
-                return None
+                raise FileError(
+                    "the file is gone in which the acknowledged windows end",
+                    where=position.path,
+                    fix="Bring it back, or begin anew with another state and another run",
+                )
             file = found[0]
         elif listed:
             file = listed[0 if self.options.begin == "earliest" else -1]
@@ -219,40 +224,37 @@ class FilesCollector:
     def _read_on(self, current: _Current) -> Iterator[EventBatch]:
         """Yield what is new in a file; finish it if nobody writes it any more."""
         path = current.file.path
-        n_finished = self._state.finished.get(str(path))
-        try:
-            state = _look_at(path)
-        except OSError as error:
-            self._note_trouble(FileError(f"{error.strerror}", where=str(path)), is_changing=False)
-            return
-        is_changing = state != current.looked_at
-        current.looked_at = state
-        is_complete = n_finished is not None or (current.has_later and not is_changing)
+        is_finished = str(path) in self._state.finished
+        is_changing = current.look()
+        is_settled = current.n_later > 1 or (current.had_later and not is_changing)
+        is_complete = is_finished or (current.n_later > 0 and is_settled)
         if current.is_finished or not (is_changing or is_complete or current.is_troubled):
             return
-        current.is_troubled = True
         try:
-            table = current.growing.open(current.n_read, is_complete=is_complete)
-            reader = FeatureReader(self.options, table)
-        except WrittenAnewError:
+            yield from self._read_rows(current, is_complete=is_complete)
+        except (WrittenAnewError, LayoutError):
             raise
         except FileError as error:
-            self._note_trouble(error, is_changing=is_changing)
-            return
-        self._layout.check(path, reader.layout)
-        try:
-            for block in reader.read(current.n_read, current.last_time):
-                current.add(block, n_finished)
-                yield from self._batches(current, is_complete=False)
-        except WrittenAnewError:
-            raise
-        except FileError as error:
-            self._note_trouble(error, is_changing=False)
-            return
+            current.is_troubled = True
+            if not self._note_trouble(error, is_changing=is_changing):
+                return
+            if not current.n_later:
+                raise
+            self._give_up(current, error)
+            is_complete = True
         current.is_troubled = False
         self._end_trouble(path)
         if is_complete:
             yield from self._finish(current)
+
+    def _read_rows(self, current: _Current, *, is_complete: bool) -> Iterator[EventBatch]:
+        """Yield the rows of a file that were not read before, as far as they make whole batches."""
+        path = current.file.path
+        reader = FeatureReader(self.options, current.growing.open(current.n_read, is_complete=is_complete))
+        self._layout.check(path, reader.layout)
+        for block in reader.read(current.n_read, current.last_time):
+            current.add(block, self._state.finished.get(str(path)))
+            yield from self._batches(current, is_complete=False)
 
     def _finish(self, current: _Current) -> Iterator[EventBatch]:
         path = current.file.path
@@ -282,15 +284,18 @@ class FilesCollector:
             for batch in current.maker.batches(block):
                 yield replace(batch, position=text, number=number)
 
-    def _note_trouble(self, error: FileError, *, is_changing: bool) -> None:
-        """Count and log what may pass; raise it when it has lasted too long without a change of the file."""
+    def _give_up(self, current: _Current, error: FileError) -> None:
+        self._counts["damaged_files"] += 1
+        log.error("a file is left with what could be read", reason=str(error), rows=current.n_read)
+
+    def _note_trouble(self, error: FileError, *, is_changing: bool) -> bool:
+        """Count and log what may pass; whether it has lasted too long without a change of the file."""
         self._counts["unreadable"] += 1
         if self._trouble_since is None:
             log.warning("a file cannot be read yet; trying again", reason=str(error))
         if self._trouble_since is None or is_changing:
             self._trouble_since = self._clock()
-        if self._clock() - self._trouble_since > self.options.patience_seconds:
-            raise error
+        return self._clock() - self._trouble_since > self.options.patience_seconds
 
     def _end_trouble(self, path: Path) -> None:
         if self._trouble_since is not None:
@@ -315,7 +320,10 @@ class _Current:
     pending: Block | None = None
     looked_at: tuple[int, int] | None = None
     """Size and time of the last change."""
-    has_later: bool = False
+    n_later: int = 0
+    """Files after it."""
+    had_later: bool = False
+    """Whether there was one at the look before."""
     is_finished: bool = False
     is_troubled: bool = False
 
@@ -332,6 +340,15 @@ class _Current:
             last_time=-np.inf if position.last_time is None else position.last_time,
             taken_time=position.last_time,
         )
+
+    def look(self) -> bool:
+        """Look at the file: whether it has changed since the last look, or is not there."""
+        try:
+            found = self.file.path.stat()
+        except OSError:
+            return True  # the attempt to read it says why
+        before, self.looked_at = self.looked_at, (found.st_size, found.st_mtime_ns)
+        return before != self.looked_at
 
     def position(self) -> FilePosition:
         """Give the place of the next row to take."""
@@ -375,8 +392,3 @@ class _Current:
         if block.times is not None:
             self.taken_time = float(block.times[-1])
         return block
-
-
-def _look_at(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns

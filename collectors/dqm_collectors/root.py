@@ -17,6 +17,7 @@ import pyarrow as pa
 from dqm.errors import FileError
 from dqm.events import FileColumn, FileTable
 from dqm_collectors import root_process
+from dqm_collectors.inputs.faults import WrittenAnewError
 from dqm_collectors.inputs.names import feature_of
 
 __all__ = ["ask_root", "describe_root", "read_root"]
@@ -65,8 +66,13 @@ def read_root(path: Path, names: Sequence[str], *, tree: str, first: int = 0) ->
     ------
     FileError
         As `describe_root`; also if a branch has another shape.
+    WrittenAnewError
+        If the tree has fewer entries than `first`.
     """
     with ask_root(path, {"tree": tree, "branches": list(names), "first": first}) as stream:
+        n_entries = int(stream.schema.metadata[b"n_entries"])
+        if n_entries < first:
+            raise WrittenAnewError(f"{n_entries} entries", str(first), where=str(path))
         yield from stream
 
 

@@ -101,7 +101,7 @@ def write_tree(path: Path, tree: str, names: Sequence[str], sink: IO[bytes], fir
     names : sequence of str
         Branches to write.
     sink : file
-        Receives the Arrow stream.
+        Receives the Arrow stream, whose schema has the number of entries.
     first : int
         Entry to begin with.
 
@@ -118,13 +118,17 @@ def write_tree(path: Path, tree: str, names: Sequence[str], sink: IO[bytes], fir
         branches = _branches(found)
         if missing := [name for name in names if name not in branches]:
             raise FileError(f"the tree {tree!r} has no branch {missing[0]!r}", where=str(path))
+        n_entries = int(found.num_entries)
+        told = {"n_entries": str(n_entries)}
         writer = None
-        for start in range(first, int(found.num_entries), ROWS_PER_BLOCK):
+        for start in range(first, n_entries, ROWS_PER_BLOCK):
             columns = [_column(branches[name], start, path, name) for name in names]
-            batch = pa.RecordBatch.from_arrays(columns, list(names))
+            batch = pa.RecordBatch.from_arrays(columns, list(names)).replace_schema_metadata(told)
             writer = writer or pa.ipc.new_stream(sink, batch.schema)
             writer.write_batch(batch)
-        (writer or pa.ipc.new_stream(sink, pa.schema([(name, pa.null()) for name in names]))).close()
+        if writer is None:
+            writer = pa.ipc.new_stream(sink, pa.schema([(name, pa.null()) for name in names], told))
+        writer.close()
 
 
 def write_histograms(path: Path, names: Sequence[str], sink: IO[bytes]) -> None:

@@ -11,16 +11,13 @@ import pyarrow as pa
 
 from dqm.errors import FileError
 from dqm.events import FileColumn
+from dqm_collectors.inputs.faults import WrittenAnewError
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.tables import InputTable, open_table
 from dqm_collectors.inputs.text_table import TextTable, open_text_table, skip_header
 from dqm_collectors.tables import LONGEST_LINE, translate_errors
 
-__all__ = ["GrowingTable", "WrittenAnewError"]
-
-
-class WrittenAnewError(FileError):
-    """A file has less than was read of it."""
+__all__ = ["GrowingTable"]
 
 
 class GrowingTable:
@@ -41,6 +38,7 @@ class GrowingTable:
         self._path = path
         self._options = options
         self._text: _GrowingText | None = None
+        self._tree: InputTable | None = None
 
     def open(self, n_read: int, *, is_complete: bool) -> InputTable:
         """Open the file as it is now.
@@ -58,9 +56,12 @@ class GrowingTable:
             If it cannot be read yet, or has fewer rows than were read.
         """
         if self._path.suffix in (".root", ".parquet", ".gz"):
+            if self._tree is not None:
+                return self._tree  # reading it tells how many entries there are now
             table = open_table(self._path, self._options)
             if table.n_rows is not None and table.n_rows < n_read:
-                raise _written_anew(self._path, f"{table.n_rows} rows, and {n_read} were read")
+                raise WrittenAnewError(f"{table.n_rows} rows", str(n_read), where=str(self._path))
+            self._tree = table if self._path.suffix == ".root" else None
             return table
         if self._text is None:
             _find_end(self._path, 0)  # before the header is complete, its last name is not
@@ -100,7 +101,7 @@ class _GrowingText:
                 self._offset = file.tell()
             size = file.seek(0, io.SEEK_END)
             if size < self._offset:
-                raise _written_anew(self.path, f"{size} bytes, and {self._offset} were read")
+                raise WrittenAnewError(f"{size} bytes", str(self._offset), where=str(self.path))
             end = size if self.is_complete else _find_end(self.path, self._offset)
             file.seek(self._offset)
             n_rows = self._n_rows
@@ -133,13 +134,4 @@ def _find_end(path: Path, offset: int) -> int:
         return end if end > begin else offset
     raise FileError(
         "the first line is not complete", where=str(path), fix="The first line must name the columns"
-    )
-
-
-def _written_anew(path: Path, what: str) -> WrittenAnewError:
-    return WrittenAnewError(
-        f"the file has {what}: it was written anew",
-        where=str(path),
-        fix="Give each run a file of its own. To begin anew, remove the file of the key 'state', and give "
-        "another run",
     )

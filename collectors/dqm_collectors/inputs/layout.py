@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dqm.errors import FileError
+from dqm_collectors.inputs.faults import LayoutError
 from dqm_collectors.inputs.names import list_names
 
 __all__ = ["LayoutCheck"]
@@ -29,7 +29,7 @@ class LayoutCheck:
 
         Raises
         ------
-        FileError
+        LayoutError
             Names both files, and the columns that differ.
         """
         if self._first is None:
@@ -51,7 +51,7 @@ class LayoutCheck:
         ]
         told = "; ".join(filter(None, differences))
         if told:
-            raise FileError(
+            raise LayoutError(
                 f"its columns are not those of {first}: {told}",
                 where=str(path),
                 fix="Give files of one detector, by a pattern or by name_pattern; or name the features, if "

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dqm.errors import ConfigError, FileError
+from dqm.errors import ConfigError, DqmError, FileError
 
 __all__ = ["FilePosition", "StateFile"]
 
@@ -98,9 +98,20 @@ class StateFile:
             If it was written with other options, which give other batches.
         """
         try:
+            text = self._lock_and_read()
+            if text:
+                self._state = _read(text, self._path)
+                self._refuse_others(options)
+        except DqmError:
+            self.close()
+            raise
+        self._state = self._state.model_copy(update={"options": dict(options)})
+
+    def _lock_and_read(self) -> str:
+        try:
             self._lock = self._path.with_name(self._path.name + ".lock").open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+            return self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         except BlockingIOError as error:
             raise FileError(
                 "another collector has this state",
@@ -110,10 +121,6 @@ class StateFile:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no text"
             raise FileError(f"cannot be read or locked: {reason}", where=str(self._path)) from error
-        if text:
-            self._state = _read(text, self._path)
-            self._refuse_others(options)
-        self._state = self._state.model_copy(update={"options": dict(options)})
 
     def commit(self, position: str, note: str) -> None:
         """Write a position and a note.
