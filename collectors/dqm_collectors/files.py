@@ -231,7 +231,8 @@ class FilesCollector:
         if current.is_finished or not (is_changing or is_complete or current.is_troubled):
             return
         try:
-            yield from self._read_rows(current, is_complete=is_complete)
+            if is_changing or current.is_troubled or current.growing.is_text:
+                yield from self._read_rows(current, is_complete=is_complete)
         except (WrittenAnewError, LayoutError):
             raise
         except FileError as error:

@@ -270,7 +270,7 @@ def test_check_reads_the_options_of_the_collector(dqm: Dqm, tmp_path: Path) -> N
     told = dqm("check", "c.toml", "--set", "collector.name=nothing")
     assert (told.code, told.out) == (1, "")
     assert (
-        "unknown collector 'nothing'. Installed are: beam, histograms, kafka, replay, simulate, tdc"
+        "unknown collector 'nothing'. Installed are: beam, files, histograms, kafka, replay, simulate, tdc"
         in told.err
     )
 

@@ -41,17 +41,17 @@ MOST_COLUMNS = 30
 """Most different columns: numexpr takes so many."""
 
 _ARITHMETIC: Mapping[type[ast.AST], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%", ast.Pow: "**",
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**",
 }  # fmt: skip
 _COMPARISONS: Mapping[type[ast.AST], str] = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
 }  # fmt: skip
 _LOGIC: Mapping[type[ast.AST], str] = {ast.BitAnd: "&", ast.BitOr: "|", ast.And: "&", ast.Or: "|"}
 _COMPUTE: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.fmod, "**": np.power,
+    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "**": np.power,
 }  # fmt: skip
 _ALLOWED = (
-    "Columns, numbers, + - * / % **, comparisons, 'and', 'or', 'not' and the functions "
+    "Columns, numbers, + - * / **, comparisons, 'and', 'or', 'not' and the functions "
     f"{', '.join(sorted(FUNCTIONS))} are possible; write a name that is no word between backticks, as in `a "
     f"[ns]`"
 )
@@ -92,7 +92,7 @@ class Expression:
         Raises
         ------
         ConfigError
-            If numexpr is not installed.
+            If numexpr is not installed, or cannot compute it.
         """
         try:
             import numexpr
@@ -103,7 +103,12 @@ class Expression:
                 fix="Install dqm with its extra 'expressions', in its source by pip install '.[expressions]'",
             ) from error
         known = {f"c{k}": values[name] for k, name in enumerate(self.columns)}
-        found = numexpr.evaluate(self._checked, local_dict=known, global_dict={})
+        try:
+            found = numexpr.evaluate(self._checked, local_dict=known, global_dict={})
+        except (ArithmeticError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+            raise ConfigError(
+                f"numexpr cannot compute {_show(self.text)}: {error}", fix="Write it in another way"
+            ) from error
         result: FloatArray = np.asarray(found, dtype=np.float64)
         return result
 
@@ -272,6 +277,8 @@ class _Writer:
     def _binary(self, sign: str, left: _Part, right: _Part) -> _Part:
         if left.value is not None and right.value is not None:
             return self._folded(_COMPUTE[sign], left.value, right.value)
+        if sign == "/" and right.value == 0:
+            raise ConfigError(f"{_show(self._text)} divides by 0", where=self._where)
         return _Part(f"({left.text}{sign}{right.text})")
 
     def _folded(self, function: Callable[..., Any], *values: float) -> _Part:

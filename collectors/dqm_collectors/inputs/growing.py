@@ -40,6 +40,11 @@ class GrowingTable:
         self._text: _GrowingText | None = None
         self._tree: InputTable | None = None
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its last row may become complete without a change."""
+        return self._text is not None
+
     def open(self, n_read: int, *, is_complete: bool) -> InputTable:
         """Open the file as it is now.
 

@@ -20,7 +20,7 @@ X = {
     "drift time [ns]": np.array([10.0, 20.0, 30.0, 40.0]),
 }
 CHECKED = re.compile(
-    r"(?:c\d+|\(|\)|,|\*\*|[-+*/%<>~&|]|<=|>=|==|!=|\d+\.\d*(?:e[-+]?\d+)?|\d+e[-+]?\d+|"
+    r"(?:c\d+|\(|\)|,|\*\*|[-+*/<>~&|]|<=|>=|==|!=|\d+\.\d*(?:e[-+]?\d+)?|\d+e[-+]?\d+|"
     + "|".join(FUNCTIONS)
     + ")*"
 )
@@ -62,6 +62,7 @@ ATTACKS = [
     "1j * x",
     "x @ y",
     "x // y",
+    "x % y",  # versions of numexpr differ in the sign of its result
     "x << 3",
     "x ^ y",
     "x is y",
@@ -73,6 +74,8 @@ ATTACKS = [
     "x\ny",
     "del x",
     "c0",  # a name that only numexpr gets: here it is a column that is not there
+    "x / 0",
+    "x / (y - y) / (2 - 2)",
     "`x",
     "x + (y > 0)",
     "x & y",
@@ -110,7 +113,7 @@ def test_what_is_no_arithmetic_is_refused_in_our_words(text: str) -> None:
     begin = time.perf_counter()
     with pytest.raises((ConfigError, KeyError)) as found:
         parse_expression(text, "derive.r").evaluate(X)
-    if text != "c0":
+    if text not in ("c0", "sqrt"):  # columns that are not there
         assert isinstance(found.value, ConfigError)
         assert str(found.value).startswith("derive.r: ")
         assert str(found.value).isprintable()
@@ -130,7 +133,6 @@ def test_what_is_no_arithmetic_is_refused_in_our_words(text: str) -> None:
         ("0 < x <= 2", ((X["x"] > 0) & (X["x"] <= 2)).astype(float)),
         ("not (x > 0) or y == 1", (~(X["x"] > 0) | (X["y"] == 1)).astype(float)),
         ("(x > 0) & ~(y > 0)", ((X["x"] > 0) & ~(X["y"] > 0)).astype(float)),
-        ("x % 2", np.fmod(X["x"], 2)),
         ("x * 2**10", X["x"] * 1024),
         ("\uff58 * 2", X["x"] * 2),  # Python takes such letters for the usual ones
     ],

@@ -167,7 +167,7 @@ def test_a_file_is_described(lists: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_is_being_written_is_refused_offline(tmp_path: Path) -> None:
     whole = write_events(tmp_path / "whole.root", 20_000).read_bytes()
-    for size in (0, 50, 300, len(whole) // 2, len(whole) - 40):
+    for size in (0, 50, 300, len(whole) // 2, len(whole) - 1000):
         (tmp_path / "part.root").write_bytes(whole[:size])
-        with pytest.raises(FileError, match=r"part\.root"):
+        with pytest.raises(FileError, match=r"part\.root: (not a readable ROOT file|the file has no tree)"):
             read(tmp_path / "part.root")
