@@ -126,7 +126,7 @@ def compare(
     scheduler: SchedulerOption = None,
     ship: ShipOption = False,
 ) -> None:
-    """Test files against a bundle; run numbers are the places of the files, or those in their names."""
+    """Test files against a bundle; run numbers are their places, or those in their names."""
     reading = parse_reading(read, read_as)
     if two:
         of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}

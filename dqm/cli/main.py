@@ -37,7 +37,7 @@ COMMANDS = {
     "history": "Print stored verdicts, the newest last.",
     "trend": "Show the runs of each stream side by side, which differ, and since when windows are worse.",
     "extract": "Write the features of a source to a file instead of sending them.",
-    "compare": "Test files against a bundle; run numbers are the places of the files, or those in their names.",
+    "compare": "Test files against a bundle; run numbers are their places, or those in their names.",
     "report": "Write a run, or what a bundle is, as one HTML file that needs nothing else.",
     "flags": (
         "Print the quality flags of a run: which time of which stream is good, and which is not known to be."
