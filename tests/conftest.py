@@ -59,6 +59,7 @@ LONGEST_FIRST = (
     "service/monitor/test_references.py",
     "cli/test_chain.py",
     "fuzz/test_bombs.py",
+    "service/collector/test_files.py",
     "reference/test_nuisances.py",
     "reference/test_toys.py",
     "nplm/test_cells.py",

@@ -24,7 +24,15 @@ import pyarrow as pa
 
 from dqm.errors import FileError
 
-__all__ = ["MOST_BINS", "limit_memory", "no_numbers", "write_description", "write_histograms", "write_tree"]
+__all__ = [
+    "MOST_BINS",
+    "answer",
+    "limit_memory",
+    "no_numbers",
+    "write_description",
+    "write_histograms",
+    "write_tree",
+]
 
 SPARE_BYTES = 2**30
 """Memory that reading may use."""
@@ -244,6 +252,16 @@ def _tree_names(file: Any) -> list[str]:
     ]
 
 
+def answer(path: Path, wanted: dict[str, Any], sink: IO[bytes]) -> None:
+    """Write what a request asks for; the requests are in the docstring of this module."""
+    if "histograms" in wanted:
+        write_histograms(path, wanted["histograms"], sink)
+    elif "tree" in wanted:
+        write_tree(path, wanted["tree"], wanted["branches"], sink, wanted["first"])
+    else:
+        write_description(path, sink)
+
+
 def main() -> None:
     """Read the file in the arguments; an error is written as one line of JSON, with exit code 1."""
     import awkward  # noqa: F401 - loaded before memory is limited
@@ -252,13 +270,7 @@ def main() -> None:
     wanted = json.load(sys.stdin)
     limit_memory(SPARE_BYTES)
     try:
-        path, sink = Path(sys.argv[1]), sys.stdout.buffer
-        if "histograms" in wanted:
-            write_histograms(path, wanted["histograms"], sink)
-        elif "tree" in wanted:
-            write_tree(path, wanted["tree"], wanted["branches"], sink, wanted["first"])
-        else:
-            write_description(path, sink)
+        answer(Path(sys.argv[1]), wanted, sys.stdout.buffer)
     except FileError as error:
         print(json.dumps({"what": error.what, "where": error.where, "fix": error.fix}), file=sys.stderr)  # noqa: T201
         sys.exit(1)

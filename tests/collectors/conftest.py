@@ -1,6 +1,13 @@
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
+
+from dqm_collectors import root, root_process
 
 
 @pytest.fixture
@@ -28,3 +35,16 @@ class FakeTime:
 @pytest.fixture
 def fake_time() -> FakeTime:
     return FakeTime()
+
+
+@pytest.fixture
+def root_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ROOT files be read in this process: a process of its own takes half a second for each reading."""
+
+    @contextmanager
+    def ask(path: Path, wanted: dict[str, Any]) -> Iterator[pa.RecordBatchReader]:
+        sink = io.BytesIO()
+        root_process.answer(path, wanted, sink)
+        yield pa.ipc.open_stream(sink.getvalue())
+
+    monkeypatch.setattr(root, "ask_root", ask)

@@ -50,6 +50,10 @@ _LOGIC: Mapping[type[ast.AST], str] = {ast.BitAnd: "&", ast.BitOr: "|", ast.And:
 _COMPUTE: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "**": np.power,
 }  # fmt: skip
+_REFUSED = {
+    "Attribute": "a dot", "BitXor": "^", "Call": "a call", "Constant": "a constant", "FloorDiv": "//",
+    "IfExp": "if", "Lambda": "a lambda", "MatMult": "@", "Mod": "%", "Subscript": "square brackets",
+}  # fmt: skip
 _ALLOWED = (
     "Columns, numbers, + - * / **, comparisons, 'and', 'or', 'not' and the functions "
     f"{', '.join(sorted(FUNCTIONS))} are possible; write a name that is no word between backticks, as in `a "
@@ -222,8 +226,8 @@ class _Writer:
         raise self._refusal(node)
 
     def _refusal(self, node: ast.expr, why: str = "") -> ConfigError:
-        kinds = {"Attribute": "a dot", "Call": "a call", "Subscript": "brackets", "Constant": "a constant"}
-        what = kinds.get(type(node).__name__, type(node).__name__)
+        found = type(node.op if isinstance(node, ast.BinOp) else node).__name__
+        what = _REFUSED.get(found, found)
         return ConfigError(
             f"{_show(self._text)} is more than arithmetic: {why or what}",
             where=self._where,

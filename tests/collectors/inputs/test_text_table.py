@@ -158,6 +158,21 @@ def test_an_expression_may_give_time_and_chamber(tmp_path: Path) -> None:
     assert two.times.tolist() == [2.0]
 
 
+def test_recorded_tables_are_read(real_data: Path) -> None:
+    names, x = read(real_data / "legnaro" / "run1252_shifted.csv", derive={"width": "bin_hi_ns - bin_lo_ns"})
+    assert names == ("bin_lo_ns", "bin_hi_ns", "count", "width")
+    assert np.ptp(np.array(x)[:, 3]) < 0.01
+    chosen = {"features": ("rate_hz",), "select": "run == 1265 and rate_hz > 300"}
+    assert [
+        round(row[0])
+        for row in read(real_data / "legnaro" / "occupancy_and_rate_per_channel.csv", **chosen)[1]
+    ] == [805]
+    words = read(
+        real_data / "tdc" / "run591_first120k.csv.gz", derive={"t_ns": "25 * (BX_COUNTER + TDC_MEAS / 30)"}
+    )[1]
+    assert len(words) == 120_000
+
+
 def test_columns_with_nothing_to_say_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,comment [°]\n1,x\n")

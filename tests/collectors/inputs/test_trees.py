@@ -17,6 +17,8 @@ from dqm_collectors.replay import ReplayCollector
 
 from .trees import HITS, write_events, write_lists
 
+pytestmark = pytest.mark.usefixtures("root_here")
+
 
 def read(path: Path | str, **options: object) -> tuple[tuple[str, ...], list[list[float]]]:
     source = ReplayCollector(ReplayCollector.Options.model_validate({"inputs": (path,), **options}))
