@@ -131,11 +131,14 @@ def parse_reading(read: list[str] | None, read_as: Path | None) -> dict[str, obj
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, object]:
-    """Read ``KEY=VALUE``, values as in TOML; raises `ConfigError` if one has no key."""
+    """Read ``KEY=VALUE``, keys with dots and values as in TOML; raises `ConfigError` if one has no key."""
+    from dqm.config import set_key
+
     settings: dict[str, object] = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r} is not KEY=VALUE", where="--set")
-        settings[key.strip()] = parse_value(value)
+        if not set_key(settings, key.strip(), parse_value(value)):
+            raise ConfigError(f"{key.strip()!r} is no table", where="--set")
     return settings

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.program import json_lines, run_dqm
@@ -67,6 +68,21 @@ def test_the_calorimeter_is_monitored_as_its_page_says(tmp_path: Path) -> None:
     verdicts = json_lines(run_dqm("history", "daemon.toml", "--json", cwd=tmp_path).stdout)
     assert [(v["stream"], v["quality"]) for v in verdicts] == [("calorimeter", "Bad")] * 4
     assert "differs" in said.rpartition("$ dqm alarms list")[2]
+
+
+@pytest.mark.long
+def test_files_of_events_become_features_as_their_page_says(tmp_path: Path) -> None:
+    said = walk(page("inputs.md"), tmp_path, seconds=LONGEST_SECONDS)
+    compared = said.partition("$ dqm compare")[2].partition("$ dqm extract")[0].splitlines()
+    assert {line.split()[1] for line in compared if line.startswith("calo_run")} == {"7", "12"}
+    scan = pq.read_table(tmp_path / "scan.parquet").to_pydict()
+    assert scan == {
+        "chamber": ["0", "0"],
+        "drift_time_ns": [1120.5, 98.75],
+        "angle_deg": [-3.25, 4.0],
+        "slow": [1.0, 0.0],
+    }
+    assert pq.read_metadata(tmp_path / "hits.parquet").num_rows > 9000
 
 
 def _history(folder: Path) -> list[str]:

@@ -302,6 +302,9 @@ class FeatureReader:
 
     def _find(self, name: str, sources: dict[str, _Source]) -> _Source:
         """Give the column of a feature that is used, or say why there is none."""
+        own = {source.column.name: feature for feature, source in sources.items() if source.take is None}
+        if name not in sources and name in own:  # of bundles that were built with the names of columns
+            name = own[name]
         if name not in sources:
             known = [*sources, *self._options.derive]
             listed = self._list_columns() if len(known) == len(self._table.columns) else None
@@ -311,7 +314,7 @@ class FeatureReader:
         where = f"{self._where}, column {column.name!r}"
         if not column.is_number and name != CHAMBER:
             raise FileError(f"holds {column.kind}, not numbers", where=where, fix="Name the features to use")
-        if name in self.names and not is_feature_name(name):
+        if self._options.features is None and name in self.names and not is_feature_name(name):
             raise FileError(
                 f"{escape_text(name)!r} cannot be the name of a feature",
                 where=where,

@@ -173,6 +173,14 @@ def test_recorded_tables_are_read(real_data: Path) -> None:
     assert len(words) == 120_000
 
 
+def test_features_may_be_asked_for_by_the_names_of_columns(tmp_path: Path) -> None:
+    """Bundles of version 0.2.0 may have such features."""
+    path = tmp_path / "a.csv"
+    path.write_text("drift time [ns],angle [°],b\n1,2,3\n")
+    features = ("angle [°]", "drift time [ns]")
+    assert read(path, features=features) == (features, [[2, 1]])
+
+
 def test_columns_with_nothing_to_say_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,comment [°]\n1,x\n")

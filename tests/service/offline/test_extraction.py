@@ -10,12 +10,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dqm.errors import FileError, InputError, NoEventsError
+from dqm.errors import ConfigError, FileError, InputError, NoEventsError
 from dqm.events import EventBatch
 from dqm.service.collector.sources import open_source
 from dqm.service.offline import extraction
+from dqm.service.offline.comparison import cut_file
 from dqm.service.offline.extraction import extract
-from dqm.service.offline.feature_files import read_events, read_features
+from dqm.service.offline.feature_files import (
+    list_inputs,
+    read_counted,
+    read_events,
+    read_features,
+    read_run,
+)
+from dqm.service.offline.two_files import read_two
 from tests.service.small import FEATURES, healthy_events, write_csv
 
 SIMULATION = {"chambers": [1, 3], "seconds": 12.0, "rate_hz": 40.0, "seed": 5, "batch_seconds": 2.0}
@@ -123,6 +131,30 @@ def test_reading_takes_only_common_columns_of_several_files(tmp_path: Path) -> N
     assert names == FEATURES
     assert x[-1].tolist() == [2, 1]
     assert [file.n_events for file in files] == [10, 1]
+
+
+def test_reading_takes_the_keys_of_the_collectors(tmp_path: Path) -> None:
+    for run, text in ((9, "x [mm];y\n3,0;4\n6;8\n"), (10, "x [mm];y\n5;12\n8;15\n")):
+        (tmp_path / f"run{run}.csv").write_text(text)
+    reading = {
+        "decimal": ",",
+        "derive": {"r": "sqrt(x_mm**2 + y**2)"},
+        "name_pattern": r"run(?P<run>\d+)\.csv",
+        "features": ["r"],
+    }
+    run = read_run([tmp_path], None, reading=reading)
+    assert run.names == ("r",)
+    assert run.x.tolist() == [[5], [10], [13], [17]]
+    assert [source.name for source in run.sources] == ["run9.csv", "run10.csv"]
+    assert [file.run for file in list_inputs([tmp_path], reading)] == [9, 10]
+    counted = read_counted([tmp_path / "run9.csv"], None, "y", reading={"decimal": ","})
+    assert (counted.names, counted.column, counted.n_events) == (("x_mm",), "y", 12)
+    two = read_two((tmp_path / "run9.csv", tmp_path / "run10.csv"), reading={**reading, "features": ["y"]})
+    assert two.names == ("y",)
+    windows = list(cut_file(tmp_path / "run9.csv", ("r",), run=9, n_window=2, reading=reading))
+    assert [window.x.tolist() for window in windows] == [[[5], [10]]]
+    with pytest.raises(ConfigError, match=r"--read: .*derive.* is more than arithmetic"):
+        read_run([tmp_path], None, reading={"derive": {"r": "x.y"}})
 
 
 def test_reading_no_events_is_an_error(tmp_path: Path) -> None:
