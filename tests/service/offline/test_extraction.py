@@ -149,12 +149,19 @@ def test_reading_takes_the_keys_of_the_collectors(tmp_path: Path) -> None:
     assert [file.run for file in list_inputs([tmp_path], reading)] == [9, 10]
     counted = read_counted([tmp_path / "run9.csv"], None, "y", reading={"decimal": ","})
     assert (counted.names, counted.column, counted.n_events) == (("x_mm",), "y", 12)
-    two = read_two((tmp_path / "run9.csv", tmp_path / "run10.csv"), reading={**reading, "features": ["y"]})
-    assert two.names == ("y",)
     windows = list(cut_file(tmp_path / "run9.csv", ("r",), run=9, n_window=2, reading=reading))
     assert [window.x.tolist() for window in windows] == [[[5], [10]]]
     with pytest.raises(ConfigError, match=r"--read: .*derive.* is more than arithmetic"):
         read_run([tmp_path], None, reading={"derive": {"r": "x.y"}})
+
+
+def test_two_files_are_read_by_the_same_keys(tmp_path: Path) -> None:
+    for name, first in (("one.csv", 0), ("two.csv", 50)):
+        (tmp_path / name).write_text("x;y\n" + "".join(f"{k},5;{k}\n" for k in range(first, first + 20)))
+    reading = {"decimal": ",", "derive": {"r": "x - y"}, "features": ["r", "y"], "select": "y < 65"}
+    two = read_two((tmp_path / "one.csv", tmp_path / "two.csv"), ("y", "x"), reading=reading)
+    assert two.names == ("y", "x")
+    assert two.second.x[:, 0].tolist() == list(range(50, 65))
 
 
 def test_reading_no_events_is_an_error(tmp_path: Path) -> None:
