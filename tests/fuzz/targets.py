@@ -35,7 +35,9 @@ from dqm.stream.run_message import claimed_run, is_run_message, run_identity_of
 from dqm.stream.wire import claimed_identity, header_of, payload_of
 from dqm.web.auth.users import UserFile
 from dqm_collectors.beam import BeamCollector
-from dqm_collectors.replay import read_features
+from dqm_collectors.inputs.expression import parse_expression
+from dqm_collectors.inputs.state_file import StateFile
+from dqm_collectors.replay import ReplayCollector, read_features
 from dqm_collectors.root_histograms import parse_histograms
 from dqm_collectors.root_process import write_description, write_histograms, write_tree
 from dqm_collectors.slow_control.file import FileSource
@@ -119,6 +121,35 @@ def features_of(ending: str) -> Callable[[bytes, Path], object]:
         return exhaust(read_features(written(folder / f"features{ending}", data)))
 
     return read
+
+
+def read_table(data: bytes, folder: Path) -> object:
+    """A table with everything that CSV may have, and features that are computed."""
+    options = ReplayCollector.Options(
+        inputs=(written(folder / "table.csv", data),),
+        decimal=",",
+        thousands=".",
+        encoding="cp1252",
+        derive={"d": "sqrt(abs(`drift time [ns]`))"},
+        select="d < 1000",
+        features=("d",),
+        keep_nan=True,
+    )
+    return exhaust(ReplayCollector(options))
+
+
+def read_expression(data: bytes, _: Path) -> object:
+    found = parse_expression(data.decode(errors="replace"), "derive.r")
+    return found.evaluate({name: np.array([0.5, -2.0]) for name in found.columns})
+
+
+def read_state(data: bytes, folder: Path) -> object:
+    state = StateFile(written(folder / "files.state", data))
+    try:
+        state.open({"tree": None})
+        return state.note
+    finally:
+        state.close()
 
 
 def read_root_here(data: bytes, folder: Path) -> None:
@@ -296,6 +327,10 @@ def spool_file() -> bytes:
         return (Path(folder) / "windows.sqlite").read_bytes()
 
 
+STATE = (
+    '{"version":1,"options":{"tree":null},"position":{"path":"a.root","row":5,"rows_before":0,"last_time":1.5,'
+    '"end":2.0,"chambers":["0"]},"note":"{}","finished":{"a.root":9}}'
+)
 MANIFEST = manifest_of(arrays())
 RUN_END = RunNotice("chamber-*", 591, "cosmics", RunEvent.END, 1.7e9, "operator")
 TARGETS = {
@@ -314,6 +349,11 @@ TARGETS = {
         ),
     ),
     "features-csv": Target(features_of(".csv"), (CSV.encode(),)),
+    "features-table": Target(
+        read_table, ('# a\n"drift time [ns]";b [°]\n1.234,5;-3\n,5;1e3\n'.encode("cp1252"),)
+    ),
+    "expression": Target(read_expression, (b"sqrt(x**2 + `a b` / 3) * where(x > 0 and y < 1e3, 2, -y)",)),
+    "files-state": Target(read_state, (STATE.encode(),)),
     "features-gz": Target(features_of(".csv.gz"), (gzip.compress(CSV.encode(), mtime=0),)),
     "features-parquet": Target(
         features_of(".parquet"), tuple(parquet_of(compression=c) for c in ("none", "zstd", "snappy"))

@@ -129,6 +129,8 @@ class FeatureReader:
         self._table = table
         self._where = f"{table.path}, tree {table.name!r}" if table.name else str(table.path)
         sources = self._name_columns()
+        # columns may also be asked for by their own names, as bundles of version 0.2.0 do
+        self._own = {one.column.name: name for name, one in sources.items() if one.take is None}
         derived = self._check_derived(sources)
         self._selection = options.selection()
         known = [*sources, *derived]
@@ -295,16 +297,15 @@ class FeatureReader:
                     fix="Give the derived feature another name",
                 )
             for column in expression.columns:
-                if column not in known:
+                if column not in known and column not in self._own:
                     raise no_such("column", column, known, where=where)
             known.append(name)
         return derived
 
     def _find(self, name: str, sources: dict[str, _Source]) -> _Source:
         """Give the column of a feature that is used, or say why there is none."""
-        own = {source.column.name: feature for feature, source in sources.items() if source.take is None}
-        if name not in sources and name in own:  # of bundles that were built with the names of columns
-            name = own[name]
+        if name not in sources:
+            name = self._own.get(name, name)
         if name not in sources:
             known = [*sources, *self._options.derive]
             listed = self._list_columns() if len(known) == len(self._table.columns) else None

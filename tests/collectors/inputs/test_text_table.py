@@ -179,6 +179,8 @@ def test_features_may_be_asked_for_by_the_names_of_columns(tmp_path: Path) -> No
     path.write_text("drift time [ns],angle [°],b\n1,2,3\n")
     features = ("angle [°]", "drift time [ns]")
     assert read(path, features=features) == (features, [[2, 1]])
+    derive = {"r": "`drift time [ns]` * b", "s": "r + `angle [°]`"}
+    assert read(path, features=("r", "s"), derive=derive)[1] == [[3, 5]]
 
 
 def test_columns_with_nothing_to_say_are_not_read(tmp_path: Path) -> None:
