@@ -219,6 +219,32 @@ class VerdictStore:
             query = select(verdicts).where(c.id.in_(newest.subquery().select()))
         yield from self._read(query.order_by(c.id))
 
+    def last_runs(self, limit: int, below: int | None = None) -> list[int]:
+        """Give the largest run numbers that have verdicts.
+
+        Parameters
+        ----------
+        limit : int
+            Most numbers.
+        below : int, optional
+            Only smaller numbers.
+
+        Returns
+        -------
+        list of int
+            The largest first.
+        """
+        c = verdicts.c
+        found: list[int] = []
+        with self.database.reading() as connection:
+            while len(found) < limit:  # each is one look into an index; all at once would read every verdict
+                largest = select(func.max(c.run))
+                run = connection.execute(largest if below is None else largest.where(c.run < below)).scalar()
+                if run is None:
+                    break
+                found.append(below := int(run))
+        return found
+
     def runs_by_stream(self, stream: str | None = None) -> dict[str, list[int]]:
         """Give the runs of each stream that have verdicts, in the order of their first one.
 
