@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
-from dqm.alarm import CertifyCommand, Entry, RunJournal, SignOff, SignOffRules
+from dqm.alarm import CertifyCommand, Entry, Overlay, RunJournal, SignOff, SignOffRules
 from dqm.errors import InputError
+from dqm.events import Verdict
 from dqm.export.certification import CertifiedRun, registry_record
+from dqm.export.flags import take_spans
 from dqm.export.registry import RegistryStatus
+from dqm.web import models as m
 from dqm.web.certification_models import RunCertification, RunList, view_line, view_run
 from dqm.web.problems import NotFoundError
 
-__all__ = ["CertificationActions", "find_record", "find_run", "list_runs"]
+__all__ = ["CertificationActions", "find_record", "find_run", "find_said", "list_runs"]
 
 
 class CertificationActions(Protocol):
@@ -57,6 +61,18 @@ def find_run(actions: CertificationActions, run: int) -> RunCertification:
         raise NotFoundError(error.what, fix="See /certification for the runs that have windows") from None
     signed = found.journal.sign_off
     return view_run(found, actions.sent_at(signed) if signed else None, actions.created_by)
+
+
+def find_said(actions: CertificationActions, verdict: Verdict) -> Iterator[m.Said]:
+    """Give what people said of a window, in its middle."""
+    (span,) = take_spans([verdict], by_judgement=True)
+    overlay = Overlay(actions.journal(verdict.window.run).amendments)
+    middle = (span.start + span.end) / 2
+    for one in (overlay.flag(verdict.window, middle), overlay.label(verdict.window, middle)):
+        if one is not None:
+            yield m.Said(
+                quality=one.quality, fault=one.fault, user=one.user, time=one.time, comment=one.comment
+            )
 
 
 def find_record(actions: CertificationActions, run: int) -> dict[str, Any]:

@@ -100,11 +100,11 @@ def _run_of(request: Request) -> int:
 
 
 def _amend(fields: Form, run: int) -> CertifyCommand:
-    return cm.AmendBody.model_validate_strings(cm.read_scope(dict(fields))).command(run)
+    return cm.AmendBody.model_validate(cm.read_scope(dict(fields))).command(run)
 
 
 def _label(fields: Form, run: int) -> CertifyCommand:
-    return cm.LabelBody.model_validate_strings(cm.read_scope(dict(fields))).command(run)
+    return cm.LabelBody.model_validate(cm.read_scope(dict(fields))).command(run)
 
 
 def _withdraw(fields: Form, run: int) -> CertifyCommand:
@@ -114,4 +114,4 @@ def _withdraw(fields: Form, run: int) -> CertifyCommand:
 def _sign(fields: Form, run: int) -> CertifyCommand:
     names = [name.strip() for name in fields.get("without", "").split(",") if name.strip()]
     asked: dict[str, Any] = dict(fields) | {"without": tuple(names)}
-    return cm.SignBody.model_validate_strings(asked).command(run)
+    return cm.SignBody.model_validate(asked).command(run)
