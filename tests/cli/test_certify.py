@@ -104,7 +104,7 @@ def test_flags_and_reports_say_what_was_amended(dqm: Dqm, url: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (("amend", "good", "--run", 8), "run 8: the run has no windows"),
+        (("amend", "good", "--run", 8), "run 8 has no windows"),
         (("amend", "good", "--run", 7, "--stream", "chamber-2", "--windows", "7-9"), "It has windows 0 to 3"),
         (("amend", "good", "--run", 7, "--windows", "1-2"), "name the stream"),
         (("amend", "good", "--run", 7, "--windows", "five"), "no range of windows"),
@@ -161,8 +161,6 @@ def test_templates_are_learned_from_labelled_windows_that_were_kept(
     label(config, Scope(8, start=START, end=START + 105.0), "early trigger")
     label(config, Scope(9), "late trigger")
     label(config, Scope(7, "chamber-2"), "of another stream")
-    told = dqm(*LEARN)
-    assert told.code == 2, "two windows are too few, or do for a template"
     label(config, Scope(7, "chamber-1", 10, 11), "late trigger")
     told = dqm(*LEARN)
     assert told.code == 0, told.err
