@@ -300,6 +300,10 @@ class Overlay:
         self._flags = [one for one in newest_first if not one.fault]
         self._labels = [one for one in newest_first if one.fault]
 
+    def __bool__(self) -> bool:
+        """Tell whether anything was said at all."""
+        return bool(self._flags or self._labels)
+
     def flag(self, window: WindowHeader, moment: float) -> Amendment | None:
         """Find what amends the flag; None if nothing does."""
         return next((one for one in self._flags if one.scope.covers(window, moment)), None)

@@ -142,7 +142,7 @@ def select_flags(
     from dqm.store import CertificationStore, RunStore
 
     windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-    for verdict in store.select(run=run):
+    for verdict in store.outline(run):
         windows.setdefault(verdict.window.stream, []).append(verdict)
     if not any(windows.values()):
         raise InputError(f"run {run} has no windows", where=where, fix="See 'dqm history'")

@@ -102,7 +102,7 @@ def read_run(
     said = CertificationStore(store.database)
     journal = said.journal(run)
     windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-    for verdict in store.select(run=run):
+    for verdict in store.outline(run):
         windows.setdefault(verdict.window.stream, []).append(verdict)
     if not any(windows.values()) and not journal.entries:
         raise InputError(f"run {run} has no windows", fix="'dqm history' lists the runs that have windows")

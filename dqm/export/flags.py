@@ -234,6 +234,8 @@ def _judge(start: float, end: float, covering: tuple[Span, ...], overlay: Overla
     if not covering:
         return _Piece(start, end, None, None, ())
     judged = worst({span.verdict.quality for span in covering})
+    if not overlay:
+        return _Piece(start, end, judged, judged, covering)
     said = {id(span): overlay.flag(span.verdict.window, start) for span in covering}
     qualities = {key: one.quality for key, one in said.items() if one is not None and one.quality is not None}
     counting = [(qualities.get(id(span), span.verdict.quality), said[id(span)]) for span in covering]

@@ -15,13 +15,16 @@ from dqm.alarm import Amendment, Scope
 from dqm.config import load_daemon
 from dqm.events import Quality
 from dqm.store import GOOD_WINDOWS, WINDOWS, CertificationStore, VerdictStore, WindowKeeper, store_url
-from dqm.web import HttpServer, create_app
-from tests.service.small import N_WINDOW, healthy_events, window_of
+from dqm.stream import Sender
+from dqm.web import HttpServer, add_user, create_app
+from tests.export.registry_server import run_registry
+from tests.service.small import N_WINDOW, faulty_events, healthy_events, window_of
 from tests.verdicts import alter
+from tests.waiting import wait_until
 from tests.world import PASSWORDS, START, World, make_world, verdict_of
 
 from .conftest import Told
-from .test_online import write_daemon
+from .test_online import daemon_of, write_daemon
 
 Dqm = Callable[..., Told]
 
@@ -207,3 +210,53 @@ def test_labels_by_number_hold_when_the_verdicts_are_deleted(dqm: Dqm, bundle: P
     assert told.code == 0, told.err
     assert f"late trigger: took 10 kept windows of runs 7, {10 * N_WINDOW} events" in told.out
     assert "by time" not in told.out
+
+
+def test_a_daemon_certifies_while_it_judges_and_sends_what_is_signed_after_a_kill_too(
+    dqm: Dqm, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_daemon(tmp_path, bundle)
+    add_user(tmp_path / "users.toml", "maria", PASSWORDS["maria"])
+    token = tmp_path / "token"
+    token.write_text("s3cret-token")
+    token.chmod(0o600)
+    monkeypatch.setenv("LOGNAME", "maria")
+    monkeypatch.setenv("DQM_PASSWORD", PASSWORDS["maria"])
+    with run_registry() as registry:
+        registry.status = 503
+        config.write_text(
+            f'{config.read_text()}[web]\nusers = "users.toml"\n[certification]\nfaults = ["HV trip"]\n'
+            f'[registry]\nurl = "{registry.url}"\ntoken_file = "token"\n'
+        )
+        assert dqm("check", config).code == 0
+        run = ("--run", 7, "-c", "HV trip, see the log")
+        with daemon_of(config) as daemon, Sender(f"ipc://{tmp_path}/windows.ipc") as sender:
+            for seq in range(8):
+                x = healthy_events(N_WINDOW, 50 + seq) if seq < 4 else faulty_events(N_WINDOW, seq)
+                sender.send(window_of(x, seq=seq))
+                sender.send(window_of(healthy_events(N_WINDOW, 90 + seq), stream="chamber-2", seq=seq))
+            wait_until(lambda: sender.pump() or sender.n_kept == 0, "all windows are acknowledged")
+            of_stream = (*run, "--stream", "chamber-1", "--windows", "4-7")
+            assert dqm("certify", "label", daemon.url, "HV trip", *of_stream).code == 0
+            told = dqm("certify", "sign", daemon.url, *run, "--known", 1, "--without", "chamber-1")
+            assert told.out == "entry 2: run 7: good without chamber-1, signed by maria\n"
+            wait_until(
+                lambda: "dqm_registry_failing_timestamp_seconds 1" in daemon.get("/metrics").text,
+                "the failure is shown",
+            )
+            assert "it answers 503" in daemon.get("/certification").text
+            assert "s3cret-token" not in daemon.get("/certification").text + daemon.log.read_text()
+            daemon.process.kill()
+        assert registry.records == []
+        registry.status = 200
+        with daemon_of(config) as daemon:
+            wait_until(lambda: registry.records, "the next daemon sends it")
+            wait_until(lambda: 'outcome="sent"} 1.0' in daemon.get("/metrics").text, "and counts it")
+            page = daemon.get("/api/v1/certification/7").json()
+            assert page["sent_at"] is not None
+            assert daemon.end() == 0
+        (record,) = registry.records
+        assert (record["version"], record["without"]) == (2, ["chamber-1"])
+        assert registry.headers[-1]["authorization"] == "Bearer s3cret-token"
+    flags = json.loads(dqm("flags", config, "--run", 7, "--by-judgement").out)
+    assert {flag["fault"] for flag in flags if flag["stream"] == "chamber-1"} >= {"HV trip", None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,21 @@ def test_the_largest_runs_are_found_without_reading_all(url: str) -> None:
         fill(store)
         assert store.last_runs(1) == [8]
         assert store.last_runs(9, below=8) == [7]
+
+
+def test_an_outline_has_what_flags_need(url: str) -> None:
+    with VerdictStore(url) as verdicts:
+        told = [verdict_of("a", 0), verdict_of("a", 1, p=2e-9), verdict_of("b", 0, p=None)]
+        for verdict in told:
+            verdicts.append(alter(verdict, explanation=None))
+        found = list(verdicts.outline(7))
+        for one, other in zip(found, told, strict=True):
+            assert replace(one.window, conditions=other.window.conditions) == other.window
+            names = ("quality", "reason", "bundle", "seconds", "judged_at")
+            assert [getattr(one, name) for name in names] == [getattr(other, name) for name in names]
+            assert (one.result.p, one.result.n_data) == (other.result.p, other.result.n_data)
+        assert [one.window.stream for one in verdicts.outline(7, "b")] == ["b"]
+        assert list(verdicts.outline(8)) == []
 
 
 def test_what_was_said_outlives_the_verdicts(url: str) -> None:

@@ -128,7 +128,7 @@ def _label(
     store: VerdictStore, stream: str, run: int, labels: Sequence[Amendment], kept: Iterable[KeptWindow]
 ) -> Iterator[tuple[str, KeptWindow]]:
     """Give the kept windows of a run that are labelled, each with its fault."""
-    spans = take_spans(store.select(stream=stream, run=run), by_judgement=True)
+    spans = take_spans(store.outline(run, stream), by_judgement=True)
     middles = {span.verdict.window.seq: (span.start + span.end) / 2 for span in spans}
     everything = Overlay(labels)
     timeless = Overlay(label for label in labels if label.scope.start is None)
