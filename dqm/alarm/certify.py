@@ -193,7 +193,7 @@ class RunFacts:
         What the program would sign.
     record : mapping
         Streams and flags as they stand, for a sign-off.
-    faults : collection of str
+    faults : sequence of str
         Names of faults that are configured, or were used before.
     """
 
@@ -270,18 +270,17 @@ def _count(scope: Scope, facts: RunFacts) -> dict[Quality, int]:
     counts = Counter(span.verdict.quality for span in candidates if _touches(scope, span))
     if not counts:
         raise InputError(
-            f"there is no window in {scope}", where=f"run {scope.run}", fix=f"{_extent(scope, candidates)}"
+            f"there is no window in {scope}", where=f"run {scope.run}", fix=_extent(scope, candidates)
         )
     return {quality: counts[quality] for quality in Quality if counts[quality]}
 
 
 def _touches(scope: Scope, span: Span) -> bool:
     """Tell whether a scope speaks of any part of a window."""
-    if scope.start is None or scope.end is None:
-        return scope.covers(span.verdict.window, span.start)
-    return scope.covers(span.verdict.window, max(span.start, scope.start)) and (
-        span.end > scope.start or span.start == span.end
-    )
+    window = span.verdict.window
+    if scope.start is None or span.start == span.end:
+        return scope.covers(window, span.start)
+    return span.end > scope.start and scope.covers(window, max(span.start, scope.start))
 
 
 def _extent(scope: Scope, candidates: Sequence[Span]) -> str:

@@ -188,6 +188,7 @@ def _record(
     verdicts = [span.verdict for found in spans.values() for span in found]
     return {
         "run_types": sorted({verdict.window.run_type for verdict in verdicts} - {""}),
+        "origins": sorted({verdict.window.origin for verdict in verdicts}),
         "from": min((flag.start for flag in flags), default=None),
         "to": max((flag.end for flag in flags), default=None),
         "reason": proposal.reason,

@@ -60,6 +60,7 @@ class CertificationService:
         self._clock = clock
         self._registry = registry
         self._lock = Lock()
+        self._reading = Lock()  # one run at a time: one of many windows takes memory
 
     def start(self) -> None:
         """Begin to send sign-offs, if there is a registry."""
@@ -101,9 +102,10 @@ class CertificationService:
 
     def look(self, run: int) -> CertifiedRun:
         """Read a run, and propose its sign-off; raises `InputError` if nothing is known of it."""
-        return read_run(
-            self._store, run, streams=self._streams(), rules=self.rules, created_by=self.created_by
-        )
+        with self._reading:
+            return read_run(
+                self._store, run, streams=self._streams(), rules=self.rules, created_by=self.created_by
+            )
 
     def journal(self, run: int) -> RunJournal:
         """Read what was said of a run."""

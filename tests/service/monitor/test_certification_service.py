@@ -104,6 +104,7 @@ def test_a_sign_off_keeps_what_was_signed_when_its_verdicts_are_deleted(
     assert signed is not None
     record = registry_record(signed, service.journal(7), "dqm")
     assert (record["version"], record["decision"], record["without"]) == (2, "good without", ["chamber-3"])
+    assert (record["origins"], record["run_types"]) == (["simulated"], ["cosmics"])
     used = {one["stream"]: one["used"] for one in record["streams"]}
     assert used == {"chamber-1": True, "chamber-2": True, "chamber-3": False}
     first = record["flags"][0]
