@@ -199,7 +199,7 @@ def test_what_cannot_be_is_refused_and_what_there_is_is_told(command: CertifyCom
 
 @pytest.mark.parametrize(
     ("start", "end", "n"),
-    [(0.0, 10.0, 1), (5.0, 15.0, 2), (10.0, 11.0, 1), (59.0, 99.0, 1), (0.0, 60.0, 6), (64.0, 66.0, 1)],
+    [(0.0, 10.0, 1), (5.0, 15.0, 2), (10.0, 11.0, 1), (59.0, 99.0, 2), (0.0, 60.0, 6), (64.0, 66.0, 1)],
 )
 def test_a_stretch_speaks_of_the_windows_that_it_touches(start: float, end: float, n: int) -> None:
     at_once = Span(65.0, 65.0, alter(verdict_of("a", 9), start=65.0, end=65.0))
