@@ -199,7 +199,8 @@ class SignOff:
     n_windows : int
         Windows that the run had.
     record : mapping
-        Streams and flags of the run as they were signed, as JSON values: they outlive the verdicts.
+        Streams and flags of the run as they were signed, as JSON values: they outlive the verdicts. Empty in
+        a journal, because it is large.
     """
 
     identifier: int

@@ -20,6 +20,7 @@ from dqm.store.schema import certification
 __all__ = ["CertificationStore"]
 
 _AMEND, _LABEL, _WITHDRAW, _SIGN, _SENT = "amend", "label", "withdraw", "sign", "sent"
+_WITHOUT_RECORD = [column for column in certification.c if column.name != "record"]
 _SAID = (_AMEND, _LABEL, _WITHDRAW, _SIGN)
 
 
@@ -45,10 +46,13 @@ class CertificationStore:
         return self.journals([run])[run]
 
     def journals(self, runs: Iterable[int]) -> dict[int, RunJournal]:
-        """Read what was said of some runs, of each that is asked for."""
+        """Read what was said of some runs, of each that is asked for.
+
+        The records of sign-offs are left out: they are large, see `sign_off`.
+        """
         wanted = list(runs)
         c = certification.c
-        query = select(certification).where(c.run.in_(wanted), c.action.in_(_SAID))
+        query = select(*_WITHOUT_RECORD).where(c.run.in_(wanted), c.action.in_(_SAID))
         found = self._read(query)
         return {run: RunJournal(run, tuple(found.get(run, ()))) for run in wanted}
 
@@ -94,7 +98,7 @@ class CertificationStore:
         return sorted(numbers)
 
     def sign_off(self, identifier: int) -> SignOff:
-        """Read a sign-off; raises `InputError` if there is none of this number."""
+        """Read a sign-off with its record; raises `InputError` if there is none of this number."""
         c = certification.c
         for entries in self._read(
             select(certification).where(c.id == identifier, c.action == _SIGN)
@@ -134,7 +138,7 @@ class CertificationStore:
 def _to_row(entry: Entry) -> dict[str, object]:
     row: dict[str, object] = {
         "time": entry.time, "user": entry.user, "comment": entry.comment,
-        "stream": "", "fault": "", "subject": None,
+        "stream": "", "fault": "", "subject": None, "record": None,
     }  # fmt: skip
     match entry:
         case Amendment(scope=scope):
@@ -151,9 +155,9 @@ def _to_row(entry: Entry) -> dict[str, object]:
             }
         case SignOff():
             action = _SIGN
-            names = ("decision", "without", "proposed", "n_windows", "record")
+            names = ("decision", "without", "proposed", "n_windows")
             content = {name: getattr(entry, name) for name in names}
-            row |= {"run": entry.run}
+            row |= {"run": entry.run, "record": dict(entry.record)}
     return row | {"action": action, "content": content}
 
 
@@ -166,7 +170,7 @@ def _to_entry(row: Row[Any], before: Mapping[int, Entry]) -> Entry:
         case "sign":
             decisions = {name: Decision(content[name]) for name in ("decision", "proposed")}
             known = content | decisions | {"without": tuple(content["without"])}
-            return SignOff(**common, run=row.run, **known)
+            return SignOff(**common, run=row.run, **known, record=row._mapping.get("record") or {})
         case _:
             quality = content["quality"]
             return Amendment(

@@ -197,6 +197,7 @@ certification = Table(
     Column("subject", BigInteger),
     Column("comment", Text, nullable=False),
     Column("content", JSON, nullable=False),
+    Column("record", JSON(none_as_null=True)),
     Index("certification_of_run", "run", "id"),
     Index("certification_of_action", "action", "run", "id"),
 )

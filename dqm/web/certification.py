@@ -38,6 +38,9 @@ class CertificationActions(Protocol):
     def journal(self, run: int) -> RunJournal:
         """Read what was said of a run."""
 
+    def sign_off(self, identifier: int) -> SignOff:
+        """Read a sign-off with its record."""
+
     def sent_at(self, signed: SignOff) -> float | None:
         """When the registry took a sign-off, Unix seconds."""
 
@@ -60,7 +63,9 @@ def find_run(actions: CertificationActions, run: int) -> RunCertification:
     except InputError as error:
         raise NotFoundError(error.what, fix="See /certification for the runs that have windows") from None
     signed = found.journal.sign_off
-    return view_run(found, actions.sent_at(signed) if signed else None, actions.created_by)
+    if signed is not None and found.n_deleted:
+        signed = actions.sign_off(signed.identifier)
+    return view_run(found, signed, actions.sent_at(signed) if signed else None, actions.created_by)
 
 
 def find_said(actions: CertificationActions, verdict: Verdict) -> Iterator[m.Said]:
@@ -82,4 +87,5 @@ def find_record(actions: CertificationActions, run: int) -> dict[str, Any]:
         raise NotFoundError(
             "nobody has signed it", where=f"run {run}", fix=f"Sign it at /certification/{run}"
         )
-    return registry_record(journal.sign_off, journal, actions.created_by)
+    signed = actions.sign_off(journal.sign_off.identifier)
+    return registry_record(signed, journal, actions.created_by)

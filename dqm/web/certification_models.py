@@ -248,9 +248,11 @@ def view_line(journal: RunJournal) -> RunLine:
     )
 
 
-def view_run(found: CertifiedRun, sent_at: float | None, created_by: str) -> RunCertification:
-    """Show a run with all that was said of it."""
-    facts, signed = found.facts, found.journal.sign_off
+def view_run(
+    found: CertifiedRun, signed: SignOff | None, sent_at: float | None, created_by: str
+) -> RunCertification:
+    """Show a run with all that was said of it; `signed` has its record if windows are deleted."""
+    facts = found.facts
     flags = [flag.as_row(created_by) for flag in found.flags]
     if signed is not None and found.n_deleted:
         flags = signed.record["flags"]

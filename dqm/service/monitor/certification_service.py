@@ -111,6 +111,10 @@ class CertificationService:
         """Read what was said of a run."""
         return self._said.journal(run)
 
+    def sign_off(self, identifier: int) -> SignOff:
+        """Read a sign-off with its record; raises `InputError` if there is none of this number."""
+        return self._said.sign_off(identifier)
+
     def sent_at(self, signed: SignOff) -> float | None:
         """Give when the registry has taken a sign-off, Unix seconds; None if it has not."""
         return self._said.sent_at(signed.identifier)
