@@ -11,6 +11,7 @@
     ├── PluginError           a statistic, collector or other plugin does not keep its interface, or fails
     ├── NoticeError           a message about alarms cannot be delivered
     ├── GrafanaError          a Grafana server refuses a request or does not answer
+    ├── RegistryError         a run registry does not take a sign-off
     ├── StoreError            the store of verdicts cannot be read or written
     ├── WorkerError           parallel processes or a cluster cannot do the work
     └── PeerError             a message from another program breaks the wire format; counted and dropped
@@ -31,6 +32,7 @@ __all__ = [
     "NoticeError",
     "PeerError",
     "PluginError",
+    "RegistryError",
     "StoreError",
     "WorkerError",
     "escape_text",
@@ -107,6 +109,24 @@ class GrafanaError(DqmError):
 
 class NoticeError(DqmError):
     """A message about alarms cannot be delivered; the text never has the address, which is a secret."""
+
+
+class RegistryError(DqmError):
+    """A run registry does not take a sign-off; the text never has the token.
+
+    Parameters
+    ----------
+    what, where, fix
+        As in `DqmError`.
+    is_away : bool
+        Whether it would not take any other sign-off either.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | None = None, fix: str | None = None, is_away: bool = False
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.is_away = is_away
 
 
 class StoreError(DqmError):

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 from argon2 import PasswordHasher
 
-from dqm.alarm import Cause, Guidance, KnownChannels, Priority, Rules, StreamRules, Thresholds
+from dqm.alarm import Cause, Guidance, KnownChannels, Priority, Rules, SignOffRules, StreamRules, Thresholds
 from dqm.config import WebSection
 from dqm.events import (
     Condition,
@@ -29,6 +29,7 @@ from dqm.events import (
 )
 from dqm.export import Metrics
 from dqm.service.monitor.alarm_service import AlarmService
+from dqm.service.monitor.certification_service import CertificationService
 from dqm.service.monitor.recorder import Recorder
 from dqm.store import VerdictStore, WindowKeeper, sqlite_url
 from dqm.web import Authenticator, Queries, StreamStatuses, UserFile, add_user, create_app
@@ -126,6 +127,9 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
     queries = Queries(
         statuses=statuses,
         alarm_service=alarm_service,
+        certification=CertificationService(
+            SignOffRules(), store, lambda: tuple(streams), clock, created_by="dqm 0.1.0"
+        ),
         verdicts=store,
         history=alarm_service.history,
         kept=WindowKeeper(path.parent / "windows", 1_000_000).path,

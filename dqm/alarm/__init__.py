@@ -1,6 +1,17 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
+from dqm.alarm.amendments import Amendment, Decision, Entry, Overlay, RunJournal, Scope, SignOff, Withdrawal
 from dqm.alarm.budget import ample_toys, smallest_supported_p
+from dqm.alarm.certify import (
+    AmendFlag,
+    CertifyCommand,
+    LabelFault,
+    RunFacts,
+    SignRun,
+    WithdrawAmendment,
+    certify,
+    parse_windows,
+)
 from dqm.alarm.channels import ChannelChoice, KnownChannels, parse_numbers, write_numbers
 from dqm.alarm.commands import (
     AcknowledgeAlarm,
@@ -30,6 +41,15 @@ from dqm.alarm.rolling import AlarmsOfStream, RollingReference, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_trend import RunStatistics, StreamTrend, follow_runs, summarise_run
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
+from dqm.alarm.sign_off import (
+    Proposal,
+    SignOffRules,
+    StreamOutcome,
+    may_sign,
+    propose_sign_off,
+    sign_off_rules,
+)
+from dqm.alarm.spans import Span
 from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
@@ -61,11 +81,17 @@ __all__ = [
     "AlarmGroup",
     "AlarmState",
     "AlarmsOfStream",
+    "AmendFlag",
+    "Amendment",
     "Cause",
+    "CertifyCommand",
     "ChannelChoice",
     "Command",
+    "Decision",
+    "Entry",
     "Guidance",
     "KnownChannels",
+    "LabelFault",
     "Leaf",
     "Mask",
     "Node",
@@ -73,26 +99,39 @@ __all__ = [
     "NoticeKind",
     "NoticeRules",
     "Onset",
+    "Overlay",
     "Priority",
+    "Proposal",
     "QualityLimits",
     "RemoveMask",
     "RollingReference",
     "Rules",
+    "RunFacts",
+    "RunJournal",
     "RunStatistics",
+    "Scope",
     "Shelf",
     "ShelveAlarm",
+    "SignOff",
+    "SignOffRules",
+    "SignRun",
+    "Span",
     "Standing",
     "StreamFacts",
+    "StreamOutcome",
     "StreamRules",
     "StreamTrend",
     "Thresholds",
     "Timing",
     "Told",
     "UnshelveAlarm",
+    "WithdrawAmendment",
+    "Withdrawal",
     "alarm_rules",
     "ample_toys",
     "applies",
     "belongs_to",
+    "certify",
     "derive_thresholds",
     "describe_p",
     "describe_rate",
@@ -106,11 +145,15 @@ __all__ = [
     "group_alarms",
     "is_idle",
     "look_at_alarms",
+    "may_sign",
     "needs_response",
     "note_told",
     "notice_rules",
     "parse_numbers",
+    "parse_windows",
+    "propose_sign_off",
     "quality_limits",
+    "sign_off_rules",
     "smallest_supported_p",
     "summarise_run",
     "urgency",

@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import getpass
-import os
-import sys
 import time
-from dataclasses import dataclass
 from datetime import timedelta
-from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.table import Table
 
 from dqm.alarm import RAISED, Cause, ChannelChoice, parse_numbers
-from dqm.cli.output import say, say_json
+from dqm.cli.daemon_client import AsJson, Daemon, Login, PasswordFile, User, act, ask
+from dqm.cli.output import say
 from dqm.cli.settings import LONGEST_HOURS, Hours
 from dqm.cli.tables import cell, print_table
-from dqm.config import check_private, load_daemon
-from dqm.errors import ConfigError, DqmError, InputError, format_count
+from dqm.errors import format_count
 from dqm.events.finite import utc_time
 
 __all__ = ["app"]
 
 app = typer.Typer(help="See alarms, acknowledge, shelve and mask them.", no_args_is_help=True)
 
-_API = "api/v1"
-_TIMEOUT_SECONDS = 10.0
 _LONGEST_AGE_SECONDS = 1e11
 _MOST_NAMES = 8
 
-Daemon = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG|URL", help="The daemon's TOML file, or its address as in http://127.0.0.1:8787."
-    ),
-]
 Stream = Annotated[str, typer.Argument(help="Stream of the alarm.")]
 CauseName = Annotated[Cause, typer.Argument(help="What the alarm is raised for.")]
-User = Annotated[
-    str | None,
-    typer.Option(envvar="DQM_USER", help="Who asks, if the daemon wants to know; default: the login's name."),
-]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="DQM_PASSWORD_FILE",
-        help="File with the user's password, mode 0600; default: DQM_PASSWORD, else it is asked for.",
-    ),
-]
 Comment = Annotated[str, typer.Option("--comment", "-c", help="Why, and what is being done.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 ChannelNumbers = Annotated[
@@ -61,7 +34,6 @@ ChannelNumbers = Annotated[
         help="Only these channels, as in 17, 40-47: they count for nothing; no alarm is suppressed."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="What the API answers.")]
 
 
 @app.command("list")
@@ -76,7 +48,7 @@ def list_alarms(
     password_file: PasswordFile = None,
 ) -> None:
     """List alarms: what is seen, since when, what to do. Those of one kind in a group are one line."""
-    answer = _ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
+    answer = ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
     alarms = [a for a in answer["alarms"] if a["state"] != "Normal"] if each else []
     normal = [a for a in answer["alarms"] if a["state"] == "Normal"] if everything else []
     lines = [] if each else answer["groups"]
@@ -112,7 +84,7 @@ def history(
     """Print what happened to alarms, the newest last."""
     since = None if hours is None else max(0.0, time.time() - 3600.0 * hours)
     query = {"limit": limit, "stream": stream, "since": since}
-    answer = _ask(daemon, "GET", "alarms/history", Login(user, password_file), query=query, as_json=as_json)
+    answer = ask(daemon, "GET", "alarms/history", Login(user, password_file), query=query, as_json=as_json)
     if not answer["changes"]:
         say("no changes match")
         return
@@ -136,7 +108,7 @@ def ack(
     password_file: PasswordFile = None,
 ) -> None:
     """Take an alarm over: it has been seen, and somebody acts."""
-    alarm = _act(daemon, f"alarms/{stream}/{cause}/acknowledge", Login(user, password_file), comment=comment)
+    alarm = act(daemon, f"alarms/{stream}/{cause}/acknowledge", Login(user, password_file), comment=comment)
     seen = alarm["acknowledged"]  # an alarm that was Latched has ended by this, and holds nothing more
     by = f" by {seen['user']}" if seen else ""
     say(f"{stream} {cause}: acknowledged{by}, {alarm['state']}")
@@ -152,7 +124,7 @@ def ack_group(
     password_file: PasswordFile = None,
 ) -> None:
     """Take the alarms of one cause over in all streams of a group, at once."""
-    told = _act(
+    told = act(
         daemon, "alarms/groups/acknowledge", Login(user, password_file),
         group=group, cause=cause, comment=comment,
     )  # fmt: skip
@@ -179,7 +151,7 @@ def shelve(
 ) -> None:
     """Put an alarm aside; it comes back by itself."""
     path = f"alarms/{stream}/{cause}/shelve"
-    alarm = _act(daemon, path, Login(user, password_file), reason=reason, hours=hours, one_shot=one_shot)
+    alarm = act(daemon, path, Login(user, password_file), reason=reason, hours=hours, one_shot=one_shot)
     ends = ["when the condition has gone"] if one_shot else []
     if alarm["shelf"]["until"] is not None:
         ends.insert(0, _moment(alarm["shelf"]["until"]) + " UTC")
@@ -196,7 +168,7 @@ def unshelve(
     password_file: PasswordFile = None,
 ) -> None:
     """Take an alarm off its shelf."""
-    alarm = _act(daemon, f"alarms/{stream}/{cause}/unshelve", Login(user, password_file), comment=comment)
+    alarm = act(daemon, f"alarms/{stream}/{cause}/unshelve", Login(user, password_file), comment=comment)
     say(f"{stream} {cause}: {alarm['state']}")
 
 
@@ -205,7 +177,7 @@ def masks(
     daemon: Daemon, as_json: AsJson = False, user: User = None, password_file: PasswordFile = None
 ) -> None:
     """List masks in force or to come."""
-    answer = _ask(daemon, "GET", "masks", Login(user, password_file), as_json=as_json)
+    answer = ask(daemon, "GET", "masks", Login(user, password_file), as_json=as_json)
     if not answer["masks"]:
         say("no mask: the alarms of all streams are heard")
         return
@@ -248,7 +220,7 @@ def mask(
     until = None if hours is None else start + 3600.0 * hours
     given = {"channels": channels, "layers": layers, "cards": cards}
     chosen = {kind: parse_numbers(text) for kind, text in given.items()}
-    made = _act(
+    made = act(
         daemon,
         "masks",
         Login(user, password_file),
@@ -273,115 +245,8 @@ def unmask(
     password_file: PasswordFile = None,
 ) -> None:
     """End a mask."""
-    answer = _act(daemon, f"masks/{identifier}/remove", Login(user, password_file), comment=comment)
+    answer = act(daemon, f"masks/{identifier}/remove", Login(user, password_file), comment=comment)
     say(f"mask {identifier} ended; {len(answer['masks'])} left")
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who asks, for daemons that want to know.
-
-    Parameters
-    ----------
-    user : str or None
-        Who; None: whoever has logged in here.
-    password_file : Path or None
-        Where the password is; None: in the environment, or it is asked for.
-    """
-
-    user: str | None
-    password_file: Path | None
-
-    def find(self) -> tuple[str, str] | None:
-        """Give name and password; None without a password."""
-        name = self.user or getpass.getuser()
-        if self.password_file is not None:
-            return name, _read_password(self.password_file)
-        password = os.environ.get("DQM_PASSWORD")
-        if password is None and sys.stdin.isatty():
-            password = getpass.getpass(f"Password of {name}: ")
-        return None if password is None else (name, password)
-
-
-def _read_password(path: Path) -> str:
-    try:
-        check_private(path, "the password", "take another one if somebody may have read it")
-        return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"the password cannot be read: {reason}", where=str(path)) from None
-
-
-def _act(daemon: str, path: str, login: Login, **body: object) -> dict[str, Any]:
-    """Change something in somebody's name."""
-    return _ask(daemon, "POST", path, login, body=body)
-
-
-def _ask(
-    daemon: str,
-    method: str,
-    path: str,
-    login: Login,
-    *,
-    query: dict[str, Any] | None = None,
-    body: dict[str, object] | None = None,
-    as_json: bool = False,
-) -> dict[str, Any]:
-    """Ask the daemon; raises `DqmError` with what it has to say if it does not do it."""
-    address = _address(daemon)
-    asked = {key: value for key, value in (query or {}).items() if value is not None}
-    ask = functools.partial(_send, address, method, path, params=asked, json=body)
-    answer = ask()
-    if answer.status_code == HTTPStatus.UNAUTHORIZED and (known := login.find()) is not None:
-        answer = ask(auth=known)
-    _check(answer, address)
-    if as_json:
-        say_json(answer.text)
-        raise typer.Exit
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def _send(address: str, method: str, path: str, **request: Any) -> httpx.Response:
-    try:
-        return httpx.request(
-            method, f"{address}/{_API}/{path}", timeout=_TIMEOUT_SECONDS, trust_env=False, **request
-        )
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise DqmError(
-            f"no daemon answers: {error}", where=address, fix="Start it by 'dqm run', or give its address"
-        ) from None
-    except ValueError as error:  # of json
-        raise InputError(f"cannot be asked: {error}", fix="Give finite numbers") from None
-
-
-def _check(answer: httpx.Response, address: str) -> None:
-    if answer.is_success:
-        return
-    if answer.headers.get("content-type") != "application/problem+json":
-        raise DqmError(
-            f"HTTP status {answer.status_code} {answer.reason_phrase}",
-            where=address,
-            fix="This is not the page of a dqm daemon, or not of this version",
-        )
-    problem = answer.json()
-    raise InputError(problem["detail"], where=problem["where"], fix=problem["fix"])
-
-
-def _address(daemon: str) -> str:
-    """Address of the daemon's page, as given or as configured."""
-    if daemon.startswith(("http://", "https://")):
-        return daemon.rstrip("/")
-    http = load_daemon(Path(daemon)).daemon.http
-    host, _, port = http.rpartition(":")
-    if port == "0":
-        raise ConfigError(
-            "the port is chosen when the daemon starts",
-            where=f"{daemon}: daemon.http",
-            fix="Give its address",
-        )
-    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where it listens, not where we do
-    return f"http://{everywhere.get(host, host)}:{port}"
 
 
 def _masked(mask: dict[str, Any]) -> str:

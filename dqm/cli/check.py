@@ -120,7 +120,7 @@ def _deep_problems(config: Path, overrides: dict[str, object]) -> list[str]:
         set_key(data, key, value)
     problems = []
     attempts = _attempts(data, config.absolute().parent)
-    checks = (_check_keys, _check_users, _check_provider, _check_notify, _check_references)
+    checks = (_check_keys, _check_users, _check_provider, _check_notify, _check_registry, _check_references)
     attempts += [partial(check, config, data, overrides) for check in checks]
     for attempt in attempts:
         try:
@@ -216,6 +216,16 @@ def _check_notify(config: Path, data: dict[str, Any], overrides: dict[str, objec
         problems = check_notify(section)  # reads the addresses; sends nothing
         if problems:
             raise ConfigError(f"\n{config}: ".join(map(str, problems)))
+
+
+def _check_registry(config: Path, data: dict[str, Any], overrides: dict[str, object]) -> None:
+    if "collector" in data or find_problems(config, overrides):  # none, or told already
+        return
+    section = load_daemon(config, overrides).registry
+    if section is not None:
+        from dqm.export.registry import HttpRegistry
+
+        HttpRegistry(section)  # reads its token; asks nobody
 
 
 def _check_slow_control(table: dict[str, Any], base: Path) -> None:

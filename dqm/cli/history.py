@@ -12,12 +12,10 @@ import typer
 
 from dqm.cli.output import say, say_json
 from dqm.cli.records import write_records
-from dqm.cli.settings import LARGEST, Hours, Runs, parse_runs
+from dqm.cli.settings import LARGEST, TIMES, Hours, Runs, parse_runs
 from dqm.events import Quality
 
 __all__ = ["history"]
-
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 
 
 def history(

@@ -17,11 +17,12 @@ from dqm.errors import ConfigError, InputError, format_count
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from dqm.config import DaemonConfig
     from dqm.reference import Source
     from dqm.service.offline.feature_files import RunEvents
     from dqm.store import KeptWindow
 
-__all__ = ["check_recipe", "check_sources", "read_kept_run", "renew"]
+__all__ = ["check_recipe", "check_sources", "load_with_stream", "read_kept_run", "renew"]
 
 
 def check_sources(
@@ -139,6 +140,19 @@ def renew(
         raise typer.Exit(1)
 
 
+def load_with_stream(config: Path, stream: str) -> DaemonConfig:
+    """Read the configuration of a daemon that has a stream; raises `ConfigError` if it has not."""
+    from dqm.config import load_daemon
+
+    daemon = load_daemon(config)
+    names = [one.name for one in daemon.streams]
+    if stream not in names:
+        raise ConfigError(
+            f"no stream {stream!r} in {config}", where="--stream", fix=f"Choose one of {', '.join(names)}"
+        )
+    return daemon
+
+
 def read_kept_run(
     config: Path, stream: str, runs: Collection[int], features: Sequence[str] | None
 ) -> RunEvents:
@@ -164,17 +178,11 @@ def read_kept_run(
     StoreError
         If the windows or the verdicts cannot be read.
     """
-    from dqm.config import load_daemon
     from dqm.events import Quality
     from dqm.service.offline.feature_files import RunEvents
     from dqm.store import GOOD_WINDOWS, VerdictStore, read_kept, store_url
 
-    daemon = load_daemon(config)
-    names = [one.name for one in daemon.streams]
-    if stream not in names:
-        raise ConfigError(
-            f"no stream {stream!r} in {config}", where="--stream", fix=f"Choose one of {', '.join(names)}"
-        )
+    daemon = load_with_stream(config, stream)
     kept = read_kept(daemon.daemon.data_dir / GOOD_WINDOWS, stream, set(runs))
     if not kept:
         raise InputError(

@@ -48,6 +48,7 @@ COMMANDS = {
     "reference": 'Reference bundles: what "good" is.',
     "study": "Measure the tests: which of them sees which fault.",
     "alarms": "See alarms, acknowledge, shelve and mask them.",
+    "certify": "Amend flags, label faults, and sign runs; verdicts do not change.",
     "notify": "Try the targets that are told of alarms.",
     "dashboards": "Dashboards for Grafana, rules for Prometheus.",
     "run-control": "Tell the daemon that a run begins or ends.",
@@ -145,6 +146,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.alarms import app as alarms
 
             return alarms
+        case "certify":
+            from dqm.cli.certify import app as certify
+
+            return certify
         case "notify":
             from dqm.cli.notify import app as notify
 

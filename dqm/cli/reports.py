@@ -139,15 +139,16 @@ def select_flags(
         If the run has no windows, and as `take_spans` does.
     """
     from dqm.export.flags import flag_run, take_spans
-    from dqm.store import RunStore
+    from dqm.store import CertificationStore, RunStore
 
     windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-    for verdict in store.select(run=run):
+    for verdict in store.outline(run):
         windows.setdefault(verdict.window.stream, []).append(verdict)
     if not any(windows.values()):
         raise InputError(f"run {run} has no windows", where=where, fix="See 'dqm history'")
     spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
-    return flag_run(spans, RunStore(store.database).of_run(run))
+    amendments = CertificationStore(store.database).journal(run).amendments
+    return flag_run(spans, RunStore(store.database).of_run(run), amendments)
 
 
 def _plain(value: object) -> object:

@@ -13,6 +13,7 @@ from dqm.errors import ConfigError, InputError
 __all__ = [
     "LARGEST",
     "LONGEST_HOURS",
+    "TIMES",
     "Chamber",
     "ConfigPath",
     "Features",
@@ -36,6 +37,9 @@ LARGEST_RANGE = 1_000_000
 
 LONGEST_HOURS = 1e6
 """Longest time that an option takes: a century."""
+
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
+"""How options write a time."""
 
 Hours = Annotated[float | None, typer.Option(min=0, max=LONGEST_HOURS, help="Only the last so many hours.")]
 

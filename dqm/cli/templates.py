@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dqm.cli.kept import load_with_stream
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Chamber, Read, ReadAs, parse_reading
 from dqm.cli.tables import cell, print_table
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, format_count
 
 if TYPE_CHECKING:
-    from dqm.reference import TemplateEntry
+    from collections.abc import Mapping, Sequence
+
+    from dqm.reference import LabelledSample, TemplateEntry
 
 __all__ = ["templates", "templates_table"]
 
@@ -29,6 +32,15 @@ def templates(
             help="File of events under a fault, CSV or Parquet; repeatable. One name may have several files.",
         ),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CONFIG",
+            help="Instead of files: windows that this daemon kept and people labelled (dqm certify label).",
+        ),
+    ] = None,
+    stream: Annotated[str | None, typer.Option(help="With --from: windows of this stream.")] = None,
     chamber: Chamber = None,
     read: Read = None,
     read_as: ReadAs = None,
@@ -38,26 +50,64 @@ def templates(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the samples.")] = 1,
 ) -> None:
     """Learn known faults from labelled runs, so that anomalous windows get their names."""
-    from dqm.reference import LabelledSample, learn_templates, open_bundle
-    from dqm.service.offline.feature_files import read_events
+    from dqm.reference import learn_templates, open_bundle
 
-    if not fault:
-        raise ConfigError("no fault is given", fix='Give --fault "lowered cathode voltage=run12.parquet"')
+    of_files = {"--fault": fault, "--chamber": chamber, "--read": read, "--read-as": read_as}
+    _check_sources(source, stream, [name for name, value in of_files.items() if value])
     bundle = open_bundle(path)
-    reading = parse_reading(read, read_as)
-    samples = []
-    for text in fault:
-        name, equals, file = text.partition("=")
-        if not equals or not name.strip() or not file:
-            raise ConfigError(f"{text!r} is not NAME=FILE", where="--fault")
-        x, _, sources = read_events([Path(file)], bundle.manifest.features, chamber, reading=reading)
-        samples.append(LabelledSample(name.strip(), x, tuple(sources)))
+    if source is not None and stream is not None:
+        samples = _labelled_samples(source, stream, bundle.manifest.features)
+    else:
+        reading = parse_reading(read, read_as)
+        samples = [_sample(text, bundle.manifest.features, chamber, reading) for text in fault or []]
     with progress_bar("learning", len(samples)) as progress:
         learned = learn_templates(
             bundle, samples, width=width, seed=seed, progress=lambda done, _total: progress(done)
         )
     print_table(templates_table(learned.manifest.templates))
     say(f"{path}: bundle {learned.identifier}, made from {bundle.identifier}")
+
+
+def _check_sources(source: Path | None, stream: str | None, of_files: Sequence[str]) -> None:
+    """Refuse options that do not say where the events come from; raises `ConfigError`."""
+    if source is None and stream is not None:
+        raise ConfigError("--stream without --from", where="--from", fix="Give the daemon's TOML file")
+    if source is None and "--fault" not in of_files:
+        raise ConfigError(
+            "no fault is given",
+            fix='Give --fault "lowered cathode voltage=run12.parquet", or --from CONFIG --stream S',
+        )
+    if source is not None and of_files:
+        raise ConfigError(f"--from and {of_files[0]}", where=of_files[0], fix="Give the one or the other")
+    if source is not None and stream is None:
+        raise ConfigError("--from alone", where="--from", fix="Give --stream as well")
+
+
+def _sample(
+    text: str, features: Sequence[str], chamber: str | None, reading: Mapping[str, object]
+) -> LabelledSample:
+    """Read the sample that ``NAME=FILE`` names."""
+    from dqm.reference import LabelledSample
+    from dqm.service.offline.feature_files import read_events
+
+    name, equals, file = text.partition("=")
+    if not equals or not name.strip() or not file:
+        raise ConfigError(f"{text!r} is not NAME=FILE", where="--fault")
+    x, _, sources = read_events([Path(file)], features, chamber, reading=reading)
+    return LabelledSample(name.strip(), x, tuple(sources))
+
+
+def _labelled_samples(config: Path, stream: str, features: Sequence[str]) -> list[LabelledSample]:
+    """Read what was labelled of a stream and kept, and say how much that is."""
+    from dqm.service.offline.labelled_windows import find_labelled, make_sample
+
+    found = find_labelled(load_with_stream(config, stream), stream)
+    samples = [make_sample(stream, fault, windows, features) for fault, windows in found.items()]
+    for sample, windows in zip(samples, found.values(), strict=True):
+        runs = ", ".join(str(run) for run in sorted({window.run for window in windows}))
+        n_windows, n_events = format_count(len(windows), "kept window"), format_count(len(sample.x), "event")
+        say(f"{sample.fault}: took {n_windows} of runs {runs}, {n_events}")
+    return samples
 
 
 def templates_table(entries: tuple[TemplateEntry, ...]) -> Table:

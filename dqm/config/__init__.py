@@ -1,5 +1,6 @@
 """Configuration: a TOML file, the environment and the command line give one frozen, checked model."""
 
+from dqm.config.certification import CertificationSection, RegistrySection
 from dqm.config.collector import (
     CalibrationSection,
     ChannelsSection,
@@ -32,16 +33,28 @@ from dqm.config.load import (
 from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
 from dqm.config.plugins import PLUGIN_GROUPS, find_plugin, installed_plugins, label_of, origin_of_plugin
 from dqm.config.streams import ConditionRule, GroupSection, ReferenceSection, StreamSection
-from dqm.config.values import NAME_PATTERN, PATH_PATTERN, check_private, is_local, read_secret, split_http
+from dqm.config.values import (
+    FAULT_PATTERN,
+    NAME_PATTERN,
+    PATH_PATTERN,
+    FaultName,
+    Name,
+    check_private,
+    is_local,
+    read_secret,
+    split_http,
+)
 from dqm.config.web import OidcSection, PeerSection, Role, WebSection
 
 __all__ = [
+    "FAULT_PATTERN",
     "NAME_PATTERN",
     "PATH_PATTERN",
     "PLUGIN_GROUPS",
     "TOKEN_VARIABLE",
     "AlarmSection",
     "CalibrationSection",
+    "CertificationSection",
     "ChannelsSection",
     "CollectorConfig",
     "CollectorSection",
@@ -49,9 +62,11 @@ __all__ = [
     "DaemonConfig",
     "DaemonSection",
     "DriftTestName",
+    "FaultName",
     "GrafanaSection",
     "GroupSection",
     "LimitsSection",
+    "Name",
     "NotifyRuleSection",
     "NotifySection",
     "NotifyTargetSection",
@@ -60,6 +75,7 @@ __all__ = [
     "PeerSection",
     "QualitySection",
     "ReferenceSection",
+    "RegistrySection",
     "Role",
     "SlowControlSection",
     "StreamSection",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from fnmatch import filter as filter_names
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from dqm.config.certification import CertificationSection, RegistrySection
 from dqm.config.grafana import GrafanaSection
 from dqm.config.notify import NotifySection, PriorityName
 from dqm.config.streams import GroupSection, StreamSection, Text
@@ -307,6 +309,12 @@ class DaemonConfig(Section):
     notify: NotifySection | None = Field(
         None, description="whom to tell of alarms by mail, chat and webhooks; default: nobody"
     )
+    certification: CertificationSection = Field(
+        CertificationSection(), description="which sign-off of a run is proposed, and who may sign"
+    )
+    registry: RegistrySection | None = Field(
+        None, description="run registry that gets each sign-off as JSON; default: none"
+    )
     groups: dict[GroupPath, GroupSection] = Field({}, description="groups of streams by path")
     streams: tuple[StreamSection, ...] = Field(min_length=1, description="streams, each with its references")
 
@@ -326,6 +334,14 @@ class DaemonConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"streams: each name may be used once; used twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_required(self) -> Self:
+        names = [stream.name for stream in self.streams]
+        unknown = [glob for glob in self.certification.required if not filter_names(names, glob)]
+        if unknown:
+            raise ValueError(f"certification.required: no stream is called {unknown[0]!r}")
         return self
 
     @model_validator(mode="after")

@@ -14,11 +14,13 @@ from dqm.errors import ConfigError
 
 __all__ = [
     "CREDENTIALS",
+    "FAULT_PATTERN",
     "LARGEST_INTEGER",
     "NAME_PATTERN",
     "PATH_PATTERN",
     "ConfigPath",
     "Endpoint",
+    "FaultName",
     "GroupPath",
     "HttpAddress",
     "KeyPath",
@@ -39,6 +41,9 @@ NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 PATH_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){0,7}$"
 """Paths of groups: up to eight names with ``/`` between them."""
 
+FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
+"""Names of faults: what a shift crew would say, and fit to be a label of a metric."""
+
 LARGEST_INTEGER = 2**63 - 1
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -53,6 +58,24 @@ _LONGEST_IPC_PATH = 107  # of a Unix socket on Linux
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 GroupPath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
+
+
+def _check_fault(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("the name of a fault must not have invisible characters")
+    return name
+
+
+FaultName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
+    AfterValidator(_check_fault),
+    Field(
+        json_schema_extra={
+            "pattern": r"^[^\x00-\x1f\x7f-\x9f\s]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s])?$"
+        }
+    ),
+]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

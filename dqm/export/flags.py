@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
-from dqm.alarm import describe_p, worst
+from dqm.alarm import Amendment, Overlay, Span, describe_p, worst
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, RunRecord, Verdict
 
@@ -32,13 +32,19 @@ class Flag:
     flag : str
         ``Good``, ``Medium``, ``Bad`` or `UNKNOWN`.
     comment : str
-        Number of windows, and the reason of the worst of them.
+        Number of windows, and the reason of the worst of them; what the person said if it is amended.
     origin : str
         Where their events came from; empty without window.
     bundle : str
         Which reference bundles judged them; empty if none did.
     run : RunRecord or None
         Borders of the run in this stream; None if nothing is known of them.
+    amended : Amendment or None
+        What a person said of it instead; None if it is as the windows were judged.
+    original_flag, original_comment : str
+        What the windows say, if it is amended; empty otherwise.
+    fault : str
+        Name of the fault that a person has labelled it with; empty if nobody has.
     """
 
     stream: str
@@ -49,6 +55,10 @@ class Flag:
     origin: str
     bundle: str
     run: RunRecord | None = None
+    amended: Amendment | None = None
+    original_flag: str = ""
+    original_comment: str = ""
+    fault: str = ""
 
     def as_row(self, created_by: str) -> dict[str, object]:
         """Give the row of an export."""
@@ -64,24 +74,12 @@ class Flag:
             "run_state": describe_state(self.run),
             "run_began": self.run.began_at if self.run else None,
             "run_ended": self.run.ended_at if self.run else None,
+            "amended_by": self.amended.user if self.amended else None,
+            "amended_at": self.amended.time if self.amended else None,
+            "original_flag": self.original_flag or None,
+            "original_comment": self.original_comment or None,
+            "fault": self.fault or None,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The time that a window covers.
-
-    Parameters
-    ----------
-    start, end : float
-        Unix seconds, ``start <= end``; a window without duration covers nothing.
-    verdict : Verdict
-        Verdict on the window.
-    """
-
-    start: float
-    end: float
-    verdict: Verdict
 
 
 def describe_state(run: RunRecord | None) -> str:
@@ -131,7 +129,9 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
 
 
 def flag_run(
-    spans: Mapping[str, Sequence[Span]], borders: Mapping[str, RunRecord] | None = None
+    spans: Mapping[str, Sequence[Span]],
+    borders: Mapping[str, RunRecord] | None = None,
+    amendments: Iterable[Amendment] = (),
 ) -> list[Flag]:
     """Flag a run, from the start of its first window to the end of its last, over all streams.
 
@@ -144,6 +144,8 @@ def flag_run(
         By stream; a stream without windows is unknown for the whole time.
     borders : mapping of str to RunRecord, optional
         When the run began and ended, by stream, as far as it is known.
+    amendments : iterable of Amendment, optional
+        What people said of the run, without what is withdrawn; the last one counts.
 
     Returns
     -------
@@ -158,14 +160,17 @@ def flag_run(
     if all(span.verdict.window.origin is Origin.LIVE for span in everything):
         known = [moment for run in borders.values() for moment in (run.began_at, run.ended_at)]
         moments += [moment for moment in known if moment is not None]
+    overlay = Overlay(amendments)
     return [
         replace(flag, run=borders.get(stream))
         for stream, found in spans.items()
-        for flag in flag_stream(stream, found, min(moments), max(moments))
+        for flag in flag_stream(stream, found, min(moments), max(moments), overlay)
     ]
 
 
-def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) -> list[Flag]:
+def flag_stream(
+    stream: str, spans: Sequence[Span], start: float, end: float, overlay: Overlay | None = None
+) -> list[Flag]:
     """Flag one stream; of the windows that cover a moment, the worst decides.
 
     Parameters
@@ -176,27 +181,39 @@ def flag_stream(stream: str, spans: Sequence[Span], start: float, end: float) ->
         Its windows, in any order; they may overlap.
     start, end : float
         Interval to cover, Unix seconds; it contains all spans.
+    overlay : Overlay, optional
+        What people said of the windows. Time without window stays unknown.
 
     Returns
     -------
     list of Flag
         In order of time, from `start` to `end`, each beginning where the one before ends. Neighbours differ
-        in quality, or in that one is covered and the other is not.
+        in quality, in what a person said, or in that one is covered and the other is not.
     """
-    pieces = _cut(spans, start, end)
-    flags = []
-    for quality, group in groupby(pieces, key=lambda piece: piece[2]):
-        run = list(group)
-        windows = {id(span): span.verdict for *_, covering in run for span in covering}
-        flags.append(_flag(stream, run[0][0], run[-1][1], quality, list(windows.values())))
-    return flags
+    pieces = _cut(stream, spans, start, end, overlay or Overlay())
+    return [_flag(stream, list(group)) for _, group in groupby(pieces, key=lambda piece: piece.kind)]
 
 
-_Piece = tuple[float, float, Quality | None, tuple[Span, ...]]
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Time in which nothing begins or ends; without window the qualities are None."""
+
+    start: float
+    end: float
+    quality: Quality | None
+    judged: Quality | None
+    covering: tuple[Span, ...]
+    amended: Amendment | None = None
+    fault: str = ""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Pieces of one kind that follow each other are one flag."""
+        return self.quality, self.judged, self.amended and self.amended.identifier, self.fault
 
 
-def _cut(spans: Sequence[Span], start: float, end: float) -> Iterator[_Piece]:
-    """Cut the time where windows begin or end; give each piece its quality and its windows."""
+def _cut(stream: str, spans: Sequence[Span], start: float, end: float, overlay: Overlay) -> Iterator[_Piece]:
+    """Cut the time where windows or amendments begin or end; give each piece its quality and its windows."""
     opening: dict[float, list[Span]] = {}
     closing: dict[float, list[Span]] = {}
     for span in spans:
@@ -204,22 +221,60 @@ def _cut(spans: Sequence[Span], start: float, end: float) -> Iterator[_Piece]:
             opening.setdefault(span.start, []).append(span)
             closing.setdefault(span.end, []).append(span)
     covering: dict[int, Span] = {}
-    for begin, stop in pairwise(sorted({start, end, *opening, *closing})):
+    said = {moment for moment in overlay.borders(stream) if start < moment < end}
+    for begin, stop in pairwise(sorted({start, end, *opening, *closing, *said})):
         for span in closing.get(begin, []):
             del covering[id(span)]
         covering |= {id(span): span for span in opening.get(begin, [])}
-        qualities = {span.verdict.quality for span in covering.values()}
-        found = worst(qualities) if qualities else None
-        yield begin, stop, found, tuple(s for s in covering.values() if s.verdict.quality is found)
+        yield _judge(begin, stop, tuple(covering.values()), overlay)
 
 
-def _flag(stream: str, start: float, end: float, quality: Quality | None, windows: list[Verdict]) -> Flag:
-    if quality is None:
+def _judge(start: float, end: float, covering: tuple[Span, ...], overlay: Overlay) -> _Piece:
+    """Let the worst window decide, each with what was said of it."""
+    if not covering:
+        return _Piece(start, end, None, None, ())
+    judged = worst({span.verdict.quality for span in covering})
+    if not overlay:
+        return _Piece(start, end, judged, judged, covering)
+    said = {id(span): overlay.flag(span.verdict.window, start) for span in covering}
+    qualities = {key: one.quality for key, one in said.items() if one is not None and one.quality is not None}
+    counting = [(qualities.get(id(span), span.verdict.quality), said[id(span)]) for span in covering]
+    quality = worst({each for each, _ in counting})
+    # an amendment that another window overrules changes nothing, and is not named
+    decides = quality is not judged or any(each is quality and one for each, one in counting)
+    amended = _newest(one for _, one in counting) if decides else None
+    label = _newest(overlay.label(span.verdict.window, start) for span in covering)
+    return _Piece(start, end, quality, judged, covering, amended, label.fault if label else "")
+
+
+def _newest(amendments: Iterable[Amendment | None]) -> Amendment | None:
+    known = [one for one in amendments if one is not None]
+    return max(known, key=lambda one: one.identifier, default=None)
+
+
+def _flag(stream: str, pieces: Sequence[_Piece]) -> Flag:
+    """Make a flag of neighbouring pieces of one kind."""
+    first, start, end = pieces[0], pieces[0].start, pieces[-1].end
+    if first.quality is None or first.judged is None:
         return Flag(stream, start, end, UNKNOWN, _NO_WINDOW, "", "")
-    name = UNKNOWN if quality is Quality.NULL else str(quality)
-    origins = ", ".join(sorted({window.window.origin for window in windows}))
-    bundles = ", ".join(sorted({window.bundle for window in windows} - {""}))
-    return Flag(stream, start, end, name, _comment(windows), origins, bundles)
+    covering = {id(span): span.verdict for piece in pieces for span in piece.covering}
+    windows = [window for window in covering.values() if window.quality is first.judged]
+    original = _comment(windows)
+    amended = first.amended
+    return Flag(
+        stream, start, end, _name(first.quality),
+        comment=amended.comment if amended else original,
+        origin=", ".join(sorted({window.window.origin for window in windows})),
+        bundle=", ".join(sorted({window.bundle for window in windows} - {""})),
+        amended=amended,
+        original_flag=_name(first.judged) if amended else "",
+        original_comment=original if amended else "",
+        fault=first.fault,
+    )  # fmt: skip
+
+
+def _name(quality: Quality) -> str:
+    return UNKNOWN if quality is Quality.NULL else str(quality)
 
 
 def _comment(windows: list[Verdict]) -> str:

@@ -357,6 +357,24 @@ METRICS = (
         "Since when the target has taken no message about alarms; absent if it takes them.",
     ),
     Metric(
+        "dqm_registry_sends_total",
+        "counter",
+        ("outcome",),
+        "Sign-offs of runs for the run registry, by outcome: sent, or failed, which is tried again.",
+    ),
+    Metric(
+        "dqm_registry_waiting",
+        "gauge",
+        (),
+        "Sign-offs that the run registry has not taken; absent without a registry.",
+    ),
+    Metric(
+        "dqm_registry_failing_timestamp_seconds",
+        "gauge",
+        (),
+        "Since when the run registry has not taken all sign-offs; absent if it takes them.",
+    ),
+    Metric(
         "dqm_progress_age_seconds",
         "gauge",
         (),

@@ -25,6 +25,7 @@ from dqm.events.finite import finite
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
 from dqm.export.notice_sender import NoticeStatus
+from dqm.export.registry import RegistryStatus
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
@@ -125,6 +126,7 @@ class Metrics(Collector):
         self._n_store_failures = 0
         self._notices: Callable[[], Iterable[NoticeStatus]] = tuple
         self._standings: Callable[[], Mapping[str, Standing]] = dict
+        self._registry: Callable[[], RegistryStatus | None] = lambda: None
         self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
@@ -309,6 +311,16 @@ class Metrics(Collector):
         """
         self._notices = statuses
 
+    def show_registry(self, status: Callable[[], RegistryStatus | None]) -> None:
+        """Show how it goes with the run registry.
+
+        Parameters
+        ----------
+        status : callable
+            None if there is no registry.
+        """
+        self._registry = status
+
     def show_standings(self, standings: Callable[[], Mapping[str, Standing]]) -> None:
         """Show no quality that contradicts an alarm.
 
@@ -489,6 +501,7 @@ class Metrics(Collector):
         for outcome, n in self._n_sign_ins.items():
             sign_ins.add_metric([outcome], n)
         yield from self._collect_notices()
+        yield from self._collect_registry()
         progress = gauge("dqm_progress_age_seconds")
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
@@ -513,6 +526,18 @@ class Metrics(Collector):
             if status.failing_since is not None:
                 failing.add_metric([status.target], status.failing_since)
         return total, failing
+
+    def _collect_registry(self) -> Iterable[_Family]:
+        total, waiting = counter("dqm_registry_sends_total"), gauge("dqm_registry_waiting")
+        failing = gauge("dqm_registry_failing_timestamp_seconds")
+        status = self._registry()
+        if status is not None:
+            total.add_metric(["sent"], status.n_sent)
+            total.add_metric(["failed"], status.n_failed)
+            waiting.add_metric([], status.n_waiting)
+            if status.failing_since is not None:
+                failing.add_metric([], status.failing_since)
+        return total, waiting, failing
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

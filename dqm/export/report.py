@@ -19,7 +19,7 @@ from dqm.export.rendering import template_text
 from dqm.export.views import describe_bundle
 from dqm.nplm.ratio import borders
 from dqm.reference import Bundle, find_certificate
-from dqm.store import AlarmStore, RunStore, VerdictStore
+from dqm.store import AlarmStore, CertificationStore, RunStore, VerdictStore
 
 __all__ = ["report_bundle", "report_run"]
 
@@ -93,7 +93,8 @@ def report_run(
         raise InputError(f"run {run} has no windows", fix="'dqm history' lists the runs that have windows")
     spans = {stream: take_spans(found, by_judgement=True) for stream, found in windows.items()}
     borders = RunStore(store.database).of_run(run)
-    flags = flag_run(spans, borders)
+    journal = CertificationStore(store.database).journal(run)
+    flags = flag_run(spans, borders, journal.amendments)
     p = [verdict.result.p for verdict in everything if verdict.result.p is not None]
     return template_text(
         "report-run.html",
@@ -112,6 +113,9 @@ def report_run(
         reasons=sorted({record.why for record in borders.values()} - {""}),
         n_borders=len(borders),
         timeline=report_charts.timeline(flags),
+        signed=journal.sign_off,
+        since_signed=journal.since_sign_off,
+        amendments=journal.amendments,
         n_p=len(p),
         p_values=report_charts.p_values(p),
         changes=_changes(history, everything),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.config import NAME_PATTERN
+from dqm.config import FAULT_PATTERN, NAME_PATTERN
 from dqm.errors import InputError
 from dqm.events import WindowCut
 
@@ -36,9 +36,6 @@ VERSION: Literal[3] = 3
 
 MOST_SHOWN = 5
 """Numbers of a setting that are shown."""
-
-FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
-"""Names of faults: what a shift crew would say, and fit to be a label of a metric."""
 
 
 class _Frozen(BaseModel):

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dqm.config import FAULT_PATTERN
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, Likeness
 from dqm.nplm import Normalisation, NuisanceFit, Shape, Template, learn_template
-from dqm.reference.manifest import FAULT_PATTERN, NullTableEntry, Source, TemplateEntry
+from dqm.reference.manifest import NullTableEntry, Source, TemplateEntry
 from dqm.reference.nuisances import nuisances_for
 from dqm.reference.single_test import USUAL_WIDTH
 from dqm.reference.statistic import Outcome

@@ -1,6 +1,7 @@
 """The store: verdicts, explanations, borders of runs, and the states, history and audit of alarms."""
 
 from dqm.store.alarm_store import AlarmStore
+from dqm.store.certification_store import CertificationStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.notice_store import NoticeStore
@@ -13,6 +14,7 @@ __all__ = [
     "STORE_FILE",
     "WINDOWS",
     "AlarmStore",
+    "CertificationStore",
     "Database",
     "KeptWindow",
     "NoticeStore",

@@ -23,6 +23,7 @@ __all__ = [
     "alarm_changes",
     "alarm_states",
     "audit",
+    "certification",
     "explanations",
     "metadata",
     "notices",
@@ -31,7 +32,7 @@ __all__ = [
     "verdicts",
 ]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -64,6 +65,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     ),
     4: ("ALTER TABLE runs ADD COLUMN resumed_at DOUBLE PRECISION",),
     5: ("ALTER TABLE verdicts ADD COLUMN rolling JSON",),
+    6: (),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
 
@@ -181,6 +183,25 @@ runs = Table(
     Index("runs_by_time", "noted_at"),
 )
 """Borders of runs: one row for each run of each stream."""
+
+certification = Table(
+    "certification",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("fault", String(64), nullable=False),
+    Column("subject", BigInteger),
+    Column("comment", Text, nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("record", JSON(none_as_null=True)),
+    Index("certification_of_run", "run", "id"),
+    Index("certification_of_action", "action", "run", "id"),
+)
+"""What people said of runs, and which sign-offs a registry has taken; rows are added and never changed."""
 
 audit = Table(
     "audit",

@@ -40,6 +40,11 @@ STORE_FILE = "verdicts.sqlite"
 _ROWS_AT_ONCE = 500
 _PAGES_AT_ONCE = 250
 
+_OUTLINE = (
+    "stream", "seq", "run_type", "origin", "start", "end", "n_data", "n_expected", "p", "quality", "reason",
+    "bundle", "seconds", "judged_at",
+)  # fmt: skip
+
 _LAST_NUMBER = select(func.max(verdicts.c.seq)).where(
     verdicts.c.stream == bindparam("stream"), verdicts.c.run == bindparam("run")
 )
@@ -218,6 +223,58 @@ class VerdictStore:
             newest = query.with_only_columns(c.id).order_by(c.id.desc()).limit(limit)
             query = select(verdicts).where(c.id.in_(newest.subquery().select()))
         yield from self._read(query.order_by(c.id))
+
+    def outline(self, run: int, stream: str | None = None) -> Iterator[Verdict]:
+        """Select what flags need of the verdicts of a run: times, quality, reason and p; it is quicker.
+
+        Parameters
+        ----------
+        run : int
+            The run.
+        stream : str, optional
+            Only this stream.
+
+        Yields
+        ------
+        Verdict
+            In the order of storing. Its result has `n_data`, `n_expected` and `p` alone, its window no
+            conditions.
+        """
+        c = verdicts.c
+        query = select(*(c[name] for name in _OUTLINE)).where(c.run == run).order_by(c.id)
+        if stream is not None:
+            query = query.where(c.stream == stream)
+        with self.database.reading() as connection:
+            for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
+                name, seq, kind, origin, start, end, n_data, n_expected, p, quality, reason, *rest = row
+                window = WindowHeader(name, run, seq, kind, Origin(origin), start, end)
+                yield Verdict(window, Quality(quality), reason, TestResult(n_data, n_expected, p=p), *rest)
+
+    def last_runs(self, limit: int, below: int | None = None) -> list[int]:
+        """Give the largest run numbers that have verdicts.
+
+        Parameters
+        ----------
+        limit : int
+            Most numbers.
+        below : int, optional
+            Only smaller numbers.
+
+        Returns
+        -------
+        list of int
+            The largest first.
+        """
+        c = verdicts.c
+        found: list[int] = []
+        with self.database.reading() as connection:
+            while len(found) < limit:  # each is one look into an index; all at once would read every verdict
+                largest = select(func.max(c.run))
+                run = connection.execute(largest if below is None else largest.where(c.run < below)).scalar()
+                if run is None:
+                    break
+                found.append(below := int(run))
+        return found
 
     def runs_by_stream(self, stream: str | None = None) -> dict[str, list[int]]:
         """Give the runs of each stream that have verdicts, in the order of their first one.

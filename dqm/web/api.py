@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dqm.alarm import AcknowledgeAlarm, Alarm, Cause, Mask, RemoveMask, ShelveAlarm, Thresholds, UnshelveAlarm
 from dqm.web import models as m
 from dqm.web.auth.accounts import Accounts
+from dqm.web.certification_api import add_certification
 from dqm.web.changes import acknowledge_group, administer, carry_out, require
 from dqm.web.queries import Queries
 from dqm.web.security import JsonRequest
@@ -208,6 +209,9 @@ def remove_user(queries: Asked, known: Known, request: Request, body: m.AccountB
         action="remove user", target=body.name, comment=body.comment,
     )  # fmt: skip
     return known.all()
+
+
+add_certification(_get, _post)
 
 
 def _apply(

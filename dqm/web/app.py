@@ -17,6 +17,7 @@ from dqm.errors import DqmError
 from dqm.web.api import API, create_api
 from dqm.web.auth.authenticator import Authenticator
 from dqm.web.auth.login import ask_to_sign_in, login_routes
+from dqm.web.certification_pages import certification_routes
 from dqm.web.pages import page_routes
 from dqm.web.problems import BusyError, NotSignedInError, describe_problem
 from dqm.web.queries import Queries
@@ -49,6 +50,7 @@ def create_routes(
     prepare_files()
     return [
         *page_routes(queries),
+        *certification_routes(queries),
         *login_routes(queries, authenticator),
         *user_routes(queries, authenticator.accounts),
         Route("/static/{name}", serve_file),

@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 
-from dqm.alarm import AcknowledgeGroup, AlarmChange, Command, needs_response
+from dqm.alarm import (
+    AcknowledgeGroup,
+    AlarmChange,
+    CertifyCommand,
+    Command,
+    Entry,
+    SignRun,
+    may_sign,
+    needs_response,
+)
 from dqm.alarm.groups import is_within
 from dqm.errors import InputError
 from dqm.web import models as m
@@ -15,7 +24,7 @@ from dqm.web.auth.roles import NEEDED
 from dqm.web.problems import NotSignedInError, RoleMissingError
 from dqm.web.queries import Queries
 
-__all__ = ["acknowledge_group", "administer", "carry_out", "require"]
+__all__ = ["acknowledge_group", "administer", "carry_out", "certify", "require"]
 
 _LONGEST_TARGET = 256
 """Of a row of the audit."""
@@ -72,6 +81,39 @@ def acknowledge_group(queries: Queries, request: Request, command: AcknowledgeGr
     ]
     done = [change.alarm.stream for change in changes if change.action == command.action]
     return m.AcknowledgedGroup(acknowledged=tuple(sorted(done)), left=tuple(sorted(left)))
+
+
+def certify(queries: Queries, request: Request, command: CertifyCommand) -> Entry:
+    """Amend, label or sign the data of a run in the name of whoever asks.
+
+    Parameters
+    ----------
+    queries, request
+        As in `carry_out`.
+    command : CertifyCommand
+        What is done.
+
+    Returns
+    -------
+    Entry
+        What was stored.
+
+    Raises
+    ------
+    RoleMissingError
+        If the user's role does not allow it, or others are named to sign.
+    InputError
+        If there is nothing to amend, or somebody has amended it meanwhile.
+    StoreError
+        If it cannot be stored; nothing has changed then.
+    """
+    require(queries, request, command.action, command.target)
+    user = principal_of(request).user
+    if isinstance(command, SignRun) and not may_sign(user, queries.certification.rules.signers):
+        what = f"[certification] signers names who may sign; {user} is not among them"
+        _record_refusal(queries, user, command.action, command.target, what)
+        raise RoleMissingError(what, where=command.action, fix="Ask one of those who are named")
+    return queries.certification.apply(command, user)
 
 
 def administer(

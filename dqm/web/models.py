@@ -47,6 +47,7 @@ __all__ = [
     "Overview",
     "Problem",
     "RoleBody",
+    "Said",
     "SequenceNumber",
     "ShelveBody",
     "Stream",
@@ -73,6 +74,16 @@ class Kept(View):
     reason: str = Field(description="why they are not kept; empty if they are")
 
 
+class Said(View):
+    """What a person said of a window: another flag, or the fault that it shows."""
+
+    quality: Quality | None = Field(description="the flag; null if a fault is named")
+    fault: str = Field(description="the fault; empty if a flag is given")
+    user: str
+    time: float = Field(description="Unix seconds")
+    comment: str
+
+
 class WindowDetail(View):
     """Everything about one window."""
 
@@ -82,6 +93,7 @@ class WindowDetail(View):
     bundle: BundleFacts | None
     why_no_bundle: str = Field(description="why the bundle is not described; empty if it is")
     kept: Kept
+    said: tuple[Said, ...] = Field(description="what people said of it: at most a flag and a fault")
 
 
 class WindowList(View):

@@ -35,6 +35,7 @@ from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
+from dqm.web.certification import CertificationActions, find_said
 from dqm.web.peers import FRESH_SECONDS, PeerStatus
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
@@ -83,6 +84,8 @@ class Queries:
         Present state of the streams.
     alarm_service : AlarmActions
         Present alarms, and commands on them.
+    certification : CertificationActions
+        What people said of runs.
     verdicts : VerdictStore
         Past windows.
     history : AlarmStore
@@ -107,6 +110,7 @@ class Queries:
 
     statuses: StreamStatuses
     alarm_service: AlarmActions
+    certification: CertificationActions
     verdicts: VerdictStore
     history: AlarmStore
     kept: Callable[[str, int, int], Path]
@@ -214,6 +218,7 @@ class Queries:
             bundle=used,
             why_no_bundle="" if used else _why_no_bundle(verdict),
             kept=self._kept(verdict),
+            said=tuple(find_said(self.certification, verdict)),
         )
 
     def alarms(self) -> m.AlarmList:

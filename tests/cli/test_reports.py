@@ -63,7 +63,8 @@ def test_flags_are_printed_as_json_and_csv(dqm: Dqm, store: Path) -> None:
     assert [line["flag"] for line in lines] == ["Good", "Bad", "Good"]
     borders = ["run_state", "run_began", "run_ended"]
     flag = ["flag", "comment", "origin", "bundle", "created_by"]
-    assert list(lines[0]) == ["stream", "from", "to", *flag, *borders]
+    said = ["amended_by", "amended_at", "original_flag", "original_comment", "fault"]
+    assert list(lines[0]) == ["stream", "from", "to", *flag, *borders, *said]
 
 
 def test_windows_without_times_are_refused_unless_asked(dqm: Dqm, store: Path) -> None:

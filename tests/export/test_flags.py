@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqm.alarm import Amendment, Overlay, Scope
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, RunRecord
 from dqm.export.flags import UNKNOWN, Flag, Span, flag_run, flag_stream, take_spans
@@ -103,6 +104,8 @@ def test_a_row_has_the_names_that_bookkeeping_uses() -> None:
         "stream": "a", "from": 0, "to": 10, "flag": "Good", "comment": "1 window, smallest p = 0.5",
         "origin": "simulated", "bundle": "3f9a21c7d0b4e865", "created_by": "dqm 0.1.0",
         "run_state": "unknown", "run_began": None, "run_ended": None,
+        "amended_by": None, "amended_at": None, "original_flag": None, "original_comment": None,
+        "fault": None,
     }  # fmt: skip
 
 
@@ -129,3 +132,71 @@ def test_windows_with_times_of_their_own_are_not_flagged_by_the_clock_of_the_run
     run = RunRecord("a", 7, "physics", 1, began_at=1.7e9, ended_at=1.8e9)
     (flag,) = flag_run({"a": [span(0, 10)]}, {"a": run})
     assert (flag.start, flag.end, flag.run) == (0, 10, run)
+
+
+amendments = st.lists(
+    st.builds(
+        lambda start, length, quality, fault: (start, start + length, quality, fault),
+        st.integers(0, 70), st.integers(1, 30), st.sampled_from(list(Quality)),
+        st.sampled_from(["", "HV trip"]),
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+def amendment(
+    number: int, start: float, end: float, quality: Quality = Quality.GOOD, fault: str = ""
+) -> Amendment:
+    scope = Scope(7, "a", start=float(start), end=float(end))
+    return Amendment(number, 5.0, "jo", "I looked", scope, None if fault else quality, fault)
+
+
+@given(spans, amendments)
+def test_flags_are_what_people_said_of_windows_and_cover_the_run_all_the_same(
+    found: list[Span], said: list[tuple[int, int, Quality, str]]
+) -> None:
+    made = [amendment(number, *values) for number, values in enumerate(said, start=1)]
+    flags = flag_stream("a", found, 0.0, 80.0, Overlay(made))
+    assert (flags[0].start, flags[-1].end) == (0.0, 80.0)
+    assert all(one.end == other.start for one, other in pairwise(flags))
+    order = ["Bad", "Medium", UNKNOWN, "Good"]
+    names = {quality: UNKNOWN if quality is Quality.NULL else str(quality) for quality in Quality}
+    for moment in (second + 0.5 for second in range(80)):
+        (flag,) = [flag for flag in flags if flag.start <= moment < flag.end]
+        judged = [names[s.verdict.quality] for s in found if s.start <= moment < s.end]
+        words = [(q, fault) for start, end, q, fault in said if start <= moment < end]
+        last = next((names[quality] for quality, fault in reversed(words) if not fault), None)
+        original = min(judged, key=order.index, default=UNKNOWN)
+        if not judged:
+            assert (flag.flag, flag.amended, flag.fault, flag.comment) == (UNKNOWN, None, "", "no window")
+            continue
+        assert flag.flag == (last or original)
+        assert (flag.amended is not None) == (last is not None)
+        assert flag.original_flag == (original if last else "")
+        assert flag.comment == ("I looked" if last else flag.comment)
+        assert flag.fault == ("HV trip" if any(fault for _, fault in words) else "")
+
+
+def test_of_windows_that_overlap_one_may_be_amended() -> None:
+    bad = Span(0.0, 20.0, alter(verdict_of("a", 0, p=1e-5), run=7))
+    medium = Span(10.0, 30.0, alter(verdict_of("a", 1, p=0.005), run=7))
+    good = Amendment(1, 5.0, "jo", "a trip of the trigger", Scope(7, "a", 0, 0), Quality.GOOD)
+    flags = flag_run({"a": [bad, medium]}, amendments=[good])
+    assert outline(flags) == [(0, 10, "Good"), (10, 20, "Medium"), (20, 30, "Medium")]
+    assert [flag.original_flag for flag in flags] == ["Bad", "Bad", ""]
+    assert flags[1].original_comment.startswith("1 window, smallest p = 1e-05")
+    still = Amendment(1, 5.0, "jo", "x", Scope(7, "a", 1, 1), Quality.GOOD)
+    first, *_ = flag_run({"a": [bad, medium]}, amendments=[still])
+    assert (first.end, first.flag, first.amended) == (20, "Bad", None), "it changes nothing: not named"
+
+
+def test_an_amended_row_says_who_when_why_and_what_it_was() -> None:
+    said = [amendment(1, 0, 5, Quality.BAD), amendment(2, 2, 5, fault="HV trip")]
+    rows = [flag.as_row("dqm") for flag in flag_run({"a": [span(0, 10)]}, amendments=said)]
+    assert [(row["from"], row["to"], row["flag"], row["fault"]) for row in rows] == [
+        (0, 2, "Bad", None), (2, 5, "Bad", "HV trip"), (5, 10, "Good", None),
+    ]  # fmt: skip
+    keys = ("amended_by", "amended_at", "comment", "original_flag", "original_comment", "created_by")
+    assert [rows[0][key] for key in keys] == [
+        "jo", 5.0, "I looked", "Good", "1 window, smallest p = 0.5", "dqm",
+    ]  # fmt: skip

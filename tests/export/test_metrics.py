@@ -17,6 +17,7 @@ from dqm.errors import InputError
 from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
 from dqm.export.notice_sender import NoticeStatus
+from dqm.export.registry import RegistryStatus
 from dqm.stream import Reason, StreamCounts
 from tests.verdicts import alter, make_verdict
 
@@ -121,6 +122,7 @@ def samples(metrics: Metrics) -> Samples:
 def test_the_names_are_these(metrics: Metrics) -> None:
     metrics.show_broken_end(lambda: 1.0)
     metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
+    metrics.show_registry(lambda: RegistryStatus(n_failed=1, n_waiting=1, failing_since=2.0, reason="x"))
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
         "dqm_alarm_active",
@@ -152,6 +154,9 @@ def test_the_names_are_these(metrics: Metrics) -> None:
         "dqm_progress_age_seconds",
         "dqm_queue_windows",
         "dqm_refused_messages_total",
+        "dqm_registry_failing_timestamp_seconds",
+        "dqm_registry_sends_total",
+        "dqm_registry_waiting",
         "dqm_reordered_windows_total",
         "dqm_sequence_gaps_total",
         "dqm_sign_ins_total",
@@ -184,6 +189,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
 def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
     metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
+    metrics.show_registry(lambda: RegistryStatus(n_failed=1, n_waiting=1, failing_since=2.0, reason="x"))
     shown = {}
     for family in families(metrics):
         name = family.name + ("_total" if family.type == "counter" else "")

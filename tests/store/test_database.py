@@ -37,7 +37,9 @@ def layout(path: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("schema", ["version-1", "version-2", "version-3", "version-4", "version-5"])
+@pytest.mark.parametrize(
+    "schema", ["version-1", "version-2", "version-3", "version-4", "version-5", "version-6"]
+)
 def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, schema: str) -> None:
     # and the present one is what it was when it was first written
     old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
@@ -59,7 +61,9 @@ def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, 
     VerdictStore(sqlite_url(old), create=False).close()
 
 
-@pytest.mark.parametrize("schema", ["version-1", "version-2", "version-3", "version-4", "version-5"])
+@pytest.mark.parametrize(
+    "schema", ["version-1", "version-2", "version-3", "version-4", "version-5", "version-6"]
+)
 def test_so_is_one_in_postgresql(postgres: Callable[[], str], schema: str) -> None:
     url = postgres()
     script = (SCHEMAS / f"{schema}.sql").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dqm.alarm import AddMask, AlarmState, Cause
+from dqm.alarm import AddMask, AlarmState, Cause, Decision, SignRun
 from dqm.config import Role
 from dqm.web import set_role
 from tests.world import START, Browser, World, verdict_of
@@ -22,12 +22,13 @@ DIFFERS = f"{API}/alarms/chamber-2/differs"
 
 @pytest.fixture
 def busy(world: World) -> World:
-    """One anomalous window, one alarm, one mask."""
+    """One anomalous window, one alarm, one mask, one sign-off."""
     world.judge(
         verdict_of("chamber-1", 0), verdict_of("chamber-1", 1, p=0.004), verdict_of("chamber-1", 2, p=None)
     )
     world.raise_alarm("chamber-2")
     world.alarm_service.apply(AddMask("3f9a", "chamber-4", "gas leak"), "jo")
+    world.queries.certification.apply(SignRun(7, Decision.BAD, "looked at"), "jo")
     return world
 
 
@@ -80,7 +81,7 @@ def test_every_answer_is_as_described(busy: World, client: Browser) -> None:
         content = operations["get"]["responses"]["200"]["content"]["application/json"]
         check(client, content["schema"], answer.json())
         n_checked += 1
-    assert n_checked == 10
+    assert n_checked == 13
     assert len(busy.alarm_service.alarms()) == 4 * len(Cause)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from dqm.alarm import sign_off_rules
 from dqm.config import (
     DaemonConfig,
     DaemonSection,
@@ -24,9 +25,11 @@ from dqm.config import (
 from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
+from dqm.export.registry import HttpRegistry, RegistrySender
 from dqm.reference import ClusterSession, ReadingPolicy, use_threads
 from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
+from dqm.service.monitor.certification_service import CertificationService
 from dqm.service.monitor.cluster_workers import ClusterWorkers
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.job_runner import JobRunner, LocalWorker
@@ -35,7 +38,15 @@ from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import WorkerPool
-from dqm.store import GOOD_WINDOWS, WINDOWS, NoticeStore, VerdictStore, WindowKeeper, store_url
+from dqm.store import (
+    GOOD_WINDOWS,
+    WINDOWS,
+    CertificationStore,
+    NoticeStore,
+    VerdictStore,
+    WindowKeeper,
+    store_url,
+)
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import (
     Authenticator,
@@ -77,6 +88,8 @@ class Parts:
         Alarms of all streams.
     notices : NoticeService
         Tells people of alarms; its threads are not started yet.
+    certification : CertificationService
+        What people say of runs; it does not send sign-offs yet.
     recorder : Recorder
         Stores verdicts together with what they do to alarms.
     metrics : Metrics
@@ -99,6 +112,7 @@ class Parts:
     good_keeper: WindowKeeper
     alarms: AlarmService
     notices: NoticeService
+    certification: CertificationService
     recorder: Recorder
     metrics: Metrics
     statuses: StreamStatuses
@@ -156,12 +170,16 @@ def open_parts(
     life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = resolved.bundle_facts
+    certification = _open_certification(config, store, lambda: tuple(bundle_facts), clock)
+    opening.callback(certification.stop)
+    metrics.show_registry(certification.registry_status)
     peers = Peers(config.web.peers, clock)
     peers.start()
     opening.callback(peers.stop)
     queries = Queries(
         statuses=statuses,
         alarm_service=alarms,
+        certification=certification,
         verdicts=store,
         history=alarms.history,
         kept=functools.partial(_path_of_kept, keeper, good_keeper),
@@ -184,6 +202,7 @@ def open_parts(
         good_keeper=good_keeper,
         alarms=alarms,
         notices=notices,
+        certification=certification,
         recorder=Recorder(store, alarms, monotonic),
         metrics=metrics,
         statuses=statuses,
@@ -275,6 +294,23 @@ def _open_annotator(opening: ExitStack, section: GrafanaSection | None) -> Annot
     annotator.start()
     opening.callback(annotator.stop)
     return annotator
+
+
+def _open_certification(
+    config: DaemonConfig,
+    store: VerdictStore,
+    streams: Callable[[], Sequence[str]],
+    clock: Callable[[], float],
+) -> CertificationService:
+    """Connect what people say of runs with the registry, if there is one."""
+    created_by = f"dqm {version('dqm')}"
+    section = config.registry
+    registry = None
+    if section is not None:
+        said = CertificationStore(store.database)
+        registry = RegistrySender(HttpRegistry(section), said, clock, created_by)
+    rules = sign_off_rules(config.certification)
+    return CertificationService(rules, store, streams, clock, created_by=created_by, registry=registry)
 
 
 def _open_authenticator(

@@ -17,7 +17,7 @@ from typing import Self
 
 import structlog
 
-from dqm.alarm import ANOMALOUS
+from dqm.alarm import ANOMALOUS, sign_off_rules
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import RunNotice, RunRecord, Verdict, Window
@@ -120,6 +120,7 @@ class Daemon:
         """Work until `stop` is set; windows that are being evaluated then are finished and stored."""
         self._parts.http.start()
         self._parts.notices.start()
+        self._parts.certification.start()
         streams = list(self._resolved.limits)
         log.info("ready", listen=self.addresses, http=self.http_address, streams=streams)
         self._notifier.ready()
@@ -373,6 +374,7 @@ class Daemon:
             parts.keeper.resize(resolved.kept_bytes)
             parts.good_keeper.resize(resolved.good_bytes)
             parts.alarms.revise(resolved.rules, resolved.thresholds)
+            parts.certification.revise(sign_off_rules(resolved.config.certification))
         except StoreError:
             raise
         except DqmError as error:

@@ -19,7 +19,7 @@ __all__ = ["PreparedReload", "Reloader", "find_settled"]
 
 log = structlog.get_logger(__name__)
 
-_MAY_CHANGE = frozenset({"keep", "quality", "nuisances", "alarm", "groups", "streams"})
+_MAY_CHANGE = frozenset({"keep", "quality", "nuisances", "alarm", "certification", "groups", "streams"})
 """Tables that a reload brings into effect; keys are read again as well."""
 
 _CLOSE_SECONDS = 10.0

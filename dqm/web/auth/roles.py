@@ -14,9 +14,15 @@ NEEDED: Mapping[str, Role] = {
     "unshelve": Role.SHIFTER,
     "mask": Role.EXPERT,
     "unmask": Role.EXPERT,
+    "amend": Role.EXPERT,
+    "label": Role.EXPERT,
+    "withdraw": Role.EXPERT,
+    "sign": Role.EXPERT,
     "users": Role.ADMIN,
 }
-"""Role that an action needs, by `dqm.alarm.Command.action`; ``users``: see users, change and sign them out.
+"""Role that an action needs, by `action` of `dqm.alarm.Command` and `dqm.alarm.CertifyCommand`.
+
+``users``: see users, change and sign them out.
 
 Reading needs any role, from this host none.
 """

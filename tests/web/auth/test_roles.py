@@ -11,7 +11,16 @@ import httpx
 import pytest
 from starlette.routing import Mount, Route
 
-from dqm.alarm import AcknowledgeAlarm, AddMask, Cause, Command, ShelveAlarm
+from dqm.alarm import (
+    AcknowledgeAlarm,
+    AddMask,
+    Cause,
+    CertifyCommand,
+    Command,
+    LabelFault,
+    Scope,
+    ShelveAlarm,
+)
 from dqm.config import Role, WebSection
 from dqm.web import Authenticator
 from dqm.web.app import create_routes
@@ -35,7 +44,7 @@ class Change:
 
     @property
     def address(self) -> str:
-        known = {"{stream}": "chamber-2", "{cause}": "differs", "{identifier}": MASK}
+        known = {"{stream}": "chamber-2", "{cause}": "differs", "{identifier}": MASK, "{run}": "7"}
         path = self.path
         for name, value in known.items():
             path = path.replace(name, value)
@@ -48,11 +57,13 @@ class Change:
 
     @property
     def body(self) -> dict[str, Any]:
-        return self.fields | {key: 8.0 for key in self.fields if key == "hours"}
+        numbers = {"hours", "identifier", "known"}
+        return self.fields | {key: int(value) for key, value in self.fields.items() if key in numbers}
 
 
 COMMENT, REASON = {"comment": "x"}, {"reason": "x"}
 OF_ALARM = "/alarms/{stream}/{cause}"
+OF_RUN = "/certification/{run}"
 CHANGES = (
     Change(f"{OF_ALARM}/acknowledge", Role.SHIFTER, "acknowledge", COMMENT),
     Change(f"{OF_ALARM}/shelve", Role.SHIFTER, "shelve", REASON | {"hours": "8"}),
@@ -65,6 +76,15 @@ CHANGES = (
     ),
     Change("/masks", Role.EXPERT, "mask", REASON | {"streams": "chamber-3"}),
     Change("/masks/{identifier}/remove", Role.EXPERT, "unmask", COMMENT),
+    Change(f"{OF_RUN}/amend", Role.EXPERT, "amend", COMMENT | {"stream": "chamber-2", "quality": "Good"}),
+    Change(
+        f"{OF_RUN}/label",
+        Role.EXPERT,
+        "label",
+        COMMENT | {"stream": "chamber-2", "fault": "HV trip", "known": "1"},
+    ),
+    Change(f"{OF_RUN}/withdraw", Role.EXPERT, "withdraw", COMMENT | {"identifier": "1"}),
+    Change(f"{OF_RUN}/sign", Role.EXPERT, "sign", COMMENT | {"decision": "bad", "known": "1"}),
     Change("/users/role", Role.ADMIN, "set role", COMMENT | {"name": "jo", "role": "viewer"}),
     Change("/users/sign-out", Role.ADMIN, "sign out user", COMMENT | {"name": "jo"}),
     Change("/users/remove", Role.ADMIN, "remove user", COMMENT | {"name": "jo"}),
@@ -74,11 +94,12 @@ FOR_EVERYBODY = {"/login", "/logout"}
 
 @pytest.fixture
 def staffed(world: World) -> World:
-    """A user of each role, a raised alarm, and a mask."""
+    """A user of each role, a raised alarm, a mask, and a label."""
     for role in Role:
         add_user(world.users, role, PASSWORD, CHEAP, role)
     world.raise_alarm()
     world.alarm_service.apply(AddMask(MASK, "chamber-4", "gas leak"), "maria")
+    world.queries.certification.apply(LabelFault(Scope(7, "chamber-2", 0, 0), "HV trip", "seen"), "maria")
     return world
 
 
@@ -93,7 +114,8 @@ def program(role: Role) -> dict[str, str]:
 
 
 def state(world: World, authenticator: Authenticator) -> object:
-    return world.alarm_service.alarms(), world.alarm_service.masks(), authenticator.accounts.all()
+    journal = world.queries.certification.journal(7)
+    return world.alarm_service.alarms(), world.alarm_service.masks(), authenticator.accounts.all(), journal
 
 
 def last_action(world: World) -> tuple[str, str, str]:
@@ -113,7 +135,7 @@ def test_every_route_that_changes_something_is_tried_here(world: World) -> None:
 
 
 def test_every_command_on_alarms_needs_a_role() -> None:
-    actions = {command.action for command in get_args(Command)}
+    actions = {command.action for command in (*get_args(Command), *get_args(CertifyCommand))}
     assert actions <= set(NEEDED)
     assert all(role is not Role.VIEWER for role in NEEDED.values())
 
@@ -149,7 +171,9 @@ def test_a_change_needs_its_role(staffed: World, role: Role, change: Change, by:
     assert state(staffed, authenticator) == before
     user, action, target = last_action(staffed)
     assert (user, action) == (role, f"{change.right} refused")
-    assert target in ("chamber-2 differs", "muon/station-1 differs", "chamber-3", MASK, "jo", "jo (viewer)")
+    of_run = ("run 7 chamber-2: Good", "run 7 chamber-2: HV trip", "run 7, entry 1", "run 7: bad")
+    of_alarm = ("chamber-2 differs", "muon/station-1 differs", "chamber-3", MASK)
+    assert target in (*of_run, *of_alarm, "jo", "jo (viewer)")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.action)

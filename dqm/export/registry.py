@@ -1,0 +1,231 @@
+"""Sends sign-offs to a run registry, in a thread of its own: nothing waits for the registry.
+
+Nothing is queued. Again and again the thread asks the store which sign-offs the registry has not taken, and
+sends those; what it has taken is noted in the store at once. So a registry that is away costs no memory, a
+restart forgets nothing, and of several sign-offs of a run only the last is sent. Should the daemon be killed
+between the two, a sign-off is sent twice, with the same version.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import httpx
+import structlog
+
+from dqm.config import RegistrySection, read_secret
+from dqm.errors import ConfigError, RegistryError, StoreError
+from dqm.events.finite import dump_json
+from dqm.export.certification import registry_record
+from dqm.store import CertificationStore
+
+__all__ = ["HttpRegistry", "RegistrySender", "RegistryStatus", "RunRegistry"]
+
+log = structlog.get_logger(__name__)
+
+_MOST_AT_ONCE = 32
+_LOOK_SECONDS = 60.0
+"""What is unsent is looked for this often without a new sign-off."""
+
+_FIRST_RETRY_SECONDS = 5.0
+_LONGEST_RETRY_SECONDS = 300.0
+_STOP_SECONDS = 2.0
+_SUCCESS = range(200, 300)
+_AWAY = frozenset({401, 403, 407, 408, 429, *range(500, 600)})
+"""Answers after which the next sign-off would fare no better."""
+
+
+class RunRegistry(Protocol):
+    """Takes sign-offs."""
+
+    def send(self, record: Mapping[str, Any]) -> None:
+        """Send a sign-off; raises `RegistryError` if it was not taken."""
+
+
+class HttpRegistry:
+    """A registry that takes a POST of JSON.
+
+    Parameters
+    ----------
+    section : RegistrySection
+        Its address, and the file with the token.
+
+    Raises
+    ------
+    ConfigError
+        If the token cannot be read.
+    """
+
+    def __init__(self, section: RegistrySection) -> None:
+        self._section = section
+        self._headers()
+
+    def send(self, record: Mapping[str, Any]) -> None:
+        """Send a sign-off; raises `RegistryError` if the registry does not say that it has taken it."""
+        try:
+            with (
+                httpx.Client(timeout=self._section.timeout_seconds, trust_env=False) as client,
+                # of the answer only the status is read: its length is up to the other side
+                client.stream(
+                    "POST", self._section.url, content=dump_json(record), headers=self._headers()
+                ) as answer,
+            ):
+                status, reason = answer.status_code, answer.reason_phrase
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RegistryError(f"no answer: {error or type(error).__name__}", is_away=True) from None
+        except ConfigError as error:
+            raise RegistryError(str(error), is_away=True) from None
+        if status not in _SUCCESS:
+            raise RegistryError(f"it answers {status} {reason}", is_away=status in _AWAY)
+
+    def _headers(self) -> dict[str, str]:
+        """Read the token anew each time: it may be renewed while the daemon runs."""
+        headers = {"Content-Type": "application/json"}
+        if self._section.token_file is not None:
+            token = read_secret(self._section.token_file, "the token of the registry")
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """How it goes with the registry.
+
+    Parameters
+    ----------
+    n_sent, n_failed : int
+        Sign-offs that it has taken, and tries that failed.
+    n_waiting : int
+        Sign-offs that it has not taken, after the last look.
+    failing_since : float or None
+        When the first of the tries failed since it last took all, Unix seconds; None: it takes them.
+    reason : str
+        Why the last try failed; empty if it did not.
+    """
+
+    n_sent: int = 0
+    n_failed: int = 0
+    n_waiting: int = 0
+    failing_since: float | None = None
+    reason: str = ""
+
+
+class RegistrySender:
+    """Sends what is signed.
+
+    Parameters
+    ----------
+    registry : RunRegistry
+        Takes the sign-offs.
+    store : CertificationStore
+        Has them, and keeps which were taken.
+    clock : callable
+        Unix time, s.
+    created_by : str
+        Name and version of the program.
+    """
+
+    def __init__(
+        self, registry: RunRegistry, store: CertificationStore, clock: Callable[[], float], created_by: str
+    ) -> None:
+        self.status = RegistryStatus()
+        self._registry, self._store, self._clock, self._created_by = registry, store, clock, created_by
+        self._n_refused: Counter[int] = Counter()
+        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._news = threading.Condition()
+        self._is_awake = self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something was signed; returns at once and may be called from any thread."""
+        with self._news:
+            self._is_awake = True
+            self._news.notify()
+
+    def stop(self) -> None:
+        """End the thread; what is not sent yet is sent by the next daemon."""
+        with self._news:
+            self._is_stopping = True
+            self._news.notify()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+
+    def send_unsent(self) -> float:
+        """Send what the registry has not taken, at most so many at once; give how long to wait, s."""
+        try:
+            unsent = self._store.unsent()
+            # those that were refused least often come first: one that is never taken holds no other up
+            self._n_refused = Counter({each: self._n_refused[each] for each in unsent})
+            chosen = sorted(unsent, key=lambda each: (self._n_refused[each], each))[:_MOST_AT_ONCE]
+            n_taken = self._send(chosen)
+        except StoreError as error:
+            self._note_failure(str(error))
+            return self._back_off()
+        self.status = replace(self.status, n_waiting=len(unsent) - n_taken)
+        if n_taken < len(chosen):
+            return self._back_off()
+        self._note_health()
+        return 0.0 if self.status.n_waiting else _LOOK_SECONDS
+
+    def _run(self) -> None:
+        try:
+            wait = 0.0
+            while self._sleep(wait):
+                wait = self.send_unsent()
+        finally:
+            if not self._is_stopping:  # an error of ours, which the log has
+                self._note_failure("its thread has ended by an error: restart the daemon")
+
+    def _sleep(self, seconds: float) -> bool:
+        """Wait until something is signed, so long at most; False if the thread must end."""
+        with self._news:
+            self._news.wait_for(lambda: self._is_stopping or self._is_awake, seconds)
+            self._is_awake = False
+            return not self._is_stopping
+
+    def _send(self, chosen: list[int]) -> int:
+        """Send sign-offs one after the other; give how many were taken."""
+        n_taken = 0
+        for identifier in chosen:
+            if self._is_stopping:
+                break
+            signed = self._store.sign_off(identifier)
+            record = registry_record(signed, self._store.journal(signed.run), self._created_by)
+            try:
+                self._registry.send(record)
+            except RegistryError as error:
+                self._n_refused[identifier] += 1
+                self._note_failure(f"run {signed.run}: {error}")
+                if error.is_away:
+                    break
+                continue
+            self._store.note_sent(signed, self._clock())
+            n_taken += 1
+            self.status = replace(self.status, n_sent=self.status.n_sent + 1)
+            log.info("a sign-off was sent to the registry", run=signed.run, version=identifier)
+        return n_taken
+
+    def _back_off(self) -> float:
+        wait = self._retry_seconds
+        self._retry_seconds = min(_LONGEST_RETRY_SECONDS, 2 * wait)
+        return wait
+
+    def _note_health(self) -> None:
+        self._retry_seconds = _FIRST_RETRY_SECONDS
+        if self.status.failing_since is not None:
+            log.info("the registry takes sign-offs again")
+        self.status = replace(self.status, failing_since=None, reason="")
+
+    def _note_failure(self, reason: str) -> None:
+        status = self.status
+        since = self._clock() if status.failing_since is None else status.failing_since
+        self.status = replace(status, n_failed=status.n_failed + 1, failing_since=since, reason=reason)
+        log.warning("sign-offs are not sent to the registry; trying again", why=reason)
