@@ -22,6 +22,7 @@ from dqm.events import (
     Verdict,
 )
 from dqm.store import VerdictStore, encode_explanation, sqlite_url
+from dqm.store.schema import SCHEMA_VERSION
 from tests.verdicts import alter, make_verdict
 
 FULL = make_verdict(
@@ -244,10 +245,11 @@ def test_damage_beneath_an_open_store_is_noticed(path: Path, damage: str) -> Non
 def test_a_newer_schema_is_refused(path: Path) -> None:
     VerdictStore(sqlite_url(path)).close()
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE dqm_schema SET version = 7")
+    connection.execute(f"UPDATE dqm_schema SET version = {SCHEMA_VERSION + 1}")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, but this program supports version 6"):
+    newer = f"schema version {SCHEMA_VERSION + 1}, but this program supports version {SCHEMA_VERSION}"
+    with pytest.raises(StoreError, match=newer):
         VerdictStore(sqlite_url(path))
 
 
