@@ -244,10 +244,10 @@ def test_damage_beneath_an_open_store_is_noticed(path: Path, damage: str) -> Non
 def test_a_newer_schema_is_refused(path: Path) -> None:
     VerdictStore(sqlite_url(path)).close()
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE dqm_schema SET version = 7")
+    connection.execute("UPDATE dqm_schema SET version = 9")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="schema version 7, but this program supports version 6"):
+    with pytest.raises(StoreError, match="schema version 9, but this program supports version 8"):
         VerdictStore(sqlite_url(path))
 
 
