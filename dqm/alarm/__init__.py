@@ -1,7 +1,7 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
 from dqm.alarm.amendments import Amendment, Decision, Entry, Overlay, RunJournal, Scope, SignOff, Withdrawal
-from dqm.alarm.attention import Sign, attention, find_sign
+from dqm.alarm.attention import StreamSign, attention, find_sign
 from dqm.alarm.budget import ample_toys, smallest_supported_p
 from dqm.alarm.certify import (
     AmendFlag,
@@ -116,7 +116,6 @@ __all__ = [
     "Scope",
     "Shelf",
     "ShelveAlarm",
-    "Sign",
     "SignOff",
     "SignOffRules",
     "SignRun",
@@ -125,6 +124,7 @@ __all__ = [
     "StreamFacts",
     "StreamOutcome",
     "StreamRules",
+    "StreamSign",
     "StreamTrend",
     "Thresholds",
     "Timing",
@@ -161,8 +161,8 @@ __all__ = [
     "parse_windows",
     "propose_sign_off",
     "quality_limits",
-    "sign_off_rules",
     "runs_to_read",
+    "sign_off_rules",
     "smallest_supported_p",
     "summarise_run",
     "urgency",

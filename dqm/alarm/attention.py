@@ -9,10 +9,10 @@ from dqm.alarm.urgency import needs_response
 from dqm.alarm.values import Alarm, AlarmState
 from dqm.events import Quality
 
-__all__ = ["Sign", "attention", "find_sign"]
+__all__ = ["StreamSign", "attention", "find_sign"]
 
 
-class Sign(StrEnum):
+class StreamSign(StrEnum):
     """What matters most about a stream; those that need somebody first."""
 
     CALLS = "calls"
@@ -29,12 +29,12 @@ class Sign(StrEnum):
     """Its run has ended."""
 
 
-_ORDER = tuple(Sign)
-_QUIET = frozenset({Sign.MASKED, Sign.GOOD, Sign.IDLE})
+_ORDER = tuple(StreamSign)
+_QUIET = frozenset({StreamSign.MASKED, StreamSign.GOOD, StreamSign.IDLE})
 _SUPPRESSED = frozenset({AlarmState.MASKED, AlarmState.DISABLED, AlarmState.FILTERED})
 
 
-def find_sign(quality: Quality, alarm: Alarm | None, activity: Activity) -> Sign:
+def find_sign(quality: Quality, alarm: Alarm | None, activity: Activity) -> StreamSign:
     """Say what matters most about a stream.
 
     Parameters
@@ -47,20 +47,20 @@ def find_sign(quality: Quality, alarm: Alarm | None, activity: Activity) -> Sign
         Whether windows are expected, and come.
     """
     if alarm is not None and needs_response(alarm):
-        return Sign.CALLS
+        return StreamSign.CALLS
     if activity is Activity.IDLE:
-        return Sign.IDLE
+        return StreamSign.IDLE
     if alarm is not None and alarm.state in _SUPPRESSED:
-        return Sign.MASKED
-    return Sign.STALE if activity is Activity.SILENT else Sign(quality.value)
+        return StreamSign.MASKED
+    return StreamSign.STALE if activity is Activity.SILENT else StreamSign(quality.value)
 
 
-def attention(sign: Sign, since: float) -> tuple[int, float] | None:
+def attention(sign: StreamSign, since: float) -> tuple[int, float] | None:
     """Give the sort key of a list of streams that somebody should look at, the worst first.
 
     Parameters
     ----------
-    sign : Sign
+    sign : StreamSign
         Of the stream.
     since : float
         Since when its quality is what it is, Unix seconds: of two alike, the one that changed last is first.

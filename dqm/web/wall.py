@@ -8,7 +8,7 @@ from itertools import groupby
 
 from pydantic import Field
 
-from dqm.alarm import Activity, Alarm, Node, Sign, attention, find_sign
+from dqm.alarm import Activity, Alarm, Node, StreamSign, attention, find_sign
 from dqm.events import Quality
 from dqm.events.summary import View
 from dqm.web.timeline import Timeline, column_seconds
@@ -28,7 +28,7 @@ class WallStream(View):
     """One stream from afar."""
 
     name: str
-    sign: Sign = Field(description="what matters most about it")
+    sign: StreamSign = Field(description="what matters most about it")
     quality: Quality
     since: float = Field(description="when this quality began, Unix seconds")
     text: str = Field(description="what its alarm says, or why it is not Good; empty if it is")
@@ -56,7 +56,7 @@ class Wall(View):
     known_since: float | None = Field(
         description="before this time not every window is known here; null if nothing is missing"
     )
-    signs: dict[Sign, int] = Field(description="streams of each sign")
+    signs: dict[StreamSign, int] = Field(description="streams of each sign")
     first: tuple[WallStream, ...] = Field(
         description="streams that somebody should look at, the worst first; 12 at most"
     )
@@ -105,7 +105,7 @@ def make_wall(
             sign=sign,
             quality=quality,
             since=since,
-            text=alarm.text if alarm is not None and sign is Sign.CALLS else reason,
+            text=alarm.text if alarm is not None and sign is StreamSign.CALLS else reason,
             strip="".join(_CODES[one] for one in timeline.columns(name, now, hours)),
         )
     keys = {name: attention(one.sign, one.since) for name, one in streams.items()}
@@ -118,7 +118,7 @@ def make_wall(
         hours=hours,
         column_seconds=column_seconds(hours),
         known_since=known if known is not None and known > now - 3600.0 * hours else None,
-        signs={sign: counts[sign] for sign in Sign},
+        signs={sign: counts[sign] for sign in StreamSign},
         first=tuple(streams[name] for _, name in looked_at[:MOST_FIRST]),
         n_more=max(0, len(looked_at) - MOST_FIRST),
         groups=tuple(_groups(tree, streams)),

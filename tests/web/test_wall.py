@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from dqm.alarm import AcknowledgeAlarm, Activity, AddMask, Cause, Sign, attention, find_sign
+from dqm.alarm import AcknowledgeAlarm, Activity, AddMask, Cause, StreamSign, attention, find_sign
 from dqm.events import Quality, RunRecord
 from dqm.web.timeline import N_COLUMNS, SLOT_SECONDS, Timeline
 from dqm.web.wall import strip_paths
@@ -89,13 +89,20 @@ def test_other_hours_are_refused(many: World, hours: str) -> None:
 
 
 def test_the_sign_of_a_stream_is_decided_by_the_alarms_first() -> None:
-    assert find_sign(Quality.GOOD, None, Activity.RUNNING) is Sign.GOOD
-    assert find_sign(Quality.NULL, None, Activity.SILENT) is Sign.STALE
-    assert find_sign(Quality.BAD, None, Activity.IDLE) is Sign.IDLE
-    keys = [attention(sign, since) for sign, since in ((Sign.CALLS, 1.0), (Sign.BAD, 9.0), (Sign.BAD, 5.0))]
+    assert find_sign(Quality.GOOD, None, Activity.RUNNING) is StreamSign.GOOD
+    assert find_sign(Quality.NULL, None, Activity.SILENT) is StreamSign.STALE
+    assert find_sign(Quality.BAD, None, Activity.IDLE) is StreamSign.IDLE
+    keys = [
+        attention(sign, since)
+        for sign, since in ((StreamSign.CALLS, 1.0), (StreamSign.BAD, 9.0), (StreamSign.BAD, 5.0))
+    ]
     assert None not in keys
     assert keys == sorted(keys, key=lambda key: key or (0, 0.0))
-    assert [sign for sign in Sign if attention(sign, 0.0) is None] == [Sign.MASKED, Sign.GOOD, Sign.IDLE]
+    assert [sign for sign in StreamSign if attention(sign, 0.0) is None] == [
+        StreamSign.MASKED,
+        StreamSign.GOOD,
+        StreamSign.IDLE,
+    ]
 
 
 def test_a_column_of_time_has_the_worst_window_of_it() -> None:

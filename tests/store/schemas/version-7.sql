@@ -115,7 +115,7 @@ CREATE TABLE verdicts (
 	PRIMARY KEY (id), 
 	CONSTRAINT verdict_identity UNIQUE (stream, run, seq)
 );
-INSERT INTO "verdicts" VALUES(1,'chamber-1',7,3,'cosmics','simulated',1690000000.0,1690000010.0,0,512,500.25,201.5,0.0003,0.0002,0.0005,'tail',3.43,'',215.25,13.75,'{"gas": {"measured": 0.003, "reference": {"value": 0.002, "error": 0.001, "pull": -1.5}, "alternative": {"value": 0.0025, "error": 0.0015, "pull": -0.5}}}','["rate has no measurement: fitted without it"]','{}','{"cut": "time", "n_expected": 487.5, "uncertainty": 0.02, "live_seconds": 10.0, "p": 1e-15, "z": -7.94}',NULL,NULL,NULL,'{}','4f3368936150369a6be035e5050186af',0,'Bad','p = 0.0003 is below 0.001','3f9a',0.25,1700000000.0);
+INSERT INTO "verdicts" VALUES(1,'chamber-1',7,3,'cosmics','simulated',1690000000.0,1690000010.0,0,512,500.25,201.5,0.0003,0.0002,0.0005,'tail',3.43,'',215.25,13.75,'{"gas": {"measured": 0.003, "reference": {"value": 0.002, "error": 0.001, "pull": -1.5}, "alternative": {"value": 0.0025, "error": 0.0015, "pull": -0.5}}}','["rate has no measurement: fitted without it"]','{}','{"cut": "time", "n_expected": 487.5, "uncertainty": 0.02, "live_seconds": 10.0, "p": 1e-15, "z": -7.94}',NULL,NULL,NULL,'{}','4f3368936150369a6be035e5050186af',FALSE,'Bad','p = 0.0003 is below 0.001','3f9a',0.25,1700000000.0);
 CREATE INDEX runs_by_number ON runs (run);
 CREATE INDEX runs_by_time ON runs (noted_at);
 CREATE INDEX verdicts_of_stream ON verdicts (stream, id);
