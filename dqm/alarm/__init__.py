@@ -1,6 +1,7 @@
 """From p-values to decisions: pure logic, time arrives as an argument."""
 
 from dqm.alarm.amendments import Amendment, Decision, Entry, Overlay, RunJournal, Scope, SignOff, Withdrawal
+from dqm.alarm.attention import StreamSign, attention, find_sign
 from dqm.alarm.budget import ample_toys, smallest_supported_p
 from dqm.alarm.certify import (
     AmendFlag,
@@ -29,6 +30,7 @@ from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notice
 from dqm.alarm.onset import Onset, find_onset
 from dqm.alarm.quality import (
     ANOMALOUS,
+    BEST_TO_WORST,
     QualityLimits,
     describe_p,
     describe_rate,
@@ -39,7 +41,8 @@ from dqm.alarm.quality import (
 )
 from dqm.alarm.rolling import AlarmsOfStream, RollingReference, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
-from dqm.alarm.run_trend import RunStatistics, StreamTrend, follow_runs, summarise_run
+from dqm.alarm.run_summary import RunSummary, means, summarise_run
+from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
 from dqm.alarm.sign_off import (
     Proposal,
@@ -69,6 +72,7 @@ from dqm.alarm.values import (
 
 __all__ = [
     "ANOMALOUS",
+    "BEST_TO_WORST",
     "RAISED",
     "AcknowledgeAlarm",
     "AcknowledgeGroup",
@@ -108,7 +112,7 @@ __all__ = [
     "Rules",
     "RunFacts",
     "RunJournal",
-    "RunStatistics",
+    "RunSummary",
     "Scope",
     "Shelf",
     "ShelveAlarm",
@@ -120,6 +124,7 @@ __all__ = [
     "StreamFacts",
     "StreamOutcome",
     "StreamRules",
+    "StreamSign",
     "StreamTrend",
     "Thresholds",
     "Timing",
@@ -130,6 +135,7 @@ __all__ = [
     "alarm_rules",
     "ample_toys",
     "applies",
+    "attention",
     "belongs_to",
     "certify",
     "derive_thresholds",
@@ -139,6 +145,7 @@ __all__ = [
     "describe_too_few",
     "find_notices",
     "find_onset",
+    "find_sign",
     "follow_run",
     "follow_runs",
     "grade",
@@ -146,6 +153,7 @@ __all__ = [
     "is_idle",
     "look_at_alarms",
     "may_sign",
+    "means",
     "needs_response",
     "note_told",
     "notice_rules",
@@ -153,6 +161,7 @@ __all__ = [
     "parse_windows",
     "propose_sign_off",
     "quality_limits",
+    "runs_to_read",
     "sign_off_rules",
     "smallest_supported_p",
     "summarise_run",

@@ -377,8 +377,7 @@ class StreamHistory:
                 f"windows have deteriorated in run {self.run_evidence.run}, {beyond}: evidence "
                 f"{math.exp(self.run_evidence.log_wealth):.3g} to 1, limit {thresholds.least_evidence:.3g}"
             )
-        begin = self.drift.since
-        since = "" if begin is None else f", since about window {begin[1]} of run {begin[0]}"
+        since = f", {found}" if (found := self.drift.describe_since()) else ""
         return (
             f"windows have deteriorated over the last {self.drift.windows}{since}, {beyond}: "
             f"summed significance {self.drift.sum:.1f}, limit {thresholds.drift_limit:.1f}"

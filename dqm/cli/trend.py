@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +17,7 @@ from dqm.events.finite import utc_time
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dqm.alarm import RunStatistics, StreamTrend
-    from dqm.store import VerdictStore
+    from dqm.alarm import RunSummary, StreamTrend
 
 __all__ = ["trend"]
 
@@ -43,16 +41,15 @@ def trend(
     before it, by more than chance in one of 1000 runs, or if other numbers of channels are dead or noisy. The
     beginning of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
     """
-    from dqm.alarm import follow_runs, summarise_run
     from dqm.cli.reports import open_store
     from dqm.cli.tables import print_table
+    from dqm.export.run_trends import read_trends
 
+    wanted = parse_runs(runs)
     with open_store(config)[0] as store:
-        summaries = [
-            summarise_run(verdicts) for verdicts in _verdicts_by_run(store, stream, parse_runs(runs), last)
-        ]
-    trends = follow_runs(summaries)
-    records = [_record(run) for one in trends for run in one.runs]
+        streams = None if stream is None else [stream]
+        trends = list(read_trends(store, streams, wanted, None if wanted else last))
+    records = [_record(run, marks) for one in trends for run, marks in one.marked_runs]
     if output is not None:
         write_records(output, records)
         say(f"{len(records)} runs written to {output}")
@@ -68,23 +65,13 @@ def trend(
                 say(f"{one.stream}: {one.describe_onset()}")
 
 
-def _verdicts_by_run(
-    store: VerdictStore, stream: str | None, runs: tuple[int, ...] | None, last: int
-) -> Iterator[list[Any]]:
-    """Give the verdicts of each run of each stream that is asked for."""
-    for name, known in store.runs_by_stream(stream).items():
-        wanted = [run for run in known if run in runs] if runs else known[-last:]
-        for run in wanted:
-            yield list(store.select(stream=name, run=run))
-
-
 def _table(trend: StreamTrend) -> Table:
     """Lay out the runs of one stream; columns that are empty in all of them are left out."""
     from rich.table import Table
 
     from dqm.cli.tables import cell
 
-    rows = [_cells(run) for run in trend.runs]
+    rows = [_cells(run, marks) for run, marks in trend.marked_runs]
     names = [name for name in rows[0] if any(row.get(name) for row in rows)]
     names += sorted({name for row in rows for name in row} - set(rows[0]))
     table = Table(title=f"{trend.stream}", box=None, pad_edge=False, title_justify="left")
@@ -97,8 +84,8 @@ def _table(trend: StreamTrend) -> Table:
     return table
 
 
-def _cells(run: RunStatistics) -> dict[str, str]:
-    """Write a run; means of nuisance parameters and conditions by their names."""
+def _cells(run: RunSummary, marks: tuple[str, ...]) -> dict[str, str]:
+    """Write a run; means of nuisance parameters, conditions and shares of features by their names."""
     z = [f"{value:.1f}" for value in run.z_quantiles]
     return {
         "run": str(run.run),
@@ -108,14 +95,14 @@ def _cells(run: RunStatistics) -> dict[str, str]:
         "Null": str(run.counts.get(Quality.NULL, 0) or ""),
         "Z (16, 50, 84 %)": " ".join(z),
         "events/s": "" if run.rate_hz is None else f"{run.rate_hz:.4g}",
-        "dead": "" if run.n_dead is None else str(run.n_dead),
-        "noisy": "" if run.n_noisy is None else str(run.n_noisy),
-        "differs": "; ".join(run.marks),
-        **{name: f"{value:.4g}" for name, value in (run.nuisances | run.conditions).items()},
+        "differs": "; ".join(marks),
+        **{name: f"{value:.4g}" for name, value in run.named_values.items()},
     }
 
 
-def _record(run: RunStatistics) -> dict[str, Any]:
+def _record(run: RunSummary, marks: tuple[str, ...]) -> dict[str, Any]:
+    from dqm.alarm import means
+
     quantiles = run.z_quantiles or (None, None, None)
     return {
         "stream": run.stream,
@@ -132,7 +119,8 @@ def _record(run: RunStatistics) -> dict[str, Any]:
         "rate_hz": run.rate_hz,
         "n_dead": run.n_dead,
         "n_noisy": run.n_noisy,
-        "nuisances": run.nuisances,
-        "conditions": run.conditions,
-        "marks": list(run.marks),
+        "nuisances": means(run.nuisances),
+        "conditions": means(run.conditions),
+        "feature_shares": means(run.features),
+        "marks": list(marks),
     }

@@ -147,6 +147,9 @@ class KeepSection(Section):
     good_megabytes: float = Field(
         1024.0, ge=0.0, description="most megabytes of Good windows, as Parquet files beside the others"
     )
+    trend_days: float | None = Field(
+        None, gt=0.0, description="summaries of runs are deleted after this time; default: never, days"
+    )
     verdict_days: float | None = Field(
         None,
         gt=0.0,

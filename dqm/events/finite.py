@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 __all__ = ["dump_json", "finite", "is_count", "utc_time"]
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+"""Made once: `json.dumps` makes one for each value."""
 _FIRST = datetime.min.replace(tzinfo=UTC).timestamp()
 _LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
@@ -46,6 +48,8 @@ def dump_json(value: object, **options: object) -> str:
         JSON.
     """
     try:
+        if not options:
+            return _ENCODER.encode(value)
         return json.dumps(value, allow_nan=False, **options)  # type: ignore[arg-type]
     except (TypeError, ValueError):  # rare: only then all numbers are looked at
         return json.dumps(_finite_values(value), allow_nan=False, **options)  # type: ignore[arg-type]

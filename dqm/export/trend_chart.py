@@ -1,12 +1,22 @@
-"""Figure of the runs of a stream for plotly.js: Z, share of Bad windows and rate, run after run."""
+"""Figures of runs for plotly.js: those of one stream side by side, and the Bad windows of all streams."""
 
 from __future__ import annotations
 
-from dqm.alarm import RunStatistics, StreamTrend
-from dqm.events import Quality
+from dqm.alarm import RunSummary, StreamTrend
 from dqm.export.charts import Figure
+from dqm.export.run_trends import ShareTable
+from dqm.store import BadShares
 
-__all__ = ["trend_figure"]
+__all__ = ["MOST_STREAMS", "shares_figure", "trend_figure", "values_figure"]
+
+MOST_VALUES = 8
+"""Most values beside the windows that are drawn; the table has all of them."""
+
+ROW_PIXELS = 110
+STREAM_PIXELS = 16
+
+MOST_STREAMS = 60
+"""Most streams that are drawn together: those with the largest share of Bad windows."""
 
 
 def trend_figure(trend: StreamTrend) -> Figure:
@@ -23,7 +33,7 @@ def trend_figure(trend: StreamTrend) -> Figure:
         ``data`` and ``layout``.
     """
     names = [str(run.run) for run in trend.runs]
-    data = [_quantiles(trend.runs, names), _shares(trend.runs, names)]
+    data = [_quantiles(trend, names), _shares(trend.runs, names)]
     layout: Figure = {
         "height": 360,
         "xaxis": {"type": "category", "title": {"text": "run"}, "nticks": 20, "anchor": "y2"},
@@ -43,15 +53,107 @@ def trend_figure(trend: StreamTrend) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def _rates(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
+def values_figure(trend: StreamTrend) -> Figure | None:
+    """Draw the means of what comes with the windows, one below the other.
+
+    Parameters
+    ----------
+    trend : StreamTrend
+        At least one run.
+
+    Returns
+    -------
+    dict or None
+        ``data`` and ``layout``; None if nothing comes with them.
+    """
+    runs = [(str(run.run), run.named_values) for run in trend.runs]
+    found = sorted({name for _, values in runs for name in values})[:MOST_VALUES]
+    if not found:
+        return None
+    data: list[Figure] = []
+    layout: Figure = {
+        "height": 60 + ROW_PIXELS * len(found),
+        "showlegend": False,
+        "xaxis": {"type": "category", "title": {"text": "run"}, "nticks": 20, "anchor": f"y{len(found)}"},
+        "shapes": _onset_band(trend, [name for name, _ in runs]),
+        "annotations": [],
+    }
+    for number, name in enumerate(found, start=1):
+        axis, top = ("y" if number == 1 else f"y{number}"), 1.0 - (number - 1) / len(found)
+        data.append(
+            {
+                "type": "scatter", "mode": "markers", "name": name, "yaxis": axis,
+                "x": [run for run, _ in runs], "y": [values.get(name) for _, values in runs],
+                "marker": {"color": "var(--series-0)", "size": 6},
+                "hovertemplate": f"run %{{x}}: %{{y:.4g}}<extra>{name}</extra>",
+            }
+        )  # fmt: skip
+        layout[f"yaxis{'' if number == 1 else number}"] = {
+            "domain": [top - 0.72 / len(found), top - 0.08 / len(found)],
+            "nticks": 4,
+        }
+        layout["annotations"].append(
+            {
+                "text": name, "xref": "paper", "yref": "paper", "x": 0.0, "y": top - 0.08 / len(found),
+                "xanchor": "left", "yanchor": "bottom", "showarrow": False,
+            }
+        )  # fmt: skip
+    return {"data": data, "layout": layout}
+
+
+def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
+    """Draw the share of Bad windows of every stream and run; a click leads to the runs of the stream.
+
+    Parameters
+    ----------
+    table : ShareTable
+        What was counted.
+    streams : list of str
+        Streams that have windows in it, from the top; 60 of them are drawn.
+
+    Returns
+    -------
+    dict
+        ``data`` and ``layout``.
+    """
+    streams, columns = streams[:MOST_STREAMS], range(len(table.columns))
+    trace: Figure = {
+        "type": "heatmap", "x": [one.name for one in table.columns], "y": streams, "xgap": 1, "ygap": 1,
+        "zmin": 0, "zmax": 100,
+        "z": [[_percent(table.cells[name].get(column)) for column in columns] for name in streams],
+        "meta": {"address": f"/trends?last={table.n_runs}&stream="},
+        "hovertemplate": "%{y}, run %{x}: %{z:.3g} % Bad<extra></extra>",
+        "colorscale": [[0, "var(--raised)"], [0.001, "var(--medium)"], [1, "var(--bad)"]],
+        "colorbar": {"title": {"text": "Bad, %"}, "thickness": 12},
+    }  # fmt: skip
+    layout: Figure = {
+        "height": 110 + STREAM_PIXELS * len(streams),
+        "showlegend": False,
+        "xaxis": {"type": "category", "title": {"text": "run"}, "nticks": 20, "showgrid": False},
+        "yaxis": {
+            "type": "category",
+            "autorange": "reversed",
+            "nticks": len(streams),
+            "showgrid": False,
+        },
+    }
+    return {"data": [trace], "layout": layout}
+
+
+def _percent(share: BadShares | None) -> float | None:
+    return round(100.0 * share.n_bad / share.n_judged, 1) if share is not None and share.n_judged else None
+
+
+def _rates(runs: tuple[RunSummary, ...], names: list[str]) -> Figure:
     return {
         "type": "scatter", "mode": "markers", "name": "events a second", "yaxis": "y3", "x": names,
         "y": [run.rate_hz for run in runs], "marker": {"color": "var(--series-1)", "size": 7},
     }  # fmt: skip
 
 
-def _quantiles(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
-    found = [(name, run, run.z_quantiles) for name, run in zip(names, runs, strict=True) if run.z_quantiles]
+def _quantiles(trend: StreamTrend, names: list[str]) -> Figure:
+    runs = zip(names, trend.marked_runs, strict=True)
+    found = [(name, marks, z) for name, (run, marks) in runs if (z := run.z_quantiles)]
     return {
         "type": "scatter", "mode": "markers", "name": "Z: median, 16 and 84 % (squares: runs that differ)",
         "x": [name for name, _, _ in found],
@@ -61,20 +163,20 @@ def _quantiles(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
             "array": [z[2] - z[1] for _, _, z in found], "arrayminus": [z[1] - z[0] for _, _, z in found],
         },
         "marker": {
-            "symbol": ["square" if run.marks else "circle" for _, run, _ in found],
-            "color": ["var(--bad)" if run.marks else "var(--series-0)" for _, run, _ in found],
+            "symbol": ["square" if marks else "circle" for _, marks, _ in found],
+            "color": ["var(--bad)" if marks else "var(--series-0)" for _, marks, _ in found],
             "size": 8,
         },
-        "text": ["; ".join(run.marks) for _, run, _ in found],
+        "text": ["; ".join(marks) for _, marks, _ in found],
         "hovertemplate": "run %{x}: Z %{y:.1f} %{text}<extra></extra>",
     }  # fmt: skip
 
 
-def _shares(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
+def _shares(runs: tuple[RunSummary, ...], names: list[str]) -> Figure:
     return {
         "type": "bar", "name": "Bad windows, %", "yaxis": "y2", "x": names,
         "y": [None if run.bad_share is None else 100.0 * run.bad_share for run in runs],
-        "text": [f"{run.counts.get(Quality.BAD, 0)} of {run.n_judged}" for run in runs],
+        "text": [f"{run.n_bad} of {run.n_judged}" for run in runs],
         "textposition": "none",
         "hovertemplate": "run %{x}: %{text} windows<extra></extra>",
         "marker": {"color": "var(--bad)"},
@@ -83,9 +185,9 @@ def _shares(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
 
 def _onset_band(trend: StreamTrend, names: list[str]) -> list[Figure]:
     """Shade the runs in which windows may have begun to be worse."""
-    if trend.onset is None:
+    if trend.onset_runs is None:
         return []
-    first, last = (names.index(str(trend.place(end)[0])) for end in (trend.onset.low, trend.onset.high))
+    first, last = (names.index(str(run)) for run in trend.onset_runs)
     return [
         {
             "type": "rect", "xref": "x", "yref": "paper",

@@ -6,6 +6,7 @@ from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.notice_store import NoticeStore
 from dqm.store.run_store import RunStore
+from dqm.store.run_summary_store import BadShares, RunSummaryStore
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
 from dqm.store.window_keeper import GOOD_WINDOWS, WINDOWS, KeptWindow, WindowKeeper, read_kept
 
@@ -14,11 +15,13 @@ __all__ = [
     "STORE_FILE",
     "WINDOWS",
     "AlarmStore",
+    "BadShares",
     "CertificationStore",
     "Database",
     "KeptWindow",
     "NoticeStore",
     "RunStore",
+    "RunSummaryStore",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",

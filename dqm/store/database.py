@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import local
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Table,
+    Update,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -16,7 +28,8 @@ from sqlalchemy.pool import NullPool
 from dqm.config import check_writers, make_private_file
 from dqm.errors import InputError, StoreError
 from dqm.events.finite import dump_json
-from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, metadata, schema_version
+from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, SUMMARIES_SINCE, metadata, schema_version
+from dqm.store.summary_filling import fill_summaries
 
 __all__ = ["Database", "Insert", "find_remedy", "sqlite_url"]
 
@@ -153,6 +166,29 @@ class Database:
         with self._translate(), self._engine.connect() as connection:
             yield connection
 
+    def prepare(self, statement: Update) -> Callable[[Connection, Mapping[str, object]], int]:
+        """Compile a statement once; executing it then takes a third of the time.
+
+        Parameters
+        ----------
+        statement : Update
+            With named parameters that the driver takes as they are: JSON as text.
+
+        Returns
+        -------
+        callable
+            Executes it on a connection, with values by name, and gives the number of changed rows.
+        """
+        compiled = statement.compile(dialect=self._engine.dialect)
+        order = compiled.positiontup
+        text_of_it = str(compiled)
+
+        def execute(connection: Connection, values: Mapping[str, object]) -> int:
+            given = dict(values) if order is None else tuple(values[name] for name in order)
+            return connection.exec_driver_sql(text_of_it, given).rowcount
+
+        return execute
+
     def shrink(self, max_pages: int) -> int:
         """Return free pages of a SQLite file to the disk; PostgreSQL does this by itself.
 
@@ -248,6 +284,8 @@ class Database:
             for statement in MIGRATIONS[step]:
                 connection.execute(text(statement))
         metadata.create_all(connection)
+        if version < SUMMARIES_SINCE:
+            fill_summaries(connection)
         connection.execute(schema_version.update().values(version=SCHEMA_VERSION))
 
     @contextmanager

@@ -20,6 +20,7 @@ from sqlalchemy import (
 __all__ = [
     "MIGRATIONS",
     "SCHEMA_VERSION",
+    "SUMMARIES_SINCE",
     "alarm_changes",
     "alarm_states",
     "audit",
@@ -27,12 +28,16 @@ __all__ = [
     "explanations",
     "metadata",
     "notices",
+    "run_summaries",
     "runs",
     "schema_version",
     "verdicts",
 ]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
+
+SUMMARIES_SINCE = 8
+"""Version from which on runs have summaries."""
 
 _EMPTY_OBJECT = "JSON NOT NULL DEFAULT '{}'"
 _EMPTY_LIST = "JSON NOT NULL DEFAULT '[]'"
@@ -66,6 +71,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     4: ("ALTER TABLE runs ADD COLUMN resumed_at DOUBLE PRECISION",),
     5: ("ALTER TABLE verdicts ADD COLUMN rolling JSON",),
     6: (),
+    7: (),
 }
 """Statements that migrate a version to the next one; new tables are created in addition."""
 
@@ -202,6 +208,29 @@ certification = Table(
     Index("certification_of_action", "action", "run", "id"),
 )
 """What people said of runs, and which sign-offs a registry has taken; rows are added and never changed."""
+
+run_summaries = Table(
+    "run_summaries",
+    metadata,
+    Column("stream", String(64), primary_key=True),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_type", String(64), nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("n_windows", BigInteger, nullable=False),
+    Column("n_judged", BigInteger, nullable=False),
+    Column("n_bad", BigInteger, nullable=False),
+    Column("pruned_seq", BigInteger),
+    Column("written_as", BigInteger, nullable=False),
+    Column("content", JSON, nullable=False),
+    Index("run_summaries_of_stream", "stream", "first_at"),
+    Index("run_summaries_by_run", "run", "stream", "n_judged", "n_bad"),
+    Index("run_summaries_by_time", "first_at"),
+)
+"""Windows of each run of each stream as sums, see `dqm.alarm.RunSummary`.
+
+`pruned_seq` is the largest number of a window whose verdict was removed. `written_as` is another number after
+each change. The index by run has all that the shares of Bad windows of many runs need.
+"""
 
 audit = Table(
     "audit",

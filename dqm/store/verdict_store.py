@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Row, Select, bindparam, false, func, or_, select
+from sqlalchemy import Select, bindparam, func, select
 
 from dqm.config import DaemonSection
-from dqm.events import (
-    ChannelDeparture,
-    ChannelSummary,
-    NanResult,
-    NuisanceResult,
-    Origin,
-    PMethod,
-    Profiled,
-    Quality,
-    RateResult,
-    RollingResult,
-    TestResult,
-    Verdict,
-    WindowCut,
-    WindowHeader,
-)
+from dqm.events import Origin, Quality, TestResult, Verdict, WindowHeader
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.number_ranges import within
 from dqm.store.run_store import prune_runs
+from dqm.store.run_summary_store import RunSummaryStore
 from dqm.store.schema import alarm_changes, alarm_states, explanations, verdicts
+from dqm.store.verdict_rows import identity_of, row_of, verdict_of
 
 __all__ = ["STORE_FILE", "VerdictStore", "store_url"]
 
@@ -82,6 +69,8 @@ class VerdictStore:
     ----------
     database : Database
         For transactions, and for the other tables of the store.
+    summaries : RunSummaryStore
+        What the verdicts of each run add up to.
 
     Raises
     ------
@@ -95,6 +84,7 @@ class VerdictStore:
         insert = self.database.insert
         self._insert = insert(verdicts).on_conflict_do_nothing().returning(verdicts.c.id)
         self._insert_explanation = insert(explanations)
+        self.summaries = RunSummaryStore(self.database)
 
     def append(self, verdict: Verdict) -> bool:
         """Store a verdict; after the return it survives a crash of the machine.
@@ -110,11 +100,12 @@ class VerdictStore:
             False if the window already has a verdict, which is then not changed.
         """
         with self.database.transaction() as connection:
-            if connection.execute(self._insert, _to_row(verdict)).first() is None:
+            if connection.execute(self._insert, row_of(verdict)).first() is None:
                 return False
             if verdict.explanation is not None:
                 content = encode_explanation(verdict.explanation)
-                connection.execute(self._insert_explanation, {**_identity(verdict), "content": content})
+                connection.execute(self._insert_explanation, {**identity_of(verdict), "content": content})
+            self.summaries.add(verdict)
         return True
 
     def first_new(self, stream: str, run: int) -> int:
@@ -155,7 +146,7 @@ class VerdictStore:
             content = connection.execute(detail).scalar()
         if row is None:
             return None
-        verdict = _to_verdict(row)
+        verdict = verdict_of(row)
         return verdict if content is None else replace(verdict, explanation=decode_explanation(content))
 
     def latest(self, stream: str | None = None, limit: int = 1) -> list[Verdict]:
@@ -213,8 +204,7 @@ class VerdictStore:
         if run is not None:
             query = query.where(c.run == run)
         if runs is not None:
-            # ranges: a database takes only so many single values
-            query = query.where(or_(false(), *(c.run.between(low, high) for low, high in _ranges(runs))))
+            query = query.where(within(c.run, runs))
         if since is not None:
             query = query.where(c.judged_at >= since)
         if quality is not None:
@@ -276,29 +266,58 @@ class VerdictStore:
                 found.append(below := int(run))
         return found
 
-    def runs_by_stream(self, stream: str | None = None) -> dict[str, list[int]]:
-        """Give the runs of each stream that have verdicts, in the order of their first one.
+    def z_of_runs(self, stream: str, runs: Collection[int]) -> dict[int, list[tuple[int, float]]]:
+        """Give number and Z of the windows of some runs that have one and are not ``Null``.
 
         Parameters
         ----------
-        stream : str, optional
-            Only this stream.
+        stream : str
+            Their stream.
+        runs : collection of int
+            The runs.
+
+        Returns
+        -------
+        dict
+            By run, in the order of their numbers; Z may be infinite.
         """
         c = verdicts.c
-        first = func.min(c.id)
-        query = select(c.stream, c.run).group_by(c.stream, c.run).order_by(c.stream, first)
-        if stream is not None:
-            query = query.where(c.stream == stream)
-        found: dict[str, list[int]] = {}
+        query = select(c.run, c.seq, c.z).where(c.stream == stream, within(c.run, runs), c.z.is_not(None))
+        query = query.where(c.quality != Quality.NULL.value).order_by(c.run, c.seq)
+        found: dict[int, list[tuple[int, float]]] = {}
         with self.database.reading() as connection:
-            for name, run in connection.execute(query):
-                found.setdefault(name, []).append(run)
+            for run, seq, z in connection.execute(query):
+                found.setdefault(run, []).append((seq, z))
         return found
+
+    def last_qualities(self, since: float, limit: int) -> Iterator[tuple[str, float, Quality]]:
+        """Give stream, time and quality of the last verdicts.
+
+        Parameters
+        ----------
+        since : float
+            Only verdicts with `judged_at` at this time or later, Unix seconds.
+        limit : int
+            Most verdicts.
+
+        Yields
+        ------
+        tuple of (str, float, Quality)
+            The newest first.
+        """
+        c = verdicts.c
+        query = select(c.stream, c.judged_at, c.quality).order_by(c.id.desc()).limit(limit)
+        with self.database.reading() as connection:
+            for stream, judged_at, quality in connection.execute(query):
+                if judged_at < since:
+                    return
+                yield stream, judged_at, Quality(quality)
 
     def prune(self, before: float, limit: int) -> int:
         """Remove the oldest verdicts, their explanations, and alarm history and borders of runs of that time.
 
-        Freed space is used again; if more than a quarter of a file is free, the file shrinks.
+        The summaries of their runs stay. Freed space is used again; if more than a quarter of a file is free,
+        the file shrinks.
 
         Parameters
         ----------
@@ -320,6 +339,7 @@ class VerdictStore:
                 same = (e.stream == row.stream, e.run == row.run, e.seq == row.seq)
                 connection.execute(explanations.delete().where(*same))
             connection.execute(verdicts.delete().where(c.id.in_([row.id for row in rows])))
+            self.summaries.note_pruned((row.stream, row.run, row.seq) for row in rows)
             if len(rows) < limit:
                 connection.execute(alarm_changes.delete().where(alarm_changes.c.time < before))
                 prune_runs(connection, before)
@@ -368,134 +388,4 @@ class VerdictStore:
         with self.database.reading() as connection:
             rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
             for row in rows:
-                yield _to_verdict(row)
-
-
-def _ranges(numbers: Collection[int]) -> list[tuple[int, int]]:
-    """Give the ranges of neighbours that numbers consist of."""
-    found: list[tuple[int, int]] = []
-    for number in sorted(set(numbers)):
-        if found and number == found[-1][1] + 1:
-            found[-1] = found[-1][0], number
-        else:
-            found.append((number, number))
-    return found
-
-
-def _identity(verdict: Verdict) -> dict[str, object]:
-    return {"stream": verdict.window.stream, "run": verdict.window.run, "seq": verdict.window.seq}
-
-
-def _to_row(verdict: Verdict) -> dict[str, object]:
-    result = verdict.result
-    return {
-        **_identity(verdict),
-        "run_type": verdict.window.run_type,
-        "origin": verdict.window.origin.value,
-        "start": verdict.window.start,
-        "end": verdict.window.end,
-        "n_lost": verdict.window.n_lost,
-        "n_data": result.n_data,
-        "n_expected": result.n_expected,
-        "t": result.t,
-        "p": result.p,
-        "p_low": result.p_low,
-        "p_high": result.p_high,
-        "p_method": result.p_method.value if result.p_method else None,
-        "z": result.z,
-        "result_reason": result.reason,
-        "tau": result.tau,
-        "delta": result.delta,
-        "nuisances": {name: asdict(nuisance) for name, nuisance in result.nuisances.items()},
-        "remarks": list(result.remarks),
-        "warnings": dict(verdict.warnings),
-        "rate": None if result.rate is None else asdict(result.rate),
-        "channels": None if result.channels is None else asdict(result.channels),
-        "nan": None if result.nan is None else asdict(result.nan),
-        "rolling": None if result.rolling is None else asdict(result.rolling),
-        "conditions": dict(verdict.window.conditions),
-        "digest": verdict.window.digest,
-        "is_late": verdict.window.is_late,
-        "quality": verdict.quality.value,
-        "reason": verdict.reason,
-        "bundle": verdict.bundle,
-        "seconds": verdict.seconds,
-        "judged_at": verdict.judged_at,
-    }
-
-
-def _to_verdict(row: Row[Any]) -> Verdict:
-    values = row._mapping
-    c = verdicts.c
-    method = values[c.p_method]
-    return Verdict(
-        window=WindowHeader(
-            stream=values[c.stream],
-            run=values[c.run],
-            seq=values[c.seq],
-            run_type=values[c.run_type],
-            origin=Origin(values[c.origin]),
-            start=values[c.start],
-            end=values[c.end],
-            n_lost=values[c.n_lost],
-            conditions=values[c.conditions],
-            digest=values[c.digest],
-            is_late=values[c.is_late],
-        ),
-        quality=Quality(values[c.quality]),
-        reason=values[c.reason],
-        result=TestResult(
-            n_data=values[c.n_data],
-            n_expected=values[c.n_expected],
-            t=values[c.t],
-            p=values[c.p],
-            p_low=values[c.p_low],
-            p_high=values[c.p_high],
-            p_method=PMethod(method) if method else None,
-            z=values[c.z],
-            reason=values[c.result_reason],
-            tau=values[c.tau],
-            delta=values[c.delta],
-            nuisances={name: _to_nuisance(stored) for name, stored in values[c.nuisances].items()},
-            remarks=tuple(values[c.remarks]),
-            rate=_to_rate(values[c.rate]),
-            channels=_to_channels(values[c.channels]),
-            nan=None if values[c.nan] is None else NanResult(**values[c.nan]),
-            rolling=_to_rolling(values[c.rolling]),
-        ),
-        bundle=values[c.bundle],
-        seconds=values[c.seconds],
-        judged_at=values[c.judged_at],
-        warnings=values[c.warnings],
-    )
-
-
-def _to_rate(stored: dict[str, Any] | None) -> RateResult | None:
-    return None if stored is None else RateResult(**{**stored, "cut": WindowCut(stored["cut"])})
-
-
-def _to_rolling(stored: dict[str, Any] | None) -> RollingResult | None:
-    if stored is None:
-        return None
-    method = stored["p_method"]
-    ends = {name: stored[name] and tuple(stored[name]) for name in ("first", "last")}
-    return RollingResult(**{**stored, **ends, "p_method": PMethod(method) if method else None})
-
-
-def _to_channels(stored: dict[str, Any] | None) -> ChannelSummary | None:
-    if stored is None:
-        return None
-    worst = tuple(ChannelDeparture(**each) for each in stored["worst"])
-    masked = tuple(stored.get("masked", ()))  # not in verdicts of earlier versions
-    return ChannelSummary(**{**stored, "worst": worst, "masked": masked})
-
-
-def _to_nuisance(stored: dict[str, Any]) -> NuisanceResult:
-    fits = {key: _to_profiled(stored[key]) for key in ("reference", "alternative")}
-    return NuisanceResult(stored["measured"], **fits)
-
-
-def _to_profiled(stored: dict[str, Any]) -> Profiled:
-    """Decode a fit; what was not finite is stored as null."""
-    value, error = (math.nan if stored[key] is None else stored[key] for key in ("value", "error"))
-    return Profiled(value, error, stored["pull"])
+                yield verdict_of(row)

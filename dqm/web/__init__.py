@@ -7,9 +7,11 @@ from dqm.web.peers import Peers
 from dqm.web.queries import Queries
 from dqm.web.server import HttpServer, create_app
 from dqm.web.stream_status import N_RECENT, StreamStatuses
+from dqm.web.timeline import HOURS as TIMELINE_HOURS
 
 __all__ = [
     "N_RECENT",
+    "TIMELINE_HOURS",
     "Authenticator",
     "HttpServer",
     "OidcProvider",

@@ -25,6 +25,8 @@ from dqm.web.certification_api import add_certification
 from dqm.web.changes import acknowledge_group, administer, carry_out, require
 from dqm.web.queries import Queries
 from dqm.web.security import JsonRequest
+from dqm.web.trend import Trend, show_trend
+from dqm.web.wall import Wall
 
 __all__ = ["API", "create_api"]
 
@@ -110,6 +112,18 @@ def window(
     queries: Asked, stream: m.StreamName, run: m.SequenceNumber, seq: m.SequenceNumber
 ) -> m.WindowDetail:
     return queries.window(stream, run, seq)
+
+
+@_get(
+    "/streams/{stream}/trend", summary="The runs of a stream side by side, and since when windows are worse"
+)
+def trend(queries: Asked, stream: m.StreamName, query: Annotated[m.TrendQuery, Query()]) -> Trend:
+    return show_trend(queries.trend(stream, query.last))
+
+
+@_get("/wall", summary="All streams from afar")
+def wall(queries: Asked, query: Annotated[m.WallChoice, Query()]) -> Wall:
+    return queries.wall(query.hours)
 
 
 @_get("/alarms", summary="All alarms, the most urgent first")

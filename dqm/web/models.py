@@ -27,6 +27,7 @@ from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
 from dqm.stream import TurnedAwayPeer
 from dqm.web.peers import PeerOverview
+from dqm.web.timeline import HOURS
 
 __all__ = [
     "Account",
@@ -53,7 +54,10 @@ __all__ = [
     "Stream",
     "StreamName",
     "StreamRun",
+    "TrendChoice",
+    "TrendQuery",
     "Untold",
+    "WallChoice",
     "WindowDetail",
     "WindowList",
     "WindowPlace",
@@ -271,11 +275,22 @@ class WindowPlace(_Request):
     seq: SequenceNumber
 
 
-class TrendChoice(_Request):
+class TrendQuery(_Request):
+    """Which runs of a stream to put side by side."""
+
+    last: int = Field(30, ge=1, le=1000, description="the last so many runs")
+
+
+class TrendChoice(TrendQuery):
     """Which runs the page of trends shows."""
 
-    stream: StreamName | None = Field(None, description="stream; None: choose one")
-    last: int = Field(30, ge=1, le=1000, description="the last so many runs")
+    stream: StreamName | None = Field(None, description="stream; None: all of them")
+
+
+class WallChoice(_Request):
+    """What the wall shows."""
+
+    hours: int = Field(1, ge=1, le=HOURS, description="what the columns of time cover")
 
 
 class WindowQuery(_Request):

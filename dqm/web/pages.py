@@ -16,13 +16,14 @@ from dqm.errors import InputError
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts
-from dqm.export.trend_chart import trend_figure
+from dqm.export.trend_chart import MOST_STREAMS, shares_figure, trend_figure, values_figure
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
 from dqm.web.problems import NotFoundError, RoleMissingError, describe_problem
 from dqm.web.queries import Queries
 from dqm.web.render import render
 from dqm.web.security import read_form
+from dqm.web.wall import strip_paths
 
 __all__ = ["page_routes"]
 
@@ -55,6 +56,7 @@ def page_routes(queries: Queries) -> list[Route]:
         "/windows/{stream}/{run}/{seq}": _window,
         "/windows/{stream}/{run}/{seq}/events.parquet": _events,
         "/trends": _trends,
+        "/wall": _wall,
         "/help": _help,
     }
     forms: dict[str, Callable[[Queries, Request, Form], str]] = {
@@ -189,12 +191,29 @@ def _stream(queries: Queries, request: Request) -> Response:
 
 def _trends(queries: Queries, request: Request) -> Response:
     choice = m.TrendChoice.model_validate_strings(dict(request.query_params))
-    trend = queries.trend(choice.stream, choice.last) if choice.stream else None
+    names = sorted(queries.bundles)
+    if choice.stream is None:
+        table = queries.shares(choice.last)
+        totals = table.totals(names)
+        figure = shares_figure(table, [one.stream for one in totals]) if totals else None
+        return render(
+            queries, request, "trends.html", names=names, last=choice.last, trend=None, table=table,
+            totals=totals, most=MOST_STREAMS, figure=figure,
+        )  # fmt: skip
+    trend = queries.trend(choice.stream, choice.last)
     return render(
-        queries, request, "trends.html", trend=trend, last=choice.last, names=sorted(queries.bundles),
-        columns=sorted({name for run in trend.runs for name in run.named_values}) if trend else [],
-        figure=trend_figure(trend) if trend and trend.runs else None,
+        queries, request, "trends.html", names=names, last=choice.last, trend=trend, table=None,
+        columns=sorted({name for run in trend.runs for name in run.named_values}),
+        figure=trend_figure(trend) if trend.runs else None,
+        values=values_figure(trend) if trend.runs else None,
     )  # fmt: skip
+
+
+def _wall(queries: Queries, request: Request) -> Response:
+    choice = m.WallChoice.model_validate_strings(dict(request.query_params))
+    page = queries.wall(choice.hours)
+    size = len(queries.statuses.names) + len(page.groups)
+    return render(queries, request, "wall.html", page=page, size=size, paths=strip_paths)
 
 
 def _window(queries: Queries, request: Request) -> Response:

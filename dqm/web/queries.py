@@ -21,16 +21,15 @@ from dqm.alarm import (
     Standing,
     StreamTrend,
     Thresholds,
-    follow_runs,
     group_alarms,
     needs_response,
-    summarise_run,
     urgency,
 )
 from dqm.errors import InputError
 from dqm.events import Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
 from dqm.export.notice_sender import NoticeStatus
+from dqm.export.run_trends import ShareTable, read_shares, read_trends
 from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
@@ -39,6 +38,7 @@ from dqm.web.certification import CertificationActions, find_said
 from dqm.web.peers import FRESH_SECONDS, PeerStatus
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
+from dqm.web.wall import Wall, make_wall
 
 __all__ = ["AlarmActions", "Queries"]
 
@@ -184,10 +184,29 @@ class Queries:
     def trend(self, stream: str, last: int) -> StreamTrend:
         """Put the last runs of a stream side by side; raises `NotFoundError`."""
         self._status(stream)
-        runs = self.verdicts.runs_by_stream(stream).get(stream, [])[-last:]
-        found = [summarise_run(list(self.verdicts.select(stream=stream, run=run))) for run in runs]
-        trends = follow_runs(found)
-        return trends[0] if trends else StreamTrend(stream, (), None)
+        return next(read_trends(self.verdicts, [stream], last=last), StreamTrend(stream, ()))
+
+    def shares(self, last: int) -> ShareTable:
+        """Count the Bad windows of all streams in the last runs."""
+        return read_shares(self.verdicts, last)
+
+    def wall(self, hours: int) -> Wall:
+        """Give all streams from afar."""
+        alarms: dict[str, Alarm] = {}
+        for alarm in self.alarm_service.alarms():
+            if alarm.state is not AlarmState.NORMAL:
+                alarms[alarm.stream] = min(alarm, alarms.get(alarm.stream, alarm), key=urgency)
+        standings = self.alarm_service.standings()
+        return make_wall(
+            ((s.name, *_present(s, standings.get(s.name))) for s in self.statuses.streams()),
+            alarms,
+            self.alarm_service.activities(),
+            self.alarm_service.tree(),
+            self.statuses.timeline,
+            now=self.clock(),
+            hours=hours,
+            notice=self.notice(),
+        )
 
     def last_anomaly(self, stream: str) -> Verdict | None:
         """Last ``Medium`` or ``Bad`` window of a stream, with its explanation."""

@@ -20,7 +20,10 @@ from dqm.web.security import form_token, remember
 
 __all__ = ["FILES", "prepare_files", "render", "serve_file"]
 
-FILES = rendering.FILES | {"page.js": ("dqm.web", "static/page.js", "text/javascript")}
+FILES = rendering.FILES | {
+    "page.js": ("dqm.web", "static/page.js", "text/javascript"),
+    "wall.css": ("dqm.web", "static/wall.css", "text/css"),
+}
 """Files that pages link: name, package and path within it, content type."""
 
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

@@ -17,6 +17,7 @@ from dqm.alarm import needs_response
 from dqm.web.auth.principal import principal_of
 from dqm.web.queries import Queries
 from dqm.web.security import SESSION_COOKIE
+from dqm.web.timeline import SLOT_SECONDS
 
 __all__ = ["STOPPING", "ChangeFeed"]
 
@@ -106,6 +107,7 @@ class ChangeFeed:
             alarms,
             tuple(self._queries.alarm_service.masks()),
             tuple(peer.model_copy(update={"answered_at": None}) for peer in self._queries.peers()),
+            int(self._queries.clock() // SLOT_SECONDS),  # a page with an axis of time goes on
         )
         if seen != self._seen:
             self._number, self._seen = self._number + 1, seen

@@ -10,6 +10,7 @@ from threading import Lock
 from dqm.alarm import belongs_to, describe_run, follow_run, is_idle
 from dqm.errors import InputError
 from dqm.events import Quality, RunRecord, Verdict
+from dqm.web.timeline import Timeline
 
 __all__ = ["N_RECENT", "RecentWindow", "StreamStatus", "StreamStatuses"]
 
@@ -89,6 +90,11 @@ class StreamStatuses:
         Names of the streams, in the order to be shown.
     clock : callable
         Unix time, s.
+
+    Attributes
+    ----------
+    timeline : Timeline
+        Their qualities over the last hours.
     """
 
     def __init__(self, streams: Iterable[str], clock: Callable[[], float]) -> None:
@@ -96,6 +102,7 @@ class StreamStatuses:
         self._lock = Lock()
         self._version = 0
         self._streams: dict[str, _Stream] = {}
+        self.timeline = Timeline()
         self.follow(streams)
 
     @property
@@ -115,6 +122,7 @@ class StreamStatuses:
             before = self._streams
             self._streams = {name: before.get(name) or _Stream(Quality.NULL, reason, now) for name in streams}
             self._version += 1
+        self.timeline.follow(self._streams)
 
     def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
         """Add windows from before the daemon started.
@@ -143,6 +151,7 @@ class StreamStatuses:
         with self._lock:
             stream = self._find(verdict.window.stream)
             stream.recent.append(_recent(verdict))
+            self.timeline.note(verdict.window.stream, verdict.judged_at, verdict.quality)
             self._version += 1
             if not belongs_to(verdict.window, stream.run):
                 return

@@ -251,8 +251,8 @@ def test_slow_deterioration_alarms_though_no_single_window_does() -> None:
     changes = feed(b, *[0.05] * 20)
     assert [(c.alarm.cause, c.alarm.state, c.time) for c in changes] == [("drift", "Active", 4)]
     assert alarm(b, Cause.DRIFT).text == (
-        "windows have deteriorated over the last 20, since about window 0 of run 1, none of them alone "
-        "beyond p = 0.01: "
+        "windows have deteriorated over the last 20, since run 1, between windows 0 and 3, "
+        "none of them alone beyond p = 0.01: "
         "summed significance 5.0, limit 5.0"
     )
     changes = feed(b, *[0.5] * 10, begin=100)

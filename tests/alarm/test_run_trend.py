@@ -1,16 +1,19 @@
-"""Runs beside each other: which differ, and since when windows are worse."""
+"""Runs beside each other: what they add up to, which differ, and since when windows are worse."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from dqm.alarm import find_onset, follow_runs, summarise_run
-from dqm.alarm.run_trend import RunStatistics
-from dqm.events import ChannelSummary, Quality, TestResult, Verdict, WindowCut
+from dqm.alarm import StreamTrend, find_onset, follow_runs, means, runs_to_read, summarise_run
+from dqm.alarm import run_trend as module
+from dqm.alarm.run_summary import BIN_WIDTH
+from dqm.alarm.run_trend import fisher_p
+from dqm.events import ChannelSummary, Explanation, Quality, TestResult, Verdict, WindowCut
 from dqm.events.result import NuisanceResult, Profiled, RateResult
 from tests.verdicts import make_verdict
 
@@ -34,46 +37,92 @@ def windows(run: int, z: np.ndarray, *, stream: str = "s", n_dead: int | None = 
     ]  # fmt: skip
 
 
-def growing(n_runs: int = 30, first_bad: int = 16, per_run: int = 12) -> list[RunStatistics]:
+def follow(verdicts: list[Verdict], *, exactly: bool = True) -> StreamTrend:
+    """Summaries and windows of some runs of a stream, as the store gives them."""
+    runs: dict[int, list[Verdict]] = {}
+    for verdict in verdicts:
+        runs.setdefault(verdict.window.run, []).append(verdict)
+    summaries = [summarise_run(of_run) for of_run in runs.values()]
+    read = {run: [(v.window.seq, v.result.z or 0.0) for v in runs[run]] for run in runs_to_read(summaries)}
+    return follow_runs(summaries, read if exactly else {})
+
+
+def growing(n_runs: int = 30, first_bad: int = 16, per_run: int = 12) -> list[Verdict]:
     rng = np.random.default_rng(4)
-    runs = []
+    verdicts: list[Verdict] = []
     for run in range(1, n_runs + 1):
         grown = np.maximum(0, (run - first_bad) * per_run + np.arange(per_run)) * 0.03
-        runs.append(summarise_run(windows(run, rng.standard_normal(per_run) + grown)))
-    return runs
+        verdicts += windows(run, rng.standard_normal(per_run) + grown)
+    return verdicts
 
 
 def test_a_fault_that_grows_from_run_16_is_dated_and_later_runs_are_marked() -> None:
-    (trend,) = follow_runs(growing())
+    trend = follow(growing())
     assert trend.onset is not None
     assert trend.onset.is_growing
-    assert trend.place(trend.onset.low) <= (16, 0) <= trend.place(trend.onset.high)
+    assert trend.places[trend.onset.low] <= (16, 0) <= trend.places[trend.onset.high]
     assert re.fullmatch(
         r"since about run 1[567], between window \d+ of run 1[3456] and window \d+ of run 1[67]: "
         r"Z is higher, rising to 5\.\d",
         trend.describe_onset(),
     )
-    marked = {run.run for run in trend.runs if run.marks}
+    marked = {run.run for run, marks in trend.marked_runs if marks}
     assert marked >= set(range(22, 31))
     assert not marked & set(range(1, 16))
-    assert trend.runs[-1].marks[0].startswith("mean Z 4.")
+    assert trend.marks[-1][0].startswith("mean Z 4.")
 
 
 def test_a_step_within_a_run_is_dated_to_its_windows() -> None:
     rng = np.random.default_rng(5)
     z = rng.standard_normal(60)
     z[23:] += 4.0
-    (trend,) = follow_runs([summarise_run(windows(run, z[20 * run - 20 : 20 * run])) for run in (1, 2, 3)])
-    assert (
-        trend.describe_onset()
-        in (
-            "since run 2, at window 3: Z is higher, by 4.1",
-            "since run 2, between windows 2 and 3: Z is higher, by 4.1",
-        )
-        or "since run 2" in trend.describe_onset()
+    verdicts = [one for run in (1, 2, 3) for one in windows(run, z[20 * run - 20 : 20 * run])]
+    trend = follow(verdicts)
+    assert re.fullmatch(
+        r"since run 2, (at window 3|between windows \d and [345]): Z is higher, by [34]\.\d",
+        trend.describe_onset(),
     )
     assert trend.onset is not None
-    assert trend.onset.low <= 23 <= trend.onset.high
+    assert trend.places[trend.onset.low] <= (2, 3) <= trend.places[trend.onset.high]
+
+
+def test_without_its_windows_an_onset_is_dated_to_runs() -> None:
+    trend = follow(growing(), exactly=False)
+    assert re.fullmatch(
+        r"since about run 1[567], between run 1[3456] and run 1[678]: Z is higher, rising to 5\.\d",
+        trend.describe_onset(),
+    )
+
+
+def test_of_a_thousand_runs_only_the_windows_near_the_onset_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_READ", 400)
+    rng = np.random.default_rng(8)
+    z = rng.standard_normal(12_000)
+    z[6005:] += 1.0
+    verdicts = [one for run in range(1000) for one in windows(run, z[12 * run : 12 * run + 12])]
+    runs = [summarise_run(verdicts[12 * run : 12 * run + 12]) for run in range(1000)]
+    wanted = runs_to_read(runs)
+    assert 500 in wanted
+    assert 2 <= len(wanted) <= 400 // 12
+    trend = follow(verdicts)
+    assert trend.onset is not None
+    assert trend.places[trend.onset.low] <= (500, 5) <= trend.places[trend.onset.high]
+    healthy = [summarise_run(windows(run, rng.standard_normal(12))) for run in range(100)]
+    assert runs_to_read(healthy) == ()
+    assert follow_runs(healthy, {}).onset is None
+
+
+def test_blocks_of_windows_give_the_same_onset_as_their_windows_where_these_are_alike() -> None:
+    rng = np.random.default_rng(9)
+    means_of_blocks = np.concatenate([rng.normal(0.0, 0.3, 40), rng.normal(1.0, 0.3, 40)])
+    counts = rng.integers(1, 9, 80)
+    of_blocks = find_onset(means_of_blocks, counts)
+    of_windows = find_onset(np.repeat(means_of_blocks, counts))
+    assert of_blocks is not None
+    assert of_windows is not None
+    assert of_blocks.gain == pytest.approx(of_windows.gain)
+    assert of_blocks.shift == pytest.approx(of_windows.shift)
+    assert int(counts[: of_blocks.place].sum()) == of_windows.place
 
 
 @pytest.mark.parametrize("n", [0, 3, 7, 20, 300])
@@ -104,26 +153,76 @@ def test_infinite_and_improving_significances_are_no_deterioration() -> None:
 
 def test_a_run_is_summarised() -> None:
     verdicts = windows(7, np.array([0.0, 4.0, 1.0, 9.0]), n_dead=2)
+    explained = Explanation((), (), (("t_1", 0.75), ("theta", 0.25)))
+    verdicts[1] = replace(verdicts[1], explanation=explained)
     found = summarise_run(verdicts[::-1])
     assert (found.run, found.n_windows, found.n_judged, found.n_bad, found.bad_share) == (7, 4, 4, 2, 0.5)
     assert found.rate_hz == 50.0
     assert (found.begin, found.end) == (7000.0, 7004.0)
-    assert found.z.tolist() == [0.0, 4.0, 1.0, 5.0]
-    assert found.nuisances == {"gas": pytest.approx(0.2)}
-    assert found.conditions == {"hv": 1200.0}
+    assert (found.n_z, found.sum_z, found.sum_zz) == (4, 10.0, 42.0)
+    assert means(found.nuisances) == {"gas": pytest.approx(0.2)}
+    assert means(found.conditions) == {"hv": 1200.0}
+    assert means(found.features) == {"t_1": 0.75, "theta": 0.25}
     assert (found.n_dead, found.n_noisy) == (2, 0)
+    assert set(found.named_values) == {
+        "gas", "hv", "dead channels", "noisy channels", "share of t_1", "share of theta",
+    }  # fmt: skip
 
 
-def test_another_number_of_dead_channels_marks_a_run_and_streams_are_apart() -> None:
-    z = np.zeros(10)
-    runs = [
-        summarise_run(windows(run, z, stream=stream, n_dead=n))
-        for stream, dead in (("a", (0, 0, 1)), ("b", (1, 1, 1)))
-        for run, n in enumerate(dead)
+@pytest.mark.parametrize("n", [1, 2, 7, 100, 5000])
+def test_quantiles_of_a_summary_are_right_to_half_a_bin(n: int) -> None:
+    z = np.random.default_rng(n).normal(0.5, 1.5, n)
+    found = summarise_run(windows(1, z)).z_quantiles
+    assert found == pytest.approx(
+        np.quantile(np.clip(z, -5.0, 5.0), (0.16, 0.5, 0.84)), abs=BIN_WIDTH / 2 + 1e-9
+    )
+
+
+def test_windows_add_up_in_any_order() -> None:
+    verdicts = windows(3, np.random.default_rng(1).normal(size=40), n_dead=1)
+    whole, other = summarise_run(verdicts), summarise_run(verdicts[::-1])
+    assert other.sum_z == pytest.approx(whole.sum_z)
+    rounded = {"sum_z": whole.sum_z, "sum_zz": whole.sum_zz, "nuisances": whole.nuisances}
+    assert replace(other, **rounded) == whole
+
+
+def test_what_is_no_number_is_left_out_and_names_are_bounded() -> None:
+    strange = {f"c{k}": 1.0 for k in range(100)} | {"a": float("nan"), "b": True, "c": "text"}
+    verdicts = [
+        replace(one, window=replace(one.window, conditions=strange)) for one in windows(1, np.zeros(3))
     ]
-    a, b = follow_runs(runs)
-    assert [run.marks for run in a.runs] == [(), (), ("1 dead channels, before 0",)]
-    assert not any(run.marks for run in b.runs)
+    found = summarise_run(verdicts)
+    assert len(found.conditions) == 64
+    assert not {"a", "b", "c"} & set(found.conditions)
+    many = summarise_run(
+        replace(one, window=replace(one.window, conditions={f"{k}-{one.window.seq}": 1.0 for k in range(9)}))
+        for one in windows(1, np.zeros(50))
+    )
+    assert len(many.conditions) == 64
+
+
+def test_a_window_without_a_finite_z_has_none() -> None:
+    verdicts = windows(1, np.array([np.nan, np.inf, -np.inf, 0.0]))
+    assert summarise_run(verdicts).n_z == 3
+
+
+@pytest.mark.parametrize(
+    "table", [(0, 10, 0, 50), (3, 8, 1, 80), (8, 8, 40, 80), (5, 100, 5, 100), (1, 5, 400, 900)]
+)
+def test_the_exact_test_of_shares_agrees_with_scipy(table: tuple[int, int, int, int]) -> None:
+    k, n, k_before, n_before = table
+    expected = stats.fisher_exact([[k, n - k], [k_before, n_before - k_before]])[1]
+    assert fisher_p(*table) == pytest.approx(expected, rel=1e-6)
+
+
+def test_another_number_of_dead_channels_marks_a_run() -> None:
+    z = np.zeros(10)
+    a, b = (
+        follow([one for run, n in enumerate(dead) for one in windows(run, z, n_dead=n)])
+        for dead in ((0, 0, 1), (1, 1, 1))
+    )
+    assert a.marks == ((), (), ("1 dead channels, before 0",))
+    assert b.marks == ((), (), ())
 
 
 def test_windows_that_are_null_count_for_nothing_but_their_number() -> None:
@@ -136,5 +235,5 @@ def test_windows_that_are_null_count_for_nothing_but_their_number() -> None:
     ]  # fmt: skip
     found = summarise_run(verdicts)
     assert (found.n_windows, found.bad_share, found.z_quantiles, found.rate_hz) == (3, None, (), None)
-    (trend,) = follow_runs([found])
+    trend = follow_runs([found], {})
     assert trend.describe_onset() == ""

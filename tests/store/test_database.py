@@ -38,7 +38,7 @@ def layout(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "schema", ["version-1", "version-2", "version-3", "version-4", "version-5", "version-6"]
+    "schema", ["version-1", "version-2", "version-3", "version-4", "version-5", "version-6", "version-7"]
 )
 def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, schema: str) -> None:
     # and the present one is what it was when it was first written
@@ -52,6 +52,8 @@ def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, 
         assert (len(verdict.result.nuisances), len(verdict.result.remarks)) == (
             (0, 0) if schema == "version-1" else (1, 1)
         )
+        (summary,) = store.summaries.select("chamber-1")
+        assert (summary.run, summary.n_bad, summary.n_z) == (7, 1, 1)
         assert store.append(verdict) is False
         for record in RunStore(store.database).recent(1):
             assert (record.began_at, record.ended_at) == (1.69e9, 1.69e9 + 60.5)
@@ -62,7 +64,7 @@ def test_a_store_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "schema", ["version-1", "version-2", "version-3", "version-4", "version-5", "version-6"]
+    "schema", ["version-1", "version-2", "version-3", "version-4", "version-5", "version-6", "version-7"]
 )
 def test_so_is_one_in_postgresql(postgres: Callable[[], str], schema: str) -> None:
     url = postgres()
@@ -84,6 +86,8 @@ def test_so_is_one_in_postgresql(postgres: Callable[[], str], schema: str) -> No
         (verdict,) = store.select()
         assert verdict.result.p == 3e-4
         assert store.append(alter(verdict, seq=99, conditions={"hv": 1200.0}))
+        (summary,) = store.summaries.select("chamber-1")
+        assert summary.n_windows == 2
         assert store.latest()[0].window.conditions == {"hv": 1200.0}
 
 

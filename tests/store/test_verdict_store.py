@@ -245,7 +245,7 @@ def test_damage_beneath_an_open_store_is_noticed(path: Path, damage: str) -> Non
 def test_a_newer_schema_is_refused(path: Path) -> None:
     VerdictStore(sqlite_url(path)).close()
     connection = sqlite3.connect(path)
-    connection.execute(f"UPDATE dqm_schema SET version = {SCHEMA_VERSION + 1}")
+    connection.execute("UPDATE dqm_schema SET version = ?", (SCHEMA_VERSION + 1,))
     connection.commit()
     connection.close()
     newer = f"schema version {SCHEMA_VERSION + 1}, but this program supports version {SCHEMA_VERSION}"

@@ -63,7 +63,7 @@ def test_the_evidence_of_a_run_is_shown_as_odds(client: Browser, world: World) -
 
 
 def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Browser, world: World) -> None:
-    assert "Choose a stream" in text_of(client, "/trends")
+    assert "No window is stored" in text_of(client, "/trends")
     for run in range(1, 13):
         p = 0.5 if run < 9 else 1e-4
         world.judge(
@@ -74,8 +74,40 @@ def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Br
     assert "Windows are worse since run " in text
     assert "100 % Bad, before 0 %" in text
     assert "drift_velocity" in text
+    assert "share of t_2" in text, "where windows were explained"
     assert "No deterioration is certain" in text_of(client, "/trends?stream=chamber-1&last=2")
     assert "No window of chamber-3 is stored" in text_of(client, "/trends?stream=chamber-3")
+
+
+def test_trends_of_all_streams_have_the_worst_first_and_put_many_runs_together(
+    client: Browser, world: World
+) -> None:
+    for run in range(1, 121):
+        world.judge(
+            verdict_of("chamber-1", 0, run=run),
+            verdict_of("chamber-2", 0, run=run, p=1e-6 if run > 60 else 0.5, explanation=None),
+        )
+    page = client.get("/trends?last=120").text
+    assert "Bad windows of all streams, 120 runs" in text_of(client, "/trends?last=120")
+    rows = re.findall(r'<th scope="row"><a class="main" href="(.*?)">(.*?)</a>', page)
+    assert rows == [(f"/trends?stream={name}&amp;last=120", name) for name in ("chamber-2", "chamber-1")]
+    assert '"1 to 3"' in page
+    assert '"118 to 120"' in page
+    assert ">50.0<" in page
+    assert '"1 to 3"' not in client.get("/trends?last=5").text
+
+
+def test_the_trend_of_a_stream_is_in_the_api(world: World) -> None:
+    program = Browser(world, as_program=True)
+    for run in (1, 2):
+        world.judge(*(verdict_of("chamber-1", seq, run=run) for seq in range(3)))
+    told = program.get("/api/v1/streams/chamber-1/trend?last=1").json()
+    (run,) = told["runs"]
+    assert (told["stream"], told["onset"], run["run"]) == ("chamber-1", "", 2)
+    assert run["qualities"] == {"Null": 0, "Good": 3, "Medium": 0, "Bad": 0}
+    assert run["conditions"] == {"strip_voltage_v": -1200.0}
+    assert len(run["z_quantiles"]) == 3
+    assert program.get("/api/v1/streams/none/trend").status_code == 404
 
 
 @pytest.mark.parametrize("query", ["stream=none", "stream=chamber-1&last=0", "last=1e9", "stream=a%00"])

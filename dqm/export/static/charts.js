@@ -33,7 +33,8 @@ async function draw(node) {
   await Plotly.react(node, figure.data, dress(figure.layout, style), { displayModeBar: false, responsive: true });
   node.removeAllListeners?.("plotly_click");
   node.on("plotly_click", event => {
-    const address = event.points[0].customdata;
+    const { customdata, data, y } = event.points[0];   // the address of a row, or of a point
+    const address = data.meta?.address ? data.meta.address + encodeURIComponent(y) : customdata;
     if (typeof address === "string") location.href = address;
   });
 }

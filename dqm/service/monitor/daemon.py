@@ -31,7 +31,7 @@ from dqm.service.monitor.resolved_config import resolve
 from dqm.service.sd_notify import Notifier, ServiceReport
 from dqm.store import RunStore
 from dqm.stream import REMEMBERED_RUNS, RESTORED_WINDOWS, RunMessage, identity_of
-from dqm.web import N_RECENT
+from dqm.web import N_RECENT, TIMELINE_HOURS
 
 __all__ = ["Daemon"]
 
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 POLL_MS = 200
 PRUNED_AT_ONCE = 500
+RECALLED_QUALITIES = 50_000
+"""Most verdicts that are read at the start to show the last hours: they take less than a second."""
 STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
@@ -100,6 +102,7 @@ class Daemon:
             opening.callback(self._reloader.close)
             recent = {stream: self._read_recent(stream) for stream in self._resolved.limits}
             self._show_recent(recent)
+            self._recall_qualities()
             self._core.restore(
                 (verdict for verdicts in recent.values() for verdict in verdicts),
                 RunStore(self._parts.store.database).recent(REMEMBERED_RUNS),
@@ -306,9 +309,11 @@ class Daemon:
         if nobody_listened:
             alarms.reset_silence()
         alarms.tick()
-        days = self._resolved.config.keep.verdict_days
-        if days is not None:
-            self._parts.store.prune(self._clock() - 86_400.0 * days, PRUNED_AT_ONCE)
+        keep = self._resolved.config.keep
+        if keep.verdict_days is not None:
+            self._parts.store.prune(self._clock() - 86_400.0 * keep.verdict_days, PRUNED_AT_ONCE)
+        if keep.trend_days is not None:
+            self._parts.store.summaries.prune(self._clock() - 86_400.0 * keep.trend_days, PRUNED_AT_ONCE)
 
     def _show_silence(self) -> None:
         for stream, reason in self._parts.alarms.silent_streams().items():
@@ -417,6 +422,12 @@ class Daemon:
             if run is not None:
                 self._parts.statuses.note_run(run)
                 self.metrics.note_run(run)
+
+    def _recall_qualities(self) -> None:
+        """Show how all streams were over the last hours."""
+        since = self._clock() - 3600.0 * TIMELINE_HOURS
+        last = self._parts.store.last_qualities(since, RECALLED_QUALITIES)
+        self._parts.statuses.timeline.recall(last, RECALLED_QUALITIES)
 
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""

@@ -1,0 +1,113 @@
+"""Trends read from a store: summaries of runs, and the windows of the few runs that need a closer look."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from dqm.alarm import StreamTrend, follow_runs, runs_to_read
+from dqm.store import BadShares, VerdictStore
+
+__all__ = ["MOST_COLUMNS", "RunRange", "ShareTable", "read_shares", "read_trends"]
+
+MOST_COLUMNS = 50
+"""Most columns of a table of shares; with more runs, neighbours are put together."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRange:
+    """Runs that are shown together.
+
+    Parameters
+    ----------
+    first, last : int
+        Their lowest and highest number.
+    """
+
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        """One number, or two."""
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShareTable:
+    """Bad windows of all streams, run after run.
+
+    Parameters
+    ----------
+    n_runs : int
+        Runs that are shown.
+    columns : tuple of RunRange
+        Runs that are counted together, ascending.
+    cells : dict of str to dict of int to BadShares
+        By stream and number of the column, where there are windows.
+    """
+
+    n_runs: int
+    columns: tuple[RunRange, ...]
+    cells: dict[str, dict[int, BadShares]]
+
+    def totals(self, streams: Sequence[str]) -> list[BadShares]:
+        """Count over all columns, for those of some streams that have windows; the largest share first."""
+        found = [
+            BadShares(
+                name, 0, sum(one.n_judged for one in cells.values()), sum(one.n_bad for one in cells.values())
+            )
+            for name in streams
+            if (cells := self.cells.get(name))
+        ]
+        return sorted(found, key=lambda one: (-one.n_bad / max(1, one.n_judged), one.stream))
+
+
+def read_trends(
+    store: VerdictStore,
+    streams: Sequence[str] | None = None,
+    runs: Collection[int] | None = None,
+    last: int | None = None,
+) -> Iterator[StreamTrend]:
+    """Put the runs of each stream side by side.
+
+    Parameters
+    ----------
+    store : VerdictStore
+        Where they are.
+    streams : sequence of str, optional
+        Only these streams.
+    runs : collection of int, optional
+        Only these runs.
+    last : int, optional
+        Only the last so many runs of each stream.
+
+    Yields
+    ------
+    StreamTrend
+        Of each stream that has such runs.
+    """
+    for stream in store.summaries.streams() if streams is None else streams:
+        summaries = store.summaries.select(stream, runs, last)
+        if summaries:
+            yield follow_runs(summaries, store.z_of_runs(stream, runs_to_read(summaries)))
+
+
+def read_shares(store: VerdictStore, last: int) -> ShareTable:
+    """Count the Bad windows of all streams in the last runs.
+
+    Parameters
+    ----------
+    store : VerdictStore
+        Where they are.
+    last : int
+        The largest so many numbers of runs.
+    """
+    runs = store.summaries.last_runs(last)
+    width = -(-len(runs) // MOST_COLUMNS) or 1
+    # from the newest on, so that its column is complete
+    parts = [runs[max(0, end - width) : end] for end in range(len(runs), 0, -width)][::-1]
+    cells: dict[str, dict[int, BadShares]] = {}
+    for share in store.summaries.bad_shares([(part[0], part[-1]) for part in parts]):
+        cells.setdefault(share.stream, {})[share.column] = share
+    return ShareTable(len(runs), tuple(RunRange(part[0], part[-1]) for part in parts), cells)

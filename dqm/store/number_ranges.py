@@ -1,0 +1,26 @@
+"""Conditions on many numbers: a database takes only so many single values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, false, or_
+
+__all__ = ["within"]
+
+
+def within(column: Column[Any], numbers: Collection[int]) -> ColumnElement[bool]:
+    """Write the condition that a column has one of some numbers, as ranges of neighbours."""
+    return or_(false(), *(column.between(low, high) for low, high in _ranges(numbers)))
+
+
+def _ranges(numbers: Collection[int]) -> list[tuple[int, int]]:
+    """Give the ranges of neighbours that numbers consist of."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
