@@ -22,7 +22,7 @@ from dqm.service.collector.sources import EventSource, ResumableSource, counts_o
 from dqm.service.sd_notify import Notifier
 from dqm.stream import Reason, Sender, Spool, read_sender_keys
 
-__all__ = ["RunSummary", "collect", "make_cutter"]
+__all__ = ["CollectSummary", "collect", "make_cutter"]
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ DELIVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class RunSummary:
+class CollectSummary:
     """Counts of one run of a collector.
 
     Parameters
@@ -72,7 +72,7 @@ def collect(
     stop: Event,
     clock: Callable[[], float] = time.time,
     notifier: Notifier | None = None,
-) -> RunSummary:
+) -> CollectSummary:
     """Run a collector until its source ends or `stop` is set.
 
     A live source never waits for the daemon: unanswered windows are buffered, and the oldest are dropped when
@@ -99,7 +99,7 @@ def collect(
 
     Returns
     -------
-    RunSummary
+    CollectSummary
         Counts of the run.
 
     Raises
@@ -191,8 +191,8 @@ def _finish(runs: Runs, sender: Sender, source: EventSource, stop: Event, *, is_
         )
 
 
-def _summarise(runs: Runs, sender: Sender, *, is_kept: bool) -> RunSummary:
-    return RunSummary(
+def _summarise(runs: Runs, sender: Sender, *, is_kept: bool) -> CollectSummary:
+    return CollectSummary(
         run=runs.number,
         n_events=runs.n_events,
         n_windows=runs.n_windows,
@@ -214,7 +214,7 @@ def _make_sender(section: CollectorSection, spool: Spool | None) -> Sender:
     )
 
 
-def _log_end(summary: RunSummary, source: EventSource) -> None:
+def _log_end(summary: CollectSummary, source: EventSource) -> None:
     log.info(
         "run ended",
         run=summary.run,

@@ -17,7 +17,7 @@ from dqm.config import load_collector
 from dqm.errors import ConfigError, InputError, NoEventsError
 from dqm.events import EventBatch, Origin, Window, WindowCut
 from dqm.service.collector import collect as collecting
-from dqm.service.collector.collect import RunSummary, collect
+from dqm.service.collector.collect import CollectSummary, collect
 from dqm.service.sd_notify import Notifier
 from dqm.stream import Receiver, RunMessage, Sender
 from tests.service.small import FEATURES, healthy_events, wait_until, window_of, write_csv
@@ -106,7 +106,7 @@ def test_windows_that_nobody_judged_count_as_lost(
     assert (told.n_sent, told.n_lost) == (2, 2)
 
 
-def run(folder: Path, address: str, text: str, *, stop: Event = NEVER, collector: str = "") -> RunSummary:
+def run(folder: Path, address: str, text: str, *, stop: Event = NEVER, collector: str = "") -> CollectSummary:
     path = folder / "collector.toml"
     path.write_text(f'{collector}connect = "{address}"\n{text}')
     return collect(load_collector(path, environ={}), path.parent, stop, clock=lambda: 1700000000.9)
@@ -123,7 +123,7 @@ def test_a_replayed_file_arrives_as_numbered_windows(tmp_path: Path, address: st
             f'[window]\nevents = 60\n[options]\ninputs = ["events.csv"]\n{STREAMS}',
             collector='[collector]\nname = "replay"\nrun = 591\nrun_type = "cosmics"\n',
         )
-    assert told == RunSummary(run=591, n_events=250, n_windows=3, n_sent=3, n_lost=0, n_left=70)
+    assert told == CollectSummary(run=591, n_events=250, n_windows=3, n_sent=3, n_lost=0, n_left=70)
     assert [(w.stream, w.run, w.seq) for w in windows] == [
         ("chamber-1", 591, 0),
         ("chamber-1", 591, 1),
@@ -182,7 +182,7 @@ WITHOUT_ROOM = '[collector]\nname = "replay"\nbuffer_windows = 1\n'
 
 def test_a_replay_waits_for_the_daemon(tmp_path: Path, address: str) -> None:
     write_csv(tmp_path / "events.csv", healthy_events(100, 1))
-    told: list[RunSummary] = []
+    told: list[CollectSummary] = []
     thread = Thread(
         target=lambda: told.append(run(tmp_path, address, REPLAY, collector=WITHOUT_ROOM)), daemon=True
     )
@@ -288,7 +288,7 @@ def test_told_to_stop_it_ends_after_the_batch_and_delivers(
             collector='[collector]\nname = "endless"\n',
         )
         wait_until(lambda: len(windows) == 3, "three windows")
-    assert told == RunSummary(run=1700000000, n_events=80, n_windows=3, n_sent=3, n_lost=0, n_left=5)
+    assert told == CollectSummary(run=1700000000, n_events=80, n_windows=3, n_sent=3, n_lost=0, n_left=5)
 
 
 def test_a_live_run_goes_on_where_its_spool_ends(
@@ -319,7 +319,7 @@ def test_windows_are_sent_again_while_the_source_is_silent(
 
     monkeypatch.setattr(Endless, "__iter__", batches)
     text = "[window]\nevents = 10\n[options]\nstop_after = 0\n"
-    told: list[RunSummary] = []
+    told: list[CollectSummary] = []
     config = '[collector]\nname = "endless"\n'
     thread = Thread(target=lambda: told.append(run(tmp_path, address, text, collector=config)))
     thread.start()
