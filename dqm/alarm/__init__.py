@@ -41,7 +41,7 @@ from dqm.alarm.quality import (
 )
 from dqm.alarm.rolling import AlarmsOfStream, RollingReference, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
-from dqm.alarm.run_summary import RunSummary, means, summarise_run
+from dqm.alarm.run_summary import RunStatistics, means, summarise_run
 from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
 from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
 from dqm.alarm.sign_off import (
@@ -112,7 +112,7 @@ __all__ = [
     "Rules",
     "RunFacts",
     "RunJournal",
-    "RunSummary",
+    "RunStatistics",
     "Scope",
     "Shelf",
     "ShelveAlarm",

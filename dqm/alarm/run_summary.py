@@ -15,7 +15,7 @@ import numpy as np
 from dqm.alarm.onset import LARGEST_Z
 from dqm.events import Quality, Verdict
 
-__all__ = ["RunSummary", "means", "summarise_run"]
+__all__ = ["RunStatistics", "means", "summarise_run"]
 
 QUANTILES = (0.16, 0.5, 0.84)
 
@@ -37,7 +37,7 @@ Sums = dict[str, tuple[int, float]]
 
 
 @dataclass(slots=True)
-class RunSummary:
+class RunStatistics:
     """The windows of one run of one stream, added one by one.
 
     Parameters
@@ -186,7 +186,7 @@ def means(sums: Sums) -> dict[str, float]:
     return {name: total / n for name, (n, total) in sums.items()}
 
 
-def summarise_run(verdicts: Iterable[Verdict]) -> RunSummary:
+def summarise_run(verdicts: Iterable[Verdict]) -> RunStatistics:
     """Summarise windows of one run of one stream.
 
     Parameters
@@ -195,7 +195,7 @@ def summarise_run(verdicts: Iterable[Verdict]) -> RunSummary:
         At least one, all of one run, the first one first.
     """
     first, *others = verdicts
-    summary = RunSummary(first.window.stream, first.window.run, first.window.run_type, first.judged_at)
+    summary = RunStatistics(first.window.stream, first.window.run, first.window.run_type, first.judged_at)
     for verdict in (first, *others):
         summary.add(verdict)
     return summary

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from dqm.alarm.onset import IntArray, Onset, describe_between, find_doubtful, find_onset
-from dqm.alarm.run_summary import RunSummary
+from dqm.alarm.run_summary import RunStatistics
 from dqm.events import FloatArray
 
 __all__ = ["StreamTrend", "follow_runs", "runs_to_read"]
@@ -44,7 +44,7 @@ class StreamTrend:
     ----------
     stream : str
         Its name.
-    runs : tuple of RunSummary
+    runs : tuple of RunStatistics
         In the order of time.
     marks : tuple of tuple of str
         How each run differs from those before, in words; empty if it does not.
@@ -55,13 +55,13 @@ class StreamTrend:
     """
 
     stream: str
-    runs: tuple[RunSummary, ...]
+    runs: tuple[RunStatistics, ...]
     marks: tuple[tuple[str, ...], ...] = ()
     onset: Onset | None = None
     places: tuple[tuple[int, int | None], ...] = ()
 
     @property
-    def marked_runs(self) -> tuple[tuple[RunSummary, tuple[str, ...]], ...]:
+    def marked_runs(self) -> tuple[tuple[RunStatistics, tuple[str, ...]], ...]:
         """Each run with its marks."""
         return tuple(zip(self.runs, self.marks, strict=True))
 
@@ -82,12 +82,12 @@ class StreamTrend:
         return f"{since}: Z is higher, {how} {self.onset.shift:.1f}"
 
 
-def runs_to_read(runs: Sequence[RunSummary]) -> tuple[int, ...]:
+def runs_to_read(runs: Sequence[RunStatistics]) -> tuple[int, ...]:
     """Tell of which runs the windows are needed to date an onset.
 
     Parameters
     ----------
-    runs : sequence of RunSummary
+    runs : sequence of RunStatistics
         Of one stream, in any order.
 
     Returns
@@ -109,12 +109,12 @@ def runs_to_read(runs: Sequence[RunSummary]) -> tuple[int, ...]:
     return tuple(run.run for run, end in zip(ordered, ends, strict=True) if end <= MOST_READ)
 
 
-def follow_runs(runs: Iterable[RunSummary], windows: Mapping[int, WindowsOfRun]) -> StreamTrend:
+def follow_runs(runs: Iterable[RunStatistics], windows: Mapping[int, WindowsOfRun]) -> StreamTrend:
     """Put the runs of a stream in their order, mark those that differ, and find since when it is worse.
 
     Parameters
     ----------
-    runs : iterable of RunSummary
+    runs : iterable of RunStatistics
         At least one, all of one stream.
     windows : mapping of int to sequence of (int, float)
         Windows of the runs that `runs_to_read` names, by run. A run some windows of which are not there any
@@ -122,7 +122,7 @@ def follow_runs(runs: Iterable[RunSummary], windows: Mapping[int, WindowsOfRun])
     """
     ordered = _in_order(runs)
     marks: list[tuple[str, ...]] = []
-    usual: list[RunSummary] = []  # runs that differ are no measure for the next ones
+    usual: list[RunStatistics] = []  # runs that differ are no measure for the next ones
     for run in ordered:
         marks.append(_marks(run, usual[-MOST_BEFORE:]))
         if not marks[-1]:
@@ -144,16 +144,16 @@ def follow_runs(runs: Iterable[RunSummary], windows: Mapping[int, WindowsOfRun])
     return StreamTrend(ordered[0].stream, tuple(ordered), tuple(marks), onset, tuple(places))
 
 
-def _in_order(runs: Iterable[RunSummary]) -> list[RunSummary]:
+def _in_order(runs: Iterable[RunStatistics]) -> list[RunStatistics]:
     return sorted(runs, key=lambda run: (run.begin is None, run.begin or run.first_at, run.run))
 
 
-def _blocks(runs: Sequence[RunSummary]) -> tuple[FloatArray, IntArray]:
+def _blocks(runs: Sequence[RunStatistics]) -> tuple[FloatArray, IntArray]:
     z = np.array([run.sum_z / run.n_z for run in runs], dtype=float)
     return z, np.array([run.n_z for run in runs], dtype=np.int64)
 
 
-def _marks(run: RunSummary, before: Sequence[RunSummary]) -> tuple[str, ...]:
+def _marks(run: RunStatistics, before: Sequence[RunStatistics]) -> tuple[str, ...]:
     """Say how a run differs from those before."""
     marks = []
     now, was = ((sum(one.n_z for one in some), sum(one.sum_z for one in some)) for some in ((run,), before))
@@ -180,7 +180,7 @@ def _marks(run: RunSummary, before: Sequence[RunSummary]) -> tuple[str, ...]:
     return tuple(marks)
 
 
-def _variance(runs: Sequence[RunSummary]) -> float:
+def _variance(runs: Sequence[RunStatistics]) -> float:
     """Give the variance of Z of all windows of some runs, at least that of healthy ones."""
     n, total, squares = (sum(getattr(run, name) for run in runs) for name in ("n_z", "sum_z", "sum_zz"))
     return float(max(1.0, (squares - total * total / n) / (n - 1)))
@@ -210,5 +210,5 @@ def fisher_p(k: int, n: int, k_before: int, n_before: int) -> float:
     return float(p[p <= p[k - some[0]] * (1.0 + 1e-7)].sum() / p.sum())
 
 
-def _last(before: Sequence[RunSummary], name: str) -> int | None:
+def _last(before: Sequence[RunStatistics], name: str) -> int | None:
     return next((getattr(one, name) for one in reversed(before) if getattr(one, name) is not None), None)

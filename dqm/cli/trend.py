@@ -17,7 +17,7 @@ from dqm.events.finite import utc_time
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dqm.alarm import RunSummary, StreamTrend
+    from dqm.alarm import RunStatistics, StreamTrend
 
 __all__ = ["trend"]
 
@@ -84,7 +84,7 @@ def _table(trend: StreamTrend) -> Table:
     return table
 
 
-def _cells(run: RunSummary, marks: tuple[str, ...]) -> dict[str, str]:
+def _cells(run: RunStatistics, marks: tuple[str, ...]) -> dict[str, str]:
     """Write a run; means of nuisance parameters, conditions and shares of features by their names."""
     z = [f"{value:.1f}" for value in run.z_quantiles]
     return {
@@ -100,7 +100,7 @@ def _cells(run: RunSummary, marks: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def _record(run: RunSummary, marks: tuple[str, ...]) -> dict[str, Any]:
+def _record(run: RunStatistics, marks: tuple[str, ...]) -> dict[str, Any]:
     from dqm.alarm import means
 
     quantiles = run.z_quantiles or (None, None, None)

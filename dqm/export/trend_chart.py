@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dqm.alarm import RunSummary, StreamTrend
+from dqm.alarm import RunStatistics, StreamTrend
 from dqm.export.charts import Figure
 from dqm.export.run_trends import ShareTable
 from dqm.store import BadShares
@@ -144,7 +144,7 @@ def _percent(share: BadShares | None) -> float | None:
     return round(100.0 * share.n_bad / share.n_judged, 1) if share is not None and share.n_judged else None
 
 
-def _rates(runs: tuple[RunSummary, ...], names: list[str]) -> Figure:
+def _rates(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
     return {
         "type": "scatter", "mode": "markers", "name": "events a second", "yaxis": "y3", "x": names,
         "y": [run.rate_hz for run in runs], "marker": {"color": "var(--series-1)", "size": 7},
@@ -172,7 +172,7 @@ def _quantiles(trend: StreamTrend, names: list[str]) -> Figure:
     }  # fmt: skip
 
 
-def _shares(runs: tuple[RunSummary, ...], names: list[str]) -> Figure:
+def _shares(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
     return {
         "type": "bar", "name": "Bad windows, %", "yaxis": "y2", "x": names,
         "y": [None if run.bad_share is None else 100.0 * run.bad_share for run in runs],

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from dqm.alarm import RunSummary
+from dqm.alarm import RunStatistics
 from dqm.events import Quality
 
 __all__ = ["random_integer", "row_of_summary", "summary_of"]
@@ -19,7 +19,7 @@ def random_integer() -> int:
     return secrets.randbits(63)
 
 
-def row_of_summary(summary: RunSummary) -> dict[str, object]:
+def row_of_summary(summary: RunStatistics) -> dict[str, object]:
     """Give the values of a summary by column."""
     return {
         "stream": summary.stream,
@@ -44,13 +44,13 @@ def row_of_summary(summary: RunSummary) -> dict[str, object]:
     }
 
 
-def summary_of(row: Row[Any]) -> RunSummary:
+def summary_of(row: Row[Any]) -> RunStatistics:
     """Make the summary of a row."""
     content = row.content
     begin, end = content["times"]
     n_z, sum_z, sum_zz = content["z"]
     n_timed, live_seconds = content["rate"]
-    return RunSummary(
+    return RunStatistics(
         stream=row.stream,
         run=row.run,
         run_type=row.run_type,

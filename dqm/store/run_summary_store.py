@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, literal, select, union_all
 
-from dqm.alarm import RunSummary, summarise_run
+from dqm.alarm import RunStatistics, summarise_run
 from dqm.events import Verdict
 from dqm.events.finite import dump_json
 from dqm.store.database import Database
@@ -51,7 +51,7 @@ _NOTE_PRUNED = (
 class _Known(NamedTuple):
     """A row as it was written or read last."""
 
-    summary: RunSummary
+    summary: RunStatistics
     pruned_seq: int | None
     written_as: int
 
@@ -179,7 +179,7 @@ class RunSummaryStore:
 
     def select(
         self, stream: str, runs: Collection[int] | None = None, last: int | None = None
-    ) -> list[RunSummary]:
+    ) -> list[RunStatistics]:
         """Select the summaries of a stream.
 
         Parameters
@@ -193,7 +193,7 @@ class RunSummaryStore:
 
         Returns
         -------
-        list of RunSummary
+        list of RunStatistics
             In the order of their first verdict.
         """
         query = select(run_summaries).where(_C.stream == stream).order_by(_C.first_at.desc()).limit(last)

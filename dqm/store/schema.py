@@ -226,7 +226,7 @@ run_summaries = Table(
     Index("run_summaries_by_run", "run", "stream", "n_judged", "n_bad"),
     Index("run_summaries_by_time", "first_at"),
 )
-"""Windows of each run of each stream as sums, see `dqm.alarm.RunSummary`.
+"""Windows of each run of each stream as sums, see `dqm.alarm.RunStatistics`.
 
 `pruned_seq` is the largest number of a window whose verdict was removed. `written_as` is another number after
 each change. The index by run has all that the shares of Bad windows of many runs need.

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
-from dqm.alarm import RunSummary, summarise_run
+from dqm.alarm import RunStatistics, summarise_run
 from dqm.events import Explanation, Verdict
 from dqm.store.run_summary_rows import random_integer, row_of_summary
 from dqm.store.schema import explanations, run_summaries, verdicts
@@ -38,7 +38,7 @@ def fill_summaries(connection: Connection) -> None:
         connection.execute(run_summaries.insert(), rows)
 
 
-def _summaries(connection: Connection) -> Iterator[RunSummary]:
+def _summaries(connection: Connection) -> Iterator[RunStatistics]:
     c, e = verdicts.c, explanations.c
     same = and_(c.stream == e.stream, c.run == e.run, c.seq == e.seq)
     query = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.alarm import RunSummary, summarise_run
+from dqm.alarm import RunStatistics, summarise_run
 from dqm.events import ChannelSummary, Explanation, Quality, RateResult, TestResult, Verdict, WindowCut
 from dqm.store import BadShares, VerdictStore, sqlite_url
 from dqm.store.backup import back_up, restore
@@ -48,7 +48,7 @@ def some(stream: str, run: int, seqs: range) -> list[Verdict]:
     return found
 
 
-def all_of(store: VerdictStore) -> dict[Key, RunSummary]:
+def all_of(store: VerdictStore) -> dict[Key, RunStatistics]:
     return {
         (one.stream, one.run): one
         for name in store.summaries.streams()
@@ -56,7 +56,7 @@ def all_of(store: VerdictStore) -> dict[Key, RunSummary]:
     }
 
 
-def expected(verdicts: list[Verdict]) -> dict[Key, RunSummary]:
+def expected(verdicts: list[Verdict]) -> dict[Key, RunStatistics]:
     runs: dict[Key, list[Verdict]] = {}
     for verdict in verdicts:
         runs.setdefault((verdict.window.stream, verdict.window.run), []).append(verdict)
