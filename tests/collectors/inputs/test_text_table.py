@@ -183,6 +183,17 @@ def test_features_may_be_asked_for_by_the_names_of_columns(tmp_path: Path) -> No
     assert read(path, features=("r", "s"), derive=derive)[1] == [[3, 5]]
 
 
+def test_the_chamber_may_be_a_feature_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("layer,q\n2,5\n1,6\n")
+    columns = {"chamber": "layer", "number": "layer"}
+    one, two = ReplayCollector(
+        ReplayCollector.Options.model_validate({"inputs": (path,), "columns": columns})
+    )
+    assert (one.chamber, two.chamber, one.names) == ("1", "2", ("q", "number"))
+    assert two.x.tolist() == [[5, 2]]
+
+
 def test_columns_with_nothing_to_say_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,comment [°]\n1,x\n")
