@@ -189,10 +189,9 @@ def test_a_replay_of_run_files_has_their_runs(tmp_path: Path) -> None:
     for key in ("state", "batch_rows", "poll_seconds", "patience_seconds"):
         replayed = "\n".join(line for line in replayed.splitlines() if not line.startswith(f"{key} ="))
     config.write_text(replayed)
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, "collect", config], stderr=log)
-    windows, notices = listen(tmp_path, lambda _windows, _notices: process.poll() is not None)
-    assert process.wait(WAIT_SECONDS) == 0, (tmp_path / "log").read_text()
+    with collecting(config) as process:
+        windows, notices = listen(tmp_path, lambda _windows, _notices: process.poll() is not None)
+        assert process.poll() == 0, (tmp_path / "log").read_text()
     assert [(w.run, w.seq, w.run_type) for w in windows] == [
         (9, 0, "cosmics"),
         (9, 1, "cosmics"),
