@@ -198,6 +198,20 @@ def test_a_run_is_ended_when_the_next_one_begins(tmp_path: Path) -> None:
     assert notices[1].why == "the next run began"
 
 
+def test_the_last_window_in_time_of_a_run_comes_when_the_next_one_begins(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    timed = of_text(config.read_text()).replace("events = 40", "seconds = 40\nexpected_rate_hz = 1")
+    config.write_text(timed.replace("columns = {", 'columns = { time = "clock",'))
+    for run in (9, 10):
+        rows = "".join(f"{1000 * run + k},{k},{k / 2}\n" for k in range(105))
+        (tmp_path / "data" / f"run{run}_cosmics.csv").write_text(f"clock,number,half\n{rows}")
+    with collected_here(config) as (windows, notices, _):
+        assert wait_for(lambda: len(windows) >= 5 and len(notices) >= 3)
+    assert [(w.run, w.seq, w.n_events) for w in windows] == [
+        (9, 0, 40), (9, 1, 40), (9, 2, 25), (10, 0, 40), (10, 1, 40)
+    ]  # fmt: skip
+
+
 def test_a_replay_of_run_files_has_their_runs(tmp_path: Path) -> None:
     config = configured(tmp_path)
     text = of_text(config.read_text()).replace('name = "files"', 'name = "replay"')
