@@ -237,7 +237,8 @@ class FilesCollector:
             raise
         except FileError as error:
             current.is_troubled = True
-            if not self._note_trouble(error, is_changing=is_changing):
+            may_become_whole = is_changing and not current.is_open
+            if not self._note_trouble(error, is_changing=may_become_whole):
                 return
             if not current.n_later:
                 raise
@@ -253,6 +254,7 @@ class FilesCollector:
         path = current.file.path
         reader = FeatureReader(self.options, current.growing.open(current.n_read, is_complete=is_complete))
         self._layout.check(path, reader.layout)
+        current.is_open = True
         for block in reader.read(current.n_read, current.last_time):
             current.add(block, self._state.finished.get(str(path)))
             yield from self._batches(current, is_complete=False)
@@ -290,7 +292,7 @@ class FilesCollector:
         log.error("a file is left with what could be read", reason=str(error), rows=current.n_read)
 
     def _note_trouble(self, error: FileError, *, is_changing: bool) -> bool:
-        """Count and log what may pass; whether it has lasted too long without a change of the file."""
+        """Count and log what may pass; whether it has lasted too long. A change of the file begins anew."""
         self._counts["unreadable"] += 1
         if self._trouble_since is None:
             log.warning("a file cannot be read yet; trying again", reason=str(error))
@@ -325,6 +327,8 @@ class _Current:
     """Files after it."""
     had_later: bool = False
     """Whether there was one at the look before."""
+    is_open: bool = False
+    """Whether its columns were read: what is wrong with its rows does not pass when it grows."""
     is_finished: bool = False
     is_troubled: bool = False
 
@@ -343,12 +347,14 @@ class _Current:
         )
 
     def look(self) -> bool:
-        """Look at the file: whether it has changed since the last look, or is not there."""
+        """Look at the file: whether it has changed since the last look."""
+        before = self.looked_at
         try:
             found = self.file.path.stat()
-        except OSError:
-            return True  # the attempt to read it says why
-        before, self.looked_at = self.looked_at, (found.st_size, found.st_mtime_ns)
+            self.looked_at = found.st_size, found.st_mtime_ns
+        except OSError:  # the attempt to read it says why
+            self.looked_at = None
+            self.is_troubled = True
         return before != self.looked_at
 
     def position(self) -> FilePosition:

@@ -17,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +39,9 @@ SPARE_BYTES = 2**30
 """Memory that reading may use."""
 
 ROWS_PER_BLOCK = 65_536
+
+MOST_VALUES = 2**22
+"""Most values of numbers that are read together if baskets are large."""
 
 MOST_BINS = 100_000
 """Most bins of a histogram, under- and overflow included: a window has so many rows at most."""
@@ -128,12 +132,14 @@ def write_tree(path: Path, tree: str, names: Sequence[str], sink: IO[bytes], fir
             raise FileError(f"the tree {tree!r} has no branch {missing[0]!r}", where=str(path))
         n_entries = int(found.num_entries)
         told = {"n_entries": str(n_entries)}
+        step = _step_of([branches[name] for name in names])
         writer = None
-        for start in range(first, n_entries, ROWS_PER_BLOCK):
-            columns = [_column(branches[name], start, path, name) for name in names]
+        for start in range(first, n_entries, step):
+            columns = [_column(branches[name], start, start + step, path, name) for name in names]
             batch = pa.RecordBatch.from_arrays(columns, list(names)).replace_schema_metadata(told)
             writer = writer or pa.ipc.new_stream(sink, batch.schema)
-            writer.write_batch(batch)
+            for row in range(0, len(batch), ROWS_PER_BLOCK):
+                writer.write_batch(batch.slice(row, ROWS_PER_BLOCK))
         if writer is None:
             writer = pa.ipc.new_stream(sink, pa.schema([(name, pa.null()) for name in names], told))
         writer.close()
@@ -212,10 +218,20 @@ def _branches(tree: Any) -> dict[str, Any]:
     }
 
 
-def _column(branch: Any, start: int, path: Path, name: str) -> pa.Array:
+def _step_of(branches: Sequence[Any]) -> int:
+    """Give how many entries are read together: a basket is unpacked as a whole, each time it is needed."""
+    sizes = [
+        later - earlier
+        for branch in branches
+        for earlier, later in pairwise(getattr(branch, "entry_offsets", ()))
+    ]
+    return max(ROWS_PER_BLOCK, min(max(sizes, default=0), MOST_VALUES // max(1, len(branches))))
+
+
+def _column(branch: Any, start: int, stop: int, path: Path, name: str) -> pa.Array:
     import awkward
 
-    values = branch.array(entry_start=start, entry_stop=start + ROWS_PER_BLOCK, library="ak")
+    values = branch.array(entry_start=start, entry_stop=stop, library="ak")
     try:
         return awkward.to_arrow(values, extensionarray=False)
     except (pa.ArrowException, TypeError, ValueError) as error:

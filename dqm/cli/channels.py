@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.output import say
+from dqm.cli.settings import Read, ReadAs, parse_reading
 from dqm.errors import format_count
 
 __all__ = ["channels"]
@@ -41,6 +42,8 @@ def channels(
         ),
     ] = 0.1,
     chamber: Annotated[str | None, typer.Option(help="Only rows with this value of 'chamber'.")] = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the toys.")] = 1,
 ) -> None:
     """Build a bundle that names dead and noisy channels, from the hits of every channel."""
@@ -50,7 +53,7 @@ def channels(
     from dqm.service.offline.channel_files import read_channel_map, read_channel_tables
 
     known = None if channel_map is None else read_channel_map(channel_map)
-    tables, sources = read_channel_tables(files, counts, chamber)
+    tables, sources = read_channel_tables(files, counts, chamber, reading=parse_reading(read, read_as))
     recipe = ChannelRecipe(counts, seconds, illumination, seed)
     bundle = create_channel_bundle(tables, known, recipe, output, sources)
     n_windows, n_channels = bundle.reference.shape

@@ -164,10 +164,10 @@ def compare(
         )
     readings = parse_measured(measured or [], opened)
     masked = _parse_bad_channels(opened, bad_channels or "")
-    by_channel = ChannelFiles(opened, chamber, masked) if opened.manifest.is_of_channels else None
+    by_channel = ChannelFiles(opened, chamber, masked, reading) if opened.manifest.is_of_channels else None
     by_run = _number_files(files, reading, histogram)
     if by_channel is not None:
-        windows = by_channel.cut(list(by_run.values()))
+        windows = by_channel.cut(by_run)
     else:
         windows = chain.from_iterable(
             cut_file(

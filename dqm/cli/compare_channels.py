@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,20 +37,31 @@ class ChannelFiles:
         Only rows of this chamber.
     masked : sequence of int
         Channels that count for nothing.
+    reading : mapping of str to object, optional
+        How the files are read.
     """
 
-    def __init__(self, bundle: Bundle, chamber: str | None, masked: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        chamber: str | None,
+        masked: Sequence[int] = (),
+        reading: Mapping[str, object] | None = None,
+    ) -> None:
         self._bundle = bundle
         self._chamber = chamber
         self._masked = masked
+        self._reading = reading
         self._found: list[FileOccupancy] = []
 
-    def cut(self, files: Iterable[Path]) -> Iterator[Window]:
-        """Yield the windows of files; the file's place is the run number."""
+    def cut(self, files: Mapping[int, Path]) -> Iterator[Window]:
+        """Yield the windows of files, which are given by run."""
         from dqm.service.offline.channel_comparison import compare_occupancy, cut_channel_file
 
-        for run, file in enumerate(files):
-            windows = list(cut_channel_file(file, self._bundle, run=run, chamber=self._chamber))
+        for run, file in files.items():
+            windows = list(
+                cut_channel_file(file, self._bundle, run=run, chamber=self._chamber, reading=self._reading)
+            )
             self._found.append(compare_occupancy(windows, self._bundle, file.name, self._masked))
             yield from windows
 

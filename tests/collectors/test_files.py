@@ -87,7 +87,7 @@ def tree_writer(path: Path) -> tuple[Callable[[int, int], Callable[[], object]],
 
 def test_a_text_that_grows_gives_whole_lines_once(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("num")
+    path.write_text("# by Anna\nnum")
     steps = [
         append(path, "ber,half\n0,0\n1,0.5\n2,"),
         append(path, "1\n3"),
@@ -260,6 +260,23 @@ def test_a_file_that_stays_damaged_ends_it_or_is_left_for_the_next(tmp_path: Pat
         assert values(story.tell()) == list(range(10))
     assert story.collector.counts()["damaged_files"] == 1
     assert any("left with what could be read" in entry["event"] for entry in logs)
+
+
+def test_a_wrong_value_ends_it_also_while_the_file_grows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("number,half\n" + lines(0, 10) + "x,1\n")
+    steps = [append(path, lines(11 + k, 1)) for k in range(9)]
+    with pytest.raises(FileError, match=r"row 12, column 'number': .*invalid value 'x'"):
+        Story(tmp_path, *steps, patience_seconds=1.0).tell()
+
+
+def test_a_file_that_goes_away_or_never_comes_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("number,half\n" + lines(0, 10))
+    with pytest.raises(FileError, match=r"a\.csv: No such file"):
+        Story(tmp_path, path.unlink, *[nothing] * 9, inputs=(path,), patience_seconds=1.0).tell()
+    with pytest.raises(FileError, match=r"b\.csv: No such file"):
+        Story(tmp_path, *[nothing] * 9, inputs=(tmp_path / "b.csv",), patience_seconds=1.0).tell()
 
 
 def test_files_of_two_detectors_end_it_at_once(tmp_path: Path) -> None:

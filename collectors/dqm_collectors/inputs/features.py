@@ -167,10 +167,7 @@ class FeatureReader:
             If a value is missing, not a number or not finite, if lists of a row have different lengths, or
             if time goes back; the message names file, row and column.
         """
-        types: dict[str, pa.DataType] = {
-            source.column.name: pa.string() if name == CHAMBER else pa.float64()
-            for name, source in self._sources.items()
-        }
+        types = {source.column.name: self._type_of(source) for source in self._sources.values()}
         row = first
         for batch in self._table.read(types, first):
             if not len(batch):
@@ -219,8 +216,8 @@ class FeatureReader:
             where = f"{self._where}, column {source.column.name!r}"
             is_element = is_list(column.type) and source.take is None
             if is_element:
-                column = elements_of(column, pa.string() if name == CHAMBER else pa.float64(), where)
-            if name == CHAMBER:
+                column = elements_of(column, self._type_of(source), where)
+            if name == CHAMBER and self._type_of(source) == pa.string():
                 chambers = self._check_names(column, index if is_element else np.arange(len(column)), row)
                 chambers = chambers if is_element or lengths is None else chambers[index]
                 continue
@@ -231,6 +228,11 @@ class FeatureReader:
             scaled = found if source.scale is None else found * source.scale
             values[name] = scaled if is_element or lengths is None else scaled[index]
         return index, values, chambers
+
+    def _type_of(self, source: _Source) -> pa.DataType:
+        """Give the type as which a column is read: text if it says the chamber and nothing else."""
+        users = [name for name, one in self._sources.items() if one.column == source.column]
+        return pa.string() if users == [CHAMBER] else pa.float64()
 
     def _take(self, column: pa.Array, take: Reduction | int, where: str) -> FloatArray:
         lengths = lengths_of(column, where)

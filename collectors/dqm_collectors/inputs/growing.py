@@ -69,18 +69,18 @@ class GrowingTable:
             self._tree = table if self._path.suffix == ".root" else None
             return table
         if self._text is None:
-            _find_end(self._path, 0)  # before the header is complete, its last name is not
-            self._text = _GrowingText(open_text_table(self._path, self._options))
+            table = open_text_table(self._path, self._options)
+            self._text = _GrowingText(table, _end_of_header(table, is_complete=is_complete))
         self._text.is_complete = is_complete
         return self._text
 
 
 class _GrowingText:
-    """A text table that is read from where the last reading ended."""
+    """A text table that is read from where the last reading ended; at first, that is its header."""
 
-    def __init__(self, table: TextTable) -> None:
+    def __init__(self, table: TextTable, offset: int) -> None:
         self._table = table
-        self._offset: int | None = None
+        self._offset = offset
         self._n_rows = 0
         self.is_complete = False
 
@@ -101,13 +101,10 @@ class _GrowingText:
 
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         with translate_errors(self.path), self.path.open("rb") as file:
-            if self._offset is None:
-                skip_header(file, self.path, self._table.options)
-                self._offset = file.tell()
             size = file.seek(0, io.SEEK_END)
             if size < self._offset:
                 raise WrittenAnewError(f"{size} bytes", str(self._offset), where=str(self.path))
-            end = size if self.is_complete else _find_end(self.path, self._offset)
+            end = size if self.is_complete else _find_end(file, self._offset, size)
             file.seek(self._offset)
             n_rows = self._n_rows
             if end > self._offset:
@@ -128,15 +125,24 @@ class _Part:
         return self._file.read(max(0, min(n_bytes, self._end - self._file.tell())))
 
 
-def _find_end(path: Path, offset: int) -> int:
-    """Find the end of the last complete line; raises `FileError` if there is no line at all yet."""
-    with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        begin = max(offset, size - LONGEST_LINE - 1)
-        file.seek(begin)
-        end = begin + file.read().rfind(b"\n") + 1
-    if end > begin or offset:
-        return end if end > begin else offset
-    raise FileError(
-        "the first line is not complete", where=str(path), fix="The first line must name the columns"
-    )
+def _end_of_header(table: TextTable, *, is_complete: bool) -> int:
+    """Find where the rows begin; raises `FileError` if the header is not written to its end."""
+    with translate_errors(table.path), table.path.open("rb") as file:
+        skip_header(file, table.path, table.options)
+        end = file.tell()
+        file.seek(max(0, end - 1))
+        if not is_complete and file.read(1) not in (b"\n", b"\r"):
+            raise FileError(
+                "the header is not complete",
+                where=str(table.path),
+                fix="The first line must name the columns",
+            )
+    return end
+
+
+def _find_end(file: BinaryIO, offset: int, size: int) -> int:
+    """Find the end of the last complete line after `offset`; that is `offset` if there is none."""
+    begin = max(offset, size - LONGEST_LINE - 1)
+    file.seek(begin)
+    end = file.read(size - begin).rfind(b"\n") + 1
+    return begin + end if end else offset

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from dqm.errors import ConfigError
 from dqm_collectors.inputs.expression import Expression, parse_expression
+from dqm_collectors.inputs.names import is_feature_name
 
 __all__ = ["GROUPS", "MOST_FEATURES", "ColumnChoice", "FileOptions", "Reduction", "TransformationChoice"]
 
@@ -72,9 +73,8 @@ class FileOptions(_Options):
         None,
         min_length=1,
         description="regular expression for whole file names, with the group (?P<run>...) and perhaps "
-        "(?P<run_type>...) "
-        "and (?P<part>...): files belong to these runs and are read in their order; of a directory, others "
-        "are left out",
+        "(?P<run_type>...) and (?P<part>...): files belong to these runs and are read in their order; of a "
+        "directory, others are left out",
     )
     tree: str | None = Field(
         None, min_length=1, description="tree of ROOT files, with its directories; default: the only one"
@@ -82,8 +82,7 @@ class FileOptions(_Options):
     rows: Literal["event", "element"] = Field(
         "event",
         description="what becomes a row where a row of the file has lists: the whole (event), with "
-        "columns.NAME.take, or "
-        "each element of the lists",
+        "columns.NAME.take, or each element of the lists",
     )
     columns: dict[str, Annotated[ColumnChoice, BeforeValidator(_as_choice)]] = Field(
         {},
@@ -153,13 +152,17 @@ class FileOptions(_Options):
         return text
 
     @model_validator(mode="after")
-    def _check_marks(self) -> Self:
+    def _check_names_and_marks(self) -> Self:
         if self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal are both {self.decimal!r}")
         if self.separator is not None and self.separator in (self.decimal, self.thousands):
             raise ValueError(f"separator {self.separator!r} is also a mark within numbers")
         if both := sorted(set(self.columns) & set(self.derive)):
             raise ValueError(f"{both[0]} is in columns and in derive")
+        if wrong := [name for name in (*self.columns, *self.derive) if not is_feature_name(name)]:
+            raise ValueError(
+                f"{wrong[0]!r} cannot be the name of a feature: 1 to 64 letters, digits, '.', '_' and '-' can"
+            )
         return self
 
     def derived(self) -> dict[str, Expression]:

@@ -16,6 +16,7 @@ from dqm.reference import Bundle
 from dqm.reference.channel_build import cut_table
 from dqm.reference.channel_explanation import describe_channels, summarise_channels
 from dqm.service.offline.channel_files import read_channel_tables
+from dqm.service.offline.feature_files import Reading
 
 __all__ = ["FileOccupancy", "compare_occupancy", "cut_channel_file"]
 
@@ -56,7 +57,14 @@ class FileOccupancy:
     state: NDArray[np.int64]
 
 
-def cut_channel_file(path: Path, bundle: Bundle, *, run: int, chamber: str | None = None) -> Iterator[Window]:
+def cut_channel_file(
+    path: Path,
+    bundle: Bundle,
+    *,
+    run: int,
+    chamber: str | None = None,
+    reading: Reading | None = None,
+) -> Iterator[Window]:
     """Cut the hits of a file into windows as long as those of the reference.
 
     Parameters
@@ -69,6 +77,8 @@ def cut_channel_file(path: Path, bundle: Bundle, *, run: int, chamber: str | Non
         Run number of the windows.
     chamber : str, optional
         Only rows with this value in the column ``chamber``.
+    reading : Reading, optional
+        How the file is read.
 
     Yields
     ------
@@ -86,7 +96,9 @@ def cut_channel_file(path: Path, bundle: Bundle, *, run: int, chamber: str | Non
     counts = manifest.counts or "hits"
     seconds = manifest.n_expected / (manifest.rate_hz or 1.0)
     channel_map = bundle.prepared["map"]
-    (table,), _ = read_channel_tables([path], counts, chamber)
+    (table,), _ = read_channel_tables(
+        [path], counts, chamber, reading={**(reading or {}), "name_pattern": None}
+    )
     starts, hits = cut_table(table, seconds, channel_map)
     if not len(hits):
         raise FileError(

@@ -12,7 +12,7 @@ from dqm.events import FloatArray
 from dqm.nplm.channels import MAP_COLUMNS, check_map
 from dqm.reference import CHANNEL, ChannelTable
 from dqm.reference import Source as SourceFile
-from dqm.service.offline.feature_files import checksum, read_features
+from dqm.service.offline.feature_files import Reading, checksum, list_inputs, read_features
 
 __all__ = ["read_channel_map", "read_channel_tables"]
 
@@ -57,7 +57,7 @@ def read_channel_map(path: Path) -> FloatArray:
 
 
 def read_channel_tables(
-    paths: Sequence[Path], counts: str, chamber: str | None = None
+    paths: Sequence[Path], counts: str, chamber: str | None = None, *, reading: Reading | None = None
 ) -> tuple[list[ChannelTable], list[SourceFile]]:
     """Read the hits of every channel in some runs.
 
@@ -69,6 +69,8 @@ def read_channel_tables(
         Name of the column of hits.
     chamber : str, optional
         Only rows with this value in the column ``chamber``.
+    reading : Reading, optional
+        How the files are read.
 
     Returns
     -------
@@ -83,8 +85,8 @@ def read_channel_tables(
         If a file cannot be read, or has no time.
     """
     tables, sources = [], []
-    for path in paths:
-        batches = list(read_features(path, (CHANNEL, counts), chamber))
+    for path in [file.path for file in list_inputs(paths, reading)]:
+        batches = list(read_features(path, (CHANNEL, counts), chamber, reading=reading))
         times = [batch.times for batch in batches if batch.times is not None]
         if not sum(len(batch.x) for batch in batches):
             raise FileError(f"no rows{f' of chamber {chamber}' if chamber else ''}", where=str(path))

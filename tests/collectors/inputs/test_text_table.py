@@ -102,6 +102,10 @@ def test_units_in_the_header_and_another_unit_by_columns(tmp_path: Path) -> None
             {"transform": [{"name": "turn", "features": ["a"], "nu": 1}]},
             "unknown transformation 'turn'",
         ),
+        ("a,b\n1,2\n", {"derive": {"a b": "a"}}, "'a b' cannot be the name of a feature"),
+        ("a,b\n1,2\n", {"columns": {"c": "a"}, "derive": {"c": "b"}}, "c is in columns and in derive"),
+        ("a,b\n1,2\n", {"thousands": "."}, "thousands and decimal are both '.'"),
+        ("a,b\n1,2\n", {"decimal": ",", "separator": ","}, "separator ',' is also a mark within numbers"),
         ("", {}, "the file is empty"),
         ("# only\n", {}, "the file is empty"),
     ],
@@ -181,6 +185,17 @@ def test_features_may_be_asked_for_by_the_names_of_columns(tmp_path: Path) -> No
     assert read(path, features=features) == (features, [[2, 1]])
     derive = {"r": "`drift time [ns]` * b", "s": "r + `angle [°]`"}
     assert read(path, features=("r", "s"), derive=derive)[1] == [[3, 5]]
+
+
+def test_the_chamber_may_be_a_feature_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("layer,q\n2,5\n1,6\n")
+    columns = {"chamber": "layer", "number": "layer"}
+    one, two = ReplayCollector(
+        ReplayCollector.Options.model_validate({"inputs": (path,), "columns": columns})
+    )
+    assert (one.chamber, two.chamber, one.names) == ("1", "2", ("q", "number"))
+    assert two.x.tolist() == [[5, 2]]
 
 
 def test_columns_with_nothing_to_say_are_not_read(tmp_path: Path) -> None:
