@@ -109,7 +109,8 @@ class ClassifierBasis:
         ridges = self.moments[0] * np.geomspace(1e-9, 1e4, N_RIDGES)
         n_effective = (self.moments / (self.moments + ridges[:, None])).sum(axis=1)
         nearest = [ridges[np.argmin(np.abs(n_effective - freedom))] for freedom in freedoms]
-        return 1.0 / (self.moments + np.array(nearest)[:, None])
+        inverse: FloatArray = 1.0 / (self.moments + np.array(nearest)[:, None])
+        return inverse
 
     def _evaluate(self, x: FloatArray) -> FloatArray:
         look = Look(self._seen, x)

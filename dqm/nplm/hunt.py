@@ -332,4 +332,5 @@ class Hunt:
 
 def _sizes(part: slice) -> IndexArray:
     """Give how many of some events in a row each share selects."""
-    return np.maximum(1, np.round((part.stop - part.start) * np.array(SHARES))).astype(np.int64)
+    sizes: IndexArray = np.maximum(1, np.round((part.stop - part.start) * np.array(SHARES))).astype(np.int64)
+    return sizes

@@ -41,6 +41,9 @@ DEGREE = 2
 FEWEST_SIDE_BINS = 3
 """Bins with events in the sidebands, at least: two for a straight line, and one to spare."""
 
+FEWEST_BESIDE = 50
+"""Events in the sidebands, at least: some of each fold."""
+
 
 @dataclass(frozen=True, slots=True)
 class HuntWindow:
@@ -181,6 +184,8 @@ def _contrast(edges: IndexArray, window: HuntWindow) -> FloatArray | None:
     is_beside = (places >= window.begin) & (places < window.end) & (counts > 0)
     is_beside &= (places < window.first) | (places >= window.last)
     if not is_inside.any() or is_beside.sum() < FEWEST_SIDE_BINS:
+        return None
+    if counts[is_beside].sum() < FEWEST_BESIDE:
         return None
     middles = 0.5 * (edges[1:] + edges[:-1])
     degree = min(DEGREE, int(is_beside.sum()) - 2)

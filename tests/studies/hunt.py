@@ -34,11 +34,14 @@ from dqm.reference import one_thread
 from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import events
 
-N_EVENTS, RATE_HZ, N_POSITIONS = 10_000, 14.0, 20
-N_POOL, N_REFERENCE, N_HEALTHY = 300_000, 5000, 1000
+RATE_HZ, N_POSITIONS = 14.0, 20
+N_POOL, N_REFERENCE, N_HEALTHY = 200_000, 5000, 1000
 LEVEL = 0.05
 Run = tuple[FloatArray, FloatArray]
 """Events and their coordinate, ascending."""
+
+Make = Callable[[np.random.Generator, int], Run]
+"""Makes a run of so many healthy events."""
 
 
 @cache
@@ -48,24 +51,24 @@ def pool(threshold_mv: float = 100.0) -> FloatArray:
     return events(Conditions(threshold_mv=threshold_mv), n, [18, round(threshold_mv)])
 
 
-def healthy(rng: np.random.Generator) -> Run:
-    """A run of N_EVENTS at a constant rate; the coordinate is the time."""
-    x = pool()[rng.choice(len(pool()), N_EVENTS, replace=False)]
-    return x, np.sort(rng.uniform(0.0, N_EVENTS / RATE_HZ, N_EVENTS))
+def healthy(rng: np.random.Generator, n: int) -> Run:
+    """A run at a constant rate; the coordinate is the time."""
+    x = pool()[rng.choice(len(pool()), n, replace=False)]
+    return x, np.sort(rng.uniform(0.0, n / RATE_HZ, n))
 
 
-def drifting(rng: np.random.Generator) -> Run:
+def drifting(rng: np.random.Generator, n: int) -> Run:
     """Drift times that change by 2 % and move by 5 ns within the run, and come back half of the way."""
-    x, along = healthy(rng)
+    x, along = healthy(rng, n)
     wave = np.sin(0.75 * np.pi * along / along[-1])[:, None]
     x = x.copy()
     x[:, :4] = x[:, :4] * (1.0 + 0.02 * wave) + 5.0 * wave
     return x, along
 
 
-def interrupted(rng: np.random.Generator) -> Run:
+def interrupted(rng: np.random.Generator, n: int) -> Run:
     """Nothing is read out for 2 s of every 10 s."""
-    x, along = healthy(rng)
+    x, along = healthy(rng, n)
     return x, along + 2.0 * np.floor(along / 8.0)
 
 
@@ -74,41 +77,41 @@ def noise(rng: np.random.Generator, n: int) -> FloatArray:
     return np.column_stack([rng.permutation(column) for column in pool()[rng.choice(len(pool()), n)].T])
 
 
-def burst(n: int) -> Callable[[np.random.Generator], Run]:
+def burst(n_noise: int) -> Make:
     """Noise for 5 s of a run."""
 
-    def make(rng: np.random.Generator) -> Run:
-        x, along = healthy(rng)
+    def make(rng: np.random.Generator, n: int) -> Run:
+        x, along = healthy(rng, n)
         begin = rng.uniform(0.0, along[-1] - 5.0)
-        return _add(x, along, noise(rng, n), rng.uniform(begin, begin + 5.0, n))
+        return _add(x, along, noise(rng, n_noise), rng.uniform(begin, begin + 5.0, n_noise))
 
     return make
 
 
-def hot_spot(n: int) -> Callable[[np.random.Generator], Run]:
+def hot_spot(n_noise: int) -> Make:
     """Noise of one drift time in 2 of 64 wires; the coordinate is the wire."""
 
-    def make(rng: np.random.Generator) -> Run:
-        x, _ = healthy(rng)
-        wires = np.sort(rng.integers(0, 64, N_EVENTS)).astype(np.float64)
-        added = pool()[rng.choice(len(pool()), n)].copy()
-        added[:, 1] = rng.uniform(0.0, 400.0, n)
+    def make(rng: np.random.Generator, n: int) -> Run:
+        x, _ = healthy(rng, n)
+        wires = np.sort(rng.integers(0, 64, n)).astype(np.float64)
+        added = pool()[rng.choice(len(pool()), n_noise)].copy()
+        added[:, 1] = rng.uniform(0.0, 400.0, n_noise)
         first = rng.integers(0, 63)
-        return _add(x, wires, added, rng.integers(first, first + 2, n).astype(np.float64))
+        return _add(x, wires, added, rng.integers(first, first + 2, n_noise).astype(np.float64))
 
     return make
 
 
-def too_warm(share: float, threshold_mv: float) -> Callable[[np.random.Generator], Run]:
+def too_warm(share: float, threshold_mv: float) -> Make:
     """Thresholds that drop while the temperature is above some value; the coordinate is the temperature."""
 
-    def make(rng: np.random.Generator) -> Run:
-        x, _ = healthy(rng)
-        warm = np.sort(20.0 + rng.normal(0.0, 1.0, N_EVENTS))
-        n = round(share * N_EVENTS)
+    def make(rng: np.random.Generator, n: int) -> Run:
+        x, _ = healthy(rng, n)
+        warm = np.sort(20.0 + rng.normal(0.0, 1.0, n))
+        n_warm = round(share * n)
         faulty = pool(threshold_mv)
         x = x.copy()
-        x[-n:] = faulty[rng.choice(len(faulty), n, replace=False)]
+        x[-n_warm:] = faulty[rng.choice(len(faulty), n_warm, replace=False)]
         return x, warm
 
     return make
@@ -120,12 +123,12 @@ def _add(x: FloatArray, along: FloatArray, added: FloatArray, places: FloatArray
     return np.concatenate([x, added])[order], along[order]
 
 
-HEALTHY: dict[str, Callable[[np.random.Generator], Run]] = {
+HEALTHY: dict[str, Make] = {
     "healthy": healthy,
     "slow drift": drifting,
     "dead times": interrupted,
 }
-FAULTS: dict[str, Callable[[np.random.Generator], Run]] = {
+FAULTS: dict[str, Make] = {
     "40 events of noise within 5 s": burst(40),
     "80 events of noise within 5 s": burst(80),
     "60 hits of noise in 2 of 64 wires": hot_spot(60),
@@ -146,9 +149,8 @@ def hunt_run(run: Run, seed: int, n_permutations: int) -> float:
 class Plain:
     """A test of windows against a healthy reference, with the threshold for all windows of a run."""
 
-    def __init__(self, evaluate: Callable[[FloatArray], float], rng: np.random.Generator) -> None:
+    def __init__(self, evaluate: Callable[[FloatArray], float], size: int, rng: np.random.Generator) -> None:
         self._evaluate = evaluate
-        size = N_EVENTS // N_POSITIONS
         windows = (pool()[rng.choice(len(pool()), size, replace=False)] for _ in range(N_HEALTHY))
         t = np.array([evaluate(window) for window in windows])
         self._threshold = float(np.quantile(t, (1.0 - LEVEL) ** (1.0 / N_POSITIONS)))
@@ -158,14 +160,14 @@ class Plain:
         return any(self._evaluate(part) > self._threshold for part in np.array_split(run[0], N_POSITIONS))
 
 
-def plain_tests() -> dict[str, Plain]:
+def plain_tests(n_events: int) -> dict[str, Plain]:
     """`several` and the autoencoder, with references of their own."""
-    rng = np.random.default_rng([18, 1])
+    rng, size = np.random.default_rng([18, 1]), n_events // N_POSITIONS
     reference = pool()[rng.choice(len(pool()), N_REFERENCE, replace=False)]
-    several = SeveralTest(reference, n_expected=N_EVENTS // N_POSITIONS, centers=300, rng=rng)
+    several = SeveralTest(reference, n_expected=size, centers=300, rng=rng)
     return {
-        "several": Plain(lambda window: several.evaluate(window).t, rng),
-        "autoencoder": Plain(AutoencoderTest(reference).evaluate, rng),
+        "several": Plain(lambda window: several.evaluate(window).t, size, rng),
+        "autoencoder": Plain(AutoencoderTest(reference).evaluate, size, rng),
     }
 
 
@@ -185,17 +187,18 @@ class Kept:
         return self._done[key]
 
 
-def table_of_healthy(kept: Kept, n_runs: int, n_permutations: int) -> Iterator[str]:
+def table_of_healthy(kept: Kept, n_runs: int, n_events: int, n_permutations: int) -> Iterator[str]:
     yield "| runs | hunts | p <= 0.05 | p <= 0.1 | smallest p | KS p of uniformity |"
     yield "|---|---|---|---|---|---|"
     for kind, (name, make) in enumerate(HEALTHY.items()):
         found = []
         for seed in range(n_runs):
 
-            def one(seed: int = seed, kind: int = kind, make: Callable[..., Run] = make) -> float:
-                return hunt_run(make(np.random.default_rng([18, 2, kind, seed])), seed, n_permutations)
+            def one(seed: int = seed, kind: int = kind, make: Make = make) -> float:
+                run = make(np.random.default_rng([18, 2, kind, seed]), n_events)
+                return hunt_run(run, seed, n_permutations)
 
-            found.append(float(str(kept.get(f"{name} {seed} {n_permutations}", one))))
+            found.append(float(str(kept.get(f"{name} {seed} {n_events} {n_permutations}", one))))
         p = np.array(found)
         spread = p - np.random.default_rng(1).uniform(0.0, 1.0 / (1 + n_permutations), len(p))
         uniform = stats.kstest(spread, "uniform").pvalue
@@ -205,7 +208,7 @@ def table_of_healthy(kept: Kept, n_runs: int, n_permutations: int) -> Iterator[s
         )
 
 
-def table_of_faults(kept: Kept, n_runs: int, n_permutations: int) -> Iterator[str]:
+def table_of_faults(kept: Kept, n_runs: int, n_events: int, n_permutations: int) -> Iterator[str]:
     plain = None
     yield "| fault | runs | hunt | several | autoencoder |"
     yield "|---|---|---|---|---|"
@@ -213,14 +216,14 @@ def table_of_faults(kept: Kept, n_runs: int, n_permutations: int) -> Iterator[st
         seen = []
         for seed in range(n_runs):
 
-            def one(seed: int = seed, kind: int = kind, make: Callable[..., Run] = make) -> list[bool]:
+            def one(seed: int = seed, kind: int = kind, make: Make = make) -> list[bool]:
                 nonlocal plain
-                plain = plain or plain_tests()
-                run = make(np.random.default_rng([18, 3, kind, seed]))
+                plain = plain or plain_tests(n_events)
+                run = make(np.random.default_rng([18, 3, kind, seed]), n_events)
                 p = hunt_run(run, seed, n_permutations)
                 return [p <= LEVEL, *(bool(test.is_seen(run)) for test in plain.values())]
 
-            seen.append(kept.get(f"{name} {seed} {n_permutations}", one))
+            seen.append(kept.get(f"{name} {seed} {n_events} {n_permutations}", one))
         shares = np.array(seen, dtype=float).mean(axis=0)
         yield f"| {name} | {n_runs} | " + " | ".join(f"{share:.2f}" for share in shares) + " |"
 
@@ -307,6 +310,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--healthy", type=int, default=100, help="hunts of each kind without a fault")
     parser.add_argument("--faulty", type=int, default=20, help="runs with each fault")
+    parser.add_argument("--healthy-events", type=int, default=5000, help="events of a hunt without a fault")
+    parser.add_argument("--events", type=int, default=10_000, help="healthy events of a run with a fault")
     parser.add_argument("--permutations", type=int, default=39)
     parser.add_argument("--classifiers", type=int, default=10, help="windows for the classifiers")
     choice = parser.parse_args()
@@ -315,8 +320,8 @@ def main() -> None:
     kept = Kept(choice.output / "hunts.jsonl")
     parts = (
         ("classifiers", table_of_classifiers(choice.classifiers)),
-        ("faults", table_of_faults(kept, choice.faulty, choice.permutations)),
-        ("healthy", table_of_healthy(kept, choice.healthy, choice.permutations)),
+        ("faults", table_of_faults(kept, choice.faulty, choice.events, choice.permutations)),
+        ("healthy", table_of_healthy(kept, choice.healthy, choice.healthy_events, choice.permutations)),
     )
     for name, lines in parts:
         with (choice.output / f"{name}.md").open("w") as file:
