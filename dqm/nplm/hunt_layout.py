@@ -4,12 +4,12 @@ The events are sorted by the coordinate and divided into bins with as many event
 value changes. A window is some bins in a row; its sidebands are the bins beside it, twice as many at either
 side. At an end of the range both lie at the side that there is.
 
-What the sidebands let expect in the window is a parabola through their bins, fitted by least squares. Its
-prediction is a sum over the events of the sidebands, each with a weight that depends on its bin alone. So the
-excess of anything in the window, be it the mean of a function or the number of selected events, is a sum over
-bins with fixed weights: the contrast of the window. What depends on the coordinate like a parabola within the
-window and its sidebands has no excess. Only the number of events in each bin enters as it is: a rate that
-changes, or a time in which nothing was read out, is no excess either.
+What the sidebands let expect in the window is a parabola through their bins, fitted by least squares; at the
+ends it is a straight line. Its prediction is a sum over the events of the sidebands, each with a weight that
+depends on its bin alone. So the excess of anything in the window, be it the mean of a function or the number
+of selected events, is a sum over bins with fixed weights: the contrast of the window. What depends on the
+coordinate like this curve within the window and its sidebands has no excess. Only the number of events in
+each bin enters as it is: a rate that changes, or a time in which nothing was read out, is no excess either.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ FEWEST_POSITIONS = 5
 """Windows of the widest kind beside each other, at least: a window and its sidebands."""
 
 DEGREE = 2
-"""Of the polynomial through the sidebands; less where they have few bins with events."""
+"""Of the polynomial through the sidebands. It is 1 where they have few bins with events, or lie at one side
+only: a parabola that is continued beyond its bins says hardly anything there."""
 
 FEWEST_SIDE_BINS = 3
 """Bins with events in the sidebands, at least: two for a straight line, and one to spare."""
@@ -188,7 +189,8 @@ def _contrast(edges: IndexArray, window: HuntWindow) -> FloatArray | None:
     if counts[is_beside].sum() < FEWEST_BESIDE:
         return None
     middles = 0.5 * (edges[1:] + edges[:-1])
-    degree = min(DEGREE, int(is_beside.sum()) - 2)
+    has_both_sides = is_beside[: window.first].any() and is_beside[window.last :].any()
+    degree = min(DEGREE if has_both_sides else 1, int(is_beside.sum()) - 2)
     line = (middles - middles[is_inside].mean()) / np.ptp(middles[is_beside])
     powers = line[:, None] ** np.arange(degree + 1)
     moments = powers[is_beside].T @ (counts[is_beside, None] * powers[is_beside])

@@ -207,6 +207,8 @@ def read_along(
     """
     where = " and ".join(map(str, paths))
     looked_at = None if features is None else [name for name in features if name != along]
+    if looked_at == []:
+        raise _nothing_left(along, where)
     wanted = looked_at if looked_at is None or along == TIME else [*looked_at, along]
     parts, places = [], []
     names: tuple[str, ...] | None = None
@@ -230,9 +232,13 @@ def read_along(
         )
     kept = [place for place, name in enumerate(names) if name != along]
     if not kept:
-        raise InputError(f"no feature but {along}", where=where, fix="Give files with other columns")
+        raise _nothing_left(along, where)
     x = np.concatenate(parts)[:, kept]
     return EventsAlong(x, np.concatenate(places), tuple(names[place] for place in kept), along, where)
+
+
+def _nothing_left(along: str, where: str) -> InputError:
+    return InputError(f"no feature but {along}", where=where, fix="Look at other columns")
 
 
 def _coordinate(
