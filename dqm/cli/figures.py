@@ -31,6 +31,7 @@ __all__ = [
     "draw_tuning",
     "draw_validation",
     "draw_windows",
+    "panels_of",
 ]
 
 SUFFIXES = (".pdf", ".png", ".svg")
@@ -57,8 +58,8 @@ DAY_SECONDS = 86_400.0
 
 
 @contextmanager
-def _panels(path: Path, n: int) -> Iterator[list[Any]]:
-    """Give `n` panels, and write them to the file afterwards."""
+def panels_of(path: Path, n: int) -> Iterator[list[Any]]:
+    """Give `n` panels, and write them to the file afterwards; raises `FileError`."""
     check_figure(path)
     from matplotlib.figure import Figure
 
@@ -116,7 +117,7 @@ def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequenc
     FileError
         If matplotlib is missing or the file cannot be written.
     """
-    with _panels(path, len(features)) as panels:
+    with panels_of(path, len(features)) as panels:
         for feature, (panel, name) in enumerate(zip(panels, features, strict=False)):
             for k, check in enumerate(checks):
                 ratio, color = check.ratios[feature], COLORS[k % len(COLORS)]
@@ -148,7 +149,7 @@ def draw_advice(path: Path, advice: Advice, n_events: int, cut: WindowCut) -> No
     """
     sizes = np.geomspace(10, max(100, n_events), 60)
     curve = [advise_window(n_events, float(round(size)), cut, 0.01).uncertainty for size in sizes]
-    with _panels(path, 2 if advice.detections else 1) as panels:
+    with panels_of(path, 2 if advice.detections else 1) as panels:
         panels[0].plot(sizes, curve, color=COLORS[0], label=f"a run of {n_events} events")
         for one in advice.windows:
             color = {"green": COLORS[2], "amber": COLORS[1], "red": COLORS[5]}[one.light]
@@ -212,7 +213,7 @@ def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
     }
     seq = np.array([verdict.window.seq for verdict in verdicts])
     qualities = np.array([str(verdict.quality) for verdict in verdicts])
-    with _panels(path, len(rows)) as panels:
+    with panels_of(path, len(rows)) as panels:
         for panel, (name, values) in zip(panels, rows.items(), strict=True):
             y = np.array(values, dtype=np.float64)  # None, of a window that was not tested, becomes NaN
             for quality, (color, marker) in QUALITY_MARKS.items():
@@ -283,7 +284,7 @@ def draw_tuning(path: Path, tuning: Tuning) -> None:
         If matplotlib is missing or the file cannot be written.
     """
     knobs = [knob for knob in ("centers", "penalty") if tuning.of(knob)]
-    with _panels(path, 1 + len(knobs)) as panels:
+    with panels_of(path, 1 + len(knobs)) as panels:
         panels[0].hist(tuning.distances, bins=60, color="0.8")
         for k, width in enumerate(tuning.widths):
             panels[0].axvline(width, color=COLORS[k % len(COLORS)], label=f"width {width:.3g}")
@@ -342,7 +343,7 @@ def draw_validation(path: Path, validation: Validation) -> None:
         If matplotlib is missing or the file cannot be written.
     """
     names = [name for name in dict.fromkeys(point.name for point in validation.points) if name] or [""]
-    with _panels(path, 2 * len(names)) as panels:
+    with panels_of(path, 2 * len(names)) as panels:
         for row, name in enumerate(names):
             points = [point for point in validation.points if point.name in ("", name)]
             _draw_statistic(panels[2 * row], "t", validation.null_t, [(p, p.t) for p in points])

@@ -38,6 +38,7 @@ COMMANDS = {
     "trend": "Show the runs of each stream side by side, which differ, and since when windows are worse.",
     "extract": "Write the features of a source to a file instead of sending them.",
     "compare": "Test files against a bundle; run numbers are their places, or those in their names.",
+    "hunt": "Hunt for events of another kind somewhere along a coordinate: a burst, a hot spot, a threshold.",
     "report": "Write a run, or what a bundle is, as one HTML file that needs nothing else.",
     "flags": (
         "Print the quality flags of a run: which time of which stream is good, and which is not known to be."
@@ -122,6 +123,10 @@ def _import_command(name: str) -> Any:
             from dqm.cli.compare import compare
 
             return compare
+        case "hunt":
+            from dqm.cli.hunt import hunt
+
+            return hunt
         case "report":
             from dqm.cli.reports import report
 

@@ -1,8 +1,11 @@
 from .feature_kind import KINDS, FeatureKind
+from .hunt import SHARES, Hunt, HuntCounts, Selected
+from .hunt_p import HuntP, hunt_p
 from .kernel_test import KernelTest
 from .loss import LossName
 from .nuisance import Normalisation, Nuisance, Shape
 from .nuisance_fit import NuisanceFit
+from .proportions import ProportionClassifier, learn_proportions
 from .rate import count_p_value, duration_p_value
 from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
@@ -15,7 +18,11 @@ from .two_samples import PermutationP, TwoSampleTest, permutation_p
 
 __all__ = [
     "KINDS",
+    "SHARES",
     "FeatureKind",
+    "Hunt",
+    "HuntCounts",
+    "HuntP",
     "KernelResult",
     "KernelTest",
     "LogRatio",
@@ -24,9 +31,11 @@ __all__ = [
     "Nuisance",
     "NuisanceFit",
     "PermutationP",
+    "ProportionClassifier",
     "RatioMaps",
     "RollingStatistics",
     "RollingTest",
+    "Selected",
     "Setting",
     "SeveralResult",
     "SeveralTest",
@@ -38,6 +47,8 @@ __all__ = [
     "count_p_value",
     "divergence",
     "duration_p_value",
+    "hunt_p",
+    "learn_proportions",
     "learn_template",
     "permutation_p",
 ]

@@ -52,6 +52,8 @@ extract replay EVENTS -o out.parquet
 extract tdc EVENTS -o out.parquet
 compare BUNDLE events.csv
 compare bundle EVENTS
+hunt EVENTS
+hunt events.csv EVENTS --fractions 0.1,0.3
 report CONFIG
 report STORE
 report BUNDLE
@@ -107,6 +109,7 @@ history verdicts.sqlite
 trend verdicts.sqlite
 extract replay events.csv -o out.parquet
 compare bundle events.csv --window {N_WINDOW}
+hunt events.csv faulty.csv --fractions 0.1,0.9
 report verdicts.sqlite -o out.html
 flags verdicts.sqlite
 plot verdicts.sqlite -o out.png
@@ -327,6 +330,7 @@ WRITING = f"""
 extract replay events.csv -o full/out.parquet
 report verdicts.sqlite -o full/out.html
 plot verdicts.sqlite -o full/out.png
+hunt events.csv faulty.csv --fractions 0.1,0.9 --plot full/out.png
 history verdicts.sqlite -o full/out.csv
 history verdicts.sqlite -o full/out.parquet
 trend verdicts.sqlite -o full/out.parquet

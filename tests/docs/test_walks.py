@@ -85,5 +85,16 @@ def test_files_of_events_become_features_as_their_page_says(tmp_path: Path) -> N
     assert pq.read_metadata(tmp_path / "hits.parquet").num_rows > 9000
 
 
+@pytest.mark.long
+def test_the_hunt_finds_the_place_of_its_page(tmp_path: Path) -> None:
+    said = walk(page("hunt.md"), tmp_path, seconds=LONGEST_SECONDS)
+    rows = [line.split() for line in said.splitlines() if " to " in line and "%" in line]
+    assert rows
+    assert float(rows[0][0]) < 155.0
+    assert float(rows[0][2]) > 151.0
+    assert "what is selected departs mostly in" in said
+    assert (tmp_path / "hunt.png").stat().st_size > 10_000
+
+
 def _history(folder: Path) -> list[str]:
     return run_dqm("history", "daemon.toml", "--run", 7, "--json", cwd=folder).stdout.splitlines()
