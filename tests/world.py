@@ -30,7 +30,9 @@ from dqm.events import (
 from dqm.export import Metrics
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.certification_service import CertificationService
+from dqm.service.monitor.comparison_jobs import ComparisonJobs
 from dqm.service.monitor.recorder import Recorder
+from dqm.service.offline.kept_selection import KeptPlace
 from dqm.store import VerdictStore, WindowKeeper, sqlite_url
 from dqm.web import Authenticator, Queries, StreamStatuses, UserFile, add_user, create_app
 from dqm.web.models import BundleFacts
@@ -136,6 +138,7 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         bundles=dict.fromkeys(streams, (facts,)),
         clock=clock,
         version="0.1.0",
+        comparisons=ComparisonJobs(lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock),
     )
     users = path.parent / "users.toml"
     for name, password in PASSWORDS.items():

@@ -18,7 +18,7 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
 from dqm.cli.settings import Read, ReadAs, parse_reading
 from dqm.cli.tables import open_console, print_table
-from dqm.cli.two_samples import MOST_PERMUTATIONS, compare_two
+from dqm.cli.two_samples import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Quality, Verdict, Window
@@ -54,6 +54,21 @@ def compare(
         bool,
         typer.Option("--two", help="Compare two files with each other instead: p is exact, by permutations."),
     ] = False,
+    kept_by: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CONFIG",
+            help="With --two: windows this daemon kept, STREAM:RUNS or STREAM:RUN:WINDOW for each file.",
+        ),
+    ] = None,
+    kept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fair|good|anomalous",
+            help="With --from: which kept windows; default: fair, the same share of each quality.",
+        ),
+    ] = None,
     window: Annotated[
         int | None,
         typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
@@ -132,21 +147,21 @@ def compare(
         of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}
         of_bundle |= {"bad-channels": bad_channels, "rolling": rolling, "ship": ship}
         _refuse_given(of_bundle, "with --two, which has no bundle")
+        options = TwoOptions(
+            features, permutations or 1000, 1 if seed is None else seed, as_json, plot, processes
+        )
+        if kept_by is not None:
+            of_files = {"chamber": chamber, "counts": counts, "histogram": histogram}
+            _refuse_given(of_files, "with --from, which has no files")
+            compare_kept_two(kept_by, (bundle, *files), options, kept)
+            return
+        _refuse_given({"kept": kept}, "without --from")
         compare_two(
-            (bundle, *files),
-            chamber=chamber,
-            features=features,
-            counts=counts,
-            histogram=histogram,
-            reading=reading,
-            n_permutations=permutations or 1000,
-            seed=1 if seed is None else seed,
-            as_json=as_json,
-            plot=plot,
-            processes=processes,
+            (bundle, *files), options, chamber=chamber, counts=counts, histogram=histogram, reading=reading
         )
         return
     of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot}
+    of_two |= {"from": kept_by, "kept": kept}
     _refuse_given(of_two, "without --two")
     if rolling is None:
         _refuse_given({"permutations": permutations}, "without --two or --rolling")

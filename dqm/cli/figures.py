@@ -13,7 +13,7 @@ import numpy as np
 
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
-from dqm.events import Explanation, Quality, Verdict, WindowCut
+from dqm.events import Explanation, Quality, ReferenceCurve, Verdict, WindowCut
 from dqm.export.flags import UNKNOWN, Flag
 from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPoint, advise_window
 from dqm.reference.plots import draw_explanation
@@ -165,7 +165,13 @@ def draw_advice(path: Path, advice: Advice, n_events: int, cut: WindowCut) -> No
             _draw_times(panels[1], advice.detections)
 
 
-def draw_maps(path: Path, maps: Explanation, title: str) -> None:
+def draw_maps(
+    path: Path,
+    maps: Explanation,
+    title: str,
+    names: tuple[str, str] = ("window", "reference"),
+    curves: Sequence[ReferenceCurve] = (),
+) -> None:
     """Draw the maps of events over a reference.
 
     Parameters
@@ -176,6 +182,8 @@ def draw_maps(path: Path, maps: Explanation, title: str) -> None:
         What to draw.
     title : str
         Line above all.
+    names, curves
+        As in `draw_explanation`.
 
     Raises
     ------
@@ -183,7 +191,7 @@ def draw_maps(path: Path, maps: Explanation, title: str) -> None:
         If matplotlib is missing or the file cannot be written.
     """
     check_figure(path)
-    _save(path, draw_explanation(maps, title, pairs=True))
+    _save(path, draw_explanation(maps, title, pairs=True, names=names, curves=curves))
 
 
 def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:

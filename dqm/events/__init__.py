@@ -7,7 +7,7 @@ seconds. Arrays in these values are shared, not copied; they must not be changed
 from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
 from dqm.events.contents import FileColumn, FileTable
 from dqm.events.evaluation import EvaluationJob, EvaluationReport, RollingJob
-from dqm.events.explanation import Explanation, Likeness, RatioMap
+from dqm.events.explanation import Explanation, Likeness, RatioMap, ReferenceCurve
 from dqm.events.result import (
     SMALLEST_P,
     NanResult,
@@ -55,6 +55,7 @@ __all__ = [
     "RateResult",
     "RatioMap",
     "Reading",
+    "ReferenceCurve",
     "RollingJob",
     "RollingResult",
     "RunEvent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,6 +15,7 @@ __all__ = [
     "Explanation",
     "Likeness",
     "RatioMap",
+    "ReferenceCurve",
 ]
 
 
@@ -89,6 +91,22 @@ class RatioMap:
             squared = 2 * (seen * np.log(share_on) + n_off * np.log(share_off))
             distance: FloatArray = np.sqrt(np.maximum(squared, 0.0))
         return np.copysign(distance, seen - expected)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCurve:
+    """Events of a reference in the bins of maps that were made without it.
+
+    Parameters
+    ----------
+    label : str
+        What it is called.
+    events : mapping of str to ndarray, shape (n_bins,)
+        By feature; the sum is the number of events of the maps.
+    """
+
+    label: str
+    events: Mapping[str, Bins]
 
 
 @dataclass(frozen=True, slots=True)

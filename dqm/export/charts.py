@@ -6,14 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from dqm.alarm import Thresholds, describe_p, describe_rate
-from dqm.events import Explanation, FloatArray, Quality, RatioMap
+from dqm.events import Quality
 from dqm.events.summary import WindowSummary
 from dqm.export.words import write_iso
 
-__all__ = ["Figure", "history", "maps", "occupancy", "pair_maps"]
+__all__ = ["HEALTHY_WORDS", "Figure", "healthy_band", "history"]
 
 Figure = dict[str, Any]
 
@@ -26,6 +24,12 @@ _SYMBOLS = {
 _LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
 _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
 _QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _NUMBER_ROW, _CHANNEL_ROW = "y", "y2", "y3", "y4", "y5", "y6"
+HEALTHY_WORDS = "two of three windows like the reference"
+"""What `healthy_band` shows."""
+
+NO_P_WORDS = "no window has a p-value: all are Null"
+"""What the figure says in the place of points."""
+
 _CHANNEL_STATES = {
     "n_dead": ("dead", "x", "var(--bad)"),
     "n_low": ("low", "triangle-down", "var(--series-0)"),
@@ -84,11 +88,16 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
         "legend": {"orientation": "h", "y": 1.06},
         "hovermode": "closest",
         "shapes": [
+            healthy_band(_Z_ROW),
+            *([healthy_band(_PULL_ROW)] if pulled else []),
             _limit(_P_ROW, thresholds.p_threshold),
             *([_line(_NUMBER_ROW, 1.0, "var(--faint)")] if counted else []),
             *(_limit(_PULL_ROW, side * thresholds.largest_pull) for side in (-1, 1) if pulled),
         ],
         "annotations": [
+            _note(_Z_ROW, 1.0, HEALTHY_WORDS),
+            *([_note(_NUMBER_ROW, 1.0, "reference")] if counted else []),
+            *([] if any(w.p is not None for w in windows) else [_note(_P_ROW, 0.0, NO_P_WORDS)]),
             _note(_P_ROW, math.log10(thresholds.p_threshold), f"counts below {thresholds.p_threshold:.2g}"),
             *([_note(_PULL_ROW, thresholds.largest_pull, "warns beyond")] if pulled else []),
         ],
@@ -98,79 +107,17 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def maps(explanation: Explanation) -> list[Figure]:
-    """Spectra and density ratio of each feature, the most important first."""
-    order = [name for name, _ in explanation.ranking]
-    ranked = sorted(
-        explanation.maps, key=lambda m: order.index(m.features[0]) if m.features[0] in order else 99
-    )
-    return [_map_1d(ratio) for ratio in ranked]
+def healthy_band(row: str) -> Figure:
+    """Shade where two of three windows like the reference lie: within one standard deviation.
 
-
-def pair_maps(pairs: Iterable[RatioMap]) -> list[Figure]:
-    """Density ratio of each pair of features, followed by how significant it is."""
-    return [draw(ratio) for ratio in pairs for draw in (_ratio_map, _significance_map)]
-
-
-def occupancy(ratio: RatioMap) -> list[Figure]:
-    """Hits of every wire: window, reference, and the ratio of both; ``layout.meta`` is the title.
-
-    A wire of which nothing is expected has a cross: it is masked, or the reference does not have it.
+    Parameters
+    ----------
+    row : str
+        Axis of numbers of standard deviations.
     """
-    counts = ratio.reference > 0
-    most = float(max(np.quantile(ratio.data, 0.98), ratio.reference.max(), 1.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(counts, ratio.data / ratio.reference, np.nan)
-    seen, expected = (np.where(counts, values, np.nan) for values in (ratio.data, ratio.reference))
-    grey = [[0, "var(--raised)"], [1, "var(--ink)"]]
-    two_sided = [[0, "var(--less)"], [0.5, "var(--same)"], [1, "var(--more)"]]
-    return [
-        _cells(ratio, seen, "hits of the window", {"zmin": 0, "zmax": most, "colorscale": grey}),
-        _cells(ratio, expected, "hits expected", {"zmin": 0, "zmax": most, "colorscale": grey}),
-        _cells(ratio, share, "window / reference", {"zmin": 0, "zmax": 2, "colorscale": two_sided}),
-    ]
-
-
-def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> Figure:
-    """Draw one number for each wire, with the same words wherever the mouse is."""
-    wire, layer = ratio.features
-    x, y = ((edges[:-1] + edges[1:]) / 2.0 for edges in ratio.edges)
-    across, up = np.nonzero(np.isnan(values))
-    return {
-        "data": [
-            {
-                "type": "heatmap",
-                "x": x.tolist(),
-                "y": y.tolist(),
-                "z": _plain(values.T),
-                "xgap": 1,
-                "ygap": 1,
-                "customdata": np.stack([ratio.data.T, ratio.reference.T], axis=-1).tolist(),
-                "hovertemplate": (
-                    f"{wire} %{{x}}, {layer} %{{y}}: %{{customdata[0]:.0f}} seen, "
-                    "%{customdata[1]:.1f} expected<extra></extra>"
-                ),
-                "colorbar": {"thickness": 10, "len": 0.9},
-                **colours,
-            },
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": x[across].tolist(),
-                "y": y[up].tolist(),
-                "hovertemplate": f"{wire} %{{x}}, {layer} %{{y}}: does not count<extra></extra>",
-                "marker": {"symbol": "x", "size": 8, "color": "var(--faint)"},
-            },
-        ],
-        "layout": {
-            "height": 260,
-            "showlegend": False,
-            "meta": title,
-            "plot_bgcolor": "var(--panel)",
-            "xaxis": {"title": {"text": wire}, "dtick": max(1, len(ratio.edges[0]) // 16)},
-            "yaxis": {"title": {"text": layer}, "dtick": max(1, len(ratio.edges[1]) // 16)},
-        },
-    }
+    place = {"xref": "paper", "x0": 0, "x1": 1, "yref": row, "y0": -1.0, "y1": 1.0}
+    look = {"fillcolor": "var(--series-0)", "opacity": 0.15, "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect"} | place | look
 
 
 def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[Figure]:
@@ -276,154 +223,6 @@ def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]
     for row, height in rows:
         yield row, [max(0.0, top - unit * height), top]
         top -= unit * height + gap
-
-
-def _map_1d(ratio: RatioMap) -> Figure:
-    (edges,) = ratio.edges
-    reference, error, data, fitted = ratio.reference, ratio.reference_error, ratio.data, ratio.fitted
-    centres = (edges[:-1] + edges[1:]) / 2.0
-    known = np.where(reference > 0, reference, np.nan)  # without reference there is no ratio
-    learned, spread = fitted / known, fitted * error / known**2
-    seen, seen_error = data / known, np.sqrt(data) / known
-    points = {"type": "scatter", "mode": "markers", "x": centres.tolist()}
-    dots = {"color": "var(--ink)", "size": 5}
-    return {
-        "data": [
-            _band("reference", edges, reference, error, "y", "var(--series-0)"),
-            _step("reference", edges, reference, "y", "var(--series-0)", "solid"),
-            _step("learned", edges, fitted, "y", "var(--series-1)", "dash"),
-            points | {"name": "window", "y": data.tolist(), "error_y": _bars(np.sqrt(data)), "marker": dots},
-            _band("learned ratio", edges, learned, spread, "y2", "var(--series-1)"),
-            _step("learned ratio", edges, learned, "y2", "var(--series-1)", "dash"),
-            points
-            | {
-                "name": "window / reference",
-                "y": _plain(seen),
-                "error_y": _bars(seen_error),
-                "marker": dots,
-                "yaxis": "y2",
-                "showlegend": False,
-            },
-        ],
-        "layout": {
-            "height": 330,
-            "xaxis": {"anchor": "y2", "title": {"text": ratio.features[0]}},
-            "yaxis": {"domain": [0.42, 1.0], "title": {"text": "events"}, "rangemode": "tozero"},
-            "yaxis2": {"domain": [0.0, 0.36], "title": {"text": "ratio"}, "zeroline": False},
-            "shapes": [
-                {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1,
-                 "line": {"color": "var(--faint)", "width": 1}}
-            ],
-            "legend": {"orientation": "h", "y": 1.12, "x": 0},
-        },
-    }  # fmt: skip
-
-
-def _ratio_map(ratio: RatioMap) -> Figure:
-    """Density ratio, which fades where few events are expected: it is uncertain there, and often large."""
-    reference = ratio.reference
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_ratio = np.where(reference > 0, np.log2(ratio.fitted / reference), np.nan)
-    believed = np.abs(log_ratio[np.isfinite(log_ratio) & (ratio.confidence > 0.5)])
-    limit = float(np.clip(believed.max(initial=0.25), 0.25, 4.0))
-    log_ratio = np.clip(log_ratio, -limit, limit)  # a cell without events has the ratio 0
-    figure = _pair(ratio, log_ratio, limit, "log2 ratio")
-    veil = {
-        "type": "heatmap",
-        "x": ratio.edges[0].tolist(),
-        "y": ratio.edges[1].tolist(),
-        "z": _plain(1.0 - ratio.confidence.T),
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": [[0, "var(--raised-clear)"], [1, "var(--raised)"]],
-        "showscale": False,
-        "hoverinfo": "skip",
-    }
-    figure["data"].append(veil)
-    return figure
-
-
-def _significance_map(ratio: RatioMap) -> Figure:
-    """Seen against expected in standard deviations; five of them have the full colour."""
-    return _pair(ratio, np.clip(ratio.significance, -5.0, 5.0), 5.0, "sigma")
-
-
-def _pair(ratio: RatioMap, values: FloatArray, limit: float, unit: str) -> Figure:
-    first, second = ratio.features
-    cells = [ratio.data.T, ratio.reference.T, ratio.fitted.T, np.nan_to_num(ratio.significance.T)]
-    return {
-        "data": [
-            {
-                "type": "heatmap",
-                "x": ratio.edges[0].tolist(),
-                "y": ratio.edges[1].tolist(),
-                "z": _plain(values.T),
-                "customdata": np.stack(cells, axis=-1).tolist(),
-                "hovertemplate": (
-                    "%{customdata[0]:.0f} seen, %{customdata[1]:.1f} expected (%{customdata[3]:+.1f} sigma), "
-                    "%{customdata[2]:.1f} learned<extra></extra>"
-                ),
-                "zmin": -limit,
-                "zmax": limit,
-                "colorscale": [[0, "var(--less)"], [0.5, "var(--same)"], [1, "var(--more)"]],
-                "colorbar": {"title": {"text": unit}, "thickness": 10, "len": 0.9},
-            }
-        ],
-        "layout": {
-            "height": 300,
-            "showlegend": False,
-            "plot_bgcolor": "var(--raised)",
-            "meta": unit,
-            "xaxis": {"title": {"text": first}},
-            "yaxis": {"title": {"text": second}},
-        },
-    }
-
-
-def _step(name: str, edges: FloatArray, values: FloatArray, row: str, colour: str, dash: str) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": edges.tolist(),
-        "y": [*_plain(values), _plain(values)[-1]],
-        "yaxis": row,
-        "showlegend": row == "y",
-        "hoverinfo": "skip" if row == "y" else "y",
-        "line": {"shape": "hv", "color": colour, "dash": dash, "width": 2},
-    }
-
-
-def _band(
-    name: str, edges: FloatArray, values: FloatArray, error: FloatArray, row: str, colour: str
-) -> Figure:
-    """One-sigma band around a step line, drawn as one closed outline."""
-    low, high = (np.where(np.isfinite(values), values + sign * error, 1.0) for sign in (-1.0, 1.0))
-    x = np.repeat(edges, 2)[1:-1]
-    outline = np.concatenate([np.repeat(high, 2), np.repeat(low, 2)[::-1]])
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": f"{name}, one sigma",
-        "x": [*x.tolist(), *x[::-1].tolist()],
-        "y": outline.tolist(),
-        "yaxis": row,
-        "fill": "toself",
-        "fillcolor": colour,
-        "opacity": 0.25,
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
-def _bars(error: FloatArray) -> Figure:
-    return {"type": "data", "array": _plain(error), "color": "var(--ink)", "thickness": 1, "width": 2}
-
-
-def _plain(values: FloatArray) -> list[Any]:
-    """Make lists; values that are not finite become null."""
-    return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload,no-any-return]
 
 
 def _moment(window: WindowSummary) -> str:

@@ -13,7 +13,8 @@ from dqm.alarm import ANOMALOUS, AlarmChange
 from dqm.errors import InputError
 from dqm.events import Condition, Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
-from dqm.export import charts, report_charts
+from dqm.export import map_charts, report_charts
+from dqm.export.charts import Figure
 from dqm.export.flags import describe_state, flag_run, take_spans
 from dqm.export.rendering import template_text
 from dqm.export.views import describe_bundle
@@ -157,7 +158,7 @@ def report_bundle(bundle: Bundle, *, version: str, now: float) -> str:
     )
 
 
-def _spectra(bundle: Bundle) -> list[charts.Figure]:
+def _spectra(bundle: Bundle) -> list[Figure]:
     """Draw each feature of the reference; of counted rows the counts of its windows in all."""
     if bundle.manifest.counts is not None and bundle.manifest.is_of_channels:
         (name,) = bundle.manifest.features
@@ -242,9 +243,9 @@ def _show(verdict: Verdict) -> dict[str, object]:
     return {
         "window": summarise(verdict),
         "explanation": explanation,
-        "figures": charts.maps(explanation) if explanation else [],
-        "pair_figures": charts.pair_maps(explanation.pairs[:_N_PAIRS]) if explanation else [],
+        "figures": map_charts.maps(explanation) if explanation else [],
+        "pair_figures": map_charts.pair_maps(explanation.pairs[:_N_PAIRS]) if explanation else [],
         "occupancy_figures": (
-            charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
+            map_charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
         ),
     }

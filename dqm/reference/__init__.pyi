@@ -53,6 +53,7 @@ from .null import NullTable, PValue, empirical_p_value, pool_offset, split_offse
 from .plots import MapHistograms
 from .processes import Processes, Task, Workers, one_thread, use_threads
 from .rate import RateTest
+from .reference_curve import reference_curve
 from .renewal import Renewal, compare_with_old, recipe_like
 from .rolling import RollingEvaluator
 from .rule import ReferenceRule, describe_unreferenced
@@ -156,6 +157,7 @@ __all__ = [
     "prepare_statistic",
     "read_certificate",
     "recipe_like",
+    "reference_curve",
     "refuse_jump",
     "refuse_pair",
     "refuse_run",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dqm.errors import InputError
-from dqm.events import Explanation, FloatArray, RatioMap
+from dqm.events import Explanation, FloatArray, RatioMap, ReferenceCurve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,9 @@ __all__ = ["MapHistograms", "draw_explanation", "map_histograms"]
 
 REFERENCE, FITTED, WINDOW = "#0072B2", "#D55E00", "black"
 """Okabe and Ito's colours, which the colour-blind tell apart."""
+
+CURVES = ("#009E73", "#CC79A7")
+"""The same of further curves."""
 
 PANEL_INCHES = (4.2, 3.6)
 LARGEST_RATIO = 4.0
@@ -92,7 +95,13 @@ def map_histograms(ratio_map: RatioMap) -> MapHistograms:
 
 
 def draw_explanation(
-    explanation: Explanation, title: str, *, pairs: bool = False, figure: Figure | None = None
+    explanation: Explanation,
+    title: str,
+    *,
+    pairs: bool = False,
+    figure: Figure | None = None,
+    names: tuple[str, str] = ("window", "reference"),
+    curves: Sequence[ReferenceCurve] = (),
 ) -> Figure:
     """Draw the maps of a window.
 
@@ -106,6 +115,10 @@ def draw_explanation(
         Draw the pairs of features too, below.
     figure : Figure, optional
         Empty figure to draw in; a new one by default, which pyplot does not know of.
+    names : tuple of str
+        What the events seen and those expected are called.
+    curves : sequence of ReferenceCurve
+        References to draw beside them.
 
     Returns
     -------
@@ -131,9 +144,12 @@ def draw_explanation(
     for place, ratio_map in enumerate(maps):
         cell = grid[divmod(place, columns)].subgridspec(2, 1, height_ratios=(5, 2), hspace=0.0)
         top = figure.add_subplot(cell[0])
-        _draw_feature(
-            top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares.get(ratio_map.features[0])
-        )
+        (name,) = ratio_map.features
+        _draw_feature(top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares.get(name), names)
+        for number, curve in enumerate(curves):
+            if name in curve.events:
+                edges, color = ratio_map.edges[0], CURVES[number % len(CURVES)]
+                top.stairs(curve.events[name], edges, color=color, ls=":", lw=1.5, label=curve.label)
     for place, ratio_map in enumerate(explanation.pairs if pairs else ()):
         row, column = divmod(place, columns)
         cells = grid[rows + row, column].subgridspec(1, 2)
@@ -154,14 +170,14 @@ def _rows(maps: Sequence[RatioMap], columns: int) -> int:
     return math.ceil(len(maps) / columns)
 
 
-def _draw_feature(top: Axes, bottom: Axes, m: RatioMap, share: float | None) -> None:
+def _draw_feature(top: Axes, bottom: Axes, m: RatioMap, share: float | None, names: tuple[str, str]) -> None:
     """Draw events above and their ratio to the reference below."""
     (edges,), (name,) = m.edges, m.features
     middle = (edges[1:] + edges[:-1]) / 2
-    top.stairs(m.reference, edges, color=REFERENCE, lw=1.5, label="reference")
+    top.stairs(m.reference, edges, color=REFERENCE, lw=1.5, label=names[1])
     _draw_band(top, edges, m.reference, m.reference_error)
     top.stairs(m.fitted, edges, color=FITTED, lw=1.5, ls="--", label="fitted")
-    top.errorbar(middle, m.data, np.sqrt(m.data), fmt="o", ms=3.5, lw=1, color=WINDOW, label="window")
+    top.errorbar(middle, m.data, np.sqrt(m.data), fmt="o", ms=3.5, lw=1, color=WINDOW, label=names[0])
     top.set_ylim(bottom=0.0)
     top.set_ylabel("events")
     if share is not None:  # channels are not ranked

@@ -84,6 +84,15 @@ class SampleComparison:
         """``t_{A+B}(A) + t_{A+B}(B)``."""
         return self.t_first + self.t_second
 
+    @property
+    def kernels_in_words(self) -> tuple[str, ...]:
+        """Say what each kernel is."""
+        return tuple(
+            f"kernel of width {one.width:.3g}, penalty {one.penalty:.0e}"
+            f"{', decorrelated' if one.is_decorrelated else ''}"
+            for one in self.settings
+        )
+
 
 def refuse_pair(first: Sample, second: Sample, names: Sequence[str], labels: tuple[str, str]) -> None:
     """Refuse two samples that cannot be compared.

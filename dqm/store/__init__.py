@@ -4,11 +4,19 @@ from dqm.store.alarm_store import AlarmStore
 from dqm.store.certification_store import CertificationStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
+from dqm.store.kept_choice import KeptChoice, Taken, list_kept
 from dqm.store.notice_store import NoticeStore
 from dqm.store.run_store import RunStore
 from dqm.store.run_summary_store import BadShares, RunSummaryStore
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
-from dqm.store.window_keeper import GOOD_WINDOWS, WINDOWS, KeptWindow, WindowKeeper, read_kept
+from dqm.store.window_keeper import (
+    GOOD_WINDOWS,
+    WINDOWS,
+    KeptWindow,
+    WindowKeeper,
+    read_kept,
+    read_kept_window,
+)
 
 __all__ = [
     "GOOD_WINDOWS",
@@ -18,15 +26,19 @@ __all__ = [
     "BadShares",
     "CertificationStore",
     "Database",
+    "KeptChoice",
     "KeptWindow",
     "NoticeStore",
     "RunStore",
     "RunSummaryStore",
+    "Taken",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",
     "encode_explanation",
+    "list_kept",
     "read_kept",
+    "read_kept_window",
     "sqlite_url",
     "store_url",
 ]

@@ -372,6 +372,14 @@ class VerdictStore:
         with self.database.reading() as connection:
             return {(stream, Quality(quality)): int(n) for stream, quality, n in connection.execute(query)}
 
+    def count_qualities(self, stream: str, runs: Collection[int]) -> dict[Quality, int]:
+        """Count the verdicts of some runs of a stream, by quality; there is no key for a count of 0."""
+        c = verdicts.c
+        chosen = or_(false(), *(c.run.between(low, high) for low, high in _ranges(runs)))
+        query = select(c.quality, func.count()).where(c.stream == stream, chosen).group_by(c.quality)
+        with self.database.reading() as connection:
+            return {Quality(quality): int(n) for quality, n in connection.execute(query)}
+
     def close(self) -> None:
         """Close all connections."""
         self.database.close()

@@ -16,7 +16,7 @@ from dqm.config import check_writers, make_private_directory
 from dqm.errors import StoreError
 from dqm.events import FloatArray, Verdict, Window
 
-__all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept"]
+__all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept", "read_kept_window"]
 
 WINDOWS, GOOD_WINDOWS = "windows", "good-windows"
 """Directories within the data directory: of windows that depart from their reference, and of Good ones."""
@@ -38,6 +38,9 @@ class KeptWindow:
         Events.
     origin, bundle : str
         Origin of the events, and the bundle that judged them.
+    counts : str
+        Name of the column that says how many events each row stands for; empty if each row is one, and of
+        files of versions before 0.3.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class KeptWindow:
     x: FloatArray
     origin: str
     bundle: str
+    counts: str = ""
 
 
 def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWindow]:
@@ -79,6 +83,18 @@ def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWi
     return sorted(found, key=lambda window: (window.run, window.seq))
 
 
+def read_kept_window(path: Path) -> KeptWindow:
+    """Read a window that was kept; raises `StoreError` if it is gone, damaged or something else."""
+    try:
+        return _read(path)
+    except FileNotFoundError as error:
+        raise StoreError(
+            "the window gave way to newer ones", where=str(path), fix="Choose another, or raise [keep]"
+        ) from error
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise StoreError(f"is no kept window: {error}", where=str(path), fix="Remove the file") from error
+
+
 def _read(path: Path) -> KeptWindow:
     with path.open("rb") as file:  # the daemon may remove it meanwhile: an open file stays
         table = pq.read_table(file)
@@ -92,6 +108,7 @@ def _read(path: Path) -> KeptWindow:
         x.astype(np.float64),
         facts["origin"],
         facts["bundle"],
+        facts.get("counts", ""),
     )
 
 
@@ -173,6 +190,7 @@ class WindowKeeper:
             "quality": verdict.quality.value,
             "reason": verdict.reason,
             "bundle": verdict.bundle,
+            "counts": window.counts,
         }
         columns = {name: window.x[:, k] for k, name in enumerate(window.names)}
         table = pa.table(columns).replace_schema_metadata(facts)

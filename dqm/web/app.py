@@ -18,6 +18,7 @@ from dqm.web.api import API, create_api
 from dqm.web.auth.authenticator import Authenticator
 from dqm.web.auth.login import ask_to_sign_in, login_routes
 from dqm.web.certification_pages import certification_routes
+from dqm.web.compare_pages import compare_routes
 from dqm.web.pages import page_routes
 from dqm.web.problems import BusyError, NotSignedInError, describe_problem
 from dqm.web.queries import Queries
@@ -51,6 +52,7 @@ def create_routes(
     return [
         *page_routes(queries),
         *certification_routes(queries),
+        *compare_routes(queries),
         *login_routes(queries, authenticator),
         *user_routes(queries, authenticator.accounts),
         Route("/static/{name}", serve_file),

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dqm.alarm import AcknowledgeAlarm, AlarmState, Cause, RemoveMask, UnshelveAlarm, parse_numbers
+from dqm.alarm import AcknowledgeAlarm, Activity, AlarmState, Cause, RemoveMask, UnshelveAlarm, parse_numbers
 from dqm.errors import InputError
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
-from dqm.export import charts
+from dqm.export import charts, map_charts
 from dqm.export.trend_chart import MOST_STREAMS, shares_figure, trend_figure, values_figure
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
@@ -123,9 +123,16 @@ def _overview(queries: Queries, request: Request) -> Response:
     return render(
         queries, request, "overview.html", page=page, streams=streams, sizes=sizes,
         opened=opened | {page.tree.path}, name=name, is_filtered=is_filtered,
+        all_open=open_all, few=_FEW_STREAMS, troubled={s.name for s in streams.values() if _is_troubled(s)},
         explained={s.name: s.explained for s in page.streams},
         mixed=len({s.last.origin for s in page.streams if s.last}) > 1,
     )  # fmt: skip
+
+
+def _is_troubled(stream: m.Stream) -> bool:
+    """Tell whether a stream is open among many: it is not Good, or has an alarm."""
+    is_expected = stream.activity is not Activity.IDLE
+    return stream.alarm is not None or (is_expected and stream.quality is not Quality.GOOD)
 
 
 def _groups(group: m.Group, sizes: dict[str, int]) -> list[tuple[str, m.Group]]:
@@ -144,7 +151,8 @@ def _alarms(queries: Queries, request: Request, trouble: str = "", status: int =
     return render(
         queries, request, "alarms.html", status, page=page, normal=normal, everything=everything,
         trouble=trouble, left=_number_left(request),
-        changes=queries.changes(limit=_CHANGES).changes, thresholds=queries.thresholds(),
+        changes=queries.changes(limit=_CHANGES).changes, most_changes=_CHANGES,
+        thresholds=queries.thresholds(),
         explained={s.name: s.explained for s in queries.statuses.streams()},
     )  # fmt: skip
 
@@ -178,10 +186,11 @@ def _stream(queries: Queries, request: Request) -> Response:
     windows = queries.windows(page.name, run=run, quality=quality, limit=_HISTORY).windows
     last = queries.last_anomaly(page.name)
     explanation = last.explanation if last else None
+    why = queries.why_unexplained(last) if last else ""
     return render(
         queries, request, "stream.html", page=page, windows=windows, run=run, quality=quality,
         figure=charts.history(windows, queries.thresholds()), anomaly=summarise(last) if last else None,
-        explanation=explanation, qualities=list(Quality), causes=list(Cause),
+        explanation=explanation, why_unexplained=why, qualities=list(Quality), causes=list(Cause),
         bundles=queries.bundles.get(page.name, ()),
         latest_occupancy=_latest_occupancy(queries, page.last),
         has_channels=any(one.is_of_channels for one in queries.bundles.get(page.name, ())),
@@ -236,9 +245,9 @@ def _figures(explanation: Explanation | None) -> dict[str, Any]:
     if explanation is None:
         return {"figures": [], "pair_figures": [], "occupancy_figures": []}
     return {
-        "figures": charts.maps(explanation),
-        "pair_figures": charts.pair_maps(explanation.pairs),
-        "occupancy_figures": charts.occupancy(explanation.occupancy) if explanation.occupancy else [],
+        "figures": map_charts.maps(explanation),
+        "pair_figures": map_charts.pair_maps(explanation.pairs),
+        "occupancy_figures": map_charts.occupancy(explanation.occupancy) if explanation.occupancy else [],
     }
 
 
@@ -247,7 +256,7 @@ def _latest_occupancy(queries: Queries, last: WindowSummary | None) -> list[char
     if last is None or last.channels is None:
         return []
     explanation = queries.window(last.stream, last.run, last.seq).explanation
-    return charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
+    return map_charts.occupancy(explanation.occupancy) if explanation and explanation.occupancy else []
 
 
 def _help(queries: Queries, request: Request) -> Response:

@@ -35,6 +35,7 @@ from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
 from dqm.web.certification import CertificationActions, find_said
+from dqm.web.comparisons import Comparisons
 from dqm.web.peers import FRESH_SECONDS, PeerStatus
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatus, StreamStatuses
@@ -98,6 +99,8 @@ class Queries:
         Unix time, s.
     version : str
         Version of dqm.
+    comparisons : Comparisons
+        Makes comparisons of kept events.
     notice : callable
         What everybody must know of the daemon itself; empty if there is nothing.
     turned_away : callable
@@ -117,6 +120,7 @@ class Queries:
     bundles: Mapping[str, Sequence[BundleFacts]]
     clock: Callable[[], float]
     version: str
+    comparisons: Comparisons
     notice: Callable[[], str] = str
     turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
     notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
@@ -229,15 +233,32 @@ class Queries:
                 where=stream,
                 fix="It was never received, or its verdict is older than the store keeps",
             )
-        used = next((one for one in self.bundles.get(stream, ()) if one.identifier == verdict.bundle), None)
+        used = self._bundle_of(verdict)
         return m.WindowDetail(
             verdict=summarise(verdict),
             explanation=verdict.explanation,
-            why_unexplained="" if verdict.explanation else _why_unexplained(verdict),
+            why_unexplained=self.why_unexplained(verdict),
             bundle=used,
             why_no_bundle="" if used else _why_no_bundle(verdict),
             kept=self._kept(verdict),
             said=tuple(find_said(self.certification, verdict)),
+        )
+
+    def why_unexplained(self, verdict: Verdict) -> str:
+        """Say why a window has no maps; empty if it has."""
+        if verdict.explanation:
+            return ""
+        if verdict.quality not in ANOMALOUS:
+            return f"the window is {verdict.quality}: maps are made of windows that are Medium or Bad"
+        p = verdict.result.p
+        if p is None:
+            return "only the number of events was judged: maps are made of the shape"
+        if p >= self.thresholds().p_threshold:
+            return "no maps were stored with this verdict: its shape does not depart from the reference"
+        used = self._bundle_of(verdict)
+        return (
+            f"the statistic {used.statistic if used else 'that judged it'} learns no density ratio, so there "
+            "are no maps. If its events were kept, 'dqm compare' judges them by another bundle"
         )
 
     def alarms(self) -> m.AlarmList:
@@ -280,6 +301,10 @@ class Queries:
         if kept.url is None:
             raise NotFoundError(f"not kept: {kept.reason}", where=f"{stream} run {run} window {seq}")
         return self.kept(stream, run, seq)
+
+    def _bundle_of(self, verdict: Verdict) -> BundleFacts | None:
+        known = self.bundles.get(verdict.window.stream, ())
+        return next((one for one in known if one.identifier == verdict.bundle), None)
 
     def _kept(self, verdict: Verdict) -> m.Kept:
         stream, run, seq = verdict.window.stream, verdict.window.run, verdict.window.seq
@@ -388,14 +413,6 @@ def _paths(group: m.Group) -> Iterable[tuple[str, str]]:
     yield from ((stream, group.path) for stream in group.streams)
     for inner in group.groups:
         yield from _paths(inner)
-
-
-def _why_unexplained(verdict: Verdict) -> str:
-    if verdict.quality in ANOMALOUS and verdict.result.p is None:
-        return "only the number of events was judged: maps are made of the shape"
-    if verdict.quality in ANOMALOUS:
-        return "no maps were stored with this verdict: its shape does not depart from the reference"
-    return f"the window is {verdict.quality}: maps are made of windows that are Medium or Bad"
 
 
 def _why_no_bundle(verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from dqm.alarm import Thresholds
 from dqm.events import Quality, RateResult, WindowCut
-from dqm.export import charts
+from dqm.export import charts, map_charts
 from dqm.web.queries import summarise
 from tests.world import explanation_of, verdict_of
 
@@ -50,7 +50,9 @@ def test_a_history_without_nuisance_parameters_has_no_row_for_them() -> None:
     figure = charts.history([summarise(plain)], THRESHOLDS)
     check(figure)
     assert "yaxis4" not in figure["layout"]
-    assert [shape["yref"] for shape in figure["layout"]["shapes"]] == ["y3"]
+    assert [shape["yref"] for shape in figure["layout"]["shapes"]] == ["y2", "y3"], (
+        "healthy windows, and the limit"
+    )
     check(charts.history([], THRESHOLDS))
 
 
@@ -63,7 +65,8 @@ def test_the_history_has_a_row_for_the_number_of_events_where_one_is_expected() 
     (row,) = [trace for trace in figure["data"] if trace["yaxis"] == "y5"]
     assert (row["name"], row["y"]) == ("Bad", [0.25])
     assert row["text"] == ["run 7, window 0: 122 events where 488 are expected, p < 1e-15"]
-    assert [(s["yref"], s["y0"]) for s in figure["layout"]["shapes"]][1] == ("y5", 1.0)
+    assert ("y5", 1.0) in [(s["yref"], s["y0"]) for s in figure["layout"]["shapes"]]
+    assert ("y5", "reference") in [(n["yref"], n["text"]) for n in figure["layout"]["annotations"]]
     assert figure["layout"]["yaxis5"]["title"]["text"] == "n / expected"
     assert "yaxis5" not in charts.history([summarise(verdict)], THRESHOLDS)["layout"]
 
@@ -72,7 +75,7 @@ def test_the_history_has_a_row_for_the_number_of_events_where_one_is_expected() 
 def test_the_history_has_the_limits_beyond_which_windows_alarm(p: float) -> None:
     layout = charts.history([summarise(verdict_of(p=p))], THRESHOLDS)["layout"]
     assert [(shape["yref"], shape["y0"]) for shape in layout["shapes"]] == [
-        ("y3", 0.003), ("y4", -3.2), ("y4", 3.2),
+        ("y2", -1.0), ("y4", -1.0), ("y3", 0.003), ("y4", -3.2), ("y4", 3.2),
     ]  # fmt: skip
     lowest, highest = layout["yaxis3"]["range"]
     assert lowest < math.log10(min(p, 0.003)) <= 0 < highest
@@ -81,9 +84,9 @@ def test_the_history_has_the_limits_beyond_which_windows_alarm(p: float) -> None
 
 def test_maps_come_in_the_order_of_their_share_with_errors() -> None:
     explanation = explanation_of()
-    figures = charts.maps(explanation)
+    figures = map_charts.maps(explanation)
     assert [f["layout"]["xaxis"]["title"]["text"] for f in figures] == ["t_2", "t_1", "theta"]
-    for figure in [*figures, *charts.pair_maps(explanation.pairs)]:
+    for figure in [*figures, *map_charts.pair_maps(explanation.pairs)]:
         check(figure)
     (window,) = [t for t in figures[0]["data"] if t["name"] == "window"]
     seen = explanation.maps[1].data.tolist()
@@ -96,9 +99,9 @@ def test_bins_without_reference_have_no_ratio() -> None:
     maps = tuple(replace(r, reference=0.0 * r.reference) for r in plain.maps)
     pairs = tuple(replace(r, reference=0.0 * r.reference) for r in plain.pairs)
     explanation = replace(plain, maps=maps, pairs=pairs)
-    for figure in charts.maps(explanation):
+    for figure in map_charts.maps(explanation):
         check(figure)
-    for figure in charts.pair_maps(explanation.pairs):
+    for figure in map_charts.pair_maps(explanation.pairs):
         check(figure)
         assert all(value is None for row in figure["data"][0]["z"] for value in row)
 
@@ -110,7 +113,7 @@ def test_a_ratio_fades_where_few_events_are_expected() -> None:
     data, fitted = reference.copy(), reference.copy()
     data[0, 1], fitted[0, 1] = 1.0, 1.6  # sixteen times the reference, of which nobody can be sure
     fitted[1, 1] = 80.0
-    ratio, significance = charts.pair_maps([replace(pair, reference=reference, data=data, fitted=fitted)])
+    ratio, significance = map_charts.pair_maps([replace(pair, reference=reference, data=data, fitted=fitted)])
     check(ratio)
     check(significance)
     colours, veil = ratio["data"]

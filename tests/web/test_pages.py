@@ -191,8 +191,10 @@ def test_the_stream_page_has_history_maps_windows_and_reference(world: World, cl
     assert "drift_velocity" in text
     assert "All alarms of this stream are Normal" in text
     only = text_of(client, "/streams/chamber-2?quality=Medium")
-    assert "Last 1 windows" in only
-    assert "Last 0 windows" in text_of(client, "/streams/chamber-2?run=8")
+    assert "Last 1 Medium window" in only
+    assert "No window of this stream is stored for run 8. Show all" in text_of(
+        client, "/streams/chamber-2?run=8"
+    )
 
 
 def test_empty_panels_say_why(world: World, client: Browser) -> None:

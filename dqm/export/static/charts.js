@@ -39,8 +39,41 @@ async function draw(node) {
   });
 }
 
+// --- saving: the figure as it is drawn, on the colour of its panel ----------------------------------------------
+
+const PIXELS = 2;   // of a PNG for each of the page
+
+const slug = text => text.trim().replace(/[^\w.-]+/g, "-");
+
+async function render_png(svg, width, height) {   // by a canvas of ours: plotly's would need images from blob addresses
+  const image = new Image();
+  image.src = svg;
+  await image.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: PIXELS * width, height: PIXELS * height });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/png");
+}
+
+async function save(button) {
+  const bar = button.closest("[data-save]"), node = document.getElementById(bar.dataset.save), format = button.dataset.format;
+  const style = getComputedStyle(document.documentElement), width = node.clientWidth, height = node.clientHeight;
+  const layout = { ...node.layout, autosize: false, width, height, paper_bgcolor: style.getPropertyValue("--panel").trim() };
+  const svg = await Plotly.toImage({ data: node.data, layout }, { format: "svg", width, height });
+  const page = button.closest("[data-file]")?.dataset.file ?? document.title.replace(/ - dqm$/, "");
+  const link = document.createElement("a");
+  link.href = format === "svg" ? svg : await render_png(svg, width, height);
+  link.download = `${slug(page)}-${slug(bar.dataset.name)}.${format}`;
+  link.click();
+}
+
+document.addEventListener("click", event => {
+  const button = event.target.closest("button[data-format]");
+  if (button) save(button);
+});
+
 async function draw_all() {
   for (const node of document.querySelectorAll("[data-chart]")) await draw(node);
+  for (const bar of document.querySelectorAll("[data-save]")) bar.hidden = false;
   document.documentElement.dataset.drawn = "yes";
 }
 

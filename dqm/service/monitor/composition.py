@@ -31,6 +31,7 @@ from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_
 from dqm.service.monitor.alarm_service import AlarmService
 from dqm.service.monitor.certification_service import CertificationService
 from dqm.service.monitor.cluster_workers import ClusterWorkers
+from dqm.service.monitor.comparison_jobs import ComparisonJobs
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.job_runner import JobRunner, LocalWorker
 from dqm.service.monitor.last_end import Life
@@ -38,6 +39,7 @@ from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import WorkerPool
+from dqm.service.offline.kept_selection import KeptPlace
 from dqm.store import (
     GOOD_WINDOWS,
     WINDOWS,
@@ -84,6 +86,8 @@ class Parts:
         Events of windows that depart from their reference.
     good_keeper : WindowKeeper
         Events of a sample of Good windows; they never displace the others.
+    kept_place : KeptPlace
+        Where these are, for comparisons; replaced by a reload.
     alarms : AlarmService
         Alarms of all streams.
     notices : NoticeService
@@ -110,6 +114,7 @@ class Parts:
     store: VerdictStore
     keeper: WindowKeeper
     good_keeper: WindowKeeper
+    kept_place: KeptPlace
     alarms: AlarmService
     notices: NoticeService
     certification: CertificationService
@@ -176,6 +181,8 @@ def open_parts(
     peers = Peers(config.web.peers, clock)
     peers.start()
     opening.callback(peers.stop)
+    comparisons = ComparisonJobs(lambda: parts.kept_place, store, clock)
+    opening.callback(comparisons.stop)
     queries = Queries(
         statuses=statuses,
         alarm_service=alarms,
@@ -186,6 +193,7 @@ def open_parts(
         bundles=bundle_facts,
         clock=clock,
         version=version("dqm"),
+        comparisons=comparisons,
         notice=lambda: life.notice,
         turned_away=lambda: parts.receiver.turned_away(),
         notice_statuses=notices.statuses,
@@ -200,6 +208,7 @@ def open_parts(
         store=store,
         keeper=keeper,
         good_keeper=good_keeper,
+        kept_place=resolved.kept_place,
         alarms=alarms,
         notices=notices,
         certification=certification,

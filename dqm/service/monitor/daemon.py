@@ -378,6 +378,7 @@ class Daemon:
             parts.receiver.reload_keys()
             parts.keeper.resize(resolved.kept_bytes)
             parts.good_keeper.resize(resolved.good_bytes)
+            parts.kept_place = resolved.kept_place
             parts.alarms.revise(resolved.rules, resolved.thresholds)
             parts.certification.revise(sign_off_rules(resolved.config.certification))
         except StoreError:

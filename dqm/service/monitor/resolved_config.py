@@ -40,6 +40,7 @@ from dqm.reference import (
 )
 from dqm.service.monitor.certificates import refuse_red, warn_of_certificates
 from dqm.service.monitor.messages import MonitorSettings, RollingSettings, StreamReference, StreamSettings
+from dqm.service.offline.kept_selection import KeptPlace
 
 __all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
 
@@ -187,6 +188,13 @@ class ResolvedConfig:
     def kept_bytes(self) -> int:
         """Most bytes of kept windows."""
         return int(self.config.keep.windows_megabytes * 1e6)
+
+    @property
+    def kept_place(self) -> KeptPlace:
+        """Where windows are kept, and by which bundles they are judged."""
+        keep = self.config.keep
+        bundles = {bundle: path for path, bundle in self.bundles}
+        return KeptPlace(self.config.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles)
 
     @property
     def good_bytes(self) -> int:

@@ -69,7 +69,7 @@ import structlog
 from dqm.errors import DqmError
 from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, OrderedJobs, Ticket, do_job
 
-__all__ = ["WorkerPool"]
+__all__ = ["WorkerPool", "end_with_daemon", "environment_of_workers"]
 
 log = structlog.get_logger(__name__)
 
@@ -195,7 +195,7 @@ class WorkerPool(Generic[J, R]):
         """Start a process and the thread that talks to it."""
         try:
             ours, theirs = multiprocessing.Pipe()
-            with theirs, _environment_of_workers(self._n_threads):
+            with theirs, environment_of_workers(self._n_threads):
                 process = multiprocessing.get_context("spawn").Process(
                     target=_work, args=(theirs, self._prepare), name="dqm-worker", daemon=True
                 )
@@ -398,7 +398,7 @@ class _Worker(Generic[J, R]):
 
 
 @contextmanager
-def _environment_of_workers(n_threads: int) -> Iterator[None]:
+def environment_of_workers(n_threads: int) -> Iterator[None]:
     """Let libraries that count cores when they are loaded see their share; block SIGHUP, which is inherited.
 
     The lock is for pools that are started in different threads: a reload prepares one beside the present one.
@@ -422,7 +422,7 @@ def _work(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> No
     """Life of a worker: it ends when the connection is closed, not by signals meant for the daemon."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_daemon, name="end-with-daemon", daemon=True).start()
+    threading.Thread(target=end_with_daemon, name="end-with-daemon", daemon=True).start()
     try:
         _serve(connection, prepare)
     except Exception:
@@ -450,7 +450,7 @@ def _serve(connection: Connection, prepare: Callable[[], Callable[[J], R]]) -> N
         connection.send(do_job(evaluate, job))
 
 
-def _end_with_daemon() -> None:
+def end_with_daemon() -> None:
     """Wait until the daemon is gone, however it ended; then end this process, whatever it is doing."""
     daemon = multiprocessing.parent_process()
     if daemon is not None:

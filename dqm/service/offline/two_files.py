@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from dqm.errors import InputError
-from dqm.nplm.samples import Sample
-from dqm.reference import refuse_pair
 from dqm.service.offline.feature_files import (
     Reading,
     RunEvents,
@@ -18,31 +12,9 @@ from dqm.service.offline.feature_files import (
     read_histogram,
     read_run,
 )
+from dqm.service.offline.sample_pair import SamplePair, pair_samples
 
-__all__ = ["TwoFiles", "read_two"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TwoFiles:
-    """Events of two files, with their common features.
-
-    Parameters
-    ----------
-    first, second : Sample
-        The events.
-    names : tuple of str
-        Common features, in the order of the first file.
-    left_out : tuple of str
-        Features of one file only.
-    labels : tuple of str
-        The files, with their chambers.
-    """
-
-    first: Sample
-    second: Sample
-    names: tuple[str, ...]
-    left_out: tuple[str, ...]
-    labels: tuple[str, str]
+__all__ = ["read_two"]
 
 
 def read_two(
@@ -53,7 +25,7 @@ def read_two(
     counts: str | None = None,
     histogram: str | None = None,
     reading: Reading | None = None,
-) -> TwoFiles:
+) -> SamplePair:
     """Read two files that can be compared.
 
     Parameters
@@ -75,25 +47,13 @@ def read_two(
     Raises
     ------
     InputError
-        If a file cannot be read, or as `refuse_pair`.
+        If a file cannot be read, or as `pair_samples`.
     """
-    runs = [
+    first, second = (
         _read(path, features, chamber, counts=counts, histogram=histogram, reading=reading)
         for path, chamber in zip(paths, chambers, strict=True)
-    ]
-    first, second = runs
-    labels = _labels(paths, chambers)
-    common = tuple(name for name in first.names if name in second.names)
-    if not common:
-        raise InputError(
-            f"no common feature: {', '.join(first.names)} and {', '.join(second.names)}",
-            where=" and ".join(labels),
-            fix="Give files of the same features",
-        )
-    samples = [_sample(run, common, label) for run, label in zip(runs, labels, strict=True)]
-    refuse_pair(samples[0], samples[1], common, labels)
-    left_out = tuple(dict.fromkeys(name for run in runs for name in run.names if name not in common))
-    return TwoFiles(samples[0], samples[1], common, left_out, labels)
+    )
+    return pair_samples((first, second), _labels(paths, chambers))
 
 
 def _labels(paths: tuple[Path, Path], chambers: tuple[str | None, str | None]) -> tuple[str, str]:
@@ -118,13 +78,3 @@ def _read(
     if counts is not None:
         return read_counted([path], features, counts, chamber, reading=reading)
     return read_run([path], features, chamber, reading=reading)
-
-
-def _sample(run: RunEvents, names: Sequence[str], label: str) -> Sample:
-    columns = [run.names.index(name) for name in names]
-    sample = Sample.check(run.x[:, columns], run.counts, label)
-    if sample.counts is not None and (sample.counts != np.round(sample.counts)).any():
-        raise InputError(
-            "has counts that are no whole numbers", where=label, fix="Permutations need single events"
-        )
-    return sample.filled

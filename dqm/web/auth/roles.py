@@ -12,6 +12,7 @@ NEEDED: Mapping[str, Role] = {
     "acknowledge": Role.SHIFTER,
     "shelve": Role.SHIFTER,
     "unshelve": Role.SHIFTER,
+    "compare": Role.SHIFTER,
     "mask": Role.EXPERT,
     "unmask": Role.EXPERT,
     "amend": Role.EXPERT,
@@ -22,7 +23,8 @@ NEEDED: Mapping[str, Role] = {
 }
 """Role that an action needs, by `action` of `dqm.alarm.Command` and `dqm.alarm.CertifyCommand`.
 
-``users``: see users, change and sign them out.
+``users``: see users, change and sign them out. ``compare``: let the daemon compare kept events, which takes
+time of its machine, and end that.
 
 Reading needs any role, from this host none.
 """

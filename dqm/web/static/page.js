@@ -7,6 +7,7 @@ const EARLIEST_MS = 1000;    // between two refreshes; more when the daemon take
 const MOST_READ_OUT = 5;     // new alarms at a time; more are counted
 const LOUD = ["P1", "P2"];   // priorities with a sound
 const BEEP_MS = 2000;
+const POLL_MS = 2000;        // between two looks at what is under way
 const SHARE = 10;            // a page takes at most one tenth of the daemon's time
 
 const page = { shown: Number(document.body.dataset.time), offset: 0, beat: performance.now(), number: null, lost: false };
@@ -165,8 +166,8 @@ async function poll() {   // too many pages listen, or the daemon is starting
   listen();
 }
 
-async function refresh() {
-  if (!is_live) return;
+async function refresh(is_asked = false) {
+  if (!is_live && !is_asked) return;
   if (page.busy) { page.dirty = true; return; }
   page.busy = true;
   page.dirty = false;
@@ -269,4 +270,5 @@ if (sound.button) {
 }
 tick();
 setInterval(tick, 1000);
+setInterval(() => { if (document.querySelector("[data-poll]")) refresh(true); }, POLL_MS);   // something is under way
 if (is_heard) listen();

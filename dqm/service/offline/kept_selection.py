@@ -1,0 +1,174 @@
+"""Which kept windows stand for a run, and what is missing where they do not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dqm.alarm import ANOMALOUS
+from dqm.errors import InputError, format_count
+from dqm.events import Quality
+from dqm.store import GOOD_WINDOWS, WINDOWS, KeptChoice, Taken, VerdictStore, list_kept
+
+__all__ = ["KeptPlace", "KeptSide", "select_kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlace:
+    """Where a daemon keeps windows, and what of them.
+
+    Parameters
+    ----------
+    data_dir : Path
+        ``[daemon] data_dir``.
+    good_share, windows_megabytes : float
+        As in ``[keep]``.
+    bundles : mapping of str to Path
+        Directories of its bundles by identifier.
+    """
+
+    data_dir: Path
+    good_share: float
+    windows_megabytes: float
+    bundles: Mapping[str, Path] = field(default_factory=dict)
+
+    def list_good(self, choice: KeptChoice) -> list[Path]:
+        """Give the files of Good windows of the chosen runs."""
+        return list(list_kept(self.data_dir / GOOD_WINDOWS, choice.stream, set(choice.runs)).values())
+
+    def list_anomalous(self, choice: KeptChoice) -> list[Path]:
+        """Give the files of windows that are Medium or Bad."""
+        return list(list_kept(self.data_dir / WINDOWS, choice.stream, set(choice.runs)).values())
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSide:
+    """Files that stand for one side of a comparison.
+
+    Parameters
+    ----------
+    label : str
+        What is compared.
+    paths : tuple of Path
+        Its windows, in random order: the first so many are a sample of all.
+    told : str
+        What was taken of how much.
+    """
+
+    label: str
+    paths: tuple[Path, ...]
+    told: str
+
+    @property
+    def digest(self) -> str:
+        """Name of what is compared: another set of windows has another."""
+        words = "\n".join([self.label, *(path.name for path in self.paths)])
+        return hashlib.sha256(words.encode()).hexdigest()
+
+
+def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed: int = 1) -> KeptSide:
+    """Choose the kept windows that stand for a choice.
+
+    All windows that are Medium or Bad are kept while there is room, but only a share of the Good ones.
+    A fair sample of a run has the same share of each: that of which the smaller share was kept.
+
+    Parameters
+    ----------
+    choice : KeptChoice
+        What is meant.
+    place : KeptPlace
+        Where windows are kept.
+    store : VerdictStore
+        Says how many windows there were.
+    seed : int
+        Draws the sample.
+
+    Raises
+    ------
+    InputError
+        If there are no such windows, or none is kept; it says what to do.
+    StoreError
+        If windows or verdicts cannot be read.
+    """
+    good, anomalous = place.list_good(choice), place.list_anomalous(choice)
+    if choice.seq is not None:
+        return _select_one(choice, [*good, *anomalous], place, store)
+    counts = store.count_qualities(choice.stream, choice.runs)
+    n_good = max(counts.get(Quality.GOOD, 0), len(good))  # verdicts may be gone before their windows
+    n_anomalous = max(sum(counts.get(quality, 0) for quality in ANOMALOUS), len(anomalous))
+    if n_good + n_anomalous == 0:
+        raise InputError(
+            "no window was Good, Medium or Bad" if counts else "no window was judged",
+            where=str(choice),
+            fix="Choose other runs; 'dqm history' lists them",
+        )
+    if choice.taken is not Taken.ANOMALOUS and n_good and not good:
+        raise _no_good(choice, n_good, place)
+    if choice.taken is not Taken.GOOD and n_anomalous and not anomalous:
+        raise InputError(
+            f"none of {format_count(n_anomalous, 'Medium or Bad window')} is kept",
+            where=str(choice),
+            fix=f"Raise [keep] windows_megabytes ({place.windows_megabytes:g}) for later runs, "
+            "or compare Good windows only",
+        )
+    rng = np.random.default_rng(seed)
+    share = 1.0
+    if choice.taken is Taken.FAIR:
+        share = min(len(kept) / n for kept, n in ((good, n_good), (anomalous, n_anomalous)) if n)
+    paths, told = [], []
+    for kept, n, kind, left_out in (
+        (good, n_good, "Good", Taken.ANOMALOUS),
+        (anomalous, n_anomalous, "Medium or Bad", Taken.GOOD),
+    ):
+        if choice.taken is left_out:
+            continue
+        n_taken = round(share * n) if choice.taken is Taken.FAIR else len(kept)
+        paths += [kept[k] for k in rng.permutation(len(kept))[:n_taken]]
+        told.append(f"{n_taken} of {format_count(n, 'window')} that {'was' if n == 1 else 'were'} {kind}")
+    if not paths:
+        wanted = "Good" if choice.taken is Taken.GOOD else "Medium or Bad"
+        raise InputError(f"no window was {wanted}", where=str(choice), fix="Choose other windows or runs")
+    order = rng.permutation(len(paths))
+    return KeptSide(str(choice), tuple(paths[k] for k in order), " and ".join(told))
+
+
+def _select_one(choice: KeptChoice, kept: Sequence[Path], place: KeptPlace, store: VerdictStore) -> KeptSide:
+    (run,) = choice.runs
+    name = f"{run}-{choice.seq}.parquet"
+    found = [path for path in kept if path.name == name]
+    if found:
+        return KeptSide(str(choice), (found[0],), "the window")
+    verdict = store.find(choice.stream, run, choice.seq or 0)
+    if verdict is None:
+        raise InputError(
+            "no such window was judged", where=str(choice), fix="Choose another; 'dqm history' lists them"
+        )
+    if verdict.quality in ANOMALOUS:
+        raise InputError(
+            f"the window is {verdict.quality}, and its events are gone",
+            where=str(choice),
+            fix=f"Raise [keep] windows_megabytes ({place.windows_megabytes:g}) for later windows",
+        )
+    raise InputError(
+        f"the window is {verdict.quality}, and its events were not kept",
+        where=str(choice),
+        fix="Choose a window that is Medium or Bad, or one of the share of Good ones that [keep] good_share "
+        f"keeps ({place.good_share:g})",
+    )
+
+
+def _no_good(choice: KeptChoice, n_good: int, place: KeptPlace) -> InputError:
+    fix = "Set [keep] good_share, such as 0.05, reload the daemon and take later runs"
+    if place.good_share:
+        fix = f"Raise [keep] good_share ({place.good_share:g}) or good_megabytes for later runs"
+    if choice.taken is Taken.FAIR:
+        fix += ", or compare only windows that are Medium or Bad"
+    return InputError(
+        f"none of {format_count(n_good, 'Good window')} is kept (those of histograms and channels never are)",
+        where=str(choice),
+        fix=fix,
+    )
