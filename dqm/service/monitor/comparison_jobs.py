@@ -105,6 +105,7 @@ class _Job:
     sides: tuple[KeptSide, KeptSide]
     bundles: dict[str, Path]
     n_permutations: int
+    steps_back: bool
 
 
 @dataclass(slots=True)
@@ -130,6 +131,8 @@ class ComparisonJobs:
         Unix time, s.
     longest_seconds : float
         A comparison that takes longer is given up.
+    steps_back : bool
+        Whether it computes only when nobody else wants the core.
     """
 
     def __init__(
@@ -138,11 +141,14 @@ class ComparisonJobs:
         store: VerdictStore,
         clock: Callable[[], float],
         longest_seconds: float = LONGEST_SECONDS,
+        *,
+        steps_back: bool = True,
     ) -> None:
         self._place = place
         self._store = store
         self._clock = clock
         self._longest_seconds = longest_seconds
+        self._steps_back = steps_back
         self._board = _Board()
         self._thread: threading.Thread | None = None
 
@@ -287,7 +293,7 @@ class ComparisonJobs:
     def _run(self, entry: _Entry) -> KeptComparison | Exception:
         """Let a process make the comparison; gives what it found, or why there is nothing."""
         deadline = time.monotonic() + self._longest_seconds
-        job = _Job(entry.sides, dict(self._place().bundles), entry.n_permutations)
+        job = _Job(entry.sides, dict(self._place().bundles), entry.n_permutations, self._steps_back)
         ours, theirs = multiprocessing.Pipe(duplex=False)
         with ours:
             with theirs, environment_of_workers(1):
@@ -350,7 +356,8 @@ def _compare(connection: Connection, job: _Job) -> None:
     """Life of the process: it sends the permutations done, then what it found or why it found nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_daemon, name="end-with-daemon", daemon=True).start()
-    _step_back()
+    if job.steps_back:
+        _step_back()
     from dqm.reference import Processes  # numerics: not in the daemon itself
     from dqm.service.offline.kept_comparison import compare_kept
 
