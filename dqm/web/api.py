@@ -24,7 +24,14 @@ from dqm.web.auth.accounts import Accounts
 from dqm.web.certification_api import add_certification
 from dqm.web.changes import acknowledge_group, administer, carry_out, require
 from dqm.web.compare_pages import start_comparison
-from dqm.web.comparisons import Comparison, ComparisonBody, ComparisonDetail, ComparisonList, KeptRun
+from dqm.web.comparisons import (
+    Comparison,
+    ComparisonBody,
+    ComparisonDetail,
+    ComparisonList,
+    ComparisonName,
+    KeptRun,
+)
 from dqm.web.queries import Queries
 from dqm.web.security import JsonRequest
 from dqm.web.trend import Trend, show_trend
@@ -196,23 +203,23 @@ def kept(queries: Asked, stream: m.StreamName) -> list[KeptRun]:
     return list(queries.comparisons.kept_runs(stream))
 
 
-@_get("/comparisons", summary="Comparisons that are remembered, the newest first")
+@_get("/compare", summary="Comparisons that are remembered, the newest first")
 def comparisons(queries: Asked) -> ComparisonList:
     return ComparisonList(comparisons=tuple(queries.comparisons.all()))
 
 
-@_get("/comparisons/{identifier}", summary="One comparison, with its maps in full once it is done")
-def comparison(queries: Asked, identifier: str) -> ComparisonDetail:
+@_get("/compare/{identifier}", summary="One comparison, with its maps in full once it is done")
+def comparison(queries: Asked, identifier: ComparisonName) -> ComparisonDetail:
     return queries.comparisons.find(identifier)
 
 
-@_post("/comparisons", summary="Compare two runs, windows or streams by their kept events")
+@_post("/compare", summary="Compare two runs, windows or streams by their kept events")
 def compare(queries: Asked, request: Request, body: ComparisonBody) -> Comparison:
     return start_comparison(queries, request, body)
 
 
-@_post("/comparisons/{identifier}/cancel", summary="End a comparison")
-def cancel_comparison(queries: Asked, request: Request, identifier: str) -> Comparison:
+@_post("/compare/{identifier}/cancel", summary="End a comparison")
+def cancel_comparison(queries: Asked, request: Request, identifier: ComparisonName) -> Comparison:
     require(queries, request, "compare", identifier)
     return queries.comparisons.cancel(identifier)
 

@@ -19,6 +19,7 @@ __all__ = [
     "ComparisonBody",
     "ComparisonDetail",
     "ComparisonList",
+    "ComparisonName",
     "ComparisonOutcome",
     "ComparisonSide",
     "ComparisonState",
@@ -28,6 +29,9 @@ __all__ = [
 
 MOST_RUNS = 10_000
 """Runs of a side, at most."""
+
+ComparisonName = Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")]
+"""Name of a comparison."""
 
 RunText = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[0-9, -]*$")]
 

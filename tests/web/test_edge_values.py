@@ -69,6 +69,7 @@ ASKED: dict[str, tuple[str, str]] = {
     "page of a run of 5000 digits": (f"/windows/chamber-1/{'9' * 5000}/0", "run"),
     "page of a number of 5000 digits": (f"/windows/chamber-1/7/{'9' * 5000}/events.parquet", "seq"),
     "page of a stream with NUL": ("/windows/chamber-1%00/7/0", "stream"),
+    "comparison of a strange name": (f"{API}/compare/{'x' * 5000}", "identifier"),
     "trend of runs beyond 64 bits": (f"/trends?stream=chamber-1&last={LARGEST + 1}", "last"),
     "trend of runs of 5000 digits": (f"/trends?stream=chamber-1&last={'9' * 5000}", "last"),
     "trend of a stream with NUL": ("/trends?stream=chamber%001", "stream"),
@@ -122,6 +123,17 @@ SENT: dict[str, tuple[str, str, str]] = {
     "comment with NUL": (f"{DIFFERS}/acknowledge", '{"comment": "a\\u0000b"}', "comment"),
     "comment with half a character": (f"{DIFFERS}/acknowledge", '{"comment": "a\\ud800"}', "comment"),
     "key with half a character": (f"{DIFFERS}/acknowledge", '{"comment": "a", "\\ud800": 1}', "\ufffd"),
+    "comparison of runs that are no numbers": (
+        f"{API}/compare",
+        '{"first": {"stream": "chamber-1", "runs": "a"}, "second": {"stream": "chamber-1", "runs": "7"}}',
+        "first.runs",
+    ),
+    "comparison of a window beyond 64 bits": (
+        f"{API}/compare",
+        '{"first": {"stream": "chamber-1", "runs": "7", "window": 9223372036854775808}, '
+        '"second": {"stream": "chamber-1", "runs": "7"}}',
+        "first.window",
+    ),
     "15 000 brackets": (f"{DIFFERS}/acknowledge", "[" * 15_000, "body"),
     "no JSON": (f"{DIFFERS}/acknowledge", '{"comment": ', "body"),
     "no UTF-8": (f"{DIFFERS}/acknowledge", '{"comment": "\udcff"}', "body"),

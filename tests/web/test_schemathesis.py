@@ -21,10 +21,11 @@ from tests.world import PASSWORDS, make_world, verdict_of
 
 API = "/api/v1"
 FEW, MANY = 12, 500
-PLAIN = ("alarms", "masks", "overview", "runs", "thresholds")
+PLAIN = ("alarms", "comparisons", "masks", "overview", "runs", "thresholds")
 WITH_INPUT = (
-    "acknowledge", "acknowledge_alarms", "alarm", "amend", "history", "label", "mask", "record", "run_of",
-    "shelve", "sign", "stream", "trend", "unmask", "unshelve", "wall", "window", "windows", "withdraw",
+    "acknowledge", "acknowledge_alarms", "alarm", "amend", "cancel_comparison", "compare", "comparison",
+    "history", "kept", "label", "mask", "record", "run_of", "shelve", "sign", "stream", "trend", "unmask",
+    "unshelve", "wall", "window", "windows", "withdraw",
 )  # fmt: skip
 OF_ADMINS = ("remove_user", "set_role", "sign_out_user", "users")
 """Tested one by one in ``auth/``: made-up requests would remove the user who asks."""

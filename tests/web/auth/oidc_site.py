@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from typing import Any
 from urllib.parse import urljoin
 
 import httpx
-import pytest
 
 from dqm.config import OidcSection, WebSection
 from dqm.web import Authenticator, HttpServer, OidcProvider, UserFile, create_app
+from tests.npm import install_package
 from tests.ports import free_port
 from tests.world import CHEAP, World
 
@@ -29,18 +28,8 @@ ROLES = {"dqm-shift": "shifter", "dqm-experts": "expert", "dqm-admins": "admin"}
 
 
 def install_provider(folder: Path) -> None:
-    """Install the package; skip the test where that cannot be done, or fail if ``DQM_REQUIRE_ALL=1``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", folder, PACKAGE],  # noqa: S607
-            check=True, capture_output=True, timeout=300,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = f"npm cannot install {PACKAGE}: {error}"
-        if os.environ.get("DQM_REQUIRE_ALL") == "1":
-            pytest.fail(f"{reason}, and DQM_REQUIRE_ALL=1 forbids to skip")
-        pytest.skip(reason)
+    """Install the package, see `install_package`."""
+    install_package(folder, PACKAGE)
 
 
 @dataclass

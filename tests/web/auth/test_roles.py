@@ -90,6 +90,11 @@ CHANGES = (
     Change("/users/remove", Role.ADMIN, "remove user", COMMENT | {"name": "jo"}),
 )
 FOR_EVERYBODY = {"/login", "/logout"}
+COMPARING = {"/compare", "/compare/{identifier}/cancel"}
+"""They change nothing but what the machine does; see `test_a_comparison_needs_a_role`."""
+
+SIDES = {"a_stream": "chamber-1", "a_runs": "7", "b_stream": "chamber-2", "b_runs": "7"}
+BODY = {"first": {"stream": "chamber-1", "runs": "7"}, "second": {"stream": "chamber-2", "runs": "7"}}
 
 
 @pytest.fixture
@@ -126,12 +131,12 @@ def last_action(world: World) -> tuple[str, str, str]:
 def test_every_route_that_changes_something_is_tried_here(world: World) -> None:
     routes = create_routes(world.queries, world.authenticator())
     paths = {route.path for route in routes if isinstance(route, Route) and route.methods != {"GET", "HEAD"}}
-    assert paths == {change.path for change in CHANGES} | FOR_EVERYBODY
+    assert paths == {change.path for change in CHANGES} | FOR_EVERYBODY | COMPARING
     assert [route.path for route in routes if isinstance(route, Mount)] == ["/api/v1"]
     described = Browser(world).get("/api/v1/openapi.json").json()["paths"]
     assert {path for path, methods in described.items() if set(methods) - {"get"}} == {
         change.path for change in CHANGES
-    }
+    } | COMPARING
 
 
 def test_every_command_on_alarms_needs_a_role() -> None:
@@ -174,6 +179,34 @@ def test_a_change_needs_its_role(staffed: World, role: Role, change: Change, by:
     of_run = ("run 7 chamber-2: Good", "run 7 chamber-2: HV trip", "run 7, entry 1", "run 7: bad")
     of_alarm = ("chamber-2 differs", "muon/station-1 differs", "chamber-3", MASK)
     assert target in (*of_run, *of_alarm, "jo", "jo (viewer)")
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("by", ["form", "program"])
+def test_a_comparison_needs_a_role(staffed: World, role: Role, by: str) -> None:
+    """Whoever has it hears that nothing is kept, or that there is no such comparison."""
+    browser, client = signed_in(staffed, role), Browser(staffed, as_program=True)
+    token = browser.token("/login")
+    for path, fields, body, status in (
+        ("/compare", SIDES, BODY, 409),
+        ("/compare/0123456789ab/cancel", {}, {}, 404),
+    ):
+        answer = (
+            browser.post(path, data={"token": token} | fields)
+            if by == "form"
+            else client.post(f"/api/v1{path}", json=body, headers=program(role))
+        )
+        assert answer.status_code == (status if role.includes(Role.SHIFTER) else 403), answer.text
+    if not role.includes(Role.SHIFTER):
+        assert last_action(staffed) == (role, "compare refused", "0123456789ab")
+    offered = 'method="post" action="/compare"' in browser.get("/compare").text
+    assert offered == role.includes(Role.SHIFTER)
+
+
+def test_without_a_user_nothing_is_compared(staffed: World) -> None:
+    client = Browser(staffed, as_program=True)
+    assert client.post("/api/v1/compare", json=BODY).status_code == 401
+    assert client.get("/api/v1/compare").json() == {"comparisons": []}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.action)
