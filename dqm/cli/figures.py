@@ -13,7 +13,7 @@ import numpy as np
 
 from dqm.cli.output import writing_file
 from dqm.errors import FileError
-from dqm.events import Explanation, Quality, ReferenceCurve, Verdict, WindowCut
+from dqm.events import Explanation, FloatArray, Quality, ReferenceCurve, Verdict, WindowCut
 from dqm.export.flags import UNKNOWN, Flag
 from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPoint, advise_window
 from dqm.reference.plots import draw_explanation
@@ -49,6 +49,11 @@ QUALITY_MARKS = {
     Quality.BAD: ("#D55E00", "s"),
 }
 """Colour and shape of each quality, the better first."""
+
+ONE_SIGMA = (0.159, 0.841)
+"""Ends of the range of p within which two of three windows like the reference lie."""
+
+USUAL = "like the reference"
 
 BAR_HEIGHTS = {Quality.GOOD: 0.3, Quality.MEDIUM: 0.55, Quality.BAD: 0.8}
 """Height of a bar as a share of its row."""
@@ -194,8 +199,12 @@ def draw_maps(
     _save(path, draw_explanation(maps, title, pairs=True, names=names, curves=curves))
 
 
-def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
+def draw_windows(
+    path: Path, title: str, verdicts: Sequence[Verdict], usual_t: FloatArray | None = None
+) -> None:
     """Draw the windows of a stream: p, t, and the number of events beside the number expected.
+
+    A band in each panel shows where two of three windows like the reference lie.
 
     Parameters
     ----------
@@ -205,6 +214,8 @@ def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
         Title of the figure.
     verdicts : sequence of Verdict
         In the order of time, at least one.
+    usual_t : ndarray, shape (n, 2), optional
+        Ends of that band of t for each window, as its reference has it; NaN where it is not known.
 
     Raises
     ------
@@ -229,6 +240,12 @@ def draw_windows(path: Path, title: str, verdicts: Sequence[Verdict]) -> None:
                 label = f"{quality}: {chosen.sum()}"
                 panel.plot(seq[chosen], y[chosen], marker, color=color, ms=4, label=label)
             panel.set(xlabel="window of the run", ylabel=name)
+        expected = np.array([max(verdict.result.n_expected, 1.0) for verdict in verdicts])
+        share = 1.0 / np.sqrt(expected)
+        bands = [np.tile(ONE_SIGMA, (len(seq), 1)), usual_t, np.column_stack([1.0 - share, 1.0 + share])]
+        for panel, band in zip(panels, bands, strict=True):
+            if band is not None and np.isfinite(band).any():
+                panel.fill_between(seq, *band.T, step="mid", color=COLORS[0], alpha=0.15, lw=0, label=USUAL)
         panels[0].set_yscale("log")
         panels[0].legend(fontsize="small")
         panels[2].axhline(1.0, color="0.6", lw=1)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dqm.cli.drawn_references import read_references
 from dqm.cli.output import say, writing_file
 from dqm.cli.reports import RunNumber, Where, last_run, open_store, select_flags
 from dqm.cli.settings import LARGEST
 from dqm.errors import ConfigError, FileError, InputError, format_count
 
 if TYPE_CHECKING:
-    from dqm.events import RatioMap, Verdict
+    from dqm.events import FloatArray, RatioMap, Verdict
     from dqm.store import VerdictStore
 
 __all__ = ["plot"]
@@ -63,7 +64,7 @@ def plot(
             verdicts = list(opened.select(stream=stream, run=number, limit=MOST_WINDOWS))
             if not verdicts:
                 raise InputError(f"run {number} has no windows", where=stream, fix="See 'dqm history'")
-            draw_windows(output, f"{stream}, run {number}", verdicts)
+            draw_windows(output, f"{stream}, run {number}", verdicts, _usual_t(store, stream, verdicts))
             said = ("the last " if len(verdicts) == MOST_WINDOWS else "") + format_count(
                 len(verdicts), "window"
             )
@@ -71,6 +72,36 @@ def plot(
             _write_maps(output, _find(opened, stream, number, window))
             said = f"{stream}, run {number}, window {window}"
     say(f"{output}: {said}")
+
+
+def _usual_t(config: Path, stream: str, verdicts: Sequence[Verdict]) -> FloatArray:
+    """Give the range of t of two of three windows like the reference, shape (n, 2).
+
+    The null table is that for windows of the most similar size. NaN where the configuration, the bundle that
+    judged a window or its table is not known.
+    """
+    import numpy as np
+
+    from dqm.cli.figures import ONE_SIGMA
+    from dqm.config import load_daemon
+
+    usual = np.full((len(verdicts), 2), np.nan)
+    if config.suffix == ".sqlite":
+        return usual
+    bundles = read_references(one for one in load_daemon(config).streams if one.name == stream)
+    tables = {name: bundle.manifest.null for name, bundle in bundles.items()}
+    ranges: dict[tuple[str, int], FloatArray] = {}
+    for place, verdict in enumerate(verdicts):
+        sizes = [
+            abs(one.kind.n_expected - verdict.result.n_expected) for one in tables.get(verdict.bundle, ())
+        ]
+        if sizes:
+            key = verdict.bundle, int(np.argmin(sizes))
+            if key not in ranges:
+                t = bundles[verdict.bundle].toys(tables[verdict.bundle][key[1]])[:, 0]
+                ranges[key] = np.nanquantile(t, ONE_SIGMA)
+            usual[place] = ranges[key]
+    return usual
 
 
 def _find(store: VerdictStore, stream: str, run: int, window: int) -> Verdict:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from dqm.cli.drawn_references import read_references
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import open_workers
 from dqm.cli.progress import progress_bar
@@ -162,23 +163,13 @@ def _check_plot(options: TwoOptions) -> None:
 
 
 def _find_place(config: Path) -> tuple[KeptPlace, str, tuple[str, ...]]:
-    """Say where a daemon keeps windows and verdicts, and of which streams.
-
-    Bundles that cannot be read are not drawn.
-    """
+    """Say where a daemon keeps windows and verdicts, and of which streams."""
     from dqm.config import load_daemon
-    from dqm.errors import BundleError
-    from dqm.reference import StoredBundle
     from dqm.service.offline.kept_selection import KeptPlace
     from dqm.store import store_url
 
     daemon = load_daemon(config)
-    bundles = {}
-    for path in {reference.bundle for stream in daemon.streams for reference in stream.ordered_references}:
-        try:
-            bundles[StoredBundle.read(path).identifier] = path
-        except BundleError as error:
-            say(f"warning: its reference is not drawn: {error}", err=True)
+    bundles = {name: bundle.path for name, bundle in read_references(daemon.streams).items()}
     keep = daemon.keep
     return (
         KeptPlace(daemon.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles),

@@ -12,7 +12,7 @@ from dqm.alarm import parse_numbers
 from dqm.events import Explanation, ReferenceCurve
 from dqm.events.summary import View
 from dqm.store import KeptChoice, Taken
-from dqm.web.models import SequenceNumber, StreamName
+from dqm.web.models import StreamName
 
 __all__ = [
     "Comparison",
@@ -32,6 +32,9 @@ MOST_RUNS = 10_000
 
 ComparisonName = Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")]
 """Name of a comparison."""
+
+WindowNumber = Annotated[int, Field(ge=0, lt=10**15)]
+"""Number of a window, with as many digits as `parse_numbers` takes for a run."""
 
 RunText = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[0-9, -]*$")]
 
@@ -58,7 +61,7 @@ class ComparisonSide(BaseModel):
 
     stream: StreamName
     runs: RunText = Field(description="run numbers, as in 10-12,15")
-    window: SequenceNumber | None = Field(None, description="only this window of the run; null: all")
+    window: WindowNumber | None = Field(None, description="only this window of the run; null: all")
     taken: Taken = Field(Taken.FAIR, description="which of the kept windows of the runs")
 
     def choice(self) -> KeptChoice:

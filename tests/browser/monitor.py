@@ -21,7 +21,7 @@ STREAMS = ("chamber-1", "chamber-2", "chamber-3")
 class Monitor:
     """Daemon of three streams in two groups, at addresses that stay."""
 
-    def __init__(self, folder: Path, bundle: Path) -> None:
+    def __init__(self, folder: Path, bundle: Path, keep: str = "") -> None:
         self.http = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._address = f"ipc://{folder}/windows.ipc"
@@ -35,7 +35,7 @@ class Monitor:
         self.config = folder / "daemon.toml"
         self.config.write_text(
             f'[daemon]\nlisten = ["{self._address}"]\nhttp = "{self.http}"\nworkers = 0\n\n'
-            f'[web]\nusers = "users.toml"\n\n'
+            f'[web]\nusers = "users.toml"\n\n[keep]\n{keep}\n\n'
             f'[alarm]\ncontact = "the muon expert, 16-2345"\n\n{streams}'
         )
 

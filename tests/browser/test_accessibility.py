@@ -22,9 +22,14 @@ from tests.world import PASSWORDS, World, make_world, verdict_of
 from .conftest import complaints, set_media, set_width
 from .test_page import wait_for_charts
 
+pytestmark = pytest.mark.slow
+
 AXE = "axe-core@4.10.3"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-SIDES = {"a_stream": "chamber-1", "a_runs": "7", "b_stream": "chamber-1", "b_runs": "8"}
+SIDES = {
+    "a_stream": "chamber-1", "a_runs": "7", "a_taken": "anomalous",
+    "b_stream": "chamber-1", "b_runs": "8", "b_taken": "anomalous",
+}  # fmt: skip
 PAGES = (
     "/", "/?quality=Bad", "/alarms", "/alarms?show=all", "/alarms/chamber-2/differs", "/masks",
     "/streams/chamber-2", "/streams/chamber-3", "/windows/chamber-2/7/0", "/windows/chamber-1/7/0",

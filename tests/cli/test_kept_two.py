@@ -72,7 +72,7 @@ def test_windows_are_compared(dqm: Dqm) -> None:
         (("chamber-1:10", "chamber-1:10-11"), "in common, of 180 and 360"),
         (("chamber-1:10", "chamber-1:12", "--kept", "bad"), "no choice 'bad'. Choose one of fair, good"),
         (("chamber-1:10", "chamber-1:12", "--counts", "n"), "--counts with --from, which has no files"),
-        (("chamber-1:10",), "takes 2 files"),
+        (("chamber-1:10", "chamber-1:11", "chamber-1:12"), "takes 2 files, got 3"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(dqm: Dqm, given: tuple[str, ...], message: str) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import uproot
 
+from dqm.config import load_daemon
 from dqm.events import Quality, TestResult
-from dqm.store import STORE_FILE, VerdictStore, sqlite_url
+from dqm.reference import StoredBundle
+from dqm.store import STORE_FILE, VerdictStore, sqlite_url, store_url
 from tests.world import START, explanation_of, verdict_of
 
 from .conftest import Told
+from .test_online import write_daemon
 
 Dqm = Callable[..., Told]
 
@@ -56,6 +59,26 @@ def test_windows_streams_and_runs_are_drawn(
     assert (told.code, told.out) == (0, f"x.svg: {said}\n"), told.err
     drawn = (tmp_path / "x.svg").read_text()  # words are comments beside their outlines
     assert [word for word in words if word not in drawn] == []
+
+
+def test_the_reference_is_drawn_beside_windows(dqm: Dqm, bundle: Path, tmp_path: Path) -> None:
+    config = write_daemon(tmp_path, bundle)
+    identifier = StoredBundle.read(bundle).identifier
+    (tmp_path / "data").mkdir()
+    with VerdictStore(store_url(load_daemon(config).daemon)) as opened:
+        for seq in range(4):
+            opened.append(verdict_of(seq=seq, bundle=identifier))
+    told = dqm("plot", config, "--stream", "chamber-1", "-o", "x.svg")
+    assert (told.code, told.err) == (0, "")
+    drawn = (tmp_path / "x.svg").read_text()
+    assert "like the reference" in drawn
+    bands = drawn.count("FillBetweenPolyCollection")
+    assert bands == 3, "of p, t and the number of events"
+    config.write_text(config.read_text().replace(f'"{bundle}"', '"gone.dqmref"'))
+    told = dqm("plot", config, "--stream", "chamber-1", "-o", "y.svg")
+    assert told.code == 0
+    assert "warning: a reference is not drawn" in told.err
+    assert (tmp_path / "y.svg").read_text().count("FillBetweenPolyCollection") == 2
 
 
 def test_maps_are_written_as_histograms_of_root(dqm: Dqm, store: Path, tmp_path: Path) -> None:

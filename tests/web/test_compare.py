@@ -32,6 +32,7 @@ def kept(world: World, tmp_path: Path) -> Iterator[World]:
     world.queries.comparisons.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kept")
 def test_two_runs_are_picked_compared_and_shown(client: Browser) -> None:
     page = text_of(client, "/compare?a_stream=chamber-1&b_stream=chamber-1")

@@ -124,7 +124,7 @@ def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed:
         (good, n_good, "Good", Taken.ANOMALOUS),
         (anomalous, n_anomalous, "Medium or Bad", Taken.GOOD),
     ):
-        if choice.taken is left_out:
+        if choice.taken is left_out or not n:
             continue
         n_taken = round(share * n) if choice.taken is Taken.FAIR else len(kept)
         paths += [kept[k] for k in rng.permutation(len(kept))[:n_taken]]

@@ -60,6 +60,7 @@ def wait_for(jobs: ComparisonJobs, begun: Comparison, *states: ComparisonState) 
     return jobs.find(begun.identifier)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_with_p_and_maps(start: Start) -> None:
     jobs = start()
     begun = jobs.start(ONE, TWO, 99, "maria")
@@ -113,6 +114,7 @@ def test_one_that_takes_too_long_is_given_up(start: Start) -> None:
     assert processes() == []
 
 
+@pytest.mark.slow
 def test_one_whose_process_dies_says_so_and_the_end_of_the_daemon_ends_the_next(start: Start) -> None:
     jobs = start()
     begun = jobs.start(ONE, TWO, LONG, "maria")
