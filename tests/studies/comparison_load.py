@@ -4,7 +4,8 @@
 
 A real daemon with one worker for each core gets windows as fast as it takes them, in rounds: one without, one
 with a comparison that runs all the time. The time until all are judged and stored is told for each, and the
-permutations that the comparison has done. The rounds alternate, because other work of the machine comes and goes.
+permutations that the comparison has done. The rounds alternate, because other work of the machine comes and
+goes.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def configure(folder: Path, n_cores: int) -> tuple[str, str]:
     address, http = f"ipc://{folder}/windows.ipc", f"127.0.0.1:{free_port()}"
     add_user(folder / "users.toml", *USER)
     (folder / "daemon.toml").write_text(
-        f'[daemon]\nlisten = ["{address}"]\nhttp = "{http}"\nworkers = {n_cores}\n[web]\nusers = "users.toml"\n'
-        f'[keep]\ngood_share = 1.0\n[[streams]]\nname = "chamber-1"\nbundle = "{folder}/x.dqmref"\n'
+        f'[daemon]\nlisten = ["{address}"]\nhttp = "{http}"\nworkers = {n_cores}\n'
+        f'[web]\nusers = "users.toml"\n[keep]\ngood_share = 1.0\n'
+        f'[[streams]]\nname = "chamber-1"\nbundle = "{folder}/x.dqmref"\n'
     )
     return address, f"http://{http}"
 
@@ -65,7 +67,8 @@ def judge(address: str, run: int, n_windows: int) -> float:
 
 def start_comparison(url: str, n_permutations: int) -> str:
     sides = {
-        name: {"stream": "chamber-1", "runs": str(run)} for name, run in zip(("first", "second"), KEPT_RUNS)
+        name: {"stream": "chamber-1", "runs": str(run)}
+        for name, run in zip(("first", "second"), KEPT_RUNS, strict=True)
     }
     answer = httpx.post(
         f"{url}/api/v1/compare", json=sides | {"permutations": n_permutations}, auth=USER, trust_env=False
