@@ -123,12 +123,13 @@ def open_page(browser: Chrome, site: tuple[str, World], path: str) -> None:
         wait_for_charts(browser)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1400), ("light", 1400), ("dark", 400)])
 @pytest.mark.parametrize("path", PAGES)
 def test_axe_finds_nothing(
-    chromium: Chrome, site: tuple[str, World], axe: str, path: str, scheme: str
+    chromium: Chrome, site: tuple[str, World], axe: str, *, path: str, scheme: str, width: int
 ) -> None:
     set_media(chromium, scheme=scheme)
+    set_width(chromium, width)
     open_page(chromium, site, path)
     chromium.execute_script(axe)
     found: list[Any] = chromium.execute_async_script(CHECK, RULES)
@@ -140,6 +141,7 @@ def test_everything_is_reached_by_the_keyboard_and_seen(
     chromium: Chrome, site: tuple[str, World], path: str
 ) -> None:
     set_media(chromium, scheme="dark")
+    set_width(chromium, 1400)
     open_page(chromium, site, path)
     n = chromium.execute_script(FOCUSABLE)
     ActionChains(chromium).send_keys(*[Keys.TAB] * n).perform()
