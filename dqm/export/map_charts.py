@@ -157,7 +157,7 @@ def _map_1d(ratio: RatioMap, words: MapWords, curves: Sequence[ReferenceCurve]) 
             },
         ],
         "layout": {
-            "height": 330,
+            "height": 350 if curves else 330,
             "xaxis": {"anchor": "y2", "title": {"text": name}},
             "yaxis": {"domain": [0.42, 1.0], "title": {"text": "events"}, "rangemode": "tozero"},
             "yaxis2": {"domain": [0.0, 0.36], "title": {"text": "ratio"}, "zeroline": False},
@@ -165,7 +165,8 @@ def _map_1d(ratio: RatioMap, words: MapWords, curves: Sequence[ReferenceCurve]) 
                 {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1,
                  "line": {"color": "var(--faint)", "width": 1}}
             ],
-            "legend": {"orientation": "h", "y": 1.12, "x": 0},
+            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+            "margin": {"t": 56 if curves else 36},  # room for the legend
         },
     }  # fmt: skip
 

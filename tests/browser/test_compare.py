@@ -91,10 +91,8 @@ def test_run_against_run(signed_in: Chrome, monitor: Monitor, shoot: Shoot) -> N
         for width in (1400, 400):
             set_media(signed_in, scheme=scheme)
             set_width(signed_in, width)
-            sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
-            content, window = signed_in.execute_script(sizes)
-            assert content <= window
-            wait_for_charts(signed_in)
+            fits = "const e = document.documentElement; return e.scrollWidth <= e.clientWidth"
+            wait_for(signed_in, lambda: signed_in.execute_script(fits), "the figures have followed")
             shoot_all(signed_in, shoot, f"compare-runs-{scheme}-{width}", width)
     assert complaints(signed_in) == []
 
@@ -108,7 +106,7 @@ def test_chamber_against_chamber(signed_in: Chrome, shoot: Shoot) -> None:
 
 def test_window_against_window(signed_in: Chrome, monitor: Monitor) -> None:
     signed_in.get(f"{monitor.url}/windows/chamber-1/8/5")
-    signed_in.find_element(By.LINK_TEXT, "Compare").click()
+    signed_in.find_element(By.CSS_SELECTOR, ".neighbours a[href^='/compare']").click()
     signed_in.get(
         signed_in.current_url.replace("b_stream=chamber-1", "b_stream=chamber-1&b_runs=7&b_window=0")
     )
@@ -142,7 +140,7 @@ def test_figures_are_saved_with_a_name(browser: Chrome, monitor: Monitor) -> Non
         for button in bar.find_elements(By.TAG_NAME, "button"):
             before = len(browser.execute_script("return saved"))
             button.send_keys(Keys.ENTER)
-            wait_for(browser, lambda: len(browser.execute_script("return saved")) > before, "it is saved")  # noqa: B023
+            wait_for(browser, lambda: len(browser.execute_script("return saved")) > before, "it is saved")
     saved = dict(browser.execute_script("return saved"))
     page = "chamber-1-run-8-window-4"
     assert list(saved) == [

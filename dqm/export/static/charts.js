@@ -15,7 +15,7 @@ function dress(layout, style) {
   const ink = style.getPropertyValue("--ink").trim(), grid = style.getPropertyValue("--line").trim();
   const dressed = {
     ...layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: layout.plot_bgcolor ?? "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 64, r: 16, t: layout.showlegend === false ? 8 : 36, b: 44 },
+    plot_bgcolor: layout.plot_bgcolor ?? "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 12 }, margin: { l: 64, r: 16, t: layout.margin?.t ?? (layout.showlegend === false ? 8 : 36), b: 44 },
   };
   for (const key of Object.keys(dressed))
     if (/^[xy]axis/.test(key)) dressed[key] = { ...dressed[key], gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, title: { standoff: 8, ...dressed[key].title } };

@@ -26,7 +26,7 @@ from dqm.store import KeptWindow, read_kept_window
 
 __all__ = ["MOST_EVENTS", "KeptComparison", "KeptEvents", "compare_kept", "read_side"]
 
-MOST_EVENTS = 20_000
+MOST_EVENTS = 10_000
 """Events of a side, at most: time and memory grow with them."""
 
 
