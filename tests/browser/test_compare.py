@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 
 from dqm.reference import StoredBundle
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
@@ -22,6 +23,7 @@ from .test_page import open_live, press, sign_in, text, wait_for, wait_for_chart
 pytestmark = pytest.mark.slow
 
 N_WINDOWS = 4
+FITS = "const e = document.documentElement; return e.scrollWidth <= e.clientWidth"
 Shoot = Callable[[str], Path]
 
 
@@ -74,6 +76,13 @@ def compare(browser: Chrome, **fields: str) -> None:
     wait_for(browser, lambda: text(browser, "#outcome .big"), "it is made, and the page shows it by itself")
 
 
+def save(browser: Chrome, button: WebElement) -> None:
+    """Press a button and wait until a file is handed out."""
+    before = len(browser.execute_script("return saved"))
+    button.send_keys(Keys.ENTER)
+    wait_for(browser, lambda: len(browser.execute_script("return saved")) > before, "it is saved")
+
+
 def test_run_against_run(signed_in: Chrome, monitor: Monitor, shoot: Shoot) -> None:
     signed_in.get(f"{monitor.url}/streams/chamber-1")
     signed_in.find_element(By.LINK_TEXT, "Compare runs or windows").click()
@@ -91,8 +100,7 @@ def test_run_against_run(signed_in: Chrome, monitor: Monitor, shoot: Shoot) -> N
         for width in (1400, 400):
             set_media(signed_in, scheme=scheme)
             set_width(signed_in, width)
-            fits = "const e = document.documentElement; return e.scrollWidth <= e.clientWidth"
-            wait_for(signed_in, lambda: signed_in.execute_script(fits), "the figures have followed")
+            wait_for(signed_in, lambda: signed_in.execute_script(FITS), "the figures have followed")
             shoot_all(signed_in, shoot, f"compare-runs-{scheme}-{width}", width)
     assert complaints(signed_in) == []
 
@@ -138,9 +146,7 @@ def test_figures_are_saved_with_a_name(browser: Chrome, monitor: Monitor) -> Non
     assert len(bars) == 2 + 2
     for bar in (bars[0], bars[2]):
         for button in bar.find_elements(By.TAG_NAME, "button"):
-            before = len(browser.execute_script("return saved"))
-            button.send_keys(Keys.ENTER)
-            wait_for(browser, lambda: len(browser.execute_script("return saved")) > before, "it is saved")
+            save(browser, button)
     saved = dict(browser.execute_script("return saved"))
     page = "chamber-1-run-8-window-4"
     assert list(saved) == [
