@@ -28,9 +28,6 @@ __all__ = ["MOST_PERMUTATIONS", "TwoOptions", "compare_kept_two", "compare_two"]
 
 MOST_PERMUTATIONS = 1_000_000
 
-TOLD_P = 0.05
-"""p below which it is said which features differ: above, the ranking is chance."""
-
 SIDE = "STREAM:RUNS, as in chamber-1:10-12, or STREAM:RUN:WINDOW"
 
 
@@ -221,7 +218,7 @@ def _report(made: _Compared, options: TwoOptions) -> None:
     print_table(_table(made))
     if made.left_out:
         say(f"not in both, so left out: {', '.join(made.left_out)}")
-    if made.found.p < TOLD_P:
+    if made.found.is_told:
         say(made.found.explanation.text)
 
 

@@ -37,6 +37,9 @@ N_BY_CHANCE = 12
 SURPRISE = 5.0
 """Standard deviations by which common events may exceed what repeats within the samples suggest."""
 
+TOLD_P = 0.05
+"""p below which it is said that the samples differ, and in which features: above, the ranking is chance."""
+
 LEAST_EXPECTED = 0.1
 """Common events that are expected at least: two alike may be chance, three are not."""
 
@@ -83,6 +86,11 @@ class SampleComparison:
     def t(self) -> float:
         """``t_{A+B}(A) + t_{A+B}(B)``."""
         return self.t_first + self.t_second
+
+    @property
+    def is_told(self) -> bool:
+        """Whether p is small enough to say that the samples differ."""
+        return self.p < TOLD_P
 
     @property
     def kernels_in_words(self) -> tuple[str, ...]:

@@ -100,6 +100,7 @@ class ComparisonOutcome(View):
 
     p: float = Field(description="exact, by permutations of the events")
     z: float | None = Field(description="p as a one-sided Gaussian significance; null for p = 1")
+    is_told: bool = Field(description="whether p is small enough, below 0.05, to say that they differ")
     t_first: float = Field(description="part of t that A gives")
     t_second: float = Field(description="part of t that B gives")
     n_first: int = Field(description="events of A")

@@ -337,6 +337,7 @@ def _show_outcome(result: KeptComparison) -> ComparisonOutcome:
     return ComparisonOutcome(
         p=found.p,
         z=found.z,
+        is_told=found.is_told,
         t_first=found.t_first,
         t_second=found.t_second,
         n_first=found.n_first,
