@@ -11,13 +11,15 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from dqm.alarm import AddMask
+from dqm.export.report import report_bundle, report_run
+from dqm.reference import StoredBundle, open_bundle
 from dqm.store import WINDOWS, WindowKeeper
 from dqm.web import HttpServer, create_app
 from tests.conftest import Once
 from tests.npm import install_package
 from tests.service.small import faulty_events, window_of
 from tests.waiting import wait_until
-from tests.world import PASSWORDS, World, make_world, verdict_of
+from tests.world import PASSWORDS, START, World, make_world, verdict_of
 
 from .conftest import complaints, set_media, set_width
 from .test_page import wait_for_charts
@@ -34,7 +36,8 @@ PAGES = (
     "/", "/?quality=Bad", "/alarms", "/alarms?show=all", "/alarms/chamber-2/differs", "/masks",
     "/streams/chamber-2", "/streams/chamber-3", "/windows/chamber-2/7/0", "/windows/chamber-1/7/0",
     "/trends?stream=chamber-2",
-    "/compare?a_stream=chamber-1&b_stream=chamber-2", "/compare/{comparison}", "/help", "/users", "/nothing",
+    "/compare?a_stream=chamber-1&b_stream=chamber-2", "/compare/{comparison}", "/help", "/users", "/login",
+    "/nothing",
 )  # fmt: skip
 
 CHECK = """
@@ -151,6 +154,25 @@ def test_everything_is_reached_by_the_keyboard_and_seen(
     assert chromium.execute_script("return document.querySelector('[data-place=\"0\"]').className") == "skip"
     ActionChains(chromium).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
     assert chromium.execute_script("return window.reached.at(-1)") == n - 2, "and back"
+
+
+@pytest.mark.parametrize("kind", ["run", "bundle"])
+def test_axe_finds_nothing_in_reports(
+    chromium: Chrome, site: tuple[str, World], bundle: StoredBundle, axe: str, tmp_path: Path, kind: str
+) -> None:
+    _, world = site
+    path = tmp_path / "report.html"
+    path.write_text(
+        report_run(world.store, world.queries.history, 7, version="x", now=START)
+        if kind == "run"
+        else report_bundle(open_bundle(bundle.path), version="x", now=START),
+        encoding="utf-8",
+    )
+    set_width(chromium, 1400)
+    chromium.get(f"file://{path}")
+    wait_for_charts(chromium)
+    chromium.execute_script(axe)
+    assert chromium.execute_async_script(CHECK, RULES) == []
 
 
 def test_the_skip_link_leads_past_the_head(chromium: Chrome, site: tuple[str, World]) -> None:
