@@ -151,7 +151,7 @@ def compare(
             features, permutations or 1000, 1 if seed is None else seed, as_json, plot, processes
         )
         if kept_by is not None:
-            of_files = {"chamber": chamber, "counts": counts, "histogram": histogram}
+            of_files = {"chamber": chamber, "counts": counts, "histogram": histogram, "read": reading or None}
             _refuse_given(of_files, "with --from, which has no files")
             compare_kept_two(kept_by, (bundle, *files), options, kept)
             return
