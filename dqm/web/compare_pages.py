@@ -132,8 +132,9 @@ def _show_trouble(queries: Queries, request: Request, fields: Form, error: Excep
 def _pick(
     queries: Queries, request: Request, fields: Form | None = None, trouble: str = "", status: int = 200
 ) -> Response:
-    blank = {f"{side}_{field}": "" for side in _SIDES for field in _FIELDS} | {"permutations": ""}
-    given = blank | dict(request.query_params if fields is None else fields)
+    known = [*(f"{side}_{field}" for side in _SIDES for field in _FIELDS), "permutations"]
+    sent: Form = request.query_params if fields is None else fields
+    given = {name: sent.get(name, "") for name in known}
     names = queries.statuses.names
     wanted = {side: given[f"{side}_stream"] for side in _SIDES}
     kept = {
@@ -151,7 +152,7 @@ def _pick(
 def _with_run(given: Form, side: str, stream: str, run: int) -> dict[str, str]:
     """Fields of the form when a run is picked for one side."""
     picked = {f"{side}_stream": stream, f"{side}_runs": str(run), f"{side}_window": ""}
-    return {name: value for name, value in {**given, **picked}.items() if value and name != "token"}
+    return {name: value for name, value in {**given, **picked}.items() if value}
 
 
 def _comparison(queries: Queries, request: Request) -> Response:

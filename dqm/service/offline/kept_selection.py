@@ -98,42 +98,50 @@ def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed:
     if choice.seq is not None:
         return _select_one(choice, [*good, *anomalous], place, store)
     counts = store.count_qualities(choice.stream, choice.runs)
-    n_good = max(counts.get(Quality.GOOD, 0), len(good))  # verdicts may be gone before their windows
-    n_anomalous = max(sum(counts.get(quality, 0) for quality in ANOMALOUS), len(anomalous))
-    if n_good + n_anomalous == 0:
+    n_anomalous = sum(counts.get(quality, 0) for quality in ANOMALOUS)
+    # verdicts may be gone before their windows
+    parts = [
+        _Part("Good", good, max(counts.get(Quality.GOOD, 0), len(good))),
+        _Part("Medium or Bad", anomalous, max(n_anomalous, len(anomalous))),
+    ]
+    if not any(part.n_judged for part in parts):
         raise InputError(
             "no window was Good, Medium or Bad" if counts else "no window was judged",
             where=str(choice),
             fix="Choose other runs; 'dqm history' lists them",
         )
-    if choice.taken is not Taken.ANOMALOUS and n_good and not good:
-        raise _no_good(choice, n_good, place)
-    if choice.taken is not Taken.GOOD and n_anomalous and not anomalous:
+    wanted = {Taken.FAIR: parts, Taken.GOOD: parts[:1], Taken.ANOMALOUS: parts[1:]}[choice.taken]
+    there = [part for part in wanted if part.n_judged]
+    if not there:
         raise InputError(
-            f"none of {format_count(n_anomalous, 'Medium or Bad window')} is kept",
-            where=str(choice),
-            fix=f"Raise [keep] windows_megabytes ({place.windows_megabytes:g}) for later runs, "
-            "or compare Good windows only",
+            f"no window was {wanted[0].kind}", where=str(choice), fix="Choose other windows or runs"
         )
+    for part in there:
+        if not part.kept:
+            raise _nothing_kept(choice, part, place)
+    share = min(part.share for part in there)
     rng = np.random.default_rng(seed)
-    share = 1.0
-    if choice.taken is Taken.FAIR:
-        share = min(len(kept) / n for kept, n in ((good, n_good), (anomalous, n_anomalous)) if n)
     paths, told = [], []
-    for kept, n, kind, left_out in (
-        (good, n_good, "Good", Taken.ANOMALOUS),
-        (anomalous, n_anomalous, "Medium or Bad", Taken.GOOD),
-    ):
-        if choice.taken is left_out or not n:
-            continue
-        n_taken = round(share * n) if choice.taken is Taken.FAIR else len(kept)
-        paths += [kept[k] for k in rng.permutation(len(kept))[:n_taken]]
-        told.append(f"{n_taken} of {format_count(n, 'window')} that {'was' if n == 1 else 'were'} {kind}")
-    if not paths:
-        wanted = "Good" if choice.taken is Taken.GOOD else "Medium or Bad"
-        raise InputError(f"no window was {wanted}", where=str(choice), fix="Choose other windows or runs")
+    for part in there:
+        n = round(share * part.n_judged) if choice.taken is Taken.FAIR else len(part.kept)
+        paths += [part.kept[k] for k in rng.permutation(len(part.kept))[:n]]
+        was = "was" if part.n_judged == 1 else "were"
+        told.append(f"{n} of {format_count(part.n_judged, 'window')} that {was} {part.kind}")
     order = rng.permutation(len(paths))
     return KeptSide(str(choice), tuple(paths[k] for k in order), " and ".join(told))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Windows of some runs that were alike."""
+
+    kind: str
+    kept: Sequence[Path]
+    n_judged: int
+
+    @property
+    def share(self) -> float:
+        return len(self.kept) / self.n_judged
 
 
 def _select_one(choice: KeptChoice, kept: Sequence[Path], place: KeptPlace, store: VerdictStore) -> KeptSide:
@@ -161,14 +169,20 @@ def _select_one(choice: KeptChoice, kept: Sequence[Path], place: KeptPlace, stor
     )
 
 
-def _no_good(choice: KeptChoice, n_good: int, place: KeptPlace) -> InputError:
+def _nothing_kept(choice: KeptChoice, part: _Part, place: KeptPlace) -> InputError:
+    if part.kind != "Good":
+        return InputError(
+            f"none of {format_count(part.n_judged, 'Medium or Bad window')} is kept",
+            where=str(choice),
+            fix=f"Raise [keep] windows_megabytes ({place.windows_megabytes:g}) for later runs, "
+            "or compare Good windows only",
+        )
     fix = "Set [keep] good_share, such as 0.05, reload the daemon and take later runs"
     if place.good_share:
         fix = f"Raise [keep] good_share ({place.good_share:g}) or good_megabytes for later runs"
-    if choice.taken is Taken.FAIR:
-        fix += ", or compare only windows that are Medium or Bad"
     return InputError(
-        f"none of {format_count(n_good, 'Good window')} is kept (those of histograms and channels never are)",
+        f"none of {format_count(part.n_judged, 'Good window')} is kept "
+        "(those of histograms and channels never are)",
         where=str(choice),
-        fix=fix,
+        fix=f"{fix}, or compare only windows that are Medium or Bad",
     )
