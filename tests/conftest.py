@@ -33,6 +33,7 @@ settings.load_profile("dqm")
 LONGEST_FIRST = (
     "browser/test_page.py",
     "browser/test_groups.py",
+    "browser/test_wall.py",
     "test_front_door.py",
     "service/monitor/test_daemon.py",
     "cli/test_stopping.py",
