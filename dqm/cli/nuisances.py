@@ -85,7 +85,6 @@ def nuisance(
     bundle = open_bundle(path)
     if rate:
         changed = add_normalisation(bundle, name, sigma)
-        _say_if_another_test(bundle, changed)
         say(f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}")
         return
     samples: dict[float, FloatArray] | Transform
@@ -112,7 +111,7 @@ def nuisance(
             sources=tuple(sources),
             progress=progress,
         )
-    _say_if_another_test(bundle, changed)
+    _say_what_is_no_number(bundle)
     print_table(_checks_table(bundle, checks))
     if plot:
         from dqm.cli.figures import draw_checks
@@ -122,13 +121,14 @@ def nuisance(
     say(f"Next: dqm reference calibrate {path} --toys 1000")
 
 
-def _say_if_another_test(before: Bundle, after: Bundle) -> None:
-    if before.manifest.statistic != after.manifest.statistic:
-        m = after.manifest
-        settings = ", ".join(f"{name} {value}" for name, value in m.settings_in_words.items())
+def _say_what_is_no_number(bundle: Bundle) -> None:
+    """Name the features of which a log ratio that is smooth in all of them may be wrong."""
+    kinds = {name: kind for name, kind in bundle.manifest.kinds_of_features.items() if kind != "smooth"}
+    if kinds:
+        named = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
         say(
-            f"note: the test {before.manifest.statistic} takes no nuisance parameters; the bundle has the "
-            f"test {m.statistic} now ({settings})",
+            f"note: log r is learned as a smooth function of all features, also of {named}. Where their "
+            "columns of the table are far from 1, this parameter explains too little or too much there",
             err=True,
         )
 

@@ -32,6 +32,7 @@ from dqm.cli.settings import (
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
+from dqm.config import load_daemon
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
@@ -282,8 +283,17 @@ def calibrate(
         typer.Option(
             min=100,
             max=MOST_TOYS,
-            help="Toys in the null table; default: 100 beyond p = 0.01, enough for a few streams. The daemon "
-            "says if it needs more.",
+            help="Toys in the null table; default: what --for asks for, or 100 beyond p = 0.01, enough for a "
+            "few streams. The daemon says if it needs more.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--for",
+            metavar="CONFIG",
+            help="Configuration of the daemon that the bundle is for: as many toys as its false-alarm budget "
+            "asks for.",
         ),
     ] = None,
     window: Annotated[
@@ -313,13 +323,12 @@ def calibrate(
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
-    from dqm.alarm import ample_toys
     from dqm.reference import WindowRange, calibrate_range, open_bundle, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
     from dqm.reference.window_range import sizes_of
 
     bundle = open_bundle(path)
-    toys = ample_toys(USUAL_THRESHOLD) if toys is None else toys
+    toys = _choose_toys(path, toys, config)
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     window_range = None
@@ -356,6 +365,22 @@ def calibrate(
     remark = origin_remark(calibrated, kind)
     if remark:
         say(f"warning: {path}: {remark}", err=True)
+
+
+def _choose_toys(path: Path, toys: int | None, config: Path | None) -> int:
+    """Take the toys asked for, or as many as the threshold of a daemon needs, or the usual one."""
+    from dqm.alarm import ample_toys
+
+    if config is None:
+        return ample_toys(USUAL_THRESHOLD) if toys is None else toys
+    if toys is not None:
+        raise ConfigError("--toys beside --for", where="--for", fix="Give one of them")
+    from dqm.service.monitor.resolved_config import find_threshold
+
+    threshold = find_threshold(load_daemon(config), path)
+    toys = ample_toys(threshold)
+    say(f"{path}: {toys} toys, 100 beyond p = {threshold:.2g}, the threshold of {config}")
+    return toys
 
 
 def _uncertainty(bundle: StoredBundle, kind: WindowKind) -> float:

@@ -11,7 +11,8 @@ from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
 from .rolling import RollingStatistics, RollingTest
 from .setting import Setting
-from .several import SeveralResult, SeveralTest
+from .several import SeveralTest
+from .several_result import SeveralResult
 from .symmetrised import SymmetrisedResult, SymmetrisedTest
 from .template import Template, learn_template
 from .two_samples import PermutationP, TwoSampleTest, permutation_p

@@ -34,7 +34,10 @@ from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
 from dqm.nplm.window_events import RemoteAxes, express
 
-__all__ = ["KernelTest"]
+__all__ = ["USUAL_WIDTH", "KernelTest"]
+
+USUAL_WIDTH = 2.5
+"""Width of a single kernel that nobody chose, in standard deviations."""
 
 BATCH_BYTES = 2**27
 """Memory for the events of the windows that are tested together; more is hardly faster."""
@@ -145,7 +148,11 @@ class KernelTest:
     (200,)
     """
 
-    usual_settings: ClassVar[Mapping[str, object]] = {"width": 2.5, "penalty": 1e-7, "loss": "likelihood"}
+    usual_settings: ClassVar[Mapping[str, object]] = {
+        "width": USUAL_WIDTH,
+        "penalty": 1e-7,
+        "loss": "likelihood",
+    }
     """Settings of a bundle if none are given, width in standard deviations.
 
     They are what told faults from gas best on simulated chambers (``tests/studies/chamber_nuisance.py``).

@@ -5,6 +5,7 @@ Their p are those of the textbook, for a reference of finite size. They are appr
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from dqm.nplm.feature_kind import FeatureView
 
 __all__ = ["OrderTest", "SettingTest", "SharesTest"]
 
-SettingTest = Literal["kernel", "order", "share", "shares"]
+SettingTest = Literal["kernel", "order", "share", "shares", "pulls"]
 
 SMALLEST = 1e-290
 """p whose logarithm is taken from float64; smaller ones have an asymptotic formula, or this value."""
@@ -39,9 +40,19 @@ class OrderTest:
 
     def __init__(self, view: FeatureView, values: FloatArray, shares: FloatArray) -> None:
         self._view = view
-        is_usual = ~np.isin(values, view.special)
-        order = np.argsort(values[is_usual], kind="stable")
-        self._values, weights = values[is_usual][order], shares[is_usual][order]
+        usual = np.flatnonzero(~np.isin(values, view.special))
+        self._rows = usual[np.argsort(values[usual], kind="stable")]
+        self._values = values[self._rows]
+        self._weigh(shares)
+
+    def weighed(self, shares: FloatArray) -> OrderTest:
+        """Give the same test for a reference with other weights, which sum to 1."""
+        other = copy(self)
+        other._weigh(shares)
+        return other
+
+    def _weigh(self, shares: FloatArray) -> None:
+        weights = shares[self._rows]
         self._below = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()]) if len(weights) else None
         self._n_reference = weights.sum() ** 2 / (weights**2).sum() if len(weights) else 0.0
 
@@ -77,10 +88,19 @@ class SharesTest:
     def __init__(self, view: FeatureView, values: FloatArray, shares: FloatArray) -> None:
         self._view = view
         self._n_classes = len(view.classes) + 1
-        n_reference = 1.0 / (shares**2).sum()
-        weights = shares * n_reference
-        self._known = np.bincount(view.codes(values), weights=weights, minlength=self._n_classes)
-        self._n_reference = float(n_reference)
+        self._codes = view.codes(values)
+        self._weigh(shares)
+
+    def weighed(self, shares: FloatArray) -> SharesTest:
+        """Give the same test for a reference with other weights, which sum to 1."""
+        other = copy(self)
+        other._weigh(shares)
+        return other
+
+    def _weigh(self, shares: FloatArray) -> None:
+        self._n_reference = float(1.0 / (shares**2).sum())
+        weights = shares * self._n_reference
+        self._known = np.bincount(self._codes, weights=weights, minlength=self._n_classes)
 
     def log_p(self, values: FloatArray) -> tuple[float, float]:
         """Give the logarithms of p of the class that departs most, and of all classes together.

@@ -61,9 +61,10 @@ class Setting:
 
     Parameters
     ----------
-    test : {"kernel", "order", "share", "shares"}
+    test : {"kernel", "order", "share", "shares", "pulls"}
         A kernel, or a plain test of one feature: Kolmogorov-Smirnov, the share of the value that departs
-        most, or the shares of all values.
+        most, or the shares of all values. Or the distances between fitted nuisance parameters and their
+        measurements.
     feature : int or None
         Column that it looks at; None for all.
     width, penalty : float

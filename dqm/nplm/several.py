@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dqm.errors import InputError, format_count
-from dqm.events import FloatArray, NuisanceResult
+from dqm.events import FloatArray
 from dqm.nplm.drawn import DrawnWindows
 from dqm.nplm.kernel_test import KernelTest
-from dqm.nplm.nuisance import Nuisance
-from dqm.nplm.plain_test import SharesTest
+from dqm.nplm.nuisance import Nuisance, check_nuisances, measured_values
+from dqm.nplm.nuisance_fit import NuisanceFit
+from dqm.nplm.plain_test import OrderTest, SharesTest
 from dqm.nplm.prepared import check_device
+from dqm.nplm.profiled_kernels import ProfiledKernels
+from dqm.nplm.profiled_score import ProfiledScore
 from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
 from dqm.nplm.score import BriefScore, Score, log_chi_squared
@@ -31,8 +32,9 @@ from dqm.nplm.setting import (
     make_score,
     weigh_kernels,
 )
+from dqm.nplm.several_result import SeveralResult
 
-__all__ = ["SeveralResult", "SeveralTest"]
+__all__ = ["SeveralTest"]
 
 FIT_PENALTY = 1e-6
 """Penalty of the fit that makes the maps."""
@@ -51,70 +53,6 @@ MOST_WINDOWS_PER_SPLIT = 10
 
 RULES = ("smallest", "product", "mean")
 """How the p of the settings are combined."""
-
-
-@dataclass(frozen=True)
-class SeveralResult:
-    """Outcome of one window.
-
-    Parameters
-    ----------
-    t : float
-        Combined statistic: -2 log of the smallest p of the settings, of their product, or of their mean.
-        These p are approximate; toys tell what t is worth.
-    log_p : ndarray, shape (n_settings,)
-        Logarithm of the approximate p of each setting.
-    n_outside : int
-        As in `KernelResult`.
-    """
-
-    t: float
-    log_p: FloatArray
-    n_outside: int
-    _test: SeveralTest
-    _sample: Sample
-
-    converged = True
-    """One step always ends."""
-
-    delta = 0.0
-
-    @property
-    def tau(self) -> float:
-        """Equal to `t`: there are no nuisance parameters."""
-        return self.t
-
-    @property
-    def nuisances(self) -> Mapping[str, NuisanceResult]:
-        """Empty: there are no nuisance parameters."""
-        return {}
-
-    @property
-    def place(self) -> int:
-        """Number of the setting with the smallest p: the one that saw it."""
-        return int(self.log_p.argmin())
-
-    @property
-    def seen_by(self) -> Setting:
-        """The setting with the smallest p."""
-        return self._test.settings[self.place]
-
-    @property
-    def value_seen(self) -> str:
-        """Which value departs, if it is the share of one that the window departs in; empty otherwise."""
-        setting = self.seen_by
-        if setting.feature is None or setting.test != "share":
-            return ""
-        return self._test.describe_value(self._sample.x[:, setting.feature], setting.feature)
-
-    @cached_property
-    def fitted(self) -> KernelResult:
-        """The window fitted to convergence with the setting that saw it; for maps."""
-        return self.fitted_with(self.place)
-
-    def fitted_with(self, place: int) -> KernelResult:
-        """Fit the window to convergence with one of the settings."""
-        return self._test.fit(self._sample, place)
 
 
 class SeveralTest:
@@ -148,15 +86,17 @@ class SeveralTest:
         What is added to the log p of each plain test, which is too large where values repeat; see `tune`.
     rule : {"smallest", "product", "mean"}
         How the p of the settings are combined.
-    nuisances : sequence
-        Must be empty.
+    nuisances : sequence of Normalisation or Shape
+        Changes of the reference that are not a fault. They are fitted alone, once for all settings. These
+        compare with the reference as the parameters deform it, see `dqm.nplm.profiled_score`. The distances
+        of fitted values from measured ones are a setting more.
     few_windows : bool
         Prepare in half of the time, for a few windows of one size. t is the same within rounding.
 
     Raises
     ------
     InputError
-        As in `KernelTest`; also with nuisance parameters.
+        As in `KernelTest`.
 
     References
     ----------
@@ -177,7 +117,6 @@ class SeveralTest:
     'kernel'
     """
 
-    takes_nuisances = False
     usual_settings: ClassVar[Mapping[str, object]] = {"rule": "smallest"}
     """What a bundle keeps beside the settings that `tune` chooses."""
 
@@ -203,11 +142,6 @@ class SeveralTest:
         few_windows: bool = False,
         device: str = "cpu",
     ) -> None:
-        if nuisances:
-            raise InputError(
-                f"a test of several kernels takes no nuisance parameters, got {len(nuisances)}",
-                fix="Build the bundle with --statistic kernel",
-            )
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", fix=f"Choose one of {', '.join(RULES)}")
         if (mean_ratio is None) != (plain_shift is None):
@@ -230,11 +164,14 @@ class SeveralTest:
             is_decorrelated=is_decorrelated,
             feature_width=feature_width,
         )
+        self._nuisances = check_nuisances(nuisances)
         self._scores = self._make_scores(few_windows)
+        self._fit = NuisanceFit(sample.x, n_expected, nuisances, shares) if nuisances else None
         self._plain = make_plain(self._seen)
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
-        self.settings = (*self._kernels, *plain)
-        self._ratios = _check_ratios(len(self._kernels), mean_ratio, variance_ratio)
+        pulls = [Setting("pulls")] if any(math.isfinite(one.sigma) for one in self._nuisances) else []
+        self.settings = (*self._kernels, *pulls, *plain)
+        self._ratios = _check_ratios(len(self._kernels), len(pulls), mean_ratio, variance_ratio)
         self._shift = _check_shift(len(plain), plain_shift)
         self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
@@ -261,8 +198,8 @@ class SeveralTest:
         ----------
         data : array_like, shape (n_data, d)
             Events of the window in raw features, at least one.
-        auxiliary : mapping, optional
-            Must be empty: there are no nuisance parameters.
+        auxiliary : mapping of str to float, optional
+            Measured value of each nuisance parameter; required for all that are not free.
         weights : array_like, shape (n_data,), optional
             Events that each row stands for, >= 0; one each by default.
 
@@ -270,23 +207,43 @@ class SeveralTest:
         ------
         InputError
             If `data` is empty, not finite or has another number of features than the reference; if a weight
-            is negative or not finite, or all are 0.
+            is negative or not finite, or all are 0; if a measurement is missing or unknown.
         """
-        if auxiliary:
-            raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
+        measured = measured_values(self._nuisances, auxiliary)
         (sample,) = check_windows([data], [weights], len(self._low))
-        return self._result(sample, log_chi_squared(self._statistics(sample), *self._moments))
+        if self._fit is not None:
+            return self._beside_nuisances(sample, measured, self._fit)
+        return self._result(sample, self._log_p(sample, self._statistics(sample)))
 
-    def _result(self, sample: Sample, kernels: FloatArray) -> SeveralResult:
-        """Combine the log p of the kernels with those of the plain tests."""
-        log_p = self._handicap + np.concatenate([kernels, self._plain_log_p(sample.x) + self._shift])
+    def _result(self, sample: Sample, log_p: FloatArray, **others: Any) -> SeveralResult:
         return SeveralResult(
             t=_combine(log_p, self._rule),
             log_p=log_p,
             n_outside=sample.count_outside(self._low, self._high),
             _test=self,
             _sample=sample,
+            **others,
         )
+
+    def _beside_nuisances(self, sample: Sample, measured: FloatArray, fit: NuisanceFit) -> SeveralResult:
+        """Test a window beside what the nuisance parameters do to the reference."""
+        point = fit.find(sample.x, sample.weights, measured)
+        if not np.isfinite(point.delta):
+            unknown = np.full(len(self.settings), math.nan)
+            return self._result(sample, unknown, delta=math.nan, converged=False)
+        look = Look(self._seen, sample.x)
+        columns = [look.at(setting) for setting in self._kernels]
+        found = self._profile.evaluate(point, sample, columns, measured)
+        log_p = self._log_p(sample, found.statistics, point.weights)
+        seen = int(log_p.argmin())
+        beside = found.describe(seen if seen < len(self._kernels) else 0)
+        return self._result(sample, log_p, delta=point.delta, nuisances=beside)
+
+    def _log_p(self, sample: Sample, kernels: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        """Give the log p of all settings from T of the kernels, for a reference weighed anew."""
+        plain = self._plain_log_p(sample.x, weights) + self._shift
+        log_p: FloatArray = np.concatenate([log_chi_squared(kernels, *self._moments), plain])
+        return self._handicap + log_p
 
     def evaluate_many(
         self,
@@ -328,16 +285,17 @@ class SeveralTest:
         list of SeveralResult
             Equal to those of `evaluate` up to rounding.
         """
-        if not rows:
-            return []
+        if self._nuisances or not rows:
+            counts = [None] * len(rows) if weights is None else weights
+            return [self.evaluate(pool[one], weights=w) for one, w in zip(rows, counts, strict=True)]
         drawn = DrawnWindows(pool, rows, weights)
         look = Look(self._seen, drawn.x)
         kernels = np.empty((len(rows), len(self._kernels)))
         for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
             sums = drawn.sum(sized.score.kernel, look.at(setting))
             kernels[:, k] = sized.of_sums(sized.score.transform(sums))
-        log_p = log_chi_squared(kernels, *self._moments)
-        return [self._result(drawn.sample(number), one) for number, one in enumerate(log_p)]
+        samples = map(drawn.sample, range(len(rows)))
+        return [self._result(s, self._log_p(s, one)) for s, one in zip(samples, kernels, strict=True)]
 
     @classmethod
     def tune(
@@ -418,8 +376,10 @@ class SeveralTest:
             "plain_shift": tuple((math.log(TUNED_P) - np.quantile(plain, TUNED_P, axis=0)).tolist()),
         }
 
-    def fit(self, sample: Sample, place: int) -> KernelResult:
-        """Fit a window to convergence with one setting (logistic loss); a plain test is replaced by a kernel.
+    def fit(self, sample: Sample, place: int, nu: Sequence[float] = ()) -> KernelResult:
+        """Fit a window to convergence with one setting; a plain test is replaced by a kernel.
+
+        The loss is the logistic one, beside nuisance parameters that of the likelihood.
 
         Parameters
         ----------
@@ -427,27 +387,39 @@ class SeveralTest:
             The window.
         place : int
             Number of the setting.
+        nu : sequence of float
+            Nuisance parameters at which the reference is taken.
         """
         setting, seen = self.settings[place], self._seen
-        if not Look(seen, seen.centers).at(setting).shape[1]:
+        if setting.test == "pulls" or not Look(seen, seen.centers).at(setting).shape[1]:
             setting = self.settings[0]  # a feature with one value has no coordinates
-        if place not in self._fits:
-            self._fits[place] = KernelTest(
+        test = self._fits.get(place)
+        if test is None:
+            weights, n_expected = self._weights, self.n_expected
+            if self._fit is not None:
+                of_rows = self._fit.weights_at(np.array(nu))
+                weights, n_expected = of_rows / (1.0 if self._counts is None else self._counts), of_rows.sum()
+            test = KernelTest(
                 Look(seen, seen.reference).at(setting),
-                n_expected=self.n_expected,
+                n_expected=n_expected,
                 width=setting.width if setting.test == "kernel" else FIT_WIDTH,
                 penalty=FIT_PENALTY,
                 centers=Look(seen, seen.centers).at(setting),
-                weights=self._weights,
+                weights=weights,
                 counts=self._counts,
+                loss="logistic" if self._fit is None else "likelihood",
                 few_windows=True,
                 is_standard=True,
             )
-        return self._fits[place].evaluate(Look(seen, sample.x).at(setting), weights=sample.counts)
+            if self._fit is None:  # otherwise each window has a reference of its own
+                self._fits[place] = test
+        return test.evaluate(Look(seen, sample.x).at(setting), weights=sample.counts)
 
-    def describe_value(self, values: FloatArray, feature: int) -> str:
+    def describe_value(self, values: FloatArray, feature: int, nu: Sequence[float] = ()) -> str:
         """Say which value of a feature departs most in a window; empty if its shares are not tested."""
-        tests = [test for place, test in self._plain if place == feature and isinstance(test, SharesTest)]
+        weights = None if self._fit is None else self._fit.weights_at(np.array(nu))
+        plain = self._plain_at(weights)
+        tests = [test for place, test in plain if place == feature and isinstance(test, SharesTest)]
         return tests[0].describe(values) if tests else ""
 
     def _weigh(self) -> FloatArray:
@@ -457,16 +429,25 @@ class SeveralTest:
         """
         n_plain = len({feature for feature, _ in self._plain})
         kernels = weigh_kernels(self._kernels, len(self._seen.views))
-        return np.array(kernels + [math.log(max(1, n_plain))] * (len(self.settings) - len(kernels)))
+        others = [one.test for one in self.settings[len(kernels) :]]
+        of_plain = math.log(max(1, n_plain))
+        return np.array([*kernels, *(math.log(2.0) if one == "pulls" else of_plain for one in others)])
 
     def _make_scores(self, few_windows: bool) -> list[Score]:
         reference, centers = (Look(self._seen, x) for x in (self._seen.reference, self._seen.centers))
-        kind = BriefScore if few_windows else Score
+        kind = ProfiledScore if self._nuisances else BriefScore if few_windows else Score
         return [make_score(kind, self._seen, reference, centers, setting) for setting in self._kernels]
 
-    def _plain_log_p(self, x: FloatArray) -> FloatArray:
-        found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain]
+    def _plain_log_p(self, x: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain_at(weights)]
         return np.concatenate([np.empty(0), *found])
+
+    def _plain_at(self, weights: FloatArray | None) -> list[tuple[int, OrderTest | SharesTest]]:
+        """Give the plain tests, for a reference weighed anew if there are weights."""
+        if weights is None:
+            return self._plain
+        shares = weights / weights.sum()
+        return [(feature, test.weighed(shares)) for feature, test in self._plain]
 
     def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each kernel."""
@@ -478,9 +459,15 @@ class SeveralTest:
         if not (np.isfinite(n_expected) and n_expected > 0):
             raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
         self.n_expected = float(n_expected)
-        self._sized = [score.at(self.n_expected) for score in self._scores]
-        mean = np.array([sized.mean for sized in self._sized])
-        variance = np.array([sized.variance for sized in self._sized])
+        if self._fit is None:
+            self._sized = [score.at(self.n_expected) for score in self._scores]
+            moments = [(sized.mean, sized.variance) for sized in self._sized]
+        else:
+            self._fit = self._fit.at(self.n_expected)
+            scores = [one for one in self._scores if isinstance(one, ProfiledScore)]
+            self._profile = ProfiledKernels(self._nuisances, self._fit, scores, self._seen.n_events)
+            moments = self._profile.moments
+        mean, variance = np.array(moments).T
         self._moments = mean * self._ratios[0], variance * self._ratios[1]
 
 
@@ -492,8 +479,9 @@ def _choose(n_centers: int, sample: Sample, rng: np.random.Generator) -> FloatAr
 
 
 def _check_ratios(
-    n: int, mean: Sequence[float] | None, variance: Sequence[float] | None
+    n: int, n_pulls: int, mean: Sequence[float] | None, variance: Sequence[float] | None
 ) -> tuple[FloatArray, FloatArray]:
+    """Check the ratios of n kernels, and append those of the pulls, which are 1."""
     checked = []
     for name, given in (("mean_ratio", mean), ("variance_ratio", variance)):
         ratios = np.ones(n) if given is None else np.asarray(given, dtype=float)
@@ -502,7 +490,7 @@ def _check_ratios(
                 f"{name} has shape {ratios.shape} for {format_count(n, 'setting')} of kernels",
                 fix="Give a number above 0 for each, as SeveralTest.tune does",
             )
-        checked.append(ratios)
+        checked.append(np.append(ratios, np.ones(n_pulls)))
     return checked[0], checked[1]
 
 

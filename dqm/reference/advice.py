@@ -19,10 +19,10 @@ from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
 from dqm.nplm import KernelTest, SeveralTest
+from dqm.nplm.kernel_test import USUAL_WIDTH
 from dqm.nplm.samples import Sample
 from dqm.reference.certificate import Light
 from dqm.reference.null import NullTable
-from dqm.reference.single_test import USUAL_WIDTH
 from dqm.reference.splits import TOLERATED_OFFSET, choose_origin, choose_reference_size
 from dqm.reference.toys import largest_window
 

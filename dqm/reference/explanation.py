@@ -309,6 +309,8 @@ def rank_features(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tupl
 
 
 def _describe_setting(setting: Setting, features: Sequence[str], value: str) -> str:
+    if setting.test == "pulls":
+        return "seen in the nuisance parameters, which are not what was measured"
     if setting.feature is None:
         decorrelated = ", decorrelated" if setting.is_decorrelated else ""
         return f"seen by a kernel of width {setting.width:.3g} of all features{decorrelated}"

@@ -25,7 +25,7 @@ from dqm.nplm.taylor import (
 from dqm.nplm.transformations import Transformation
 from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind, check_names
 from dqm.reference.processes import one_thread
-from dqm.reference.single_test import take_single_test
+from dqm.reference.statistic_plugin import find_statistic
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 
 __all__ = [
@@ -114,8 +114,7 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
     Parameters
     ----------
     bundle : StoredBundle
-        Its directory is written to; its null tables go. A test of several kernels, which takes no nuisance
-        parameters, is replaced by the single kernel test (`dqm.reference.single_test`).
+        Its directory is written to; its null tables go.
     name : str
         Name of the parameter and of its measurement.
     sigma : float or None
@@ -124,14 +123,15 @@ def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyB
     Raises
     ------
     InputError
-        If no measurement can have the name.
+        If no measurement can have the name, or the test takes no nuisance parameters.
     BundleError
         If the directory cannot be written.
     """
     bundle.refuse_channels("nuisance parameter")
+    _refuse_other_tests(bundle)
     check_names([name], "nuisance parameter")
     entry = NuisanceEntry(name=name, kind="normalisation", sigma=sigma)
-    return take_single_test(bundle).add_nuisance(entry, {})
+    return bundle.add_nuisance(entry, {})
 
 
 def learn_shape(
@@ -153,8 +153,7 @@ def learn_shape(
     Parameters
     ----------
     bundle : StoredBundle
-        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go, and
-        its test is changed as by `add_normalisation`.
+        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go.
     name : str
         Name of the parameter and of its measurement.
     sigma : float or None
@@ -186,11 +185,13 @@ def learn_shape(
     Raises
     ------
     InputError
-        If the name or a sample cannot be used, or a number is out of range.
+        If the name or a sample cannot be used, a number is out of range, or the test takes no nuisance
+        parameters.
     BundleError
         If the directory cannot be written.
     """
     bundle.refuse_counted("nuisance parameter of the shape")
+    _refuse_other_tests(bundle)
     check_names([name], "nuisance parameter")
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}", fix=f"Choose one of {', '.join(METHODS)}")
@@ -228,7 +229,7 @@ def learn_shape(
         transform=samples if isinstance(samples, Transform) else None,
         sources=sources,
     )
-    return take_single_test(bundle).add_nuisance(entry, arrays), checks
+    return bundle.add_nuisance(entry, arrays), checks
 
 
 def taylor_model(bundle: StoredBundle, entry: NuisanceEntry) -> TaylorModel:
@@ -256,6 +257,17 @@ def nuisances_for(bundle: StoredBundle, kind: WindowKind) -> list[Nuisance]:
         else:
             found.append(Normalisation(entry.name, sigma))
     return found
+
+
+def _refuse_other_tests(bundle: StoredBundle) -> None:
+    """Refuse a test that takes no nuisance parameters; raises `InputError`."""
+    plugin = find_statistic(bundle.manifest.statistic)
+    if not plugin.takes_nuisances:
+        raise InputError(
+            f"{plugin.label} takes no nuisance parameters",
+            where=str(bundle.path),
+            fix="Build the bundle with --statistic several or kernel",
+        )
 
 
 def _split(x: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -74,7 +74,8 @@ class ToyWork:
     @classmethod
     def of(cls, bundle: StoredBundle, kind: WindowKind, truth: Truth, seed: int, per_split: int) -> ToyWork:
         """Describe toys of a bundle."""
-        is_quick = not per_split and find_statistic(bundle.manifest.statistic).is_quick_with_toys
+        is_plain = not per_split and not any(one.concerns(kind.cut) for one in bundle.manifest.nuisances)
+        is_quick = is_plain and find_statistic(bundle.manifest.statistic).is_quick_with_toys
         together = CHUNK_OF_DRAWN if is_quick else CHUNK
         return cls(bundle.path, bundle.manifest.definition, kind, truth, seed, per_split, together)
 

@@ -252,35 +252,6 @@ class StoredBundle:
         files = {entry.arrays[name].name: values for name, values in arrays.items()}
         return self._replace({"nuisances": (*others, entry), "null": (), "ranges": ()}, files)
 
-    def change_test(
-        self, statistic: str, settings: Mapping[str, object], prepared: Mapping[str, NumberArray]
-    ) -> Self:
-        """Write another test into the bundle's directory; gives the new bundle, whose null tables are gone.
-
-        Parameters
-        ----------
-        statistic : str
-            Its entry point.
-        settings : mapping of str to object
-            Its arguments.
-        prepared : mapping of str to ndarray
-            What it computed from the reference.
-
-        Raises
-        ------
-        BundleError
-            If the directory cannot be written.
-        """
-        files = {kind: array_file(kind, values) for kind, values in prepared.items()}
-        change: dict[str, object] = {
-            "statistic": statistic,
-            "settings": dict(settings),
-            "prepared": files,
-            "null": (),
-            "ranges": (),
-        }
-        return self._replace(change, {files[kind].name: values for kind, values in prepared.items()})
-
     def add_templates(self, learned: Sequence[tuple[TemplateEntry, Mapping[str, FloatArray]]]) -> Self:
         """Write templates of faults into the bundle's directory; gives the new bundle.
 

@@ -13,9 +13,9 @@ from dqm.config import FAULT_PATTERN
 from dqm.errors import BundleError, InputError
 from dqm.events import FloatArray, Likeness
 from dqm.nplm import Normalisation, NuisanceFit, Shape, Template, learn_template
+from dqm.nplm.kernel_test import USUAL_WIDTH
 from dqm.reference.manifest import NullTableEntry, Source, TemplateEntry
 from dqm.reference.nuisances import nuisances_for
-from dqm.reference.single_test import USUAL_WIDTH
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 

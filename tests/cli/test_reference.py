@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dqm.reference import open_bundle
 from tests.waiting import wait_until
 
 from .conftest import BUILD, N_TOYS, Told
@@ -164,3 +166,27 @@ def test_an_ending_that_is_no_figure_is_refused_before_the_work(
     told = dqm("reference", *command.split(), "--plot", "x.docx")
     assert (told.code, "x.docx: no figure has the ending '.docx'. Choose one of" in told.err) == (2, True)
     assert (mine / "manifest.json").read_bytes() == before
+
+
+def test_toys_follow_the_threshold_of_the_daemon_that_the_bundle_is_for(
+    dqm: Dqm, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dqm.alarm.budget.AMPLE_TOYS", 10.0)  # quicker
+    shutil.copytree(bare, tmp_path / "mine")
+    shutil.copytree(bare, tmp_path / "other")
+    config = '[alarm]\nfalse_alarms_per_shift = {}\n[[streams]]\nname = "s"\nbundle = "mine"\n'
+    (tmp_path / "d.toml").write_text(config.format(40))
+    told = dqm("reference", "calibrate", "mine", "--for", "d.toml", "--processes", 1)
+    assert told.code == 0
+    n_toys, p = re.search(
+        r"mine: (\d+) toys, 100 beyond p = (\S+), the threshold of d.toml", told.out
+    ).groups()
+    assert int(n_toys) == pytest.approx(10 / float(p), rel=0.06)
+    assert open_bundle(tmp_path / "mine").manifest.null[0].toys.shape[0] == int(n_toys)
+    for options, words in (
+        (("other", "--for", "d.toml"), "no stream is judged by other"),
+        (("mine", "--for", "d.toml", "--toys", 200), "--toys beside --for"),
+        (("mine", "--for", "none.toml"), "none.toml"),
+    ):
+        refused = dqm("reference", "calibrate", *options)
+        assert (refused.code, words in refused.err) == (2, True)

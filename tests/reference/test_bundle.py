@@ -285,20 +285,3 @@ def test_defaults_are_those_of_the_command_line() -> None:
     single = build_bundle(healthy_events(4000, 1), window=60, width=2.5)
     assert single.manifest.statistic == "kernel"
     assert single.manifest.settings == {"width": 2.5, "penalty": 1e-7, "loss": "likelihood"}
-
-
-def test_nuisance_parameters_change_the_test_of_several_kernels() -> None:
-    several = build_bundle(healthy_events(4000, 1), window=60, cut="time", centers=50)
-    assert several.manifest.statistic == "several"
-    several.calibrate(100)
-    taught = add_normalisation(several, "rate", sigma=0.3)
-    assert (taught.manifest.statistic, taught.manifest.null) == ("kernel", ())
-    single = build_bundle(healthy_events(4000, 1), window=60, cut="time", centers=50, statistic="kernel")
-    expected = add_normalisation(single, "rate", sigma=0.3)
-    assert taught.manifest.settings == expected.manifest.settings
-    assert set(taught.manifest.prepared) == set(expected.manifest.prepared)
-    x = healthy_events(70, 3)
-    t = [
-        one.calibrate(100).evaluate(x, n_expected=60, measured={"rate": 0.1}).t for one in (taught, expected)
-    ]
-    assert t[0] == t[1]

@@ -137,6 +137,6 @@ def _copy(bundle: StoredBundle, folder: Path) -> Path:
 def test_settings_of_another_version_are_refused(several: StoredBundle, tmp_path: Path) -> None:
     bundle = StoredBundle.read(_copy(several, tmp_path))
     settings = {**bundle.manifest.settings, "handicap": 2.0}
-    changed = bundle.change_test("several", settings, {})
+    changed = bundle._replace({"settings": settings}, {})
     with pytest.raises(BundleError, match=r"settings are none of the statistic 'several'.*Build the bundle"):
         prepare_statistic(changed, changed.manifest.kind)

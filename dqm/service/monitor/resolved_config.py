@@ -42,7 +42,7 @@ from dqm.service.monitor.certificates import refuse_red, warn_of_certificates
 from dqm.service.monitor.messages import MonitorSettings, RollingSettings, StreamReference, StreamSettings
 from dqm.service.offline.kept_selection import KeptPlace
 
-__all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "resolve"]
+__all__ = ["ResolvedConfig", "ResolvedReference", "check_references", "find_threshold", "resolve"]
 
 MOST_NAMED = 5
 """Streams that a line of the log names."""
@@ -231,8 +231,7 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
         If a bundle cannot be used, or limits contradict the false-alarm budget.
     """
     references = _open_references(config)
-    facts = {stream: StreamFacts.of_any([one.facts for one in found]) for stream, found in references.items()}
-    thresholds = derive_thresholds(config, facts)
+    thresholds = _derive(config, references)
     _warn_of_small_tables(references, thresholds.p_threshold)
     warn_of_certificates(
         {stream: [(one.path, one.status) for one in found] for stream, found in references.items()}
@@ -244,6 +243,32 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
         thresholds=thresholds,
         limits={stream.name: quality_limits(config, stream, thresholds) for stream in config.streams},
     )
+
+
+def find_threshold(config: DaemonConfig, bundle: Path) -> float:
+    """Give the p below which a window judged by a bundle counts, which its null table has to bear.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        Checked by itself. Its bundles need no null tables.
+    bundle : Path
+        Directory of the bundle.
+
+    Raises
+    ------
+    BundleError, ConfigError, InputError
+        As `resolve`, and if no stream is judged by the bundle.
+    """
+    references = _open_references(config)
+    known = {one.path.resolve() for found in references.values() for one in found}
+    if bundle.resolve() not in known:
+        raise ConfigError(
+            f"no stream is judged by {bundle}",
+            where="streams",
+            fix=f"Name it there, or calibrate one of {', '.join(sorted(map(str, known)))}",
+        )
+    return _derive(config, references).p_threshold
 
 
 def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> None:
@@ -280,6 +305,11 @@ def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> No
                 where="streams",
                 fix="Build them of the same features, or make two streams",
             )
+
+
+def _derive(config: DaemonConfig, references: Mapping[str, Sequence[ResolvedReference]]) -> Thresholds:
+    facts = {stream: StreamFacts.of_any([one.facts for one in found]) for stream, found in references.items()}
+    return derive_thresholds(config, facts)
 
 
 def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference, ...]]:
@@ -381,5 +411,5 @@ def _warn_of_small_tables(references: Mapping[str, Sequence[ResolvedReference]],
             fewest_toys=min(small.values()),
             p_threshold=p_threshold,
             fix="calibrate the bundles of these streams: "
-            f"'dqm reference calibrate BUNDLE --toys {ample_toys(p_threshold)}'",
+            f"'dqm reference calibrate BUNDLE --toys {ample_toys(p_threshold)}', or --for CONFIG",
         )
