@@ -74,14 +74,14 @@ def test_every_answer_is_as_described(busy: World, client: Browser) -> None:
     set_role(busy.users, "maria", Role.ADMIN)
     n_checked = 0
     for path, operations in description(client)["paths"].items():
-        if "get" not in operations:
+        if "get" not in operations or "{identifier}" in path:  # a comparison is looked at where one is made
             continue
         answer = client.get(API + re.sub(r"{(\w+)}", lambda found: values[found[1]], path))
         assert answer.status_code == 200, path
         content = operations["get"]["responses"]["200"]["content"]["application/json"]
         check(client, content["schema"], answer.json())
         n_checked += 1
-    assert n_checked == 15
+    assert n_checked == 17
     assert len(busy.alarm_service.alarms()) == 4 * len(Cause)
 
 
