@@ -71,6 +71,7 @@ def test_nothing_stands_out_in_a_healthy_run_along_any_column(dqm: Dqm) -> None:
         assert "nothing stands out; the smallest p of one window is" in told.out
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("files")
 def test_a_hunt_is_the_same_with_any_number_of_processes(dqm: Dqm) -> None:
     options = ("--positions", 8, "--permutations", 6, "--json")
