@@ -7,6 +7,7 @@ from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.notice_store import NoticeStore
 from dqm.store.run_store import RunStore
 from dqm.store.run_summary_store import BadShares, RunSummaryStore
+from dqm.store.size import StoreSize, measure_store
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
 from dqm.store.window_keeper import GOOD_WINDOWS, WINDOWS, KeptWindow, WindowKeeper, read_kept
 
@@ -22,10 +23,12 @@ __all__ = [
     "NoticeStore",
     "RunStore",
     "RunSummaryStore",
+    "StoreSize",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",
     "encode_explanation",
+    "measure_store",
     "read_kept",
     "sqlite_url",
     "store_url",

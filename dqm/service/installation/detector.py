@@ -1,0 +1,137 @@
+"""Where the events of a new installation come from: a collector with its options, and files of a good run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dqm.config import find_plugin
+from dqm.errors import ConfigError, FileError
+from dqm.service.collector.sources import open_source
+from dqm.service.offline.feature_files import checksum
+
+__all__ = ["GROUP", "REPLAY", "Detector", "required_options"]
+
+GROUP, REPLAY = "dqm.collectors", "replay"
+INPUTS = "inputs"
+
+_OF_PACE = {INPUTS, "rate_hz", "speed"}
+"""Options of `REPLAY` that do not change what the events are."""
+
+
+def required_options(collector: str) -> dict[str, str]:
+    """Give the options that a collector cannot do without, with their meaning.
+
+    Parameters
+    ----------
+    collector : str
+        Name of an entry point of the group ``dqm.collectors``.
+
+    Raises
+    ------
+    ConfigError
+        If no such collector is installed.
+    """
+    model = getattr(find_plugin(GROUP, collector, where="--collector"), "Options", None)
+    if model is None:
+        return {}
+    fields = model.model_fields.items()
+    return {name: one.description or "" for name, one in fields if one.is_required()}
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A collector, and a good run of its detector.
+
+    Parameters
+    ----------
+    collector : str
+        Name of the collector.
+    options : mapping of str to object
+        Its options, as they are written in TOML; relative paths start from the working directory.
+    run : tuple of Path
+        Files of a good run: inputs of the collector, or Parquet files that ``dqm extract`` wrote.
+
+    Raises
+    ------
+    ConfigError
+        If an option is wrong or missing, or the run cannot be read by this collector.
+    FileError
+        If a file of the run is not there.
+    """
+
+    collector: str
+    options: Mapping[str, object]
+    run: tuple[Path, ...]
+    absolute_options: dict[str, object] = field(init=False, default_factory=dict)
+    """The options with absolute paths: they hold wherever the configuration lies."""
+
+    def __post_init__(self) -> None:
+        source = open_source(self.collector, self.options)
+        checked = getattr(source, "options", None)
+        for name, value in self.options.items():
+            self.absolute_options[name] = _write_path(value, getattr(checked, name, value))
+        if not self.run:
+            raise ConfigError("no file of a good run", where="--run", fix="Name one or several files")
+        for path in self.run:
+            if not path.is_file():
+                raise FileError("no such file", where=f"--run {path}", fix="Name a file of a good run")
+        if not self.run_is_of_features and INPUTS not in self._known_options:
+            raise ConfigError(
+                f"the collector {self.collector!r} reads no files",
+                where="--run",
+                fix="Give a Parquet file of features, as 'dqm extract' writes it",
+            )
+
+    @property
+    def run_is_of_features(self) -> bool:
+        """Whether the files of the run are taken as they are: a row for each event."""
+        is_plain = self.collector == REPLAY and not self.options.keys() - _OF_PACE - {"features", "chamber"}
+        return is_plain or all(path.suffix == ".parquet" for path in self.run)
+
+    @property
+    def key_of_run(self) -> str:
+        """Hash of all that decides on the events of the run."""
+        unpaced = {name: value for name, value in self.absolute_options.items() if name not in _OF_PACE}
+        text = f"{self.collector}\n{sorted(unpaced.items())!r}\n"
+        text += "\n".join(checksum(path) for path in self.run)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def input_paths(self) -> tuple[str, ...]:
+        """Files that the collector will read, absolute."""
+        inputs = self.absolute_options.get(INPUTS, ())
+        return tuple(map(str, inputs)) if isinstance(inputs, list | tuple) else (str(inputs),)
+
+    def options_for_run(self) -> dict[str, object]:
+        """Give the options with which the collector reads the good run, as fast as it can."""
+        kept = {name: value for name, value in self.absolute_options.items() if name not in _OF_PACE}
+        return kept | {INPUTS: [path.absolute() for path in self.run]}
+
+    @property
+    def _known_options(self) -> set[str]:
+        model: type[BaseModel] | None = getattr(find_plugin(GROUP, self.collector), "Options", None)
+        return set() if model is None else set(model.model_fields)
+
+
+def _write_path(given: object, checked: object) -> object:
+    """Give a value with absolute paths where the model of the options has paths."""
+    if isinstance(checked, Path):
+        return str(checked.absolute())
+    if isinstance(checked, tuple | list) and checked and all(isinstance(one, Path) for one in checked):
+        return [str(one.absolute()) for one in checked]
+    if isinstance(given, dict) and isinstance(checked, dict):
+        return {name: _write_path(value, checked.get(name, value)) for name, value in given.items()}
+    return _plain(given)
+
+
+def _plain(value: Any) -> object:
+    """Give a value that TOML has: paths as text."""
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
