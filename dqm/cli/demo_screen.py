@@ -63,6 +63,46 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
     return run_scenario(simulated_scenario(bundle, channels, seconds), state, endless=duration is None)
 
 
+def show_own_run(
+    files: list[Path],
+    *,
+    features: tuple[str, ...] | None,
+    chamber: str | None,
+    window: float | None,
+    duration: float | None,
+    directory: Path | None,
+) -> bool:
+    """Prepare a user's own good run, put faults on top of it, run it on the screen and sum it up.
+
+    Parameters
+    ----------
+    files, features, chamber, window
+        As in `dqm.demo.own_run.read_own_run`.
+    duration, directory
+        As in `show_demonstration`.
+
+    Returns
+    -------
+    bool
+        Whether every fault raised its alarm and the healthy stream raised none.
+    """
+    from dqm.demo.own_run import own_scenario, prepare_own_reference, read_own_run
+
+    state, cache = prepare_directories(directory)
+    run = read_own_run(files, features, chamber, window)
+    console = open_console()
+    console.print(
+        f"reference: the first {format_count(len(run.known), 'event')} of {', '.join(run.names)}; "
+        f"then windows of {run.window:g} events, cut by {run.cut}"
+    )
+    if run.remark:
+        console.print(run.remark)
+    with progress_bar("reference: healthy toys", None) as progress:
+        bundle = prepare_own_reference(run, cache, progress)
+    scenario = own_scenario(run, bundle, state, SECONDS if duration is None else duration)
+    return run_scenario(scenario, state, endless=duration is None)
+
+
 def prepare_directories(directory: Path | None) -> tuple[Path, Path]:
     """Make the directories for configurations, logs and verdicts, and for bundles; Ctrl-C ends all processes.
 
@@ -209,11 +249,32 @@ def _summarise(
         outcome = f"alarm {', '.join(causes)}" if causes else "no alarm"
         truth = f"injected: {fault.label}" if fault else "healthy"
         console.print(f"{stream}: {outcome} ({truth}); windows: {counts or 'none'}")
+        if fault is None and causes:
+            console.print("  a false alarm, or this part of the run differs from the part before it")
+        if fault is not None and fault.cause not in causes:
+            console.print(f"  not seen: {_why_unseen(fault, seen)}")
         if fault is not None and fault.channel is not None:
             as_expected &= bool(seen) and _channels_named(seen[-1]) == (fault.channel,)
             console.print(f"  last window: {_worst_channel(seen[-1]) or 'no channel named'}" if seen else "")
     console.print("as it should be" if as_expected else "NOT as it should be")
     return as_expected
+
+
+def _why_unseen(fault: Injection, seen: list[Verdict]) -> str:
+    """Say why a fault raised no alarm, as far as the windows since tell it."""
+    begin = next((v.window.start for v in seen if v.window.start is not None), None)
+    since = [v for v in seen if begin is not None and (v.window.start or 0.0) >= begin + fault.seconds - 0.5]
+    if not since:
+        return "no window came after it; take a longer --duration"
+    if fault.cause is Cause.RATE and not any(v.result.rate for v in since):
+        return "the number of events is not tested in these windows"
+    n_bad = sum(v.quality is Quality.BAD for v in since)
+    smallest = min((v.result.p for v in since if v.result.p is not None), default=None)
+    p = "no window could be tested" if smallest is None else f"the smallest p is {smallest:.2g}"
+    return (
+        f"{n_bad} of {format_count(len(since), 'window')} since are Bad, {p}; 2 of 3 must be. Larger windows "
+        "see smaller changes: --window"
+    )
 
 
 def _channels_named(verdict: Verdict) -> tuple[int, ...]:

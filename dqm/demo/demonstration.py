@@ -24,6 +24,7 @@ __all__ = ["USER", "Demonstration", "make_directory"]
 STOP_SECONDS = 15.0
 USER = "shifter"
 USERS_FILE = "users.toml"
+DAEMON = "daemon"
 
 
 def make_directory(path: Path) -> None:
@@ -88,7 +89,7 @@ class Demonstration:
     def start_daemon(self) -> None:
         """Start the daemon; it listens after some seconds."""
         (self.directory / "windows.ipc").unlink(missing_ok=True)
-        self._start("daemon", "run")
+        self._start(DAEMON, "run")
 
     def start_collectors(self) -> None:
         """Start the collectors; this starts the timeline."""
@@ -116,7 +117,7 @@ class Demonstration:
 
     def stop(self) -> None:
         """End the collectors, then the daemon; kill processes that do not end."""
-        for name in sorted(self._processes, key="daemon".__eq__):
+        for name in sorted(self._processes, key=DAEMON.__eq__):
             process = self._processes[name]
             process.terminate()
             try:
@@ -150,6 +151,9 @@ workers = 1
 [web]
 users = "{USERS_FILE}"
 
+[quality]
+min_events = {scenario.min_events}
+
 [alarm]
 windows_per_hour = {scenario.windows_per_hour:.0f}
 contact = "nobody: this is a demonstration"
@@ -174,9 +178,9 @@ contact = "nobody: this is a demonstration"
             )
 
     def check_processes(self) -> None:
-        """Raise `DqmError` if a process has ended."""
+        """Raise `DqmError` if a process has failed, or the daemon has ended."""
         for name, process in self._processes.items():
-            if process.poll() is not None:
+            if process.poll() not in (None, 0) or (name == DAEMON and process.poll() is not None):
                 log = (self.directory / f"{name}.log").read_text(errors="replace")
                 raise DqmError(f"{name} ended with code {process.returncode}: ...{log[-600:]}")
 

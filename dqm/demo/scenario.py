@@ -53,6 +53,8 @@ class Scenario:
         Length of the timeline, s.
     windows_per_hour : float
         Windows of a stream in an hour.
+    min_events : int
+        Events from which on the shape of a window is tested.
     groups : mapping of str to str
         Group of a stream, if it has one.
     """
@@ -62,6 +64,7 @@ class Scenario:
     faults: tuple[Injection, ...]
     seconds: float
     windows_per_hour: float
+    min_events: int = 50
     groups: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -43,8 +43,10 @@ Showing = Callable[[str, int | None], AbstractContextManager[Callable[[int, int]
 """Shows what is being done: its name and the total in, what is told the number done and the total out."""
 
 
-def choose_window(n_events: int, cut: WindowCut, p_threshold: float) -> float:
-    """Choose the largest of the usual windows that a run can bear, `LARGEST_CHOSEN` at most.
+def choose_window(
+    n_events: int, cut: WindowCut, p_threshold: float, largest: float = LARGEST_CHOSEN
+) -> float:
+    """Choose the largest of the usual windows that a run can bear.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ def choose_window(n_events: int, cut: WindowCut, p_threshold: float) -> float:
         What closes the windows.
     p_threshold : float
         p below which a window counts.
+    largest : float
+        Events of the largest window that is wanted.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def choose_window(n_events: int, cut: WindowCut, p_threshold: float) -> float:
         If the run can bear none of them.
     """
     looked_at = [advise_window(n_events, size, cut, p_threshold) for size in USUAL_WINDOWS]
-    usable = [one for one in looked_at if one.n_expected <= LARGEST_CHOSEN]
+    usable = [one for one in looked_at if one.n_expected <= largest]
     for light in (Light.GREEN, Light.AMBER):
         borne = [one.n_expected for one in usable if one.light is light]
         if borne:
