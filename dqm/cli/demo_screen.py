@@ -269,11 +269,12 @@ def _why_unseen(fault: Injection, seen: list[Verdict]) -> str:
     if fault.cause is Cause.RATE and not any(v.result.rate for v in since):
         return "the number of events is not tested in these windows"
     n_bad = sum(v.quality is Quality.BAD for v in since)
-    smallest = min((v.result.p for v in since if v.result.p is not None), default=None)
+    tested = [v.result.rate if fault.cause is Cause.RATE else v.result for v in since]
+    smallest = min((one.p for one in tested if one is not None and one.p is not None), default=None)
     p = "no window could be tested" if smallest is None else f"the smallest p is {smallest:.2g}"
     return (
-        f"{n_bad} of {format_count(len(since), 'window')} since are Bad, {p}; 2 of 3 must be. Larger windows "
-        "see smaller changes: --window"
+        f"{n_bad} of {format_count(len(since), 'window')} since are Bad, {p}; 2 of the last 3 must count. "
+        "Larger windows, of a longer run, see smaller changes: --window"
     )
 
 

@@ -23,7 +23,7 @@ def write_value(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return json.dumps(value).replace("\x7f", "\\u007f")  # a basic string of TOML has the same escapes
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case int():
             return str(value)
         case float():
