@@ -15,7 +15,7 @@ from dqm.config import CollectorConfig, load_collector
 from dqm.demo.faults import choose_faults
 from dqm.demo.own_run import HEALTHY, own_scenario, read_own_run
 from dqm.errors import InputError
-from dqm.events import FloatArray, WindowCut
+from dqm.events import FloatArray, Origin, WindowCut
 from dqm.service.collector.sources import open_source
 from dqm.stream import RunLabel, TimeCutter
 from tests.cli import program
@@ -118,7 +118,7 @@ def test_every_window_of_the_scenario_is_whole_and_faults_begin_after_a_third(tm
         assert window.seconds
         assert window.expected_rate_hz
         options = dict(load_collector(tmp_path / f"{name}.toml", environ={}).options) | {"speed": None}
-        cutter = TimeCutter(window.seconds, window.expected_rate_hz, RunLabel(1, "demo"), {})
+        cutter = TimeCutter(window.seconds, window.expected_rate_hz, RunLabel(1, "demo", Origin.REPLAYED), {})
         found = [one for batch in open_source("replay", options, base=tmp_path) for one in cutter.push(batch)]
         found += cutter.close()
         assert len(found) == len(run.windows)
