@@ -94,15 +94,20 @@ def init(
     refuse_taken(directory.absolute())
     name = _check_name(name or directory.absolute().name)
     detector = _ask_for_detector(collector, inputs or [], option or [], run or [])
+    for path in detector.input_paths:
+        if not Path(path).exists():
+            say(f"note: {path} is not there yet", err=True)
     with Workplace(directory, detector.key_of_run) as place:
         if place.goes_on:
             say(f"{directory}: goes on where it was interrupted")
         with progress_bar("good run: events", None) as progress:
-            found = read_good_run(detector, place.folder, progress=progress)
+            found = read_good_run(detector, place.folder, split_names(features), progress)
         say(_describe(found))
         wanted = split_names(_ask(features, "Features, separated by commas", ",".join(found.features)))
         if wanted is not None and wanted != found.features:
             found = read_good_run(detector, place.folder, wanted)
+        if wanted is not None:
+            detector = detector.sending(found.features)
         windows = _choose_windows(found, window, cut)
         layout = Layout(
             place.directory, name, tuple(one.chamber for one in found.chambers), listen, http, user

@@ -84,6 +84,17 @@ def test_the_printed_commands_give_a_monitor_with_windows_on_its_page(dqm: Dqm, 
 
 
 @pytest.mark.long
+def test_columns_that_are_no_features_are_left_out_of_windows_too(dqm: Dqm, run: Path) -> None:
+    for file, n in (("good.csv", 2000), ("tonight.csv", 3 * N_WINDOW)):
+        rows = [f"{a!r},{b!r},text" for a, b in healthy_events(n, 1).tolist()]
+        (run / file).write_text("\n".join(["a,b,comment", *rows, ""]))
+    told = dqm(*arguments("west"), "--features", "b,a")
+    assert told.code == 0, told.err
+    config = load_collector(run / "west/collector.toml", environ={})
+    assert config.options["features"] == ["b", "a"]
+
+
+@pytest.mark.long
 def test_every_chamber_gets_a_stream_and_a_reference(dqm: Dqm, run: Path) -> None:
     both = np.stack([healthy_events(1500, 1), healthy_events(1500, 5)], axis=1).reshape(-1, 2)
     write_csv(run / "good.csv", both, ["a", "b"] * 1500)

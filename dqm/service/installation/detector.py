@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -101,6 +101,12 @@ class Detector:
         text = f"{self.collector}\n{sorted(unpaced.items())!r}\n"
         text += "\n".join(checksum(path) for path in self.run)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def sending(self, features: tuple[str, ...]) -> Self:
+        """Give a detector whose collector sends these features alone, if it can choose: a file has others."""
+        if self.collector != REPLAY or "features" in self.options:
+            return self
+        return replace(self, options={**self.options, "features": list(features)})
 
     @property
     def input_paths(self) -> tuple[str, ...]:
