@@ -5,7 +5,7 @@ configuration can be run at all (`dqm.service.configuration_check`); the doctor 
 to what only a running installation has.
 """
 
+from dqm.service.doctor.diagnosis import Diagnosis
 from dqm.service.doctor.examine import NAMES, Examination, examine
-from dqm.service.doctor.finding import Finding
 
-__all__ = ["NAMES", "Examination", "Finding", "examine"]
+__all__ = ["NAMES", "Diagnosis", "Examination", "examine"]

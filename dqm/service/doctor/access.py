@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from dqm.config import DaemonConfig, is_local
 from dqm.errors import format_count
-from dqm.service.doctor.finding import Finding, amber, green, red
+from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.stream import open_key_ring
 
 __all__ = ["look_at_keys", "look_at_users"]
 
 
-def look_at_keys(config: DaemonConfig) -> Iterator[Finding]:
+def look_at_keys(config: DaemonConfig) -> Iterator[Diagnosis]:
     """Look at the keys of a daemon and at their rights; raises `ConfigError` if one cannot be used."""
     ring = open_key_ring(config.daemon)
     if ring is None:
@@ -41,7 +41,7 @@ def look_at_keys(config: DaemonConfig) -> Iterator[Finding]:
         )
 
 
-def look_at_users(config: DaemonConfig) -> Iterator[Finding]:
+def look_at_users(config: DaemonConfig) -> Iterator[Diagnosis]:
     """Look at who can sign in; raises `ConfigError` if the file of users cannot be used."""
     web = config.web
     if not web.has_login:

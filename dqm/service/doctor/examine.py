@@ -20,7 +20,7 @@ from dqm.errors import format_count
 from dqm.reference import StoredBundle
 from dqm.service.configuration_check import find_all_problems, is_of_daemon
 from dqm.service.doctor import access, host, neighbours, references, running, storage
-from dqm.service.doctor.finding import Finding, green, guarded, red
+from dqm.service.doctor.diagnosis import Diagnosis, green, guarded, red
 from dqm.store import STORE_FILE
 from dqm.stream import read_sender_keys
 
@@ -72,7 +72,7 @@ class Examination:
 
 def examine(
     path: Path, overrides: Mapping[str, object] | None = None, wanted: Examination | None = None
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     """Look at the installation of a daemon or a collector; nothing is changed or sent.
 
     Parameters
@@ -86,7 +86,7 @@ def examine(
 
     Yields
     ------
-    Finding
+    Diagnosis
         As they are found; errors of a check are findings.
     """
     overrides = overrides or {}
@@ -107,7 +107,7 @@ def examine(
         yield from _examine_collector(path, load_collector(path, overrides), wanted)
 
 
-def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> Iterator[Finding]:
+def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> Iterator[Diagnosis]:
     now, section = time.time(), config.daemon
     yield from guarded("disk", lambda: _look_at_data(path, config, now, wanted))
     yield from guarded("keys", lambda: access.look_at_keys(config))
@@ -127,7 +127,7 @@ def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> It
     yield from guarded("systemd", lambda: neighbours.look_at_units(path))
 
 
-def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: Examination) -> Iterable[Finding]:
+def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: Examination) -> Iterable[Diagnosis]:
     """Look at the data directory and the store."""
     data_dir = config.daemon.data_dir
     if not data_dir.exists():
@@ -139,7 +139,7 @@ def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: Examinat
     yield from guarded("permissions", lambda: host.look_at_readers(data_dir, needed))
     measured: list[storage.Storage] = []
 
-    def look_at_store() -> Iterator[Finding]:
+    def look_at_store() -> Iterator[Diagnosis]:
         measured.append(storage.measure_storage(config, now))
         yield from storage.look_at_storage(config, measured[0])
 
@@ -152,7 +152,7 @@ def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: Examinat
     yield from host.look_at_disk(data_dir, growth, ceiling)
 
 
-def _look_at_daemon(config: DaemonConfig, now: float, wanted: Examination) -> Iterator[Finding]:
+def _look_at_daemon(config: DaemonConfig, now: float, wanted: Examination) -> Iterator[Diagnosis]:
     answers = running.ask_daemon(config)
     if answers is None:
         yield red("daemon", "its port is chosen when it starts, so it cannot be asked", "Set [daemon] http")
@@ -167,16 +167,16 @@ def _look_at_daemon(config: DaemonConfig, now: float, wanted: Examination) -> It
     yield from references.look_at_used(on_disk, answers.bundles)
 
 
-def _examine_collector(path: Path, config: CollectorConfig, wanted: Examination) -> Iterator[Finding]:
+def _examine_collector(path: Path, config: CollectorConfig, wanted: Examination) -> Iterator[Diagnosis]:
     section = config.collector
 
-    def look_at_keys() -> Iterator[Finding]:
+    def look_at_keys() -> Iterator[Diagnosis]:
         if read_sender_keys(section) is None:
             yield green("keys", "none are needed: the daemon is on this host")
         else:
             yield green("keys", f"{section.key} can be used")
 
-    def look_at_daemon() -> Iterator[Finding]:
+    def look_at_daemon() -> Iterator[Diagnosis]:
         running.connect(section.connect)
         where = "on this host" if is_local(section.connect) else "on another host"
         yield green("daemon", f"somebody listens at {section.connect}, {where}")

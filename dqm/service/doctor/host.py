@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dqm.config import check_writers
-from dqm.service.doctor.finding import Finding, amber, green, red
+from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 
 __all__ = [
     "FEWEST_BYTES",
@@ -41,7 +41,7 @@ _NTP_EPOCH = 2_208_988_800
 """Seconds from 1900 to 1970."""
 
 
-def look_at_disk(path: Path, bytes_per_day: float, ceiling: float) -> Iterator[Finding]:
+def look_at_disk(path: Path, bytes_per_day: float, ceiling: float) -> Iterator[Diagnosis]:
     """Look at the room on the disk of a directory.
 
     Parameters
@@ -71,7 +71,7 @@ def look_at_disk(path: Path, bytes_per_day: float, ceiling: float) -> Iterator[F
         yield green("disk", f"{path}: {room}{growth}")
 
 
-def look_at_writers(paths: Sequence[Path]) -> Iterator[Finding]:
+def look_at_writers(paths: Sequence[Path]) -> Iterator[Diagnosis]:
     """Look for files and directories that others may write; raises `ConfigError` with the first."""
     for path in paths:
         if path.exists():
@@ -79,7 +79,7 @@ def look_at_writers(paths: Sequence[Path]) -> Iterator[Finding]:
     yield green("permissions", "only their owner and root may write data, store and configuration")
 
 
-def look_at_readers(data_dir: Path, paths: Sequence[Path]) -> Iterator[Finding]:
+def look_at_readers(data_dir: Path, paths: Sequence[Path]) -> Iterator[Diagnosis]:
     """Look for files that the owner of the data directory, who is the daemon's user, cannot read."""
     user = data_dir.stat().st_uid
     try:
@@ -111,7 +111,7 @@ def _may_read(path: Path, user: int, groups: set[int]) -> bool:
     return bool(facts.st_mode & (wanted << 3 if facts.st_gid in groups else wanted))
 
 
-def look_at_clock(now: float, others: dict[str, float], server: str | None) -> Iterator[Finding]:
+def look_at_clock(now: float, others: dict[str, float], server: str | None) -> Iterator[Diagnosis]:
     """Look at the clock of this machine.
 
     Parameters

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from dqm.config import DaemonConfig, NotifySection, read_target_url, read_token
 from dqm.errors import ConfigError, DqmError, NoticeError
-from dqm.service.doctor.finding import Finding, amber, green, red
+from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.service.doctor.running import ANSWER_SECONDS, ask_json
 
 __all__ = ["USUAL_PROMETHEUS", "look_at_grafana", "look_at_notify", "look_at_prometheus", "look_at_units"]
@@ -25,7 +25,7 @@ _AN_ALERT = "DqmDown"
 _SETTLED = {"offline", "unknown", ""}
 
 
-def look_at_prometheus(url: str | None, http: str | None, offsets: dict[str, float]) -> Iterator[Finding]:
+def look_at_prometheus(url: str | None, http: str | None, offsets: dict[str, float]) -> Iterator[Diagnosis]:
     """Look whether Prometheus scrapes the daemon and has its rules.
 
     Parameters
@@ -67,7 +67,7 @@ def look_at_prometheus(url: str | None, http: str | None, offsets: dict[str, flo
         )
 
 
-def _look_at_targets(place: str, targets: list[dict[str, Any]], http: str | None) -> Iterator[Finding]:
+def _look_at_targets(place: str, targets: list[dict[str, Any]], http: str | None) -> Iterator[Diagnosis]:
     port = urlsplit(http).port if http else None
     ours = [one for one in targets if port is None or urlsplit(str(one.get("scrapeUrl"))).port == port]
     if not ours:
@@ -94,7 +94,7 @@ def _list(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def look_at_grafana(config: DaemonConfig) -> Iterator[Finding]:
+def look_at_grafana(config: DaemonConfig) -> Iterator[Diagnosis]:
     """Look whether Grafana has the dashboards as they are; raises `DqmError` if it cannot be asked."""
     section = config.grafana
     if section is None:
@@ -117,7 +117,7 @@ def look_at_grafana(config: DaemonConfig) -> Iterator[Finding]:
 _WORDS = {"created": "missing", "changed": "different"}
 
 
-def look_at_notify(section: NotifySection | None) -> Iterator[Finding]:
+def look_at_notify(section: NotifySection | None) -> Iterator[Diagnosis]:
     """Connect to each receiver of messages, and send nothing."""
     if section is None:
         yield amber(
@@ -146,7 +146,7 @@ def look_at_notify(section: NotifySection | None) -> Iterator[Finding]:
             )
 
 
-def look_at_units(config: Path) -> Iterator[Finding]:
+def look_at_units(config: Path) -> Iterator[Diagnosis]:
     """Look at the unit of systemd that runs a configuration; says nothing where systemd does not run."""
     program = shutil.which("systemctl")
     if program is None or _ask(program, "is-system-running").strip() in _SETTLED:
@@ -165,7 +165,7 @@ def look_at_units(config: Path) -> Iterator[Finding]:
         yield from _look_at_unit(unit)
 
 
-def _look_at_unit(unit: dict[str, str]) -> Iterator[Finding]:
+def _look_at_unit(unit: dict[str, str]) -> Iterator[Diagnosis]:
     name, state = unit["Id"], unit.get("ActiveState", "")
     if state != "active":
         yield red(

@@ -9,7 +9,7 @@ from dqm.alarm import ample_toys, smallest_supported_p
 from dqm.config import DaemonConfig
 from dqm.errors import format_count
 from dqm.reference import Light, StoredBundle, find_certificate
-from dqm.service.doctor.finding import Finding, amber, green, red
+from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.service.monitor.resolved_config import resolve
 
 __all__ = ["OLD_DAYS", "look_at_references", "paths_of"]
@@ -29,7 +29,7 @@ def paths_of(config: DaemonConfig) -> dict[Path, list[str]]:
     return found
 
 
-def look_at_references(config: DaemonConfig, now: float) -> Iterator[Finding]:
+def look_at_references(config: DaemonConfig, now: float) -> Iterator[Diagnosis]:
     """Look at each bundle: its files, its certificate and the age of this, its null tables.
 
     Parameters
@@ -61,7 +61,7 @@ def look_at_references(config: DaemonConfig, now: float) -> Iterator[Finding]:
             )
 
 
-def _look_at_certificate(bundle: StoredBundle, now: float, *, is_accepted: bool) -> Iterator[Finding]:
+def _look_at_certificate(bundle: StoredBundle, now: float, *, is_accepted: bool) -> Iterator[Diagnosis]:
     path = bundle.path
     status = find_certificate(path, bundle.manifest)
     certificate = status.certificate
@@ -84,7 +84,7 @@ def _look_at_certificate(bundle: StoredBundle, now: float, *, is_accepted: bool)
         yield green("certificate", f"{path.name}: green, {max(days, 0.0):.0f} days old")
 
 
-def look_at_used(path_identifiers: dict[str, set[str]], used: dict[str, set[str]]) -> Iterator[Finding]:
+def look_at_used(path_identifiers: dict[str, set[str]], used: dict[str, set[str]]) -> Iterator[Diagnosis]:
     """Compare the bundles on disk with those that the daemon uses, by stream."""
     for stream, used_here in used.items():
         on_disk = path_identifiers.get(stream, set())

@@ -13,7 +13,7 @@ import httpx
 
 from dqm.config import DaemonConfig, is_local, url_on_host
 from dqm.errors import DqmError, format_count
-from dqm.service.doctor.finding import Finding, amber, green, red
+from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 
 __all__ = ["ANSWER_SECONDS", "Answers", "ask_daemon", "ask_json", "look_at_daemon", "look_at_listeners"]
 
@@ -104,7 +104,7 @@ def ask_daemon(config: DaemonConfig) -> Answers | None:
     return Answers(url, health, overview, float(overview["time"]) - time.time())
 
 
-def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterator[Finding]:
+def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterator[Diagnosis]:
     """Look at what the daemon says of itself and of its streams."""
     if answers.health.get("status") != "ok":
         yield red(
@@ -137,7 +137,7 @@ def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterat
 _TRY_NOTIFY = "Mend it, then try it: 'dqm notify test CONFIG' sends a message"
 
 
-def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator[Finding]:
+def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator[Diagnosis]:
     limits = {one.name: one.stale_seconds for one in config.streams}
     known = {one["name"]: one for one in streams}
     missing = sorted(limits.keys() - known.keys())
@@ -174,7 +174,7 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
         yield green("windows", f"{format_count(len(known), 'stream')}: {of_runs}")
 
 
-def look_at_listeners(config: DaemonConfig) -> Iterator[Finding]:
+def look_at_listeners(config: DaemonConfig) -> Iterator[Diagnosis]:
     """Connect to each address for windows, and hang up."""
     open_to = []
     for address in config.daemon.listen:

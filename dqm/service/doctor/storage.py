@@ -9,7 +9,7 @@ from pathlib import Path
 from dqm.config import DaemonConfig
 from dqm.errors import format_count
 from dqm.events import Origin
-from dqm.service.doctor.finding import Finding, amber, green
+from dqm.service.doctor.diagnosis import Diagnosis, amber, green
 from dqm.store import (
     GOOD_WINDOWS,
     STORE_FILE,
@@ -82,7 +82,7 @@ def measure_storage(config: DaemonConfig, now: float) -> Storage:
     )
 
 
-def look_at_storage(config: DaemonConfig, storage: Storage) -> Iterator[Finding]:
+def look_at_storage(config: DaemonConfig, storage: Storage) -> Iterator[Diagnosis]:
     """Say how large the store is, and whether anything is ever deleted."""
     size = storage.size
     kind = "PostgreSQL" if size.n_bytes is None else f"{size.n_bytes / 1e6:.3g} MB"

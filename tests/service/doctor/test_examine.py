@@ -22,7 +22,7 @@ from dqm.config import load_daemon
 from dqm.events import Origin
 from dqm.export.grafana import Grafana, push
 from dqm.reference import Light, StoredBundle, calibrate, read_certificate, write_certificate
-from dqm.service.doctor import NAMES, Examination, Finding, examine
+from dqm.service.doctor import NAMES, Diagnosis, Examination, examine
 from dqm.service.doctor.host import ask_time_server, look_at_disk
 from dqm.service.doctor.running import Answers, look_at_daemon
 from dqm.service.doctor.storage import Storage, look_at_storage
@@ -67,7 +67,7 @@ def copied(bundle: StoredBundle, tmp_path: Path) -> Path:
 
 def look(
     config: Path, name: str, prometheus: str | None = None, ntp: str | None = None, **keys: object
-) -> list[Finding]:
+) -> list[Diagnosis]:
     """Examine an installation; give what is said of one thing."""
     wanted = Examination(prometheus, has_prometheus=prometheus is not None, time_server=ntp)
     overrides = {key.replace("__", "."): value for key, value in keys.items()}
@@ -77,7 +77,7 @@ def look(
     return [one for one in found if one.name == name]
 
 
-def lights(findings: list[Finding]) -> list[str]:
+def lights(findings: list[Diagnosis]) -> list[str]:
     return [one.light for one in findings]
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from dqm.errors import DqmError
 from dqm.reference import Light
 
-__all__ = ["Finding", "amber", "green", "guarded", "red"]
+__all__ = ["Diagnosis", "amber", "green", "guarded", "red"]
 
-Check = Callable[[], Iterable["Finding"]]
+Check = Callable[[], Iterable["Diagnosis"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One line.
 
     Parameters
@@ -36,22 +36,22 @@ class Finding:
     action: str = ""
 
 
-def green(name: str, found: str) -> Finding:
+def green(name: str, found: str) -> Diagnosis:
     """Say that nothing is wrong."""
-    return Finding(name, Light.GREEN, found)
+    return Diagnosis(name, Light.GREEN, found)
 
 
-def amber(name: str, found: str, action: str) -> Finding:
+def amber(name: str, found: str, action: str) -> Diagnosis:
     """Say what is to be known."""
-    return Finding(name, Light.AMBER, found, action)
+    return Diagnosis(name, Light.AMBER, found, action)
 
 
-def red(name: str, found: str, action: str) -> Finding:
+def red(name: str, found: str, action: str) -> Diagnosis:
     """Say what is wrong."""
-    return Finding(name, Light.RED, found, action)
+    return Diagnosis(name, Light.RED, found, action)
 
 
-def guarded(name: str, check: Check) -> Iterator[Finding]:
+def guarded(name: str, check: Check) -> Iterator[Diagnosis]:
     """Run a check; an error of ours, or of the system, is a finding: the other checks go on."""
     try:
         yield from check()
