@@ -17,7 +17,6 @@ from dqm.config import (
     url_on_host,
 )
 from dqm.errors import format_count
-from dqm.reference import StoredBundle
 from dqm.service.configuration_check import find_all_problems, is_of_daemon
 from dqm.service.doctor import access, host, neighbours, references, running, storage
 from dqm.service.doctor.diagnosis import Diagnosis, green, guarded, red
@@ -160,11 +159,7 @@ def _look_at_daemon(config: DaemonConfig, now: float, wanted: Examination) -> It
     if answers.overview:
         wanted.offsets["the daemon"] = answers.ahead
     yield from running.look_at_daemon(config, answers, now)
-    on_disk = {
-        stream.name: {StoredBundle.read(one.bundle).identifier for one in stream.ordered_references}
-        for stream in config.streams
-    }
-    yield from references.look_at_used(on_disk, answers.bundles)
+    yield from guarded("bundle", lambda: references.look_at_used(config, answers.bundles))
 
 
 def _examine_collector(path: Path, config: CollectorConfig, wanted: Examination) -> Iterator[Diagnosis]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dqm.alarm import ample_toys, smallest_supported_p
@@ -12,7 +12,7 @@ from dqm.reference import Light, StoredBundle, find_certificate
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.service.monitor.resolved_config import resolve
 
-__all__ = ["OLD_DAYS", "look_at_references", "paths_of"]
+__all__ = ["OLD_DAYS", "look_at_references", "look_at_used", "paths_of"]
 
 OLD_DAYS = 90.0
 """Age from which a certificate is worth a new look: detectors change with the seasons."""
@@ -84,14 +84,16 @@ def _look_at_certificate(bundle: StoredBundle, now: float, *, is_accepted: bool)
         yield green("certificate", f"{path.name}: green, {max(days, 0.0):.0f} days old")
 
 
-def look_at_used(path_identifiers: dict[str, set[str]], used: dict[str, set[str]]) -> Iterator[Diagnosis]:
-    """Compare the bundles on disk with those that the daemon uses, by stream."""
-    for stream, used_here in used.items():
-        on_disk = path_identifiers.get(stream, set())
-        if used_here - on_disk:
+def look_at_used(config: DaemonConfig, used: Mapping[str, set[str]]) -> Iterator[Diagnosis]:
+    """Compare the bundles that the daemon uses, by stream, with those on disk."""
+    identifiers = {path: StoredBundle.read(path).identifier for path in paths_of(config)}
+    for stream in config.streams:
+        on_disk = {identifiers[one.bundle] for one in stream.ordered_references}
+        gone = used.get(stream.name, set()) - on_disk
+        if gone:
             yield amber(
                 "bundle",
-                f"{stream}: the daemon judges by {', '.join(sorted(used_here - on_disk))}, which is not the "
-                "bundle on disk any more",
+                f"{stream.name}: the daemon judges by {', '.join(sorted(gone))}, which is not the bundle on "
+                "disk any more",
                 "Reload the daemon: 'systemctl reload' of its unit, or SIGHUP",
             )

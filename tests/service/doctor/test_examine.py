@@ -217,6 +217,7 @@ def test_a_bundle_that_was_replaced_on_disk_is_not_the_one_that_judges(
     found = look(mine, "bundle")
     assert [one for one in found if "not the bundle on disk any more" in one.found and "Reload" in one.action]
     assert renewed.identifier not in found[-1].found
+    assert bundle.identifier in found[-1].found
 
 
 def test_a_damaged_bundle_is_red_and_the_rest_is_looked_at(
