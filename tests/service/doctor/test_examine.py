@@ -51,6 +51,7 @@ def watched(bundle: StoredBundle, tmp_path_factory: pytest.TempPathFactory) -> I
     with monitor(bundle, folder, port=free_port()) as running:
         running.send(GOOD, 0)
         running.send(FAULTY, 0)
+        assert running.sender.confirm(20.0)
         yield running, folder / "daemon.toml"
 
 
@@ -236,7 +237,7 @@ def test_a_sender_whose_clock_is_ahead_is_named(watched: tuple[Monitor, Path]) -
         healthy_events(N_WINDOW, 9), stream=GOOD, seq=90, start=end - 60.0, end=end, origin=Origin.LIVE
     )
     running.sender.send(window)
-    assert running.sender.flush(20.0)
+    assert running.sender.confirm(20.0)
     found = look(config, "clock")
     assert found[0].light is Light.RED
     assert f"the sender of {GOOD} is 3600 s ahead of this clock" in found[0].found
