@@ -10,14 +10,14 @@ from pathlib import Path
 from dqm.config import (
     CollectorConfig,
     DaemonConfig,
-    find_problems,
     is_local,
     load_collector,
     load_daemon,
+    read_toml,
     url_on_host,
 )
 from dqm.errors import format_count
-from dqm.service.configuration_check import find_all_problems, is_of_daemon
+from dqm.service.configuration_check import find_all_problems
 from dqm.service.doctor import access, host, neighbours, references, running, storage
 from dqm.service.doctor.diagnosis import Diagnosis, green, guarded, red
 from dqm.store import STORE_FILE
@@ -86,24 +86,26 @@ def examine(
     Yields
     ------
     Diagnosis
-        As they are found; errors of a check are findings.
+        As they are made; an error of a check is one.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration by itself is wrong: then nobody knows what to look at. It names every mistake.
     """
-    overrides = overrides or {}
-    wanted = wanted or Examination()
+    overrides, wanted = overrides or {}, wanted or Examination()
+    config = (load_collector if "collector" in read_toml(path) else load_daemon)(path, overrides)
     problems = find_all_problems(path, overrides)
     for problem in problems:
         yield red("configuration", problem, "Mend it; 'dqm check' shows the same")
-    if find_problems(path, overrides):  # it cannot even be read
-        return
     if not problems:
         yield green("configuration", f"{path}: no mistakes found")
-    if is_of_daemon(path):
-        config = load_daemon(path, overrides)
-        if not problems:
-            yield from guarded("bundle", lambda: references.look_at_references(config, time.time()))
-        yield from _examine_daemon(path, config, wanted)
-    else:
-        yield from _examine_collector(path, load_collector(path, overrides), wanted)
+    if isinstance(config, CollectorConfig):
+        yield from _examine_collector(path, config, wanted)
+        return
+    if not problems:
+        yield from guarded("bundle", lambda: references.look_at_references(config, time.time()))
+    yield from _examine_daemon(path, config, wanted)
 
 
 def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> Iterator[Diagnosis]:

@@ -19,6 +19,7 @@ from threading import Thread
 import pytest
 
 from dqm.config import load_daemon
+from dqm.errors import ConfigError
 from dqm.events import Origin
 from dqm.export.grafana import Grafana, push
 from dqm.reference import Light, StoredBundle, calibrate, read_certificate, write_certificate
@@ -111,11 +112,12 @@ def test_nothing_is_red_in_a_sound_installation(config: Path) -> None:
     assert said["store"].startswith("schema 6, 6 verdicts")
 
 
-def test_a_mistake_of_the_configuration_is_told_as_check_tells_it(config: Path, tmp_path: Path) -> None:
+def test_a_configuration_that_is_wrong_by_itself_ends_it_with_every_mistake(
+    config: Path, tmp_path: Path
+) -> None:
     wrong = edited(config, tmp_path, ("[alarm]", "[alram]"))
-    (only,) = examine(wrong, {})
-    assert (only.name, only.light) == ("configuration", Light.RED)
-    assert "did you mean 'alarm'?" in only.found
+    with pytest.raises(ConfigError, match=r"did you mean 'alarm'\?"):
+        list(examine(wrong, {}))
 
 
 def test_prometheus_must_scrape_the_daemon_and_have_its_rules(
