@@ -88,11 +88,12 @@ def init(
     was.
     """
     from dqm.service.installation import Layout, Workplace, read_good_run
-    from dqm.service.installation.workplace import refuse_taken
+    from dqm.service.installation.workplace import find_place, refuse_taken
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers end with it
-    refuse_taken(directory.absolute())
-    name = _check_name(name or directory.absolute().name)
+    place_of_all = find_place(directory)
+    refuse_taken(place_of_all)
+    name = _check_name(name or place_of_all.name)
     detector = _ask_for_detector(collector, inputs or [], option or [], run or [])
     for path in detector.input_paths:
         if not Path(path).exists():

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from dqm.config import load_collector, load_daemon
+from tests.faults.conftest import mounted
 from tests.ports import free_port
 from tests.service.small import N_WINDOW, faulty_events, healthy_events, write_csv
 from tests.waiting import get, wait_until
@@ -138,6 +139,24 @@ def test_ctrl_c_ends_it_in_one_line(run: Path) -> None:
     assert process.wait(WAIT_SECONDS) == 130
     assert (run / "init.log").read_text().splitlines()[-1] == "interrupted"
     assert not (run / "west").exists()
+
+
+def test_a_full_disk_ends_it_and_leaves_no_installation(dqm: Dqm, run: Path) -> None:
+    with mounted(run / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
+        told = dqm(*arguments("small/west"))
+        assert told.code == 2
+        assert "No space left on device" in told.err
+        assert list((run / "small").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [(".", "is the working directory"), ("a/..", "is the working directory")]
+)
+def test_the_working_directory_is_not_taken(dqm: Dqm, run: Path, place: str, said: str) -> None:
+    (run / "a").mkdir()
+    told = dqm(*arguments(place), "--name", "west")
+    assert told.code == 2
+    assert said in told.err
 
 
 def test_nothing_is_overwritten(dqm: Dqm, run: Path) -> None:

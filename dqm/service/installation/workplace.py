@@ -16,7 +16,7 @@ from typing import IO, Self
 
 from dqm.errors import ConfigError
 
-__all__ = ["REFERENCES", "Workplace"]
+__all__ = ["REFERENCES", "Workplace", "find_place", "refuse_taken"]
 
 REFERENCES = "references"
 MARK = ".dqm-init"
@@ -40,7 +40,7 @@ class Workplace:
     """
 
     def __init__(self, directory: Path, key: str) -> None:
-        self.directory = directory.absolute()
+        self.directory = find_place(directory)
         self.folder = self.directory.with_name(f".{self.directory.name}.dqm-init")
         self.goes_on = False
         """Whether it has what an earlier attempt left."""
@@ -114,8 +114,20 @@ class Workplace:
                 path.unlink()
 
 
+def find_place(directory: Path) -> Path:
+    """Give the absolute path of a directory that a user names, ``..`` and links above it resolved."""
+    is_odd = directory.name in ("", "..")
+    return directory.resolve() if is_odd else directory.absolute().parent.resolve() / directory.name
+
+
 def refuse_taken(directory: Path) -> None:
-    """Refuse a place that is taken; raises `ConfigError`."""
+    """Refuse a place that is taken, or in which this process works; raises `ConfigError`."""
+    if directory == Path.cwd():
+        raise ConfigError(
+            "is the working directory",
+            where=str(directory),
+            fix="Name a new directory, as in 'dqm init west'",
+        )
     if directory.is_symlink() or (
         directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     ):
