@@ -26,7 +26,7 @@ from dqm.reference import Recipe, calibrate, choose_reference_size, create_bundl
 from dqm.reference.manifest import VERSION
 from dqm.service.installation import choose_window
 from dqm.service.offline.advice import Budget
-from dqm.service.offline.feature_files import read_features
+from dqm.service.offline.feature_files import list_inputs, read_features
 
 __all__ = ["HEALTHY", "OwnRun", "own_scenario", "prepare_own_reference", "read_own_run"]
 
@@ -98,7 +98,7 @@ def read_own_run(
     Parameters
     ----------
     files : sequence of Path
-        Files of features, in the order of time.
+        Files of features in the order of time, patterns and directories.
     features : sequence of str, optional
         Those to use; all by default.
     chamber : str, optional
@@ -144,9 +144,10 @@ def _read(
     parts: dict[str, list[FloatArray]] = {}
     times: dict[str, list[FloatArray]] = {}
     names: tuple[str, ...] = ()
-    for path in files:
+    paths = [file.path for file in list_inputs(files)]
+    for path in paths:
         for batch in read_features(path, features, chamber):
-            key = batch.chamber if len(files) == 1 or chamber else ""
+            key = batch.chamber if len(paths) == 1 or chamber else ""
             names = batch.names
             parts.setdefault(key, []).append(batch.x)
             if batch.times is not None:

@@ -96,6 +96,19 @@ def test_columns_that_are_no_features_are_left_out_of_windows_too(dqm: Dqm, run:
 
 
 @pytest.mark.long
+def test_a_directory_of_files_and_derived_features_are_a_run(dqm: Dqm, run: Path) -> None:
+    (run / "runs").mkdir()
+    for part in range(2):
+        write_csv(run / "runs" / f"part{part}.csv", healthy_events(1000, part))
+    usual = ("runs" if one == "good.csv" else one for one in arguments("west"))
+    told = dqm(*usual, "--set", 'derive={sum = "a + b"}')
+    assert told.code == 0, told.err
+    assert "features: a, b, sum" in told.out
+    assert load_collector(run / "west/collector.toml", environ={}).options["derive"] == {"sum": "a + b"}
+    assert not (run / "west" / "good-run.parquet").exists()
+
+
+@pytest.mark.long
 def test_every_chamber_gets_a_stream_and_a_reference(dqm: Dqm, run: Path) -> None:
     both = np.stack([healthy_events(1500, 1), healthy_events(1500, 5)], axis=1).reshape(-1, 2)
     write_csv(run / "good.csv", both, ["a", "b"] * 1500)

@@ -13,9 +13,11 @@ from pydantic import BaseModel
 from dqm.config import find_plugin
 from dqm.errors import ConfigError, FileError
 from dqm.service.collector.sources import open_source
-from dqm.service.offline.feature_files import checksum
+from dqm.service.offline.feature_files import READING_KEYS, checksum, list_inputs
 
-__all__ = ["GROUP", "REPLAY", "Detector", "required_options"]
+__all__ = ["FIX_COUNTS", "GROUP", "REPLAY", "Detector", "required_options"]
+
+FIX_COUNTS = "For histograms see docs/histograms.md: build the reference with --counts or --histogram"
 
 GROUP, REPLAY = "dqm.collectors", "replay"
 INPUTS = "inputs"
@@ -78,7 +80,9 @@ class Detector:
             self.absolute_options[name] = _write_path(value, getattr(checked, name, value))
         if not self.run:
             raise ConfigError("no file of a good run", where="--run", fix="Name one or several files")
-        for path in self.run:
+        if "counts" in self.options:
+            raise ConfigError("rows that stand for several events", where="counts", fix=FIX_COUNTS)
+        for path in self.run_files:
             if not path.is_file():
                 raise FileError("no such file", where=f"--run {path}", fix="Name a file of a good run")
         if not self.run_is_of_features and INPUTS not in self._known_options:
@@ -91,15 +95,30 @@ class Detector:
     @property
     def run_is_of_features(self) -> bool:
         """Whether the files of the run are taken as they are: a row for each event."""
-        is_plain = self.collector == REPLAY and not self.options.keys() - _OF_PACE - {"features", "chamber"}
-        return is_plain or all(path.suffix == ".parquet" for path in self.run)
+        return self.collector == REPLAY or all(path.suffix == ".parquet" for path in self.run)
+
+    @property
+    def reading(self) -> dict[str, object]:
+        """How files of features are read: options of `REPLAY` on columns, separators, trees and the like."""
+        if self.collector != REPLAY:
+            return {}
+        keys = set(READING_KEYS) - {"features", "name_pattern"}
+        return {name: value for name, value in self.absolute_options.items() if name in keys}
+
+    @property
+    def run_files(self) -> tuple[Path, ...]:
+        """Files of the run; of features also those that patterns and directories stand for."""
+        is_many = any(path.is_dir() or set(path.name) & set("*?[") for path in self.run)
+        if is_many and self.run_is_of_features:
+            return tuple(one.path for one in list_inputs(self.run, self.reading))
+        return self.run
 
     @property
     def key_of_run(self) -> str:
         """Hash of all that decides on the events of the run."""
         unpaced = {name: value for name, value in self.absolute_options.items() if name not in _OF_PACE}
         text = f"{self.collector}\n{sorted(unpaced.items())!r}\n"
-        text += "\n".join(checksum(path) for path in self.run)
+        text += "\n".join(checksum(path) for path in self.run_files)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def sending(self, features: tuple[str, ...]) -> Self:

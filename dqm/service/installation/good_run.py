@@ -10,9 +10,9 @@ from pathlib import Path
 from dqm.errors import ConfigError, InputError
 from dqm.reference import refuse_run
 from dqm.service.collector.sources import open_source
-from dqm.service.installation.detector import REPLAY, Detector
+from dqm.service.installation.detector import FIX_COUNTS, REPLAY, Detector
 from dqm.service.offline.extraction import extract
-from dqm.service.offline.feature_files import RunEvents, read_run
+from dqm.service.offline.feature_files import Reading, RunEvents, read_run
 
 __all__ = ["EXTRACTED", "GoodRun", "RunOfChamber", "read_good_run"]
 
@@ -98,15 +98,16 @@ def read_good_run(
     ConfigError
         If the name of a chamber cannot be the name of a stream.
     """
-    files: Sequence[Path] = detector.run
+    files, reading = detector.run_files, detector.reading
     if not detector.run_is_of_features:
-        files = [folder / EXTRACTED]
+        files = (folder / EXTRACTED,)
         if not files[0].exists():
             _extract(detector, files[0], progress)
-    names = _find_chambers(files, features, str(detector.options.get("chamber", "0")))
+    default = str(detector.options.get("chamber", "0"))
+    names = _find_chambers(files, features, {**reading, "chamber": default})
     runs = []
     for name in names:
-        run = read_run(files, features, None if len(names) == 1 else name)
+        run = read_run(files, features, None if len(names) == 1 else name, reading=reading)
         refuse_run(run.x, run.names, f"{files[0]}, chamber {name}")
         runs.append(RunOfChamber(name, run))
     return GoodRun(tuple(runs))
@@ -116,20 +117,18 @@ def _extract(detector: Detector, path: Path, progress: Callable[[int], None]) ->
     source = open_source(detector.collector, detector.options_for_run())
     first = next(iter(source), None)
     if first is not None and first.is_whole:
-        raise InputError("histograms, not events", where=str(detector.run[0]), fix=_FIX_COUNTS)
+        raise InputError("histograms, not events", where=str(detector.run[0]), fix=FIX_COUNTS)
     source = open_source(detector.collector, detector.options_for_run())
     extract(source, path, where=", ".join(map(str, detector.run)), progress=progress)
 
 
-def _find_chambers(files: Sequence[Path], features: Sequence[str] | None, default: str) -> list[str]:
+def _find_chambers(files: Sequence[Path], features: Sequence[str] | None, reading: Reading) -> list[str]:
     """Find the chambers of files of features; a file without such a column has one, of the default name."""
-    options: dict[str, object] = {"inputs": list(files), "chamber": default}
+    options: dict[str, object] = {**reading, "inputs": list(files)}
     if features is not None:
         options["features"] = list(features)
     found = set()
     for batch in open_source(REPLAY, options):
-        if batch.counts:
-            raise InputError("rows that stand for several events", where=str(files[0]), fix=_FIX_COUNTS)
         found.add(batch.chamber)
     if len(found) > MOST_CHAMBERS:
         raise InputError(
@@ -145,6 +144,3 @@ def _find_chambers(files: Sequence[Path], features: Sequence[str] | None, defaul
                 fix="Use letters, digits, '.', '_' and '-' in the column 'chamber'",
             )
     return sorted(found)
-
-
-_FIX_COUNTS = "For histograms see docs/histograms.md: build the reference with --counts or --histogram"
