@@ -84,7 +84,8 @@ class Detector:
             raise ConfigError("rows that stand for several events", where="counts", fix=FIX_COUNTS)
         for path in self.run_files:
             if not path.is_file():
-                raise FileError("no such file", where=f"--run {path}", fix="Name a file of a good run")
+                what = "is no file" if path.exists() else "no such file"
+                raise FileError(what, where=f"--run {path}", fix="Name a file of a good run")
         if not self.run_is_of_features and INPUTS not in self._known_options:
             raise ConfigError(
                 f"the collector {self.collector!r} reads no files",
