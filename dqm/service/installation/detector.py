@@ -23,7 +23,7 @@ GROUP, REPLAY = "dqm.collectors", "replay"
 INPUTS = "inputs"
 
 _OF_PACE = {INPUTS, "rate_hz", "speed"}
-"""Options of `REPLAY` that do not change what the events are."""
+"""Options that do not change what the events are."""
 
 
 def required_options(collector: str) -> dict[str, str]:
@@ -96,12 +96,17 @@ class Detector:
     @property
     def run_is_of_features(self) -> bool:
         """Whether the files of the run are taken as they are: a row for each event."""
-        return self.collector == REPLAY or all(path.suffix == ".parquet" for path in self.run)
+        return self._reads_features or all(path.suffix == ".parquet" for path in self.run)
+
+    @property
+    def _reads_features(self) -> bool:
+        """Whether its inputs are files of features: that of ``replay``, ``files`` and whatever is alike."""
+        return set(READING_KEYS) <= self._known_options
 
     @property
     def reading(self) -> dict[str, object]:
-        """How files of features are read: options of `REPLAY` on columns, separators, trees and the like."""
-        if self.collector != REPLAY:
+        """How files of features are read: options on columns, separators, trees and the like."""
+        if not self._reads_features:
             return {}
         keys = set(READING_KEYS) - {"features", "name_pattern"}
         return {name: value for name, value in self.absolute_options.items() if name in keys}
@@ -124,7 +129,7 @@ class Detector:
 
     def sending(self, features: tuple[str, ...]) -> Self:
         """Give a detector whose collector sends these features alone, if it can choose: a file has others."""
-        if self.collector != REPLAY or "features" in self.options:
+        if not self._reads_features or "features" in self.options:
             return self
         return replace(self, options={**self.options, "features": list(features)})
 
