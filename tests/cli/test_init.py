@@ -197,6 +197,7 @@ def test_all_that_is_missing_is_told_at_once(dqm: Dqm, run: Path) -> None:
         (("--run", "no.csv"), "--run no.csv: no such file"),
         (("--run", "few.csv"), "too few"),
         (("--run", "text.csv"), "text.csv"),
+        (("--run", "header.csv"), "header.csv: no events"),
         (("--features", "a,z"), "no column 'z'"),
         (("--set", "sped=2"), "did you mean 'speed'"),
         (("--cut", "time"), "the good run has no times"),
@@ -211,6 +212,7 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(
 ) -> None:
     write_csv(run / "few.csv", healthy_events(30, 1))
     (run / "text.csv").write_text("a,b\n1,x\n")
+    (run / "header.csv").write_text("a,b\n")
     usual = arguments("west")
     if changed[0] == "--run":  # it is repeatable: in the place of the good one
         usual = tuple(changed[1] if one == "good.csv" else one for one in usual)

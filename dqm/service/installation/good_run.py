@@ -130,6 +130,8 @@ def _find_chambers(files: Sequence[Path], features: Sequence[str] | None, readin
     found = set()
     for batch in open_source(REPLAY, options):
         found.add(batch.chamber)
+    if not found:
+        raise InputError("no events", where=str(files[0]), fix="Give a file with a row for each event")
     if len(found) > MOST_CHAMBERS:
         raise InputError(
             f"{len(found)} chambers, at most {MOST_CHAMBERS} get a reference at once",
