@@ -28,6 +28,7 @@ from dqm.service.doctor.host import ask_time_server, look_at_disk
 from dqm.service.doctor.running import Answers, look_at_daemon
 from dqm.service.doctor.storage import Storage, look_at_storage
 from dqm.store import STORE_FILE, StoreSize
+from dqm.store.schema import SCHEMA_VERSION
 from dqm.stream import make_keys
 from dqm.web import add_user
 from tests.cli.program import ENVIRONMENT, PROGRAM
@@ -109,7 +110,7 @@ def test_nothing_is_red_in_a_sound_installation(config: Path) -> None:
         "daemon",
     } <= said.keys()
     assert said["windows"].startswith("2 streams: the last is 0")
-    assert said["store"].startswith("schema 6, 6 verdicts")
+    assert said["store"].startswith(f"schema {SCHEMA_VERSION}, 6 verdicts")
 
 
 def test_a_configuration_that_is_wrong_by_itself_ends_it_with_every_mistake(
