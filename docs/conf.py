@@ -34,7 +34,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["tables.css", "print.css"]
 html_theme_options = {"top_of_page_buttons": []}
 
 myst_heading_anchors = 4

@@ -121,6 +121,8 @@ def test_the_wheel_installs_two_packages_with_all_that_they_show(built: Path) ->
         "dqm/py.typed",
         "dqm_collectors/py.typed",
         "dqm/dashboards/runbook.md",
+        "dqm/systemd/dqm@.service",
+        "dqm/systemd/dqm-collector@.service",
     } <= files
 
 

@@ -15,7 +15,7 @@ import httpx
 import typer
 
 from dqm.cli.output import say_json
-from dqm.config import check_private, load_daemon
+from dqm.config import check_private, load_daemon, url_on_host
 from dqm.errors import ConfigError, DqmError, InputError
 
 __all__ = ["AsJson", "Daemon", "Login", "PasswordFile", "User", "act", "ask"]
@@ -138,13 +138,11 @@ def _address(daemon: str) -> str:
     """Address of the daemon's page, as given or as configured."""
     if daemon.startswith(("http://", "https://")):
         return daemon.rstrip("/")
-    http = load_daemon(Path(daemon)).daemon.http
-    host, _, port = http.rpartition(":")
-    if port == "0":
+    url = url_on_host(load_daemon(Path(daemon)).daemon.http)
+    if url is None:
         raise ConfigError(
             "the port is chosen when the daemon starts",
             where=f"{daemon}: daemon.http",
             fix="Give its address",
         )
-    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where it listens, not where we do
-    return f"http://{everywhere.get(host, host)}:{port}"
+    return url

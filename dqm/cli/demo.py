@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from dqm.cli.nuisances import LARGEST_WINDOW
+from dqm.cli.settings import Features, split_names
+from dqm.errors import ConfigError
+
 __all__ = ["demo"]
 
 
@@ -21,12 +25,47 @@ def demo(
         Path | None,
         typer.Option(help="Where configurations, logs and verdicts go; default: the state directory."),
     ] = None,
+    real: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of simulated chambers: your own good run, with faults on top of it; repeatable.",
+        ),
+    ] = None,
+    features: Features = None,
+    chamber: Annotated[
+        str | None, typer.Option(help="With --real: this chamber; default: that with the most events.")
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            min=10,
+            max=LARGEST_WINDOW,
+            help="With --real: events in a window; default: by the run.",
+        ),
+    ] = None,
 ) -> None:
     """Run simulated chambers, their collectors and the daemon; three chambers go wrong.
 
-    Ends with 0 if every fault raised its alarm and no healthy chamber raised any, with 1 otherwise.
+    With --real FILE the events are those of your own run: the reference is made of its first part, and faults
+    are put on top of the rest. Ends with 0 if every fault raised its alarm and no healthy stream raised any,
+    with 1 otherwise.
     """
-    from dqm.cli.demo_screen import show_demonstration
+    from dqm.cli.demo_screen import show_demonstration, show_own_run
 
-    if not show_demonstration(duration, directory):
+    if real:
+        as_expected = show_own_run(
+            real,
+            features=split_names(features),
+            chamber=chamber,
+            window=window,
+            duration=duration,
+            directory=directory,
+        )
+    else:
+        for option, given in (("--features", features), ("--chamber", chamber), ("--window", window)):
+            if given is not None:
+                raise ConfigError(f"{option} without --real", fix="Give the files of a good run by --real")
+        as_expected = show_demonstration(duration, directory)
+    if not as_expected:
         raise typer.Exit(1)

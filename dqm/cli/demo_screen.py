@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -20,22 +19,19 @@ from dqm.alarm import Alarm, Cause, describe_p
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import open_console
 from dqm.cli.verdicts import quality_mark, quality_text, write_events, write_p
-from dqm.demo.demonstration import (
-    FAULTS,
+from dqm.demo.demonstration import USER, Demonstration, make_directory
+from dqm.demo.scenario import Injection, Scenario
+from dqm.demo.simulated import (
     SECONDS,
-    STREAMS,
-    USER,
-    Demonstration,
-    Injection,
     learn_known_faults,
-    make_directory,
     prepare_channels,
     prepare_reference,
+    simulated_scenario,
 )
 from dqm.errors import escape_text, format_count
 from dqm.events import Quality, Verdict
 
-__all__ = ["show_demonstration"]
+__all__ = ["prepare_directories", "run_scenario", "show_demonstration"]
 
 REFRESH_SECONDS = 0.5
 LAST_WINDOWS = 24
@@ -56,21 +52,93 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
     bool
         Whether every fault raised its alarm and no healthy chamber raised any.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of it may be left behind
-        signal.signal(number, signal.default_int_handler)
-    console = open_console()
-    where = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
-    cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
-    for each in (where, cache):
-        make_directory(each)
+    state, cache = prepare_directories(directory)
+    seconds = SECONDS if duration is None else duration
     with progress_bar("reference: healthy toys", None) as progress:
         bundle = prepare_reference(cache, progress)
     with progress_bar("reference: known faults", None) as progress:
         learn_known_faults(bundle, progress)
-    seconds = SECONDS if duration is None else duration
     with progress_bar("reference: channels", None) as progress:
         channels = prepare_channels(cache, progress, seconds)
-    with Demonstration(bundle, channels, where.absolute(), seconds) as running:
+    return run_scenario(simulated_scenario(bundle, channels, seconds), state, endless=duration is None)
+
+
+def show_own_run(
+    files: list[Path],
+    *,
+    features: tuple[str, ...] | None,
+    chamber: str | None,
+    window: float | None,
+    duration: float | None,
+    directory: Path | None,
+) -> bool:
+    """Prepare a user's own good run, put faults on top of it, run it on the screen and sum it up.
+
+    Parameters
+    ----------
+    files, features, chamber, window
+        As in `dqm.demo.own_run.read_own_run`.
+    duration, directory
+        As in `show_demonstration`.
+
+    Returns
+    -------
+    bool
+        Whether every fault raised its alarm and the healthy stream raised none.
+    """
+    from dqm.demo.own_run import own_scenario, prepare_own_reference, read_own_run
+
+    state, cache = prepare_directories(directory)
+    run = read_own_run(files, features, chamber, window)
+    console = open_console()
+    console.print(
+        f"reference: the first {format_count(len(run.known), 'event')} of {', '.join(run.names)}; "
+        f"then windows of {run.window:g} events, cut by {run.cut}"
+    )
+    if run.remark:
+        console.print(run.remark)
+    with progress_bar("reference: healthy toys", None) as progress:
+        bundle = prepare_own_reference(run, cache, progress)
+    scenario = own_scenario(run, bundle, state, SECONDS if duration is None else duration)
+    return run_scenario(scenario, state, endless=duration is None)
+
+
+def prepare_directories(directory: Path | None) -> tuple[Path, Path]:
+    """Make the directories for configurations, logs and verdicts, and for bundles; Ctrl-C ends all processes.
+
+    Parameters
+    ----------
+    directory : Path or None
+        The first of them; None: the user's state directory.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of it may be left behind
+        signal.signal(number, signal.default_int_handler)
+    state = directory or _user_directory("XDG_STATE_HOME", "~/.local/state")
+    cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
+    for each in (state, cache):
+        make_directory(each)
+    return state.absolute(), cache
+
+
+def run_scenario(scenario: Scenario, state: Path, *, endless: bool) -> bool:
+    """Run a scenario on the screen and sum it up.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What to show.
+    state : Path
+        Where configurations, logs and verdicts go.
+    endless : bool
+        Whether it goes on after the timeline, until Ctrl-C.
+
+    Returns
+    -------
+    bool
+        Whether every fault raised its alarm and no healthy stream raised any.
+    """
+    console = open_console()
+    with Demonstration(scenario, state) as running:
         running.start_daemon()
         with console.status("starting the daemon ..."):
             _wait_until(running, lambda: running.is_listening)
@@ -81,9 +149,9 @@ def show_demonstration(duration: float | None, directory: Path | None) -> bool:
         running.start_collectors()
         with console.status("starting the collectors ..."):
             _wait_until(running, lambda: running.is_running)
-        verdicts = _watch(console, running, seconds, endless=duration is None)
+        verdicts = _watch(console, running, endless=endless)
         raised = running.raised_alarms()
-    return _summarise(console, verdicts, raised)
+    return _summarise(console, scenario, verdicts, raised)
 
 
 def _show_page(console: Console, url: str) -> None:
@@ -98,10 +166,9 @@ def _wait_until(running: Demonstration, is_ready: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def _watch(
-    console: Console, running: Demonstration, seconds: float, *, endless: bool
-) -> dict[str, list[Verdict]]:
+def _watch(console: Console, running: Demonstration, *, endless: bool) -> dict[str, list[Verdict]]:
     """Show the streams until the time is over, or Ctrl-C."""
+    seconds = running.scenario.seconds
     begin = time.monotonic()
     verdicts = running.verdicts()
     told = 0
@@ -114,9 +181,8 @@ def _watch(
                 for alarm in raised[known:]:
                     seen = escape_text(alarm.text)
                     console.print(f"ALARM {alarm.stream}, {alarm.cause}: {seen}", style="bold red")
-                scaled = elapsed * SECONDS / seconds
                 if console.is_terminal:
-                    live.update(_screen(verdicts, scaled, elapsed), refresh=True)
+                    live.update(_screen(running.scenario, verdicts, elapsed), refresh=True)
                 else:
                     told = _tell_new(console, verdicts, told)
                 time.sleep(REFRESH_SECONDS)
@@ -125,7 +191,7 @@ def _watch(
     return verdicts
 
 
-def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float) -> Group:
+def _screen(scenario: Scenario, verdicts: dict[str, list[Verdict]], elapsed: float) -> Group:
     """Lay out one row a stream."""
     table = Table(box=SIMPLE)
     for name in ("stream", "quality"):
@@ -135,12 +201,12 @@ def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float)
     table.add_column("last windows", no_wrap=True)
     table.add_column("injected fault")
     now = time.time()
-    for stream in STREAMS:
+    for stream in scenario.streams:
         seen = verdicts[stream]
         last = seen[-1] if seen else None
         z = last.result.z if last else None
         marks = Text.assemble(*(quality_mark(v.quality) for v in seen[-LAST_WINDOWS:]))
-        fault = _last_fault(stream, timeline)
+        fault = scenario.last_fault(stream, elapsed)
         table.add_row(
             stream,
             quality_text(last.quality if last else Quality.NULL),
@@ -151,20 +217,14 @@ def _screen(verdicts: dict[str, list[Verdict]], timeline: float, elapsed: float)
             marks,
             Text(fault.label if fault else "", style="yellow"),
         )
-    next_fault = min((f for f in FAULTS if f.seconds > timeline), key=lambda f: f.seconds, default=None)
-    return Group(Text(f"dqm demo, {elapsed:.0f} s; {_announcement(next_fault, timeline, elapsed)}"), table)
+    announced = _announcement(scenario.next_fault(elapsed), elapsed)
+    return Group(Text(f"dqm demo, {elapsed:.0f} s; {announced}"), table)
 
 
-def _last_fault(stream: str, timeline: float = math.inf) -> Injection | None:
-    """Give what is wrong with a stream at a time on the timeline, or in the end."""
-    return next((f for f in reversed(FAULTS) if f.stream == stream and f.seconds <= timeline), None)
-
-
-def _announcement(fault: Injection | None, timeline: float, elapsed: float) -> str:
+def _announcement(fault: Injection | None, elapsed: float) -> str:
     if fault is None:
         return "all faults are on. Ctrl-C ends it"
-    wait = (fault.seconds - timeline) * (elapsed / timeline if timeline else 1.0)
-    return f"next: {fault.label} in {fault.stream} in {wait:.0f} s"
+    return f"next: {fault.label} in {fault.stream} in {fault.seconds - elapsed:.0f} s"
 
 
 def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -> int:
@@ -176,22 +236,46 @@ def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -
     return len(everything)
 
 
-def _summarise(console: Console, verdicts: dict[str, list[Verdict]], raised: list[Alarm]) -> bool:
+def _summarise(
+    console: Console, scenario: Scenario, verdicts: dict[str, list[Verdict]], raised: list[Alarm]
+) -> bool:
     """Say what was seen and whether it is what was injected."""
     as_expected = True
     for stream, seen in verdicts.items():
         counts = ", ".join(f"{n} {q}" for q in Quality if (n := sum(v.quality is q for v in seen)))
         causes = [cause for cause in Cause if (stream, cause) in {(a.stream, a.cause) for a in raised}]
-        fault = _last_fault(stream)
+        fault = scenario.last_fault(stream)
         as_expected &= bool(seen) and (fault.cause in causes if fault else not causes)
         outcome = f"alarm {', '.join(causes)}" if causes else "no alarm"
         truth = f"injected: {fault.label}" if fault else "healthy"
         console.print(f"{stream}: {outcome} ({truth}); windows: {counts or 'none'}")
+        if fault is None and causes:
+            console.print("  a false alarm, or this part of the run differs from the part before it")
+        if fault is not None and fault.cause not in causes:
+            console.print(f"  not seen: {_why_unseen(fault, seen)}")
         if fault is not None and fault.channel is not None:
             as_expected &= bool(seen) and _channels_named(seen[-1]) == (fault.channel,)
             console.print(f"  last window: {_worst_channel(seen[-1]) or 'no channel named'}" if seen else "")
     console.print("as it should be" if as_expected else "NOT as it should be")
     return as_expected
+
+
+def _why_unseen(fault: Injection, seen: list[Verdict]) -> str:
+    """Say why a fault raised no alarm, as far as the windows since tell it."""
+    begin = next((v.window.start for v in seen if v.window.start is not None), None)
+    since = [v for v in seen if begin is not None and (v.window.start or 0.0) >= begin + fault.seconds - 0.5]
+    if not since:
+        return "no window came after it; take a longer --duration"
+    if fault.cause is Cause.RATE and not any(v.result.rate for v in since):
+        return "the number of events is not tested in these windows"
+    n_bad = sum(v.quality is Quality.BAD for v in since)
+    tested = [v.result.rate if fault.cause is Cause.RATE else v.result for v in since]
+    smallest = min((one.p for one in tested if one is not None and one.p is not None), default=None)
+    p = "no window could be tested" if smallest is None else f"the smallest p is {smallest:.2g}"
+    return (
+        f"{n_bad} of {format_count(len(since), 'window')} since are Bad, {p}; 2 of the last 3 must count. "
+        "Larger windows, of a longer run, see smaller changes: --window"
+    )
 
 
 def _channels_named(verdict: Verdict) -> tuple[int, ...]:

@@ -30,10 +30,12 @@ READER_GONE = 141
 """Exit code when the reader of the output has closed it: as a shell gives it."""
 
 COMMANDS = {
+    "init": "Make a first installation: configurations, references, units of systemd; say what comes next.",
     "demo": "Run simulated chambers, their collectors and the daemon; three chambers go wrong.",
     "run": "Run the daemon: receive windows, judge them, store and show the verdicts; SIGHUP reloads CONFIG.",
     "collect": "Run a collector: read a source, cut windows, send them to the daemon.",
     "check": "Report every mistake in a configuration at once, bundles and collector options included.",
+    "doctor": "Look at a running installation: what is wrong in it, and what to do about it.",
     "history": "Print stored verdicts, the newest last.",
     "trend": "Show the runs of each stream side by side, which differ, and since when windows are worse.",
     "extract": "Write the features of a source to a file instead of sending them.",
@@ -91,6 +93,14 @@ def load_command(name: str) -> Any:
 def _import_command(name: str) -> Any:
     """Import the function of a command, or the `typer.Typer` of a group of commands."""
     match name:
+        case "init":
+            from dqm.cli.init import init
+
+            return init
+        case "doctor":
+            from dqm.cli.doctor import doctor
+
+            return doctor
         case "demo":
             from dqm.cli.demo import demo
 

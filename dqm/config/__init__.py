@@ -43,6 +43,7 @@ from dqm.config.values import (
     is_local,
     read_secret,
     split_http,
+    url_on_host,
 )
 from dqm.config.web import OidcSection, PeerSection, Role, WebSection
 
@@ -106,5 +107,6 @@ __all__ = [
     "replacing",
     "set_key",
     "split_http",
+    "url_on_host",
     "validate",
 ]

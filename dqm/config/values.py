@@ -33,6 +33,7 @@ __all__ = [
     "is_local",
     "read_secret",
     "split_http",
+    "url_on_host",
 ]
 
 NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
@@ -168,6 +169,24 @@ def split_http(address: str) -> tuple[str, int]:
         Host without brackets, port.
     """
     return _split_port(address)
+
+
+def url_on_host(address: str) -> str | None:
+    """Give the address at which this host reaches what listens at a checked ``[daemon] http``.
+
+    Parameters
+    ----------
+    address : str
+        ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    Returns
+    -------
+    str or None
+        ``http://HOST:PORT``; None if the port is chosen when the daemon starts.
+    """
+    host, _, port = address.rpartition(":")
+    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where it listens, not where we do
+    return None if port == "0" else f"http://{everywhere.get(host, host)}:{port}"
 
 
 def _check_store(url: str) -> str:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
+import smtplib
+import socket
 import threading
+from typing import Any
+from urllib.parse import urlsplit
 
 import apprise
 
@@ -93,6 +97,51 @@ class NoticeTarget:
                 raise NoticeError(f"apprise failed: {type(error).__name__}") from None
         if not is_sent:
             raise NoticeError(_find_reason(" ".join(heard.lines)))
+
+    def reach(self, seconds: float) -> bool:
+        """Connect to the receiver and hang up; a mail server is greeted, nothing is sent.
+
+        Parameters
+        ----------
+        seconds : float
+            Longest wait.
+
+        Returns
+        -------
+        bool
+            False if the place to connect to is not known: the service has no address of its own.
+
+        Raises
+        ------
+        NoticeError
+            If nobody is there, with the reason as far as it is known.
+        """
+        places = [place for place in map(_place_of, self._sender) if place is not None]
+        for host, port, speaks_smtp in places:
+            try:
+                if speaks_smtp:
+                    with smtplib.SMTP(host, port, timeout=seconds) as mail:
+                        mail.ehlo()
+                else:
+                    socket.create_connection((host, port), timeout=seconds).close()
+            except (OSError, smtplib.SMTPException) as error:
+                raise NoticeError(_find_reason(str(error))) from None
+        return bool(places)
+
+
+def _place_of(service: Any) -> tuple[str, int, bool] | None:
+    """Find where a service of apprise connects to, and whether it greets in SMTP; None if it is not known."""
+    mail_host = getattr(service, "smtp_host", None)
+    if mail_host:
+        is_plain = getattr(service, "secure_mode", "") != "ssl"
+        return str(mail_host), int(service.port or (25 if is_plain else 465)), is_plain
+    for name in ("notify_url", "webhook_url", "api_url"):
+        parts = urlsplit(str(getattr(type(service), name, "")))
+        if parts.hostname and "{" not in parts.hostname:
+            return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), False
+    if service.host and any("{host}" in str(template) for template in getattr(service, "templates", ())):
+        return str(service.host), int(service.port or (443 if service.secure else 80)), False
+    return None
 
 
 class _listening(logging.Handler):  # noqa: N801 - used as a function

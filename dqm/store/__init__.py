@@ -8,6 +8,7 @@ from dqm.store.kept_choice import KeptChoice, Taken, list_kept
 from dqm.store.notice_store import NoticeStore
 from dqm.store.run_store import RunStore
 from dqm.store.run_summary_store import BadShares, RunSummaryStore
+from dqm.store.size import StoreSize, measure_store
 from dqm.store.verdict_store import STORE_FILE, VerdictStore, store_url
 from dqm.store.window_keeper import (
     GOOD_WINDOWS,
@@ -31,12 +32,14 @@ __all__ = [
     "NoticeStore",
     "RunStore",
     "RunSummaryStore",
+    "StoreSize",
     "Taken",
     "VerdictStore",
     "WindowKeeper",
     "decode_explanation",
     "encode_explanation",
     "list_kept",
+    "measure_store",
     "read_kept",
     "read_kept_window",
     "sqlite_url",

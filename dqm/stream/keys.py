@@ -163,6 +163,11 @@ class KeyRing:
         """Names of all collectors."""
         return tuple(sorted(collector.name for collector in self._collectors.values()))
 
+    @property
+    def collectors(self) -> tuple[CollectorKey, ...]:
+        """All collectors, by name."""
+        return tuple(sorted(self._collectors.values(), key=lambda collector: collector.name))
+
     def reload(self) -> None:
         """Read the directory again; may be called from any thread."""
         self._collectors = self._read()

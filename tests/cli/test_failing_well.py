@@ -38,6 +38,8 @@ Words = Callable[[str], list[str]]
 
 BUILD = f"--events 100 --window {N_WINDOW} --centers 20"
 WRONG_INPUT = """
+init west --collector replay --input events.csv --run EVENTS
+doctor CONFIG
 demo --directory DIRECTORY
 study power DIRECTORY --quick --statistic chi-squared --processes 1
 run CONFIG
@@ -146,9 +148,9 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run", "notify test", "study power"}
-"""The first two go on until they are stopped: see ``test_stopping.py``; the others are in ``test_notice.py``
-and ``test_study.py``."""
+ELSEWHERE = {"demo", "run", "notify test", "study power", "init", "doctor"}
+"""The first two go on until they are stopped: see ``test_stopping.py``; the others are in ``test_notice.py``,
+``test_study.py``, ``test_init.py`` and ``tests/service/doctor``."""
 
 
 @functools.cache

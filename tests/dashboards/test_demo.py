@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dqm.demo.demonstration import (
+from dqm.demo.demonstration import USER, Demonstration
+from dqm.demo.simulated import (
     CHANNELS,
-    USER,
-    Demonstration,
     learn_known_faults,
     prepare_channels,
     prepare_reference,
+    simulated_scenario,
 )
 from tests.waiting import get, wait_until
 
@@ -36,7 +36,8 @@ def test_every_panel_has_data_of_the_demonstration(
     bundle = prepare_reference(tmp_path / "cache", lambda _done, _total: None)
     learn_known_faults(bundle, lambda _done, _total: None)
     channels = prepare_channels(tmp_path / "cache", lambda _done, _total: None, SECONDS)
-    with Demonstration(bundle, channels, tmp_path / "state", SECONDS) as running:
+    scenario = simulated_scenario(bundle, channels, SECONDS)
+    with Demonstration(scenario, tmp_path / "state") as running:
         running.start_daemon()
         wait(lambda: running.is_listening, running, "it listens")
         with programs.prometheus(prometheus, tmp_path, running.http, None) as address:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.demo.demonstration import SEGMENTS_PER_MUON
+from dqm.demo.simulated import SEGMENTS_PER_MUON
 from dqm.service.collector.sources import open_source
 from tests.cli import program
 from tests.cli.program import run_dqm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.cli.program import json_lines, run_dqm
 from tests.ports import free_port
+from tests.store.postgres import PostgresServer
 
 from .walk import ROOT, commands_of, walk
 
@@ -94,6 +96,90 @@ def test_the_hunt_finds_the_place_of_its_page(tmp_path: Path) -> None:
     assert float(rows[0][2]) > 151.0
     assert "what is selected departs mostly in" in said
     assert (tmp_path / "hunt.png").stat().st_size > 10_000
+
+
+def on_free_ports(name: str) -> str:
+    """Give a page with ports that nobody else has."""
+    text = page(name)
+    for port in ("5565", "8787"):
+        text = text.replace(port, str(free_port()))
+    return text
+
+
+def qualities(folder: Path, config: str = "daemon.toml", *more: object) -> dict[str, list[str]]:
+    """Qualities of the stored windows, by stream."""
+    found: dict[str, list[str]] = {}
+    for line in json_lines(run_dqm("history", config, "--json", *more, cwd=folder).stdout):
+        found.setdefault(line["stream"], []).append(line["quality"])
+    return found
+
+
+@pytest.mark.long
+def test_the_first_run_leads_from_a_good_run_to_a_monitor(tmp_path: Path) -> None:
+    text = on_free_ports("first-run.md")
+    http = re.search(r"127\.0\.0\.1:(\d+)/", text)
+    assert http
+    listen = f"--listen tcp://127.0.0.1:{free_port()} --http 127.0.0.1:{http[1]}"
+    text = text.replace("--toys 1000\n", f"--toys 1000 {listen}\n")
+    said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
+    assert "as it should be" in said.partition("$ dqm init")[0]
+    seen = qualities(tmp_path, "west/daemon.toml")["west"]
+    assert seen[-3:] == ["Bad"] * 3
+    assert "differs" in said.rpartition("$ dqm alarms list")[2]
+    assert "0 things to mend" in said.rpartition("$ dqm doctor")[2]
+
+
+@pytest.mark.long
+def test_the_silicon_tracker_is_monitored_as_its_page_says(tmp_path: Path) -> None:
+    http, listen = free_port(), free_port()
+    addresses = f"--listen tcp://127.0.0.1:{listen} --http 127.0.0.1:{http}"
+    text = page("silicon-tracker.md").replace("--cut time\n", f"--cut time {addresses}\n")
+    walk(text, tmp_path, seconds=LONGEST_SECONDS)
+    seen = qualities(tmp_path, "tracker/daemon.toml")
+    assert seen["tracker-L1M4"].count("Bad") >= 4
+    assert seen["tracker-L1M3"].count("Bad") <= 1
+
+
+@pytest.mark.long
+def test_pressure_is_explained_and_a_stuck_sensor_is_told(tmp_path: Path) -> None:
+    walk(on_free_ports("pressure.md"), tmp_path, seconds=LONGEST_SECONDS)
+    assert "Bad" not in qualities(tmp_path, "daemon.toml", "--run", 1)["chamber-0"]
+    told = json_lines(run_dqm("history", "daemon.toml", "--run", 2, "--json", cwd=tmp_path).stdout)
+    assert len(told) == 4
+    assert all("drift_velocity" in one["warnings"] for one in told)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has after five minutes: the reference and a healthy run."""
+    folder = tmp_path_factory.mktemp("start")
+    walk(page("start.md"), folder, seconds=LONGEST_SECONDS)
+    return folder
+
+
+@pytest.mark.long
+def test_postgresql_keeps_the_verdicts_as_its_page_says(started: Path, tmp_path: Path) -> None:
+    shutil.copytree(started, tmp_path, dirs_exist_ok=True)
+    with PostgresServer() as server:
+        url = server.make_database()
+        text = on_free_ports("postgresql.md")
+        given = "postgresql://dqm@db.example.org/dqm?sslmode=verify-full"
+        assert given in text
+        said = walk(text.replace(given, url), tmp_path, seconds=LONGEST_SECONDS)
+    assert "daemon.toml: no mistakes found" in said
+    assert "PostgreSQL" in said.rpartition("$ dqm doctor")[2]
+
+
+@pytest.mark.long
+def test_hosts_with_keys_work_together_as_their_page_says(started: Path, tmp_path: Path) -> None:
+    shutil.copytree(started, tmp_path, dirs_exist_ok=True)
+    text = on_free_ports("many-hosts.md")
+    text = text.replace('keys = "keys"', 'keys = "keys"\nkeyed = "all"').replace(
+        "monitor.example.org", "127.0.0.1"
+    )
+    said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
+    assert len(qualities(tmp_path)["west-0"]) == 6
+    assert "1 key of collectors: hall-1" in said
 
 
 def _history(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from dqm.alarm import AlarmEngine, AlarmState, Thresholds, alarm_rules, derive_thresholds
 from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z, drift_limit, run_length
 from dqm.config import DaemonConfig
-from dqm.demo.demonstration import FEATURES, WINDOW_EVENTS, prepare_reference
+from dqm.demo.simulated import FEATURES, WINDOW_EVENTS, prepare_reference
 from dqm.events import Origin, Quality, TestResult, Verdict, Window, WindowCut, WindowHeader
 from dqm.reference import Evaluator, open_bundle
 from dqm_collectors.chamber.conditions import NOMINAL_STRIP_V, NOMINAL_THRESHOLD_MV, Conditions

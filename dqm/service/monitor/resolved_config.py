@@ -212,13 +212,15 @@ class ResolvedConfig:
         return {(one.path, one.identifier) for found in self.references.values() for one in found}
 
 
-def resolve(config: DaemonConfig) -> ResolvedConfig:
+def resolve(config: DaemonConfig, *, warns: bool = True) -> ResolvedConfig:
     """Open the bundles of a configuration and derive what follows from it.
 
     Parameters
     ----------
     config : DaemonConfig
         Checked by itself.
+    warns : bool
+        Whether the log says what is doubtful.
 
     Returns
     -------
@@ -232,10 +234,11 @@ def resolve(config: DaemonConfig) -> ResolvedConfig:
     """
     references = _open_references(config)
     thresholds = _derive(config, references)
-    _warn_of_small_tables(references, thresholds.p_threshold)
-    warn_of_certificates(
-        {stream: [(one.path, one.status) for one in found] for stream, found in references.items()}
-    )
+    if warns:
+        _warn_of_small_tables(references, thresholds.p_threshold)
+        warn_of_certificates(
+            {stream: [(one.path, one.status) for one in found] for stream, found in references.items()}
+        )
     return ResolvedConfig(
         config=config,
         references=references,

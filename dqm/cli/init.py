@@ -1,0 +1,244 @@
+"""``dqm init``: from a collector and a good run to a monitor that can be started."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS
+from dqm.cli.output import say
+from dqm.cli.parallel import ProcessesOption, open_workers
+from dqm.cli.progress import progress_bar
+from dqm.cli.settings import Features, parse_settings, split_names
+from dqm.config import NAME_PATTERN, installed_plugins, parse_value
+from dqm.errors import ConfigError, format_count
+from dqm.events import WindowCut
+
+if TYPE_CHECKING:
+    from dqm.service.installation import Detector, GoodRun, Layout, Windows, Workplace
+
+__all__ = ["init"]
+
+MOST_OF_NAME = 24
+"""Characters of a name: those of chambers follow in the names of streams."""
+
+USUAL_PER_HOUR = 60.0
+"""Windows in an hour, where the good run has no times; as ``[alarm] windows_per_hour``."""
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to make.")],
+    collector: Annotated[
+        str | None, typer.Option(help="What reads the detector: tdc, beam, replay, kafka or another.")
+    ] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--input", metavar="FILE", help="What it reads: file, directory or pipe; repeatable."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Option of the collector, value as in TOML; repeatable."
+        ),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Good run: input of the collector, or a Parquet file of 'dqm extract'; repeatable.",
+        ),
+    ] = None,
+    features: Features = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            min=10,
+            max=LARGEST_WINDOW,
+            help="Events in a window; default: what the run can bear.",
+        ),
+    ] = None,
+    cut: Annotated[
+        WindowCut, typer.Option(help="What closes the windows; time: a dead chamber is seen by its rate.")
+    ] = WindowCut.COUNT,
+    toys: Annotated[
+        int | None,
+        typer.Option(
+            min=100, max=MOST_TOYS, help="Toys in the null table; default: what the false-alarm budget needs."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name for streams and units; default: that of the directory.")
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Address for windows.")] = "tcp://127.0.0.1:5565",
+    http: Annotated[str, typer.Option(help="Address of the page.")] = "127.0.0.1:8787",
+    user: Annotated[
+        str, typer.Option(help="User that the units run as; default: you, or dqm if you are root.")
+    ] = "",
+    processes: ProcessesOption = None,
+) -> None:
+    """Make a first installation: configurations, references, units of systemd; say what comes next.
+
+    On a terminal it asks for what no option says. After an interruption the same command goes on where it
+    was.
+    """
+    from dqm.service.installation import Layout, Workplace, read_good_run
+    from dqm.service.installation.workplace import find_place, refuse_taken
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers end with it
+    place_of_all = find_place(directory)
+    refuse_taken(place_of_all)
+    name = _check_name(name or place_of_all.name)
+    detector = _ask_for_detector(collector, inputs or [], option or [], run or [])
+    for path in detector.input_paths:
+        if not Path(path).exists():
+            say(f"note: {path} is not there yet", err=True)
+    with Workplace(directory, detector.key_of_run) as place:
+        if place.goes_on:
+            say(f"{directory}: goes on where it was interrupted")
+        with progress_bar("good run: events", None) as progress:
+            found = read_good_run(detector, place.folder, split_names(features), progress)
+        say(_describe(found))
+        wanted = split_names(_ask(features, "Features, separated by commas", ",".join(found.features)))
+        if wanted is not None and wanted != found.features:
+            found = read_good_run(detector, place.folder, wanted)
+        if wanted is not None:
+            detector = detector.sending(found.features)
+        windows = _choose_windows(found, window, cut)
+        layout = Layout(
+            place.directory, name, tuple(one.chamber for one in found.chambers), listen, http, user
+        )
+        _make(place, layout, detector, found, windows, toys=toys, processes=processes)
+    _say_what_comes_next(layout)
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > MOST_OF_NAME:
+        raise ConfigError(
+            f"{name!r} cannot be in the names of streams and units",
+            where="--name",
+            fix=f"Give 1 to {MOST_OF_NAME} letters, digits, '.', '_' and '-'",
+        )
+    return name
+
+
+def _ask_for_detector(
+    collector: str | None, inputs: list[Path], option: list[str], run: list[Path]
+) -> Detector:
+    """Take options; ask for the rest on a terminal, and raise `ConfigError` with all of it elsewhere."""
+    from dqm.service.installation import Detector, required_options
+
+    installed = ", ".join(installed_plugins("dqm.collectors"))
+    missing = ["--collector"] if collector is None and not _is_asked() else []
+    if not missing:
+        collector = _ask(collector, f"What reads the detector ({installed})", "replay")
+    options: dict[str, object] = {"inputs": list(inputs)} if inputs else {}
+    options |= parse_settings(option)
+    for key, meaning in required_options(collector).items() if collector else ():
+        if key in options:
+            continue
+        shown = "--input" if key == "inputs" else f"--set {key}=..."
+        if _is_asked():
+            options[key] = _ask_for_option(key, meaning)
+        else:
+            missing.append(f"{shown} ({meaning})")
+    if not run:
+        missing += [] if _is_asked() else ["--run"]
+        text = typer.prompt("Files of a good run, for the reference") if _is_asked() else ""
+        run = [Path(part).expanduser() for part in shlex.split(text)]
+    if missing or collector is None:
+        raise ConfigError(
+            f"{', '.join(missing)} must be given",
+            fix="Give them; on a terminal 'dqm init' asks for them",
+        )
+    return Detector(collector, options, tuple(run))
+
+
+def _ask_for_option(key: str, meaning: str) -> object:
+    text = typer.prompt(f"{key}: {meaning}")
+    return (
+        [str(Path(part).expanduser()) for part in shlex.split(text)] if key == "inputs" else parse_value(text)
+    )
+
+
+def _is_asked() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(given: str | None, question: str, default: str) -> str | None:
+    """Give what an option says; ask on a terminal; None elsewhere."""
+    if given is not None or not _is_asked():
+        return given
+    return str(typer.prompt(question, default=default))
+
+
+def _choose_windows(found: GoodRun, window: float | None, cut: WindowCut) -> Windows:
+    from dqm.service.installation import Windows, choose_window
+    from dqm.service.offline.advice import Budget
+
+    if window is None:
+        threshold = Budget.of(len(found.chambers), 1.0, USUAL_PER_HOUR).thresholds.p_threshold
+        window = choose_window(found.fewest_events, cut, threshold)
+        asked = _ask(None, "Events in a window", f"{window:g}")
+        try:
+            window = window if asked is None else float(asked)
+        except ValueError:
+            raise ConfigError(f"{asked!r} is no number", where="events in a window") from None
+    return Windows.of(found.chambers, cut, window)
+
+
+def _make(
+    place: Workplace,
+    layout: Layout,
+    detector: Detector,
+    found: GoodRun,
+    windows: Windows,
+    *,
+    toys: int | None,
+    processes: int | None,
+) -> None:
+    """Write everything, then calibrate; what can be wrong with it shows before that takes minutes."""
+    from dqm.service.installation import build_reference, check_installation, count_toys, write_configuration
+
+    write_configuration(place.folder, layout, detector, windows)
+    n_toys = toys or count_toys(len(layout.streams), windows.per_hour or USUAL_PER_HOUR)
+    say(f"windows of {windows.n_events:g} events, {n_toys} toys; after Ctrl-C the same command goes on")
+    with open_workers(processes, None, ship=False) as workers:
+        for one in found.chambers:
+            stream = layout.streams[one.chamber]
+            status = build_reference(
+                one,
+                place.folder / layout.bundle(stream),
+                window=windows.expected_of(one.chamber),
+                cut=windows.cut,
+                n_toys=n_toys,
+                workers=workers,
+                showing=progress_bar,
+            )
+            say(f"{stream}: reference certified, {status.certificate.light if status.certificate else '-'}")
+    check_installation(place.folder)
+    place.finish()
+
+
+def _describe(found: GoodRun) -> str:
+    parts = [
+        f"{one.chamber}: {format_count(one.events.n_events, 'event')}"
+        + (f", {one.rate_hz:.3g} Hz" if one.rate_hz else "")
+        for one in found.chambers
+    ]
+    return f"good run: chamber {'; '.join(parts)}\nfeatures: {', '.join(found.features)}"
+
+
+def _say_what_comes_next(layout: Layout) -> None:
+    say(f"{layout.directory}: ready. Next:")
+    width = max(len(command) for command, _ in layout.first_commands)
+    for command, meaning in layout.first_commands:
+        say(f"  {command:{width}}   # {meaning}")
+    say("As services of systemd, as root:")
+    for command in layout.service_commands:
+        say(f"  {command}")

@@ -1,0 +1,11 @@
+"""The doctor: looks at an installation while it runs, and says in a line what is wrong and what to do.
+
+`examine` is the entrance. Each module looks at one thing, and changes nothing. ``dqm check`` asks whether a
+configuration can be run at all (`dqm.service.configuration_check`); the doctor begins with this and goes on
+to what only a running installation has.
+"""
+
+from dqm.service.doctor.diagnosis import Diagnosis
+from dqm.service.doctor.examine import NAMES, Examination, examine
+
+__all__ = ["NAMES", "Diagnosis", "Examination", "examine"]

@@ -1,0 +1,29 @@
+"""A first installation: from a collector and a good run to configurations, references and units of systemd.
+
+`Workplace` is where it grows, beside its later place: nobody sees a part of it, and what took minutes is not
+done twice. `Detector` says where events come from, `read_good_run` what a good run of them has,
+`choose_window` what the run can bear. `write_configuration` writes what needs no reference,
+`build_reference` makes one, and `check_installation` lets nothing pass that the daemon would refuse.
+"""
+
+from dqm.service.installation.detector import Detector, required_options
+from dqm.service.installation.good_run import GoodRun, RunOfChamber, read_good_run
+from dqm.service.installation.layout import Layout, Windows, check_installation, write_configuration
+from dqm.service.installation.references import build_reference, choose_window, count_toys
+from dqm.service.installation.workplace import Workplace
+
+__all__ = [
+    "Detector",
+    "GoodRun",
+    "Layout",
+    "RunOfChamber",
+    "Windows",
+    "Workplace",
+    "build_reference",
+    "check_installation",
+    "choose_window",
+    "count_toys",
+    "read_good_run",
+    "required_options",
+    "write_configuration",
+]

@@ -1,0 +1,59 @@
+"""Configurations in the documents are TOML, with keys that exist; what the doctor looks at is listed."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dqm.config import CollectorConfig, DaemonConfig, find_problems
+from dqm.service.doctor import NAMES
+from dqm.service.installation.toml_text import write_keys
+
+from .test_commands import PAGES
+from .walk import ROOT
+
+TOML = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LEAST = {
+    "daemon": {"streams": [{"name": "a", "bundle": "b"}]},
+    "collector": {"collector": {"name": "replay"}, "window": {"events": 9}},
+}
+
+
+def blocks(page: Path) -> Iterator[dict[str, Any]]:
+    """Give the TOML of a page; it raises if it is none."""
+    for text in TOML.findall((ROOT / page).read_text()):
+        yield tomllib.loads(text)
+
+
+def unknown_keys(table: dict[str, Any], folder: Path) -> list[str]:
+    """Check a piece of a configuration as part of a whole one; name the keys that do not exist."""
+    kinds = [("daemon", DaemonConfig), ("collector", CollectorConfig)]
+    kind = next((name for name, model in kinds if table.keys() <= set(model.model_fields)), "")
+    assert kind, f"tables of neither daemon nor collector: {', '.join(table)}"
+    path = folder / "piece.toml"
+    path.write_text(write_keys(LEAST[kind] | table))
+    return [problem for problem in find_problems(path, environ={}) if "unknown key" in problem]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_configurations_of_a_page_have_keys_that_exist(page: Path, tmp_path: Path) -> None:
+    for table in blocks(page):
+        if table.keys() & {"project", "build-system"}:  # of a package with a plugin
+            continue
+        assert unknown_keys(table, tmp_path) == []
+
+
+def test_a_key_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
+    assert unknown_keys({"daemon": {"htp": "127.0.0.1:1"}}, tmp_path)
+    with pytest.raises(AssertionError, match="neither"):
+        unknown_keys({"deamon": {}}, tmp_path)
+
+
+def test_everything_that_the_doctor_looks_at_is_listed() -> None:
+    text = (ROOT / "docs" / "first-run.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| ", text.partition("## What is wrong")[2], re.MULTILINE) == list(NAMES)
