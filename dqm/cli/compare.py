@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -110,6 +110,10 @@ def compare(
     seed: Annotated[
         int | None, typer.Option(min=0, help="With --two: seed of the permutations; default: 1.")
     ] = None,
+    statistic: Annotated[
+        Literal["kernel", "neural"] | None,
+        typer.Option(help="With --two: kernels of several widths, or a small network; default: kernel."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --two: write the maps: .png, .pdf or .svg.")
     ] = None,
@@ -144,9 +148,10 @@ def compare(
             as_json=as_json,
             plot=plot,
             processes=processes,
+            model=statistic or "kernel",
         )
         return
-    of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot}
+    of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot, "statistic": statistic}
     _refuse_given(of_two, "without --two")
     if rolling is None:
         _refuse_given({"permutations": permutations}, "without --two or --rolling")

@@ -18,7 +18,9 @@ from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
     from dqm.nplm import Setting
+    from dqm.nplm.neural import NetworkSetting
     from dqm.reference import SampleComparison
+    from dqm.reference.two_samples import Model
 
 __all__ = ["MOST_PERMUTATIONS", "compare_two"]
 
@@ -41,6 +43,7 @@ def compare_two(
     as_json: bool,
     plot: Path | None,
     processes: int | None,
+    model: Model = "kernel",
 ) -> None:
     """Compare two files; the parameters are the options of ``dqm compare --two``.
 
@@ -83,6 +86,7 @@ def compare_two(
             n_permutations=n_permutations,
             seed=seed,
             workers=workers,
+            model=model,
             progress=progress,
         )
     labels = [f"A: {read.labels[0]}", f"B: {read.labels[1]}"]
@@ -152,6 +156,10 @@ def _table(found: SampleComparison, labels: tuple[str, str]) -> Table:
     return table
 
 
-def _describe(setting: Setting) -> str:
+def _describe(setting: Setting | NetworkSetting) -> str:
+    from dqm.nplm.neural import NetworkSetting
+
+    if isinstance(setting, NetworkSetting):
+        return f"network of {' + '.join(map(str, setting.layers))} neurons"
     decorrelated = ", decorrelated" if setting.is_decorrelated else ""
     return f"kernel of width {setting.width:.3g}, penalty {setting.penalty:.0e}{decorrelated}"

@@ -146,7 +146,7 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run", "notify test", "study power"}
+ELSEWHERE = {"demo", "run", "notify test", "study clipping", "study power"}
 """The first two go on until they are stopped: see ``test_stopping.py``; the others are in ``test_notice.py``
 and ``test_study.py``."""
 

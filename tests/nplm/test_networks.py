@@ -52,11 +52,11 @@ def test_derivatives_of_a_network_are_differences(layers: tuple[int, ...]) -> No
         step = torch.zeros_like(weights)
         step[:, k] = 1e-6
         difference = (network.evaluate(weights + step, x) - network.evaluate(weights - step, x)) / 2e-6
-        torch.testing.assert_close(jacobian[:, :, k], difference, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(jacobian[:, k], difference, rtol=1e-7, atol=1e-9)
     slopes = normal(2, 5)
     again, gradient = network.gradient(weights, x, slopes)
     torch.testing.assert_close(again, values)
-    torch.testing.assert_close(gradient, (slopes.unsqueeze(1) @ jacobian).squeeze(1))
+    torch.testing.assert_close(gradient, (jacobian @ slopes.unsqueeze(2)).squeeze(2))
 
 
 @pytest.mark.parametrize("form", ["likelihood", "logistic"])

@@ -1,7 +1,23 @@
 """The New Physics Learning Machine with small neural networks, for cross-checks offline."""
 
+from dqm.nplm.neural.clipping import ClippingChoice, ClippingTrial, choose_clipping
 from dqm.nplm.neural.fit import Expansion, Fit, Problem, Rows, minimise
 from dqm.nplm.neural.network import Network
 from dqm.nplm.neural.neural_test import NeuralResult, NeuralTest
+from dqm.nplm.neural.two_samples import NetworkSetting, NeuralTwoSampleTest
 
-__all__ = ["Expansion", "Fit", "Network", "NeuralResult", "NeuralTest", "Problem", "Rows", "minimise"]
+__all__ = [
+    "ClippingChoice",
+    "ClippingTrial",
+    "Expansion",
+    "Fit",
+    "Network",
+    "NetworkSetting",
+    "NeuralResult",
+    "NeuralTest",
+    "NeuralTwoSampleTest",
+    "Problem",
+    "Rows",
+    "choose_clipping",
+    "minimise",
+]

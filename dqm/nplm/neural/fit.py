@@ -28,8 +28,9 @@ STABLE_STEPS = 10
 """Steps over which the loss must be stable."""
 
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-9, 1e9
-RAISED, LOWERED = 4.0, 0.3
-"""Damping, and its factor after a step that was not taken, and after one that was."""
+RAISED, LOWERED = 2.0, 0.3
+"""Factors of the damping after a step that was not taken, which doubles with each more, and after one that
+was (Nielsen 1999): so 10 steps that are not taken say that nothing is gained."""
 
 FLOOR = 1e-6
 """Least curvature that damping takes a weight to have, in units of the mean of all."""
@@ -178,11 +179,11 @@ class Problem:
         if rows.expansion is not None:
             log_r, slopes = rows.expansion(points[:, p:])
             ratio = ratio + log_r
-            parts.append(slopes)
-        jacobian = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+            parts.append(slopes.mT)
+        jacobian = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         loss, slope, bend = _row_loss(self.form, ratio, rows.expected, rows.seen)
-        curvature = jacobian.mT @ (bend.unsqueeze(2) * jacobian)
-        return loss.sum(1), (slope.unsqueeze(1) @ jacobian).squeeze(1), curvature
+        curvature = (bend.unsqueeze(1) * jacobian) @ jacobian.mT
+        return loss.sum(1), (jacobian @ slope.unsqueeze(2)).squeeze(2), curvature
 
 
 def _row_loss(
@@ -248,6 +249,11 @@ class Fit:
         """Select fits."""
         return Fit(*(getattr(self, one.name)[places] for one in fields(self)))
 
+    def best_of(self, n_starts: int) -> Fit:
+        """Give the best stable fit of each `n_starts` in a row; the first if none is stable."""
+        loss = torch.where(self.converged, self.loss, torch.inf).view(-1, n_starts)
+        return self.take(loss.argmin(dim=1) + torch.arange(len(loss)) * n_starts)
+
     def errors(self, k: int) -> Tensor:
         """Give the errors of the k nuisance parameters, shape (b, k)."""
         inverse: Tensor = torch.linalg.pinv(self.curvature, hermitian=True)
@@ -273,14 +279,16 @@ def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_steps: in
     left = torch.arange(n)
     best = now
     damping = torch.full((n,), FIRST_DAMPING, dtype=PRECISION)
+    raised = torch.full_like(damping, RAISED)
     history = now.loss.repeat(STABLE_STEPS, 1)
     converged, n_steps = torch.zeros(n, dtype=torch.bool), torch.full((n,), max_steps)
     for step in range(max_steps):
         trial = problem.look(problem.limit(now.at + _step(problem, now, damping)))
         is_better = trial.loss < now.loss
         now = now.where(is_better, trial)
-        factor = torch.where(is_better, LOWERED, RAISED)
-        damping = (damping * factor).clamp(LEAST_DAMPING, MOST_DAMPING)
+        damping = damping * torch.where(is_better, LOWERED, raised)
+        damping = damping.clamp(LEAST_DAMPING, MOST_DAMPING)
+        raised = torch.where(is_better, RAISED, 2.0 * raised)
         place = step % STABLE_STEPS
         change = history[place] - now.loss
         history[place] = now.loss
@@ -290,7 +298,8 @@ def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_steps: in
             best = _put(best, left[is_done], now.take(is_done))
             converged[left[is_done]], n_steps[left[is_done]] = True, step + 1
             kept = ~is_done
-            left, now, damping, history = left[kept], now.take(kept), damping[kept], history[:, kept]
+            left, now, history = left[kept], now.take(kept), history[:, kept]
+            damping, raised = damping[kept], raised[kept]
             if not len(left):
                 break
             problem = problem.take(kept)

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from dqm.errors import InputError
 
-__all__ = ["PRECISION", "Network"]
+__all__ = ["BATCH_BYTES", "PRECISION", "Network"]
 
 PRECISION = torch.float64
 """Type of all numbers."""
+
+BATCH_BYTES = 2**23
+"""Memory for the derivatives of the fits that take their steps together: more exceeds the cache."""
 
 MOST_PARAMETERS = 2000
 """Parameters of a network, at most: a step solves as many equations."""
@@ -137,41 +140,46 @@ class Network:
         """
         inputs, values = self._forward(weights, x)
         parts: list[Tensor] = []
-        delta = slopes.unsqueeze(2)
+        delta = slopes.unsqueeze(1)
         for (matrix, _), given in zip(reversed(self._matrices(weights)), reversed(inputs), strict=True):
-            parts[:0] = [(given.mT @ delta).flatten(1), delta.sum(1)]
-            if given is not x:
-                delta = (delta @ matrix.mT) * (given * (1.0 - given))
+            parts[:0] = [(given @ delta.mT).flatten(1), delta.sum(2)]
+            if len(parts) < 2 * len(inputs):
+                delta = (matrix @ delta) * (given * (1.0 - given))
         return values, torch.cat(parts, dim=1)
 
     def jacobian(self, weights: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate, with the derivatives of each value by the weights, shape (n, n_events, n_parameters)."""
+        """Evaluate, with the derivatives of each value by the weights, shape (n, n_parameters, n_events)."""
         inputs, values = self._forward(weights, x)
-        parts: list[Tensor] = []
-        delta = torch.ones((*values.shape, 1), dtype=PRECISION, device=values.device)
+        end, n_events = self.n_parameters, values.shape[1]
+        jacobian = values.new_empty((len(weights), end, n_events))
+        delta = torch.ones_like(values).unsqueeze(1)
         for (matrix, _), given in zip(reversed(self._matrices(weights)), reversed(inputs), strict=True):
-            parts[:0] = [(given.unsqueeze(-1) * delta.unsqueeze(-2)).flatten(2), delta]
-            if given is not x:
-                delta = (delta @ matrix.mT) * (given * (1.0 - given))
-        return values, torch.cat(parts, dim=2)
+            a, b = matrix.shape[1:]
+            jacobian[:, end - b : end] = delta
+            of_matrix = jacobian[:, end - b - a * b : end - b].view(-1, a, b, n_events)
+            torch.mul(given.unsqueeze(-2), delta.unsqueeze(1), out=of_matrix)
+            end -= b + a * b
+            if end:
+                delta = (matrix @ delta) * (given * (1.0 - given))
+        return values, jacobian
 
     def _matrices(self, weights: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        """Divide the weights into the matrix and the offsets of each layer: (n, a, b) and (n, 1, b)."""
+        """Divide the weights into the matrix and the offsets of each layer: (n, a, b) and (n, b, 1)."""
         found, start = [], 0
         for shape in pairwise(self.sizes):
             middle, end = start + prod(shape), start + prod(shape) + shape[1]
-            found.append((weights[:, start:middle].reshape(-1, *shape), weights[:, None, middle:end]))
+            found.append((weights[:, start:middle].reshape(-1, *shape), weights[:, middle:end, None]))
             start = end
         return found
 
     def _forward(self, weights: Tensor, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Give the inputs of each layer, and the values."""
+        """Give the inputs of each layer, events last, which is quick with few neurons; and the values."""
         layers = self._matrices(weights)
-        inputs = [x]
+        inputs = [x.mT]
         for matrix, offsets in layers[:-1]:
-            inputs.append(torch.sigmoid(inputs[-1] @ matrix + offsets))
+            inputs.append(torch.sigmoid(matrix.mT @ inputs[-1] + offsets))
         matrix, offsets = layers[-1]
-        return inputs, (inputs[-1] @ matrix + offsets).squeeze(2)
+        return inputs, (matrix.mT @ inputs[-1] + offsets).squeeze(1)
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,15 +17,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
+from dqm.nplm.neural.clipping import ClippingChoice, ClippingTrial, choose_clipping, draw_windows
 from dqm.nplm.neural.fit import Expansion, Fit, Problem, Rows, minimise
-from dqm.nplm.neural.network import PRECISION, Network
+from dqm.nplm.neural.network import BATCH_BYTES, PRECISION, Network
 from dqm.nplm.nuisance import Nuisance, check_nuisances, log_ratio_coefficients, measured_values, profiled
 from dqm.nplm.samples import Sample, check_windows, reference_shares, standardisation
 
 __all__ = ["NeuralResult", "NeuralTest"]
 
-BATCH_BYTES = 2**26
-"""Memory for the derivatives of the fits that take their steps together."""
+TUNING_WINDOWS = 60
+"""Healthy windows from which a bundle's clipping is chosen."""
 
 NUISANCE_TOLERANCE, NUISANCE_STEPS = 1e-8, 200
 """Of the fit of the nuisance parameters alone, which is quick."""
@@ -174,6 +175,99 @@ class NeuralTest:
         generator = torch.Generator().manual_seed(int(seed))
         self._first = self.network.draw(self._starts, self._reference.x, generator)
 
+    @classmethod
+    def tune(
+        cls,
+        events: FloatArray,
+        *,
+        n_reference: int,
+        n_expected: float,
+        rng: np.random.Generator,
+        given: Mapping[str, object] | None = None,
+        counts: FloatArray | None = None,
+    ) -> dict[str, float]:
+        """Choose the clipping, unless it is given: see `choose_clipping`.
+
+        Parameters
+        ----------
+        events : ndarray, shape (n_events, d)
+            Healthy events in any order, more than `n_reference`.
+        n_reference, n_expected
+            Events of the reference and of a window.
+        rng : numpy.random.Generator
+            Draws reference and windows.
+        given : mapping
+            Settings that are given.
+        counts : ndarray, shape (n_events,), optional
+            Events that each row stands for.
+        """
+        if given and "clipping" in given:
+            return {}
+        wanted = {name: value for name, value in (given or {}).items() if name in cls.usual_settings}
+        choice = cls.choose_clipping(
+            Sample(events, counts), n_reference=n_reference, n_expected=n_expected, rng=rng, settings=wanted
+        )
+        return {"clipping": round(choice.best.clipping, 2)}
+
+    @classmethod
+    def choose_clipping(
+        cls,
+        sample: Sample,
+        *,
+        n_reference: int,
+        n_expected: float,
+        rng: np.random.Generator,
+        n_windows: int = TUNING_WINDOWS,
+        progress: Callable[[ClippingTrial], None] = lambda _: None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> ClippingChoice:
+        """Choose the clipping with healthy windows of a sample.
+
+        Parameters
+        ----------
+        sample : Sample
+            Healthy events, more than `n_reference`; the windows are drawn from those that are not in it.
+        n_reference, n_expected, rng
+            As in `tune`.
+        n_windows : int
+            Healthy windows.
+        progress : callable
+            Told each clipping that was tried.
+        settings : mapping, optional
+            Of `NeuralTest`, without the clipping.
+        """
+        n_window = max(1, round(n_expected))
+        if sample.n_events < n_reference + 2 * n_window:
+            raise InputError(
+                f"{sample.n_events:.0f} events do not make a reference of {n_reference} and two windows of "
+                f"{n_window}, from which the clipping is chosen",
+                fix="Give more events, a smaller reference or smaller windows",
+            )
+        reference, pool = sample.split([n_reference], rng)
+        windows = draw_windows(pool, n_windows, n_window, rng)
+
+        def make(bound: float) -> NeuralTest:
+            return cls(
+                reference.x,
+                n_expected=n_expected,
+                counts=reference.counts,
+                clipping=bound,
+                **(settings or {}),
+            )
+
+        def statistics(bound: float, samples: Sequence[Sample]) -> FloatArray:
+            test = make(bound)
+            found = test.evaluate_many([one.x for one in samples], weights=[one.counts for one in samples])
+            return np.array([one.t for one in found])
+
+        return choose_clipping(
+            statistics,
+            windows,
+            n_parameters=make(1.0).network.n_parameters,
+            inflation=1.0 + n_expected / n_reference,
+            progress=progress,
+        )
+
     def at(self, n_expected: float) -> NeuralTest:
         """Give this test for windows of another expected size, > 0."""
         _check_numbers({"n_expected": n_expected}, {})
@@ -284,8 +378,7 @@ class NeuralTest:
             tolerance=self._tolerance,
             max_steps=self._max_steps,
         )
-        loss = torch.where(full.converged, full.loss, math.inf).view(n, -1)
-        best = full.take(loss.argmin(dim=1) + torch.arange(n) * self._starts)
+        best = full.best_of(self._starts)
         return [self._result(row, sample, measured[row], alone, best) for row, sample in enumerate(samples)]
 
     def _result(
