@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,7 +82,9 @@ class Network:
         clipped = [torch.full((a * b,), clipping, dtype=PRECISION) for a, b in pairwise(self.sizes)]
         return torch.cat([part for pair in zip(clipped, free, strict=True) for part in pair])
 
-    def draw(self, n: int, events: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(
+        self, n: int, events: Tensor, generator: torch.Generator, shares: Tensor | None = None
+    ) -> Tensor:
         """Draw the weights of n networks that are 0 everywhere, shape (n, n_parameters).
 
         Hidden neurons have random directions, and each switches at an event drawn at random or near it, so
@@ -95,6 +98,9 @@ class Network:
             Where the first neurons switch; features of unit spread.
         generator : torch.Generator
             Draws.
+        shares : Tensor, shape (n_events,), optional
+            Share of each event; they sum to 1. Nothing else but the distribution matters: not the order of
+            the events, nor whether equal ones are counted or repeated.
         """
         parts = []
         for place, (a, b) in enumerate(pairwise(self.sizes)):
@@ -103,7 +109,7 @@ class Network:
                 break
             matrix = _normal((n, a, b), generator) * (2.0 if place == 0 else 4.0 / a**0.5)
             at = (
-                events[torch.randint(len(events), (n, b), generator=generator)].mT
+                _draw_events(events, shares, (n, b), generator).mT
                 if place == 0
                 else torch.rand((n, a, b), generator=generator, dtype=PRECISION)
             )
@@ -184,3 +190,14 @@ class Network:
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=PRECISION)
+
+
+def _draw_events(
+    events: Tensor, shares: Tensor | None, shape: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Draw events by their place in a fixed order, shape (*shape, d)."""
+    order = torch.from_numpy(np.lexsort(events.numpy().T))
+    equal = torch.full((len(events),), 1.0 / len(events), dtype=PRECISION)
+    ends = (equal if shares is None else shares)[order].cumsum(0)
+    places = torch.searchsorted(ends, torch.rand(shape, generator=generator, dtype=PRECISION))
+    return events[order[places.clamp(max=len(events) - 1)]]

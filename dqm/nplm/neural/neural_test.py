@@ -173,7 +173,7 @@ class NeuralTest:
         self._precision = torch.tensor([n.sigma**-2.0 for n in self._nuisances], dtype=PRECISION)
         self._reference = self._rows(sample.x)
         generator = torch.Generator().manual_seed(int(seed))
-        self._first = self.network.draw(self._starts, self._reference.x, generator)
+        self._first = self.network.draw(self._starts, self._reference.x, generator, torch.from_numpy(shares))
 
     @classmethod
     def tune(

@@ -56,12 +56,14 @@ class NeuralTwoSampleTest(Divisions):
 
     def __init__(self, sample: Sample, n_first: int, seed: int) -> None:
         super().__init__(sample, n_first, seed)
-        mean, scale = standardisation(sample.x, reference_shares(sample, None))
+        shares = reference_shares(sample, None)
+        mean, scale = standardisation(sample.x, shares)
         self._x = torch.from_numpy((sample.x - mean) / scale)
         self._counts = torch.from_numpy(sample.weights)
         self._network = Network(sample.x.shape[1], LAYERS)
         self.settings = (NetworkSetting(LAYERS),)
-        self._first = self._network.draw(STARTS, self._x, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        self._first = self._network.draw(STARTS, self._x, generator, torch.from_numpy(shares))
 
     @torch.inference_mode()
     def statistics(self, first: FloatArray) -> FloatArray:
