@@ -11,7 +11,7 @@ from scipy import optimize
 from torch import Tensor
 
 from dqm.errors import InputError
-from dqm.nplm.neural import Expansion, Network, Problem, Rows, minimise
+from dqm.nplm.neural import Expansion, NetworkProblem, Perceptron, Rows, minimise
 
 GENERATOR = torch.Generator().manual_seed(1)
 
@@ -20,7 +20,7 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=GENERATOR, dtype=torch.float64)
 
 
-def make_problem(network: Network | None, n: int, form: str = "likelihood", k: int = 0) -> Problem:
+def make_problem(network: Perceptron | None, n: int, form: str = "likelihood", k: int = 0) -> NetworkProblem:
     """Give n fits with shared reference rows, own data rows, and a pool that has both."""
     d = 2 if network is None else network.n_features
 
@@ -40,12 +40,12 @@ def make_problem(network: Network | None, n: int, form: str = "likelihood", k: i
     )
     bounds = torch.full((0 if network is None else network.n_parameters,), 3.0, dtype=torch.float64)
     precision = torch.full((k,), 4.0, dtype=torch.float64)
-    return Problem(network, rows, bounds, 0.2 * normal(n, k), precision, ridge=0.1, form=form)  # type: ignore[arg-type]
+    return NetworkProblem(network, rows, bounds, 0.2 * normal(n, k), precision, ridge=0.1, form=form)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layers", [(), (4,), (3, 2)])
 def test_derivatives_of_a_network_are_differences(layers: tuple[int, ...]) -> None:
-    network = Network(2, layers)
+    network = Perceptron(2, layers)
     weights, x = normal(2, network.n_parameters), normal(5, 2)
     values, jacobian = network.jacobian(weights, x)
     for k in range(network.n_parameters):
@@ -62,7 +62,7 @@ def test_derivatives_of_a_network_are_differences(layers: tuple[int, ...]) -> No
 @pytest.mark.parametrize("form", ["likelihood", "logistic"])
 @pytest.mark.parametrize("k", [0, 2])
 def test_the_slope_of_the_loss_is_its_difference(form: str, k: int) -> None:
-    network = Network(2, (3,))
+    network = Perceptron(2, (3,))
     problem = make_problem(network, 2, form, k)
     at = 0.5 * normal(2, network.n_parameters + k)
     found = problem.look(at)
@@ -74,7 +74,7 @@ def test_the_slope_of_the_loss_is_its_difference(form: str, k: int) -> None:
 
 
 def test_the_curvature_of_a_linear_function_is_the_second_difference() -> None:
-    network = Network(2, ())
+    network = Perceptron(2, ())
     problem = make_problem(network, 2, "logistic")
     at = 0.5 * normal(2, network.n_parameters)
     found = problem.look(at)
@@ -87,7 +87,7 @@ def test_the_curvature_of_a_linear_function_is_the_second_difference() -> None:
 
 @pytest.mark.parametrize("form", ["likelihood", "logistic"])
 def test_a_fit_ends_where_another_program_does(form: str) -> None:
-    network = Network(2, (2,))
+    network = Perceptron(2, (2,))
     problem = make_problem(network, 3, form, 1)
     start = torch.cat([network.draw(3, normal(20, 2), GENERATOR), torch.zeros(3, 1, dtype=torch.float64)], 1)
     found = minimise(problem, start, tolerance=1e-9, max_steps=3000)
@@ -96,7 +96,7 @@ def test_a_fit_ends_where_another_program_does(form: str) -> None:
     for row in range(3):
         alone = problem.take(torch.tensor([row]))
 
-        def loss(at: np.ndarray, alone: Problem = alone) -> tuple[float, np.ndarray]:
+        def loss(at: np.ndarray, alone: NetworkProblem = alone) -> tuple[float, np.ndarray]:
             point = alone.look(torch.from_numpy(at)[None])
             return float(point.loss), point.slope[0].numpy()
 
@@ -106,7 +106,7 @@ def test_a_fit_ends_where_another_program_does(form: str) -> None:
 
 
 def test_fits_do_not_depend_on_those_beside_them() -> None:
-    network = Network(2, (3,))
+    network = Perceptron(2, (3,))
     problem = make_problem(network, 4, k=1)
     start = torch.cat([network.draw(4, normal(20, 2), GENERATOR), torch.zeros(4, 1, dtype=torch.float64)], 1)
     together = minimise(problem, start, tolerance=1e-4, max_steps=2000)
@@ -127,7 +127,7 @@ def test_without_a_network_only_nuisance_parameters_are_fitted() -> None:
 
 
 def test_what_does_not_converge_says_so() -> None:
-    network = Network(2, (3,))
+    network = Perceptron(2, (3,))
     problem = make_problem(network, 2)
     start = network.draw(2, normal(20, 2), GENERATOR)
     assert not minimise(problem, start, tolerance=1e-9, max_steps=3).converged.any()
@@ -139,4 +139,4 @@ def test_what_does_not_converge_says_so() -> None:
 )
 def test_nonsense_layers_are_refused(layers: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Network(2, layers)
+        Perceptron(2, layers)

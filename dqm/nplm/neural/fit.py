@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dqm.nplm.neural.network import PRECISION, Network
+from dqm.nplm.neural.network import PRECISION, Perceptron
 
-__all__ = ["Expansion", "Fit", "LossForm", "Problem", "Rows", "minimise"]
+__all__ = ["Expansion", "LossForm", "NetworkFit", "NetworkProblem", "Rows", "minimise"]
 
 LossForm = Literal["likelihood", "logistic"]
 
@@ -90,12 +90,12 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Problem:
+class NetworkProblem:
     """Fits of b networks.
 
     Parameters
     ----------
-    network : Network or None
+    network : Perceptron or None
         Their shape; None for f = 0.
     rows : tuple of Rows
         The loss is the sum over all.
@@ -111,7 +111,7 @@ class Problem:
         Loss of a row.
     """
 
-    network: Network | None
+    network: Perceptron | None
     rows: tuple[Rows, ...]
     bounds: Tensor
     measured: Tensor
@@ -124,7 +124,7 @@ class Problem:
         """Weights of a network."""
         return 0 if self.network is None else self.network.n_parameters
 
-    def take(self, places: Tensor) -> Problem:
+    def take(self, places: Tensor) -> NetworkProblem:
         """Select fits."""
         rows = tuple(one.take(places) for one in self.rows)
         return replace(self, rows=rows, measured=self.measured[places])
@@ -222,7 +222,7 @@ class _Point:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fit:
+class NetworkFit:
     """Outcome of b fits.
 
     Parameters
@@ -245,11 +245,11 @@ class Fit:
     converged: Tensor
     n_steps: Tensor
 
-    def take(self, places: Tensor) -> Fit:
+    def take(self, places: Tensor) -> NetworkFit:
         """Select fits."""
-        return Fit(*(getattr(self, one.name)[places] for one in fields(self)))
+        return NetworkFit(*(getattr(self, one.name)[places] for one in fields(self)))
 
-    def best_of(self, n_starts: int) -> Fit:
+    def best_of(self, n_starts: int) -> NetworkFit:
         """Give the best stable fit of each `n_starts` in a row; the first if none is stable."""
         loss = torch.where(self.converged, self.loss, torch.inf).view(-1, n_starts)
         return self.take(loss.argmin(dim=1) + torch.arange(len(loss)) * n_starts)
@@ -260,12 +260,12 @@ class Fit:
         return inverse.diagonal(dim1=1, dim2=2)[:, self.points.shape[1] - k :].clamp(min=0.0).sqrt()
 
 
-def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_steps: int) -> Fit:
+def minimise(problem: NetworkProblem, start: Tensor, *, tolerance: float, max_steps: int) -> NetworkFit:
     """Minimise the loss of each fit.
 
     Parameters
     ----------
-    problem : Problem
+    problem : NetworkProblem
         What to fit.
     start : Tensor, shape (b, n_weights + k)
         Where to begin.
@@ -304,10 +304,10 @@ def minimise(problem: Problem, start: Tensor, *, tolerance: float, max_steps: in
                 break
             problem = problem.take(kept)
     best = _put(best, left, now)
-    return Fit(best.at, best.loss, best.curvature, converged & best.loss.isfinite(), n_steps)
+    return NetworkFit(best.at, best.loss, best.curvature, converged & best.loss.isfinite(), n_steps)
 
 
-def _step(problem: Problem, now: _Point, damping: Tensor) -> Tensor:
+def _step(problem: NetworkProblem, now: _Point, damping: Tensor) -> Tensor:
     """Solve for the step of each fit."""
     p = problem.n_weights
     is_held = torch.zeros_like(now.slope, dtype=torch.bool)

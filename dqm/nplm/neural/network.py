@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dqm.errors import InputError
 
-__all__ = ["BATCH_BYTES", "PRECISION", "Network"]
+__all__ = ["BATCH_BYTES", "PRECISION", "Perceptron"]
 
 PRECISION = torch.float64
 """Type of all numbers."""
@@ -30,7 +30,7 @@ MOST_PARAMETERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Perceptron:
     """Shape of a network with sigmoid units and a linear output; its weights are arguments.
 
     The weights of a network are a vector: for each layer its matrix, row by row, and its offsets.

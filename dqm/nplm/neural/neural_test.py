@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.neural.clipping import ClippingChoice, ClippingTrial, choose_clipping, draw_windows
-from dqm.nplm.neural.fit import Expansion, Fit, Problem, Rows, minimise
-from dqm.nplm.neural.network import BATCH_BYTES, PRECISION, Network
+from dqm.nplm.neural.fit import Expansion, NetworkFit, NetworkProblem, Rows, minimise
+from dqm.nplm.neural.network import BATCH_BYTES, PRECISION, Perceptron
 from dqm.nplm.nuisance import Nuisance, check_nuisances, log_ratio_coefficients, measured_values, profiled
 from dqm.nplm.samples import Sample, check_windows, reference_shares, standardisation
 
@@ -166,7 +166,7 @@ class NeuralTest:
         self._mean, self._scale = standardisation(sample.x, shares)
         self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
         self._shares, self.n_expected = shares, float(n_expected)
-        self.network = Network(sample.x.shape[1], _whole(layers))
+        self.network = Perceptron(sample.x.shape[1], _whole(layers))
         self.clipping, self._starts = float(clipping), int(starts)
         self._tolerance, self._max_steps = float(tolerance), int(max_steps)
         self._nuisances = check_nuisances(nuisances)
@@ -357,7 +357,7 @@ class NeuralTest:
         n, k = len(samples), len(self._nuisances)
         nominal = replace(self._reference, expected=torch.from_numpy(self._shares * self.n_expected))
         windows = self._stack(samples)
-        problem = Problem(
+        problem = NetworkProblem(
             network=None,
             rows=(nominal, windows),
             bounds=torch.empty(0, dtype=PRECISION),
@@ -382,7 +382,7 @@ class NeuralTest:
         return [self._result(row, sample, measured[row], alone, best) for row, sample in enumerate(samples)]
 
     def _result(
-        self, row: int, sample: Sample, measured: FloatArray, alone: Fit | None, best: Fit
+        self, row: int, sample: Sample, measured: FloatArray, alone: NetworkFit | None, best: NetworkFit
     ) -> NeuralResult:
         p = self.network.n_parameters
         converged = bool(best.converged[row]) and (alone is None or bool(alone.converged[row]))
@@ -401,7 +401,9 @@ class NeuralTest:
             nu=best.points[row, p:].numpy().copy(),
         )
 
-    def _profile(self, row: int, measured: FloatArray, alone: Fit, best: Fit) -> dict[str, NuisanceResult]:
+    def _profile(
+        self, row: int, measured: FloatArray, alone: NetworkFit, best: NetworkFit
+    ) -> dict[str, NuisanceResult]:
         found = {}
         sides = [(fit.points[row, -len(measured) :], fit.errors(len(measured))[row]) for fit in (alone, best)]
         for i, nuisance in enumerate(self._nuisances):
