@@ -404,7 +404,7 @@ def draw_clipping(path: Path, choice: ClippingChoice) -> None:
     from scipy import stats
 
     best, trials = choice.best, choice.trials
-    with _panels(path, 3) as panels:
+    with panels_of(path, 3) as panels:
         places = [one.clipping for one in trials]
         panels[0].errorbar(
             places, [one.excess for one in trials], [one.error for one in trials], fmt="o", color=COLORS[0]

@@ -11,7 +11,15 @@ import typer
 from dqm.cli.output import say, writing_file
 from dqm.cli.parallel import ProcessesOption
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, parse_settings, split_names
+from dqm.cli.settings import (
+    Chamber,
+    Features,
+    Read,
+    ReadAs,
+    parse_reading,
+    parse_settings,
+    split_names,
+)
 from dqm.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
@@ -89,6 +97,8 @@ def clipping(
     ] = None,
     windows: Annotated[int, typer.Option(min=10, help="Healthy windows.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Draws reference and windows.")] = 1,
+    read: Read = None,
+    read_as: ReadAs = None,
 ) -> None:
     """Choose the weight clipping of the statistic neural, and show how.
 
@@ -106,7 +116,7 @@ def clipping(
     unknown = [name for name in settings if name not in NeuralTest.usual_settings or name == "clipping"]
     if unknown:
         raise ConfigError(f"no setting {unknown[0]!r} here", where="--set", fix="Give layers, starts or seed")
-    run = read_run(files, split_names(features), chamber)
+    run = read_run(files, split_names(features), chamber, reading=parse_reading(read, read_as))
     _make_folder(output)
     with progress_bar("clippings", None) as progress, one_thread():
         tried: list[ClippingTrial] = []
