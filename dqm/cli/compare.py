@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -125,6 +125,10 @@ def compare(
     seed: Annotated[
         int | None, typer.Option(min=0, help="With --two: seed of the permutations; default: 1.")
     ] = None,
+    statistic: Annotated[
+        Literal["kernel", "neural"] | None,
+        typer.Option(help="With --two: kernels of several widths, or a small network; default: kernel."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --two: write the maps: .png, .pdf or .svg.")
     ] = None,
@@ -148,7 +152,13 @@ def compare(
         of_bundle |= {"bad-channels": bad_channels, "rolling": rolling, "ship": ship}
         _refuse_given(of_bundle, "with --two, which has no bundle")
         options = TwoOptions(
-            features, permutations or 1000, 1 if seed is None else seed, as_json, plot, processes
+            features,
+            permutations or 1000,
+            1 if seed is None else seed,
+            as_json,
+            plot,
+            processes,
+            statistic or "kernel",
         )
         if kept_by is not None:
             of_files = {"chamber": chamber, "counts": counts, "histogram": histogram, "read": reading or None}
@@ -160,7 +170,7 @@ def compare(
             (bundle, *files), options, chamber=chamber, counts=counts, histogram=histogram, reading=reading
         )
         return
-    of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot}
+    of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot, "statistic": statistic}
     of_two |= {"from": kept_by, "kept": kept}
     _refuse_given(of_two, "without --two")
     if rolling is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,10 +21,14 @@ from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
 from dqm.service.offline.advice import Advice
 from dqm.service.offline.power_study import PowerRow
 
+if TYPE_CHECKING:
+    from dqm.nplm.neural import ClippingChoice
+
 __all__ = [
     "check_figure",
     "draw_advice",
     "draw_checks",
+    "draw_clipping",
     "draw_flags",
     "draw_maps",
     "draw_power",
@@ -410,3 +414,35 @@ def draw_power(path: Path, rows: Sequence[PowerRow], names: Sequence[str]) -> No
     figure.colorbar(image, label="share of windows above the threshold")
     with writing_file(path) as scratch:
         figure.savefig(scratch, format=path.suffix[1:].lower())
+
+
+def draw_clipping(path: Path, choice: ClippingChoice) -> None:
+    """Draw the mean of t over the clipping, and the distribution of t with the chosen one.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    choice : ClippingChoice
+        What was tried.
+    """
+    from scipy import stats
+
+    best, trials = choice.best, choice.trials
+    with panels_of(path, 3) as panels:
+        places = [one.clipping for one in trials]
+        panels[0].errorbar(
+            places, [one.excess for one in trials], [one.error for one in trials], fmt="o", color=COLORS[0]
+        )
+        panels[0].axhline(0.0, color="0.5")
+        panels[0].set(xscale="log", xlabel="clipping", ylabel=f"mean t - {best.n_parameters}")
+        panels[1].plot(places, [one.p for one in trials], "o", color=COLORS[0])
+        panels[1].plot(best.clipping, best.p, "s", ms=9, mfc="none", color=COLORS[5], label="chosen")
+        panels[1].set(xscale="log", yscale="log", xlabel="clipping", ylabel="KS p with chi-square")
+        panels[1].legend(fontsize="small")
+        chi2 = stats.chi2(best.n_parameters)
+        grid = np.linspace(0.0, max(best.t.max(), chi2.ppf(0.999)), 200)
+        panels[2].ecdf(best.t, color=COLORS[0], label=f"clipping {best.clipping:.3g}")
+        panels[2].plot(grid, chi2.cdf(grid), color="0.5", label="chi-square")
+        panels[2].set(xlabel="t of healthy windows", ylabel="share below")
+        panels[2].legend(fontsize="small")

@@ -115,9 +115,9 @@ def build(
     statistic: Annotated[
         str | None,
         typer.Option(
-            help="The test: several, which chooses its kernels itself; kernel, a single one; one-step or "
-            "falkon for cross-checks; a peer, such as energy; or a plugin; default: several, or kernel if a "
-            "setting of it is given."
+            help="The test: several, which chooses its kernels itself; kernel, a single one; neural, "
+            "one-step or falkon for cross-checks; a peer, such as energy; or a plugin; default: several, or "
+            "kernel if a setting of it is given."
         ),
     ] = None,
     override: Annotated[

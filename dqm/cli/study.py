@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,21 @@ import typer
 from dqm.cli.output import say, writing_file
 from dqm.cli.parallel import ProcessesOption
 from dqm.cli.progress import progress_bar
-from dqm.errors import FileError
+from dqm.cli.settings import (
+    Chamber,
+    Features,
+    Read,
+    ReadAs,
+    parse_reading,
+    parse_settings,
+    split_names,
+)
+from dqm.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dqm.nplm.neural import ClippingChoice, ClippingTrial
     from dqm.service.offline.power_study import PowerRow
 
 __all__ = ["app"]
@@ -47,16 +58,11 @@ def power(
     Every statistic tests the same windows. The threshold is the 95 % quantile of healthy windows. Rows in
     which a test that is not NPLM is ahead come first.
     """
-    from importlib.util import find_spec
-
     from dqm.service.offline.power_study import NPLM, PEERS, PowerPlan, compare_power
 
     names = tuple(statistic) if statistic else (*NPLM, *PEERS)
     plan = PowerPlan.quick(names, seed) if quick else PowerPlan(names, seed=seed)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot be created: {error.strerror}", where=str(output)) from error
+    _make_folder(output)
     with progress_bar("parts", len(plan.units)) as progress:
         rows, milliseconds, refused = compare_power(
             plan, output / "power.jsonl", n_processes=processes, progress=progress
@@ -71,6 +77,94 @@ def power(
         from dqm.cli.figures import draw_power
 
         draw_power(output / "power.png", rows, names)
+
+
+@app.command()
+def clipping(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Healthy run: CSV or Parquet.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For table and figure; it is created.")
+    ],
+    window: Annotated[int, typer.Option(min=10, help="Events of a window.")],
+    events: Annotated[
+        int | None, typer.Option(min=2, help="Reference events; default: as 'dqm reference build'.")
+    ] = None,
+    features: Features = None,
+    chamber: Chamber = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Setting, such as layers=[5,5]; repeatable."),
+    ] = None,
+    windows: Annotated[int, typer.Option(min=10, help="Healthy windows.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Draws reference and windows.")] = 1,
+    read: Read = None,
+    read_as: ReadAs = None,
+) -> None:
+    """Choose the weight clipping of the statistic neural, and show how.
+
+    t of healthy windows must follow a chi-square distribution with as many degrees of freedom as the network
+    has parameters. 'dqm reference build --statistic neural' makes the same choice with fewer windows.
+    """
+    import numpy as np
+
+    from dqm.nplm.neural import NeuralTest
+    from dqm.nplm.samples import Sample
+    from dqm.reference import choose_reference_size, one_thread
+    from dqm.service.offline.feature_files import read_run
+
+    settings = parse_settings(override)
+    unknown = [name for name in settings if name not in NeuralTest.usual_settings or name == "clipping"]
+    if unknown:
+        raise ConfigError(f"no setting {unknown[0]!r} here", where="--set", fix="Give layers, starts or seed")
+    run = read_run(files, split_names(features), chamber, reading=parse_reading(read, read_as))
+    _make_folder(output)
+    with progress_bar("clippings", None) as progress, one_thread():
+        tried: list[ClippingTrial] = []
+
+        def tell(trial: ClippingTrial) -> None:
+            tried.append(trial)
+            progress(len(tried))
+
+        choice = NeuralTest.choose_clipping(
+            Sample(run.x),
+            n_reference=events or choose_reference_size(run.n_events, window),
+            n_expected=window,
+            n_windows=windows,
+            rng=np.random.default_rng(seed),
+            settings=settings,
+            progress=tell,
+        )
+    table = _clipping_table(choice)
+    with writing_file(output / "clipping.md") as scratch:
+        scratch.write_text(table)
+    say(table)
+    say(f"chosen: clipping {choice.best.clipping:.3g}")
+    if find_spec("matplotlib") is not None:
+        from dqm.cli.figures import draw_clipping
+
+        draw_clipping(output / "clipping.png", choice)
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot be created: {error.strerror}", where=str(output)) from error
+
+
+def _clipping_table(choice: ClippingChoice) -> str:
+    """Write what was tried, as table 1 of the paper; the chosen clipping in bold."""
+    lines = [
+        f"| clipping | windows | mean t - {choice.best.n_parameters} | KS p with chi-square |",
+        "|---|---|---|---|",
+    ]
+    for one in choice.trials:
+        mark = "**" if one is choice.best else ""
+        lines.append(
+            f"| {mark}{one.clipping:.3g}{mark} | {len(one.t)} | {one.excess:.1f} +- {one.error:.1f} "
+            f"| {one.p:.2g} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _as_markdown(rows: Sequence[PowerRow], milliseconds: dict[str, float], names: Sequence[str]) -> str:

@@ -20,7 +20,10 @@ from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
     from dqm.events import ReferenceCurve
+    from dqm.nplm import Setting
+    from dqm.nplm.neural import NetworkSetting
     from dqm.reference import SampleComparison
+    from dqm.reference.two_samples import Model
     from dqm.service.offline.kept_selection import KeptPlace
     from dqm.store import KeptChoice
 
@@ -41,6 +44,7 @@ class TwoOptions:
     as_json: bool
     plot: Path | None
     processes: int | None
+    model: Model = "kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def compare_two(
             n_permutations=options.n_permutations,
             seed=options.seed,
             workers=workers,
+            model=options.model,
             progress=progress,
         )
     _report(_Compared(found, read.labels, read.names, read.left_out), options)
@@ -141,6 +146,7 @@ def compare_kept_two(config: Path, sides: Sequence[Path], options: TwoOptions, k
             workers=workers,
             progress=progress,
             features=split_names(options.features),
+            model=options.model,
         )
     _report(
         _Compared(made.found, made.labels, made.names, made.left_out, made.told, made.references), options

@@ -13,7 +13,7 @@ from dqm.nplm.pool import Pool
 from dqm.nplm.samples import Sample, choose_centers
 from dqm.nplm.setting import Look, LookedAt, choose_kernels
 
-__all__ = ["PermutationP", "TwoSampleTest", "permutation_p"]
+__all__ = ["Divisions", "PermutationP", "TwoSampleTest", "permutation_p"]
 
 MAX_CENTERS = 300
 """Most centres of a kernel of all features."""
@@ -22,7 +22,48 @@ LARGEST = 1e100
 """Stands for a statistic that is not known, because its fit did not converge."""
 
 
-class TwoSampleTest:
+class Divisions:
+    """Ways to divide the events of two samples anew, at random.
+
+    Parameters
+    ----------
+    sample : Sample
+        Events of both samples.
+    n_first : int
+        How many of them are in the first sample, A.
+    seed : int
+        Throws the permutations.
+    """
+
+    def __init__(self, sample: Sample, n_first: int, seed: int) -> None:
+        self._sample, self._n_first, self._seed = sample, n_first, seed
+
+    def permute(self, indices: range) -> FloatArray:
+        """Divide the events anew.
+
+        Parameters
+        ----------
+        indices : range
+            Numbers of the permutations; each is the same whatever the others are.
+
+        Returns
+        -------
+        ndarray, shape (n, n_rows)
+            Events of each row that are in A then.
+        """
+        return np.array([self._divide(np.random.default_rng([self._seed, 1, index])) for index in indices])
+
+    def _divide(self, rng: np.random.Generator) -> FloatArray:
+        if self._sample.counts is None:
+            first = np.zeros(len(self._sample.x))
+            first[rng.permutation(len(first))[: self._n_first]] = 1.0
+            return first
+        counts = self._sample.counts.astype(np.int64)
+        drawn = rng.multivariate_hypergeometric(counts, self._n_first, method="marginals")
+        return drawn.astype(np.float64)
+
+
+class TwoSampleTest(Divisions):
     """Kernels of two samples together, for many ways to divide their events.
 
     Nothing in it depends on the division, so that p from permutations is exact.
@@ -45,7 +86,7 @@ class TwoSampleTest:
     """
 
     def __init__(self, sample: Sample, n_first: int, kinds: Sequence[FeatureKind], seed: int) -> None:
-        self._sample, self._n_first, self._seed = sample, n_first, seed
+        super().__init__(sample, n_first, seed)
         shares = sample.weights / sample.n_events
         n_centers = min(MAX_CENTERS, len(np.unique(sample.x, axis=0)))
         centers = choose_centers(n_centers, sample, np.random.default_rng([seed, 0]))
@@ -62,21 +103,6 @@ class TwoSampleTest:
             )
             for one in self.settings
         ]
-
-    def permute(self, indices: range) -> FloatArray:
-        """Divide the events anew.
-
-        Parameters
-        ----------
-        indices : range
-            Numbers of the permutations; each is the same whatever the others are.
-
-        Returns
-        -------
-        ndarray, shape (n, n_rows)
-            Events of each row that are in A then.
-        """
-        return np.array([self._divide(np.random.default_rng([self._seed, 1, index])) for index in indices])
 
     def statistics(self, first: FloatArray) -> FloatArray:
         """Give ``t_{A+B}(A)`` and ``t_{A+B}(B)`` for each kernel.
@@ -96,15 +122,6 @@ class TwoSampleTest:
     def log_ratio(self, first: FloatArray, place: int) -> FloatArray:
         """Give the learned log density ratio of A to B at all rows by one kernel; `first`: (n_rows,)."""
         return self._pools[place].log_ratio(first)
-
-    def _divide(self, rng: np.random.Generator) -> FloatArray:
-        if self._sample.counts is None:
-            first = np.zeros(len(self._sample.x))
-            first[rng.permutation(len(first))[: self._n_first]] = 1.0
-            return first
-        counts = self._sample.counts.astype(np.int64)
-        drawn = rng.multivariate_hypergeometric(counts, self._n_first, method="marginals")
-        return drawn.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

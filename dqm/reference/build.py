@@ -311,6 +311,7 @@ def _choose_settings(
         n_expected=recipe.n_expected,
         n_centers=n_centers,
         rng=rng,
+        given=given,
     )
     twice = next((name for name in given if name in tuned), None)
     if twice is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -12,12 +13,16 @@ from scipy import stats
 from dqm.errors import InputError, format_count
 from dqm.events import Explanation, FloatArray
 from dqm.nplm import FeatureKind, RatioMaps, Setting, TwoSampleTest, divergence, permutation_p
+from dqm.nplm.neural import NetworkSetting, NeuralTwoSampleTest
 from dqm.nplm.samples import Sample, merge
 from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
 from dqm.reference.features import choose_kinds, constant_features
 from dqm.reference.processes import Workers, one_thread
 
 __all__ = ["SampleComparison", "compare_samples", "refuse_pair"]
+
+Model = Literal["kernel", "neural"]
+"""What describes the samples: kernels of several widths, or a small network."""
 
 LARGEST_BATCH = 40
 """Most permutations in one unit of work."""
@@ -58,8 +63,8 @@ class SampleComparison:
         `p` as a one-sided Gaussian significance; None for p = 1.
     n_permutations : int
         n.
-    settings : tuple of Setting
-        Kernels; `p` is that of the smallest p of all.
+    settings : tuple of Setting or of NetworkSetting
+        Kernels, or a network; `p` is that of the smallest p of all.
     p_of_settings : tuple of float
         p of each kernel alone.
     place : int
@@ -75,7 +80,7 @@ class SampleComparison:
     p: float
     z: float | None
     n_permutations: int
-    settings: tuple[Setting, ...]
+    settings: tuple[Setting | NetworkSetting, ...]
     p_of_settings: tuple[float, ...]
     place: int
     t_first: float
@@ -159,6 +164,7 @@ def compare_samples(
     n_permutations: int,
     seed: int,
     workers: Workers,
+    model: Model = "kernel",
     progress: Callable[[int], None] = lambda _: None,
 ) -> SampleComparison:
     """Test whether two samples come from one distribution.
@@ -175,6 +181,8 @@ def compare_samples(
         Chooses the centres of the kernels and throws the permutations.
     workers : Workers
         Who tests the permutations; the result is the same whoever does.
+    model : {"kernel", "neural"}
+        What describes the samples.
     progress : callable
         Told the permutations done.
 
@@ -187,7 +195,7 @@ def compare_samples(
     """
     pool = merge(first, second)
     kinds = tuple(one.kind for one in choose_kinds(pool.x, names))
-    task = _Permutations(pool, int(first.n_events), kinds, seed)
+    task = _Permutations(pool, int(first.n_events), kinds, seed, model)
     with one_thread():
         test = task.make()
         division = _division(pool, first)
@@ -230,12 +238,15 @@ class _Permutations:
     n_first: int
     kinds: tuple[FeatureKind, ...]
     seed: int
+    model: Model
 
     @property
     def bundle(self) -> Path:
         return Path()
 
-    def make(self) -> TwoSampleTest:
+    def make(self) -> TwoSampleTest | NeuralTwoSampleTest:
+        if self.model == "neural":
+            return NeuralTwoSampleTest(self.pool, self.n_first, self.seed)
         return TwoSampleTest(self.pool, self.n_first, self.kinds, self.seed)
 
     def prepare(self, _: Path) -> Callable[[range], FloatArray]:
@@ -257,7 +268,7 @@ def _division(pool: Sample, first: Sample) -> FloatArray:
 
 
 def _explain(
-    test: TwoSampleTest,
+    test: TwoSampleTest | NeuralTwoSampleTest,
     pool: Sample,
     division: FloatArray,
     place: int,

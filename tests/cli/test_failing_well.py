@@ -148,7 +148,7 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run", "notify test", "study power", "init", "doctor"}
+ELSEWHERE = {"demo", "run", "notify test", "study clipping", "study power", "init", "doctor"}
 """The first two go on until they are stopped: see ``test_stopping.py``; the others are in ``test_notice.py``,
 ``test_study.py``, ``test_init.py`` and ``tests/service/doctor``."""
 

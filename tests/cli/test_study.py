@@ -1,4 +1,4 @@
-"""``dqm study power``: measured once, resumed, and peers that win come first."""
+"""``dqm study power``: measured once, resumed, and peers that win come first; ``dqm study clipping``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from dqm.service.offline import power_study
 from dqm.service.offline.power_study import PowerPlan, PowerRow, compare_power, sort_rows
+from tests.service.small import healthy_events, write_csv
 
 from .conftest import Told
 
@@ -63,3 +64,22 @@ def test_the_command_writes_a_table_and_a_figure(
     assert (tmp_path / "out" / "power.png").stat().st_size > 1000
     wrong = dqm("study", "power", "out", "--quick", "--statistic", "nothing", "--processes", 1)
     assert (wrong.code, "unknown statistic 'nothing'" in wrong.err) == (2, True)
+
+
+def test_the_clipping_of_a_run_is_chosen_and_shown(dqm: Dqm, tmp_path: Path) -> None:
+    write_csv(tmp_path / "run.csv", healthy_events(400, 1))
+    small = ("--window", 20, "--events", 100, "--windows", 10, "--features", "a")
+    told = dqm("study", "clipping", "run.csv", "-o", "out", *small, "--set", "layers=1", "--set", "starts=1")
+    assert told.code == 0, told.err
+    table = (tmp_path / "out" / "clipping.md").read_text()
+    assert table.splitlines()[0] == "| clipping | windows | mean t - 4 | KS p with chi-square |"
+    assert table.count("**") == 2
+    assert "chosen: clipping " in told.out
+    for wrong, message in [
+        (("--events", 390), "400 events do not make a reference of 390 and two windows of 20"),
+        (("--set", "clipping=3"), "no setting 'clipping' here"),
+        (("--set", "layers=0"), "a layer has 0 neurons"),
+    ]:
+        told = dqm("study", "clipping", "run.csv", "-o", "out", *small, *wrong)
+        assert (told.code, told.out) == (2, "")
+        assert message in told.err

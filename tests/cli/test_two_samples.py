@@ -49,6 +49,15 @@ def test_a_figure_without_a_directory_is_refused_before_the_work(dqm: Dqm) -> No
     assert "none/maps.png: its directory does not exist. mkdir -p none" in told.err
 
 
+@pytest.mark.usefixtures("files")
+def test_compares_with_a_network(dqm: Dqm) -> None:
+    options = ("--permutations", 19, "--statistic", "neural", "--features", "b", "--processes", 1)
+    (unlike,) = json_lines(dqm("compare", "--two", "one.csv", "far.csv", *options, "--json").out)
+    assert unlike["p"] == pytest.approx(1 / 20)
+    assert unlike["settings"] == [{"layers": [4], "test": "network"}]
+    assert "--statistic without --two" in dqm("compare", "none", "one.csv", "--statistic", "neural").err
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("files")
 def test_is_the_same_with_any_number_of_processes(dqm: Dqm) -> None:

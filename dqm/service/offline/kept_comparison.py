@@ -19,6 +19,7 @@ from dqm.reference import (
     compare_samples,
     reference_curve,
 )
+from dqm.reference.two_samples import Model
 from dqm.service.offline.feature_files import RunEvents
 from dqm.service.offline.kept_selection import KeptSide
 from dqm.service.offline.sample_pair import SamplePair, pair_samples
@@ -137,6 +138,7 @@ def compare_kept(
     workers: Workers,
     progress: Callable[[int], None],
     features: Sequence[str] | None = None,
+    model: Model = "kernel",
 ) -> KeptComparison:
     """Compare the kept events of two sides.
 
@@ -146,7 +148,7 @@ def compare_kept(
         A and B.
     bundles : mapping of str to Path
         Directories of bundles by identifier; the references are drawn beside A and B.
-    n_permutations, seed, workers, progress
+    n_permutations, seed, workers, progress, model
         As in `dqm.reference.compare_samples`.
     features : sequence of str, optional
         Only these.
@@ -170,6 +172,7 @@ def compare_kept(
         n_permutations=n_permutations,
         seed=seed,
         workers=workers,
+        model=model,
         progress=progress,
     )
     left_out = (*pair.left_out, *first.left_out, *second.left_out)
