@@ -20,8 +20,6 @@ from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
     from dqm.events import ReferenceCurve
-    from dqm.nplm import Setting
-    from dqm.nplm.neural import NetworkSetting
     from dqm.reference import SampleComparison
     from dqm.reference.two_samples import Model
     from dqm.service.offline.kept_selection import KeptPlace
@@ -265,8 +263,8 @@ def _table(made: _Compared) -> Table:
         ("t", f"{found.t_first:.1f} of A + {found.t_second:.1f} of B = {found.t:.1f}"),
     ]
     rows += [
-        (f"p, {kernel}", f"{p:.4g}{' (t and maps)' if place == found.place else ''}")
-        for place, (kernel, p) in enumerate(zip(found.kernels_in_words, found.p_of_settings, strict=True))
+        (f"p, {setting}", f"{p:.4g}{' (t and maps)' if place == found.place else ''}")
+        for place, (setting, p) in enumerate(zip(found.settings_in_words, found.p_of_settings, strict=True))
     ]
     for what, value in rows:
         table.add_row(cell(what), cell(value))

@@ -98,13 +98,16 @@ class SampleComparison:
         return self.p < TOLD_P
 
     @property
-    def kernels_in_words(self) -> tuple[str, ...]:
-        """Say what each kernel is."""
-        return tuple(
-            f"kernel of width {one.width:.3g}, penalty {one.penalty:.0e}"
-            f"{', decorrelated' if one.is_decorrelated else ''}"
-            for one in self.settings
-        )
+    def settings_in_words(self) -> tuple[str, ...]:
+        """Say what each kernel, or the network, is."""
+        return tuple(map(_describe, self.settings))
+
+
+def _describe(setting: Setting | NetworkSetting) -> str:
+    if isinstance(setting, NetworkSetting):
+        return f"network of {' + '.join(map(str, setting.layers))} neurons"
+    decorrelated = ", decorrelated" if setting.is_decorrelated else ""
+    return f"kernel of width {setting.width:.3g}, penalty {setting.penalty:.0e}{decorrelated}"
 
 
 def refuse_pair(first: Sample, second: Sample, names: Sequence[str], labels: tuple[str, str]) -> None:

@@ -345,7 +345,7 @@ def _show_outcome(result: KeptComparison) -> ComparisonOutcome:
         told=result.told,
         features=result.names,
         left_out=result.left_out,
-        kernels=found.kernels_in_words,
+        kernels=found.settings_in_words,
         p_of_kernels=found.p_of_settings,
         place=found.place,
         explanation=found.explanation,
