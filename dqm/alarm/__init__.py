@@ -3,7 +3,7 @@
 from dqm.alarm.amendments import Amendment, Decision, Entry, Overlay, RunJournal, Scope, SignOff, Withdrawal
 from dqm.alarm.attention import StreamSign, attention, find_sign
 from dqm.alarm.budget import ample_toys, smallest_supported_p
-from dqm.alarm.certify import (
+from dqm.alarm.certification import (
     AmendFlag,
     CertifyCommand,
     LabelFault,

@@ -23,7 +23,7 @@ from dqm.alarm import (
     parse_windows,
 )
 from dqm.alarm.amendments import StreamOrAll
-from dqm.alarm.certify import StreamNames
+from dqm.alarm.certification import StreamNames
 from dqm.alarm.commands import Comment, Moment
 from dqm.config import FaultName
 from dqm.errors import InputError
