@@ -135,7 +135,7 @@ def test_no_entry_is_lost_or_sent_twice_by_a_killed_collector_and_writer(
     for run, n_entries in sizes.items():
         windows = [whole[key] for key in sorted(whole) if key[0] == run]
         assert [w.seq for w in windows] == list(range(len(windows)))
-        numbers = np.concatenate([w.x[:, 0] for w in windows])
+        numbers = np.concatenate([np.empty(0), *(w.x[:, 0] for w in windows)])
         assert np.array_equal(numbers, run * 1e6 + np.arange(len(numbers)))
         assert all((w.x[:, 1] == w.x[:, 0]).all() and not w.x[:, 2].any() for w in windows)
         if n_entries >= 0 and run <= n_kills:
