@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.settings import Overrides, parse_settings
+from dqm.cli.settings import Overrides, parse_overrides
 from dqm.errors import ConfigError
 from dqm.service.configuration_check import describe_judged, find_all_problems, is_of_daemon
 
@@ -35,7 +35,7 @@ def check(
     The configuration of a daemon can be checked where the extra "monitor" is installed, that of a collector
     everywhere. With --plugin a plugin is checked instead.
     """
-    overrides = parse_settings(override)
+    overrides = parse_overrides(override)
     if plugin is not None:
         if config is not None:
             raise ConfigError("--plugin and CONFIG", where="--plugin", fix="Give the one or the other")

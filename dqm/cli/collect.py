@@ -6,7 +6,7 @@ import typer
 
 from dqm.cli.output import say
 from dqm.cli.process import stop_on_signals
-from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.cli.settings import ConfigPath, Overrides, parse_overrides
 from dqm.errors import format_count
 
 __all__ = ["collect"]
@@ -20,7 +20,7 @@ def collect(config: ConfigPath, override: Overrides = None) -> None:
     from dqm.service.sd_notify import Notifier
 
     log_to_stderr()
-    settings = load_collector(config, parse_settings(override))
+    settings = load_collector(config, parse_overrides(override))
     result = run_collector(settings, config.absolute().parent, stop_on_signals(), notifier=Notifier())
     events, windows = format_count(result.n_events, "event"), format_count(result.n_windows, "window")
     left = format_count(result.n_left, "event")

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from dqm.cli.output import say, say_json
-from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.cli.settings import ConfigPath, Overrides, parse_overrides
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError, format_count
 
@@ -50,7 +50,7 @@ def doctor(
         has_prometheus=prometheus != NOBODY,
         time_server=ntp,
     )
-    findings = list(examine(config, parse_settings(override), wanted))
+    findings = list(examine(config, parse_overrides(override), wanted))
     worst = Light.worst([one.light for one in findings])
     if as_json:
         told = {"config": str(config), "light": worst, "findings": [asdict(one) for one in findings]}

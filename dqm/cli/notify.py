@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.cli.settings import ConfigPath, Overrides, parse_overrides
 from dqm.config import load_daemon
 from dqm.errors import ConfigError
 
@@ -41,7 +41,7 @@ def send_test(
     from dqm.export.notice_target import NoticeTarget
     from dqm.service.monitor.notice_service import make_writer
 
-    section = load_daemon(config, parse_settings(override)).notify
+    section = load_daemon(config, parse_overrides(override)).notify
     if section is None:
         raise ConfigError("nobody is told of alarms", where=str(config), fix="Add a table [notify]")
     unknown = sorted(set(target or ()) - set(section.targets))

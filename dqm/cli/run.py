@@ -8,7 +8,7 @@ from functools import partial
 from threading import Event
 
 from dqm.cli.process import stop_on_signals
-from dqm.cli.settings import ConfigPath, Overrides, parse_settings
+from dqm.cli.settings import ConfigPath, Overrides, parse_overrides
 
 __all__ = ["run"]
 
@@ -25,7 +25,7 @@ def run(config: ConfigPath, override: Overrides = None) -> None:
 
     log_to_stderr()
     _raise_descriptor_limit()
-    read = partial(load_daemon, config, parse_settings(override))
+    read = partial(load_daemon, config, parse_overrides(override))
     stop, reload = stop_on_signals(), Event()
     signal.signal(signal.SIGHUP, lambda _number, _frame: reload.set())
     with Daemon(read(), notifier=Notifier(), read_again=read, reload=reload) as daemon:

@@ -23,6 +23,7 @@ __all__ = [
     "Read",
     "ReadAs",
     "Runs",
+    "parse_overrides",
     "parse_reading",
     "parse_runs",
     "parse_settings",
@@ -134,15 +135,35 @@ def parse_reading(read: list[str] | None, read_as: Path | None) -> dict[str, obj
     return reading
 
 
-def parse_settings(texts: list[str] | None) -> dict[str, object]:
-    """Read ``KEY=VALUE``, keys with dots and values as in TOML; raises `ConfigError` if one has no key."""
-    from dqm.config import set_key
+def parse_overrides(texts: list[str] | None) -> dict[str, object]:
+    """Read ``KEY=VALUE`` by dotted key, as a configuration is overridden; values as in TOML.
 
-    settings: dict[str, object] = {}
+    Raises
+    ------
+    ConfigError
+        If a text has no key.
+    """
+    overrides: dict[str, object] = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r} is not KEY=VALUE", where="--set")
-        if not set_key(settings, key.strip(), parse_value(value)):
-            raise ConfigError(f"{key.strip()!r} is no table", where="--set")
+        overrides[key.strip()] = parse_value(value)
+    return overrides
+
+
+def parse_settings(texts: list[str] | None) -> dict[str, object]:
+    """Read ``KEY=VALUE`` into one table, in which a key with dots makes tables; values as in TOML.
+
+    Raises
+    ------
+    ConfigError
+        If a text has no key, or a part of a key is no table.
+    """
+    from dqm.config import set_key
+
+    settings: dict[str, object] = {}
+    for key, value in parse_overrides(texts).items():
+        if not set_key(settings, key, value):
+            raise ConfigError(f"{key!r} is no table", where="--set")
     return settings

@@ -88,6 +88,13 @@ alarms unshelve CONFIG chamber-2 differs -c why
 alarms masks CONFIG
 alarms mask CONFIG muon/* -r why
 alarms unmask CONFIG 3f9a -c why
+certify list CONFIG
+certify amend CONFIG good --run 7 -c why
+certify label CONFIG trip --run 7 -c why
+certify withdraw CONFIG 3 --run 7 -c why
+certify sign CONFIG --run 7 -c why
+certify export CONFIG --run 7
+study clipping EVENTS -o out --window 10
 dashboards push --url http://127.0.0.1:1 --token-file TOKEN
 notify test CONFIG
 run-control begin --run 7 --type physics --key KEY --daemon-key KEY
@@ -148,9 +155,12 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-ELSEWHERE = {"demo", "run", "notify test", "study clipping", "study power", "init", "doctor"}
+ELSEWHERE = {
+    *("demo", "run", "notify test", "study clipping", "study power", "init", "doctor"),
+    *(f"certify {what}" for what in ("list", "amend", "label", "withdraw", "sign", "export")),
+}
 """The first two go on until they are stopped: see ``test_stopping.py``; the others are in ``test_notice.py``,
-``test_study.py``, ``test_init.py`` and ``tests/service/doctor``."""
+``test_study.py``, ``test_init.py``, ``test_certify.py`` and ``tests/service/doctor``."""
 
 
 @functools.cache
