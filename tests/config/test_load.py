@@ -304,6 +304,7 @@ def test_there_is_an_example_for_each_situation() -> None:
     assert {path.stem for path in CONFIGS.glob("*.toml")} == {
         "daemon",
         "collector-beam",
+        "collector-files",
         "collector-kafka",
         "collector-replay",
         "collector-simulate",
