@@ -84,7 +84,7 @@ def advise(
     if found.detections:
         print_table(_detection_table(found, rate))
         print_table(_penalty_table(found.penalties, found.best))
-    say(_conclusion(found, files, rate))
+    say(_conclusion(found, files, names, rate))
     if plot:
         from dqm.cli.figures import draw_advice
 
@@ -153,7 +153,9 @@ def _duration(n_events: float, rate: float | None) -> str:
     return f" ({n_events / rate:.3g} s)" if rate else ""
 
 
-def _conclusion(found: Advice, files: list[Path], rate: float | None) -> str:
+def _conclusion(
+    found: Advice, files: list[Path], features: tuple[str, ...] | None, rate: float | None
+) -> str:
     best = found.best
     if best is None:
         least = min(found.windows, key=lambda one: one.n_needed)
@@ -162,9 +164,10 @@ def _conclusion(found: Advice, files: list[Path], rate: float | None) -> str:
             f"{least.n_needed} events{_duration(least.n_needed, rate)}"
         )
     names = " ".join(file.name for file in files)
+    chosen = f" --features {','.join(features)}" if features else ""
     return (
         f"advice: windows of {best.n_expected:g}, {best.n_toys} toys:\n"
-        f"  dqm reference build {names} -o NAME.dqmref --window {best.n_expected:g}\n"
+        f"  dqm reference build {names} -o NAME.dqmref{chosen} --window {best.n_expected:g}\n"
         f"  dqm reference calibrate NAME.dqmref --toys {best.n_toys}\n"
         f"  dqm reference validate NAME.dqmref"
     )

@@ -113,6 +113,8 @@ def test_advice_tells_windows_toys_penalties_and_times(dqm: Dqm, tmp_path: Path)
     assert "dqm reference build run.csv -o NAME.dqmref --window 100" in told.out
     assert "faults made of the run itself" in told.out
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    chosen = dqm("reference", "advise", "run.csv", "--features", "a,b", "--window", 100)
+    assert "-o NAME.dqmref --features a,b --window 100" in chosen.out
     few = dqm("reference", "advise", "run.csv", "--window", 5000)
     assert "this run can bear none of these windows: windows of 5000 need" in few.out
 
