@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from dqm.config import load_collector
 from dqm.errors import ConfigError, InputError
 from dqm.events import Window
-from dqm.service.collector.collect import RunSummary, collect, make_cutter
+from dqm.service.collector.collect import CollectSummary, collect, make_cutter
 from dqm.stream import RunLabel
 from dqm_collectors import kafka
 from dqm_collectors.chamber.geometry import Convention, WireMap
@@ -172,7 +172,7 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, b
     broker.wait()
     wanted = expected(config, data)
     received: dict[tuple[str, int], Window] = {}
-    told: list[RunSummary] = []
+    told: list[CollectSummary] = []
     for n_windows in (5, len(wanted)):
         stop = Event()
         with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as windows:
@@ -241,7 +241,7 @@ def test_a_collector_that_is_told_to_count_in_the_middle_of_a_run_does_not_start
         collect_until(config, stop)
 
 
-def collect_until(config: Path, stop: Event) -> RunSummary:
+def collect_until(config: Path, stop: Event) -> CollectSummary:
     return collect(load_collector(config, environ={}), config.parent, stop, clock=time.time)
 
 
