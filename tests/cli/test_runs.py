@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
         assert '"run": 6' in logged
         assert daemon.end() == 0
     flags = dqm("flags", config, "--run", 5, "--by-judgement", "--format", "csv").out
-    assert {line.split(",")[-3] for line in flags.splitlines()[1:]} == {"complete"}
+    assert {row["run_state"] for row in csv.DictReader(flags.splitlines())} == {"complete"}
 
 
 @pytest.mark.parametrize(
