@@ -49,6 +49,7 @@ def printed_commands(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_the_printed_commands_give_a_monitor_with_windows_on_its_page(dqm: Dqm, run: Path) -> None:
     addresses = ("--listen", f"ipc://{run}/w.ipc", "--http", f"127.0.0.1:{free_port()}")
     told = dqm(*arguments("west"), *addresses)
@@ -131,6 +132,7 @@ def test_windows_by_time_take_the_rate_of_the_good_run(dqm: Dqm, run: Path) -> N
     assert window.seconds == pytest.approx(N_WINDOW / 20.0, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_killed_leaves_no_installation_and_goes_on_with_the_same_toys(dqm: Dqm, run: Path) -> None:
     command = [*arguments("west"), "--toys", 4000]
     process = start_dqm(*command, cwd=run, log=run / "init.log")

@@ -49,6 +49,7 @@ def test_a_figure_without_a_directory_is_refused_before_the_work(dqm: Dqm) -> No
     assert "none/maps.png: its directory does not exist. mkdir -p none" in told.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_compares_with_a_network(dqm: Dqm) -> None:
     options = ("--permutations", 19, "--statistic", "neural", "--features", "b", "--processes", 1)

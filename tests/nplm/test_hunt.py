@@ -91,6 +91,7 @@ def test_coordinates_that_are_no_numbers_are_refused() -> None:
         Hunt(x, along)
 
 
+@pytest.mark.slow
 def test_p_of_healthy_runs_is_uniform_and_windows_alone_are_not() -> None:
     found = [p_of(*events(seed, 1000), n=9, seed=seed)[1] for seed in range(24)]
     p = np.array([one.p for one in found])
@@ -102,6 +103,7 @@ def test_p_of_healthy_runs_is_uniform_and_windows_alone_are_not() -> None:
     assert (every < 0.05).mean() == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_burst_of_another_kind_is_found_where_it_is() -> None:
     x, time = events(2)
     burst = (time > 61.0) & (time < 65.0)
