@@ -44,6 +44,7 @@ def run_dqm(*arguments: object, cwd: Path, code: int = 0) -> subprocess.Complete
 
 def call_dqm(*arguments: object, columns: int = 200) -> int:
     """Run a command within this process, from its entry point to its exit code."""
+    structlog.reset_defaults()  # a test that captured the log leaves it configured
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(columns))
