@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from dqm.alarm import CertifyCommand, Decision, may_sign
-from dqm.errors import InputError
 from dqm.events import Quality
 from dqm.web import certification_models as cm
 from dqm.web.auth.principal import principal_of
 from dqm.web.certification import find_run, list_runs
 from dqm.web.changes import certify
-from dqm.web.problems import NotFoundError, NotSignedInError, RoleMissingError, describe_problem
+from dqm.web.forms import Form, answer_form, describe_trouble
+from dqm.web.models import Problem
+from dqm.web.problems import NotFoundError
 from dqm.web.queries import Queries
 from dqm.web.render import render
-from dqm.web.security import read_form
 
 __all__ = ["certification_routes"]
 
-Form = Mapping[str, str]
 ReadForm = Callable[[Form, int], CertifyCommand]
 
 
@@ -54,39 +51,34 @@ def certification_routes(queries: Queries) -> list[Route]:
     def show_run(request: Request) -> Response:
         return _show(queries, request, dict(request.query_params))
 
-    def change(read: ReadForm) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            fields = await read_form(request)
-            try:
-                run = _run_of(request)
-                await run_in_threadpool(lambda: certify(queries, request, read(fields, run)))
-            except (NotFoundError, NotSignedInError, RoleMissingError):
-                raise
-            except (InputError, ValidationError) as error:
-                return await run_in_threadpool(_show, queries, request, fields, error)
-            return RedirectResponse(f"/certification/{run}", 303)
+    def change(read: ReadForm) -> Callable[[Request, Form], str]:
+        def do(request: Request, fields: Form) -> str:
+            run = _run_of(request)
+            certify(queries, request, read(fields, run))
+            return f"/certification/{run}"
 
-        return answer
+        return do
+
+    def show_again(request: Request, fields: Form, problem: Problem) -> Response:
+        return _show(queries, request, fields, problem)
 
     forms: dict[str, ReadForm] = {"amend": _amend, "label": _label, "withdraw": _withdraw, "sign": _sign}
     return [
         Route("/certification", show_list),
         Route("/certification/{run}", show_run),
         *(
-            Route(f"/certification/{{run}}/{name}", change(read), methods=["POST"])
+            Route(f"/certification/{{run}}/{name}", answer_form(change(read), show_again), methods=["POST"])
             for name, read in forms.items()
         ),
     ]
 
 
-def _show(queries: Queries, request: Request, filled: Form, error: Exception | None = None) -> Response:
+def _show(queries: Queries, request: Request, filled: Form, problem: Problem | None = None) -> Response:
     """Show a run; `filled` is what the forms had, so that nothing is written twice."""
     page = find_run(queries.certification, _run_of(request))
-    problem = describe_problem(error) if error else None
-    trouble = ". ".join(filter(None, [f"{problem.where}: {problem.detail}", problem.fix])) if problem else ""
     return render(
         queries, request, "certified-run.html", problem.status if problem else 200, page=page, filled=filled,
-        trouble=trouble, qualities=list(Quality)[::-1], decisions=list(Decision),
+        trouble=describe_trouble(problem), qualities=list(Quality)[::-1], decisions=list(Decision),
         signs=may_sign(principal_of(request).user, queries.certification.rules.signers),
         registry=queries.certification.registry_status(),
     )  # fmt: skip

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
-from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from dqm.errors import InputError
 from dqm.export import map_charts
 from dqm.store import Taken
 from dqm.web.auth.principal import principal_of
 from dqm.web.changes import require
 from dqm.web.comparisons import Comparison, ComparisonBody
-from dqm.web.problems import NotFoundError, RoleMissingError, describe_problem
+from dqm.web.forms import Form, answer_form, describe_trouble
+from dqm.web.models import Problem
 from dqm.web.queries import Queries
 from dqm.web.render import render
-from dqm.web.security import read_form
 
 __all__ = ["compare_routes", "start_comparison"]
-
-Form = Mapping[str, str]
 
 _SIDES = {"a": "first", "b": "second"}
 _FIELDS = ("stream", "runs", "window", "taken")
@@ -52,11 +48,18 @@ def compare_routes(queries: Queries) -> list[Route]:
     def show(page: Callable[[Queries, Request], Response]) -> Callable[[Request], Response]:
         return lambda request: page(queries, request)
 
+    def show_trouble(request: Request, fields: Form, problem: Problem) -> Response:
+        return _pick(queries, request, fields, describe_trouble(problem), problem.status)
+
     return [
         Route("/compare", show(_pick)),
-        Route("/compare", _change(queries, _start), methods=["POST"]),
+        Route("/compare", answer_form(partial(_start, queries), show_trouble), methods=["POST"]),
         Route("/compare/{identifier}", show(_comparison)),
-        Route("/compare/{identifier}/cancel", _change(queries, _cancel), methods=["POST"]),
+        Route(
+            "/compare/{identifier}/cancel",
+            answer_form(partial(_cancel, queries), show_trouble),
+            methods=["POST"],
+        ),
     ]
 
 
@@ -86,24 +89,6 @@ def start_comparison(queries: Queries, request: Request, body: ComparisonBody) -
     return queries.comparisons.start(first, second, body.permutations, principal_of(request).user)
 
 
-def _change(
-    queries: Queries, form: Callable[[Queries, Request, Form], str]
-) -> Callable[[Request], Awaitable[Response]]:
-    """Do what a form asks for and show the page it leads to; or say beside it why it cannot be done."""
-
-    async def answer(request: Request) -> Response:
-        fields = await read_form(request)
-        try:
-            address = await run_in_threadpool(form, queries, request, fields)
-        except (NotFoundError, RoleMissingError):
-            raise
-        except (InputError, ValidationError) as error:
-            return await run_in_threadpool(_show_trouble, queries, request, fields, error)
-        return RedirectResponse(address, 303)
-
-    return answer
-
-
 def _start(queries: Queries, request: Request, fields: Form) -> str:
     sides = {
         name: {key: fields[f"{side}_{key}"] for key in _FIELDS if fields.get(f"{side}_{key}")}
@@ -120,13 +105,6 @@ def _cancel(queries: Queries, request: Request, _fields: Form) -> str:
     identifier = request.path_params["identifier"]
     require(queries, request, "compare", identifier)
     return f"/compare/{queries.comparisons.cancel(identifier).identifier}"
-
-
-def _show_trouble(queries: Queries, request: Request, fields: Form, error: Exception) -> Response:
-    problem = describe_problem(error)
-    where = f"{problem.where}: " if problem.where else ""
-    trouble = ". ".join(filter(None, [f"{where}{problem.detail}", problem.fix]))
-    return _pick(queries, request, fields, trouble, problem.status)
 
 
 def _pick(

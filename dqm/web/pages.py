@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from dqm.alarm import AcknowledgeAlarm, Activity, AlarmState, Cause, RemoveMask, UnshelveAlarm, parse_numbers
-from dqm.errors import InputError
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
 from dqm.export.trend_chart import MOST_STREAMS, shares_figure, trend_figure, values_figure
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
-from dqm.web.problems import NotFoundError, RoleMissingError, describe_problem
+from dqm.web.forms import Form, answer_form, describe_trouble
+from dqm.web.models import Problem
+from dqm.web.problems import NotFoundError
 from dqm.web.queries import Queries
 from dqm.web.render import render
-from dqm.web.security import read_form
 from dqm.web.wall import strip_paths
 
 __all__ = ["page_routes"]
@@ -30,8 +29,6 @@ __all__ = ["page_routes"]
 _HISTORY = 200
 _CHANGES = 50
 _FEW_STREAMS = 40
-
-Form = Mapping[str, str]
 
 
 def page_routes(queries: Queries) -> list[Route]:
@@ -67,9 +64,16 @@ def page_routes(queries: Queries) -> list[Route]:
         "/masks": _mask,
         "/masks/{identifier}/remove": _unmask,
     }
+
+    def show_trouble(request: Request, _fields: Form, problem: Problem) -> Response:
+        return _show_trouble(queries, request, problem)
+
     return [
         *(Route(path, _show(queries, page)) for path, page in pages.items()),
-        *(Route(path, _change(queries, form), methods=["POST"]) for path, form in forms.items()),
+        *(
+            Route(path, answer_form(partial(form, queries), show_trouble), methods=["POST"])
+            for path, form in forms.items()
+        ),
     ]
 
 
@@ -80,27 +84,8 @@ def _show(queries: Queries, page: Callable[[Queries, Request], Response]) -> Cal
     return answer
 
 
-def _change(
-    queries: Queries, form: Callable[[Queries, Request, Form], str]
-) -> Callable[[Request], Awaitable[Response]]:
-    """Do what a form asks for, then show the page it leads to; or say on that page why it cannot be done."""
-
-    async def answer(request: Request) -> Response:
-        fields = await read_form(request)
-        try:
-            address = await run_in_threadpool(form, queries, request, fields)
-        except (NotFoundError, RoleMissingError):
-            raise
-        except (InputError, ValidationError) as error:
-            return await run_in_threadpool(_show_trouble, queries, request, error)
-        return RedirectResponse(address, 303)
-
-    return answer
-
-
-def _show_trouble(queries: Queries, request: Request, error: Exception) -> Response:
-    problem = describe_problem(error)
-    trouble = ". ".join(filter(None, [f"{problem.where}: {problem.detail}", problem.fix]))
+def _show_trouble(queries: Queries, request: Request, problem: Problem) -> Response:
+    trouble = describe_trouble(problem)
     if "cause" in request.path_params:
         return _alarm(queries, request, trouble, problem.status)
     if request.url.path.startswith("/alarms/"):

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 
-from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from dqm.config import Role
-from dqm.errors import InputError
 from dqm.web import models as m
 from dqm.web.auth.accounts import Accounts
 from dqm.web.changes import administer, require
-from dqm.web.problems import NotSignedInError, RoleMissingError, describe_problem
+from dqm.web.forms import Form, answer_form, describe_trouble
+from dqm.web.models import Problem
 from dqm.web.queries import Queries
 from dqm.web.render import render
-from dqm.web.security import read_form
 
 __all__ = ["user_routes"]
 
-Form = Mapping[str, str]
 Change = Callable[[Queries, Accounts, Request, Form], None]
 
 
@@ -45,32 +41,27 @@ def user_routes(queries: Queries, accounts: Accounts) -> list[Route]:
     def show(request: Request) -> Response:
         return _show(queries, accounts, request)
 
-    def change(do: Change) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            fields = await read_form(request)
-            try:
-                await run_in_threadpool(do, queries, accounts, request, fields)
-            except (NotSignedInError, RoleMissingError):
-                raise
-            except (InputError, ValidationError) as error:
-                return await run_in_threadpool(_show, queries, accounts, request, error)
-            return RedirectResponse("/users", 303)
+    def change(do: Change) -> Callable[[Request, Form], str]:
+        def answer(request: Request, fields: Form) -> str:
+            do(queries, accounts, request, fields)
+            return "/users"
 
         return answer
 
+    def show_again(request: Request, _fields: Form, problem: Problem) -> Response:
+        return _show(queries, accounts, request, problem)
+
     return [
         Route("/users", show),
-        Route("/users/role", change(_set_role), methods=["POST"]),
-        Route("/users/sign-out", change(_sign_out), methods=["POST"]),
-        Route("/users/remove", change(_remove), methods=["POST"]),
+        Route("/users/role", answer_form(change(_set_role), show_again), methods=["POST"]),
+        Route("/users/sign-out", answer_form(change(_sign_out), show_again), methods=["POST"]),
+        Route("/users/remove", answer_form(change(_remove), show_again), methods=["POST"]),
     ]
 
 
-def _show(queries: Queries, accounts: Accounts, request: Request, error: Exception | None = None) -> Response:
+def _show(queries: Queries, accounts: Accounts, request: Request, problem: Problem | None = None) -> Response:
     require(queries, request, "users", "list")
-    problem = describe_problem(error) if error else None
-    trouble = ". ".join(filter(None, [problem.detail, problem.fix])) if problem else ""
-    status = problem.status if problem else 200
+    trouble, status = describe_trouble(problem), problem.status if problem else 200
     page = accounts.all()
     return render(queries, request, "users.html", status, page=page, roles=list(Role), trouble=trouble)
 

@@ -294,7 +294,7 @@ def test_an_admin_ends_sessions_removes_users_and_sees_why_something_cannot_be(s
     assert (answer.status_code, "&#39;jo&#39; is not signed in" in answer.text) == (409, True)
     assert admin.post("/users/remove", data=form).status_code == 303
     answer = admin.post("/users/remove", data=form)
-    assert "No user &#39;jo&#39;" in answer.text
+    assert "no user &#39;jo&#39;" in answer.text
     form["name"] = "maria"
     assert admin.post("/users/role", data=form | {"role": "root"}).status_code == 422
     staffed.users.chmod(0o644)
