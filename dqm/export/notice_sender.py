@@ -22,6 +22,7 @@ import structlog
 from dqm.alarm import Alarm, Cause, Notice, NoticeRules, Told, find_notices, note_told
 from dqm.errors import NoticeError, StoreError
 from dqm.export.notice_text import NoticeMessage, NoticeWriter
+from dqm.export.woken_thread import WokenThread
 from dqm.store import NoticeStore
 
 __all__ = ["Deliverer", "NoticeSender", "NoticeStatus", "NoticeTiming", "send_within"]
@@ -33,7 +34,6 @@ _LOOK_SECONDS = 5.0
 
 _FIRST_RETRY_SECONDS = 5.0
 _LONGEST_RETRY_SECONDS = 300.0
-_STOP_SECONDS = 2.0
 
 
 Key = tuple[str, Cause]
@@ -136,9 +136,7 @@ class NoticeSender:
         self._is_saved = True
         self._attempt: _Attempt | None = None
         self._retry_seconds = _FIRST_RETRY_SECONDS
-        self._news = threading.Condition()
-        self._is_awake = self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"notice-{name}", daemon=True)
+        self._thread = WokenThread(f"notice-{name}", self._work, self._note_end)
 
     def start(self) -> None:
         """Start the thread."""
@@ -146,46 +144,26 @@ class NoticeSender:
 
     def wake(self) -> None:
         """Say that an alarm has changed; returns at once and may be called from any thread."""
-        with self._news:
-            self._is_awake = True
-            self._news.notify()
+        self._thread.wake()
 
     def stop(self) -> None:
         """End the thread; what is not told yet is told by the next daemon."""
-        with self._news:
-            self._is_stopping = True
-            self._news.notify()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        self._thread.stop()
 
-    def _run(self) -> None:
-        try:
-            self._work()
-        finally:
-            if not self._is_stopping:  # an error of ours, which the log has
-                self._note_failure(NoticeError("its thread has ended by an error: restart the daemon"))
+    def _note_end(self) -> None:
+        self._note_failure(NoticeError("its thread has ended by an error: restart the daemon"))
 
     def _work(self) -> None:
         wait = 0.0
-        while self._sleep(wait, until_woken=True):
+        while self._thread.sleep(wait):
             wait = _LOOK_SECONDS
             if not self._find():
                 continue
-            if not self._sleep(self._timing.collect_seconds):
+            if not self._thread.sleep(self._timing.collect_seconds, until_woken=False):
                 return
             notices = self._find()
-            if notices and not self._sleep(self._tell(notices)):
+            if notices and not self._thread.sleep(self._tell(notices), until_woken=False):
                 return
-
-    def _sleep(self, seconds: float, *, until_woken: bool = False) -> bool:
-        """Wait; False if the thread must end."""
-        with self._news:
-            self._news.wait_for(
-                lambda: self._is_stopping or (until_woken and self._is_awake), max(0.0, seconds)
-            )
-            if until_woken:
-                self._is_awake = False
-            return not self._is_stopping
 
     def _find(self) -> list[Notice]:
         self._finish_late()

@@ -8,7 +8,6 @@ between the two, a sign-off is sent twice, with the same version.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from dqm.config import RegistrySection, read_secret
 from dqm.errors import ConfigError, RegistryError, StoreError
 from dqm.events.finite import dump_json
 from dqm.export.certification import registry_record
+from dqm.export.woken_thread import WokenThread
 from dqm.store import CertificationStore
 
 __all__ = ["HttpRegistry", "RegistrySender", "RegistryStatus", "RunRegistry"]
@@ -33,7 +33,6 @@ _LOOK_SECONDS = 60.0
 
 _FIRST_RETRY_SECONDS = 5.0
 _LONGEST_RETRY_SECONDS = 300.0
-_STOP_SECONDS = 2.0
 _SUCCESS = range(200, 300)
 _AWAY = frozenset({401, 403, 407, 408, 429, *range(500, 600)})
 """Answers after which the next sign-off would fare no better."""
@@ -136,9 +135,7 @@ class RegistrySender:
         self._registry, self._store, self._clock, self._created_by = registry, store, clock, created_by
         self._n_refused: Counter[int] = Counter()
         self._retry_seconds = _FIRST_RETRY_SECONDS
-        self._news = threading.Condition()
-        self._is_awake = self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+        self._thread = WokenThread("registry", self._work, self._note_end)
 
     def start(self) -> None:
         """Start the thread."""
@@ -146,17 +143,11 @@ class RegistrySender:
 
     def wake(self) -> None:
         """Say that something was signed; returns at once and may be called from any thread."""
-        with self._news:
-            self._is_awake = True
-            self._news.notify()
+        self._thread.wake()
 
     def stop(self) -> None:
         """End the thread; what is not sent yet is sent by the next daemon."""
-        with self._news:
-            self._is_stopping = True
-            self._news.notify()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        self._thread.stop()
 
     def send_unsent(self) -> float:
         """Send what the registry has not taken, at most so many at once; give how long to wait, s."""
@@ -175,27 +166,19 @@ class RegistrySender:
         self._note_health()
         return 0.0 if self.status.n_waiting else _LOOK_SECONDS
 
-    def _run(self) -> None:
-        try:
-            wait = 0.0
-            while self._sleep(wait):
-                wait = self.send_unsent()
-        finally:
-            if not self._is_stopping:  # an error of ours, which the log has
-                self._note_failure("its thread has ended by an error: restart the daemon")
+    def _work(self) -> None:
+        wait = 0.0
+        while self._thread.sleep(wait):
+            wait = self.send_unsent()
 
-    def _sleep(self, seconds: float) -> bool:
-        """Wait until something is signed, so long at most; False if the thread must end."""
-        with self._news:
-            self._news.wait_for(lambda: self._is_stopping or self._is_awake, seconds)
-            self._is_awake = False
-            return not self._is_stopping
+    def _note_end(self) -> None:
+        self._note_failure("its thread has ended by an error: restart the daemon")
 
     def _send(self, chosen: list[int]) -> int:
         """Send sign-offs one after the other; give how many were taken."""
         n_taken = 0
         for identifier in chosen:
-            if self._is_stopping:
+            if self._thread.is_stopping:
                 break
             signed = self._store.sign_off(identifier)
             record = registry_record(signed, self._store.journal(signed.run), self._created_by)
