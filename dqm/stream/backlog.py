@@ -29,9 +29,9 @@ class Message:
     is_restored : bool
         Whether an earlier process may have handed it to the socket.
     n_breaks : int
-        Connections that broke while this was the only window in flight.
-    n_answered : int
-        Windows that were answered before the first of these connections broke.
+        Connections that broke, one after the other, while this was the only window in flight.
+    put_back_at : int or None
+        Windows that had been answered when it was put behind the others for that; None if it never was.
     """
 
     header: Header
@@ -39,7 +39,7 @@ class Message:
     was_sent: bool = False
     is_restored: bool = False
     n_breaks: int = 0
-    n_answered: int = 0
+    put_back_at: int | None = None
 
     @property
     def may_be_known(self) -> bool:
@@ -66,8 +66,9 @@ class Backlog:
     process may have sent the first `MAX_IN_FLIGHT` of those that it left in the spool.
 
     If a connection breaks five times while the same window is the only one in flight (the daemon closes the
-    connection because of the window's size, or crashes), the window moves behind the others. If the others
-    are answered and the window breaks a connection again, it is dropped.
+    connection because of the window's size, or crashes), the window moves behind the others. If others are
+    answered and the window then breaks five connections more, it is dropped. Fewer breaks are no evidence:
+    where connections are short for another reason, healthy windows meet some of them.
 
     Parameters
     ----------
@@ -198,15 +199,14 @@ class Backlog:
             self._waiting = OrderedDict(unanswered | self._waiting)
             return []
         (message,) = unanswered.values()
-        n_answered = self.n_answered if message.n_breaks == 0 else message.n_answered
-        message = replace(message, n_breaks=message.n_breaks + 1, n_answered=n_answered)
+        message = replace(message, n_breaks=message.n_breaks + 1)
         if message.n_breaks < _MAX_BREAKS:
             self._waiting = OrderedDict({message.identity: message} | self._waiting)
-        elif self.n_answered > message.n_answered:
+        elif message.put_back_at is not None and self.n_answered > message.put_back_at:
             self._count_lost(message)
             return [message.identity]
         else:
-            self._waiting[message.identity] = message
+            self._waiting[message.identity] = replace(message, n_breaks=0, put_back_at=self.n_answered)
         return []
 
     def _count_lost(self, message: Message) -> None:

@@ -102,6 +102,7 @@ class Sender:
         self._n_repeated = 0
         self._refusals: Counter[str] = Counter()
         self._run_refusals: list[RunAnswer] = []
+        self._given_up: list[Identity] = []
         self._is_open = False
         self._connection_problem = ""
         self._spool_problem = ""
@@ -114,22 +115,26 @@ class Sender:
     @property
     def n_waiting(self) -> int:
         """Windows to be sent, for the first time or again."""
-        return self._backlog.n_waiting
+        with self._lock:
+            return self._backlog.n_waiting
 
     @property
     def n_unconfirmed(self) -> int:
         """Windows that were sent and are not answered."""
-        return self._backlog.n_in_flight
+        with self._lock:
+            return self._backlog.n_in_flight
 
     @property
     def n_kept(self) -> int:
         """Windows in the buffer: `n_waiting` and `n_unconfirmed`."""
-        return len(self._backlog)
+        with self._lock:  # while another thread moves a window it is in neither part
+            return len(self._backlog)
 
     @property
     def n_announced(self) -> int:
         """Messages about runs that are not answered."""
-        return len(self._runs)
+        with self._lock:
+            return len(self._runs)
 
     @property
     def run_refusals(self) -> tuple[RunAnswer, ...]:
@@ -139,7 +144,13 @@ class Sender:
     @property
     def n_lost(self) -> int:
         """Windows dropped since the start: the buffer was full, or they broke every connection."""
-        return self._backlog.n_lost
+        with self._lock:
+            return self._backlog.n_lost
+
+    @property
+    def given_up(self) -> tuple[Identity, ...]:
+        """Those of the lost windows that broke every connection, in order."""
+        return tuple(self._given_up)
 
     @property
     def n_sent(self) -> int:
@@ -159,7 +170,8 @@ class Sender:
     @property
     def has_room(self) -> bool:
         """Whether another window can be added without dropping one."""
-        return self._backlog.has_room
+        with self._lock:
+            return self._backlog.has_room
 
     @property
     def is_connected(self) -> bool:
@@ -333,7 +345,9 @@ class Sender:
                 continue
             if event is ConnectionEvent.REFUSED:
                 self._connection_problem = "the daemon refuses this collector: check the keys of both"
-            self._remove_from_spool(self._backlog.requeue(broken=True))
+            given_up = self._backlog.requeue(broken=True)
+            self._given_up += given_up
+            self._remove_from_spool(given_up)
             self._runs.requeue()
 
     def _read_answers(self) -> None:

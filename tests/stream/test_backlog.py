@@ -121,6 +121,28 @@ def test_a_window_that_breaks_every_connection_is_given_up_if_others_come_throug
     assert (backlog.n_lost, backlog.n_answered, len(backlog)) == (1, 2, 0)
 
 
+def test_a_window_whose_connections_broke_for_another_reason_is_not_given_up() -> None:
+    """Connections that live a second or two break again and again, and some windows meet several of them."""
+    backlog = filled(3)
+    lost = []
+
+    def send_one(*, is_broken: bool) -> int:
+        message = backlog.next()
+        assert message
+        backlog.mark_sent(message)
+        if is_broken:
+            lost.extend(backlog.requeue(broken=True))
+        else:
+            backlog.mark_answered(message.identity)
+        return message.header.seq
+
+    assert [send_one(is_broken=True) for _ in range(5)] == [0] * 5
+    assert [send_one(is_broken=False) for _ in range(2)] == [1, 2]
+    assert [send_one(is_broken=True) for _ in range(4)] == [0] * 4
+    assert send_one(is_broken=False) == 0
+    assert (lost, backlog.n_lost, backlog.n_answered) == ([], 0, 3)
+
+
 def test_no_window_is_given_up_while_none_comes_through() -> None:
     backlog = filled(3)
     for _ in range(100):

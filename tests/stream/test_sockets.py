@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ import zmq
 from dqm.errors import ConfigError, InputError, PeerError
 from dqm.events import Window
 from dqm.stream import Limits, Reason, Receiver, Sender, encode
+from dqm.stream.acknowledgement import identity_of
+from dqm.stream.backlog import Backlog, Message
+from tests.waiting import wait_until
 
 from .windows import window_of
 from .zmtp import GREETING, connect, end_handshake, frames_of
@@ -243,7 +247,30 @@ def test_a_window_too_large_for_the_daemon_does_not_hold_up_the_others(
             sender.send(window_of(seq=seq))
         received = serve(receiver, sender, seconds=60.0)
     assert received[:3] == [1, 2, 3]  # one may come twice: the large one broke its connection
-    assert (sender.n_kept, sender.n_lost) == (0, 1)
+    assert (sender.n_kept, sender.n_lost, sender.given_up) == (0, 1, (identity_of(window_of(seq=0)),))
+
+
+def test_a_window_that_is_being_moved_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector ends a run when its sender keeps nothing; another thread may just send the last window."""
+    seen: list[int] = []
+    move = Backlog.mark_sent
+
+    def look_meanwhile(backlog: Backlog, message: Message) -> None:
+        message_there = backlog._waiting.pop(message.identity)
+        reader = Thread(target=lambda: seen.append(sender.n_kept))
+        reader.start()
+        reader.join(0.2)  # it has to wait for the lock
+        backlog._waiting[message.identity] = message_there
+        move(backlog, message)
+
+    monkeypatch.setattr(Backlog, "mark_sent", look_meanwhile)
+    address = f"ipc://{tmp_path}/windows"
+    with Receiver([address]) as receiver, Sender(address) as sender:
+        sender.send(window_of(seq=0))
+        assert sender.flush(WAIT_SECONDS)
+        assert receive(receiver).seq == 0
+        wait_until(lambda: bool(seen), "the other thread has looked")
+    assert seen == [1]
 
 
 def test_a_refused_window_is_forgotten_and_counted(receiver: Receiver) -> None:

@@ -279,7 +279,8 @@ def _keep_sending(sender: Sender, source: EventSource, runs: Runs, notifier: Not
         log_at = time.monotonic() + LOG_SECONDS
         problem = ""
         refusals: dict[str, int] = {}
-        n_lost = n_refused_runs = 0
+        n_given_up = n_refused_runs = 0
+        is_full = False
         while not done.wait(POLL_SECONDS):
             sender.pump()
             notifier.status(_describe(sender, runs.number))
@@ -293,9 +294,13 @@ def _keep_sending(sender: Sender, source: EventSource, runs: Runs, notifier: Not
                 n_refused_runs += 1
                 tell = log.info if answer.reason == Reason.RUN_ENDED else log.warning  # run control was first
                 tell("the daemon refuses a border of the run", reason=answer.reason, what=answer.what)
-            if sender.n_lost and not n_lost:
-                n_lost = sender.n_lost
+            n_lost = sender.n_lost
+            if not is_full and n_lost > len(sender.given_up):
+                is_full = True
                 log.warning("the buffer is full: the oldest windows are dropped")
+            for stream, run, seq in sender.given_up[n_given_up:]:
+                n_given_up += 1
+                log.error("a window is given up: it broke every connection", stream=stream, run=run, seq=seq)
             if time.monotonic() >= log_at:
                 log_at += LOG_SECONDS
                 if counts := counts_of(source):

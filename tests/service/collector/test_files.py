@@ -22,7 +22,7 @@ from dqm.stream import Receiver, RunMessage
 from tests.stream.forgetful import receiving
 
 PROGRAM = Path(sys.executable).with_name("dqm")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 WINDOW = 40
 WRITER = """
 import sys, time
@@ -134,7 +134,8 @@ def test_no_entry_is_lost_or_sent_twice_by_a_killed_collector_and_writer(
     }
     for run, n_entries in sizes.items():
         windows = [whole[key] for key in sorted(whole) if key[0] == run]
-        assert [w.seq for w in windows] == list(range(len(windows)))
+        numbers_of_windows = [w.seq for w in windows]
+        assert numbers_of_windows == list(range(len(windows))), (tmp_path / "log").read_text()[-20_000:]
         numbers = np.concatenate([np.empty(0), *(w.x[:, 0] for w in windows)])
         assert np.array_equal(numbers, run * 1e6 + np.arange(len(numbers)))
         assert all((w.x[:, 1] == w.x[:, 0]).all() and not w.x[:, 2].any() for w in windows)
