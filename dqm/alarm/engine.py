@@ -51,7 +51,6 @@ class _StreamAlarms:
     unjudged_since: float | None = None
     has_new_refusal: bool = False
     masks: list[Mask] = field(default_factory=list)
-    channel_masks: list[Mask] = field(default_factory=list)
 
     @property
     def is_idle(self) -> bool:
@@ -131,6 +130,7 @@ class AlarmEngine:
         self._rules = rules
         self._masks = {mask.identifier: mask for mask in masks}
         self._streams: dict[str, _StreamAlarms] = {}
+        self._channel_masks: dict[str, tuple[Mask, ...]] = {}
         self._ticked_at = now
         dumps, last_seen = dumps or {}, last_seen or {}
         for stream in rules.streams:
@@ -160,9 +160,9 @@ class AlarmEngine:
         return tuple(self._masks.values())
 
     @property
-    def channel_masks(self) -> dict[str, tuple[Mask, ...]]:
+    def channel_masks(self) -> Mapping[str, tuple[Mask, ...]]:
         """Masks of channels, in force or to come, of each stream that has any."""
-        return {name: tuple(s.channel_masks) for name, s in self._streams.items() if s.channel_masks}
+        return self._channel_masks
 
     @property
     def streams(self) -> frozenset[str]:
@@ -440,10 +440,16 @@ class AlarmEngine:
     def _assign_masks(self) -> None:
         """Give each stream the masks that cover it."""
         for stream in self._streams.values():
-            stream.masks, stream.channel_masks = [], []
+            stream.masks = []
+        channel_masks: dict[str, tuple[Mask, ...]] = {}
         for mask in self._masks.values():
             for stream in self._covered_by(mask):
-                (stream.masks if mask.channels is None else stream.channel_masks).append(mask)
+                if mask.channels is None:
+                    stream.masks.append(mask)
+                else:
+                    name = stream.rules.stream
+                    channel_masks[name] = (*channel_masks.get(name, ()), mask)
+        self._channel_masks = channel_masks
 
     def _advance_all(
         self, streams: Iterable[_StreamAlarms], now: float, action: _Action

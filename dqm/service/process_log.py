@@ -6,12 +6,14 @@ libraries (`logging`), warnings, and exceptions that nobody caught, in whatever 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -35,7 +37,7 @@ def log_to_stderr() -> None:
         structlog.processors.format_exc_info,
         _escape if on_terminal else _spell_infinity,
     ]
-    render = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    render = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(_dump)
     structlog.configure(processors=[*first, *last, render], logger_factory=lambda *_: _Logger(sys.stderr))
     handler = _Handler(sys.stderr)
     handler.setFormatter(
@@ -71,6 +73,16 @@ class _Handler(logging.StreamHandler[Any]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
         """Say nothing: the place for it is the one that cannot be written."""
+
+
+def _dump(fields: object, default: Callable[[Any], Any]) -> str:
+    return _encoder(default).encode(fields)
+
+
+@lru_cache(maxsize=1)
+def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
+    """Make it once: `json.dumps` makes one for each line."""
+    return json.JSONEncoder(default=default)
 
 
 def _log_uncaught(error: BaseException) -> None:

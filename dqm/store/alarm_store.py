@@ -40,10 +40,9 @@ class AlarmStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # made once: making a statement takes longer than executing it
         row = database.insert(alarm_states)
         newer = {"content": row.excluded.content}
-        self._keep = row.on_conflict_do_update(index_elements=["name"], set_=newer)
+        self._keep = database.prepare(row.on_conflict_do_update(index_elements=["name"], set_=newer))
 
     def states(self) -> dict[str, Mapping[str, Any]]:
         """Return all states by name."""
@@ -60,11 +59,11 @@ class AlarmStore:
         changes : iterable of AlarmChange
             Changes in the order of time.
         """
-        kept = [{"name": name, "content": dict(content)} for name, content in states.items()]
+        kept = [{"name": name, "content": content} for name, content in states.items()]
         history = [_to_row(change) for change in changes]
         with self._database.transaction() as connection:
             if kept:
-                connection.execute(self._keep, kept)
+                self._keep(connection, *kept)
             if history:
                 connection.execute(alarm_changes.insert(), history)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import local
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
+    JSON,
     URL,
     Connection,
     Engine,
@@ -31,10 +32,18 @@ from dqm.events.finite import dump_json
 from dqm.store.schema import MIGRATIONS, SCHEMA_VERSION, SUMMARIES_SINCE, metadata, schema_version
 from dqm.store.summary_filling import fill_summaries
 
-__all__ = ["Database", "Insert", "find_remedy", "sqlite_url"]
+__all__ = ["Database", "Insert", "Prepared", "find_remedy", "sqlite_url"]
 
 Insert = sqlite.Insert | postgresql.Insert
 """Insert statement that can ignore or update a row that already exists."""
+
+
+class Prepared(Protocol):
+    """A statement that was compiled once."""
+
+    def __call__(self, connection: Connection, *rows: Mapping[str, object]) -> int:
+        """Execute it for each row of values by name; give the number of changed rows."""
+
 
 _BUSY_MS = 10_000
 _INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -166,25 +175,37 @@ class Database:
         with self._translate(), self._engine.connect() as connection:
             yield connection
 
-    def prepare(self, statement: Update) -> Callable[[Connection, Mapping[str, object]], int]:
+    def prepare(self, statement: Insert | Update, columns: Collection[str] | None = None) -> Prepared:
         """Compile a statement once; executing it then takes a third of the time.
 
         Parameters
         ----------
-        statement : Update
-            With named parameters that the driver takes as they are: JSON as text.
+        statement : Insert or Update
+            Its parameters are taken by the driver as they are, or are JSON values; None is NULL.
+        columns : collection of str, optional
+            Columns that an insert is given; the others have their defaults. All by default.
 
         Returns
         -------
-        callable
-            Executes it on a connection, with values by name, and gives the number of changed rows.
+        Prepared
+            The statement.
         """
-        compiled = statement.compile(dialect=self._engine.dialect)
+        compiled = statement.compile(
+            dialect=self._engine.dialect, column_keys=None if columns is None else list(columns)
+        )
         order = compiled.positiontup
         text_of_it = str(compiled)
+        of_json = [name for name, bound in compiled.binds.items() if isinstance(bound.type, JSON)]
 
-        def execute(connection: Connection, values: Mapping[str, object]) -> int:
-            given = dict(values) if order is None else tuple(values[name] for name in order)
+        def encode(row: Mapping[str, object]) -> dict[str, object] | tuple[object, ...]:
+            values = dict(row)
+            for name in of_json:
+                if values[name] is not None:
+                    values[name] = dump_json(values[name])
+            return values if order is None else tuple(values[name] for name in order)
+
+        def execute(connection: Connection, *rows: Mapping[str, object]) -> int:
+            given: Any = encode(rows[0]) if len(rows) == 1 else [encode(row) for row in rows]
             return connection.exec_driver_sql(text_of_it, given).rowcount
 
         return execute

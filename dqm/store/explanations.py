@@ -12,6 +12,8 @@ from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 __all__ = ["decode_explanation", "encode_explanation"]
 
 _DIGITS = 6
+_EXACT_POWER = 22
+"""Largest power of ten that float64 holds exactly: a quotient by it is the number nearest to its decimals."""
 _ARRAYS = ("reference", "reference_error", "data", "fitted")
 
 
@@ -79,6 +81,12 @@ def _decode_map(content: Mapping[str, Any]) -> RatioMap:
 
 def _encode_array(values: FloatArray) -> list[Any]:
     """Return nested lists; insignificant digits are dropped to save space."""
-    rounded = [float(f"{value:.{_DIGITS}g}") for value in values.ravel()]
-    nested: list[Any] = np.array(rounded).reshape(values.shape).tolist()
+    size = np.abs(values)
+    exponents = np.floor(np.log10(size, where=size > 0.0, out=np.zeros(values.shape)))
+    shift = _DIGITS - 1.0 - exponents
+    up, down = (10.0 ** np.clip(sign * shift, 0.0, _EXACT_POWER) for sign in (1.0, -1.0))
+    rounded = np.rint(values * up / down) / up * down
+    is_extreme = np.abs(shift) > _EXACT_POWER
+    rounded[is_extreme] = [float(f"{value:.{_DIGITS}g}") for value in values[is_extreme]]
+    nested: list[Any] = rounded.tolist()
     return nested

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, bindparam, case, func, literal, select, union
 
 from dqm.alarm import RunStatistics, summarise_run
 from dqm.events import Verdict
-from dqm.events.finite import dump_json
 from dqm.store.database import Database
 from dqm.store.number_ranges import within
 from dqm.store.run_summary_rows import random_integer, row_of_summary, summary_of
@@ -128,7 +127,6 @@ class RunSummaryStore:
         summary.add(verdict)
         row = row_of_summary(summary) | {"written_as": written_as}
         values = {f"new_{column.key}": row[column.key] for column in _CHANGED}
-        values |= {"new_content": dump_json(row["content"])}
         values |= {"of_stream": stream, "of_run": summary.run, "known_as": known.written_as}
         if not self._change(connection, values):
             return False

@@ -80,10 +80,10 @@ class VerdictStore:
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.database = Database(url, create=create)
-        # made once: making a statement takes longer than executing it
-        insert = self.database.insert
-        self._insert = insert(verdicts).on_conflict_do_nothing().returning(verdicts.c.id)
-        self._insert_explanation = insert(explanations)
+        insert, prepare = self.database.insert, self.database.prepare
+        without_number = [column.key for column in verdicts.c if column is not verdicts.c.id]
+        self._insert = prepare(insert(verdicts).on_conflict_do_nothing().inline(), without_number)
+        self._insert_explanation = prepare(insert(explanations))
         self.summaries = RunSummaryStore(self.database)
 
     def append(self, verdict: Verdict) -> bool:
@@ -100,11 +100,11 @@ class VerdictStore:
             False if the window already has a verdict, which is then not changed.
         """
         with self.database.transaction() as connection:
-            if connection.execute(self._insert, row_of(verdict)).first() is None:
+            if not self._insert(connection, row_of(verdict)):
                 return False
             if verdict.explanation is not None:
                 content = encode_explanation(verdict.explanation)
-                connection.execute(self._insert_explanation, {**identity_of(verdict), "content": content})
+                self._insert_explanation(connection, {**identity_of(verdict), "content": content})
             self.summaries.add(verdict)
         return True
 

@@ -63,7 +63,6 @@ def _give(value: object) -> str:
 
 
 def _check_keys(pairs: list[tuple[str, object]]) -> None:
-    counts = Counter(key for key, _ in pairs)
-    double = [key for key, n in counts.items() if n > 1]
-    if double:
+    if len(dict(pairs)) < len(pairs):
+        double = [key for key, n in Counter(key for key, _ in pairs).items() if n > 1]
         raise PeerError(Reason.HEADER_JSON, f"the header has the key {ascii(double[0])[:80]} twice")

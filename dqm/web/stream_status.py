@@ -163,7 +163,9 @@ class StreamStatuses:
                 stream.explained = verdict.explanation.text
             elif verdict.quality is not Quality.NULL:
                 stream.explained = ""
-            stream.last = replace(verdict, explanation=None)  # maps are large, and read from the store
+            if verdict.explanation is not None:  # maps are large, and read from the store
+                verdict = replace(verdict, explanation=None)
+            stream.last = verdict
 
     def note_run(self, record: RunRecord) -> None:
         """Show that a run began or ended; raises `InputError` if its stream is not one of these.

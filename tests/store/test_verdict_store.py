@@ -121,6 +121,16 @@ def test_an_explanation_is_given_when_the_window_is_looked_up(store: VerdictStor
     assert store.find(FULL.window.stream, FULL.window.run, FULL.window.seq + 1) is None
 
 
+def test_maps_are_stored_with_six_digits() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=2000) * 10.0 ** rng.integers(-30, 30, 2000)
+    values[:9] = 0.0, -0.0, 1.0, 0.1, 1e-310, 5e-324, 1.7e308, 999_999.5, 1_234_567.0
+    zeros = np.zeros(2000)
+    ratio_map = RatioMap(("t_1",), (np.arange(2001.0),), zeros, zeros, values, zeros)
+    content = encode_explanation(Explanation((ratio_map,), (), (), (), ""))
+    assert content["maps"][0]["data"] == [float(f"{value:.6g}") for value in values]
+
+
 def test_an_identity_is_stored_once(store: VerdictStore) -> None:
     assert store.append(FULL)
     assert not store.append(alter(FULL, quality=Quality.GOOD))

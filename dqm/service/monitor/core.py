@@ -336,8 +336,11 @@ class MonitorCore:
         if (record := self._runs.observe(window, self._unix_time)) is not None:
             self._unstored_runs.append(record)
         present = self._runs.present(window.stream)
-        admitted = replace(window, is_late=present is not None and present.run != window.run)
-        admitted = replace(admitted, n_lost=self._sequences.observe(admitted).n_lost)
+        is_late = present is not None and present.run != window.run
+        admitted = replace(window, is_late=is_late) if is_late is not window.is_late else window
+        n_lost = self._sequences.observe(admitted).n_lost
+        if n_lost != admitted.n_lost:
+            admitted = replace(admitted, n_lost=n_lost)
         self._in_flight[identity_of(admitted)] = admitted
         self._queue.put(admitted)
         return [self._show_arrivals(window)]
