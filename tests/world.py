@@ -107,12 +107,15 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
     streams = {stream: group for group, members in groups.items() for stream in members}
     rules = Rules(
         tuple(
-            StreamRules(name, group, 600.0, 600.0, True, (), Priority.P2, dict.fromkeys(Cause, GUIDANCE))
+            StreamRules(
+                name, group, 600.0, 600.0, True, (), Priority.P2, dict.fromkeys(Cause, GUIDANCE), n_rolling=10
+            )
             for name, group in streams.items()
         )
     )
     store = VerdictStore(url or sqlite_url(path))
-    alarm_service = AlarmService(rules, Thresholds(0.001, 30.0, rate_p=0.001), store.database, clock)
+    thresholds = Thresholds(0.001, 30.0, rate_p=0.001, changed_p=0.001)
+    alarm_service = AlarmService(rules, thresholds, store.database, clock)
     statuses = StreamStatuses(streams, clock)
     facts = BundleFacts(
         identifier="3f9a21c7d0b4e865",

@@ -15,9 +15,11 @@ from dqm.alarm.certification import (
 )
 from dqm.alarm.channels import ChannelChoice, KnownChannels, parse_numbers, write_numbers
 from dqm.alarm.commands import (
+    AcceptChange,
     AcknowledgeAlarm,
     AcknowledgeGroup,
     AddMask,
+    AlarmCommand,
     Command,
     RemoveMask,
     ShelveAlarm,
@@ -39,7 +41,7 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
-from dqm.alarm.rolling import AlarmsOfStream, RollingReference, look_at_alarms
+from dqm.alarm.rolling import AlarmsOfStream, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_summary import RunStatistics, means, summarise_run
 from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
@@ -74,6 +76,7 @@ __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
     "RAISED",
+    "AcceptChange",
     "AcknowledgeAlarm",
     "AcknowledgeGroup",
     "Acknowledgement",
@@ -81,6 +84,7 @@ __all__ = [
     "AddMask",
     "Alarm",
     "AlarmChange",
+    "AlarmCommand",
     "AlarmEngine",
     "AlarmGroup",
     "AlarmState",
@@ -151,7 +155,6 @@ __all__ = [
     "grade",
     "group_alarms",
     "is_idle",
-    "look_at_alarms",
     "may_sign",
     "means",
     "needs_response",

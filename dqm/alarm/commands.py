@@ -18,9 +18,11 @@ from dqm.config import NAME_PATTERN, PATH_PATTERN
 
 __all__ = [
     "LATEST_MOMENT",
+    "AcceptChange",
     "AcknowledgeAlarm",
     "AcknowledgeGroup",
     "AddMask",
+    "AlarmCommand",
     "Command",
     "Comment",
     "GroupName",
@@ -172,6 +174,33 @@ class UnshelveAlarm(_AlarmCommand):
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class AcceptChange:
+    """Take the state after a sudden change as the one to compare with, also if a mask or a shelf hides it.
+
+    The rolling reference of the stream begins anew, and the alarm ``changed`` ends; if it is raised, this
+    acknowledges it, too. What "good" is stays with the bundle.
+
+    Parameters
+    ----------
+    stream : str
+        A stream with a rolling reference.
+    comment : str
+        What was changed.
+    """
+
+    action: ClassVar[str] = "accept"
+    cause: ClassVar[Cause] = Cause.CHANGED
+
+    stream: str
+    comment: Comment
+
+    @property
+    def target(self) -> str:
+        """What the audit names as changed."""
+        return f"{self.stream} {self.cause}"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class AddMask:
     """Suppress all alarms of some streams, or some of their channels: a known problem, or work.
 
@@ -251,5 +280,8 @@ class RemoveMask:
         return self.identifier
 
 
-Command = AcknowledgeAlarm | AcknowledgeGroup | ShelveAlarm | UnshelveAlarm | AddMask | RemoveMask
+AlarmCommand = AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm | AcceptChange
+"""Something done with one alarm."""
+
+Command = AlarmCommand | AcknowledgeGroup | AddMask | RemoveMask
 """Every action of a person on alarms."""

@@ -11,9 +11,11 @@ from typing import Any
 
 from dqm.alarm import transitions
 from dqm.alarm.commands import (
+    AcceptChange,
     AcknowledgeAlarm,
     AcknowledgeGroup,
     AddMask,
+    AlarmCommand,
     Command,
     RemoveMask,
     ShelveAlarm,
@@ -21,6 +23,7 @@ from dqm.alarm.commands import (
 )
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers
+from dqm.alarm.rolling import AlarmsOfStream, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
 from dqm.alarm.standing import Standing, find_standing
@@ -29,7 +32,7 @@ from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
 from dqm.alarm.urgency import most_urgent_state, needs_response
-from dqm.alarm.values import Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
+from dqm.alarm.values import RAISED, Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
 from dqm.events import Quality, RunRecord, Verdict
 
@@ -175,6 +178,15 @@ class AlarmEngine:
         return {
             name: stream.stored.history.drift_statistic(self.thresholds)
             for name, stream in self._streams.items()
+        }
+
+    @property
+    def for_rolling_references(self) -> dict[str, AlarmsOfStream]:
+        """What the alarms of each stream with a rolling reference mean for it."""
+        return {
+            name: look_at_alarms(stream.stored.alarms, stream.stored.history.accepted_at)
+            for name, stream in self._streams.items()
+            if stream.rules.n_rolling
         }
 
     @property
@@ -340,14 +352,16 @@ class AlarmEngine:
                 f"unknown stream {name!r}", fix=f"Configured are: {', '.join(self._streams)}"
             ) from None
 
-    def _change_alarm(
-        self, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm, action: _Action, now: float
-    ) -> list[AlarmChange]:
+    def _change_alarm(self, command: AlarmCommand, action: _Action, now: float) -> list[AlarmChange]:
         stream = self._find(command.stream)
         before = stream.stored.alarms[command.cause]
         match command:
             case AcknowledgeAlarm():
                 record = transitions.acknowledge(before, Acknowledgement(action.user, command.comment, now))
+                if command.cause is Cause.CHANGED:
+                    stream.stored.history.accepted_at = now
+            case AcceptChange():
+                return self._accept_change(stream, command, action, now)
             case ShelveAlarm():
                 until = None if command.hours is None else now + 3600.0 * command.hours
                 shelf = Shelf(action.user, command.comment, now, until, command.one_shot)
@@ -356,6 +370,26 @@ class AlarmEngine:
                 record = transitions.unshelve(before)
         stream.stored.alarms[command.cause] = record
         return self._advance(stream, now, action, {command.cause: before})
+
+    def _accept_change(
+        self, stream: _StreamAlarms, command: AcceptChange, action: _Action, now: float
+    ) -> list[AlarmChange]:
+        """Begin the rolling reference anew; the history notes it also if the alarm was not raised."""
+        if not stream.rules.n_rolling:
+            raise InputError(
+                f"stream {command.stream!r} has no rolling reference",
+                fix="Name a stream with [streams.rolling] in the configuration",
+            )
+        cause, before = command.cause, stream.stored.alarms[command.cause]
+        if before.state in RAISED:
+            seen = Acknowledgement(action.user, command.comment, now)
+            stream.stored.alarms[cause] = transitions.acknowledge(before, seen)
+        stream.stored.history.accept_change(now)
+        changes = self._advance(stream, now, action, {cause: before})
+        if not any(change.alarm.cause is cause for change in changes):
+            view = _view(stream.rules, cause, stream.stored.alarms[cause])
+            changes.append(AlarmChange(view, before.state, now, action.name, action.user, action.comment))
+        return changes
 
     def _acknowledge_group(self, command: AcknowledgeGroup, action: _Action, now: float) -> list[AlarmChange]:
         """Acknowledge every alarm that is meant, or raise without having changed one."""

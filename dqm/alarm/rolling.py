@@ -2,17 +2,19 @@
 
 A window enters when the next one is judged, and only if it, the one before and the one after are sound. So a
 window that departs does not enter, and neither do its neighbours, which may have a part of the same fault.
-Nothing enters while an alarm of the stream is raised. What has entered depends on the order of the verdicts
+Nothing enters while an alarm of the stream is raised. After a sudden change that stays, nothing enters until
+a person accepts the new state. What has entered depends on the order of the verdicts and of what people do,
 and on nothing else. This reference follows slow changes, so it decides on sudden ones only; what "good" is
 stays with the frozen reference, whose verdicts decide what enters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from dqm.alarm.values import RAISED, Alarm, Cause
+from dqm.alarm.transitions import AlarmRecord
+from dqm.alarm.values import RAISED, Cause
 from dqm.events import Quality, Verdict, WindowHeader
 
 __all__ = ["MOST_EVENTS", "AlarmsOfStream", "RollingReference", "look_at_alarms"]
@@ -33,20 +35,22 @@ class AlarmsOfStream:
     ----------
     freezes : bool
         Whether an alarm is raised for which nothing may enter.
-    is_accepted : bool
-        Whether a sudden change is alarmed and somebody has acknowledged it: the state after the change is the
-        one to compare with.
+    accepted_at : float or None
+        When somebody last acknowledged a sudden change, or accepted the state after it, Unix seconds: this
+        state is the one to compare with. None if nobody did.
     """
 
     freezes: bool = False
-    is_accepted: bool = False
+    accepted_at: float | None = None
 
 
-def look_at_alarms(alarms: Iterable[Alarm]) -> AlarmsOfStream:
-    """Say what the alarms of one stream mean for its rolling reference."""
-    raised = [alarm for alarm in alarms if alarm.state in RAISED]
-    accepted = [one for one in raised if one.cause is Cause.CHANGED and one.acknowledged is not None]
-    return AlarmsOfStream(freezes=len(raised) > len(accepted), is_accepted=bool(accepted))
+def look_at_alarms(alarms: Mapping[Cause, AlarmRecord], accepted_at: float | None) -> AlarmsOfStream:
+    """Say what the alarms of one stream mean for its rolling reference; `accepted_at` as there."""
+    freezes = any(
+        alarm.state in RAISED and not (cause is Cause.CHANGED and alarm.acknowledged is not None)
+        for cause, alarm in alarms.items()
+    )
+    return AlarmsOfStream(freezes, accepted_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ class RollingReference:
         Last window that was judged.
     is_after_sound : bool
         Whether that window was sound, or there was none.
-    is_accepted : bool
-        Whether it has begun anew because a change was acknowledged, and the alarm has not ended since.
+    accepted_at : float or None
+        Change that was accepted last, as in `AlarmsOfStream`: it has begun anew then.
     """
 
     windows: tuple[Number, ...] = ()
@@ -75,7 +79,7 @@ class RollingReference:
     run_type: str = ""
     last: Number | None = None
     is_after_sound: bool = True
-    is_accepted: bool = False
+    accepted_at: float | None = None
 
     @property
     def held(self) -> tuple[Number, ...]:
@@ -130,14 +134,14 @@ class RollingReference:
         before = self
         if not self._is_alike(window, verdict.bundle):
             before = RollingReference()
-        elif alarms.is_accepted and not self.is_accepted:
+        elif alarms.accepted_at != self.accepted_at:
             before = RollingReference(is_after_sound=self.is_after_sound)
         before = replace(
             before,
             bundle=verdict.bundle,
             run_type=window.run_type,
             last=number,
-            is_accepted=alarms.is_accepted,
+            accepted_at=alarms.accepted_at,
         )
         if alarms.freezes or not _is_sound(verdict, least_p):
             return replace(before, candidate=None, is_after_sound=False)

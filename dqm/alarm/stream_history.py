@@ -145,6 +145,10 @@ class StreamHistory:
         The same in words.
     rolling_p : list of float
         Against the last good windows before them, of the last n windows that were compared.
+    accepted_at : float or None
+        When a person last accepted a sudden change, Unix seconds; None if nobody did.
+    is_renewing : bool
+        Whether the rolling reference has not begun anew since: windows are still compared with those before.
     drift : Drift
         Sum of the significances of the shapes.
     run_evidence : Evidence
@@ -172,6 +176,8 @@ class StreamHistory:
     rate_p: list[float] = field(default_factory=list)
     rate_texts: list[str] = field(default_factory=list)
     rolling_p: list[float] = field(default_factory=list)
+    accepted_at: float | None = None
+    is_renewing: bool = False
     drift: Drift = field(default_factory=Drift)
     run_evidence: Evidence = field(default_factory=Evidence)
     beyond: int = 0
@@ -201,6 +207,8 @@ class StreamHistory:
             self.run, self.seq, self.run_type = window.run, window.seq, window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
+        rolling_p = None if verdict.result.rolling is None else verdict.result.rolling.p
+        self.is_renewing = self.is_renewing and rolling_p is not None
         if is_filtered:
             return
         self.counted_run = window.run
@@ -210,10 +218,13 @@ class StreamHistory:
             self.unjudged = UnjudgedWindows()
         self.excesses = [*self.excesses, _describe_excess(verdict, stream.limits)][-rules.n :]
         self._add_number(verdict, rules)
-        rolling = verdict.result.rolling
-        if rolling is not None and rolling.p is not None:
-            self.rolling_p = [*self.rolling_p, rolling.p][-rules.n :]
+        if rolling_p is not None and not self.is_renewing:
+            self.rolling_p = [*self.rolling_p, rolling_p][-rules.n :]
         self._add_shape(verdict, rules, stream, thresholds)
+
+    def accept_change(self, now: float) -> None:
+        """Let the state after a sudden change be the one to compare with, from `now` on, Unix seconds."""
+        self.accepted_at, self.is_renewing, self.rolling_p = now, True, []
 
     def begin(self, run: RunRecord, stream: StreamRules) -> None:
         """Begin a run: what belongs to the one before is not the present state any more."""

@@ -173,6 +173,19 @@ def unshelve(
 
 
 @app.command()
+def accept(
+    daemon: Daemon,
+    stream: Annotated[str, typer.Argument(help="Stream with a rolling reference.")],
+    comment: Comment,
+    user: User = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Take the state after a sudden change as the usual one, also of a stream that is masked or shelved."""
+    alarm = act(daemon, f"alarms/{stream}/changed/accept", Login(user, password_file), comment=comment)
+    say(f"{stream} changed: accepted, {alarm['state']}; its rolling reference begins anew")
+
+
+@app.command()
 def masks(
     daemon: Daemon, as_json: AsJson = False, user: User = None, password_file: PasswordFile = None
 ) -> None:

@@ -18,7 +18,17 @@ from pydantic import TypeAdapter
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dqm.alarm import AcknowledgeAlarm, Alarm, Cause, Mask, RemoveMask, ShelveAlarm, Thresholds, UnshelveAlarm
+from dqm.alarm import (
+    AcceptChange,
+    AcknowledgeAlarm,
+    Alarm,
+    AlarmCommand,
+    Cause,
+    Mask,
+    RemoveMask,
+    Thresholds,
+    UnshelveAlarm,
+)
 from dqm.web import models as m
 from dqm.web.auth.accounts import Accounts
 from dqm.web.certification_api import add_certification
@@ -174,6 +184,11 @@ def unshelve(
     return _apply(queries, request, UnshelveAlarm(stream, cause, body.comment))
 
 
+@_post("/alarms/{stream}/changed/accept", summary="Take the state after a sudden change as the usual one")
+def accept(queries: Asked, request: Request, stream: m.StreamName, body: m.CommentBody) -> Alarm:
+    return _apply(queries, request, AcceptChange(stream, body.comment))
+
+
 @_get("/thresholds", summary="Limits that follow from the false-alarm budget")
 def thresholds(queries: Asked) -> Thresholds:
     return queries.thresholds()
@@ -264,9 +279,7 @@ def remove_user(queries: Asked, known: Known, request: Request, body: m.AccountB
 add_certification(_get, _post)
 
 
-def _apply(
-    queries: Queries, request: Request, command: AcknowledgeAlarm | ShelveAlarm | UnshelveAlarm
-) -> Alarm:
+def _apply(queries: Queries, request: Request, command: AlarmCommand) -> Alarm:
     """Carry out a command on an alarm that exists, and give the alarm."""
     queries.alarm(command.stream, command.cause)
     carry_out(queries, request, command)

@@ -10,7 +10,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from dqm.alarm import AcknowledgeAlarm, Activity, AlarmState, Cause, RemoveMask, UnshelveAlarm, parse_numbers
+from dqm.alarm import (
+    AcceptChange,
+    AcknowledgeAlarm,
+    Activity,
+    AlarmState,
+    Cause,
+    RemoveMask,
+    UnshelveAlarm,
+    needs_response,
+    parse_numbers,
+)
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
@@ -61,6 +71,7 @@ def page_routes(queries: Queries) -> list[Route]:
         "/alarms/{stream}/{cause}/acknowledge": _acknowledge,
         "/alarms/{stream}/{cause}/shelve": _shelve,
         "/alarms/{stream}/{cause}/unshelve": _unshelve,
+        "/alarms/{stream}/changed/accept": _accept,
         "/masks": _mask,
         "/masks/{identifier}/remove": _unmask,
     }
@@ -155,9 +166,16 @@ def _alarm(queries: Queries, request: Request, trouble: str = "", status: int = 
         for change in queries.changes(stream=alarm.stream, limit=4 * _CHANGES).changes
         if change.alarm.cause is alarm.cause
     ]
-    return render(
-        queries, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble
+    may_be_accepted = (
+        alarm.cause is Cause.CHANGED
+        and alarm.state is not AlarmState.NORMAL
+        and not needs_response(alarm)  # to acknowledge it accepts the change
+        and alarm.stream in queries.alarm_service.for_rolling_references()
     )
+    return render(
+        queries, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble,
+        may_be_accepted=may_be_accepted,
+    )  # fmt: skip
 
 
 def _masks(queries: Queries, request: Request, trouble: str = "", status: int = 200) -> Response:
@@ -270,6 +288,12 @@ def _unshelve(queries: Queries, request: Request, fields: Form) -> str:
     alarm = _alarm_of(request)
     carry_out(queries, request, UnshelveAlarm(*alarm, _comment(fields)))
     return _page_of(alarm)
+
+
+def _accept(queries: Queries, request: Request, fields: Form) -> str:
+    stream = request.path_params["stream"]
+    carry_out(queries, request, AcceptChange(stream, _comment(fields)))
+    return _page_of((stream, Cause.CHANGED))
 
 
 def _mask(queries: Queries, request: Request, fields: Form) -> str:

@@ -13,6 +13,7 @@ from dqm.alarm import (
     Activity,
     Alarm,
     AlarmChange,
+    AlarmsOfStream,
     AlarmState,
     Cause,
     Command,
@@ -64,6 +65,9 @@ class AlarmActions(Protocol):
 
     def activities(self) -> Mapping[str, Activity]:
         """Whether windows of each stream are expected, and come."""
+
+    def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
+        """Say what the alarms of each stream with a rolling reference mean for it."""
 
     def standings(self) -> Mapping[str, Standing]:
         """Say what the alarms of each stream allow its quality to be."""

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dqm.alarm import AcknowledgeAlarm, AddMask, Cause, Command, RemoveMask, ShelveAlarm, UnshelveAlarm
+from dqm.alarm import (
+    AcceptChange,
+    AcknowledgeAlarm,
+    AddMask,
+    Cause,
+    Command,
+    RemoveMask,
+    ShelveAlarm,
+    UnshelveAlarm,
+)
 
 ALARM = ("chamber-1", Cause.DIFFERS)
 
@@ -19,6 +28,7 @@ ALARM = ("chamber-1", Cause.DIFFERS)
         (AcknowledgeAlarm(*ALARM, "seen"), "acknowledge", "chamber-1 differs"),
         (ShelveAlarm(*ALARM, "seen", hours=1.0), "shelve", "chamber-1 differs"),
         (UnshelveAlarm(*ALARM, "seen"), "unshelve", "chamber-1 differs"),
+        (AcceptChange("chamber-1", "seen"), "accept", "chamber-1 changed"),
         (AddMask("m", "muon/*", "seen"), "mask", "muon/*"),
         (RemoveMask("m", "seen"), "unmask", "m"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dqm.alarm import (
+    AcceptChange,
     AcknowledgeAlarm,
     AddMask,
     Alarm,
@@ -17,11 +18,11 @@ from dqm.alarm import (
     AlarmsOfStream,
     AlarmState,
     Cause,
+    Command,
     RemoveMask,
     ShelveAlarm,
     Timing,
     UnshelveAlarm,
-    look_at_alarms,
 )
 from dqm.errors import InputError
 from dqm.events import NanResult, Quality, Verdict
@@ -547,13 +548,72 @@ def test_windows_unlike_the_last_good_ones_are_an_alarm_of_their_own() -> None:
 
 
 def test_the_alarms_of_a_stream_freeze_its_rolling_reference() -> None:
-    watched = engine(stream(n_rolling=10))
-    assert look_at_alarms(watched.alarms) == AlarmsOfStream()
+    watched = engine(stream(n_rolling=10), stream("plain"))
+    assert watched.for_rolling_references == {"s": AlarmsOfStream()}
     for seq in range(2):
         watched.observe(verdict(0.5, seq, rolling_p=1e-4), float(seq))
-    assert look_at_alarms(watched.alarms) == AlarmsOfStream(freezes=True)
+    assert watched.for_rolling_references == {"s": AlarmsOfStream(freezes=True)}
     watched.apply(AcknowledgeAlarm("s", Cause.CHANGED, "HV moved"), "ann", 3.0)
-    assert look_at_alarms(watched.alarms) == AlarmsOfStream(is_accepted=True)
+    assert watched.for_rolling_references == {"s": AlarmsOfStream(accepted_at=3.0)}
     for seq in (2, 3):
         watched.observe(verdict(BAD, seq), 4.0 + seq)
-    assert look_at_alarms(watched.alarms) == AlarmsOfStream(freezes=True, is_accepted=True)
+    assert watched.for_rolling_references == {"s": AlarmsOfStream(freezes=True, accepted_at=3.0)}
+
+
+def changed_engine(hide: Command | None = None) -> AlarmEngine:
+    """Make an engine whose stream has changed, with its alarm hidden before or not at all."""
+    watched = engine(stream(n_rolling=10), timing=Timing(latching=True))
+    if hide is not None:
+        watched.apply(hide, "bob", 0.0)
+    for seq in range(2):
+        watched.observe(verdict(0.5, seq, rolling_p=1e-4), float(seq))
+    return watched
+
+
+MASK = AddMask("m", "s", "work on the gas")
+SHELF = ShelveAlarm("s", Cause.CHANGED, "work on the gas", hours=1.0)
+ACCEPT = AcceptChange("s", "gas bottle changed")
+
+
+@pytest.mark.parametrize(
+    ("hide", "before", "after"),
+    [(None, "Active", "Normal"), (MASK, "Masked", "Masked"), (SHELF, "Shelved", "Shelved")],
+)
+def test_a_change_is_accepted_whatever_hides_its_alarm(hide: Command | None, before: str, after: str) -> None:
+    watched = changed_engine(hide)
+    (change,) = watched.apply(ACCEPT, "ann", 3.0)
+    assert (change.before, change.alarm.state, change.alarm.cause) == (before, after, Cause.CHANGED)
+    assert (change.action, change.user, change.comment) == ("accept", "ann", "gas bottle changed")
+    assert watched.for_rolling_references == {"s": AlarmsOfStream(accepted_at=3.0)}
+    if hide is MASK:  # nothing is left of the change when the mask ends
+        watched.apply(RemoveMask("m", "done"), "bob", 4.0)
+        assert alarm(watched, Cause.CHANGED).state is AlarmState.NORMAL
+
+
+def test_windows_count_again_when_the_rolling_reference_has_begun_anew() -> None:
+    watched = changed_engine(MASK)
+    watched.apply(ACCEPT, "ann", 3.0)
+    watched.apply(RemoveMask("m", "done"), "bob", 3.0)
+    for seq, rolling_p in enumerate((1e-4, 1e-4, None, 1e-4), 2):  # the first two are of the old reference
+        watched.observe(verdict(0.5, seq, rolling_p=rolling_p), float(seq))
+        assert watched.for_rolling_references == {"s": AlarmsOfStream(accepted_at=3.0)}
+    watched = engine(stream(n_rolling=10), dumps={"s": watched.dump("s")}, now=9.0)
+    watched.observe(verdict(0.5, 6, rolling_p=1e-4), 9.0)
+    assert watched.for_rolling_references == {"s": AlarmsOfStream(freezes=True, accepted_at=3.0)}
+
+
+def test_windows_that_do_not_count_end_the_wait_for_the_new_reference() -> None:
+    watched = engine(stream(n_rolling=10, run_types=("physics",)))
+    watched.apply(ACCEPT, "ann", 0.0)
+    watched.observe(verdict(0.5, 0, run_type="cosmics"), 1.0)
+    for seq in range(1, 3):
+        watched.observe(verdict(0.5, seq, rolling_p=1e-4), float(seq))
+    assert watched.for_rolling_references["s"].freezes
+
+
+def test_refuses_to_accept_a_change_where_nothing_is_compared() -> None:
+    watched = engine()
+    with pytest.raises(InputError, match=r"stream 's' has no rolling reference\. .*\[streams.rolling\]"):
+        watched.apply(ACCEPT, "ann", 3.0)
+    with pytest.raises(InputError, match="unknown stream 'x'"):
+        watched.apply(AcceptChange("x", "gas"), "ann", 3.0)

@@ -12,7 +12,6 @@ from dqm.alarm import AlarmsOfStream, RollingReference
 from dqm.events import Quality, RollingResult, TestResult, Verdict, WindowHeader
 
 K, LEAST_P = 3, 0.01
-FROZEN, ACCEPTED = AlarmsOfStream(freezes=True), AlarmsOfStream(is_accepted=True)
 
 LETTERS = {
     "g": Quality.GOOD,
@@ -22,7 +21,7 @@ LETTERS = {
     "c": Quality.GOOD,  # and it has changed
     "w": Quality.GOOD,  # and a nuisance parameter disagrees
     "F": Quality.GOOD,  # while an alarm is raised
-    "A": Quality.GOOD,  # while a change is alarmed and acknowledged
+    "A": Quality.GOOD,  # after a change was accepted
 }
 
 
@@ -35,7 +34,8 @@ def verdict(seq: int, letter: str = "g", *, run: int = 1, run_type: str = "", bu
 
 
 def add(reference: RollingReference, one: Verdict, letter: str = "g") -> RollingReference:
-    alarms = {"F": FROZEN, "A": ACCEPTED}.get(letter, AlarmsOfStream())
+    accepted_at = float(one.window.seq) if letter == "A" else reference.accepted_at
+    alarms = AlarmsOfStream(letter == "F", accepted_at)
     return reference.add(one, n_windows=K, least_p=LEAST_P, alarms=alarms)
 
 
@@ -66,8 +66,9 @@ def judge(letters: str) -> RollingReference:
         ("gggFFFggg", (0, 1, 7)),
         ("ggggccAg", ()),
         ("ggggccAgg", (7,)),
-        ("ggggccAAAAA", (7, 8, 9)),
-        ("ggggccAAAgccA", ()),
+        ("ggggccAgggg", (7, 8, 9)),
+        ("ggggccAAgg", (7, 8)),
+        ("ggggccAgggccAgg", (13,)),
         ("bggg", (2,)),
     ],
 )

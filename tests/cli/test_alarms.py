@@ -73,6 +73,20 @@ def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, 
     assert "no changes match" in dqm("alarms", "history", url, "--stream", "chamber-1").out
 
 
+def test_the_change_of_a_masked_stream_is_accepted_and_audited(dqm: Dqm, world: World, url: str) -> None:
+    dqm("alarms", "mask", url, "chamber-2", "-r", "gas work")
+    told = dqm("alarms", "accept", url, "chamber-2", "-c", "new bottle")
+    assert (told.code, told.err) == (0, "")
+    assert told.out == "chamber-2 changed: accepted, Masked; its rolling reference begins anew\n"
+    assert world.alarm_service.for_rolling_references()["chamber-2"].accepted_at == START
+    assert "new bottle" in dqm("alarms", "history", url, "--stream", "chamber-2").out
+    row = world.alarm_service.history.actions()[-1]
+    assert [row[key] for key in ("user", "action", "target", "comment")] == [
+        "maria", "accept", "chamber-2 changed", "new bottle",
+    ]  # fmt: skip
+    assert dqm("alarms", "accept", url, "chamber-9", "-c", "x").code == 2
+
+
 def test_an_alarm_that_ends_when_it_is_acknowledged_is_told(
     dqm: Dqm, url: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ alarms ack CONFIG chamber-2 differs -c why
 alarms ack-group CONFIG muon differs -c why
 alarms shelve CONFIG chamber-2 differs -r why --hours 1
 alarms unshelve CONFIG chamber-2 differs -c why
+alarms accept CONFIG chamber-2 -c why
 alarms masks CONFIG
 alarms mask CONFIG muon/* -r why
 alarms unmask CONFIG 3f9a -c why
@@ -137,6 +138,7 @@ alarms ack URL chamber-2 differs -c why
 alarms ack-group URL muon differs -c why
 alarms shelve URL chamber-2 differs -r why --hours 1
 alarms unshelve URL chamber-2 drift -c why
+alarms accept URL chamber-2 -c why
 alarms masks URL
 alarms mask URL chamber-1 -r why
 alarms unmask URL MASK -c why

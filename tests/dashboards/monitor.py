@@ -80,6 +80,7 @@ def explained_verdict() -> Verdict:
             tau=410.0,
             delta=10.0,
             nuisances={"gas": gas},
+            rolling=events.RollingResult(2, (7, 0), (7, 1), p=1e-4, p_method=PMethod.TAIL),
         ),
         bundle="3f9a",
         seconds=0.04,
@@ -99,7 +100,8 @@ def monitor(bundle: Bundle, folder: Path, port: int = 0) -> Iterator[Monitor]:
     (folder / "daemon.toml").write_text(
         f'[daemon]\nlisten = ["{address}"]\nhttp = "127.0.0.1:{port}"\nworkers = 0\n'
         '[alarm]\npriority = "P1"\n'
-        + "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle.path}"\n' for name in (GOOD, FAULTY))
+        + "".join(f'[[streams]]\nname = "{name}"\nbundle = "{bundle.path}"\n' for name in (FAULTY, GOOD))
+        + "[streams.rolling]\nwindows = 2\n"
     )
     stop = Event()
     with Daemon(load_daemon(folder / "daemon.toml", environ={})) as daemon, Sender(address) as sender:

@@ -24,8 +24,8 @@ from .grafana_files import Target, targets
 
 SECONDS = 90.0
 FAULTY = "chamber-2"
-NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_nuisance_\w+")
-"""Its reference has no nuisance parameters."""
+NOT_IN_THE_DEMONSTRATION = re.compile(r"dqm_(nuisance|window_rolling)_\w+|dqm_alarm_changed_p_threshold")
+"""Its reference has no nuisance parameters, and no stream has a rolling reference."""
 
 
 @pytest.mark.long
@@ -64,7 +64,7 @@ def wait(done: Callable[[], bool], running: Demonstration, what: str) -> None:
 
 
 def is_filled(address: str, instance: str, target: Target) -> bool:
-    """Whether a panel has data, or the daemon has nothing for it because its reference knows no nuisance."""
+    """Whether a panel has data, or the demonstration has nothing for it."""
     shown = re.findall(r"^dqm_\w+", get(f"http://{instance}/metrics").text, re.MULTILINE)
     missing = set(re.findall(r"dqm_\w+", target.expr)) - set(shown)
     nothing = bool(missing) and all(NOT_IN_THE_DEMONSTRATION.fullmatch(name) for name in missing)

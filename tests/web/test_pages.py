@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.alarm import AlarmState, Cause, ChannelChoice, Thresholds
+from dqm.alarm import AddMask, AlarmState, Cause, ChannelChoice, Thresholds
 from dqm.events import Origin, PMethod, Quality, RateResult, RollingResult, TestResult, WindowCut
 from tests.world import START, Browser, World, make_world, verdict_of
 
@@ -311,6 +311,19 @@ def test_an_alarm_is_acknowledged(world: World, client: Browser) -> None:
     assert "No alarm needs you" in text_of(client, "/")
     (row,) = [row for row in world.alarm_service.history.actions() if row["action"] == "acknowledge"]
     assert row["user"] == "maria"
+
+
+def test_the_change_of_a_masked_stream_is_accepted(world: World, client: Browser) -> None:
+    path = "/alarms/chamber-2/changed"
+    assert f'action="{path}/accept"' not in client.get(path).text
+    world.alarm_service.apply(AddMask("gas", "chamber-2", "work on the gas"), "jo")
+    assert f'action="{path}/accept"' in client.get(path).text
+    assert f'action="{path}/accept"' not in client.get("/alarms/chamber-2/differs").text
+    assert send(client, f"{path}/accept", comment="new bottle") == (303, path)
+    assert "new bottle" in text_of(client, path)
+    assert world.alarm_service.for_rolling_references()["chamber-2"].accepted_at == START
+    status, told = send(client, "/alarms/chamber-9/changed/accept", comment="x")
+    assert (status, "unknown stream" in told) == (409, True)
 
 
 def test_an_alarm_is_shelved_and_taken_off_again(world: World, client: Browser) -> None:

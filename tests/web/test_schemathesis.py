@@ -23,9 +23,9 @@ API = "/api/v1"
 FEW, MANY = 12, 500
 PLAIN = ("alarms", "comparisons", "masks", "overview", "runs", "thresholds")
 WITH_INPUT = (
-    "acknowledge", "acknowledge_alarms", "alarm", "amend", "cancel_comparison", "compare", "comparison",
-    "history", "kept", "label", "mask", "record", "run_of", "shelve", "sign", "stream", "trend", "unmask",
-    "unshelve", "wall", "window", "windows", "withdraw",
+    "accept", "acknowledge", "acknowledge_alarms", "alarm", "amend", "cancel_comparison", "compare",
+    "comparison", "history", "kept", "label", "mask", "record", "run_of", "shelve", "sign", "stream", "trend",
+    "unmask", "unshelve", "wall", "window", "windows", "withdraw",
 )  # fmt: skip
 OF_ADMINS = ("remove_user", "set_role", "sign_out_user", "users")
 """Tested one by one in ``auth/``: made-up requests would remove the user who asks."""

@@ -10,6 +10,7 @@ from dashboards.grafana.source.panels import (
     ALARM_STATES,
     CODED,
     GREEN,
+    GREY,
     ORANGE,
     QUALITIES,
     RED,
@@ -32,6 +33,7 @@ UNKNOWN = "Not known: see the reason of the last verdict"
 NO_WINDOW = "No window of this stream in this time"
 NO_ANOMALY = "No Medium or Bad window in this time: nothing to explain"
 NO_CHANNELS = "This stream does not carry the hits of every channel"
+NO_ROLLING = "This stream has no rolling reference, or no window in this time"
 NO_NUISANCE = "The reference of this stream has no nuisance parameters"
 
 
@@ -60,6 +62,7 @@ def stream() -> Dashboard:
         board.with_panel(panel)
     for title, panels in (
         ("The test", _test()),
+        ("The last good windows", _rolling()),
         ("Where, and like what", _where()),
         ("Channels", _channels()),
         ("Nuisance parameters", _nuisances()),
@@ -220,6 +223,41 @@ def _test() -> list[Panel]:
             (f"increase(dqm_duplicate_windows_total{{{SELECT}}}[$__rate_interval])", "received again"),
             unit="short",
             empty=NO_WINDOW,
+        ),
+    ]
+
+
+def _rolling() -> list[Panel]:
+    return [
+        time_series(
+            "p against the reference and against the last good windows",
+            "Did something change suddenly (against the last good windows), or is it unlike a good detector?",
+            (f"dqm_window_p_value{{{SELECT}}}", "against the reference"),
+            (f"dqm_window_rolling_p_value{{{SELECT}}}", "against the last good windows"),
+            ('dqm_alarm_changed_p_threshold{instance="$instance"}', "counts as a change below"),
+            unit="sci",
+            empty=NO_ROLLING,
+            log=True,
+            limit="counts as a change below",
+            colours={"against the reference": GREY},
+        ),
+        time_series(
+            "Good windows to compare with",
+            "Is the rolling reference full? If not, windows are not compared: after a restart, another "
+            "reference, or a change that somebody accepted.",
+            (f"dqm_window_rolling_windows{{{SELECT}}}", "good windows before the last one"),
+            unit="short",
+            empty=NO_ROLLING,
+        ),
+        state_timeline(
+            "Alarm of a sudden change",
+            "Was a change seen, and has somebody accepted it? Until then the rolling reference stays as it "
+            "was before, also while a mask or a shelf hides the alarm.",
+            alarm_state_code(f'{SELECT}, cause="changed"'),
+            "{{cause}}",
+            ALARM_STATES,
+            empty="This monitor has no such stream",
+            height=4,
         ),
     ]
 

@@ -23,7 +23,6 @@ from dqm.alarm import (
     Standing,
     Thresholds,
     follow_run,
-    look_at_alarms,
 )
 from dqm.errors import DqmError, StoreError
 from dqm.events import RunRecord, Verdict
@@ -93,11 +92,8 @@ class AlarmService:
 
     def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
         """Say what the alarms of each stream with a rolling reference mean for it."""
-        streams = {rules.stream for rules in self._rules.streams if rules.n_rolling}
-        if not streams:
-            return {}
-        alarms = self.alarms()
-        return {name: look_at_alarms(alarm for alarm in alarms if alarm.stream == name) for name in streams}
+        with self._lock:
+            return self._engine.for_rolling_references
 
     def masks(self) -> tuple[Mask, ...]:
         """Masks in force or to come."""

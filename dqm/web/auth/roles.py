@@ -12,6 +12,7 @@ NEEDED: Mapping[str, Role] = {
     "acknowledge": Role.SHIFTER,
     "shelve": Role.SHIFTER,
     "unshelve": Role.SHIFTER,
+    "accept": Role.SHIFTER,
     "compare": Role.SHIFTER,
     "mask": Role.EXPERT,
     "unmask": Role.EXPERT,

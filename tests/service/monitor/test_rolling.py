@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.alarm import AcknowledgeAlarm, Alarm, AlarmState, Cause
+from dqm.alarm import AcceptChange, AcknowledgeAlarm, AddMask, Alarm, AlarmState, Cause, RemoveMask
 from dqm.config import load_daemon
 from dqm.errors import ConfigError
 from dqm.events import Quality, RollingResult, Verdict, Window
@@ -96,6 +96,24 @@ def test_a_sudden_change_that_the_bundle_calls_good_is_alarmed_until_it_is_ackno
     later = judge(daemon, tmp_path, *(window(seq, 0.4) for seq in range(14, 26)))
     assert [rolling_of(one).p is None for one in later[-2:]] == [False, False]
     assert rolling_of(later[-1]).first > (7, 14)  # type: ignore[operator]
+    assert changed(daemon).state is AlarmState.NORMAL
+
+
+def test_a_change_of_a_masked_stream_stays_until_somebody_accepts_it(
+    open_daemon: Open, tmp_path: Path
+) -> None:
+    daemon = open_daemon("[streams.rolling]\nwindows = 6\n")
+    alarms = daemon._parts.alarms
+    judge(daemon, tmp_path, *(window(seq, -0.4) for seq in range(9)))
+    alarms.apply(AddMask("gas", "chamber-1", "work on the gas"), "ann")
+    after = judge(daemon, tmp_path, *(window(seq, 0.4) for seq in range(9, 19)))
+    assert all(rolling_of(one).last <= (7, 8) for one in after)  # type: ignore[operator]
+    assert changed(daemon).state is AlarmState.MASKED
+
+    alarms.apply(AcceptChange("chamber-1", "new bottle"), "ann")
+    later = judge(daemon, tmp_path, *(window(seq, 0.4) for seq in range(19, 30)))
+    assert rolling_of(later[-1]).first > (7, 18)  # type: ignore[operator]
+    alarms.apply(RemoveMask("gas", "done"), "ann")
     assert changed(daemon).state is AlarmState.NORMAL
 
 

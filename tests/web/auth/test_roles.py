@@ -68,6 +68,7 @@ CHANGES = (
     Change(f"{OF_ALARM}/acknowledge", Role.SHIFTER, "acknowledge", COMMENT),
     Change(f"{OF_ALARM}/shelve", Role.SHIFTER, "shelve", REASON | {"hours": "8"}),
     Change(f"{OF_ALARM}/unshelve", Role.SHIFTER, "unshelve", COMMENT),
+    Change("/alarms/{stream}/changed/accept", Role.SHIFTER, "accept", COMMENT),
     Change(
         "/alarms/groups/acknowledge",
         Role.SHIFTER,
@@ -120,7 +121,8 @@ def program(role: Role) -> dict[str, str]:
 
 def state(world: World, authenticator: Authenticator) -> object:
     journal = world.queries.certification.journal(7)
-    return world.alarm_service.alarms(), world.alarm_service.masks(), authenticator.accounts.all(), journal
+    alarms, accounts = world.alarm_service, authenticator.accounts.all()
+    return alarms.alarms(), alarms.masks(), alarms.for_rolling_references(), accounts, journal
 
 
 def last_action(world: World) -> tuple[str, str, str]:
@@ -177,7 +179,7 @@ def test_a_change_needs_its_role(staffed: World, role: Role, change: Change, by:
     user, action, target = last_action(staffed)
     assert (user, action) == (role, f"{change.right} refused")
     of_run = ("run 7 chamber-2: Good", "run 7 chamber-2: HV trip", "run 7, entry 1", "run 7: bad")
-    of_alarm = ("chamber-2 differs", "muon/station-1 differs", "chamber-3", MASK)
+    of_alarm = ("chamber-2 differs", "chamber-2 changed", "muon/station-1 differs", "chamber-3", MASK)
     assert target in (*of_run, *of_alarm, "jo", "jo (viewer)")
 
 
