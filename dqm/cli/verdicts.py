@@ -15,6 +15,7 @@ from dqm.events.finite import utc_time
 __all__ = [
     "QUALITY_STYLE",
     "as_json_line",
+    "flag_text",
     "quality_mark",
     "quality_text",
     "verdict_table",
@@ -40,6 +41,12 @@ def quality_mark(quality: Quality) -> Text:
 def quality_text(quality: Quality) -> Text:
     """Write a quality with mark, word and colour: colour alone is not enough."""
     return Text(f"{QUALITY_MARK[quality]} {quality}", style=QUALITY_STYLE[quality])
+
+
+def flag_text(flag: str) -> Text:
+    """Write a flag of time as the quality that it says; time of which nothing is known is like ``Null``."""
+    quality = Quality(flag) if flag in [*Quality] else Quality.NULL
+    return Text(f"{QUALITY_MARK[quality]} {flag}", style=QUALITY_STYLE[quality])
 
 
 def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
