@@ -57,7 +57,8 @@ class FilesCollector:
         """Keys of the configuration."""
 
         state: Path = Field(
-            description="file that keeps how far was read, for this collector alone; its directory exists"
+            description="file that keeps how far was read, for this collector alone; its directory exists",
+            json_schema_extra={"written": True},  # 'dqm init' lets the service write there
         )
         begin: Literal["earliest", "latest"] = Field(
             "earliest", description="where to begin without a state: with the earliest file or the latest"
@@ -97,6 +98,10 @@ class FilesCollector:
     def gives_runs(self) -> bool:
         """Whether the names of the files say which runs they belong to."""
         return self.options.name_pattern is not None
+
+    def packages(self) -> dict[str, str]:
+        """Give the packages that these files and expressions need, and the extra that has each."""
+        return self.options.packages()
 
     def counts(self) -> dict[str, int]:
         """Files that were finished, rows, files that were left out or damaged, and attempts that failed."""

@@ -120,6 +120,10 @@ class HistogramsCollector:
         """States and events read, resets, attempts that failed, and events left out, since the start."""
         return dict(self._counts)
 
+    def packages(self) -> dict[str, str]:
+        """Give the package that reads ROOT files, and the extra that has it."""
+        return {"uproot": "root"}
+
     def __iter__(self) -> Iterator[EventBatch]:
         """Yield a batch for each histogram and state; while nothing changes, empty ones.
 

@@ -99,6 +99,10 @@ class KafkaCollector:
         self._is_down = False
         self._failed_commit = ""
 
+    def packages(self) -> dict[str, str]:
+        """Give the package of the client, and the extra that has it."""
+        return {"confluent_kafka": "kafka"}
+
     def open(self, is_stopped: Callable[[], bool]) -> str:
         """Connect to the brokers, and return the note of the last commit; empty if there is none.
 

@@ -93,6 +93,10 @@ class ReplayCollector:
         """Whether the names of the files say which runs they belong to."""
         return self.options.name_pattern is not None
 
+    def packages(self) -> dict[str, str]:
+        """Give the packages that these files and expressions need, and the extra that has each."""
+        return self.options.packages()
+
     def files(self) -> list[RunFile]:
         """List the files in order; raises `FileError` if there are none."""
         return list_files(self.options.inputs, self.options.name_pattern)

@@ -15,7 +15,7 @@ __all__ = ["StreamSign", "attention", "find_sign"]
 class StreamSign(StrEnum):
     """What matters most about a stream; those that need somebody first."""
 
-    CALLS = "calls"
+    ALARM = "alarm"
     """An alarm needs a response."""
     BAD = "Bad"
     MEDIUM = "Medium"
@@ -47,7 +47,7 @@ def find_sign(quality: Quality, alarm: Alarm | None, activity: Activity) -> Stre
         Whether windows are expected, and come.
     """
     if alarm is not None and needs_response(alarm):
-        return StreamSign.CALLS
+        return StreamSign.ALARM
     if activity is Activity.IDLE:
         return StreamSign.IDLE
     if alarm is not None and alarm.state in _SUPPRESSED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +85,16 @@ def advise(
     if found.detections:
         print_table(_detection_table(found, rate))
         print_table(_penalty_table(found.penalties, found.best))
-    say(_conclusion(found, files, names, rate))
+    kept = [name for name in run.names if name not in found.constant] if found.constant else names
+    given: dict[str, object] = {
+        "--features": None if kept is None else ",".join(kept),
+        "--chamber": chamber,
+        "--read-as": read_as,
+    }
+    given |= {"--cut": None if cut is WindowCut.COUNT else cut, "--live-seconds": live_seconds}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
+    options += [f"--read={one}" for one in read or []]
+    say(_conclusion(found, [*map(str, files), *options], rate))
     if plot:
         from dqm.cli.figures import draw_advice
 
@@ -153,9 +163,8 @@ def _duration(n_events: float, rate: float | None) -> str:
     return f" ({n_events / rate:.3g} s)" if rate else ""
 
 
-def _conclusion(
-    found: Advice, files: list[Path], features: tuple[str, ...] | None, rate: float | None
-) -> str:
+def _conclusion(found: Advice, arguments: list[str], rate: float | None) -> str:
+    """Say which commands to run; `arguments` are the files and what was said of them."""
     best = found.best
     if best is None:
         least = min(found.windows, key=lambda one: one.n_needed)
@@ -163,11 +172,9 @@ def _conclusion(
             f"this run can bear none of these windows: windows of {least.n_expected:g} need "
             f"{least.n_needed} events{_duration(least.n_needed, rate)}"
         )
-    names = " ".join(file.name for file in files)
-    chosen = f" --features {','.join(features)}" if features else ""
     return (
         f"advice: windows of {best.n_expected:g}, {best.n_toys} toys:\n"
-        f"  dqm reference build {names} -o NAME.dqmref{chosen} --window {best.n_expected:g}\n"
+        f"  dqm reference build {shlex.join(arguments)} -o NAME.dqmref --window {best.n_expected:g}\n"
         f"  dqm reference calibrate NAME.dqmref --toys {best.n_toys}\n"
         f"  dqm reference validate NAME.dqmref"
     )

@@ -59,8 +59,9 @@ def list_alarms(
     rows = [(line["alarm"], _name(line), line["priority"], line["since"]) for line in lines]
     rows += [(alarm, alarm["stream"], alarm["priority"], alarm["since"]) for alarm in [*alarms, *normal]]
     for alarm, name, priority, since in rows:
-        is_alone = name == alarm["stream"] or not alarm["text"]
-        seen = (alarm["text"] or "-") if is_alone else f"{alarm['stream']}: {alarm['text']}"
+        seen = _seen(alarm, answer["explained"])
+        if name != alarm["stream"] and alarm["text"]:
+            seen = f"{alarm['stream']}: {seen}"
         _add_row(
             table, alarm["state"], priority, name, alarm["cause"],
             _age(answer["time"] - since), seen, _advice(alarm),
@@ -260,6 +261,12 @@ def unmask(
     """End a mask."""
     answer = act(daemon, f"masks/{identifier}/remove", Login(user, password_file), comment=comment)
     say(f"mask {identifier} ended; {len(answer['masks'])} left")
+
+
+def _seen(alarm: dict[str, Any], explained: dict[str, str]) -> str:
+    """Say what an alarm sees and, of windows that differ, what the last looks like: a known fault by name."""
+    looks = explained.get(alarm["stream"]) if alarm["cause"] == Cause.DIFFERS and alarm["text"] else None
+    return "; ".join(filter(None, (alarm["text"], looks))) or "-"
 
 
 def _masked(mask: dict[str, Any]) -> str:

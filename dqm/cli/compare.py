@@ -279,7 +279,7 @@ def _print_verdicts(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
     """Print verdicts as they come, or as a table with the number of each quality."""
     if as_json:
         for verdict in verdicts:
-            say_json(as_json_line(verdict))
+            say_json(as_json_line(verdict, explained=True))
         return
     found = list(verdicts)
     print_table(verdict_table(found, live=False))

@@ -17,11 +17,13 @@ import typer
 from dqm.cli.output import say_json
 from dqm.config import check_private, load_daemon, url_on_host
 from dqm.errors import ConfigError, DqmError, InputError
+from dqm.export.answers import get_plain
 
 __all__ = ["AsJson", "Daemon", "Login", "PasswordFile", "User", "act", "ask"]
 
 _API = "api/v1"
 _TIMEOUT_SECONDS = 10.0
+_LARGEST_ANSWER_BYTES = 256_000_000
 
 Daemon = Annotated[
     str,
@@ -110,10 +112,14 @@ def ask(
 
 def _send(address: str, method: str, path: str, **request: Any) -> httpx.Response:
     try:
-        return httpx.request(
-            method, f"{address}/{_API}/{path}", timeout=_TIMEOUT_SECONDS, trust_env=False, **request
+        return get_plain(
+            method,
+            f"{address}/{_API}/{path}",
+            most_bytes=_LARGEST_ANSWER_BYTES,
+            seconds=_TIMEOUT_SECONDS,
+            **request,
         )
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise DqmError(
             f"no daemon answers: {error}", where=address, fix="Start it by 'dqm run', or give its address"
         ) from None

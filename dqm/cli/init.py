@@ -111,7 +111,13 @@ def init(
             detector = detector.sending(found.features)
         windows = _choose_windows(found, window, cut)
         layout = Layout(
-            place.directory, name, tuple(one.chamber for one in found.chambers), listen, http, user
+            place.directory,
+            name,
+            tuple(one.chamber for one in found.chambers),
+            listen,
+            http,
+            user,
+            detector.written_directories,
         )
         _make(place, layout, detector, found, windows, toys=toys, processes=processes)
     _say_what_comes_next(layout)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqm.cli.output import say, writing, writing_file
+from dqm.cli.output import say, say_json, writing, writing_file
 from dqm.cli.settings import LARGEST
 from dqm.errors import ConfigError, InputError, escape_text
+from dqm.events.finite import utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from dqm.events import Verdict
     from dqm.export.flags import Flag
@@ -38,7 +41,7 @@ Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon'
 
 
 class Format(StrEnum):
-    """How flags are written."""
+    """How flags are written for programs."""
 
     JSON = "json"
     CSV = "csv"
@@ -92,7 +95,11 @@ def report(
 def flags(
     store: Where,
     run: RunNumber = None,
-    form: Annotated[Format, typer.Option("--format", help="How they are written.")] = Format.JSON,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="For programs: one JSON array, or CSV; default: a table."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     by_judgement: Annotated[
         bool,
         typer.Option(
@@ -101,18 +108,54 @@ def flags(
     ] = False,
 ) -> None:
     """Print the quality flags of a run: which time of which stream is good, and which is not known to be."""
+    if as_json and form is not None:
+        raise ConfigError("--json and --format", where="--format", fix="Give the one or the other")
     opened, streams = open_store(store)
     with opened:
         number = last_run(opened) if run is None else run
         found = select_flags(opened, streams, number, where=str(store), by_judgement=by_judgement)
     rows = [flag.as_row(f"dqm {version('dqm')}") for flag in found]
-    if form is Format.JSON:
+    if as_json:
+        for row in rows:
+            say_json(json.dumps(row, allow_nan=False))
+    elif form is Format.JSON:
         say(json.dumps(rows, indent=1, allow_nan=False))
-        return
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
-    with writing():
-        writer.writeheader()
-        writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+    elif form is Format.CSV:
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
+        with writing():
+            writer.writeheader()
+            writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+    else:
+        from dqm.cli.tables import print_table
+
+        print_table(_table(found, number))
+
+
+def _table(found: Sequence[Flag], run: int) -> Table:
+    """Lay out flags; the columns of what people said are left out if nobody said anything."""
+    from rich.table import Table
+
+    from dqm.cli.tables import cell
+    from dqm.cli.verdicts import flag_text
+    from dqm.export.flags import describe_state
+
+    said = any(flag.amended or flag.fault for flag in found)
+    table = Table(title=f"run {run}", box=None, pad_edge=False, title_justify="left")
+    for name in ("stream", "from (UTC)", "to (UTC)", "flag", "run is"):
+        table.add_column(name, no_wrap=True)
+    for name in ("why", *(("fault", "amended by") if said else ())):
+        table.add_column(name)
+    for flag in found:
+        by = f"{flag.amended.user}: it was {flag.original_flag}" if flag.amended else ""
+        table.add_row(
+            cell(flag.stream),
+            *(utc_time(moment).strftime("%Y-%m-%d %H:%M:%S") for moment in (flag.start, flag.end)),
+            flag_text(flag.flag),
+            describe_state(flag.run),
+            cell(flag.comment),
+            *([cell(flag.fault), cell(by)] if said else []),
+        )
+    return table
 
 
 def select_flags(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from rich.table import Table
@@ -14,6 +15,7 @@ from dqm.events.finite import utc_time
 __all__ = [
     "QUALITY_STYLE",
     "as_json_line",
+    "flag_text",
     "quality_mark",
     "quality_text",
     "verdict_table",
@@ -39,6 +41,12 @@ def quality_mark(quality: Quality) -> Text:
 def quality_text(quality: Quality) -> Text:
     """Write a quality with mark, word and colour: colour alone is not enough."""
     return Text(f"{QUALITY_MARK[quality]} {quality}", style=QUALITY_STYLE[quality])
+
+
+def flag_text(flag: str) -> Text:
+    """Write a flag of time as the quality that it says; time of which nothing is known is like ``Null``."""
+    quality = Quality(flag) if flag in [*Quality] else Quality.NULL
+    return Text(f"{QUALITY_MARK[quality]} {flag}", style=QUALITY_STYLE[quality])
 
 
 def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
@@ -69,9 +77,14 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             "-" if r.z is None else f"{r.z:.1f}",
             *([write_p(r.rolling)] if is_rolling else []),
             *([v.bundle[:_SHORT] or "-"] if live else []),
-            cell("; ".join(filter(None, [v.reason, *v.warnings.values(), *r.remarks]))),
+            cell("; ".join(filter(None, [v.reason, _looks(v), *v.warnings.values(), *r.remarks]))),
         )
     return table
+
+
+def _looks(verdict: Verdict) -> str:
+    """Say what a window looks like: a known fault by name; empty without an explanation."""
+    return "" if verdict.explanation is None else verdict.explanation.text
 
 
 def write_events(result: TestResult) -> str:
@@ -95,8 +108,17 @@ def write_p(result: TestResult | RollingResult | None) -> str:
     return f"{'~' if result.p_method is PMethod.TAIL else ''}{result.p:.2g}"
 
 
-def as_json_line(verdict: Verdict) -> str:
-    """Write one JSON object without line breaks; what is not known, or not finite, is null."""
+def as_json_line(verdict: Verdict, *, explained: bool = False) -> str:
+    """Write one JSON object without line breaks; what is not known, or not finite, is null.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        Any verdict.
+    explained : bool
+        Add what the window looks like, as ``explained``; empty if it was not explained.
+    """
     from dqm.events.summary import summarise  # loads pydantic, which tables do not need
 
-    return summarise(verdict).model_dump_json()
+    line = summarise(verdict).model_dump_json()
+    return f'{line[:-1]},"explained":{json.dumps(_looks(verdict))}}}' if explained else line

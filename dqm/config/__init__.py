@@ -31,6 +31,7 @@ from dqm.config.load import (
     validate,
 )
 from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
+from dqm.config.packages import NeedsPackages, check_packages
 from dqm.config.plugins import PLUGIN_GROUPS, find_plugin, installed_plugins, label_of, origin_of_plugin
 from dqm.config.streams import ConditionRule, GroupSection, ReferenceSection, StreamSection
 from dqm.config.values import (
@@ -68,6 +69,7 @@ __all__ = [
     "GroupSection",
     "LimitsSection",
     "Name",
+    "NeedsPackages",
     "NotifyRuleSection",
     "NotifySection",
     "NotifyTargetSection",
@@ -85,6 +87,7 @@ __all__ = [
     "accepts",
     "check_call",
     "check_members",
+    "check_packages",
     "check_private",
     "check_url",
     "check_writers",

@@ -16,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from dqm.errors import DqmError, GrafanaError
+from dqm.export.answers import bounded_adapter
 
 __all__ = ["Annotation", "Grafana", "PushOutcome", "Step", "dashboard_files", "push"]
 
@@ -24,6 +25,8 @@ SOURCE_UID = "dqm-prometheus"
 SOURCE_URL = "http://localhost:9090"
 TIMEOUT_SECONDS = 5.0
 MOST_ANNOTATIONS = 100
+MOST_BYTES = 64_000_000
+"""Longest answer."""
 NOT_FOUND, TOO_MANY_REQUESTS = 404, 429
 
 _Json = dict[str, Any]
@@ -97,6 +100,8 @@ class Grafana:
 
     def __init__(self, url: str, token: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         from grafana_client.api import GrafanaApi  # takes a quarter of a second, and few commands need it
+        from niquests.adapters import HTTPAdapter
+        from niquests.exceptions import ContentDecodingError
 
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -110,6 +115,9 @@ class Grafana:
             protocol=parts.scheme,
             timeout=timeout_seconds,
         )
+        adapter = bounded_adapter(HTTPAdapter, MOST_BYTES, ContentDecodingError)
+        for scheme in ("http://", "https://"):
+            self._api.client.s.mount(scheme, adapter())
 
     def close(self) -> None:
         """Close the connections."""

@@ -16,14 +16,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import apprise
+import requests
 
 from dqm.errors import ConfigError, NoticeError
+from dqm.export.answers import bounded_adapter
 from dqm.export.notice_text import NoticeMessage
 
 __all__ = ["NoticeTarget"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9]{1,15})://", re.IGNORECASE)
 _MOST_LINES = 200
+_MOST_BYTES = 1_000_000
+"""What is read of an answer, which says in a few words whether the message was taken."""
 _REASONS: tuple[tuple[str, str], ...] = (
     (r"Connection refused", "the connection was refused"),
     (r"timed out", "no answer in time"),
@@ -58,6 +62,7 @@ class NoticeTarget:
 
     def __init__(self, name: str, url: str) -> None:
         _silence()
+        _bound_answers()
         asset = apprise.AppriseAsset(
             app_id="dqm",
             app_desc="dqm",
@@ -163,6 +168,12 @@ class _listening(logging.Handler):  # noqa: N801 - used as a function
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger("apprise").removeHandler(self)
+
+
+def _bound_answers() -> None:
+    """Let the sessions that apprise makes, one for each message, take no more of an answer than they may."""
+    bounded = bounded_adapter(requests.adapters.HTTPAdapter, _MOST_BYTES, None)
+    requests.sessions.HTTPAdapter = bounded  # type: ignore[attr-defined]
 
 
 def _silence() -> None:

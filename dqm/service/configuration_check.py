@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dqm.config import (
     SlowControlSection,
+    check_packages,
+    find_plugin,
     find_problems,
     load_collector,
     load_daemon,
@@ -97,7 +99,15 @@ def _deep_problems(config: Path, overrides: Mapping[str, object]) -> list[str]:
         set_key(data, key, value)
     problems = []
     attempts = _attempts(data, config.absolute().parent)
-    checks = (_check_keys, _check_users, _check_provider, _check_notify, _check_registry, _check_references)
+    checks = (
+        _check_packages,
+        _check_keys,
+        _check_users,
+        _check_provider,
+        _check_notify,
+        _check_registry,
+        _check_references,
+    )
     attempts += [partial(check, config, data, overrides) for check in checks]
     for attempt in attempts:
         try:
@@ -152,6 +162,18 @@ def _check_references(config: Path, data: dict[str, Any], overrides: Mapping[str
         check_references(stream, manifests)
         for path, manifest in zip(paths, manifests, strict=True):
             refuse_red(stream, path, find_certificate(path, manifest))
+
+
+def _check_packages(config: Path, data: dict[str, Any], overrides: Mapping[str, object]) -> None:
+    if "collector" in data or find_problems(config, overrides):  # its source tells, or told already
+        return
+    daemon = load_daemon(config, overrides).daemon
+    needed = {}
+    if daemon.store is not None and daemon.store.startswith("postgresql"):
+        needed["psycopg"] = "postgres"
+    if daemon.scheduler is not None:
+        needed["distributed"] = "cluster"
+    check_packages("the daemon", needed, "[daemon] store, scheduler")
 
 
 def _check_keys(config: Path, data: dict[str, Any], overrides: Mapping[str, object]) -> None:
@@ -218,6 +240,11 @@ def _check_bundle(path: Path, free: bool) -> None:
     from dqm.reference import check_names, open_bundle
 
     manifest = open_bundle(path).manifest
+    statistic = find_plugin("dqm.statistics", manifest.statistic, where=str(path))
+    needed = getattr(statistic, "packages", None)
+    check_packages(
+        f"the statistic {manifest.statistic!r}", needed if isinstance(needed, dict) else {}, str(path)
+    )
     check_names(manifest.features, where=str(path))
     if not manifest.null:
         raise BundleError(

@@ -5,6 +5,7 @@ from dqm.store.certification_store import CertificationStore
 from dqm.store.database import Database, sqlite_url
 from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.kept_choice import KeptChoice, Taken, list_kept
+from dqm.store.labelled import is_labelled
 from dqm.store.notice_store import NoticeStore
 from dqm.store.run_store import RunStore
 from dqm.store.run_summary_store import BadShares, RunSummaryStore
@@ -38,6 +39,7 @@ __all__ = [
     "WindowKeeper",
     "decode_explanation",
     "encode_explanation",
+    "is_labelled",
     "list_kept",
     "measure_store",
     "read_kept",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dqm.errors import InputError, StoreError
 
-__all__ = ["KeptChoice", "Taken", "list_kept"]
+__all__ = ["KeptChoice", "Taken", "list_kept", "place_of"]
 
 _MOST_TOLD = 3
 """Runs that a label names one by one."""
@@ -108,7 +108,7 @@ def list_kept(
         raise StoreError(
             f"kept windows cannot be read: {error.strerror}", where=str(directory / stream)
         ) from error
-    found = {_place(name): directory / stream / name for name in names}
+    found = {place_of(name): directory / stream / name for name in names}
     return {
         place: found[place]
         for place in sorted(place for place in found if place is not None)
@@ -116,7 +116,7 @@ def list_kept(
     }
 
 
-def _place(name: str) -> tuple[int, int] | None:
+def place_of(name: str) -> tuple[int, int] | None:
     """Run and window of a file by its name; None if it is none of ours."""
     run, _, seq = name.removesuffix(".parquet").partition("-")
     is_ours = (

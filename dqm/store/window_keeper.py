@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,15 @@ import pyarrow.parquet as pq
 from dqm.config import check_writers, make_private_directory
 from dqm.errors import StoreError
 from dqm.events import FloatArray, Verdict, Window
+from dqm.store.kept_choice import place_of
 
 __all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept", "read_kept_window"]
 
 WINDOWS, GOOD_WINDOWS = "windows", "good-windows"
 """Directories within the data directory: of windows that depart from their reference, and of Good ones."""
+
+LABELLED_SHARE = 0.5
+"""Largest share of the room that labelled windows hold against newer ones: there is always room for new."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +119,8 @@ def _read(path: Path) -> KeptWindow:
 class WindowKeeper:
     """Keeps windows, one file each; the oldest files are removed when the total size is too large.
 
+    Labelled windows are removed last: their turn comes when they alone take more than half of the room.
+
     Files are ``STREAM/RUN-SEQ.parquet`` with one column for each feature, for `dqm compare` and any other
     reader of Parquet. The metadata of the schema identify the window and its verdict.
 
@@ -124,6 +130,9 @@ class WindowKeeper:
         Directory for these files only; created if it does not exist.
     max_bytes : int
         Largest total size of the files, bytes; 0: keep nothing.
+    is_labelled : callable, optional
+        Tells of a stream, a run and a window whether somebody has labelled it; it is asked when the file is
+        to be removed, and may raise `StoreError`. Default: none is.
 
     Raises
     ------
@@ -133,9 +142,12 @@ class WindowKeeper:
         Here and by `keep`, if the directory cannot be read or written.
     """
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, max_bytes: int, is_labelled: Callable[[str, int, int], bool] | None = None
+    ) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
+        self._is_labelled = is_labelled
         try:
             make_private_directory(directory)
             for stream in directory.iterdir():
@@ -148,6 +160,8 @@ class WindowKeeper:
         found.sort(key=lambda each: each[1].st_mtime_ns)
         self._files = deque((path, facts.st_size) for path, facts in found)
         self._n_bytes = sum(size for _, size in self._files)
+        self._labelled: deque[tuple[Path, int]] = deque()
+        """Files whose turn had come, and that were found to be labelled; the oldest first."""
 
     @property
     def n_bytes(self) -> int:
@@ -205,19 +219,39 @@ class WindowKeeper:
                 return False
             self._make_room(size)
             scratch.replace(path)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             with suppress(OSError):  # this may fail for the same reason
                 scratch.unlink()
-            raise self._error(error) from error
+            raise (error if isinstance(error, StoreError) else self._error(error)) from error
         self._files.append((path, size))
         self._n_bytes += size
         return True
 
     def _make_room(self, size: int) -> None:
+        """Remove files, the oldest first; of those that are labelled not before they take too much."""
         while self._files and self._n_bytes + size > self._max_bytes:
-            oldest, freed = self._files.popleft()
-            oldest.unlink(missing_ok=True)
-            self._n_bytes -= freed
+            if self._is_of_label(self._files[0][0]):
+                self._labelled.append(self._files.popleft())
+                while sum(n for _, n in self._labelled) > LABELLED_SHARE * self._max_bytes:
+                    self._remove_oldest(self._labelled)
+            else:
+                self._remove_oldest(self._files)
+        while self._labelled and self._n_bytes + size > self._max_bytes:
+            self._remove_oldest(self._labelled)
+
+    def _remove_oldest(self, files: deque[tuple[Path, int]]) -> None:
+        oldest, freed = files.popleft()
+        oldest.unlink(missing_ok=True)
+        self._n_bytes -= freed
+
+    def _is_of_label(self, path: Path) -> bool:
+        place = place_of(path.name)
+        return (
+            self._is_labelled is not None
+            and place is not None
+            and path.exists()  # it may have been removed by hand
+            and self._is_labelled(path.parent.name, *place)
+        )
 
     def _error(self, error: OSError) -> StoreError:
         return StoreError(

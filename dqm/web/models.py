@@ -213,6 +213,9 @@ class AlarmList(View):
     groups: tuple[AlarmLine, ...] = Field(
         description="those that are not Normal, alarms of one kind in a group as one line"
     )
+    explained: dict[str, str] = Field(
+        description="what the last anomalous window of a stream looks like, of streams where that is known"
+    )
 
 
 class AcknowledgedGroup(View):

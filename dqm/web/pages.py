@@ -148,8 +148,7 @@ def _alarms(queries: Queries, request: Request, trouble: str = "", status: int =
         queries, request, "alarms.html", status, page=page, normal=normal, everything=everything,
         trouble=trouble, left=_number_left(request),
         changes=queries.changes(limit=_CHANGES).changes, most_changes=_CHANGES,
-        thresholds=queries.thresholds(),
-        explained={s.name: s.explained for s in queries.statuses.streams()},
+        thresholds=queries.thresholds(), explained=page.explained,
     )  # fmt: skip
 
 

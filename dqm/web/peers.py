@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from dqm.alarm import Priority
 from dqm.config import PeerSection, read_secret
 from dqm.events import Quality
+from dqm.export.answers import PLAIN, read_plain
 
 __all__ = ["FRESH_SECONDS", "PeerStatus", "Peers"]
 
@@ -151,22 +152,12 @@ def _read_login(section: PeerSection) -> httpx.BasicAuth | None:
 
 def _read_overview(client: httpx.Client, url: str) -> PeerOverview:
     """Read the answer of a peer; raises if it does not come in time, is too large, or is something else."""
-    ends_at = time.monotonic() + ANSWER_SECONDS
-    content = bytearray()
-    plain = {"Accept-Encoding": "identity"}  # a few bytes could unpack to gigabytes
-    with client.stream("GET", url, headers=plain, timeout=ANSWER_SECONDS) as answer:
+    with client.stream("GET", url, headers=PLAIN, timeout=ANSWER_SECONDS) as answer:
         if answer.status_code in (401, 403):
             raise ValueError("it wants a user who may read: set user and password_file of this peer")
         answer.raise_for_status()
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ValueError("its answer is compressed, which it was not asked for")
-        for part in answer.iter_raw():
-            content += part
-            if len(content) > _LARGEST_ANSWER_BYTES:
-                raise ValueError(f"its answer has more than {_LARGEST_ANSWER_BYTES // 1_000_000} MB")
-            if time.monotonic() > ends_at:
-                raise ValueError(f"its answer takes longer than {ANSWER_SECONDS:.0f} s")
-    overview = PeerOverview.model_validate_json(bytes(content))
+        content = read_plain(answer, most_bytes=_LARGEST_ANSWER_BYTES, seconds=ANSWER_SECONDS)
+    overview = PeerOverview.model_validate_json(content)
     return overview.model_copy(update={"needs_response": overview.needs_response[: _MOST_ALARMS + 1]})
 
 

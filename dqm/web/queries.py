@@ -268,7 +268,10 @@ class Queries:
     def alarms(self) -> m.AlarmList:
         """Every alarm, the most urgent first."""
         alarms = self._sorted_alarms()
-        return m.AlarmList(time=self.clock(), alarms=tuple(alarms), groups=_lines(alarms))
+        explained = {s.name: s.explained for s in self.statuses.streams() if s.explained}
+        return m.AlarmList(
+            time=self.clock(), alarms=tuple(alarms), groups=_lines(alarms), explained=explained
+        )
 
     def alarm(self, stream: str, cause: Cause) -> Alarm:
         """One alarm; raises `NotFoundError`."""

@@ -105,7 +105,7 @@ def make_wall(
             sign=sign,
             quality=quality,
             since=since,
-            text=alarm.text if alarm is not None and sign is StreamSign.CALLS else reason,
+            text=alarm.text if alarm is not None and sign is StreamSign.ALARM else reason,
             strip="".join(_CODES[one] for one in timeline.columns(name, now, hours)),
         )
     keys = {name: attention(one.sign, one.since) for name, one in streams.items()}

@@ -35,7 +35,7 @@ SIDES = {
 PAGES = (
     "/", "/?quality=Bad", "/alarms", "/alarms?show=all", "/alarms/chamber-2/differs", "/masks",
     "/streams/chamber-2", "/streams/chamber-3", "/windows/chamber-2/7/0", "/windows/chamber-1/7/0",
-    "/trends?stream=chamber-2",
+    "/wall", "/wall?hours=8", "/trends", "/trends?stream=chamber-2",
     "/compare?a_stream=chamber-1&b_stream=chamber-2", "/compare/{comparison}", "/help", "/users", "/login",
     "/certification", "/certification/7", "/certification/7?stream=chamber-1&windows=1", "/nothing",
 )  # fmt: skip

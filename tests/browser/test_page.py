@@ -181,7 +181,7 @@ def test_everything_can_be_reached_by_keys(browser: Chrome, monitor: Monitor) ->
     assert text(browser, "#stream-chamber-2") == ""
     press(browser, "j", Keys.ENTER)
     wait_for(browser, lambda: browser.current_url.endswith("/streams/chamber-3"), "the stream opens")
-    for key, path in [("a", "/alarms"), ("m", "/masks"), ("?", "/help"), ("o", "/")]:
+    for key, path in [("a", "/alarms"), ("m", "/masks"), ("w", "/wall"), ("?", "/help"), ("o", "/")]:
         press(browser, key)
         wait_for(browser, lambda path=path: browser.current_url == monitor.url + path, f"{key} opens {path}")
     assert complaints(browser) == []

@@ -54,6 +54,9 @@ def test_alarms_are_listed_with_what_is_seen_since_when_and_what_to_do(
     assert dqm("alarms", "list", url, "--all").out.count("chamber-1") == len(Cause)
     told = json.loads(dqm("alarms", "list", url, "--json").out)
     assert told["alarms"][0]["stream"] == "chamber-2"
+    assert told["explained"] == {"chamber-2": "looks like lowered cathode voltage, 92 %"}
+    assert "p = 2e-09; looks like" in text, "the known fault is named, as on the page"
+    assert "lowered cathode voltage, 92 %" in text
 
 
 def test_an_alarm_is_acknowledged_shelved_and_unshelved(dqm: Dqm, world: World, url: str) -> None:

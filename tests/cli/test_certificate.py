@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,9 +115,35 @@ def test_advice_tells_windows_toys_penalties_and_times(dqm: Dqm, tmp_path: Path)
     assert "faults made of the run itself" in told.out
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     chosen = dqm("reference", "advise", "run.csv", "--features", "a,b", "--window", 100)
-    assert "-o NAME.dqmref --features a,b --window 100" in chosen.out
+    assert "run.csv --features=a,b -o NAME.dqmref --window 100" in chosen.out
     few = dqm("reference", "advise", "run.csv", "--window", 5000)
     assert "this run can bear none of these windows: windows of 5000 need" in few.out
+
+
+def test_the_advised_commands_run_as_they_are_printed(dqm: Dqm, tmp_path: Path) -> None:
+    x = healthy_events(1200, 1)
+    (tmp_path / "my runs").mkdir()
+    rows = [f"{a};{b};1;{40 + k % 2}\n".replace(".", ",") for k, (a, b) in enumerate(x.tolist())]
+    (tmp_path / "my runs" / "run 1.csv").write_text("".join(["a;b;card;chamber\n", *rows]))
+    (tmp_path / "collector.toml").write_text(
+        '[collector]\nname = "replay"\n[window]\nevents = 20\n[options]\ninputs = ["x.csv"]\ndecimal = ","\n'
+    )
+    told = dqm(
+        "reference", "advise", "my runs/run 1.csv", "--chamber", 41, "--cut", "time", "--live-seconds", 60,
+        "--read-as", "collector.toml", "--read", "select=a > -1 and b < 10", "--window", 20,
+        "--false-alarms", 1000, "--windows-per-hour", 1,
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    assert "constant and of no use, so left out here: card" in told.out
+    commands = [shlex.split(line) for line in told.out.splitlines() if line.startswith("  dqm ")]
+    assert [command[:3] for command in commands] == [
+        ["dqm", "reference", name] for name in ("build", "calibrate", "validate")
+    ]
+    for command in commands[:2]:  # validate would take long
+        done = dqm(*command[1:])
+        assert done.code == 0, done.err
+    shown = json.loads(dqm("reference", "show", "NAME.dqmref", "--json").out)
+    assert (shown["features"], shown["cut"], shown["n_expected"]) == (["a", "b"], "time", 20)
 
 
 def test_settings_are_shown_of_a_file_and_of_a_bundle(dqm: Dqm, copy: Path, tmp_path: Path) -> None:

@@ -258,5 +258,5 @@ def test_a_daemon_certifies_while_it_judges_and_sends_what_is_signed_after_a_kil
         (record,) = registry.records
         assert (record["version"], record["without"]) == (2, ["chamber-1"])
         assert registry.headers[-1]["authorization"] == "Bearer s3cret-token"
-    flags = json.loads(dqm("flags", config, "--run", 7, "--by-judgement").out)
+    flags = json.loads(dqm("flags", config, "--run", 7, "--by-judgement", "--format", "json").out)
     assert {flag["fault"] for flag in flags if flag["stream"] == "chamber-1"} >= {"HV trip", None}

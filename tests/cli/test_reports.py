@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dqm.events.finite import utc_time
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from tests.world import START, verdict_of
 
@@ -53,12 +54,14 @@ def test_the_report_of_a_bundle_says_what_it_is(dqm: Dqm, bundle: Path, tmp_path
 
 
 def test_flags_are_printed_as_json_and_csv(dqm: Dqm, store: Path) -> None:
-    rows = json.loads(dqm("flags", "daemon.toml", "--run", 7).out)
+    rows = json.loads(dqm("flags", "daemon.toml", "--run", 7, "--format", "json").out)
     assert [(r["stream"], r["from"] - START, r["to"] - START, r["flag"]) for r in rows] == [
         ("chamber-1", 0, 20, "Good"), ("chamber-1", 20, 30, "Bad"), ("chamber-1", 30, 40, "Good"),
         ("chamber-2", 0, 40, "Unknown Quality"),
     ]  # fmt: skip
     assert {r["created_by"].split()[0] for r in rows} == {"dqm"}
+    each = [json.loads(line) for line in dqm("flags", "daemon.toml", "--run", 7, "--json").out.splitlines()]
+    assert each == rows, "one object a line"
     lines = list(csv.DictReader(io.StringIO(dqm("flags", store, "--run", 7, "--format", "csv").out)))
     assert [line["flag"] for line in lines] == ["Good", "Bad", "Good"]
     borders = ["run_state", "run_began", "run_ended"]
@@ -67,11 +70,24 @@ def test_flags_are_printed_as_json_and_csv(dqm: Dqm, store: Path) -> None:
     assert list(lines[0]) == ["stream", "from", "to", *flag, *borders, *said]
 
 
+def test_flags_are_a_table_for_people(dqm: Dqm, store: Path) -> None:
+    title, head, *rows = dqm("flags", store, "--run", 7).out.splitlines()
+    assert (title.strip(), head.split()) == (
+        "run 7", ["stream", "from", "(UTC)", "to", "(UTC)", "flag", "run", "is", "why"],
+    )  # fmt: skip
+    assert [row.split()[5:7] for row in rows] == [["✓", "Good"], ["✗", "Bad"], ["✓", "Good"]]
+    begin, end = (utc_time(START + seconds).strftime("%Y-%m-%d %H:%M:%S") for seconds in (20.0, 30.0))
+    assert f"chamber-1  {begin}  {end}" in rows[1]
+    told = dqm("flags", store, "--run", 7, "--json", "--format", "csv")
+    assert told.code == 2
+    assert "--format: --json and --format. Give the one or the other" in told.err
+
+
 def test_windows_without_times_are_refused_unless_asked(dqm: Dqm, store: Path) -> None:
     told = dqm("flags", store)
     assert told.code == 2
     assert "chamber-1: window 0 of run 8 has no times" in told.err
-    (row,) = json.loads(dqm("flags", store, "--by-judgement").out)
+    (row,) = json.loads(dqm("flags", store, "--by-judgement", "--format", "json").out)
     assert row["to"] == START
 
 

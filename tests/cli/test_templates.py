@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.small import healthy_events, write_csv
+from tests.service.small import N_WINDOW, healthy_events, write_csv
 
 from .conftest import Told
 
@@ -32,6 +32,13 @@ def test_a_bundle_learns_faults_from_files(dqm: Dqm, bundle: Path, tmp_path: Pat
     assert [entry["sources"][0]["name"] for entry in after["templates"]] == ["late.csv", "wide.csv"]
     assert after["null"] == before["null"]
     assert "late.csv (1000 events)" in dqm("reference", "show", "ref").out
+    write_csv(tmp_path / "fine.csv", healthy_events(N_WINDOW, 44))
+    write_csv(tmp_path / "again.csv", healthy_events(10 * N_WINDOW, 43) + 0.9)
+    told = dqm("compare", "ref", "fine.csv", "again.csv", "--window", N_WINDOW, "--json")
+    fine, *again = (json.loads(line)["explained"] for line in told.out.splitlines())
+    assert fine == "", "what agrees is not explained"
+    assert any(text.startswith("looks like late trigger, ") for text in again)
+    assert "looks like late trigger, " in dqm("compare", "ref", "again.csv", "--window", N_WINDOW).out
 
 
 @pytest.mark.parametrize(

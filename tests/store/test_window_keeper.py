@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from dqm.alarm import Amendment, Scope, Withdrawal
 from dqm.errors import StoreError
 from dqm.events import Origin, Window, WindowCut
-from dqm.store import WindowKeeper, read_kept
+from dqm.store import CertificationStore, VerdictStore, WindowKeeper, is_labelled, read_kept, sqlite_url
+from tests.verdicts import alter
 
 from .test_verdict_store import FULL
 
@@ -52,6 +54,70 @@ def test_the_oldest_give_way_to_the_newest(tmp_path: Path) -> None:
         keeper.keep(replace(WINDOW, seq=seq), FULL)
         assert keeper.n_bytes <= 3.5 * size
     assert kept(tmp_path / "windows") == [f"chamber-1/7-{seq}.parquet" for seq in (3, 4, 5)]
+
+
+def test_labelled_windows_give_way_last_and_hold_half_of_the_room(tmp_path: Path) -> None:
+    probe = WindowKeeper(tmp_path / "probe", 1_000_000)
+    probe.keep(WINDOW, FULL)
+    size = probe.n_bytes
+    labelled = {("chamber-1", 7, seq) for seq in (0, 1, 4)}
+    directory = tmp_path / "windows"
+
+    def keep(keeper: WindowKeeper, *numbers: int) -> list[int]:
+        for seq in numbers:
+            assert keeper.keep(replace(WINDOW, seq=seq), FULL)
+            assert keeper.n_bytes <= 4.5 * size
+        return sorted(int(name.removesuffix(".parquet").rpartition("-")[2]) for name in kept(directory))
+
+    keeper = WindowKeeper(directory, int(4.5 * size), lambda *window: window in labelled)
+    assert keep(keeper, 0, 1, 2, 3) == [0, 1, 2, 3]
+    assert keep(keeper, 4) == [0, 1, 3, 4], "the oldest without a label went"
+    assert keep(keeper, 5) == [0, 1, 4, 5]
+    assert keep(keeper, 6) == [1, 4, 5, 6], "a third labelled one is more than half: the oldest of them went"
+    assert keep(keeper, 7, 8) == [1, 4, 7, 8]
+    again = WindowKeeper(directory, int(4.5 * size), lambda *window: window in labelled)
+    assert keep(again, 9) == [1, 4, 8, 9], "a restart changes nothing"
+    labelled.clear()
+    fresh = WindowKeeper(directory, int(4.5 * size), lambda *window: window in labelled)
+    assert keep(fresh, 10) == [4, 8, 9, 10], "a label was withdrawn"
+    fresh.resize(int(1.5 * size))
+    assert kept(directory) == ["chamber-1/7-10.parquet"]
+
+
+def test_where_labels_cannot_be_read_nothing_is_removed_or_left_half(tmp_path: Path) -> None:
+    def fail(*_window: object) -> bool:
+        raise StoreError("the store does not answer")
+
+    keeper = WindowKeeper(tmp_path, 1_000_000, fail)
+    assert keeper.keep(WINDOW, FULL)
+    with pytest.raises(StoreError, match="does not answer"):
+        keeper.resize(keeper.n_bytes - 1)
+    with pytest.raises(StoreError, match="does not answer"):
+        keeper.resize(keeper.n_bytes + 1) or keeper.keep(replace(WINDOW, seq=4), FULL)
+    assert kept(tmp_path) == ["chamber-1/7-3.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (Scope(7), {1, 2, 3}),
+        (Scope(7, "chamber-1", first=2, last=2), {2}),
+        (Scope(7, "chamber-2"), set()),
+        (Scope(8), set()),
+        (Scope(7, start=1000.0, end=1015.0), {1}),
+    ],
+)
+def test_a_window_is_labelled_by_number_run_or_time(tmp_path: Path, scope: Scope, expected: set[int]) -> None:
+    with VerdictStore(sqlite_url(tmp_path / "x.sqlite")) as store:
+        for seq in (1, 2, 3):
+            store.append(
+                alter(FULL, stream="chamber-1", run=7, seq=seq, start=990.0 + 10 * seq, end=1000.0 + 10 * seq)
+            )
+        journal = CertificationStore(store.database)
+        label = journal.add(Amendment(0, 5.0, "eva", "seen", scope, None, "HV trip", {}))
+        assert {seq for seq in (1, 2, 3) if is_labelled(store, "chamber-1", 7, seq)} == expected
+        journal.add(Withdrawal(0, 6.0, "eva", "no", label))
+        assert not any(is_labelled(store, "chamber-1", 7, seq) for seq in (1, 2, 3))
 
 
 def test_the_cap_holds_across_restarts(tmp_path: Path) -> None:

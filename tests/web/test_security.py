@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import socket
+import tracemalloc
 
 import httpx
 import pytest
@@ -24,6 +27,25 @@ def raised(world: World) -> World:
 
 def is_acknowledged(world: World) -> bool:
     return any(alarm.acknowledged for alarm in world.alarm_service.alarms())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("path", [PATH, f"/api/v1{PATH}", "/login"])
+def test_the_body_of_a_request_is_never_unpacked(raised: World, path: str, times: int) -> None:
+    client = Browser(raised, user="maria", as_program=path.startswith("/api"))
+    content = json.dumps(SIGNED | {"padding": " " * 100_000_000}).encode()
+    for _ in range(times):
+        content = gzip.compress(content, 1)
+    headers = {"Content-Type": "application/json", "Content-Encoding": ", ".join(["gzip"] * times)}
+    tracemalloc.start()
+    try:
+        answer = client.post(path, content=content, headers=headers)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 400 <= answer.status_code < 500
+    assert peak < 20_000_000
+    assert not is_acknowledged(raised)
 
 
 @pytest.mark.parametrize("path", ["/", "/alarms", "/nothing", "/help"])

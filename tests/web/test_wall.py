@@ -43,12 +43,12 @@ def test_each_condition_has_a_sign_and_the_worst_come_first(many: World) -> None
     wall = program.get(f"{API}/wall").json()
     signs = {s["name"]: s["sign"] for group in wall["groups"] for s in group["streams"]}
     assert signs == {
-        "a": "calls", "b": "Bad", "c": "Medium", "d": "masked", "e": "Null", "f": "Null", "g": "idle",
+        "a": "alarm", "b": "Bad", "c": "Medium", "d": "masked", "e": "Null", "f": "Null", "g": "idle",
         "h": "Good",
     }  # fmt: skip
     assert [s["name"] for s in wall["first"]][:3] == ["a", "b", "c"]
     assert {s["name"] for s in wall["first"]} == set("abcef")
-    assert (wall["signs"]["calls"], wall["signs"]["Good"], wall["n_more"]) == (1, 1, 0)
+    assert (wall["signs"]["alarm"], wall["signs"]["Good"], wall["n_more"]) == (1, 1, 0)
     assert [group["path"] for group in wall["groups"]] == ["muon/a", "muon/b"]
 
 
@@ -69,7 +69,7 @@ def test_a_stream_that_is_silent_and_known_to_be_is_stale(many: World) -> None:
     many.alarm_service.apply(AcknowledgeAlarm("h", Cause.SILENT, "powered off"), "maria")
     wall = Browser(many, as_program=True).get(f"{API}/wall").json()
     signs = {s["name"]: s["sign"] for group in wall["groups"] for s in group["streams"]}
-    assert (signs["h"], signs["a"], signs["g"], signs["d"]) == ("stale", "calls", "idle", "masked")
+    assert (signs["h"], signs["a"], signs["g"], signs["d"]) == ("stale", "alarm", "idle", "masked")
 
 
 def test_without_trouble_the_wall_says_so(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_the_sign_of_a_stream_is_decided_by_the_alarms_first() -> None:
     assert find_sign(Quality.BAD, None, Activity.IDLE) is StreamSign.IDLE
     keys = [
         attention(sign, since)
-        for sign, since in ((StreamSign.CALLS, 1.0), (StreamSign.BAD, 9.0), (StreamSign.BAD, 5.0))
+        for sign, since in ((StreamSign.ALARM, 1.0), (StreamSign.BAD, 9.0), (StreamSign.BAD, 5.0))
     ]
     assert None not in keys
     assert keys == sorted(keys, key=lambda key: key or (0, 0.0))

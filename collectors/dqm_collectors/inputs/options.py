@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from dqm.errors import ConfigError
 from dqm_collectors.inputs.expression import Expression, parse_expression
 from dqm_collectors.inputs.names import is_feature_name
+from dqm_collectors.inputs.run_files import names_root
 
 __all__ = ["GROUPS", "MOST_FEATURES", "ColumnChoice", "FileOptions", "Reduction", "TransformationChoice"]
 
@@ -164,6 +165,15 @@ class FileOptions(_Options):
                 f"{wrong[0]!r} cannot be the name of a feature: 1 to 64 letters, digits, '.', '_' and '-' can"
             )
         return self
+
+    def packages(self) -> dict[str, str]:
+        """Give the packages that these keys need, and the extra of dqm that has each."""
+        found: dict[str, str] = {}
+        if self.tree is not None or names_root(self.inputs, self.name_pattern):
+            found |= {"uproot": "root", "awkward": "root"}
+        if self.derive or self.select is not None:
+            found["numexpr"] = "expressions"
+        return found
 
     def derived(self) -> dict[str, Expression]:
         """Give the checked expressions of `derive` by feature."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dqm.errors import FileError
 
-__all__ = ["ENDINGS", "RunFile", "list_files", "list_new"]
+__all__ = ["ENDINGS", "RunFile", "list_files", "list_new", "names_root"]
 
 ENDINGS = (".parquet", ".root", ".csv", ".csv.gz", ".txt", ".txt.gz")
 """Endings of files that are taken from a directory."""
@@ -75,6 +75,18 @@ def list_files(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile
 def list_new(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile]:
     """List files that may appear later: there may be none yet, and each counts once."""
     return list({file.path: file for file in _list(inputs, name_pattern)}.values())
+
+
+def names_root(inputs: Sequence[Path], name_pattern: str | None) -> bool:
+    """Tell whether ROOT files are among those to read, by what is there and by the names that may come."""
+    if name_pattern is not None and ".root" in name_pattern.replace("\\", ""):
+        return True
+    if any(source.suffix == ".root" for source in inputs):
+        return True
+    try:
+        return any(file.path.suffix == ".root" for file in list_new(inputs, name_pattern))
+    except FileError:  # told when they are read
+        return False
 
 
 def _list(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile]:

@@ -78,6 +78,10 @@ class EpicsSource(HistorySource):
         self._names = {pv: name for name, pv in options.pvs.items()}
         self._stop = Event()
 
+    def packages(self) -> dict[str, str]:
+        """Give the package that asks the variables, and the extra that has it."""
+        return {"caproto": "epics"}
+
     def __enter__(self) -> Self:
         """Start to search for the variables; return before they are found.
 

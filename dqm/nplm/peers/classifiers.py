@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +18,7 @@ from scipy.stats import rankdata
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
-from dqm.nplm.peers.standardised import Standardised, need_sklearn
+from dqm.nplm.peers.standardised import PACKAGES, Standardised, need_sklearn
 
 __all__ = ["BoostedTreesTest", "NeuralClassifierTest"]
 
@@ -77,6 +78,8 @@ class BoostedTreesTest(_ClassifierTest):
     Lopez-Paz and Oquab (2017), arXiv:1610.06545.
     """
 
+    packages: ClassVar[Mapping[str, str]] = PACKAGES
+
     def __init__(self, reference: ArrayLike, *, trees: int = 30, leaves: int = 8, seed: int = 1) -> None:
         need_sklearn("boosted-trees")
         super().__init__(reference, seed)
@@ -112,6 +115,8 @@ class NeuralClassifierTest(_ClassifierTest):
     ----------
     Lopez-Paz and Oquab (2017), arXiv:1610.06545.
     """
+
+    packages: ClassVar[Mapping[str, str]] = PACKAGES
 
     def __init__(
         self,

@@ -7,14 +7,15 @@ those of the reference.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
-from dqm.nplm.peers.standardised import Standardised, log_ks_p, need_sklearn
+from dqm.nplm.peers.standardised import PACKAGES, Standardised, log_ks_p, need_sklearn
 
 __all__ = ["AutoencoderTest", "IsolationForestTest"]
 
@@ -35,6 +36,8 @@ class IsolationForestTest:
     ----------
     Liu, Ting and Zhou (2008), doi:10.1109/ICDM.2008.17.
     """
+
+    packages: ClassVar[Mapping[str, str]] = PACKAGES
 
     def __init__(self, reference: ArrayLike, *, trees: int = 100, seed: int = 1) -> None:
         need_sklearn("isolation-forest")
@@ -65,6 +68,8 @@ class AutoencoderTest:
     seed : int
         Of the first weights.
     """
+
+    packages: ClassVar[Mapping[str, str]] = PACKAGES
 
     def __init__(self, reference: ArrayLike, *, neurons: int = 10, steps: int = 300, seed: int = 1) -> None:
         need_sklearn("autoencoder")

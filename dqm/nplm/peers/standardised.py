@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,7 +13,10 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm.samples import check_sample, standardisation
 
-__all__ = ["Standardised", "log_ks_p", "need_sklearn"]
+__all__ = ["PACKAGES", "Standardised", "log_ks_p", "need_sklearn"]
+
+PACKAGES: Mapping[str, str] = {"sklearn": "peers"}
+"""Package that these statistics need, and the extra of dqm that has it: ``dqm check`` looks for it."""
 
 SMALLEST_P = 1e-300
 

@@ -14,8 +14,10 @@ from pydantic import BaseModel
 
 from dqm.config import (
     CalibrationSection,
+    NeedsPackages,
     SlowControlSection,
     check_members,
+    check_packages,
     find_plugin,
     label_of,
     plugin_errors,
@@ -86,7 +88,8 @@ def open_readings(name: str, options: Mapping[str, object], base: Path) -> Readi
     Raises
     ------
     ConfigError
-        If the source is unknown or an option is wrong; the message lists every mistake.
+        If the source is unknown or an option is wrong; the message lists every mistake. If a package is not
+        installed that it needs.
     PluginError
         If it has not what `ReadingSource` asks for; the message names what is missing.
     """
@@ -98,6 +101,8 @@ def open_readings(name: str, options: Mapping[str, object], base: Path) -> Readi
     with plugin_errors(label):
         source = factory(checked)
     check_members(label, source, ReadingSource)
+    if isinstance(source, NeedsPackages):
+        check_packages(label, source.packages(), "[slow_control] source")
     return source
 
 

@@ -14,7 +14,16 @@ from typing import Annotated, Any, Protocol, cast, runtime_checkable
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from dqm.config import check_call, check_members, find_plugin, label_of, plugin_errors, validate
+from dqm.config import (
+    NeedsPackages,
+    check_call,
+    check_members,
+    check_packages,
+    find_plugin,
+    label_of,
+    plugin_errors,
+    validate,
+)
 from dqm.errors import PluginError
 from dqm.events import EventBatch, Origin
 
@@ -124,7 +133,8 @@ def open_source(
     Raises
     ------
     ConfigError
-        If the collector is unknown or an option is wrong; the message lists every mistake.
+        If the collector is unknown or an option is wrong; the message lists every mistake. If a package is
+        not installed that it needs with these options.
     PluginError
         If it has not what `EventSource` asks for, or raises; the message names what is missing.
     """
@@ -141,6 +151,8 @@ def open_source(
     check_members(label, source, EventSource)
     if any(hasattr(source, one) for one in ("open", "seek", "commit")):
         check_members(label, source, ResumableSource)
+    if isinstance(source, NeedsPackages):
+        check_packages(label, source.packages(), where)
     return cast(EventSource, source)
 
 

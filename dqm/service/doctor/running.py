@@ -13,12 +13,15 @@ import httpx
 
 from dqm.config import DaemonConfig, is_local, url_on_host
 from dqm.errors import DqmError, format_count
+from dqm.export.answers import get_plain
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 
 __all__ = ["ANSWER_SECONDS", "Answers", "ask_daemon", "ask_json", "look_at_daemon", "look_at_listeners"]
 
 ANSWER_SECONDS = 5.0
 """Longest wait for an answer of anybody."""
+
+LARGEST_ANSWER_BYTES = 64_000_000
 
 MOST_NAMED = 5
 
@@ -57,7 +60,7 @@ def ask_json(url: str, **query: str) -> tuple[dict[str, Any], float, int]:
         If nobody answers, or the answer is no JSON object.
     """
     try:
-        answer = httpx.get(url, params=query, timeout=ANSWER_SECONDS, trust_env=False)
+        answer = get_plain("GET", url, params=query, most_bytes=LARGEST_ANSWER_BYTES, seconds=ANSWER_SECONDS)
         content = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DqmError(f"no answer: {error or type(error).__name__}", where=url) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from dqm.config import find_plugin
 from dqm.errors import ConfigError, FileError
@@ -139,6 +140,13 @@ class Detector:
         inputs = self.absolute_options.get(INPUTS, ())
         return tuple(map(str, inputs)) if isinstance(inputs, list | tuple) else (str(inputs),)
 
+    @property
+    def written_directories(self) -> tuple[Path, ...]:
+        """Directories of files that the collector writes: paths whose option is marked as written."""
+        written = {name for name, one in self._fields.items() if _extra(one).get("written")}
+        paths = [Path(str(value)) for name, value in self.absolute_options.items() if name in written]
+        return tuple(dict.fromkeys(path.parent for path in paths))
+
     def options_for_run(self) -> dict[str, object]:
         """Give the options with which the collector reads the good run, as fast as it can."""
         kept = {name: value for name, value in self.absolute_options.items() if name not in _OF_PACE}
@@ -146,8 +154,17 @@ class Detector:
 
     @property
     def _known_options(self) -> set[str]:
+        return set(self._fields)
+
+    @property
+    def _fields(self) -> Mapping[str, FieldInfo]:
         model: type[BaseModel] | None = getattr(find_plugin(GROUP, self.collector), "Options", None)
-        return set() if model is None else set(model.model_fields)
+        return {} if model is None else model.model_fields
+
+
+def _extra(field: FieldInfo) -> Mapping[str, object]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
 
 
 def _write_path(given: object, checked: object) -> object:

@@ -113,6 +113,8 @@ class Layout:
         Addresses for windows and for the page.
     user : str
         User that the units run as.
+    written : tuple of Path
+        Directories that the collector writes to, beside its spool.
     """
 
     directory: Path
@@ -121,6 +123,7 @@ class Layout:
     listen: str = "tcp://127.0.0.1:5565"
     http: str = "127.0.0.1:8787"
     user: str = ""
+    written: tuple[Path, ...] = ()
 
     @property
     def streams(self) -> dict[str, str]:
@@ -153,8 +156,14 @@ class Layout:
         """What root does to run it as services."""
         folder, user = shlex.quote(str(self.directory)), shlex.quote(self.service_user)
         units = UnitPlaces.names(self.name)
+        new = [path for path in self.written if not path.is_dir()]
+        data = self.directory / "data"
         commands = [
-            f"install -d -o {user} -m 700 {folder}/data",
+            *(
+                f"install -d -o {user} -m 700 {shlex.quote(str(path))}"
+                for path in dict.fromkeys((data, *new))
+            ),
+            *(f"chown {user} {shlex.quote(str(path))}" for path in self.written if path.is_dir()),
             f"cp {folder}/{UNITS}/dqm* /etc/systemd/system/",
         ]
         if self.service_user == "dqm":
@@ -187,7 +196,12 @@ def write_configuration(folder: Path, layout: Layout, detector: Detector, window
         If a file cannot be written.
     """
     places = UnitPlaces(
-        layout.directory, layout.name, _program(), layout.service_user, tuple(map(Path, detector.input_paths))
+        layout.directory,
+        layout.name,
+        _program(),
+        layout.service_user,
+        tuple(map(Path, detector.input_paths)),
+        layout.written,
     )
     (folder / DAEMON).write_text(_daemon_text(layout, windows), encoding="utf-8")
     (folder / COLLECTOR).write_text(_collector_text(layout, detector, windows), encoding="utf-8")

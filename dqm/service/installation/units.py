@@ -32,6 +32,8 @@ class UnitPlaces:
         Who it runs as.
     inputs : tuple of Path
         Files that the collector reads.
+    written : tuple of Path
+        Directories of files that the collector writes, beside its spool.
 
     Raises
     ------
@@ -44,9 +46,10 @@ class UnitPlaces:
     program: Path
     user: str
     inputs: tuple[Path, ...] = ()
+    written: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        for path in (self.directory, self.program, *self.inputs):
+        for path in (self.directory, self.program, *self.inputs, *self.written):
             if any(character.isspace() or character in "%\"'\\$" for character in str(path)):
                 raise ConfigError(
                     "a path with white space, quotes, '%', '$' or '\\' cannot be in a unit of systemd",
@@ -102,6 +105,9 @@ def write_units(folder: Path, places: UnitPlaces, *, daemon: str, collector: str
     changes = common | {
         "ExecStart=/opt/dqm/bin/dqm collect /etc/dqm/collectors/%i.toml\n": f"ExecStart={collect}\n"
     }
+    if places.written:
+        mode = "StateDirectoryMode=0700\n"  # of the spool
+        changes[mode] = f"{mode}ReadWritePaths={' '.join(map(str, places.written))}\n"
     _write(folder / of_collector, _COLLECTOR, changes, places.name)
     for name in ("dqm.target", "sysusers.conf"):
         shutil.copyfile(unit_files() / name, folder / name)
@@ -113,7 +119,7 @@ def _of_user(places: UnitPlaces) -> dict[str, str]:
 
 def _of_homes(places: UnitPlaces) -> dict[str, str]:
     """Let the services read home directories, if something that they need lies there."""
-    needed = (places.directory, places.program, *places.inputs)
+    needed = (places.directory, places.program, *places.inputs, *places.written)
     is_in_home = any(path.is_relative_to(home) for path in needed for home in _HOMES)
     return {"ProtectHome=yes\n": "ProtectHome=read-only\n"} if is_in_home else {}
 

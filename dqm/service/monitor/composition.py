@@ -47,6 +47,7 @@ from dqm.store import (
     NoticeStore,
     VerdictStore,
     WindowKeeper,
+    is_labelled,
     store_url,
 )
 from dqm.stream import Limits, Receiver, open_key_ring
@@ -161,8 +162,9 @@ def open_parts(
     """
     config = resolved.config
     store = opening.enter_context(_open_store(config.daemon))
-    keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes)
-    good_keeper = WindowKeeper(config.daemon.data_dir / GOOD_WINDOWS, resolved.good_bytes)
+    labelled = functools.partial(is_labelled, store)
+    keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes, labelled)
+    good_keeper = WindowKeeper(config.daemon.data_dir / GOOD_WINDOWS, resolved.good_bytes, labelled)
     annotator = _open_annotator(opening, config.grafana)
     notices = NoticeService(config.notify, NoticeStore(store.database), lambda: alarms.alarms(), clock)
     opening.callback(notices.stop)

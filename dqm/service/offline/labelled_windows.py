@@ -64,8 +64,8 @@ def find_labelled(config: DaemonConfig, stream: str) -> dict[str, list[KeptWindo
     if not found:
         raise InputError(
             f"no labelled window of stream {stream!r} was kept",
-            fix="Windows give way to newer ones: label soon, and give [keep] windows_megabytes more room. "
-            "Good windows are kept by [keep] good_share",
+            fix="Windows without a label give way to newer ones: label soon, and give [keep] "
+            "windows_megabytes more room. Good windows are kept by [keep] good_share",
         )
     return found
 

@@ -32,6 +32,7 @@ from joserfc.jwk import OctKey
 from starlette.requests import Request
 
 from dqm.config import OidcSection, read_secret
+from dqm.web.auth.bounded_transport import BoundedTransport
 from dqm.web.auth.proxies import LONGEST_NAME
 from dqm.web.auth.users import normalise
 from dqm.web.problems import NotSignedInError, ProviderError
@@ -265,7 +266,7 @@ class OidcProvider:
                 "scope": " ".join(section.scopes),
                 "code_challenge_method": "S256",
                 "timeout": _TIMEOUT_SECONDS,
-                "verify": self._trusted,
+                "transport": BoundedTransport(self._trusted),
             },
         )
 

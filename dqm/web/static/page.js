@@ -243,7 +243,7 @@ function acknowledge() {
 const go = address => () => { location.href = address; };
 const follow = rel => () => document.querySelector(`a[rel=${rel}]`)?.click();
 const KEYS = {
-  o: go("/"), a: go("/alarms"), m: go("/masks"), "?": go("/help"),
+  o: go("/"), a: go("/alarms"), m: go("/masks"), w: go("/wall"), "?": go("/help"),
   j: () => step(1), k: () => step(-1), x: acknowledge, p: follow("prev"), n: follow("next"),
   "/": () => { const field = document.getElementById("filter"); if (field) field.focus(); else location.href = "/"; },
 };

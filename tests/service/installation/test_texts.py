@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqm.errors import ConfigError
+from dqm.service.installation import Detector, Layout
 from dqm.service.installation.toml_text import write_keys
 from dqm.service.installation.units import UnitPlaces, write_units
+from tests.service.small import healthy_events, write_csv
 
 SCALARS = (
     st.booleans()
@@ -61,6 +64,30 @@ def test_units_have_the_paths_of_their_installation(places: UnitPlaces, tmp_path
         assert "/opt/dqm" not in text
         assert "User=root\n" in text
         assert "Group=" not in text
+
+
+def test_the_collector_may_write_where_its_options_say_that_it_writes(
+    require_program: Callable[[str], Path], places: UnitPlaces, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "run.csv", healthy_events(10, 1))
+    options = {"inputs": [tmp_path / "*.csv"], "state": tmp_path / "state" / "west.state"}
+    detector = Detector("files", options, (tmp_path / "run.csv",))
+    assert detector.written_directories == (tmp_path / "state",)
+    layout = Layout(tmp_path, "west", ("0",), user="dqm", written=detector.written_directories)
+    assert f"install -d -o dqm -m 700 {tmp_path}/state" in layout.service_commands
+    (tmp_path / "state").mkdir()
+    assert f"chown dqm {tmp_path}/state" in layout.service_commands
+    write_units(
+        tmp_path / "units", replace(places, written=layout.written), daemon="d.toml", collector="c.toml"
+    )
+    monitor, collector = (tmp_path / "units" / name for name in UnitPlaces.names("west"))
+    assert f"\nReadWritePaths={tmp_path}/state\n" in collector.read_text()
+    assert "/state\n" not in monitor.read_text()
+    program = require_program("systemd-analyze")
+    told = subprocess.run([program, "verify", collector], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    reads = {"inputs": [tmp_path / "*.csv"]}
+    assert Detector("replay", reads, (tmp_path / "run.csv",)).written_directories == ()
 
 
 def test_a_home_directory_can_be_read_only_if_something_lies_there(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Whether a window is labelled with a fault: then its kept events teach templates."""
+
+from __future__ import annotations
+
+from dqm.alarm import Overlay
+from dqm.events import WindowHeader
+from dqm.store.certification_store import CertificationStore
+from dqm.store.verdict_store import VerdictStore
+
+__all__ = ["is_labelled"]
+
+
+def is_labelled(store: VerdictStore, stream: str, run: int, seq: int) -> bool:
+    """Tell whether a label that is not withdrawn covers a window.
+
+    A label by time covers a window if it covers its middle, or without times the moment of its verdict; where
+    the verdict is deleted, no label by time is known to fit.
+
+    Parameters
+    ----------
+    store : VerdictStore
+        Where verdicts and labels are.
+    stream, run, seq : str, int, int
+        Identity of the window.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    """
+    amendments = CertificationStore(store.database).journal(run).amendments
+    labels = [one for one in amendments if one.fault and one.scope.stream in ("", stream)]
+    if not labels:
+        return False
+    by_time = any(one.scope.start is not None for one in labels)
+    verdict = store.find(stream, run, seq) if by_time else None
+    if verdict is None:
+        timeless = Overlay(one for one in labels if one.scope.start is None)
+        return timeless.label(WindowHeader(stream, run, seq), 0.0) is not None
+    start, end = verdict.window.start, verdict.window.end
+    middle = verdict.judged_at if start is None or end is None else (start + end) / 2
+    return Overlay(labels).label(verdict.window, middle) is not None

@@ -1,0 +1,43 @@
+"""What the provider answers: asked for, and taken, uncompressed, up to a limit. See `dqm.export.answers`."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx2
+
+from dqm.export.answers import IDENTITY, PLAIN
+
+__all__ = ["BoundedTransport"]
+
+_MOST_BYTES = 4_000_000
+"""Longest answer: metadata, keys, tokens and the groups of a user."""
+
+
+class BoundedTransport(httpx2.AsyncHTTPTransport):
+    """Transport that reads no compressed answer, and of others no more than 4 MB.
+
+    Parameters
+    ----------
+    verify : ssl.SSLContext
+        Which certificates are trusted.
+    """
+
+    def __init__(self, verify: ssl.SSLContext) -> None:
+        super().__init__(verify=verify)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Ask; raises `httpx2.DecodingError` for an answer that is compressed or longer."""
+        request.headers.update(PLAIN)
+        answer = await super().handle_async_request(request)
+        try:
+            if answer.headers.get("Content-Encoding", "").lower() not in IDENTITY:
+                raise httpx2.DecodingError("the answer is compressed, which it was not asked for")
+            content = bytearray()
+            async for part in answer.aiter_raw():
+                content += part
+                if len(content) > _MOST_BYTES:
+                    raise httpx2.DecodingError(f"the answer has more than {_MOST_BYTES // 1_000_000} MB")
+        finally:
+            await answer.aclose()
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(content))
