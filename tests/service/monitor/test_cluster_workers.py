@@ -156,7 +156,7 @@ def test_a_cluster_that_does_nothing_is_left_and_tried_again() -> None:
         assert workers.finished() == []
         clock.now += 2.0
         assert places(workers.finished()) == [(0, "here"), (1, "here")]
-        assert silent.is_closed.wait(10.0)
+        assert silent.is_closed.wait(60.0)
         silent.given[0](report())  # too late
         wait_until(lambda: workers.n_cluster_threads == 1, "another session")
         assert workers.finished() == []
@@ -250,7 +250,7 @@ def test_a_result_that_never_comes_does_not_hold_up_the_end(
     assert asked.wait(60.0)
     closing = threading.Thread(target=session.close, daemon=True)
     closing.start()
-    closing.join(30.0)
+    closing.join(60.0)
     assert not closing.is_alive()
     never.set()
     assert kept is not None
