@@ -35,6 +35,8 @@ test: TESTS = not slow and not long
 test-slow: TESTS = slow and not long
 test-slow: COVERED = --cov-append
 
+# Tests start many processes, each of which would compile the sources again.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
 # A test that hangs ends the run after five minutes, with its name and where each of its threads stands.
 test test-slow: $(VENV)/.develop
 	$(BIN)/pytest -m "$(TESTS)" --numprocesses auto --maxprocesses 4 --max-worker-restart 0 \

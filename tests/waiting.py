@@ -24,4 +24,4 @@ def wait_until(done: Callable[[], bool], what: str, seconds: float = WAIT_SECOND
 
 def get(url: str, **options: Any) -> httpx.Response:
     """Ask for a page of this machine; no certificates are loaded, which takes longer than everything else."""
-    return httpx.get(url, trust_env=False, verify=False, timeout=30.0, **options)  # noqa: S501
+    return httpx.get(url, trust_env=False, verify=False, timeout=60.0, **options)  # noqa: S501

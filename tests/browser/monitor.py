@@ -15,11 +15,11 @@ from tests.service.small import window_of
 from tests.waiting import WAIT_SECONDS, get, wait_until
 
 USER, PASSWORD = "maria", "correct horse"
-STREAMS = ("chamber-1", "chamber-2", "chamber-3")
+STREAMS = ("chamber-1", "chamber-2", "chamber-3", "chamber-4", "chamber-5")
 
 
 class Monitor:
-    """Daemon of three streams in two groups, at addresses that stay."""
+    """Daemon of five streams in three groups, at addresses that stay."""
 
     def __init__(self, folder: Path, bundle: Path, keep: str = "") -> None:
         self.http = f"127.0.0.1:{free_port()}"

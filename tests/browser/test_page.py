@@ -1,10 +1,15 @@
-"""The page in a real browser, on a real daemon."""
+"""The page in a real browser, on a real daemon.
+
+All tests share one daemon, in any order: a test that feeds windows has a stream of its own, and leaves no
+alarm that needs somebody.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
@@ -88,6 +93,19 @@ def sign_in(browser: Chrome) -> None:
     press(browser, USER, Keys.TAB, PASSWORD, Keys.ENTER)
 
 
+@pytest.fixture(scope="module")
+def past(monitor: Monitor) -> Monitor:
+    """The daemon after a fault of chamber-2, whose alarm is acknowledged, and two windows of chamber-3."""
+    monitor.feed("chamber-2", *(faulty_events(N_WINDOW, 20 + seq) for seq in range(3)))
+    monitor.feed("chamber-3", faulty_events(N_WINDOW, 30), healthy_events(N_WINDOW, 31))
+    answer = httpx.post(
+        f"{monitor.url}/api/v1/alarms/chamber-2/differs/acknowledge",
+        json={"comment": "the voltage is low"}, auth=(USER, PASSWORD), trust_env=False, timeout=WAIT_SECONDS,
+    )  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    return monitor
+
+
 def test_the_overview_follows_the_windows(browser: Chrome, monitor: Monitor, shoot: Shoot) -> None:
     open_live(browser, monitor, "/")
     assert "no window since the daemon started" in text(browser, "#stream-chamber-1")
@@ -111,11 +129,11 @@ def test_the_overview_follows_the_windows(browser: Chrome, monitor: Monitor, sho
 def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: Monitor, shoot: Shoot) -> None:
     open_live(browser, monitor, "/")
     assert "No alarm needs you" in text(browser, "#respond")
-    monitor.feed("chamber-2", *(faulty_events(N_WINDOW, seed) for seed in range(3)))
+    monitor.feed("chamber-4", *(faulty_events(N_WINDOW, seed) for seed in range(3)))
     wait_for(browser, lambda: "1 alarm needs you" in text(browser, "#respond"), "the alarm is shown")
-    assert "chamber-2" in text(browser, "#respond article")
+    assert "chamber-4" in text(browser, "#respond article")
     assert "the muon expert, 16-2345" in text(browser, "#respond article")
-    wait_for(browser, lambda: "chamber-2 differs" in text(browser, "#announcer"), "it is read out")
+    wait_for(browser, lambda: "chamber-4 differs" in text(browser, "#announcer"), "it is read out")
     assert browser.title == "(1) Overview - dqm"
     assert browser.execute_script("return window.marker") == "not reloaded"
     shoot("overview-alarm")
@@ -134,12 +152,12 @@ def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: M
     press(browser, "x")
     assert focused(browser) == "comment"
     press(browser, "looking at the high voltage")
-    monitor.feed("chamber-2", faulty_events(N_WINDOW, 9))
-    wait_for(browser, lambda: "■■■■" in text(browser, "#stream-chamber-2"), "the next window is shown")
+    monitor.feed("chamber-4", faulty_events(N_WINDOW, 9))
+    wait_for(browser, lambda: "■■■■" in text(browser, "#stream-chamber-4"), "the next window is shown")
     form = browser.find_element(By.CSS_SELECTOR, "#respond form")
     assert form.find_element(By.NAME, "comment").get_property("value") == "looking at the high voltage"
     press(browser, Keys.ENTER)
-    wait_for(browser, lambda: "/alarms/chamber-2/differs" in browser.current_url, "the alarm's page opens")
+    wait_for(browser, lambda: "/alarms/chamber-4/differs" in browser.current_url, "the alarm's page opens")
     assert "looking at the high voltage" in text(browser, "#alarm")
     assert [line for line in complaints(browser) if "401" not in line] == []  # of the typing error
     browser.refresh()
@@ -147,7 +165,7 @@ def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: M
 
     browser.get(f"{monitor.url}/")
     assert "No alarm needs you" in text(browser, "#respond")
-    assert "seen by maria" in text(browser, "#stream-chamber-2")
+    assert "seen by maria" in text(browser, "#stream-chamber-4")
     open_live(browser, monitor, "/")
     monitor.kill()
     wait_for(browser, lambda: "Connection to the daemon lost" in text(browser, "#lost"), "the loss is told")
@@ -157,8 +175,8 @@ def test_a_fault_is_seen_acknowledged_and_remembered(browser: Chrome, monitor: M
     monitor.start()
     wait_for(browser, lambda: text(browser, "#link") == "live", "the page is live again by itself")
     assert not browser.find_element(By.ID, "lost").is_displayed()
-    assert "seen by maria" in text(browser, "#stream-chamber-2")
-    assert "Bad" in text(browser, "#stream-chamber-2")
+    assert "seen by maria" in text(browser, "#stream-chamber-4")
+    assert "Bad" in text(browser, "#stream-chamber-4")
     assert browser.execute_script("return window.marker") == "not reloaded"
     wait_for(browser, lambda: text(browser, "#who") == "Sign in", "a restart has signed everybody out")
     complaints(browser)  # of the lost connection
@@ -217,12 +235,12 @@ def test_a_mask_is_made_and_removed(browser: Chrome, monitor: Monitor) -> None:
 
 
 def test_charts_stay_as_drawn_when_windows_come(browser: Chrome, monitor: Monitor) -> None:
-    monitor.feed("chamber-3", faulty_events(N_WINDOW, 40))
-    open_live(browser, monitor, "/streams/chamber-3")
+    monitor.feed("chamber-5", faulty_events(N_WINDOW, 40))
+    open_live(browser, monitor, "/streams/chamber-5")
     wait_for_charts(browser)
     before = laid_out(browser)
     assert len(before) > 2
-    monitor.feed("chamber-3", healthy_events(N_WINDOW, 41))
+    monitor.feed("chamber-5", healthy_events(N_WINDOW, 41))
     wait_for(browser, lambda: text(browser, "#window-7-1"), "the next window is listed")
     assert laid_out(browser) == before
     assert complaints(browser) == []
@@ -275,8 +293,8 @@ def test_a_fifth_page_of_a_browser_refreshes_itself(browser: Chrome, monitor: Mo
     assert any("503" in line for line in complaints(browser))
 
 
-def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp_path: Path) -> None:
-    assert call_dqm("report", monitor.config, "-o", tmp_path / "run.html") == 0
+def test_a_report_draws_from_a_file_alone(browser: Chrome, past: Monitor, tmp_path: Path) -> None:
+    assert call_dqm("report", past.config, "-o", tmp_path / "run.html") == 0
     browser.get(f"file://{tmp_path}/run.html")
     wait_for_charts(browser)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".main-svg .trace")) > 5
@@ -287,12 +305,12 @@ def test_a_report_draws_from_a_file_alone(browser: Chrome, monitor: Monitor, tmp
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [1400, 400])
 def test_every_page_fits_and_draws_without_complaints(
-    browser: Chrome, monitor: Monitor, shoot: Shoot, scheme: str, width: int
+    browser: Chrome, past: Monitor, shoot: Shoot, scheme: str, width: int
 ) -> None:
     set_media(browser, scheme=scheme)
     set_width(browser, width)
     for path in PAGES:
-        browser.get(monitor.url + path)
+        browser.get(past.url + path)
         charts = browser.find_elements(By.CSS_SELECTOR, "[data-chart]")
         if charts:
             wait_for_charts(browser)

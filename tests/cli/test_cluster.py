@@ -205,7 +205,7 @@ def test_the_garbage_collector_waits_for_no_lock_of_a_closed_client(dask: DaskCl
     with LoopRunner._lock:  # as while another client is being made, whose thread collects the garbage
         collector = threading.Thread(target=client.__del__, daemon=True)
         collector.start()
-        collector.join(timeout=5)
+        collector.join(timeout=60)
         assert not collector.is_alive()
 
 

@@ -157,6 +157,12 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
+EACH_WORKING = [
+    pytest.param(line, marks=pytest.mark.slow if line.startswith("reference validate") else ())
+    for line in WORKING
+]
+"""The same as parameters of tests; validation throws many toys."""
+
 ELSEWHERE = {
     *("demo", "run", "notify test", "study clipping", "study power", "init", "doctor"),
     *(f"certify {what}" for what in ("list", "amend", "label", "withdraw", "sign", "export")),
@@ -406,7 +412,7 @@ def test_every_command_works_in_the_table_or_elsewhere() -> None:
     assert {command_of(line) for line in WORKING} == all_commands() - ELSEWHERE
 
 
-@pytest.mark.parametrize("line", WORKING)
+@pytest.mark.parametrize("line", EACH_WORKING)
 def test_nothing_is_cut_off_in_a_narrow_terminal(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -417,7 +423,7 @@ def test_nothing_is_cut_off_in_a_narrow_terminal(
     assert "…" not in told
 
 
-@pytest.mark.parametrize("line", WORKING)
+@pytest.mark.parametrize("line", EACH_WORKING)
 def test_a_reader_that_goes_away_ends_it_quietly(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -430,7 +436,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(
     assert half_written() == []
 
 
-@pytest.mark.parametrize("line", WORKING)
+@pytest.mark.parametrize("line", EACH_WORKING)
 def test_output_to_a_full_disk_is_told(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -467,7 +473,7 @@ class Interruption:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("line", WORKING)
+@pytest.mark.parametrize("line", EACH_WORKING)
 def test_one_that_is_interrupted_half_way_says_so(
     words: Words, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:

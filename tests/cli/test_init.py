@@ -147,6 +147,7 @@ def test_what_is_killed_leaves_no_installation_and_goes_on_with_the_same_toys(dq
     assert (run / "west" / "daemon.toml").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_in_one_line(run: Path) -> None:
     process = start_dqm(*arguments("west"), "--toys", 4000, cwd=run, log=run / "init.log")
     wait_until(lambda: (run / ".west.dqm-init" / "references").exists(), "it builds")

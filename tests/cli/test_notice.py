@@ -143,7 +143,7 @@ def test_a_daemon_tells_of_an_alarm_once_also_over_a_restart_and_shows_who_canno
             assert 'dqm_notices_total{outcome="failed",target="mail"}' in shown[2]
             assert "dqm_notify_failing_timestamp_seconds" in shown[2]
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         assert TOKEN not in "".join(shown) + logs[n].read_text()
     assert site.hook.titles == ["dqm: P2 silent: chamber-1"]
     assert "https://dqm.example.org/alarms/chamber-1/silent" in site.hook.seen[0]["message"]

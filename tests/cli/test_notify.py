@@ -79,7 +79,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
         assert get(f"http://{ready['http']}/healthz").status_code == 200
         yield Watched(process, manager, config)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert manager.listen()[-1] == "STOPPING=1"
     finally:
         process.kill()

@@ -300,9 +300,9 @@ def test_a_collector_without_options_needs_none() -> None:
 @pytest.mark.parametrize(
     ("name", "seconds", "words"),
     [
-        ("hanging", 4.0, "the next step took longer than 4 s: it hangs"),
+        pytest.param("hanging", 4.0, "the next step took longer than 4 s: it hangs", marks=pytest.mark.slow),
         ("deadly", 60.0, "it ended its process with exit code 7"),
-        ("fickle", 60.0, "at the second time"),
+        pytest.param("fickle", 60.0, "at the second time", marks=pytest.mark.slow),
     ],
 )
 def test_the_check_survives_what_a_plugin_does(

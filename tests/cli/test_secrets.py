@@ -165,7 +165,7 @@ def test_secrets_never_reach_log_metrics_pages_store_or_ps(place: Place) -> None
     headers = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
     place.send_faults()
     set_role(place.folder / "users.toml", USER, Role.SHIFTER)
-    with httpx.Client(base_url=place.url, headers=headers, trust_env=False, timeout=30.0) as client:
+    with httpx.Client(base_url=place.url, headers=headers, trust_env=False, timeout=60.0) as client:
         session = sign_in_and_act(client)
         wait_until(lambda: bool(place.grafana.annotations), "the alarm is annotated")
         pages = {path: client.get(path).text for path in PAGES}

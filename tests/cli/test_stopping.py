@@ -104,6 +104,7 @@ def nowhere(kind: str) -> Iterator[int]:
     os.close(full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["closed pipe", "full disk"])
 def test_a_daemon_whose_log_cannot_be_written_runs_until_ctrl_c(
     bundle: Path, tmp_path: Path, kind: str
@@ -145,7 +146,10 @@ def test_a_demonstration_whose_output_cannot_be_written_leaves_no_process(
         process.kill()
 
 
-@pytest.mark.parametrize("line", ["run", "collect", "demo --directory"])
+@pytest.mark.parametrize(
+    "line",
+    ["collect", *(pytest.param(line, marks=pytest.mark.slow) for line in ("run", "demo --directory"))],
+)
 def test_closed_outputs_stop_nothing_before_the_mistake_does(tmp_path: Path, line: str) -> None:
     """Without standard streams; the mistake is a directory, or a file in its place."""
     wrong = tmp_path / "wrong"
@@ -170,6 +174,7 @@ def test_closed_outputs_are_not_given_to_files(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_source_without_events_ends_in_order(tmp_path: Path) -> None:
     """Arrow's thread, which read ahead in a file of Python, ended 1 of 20 such processes by SIGABRT."""
     code = (

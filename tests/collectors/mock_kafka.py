@@ -73,7 +73,7 @@ def main() -> None:
     producer = Producer(
         {"test.mock.num.brokers": 1, "log_level": 0, "queue.buffering.max.messages": 10_000_000}
     )
-    brokers = producer.list_topics(timeout=10).brokers.values()
+    brokers = producer.list_topics(timeout=60).brokers.values()
     print(",".join(f"{b.host}:{b.port}" for b in brokers), flush=True)  # noqa: T201
     for line in sys.stdin:
         topic, path, size, pause = json.loads(line)

@@ -248,9 +248,9 @@ def listening(address: str) -> Iterator[SocketSource]:
 def connect(source: SocketSource) -> socket.socket:
     kind, _, place = source.listen.partition(":")
     if kind == "tcp":
-        return socket.create_connection(("127.0.0.1", int(place.rpartition(":")[2])), 10)
+        return socket.create_connection(("127.0.0.1", int(place.rpartition(":")[2])), 60)
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect(place)
     return client
 

@@ -253,7 +253,7 @@ def test_words_without_any_hit_are_told_while_a_source_goes_on(tmp_path: Path) -
         with pipe.open("wb") as file, suppress(BrokenPipeError):
             file.write(binary_of(raw))
             file.flush()
-            done.wait(10)  # the source has not ended
+            done.wait(60)  # the source has not ended
 
     writer = threading.Thread(target=write)
     writer.start()

@@ -50,7 +50,7 @@ def running(program: Path, *arguments: str, address: str, log: Path) -> Iterator
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @contextmanager

@@ -153,6 +153,7 @@ def test_a_steady_run_is_green_and_a_later_fault_is_red(bundle: StoredBundle) ->
     assert all(bool(line.action) == (line.light is not Light.GREEN) for line in made.lines)
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_file_are_red(tmp_path: Path) -> None:
     events = np.concatenate([healthy_events(2000, 1), healthy_events(2000, 2) + np.array([0.0, 2.0])])
     recipe = Recipe(FEATURES, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80)
@@ -173,6 +174,7 @@ def test_without_null_table_or_with_strange_later_events_nothing_is_certified(
         certified(bundle, (LaterRun("short.csv", healthy_events(59, 1)),))
 
 
+@pytest.mark.slow
 def test_a_bundle_of_channels_is_certified_by_its_own_windows(tmp_path: Path) -> None:
     bare = channel_bundle(tmp_path / "channels.dqmref")
     calibrated = calibrate(bare, 200, kind=bare.manifest.kind, seed=5, workers=HERE)

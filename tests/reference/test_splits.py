@@ -152,6 +152,7 @@ def test_healthy_windows_of_many_short_runs_have_uniform_p(tmp_path: Path) -> No
     assert stats.binom.ppf(1e-4, 480, 0.04) <= (p < 0.05).sum() <= stats.binom.ppf(1 - 1e-4, 480, 0.065)
 
 
+@pytest.mark.slow
 def test_a_range_of_sizes_is_calibrated_by_splits(tmp_path: Path) -> None:
     recipe = replace(SHORT, cut=WindowCut.TIME, penalty=1e-3)
     bundle = create_bundle(healthy_events(500, 1), recipe, tmp_path / "range")

@@ -33,7 +33,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     written = f"{tmp_path}/notify" if request.param == "path" else f"@dqm-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind("\0" + written[1:] if written.startswith("@") else written)
-        end.settimeout(5.0)
+        end.settimeout(60.0)
         yield end, written
 
 

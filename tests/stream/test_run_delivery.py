@@ -15,7 +15,7 @@ from dqm.stream.acknowledgement import encode_acknowledgement, encode_refusal
 
 from .windows import window_of
 
-WAIT_MS = 10_000
+WAIT_MS = 60_000
 WAIT_SECONDS = WAIT_MS / 1000
 BEGIN = RunNotice("chamber-1", 591, "cosmics", RunEvent.BEGIN, 1.7e9)
 END = RunNotice("chamber-1", 591, "cosmics", RunEvent.END, 1.7e9 + 60.0, "operator")

@@ -69,7 +69,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=20.0) as opened:
+    with httpx.Client(trust_env=False, timeout=60.0) as opened:
         yield opened
 
 

@@ -39,7 +39,7 @@ def server(silence: Silence) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def client(server: HttpServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{server.address}", timeout=10.0, trust_env=False) as opened:
+    with httpx.Client(base_url=f"http://{server.address}", timeout=60.0, trust_env=False) as opened:
         yield opened
 
 
@@ -89,7 +89,7 @@ def test_health_and_metrics_answer_while_pages_take_all_threads(world: World) ->
             ]
             for _ in range(40):  # as many threads as there are
                 assert asked.acquire(timeout=60.0)
-            with httpx.Client(base_url=f"http://{running.address}", timeout=20.0, trust_env=False) as client:
+            with httpx.Client(base_url=f"http://{running.address}", timeout=60.0, trust_env=False) as client:
                 assert client.get("/healthz").status_code == 200
                 assert client.get("/metrics").status_code == 200
             assert not any(page.done() for page in pages)

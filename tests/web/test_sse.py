@@ -37,7 +37,7 @@ def test_a_listener_learns_of_windows_alarms_and_masks(
 ) -> None:
     monkeypatch.setattr(sse, "_EVENT_SECONDS", 0.02)
     monkeypatch.setattr(sse, "_READ_SECONDS", 0.0)
-    with httpx.stream("GET", url, trust_env=False, timeout=20.0) as response:
+    with httpx.stream("GET", url, trust_env=False, timeout=60.0) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-store"
         received = events(response)
@@ -69,7 +69,7 @@ def test_from_elsewhere_a_listener_authenticates_again(world: World, monkeypatch
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     url, known = f"http://{server.address}/events", ("maria", PASSWORDS["maria"])
-    with httpx.stream("GET", url, trust_env=False, timeout=20.0, auth=known) as response:
+    with httpx.stream("GET", url, trust_env=False, timeout=60.0, auth=known) as response:
         assert 1 < len(list(events(response))) < 20
     remove_user(world.users, "maria")
     assert httpx.get(url, trust_env=False, auth=known).status_code == 401
@@ -81,7 +81,7 @@ def test_listeners_are_bounded_and_leave_room_when_they_go(url: str, monkeypatch
     monkeypatch.setattr(sse, "_MOST_LISTENERS", 3)
     with ExitStack() as stack:
         listening = [
-            events(stack.enter_context(httpx.stream("GET", url, trust_env=False, timeout=20.0)))
+            events(stack.enter_context(httpx.stream("GET", url, trust_env=False, timeout=60.0)))
             for _ in range(3)
         ]
         assert [next(received)["number"] for received in listening] == [1, 1, 1]
@@ -89,7 +89,7 @@ def test_listeners_are_bounded_and_leave_room_when_they_go(url: str, monkeypatch
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "15"
     for _ in range(500):
-        with httpx.stream("GET", url, trust_env=False, timeout=20.0) as response:
+        with httpx.stream("GET", url, trust_env=False, timeout=60.0) as response:
             if response.status_code == 200:
                 assert next(events(response))["number"] == 1
                 return
@@ -101,7 +101,7 @@ def test_a_server_with_listeners_stops(world: World) -> None:
         create_app(Metrics({}, world.clock, ""), lambda: 0.0, queries=world.queries), "127.0.0.1", 0
     )
     server.start()
-    with httpx.stream("GET", f"http://{server.address}/events", trust_env=False, timeout=20.0) as response:
+    with httpx.stream("GET", f"http://{server.address}/events", trust_env=False, timeout=60.0) as response:
         received = events(response)
         next(received)
         server.stop()

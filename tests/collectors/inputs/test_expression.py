@@ -110,14 +110,14 @@ ATTACKS = [
 
 @pytest.mark.parametrize("text", ATTACKS, ids=lambda text: repr(text)[:40])
 def test_what_is_no_arithmetic_is_refused_in_our_words(text: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises((ConfigError, KeyError)) as found:
         parse_expression(text, "derive.r").evaluate(X)
     if text not in ("c0", "sqrt"):  # columns that are not there
         assert isinstance(found.value, ConfigError)
         assert str(found.value).startswith("derive.r: ")
         assert str(found.value).isprintable()
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_a_replay_waits_for_the_daemon(tmp_path: Path, address: str) -> None:
     thread.join(0.5)
     assert thread.is_alive()
     with receiving(address) as windows:
-        thread.join(30)
+        thread.join(60)
     assert (told[0].n_sent, told[0].n_lost) == (10, 0)
     assert [w.seq for w in windows] == list(range(10))
 
@@ -315,7 +315,7 @@ def test_windows_are_sent_again_while_the_source_is_silent(
 
     def batches(_: Endless) -> Iterator[EventBatch]:
         yield EventBatch("0", FEATURES, np.zeros((10, 2)))
-        silent.wait(30)
+        silent.wait(120)
 
     monkeypatch.setattr(Endless, "__iter__", batches)
     text = "[window]\nevents = 10\n[options]\nstop_after = 0\n"
@@ -326,16 +326,16 @@ def test_windows_are_sent_again_while_the_source_is_silent(
     try:
         for forgets in (True, False):  # the first daemon goes away without having judged anything
             with Receiver([address]) as receiver:
-                begun, window = receiver.receive(20_000), receiver.receive(20_000)
+                begun, window = receiver.receive(60_000), receiver.receive(60_000)
                 assert isinstance(begun, RunMessage)
                 assert isinstance(window, Window)
                 if not forgets:
                     receiver.acknowledge(window)  # so the begin, which came before, is known as well
                     silent.set()
-                    ended = receiver.receive(20_000)
+                    ended = receiver.receive(60_000)
                     assert isinstance(ended, RunMessage)
                     receiver.answer_run(ended)
-                    thread.join(10)
+                    thread.join(60)
     finally:
         silent.set()
         thread.join()
@@ -360,13 +360,13 @@ def test_the_service_manager_hears_how_the_run_goes(tmp_path: Path, address: str
         thread.start()
         wait_until(lambda: any("3 not judged yet" in line for line in told), "a status")
         for _ in range(5):
-            message = receiver.receive(5000)
+            message = receiver.receive(60_000)
             if isinstance(message, RunMessage):
                 receiver.answer_run(message)
             else:
                 assert isinstance(message, Window)
                 receiver.acknowledge(message)
-        thread.join(20)
+        thread.join(60)
     assert told[0] == "READY=1"
     assert any(line.startswith("STATUS=run 7: ") for line in told)
     assert "STOPPING=1" in told

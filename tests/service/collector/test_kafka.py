@@ -97,7 +97,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     ("n_kills", "window", "channels"),
     [
         (2, BY_COUNT, False),
-        (2, BY_TIME, True),
+        pytest.param(2, BY_TIME, True, marks=pytest.mark.slow),
         pytest.param(20, BY_COUNT, False, marks=pytest.mark.long),
         pytest.param(20, BY_COUNT, True, marks=pytest.mark.long),
     ],

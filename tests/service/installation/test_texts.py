@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqm.errors import ConfigError
@@ -31,6 +31,7 @@ TABLES = st.dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(TABLES)
 def test_values_read_back_as_they_were_written(table: dict[str, object]) -> None:
     assert tomllib.loads(write_keys(table)) == table

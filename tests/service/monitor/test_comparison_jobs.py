@@ -78,6 +78,7 @@ def test_two_runs_are_compared_with_p_and_maps(start: Start) -> None:
     assert processes() == []
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_steps_back_and_can_be_cancelled(start: Start) -> None:
     jobs = start(steps_back=True)
     first = jobs.start(ONE, TWO, LONG, "maria")

@@ -32,7 +32,7 @@ from tests.export.grafana_server import TOKEN, FakeGrafana, serve
 from tests.service.small import FEATURES, faulty_events, healthy_events, wait_until, window_of
 
 STREAMS = ("chamber-1", "chamber-2")
-WAIT_MS = 10_000
+WAIT_MS = 60_000
 
 Open = Callable[..., Daemon]
 Scraped = dict[tuple[str, frozenset[tuple[str, str]]], float]

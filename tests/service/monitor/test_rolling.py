@@ -20,7 +20,7 @@ from tests.conftest import Once
 from tests.reference.channels import channel_bundle
 from tests.service.small import N_WINDOW, healthy_events, window_of
 
-K, WAIT_SECONDS = 3, 20.0
+K, WAIT_SECONDS = 3, 60.0
 ROLLING = f"[streams.rolling]\nwindows = {K}\npermutations = 100\n"
 Open = Callable[..., Daemon]
 

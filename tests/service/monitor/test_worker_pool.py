@@ -358,6 +358,7 @@ def kill_one_while_it_receives_or_answers(pool: Pool, rng: np.random.Generator) 
 
 
 @pytest.mark.usefixtures("without_pause")
+@pytest.mark.slow
 def test_a_worker_may_be_killed_at_any_time() -> None:
     rng = np.random.default_rng(1)
     with open_pool(2) as pool:

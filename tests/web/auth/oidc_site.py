@@ -55,7 +55,7 @@ def running_provider(node: Path, folder: Path) -> Iterator[Provider]:
     assert process.stdout is not None
     told = next(line for line in process.stdout if line.startswith("{"))
     yield Provider(json.loads(told)["issuer"], port)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Person:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.client = httpx.Client(
-            headers={"Accept": "text/html"}, trust_env=False, timeout=30.0, verify=False  # noqa: S501
+            headers={"Accept": "text/html"}, trust_env=False, timeout=60.0, verify=False  # noqa: S501
         )  # fmt: skip
         site.clients.append(self.client)
 
