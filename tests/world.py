@@ -126,6 +126,8 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         n_reference=5000,
         n_toys=2000,
         nuisances=("drift_velocity",),
+        rate_range_hz=(95.0, 105.0),
+        nuisance_ranges={"drift_velocity": (-0.004, 0.004)},
         templates=("lowered cathode voltage",),
         sources=("good.parquet",),
     )

@@ -17,7 +17,6 @@ import typer
 from dqm.cli.output import say_json
 from dqm.config import check_private, load_daemon, url_on_host
 from dqm.errors import ConfigError, DqmError, InputError
-from dqm.export.answers import get_plain
 
 __all__ = ["AsJson", "Daemon", "Login", "PasswordFile", "User", "act", "ask"]
 
@@ -111,6 +110,8 @@ def ask(
 
 
 def _send(address: str, method: str, path: str, **request: Any) -> httpx.Response:
+    from dqm.export.answers import get_plain  # help is to be quick: its package loads much
+
     try:
         return get_plain(
             method,

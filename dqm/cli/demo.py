@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.settings import Features, split_names
+from dqm.config import removing_if_empty
 from dqm.errors import ConfigError
 
 __all__ = ["demo"]
@@ -53,19 +55,21 @@ def demo(
     """
     from dqm.cli.demo_screen import show_demonstration, show_own_run
 
-    if real:
-        as_expected = show_own_run(
-            real,
-            features=split_names(features),
-            chamber=chamber,
-            window=window,
-            duration=duration,
-            directory=directory,
-        )
-    else:
+    if not real:
         for option, given in (("--features", features), ("--chamber", chamber), ("--window", window)):
             if given is not None:
                 raise ConfigError(f"{option} without --real", fix="Give the files of a good run by --real")
-        as_expected = show_demonstration(duration, directory)
+    with removing_if_empty(directory) if directory else nullcontext():
+        if not real:
+            as_expected = show_demonstration(duration, directory)
+        else:
+            as_expected = show_own_run(
+                real,
+                features=split_names(features),
+                chamber=chamber,
+                window=window,
+                duration=duration,
+                directory=directory,
+            )
     if not as_expected:
         raise typer.Exit(1)

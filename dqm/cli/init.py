@@ -16,7 +16,7 @@ from dqm.cli.output import say
 from dqm.cli.parallel import ProcessesOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Features, parse_settings, split_names
-from dqm.config import NAME_PATTERN, installed_plugins, parse_value
+from dqm.config import NAME_PATTERN, installed_plugins, parse_value, removing_if_empty
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
 
@@ -98,7 +98,7 @@ def init(
     for path in detector.input_paths:
         if not Path(path).exists():
             say(f"note: {path} is not there yet", err=True)
-    with Workplace(directory, detector.key_of_run) as place:
+    with removing_if_empty(place_of_all.parent), Workplace(directory, detector.key_of_run) as place:
         if place.goes_on:
             say(f"{directory}: goes on where it was interrupted")
         with progress_bar("good run: events", None) as progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +22,7 @@ from dqm.cli.settings import (
     parse_settings,
     split_names,
 )
+from dqm.config import removing_if_empty
 from dqm.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
@@ -62,8 +65,7 @@ def power(
 
     names = tuple(statistic) if statistic else (*NPLM, *PEERS)
     plan = PowerPlan.quick(names, seed) if quick else PowerPlan(names, seed=seed)
-    _make_folder(output)
-    with progress_bar("parts", len(plan.units)) as progress:
+    with _folder(output), progress_bar("parts", len(plan.units)) as progress:
         rows, milliseconds, refused = compare_power(
             plan, output / "power.jsonl", n_processes=processes, progress=progress
         )
@@ -117,8 +119,7 @@ def clipping(
     if unknown:
         raise ConfigError(f"no setting {unknown[0]!r} here", where="--set", fix="Give layers, starts or seed")
     run = read_run(files, split_names(features), chamber, reading=parse_reading(read, read_as))
-    _make_folder(output)
-    with progress_bar("clippings", None) as progress, one_thread():
+    with _folder(output), progress_bar("clippings", None) as progress, one_thread():
         tried: list[ClippingTrial] = []
 
         def tell(trial: ClippingTrial) -> None:
@@ -145,11 +146,15 @@ def clipping(
         draw_clipping(output / "clipping.png", choice)
 
 
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot be created: {error.strerror}", where=str(output)) from error
+@contextmanager
+def _folder(output: Path) -> Iterator[None]:
+    """Make the folder, before hours of work; it goes again if nothing comes of them."""
+    with removing_if_empty(output):
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot be created: {error.strerror}", where=str(output)) from error
+        yield
 
 
 def _clipping_table(choice: ClippingChoice) -> str:

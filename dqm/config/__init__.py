@@ -18,7 +18,13 @@ from dqm.config.daemon import (
     NuisancesSection,
     QualitySection,
 )
-from dqm.config.files import check_writers, make_private_directory, make_private_file, replacing
+from dqm.config.files import (
+    check_writers,
+    make_private_directory,
+    make_private_file,
+    removing_if_empty,
+    replacing,
+)
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
 from dqm.config.interface import accepts, check_call, check_members, plugin_errors
 from dqm.config.load import (
@@ -107,6 +113,7 @@ __all__ = [
     "read_target_url",
     "read_token",
     "read_toml",
+    "removing_if_empty",
     "replacing",
     "set_key",
     "split_http",

@@ -17,7 +17,7 @@ from secrets import token_hex
 
 from dqm.errors import ConfigError
 
-__all__ = ["check_writers", "make_private_directory", "make_private_file", "replacing"]
+__all__ = ["check_writers", "make_private_directory", "make_private_file", "removing_if_empty", "replacing"]
 
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -44,6 +44,27 @@ def make_private_directory(path: Path) -> None:
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     check_writers(path)
+
+
+@contextmanager
+def removing_if_empty(path: Path) -> Iterator[None]:
+    """Remove a directory again that was made within the block, if the block fails and nothing is in it.
+
+    So a command may make its directory first, while what it was asked for turns out to be impossible later.
+
+    Parameters
+    ----------
+    path : Path
+        The directory; those above it that were made with it are removed as well.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # it has something in it, or was not made
+                each.rmdir()
+        raise
 
 
 def make_private_file(path: Path) -> None:

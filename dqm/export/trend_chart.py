@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dqm.alarm import RunStatistics, StreamTrend
-from dqm.export.charts import Figure
+from dqm.export.charts import Figure, healthy_band
 from dqm.export.run_trends import ShareTable
+from dqm.export.views import BundleFacts
 from dqm.store import BadShares
 
 __all__ = ["MOST_STREAMS", "shares_figure", "trend_figure", "values_figure"]
@@ -19,13 +22,18 @@ MOST_STREAMS = 60
 """Most streams that are drawn together: those with the largest share of Bad windows."""
 
 
-def trend_figure(trend: StreamTrend) -> Figure:
+def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Figure:
     """Draw the runs of a stream: those that differ have another symbol, and the onset is a band.
+
+    Behind Z is the band in which two of three windows like the reference lie; behind the rate that of each
+    reference.
 
     Parameters
     ----------
     trend : StreamTrend
         At least one run.
+    bundles : sequence of BundleFacts
+        References of the stream.
 
     Returns
     -------
@@ -40,7 +48,7 @@ def trend_figure(trend: StreamTrend) -> Figure:
         "yaxis": {"title": {"text": "Z"}, "zeroline": True, "domain": [0.4, 1.0]},
         "yaxis2": {"title": {"text": "Bad, %"}, "rangemode": "tozero", "domain": [0.0, 0.34]},
         "legend": {"orientation": "h", "y": 1.12},
-        "shapes": _onset_band(trend, names),
+        "shapes": [*_onset_band(trend, names), healthy_band("y")],
     }
     if any(run.rate_hz is not None for run in trend.runs):
         data.append(_rates(trend.runs, names))
@@ -50,16 +58,21 @@ def trend_figure(trend: StreamTrend) -> Figure:
         layout["yaxis3"] = {
             "title": {"text": "events/s"}, "rangemode": "tozero", "domain": [0.0, 0.21],
         }  # fmt: skip
+        _add_bands(layout, "y3", [one.rate_range_hz for one in bundles if one.rate_range_hz])
     return {"data": data, "layout": layout}
 
 
-def values_figure(trend: StreamTrend) -> Figure | None:
+def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Figure | None:
     """Draw the means of what comes with the windows, one below the other.
+
+    Behind a nuisance parameter is the band of each reference: nominal, within the error of a measurement.
 
     Parameters
     ----------
     trend : StreamTrend
         At least one run.
+    bundles : sequence of BundleFacts
+        References of the stream.
 
     Returns
     -------
@@ -92,6 +105,8 @@ def values_figure(trend: StreamTrend) -> Figure | None:
             "domain": [top - 0.72 / len(found), top - 0.08 / len(found)],
             "nticks": 4,
         }
+        bands = [one.nuisance_ranges[name] for one in bundles if name in one.nuisance_ranges]
+        _add_bands(layout, axis, bands)
         layout["annotations"].append(
             {
                 "text": name, "xref": "paper", "yref": "paper", "x": 0.0, "y": top - 0.08 / len(found),
@@ -181,6 +196,14 @@ def _shares(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
         "hovertemplate": "run %{x}: %{text} windows<extra></extra>",
         "marker": {"color": "var(--bad)"},
     }  # fmt: skip
+
+
+def _add_bands(layout: Figure, axis: str, bands: Sequence[tuple[float, float]]) -> None:
+    """Shade what references have, and let the axis reach as far."""
+    if bands:
+        layout["shapes"] += [healthy_band(axis, *band) for band in dict.fromkeys(bands)]
+        reach = [end for band in bands for end in band]
+        layout[axis.replace("y", "yaxis")]["autorangeoptions"] = {"include": reach}
 
 
 def _onset_band(trend: StreamTrend, names: list[str]) -> list[Figure]:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dqm.events import Quality
 from dqm.events.summary import View
-from dqm.reference import CertificateStatus, Light, Manifest
+from dqm.reference import CertificateStatus, Light, Manifest, RateTest
 
 __all__ = [
     "BundleFacts",
@@ -58,6 +58,12 @@ class BundleFacts(View):
     n_reference: int = Field(description="reference events")
     n_toys: int = Field(description="healthy toys in all its null tables")
     nuisances: tuple[str, ...]
+    rate_range_hz: tuple[float, float] | None = Field(
+        None, description="rate of the reference less and plus its uncertainty; null if nobody says it"
+    )
+    nuisance_ranges: dict[str, tuple[float, float]] = Field(
+        {}, description="nominal value of each nuisance parameter less and plus the error of its measurement"
+    )
     templates: tuple[str, ...] = Field(description="faults it has been taught")
     sources: tuple[str, ...]
     certificate: CertificateFacts | None = Field(None, description="what was measured of it")
@@ -65,7 +71,11 @@ class BundleFacts(View):
 
 
 def describe_bundle(
-    identifier: str, manifest: Manifest, judges: str = "", status: CertificateStatus | None = None
+    identifier: str,
+    manifest: Manifest,
+    judges: str = "",
+    status: CertificateStatus | None = None,
+    rate: RateTest | None = None,
 ) -> BundleFacts:
     """Describe a bundle.
 
@@ -79,6 +89,8 @@ def describe_bundle(
         Windows of the stream that it judges, in words.
     status : CertificateStatus, optional
         Its certificate.
+    rate : RateTest, optional
+        Its test of the number of events.
 
     Returns
     -------
@@ -96,11 +108,21 @@ def describe_bundle(
         n_reference=manifest.n_reference,
         n_toys=sum(column.toys.shape[0] for column in manifest.null),
         nuisances=tuple(entry.name for entry in manifest.nuisances),
+        rate_range_hz=rate and _rate_range(rate),
+        nuisance_ranges={
+            entry.name: (-entry.sigma, entry.sigma) for entry in manifest.nuisances if entry.sigma is not None
+        },
         templates=tuple(dict.fromkeys(entry.fault for entry in manifest.templates)),
         sources=tuple(source.name for source in manifest.sources),
         certificate=_describe_certificate(status),
         why_uncertified=status.why_none if status else "",
     )
+
+
+def _rate_range(rate: RateTest) -> tuple[float, float] | None:
+    if rate.hz is None or rate.is_free:
+        return None
+    return max(0.0, rate.hz * (1.0 - rate.typical_uncertainty)), rate.hz * (1.0 + rate.typical_uncertainty)
 
 
 def _describe_certificate(status: CertificateStatus | None) -> CertificateFacts | None:

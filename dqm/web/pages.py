@@ -212,11 +212,12 @@ def _trends(queries: Queries, request: Request) -> Response:
             totals=totals, most=MOST_STREAMS, figure=figure,
         )  # fmt: skip
     trend = queries.trend(choice.stream, choice.last)
+    bundles = queries.bundles.get(choice.stream, ())
     return render(
         queries, request, "trends.html", names=names, last=choice.last, trend=trend, table=None,
-        columns=sorted({name for run in trend.runs for name in run.named_values}),
-        figure=trend_figure(trend) if trend.runs else None,
-        values=values_figure(trend) if trend.runs else None,
+        columns=sorted({name for run in trend.runs for name in run.named_values}), bundles=bundles,
+        figure=trend_figure(trend, bundles) if trend.runs else None,
+        values=values_figure(trend, bundles) if trend.runs else None,
     )  # fmt: skip
 
 

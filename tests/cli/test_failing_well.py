@@ -233,6 +233,32 @@ def spoil(folder: Path, word: str, kind: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("study power new/folder --quick --statistic none", "unknown statistic 'none'"),
+        ("study clipping events.csv -o new/folder --window 5000", "events"),
+        ("demo --real events.csv --chamber none --directory new/folder", "no events of chamber none"),
+        ("demo --real none.csv --directory new/folder", "none.csv"),
+        ("init new/folder/west --collector replay --input events.csv --run events.csv --features c", "'c'"),
+        ("init new/west --collector replay --input events.csv --run events.csv --window 100000", "events"),
+        ("collect collector.toml --set collector.spool=new/spool --set collector.key=none "
+         "--set collector.daemon_key=none", "none: the key cannot be read"),
+        ("keys new a/b --dir new/keys", "not a valid name"),
+        ("reference build events.csv -o new/x.dqmref --features c --window 20", "'c'"),
+        ("reference build events.csv -o new/x.dqmref --window 100000", "events"),
+    ],
+)  # fmt: skip
+def test_what_is_impossible_leaves_no_empty_folder(dqm: Dqm, here: Path, line: str, message: str) -> None:
+    (here / "collector.toml").write_text(
+        '[collector]\nname = "replay"\n[window]\nevents = 20\n[options]\ninputs = ["events.csv"]\n'
+    )
+    told = dqm(*line.split())
+    assert told.code == 2, told
+    assert message in told.err
+    assert not (here / "new").exists()
+
+
 def test_every_command_is_in_the_table() -> None:
     assert {command_of(line) for line in WRONG_INPUT} == all_commands() - {"dashboards path"}
 

@@ -20,7 +20,7 @@ from dqm.service.collector.runs import Runs
 from dqm.service.collector.slow_control import SlowControl
 from dqm.service.collector.sources import EventSource, ResumableSource, counts_of, gives_runs, open_source
 from dqm.service.sd_notify import Notifier
-from dqm.stream import Reason, Sender, Spool, read_sender_keys
+from dqm.stream import Reason, Sender, SenderKeys, Spool, read_sender_keys
 
 __all__ = ["CollectSummary", "collect", "make_cutter"]
 
@@ -116,6 +116,7 @@ def collect(
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
     _refuse_two_numbers(section, source)
+    keys = read_sender_keys(section)  # before anything is made
     with ExitStack() as opened:
         idle = _Idle(stop)
         note = _resume(source, idle, opened)
@@ -126,7 +127,7 @@ def collect(
         spool = (
             opened.enter_context(Spool(section.spool, 2 * section.buffer_bytes)) if section.spool else None
         )
-        sender = opened.enter_context(_make_sender(section, spool))
+        sender = opened.enter_context(_make_sender(section, keys, spool))
         runs = Runs(
             config,
             source,
@@ -204,13 +205,13 @@ def _summarise(runs: Runs, sender: Sender, *, is_kept: bool) -> CollectSummary:
     )
 
 
-def _make_sender(section: CollectorSection, spool: Spool | None) -> Sender:
+def _make_sender(section: CollectorSection, keys: SenderKeys | None, spool: Spool | None) -> Sender:
     return Sender(
         section.connect,
         section.buffer_windows,
         buffer_bytes=section.buffer_bytes,
         spool=spool,
-        keys=read_sender_keys(section),
+        keys=keys,
     )
 
 

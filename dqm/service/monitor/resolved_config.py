@@ -135,7 +135,8 @@ class ResolvedConfig:
         """What the page says of the bundles of each stream."""
         return {
             stream: tuple(
-                describe_bundle(one.identifier, one.manifest, str(one.rule), one.status) for one in found
+                describe_bundle(one.identifier, one.manifest, str(one.rule), one.status, one.rate)
+                for one in found
             )
             for stream, found in self.references.items()
         }
