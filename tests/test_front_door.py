@@ -61,6 +61,7 @@ def test_the_python_of_the_documents_runs(page: str, tmp_path: Path, monkeypatch
     assert {path.suffix for path in tmp_path.iterdir()} >= {".dqmref", ".png"}
 
 
+@pytest.mark.slow
 def test_the_python_of_the_documents_and_of_scripts_is_well_typed(tmp_path: Path) -> None:
     scripts = [ROOT / "tests" / "typed_front_door.py"]
     for page in PAGES:
