@@ -78,7 +78,13 @@ def test_the_python_of_the_documents_and_of_scripts_is_well_typed(tmp_path: Path
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-@pytest.mark.parametrize("module", WITH_EXAMPLES)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, marks=pytest.mark.slow if module == "dqm.reference.bundle" else ())
+        for module in WITH_EXAMPLES
+    ],
+)
 def test_examples_of_docstrings_are_true(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

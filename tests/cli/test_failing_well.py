@@ -155,11 +155,14 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
+COSTLY = (
+    *(f"reference {what}" for what in ("validate", "build", "calibrate", "tune", "advise", "templates")),
+    "hunt",
+)
 EACH_WORKING = [
-    pytest.param(line, marks=pytest.mark.slow if line.startswith("reference validate") else ())
-    for line in WORKING
+    pytest.param(line, marks=pytest.mark.slow if line.startswith(COSTLY) else ()) for line in WORKING
 ]
-"""The same as parameters of tests; validation throws many toys."""
+"""The same as parameters of tests; those that compute are slow."""
 
 ELSEWHERE = {
     *("demo", "run", "notify test", "study clipping", "study power", "init", "doctor"),

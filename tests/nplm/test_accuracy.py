@@ -42,7 +42,7 @@ def windows(rng: np.random.Generator) -> list[FloatArray]:
 @pytest.mark.parametrize("with_nuisance", [False, True])
 @pytest.mark.parametrize(
     ("loss", "width", "penalty", "n_centers"),
-    [("logistic", 4.5, 1e-7, 500), ("likelihood", 2.5, 1e-7, 250)],
+    [("logistic", 4.5, 1e-7, 500), pytest.param("likelihood", 2.5, 1e-7, 250, marks=pytest.mark.slow)],
 )
 def test_t_is_within_a_thousandth_of_the_plain_test(
     loss: LossName, width: float, penalty: float, n_centers: int, with_nuisance: bool
