@@ -26,6 +26,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_a_bundle_is_certified_shown_and_accepted(dqm: Dqm, copy: Path, tmp_path: Path) -> None:
     assert "not certified: it has no certificate" in dqm("reference", "show", "copy").out
     assert dqm("check", "daemon.toml").out.rstrip().endswith("certificate: none")
