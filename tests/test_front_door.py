@@ -61,6 +61,7 @@ def test_the_python_of_the_documents_runs(page: str, tmp_path: Path, monkeypatch
     assert {path.suffix for path in tmp_path.iterdir()} >= {".dqmref", ".png"}
 
 
+@pytest.mark.slow
 def test_the_python_of_the_documents_and_of_scripts_is_well_typed(tmp_path: Path) -> None:
     scripts = [ROOT / "tests" / "typed_front_door.py"]
     for page in PAGES:
@@ -77,7 +78,13 @@ def test_the_python_of_the_documents_and_of_scripts_is_well_typed(tmp_path: Path
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-@pytest.mark.parametrize("module", WITH_EXAMPLES)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, marks=pytest.mark.slow if module == "dqm.reference.bundle" else ())
+        for module in WITH_EXAMPLES
+    ],
+)
 def test_examples_of_docstrings_are_true(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from dqm.alarm import Cause
 from tests.studies.false_alarms import Scenario, count_false_alarms
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.5])
+@pytest.mark.parametrize("correlation", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_shift_has_one_false_alarm_as_the_budget_says(correlation: float) -> None:
     n_shifts = 16
     found = count_false_alarms(Scenario("healthy", correlation, correlation), 4, n_shifts, [1])

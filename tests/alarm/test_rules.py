@@ -70,6 +70,7 @@ def thresholds(n_streams: int, autocorrelation: float) -> Thresholds:
     return derive_thresholds(config(n_streams=n_streams, alarm={"autocorrelation": autocorrelation}))
 
 
+@pytest.mark.slow
 def test_a_stream_that_wanders_makes_the_limits_stricter_in_proportion_to_its_windows() -> None:
     def of(n_streams: int, *wandering: str, **alarm: float) -> Thresholds:
         facts = {name: StreamFacts(wanders=True) for name in wandering}

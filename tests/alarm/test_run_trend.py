@@ -94,6 +94,7 @@ def test_without_its_windows_an_onset_is_dated_to_runs() -> None:
     )
 
 
+@pytest.mark.slow
 def test_of_a_thousand_runs_only_the_windows_near_the_onset_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_READ", 400)
     rng = np.random.default_rng(8)

@@ -19,6 +19,7 @@ from .conftest import complaints, set_media, set_width
 
 STREAMS = [f"chamber-{n}" for n in range(1, 7)]
 N_WINDOWS = 24
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from .conftest import complaints, set_media, set_width
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 ALARM = "/alarms/chamber-2/differs"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

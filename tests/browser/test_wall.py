@@ -22,6 +22,7 @@ from tests.world import START, World, make_world, verdict_of
 from .conftest import complaints, set_media
 
 N_STREAMS = 1000
+pytestmark = pytest.mark.slow
 HOUR = 3600.0
 
 

@@ -27,6 +27,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_a_bundle_is_certified_shown_and_accepted(dqm: Dqm, copy: Path, tmp_path: Path) -> None:
     assert "not certified: it has no certificate" in dqm("reference", "show", "copy").out
     assert dqm("check", "daemon.toml").out.rstrip().endswith("certificate: none")
@@ -47,6 +48,7 @@ def test_a_bundle_is_certified_shown_and_accepted(dqm: Dqm, copy: Path, tmp_path
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("copy")
 def test_a_later_run_that_differs_is_red_and_the_bundle_refused(dqm: Dqm, tmp_path: Path) -> None:
     write_csv(tmp_path / "later.csv", faulty_events(30 * N_WINDOW, 7))
@@ -98,6 +100,7 @@ def test_what_cannot_be_certified_is_told_and_leaves_nothing(
     assert {path.name for path in copy.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_advice_tells_windows_toys_penalties_and_times(dqm: Dqm, tmp_path: Path) -> None:
     write_csv(tmp_path / "run.csv", healthy_events(2000, 1))
     told = dqm("reference", "advise", "run.csv", "--window", "30,100,1500", "--streams", 10, "-o", "a.png")

@@ -212,6 +212,7 @@ def test_labels_by_number_hold_when_the_verdicts_are_deleted(dqm: Dqm, bundle: P
     assert "by time" not in told.out
 
 
+@pytest.mark.slow
 def test_a_daemon_certifies_while_it_judges_and_sends_what_is_signed_after_a_kill_too(
     dqm: Dqm, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def make_table(
     return made.toys(made.manifest.null[-1])
 
 
+@pytest.mark.slow
 def test_a_worker_killed_meanwhile_changes_nothing(
     dask: DaskCluster, fresh: Bundle, expected: FloatArray
 ) -> None:
@@ -143,6 +144,7 @@ def seen_by_each_process_in_its_own_folder(bundle: Bundle, monkeypatch: pytest.M
     return open_bundle(Path("/proc/self/cwd") / bundle.path.name)
 
 
+@pytest.mark.slow
 def test_a_bundle_that_workers_do_not_see_can_be_sent(
     dask: DaskCluster, fresh: Bundle, expected: FloatArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_bundle_that_workers_do_not_see_can_be_sent(
         np.testing.assert_array_equal(make_table(hidden, workers), expected)
 
 
+@pytest.mark.slow
 def test_another_bundle_at_the_same_path_is_refused(
     dask: DaskCluster, fresh: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +175,7 @@ def test_another_bundle_at_the_same_path_is_refused(
     shutil.rmtree(path)
 
 
+@pytest.mark.slow
 def test_certificates_are_those_of_dasks_own_configuration(
     dask: DaskCluster, certificates: dict[str, str], require_program: Callable[[str], Path]
 ) -> None:
@@ -199,6 +203,7 @@ def test_an_address_without_scheduler_is_told_at_once(monkeypatch: pytest.Monkey
             assert "IO loop" not in left, "the garbage collector would have to close the client"
 
 
+@pytest.mark.slow
 def test_the_garbage_collector_waits_for_no_lock_of_a_closed_client(dask: DaskCluster) -> None:
     client = ClosingClient(dask.address, timeout=30, set_as_default=False)
     client.close()

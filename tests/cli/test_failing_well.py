@@ -157,11 +157,17 @@ users list -f users.toml
 """.strip().splitlines()
 """Command lines that do something and say so."""
 
-EACH_WORKING = [
-    pytest.param(line, marks=pytest.mark.slow if line.startswith("reference validate") else ())
-    for line in WORKING
-]
-"""The same as parameters of tests; validation throws many toys."""
+COSTLY = (
+    *(f"reference {what}" for what in ("validate", "build", "calibrate", "tune", "advise", "templates")),
+    "hunt",
+    "study power",
+)
+
+
+def each(lines: list[str]) -> list[object]:
+    """Command lines as parameters of a test; those that compute are slow."""
+    return [pytest.param(line, marks=pytest.mark.slow if line.startswith(COSTLY) else ()) for line in lines]
+
 
 ELSEWHERE = {
     *("demo", "run", "notify test", "study clipping", "study power", "init", "doctor"),
@@ -412,7 +418,7 @@ def full_disk(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield disk
 
 
-@pytest.mark.parametrize("line", WRITING)
+@pytest.mark.parametrize("line", each(WRITING))
 def test_a_full_disk_is_told_and_nothing_is_left_on_it(
     words: Words, capsys: pytest.CaptureFixture[str], full_disk: Path, line: str
 ) -> None:
@@ -438,7 +444,7 @@ def test_every_command_works_in_the_table_or_elsewhere() -> None:
     assert {command_of(line) for line in WORKING} == all_commands() - ELSEWHERE
 
 
-@pytest.mark.parametrize("line", EACH_WORKING)
+@pytest.mark.parametrize("line", each(WORKING))
 def test_nothing_is_cut_off_in_a_narrow_terminal(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -449,7 +455,7 @@ def test_nothing_is_cut_off_in_a_narrow_terminal(
     assert "…" not in told
 
 
-@pytest.mark.parametrize("line", EACH_WORKING)
+@pytest.mark.parametrize("line", each(WORKING))
 def test_a_reader_that_goes_away_ends_it_quietly(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -462,7 +468,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(
     assert half_written() == []
 
 
-@pytest.mark.parametrize("line", EACH_WORKING)
+@pytest.mark.parametrize("line", each(WORKING))
 def test_output_to_a_full_disk_is_told(
     words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -499,7 +505,7 @@ class Interruption:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("line", EACH_WORKING)
+@pytest.mark.parametrize("line", each(WORKING))
 def test_one_that_is_interrupted_half_way_says_so(
     words: Words, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:

@@ -208,6 +208,7 @@ def write_both(path: Path, single: FloatArray, pairs: FloatArray, second: float)
     return scratch.replace(path)
 
 
+@pytest.mark.slow
 def test_a_histogram_of_two_features_tells_what_neither_tells_alone(dqm: Dqm, tmp_path: Path) -> None:
     """A TH2 whose features are each as before, but not together; the long test below has a daemon."""
     good = write_both(tmp_path / "good.root", fill(10, 1), fill_pairs(12_000, 2), 0.0)

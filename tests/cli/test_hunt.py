@@ -63,6 +63,7 @@ def test_a_burst_is_found_with_its_time_p_and_what_it_looks_like(dqm: Dqm) -> No
     assert 0 < caught < sum(one["n_events"] for one in found["bins"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_nothing_stands_out_in_a_healthy_run_along_any_column(dqm: Dqm) -> None:
     for along in ("time", "wire"):
@@ -79,6 +80,7 @@ def test_a_hunt_is_the_same_with_any_number_of_processes(dqm: Dqm) -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_the_figure_is_written(dqm: Dqm, files: Path) -> None:
     assert dqm("hunt", "burst.parquet", *QUICK, "--plot", "hunt.png").code == 0
     assert (files / "hunt.png").stat().st_size > 10_000
@@ -116,6 +118,7 @@ def test_what_cannot_be_hunted_is_refused(
     assert message in told.err
 
 
+@pytest.mark.slow
 def test_proportions_teach_what_the_class_looks_like(dqm: Dqm, files: Path) -> None:
     for name, fraction, seed in (("low", 0.1, 5), ("middle", 0.3, 6), ("high", 0.7, 7)):
         x = healthy_events(1000, seed)

@@ -24,7 +24,7 @@ Dqm = Callable[..., Told]
 FROM = ("reference", "build", "--from", "daemon.toml", "--stream", "chamber-1")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def config(request: pytest.FixtureRequest, tmp_path: Path, bundle: Path) -> Iterator[Path]:
     """Configuration of a daemon with a store of either kind."""
     path = write_daemon(tmp_path, bundle)
@@ -77,6 +77,7 @@ def test_a_reference_is_made_of_the_kept_windows_of_some_runs(dqm: Dqm, config: 
     assert not Path("mixed").exists()
 
 
+@pytest.mark.slow
 def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tmp_path: Path) -> None:
     config = write_daemon(tmp_path, bundle)
     keep(config, {10: 30})

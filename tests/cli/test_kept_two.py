@@ -40,6 +40,7 @@ def config(tmp_path: Path, bundle: StoredBundle) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("config")
 def test_runs_are_compared_with_p_maps_and_the_reference(dqm: Dqm, tmp_path: Path) -> None:
     (far,) = json_lines(dqm(*COMPARE, "chamber-1:10-11", "chamber-1:12", "--json").out)

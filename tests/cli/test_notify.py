@@ -21,6 +21,7 @@ from .test_online import write_daemon
 from .test_reload import workers_of
 
 WATCHDOG_SECONDS = 2.0
+pytestmark = pytest.mark.slow
 
 
 class Manager:

@@ -91,6 +91,7 @@ def open_files_limits(pid: int) -> list[str]:
     return files
 
 
+@pytest.mark.slow
 def test_windows_go_from_a_file_to_the_history(dqm: Dqm, folder: Path, bundle: Path, tmp_path: Path) -> None:
     config = write_daemon(tmp_path, bundle)
     collector = write_replay(tmp_path, folder / "mixed.csv")

@@ -44,6 +44,7 @@ def test_the_same_events_make_the_same_bundle(dqm: Dqm, folder: Path, bare: Path
     assert identifier == json.loads(dqm("reference", "show", bare, "--json").out)["identifier"]
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_is_as_in_one_go(dqm: Dqm, bare: Path, tmp_path: Path) -> None:
     for name in ("ref", "straight"):
         shutil.copytree(bare, tmp_path / name)

@@ -24,6 +24,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_compares_two_files_with_p_and_maps(dqm: Dqm) -> None:
     options = ("--permutations", 49, "--json", "--processes", 1)

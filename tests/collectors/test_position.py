@@ -92,7 +92,7 @@ def test_a_position_is_near_its_batch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["healthy", "reset", "damaged", "disordered"])
-@pytest.mark.parametrize("n_cuts", [7, 120])
+@pytest.mark.parametrize("n_cuts", [7, pytest.param(120, marks=pytest.mark.slow)])
 def test_segments_and_hits_by_channel_are_the_same_after_a_restart(kind: str, n_cuts: int) -> None:
     """Both go on from the position of either, though they are not equally far."""
     raw = words(kind)

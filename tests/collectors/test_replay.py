@@ -72,11 +72,13 @@ def test_a_root_file_that_claims_too_much_is_refused(tmp_path: Path) -> None:
         list(read_features(path))
 
 
+@pytest.mark.slow
 def test_a_root_file_may_have_no_rows(tmp_path: Path) -> None:
     write_tree(tmp_path / "empty.root", t_1=[])
     assert not list(read_features(tmp_path / "empty.root"))
 
 
+@pytest.mark.slow
 def test_a_root_file_is_left_half_read(tmp_path: Path) -> None:
     write_tree(tmp_path / "long.root", t_1=list(range(300_000)))
     batches = read_features(tmp_path / "long.root")

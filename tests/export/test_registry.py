@@ -97,6 +97,7 @@ def test_what_is_not_taken_is_tried_again_later_and_later(
     assert sender.send_unsent() == 5.0
 
 
+@pytest.mark.slow
 def test_one_that_is_never_taken_holds_no_other_up(store: CertificationStore, registry: FakeRegistry) -> None:
     for run in range(50):
         sign(store, run)

@@ -24,6 +24,7 @@ from .conftest import Open, administer, mounted
 from .site import STREAMS, Site
 
 WAIT_SECONDS = 60.0
+pytestmark = pytest.mark.slow
 MOST_WINDOWS = 900
 
 

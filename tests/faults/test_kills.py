@@ -74,6 +74,7 @@ N_ROUNDS = int(os.environ.get("DQM_KILLS", "200")) * 3 // 4
 """Of three rounds, two kill the daemon and two the collector: ``DQM_KILLS`` is the sum of both."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_rounds", "rate_hz"), [(1, 2.0), pytest.param(N_ROUNDS, 8.0, marks=pytest.mark.long)]
 )

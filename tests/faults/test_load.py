@@ -17,6 +17,7 @@ from tests.waiting import wait_until
 from .site import STREAMS, Site, memory_of
 
 WAIT_SECONDS = 60.0
+pytestmark = pytest.mark.slow
 HEALTHY, OTHER = STREAMS
 
 

@@ -65,6 +65,7 @@ def n_judged(log: Path) -> int:
     return log.read_text().count('"event": "judged"')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [3.0, pytest.param(150.0, marks=pytest.mark.long)])
 def test_a_network_that_is_cut_delays_windows_and_loses_none(
     open_site: Open, network: Network, seconds: float

@@ -52,6 +52,7 @@ def hold_now_and_then(site: Site, chance: np.random.Generator, seconds: float) -
     return n_held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [4.0, pytest.param(180.0, marks=pytest.mark.long)])
 def test_the_daemon_survives_its_peers_and_serves_every_sender(open_site: Open, seconds: float) -> None:
     print(f"DQM_PEERS_SEED={SEED}")  # noqa: T201

@@ -42,7 +42,7 @@ def windows(rng: np.random.Generator) -> list[FloatArray]:
 @pytest.mark.parametrize("with_nuisance", [False, True])
 @pytest.mark.parametrize(
     ("loss", "width", "penalty", "n_centers"),
-    [("logistic", 4.5, 1e-7, 500), ("likelihood", 2.5, 1e-7, 250)],
+    [("logistic", 4.5, 1e-7, 500), pytest.param("likelihood", 2.5, 1e-7, 250, marks=pytest.mark.slow)],
 )
 def test_t_is_within_a_thousandth_of_the_plain_test(
     loss: LossName, width: float, penalty: float, n_centers: int, with_nuisance: bool
@@ -82,8 +82,13 @@ def heavy(n: int, rng: np.random.Generator) -> FloatArray:
 
 @pytest.mark.parametrize("make", [toy_chamber, gauss, heavy])
 @pytest.mark.parametrize("loss", ["logistic", "likelihood"])
-@pytest.mark.parametrize("penalty", [1e-8, 1e-7, 1e-6, 1e-4])
-@pytest.mark.parametrize(("n", "n_data", "width"), [(400, 200, 2.5), (1000, 250, 4.5), (600, 600, 1.5)])
+@pytest.mark.parametrize(
+    "penalty", [1e-8, *(pytest.param(penalty, marks=pytest.mark.slow) for penalty in (1e-7, 1e-6)), 1e-4]
+)
+@pytest.mark.parametrize(
+    ("n", "n_data", "width"),
+    [(400, 200, 2.5), (1000, 250, 4.5), pytest.param(600, 600, 1.5, marks=pytest.mark.slow)],
+)
 def test_small_references_and_remote_events_keep_the_promise(
     make: Callable[[int, np.random.Generator], FloatArray],
     loss: LossName,

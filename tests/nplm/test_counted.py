@@ -129,6 +129,7 @@ def test_the_several_test_gives_counted_rows_the_t_of_the_rows_repeated(counted:
         assert found.fitted.t == pytest.approx(other.evaluate(write_out(counts)).fitted.t, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_several_test_chooses_settings_for_counted_rows() -> None:
     chosen = SeveralTest.tune(
         BINS,

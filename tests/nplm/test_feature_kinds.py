@@ -110,18 +110,22 @@ def test_a_value_that_the_reference_never_had_is_seen() -> None:
     [
         ("steps", lambda n: RNG.poisson(5, n), lambda n: RNG.poisson(5.6, n), 0.6),
         ("steps", lambda n: 25.0 * RNG.integers(0, 16, n), lambda n: 25.0 * RNG.integers(1, 17, n), 0.9),
-        ("heavy", RNG.standard_cauchy, lambda n: RNG.standard_cauchy(n) + 0.7, 0.9),
-        (
+        pytest.param(
+            "heavy", RNG.standard_cauchy, lambda n: RNG.standard_cauchy(n) + 0.7, 0.9, marks=pytest.mark.slow
+        ),
+        pytest.param(
             "smooth:-999",
             lambda n: np.where(RNG.random(n) < 0.03, -999, RNG.normal(50, 5, n)),
             lambda n: np.where(RNG.random(n) < 0.1, -999, RNG.normal(50, 5, n)),
             0.8,
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "categories",
             lambda n: RNG.integers(0, 64, n),
             lambda n: np.where(RNG.random(n) < 0.08, 20, RNG.integers(0, 64, n)),
             0.8,
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -133,6 +133,7 @@ def test_selected_events_were_not_seen_by_their_classifier() -> None:
     assert z.std() < 1.6
 
 
+@pytest.mark.slow
 def test_a_slow_drift_and_dead_times_make_no_bump() -> None:
     p = []
     for seed in range(8):

@@ -84,7 +84,10 @@ def direct_solution(
 
 @pytest.mark.parametrize("loss", ["logistic", "likelihood"])
 @pytest.mark.parametrize("shift", [0.0, 8.0])
-@pytest.mark.parametrize("n", [1000, 1200, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "n",
+    [1000, pytest.param(1200, marks=pytest.mark.slow), pytest.param(2000, marks=pytest.mark.long)],
+)
 def test_agrees_with_a_direct_solution_on_all_centres(n: int, loss: LossName, shift: float) -> None:
     rng = np.random.default_rng(5)
     reference, data = toy_chamber(n, rng), toy_chamber(n // 4, rng, shift)

@@ -75,6 +75,7 @@ def test_healthy_windows_of_the_published_network_follow_a_chi_square() -> None:
     assert stats.kstest(t, stats.chi2(13).cdf).pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_a_window_is_the_same_alone_and_with_others_and_again() -> None:
     rng = np.random.default_rng(4)
     windows = [rng.exponential(size=(n, 1)) for n in (150, 220, 30)]
@@ -189,6 +190,7 @@ def test_a_clipping_is_not_chosen_from_nothing() -> None:
     assert NeuralTest.tune(REFERENCE, n_reference=80, n_expected=50, rng=RNG, given={"clipping": 3.0}) == {}
 
 
+@pytest.mark.slow
 def test_a_bundle_is_built_and_calibrated_with_it(tmp_path: Path) -> None:
     x = np.random.default_rng(7).normal(size=(3000, 2))
     settings = {"clipping": 2.0, "layers": (2,), "starts": 1}

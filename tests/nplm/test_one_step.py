@@ -121,6 +121,7 @@ def test_what_a_single_step_cannot_do_is_refused() -> None:
         prepare().evaluate(REFERENCE, auxiliary={"gas": 0.0})
 
 
+@pytest.mark.slow
 def test_bundles_can_be_built_for_it(tmp_path: Path) -> None:
     recipe = Recipe(
         ("a", "b", "c"), n_reference=600, n_expected=100, width=WIDTH, penalty=PENALTY, centers=60,

@@ -95,7 +95,7 @@ def test_every_peer_sees_what_is_plain_and_gives_the_same_again(name: str) -> No
         find_statistic(name).make(REFERENCE, {}, n_expected=40.0, nuisances=[object()])
 
 
-@pytest.mark.parametrize("name", ["energy", "boosted-trees"])
+@pytest.mark.parametrize("name", ["energy", pytest.param("boosted-trees", marks=pytest.mark.slow)])
 def test_a_bundle_is_built_and_calibrated_with_a_peer(name: str, tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(3000, 2))
     recipe = Recipe(("a", "b"), 400, 50, centers=50, statistic=name)

@@ -55,6 +55,7 @@ def test_divisions_have_the_size_of_the_window() -> None:
     assert len(np.unique(chosen, axis=0)) == 51
 
 
+@pytest.mark.slow
 def test_p_of_windows_without_a_change_is_uniform() -> None:
     test = rolling()
     p = []

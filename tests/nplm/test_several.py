@@ -88,6 +88,7 @@ def test_counted_windows_drawn_from_a_pool_have_the_t_that_they_have_alone() -> 
         assert one.t == pytest.approx(test.evaluate(x[places], weights=w).t, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_a_test_prepared_for_a_few_windows_gives_the_same_t() -> None:
     x, windows = normal(700, 1), list(normal(500, 2).reshape(5, 100, 2))
     settings = SeveralTest.tune(
@@ -113,7 +114,9 @@ def test_a_test_of_another_size_is_that_made_anew() -> None:
     assert resized.evaluate(window).t == anew.evaluate(window).t
 
 
-@pytest.mark.parametrize("rule", ["smallest", "product", "mean"])
+@pytest.mark.parametrize(
+    "rule", ["smallest", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("product", "mean"))]
+)
 def test_no_choice_of_width_is_needed(rule: str) -> None:
     """A narrow excess and a wide shift, both seen by the same test."""
     rng = np.random.default_rng(3)

@@ -96,7 +96,7 @@ def test_mean_and_spread_of_each_kernel_are_those_that_the_parameters_leave() ->
     assert mean[0] < 0.8 * bare._moments[0][0], "the shift is taken out of a kernel that is wide"
 
 
-@pytest.mark.parametrize("sigmas", [0, -2, -1, 1, 2])
+@pytest.mark.parametrize("sigmas", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (-2, -1, 1, 2))])
 def test_t_does_not_depend_on_what_the_parameter_is(
     several: SeveralTest, null: FloatArray, sigmas: int
 ) -> None:

@@ -75,6 +75,7 @@ def test_p_of_permutations_is_exact_with_several_settings() -> None:
     assert (extreme.p, extreme.each[1], extreme.place) == (0.01, 0.01, 1)
 
 
+@pytest.mark.slow
 def test_the_null_is_a_chi_square_at_any_ratio_of_sizes() -> None:
     for ratio in (1, 10, 100):
         assert agreement(throw(60, 60 * ratio, 30, seed=2)[:, 0]) > 1e-3

@@ -177,7 +177,9 @@ def test_network_goes_on_linearly_beyond_the_samples() -> None:
     assert f[2] - f[1] == pytest.approx(f[1] - f[0])
 
 
-@pytest.mark.parametrize(("n_events", "expected"), [(500, 500), (2000, 1000), (20_000, 3000)])
+@pytest.mark.parametrize(
+    ("n_events", "expected"), [(500, 500), (2000, 1000), pytest.param(20_000, 3000, marks=pytest.mark.slow)]
+)
 def test_the_steps_of_a_network_follow_from_the_events(n_events: int, expected: int) -> None:
     rng = np.random.default_rng(8)
     totals: set[int] = set()

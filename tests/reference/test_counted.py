@@ -283,6 +283,7 @@ def test_what_makes_no_reference_is_refused(
     assert not (tmp_path / "b.dqmref").exists()
 
 
+@pytest.mark.slow
 def test_a_reference_of_histograms_gets_a_certificate(counted: Bundle) -> None:
     bundle = StoredBundle.read(counted.path)
     made = certify(

@@ -27,6 +27,7 @@ def explained(evaluator: Evaluator, x: FloatArray, names: tuple[str, ...] = ("a"
     return explanation
 
 
+@pytest.mark.slow
 def test_the_layer_with_the_wrong_delay_leads_the_ranking(chamber: StoredBundle) -> None:
     evaluator = Evaluator(chamber)
     for layer in (1, 2, 3, 4):

@@ -123,6 +123,7 @@ def test_above_the_largest_quotable_value_nothing_is_left_to_tell() -> None:
         assert null.t_quotable > null.t_range[1]
 
 
+@pytest.mark.slow
 def test_the_tail_of_a_smallest_p_is_an_exponential() -> None:
     """The moments of the whole would give p of 1e-6 four times too small."""
     t = -2.0 * np.log(np.random.default_rng(3).random((20_000, 6)).min(axis=1))

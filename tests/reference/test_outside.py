@@ -36,6 +36,7 @@ def test_healthy_windows_are_seldom_below_any_level() -> None:
         assert np.mean(np.array(p) < level) < 1.5 * level + 2 / 3000
 
 
+@pytest.mark.slow
 def test_events_beyond_the_reference_decide_where_the_shape_does_not() -> None:
     """A clock of 16 ticks that is one tick late, to which a wide kernel is nearly blind."""
     rng = np.random.default_rng(5)

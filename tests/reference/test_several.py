@@ -93,6 +93,7 @@ def test_toys_that_an_interruption_lost_are_thrown_again(several: StoredBundle, 
     assert resumed.identifier == straight.identifier
 
 
+@pytest.mark.slow
 def test_toys_of_fresh_splits_are_tested_against_their_own_reference(tmp_path: Path) -> None:
     recipe = replace(RECIPE, width=None, penalty=None, statistic="several", n_reference=200, centers=60)
     bundle = create_bundle(healthy_events(380, 1), recipe, tmp_path / "short")

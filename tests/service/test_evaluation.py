@@ -186,6 +186,7 @@ def test_a_test_that_fails_is_logged_with_its_window(bundle: Bundle, tmp_path: P
     assert (line["event"], line["stream"], line["run"], line["seq"]) == ("test failed", "chamber-1", 7, 3)
 
 
+@pytest.mark.slow
 def test_a_worker_logs_as_the_daemon_does(bundle: Bundle, tmp_path: Path) -> None:
     """One line of JSON on the standard error that it shares with the daemon."""
     config = failing_config(tmp_path, bundle)

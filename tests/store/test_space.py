@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from tests.verdicts import alter
 
@@ -23,6 +25,7 @@ def prune(store: VerdictStore, before: float) -> None:
         store.prune(before, 500)
 
 
+@pytest.mark.slow
 def test_a_store_whose_verdicts_go_shrinks_and_one_that_goes_on_does_not_churn(tmp_path: Path) -> None:
     path = tmp_path / STORE_FILE
     with VerdictStore(sqlite_url(path)) as store:
@@ -43,6 +46,7 @@ def test_a_store_whose_verdicts_go_shrinks_and_one_that_goes_on_does_not_churn(t
     assert path.stat().st_size < 0.25 * full * 4096
 
 
+@pytest.mark.slow
 def test_a_long_reader_does_not_leave_a_long_log(tmp_path: Path) -> None:
     path = tmp_path / STORE_FILE
     log = path.with_name(f"{STORE_FILE}-wal")

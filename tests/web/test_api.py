@@ -32,8 +32,14 @@ def busy(world: World) -> World:
     return world
 
 
+_described: dict[str, Any] = {}
+
+
 def description(client: Browser) -> dict[str, Any]:
-    return dict(client.get(f"{API}/openapi.json").json())
+    """What the application says of itself; every application says the same, and making it takes long."""
+    if not _described:
+        _described.update(client.get(f"{API}/openapi.json").json())
+    return _described
 
 
 def check(client: Browser, schema: dict[str, Any], value: object) -> None:

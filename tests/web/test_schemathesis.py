@@ -20,7 +20,7 @@ from tests.waiting import get
 from tests.world import PASSWORDS, make_world, verdict_of
 
 API = "/api/v1"
-FEW, MANY = 12, 500
+FEW, MANY = 6, 500
 PLAIN = ("alarms", "comparisons", "masks", "overview", "runs", "thresholds")
 WITH_INPUT = (
     "accept", "acknowledge", "acknowledge_alarms", "alarm", "amend", "cancel_comparison", "compare",

@@ -140,6 +140,7 @@ def test_workers_that_are_ready_after_the_daemon_has_stopped_are_closed(
     assert reloader.outcome is None
 
 
+@pytest.mark.slow
 def test_other_channels_that_are_known_to_be_bad_need_no_new_workers(tmp_path: Path, once: Once) -> None:
     bundle = open_bundle(once("channels-small.dqmref", channel_bundle))
 

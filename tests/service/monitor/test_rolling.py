@@ -169,6 +169,7 @@ def test_a_rolling_test_that_fails_takes_no_verdict_away(
     assert rolling_of(verdict) == RollingResult(3, reason="the test failed: no memory")
 
 
+@pytest.mark.slow
 def test_refuses_bundles_of_counted_rows(open_daemon: Open, once: Once) -> None:
     counted = open_bundle(once("channels.dqmref", channel_bundle))
     with pytest.raises(ConfigError, match="streams chamber-1: rolling: its bundle is of counted rows"):

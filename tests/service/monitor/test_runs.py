@@ -70,6 +70,7 @@ def sample(daemon: Daemon, name: str, **labels: str) -> float | None:
     return daemon.metrics.registry.get_sample_value(name, labels)
 
 
+@pytest.mark.slow
 def test_250_streams_end_with_one_message_in_one_transaction(
     daemon: Daemon, bundle: Bundle, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

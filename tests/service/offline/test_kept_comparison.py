@@ -63,6 +63,7 @@ def test_the_reference_is_drawn_in_the_bins_of_the_maps(keep: Keep, bundle: Stor
     assert found.found.p == pytest.approx(1 / 50)
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_gone_or_was_replaced_is_not_drawn(keep: Keep, bundle: StoredBundle) -> None:
     sides = keep(healthy_events(60, 1)), keep(healthy_events(60, 2))
     assert compare(*sides).references == ()
