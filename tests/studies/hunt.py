@@ -318,22 +318,24 @@ def draw(output: Path) -> None:
     found: dict[str, list[Any]] = {}
     for row in map(json.loads, (output / "hunts.jsonl").read_text().splitlines()):
         found.setdefault(row["key"].rsplit(" ", 3)[0], []).append(row["value"])
-    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.0, 1.3])
-    left.plot([0.0, 1.0], [0.0, 1.0], color="grey", linewidth=1.0, label="uniform")
+    faults = [name for name in FAULTS if name in found]
+    figure = Figure(figsize=(11.0 if faults else 5.0, 4.0), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, 2 if faults else 1))
+    axes[0].plot([0.0, 1.0], [0.0, 1.0], color="grey", linewidth=1.0, label="uniform")
     for name in HEALTHY:
         if p := sorted(found.get(name, [])):
-            left.step(p, np.arange(1, len(p) + 1) / len(p), where="post", label=f"{name}, {len(p)} hunts")
-    left.set(xlabel="p of the hunt", ylabel="share of hunts with p this small", xlim=(0, 1), ylim=(0, 1))
-    left.legend(loc="upper left")
-    faults = [name for name in FAULTS if name in found]
-    shares = np.array([np.mean(found[name], axis=0) for name in faults])
-    for k, name in enumerate(("hunt", "several", "autoencoder")):
-        right.barh(np.arange(len(faults)) + 0.27 * (k - 1), shares[:, k], 0.25, label=name)
-    right.set(yticks=np.arange(len(faults)), yticklabels=faults, xlim=(0, 1), ylim=(len(faults) - 0.5, -0.5))
-    right.axvline(LEVEL, color="grey", linestyle=":", label=f"{LEVEL:.0%} of healthy runs")
-    right.set_xlabel("share of runs in which it is seen")
-    right.legend(loc="upper center", bbox_to_anchor=(0.3, -0.15), ncols=4, frameon=False)
+            axes[0].step(p, np.arange(1, len(p) + 1) / len(p), where="post", label=f"{name}, {len(p)} hunts")
+    axes[0].set(xlabel="p of the hunt", ylabel="share of hunts with p this small", xlim=(0, 1), ylim=(0, 1))
+    axes[0].legend(loc="upper left")
+    if faults:
+        places = np.arange(len(faults))
+        shares = np.array([np.mean(found[name], axis=0) for name in faults])
+        for k, name in enumerate(("hunt", "several", "autoencoder")):
+            axes[1].barh(places + 0.27 * (k - 1), shares[:, k], 0.25, label=name)
+        axes[1].axvline(LEVEL, color="grey", linestyle=":", label=f"{LEVEL:.0%} of healthy runs")
+        axes[1].set(yticks=places, yticklabels=faults, xlim=(0, 1), ylim=(len(faults) - 0.5, -0.5))
+        axes[1].set_xlabel("share of runs in which it is seen")
+        axes[1].legend(loc="upper center", bbox_to_anchor=(0.3, -0.15), ncols=4, frameon=False)
     figure.savefig(output / "hunt.png", dpi=110)
 
 
