@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,24 @@ def test_the_command_writes_a_table_and_a_figure(
     assert (tmp_path / "out" / "power.png").stat().st_size > 1000
     wrong = dqm("study", "power", "out", "--quick", "--statistic", "nothing", "--processes", 1)
     assert (wrong.code, "unknown statistic 'nothing'" in wrong.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_the_power_of_networks_is_measured_when_it_is_asked_for(
+    dqm: Dqm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dqm.nplm.neural import NeuralTest
+
+    plan = PowerPlan(("neural",), ((60, 20),), 20, 5, ("counts",))
+    monkeypatch.setattr(PowerPlan, "quick", lambda names, seed: replace(plan, statistics=names, seed=seed))
+    few = partial(NeuralTest.choose_clipping, n_windows=10)  # of 60
+    monkeypatch.setattr(NeuralTest, "choose_clipping", few)
+    told = dqm("study", "power", "out", "--quick", "--statistic", "neural", "--processes", 1)
+    assert (told.code, "note:" in told.err) == (0, False), told.err
+    (row,) = [
+        line for line in told.out.splitlines() if line.startswith("| counts | 60, 20 | mean 10 % high |")
+    ]
+    assert re.search(r"\*\*[01]\.\d\d\*\*", row)
 
 
 def test_the_clipping_of_a_run_is_chosen_and_shown(dqm: Dqm, tmp_path: Path) -> None:

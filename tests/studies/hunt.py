@@ -1,13 +1,13 @@
 """Does a hunt along a coordinate keep its p, and what does it see that windows dilute?
 
-``python -m tests.studies.hunt OUTPUT`` writes tables into OUTPUT, and each hunt that is done into
-``hunts.jsonl``, from where an interrupted study goes on. Events are those of the simulated chamber.
+``python -m tests.studies.hunt OUTPUT`` writes tables and a figure into OUTPUT, and each hunt that is done
+into ``hunts.jsonl``, from where an interrupted study goes on. Events are those of the simulated chamber.
 
 * ``healthy``: p of hunts without a fault, with a slow drift, and with dead times that come again and again.
 * ``faults``: the share of runs with p of the whole hunt at most 0.05, beside that of runs of which a window
   is above the threshold of `several`, and of an autoencoder, on windows as wide as the widest of the hunt.
   Their thresholds leave 5 % of healthy runs above it, all windows counted.
-* ``classifiers``: what kernels, boosted trees and a small network, trained alike, gain in the window with a
+* ``classifiers``: what the classifiers of a hunt, boosted trees and a small network gain in a window with a
   fault, and their time.
 """
 
@@ -18,17 +18,19 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 
 from dqm.events import FloatArray
 from dqm.nplm import Hunt, SeveralTest, hunt_p
-from dqm.nplm.hunt import N_FOLDS
+from dqm.nplm.hunt import N_FOLDS, SHARES
 from dqm.nplm.peers import AutoencoderTest
 from dqm.reference import one_thread
 from dqm_collectors.chamber.conditions import Conditions
@@ -37,6 +39,7 @@ from tests.studies.simulated_faults import events
 RATE_HZ, N_POSITIONS = 14.0, 20
 N_POOL, N_REFERENCE, N_HEALTHY = 200_000, 5000, 1000
 LEVEL = 0.05
+PARTS = ("classifiers", "healthy", "faults")
 Run = tuple[FloatArray, FloatArray]
 """Events and their coordinate, ascending."""
 
@@ -187,12 +190,12 @@ class Kept:
         return self._done[key]
 
 
-def table_of_healthy(kept: Kept, n_runs: int, n_events: int, n_permutations: int) -> Iterator[str]:
-    yield "| runs | hunts | p <= 0.05 | p <= 0.1 | smallest p | KS p of uniformity |"
-    yield "|---|---|---|---|---|---|"
-    for kind, (name, make) in enumerate(HEALTHY.items()):
+def table_of_healthy(kept: Kept, n_runs: Sequence[int], n_events: int, n_permutations: int) -> Iterator[str]:
+    yield "| runs | hunts | p <= 0.01 | p <= 0.05 | p <= 0.1 | smallest p | KS p of uniformity |"
+    yield "|---|---|---|---|---|---|---|"
+    for kind, ((name, make), n) in enumerate(zip(HEALTHY.items(), n_runs, strict=True)):
         found = []
-        for seed in range(n_runs):
+        for seed in range(n):
 
             def one(seed: int = seed, kind: int = kind, make: Make = make) -> float:
                 run = make(np.random.default_rng([18, 2, kind, seed]), n_events)
@@ -203,8 +206,9 @@ def table_of_healthy(kept: Kept, n_runs: int, n_events: int, n_permutations: int
         spread = p - np.random.default_rng(1).uniform(0.0, 1.0 / (1 + n_permutations), len(p))
         uniform = stats.kstest(spread, "uniform").pvalue
         yield (
-            f"| {name} | {len(p)} | {(p <= 0.05).mean():.2f} | {(p <= 0.1).mean():.2f} | {p.min():.3f} "
-            f"| {uniform:.2f} |"
+            f"| {name} | {len(p)} | "
+            + " | ".join(f"{(p <= level).mean():.2f}" for level in (0.01, 0.05, 0.1))
+            + f" | {p.min():.3f} | {uniform:.2f} |"
         )
 
 
@@ -230,50 +234,55 @@ def table_of_faults(kept: Kept, n_runs: int, n_events: int, n_permutations: int)
 
 def table_of_classifiers(n_runs: int) -> Iterator[str]:
     """Excess of the events that classifiers select in a window of 600 events with 60 of noise."""
-    yield "| classifier | excess in 10 %, 1 % and 0.2 %, standard deviations | ms for a window |"
+    yield "| classifier | excess in 10 %, 1 % and 0.2 %, standard deviations | CPU ms for a window |"
     yield "|---|---|---|"
-    for name, fit in CLASSIFIERS.items():
-        z, begin = [], time.process_time()
+    selected = N_FOLDS * _SIZES
+    spread = np.sqrt(selected * (1.0 - np.array(SHARES)) * 0.2 * 0.8)
+    for name, select in CLASSIFIERS.items():
+        z, seconds = np.zeros((n_runs, len(SHARES))), 0.0
         for seed in range(n_runs):
             rng = np.random.default_rng([18, 4, seed])
-            x = pool()[rng.choice(len(pool()), 3000, replace=False)].copy()
-            labels = np.repeat([0, 1, 0], [1200, 600, 1200])
+            x = pool()[rng.choice(len(pool()), _N_EVENTS, replace=False)].copy()
             x[1270:1330] = noise(rng, 60)
-            folds = rng.permutation(np.arange(3000) % N_FOLDS)
-            scores = np.empty(3000)
-            for k in range(N_FOLDS):
-                train = folds != k
-                scores[~train] = stats.rankdata(fit(x[train], labels[train])(x[~train]))
-            order = np.argsort(-scores)
-            for share in (0.1, 0.01, 0.002):
-                n = round(share * 3000)
-                excess = labels[order[:n]].sum() - 0.2 * n
-                z.append(excess / np.sqrt(n * (1.0 - share) * 0.16))
-        seconds = (time.process_time() - begin) / n_runs
-        means = np.array(z).reshape(n_runs, 3).mean(axis=0)
-        yield f"| {name} | " + ", ".join(f"{value:.1f}" for value in means) + f" | {1e3 * seconds:.0f} |"
+            inside, spent = select(x, seed)
+            z[seed] = (inside - 0.2 * selected) / spread
+            seconds += spent
+        means = ", ".join(f"{value:.1f}" for value in z.mean(axis=0))
+        yield f"| {name} | {means} | {1e3 * seconds / n_runs:.2g} |"
 
+
+_N_EVENTS, _WINDOW = 3000, slice(1200, 1800)
+"""Events of the window and its sidebands, and those of the window."""
+
+_SIZES = np.maximum(1, np.round(np.array(SHARES) * _N_EVENTS / N_FOLDS)).astype(int)
+"""Events of each fold that are selected."""
+
+Selection = tuple[FloatArray, float]
+"""Selected events in the window, for each share, and the seconds that it took."""
 
 Score = Callable[[FloatArray], FloatArray]
 
 
-def _kernels(x: FloatArray, labels: FloatArray) -> Score:
-    from dqm.nplm.classifier_basis import make_bases
-    from dqm.nplm.hunt import FREEDOMS
+def _hunt(x: FloatArray, seed: int) -> Selection:
+    """Select by the classifiers of a hunt; the time is that of a window among all of the hunt."""
+    hunt = Hunt(x, np.arange(_N_EVENTS, dtype=float), n_positions=5, seed=seed)
+    rows = [hunt.layout.rows(window) for window in hunt.layout.windows]
+    begin = time.process_time()
+    inside = hunt.scan().inside[rows.index(_WINDOW)]
+    return inside, (time.process_time() - begin) / len(rows)
 
-    best = None
-    half = np.random.default_rng(1).permutation(len(x)) % 2 == 0
-    for basis in make_bases(x, (), 1):
-        phi = basis(x)
-        pulls = [
-            phi[part & (labels == 1)].mean(0) - phi[part & (labels == 0)].mean(0) for part in (half, ~half)
-        ]
-        for weights in basis.penalised(FREEDOMS):
-            gain = pulls[0] @ (weights * pulls[1]) / np.sqrt(((weights * basis.moments) ** 2).sum())
-            if best is None or gain > best[0]:
-                best = gain, basis, weights * (pulls[0] + pulls[1])
-    assert best
-    return lambda events: best[1](events) @ best[2]
+
+def _by_folds(fit: Callable[[FloatArray, FloatArray], Score], x: FloatArray, seed: int) -> Selection:
+    """Train a classifier for each fold on the others, and select."""
+    is_inside = np.zeros(_N_EVENTS)
+    is_inside[_WINDOW] = 1.0
+    folds = np.random.default_rng([18, 5, seed]).permutation(np.arange(_N_EVENTS) % N_FOLDS)
+    inside, begin = np.zeros(len(SHARES)), time.process_time()
+    for k in range(N_FOLDS):
+        train = folds != k
+        order = np.argsort(-fit(x[train], is_inside[train])(x[~train]))
+        inside += np.cumsum(is_inside[~train][order])[_SIZES - 1]
+    return inside, time.process_time() - begin
 
 
 def _trees(x: FloatArray, labels: FloatArray) -> Score:
@@ -297,39 +306,70 @@ def _network(x: FloatArray, labels: FloatArray) -> Score:
     return lambda events: model.predict_proba((events - mean) / scale)[:, 1]  # type: ignore[no-any-return]
 
 
-CLASSIFIERS: dict[str, Callable[[FloatArray, FloatArray], Score]] = {
-    "kernels, least squares": _kernels,
-    "boosted trees": _trees,
-    "network of 16 neurons": _network,
+CLASSIFIERS: dict[str, Callable[[FloatArray, int], Selection]] = {
+    "kernels, least squares, as in a hunt": _hunt,
+    "boosted trees": partial(_by_folds, _trees),
+    "network of 16 neurons": partial(_by_folds, _network),
 }
 
 
+def draw(output: Path) -> None:
+    """Draw what is kept: p of healthy runs, and the shares of faulty runs that are seen."""
+    found: dict[str, list[Any]] = {}
+    for row in map(json.loads, (output / "hunts.jsonl").read_text().splitlines()):
+        found.setdefault(row["key"].rsplit(" ", 3)[0], []).append(row["value"])
+    faults = [name for name in FAULTS if name in found]
+    figure = Figure(figsize=(11.0 if faults else 5.0, 4.0), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, 2 if faults else 1))
+    axes[0].plot([0.0, 1.0], [0.0, 1.0], color="grey", linewidth=1.0, label="uniform")
+    for name in HEALTHY:
+        if p := sorted(found.get(name, [])):
+            axes[0].step(p, np.arange(1, len(p) + 1) / len(p), where="post", label=f"{name}, {len(p)} hunts")
+    axes[0].set(xlabel="p of the hunt", ylabel="share of hunts with p this small", xlim=(0, 1), ylim=(0, 1))
+    axes[0].legend(loc="upper left")
+    if faults:
+        places = np.arange(len(faults))
+        shares = np.array([np.mean(found[name], axis=0) for name in faults])
+        for k, name in enumerate(("hunt", "several", "autoencoder")):
+            axes[1].barh(places + 0.27 * (k - 1), shares[:, k], 0.25, label=name)
+        axes[1].axvline(LEVEL, color="grey", linestyle=":", label=f"{LEVEL:.0%} of healthy runs")
+        axes[1].set(yticks=places, yticklabels=faults, xlim=(0, 1), ylim=(len(faults) - 0.5, -0.5))
+        axes[1].set_xlabel("share of runs in which it is seen")
+        axes[1].legend(loc="upper center", bbox_to_anchor=(0.3, -0.15), ncols=4, frameon=False)
+    figure.savefig(output / "hunt.png", dpi=110)
+
+
 def main() -> None:
-    """Write the tables."""
+    """Write the tables and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--healthy", type=int, default=100, help="hunts of each kind without a fault")
+    parser.add_argument(
+        "--healthy", type=int, nargs=3, default=[100] * 3, help=f"hunts without a fault: {', '.join(HEALTHY)}"
+    )
     parser.add_argument("--faulty", type=int, default=20, help="runs with each fault")
     parser.add_argument("--healthy-events", type=int, default=5000, help="events of a hunt without a fault")
     parser.add_argument("--events", type=int, default=10_000, help="healthy events of a run with a fault")
-    parser.add_argument("--permutations", type=int, default=39)
+    parser.add_argument("--healthy-permutations", type=int, default=99, help="of a hunt without a fault")
+    parser.add_argument("--permutations", type=int, default=39, help="of a hunt with a fault")
     parser.add_argument("--classifiers", type=int, default=10, help="windows for the classifiers")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="tables to make")
     choice = parser.parse_args()
     torch.set_num_threads(1)
     choice.output.mkdir(parents=True, exist_ok=True)
     kept = Kept(choice.output / "hunts.jsonl")
-    parts = (
-        ("classifiers", table_of_classifiers(choice.classifiers)),
-        ("faults", table_of_faults(kept, choice.faulty, choice.events, choice.permutations)),
-        ("healthy", table_of_healthy(kept, choice.healthy, choice.healthy_events, choice.permutations)),
-    )
-    for name, lines in parts:
+    parts = {
+        "classifiers": table_of_classifiers(choice.classifiers),
+        "healthy": table_of_healthy(kept, choice.healthy, choice.healthy_events, choice.healthy_permutations),
+        "faults": table_of_faults(kept, choice.faulty, choice.events, choice.permutations),
+    }
+    for name in choice.parts:
         with (choice.output / f"{name}.md").open("w") as file:
-            for line in lines:
+            for line in parts[name]:
                 file.write(f"{line}\n")
                 file.flush()
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
+    draw(choice.output)
 
 
 if __name__ == "__main__":
