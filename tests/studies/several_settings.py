@@ -4,8 +4,8 @@
 many faults. Each reference is tested with single kernels fitted to convergence (both losses, several widths
 and penalties) and with the statistic ``several``. Power is the share of faulty windows above the 95 %
 quantile of healthy windows, over all references. The best single setting of each fault is chosen by half of
-the windows and measured with the other half, so that it has no luck in it. Finished references are kept:
-called again, the study goes on.
+the windows and measured with the other half, and the other way round, so that it has no luck in it. Finished
+references are kept: called again, the study goes on.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
-from scipy.spatial.distance import cdist, pdist
+from numpy.typing import NDArray
 
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
+from dqm.nplm.peers import BoostedTreesTest, EnergyTest, KolmogorovTest, MmdTest
 from dqm.reference.processes import one_thread
 from dqm_collectors.chamber.conditions import Conditions
-from tests.benchmarks.rivals import BoostedTrees
 from tests.studies.simulated_faults import events
 
-CASES = ((1500, 750, 50), (1500, 750, 200), (50_000, 5000, 200), (50_000, 5000, 500), (50_000, 5000, 2000))
+CASES = (
+    (1500, 750, 50), (1500, 750, 200), (50_000, 5000, 200), (50_000, 5000, 500), (50_000, 5000, 2000),
+    (50_000, 5000, 50), (100_000, 20_000, 500), (100_000, 20_000, 2000), (3000, 1500, 500),
+)  # fmt: skip
 """Events of the file, of the reference, and of a window."""
 
 SETTINGS = {
@@ -37,12 +39,22 @@ SETTINGS = {
         ("logistic", 1.0, 1e-6), ("logistic", 1.5, 1e-6), ("logistic", 2.5, 1e-6), ("logistic", 4.5, 1e-6),
     ]
 }  # fmt: skip
-RIVALS = ("energy distance", "MMD", "Kolmogorov-Smirnov", "classifier")
-"""Energy distance, maximum mean discrepancy with the median distance as width, smallest p of the features by
-Kolmogorov and Smirnov, boosted trees (with ``--classifier``)."""
+RIVALS = {"energy": EnergyTest, "MMD": MmdTest, "Kolmogorov-Smirnov": KolmogorovTest}
+"""Distances of energy, maximum mean discrepancy with the median distance as width, and the smallest p of
+the features by Kolmogorov and Smirnov times their number."""
 
-RULES = ("smallest", "product", "mean")
+CLASSIFIER = "classifier"
+"""Boosted trees, with ``--classifier``."""
+
+RULES: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "smallest": lambda log_p: -2.0 * log_p.min(axis=-1),
+    "product": lambda log_p: -2.0 * log_p.sum(axis=-1),
+    "mean": lambda log_p: -2.0 * np.logaddexp.reduce(log_p, axis=-1),
+}
+"""What the statistic ``several`` makes of the log p of its settings, shape (n_windows, n_settings)."""
+
 N_CENTERS = 300
+SEVERAL = "several"
 
 
 def _layer(x: FloatArray, _: np.random.Generator) -> None:
@@ -82,56 +94,32 @@ def draw(fault: str, n: int, seed: list[int]) -> FloatArray:
     return x
 
 
-def rivals(reference: FloatArray, *, has_classifier: bool) -> dict[str, Callable[[FloatArray], float]]:
-    """Set up what else windows could be tested with; all give more for windows further away."""
-    mean, scale = reference.mean(axis=0), reference.std(axis=0)
-    y = (reference - mean) / scale
-    some = y[:1000]
-    width = float(np.median(pdist(some)))
-    within_distance = float(pdist(some).mean())
-    within_kernel = float(np.exp(-pdist(some, "sqeuclidean") / (2 * width**2)).mean())
-
-    def energy(x: FloatArray) -> float:
-        z = (x - mean) / scale
-        return float(2 * cdist(z, y).mean() - pdist(z).mean() - within_distance)
-
-    def mmd(x: FloatArray) -> float:
-        z = (x - mean) / scale
-        kernel = np.exp(-cdist(z, y, "sqeuclidean") / (2 * width**2)).mean()
-        return float(np.exp(-pdist(z, "sqeuclidean") / (2 * width**2)).mean() - 2 * kernel + within_kernel)
-
-    def smirnov(x: FloatArray) -> float:
-        pairs = zip(reference.T, x.T, strict=True)
-        return -min(float(stats.ks_2samp(a, b, method="asymp").pvalue) for a, b in pairs)
-
-    found = dict(zip(RIVALS, (energy, mmd, smirnov), strict=False))
-    if has_classifier:
-        found["classifier"] = BoostedTrees(reference, np.random.default_rng(1))
-    return found
-
-
 def judge(
-    case: tuple[int, int, int], number: int, n_windows: int, *, has_classifier: bool
+    case: tuple[int, int, int], number: int, n_windows: int, *, has_rivals: bool, has_classifier: bool
 ) -> dict[str, object]:
-    """t of every test for the windows of one reference; processor time of a healthy window in ms."""
+    """Test the windows of one reference.
+
+    Gives t of every test, the log p of the settings of ``several``, and the processor time of a healthy
+    window in ms.
+    """
     n_file, n_reference, size = case
     run = events(Conditions(), n_file, [1, number, n_file])
     rng = np.random.default_rng([2, number, *case])
     reference, centers = run[:n_reference], run[:N_CENTERS]
     settings = SeveralTest.tune(run, n_reference=n_reference, n_expected=size, n_centers=N_CENTERS, rng=rng)
-    ours: dict[str, KernelTest | SeveralTest] = {
-        f"several, {rule}": SeveralTest(reference, n_expected=size, centers=centers, rule=rule, **settings)
-        for rule in RULES
+    several = SeveralTest(reference, n_expected=size, centers=centers, **settings)
+    tests: dict[str, Callable[[FloatArray], float | list[float]]] = {
+        SEVERAL: lambda x: several.evaluate(x).log_p.tolist()
     }
     for name, (loss, width, penalty) in SETTINGS.items():
-        ours[name] = KernelTest(
+        single = KernelTest(
             reference, n_expected=size, width=width, penalty=penalty, centers=centers, loss=loss
         )
-    tests: dict[str, Callable[[FloatArray], float]] = {
-        name: lambda x, test=test: float(test.evaluate(x).t) for name, test in ours.items()
-    }
-    tests |= rivals(reference, has_classifier=has_classifier)
-    t: dict[str, dict[str, list[float]]] = {name: {} for name in tests}
+        tests[name] = lambda x, test=single: float(test.evaluate(x).t)
+    peers = (RIVALS if has_rivals else {}) | ({CLASSIFIER: BoostedTreesTest} if has_classifier else {})
+    for name, make in peers.items():
+        tests[name] = make(reference).evaluate
+    t: dict[str, dict[str, list[float | list[float]]]] = {name: {} for name in tests}
     spent = dict.fromkeys(tests, 0.0)
     for fault in ("healthy", *FAULTS):
         n = 2 * n_windows if fault == "healthy" else n_windows
@@ -155,34 +143,43 @@ def table(rows: list[dict[str, object]]) -> str:
     lines = [f"| N_R, window | test | ms | {' | '.join(FAULTS)} |", "|---|---|---|" + "---|" * len(FAULTS)]
     for case in sorted({tuple(row["case"]) for row in rows}):
         mine = [row for row in rows if tuple(row["case"]) == case]
-        power = {name: _power(mine, name) for name in mine[0]["t"]}
-        ms = {name: float(np.median([row["ms"][name] for row in mine])) for name in power}
-        singles = list(SETTINGS)
-        best = [max(singles, key=lambda name, k=k: power[name][0][k]) for k in range(len(FAULTS))]
+        ms = {name: float(np.median([row["ms"][name] for row in mine])) for name in mine[0]["ms"]}
+        seen = {name: _seen(mine, lambda row, name=name: row["t"][name]) for name in ms if name != SEVERAL}
+        for rule, combine in RULES.items():
+            name = f"{SEVERAL}, {rule}"
+            seen[name] = _seen(
+                mine, lambda row, rule=combine: {k: rule(np.array(v)) for k, v in row["t"][SEVERAL].items()}
+            )
+            ms[name] = ms[SEVERAL]
         where = f"{case[1]}, {case[2]} ({len(mine)})"
-        hindsight = [power[name][1][k] for k, name in enumerate(best)]
-        lines.append(_line(where, "best single in hindsight", float(np.nan), hindsight))
-        shown = [*(f"several, {rule}" for rule in RULES), singles[0], *(r for r in RIVALS if r in power)]
-        lines += [_line(where, name, ms[name], power[name][1]) for name in shown]
-        lines.append(f"| {where} | which was best | | {' | '.join(best)} |")
+        best = [_hindsight(seen, fault) for fault in FAULTS]
+        lines.append(f"| {where} | best single in hindsight | | {' | '.join(f'{x:.2f}' for x, _ in best)} |")
+        for name in (
+            *(f"{SEVERAL}, {rule}" for rule in RULES),
+            *(s for s in seen if not s.startswith(SEVERAL)),
+        ):
+            power = " | ".join(f"{seen[name][fault].mean():.2f}" for fault in FAULTS)
+            lines.append(f"| {where} | {name} | {ms[name]:.1f} | {power} |")
+        lines.append(f"| {where} | which was best | | {' | '.join(name for _, name in best)} |")
     return "\n".join(lines) + "\n"
 
 
-def _line(where: str, name: str, ms: float, power: list[float]) -> str:
-    time_text = "" if np.isnan(ms) else f"{ms:.1f}"
-    return f"| {where} | {name} | {time_text} | {' | '.join(f'{value:.2f}' for value in power)} |"
+def _hindsight(seen: dict[str, dict[str, NDArray[np.bool_]]], fault: str) -> tuple[float, str]:
+    """Power of the best single setting, chosen with one half of the windows and measured with the other."""
+    shares = {name: [seen[name][fault][half::2].mean() for half in (0, 1)] for name in SETTINGS}
+    chosen = [max(shares, key=lambda name, half=half: shares[name][half]) for half in (0, 1)]
+    return float(np.mean([shares[name][1 - half] for half, name in enumerate(chosen)])), chosen[0]
 
 
-def _power(rows: list[dict[str, object]], name: str) -> tuple[list[float], list[float]]:
-    """Power for every fault, of the even and of the odd windows."""
-    healthy = np.concatenate([row["t"][name]["healthy"] for row in rows])
+def _seen(
+    rows: list[dict[str, object]], statistic: Callable[[dict[str, object]], dict[str, FloatArray]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Say of each window of each fault whether t is above the 95 % quantile of healthy windows."""
+    found = [statistic(row) for row in rows]
+    t = {fault: np.concatenate([one[fault] for one in found]) for fault in ("healthy", *FAULTS)}
+    healthy = t.pop("healthy")
     limit = np.quantile(healthy[np.isfinite(healthy)], 0.95)
-    halves: tuple[list[float], list[float]] = ([], [])
-    for fault in FAULTS:
-        t = np.concatenate([row["t"][name][fault] for row in rows])
-        for half in (0, 1):
-            halves[half].append(float(np.mean(~(t[half::2] <= limit))))
-    return halves
+    return {fault: ~(values <= limit) for fault, values in t.items()}
 
 
 def main() -> None:
@@ -197,6 +194,9 @@ def main() -> None:
         "--cases", type=int, nargs="*", default=range(len(CASES)), help="numbers of the cases"
     )
     parser.add_argument("--classifier", action="store_true", help="boosted trees, which take a second")
+    parser.add_argument(
+        "--no-rivals", action="store_true", help="kernels alone: distances of large windows take a second"
+    )
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     kept = arguments.output / "several_settings.jsonl"
@@ -207,7 +207,15 @@ def main() -> None:
             if (*case, number) in known:
                 continue
             with one_thread():
-                rows.append(judge(case, number, arguments.windows, has_classifier=arguments.classifier))
+                rows.append(
+                    judge(
+                        case,
+                        number,
+                        arguments.windows,
+                        has_rivals=not arguments.no_rivals,
+                        has_classifier=arguments.classifier,
+                    )
+                )
             with kept.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
             (arguments.output / "several_settings.md").write_text(table(rows))
