@@ -21,7 +21,11 @@ Deltas = Callable[[FloatArray], FloatArray]
 
 
 class PlainTest:
-    """t of a window; nuisance parameters at most one, with ``log r = nu delta_1 + nu^2 delta_2 / 2``."""
+    """t of a window; nuisance parameters at most one, with ``log r = nu delta_1 + nu^2 delta_2 / 2``.
+
+    Without nuisance parameters the fit begins at the minimum of the first `n_first` events of the reference
+    alone, if there are more. The objective is convex, so the minimum is the same, and found sooner.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class PlainTest:
         loss: LossName,
         deltas: Deltas | None = None,
         sigma: float = np.inf,
+        n_first: int = 20_000,
     ) -> None:
         self.mean, self.std = reference.mean(0), reference.std(0)
         self.centers, self.width, self.penalty, self.loss = self._standard(centers), width, penalty, loss
@@ -42,7 +47,7 @@ class PlainTest:
         self.transform = solve_triangular(factor[:rank, :rank], np.eye(rank), lower=True).T
         self.weights = np.full(len(reference), n_expected / len(reference))
         self.phi = self._kernel(self._standard(reference)) @ self.transform
-        self.deltas, self.sigma = deltas, sigma
+        self.deltas, self.sigma, self.n_first = deltas, sigma, n_first
         self.at_reference = deltas(reference) if deltas else None
         self.curvature = 0.5 if loss == "logistic" else 1.0
 
@@ -50,11 +55,14 @@ class PlainTest:
         """tau of the full fit less that of the nuisance parameter alone."""
         phi = self._kernel(self._standard(data)) @ self.transform
         if self.deltas is None:
-            return self._tau(self.phi, phi, None, 0.0)
+            start = np.zeros(self.phi.shape[1])
+            if self.n_first < len(self.phi):
+                start = self._fit(self.phi[: self.n_first], phi, None, 0.0, start)[1]
+            return self._fit(self.phi, phi, None, 0.0, start)[0]
         at_data = self.deltas(data)
-        return self._tau(self.phi, phi, at_data, measured) - self._tau(
-            self.phi[:, :0], phi[:, :0], at_data, measured
-        )
+        full = self._fit(self.phi, phi, at_data, measured, np.r_[np.zeros(self.phi.shape[1]), measured])
+        alone = self._fit(self.phi[:, :0], phi[:, :0], at_data, measured, np.array([measured]))
+        return full[0] - alone[0]
 
     def _standard(self, x: FloatArray) -> FloatArray:
         return (x - self.mean) / self.std
@@ -62,14 +70,20 @@ class PlainTest:
     def _kernel(self, x: FloatArray) -> FloatArray:
         return np.exp(-cdist(x, self.centers, "sqeuclidean") / (2 * self.width**2))
 
-    def _tau(
-        self, phi_r: FloatArray, phi_d: FloatArray, at_data: FloatArray | None, measured: float
-    ) -> float:
-        n, r = len(phi_r) + len(phi_d), phi_r.shape[1]
+    def _fit(
+        self,
+        phi_r: FloatArray,
+        phi_d: FloatArray,
+        at_data: FloatArray | None,
+        measured: float,
+        v: FloatArray,
+    ) -> tuple[float, FloatArray]:
+        """tau, and the coordinates of the minimum; Newton's steps begin at v."""
+        n, r = len(self.phi) + len(phi_d), phi_r.shape[1]
         k = 0 if at_data is None else 1
         ridge = np.r_[np.full(r, self.penalty * n), np.full(k, self.curvature / self.sigma**2)]
         center = np.r_[np.zeros(r), np.full(k, measured)]
-        w, v = self.weights, center.copy()
+        w = self.weights[: len(phi_r)] * (len(self.phi) / len(phi_r))
 
         def log_ratios(v: FloatArray) -> list[FloatArray]:
             found = [phi_r @ v[:r], phi_d @ v[:r]]
@@ -102,7 +116,8 @@ class PlainTest:
                 s_r, s_d = w * np.exp(on_r), -np.ones(len(on_d))
                 h_r, h_d = s_r, np.zeros(len(on_d))
             slope = c_r.T @ s_r + c_d.T @ s_d + ridge * (v - center)
-            hessian = c_r.T @ (h_r[:, None] * c_r) + c_d.T @ (h_d[:, None] * c_d) + np.diag(ridge)
+            b_r, b_d = (np.sqrt(h)[:, None] * c for h, c in ((h_r, c_r), (h_d, c_d)))
+            hessian = b_r.T @ b_r + b_d.T @ b_d + np.diag(ridge)
             if k:
                 bend = s_r @ self.at_reference[:, 1] + s_d @ at_data[:, 1]
                 hessian[-1, -1] += max(bend, 0.0)
@@ -117,4 +132,4 @@ class PlainTest:
                 break
         on_r, on_d = log_ratios(v)
         tau = -2 * (w @ np.expm1(on_r) - on_d.sum())
-        return float(tau - (k and (v[r] - measured) ** 2 / self.sigma**2 - measured**2 / self.sigma**2))
+        return float(tau - (k and (v[r] - measured) ** 2 / self.sigma**2 - measured**2 / self.sigma**2)), v
