@@ -15,8 +15,8 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo       simulated chambers, faults and all, on this machine (ARGS=\"--duration 120\" passes options on)"
-	@echo "make test       the test suite, five minutes (COVERAGE=1 measures what it runs through)"
-	@echo "make test-slow  tests of programs together and of statistics, five minutes more"
+	@echo "make test       the test suite, about five minutes (COVERAGE=1 measures what it runs through)"
+	@echo "make test-slow  tests of programs together, of faults, of pages and of statistics, about ten minutes more"
 	@echo "make test-long  the statistical studies too, an hour or more"
 	@echo "make newest     the test suite with the newest versions of everything, in an environment of its own"
 	@echo "make bench      benchmarks, ten minutes; writes the tables of docs/performance.md (ARGS=\"-k window --seconds 1\")"

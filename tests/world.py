@@ -143,7 +143,10 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         bundles=dict.fromkeys(streams, (facts,)),
         clock=clock,
         version="0.1.0",
-        comparisons=ComparisonJobs(lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock),
+        # tests run beside others, which would leave no processor to it
+        comparisons=ComparisonJobs(
+            lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock, steps_back=False
+        ),
     )
     users = path.parent / "users.toml"
     for name, password in PASSWORDS.items():

@@ -6,7 +6,7 @@ Pure: time is an argument, nothing is read or written. Not thread-safe.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dqm.alarm import transitions
@@ -25,57 +25,22 @@ from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers
 from dqm.alarm.rolling import AlarmsOfStream, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
-from dqm.alarm.runs import Activity, belongs_to, follow_run, is_idle
+from dqm.alarm.runs import Activity, belongs_to, follow_run
 from dqm.alarm.standing import Standing, find_standing
-from dqm.alarm.stored_state import StoredState, dump_state, fresh_state, load_state
+from dqm.alarm.stored_state import dump_state, fresh_state, load_state
+from dqm.alarm.stream_alarms import StreamAlarms
 from dqm.alarm.thresholds import Thresholds
-from dqm.alarm.transitions import TIMED, AlarmInputs, AlarmRecord
+from dqm.alarm.transitions import AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
 from dqm.alarm.urgency import most_urgent_state, needs_response
 from dqm.alarm.values import RAISED, Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
-from dqm.events import Quality, RunRecord, Verdict
+from dqm.events import RunRecord, Verdict
 
 __all__ = ["AlarmEngine"]
 
 
 _NO_INPUTS = AlarmInputs(condition=False)
-
-
-@dataclass(slots=True)
-class _StreamAlarms:
-    """Alarms of one stream while the daemon runs."""
-
-    rules: StreamRules
-    stored: StoredState
-    last_seen: float
-    run: RunRecord | None = None
-    idle_since: float = 0.0
-    unjudged_since: float | None = None
-    has_new_refusal: bool = False
-    masks: list[Mask] = field(default_factory=list)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether its run has ended: nobody waits for a window."""
-        return is_idle(self.run)
-
-    @property
-    def quality(self) -> Quality:
-        """That of its last window; Null while it is silent."""
-        return Quality.NULL if self.stored.history.silent else self.stored.history.quality
-
-    def rest(self, now: float) -> None:
-        """Count no time without a judged window while it was idle."""
-        if self.unjudged_since is not None:
-            self.unjudged_since = now - max(0.0, self.idle_since - self.unjudged_since)
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether time alone may change something."""
-        return bool(self.masks) or any(
-            record.state in TIMED or record.shelf is not None for record in self.stored.alarms.values()
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +97,7 @@ class AlarmEngine:
         self.thresholds = thresholds
         self._rules = rules
         self._masks = {mask.identifier: mask for mask in masks}
-        self._streams: dict[str, _StreamAlarms] = {}
+        self._streams: dict[str, StreamAlarms] = {}
         self._channel_masks: dict[str, tuple[Mask, ...]] = {}
         self._ticked_at = now
         dumps, last_seen = dumps or {}, last_seen or {}
@@ -141,7 +106,7 @@ class AlarmEngine:
             stored = load_state(name, dumps[name], now) if name in dumps else fresh_state(now)
             since = now if stored.history.unjudged.reasons else None
             run = (runs or {}).get(name)
-            self._streams[name] = _StreamAlarms(
+            self._streams[name] = StreamAlarms(
                 stream, stored, last_seen.get(name, now), run, idle_since=now, unjudged_since=since
             )
         self._assign_masks()
@@ -204,12 +169,12 @@ class AlarmEngine:
         return {
             name: stream.stored.history.describe_silence(stream.rules)
             for name, stream in self._streams.items()
-            if self._is_silent(stream, now)
+            if stream.is_silent(now)
         }
 
     def activities(self, now: float) -> dict[str, Activity]:
         """Say of each stream whether windows are expected, and come."""
-        return {name: self._activity(stream, now) for name, stream in self._streams.items()}
+        return {name: stream.activity(now) for name, stream in self._streams.items()}
 
     def observe(self, verdict: Verdict, now: float) -> list[AlarmChange]:
         """Take a window into account; raises `InputError` if its stream is not configured."""
@@ -269,8 +234,8 @@ class AlarmEngine:
         due = [
             s
             for s in streams
-            if self._becomes_silent(s, now)
-            or self._becomes_unjudged(s, now)
+            if s.becomes_silent(now)
+            or s.becomes_unjudged(now)
             or s.has_new_refusal
             or s.is_timed
             or went_back
@@ -344,7 +309,7 @@ class AlarmEngine:
         """All that must outlive the daemon of one stream, as JSON values; masks are not in it."""
         return dump_state(self._find(stream).stored)
 
-    def _find(self, name: str) -> _StreamAlarms:
+    def _find(self, name: str) -> StreamAlarms:
         try:
             return self._streams[name]
         except KeyError:
@@ -372,7 +337,7 @@ class AlarmEngine:
         return self._advance(stream, now, action, {command.cause: before})
 
     def _accept_change(
-        self, stream: _StreamAlarms, command: AcceptChange, action: _Action, now: float
+        self, stream: StreamAlarms, command: AcceptChange, action: _Action, now: float
     ) -> list[AlarmChange]:
         """Begin the rolling reference anew; the history notes it also if the alarm was not raised."""
         if not stream.rules.n_rolling:
@@ -407,7 +372,7 @@ class AlarmEngine:
             changes += self._change_alarm(one, action, now)
         return changes
 
-    def _is_waiting(self, stream: _StreamAlarms, command: AcknowledgeGroup) -> bool:
+    def _is_waiting(self, stream: StreamAlarms, command: AcknowledgeGroup) -> bool:
         """Tell whether an alarm needs a response, and did so when somebody looked."""
         record = stream.stored.alarms[command.cause]
         if not needs_response(_view(stream.rules, command.cause, record)):
@@ -443,32 +408,7 @@ class AlarmEngine:
         self._assign_masks()
         return self._advance_all(self._covered_by(mask), now, action)
 
-    def _is_silent(self, stream: _StreamAlarms, now: float) -> bool:
-        is_long = now - stream.last_seen > stream.rules.stale_seconds
-        return not stream.is_idle and (stream.stored.history.silent or is_long)
-
-    def _activity(self, stream: _StreamAlarms, now: float) -> Activity:
-        if stream.is_idle:
-            return Activity.IDLE
-        return Activity.SILENT if self._is_silent(stream, now) else Activity.RUNNING
-
-    def _becomes_silent(self, stream: _StreamAlarms, now: float) -> bool:
-        stream.last_seen = min(stream.last_seen, now)
-        if stream.stored.history.silent or not self._is_silent(stream, now):
-            return False
-        stream.stored.history.silent = True
-        return True
-
-    def _becomes_unjudged(self, stream: _StreamAlarms, now: float) -> bool:
-        """Tell whether nothing has just been known for too long; silence has an alarm of its own."""
-        history = stream.stored.history
-        if stream.unjudged_since is None or history.unjudged.is_long or history.silent or stream.is_idle:
-            return False
-        stream.unjudged_since = min(stream.unjudged_since, now)
-        history.unjudged.is_long = now - stream.unjudged_since > stream.rules.unjudged_seconds
-        return history.unjudged.is_long
-
-    def _covered_by(self, mask: Mask) -> list[_StreamAlarms]:
+    def _covered_by(self, mask: Mask) -> list[StreamAlarms]:
         return [s for s in self._streams.values() if covers(mask, s.rules.stream, s.rules.group)]
 
     def _assign_masks(self) -> None:
@@ -485,14 +425,12 @@ class AlarmEngine:
                     channel_masks[name] = (*channel_masks.get(name, ()), mask)
         self._channel_masks = channel_masks
 
-    def _advance_all(
-        self, streams: Iterable[_StreamAlarms], now: float, action: _Action
-    ) -> list[AlarmChange]:
+    def _advance_all(self, streams: Iterable[StreamAlarms], now: float, action: _Action) -> list[AlarmChange]:
         return [change for stream in streams for change in self._advance(stream, now, action)]
 
     def _advance(
         self,
-        stream: _StreamAlarms,
+        stream: StreamAlarms,
         now: float,
         action: _Action,
         changed: Mapping[Cause, AlarmRecord] | None = None,
@@ -515,7 +453,7 @@ class AlarmEngine:
                 changes.append(AlarmChange(view, before.state, now, by.name, by.user, by.comment))
         return changes
 
-    def _inputs(self, stream: _StreamAlarms, now: float) -> dict[Cause, AlarmInputs]:
+    def _inputs(self, stream: StreamAlarms, now: float) -> dict[Cause, AlarmInputs]:
         """Collect what bears on each alarm of a stream."""
         history, rules = stream.stored.history, stream.rules
         texts = history.describe(self._rules, rules, self.thresholds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from threading import Lock
 
@@ -21,75 +21,16 @@ from prometheus_client.registry import Collector
 from dqm.alarm import Standing, belongs_to, follow_run, is_idle
 from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, RunRecord, Verdict
-from dqm.events.finite import finite
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
 from dqm.export.notice_sender import NoticeStatus
 from dqm.export.registry import RegistryStatus
+from dqm.export.stream_numbers import StreamNumbers
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
-
-
-@dataclass(slots=True)
-class _Stream:
-    bundles: Sequence[str]
-    quality: Quality = Quality.NULL
-    last: Verdict | None = None
-    is_stale: bool = False
-    run: RunRecord | None = None
-    n_judged: Counter[Quality] = field(default_factory=Counter)
-    n_lost: int = 0
-    n_duplicates: int = 0
-    n_skipped: int = 0
-    arrivals: StreamCounts = field(default_factory=StreamCounts)
-
-    @property
-    def bundle(self) -> str:
-        """The bundle that judged the last window; before, and after a window without one, the first."""
-        last = "" if self.last is None else self.last.bundle
-        return last if last in self.bundles else self.bundles[0]
-
-    def number(self, name: str, now: float) -> float | None:
-        """Value of a gauge of the last window, if there is one, and if it is finite."""
-        if self.last is None:
-            return None
-        result = self.last.result
-        known = not self.is_stale
-        values: dict[str, float | None] = {
-            "dqm_window_statistic": result.t if known else None,
-            "dqm_window_tau": result.tau if known else None,
-            "dqm_window_delta": result.delta if known else None,
-            "dqm_window_p_value": result.p if known else None,
-            "dqm_window_z_score": result.z if known else None,
-            "dqm_window_age_seconds": max(0.0, now - self.last.judged_at),
-            "dqm_window_events": result.n_data,
-            "dqm_window_expected_events": result.n_expected
-            if result.rate is None
-            else result.rate.n_expected,
-            "dqm_window_rate_p_value": result.rate.p if known and result.rate else None,
-            "dqm_window_rate_z_score": result.rate.z if known and result.rate else None,
-            "dqm_window_rolling_p_value": result.rolling.p if known and result.rolling else None,
-            "dqm_window_rolling_windows": result.rolling.n_windows if known and result.rolling else None,
-        }
-        return finite(values[name])
-
-    def nuisances(self) -> Iterable[tuple[str, dict[str, float | None]]]:
-        """Gauges of each nuisance parameter of the last window."""
-        if self.last is None or self.is_stale:
-            return
-        for name, nuisance in self.last.result.nuisances.items():
-            yield (
-                name,
-                {
-                    "dqm_nuisance_value": finite(nuisance.reference.value),
-                    "dqm_nuisance_measured": finite(nuisance.measured),
-                    "dqm_nuisance_pull": finite(nuisance.reference.pull),
-                    "dqm_nuisance_warning": float(name in self.last.warnings),
-                },
-            )
 
 
 _GAUGES = tuple(name for name in TABLE if name.startswith("dqm_window_") and name != "dqm_window_quality")
@@ -116,7 +57,7 @@ class Metrics(Collector):
     def __init__(
         self, streams: Mapping[str, Sequence[str]], clock: Callable[[], float], version: str
     ) -> None:
-        self._streams = {name: _Stream(bundles) for name, bundles in streams.items()}
+        self._streams = {name: StreamNumbers(bundles) for name, bundles in streams.items()}
         self._clock = clock
         self._version = version
         self._n_refused: Counter[Reason] = Counter()
@@ -150,7 +91,9 @@ class Metrics(Collector):
         """
         with self._lock:
             before = self._streams
-            self._streams = {name: before.get(name) or _Stream(bundles) for name, bundles in streams.items()}
+            self._streams = {
+                name: before.get(name) or StreamNumbers(bundles) for name, bundles in streams.items()
+            }
             for name, bundles in streams.items():
                 self._streams[name].bundles = bundles
 
@@ -375,7 +318,7 @@ class Metrics(Collector):
         with self._lock:
             return [*self._collect_streams(now, standings), *self._collect_daemon(now)]
 
-    def _find(self, name: str) -> _Stream:
+    def _find(self, name: str) -> StreamNumbers:
         try:
             return self._streams[name]
         except KeyError:
