@@ -27,7 +27,7 @@ from tests.studies.simulated_faults import FEATURES, events
 STATISTICS = (
     "several", "kernel", "one-step", "energy", "mmd", "mmd-nystroem", "kolmogorov", "chi-squared",
 )  # fmt: skip
-N_RUN, N_WINDOW = 40_000, 200
+N_RUN, N_WINDOW = 100_000, 200
 """Events of the good run (those of ten windows are the reference, the others make toys), and of a window."""
 
 SHARES = (0.001, 0.01, 0.05, 0.5)
