@@ -3,8 +3,9 @@
 ``python -m tests.studies.several_nuisance OUTPUT`` writes a table into OUTPUT. The nuisance parameter and its
 samples are those of ``tests.studies.chamber_nuisance``; windows of 500 events, N_R = 5000. Share of windows
 with p < 0.05 and p < 0.01, by toys at nu = 0: at nu = 0, +-1 and +-2 sigma, where measurements scatter around
-nu; under faults of the chamber, and of one feature; where the velocity is off and slow control does not say
-so, by 1.5 sigma and by 6; and milliseconds of processor time for a window.
+nu, and in windows of a healthy chamber that are weighed to +-2 sigma by the learned log r; under faults of
+the chamber, and of one feature; where the velocity is off and slow control does not say so, by 1.5 sigma and
+by 6; and milliseconds of processor time for a window.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.progress import Progress
 
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest, Shape
+from dqm.nplm.nuisance import log_ratio_coefficients
 from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.chamber_nuisance import NAME, SIGMA, at_shift, learn
 from tests.studies.simulated_faults import CONDITIONS, events
@@ -37,13 +39,29 @@ class Case:
     measured: float = 0.0
     conditions: Conditions | None = None
     change: Callable[[FloatArray], FloatArray] | None = None
+    is_weighed: bool = False
 
-    def throw(self, n: int, seed: list[int]) -> tuple[FloatArray, FloatArray]:
+    def throw(self, n: int, seed: list[int], velocity: Shape) -> tuple[FloatArray, FloatArray]:
         """Give n windows and their measurements."""
-        x = events(self.conditions or at_shift(self.nu), n * SIZE, seed).reshape(n, SIZE, -1)
+        if self.is_weighed:
+            x = self._weigh(n * SIZE, seed, velocity).reshape(n, SIZE, -1)
+        else:
+            x = events(self.conditions or at_shift(self.nu), n * SIZE, seed).reshape(n, SIZE, -1)
         if self.change is not None:
             x = np.stack([self.change(window) for window in x])
         return x, np.random.default_rng(seed).normal(self.measured, SIGMA, n)
+
+    def _weigh(self, n: int, seed: list[int], velocity: Shape) -> FloatArray:
+        """Keep healthy events by their r at nu: of such windows the learned log r is true."""
+        rng, kept, n_kept, largest = np.random.default_rng([*seed, 1]), [], 0, None
+        while n_kept < n:
+            x = events(Conditions(), n, [*seed, 2, len(kept)])
+            linear, quadratic = log_ratio_coefficients([velocity], x)
+            log_r = linear[:, 0] * self.nu + quadratic[:, 0, 0] * self.nu**2 / 2.0
+            largest = float(log_r.max()) if largest is None else largest
+            kept.append(x[np.log(rng.random(n)) < log_r - largest])
+            n_kept += len(kept[-1])
+        return np.concatenate(kept)[:n]
 
 
 def spike(x: FloatArray) -> FloatArray:
@@ -62,6 +80,7 @@ def tails(x: FloatArray) -> FloatArray:
 
 
 SHIFTS = [Case(f"nu = {k:+d} sigma", k * SIGMA, k * SIGMA) for k in (0, -2, -1, 1, 2)]
+WEIGHED = [Case(f"weighed to {k:+d} sigma", k * SIGMA, k * SIGMA, is_weighed=True) for k in (-2, 2)]
 FAULTS = [
     *(
         Case(name, conditions=CONDITIONS[name])
@@ -84,6 +103,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=100, help="windows of each case")
     parser.add_argument("--learn", type=int, default=100_000, help="events at each point to learn log r from")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--healthy", action="store_true", help="without the faults")
+    parser.add_argument("--tests", nargs="*", default=["several", "kernel"], choices=["several", "kernel"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with Progress(disable=True) as bar:
@@ -100,10 +121,16 @@ def main() -> None:
     lines = ["| windows | test | p < 0.05 | p < 0.01 | pull beyond 3 | ms |", "|---|---|---|---|---|---|"]
     nulls = {}
     for name, test in tests.items():
-        nulls[name] = _evaluate(test, Case("toys"), arguments.toys, [arguments.seed, 2])[0]
-    for number, case in enumerate([*SHIFTS, *FAULTS]):
-        for name, test in tests.items():
-            t, pulls, ms = _evaluate(test, case, arguments.windows, [arguments.seed, 3, number])
+        if name in arguments.tests:
+            nulls[name] = _evaluate(test, Case("toys"), velocity, arguments.toys, [arguments.seed, 2])[0]
+    # faults keep their numbers, which are their seeds
+    numbered = [*enumerate([*SHIFTS, *FAULTS]), *enumerate(WEIGHED, len(SHIFTS) + len(FAULTS))]
+    for number, case in numbered:
+        if arguments.healthy and case in FAULTS:
+            continue
+        for name in nulls:
+            seed = [arguments.seed, 3, number]
+            t, pulls, ms = _evaluate(tests[name], case, velocity, arguments.windows, seed)
             p = (1 + (nulls[name][:, None] >= t).sum(axis=0)) / (1 + len(nulls[name]))
             shares = " | ".join(f"{np.mean(one):.2f}" for one in (p < 0.05, p < 0.01, abs(pulls) > 3))
             lines.append(f"| {case.name} | {name} | {shares} | {ms:.1f} |")
@@ -111,10 +138,10 @@ def main() -> None:
 
 
 def _evaluate(
-    test: SeveralTest | KernelTest, case: Case, n: int, seed: list[int]
+    test: SeveralTest | KernelTest, case: Case, velocity: Shape, n: int, seed: list[int]
 ) -> tuple[FloatArray, FloatArray, float]:
     """Give t and the pull of each window, and milliseconds for one."""
-    x, measured = case.throw(n, seed)
+    x, measured = case.throw(n, seed, velocity)
     start = time.process_time()
     results = [test.evaluate(w, auxiliary={NAME: float(v)}) for w, v in zip(x, measured, strict=True)]
     ms = 1e3 * (time.process_time() - start) / n
