@@ -25,9 +25,6 @@ __all__ = [
     "NodeInverse",
 ]
 
-READ_TOGETHER = 1024
-"""Events whose functions are read once for objective and gradient: they stay in the cache between the two."""
-
 Basis = NDArray[np.float32]
 
 
@@ -77,34 +74,16 @@ class LoneObjective:
     def at(self, a: FloatArray) -> LonePoint:
         """Evaluate."""
         a32 = a.astype(np.float32)
-        return self._evaluate(a, (a32[: len(self._by_function)] @ self._by_function).astype(np.float64))
-
-    def read_once(self, a: FloatArray) -> tuple[LonePoint, FloatArray]:
-        """Evaluate and differentiate; with a large reference that takes two thirds of the time."""
-        n_functions, n_events = self._by_function.shape
-        a32 = a.astype(np.float32)[:n_functions]
-        reference, image = np.empty(n_events), np.zeros(n_functions)
-        for begin in range(0, n_events, READ_TOGETHER):
-            part = slice(begin, begin + READ_TOGETHER)
-            block = self._by_function[:, part]
-            reference[part] = a32 @ block
-            image += block @ self._slopes(reference[part], self._weights[part]).astype(np.float32)
-        point = self._evaluate(a, reference)
-        return point, self._slope(point, image)
-
-    def _evaluate(self, a: FloatArray, reference: FloatArray) -> LonePoint:
+        reference = (a32[: len(self._by_function)] @ self._by_function).astype(np.float64)
         likelihood = float(np.expm1(reference) @ self._weights - self._totals @ a)
         loss = 0.0 if self._is_likelihood else float(np.logaddexp(0.0, reference) @ self._weights)
         return self._point(a, reference, likelihood, loss)
 
     def gradient(self, at: LonePoint) -> FloatArray:
         """Differentiate."""
-        slopes = self._slopes(at.reference, self._weights)
+        w = self._weights
+        slopes = w * np.exp(at.reference) if self._is_likelihood else w * expit(at.reference)
         return self._slope(at, self._by_function @ slopes.astype(np.float32))
-
-    def _slopes(self, f: FloatArray, weights: FloatArray) -> FloatArray:
-        """Differentiate the loss of reference events in f."""
-        return weights * (np.exp(f) if self._is_likelihood else expit(f))
 
     def _point(self, a: FloatArray, reference: FloatArray, likelihood: float, loss: float) -> LonePoint:
         """Complete what was summed over the reference: `loss` if it is not the likelihood."""
@@ -112,7 +91,7 @@ class LoneObjective:
         loss = likelihood if self._is_likelihood else loss + float(np.logaddexp(0.0, -data) @ self._counts)
         return LonePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
 
-    def _slope(self, at: LonePoint, of_reference: Basis | FloatArray) -> FloatArray:
+    def _slope(self, at: LonePoint, of_reference: Basis) -> FloatArray:
         """Complete the gradient of the sums over the reference."""
         image = self.ridge * at.a
         image[: len(of_reference)] += of_reference
