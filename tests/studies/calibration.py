@@ -71,7 +71,7 @@ def draw(found: dict[str, FloatArray], n_toys: int, path: Path) -> None:
         ax.step(grid[shares > 0], shares[shares > 0], where="mid", color="C0")
         ax.set(xscale="log", yscale="log", xlim=(1e-3, 1.0), ylim=(2e-4, 1.0), title=name)
     figure.supxlabel("p")
-    figure.supylabel(f"share of {len(p)} healthy windows with p this small")
+    figure.supylabel("share with p this small")
     figure.savefig(path, dpi=110)
 
 
