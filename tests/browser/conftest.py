@@ -56,13 +56,20 @@ def monitor(
         running.stop()
 
 
+@pytest.fixture(autouse=True)
+def _empty_page(request: pytest.FixtureRequest) -> None:
+    """Leave the page of the test before: it goes on asking its server, which may have ended."""
+    if "chromium" in request.fixturenames:
+        chromium: webdriver.Chrome = request.getfixturevalue("chromium")
+        chromium.get("data:,")
+        chromium.delete_all_cookies()
+        chromium.get_log("performance")
+        chromium.get_log("browser")
+
+
 @pytest.fixture
 def browser(chromium: webdriver.Chrome, monitor: Monitor) -> Iterator[webdriver.Chrome]:
     """The browser, dark and 1400 pixels wide; afterwards it must have asked the daemon alone."""
-    chromium.get("data:,")
-    chromium.delete_all_cookies()
-    chromium.get_log("performance")
-    chromium.get_log("browser")
     set_media(chromium, scheme="dark")
     set_width(chromium, 1400)
     yield chromium

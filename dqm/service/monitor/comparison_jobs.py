@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 A request only looks which windows are kept; it refuses at once what cannot be compared. The comparison
 itself waits in a queue. One thread takes the next, starts a process for it and listens to it, so there is one
-process at a time, whatever is asked. It computes on one thread, and the system gives it time only when nobody
-else wants the core (``SCHED_IDLE``): the workers that judge windows do not wait for it. If memory runs out it
-is the first to be killed.
+process at a time, whatever is asked. It computes on one thread with a niceness of 10: where workers want the
+core it gets a tenth of what one of them gets, so windows hardly wait for it, and yet it ends. If memory runs
+out it is the first to be killed.
 
 A comparison ends by its result, by its time limit, by somebody who cancels it, by the death of its process,
 or with the daemon. Its process notices the death of the daemon itself. What was found is remembered by the
@@ -57,6 +57,9 @@ MOST_REMEMBERED = 32
 
 LOOK_SECONDS = 0.2
 """How often it is looked whether a comparison that runs was cancelled."""
+
+NICENESS = 10
+"""Of the process that compares; with 19 it would not end within its time where all cores are busy."""
 
 SEED = 1
 
@@ -132,7 +135,7 @@ class ComparisonJobs:
     longest_seconds : float
         A comparison that takes longer is given up.
     steps_back : bool
-        Whether it computes only when nobody else wants the core.
+        Whether it leaves the core to others that want it, but for a tenth.
     """
 
     def __init__(
@@ -381,10 +384,8 @@ def _compare(connection: Connection, job: _Job) -> None:
 
 
 def _step_back() -> None:
-    """Compute only when nobody else wants to, and be the first to go when memory runs out."""
-    with suppress(OSError, AttributeError):
-        os.nice(19)
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Leave the core to the workers, and be the first to go when memory runs out."""
+    with suppress(OSError):
+        os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

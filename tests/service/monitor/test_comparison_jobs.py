@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dqm.service.monitor.comparison_jobs import MOST_WAITING, ComparisonJobs
+from dqm.service.monitor.comparison_jobs import MOST_WAITING, NICENESS, ComparisonJobs
 from dqm.service.offline.kept_selection import KeptPlace
 from dqm.store import GOOD_WINDOWS, WINDOWS, KeptChoice, Taken, VerdictStore, WindowKeeper, sqlite_url
 from dqm.web.comparisons import Comparison, ComparisonState
@@ -86,7 +86,12 @@ def test_one_process_at_a_time_steps_back_and_can_be_cancelled(start: Start) -> 
     wait_until(processes, "the first goes on")
     (process,) = processes()
     assert process.pid is not None
-    wait_until(lambda: os.sched_getscheduler(process.pid or 0) == os.SCHED_IDLE, "it steps back")
+    wait_until(
+        lambda: (
+            os.getpriority(os.PRIO_PROCESS, process.pid or 0) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+        ),
+        "it steps back",
+    )
     wait_until(
         lambda: Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "1000", "it goes first"
     )
