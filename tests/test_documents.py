@@ -72,3 +72,17 @@ def anchors_of(text: str) -> set[str]:
     """Give the anchors that GitHub makes of headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_present_names_of_the_glossary_are_there() -> None:
+    table = (ROOT / "docs/glossary.md").read_text().partition(OLD_NAMES)[2]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    names = {name for row in rows for name in re.findall(r"`([A-Za-z_][\w./]*)`", row)}
+    sources = {
+        path: path.read_text() for folder in ("dqm", "collectors") for path in (ROOT / folder).rglob("*.py")
+    }
+    words = set(re.findall(r"\w+", "\n".join(sources.values())))
+    words |= {part for path in sources for part in path.relative_to(ROOT).with_suffix("").parts}
+    missing = {name for name in names if not set(re.findall(r"\w+", name.removesuffix(".py"))) <= words}
+    assert len(names) > 50
+    assert missing == set()

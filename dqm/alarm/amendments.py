@@ -138,7 +138,7 @@ class Amendment:
     user, comment : str
         Who made it, and why.
     scope : Scope
-        Of what it speaks.
+        What it is about.
     quality : Quality or None
         The flag; None if it labels a fault.
     fault : str

@@ -125,7 +125,7 @@ class NoticeRule:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRules:
-    """Of what one target is told.
+    """What one target is told of.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def find_notices(
     since : float
         Since when there is this target, Unix seconds: what had ended before is not told.
     rules : NoticeRules
-        Of what it is told.
+        What it is told of.
     now : float
         Unix seconds.
 

@@ -15,6 +15,7 @@ from scipy import special
 
 from dqm.alarm.onset import IntArray, Onset, describe_between, find_doubtful, find_onset
 from dqm.alarm.run_summary import RunStatistics
+from dqm.errors import format_count
 from dqm.events import FloatArray
 
 __all__ = ["StreamTrend", "follow_runs", "runs_to_read"]
@@ -170,7 +171,7 @@ def _marks(run: RunStatistics, before: Sequence[RunStatistics]) -> tuple[str, ..
     ):  # fmt: skip
         marks.append(f"{100 * run.n_bad / run.n_judged:.0f} % Bad, before {100 * n_bad / n:.0f} %")
     marks += [
-        f"{now_n} {kind} channels, before {was_n}"
+        f"{format_count(now_n, f'{kind} channel')}, before {was_n}"
         for kind, now_n, was_n in (
             ("dead", run.n_dead, _last(before, "n_dead")),
             ("noisy", run.n_noisy, _last(before, "n_noisy")),

@@ -149,7 +149,8 @@ def propose_sign_off(rules: SignOffRules, seconds: Mapping[str, Mapping[Quality,
         return Proposal(Decision.BAD, (), f"no stream is good: {_list(failed)}", streams)
     if len(failed) > rules.largest_left_out_share * len(streams):
         most = f"more than {_percent(rules.largest_left_out_share)}"
-        reason = f"{len(failed)} of {len(streams)} streams are not good, {most}: {_list(failed)}"
+        verb = "is" if len(failed) == 1 else "are"
+        reason = f"{len(failed)} of {len(streams)} streams {verb} not good, {most}: {_list(failed)}"
         return Proposal(Decision.BAD, (), reason, streams)
     return Proposal(Decision.WITHOUT, left_out, _list(failed), streams)
 

@@ -65,7 +65,9 @@ class _Lines:
     """Progress in a log file: nothing for work that is done at once."""
 
     def __init__(self, what: str, total: int | None, console: Console) -> None:
-        self._what, self._total, self._console = what, total, console
+        self._what = what
+        self._total = total
+        self._console = console
         self._begin = time.monotonic()
         self._first: int | None = None  # done before: a calibration goes on where it was interrupted
         self._next = self._begin + LINE_SECONDS

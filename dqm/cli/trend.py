@@ -11,6 +11,7 @@ import typer
 from dqm.cli.output import say, say_json
 from dqm.cli.records import write_records
 from dqm.cli.settings import LARGEST, Runs, parse_runs
+from dqm.errors import format_count
 from dqm.events import Quality
 from dqm.events.finite import utc_time
 
@@ -52,7 +53,7 @@ def trend(
     records = [_record(run, marks) for one in trends for run, marks in one.marked_runs]
     if output is not None:
         write_records(output, records)
-        say(f"{len(records)} runs written to {output}")
+        say(f"{format_count(len(records), 'run')} written to {output}")
     elif as_json:
         for record in records:
             say_json(json.dumps(record, allow_nan=False))

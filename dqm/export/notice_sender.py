@@ -98,7 +98,7 @@ class NoticeSender:
     target : Deliverer
         Takes the messages.
     rules : NoticeRules
-        Of what it is told.
+        What it is told of.
     timing : NoticeTiming
         How fast.
     writer : NoticeWriter
@@ -129,8 +129,13 @@ class NoticeSender:
         clock: Callable[[], float],
     ) -> None:
         self.status = NoticeStatus(name)
-        self._target, self._rules, self._timing, self._writer = target, rules, timing, writer
-        self._store, self._alarms, self._clock = store, alarms, clock
+        self._target = target
+        self._rules = rules
+        self._timing = timing
+        self._writer = writer
+        self._store = store
+        self._alarms = alarms
+        self._clock = clock
         self._since = store.begin(name, clock())
         self._told = store.told(name)
         self._is_saved = True
@@ -246,7 +251,8 @@ class _Attempt:
     def __init__(self, target: Deliverer, message: NoticeMessage, notices: Sequence[Notice]) -> None:
         self.notices = notices
         self.error: NoticeError | None = None
-        self._target, self._message = target, message
+        self._target = target
+        self._message = message
         self._done = threading.Event()
 
     @property

@@ -132,7 +132,10 @@ class RegistrySender:
         self, registry: RunRegistry, store: CertificationStore, clock: Callable[[], float], created_by: str
     ) -> None:
         self.status = RegistryStatus()
-        self._registry, self._store, self._clock, self._created_by = registry, store, clock, created_by
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+        self._created_by = created_by
         self._n_refused: Counter[int] = Counter()
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._thread = WokenThread("registry", self._work, self._note_end)

@@ -24,7 +24,8 @@ class WokenThread:
     """
 
     def __init__(self, name: str, work: Callable[[], None], note_end: Callable[[], None]) -> None:
-        self._work, self._note_end = work, note_end
+        self._work = work
+        self._note_end = note_end
         self._news = threading.Condition()
         self._is_awake = False
         self.is_stopping = False

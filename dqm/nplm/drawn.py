@@ -33,7 +33,9 @@ class DrawnWindows:
     def __init__(
         self, pool: FloatArray, rows: Sequence[NDArray[np.int64]], weights: Sequence[FloatArray] | None = None
     ) -> None:
-        self._pool, self._rows, self._weights = pool, rows, weights
+        self._pool = pool
+        self._rows = rows
+        self._weights = weights
         used, places = np.unique(np.concatenate(rows), return_inverse=True)
         self.x: FloatArray = pool[used]
         """Events that are in any of the windows, each once, shape (n_used, d)."""

@@ -173,7 +173,8 @@ class Hunt:
                 + (", and values that are not finite" if along.shape == (len(events),) else ""),
                 fix="Give one finite number for each event",
             )
-        self._x, self._seed = events, seed
+        self._x = events
+        self._seed = seed
         self._order = np.argsort(along, kind="stable")
         self.layout = lay_out(along[self._order], n_positions)
         bases = make_bases(events, kinds, seed)

@@ -84,7 +84,8 @@ class ProfiledKernels:
         n_reference: float,
     ) -> None:
         self.nuisances = nuisances
-        self._fit, self._n_reference = fit, n_reference
+        self._fit = fit
+        self._n_reference = n_reference
         nominal = fit.nominal()
         is_poisson = any(isinstance(one, Normalisation) for one in nuisances)
         self._sized = [score.profile(nominal, fit.precision, is_poisson=is_poisson) for score in scores]

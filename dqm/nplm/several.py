@@ -156,7 +156,8 @@ class SeveralTest:
         self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
         views = choose_views(kinds, sample, shares)
         self._seen = LookedAt(views, sample.x, choose_centers(centers, sample, rng), shares, sample.n_events)
-        self._weights, self._counts = weights, sample.counts
+        self._weights = weights
+        self._counts = sample.counts
         self._kernels = choose_kernels(
             self._seen,
             width=width,

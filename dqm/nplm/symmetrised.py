@@ -156,7 +156,8 @@ class SymmetrisedTest:
             )
         sample = Sample.check(reference, None, "reference")
         self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
-        self._penalty, self._tolerance = float(penalty), float(tolerance)
+        self._penalty = float(penalty)
+        self._tolerance = float(tolerance)
         self._ready = PreparedReference.compute(
             sample.x,
             reference_shares(sample, None),

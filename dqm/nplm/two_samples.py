@@ -36,7 +36,9 @@ class Divisions:
     """
 
     def __init__(self, sample: Sample, n_first: int, seed: int) -> None:
-        self._sample, self._n_first, self._seed = sample, n_first, seed
+        self._sample = sample
+        self._n_first = n_first
+        self._seed = seed
 
     def permute(self, indices: range) -> FloatArray:
         """Divide the events anew.

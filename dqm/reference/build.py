@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.events.finite import is_count
 from dqm.nplm import FeatureKind
@@ -324,7 +324,8 @@ def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
     names = recipe.features
     if len(names) != events.shape[1]:
         raise InputError(
-            f"{len(names)} features for {events.shape[1]} columns: {', '.join(names)}",
+            f"{format_count(len(names), 'feature')} for {format_count(events.shape[1], 'column')}: "
+            f"{', '.join(names)}",
             fix="Name every column of the events once",
         )
     check_names(names)

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dqm.errors import BundleError, InputError
+from dqm.errors import BundleError, InputError, format_count
 from dqm.events import Measurement, Origin, Window, WindowCut
 from dqm.nplm.samples import Sample
 from dqm.reference.build import Recipe, create_bundle
@@ -266,7 +266,8 @@ class Bundle(StoredBundle):
         columns = features if names is None else tuple(names)
         if events.shape[1] != len(columns):
             raise InputError(
-                f"the window has {events.shape[1]} columns for {len(columns)} features: {', '.join(columns)}",
+                f"the window has {format_count(events.shape[1], 'column')} for "
+                f"{format_count(len(columns), 'feature')}: {', '.join(columns)}",
                 fix="Give an array of shape (events, features), or the names of all its columns",
             )
         missing = [name for name in features if name not in columns]

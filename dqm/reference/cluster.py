@@ -101,7 +101,9 @@ class Cluster:
     """
 
     def __init__(self, client: Any, address: str, *, ship: bool) -> None:
-        self._client, self._address, self._ship = client, address, ship
+        self._client = client
+        self._address = address
+        self._ship = ship
         self._deserted_since: float | None = None
 
     def threads(self) -> dict[str, int]:
@@ -289,7 +291,9 @@ class Parcel:
     """
 
     def __init__(self, task: Task[Any, Any], files: dict[str, bytes]) -> None:
-        self._task, self._files, self._path = task, files, task.bundle.absolute()
+        self._task = task
+        self._files = files
+        self._path = task.bundle.absolute()
         self._software = {name: version(name) for name in SOFTWARE}
         self._unpack()
 

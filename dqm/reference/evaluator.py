@@ -417,9 +417,8 @@ class Evaluator:
         n_reference, n_features = self.bundle.manifest.n_reference, len(self.bundle.manifest.features)
         expected = 2.0 * n_features * n_data / n_reference
         if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more
-            remarks.append(
-                f"{outcome.n_outside} events lie where the reference has none (expected: {expected:.2g})"
-            )
+            n_outside = format_count(outcome.n_outside, "event lies", "events lie")
+            remarks.append(f"{n_outside} where the reference has none (expected: {expected:.2g})")
         for name, (low, high) in self._learned.items():
             value = outcome.nuisances[name].reference.value
             if not low <= value <= high:

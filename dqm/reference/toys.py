@@ -121,7 +121,8 @@ class ToySource:
             for entry in bundle.manifest.nuisances
             if entry.sigma is not None and entry.name not in kind.free and entry.concerns(kind.cut)
         ]
-        self.pool, self._rate = bundle.pool_sample if pool is None else pool, 1.0
+        self.pool = bundle.pool_sample if pool is None else pool
+        self._rate = 1.0
         self._shares: FloatArray | None = None
         self._thrower: Thrower | None = None
         if bundle.manifest.is_of_channels:

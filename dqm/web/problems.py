@@ -59,7 +59,7 @@ class BusyError(InputError):
     Parameters
     ----------
     what : str
-        Of what there was too much.
+        What there was too much of.
     seconds : float
         When it may be tried again.
     """

@@ -124,7 +124,8 @@ class _Stream(Response):
 
     def __init__(self, feed: ChangeFeed, request: Request) -> None:
         super().__init__()
-        self._feed, self._request = feed, request
+        self._feed = feed
+        self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, if there are not too many."""

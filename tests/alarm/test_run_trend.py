@@ -222,7 +222,7 @@ def test_another_number_of_dead_channels_marks_a_run() -> None:
         follow([one for run, n in enumerate(dead) for one in windows(run, z, n_dead=n)])
         for dead in ((0, 0, 1), (1, 1, 1))
     )
-    assert a.marks == ((), (), ("1 dead channels, before 0",))
+    assert a.marks == ((), (), ("1 dead channel, before 0",))
     assert b.marks == ((), (), ())
 
 

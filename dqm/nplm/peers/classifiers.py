@@ -83,7 +83,8 @@ class BoostedTreesTest(_ClassifierTest):
     def __init__(self, reference: ArrayLike, *, trees: int = 30, leaves: int = 8, seed: int = 1) -> None:
         need_sklearn("boosted-trees")
         super().__init__(reference, seed)
-        self._trees, self._leaves = int(trees), int(leaves)
+        self._trees = int(trees)
+        self._leaves = int(leaves)
 
     def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Score:
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -129,7 +130,9 @@ class NeuralClassifierTest(_ClassifierTest):
     ) -> None:
         need_sklearn("neural-classifier")
         super().__init__(reference, seed)
-        self._neurons, self._decay, self._steps = int(neurons), float(decay), int(steps)
+        self._neurons = int(neurons)
+        self._decay = float(decay)
+        self._steps = int(steps)
 
     def _fit(self, x: FloatArray, labels: NDArray[np.int64]) -> Score:
         from sklearn.exceptions import ConvergenceWarning

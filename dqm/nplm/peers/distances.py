@@ -45,7 +45,8 @@ class EnergyTest:
     def __init__(self, reference: ArrayLike, *, power: float = 1.0) -> None:
         if not 0.0 < power < 2.0:
             raise InputError(f"power is {power}", fix="Give a number above 0 and below 2")
-        self._units, self._power = Standardised(reference), power
+        self._units = Standardised(reference)
+        self._power = power
         self._own = _mean_of(self._distance, self._units.reference)
 
     def evaluate(self, data: ArrayLike) -> float:

@@ -50,7 +50,7 @@ What may fail between the steps, and what happens then:
 *  A test fails, or its worker dies (`Evaluated` without a report): the verdict says why. It is ``Null``
    unless the number of events is wrong: this is tested here, for every window.
 *  A test that had a rolling test beside it fails: it is done again without this, so that it can never take
-   the verdict of the bundle away. Of a stream with a rolling reference one window at a time is tested, so
+   the verdict of the bundle away. A stream with a rolling reference has one window tested at a time, so
    that what a window is compared with depends on the order of the verdicts and not on the workers. While
    more than half of the queue is taken rolling tests are left out, so that nothing is given up for them.
 *  More windows arrive than can be evaluated: a full queue stops the receiving, and ZeroMQ makes the senders

@@ -66,7 +66,9 @@ class Reloader:
         start_workers: Callable[[ResolvedConfig], EvaluationWorkers],
         recall: Callable[[str], Sequence[Verdict]],
     ) -> None:
-        self._read, self._start_workers, self._recall = read, start_workers, recall
+        self._read = read
+        self._start_workers = start_workers
+        self._recall = recall
         self._wanted = wanted
         self._thread: Thread | None = None
         self._outcome: PreparedReload | Exception | None = None

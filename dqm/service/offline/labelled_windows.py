@@ -78,7 +78,7 @@ def make_sample(
     Parameters
     ----------
     stream, fault : str
-        Of what they are.
+        Whose windows they are, and what they show.
     windows : sequence of KeptWindow
         At least one.
     features : sequence of str

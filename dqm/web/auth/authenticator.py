@@ -96,7 +96,9 @@ class Authenticator:
         self._section = section or WebSection()
         self._users = users
         self.provider = provider
-        self._count, self._audit, self._clock = count, audit, clock
+        self._count = count
+        self._audit = audit
+        self._clock = clock
         self.sessions = Sessions(3600.0 * self._section.session_hours, monotonic)
         self.accounts = Accounts(users, self.sessions)
         self._changes = TokenBucket(self._section.changes_per_minute, monotonic)
