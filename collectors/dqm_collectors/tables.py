@@ -37,6 +37,7 @@ LONGEST_LINE = 1 << 16
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
 _ROW = re.compile(r"(?<=\bRow #)\d+")
 _TEXT = "conversion error to double"
+_COMMA = re.compile(rf"{_TEXT}: invalid value '[+-]?[\d.,]*\d,\d[\d.,]*'")
 
 
 @contextmanager
@@ -63,7 +64,11 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
             where += f", row {int(found[2]) + n_rows}, column {column}" if found[2] else f", column {column}"
             message = message[found.end() :]
         message = _ROW.sub(lambda row: str(int(row[0]) + n_rows), message, count=1)
-        fix = "Leave this column out by naming those to use, or mend its values" if _TEXT in message else None
+        fix = None
+        if _COMMA.search(message):
+            fix = """Numbers with commas: set decimal = ",", or thousands = ",", as in --read 'decimal=","'"""
+        elif _TEXT in message:
+            fix = "Leave this column out by naming those to use, or mend its values"
         raise FileError(message, where=where, fix=fix) from error
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.nuisances import LARGEST_WINDOW
-from dqm.cli.settings import Features, split_names
+from dqm.cli.settings import Features, Read, ReadAs, parse_reading, split_names
 from dqm.config import removing_if_empty
 from dqm.errors import ConfigError
 
@@ -38,6 +38,8 @@ def demo(
     chamber: Annotated[
         str | None, typer.Option(help="With --real: this chamber; default: that with the most events.")
     ] = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     window: Annotated[
         float | None,
         typer.Option(
@@ -56,7 +58,11 @@ def demo(
     from dqm.cli.demo_screen import show_demonstration, show_own_run
 
     if not real:
-        for option, given in (("--features", features), ("--chamber", chamber), ("--window", window)):
+        options = {
+            "--features": features, "--chamber": chamber, "--read": read, "--read-as": read_as,
+            "--window": window,
+        }  # fmt: skip
+        for option, given in options.items():
             if given is not None:
                 raise ConfigError(f"{option} without --real", fix="Give the files of a good run by --real")
     with removing_if_empty(directory) if directory else nullcontext():
@@ -67,6 +73,7 @@ def demo(
                 real,
                 features=split_names(features),
                 chamber=chamber,
+                reading=parse_reading(read, read_as),
                 window=window,
                 duration=duration,
                 directory=directory,

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -68,6 +68,7 @@ def show_own_run(
     *,
     features: tuple[str, ...] | None,
     chamber: str | None,
+    reading: Mapping[str, object],
     window: float | None,
     duration: float | None,
     directory: Path | None,
@@ -76,7 +77,7 @@ def show_own_run(
 
     Parameters
     ----------
-    files, features, chamber, window
+    files, features, chamber, reading, window
         As in `dqm.demo.own_run.read_own_run`.
     duration, directory
         As in `show_demonstration`.
@@ -89,7 +90,7 @@ def show_own_run(
     from dqm.demo.own_run import own_scenario, prepare_own_reference, read_own_run
 
     state, cache = prepare_directories(directory)
-    run = read_own_run(files, features, chamber, window)
+    run = read_own_run(files, features, chamber, window, reading=reading)
     console = open_console()
     console.print(
         f"reference: the first {format_count(len(run.known), 'event')} of {', '.join(run.names)}; "

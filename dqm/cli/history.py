@@ -13,9 +13,13 @@ import typer
 from dqm.cli.output import say, say_json
 from dqm.cli.records import write_records
 from dqm.cli.settings import LARGEST, TIMES, Hours, Runs, parse_runs
+from dqm.errors import format_count
 from dqm.events import Quality
 
 __all__ = ["history"]
+
+USUAL = 100
+"""Verdicts that are printed if nothing says which."""
 
 
 def history(
@@ -31,7 +35,14 @@ def history(
         datetime | None,
         typer.Option(help="Only what was judged since then, UTC, as in 2026-11-28T18:00.", formats=TIMES),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="The last so many verdicts.")] = 100,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=LARGEST,
+            help="The last so many verdicts; default: 100, or all of --run, --runs, --hours, --since and -o.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write them to this .csv or .parquet."),
@@ -39,7 +50,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print stored verdicts, the newest last."""
-    from dqm.cli.reports import open_store
+    from dqm.cli.reports import open_store, require_stream
     from dqm.cli.tables import print_table
     from dqm.cli.verdicts import as_json_line, verdict_table
 
@@ -49,11 +60,19 @@ def history(
     wanted = parse_runs(runs)
     if run_number is not None:
         wanted = (run_number, *(wanted or ()))
-    with open_store(config)[0] as store:
-        verdicts = list(store.select(stream=stream, runs=wanted, since=begin, quality=quality, limit=limit))
+    is_usual = limit is None and wanted is None and begin is None and output is None
+    most = USUAL + 1 if is_usual else limit
+    opened, configured = open_store(config)
+    with opened as store:
+        if stream is not None:
+            require_stream(store, stream, configured)
+        verdicts = list(store.select(stream=stream, runs=wanted, since=begin, quality=quality, limit=most))
+    if is_usual and len(verdicts) > USUAL:
+        del verdicts[0]
+        say(f"the last {USUAL} verdicts; there are more: see --limit, --runs and --since", err=True)
     if output is not None:
         write_records(output, [json.loads(as_json_line(verdict)) for verdict in verdicts])
-        say(f"{len(verdicts)} verdicts written to {output}")
+        say(f"{format_count(len(verdicts), 'verdict')} written to {output}")
     elif as_json:
         for verdict in verdicts:
             say_json(as_json_line(verdict))

@@ -14,7 +14,7 @@ from rich.table import Table
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, split_names
+from dqm.cli.settings import Chamber, Features, Read, ReadAs, parse_reading, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.cli.two_samples import MOST_PERMUTATIONS
 from dqm.errors import ConfigError
@@ -44,6 +44,8 @@ def hunt(
     ] = None,
     features: Features = None,
     chamber: Chamber = None,
+    read: Read = None,
+    read_as: ReadAs = None,
     positions: Annotated[
         int | None,
         typer.Option(
@@ -72,6 +74,7 @@ def hunt(
     from dqm.cli.figures import check_figure
 
     check_figure(plot)
+    reading = parse_reading(read, read_as)
     if fractions is not None:
         of_hunt = {
             "along": along,
@@ -80,11 +83,12 @@ def hunt(
             "processes": processes,
         }
         _refuse_given(of_hunt)
-        _learn(files, _parse_fractions(fractions), features, chamber, seed=seed, plot=plot, as_json=as_json)
+        parts = _parse_fractions(fractions)
+        _learn(files, parts, features, chamber, reading=reading, seed=seed, plot=plot, as_json=as_json)
         return
     from dqm.service.offline.hunting import hunt_along, read_along
 
-    events = read_along(files, along or ALONG, split_names(features), chamber)
+    events = read_along(files, along or ALONG, split_names(features), chamber, reading=reading)
     n_permutations = permutations or PERMUTATIONS
     with (
         open_workers(processes, None, ship=False) as workers,
@@ -114,6 +118,7 @@ def _learn(
     features: str | None,
     chamber: str | None,
     *,
+    reading: Mapping[str, object],
     seed: int,
     plot: Path | None,
     as_json: bool,
@@ -121,7 +126,7 @@ def _learn(
     """Learn from the proportions of samples."""
     from dqm.service.offline.proportions import learn_files
 
-    learned = learn_files(files, fractions, split_names(features), chamber, seed=seed)
+    learned = learn_files(files, fractions, split_names(features), chamber, seed=seed, reading=reading)
     if plot is not None:
         from dqm.cli.figures import draw_maps
 

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 import time
+from collections.abc import Collection
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +28,20 @@ if TYPE_CHECKING:
     from dqm.export.flags import Flag
     from dqm.store import VerdictStore
 
-__all__ = ["RunNumber", "Where", "flags", "last_run", "open_store", "report", "select_flags"]
+__all__ = [
+    "RunNumber",
+    "Where",
+    "flags",
+    "last_run",
+    "open_store",
+    "report",
+    "require_stream",
+    "select_flags",
+]
 
 _MANIFEST = "manifest.json"
+MOST_NAMED = 8
+"""Streams that a message names."""
 SUFFIXES = ("", ".html", ".htm")
 """Endings of reports."""
 
@@ -210,12 +222,25 @@ def open_store(path: Path) -> tuple[VerdictStore, tuple[str, ...]]:
     return VerdictStore(store_url(config.daemon), create=False), names
 
 
+def require_stream(store: VerdictStore, stream: str, configured: Collection[str] = ()) -> None:
+    """Refuse a stream of which no window is stored, unless it is configured; raises `InputError`."""
+    if stream in configured or store.latest(stream):
+        return
+    known = store.summaries.streams()
+    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+    raise InputError(
+        f"no window of stream {stream!r} is stored",
+        fix=f"Streams with windows: {', '.join(known[:MOST_NAMED])}{more}"
+        if known
+        else "Wait for the first window",
+    )
+
+
 def last_run(store: VerdictStore, stream: str | None = None) -> int:
     """Return the run of the last verdict, of a stream or of all; raises `InputError` if there is none."""
+    if stream:
+        require_stream(store, stream)
     found = store.latest(stream)
     if not found:
-        raise InputError(
-            f"the store holds no verdicts{f' of {stream}' if stream else ''} yet",
-            fix="Wait for the first window, or see 'dqm history'",
-        )
+        raise InputError("no window is stored", fix="Wait for the first window")
     return found[0].window.run

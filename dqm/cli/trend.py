@@ -42,12 +42,15 @@ def trend(
     before it, by more than chance in one of 1000 runs, or if other numbers of channels are dead or noisy. The
     beginning of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
     """
-    from dqm.cli.reports import open_store
+    from dqm.cli.reports import open_store, require_stream
     from dqm.cli.tables import print_table
     from dqm.export.run_trends import read_trends
 
     wanted = parse_runs(runs)
-    with open_store(config)[0] as store:
+    opened, configured = open_store(config)
+    with opened as store:
+        if stream is not None:
+            require_stream(store, stream, configured)
         streams = None if stream is None else [stream]
         trends = list(read_trends(store, streams, wanted, None if wanted else last))
     records = [_record(run, marks) for one in trends for run, marks in one.marked_runs]

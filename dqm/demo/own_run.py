@@ -26,7 +26,7 @@ from dqm.reference import Recipe, calibrate, choose_reference_size, create_bundl
 from dqm.reference.manifest import VERSION
 from dqm.service.installation import choose_window
 from dqm.service.offline.advice import Budget
-from dqm.service.offline.feature_files import list_inputs, read_features
+from dqm.service.offline.feature_files import Reading, list_inputs, read_features
 
 __all__ = ["HEALTHY", "OwnRun", "own_scenario", "prepare_own_reference", "read_own_run"]
 
@@ -92,6 +92,8 @@ def read_own_run(
     features: Sequence[str] | None = None,
     chamber: str | None = None,
     window: float | None = None,
+    *,
+    reading: Reading | None = None,
 ) -> OwnRun:
     """Read a good run and divide it.
 
@@ -105,13 +107,15 @@ def read_own_run(
         The chamber; by default that with the most events.
     window : float, optional
         Events of a window; by default what the run can bear.
+    reading : Reading, optional
+        How the files are read, as of `dqm.service.offline.feature_files`.
 
     Raises
     ------
     InputError
         If a file cannot be used, or the run is too short; the message says how long it would have to be.
     """
-    names, x, times = _read(files, features, chamber)
+    names, x, times = _read(files, features, chamber, reading)
     refuse_run(x, names, str(files[0]))
     n_known = round(SHARE_OF_REFERENCE * len(x))
     n_rest = len(x) - n_known
@@ -138,15 +142,15 @@ def read_own_run(
 
 
 def _read(
-    files: Sequence[Path], features: Sequence[str] | None, chamber: str | None
+    files: Sequence[Path], features: Sequence[str] | None, chamber: str | None, reading: Reading | None
 ) -> tuple[tuple[str, ...], FloatArray, FloatArray | None]:
     """Read features and times of the chamber that is wanted, or of the one with the most events."""
     parts: dict[str, list[FloatArray]] = {}
     times: dict[str, list[FloatArray]] = {}
     names: tuple[str, ...] = ()
-    paths = [file.path for file in list_inputs(files)]
+    paths = [file.path for file in list_inputs(files, reading)]
     for path in paths:
-        for batch in read_features(path, features, chamber):
+        for batch in read_features(path, features, chamber, reading=reading):
             key = batch.chamber if len(paths) == 1 or chamber else ""
             names = batch.names
             parts.setdefault(key, []).append(batch.x)

@@ -10,7 +10,7 @@ from dqm.export.run_trends import ShareTable
 from dqm.export.views import BundleFacts
 from dqm.store import BadShares
 
-__all__ = ["MOST_STREAMS", "shares_figure", "trend_figure", "values_figure"]
+__all__ = ["MOST_STREAMS", "MOST_VALUES", "shares_figure", "trend_figure", "values_figure"]
 
 MOST_VALUES = 8
 """Most values beside the windows that are drawn; the table has all of them."""

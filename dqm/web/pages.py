@@ -24,7 +24,7 @@ from dqm.alarm import (
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
-from dqm.export.trend_chart import MOST_STREAMS, shares_figure, trend_figure, values_figure
+from dqm.export.trend_chart import MOST_STREAMS, MOST_VALUES, shares_figure, trend_figure, values_figure
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
 from dqm.web.forms import Form, answer_form, describe_trouble
@@ -216,6 +216,7 @@ def _trends(queries: Queries, request: Request) -> Response:
     return render(
         queries, request, "trends.html", names=names, last=choice.last, trend=trend, table=None,
         columns=sorted({name for run in trend.runs for name in run.named_values}), bundles=bundles,
+        most_values=MOST_VALUES,
         figure=trend_figure(trend, bundles) if trend.runs else None,
         values=values_figure(trend, bundles) if trend.runs else None,
     )  # fmt: skip

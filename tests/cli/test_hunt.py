@@ -154,3 +154,20 @@ def test_fractions_that_cannot_be_are_refused(dqm: Dqm, options: tuple[str, ...]
     told = dqm("hunt", "good.parquet", second, *options)
     assert (told.code, told.out) == (2, "")
     assert message in told.err
+
+
+def test_files_are_read_as_they_say(dqm: Dqm, files: Path) -> None:
+    """A table with decimal commas, as a spreadsheet writes it."""
+    rng = np.random.default_rng(8)
+    rows = [
+        f"{k / 10:.1f};{x:.4f};{y:.4f}".replace(".", ",")
+        for k, (x, y) in enumerate(rng.normal(size=(800, 2)))
+    ]
+    table = files / "commas.csv"
+    table.write_text("place;a;b\n" + "\n".join(rows) + "\n")
+    few = ("--along", "place", "--positions", "8", "--permutations", "19")
+    assert 'set decimal = ","' in dqm("hunt", table, *few).err
+    told = dqm("hunt", table, *few, "--read", 'decimal=","', "--json")
+    assert told.code == 0, told.err
+    (found,) = json_lines(told.out)
+    assert found["features"] == ["a", "b"]

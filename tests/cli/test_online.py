@@ -165,7 +165,6 @@ def test_history_is_a_table(dqm: Dqm, with_verdicts: Path, bundle: Path) -> None
         (("--limit", "5"), 5),
         (("--hours", "1"), 12),
         (("--hours", "0"), 0),
-        (("--stream", "chamber-9"), 0),
     ],
 )
 def test_history_can_be_narrowed(

@@ -107,7 +107,7 @@ def test_maps_are_written_as_histograms_of_root(dqm: Dqm, store: Path, tmp_path:
         ("x.root", ("--run", 7), "x.root: a ROOT file holds the maps of a window. Add --window N"),
         ("x.png", ("--window", 2), "--window: a window needs its stream. Add --stream NAME"),
         ("x.png", ("--run", 9), "run 9 has no windows"),
-        ("x.png", ("--stream", "nix"), "the store holds no verdicts of nix yet"),
+        ("x.png", ("--stream", "nix"), "no window of stream 'nix' is stored"),
         ("x.png", ("--stream", "chamber-1", "--run", 9), "chamber-1: run 9 has no windows"),
         ("x.png", ("--stream", "chamber-1", "--run", 7, "--window", 9), "no window 9 of run 7"),
         (

@@ -96,7 +96,7 @@ def test_mistakes_are_told(dqm: Dqm, store: Path, tmp_path: Path, command: str) 
     assert "run 99 has no windows" in dqm(command, store, "--run", 99).err
     assert dqm(command, "none.sqlite").code == 2
     VerdictStore(sqlite_url(tmp_path / "empty.sqlite")).close()
-    assert "the store holds no verdicts yet" in dqm(command, "empty.sqlite").err
+    assert "no window is stored" in dqm(command, "empty.sqlite").err
 
 
 def test_a_report_that_cannot_be_written_is_told(dqm: Dqm, store: Path) -> None:

@@ -88,7 +88,8 @@ def test_history_takes_runs_and_a_time_and_writes_tables(dqm: Dqm, store: Path, 
         (("--runs", "5-"), "--runs"),
         (("--runs", ""), "no run is given"),
         (("-o", "x.xlsx"), "Name the file .csv or .parquet"),
-        (("--stream", "none", "-o", "x.csv"), "there is nothing to write"),
+        (("--runs", "99", "-o", "x.csv"), "there is nothing to write"),
+        (("--stream", "none", "-o", "x.csv"), "Streams with windows: chamber-1, chamber-2"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(
@@ -107,4 +108,24 @@ def test_bad_input_is_refused_and_nothing_is_written(
 
 def test_what_does_not_match_is_said(dqm: Dqm, store: Path) -> None:
     assert dqm("trend", store, "--runs", "99").out == "no verdicts match\n"
-    assert dqm("trend", store, "--stream", "none").code == 0
+
+
+def test_history_is_cut_only_where_nothing_is_asked_for(dqm: Dqm, store: Path, tmp_path: Path) -> None:
+    told = dqm("history", store, "--json")
+    assert len(told.out.splitlines()) == 100
+    assert "the last 100 verdicts; there are more" in told.err
+    told = dqm("history", store, "--runs", "1-10", "--json")
+    assert (len(told.out.splitlines()), told.err) == (160, "")
+    assert dqm("history", store, "-o", tmp_path / "all.csv").out.startswith("480 verdicts written")
+    assert len(dqm("history", store, "--limit", "7", "--runs", "1-10", "--json").out.splitlines()) == 7
+
+
+def test_a_stream_that_is_configured_may_have_no_windows_yet(dqm: Dqm, store: Path, tmp_path: Path) -> None:
+    config = tmp_path / "daemon.toml"
+    config.write_text(
+        f'[daemon]\ndata_dir = "{store.parent}"\n[[streams]]\nname = "chamber-3"\nbundle = "none.dqmref"\n'
+    )
+    for command in ("trend", "history"):
+        told = dqm(command, config, "--stream", "chamber-3")
+        assert (told.code, told.out) == (0, "no verdicts match\n"), told.err
+        assert dqm(command, config, "--stream", "chamber-4").code == 2

@@ -15,7 +15,7 @@ from dqm.nplm import SHARES, FeatureKind, Hunt, HuntCounts, HuntP, RatioMaps, Se
 from dqm.reference import Workers, constant_features, one_thread
 from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
 from dqm.reference.features import choose_kinds
-from dqm.service.offline.feature_files import read_features
+from dqm.service.offline.feature_files import Reading, read_features
 
 __all__ = [
     "BinOfHunt",
@@ -185,7 +185,12 @@ class HuntOutcome:
 
 
 def read_along(
-    paths: Sequence[Path], along: str, features: Sequence[str] | None = None, chamber: str | None = None
+    paths: Sequence[Path],
+    along: str,
+    features: Sequence[str] | None = None,
+    chamber: str | None = None,
+    *,
+    reading: Reading | None = None,
 ) -> EventsAlong:
     """Read the files of a run.
 
@@ -199,6 +204,8 @@ def read_along(
         Columns to look at; all except the coordinate by default.
     chamber : str, optional
         Only this chamber.
+    reading : Reading, optional
+        How the files are read, as of `dqm.service.offline.feature_files`.
 
     Raises
     ------
@@ -213,7 +220,7 @@ def read_along(
     parts, places = [], []
     names: tuple[str, ...] | None = None
     for path in paths:
-        for batch in read_features(path, wanted, chamber):
+        for batch in read_features(path, wanted, chamber, reading=reading):
             if names is not None and batch.names != names:
                 raise InputError(
                     f"has the features {', '.join(batch.names)}, but files before it have {', '.join(names)}",

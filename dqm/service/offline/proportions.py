@@ -14,7 +14,7 @@ from dqm.nplm import RatioMaps, learn_proportions
 from dqm.reference import constant_features, one_thread
 from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
 from dqm.reference.features import choose_kinds
-from dqm.service.offline.feature_files import read_run
+from dqm.service.offline.feature_files import Reading, read_run
 
 __all__ = ["LearnedProportions", "SampleOfMixture", "learn_files"]
 
@@ -75,6 +75,7 @@ def learn_files(
     chamber: str | None = None,
     *,
     seed: int = 1,
+    reading: Reading | None = None,
 ) -> LearnedProportions:
     """Learn to tell a class from the rest by files of which its fraction is known.
 
@@ -90,13 +91,15 @@ def learn_files(
         Only this chamber.
     seed : int
         Of folds and centres.
+    reading : Reading, optional
+        How the files are read, as of `dqm.service.offline.feature_files`.
 
     Raises
     ------
     InputError
         If a file cannot be read, files have different features, or as `dqm.nplm.learn_proportions`.
     """
-    runs = [read_run([path], features, chamber) for path in paths]
+    runs = [read_run([path], features, chamber, reading=reading) for path in paths]
     names = runs[0].names
     for run, path in zip(runs, paths, strict=True):
         if run.names != names:
