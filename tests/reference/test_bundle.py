@@ -217,7 +217,7 @@ X = healthy_events(WINDOW, 9)
     ("call", "words"),
     [
         (lambda b: b.evaluate(X[0]), r"the window has shape \(2,\).*Give an array of shape"),
-        (lambda b: b.evaluate(X[:, :1]), r"1 columns for 2 features: a, b\. Give an array"),
+        (lambda b: b.evaluate(X[:, :1]), r"1 column for 2 features: a, b\. Give an array"),
         (lambda b: b.evaluate(X[:0]), "the window has no events. Give at least one"),
         (lambda b: b.evaluate("x"), "the window is not an array of numbers"),
         (lambda b: b.evaluate(np.where(X[3, 1] == X, np.nan, X)), "nan in event 3, feature 1. Remove"),
@@ -243,7 +243,7 @@ X = healthy_events(WINDOW, 9)
         ),
         (lambda _: build_bundle(X[0], window=60), r"the sample has shape \(2,\)"),
         (lambda _: build_bundle(X, window=5), "windows of 5 events. A window takes 10"),
-        (lambda _: build(features=["a"]), "1 features for 2 columns"),
+        (lambda _: build(features=["a"]), "1 feature for 2 columns"),
         (lambda _: build(features=["a", "a"]), "two features are named 'a'"),
         (lambda _: build(centers=500), "500 centres asked for, the reference has 400"),
         (lambda _: build(statistic="median"), "unknown statistic 'median'"),
