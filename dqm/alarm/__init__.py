@@ -45,7 +45,16 @@ from dqm.alarm.rolling import AlarmsOfStream, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_summary import RunStatistics, means, summarise_run
 from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
-from dqm.alarm.runs import Activity, belongs_to, describe_run, follow_run, is_idle
+from dqm.alarm.runs import (
+    Activity,
+    RunBorder,
+    belongs_to,
+    cross_border,
+    describe_run,
+    follow_run,
+    is_idle,
+    is_overdue,
+)
 from dqm.alarm.sign_off import (
     Proposal,
     SignOffRules,
@@ -114,6 +123,7 @@ __all__ = [
     "RemoveMask",
     "RollingReference",
     "Rules",
+    "RunBorder",
     "RunFacts",
     "RunJournal",
     "RunStatistics",
@@ -142,6 +152,7 @@ __all__ = [
     "attention",
     "belongs_to",
     "certify",
+    "cross_border",
     "derive_thresholds",
     "describe_p",
     "describe_rate",
@@ -155,6 +166,7 @@ __all__ = [
     "grade",
     "group_alarms",
     "is_idle",
+    "is_overdue",
     "may_sign",
     "means",
     "needs_response",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dqm.alarm.rules import StreamRules
-from dqm.alarm.runs import Activity, is_idle
+from dqm.alarm.runs import Activity, is_idle, is_overdue
 from dqm.alarm.stored_state import StoredState
 from dqm.alarm.transitions import TIMED
 from dqm.alarm.values import Mask
@@ -71,7 +71,7 @@ class StreamAlarms:
 
     def is_silent(self, now: float) -> bool:
         """Whether no window has come for too long, while its run goes on."""
-        is_long = now - self.last_seen > self.rules.stale_seconds
+        is_long = is_overdue(self.last_seen, now, self.rules.stale_seconds)
         return not self.is_idle and (self.stored.history.silent or is_long)
 
     def activity(self, now: float) -> Activity:

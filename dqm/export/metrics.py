@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dqm.alarm import Standing, belongs_to, follow_run, is_idle
+from dqm.alarm import Standing, belongs_to, cross_border, is_idle
 from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, RunRecord, Verdict
 from dqm.export.families import TABLE, counter, gauge
@@ -152,11 +152,12 @@ class Metrics(Collector):
         """
         with self._lock:
             stream = self._find(record.stream)
-            if follow_run(stream.run, record) is not record:
+            last_run = None if stream.last is None else stream.last.window.run
+            border = cross_border(stream.run, record, last_run)
+            if border is None:
                 return
-            was_idle, stream.run = is_idle(stream.run), record
-            is_other = stream.last is None or stream.last.window.run != record.run
-            if is_other or was_idle or is_idle(record):
+            stream.run = record
+            if border.reason:
                 stream.quality, stream.is_stale = Quality.NULL, True
 
     def show_arrivals(self, name: str, counts: StreamCounts) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
-from dqm.alarm import belongs_to, describe_run, follow_run, is_idle
+from dqm.alarm import belongs_to, cross_border, is_idle, is_overdue
 from dqm.errors import InputError
 from dqm.events import Quality, RunRecord, Verdict
 from dqm.web.timeline import Timeline
@@ -142,7 +142,7 @@ class StreamStatuses:
         now = self._clock()
         for verdict in verdicts:
             self.observe(verdict)
-            if now - verdict.judged_at > stale_seconds:
+            if is_overdue(verdict.judged_at, now, stale_seconds):
                 reason = f"no window for more than {stale_seconds:g} s"
                 self.mark_stale(verdict.window.stream, reason, verdict.judged_at + stale_seconds)
 
@@ -177,18 +177,16 @@ class StreamStatuses:
         """
         with self._lock:
             stream = self._find(record.stream)
-            if follow_run(stream.run, record) is not record:
+            last_run = None if stream.last is None else stream.last.window.run
+            border = cross_border(stream.run, record, last_run)
+            if border is None:
                 return
-            was_idle, stream.run = is_idle(stream.run), record
-            is_other = stream.last is None or stream.last.window.run != record.run
-            if is_other:
+            stream.run = record
+            if border.is_other:
                 stream.last, stream.explained = None, ""
-            if is_idle(record):
-                stream.quality, stream.reason = Quality.NULL, describe_run(record)
-            elif is_other or was_idle:
-                goes_on = "no window of it yet" if is_other else "no window since"
-                stream.quality, stream.reason = Quality.NULL, f"{describe_run(record)}; {goes_on}"
-            if is_other or was_idle is not is_idle(record):
+            if border.reason:
+                stream.quality, stream.reason = Quality.NULL, border.reason
+            if border.turns:
                 stream.since = record.noted_at
             self._version += 1
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, describe_run
+import pytest
+
+from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, cross_border, describe_run
 from dqm.events import Quality, RunRecord
 
 from .engines import THRESHOLDS, engine, stream, verdict
@@ -162,3 +164,30 @@ def test_the_last_border_of_a_run_is_told() -> None:
         "run 591 (cosmics) went on at 00:02 UTC",
         "run 591 ended at 00:03 UTC: operator",
     ]
+
+
+@pytest.mark.parametrize(
+    ("present", "changed", "last_run", "expected"),
+    [
+        (None, record(7), None, (True, True, "no window of it yet")),
+        (None, record(7), 7, (False, False, "")),
+        (record(6), record(7, position=2), 6, (True, True, "no window of it yet")),
+        (record(7), record(7, ended_at=90.0), 7, (False, True, "ended at")),
+        (record(7, ended_at=90.0), record(7), 7, (False, True, "no window since")),
+        (record(7, ended_at=90.0), record(7, ended_at=99.0), 7, (False, False, "ended at")),
+        (record(8, position=2), record(7), 8, None),
+    ],
+)
+def test_a_border_says_what_is_still_known_of_the_present(
+    present: RunRecord | None,
+    changed: RunRecord,
+    last_run: int | None,
+    expected: tuple[bool, bool, str] | None,
+) -> None:
+    border = cross_border(present, changed, last_run)
+    if expected is None or border is None:
+        assert border is expected
+        return
+    assert (border.is_other, border.turns) == expected[:2]
+    assert bool(border.reason) is bool(expected[2])
+    assert expected[2] in border.reason

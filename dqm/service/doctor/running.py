@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from dqm.alarm import is_overdue
 from dqm.config import DaemonConfig, is_local, url_on_host
 from dqm.errors import DqmError, format_count
 from dqm.export.answers import get_plain
@@ -158,7 +160,7 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
             continue
         age = now - last["judged_at"]
         ages.append(age)
-        if stream["activity"] == "Silent" or age > limits.get(name, age):
+        if stream["activity"] == "Silent" or is_overdue(last["judged_at"], now, limits.get(name, math.inf)):
             silent.append(f"{name} ({age:.0f} s)")
     if silent:
         yield red(
