@@ -183,7 +183,7 @@ def test_a_file_of_an_earlier_version_becomes_compact_under_writes_and_can_shrin
             wait_for(count, 5)
             before, after = compact(path)
             wait_for(count, 5)
-        assert after < 0.2 * before
+        assert after < 0.5 * before, "what is written meanwhile counts, too"
         n_pages = fill_and_prune(store)
         assert n_pages > 200, "what was open meanwhile knows"
     assert max(numbers(path)) == count()
