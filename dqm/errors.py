@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 __all__ = [
     "BundleError",
@@ -37,6 +38,7 @@ __all__ = [
     "WorkerError",
     "escape_text",
     "format_count",
+    "format_names",
 ]
 
 
@@ -191,6 +193,25 @@ def format_count(n: int, noun: str, plural: str | None = None) -> str:
     '0 masses'
     """
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def format_names(names: Sequence[str], most: int = 8) -> str:
+    """Write names for a message, the first ones of many; empty if there is none.
+
+    Parameters
+    ----------
+    names : sequence of str
+        In the order in which they are written.
+    most : int
+        So many are written; of the others the message says how many they are.
+
+    Examples
+    --------
+    >>> format_names(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def escape_text(text: str, *, keep: str = "") -> str:

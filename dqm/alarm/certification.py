@@ -29,7 +29,7 @@ from dqm.alarm.commands import Comment
 from dqm.alarm.sign_off import Proposal
 from dqm.alarm.spans import Span
 from dqm.config import FaultName, Name
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError, format_count, format_names
 from dqm.events import Quality
 from dqm.events.finite import utc_time
 
@@ -46,7 +46,6 @@ __all__ = [
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _LONGEST_TARGET = 256  # of the audit
-_MOST_NAMED = 8
 _MOST_DIGITS = 18
 
 StreamNames = Annotated[tuple[Name, ...], Field(max_length=4096)]
@@ -264,7 +263,7 @@ def _count(scope: Scope, facts: RunFacts) -> dict[Quality, int]:
         raise InputError(
             f"stream {scope.stream!r} has no windows in it",
             where=f"run {scope.run}",
-            fix=f"Streams with windows: {_some(names)}",
+            fix=f"Streams with windows: {format_names(names)}",
         )
     candidates = [span for name, found in facts.spans.items() if scope.stream in ("", name) for span in found]
     counts = Counter(span.verdict.quality for span in candidates if _touches(scope, span))
@@ -316,7 +315,7 @@ def _withdraw(command: WithdrawAmendment, journal: RunJournal, user: str, now: f
         raise InputError(
             f"there is no amendment and no label {command.identifier}",
             where=f"run {command.run}",
-            fix=f"There are {_some([str(one.identifier) for one in journal.amendments])}",
+            fix=f"There are {format_names([str(one.identifier) for one in journal.amendments]) or 'none'}",
         )
     before = journal.withdrawals.get(command.identifier)
     if before is not None:
@@ -344,7 +343,7 @@ def _sign(command: SignRun, facts: RunFacts, user: str, now: float) -> SignOff:
     strange = sorted(set(command.without) - set(known))
     if strange:
         raise InputError(
-            f"there is no stream {strange[0]!r} in it", where=where, fix=f"There are {_some(known)}"
+            f"there is no stream {strange[0]!r} in it", where=where, fix=f"There are {format_names(known)}"
         )
     left_out = tuple(dict.fromkeys(command.without))
     if (command.decision is Decision.WITHOUT) != bool(left_out):
@@ -370,11 +369,6 @@ def _meanwhile(entry: Entry, run: int) -> InputError:
         where=f"run {run}",
         fix=f"Look at it; if you want this all the same, name {entry.identifier} as the last entry seen",
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return (", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")) or "none"
 
 
 def _time(seconds: float) -> str:

@@ -16,8 +16,8 @@ __all__ = [
     "Activity",
     "RunBorder",
     "belongs_to",
-    "cross_border",
     "describe_run",
+    "find_run_border",
     "follow_run",
     "is_idle",
     "is_overdue",
@@ -76,7 +76,7 @@ class RunBorder:
     reason: str
 
 
-def cross_border(present: RunRecord | None, record: RunRecord, last_run: int | None) -> RunBorder | None:
+def find_run_border(present: RunRecord | None, record: RunRecord, last_run: int | None) -> RunBorder | None:
     """Tell what a record of a run means for what is shown of its stream.
 
     Parameters

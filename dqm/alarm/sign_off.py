@@ -8,12 +8,11 @@ from fnmatch import fnmatchcase
 
 from dqm.alarm.amendments import Decision
 from dqm.config import CertificationSection
-from dqm.errors import format_count
+from dqm.errors import format_count, format_names
 from dqm.events import Quality
 
 __all__ = ["Proposal", "SignOffRules", "StreamOutcome", "may_sign", "propose_sign_off", "sign_off_rules"]
 
-_MOST_NAMED = 8
 _ROUNDING = 1e-9
 
 
@@ -175,9 +174,7 @@ def _judge(rules: SignOffRules, stream: str, seconds: Mapping[Quality, float]) -
 
 
 def _list(outcomes: Sequence[StreamOutcome]) -> str:
-    first = [f"{one.stream} ({one.reason})" for one in outcomes[:_MOST_NAMED]]
-    more = len(outcomes) - _MOST_NAMED
-    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
+    return format_names([f"{one.stream} ({one.reason})" for one in outcomes])
 
 
 def _percent(share: float) -> str:

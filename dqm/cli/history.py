@@ -40,7 +40,7 @@ def history(
         typer.Option(
             min=1,
             max=LARGEST,
-            help="The last so many verdicts; default: 100, or all of --run, --runs, --hours, --since and -o.",
+            help="The last so many verdicts; default: 100; all in files and in selected JSON.",
         ),
     ] = None,
     output: Annotated[
@@ -60,7 +60,8 @@ def history(
     wanted = parse_runs(runs)
     if run_number is not None:
         wanted = (run_number, *(wanted or ()))
-    is_usual = limit is None and wanted is None and begin is None and output is None
+    is_selected = wanted is not None or begin is not None
+    is_usual = limit is None and output is None and not (as_json and is_selected)
     most = USUAL + 1 if is_usual else limit
     opened, configured = open_store(config)
     with opened as store:
@@ -69,7 +70,7 @@ def history(
         verdicts = list(store.select(stream=stream, runs=wanted, since=begin, quality=quality, limit=most))
     if is_usual and len(verdicts) > USUAL:
         del verdicts[0]
-        say(f"the last {USUAL} verdicts; there are more: see --limit, --runs and --since", err=True)
+        say(f"the last {USUAL} verdicts; there are more: see --limit", err=True)
     if output is not None:
         write_records(output, [json.loads(as_json_line(verdict)) for verdict in verdicts])
         say(f"{format_count(len(verdicts), 'verdict')} written to {output}")

@@ -16,7 +16,7 @@ import typer
 
 from dqm.cli.output import say, say_json, writing, writing_file
 from dqm.cli.settings import LARGEST
-from dqm.errors import ConfigError, InputError, escape_text
+from dqm.errors import ConfigError, InputError, escape_text, format_names
 from dqm.events.finite import utc_time
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ __all__ = [
 ]
 
 _MANIFEST = "manifest.json"
-MOST_NAMED = 8
-"""Streams that a message names."""
 SUFFIXES = ("", ".html", ".htm")
 """Endings of reports."""
 
@@ -226,14 +224,9 @@ def require_stream(store: VerdictStore, stream: str, configured: Collection[str]
     """Refuse a stream of which no window is stored, unless it is configured; raises `InputError`."""
     if stream in configured or store.latest(stream):
         return
-    known = store.summaries.streams()
-    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
-    raise InputError(
-        f"no window of stream {stream!r} is stored",
-        fix=f"Streams with windows: {', '.join(known[:MOST_NAMED])}{more}"
-        if known
-        else "Wait for the first window",
-    )
+    known = format_names(store.summaries.streams())
+    fix = f"Streams with windows: {known}" if known else "Wait for the first window"
+    raise InputError(f"no window of stream {stream!r} is stored", fix=fix)
 
 
 def last_run(store: VerdictStore, stream: str | None = None) -> int:

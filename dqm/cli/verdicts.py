@@ -121,4 +121,6 @@ def as_json_line(verdict: Verdict, *, explained: bool = False) -> str:
     from dqm.events.summary import summarise  # loads pydantic, which tables do not need
 
     line = summarise(verdict).model_dump_json()
-    return f'{line[:-1]},"explained":{json.dumps(_looks(verdict))}}}' if explained else line
+    if not explained:
+        return line
+    return json.dumps(json.loads(line) | {"explained": _looks(verdict)}, separators=(",", ":"))

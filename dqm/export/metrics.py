@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dqm.alarm import Standing, belongs_to, cross_border, is_idle
+from dqm.alarm import Standing, belongs_to, find_run_border, is_idle
 from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, RunRecord, Verdict
 from dqm.export.families import TABLE, counter, gauge
@@ -153,7 +153,7 @@ class Metrics(Collector):
         with self._lock:
             stream = self._find(record.stream)
             last_run = None if stream.last is None else stream.last.window.run
-            border = cross_border(stream.run, record, last_run)
+            border = find_run_border(stream.run, record, last_run)
             if border is None:
                 return
             stream.run = record

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from dqm.alarm import RAISED, Alarm, AlarmGroup, AlarmState, Notice, NoticeKind, needs_response
 from dqm.alarm.groups import gather
-from dqm.errors import escape_text, format_count
+from dqm.errors import escape_text, format_count, format_names
 from dqm.export.words import write_age
 
 __all__ = ["NoticeMessage", "NoticeWriter"]
@@ -153,9 +153,7 @@ def _headline(kind: NoticeKind, line: AlarmGroup) -> str:
 
 
 def _names(alarms: Sequence[Alarm]) -> str:
-    names = sorted(alarm.stream for alarm in alarms)
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return format_names(sorted(alarm.stream for alarm in alarms), _MOST_NAMES)
 
 
 def _seen_by(alarm: Alarm) -> list[str]:

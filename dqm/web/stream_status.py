@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
-from dqm.alarm import belongs_to, cross_border, is_idle, is_overdue
+from dqm.alarm import belongs_to, find_run_border, is_idle, is_overdue
 from dqm.errors import InputError
 from dqm.events import Quality, RunRecord, Verdict
 from dqm.web.timeline import Timeline
@@ -178,7 +178,7 @@ class StreamStatuses:
         with self._lock:
             stream = self._find(record.stream)
             last_run = None if stream.last is None else stream.last.window.run
-            border = cross_border(stream.run, record, last_run)
+            border = find_run_border(stream.run, record, last_run)
             if border is None:
                 return
             stream.run = record

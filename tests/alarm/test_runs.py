@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, cross_border, describe_run
+from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, describe_run, find_run_border
 from dqm.events import Quality, RunRecord
 
 from .engines import THRESHOLDS, engine, stream, verdict
@@ -184,7 +184,7 @@ def test_a_border_says_what_is_still_known_of_the_present(
     last_run: int | None,
     expected: tuple[bool, bool, str] | None,
 ) -> None:
-    border = cross_border(present, changed, last_run)
+    border = find_run_border(present, changed, last_run)
     if expected is None or border is None:
         assert border is expected
         return

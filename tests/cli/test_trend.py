@@ -116,6 +116,7 @@ def test_history_is_cut_only_where_nothing_is_asked_for(dqm: Dqm, store: Path, t
     assert "the last 100 verdicts; there are more" in told.err
     told = dqm("history", store, "--runs", "1-10", "--json")
     assert (len(told.out.splitlines()), told.err) == (160, "")
+    assert "the last 100 verdicts; there are more" in dqm("history", store, "--runs", "1-10").err
     assert dqm("history", store, "-o", tmp_path / "all.csv").out.startswith("480 verdicts written")
     assert len(dqm("history", store, "--limit", "7", "--runs", "1-10", "--json").out.splitlines()) == 7
 

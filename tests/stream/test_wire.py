@@ -236,7 +236,7 @@ def test_arbitrary_payloads_are_refused(body: bytes) -> None:
     assert refusal([FRAMES[0], body]) in {*Reason}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_damaged_message_is_refused_or_still_a_window(data: st.DataObject) -> None:
     frames = [bytearray(frame) for frame in encode(data.draw(windows()))]

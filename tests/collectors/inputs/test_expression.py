@@ -159,7 +159,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(
     st.one_of(
         st.lists(PIECES, max_size=25).map("".join),

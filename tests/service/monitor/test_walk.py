@@ -40,6 +40,8 @@ def first_calls(names: dict[CodeType, str]) -> Iterator[list[str]]:
 
 def test_a_window_passes_these_functions_in_this_order(bundle: Bundle, tmp_path: Path) -> None:
     told = names_in_first_column(DOCUMENT.read_text())
+    files = {code_of(name).co_filename for name in told}
+    assert f"{len(told)} functions in {len(files)} files" in DOCUMENT.read_text()
     address = f"ipc://{tmp_path}/windows.ipc"
     config = tmp_path / "daemon.toml"
     config.write_text(
