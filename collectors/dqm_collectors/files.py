@@ -145,8 +145,8 @@ class FilesCollector:
         Raises
         ------
         FileError
-            If a file cannot be read for longer than `patience_seconds`, has other columns than those before
-            it, or was written anew.
+            If a file cannot be read for longer than `patience_seconds`, and no other follows or it was
+            finished before; if a file has other columns than those before it, or was written anew.
         """
         current: _Current | None = None
         while not self._is_stopped():
@@ -245,7 +245,7 @@ class FilesCollector:
             may_become_whole = is_changing and not current.is_open
             if not self._note_trouble(error, is_changing=may_become_whole):
                 return
-            if not current.n_later:
+            if is_finished or not current.n_later:  # what was finished was readable: its rows come back
                 raise
             self._give_up(current, error)
             is_complete = True

@@ -262,6 +262,22 @@ def test_a_file_that_stays_damaged_ends_it_or_is_left_for_the_next(tmp_path: Pat
     assert any("left with what could be read" in entry["event"] for entry in logs)
 
 
+def test_a_file_that_was_finished_is_not_left_when_it_cannot_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a1.root"
+    for k in (1, 2):
+        write, file = tree_writer(tmp_path / f"a{k}.root")
+        write(20, 20 * k)()
+        file.close()
+    batches = Story(tmp_path, *[nothing] * 3).tell()
+    assert values(batches) == list(range(20, 60))
+    content = path.read_bytes()
+    path.write_bytes(b"no file")
+    with pytest.raises(FileError, match=r"a1\.root: not a readable ROOT file"):
+        Story(tmp_path, *[nothing] * 6, patience_seconds=0.3).tell(batches[1].position)
+    path.write_bytes(content)
+    assert values(Story(tmp_path, *[nothing] * 3).tell(batches[1].position)) == list(range(30, 60))
+
+
 def test_a_wrong_value_ends_it_also_while_the_file_grows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("number,half\n" + lines(0, 10) + "x,1\n")

@@ -1,4 +1,7 @@
 import gzip
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from pydantic import ValidationError
 
 from dqm.errors import FileError
 from dqm_collectors.replay import ReplayCollector, read_features
+from dqm_collectors.root import RESERVING_NOTHING
 
 CSV = "t_1,theta,n_hits\n1.5,-3,4\n2.5,0,5\n3.5,7e0,4\n"
 TIMED = "time,chamber,t_1\n10,2,1\n10.5,0,2\n13,0,3\n13,2,4\n"
@@ -70,6 +74,33 @@ def test_a_root_file_that_claims_too_much_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(FileError, match=r"claims\.root: .* Unable to allocate 2\.00 GiB"):
         list(read_features(path))
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from dqm_collectors import root_process
+
+def n_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+
+before = n_bytes()
+root_process.limit_memory(2**33)
+with open("/dev/null", "wb") as sink:
+    root_process.write_tree(Path(sys.argv[1]), "events", ["t_1"], sink)
+print((n_bytes() - before) // 2**20)
+"""
+
+
+def test_reading_a_small_root_file_takes_little_of_the_memory_that_it_may_use(tmp_path: Path) -> None:
+    write_tree(tmp_path / "events.root", t_1=[0.0] * 1000)
+    told = subprocess.run(
+        [sys.executable, "-c", MEASURED, tmp_path / "events.root"],
+        env=os.environ | RESERVING_NOTHING,
+        capture_output=True,
+        check=True,
+    )
+    assert int(told.stdout) < 200, "MiB, stacks of threads among them; its limit leaves 1024"
 
 
 @pytest.mark.slow
