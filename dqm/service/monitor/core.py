@@ -488,8 +488,9 @@ class MonitorCore:
             window = self._in_flight.pop(identity_of(verdict.window))
             self._note_past(window, verdict, alarms.get(window.stream, AlarmsOfStream()))
             instructions += [Acknowledge(window), Publish(verdict)]
-            if verdict.quality in ANOMALOUS or self._is_sample(window, verdict):
-                instructions.append(Keep(window, verdict))
+            is_sample = self._is_sample(window, verdict)
+            if is_sample or verdict.quality in ANOMALOUS:
+                instructions.append(Keep(window, verdict, is_sample))
         return [*instructions, *self._do_what_is_due()]
 
     def _note_past(self, window: Window, verdict: Verdict, alarms: AlarmsOfStream) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 
 import structlog
 
-from dqm.alarm import ANOMALOUS, sign_off_rules
+from dqm.alarm import sign_off_rules
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import RunNotice, RunRecord, Verdict, Window
@@ -252,8 +252,8 @@ class Daemon:
                 self.metrics.observe(verdict)
                 parts.statuses.observe(verdict)
                 log_verdict(verdict)
-            case messages.Keep(window, verdict):
-                self._keep(window, verdict)
+            case messages.Keep():
+                self._keep(instruction)
             case messages.ShowArrivals(stream, counts):
                 self.metrics.show_arrivals(stream, counts)
             case messages.CountDuplicate(stream):
@@ -320,11 +320,12 @@ class Daemon:
             self.metrics.mark_stale(stream)
             self._parts.statuses.mark_stale(stream, reason)
 
-    def _keep(self, window: Window, verdict: Verdict) -> None:
+    def _keep(self, instruction: messages.Keep) -> None:
         """Write the events to a file; the daemon goes on if this fails."""
+        window = instruction.window
+        keeper = self._parts.good_keeper if instruction.is_sample else self._parts.keeper
         try:
-            keeper = self._parts.keeper if verdict.quality in ANOMALOUS else self._parts.good_keeper
-            keeper.keep(window, verdict)
+            keeper.keep(window, instruction.verdict)
         except StoreError as error:
             self.metrics.count_store_failure()
             log.warning(
