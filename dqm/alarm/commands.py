@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
-from dqm.alarm.channels import ChannelChoice
+from dqm.alarm.channel_choice import ChannelChoice
 from dqm.alarm.values import Cause, Mask
 from dqm.config import NAME_PATTERN, PATH_PATTERN
 

@@ -23,9 +23,9 @@ from dqm.alarm.commands import (
 )
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers
-from dqm.alarm.rolling import AlarmsOfStream, look_at_alarms
+from dqm.alarm.rolling_reference import AlarmsOfStream, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
-from dqm.alarm.runs import Activity, belongs_to, follow_run
+from dqm.alarm.run_borders import Activity, belongs_to, follow_run
 from dqm.alarm.standing import Standing, find_standing
 from dqm.alarm.stored_state import dump_state, fresh_state, load_state
 from dqm.alarm.stream_alarms import StreamAlarms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from dqm.alarm.channels import KnownChannels
+from dqm.alarm.channel_choice import KnownChannels
 from dqm.alarm.values import Mask
 from dqm.errors import InputError
 

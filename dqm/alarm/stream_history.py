@@ -24,7 +24,7 @@ from dqm.alarm.drift import Drift
 from dqm.alarm.evidence import Evidence, HealthyZ
 from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
-from dqm.alarm.runs import describe_run
+from dqm.alarm.run_borders import describe_run
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
 from dqm.errors import format_count

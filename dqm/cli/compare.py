@@ -12,13 +12,13 @@ import typer
 from rich.text import Text
 
 from dqm.cli.compare_channels import ChannelFiles
+from dqm.cli.compare_two import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two
 from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
 from dqm.cli.settings import Read, ReadAs, parse_reading
 from dqm.cli.tables import open_console, print_table
-from dqm.cli.two_samples import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
 from dqm.events import Quality, Verdict, Window
@@ -263,7 +263,11 @@ def _compare_rolling(
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against those before them as well."""
     from dqm.reference import RollingEvaluator
-    from dqm.service.offline.rolling import FEWEST_PERMUTATIONS, USUAL_PERMUTATIONS, compare_rolling
+    from dqm.service.offline.rolling_comparison import (
+        FEWEST_PERMUTATIONS,
+        USUAL_PERMUTATIONS,
+        compare_rolling,
+    )
 
     n = USUAL_PERMUTATIONS if n_permutations is None else n_permutations
     if n < FEWEST_PERMUTATIONS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from dqm.cli.advice import advise
+from dqm.cli.advise import advise
 from dqm.cli.build_events import check_run, read_histograms, read_kinds
 from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels

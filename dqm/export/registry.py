@@ -19,7 +19,7 @@ import structlog
 from dqm.config import RegistrySection, read_secret
 from dqm.errors import ConfigError, RegistryError, StoreError
 from dqm.events.finite import dump_json
-from dqm.export.certification import registry_record
+from dqm.export.certified_run import registry_record
 from dqm.export.woken_thread import WokenThread
 from dqm.store import CertificationStore
 

@@ -21,7 +21,7 @@ from dqm.alarm import (
     quality_limits,
     smallest_supported_p,
 )
-from dqm.alarm.rolling import MOST_EVENTS
+from dqm.alarm.rolling_reference import MOST_EVENTS
 from dqm.config import DaemonConfig, ReferenceSection, StreamSection
 from dqm.errors import ConfigError
 from dqm.export import BundleFacts, describe_bundle

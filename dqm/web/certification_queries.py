@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from dqm.alarm import CertifyCommand, Entry, Overlay, RunJournal, SignOff, SignOffRules
 from dqm.errors import InputError
 from dqm.events import Verdict
-from dqm.export.certification import CertifiedRun, registry_record
+from dqm.export.certified_run import CertifiedRun, registry_record
 from dqm.export.flags import take_spans
 from dqm.export.registry import RegistryStatus
 from dqm.web import models as m

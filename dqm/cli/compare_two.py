@@ -21,7 +21,7 @@ from dqm.errors import ConfigError
 if TYPE_CHECKING:
     from dqm.events import ReferenceCurve
     from dqm.reference import SampleComparison
-    from dqm.reference.two_samples import Model
+    from dqm.reference.sample_comparison import Model
     from dqm.service.offline.kept_selection import KeptPlace
     from dqm.store import KeptChoice
 

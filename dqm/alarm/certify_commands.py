@@ -1,6 +1,6 @@
 """What people do with the data of a run: one frozen command for each action, and what becomes of it.
 
-`carry_out` checks a command against the windows of the run and its journal, and gives the entry that is to be
+`certify` checks a command against the windows of the run and its journal, and gives the entry that is to be
 stored. It stores nothing itself. What depends on neither is checked when the command is made.
 """
 
