@@ -42,7 +42,7 @@ def test_at_one_look_quality_alarm_age_since_when_and_what_to_do(world: World, c
     assert "Do: Check the high voltage of the chamber. Call: Muon expert on call, 16-2345" in text
     rows = client.get("/").text.split('id="stream-')
     (row,) = [row for row in rows if row.startswith("chamber-2")]
-    assert 'class="calls"' in row
+    assert 'class="needs-response"' in row
     assert ">■■■</span>" in row
     assert "Bad" in row
     assert "~2e-09" in row
