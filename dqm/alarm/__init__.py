@@ -63,7 +63,7 @@ from dqm.alarm.sign_off import (
     propose_sign_off,
     sign_off_rules,
 )
-from dqm.alarm.spans import Span
+from dqm.alarm.spans import Span, find_span
 from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
@@ -161,6 +161,7 @@ __all__ = [
     "find_onset",
     "find_run_border",
     "find_sign",
+    "find_span",
     "follow_run",
     "follow_runs",
     "grade",

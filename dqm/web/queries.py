@@ -245,7 +245,7 @@ class Queries:
             bundle=used,
             why_no_bundle="" if used else _why_no_bundle(verdict),
             kept=self._kept(verdict),
-            said=tuple(find_said(self.certification, verdict)),
+            said=tuple(find_said(self.certification, self.verdicts.find_span(verdict))),
         )
 
     def why_unexplained(self, verdict: Verdict) -> str:
