@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dqm.alarm.verdicts import give_verdict, untested_verdict
+from dqm.alarm.verdicts import give_verdict, untested_verdict, without_masked
 from dqm.events import RateResult, Verdict, Window
 from dqm.service.monitor.messages import Evaluated, StreamReference, StreamSettings
 
@@ -32,8 +32,7 @@ def grade_evaluated(event: Evaluated, stream: StreamSettings) -> Verdict:
     counted, rate = _test_number(window, reference, event.masked)
     result = replace(report.result, rate=rate)
     if event.masked:
-        expected = result.n_expected if counted.n_expected is None else counted.n_expected
-        result = replace(result, n_data=counted.n_events, n_expected=expected)
+        result = without_masked(result, counted)
     return give_verdict(
         window,
         result,
