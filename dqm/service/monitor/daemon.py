@@ -323,9 +323,8 @@ class Daemon:
     def _keep(self, instruction: messages.Keep) -> None:
         """Write the events to a file; the daemon goes on if this fails."""
         window = instruction.window
-        keeper = self._parts.good_keeper if instruction.is_sample else self._parts.keeper
         try:
-            keeper.keep(window, instruction.verdict)
+            self._parts.kept.keep(window, instruction.verdict, is_sample=instruction.is_sample)
         except StoreError as error:
             self.metrics.count_store_failure()
             log.warning(
@@ -377,8 +376,7 @@ class Daemon:
         parts = self._parts
         try:
             parts.receiver.reload_keys()
-            parts.keeper.resize(resolved.kept_bytes)
-            parts.good_keeper.resize(resolved.good_bytes)
+            parts.kept.resize(resolved.config.keep)
             parts.kept_place = resolved.kept_place
             parts.alarms.revise(resolved.rules, resolved.thresholds)
             parts.certification.revise(sign_off_rules(resolved.config.certification))

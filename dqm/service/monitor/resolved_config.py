@@ -186,21 +186,11 @@ class ResolvedConfig:
         return max(self.config.daemon.queue_windows, 2 * len(self.config.streams))
 
     @property
-    def kept_bytes(self) -> int:
-        """Most bytes of kept windows."""
-        return int(self.config.keep.windows_megabytes * 1e6)
-
-    @property
     def kept_place(self) -> KeptPlace:
         """Where windows are kept, and by which bundles they are judged."""
         keep = self.config.keep
         bundles = {bundle: path for path, bundle in self.bundles}
         return KeptPlace(self.config.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles)
-
-    @property
-    def good_bytes(self) -> int:
-        """Most bytes of kept Good windows."""
-        return int(self.config.keep.good_megabytes * 1e6)
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
