@@ -100,7 +100,8 @@ class AlarmEngine:
         self._streams: dict[str, StreamAlarms] = {}
         self._channel_masks: dict[str, tuple[Mask, ...]] = {}
         self._ticked_at = now
-        dumps, last_seen = dumps or {}, last_seen or {}
+        dumps = dumps or {}
+        last_seen = last_seen or {}
         for stream in rules.streams:
             name = stream.stream
             stored = load_state(name, dumps[name], now) if name in dumps else fresh_state(now)

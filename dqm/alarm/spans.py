@@ -42,7 +42,8 @@ def find_span(verdict: Verdict, judged_before: float | None) -> Span:
         When the window before it in this run and stream was judged, Unix seconds; None if there is none. It
         counts only for a window without times.
     """
-    window, end = verdict.window, verdict.judged_at
+    window = verdict.window
+    end = verdict.judged_at
     if window.start is not None and window.end is not None:
         return Span(window.start, window.end, verdict)
     return Span(min(end, end - verdict.seconds if judged_before is None else judged_before), end, verdict)

@@ -224,7 +224,9 @@ class StreamHistory:
 
     def accept_change(self, now: float) -> None:
         """Let the state after a sudden change be the one to compare with, from `now` on, Unix seconds."""
-        self.accepted_at, self.is_renewing, self.rolling_p = now, True, []
+        self.accepted_at = now
+        self.is_renewing = True
+        self.rolling_p = []
 
     def begin(self, run: RunRecord, stream: StreamRules) -> None:
         """Begin a run: what belongs to the one before is not the present state any more."""

@@ -266,7 +266,8 @@ def _read_events(
 
 def _report(bundle: StoredBundle, *, is_reference_given: bool) -> None:
     """Say what was built, what was chosen, and what comes next."""
-    m, path = bundle.manifest, bundle.path
+    m = bundle.manifest
+    path = bundle.path
     in_bins = "" if bundle.bins is None else f" in {len(bundle.bins)} bins"
     say(f"{path}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
     say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {path}")

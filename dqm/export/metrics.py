@@ -113,7 +113,8 @@ class Metrics(Collector):
         with self._lock:
             stream = self._find(verdict.window.stream)
             if belongs_to(verdict.window, stream.run):
-                stream.last, stream.is_stale = verdict, is_idle(stream.run)
+                stream.last = verdict
+                stream.is_stale = is_idle(stream.run)
                 stream.quality = Quality.NULL if stream.is_stale else verdict.quality
             stream.n_judged[verdict.quality] += 1
             stream.n_lost += verdict.window.n_lost
@@ -315,7 +316,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[_Family]:
         """All families, for the registry."""
-        now, standings = self._clock(), self._standings()
+        now = self._clock()
+        standings = self._standings()
         with self._lock:
             return [*self._collect_streams(now, standings), *self._collect_daemon(now)]
 

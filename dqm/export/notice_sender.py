@@ -210,7 +210,8 @@ class NoticeSender:
             raise attempt.error
 
     def _note_sent(self, notices: Sequence[Notice]) -> None:
-        now, status = self._clock(), self.status
+        now = self._clock()
+        status = self.status
         self._retry_seconds = _FIRST_RETRY_SECONDS
         if status.failing_since is not None:
             log.info("notices are taken again", target=status.target)
@@ -230,7 +231,8 @@ class NoticeSender:
             self._is_saved = True
 
     def _note_failure(self, error: NoticeError) -> None:
-        now, status = self._clock(), self.status
+        now = self._clock()
+        status = self.status
         since = now if status.failing_since is None else status.failing_since
         self.status = NoticeStatus(status.target, status.n_sent, status.n_failed + 1, since, error.what)
         log.warning("notice not sent; trying again", target=status.target, why=error.what)

@@ -152,7 +152,8 @@ class VerdictStore:
 
     def find_span(self, verdict: Verdict) -> Span:
         """Find the time that a window covers, see `dqm.alarm.find_span`; its verdict is in the store."""
-        window, c = verdict.window, verdicts.c
+        window = verdict.window
+        c = verdicts.c
         if window.start is not None and window.end is not None:
             return find_span(verdict, None)
         of_run = (c.stream == window.stream) & (c.run == window.run)

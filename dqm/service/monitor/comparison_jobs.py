@@ -248,7 +248,9 @@ class ComparisonJobs:
             del self._board.entries[identifier]
 
     def _end(self, entry: _Entry, state: ComparisonState, problem: str = "") -> None:
-        entry.state, entry.problem, entry.ended_at = state, problem, self._clock()
+        entry.state = state
+        entry.problem = problem
+        entry.ended_at = self._clock()
 
     def _work(self) -> None:
         """Make one comparison after the other, until the daemon stops."""

@@ -427,7 +427,9 @@ class MonitorCore:
             return self._do_what_is_due()
         self._storing = Store(tuple(self._unstored), tuple(self._unstored_runs))
         self._storing_answers = self._answers
-        self._unstored, self._unstored_runs, self._answers = [], [], []
+        self._unstored = []
+        self._unstored_runs = []
+        self._answers = []
         return [self._storing]
 
     def _finish(self, alarms: Mapping[str, AlarmsOfStream]) -> list[Instruction]:

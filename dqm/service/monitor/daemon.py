@@ -202,7 +202,8 @@ class Daemon:
     def _evaluate(self) -> None:
         """Keep the workers busy, and take in what they have finished."""
         self._take_results()
-        room, masks = self._parts.workers.room, self._parts.alarms.channel_masks()
+        room = self._parts.workers.room
+        masks = self._parts.alarms.channel_masks()
         self._tell(messages.WorkersReady(room, self._monotonic(), self._clock(), masks))
         self._take_results()
 
