@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from dqm.alarm.commands import Moment
 from dqm.config import NAME_PATTERN
 from dqm.events import Quality, WindowHeader
-from dqm.events.finite import utc_time
+from dqm.events.finite import format_moment
 
 __all__ = [
     "Amendment",
@@ -114,7 +114,7 @@ class Scope:
             )
             return f"{text}, {which}"
         if self.start is not None and self.end is not None:
-            return f"{text}, {_moment(self.start)} to {_moment(self.end)}"
+            return f"{text}, {format_moment(self.start)} to {format_moment(self.end)}"
         return text
 
 
@@ -333,7 +333,3 @@ def describe_entry(entry: Entry) -> str:
             return f"entry {entry.identifier} withdraws {describe_entry(entry.withdrawn)}"
         case SignOff():
             return f"entry {entry.identifier}: run {entry.run} signed {entry}"
-
-
-def _moment(seconds: float) -> str:
-    return utc_time(seconds).strftime("%Y-%m-%d %H:%M:%S UTC")

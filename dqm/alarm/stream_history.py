@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from pydantic import ConfigDict
 from scipy import special
@@ -29,6 +28,7 @@ from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
 from dqm.errors import format_count
 from dqm.events import Quality, RunRecord, Verdict
+from dqm.events.finite import format_clock
 
 __all__ = ["RefusedWindows", "StreamHistory", "UnjudgedWindows"]
 
@@ -105,7 +105,7 @@ class RefusedWindows:
 
     def describe(self) -> str:
         """Give it in words: ``36 windows refused since 12:03 UTC: NaN or infinity in 2 % of t_2``."""
-        begin = datetime.fromtimestamp(self.since, UTC).strftime("%H:%M UTC")
+        begin = format_clock(self.since)
         return f"{format_count(self.count, 'window')} refused since {begin}: {self.text}"
 
     def _arrive(self, n: int, *, is_refused: bool) -> None:

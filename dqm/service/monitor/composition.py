@@ -34,7 +34,7 @@ from dqm.service.monitor.comparison_jobs import ComparisonJobs
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.job_runner import JobRunner, LocalWorker
 from dqm.service.monitor.kept_windows import KeptWindows
-from dqm.service.monitor.last_end import Life
+from dqm.service.monitor.last_end import LastEnd
 from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
@@ -70,7 +70,7 @@ class Parts:
 
     Parameters
     ----------
-    life : Life
+    last_end : LastEnd
         How the daemon before ended.
     store : VerdictStore
         Verdicts, and beside them alarms and audit.
@@ -100,7 +100,7 @@ class Parts:
         Where windows arrive.
     """
 
-    life: Life
+    last_end: LastEnd
     store: VerdictStore
     kept: KeptWindows
     kept_place: KeptPlace
@@ -157,7 +157,7 @@ def open_parts(
     announce_all = functools.partial(announce, annotator, notices.wake)
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     metrics = _open_metrics(resolved, alarms, notices, clock)
-    life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
+    last_end = _note_start(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = resolved.bundle_facts
     certification = _open_certification(config, store, lambda: tuple(bundle_facts), clock)
@@ -177,7 +177,7 @@ def open_parts(
         clock=clock,
         version=version("dqm"),
         comparisons=comparisons,
-        notice=lambda: life.notice,
+        notice=lambda: last_end.notice,
         turned_away=lambda: parts.receiver.turned_away(),
         notice_statuses=notices.statuses,
         peer_statuses=peers.statuses,
@@ -187,7 +187,7 @@ def open_parts(
     http = HttpServer(app, *split_http(config.daemon.http), proxies=config.web.proxies)
     opening.callback(http.stop)
     parts = Parts(
-        life=life,
+        last_end=last_end,
         store=store,
         kept=kept,
         kept_place=resolved.kept_place,
@@ -252,20 +252,20 @@ def _cluster_tasks(resolved: ResolvedConfig) -> dict[str, EvaluateWindows]:
     return {bundle: EvaluateWindows(path, bundle, policy) for path, bundle in resolved.bundles}
 
 
-def _begin_life(
+def _note_start(
     section: DaemonSection,
     alarms: AlarmService,
     metrics: Metrics,
     clock: Callable[[], float],
     monotonic: Callable[[], float],
-) -> Life:
+) -> LastEnd:
     """Begin to run; tell if the last daemon ended unexpectedly."""
-    life = Life(section.data_dir, clock, monotonic)
-    metrics.show_broken_end(lambda: life.broken_at)
-    if life.is_news:
-        log.warning("the last daemon ended unexpectedly", what=life.story, fix="see the end of its log")
-        alarms.history.record(clock(), "dqm", "restart", "daemon", life.story)
-    return life
+    last_end = LastEnd(section.data_dir, clock, monotonic)
+    metrics.show_broken_end(lambda: last_end.broken_at)
+    if last_end.is_new:
+        log.warning("the last daemon ended unexpectedly", what=last_end.text, fix="see the end of its log")
+        alarms.history.record(clock(), "dqm", "restart", "daemon", last_end.text)
+    return last_end
 
 
 def _open_metrics(

@@ -157,7 +157,7 @@ class Daemon:
         stored = self._tell(messages.Tick(self._monotonic(), self._clock()))
         self._reload()
         self._progress = self._monotonic()
-        self._parts.life.touch()
+        self._parts.last_end.touch()
         self.metrics.set_queue(self._core.n_waiting)
         self.metrics.set_cluster(self._parts.workers.n_cluster_threads)
         self.metrics.note_progress()
@@ -167,7 +167,7 @@ class Daemon:
     def close(self) -> None:
         """Stop listening and close the store: the daemon ends as it was told to."""
         self._opened.close()
-        self._parts.life.end()
+        self._parts.last_end.end()
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +177,7 @@ class Daemon:
     ) -> None:
         self._opened.close()
         if error is None:
-            self._parts.life.end()
+            self._parts.last_end.end()
 
     def _receive(self) -> None:
         """Take in messages while the core wants windows.
