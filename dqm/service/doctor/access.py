@@ -25,7 +25,7 @@ def look_at_keys(config: DaemonConfig) -> Iterator[Diagnosis]:
             yield amber(
                 "keys",
                 f"{key.name} may send {rights}, which is no stream of this daemon",
-                f"Mend 'streams' in {config.daemon.keys}/{key.name}.public, or remove the file",
+                f"Correct 'streams' in {config.daemon.keys}/{key.name}.public, or remove the file",
             )
     needed = config.daemon.keyed == "all" or not any(map(is_local, config.daemon.listen))
     orphans = [name for name in streams if not any(key.may_send(name) for key in ring.collectors)]

@@ -98,7 +98,7 @@ def examine(
     config = (load_collector if "collector" in read_toml(path) else load_daemon)(path, overrides)
     problems = find_all_problems(path, overrides)
     for problem in problems:
-        yield red("configuration", problem, "Mend it; 'dqm check' shows the same")
+        yield red("configuration", problem, "Correct it; 'dqm check' shows the same")
     if not problems:
         yield green("configuration", f"{path}: no mistakes found")
     if isinstance(config, CollectorConfig):

@@ -139,7 +139,7 @@ def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterat
         yield red("mail", f"target {one['target']} could not be told of alarms: {one['reason']}", _TRY_NOTIFY)
 
 
-_TRY_NOTIFY = "Mend it, then try it: 'dqm notify test CONFIG' sends a message"
+_TRY_NOTIFY = "Correct it, then try it: 'dqm notify test CONFIG' sends a message"
 
 
 def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator[Diagnosis]:
