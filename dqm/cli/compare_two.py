@@ -171,9 +171,8 @@ def _find_place(config: Path) -> tuple[KeptPlace, str, tuple[str, ...]]:
 
     daemon = load_daemon(config)
     bundles = {name: bundle.path for name, bundle in read_references(daemon.streams).items()}
-    keep = daemon.keep
     return (
-        KeptPlace(daemon.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles),
+        KeptPlace.of(daemon, bundles),
         store_url(daemon.daemon),
         tuple(stream.name for stream in daemon.streams),
     )

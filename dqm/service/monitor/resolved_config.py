@@ -188,9 +188,7 @@ class ResolvedConfig:
     @property
     def kept_place(self) -> KeptPlace:
         """Where windows are kept, and by which bundles they are judged."""
-        keep = self.config.keep
-        bundles = {bundle: path for path, bundle in self.bundles}
-        return KeptPlace(self.config.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles)
+        return KeptPlace.of(self.config, {bundle: path for path, bundle in self.bundles})
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""
