@@ -212,7 +212,7 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
     assert (
         "Not kept: the window is Good: only Medium and Bad ones are kept, and the share of Good ones" in text
     )
-    assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
+    assert "No mask: no alarm is suppressed." in text_of(client, "/masks")
     assert "All 36 alarms are Normal." in text_of(client, "/alarms")
 
 
