@@ -22,7 +22,7 @@ from dqm.alarm.commands import (
     UnshelveAlarm,
 )
 from dqm.alarm.groups import is_within
-from dqm.alarm.masks import applies, check_channels, covers
+from dqm.alarm.masks import applies, check_channels, covers, has_ended
 from dqm.alarm.rolling_reference import AlarmsOfStream, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import Activity, belongs_to, follow_run
@@ -228,7 +228,7 @@ class AlarmEngine:
 
     def tick(self, now: float) -> list[AlarmChange]:
         """Let time pass: silence, delays, the end of shelves and masks. To be called about once a second."""
-        ended = [mask for mask in self._masks.values() if mask.until is not None and now >= mask.until]
+        ended = [mask for mask in self._masks.values() if has_ended(mask, now)]
         went_back = now < self._ticked_at
         self._ticked_at = now
         streams = self._streams.values()
