@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from dqm.alarm import Amendment, Overlay, Span, describe_p, find_span, worst
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import Origin, Quality, RunRecord, Verdict
 
 __all__ = ["UNKNOWN", "Flag", "Span", "describe_state", "flag_run", "flag_stream", "take_spans"]
@@ -275,7 +275,7 @@ def _name(quality: Quality) -> str:
 
 def _comment(windows: list[Verdict]) -> str:
     """Say how many windows there are, and the reason of the worst or of most of them."""
-    counted = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
+    counted = format_count(len(windows), "window")
     known = [window for window in windows if window.result.p is not None]
     if known:
         worst = min(known, key=lambda window: window.result.p or 0.0)
