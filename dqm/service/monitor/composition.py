@@ -25,6 +25,7 @@ from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
 from dqm.export.registry import HttpRegistry, RegistrySender
+from dqm.export.sender_metrics import SenderMetrics
 from dqm.reference import ClusterSession, ReadingPolicy, use_threads
 from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
@@ -156,13 +157,13 @@ def open_parts(
     opening.callback(notices.stop)
     announce_all = functools.partial(announce, annotator, notices.wake)
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
-    metrics = _open_metrics(resolved, alarms, notices, clock)
+    metrics = _open_metrics(resolved, alarms, clock)
     last_end = _note_start(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = resolved.bundle_facts
     certification = _open_certification(config, store, lambda: tuple(bundle_facts), clock)
     opening.callback(certification.stop)
-    metrics.show_registry(certification.registry_status)
+    metrics.registry.register(SenderMetrics(notices.statuses, certification.registry_status))
     peers = _start_peers(opening, config, clock)
     comparisons = ComparisonJobs(lambda: parts.kept_place, store, clock)
     opening.callback(comparisons.stop)
@@ -268,12 +269,9 @@ def _note_start(
     return last_end
 
 
-def _open_metrics(
-    resolved: ResolvedConfig, alarms: AlarmService, notices: NoticeService, clock: Callable[[], float]
-) -> Metrics:
-    """Show windows, alarms and how it goes with those who are told of them."""
+def _open_metrics(resolved: ResolvedConfig, alarms: AlarmService, clock: Callable[[], float]) -> Metrics:
+    """Show windows and alarms."""
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
-    metrics.show_notices(notices.statuses)
     metrics.show_standings(alarms.standings)
     metrics.registry.register(AlarmMetrics(alarms))
     return metrics
