@@ -195,7 +195,7 @@ def format_count(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
-def format_names(names: Sequence[str], most: int = 8) -> str:
+def format_names(names: Sequence[str], most: int = 8, *, separator: str = ", ") -> str:
     """Write names for a message, the first ones of many; empty if there is none.
 
     Parameters
@@ -204,6 +204,8 @@ def format_names(names: Sequence[str], most: int = 8) -> str:
         In the order in which they are written.
     most : int
         So many are written; of the others the message says how many they are.
+    separator : str
+        Between two of them; names that are phrases need ``"; "``.
 
     Examples
     --------
@@ -211,7 +213,7 @@ def format_names(names: Sequence[str], most: int = 8) -> str:
     'a, b and 1 more'
     """
     more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def escape_text(text: str, *, keep: str = "") -> str:

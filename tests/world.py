@@ -145,7 +145,7 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         version="0.1.0",
         # tests run beside others, which would leave no processor to it
         comparisons=ComparisonJobs(
-            lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock, steps_back=False
+            lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock, lowers_priority=False
         ),
     )
     users = path.parent / "users.toml"

@@ -13,7 +13,7 @@ from dqm.errors import FileError, format_count
 from dqm.events import EventBatch, FloatArray, Origin
 from dqm_collectors.chamber.geometry import N_CHAMBERS, N_LAYERS, beam_wire_x_mm
 from dqm_collectors.chamber.segments import FEATURES, Hits, Selection, find_segments
-from dqm_collectors.tables import open_text, read_lines
+from dqm_collectors.text_blocks import open_text, read_lines
 
 __all__ = ["BeamCollector"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dqm.errors import FileError, format_count
+from dqm.errors import FileError, format_count, format_names
 from dqm.events import FloatArray
 from dqm.events.finite import is_count
 from dqm_collectors.root import ask_root
@@ -149,12 +149,10 @@ def parse_histograms(rows: pa.Table, path: Path, names: Sequence[str]) -> Histog
 
 
 def _no_histogram(name: str, path: Path, known: Sequence[str]) -> FileError:
-    listed = ", ".join(known[:MOST_LISTED])
-    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
     return FileError(
         f"no histogram {name!r}",
         where=str(path),
-        fix=f"There are: {listed}{more}" if known else "There is none",
+        fix=f"There are: {format_names(known, MOST_LISTED)}" if known else "There is none",
     )
 
 

@@ -14,7 +14,7 @@ from dqm.errors import FileError, escape_text
 from dqm_collectors.chamber.geometry import WireMap
 from dqm_collectors.chamber.hits import COLUMNS, RawHits
 from dqm_collectors.chamber.words import WORD_BYTES, Numbering, decode_words, recognise_numbering, words_of
-from dqm_collectors.tables import BLOCK_BYTES, open_bytes, parse_csv, read_line, translate_errors
+from dqm_collectors.text_blocks import BLOCK_BYTES, open_bytes, parse_csv, read_line, translate_errors
 
 __all__ = ["WordFormat", "read_words"]
 

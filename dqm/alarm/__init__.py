@@ -3,7 +3,7 @@
 from dqm.alarm.amendments import Amendment, Decision, Entry, Overlay, RunJournal, Scope, SignOff, Withdrawal
 from dqm.alarm.attention import StreamSign, attention, find_sign
 from dqm.alarm.budget import ample_toys, smallest_supported_p
-from dqm.alarm.certification import (
+from dqm.alarm.certify_commands import (
     AmendFlag,
     CertifyCommand,
     LabelFault,
@@ -13,7 +13,7 @@ from dqm.alarm.certification import (
     certify,
     parse_windows,
 )
-from dqm.alarm.channels import ChannelChoice, KnownChannels, parse_numbers, write_numbers
+from dqm.alarm.channel_choice import ChannelChoice, KnownChannels, parse_numbers, write_numbers
 from dqm.alarm.commands import (
     AcceptChange,
     AcknowledgeAlarm,
@@ -41,11 +41,9 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
-from dqm.alarm.rolling import AlarmsOfStream, RollingReference
+from dqm.alarm.rolling_reference import AlarmsOfStream, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
-from dqm.alarm.run_summary import RunStatistics, means, summarise_run
-from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
-from dqm.alarm.runs import (
+from dqm.alarm.run_borders import (
     Activity,
     RunBorder,
     belongs_to,
@@ -55,6 +53,8 @@ from dqm.alarm.runs import (
     is_idle,
     is_overdue,
 )
+from dqm.alarm.run_summary import RunStatistics, means, summarise_run
+from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
 from dqm.alarm.sign_off import (
     Proposal,
     SignOffRules,
@@ -63,7 +63,7 @@ from dqm.alarm.sign_off import (
     propose_sign_off,
     sign_off_rules,
 )
-from dqm.alarm.spans import Span
+from dqm.alarm.spans import Span, find_span
 from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
@@ -161,6 +161,7 @@ __all__ = [
     "find_onset",
     "find_run_border",
     "find_sign",
+    "find_span",
     "follow_run",
     "follow_runs",
     "grade",

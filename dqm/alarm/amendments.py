@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from dqm.alarm.commands import Moment
 from dqm.config import NAME_PATTERN
 from dqm.events import Quality, WindowHeader
-from dqm.events.finite import utc_time
+from dqm.events.finite import format_moment
 
 __all__ = [
     "Amendment",
@@ -78,13 +78,15 @@ class Scope:
             raise ValueError("the stretch ends before it begins")
         return self
 
-    def covers(self, window: WindowHeader, moment: float) -> bool:
-        """Tell whether it speaks of a window at a moment, Unix seconds."""
+    def covers(self, window: WindowHeader, moment: float | None) -> bool:
+        """Tell whether it speaks of a window at a moment, Unix seconds; None: no scope by time does."""
         if self.run != window.run or self.stream not in ("", window.stream):
             return False
         if self.first is not None and self.last is not None:
             return self.first <= window.seq <= self.last
-        return self.start is None or self.end is None or self.start <= moment < self.end
+        if self.start is None or self.end is None:
+            return True
+        return moment is not None and self.start <= moment < self.end
 
     def meets(self, other: Scope) -> bool:
         """Tell whether both may speak of one window: true wherever numbers and times cannot be compared."""
@@ -112,7 +114,7 @@ class Scope:
             )
             return f"{text}, {which}"
         if self.start is not None and self.end is not None:
-            return f"{text}, {_moment(self.start)} to {_moment(self.end)}"
+            return f"{text}, {format_moment(self.start)} to {format_moment(self.end)}"
         return text
 
 
@@ -305,12 +307,12 @@ class Overlay:
         """Tell whether anything was said at all."""
         return bool(self._flags or self._labels)
 
-    def flag(self, window: WindowHeader, moment: float) -> Amendment | None:
-        """Find what amends the flag; None if nothing does."""
+    def flag(self, window: WindowHeader, moment: float | None) -> Amendment | None:
+        """Find what amends the flag; None if nothing does. `moment` as of `Scope.covers`."""
         return next((one for one in self._flags if one.scope.covers(window, moment)), None)
 
-    def label(self, window: WindowHeader, moment: float) -> Amendment | None:
-        """Find what names the fault; None if nothing does."""
+    def label(self, window: WindowHeader, moment: float | None) -> Amendment | None:
+        """Find what names the fault; None if nothing does. `moment` as of `Scope.covers`."""
         return next((one for one in self._labels if one.scope.covers(window, moment)), None)
 
     def borders(self, stream: str) -> Iterator[float]:
@@ -331,7 +333,3 @@ def describe_entry(entry: Entry) -> str:
             return f"entry {entry.identifier} withdraws {describe_entry(entry.withdrawn)}"
         case SignOff():
             return f"entry {entry.identifier}: run {entry.run} signed {entry}"
-
-
-def _moment(seconds: float) -> str:
-    return utc_time(seconds).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from dqm.alarm.runs import Activity
+from dqm.alarm.run_borders import Activity
 from dqm.alarm.urgency import needs_response
 from dqm.alarm.values import Alarm, AlarmState
 from dqm.events import Quality

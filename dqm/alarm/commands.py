@@ -12,12 +12,13 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.dataclasses import dataclass
 
-from dqm.alarm.channels import ChannelChoice
+from dqm.alarm.channel_choice import ChannelChoice
 from dqm.alarm.values import Cause, Mask
 from dqm.config import NAME_PATTERN, PATH_PATTERN
 
 __all__ = [
     "LATEST_MOMENT",
+    "LONGEST_TARGET",
     "AcceptChange",
     "AcknowledgeAlarm",
     "AcknowledgeGroup",
@@ -34,18 +35,27 @@ __all__ = [
     "ShelveHours",
     "StreamPattern",
     "UnshelveAlarm",
+    "shorten_target",
 ]
 
 _LONGEST_COMMENT = 500
 _LONGEST_SHELF_HOURS = 24 * 31
 _LONGEST_MASK_HOURS = 24 * 366
-_LONGEST_TARGET = 256  # of the audit
 _COMMENT_CHARACTER = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 _COMMENT_PATTERN = rf"^{_COMMENT_CHARACTER}*[^\x00-\x1f\x7f-\x9f\s]{_COMMENT_CHARACTER}*$"
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 LATEST_MOMENT = 4_102_444_800.0
 """Latest time that people may give, Unix seconds: the beginning of the year 2100."""
+
+
+LONGEST_TARGET = 256
+"""Most letters of what the audit names as changed."""
+
+
+def shorten_target(text: str) -> str:
+    """Write what is changed for the audit; dots stand for the end of what is too long."""
+    return text if len(text) <= LONGEST_TARGET else f"{text[: LONGEST_TARGET - 3]}..."
 
 
 def _check_comment(text: str) -> str:
@@ -135,7 +145,7 @@ class AcknowledgeGroup:
     @property
     def target(self) -> str:
         """What the audit names if it is refused; what is done is noted for each alarm."""
-        return f"{self.group or 'all streams'} {self.cause}"[:256]
+        return shorten_target(f"{self.group or 'all streams'} {self.cause}")
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -254,7 +264,7 @@ class AddMask:
     def target(self) -> str:
         """What the audit names as changed."""
         what = self.streams if self.channels is None else f"{self.streams}: {self.channels}"
-        return what if len(what) <= _LONGEST_TARGET else f"{what[: _LONGEST_TARGET - 3]}..."
+        return shorten_target(what)
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

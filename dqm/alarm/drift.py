@@ -81,7 +81,11 @@ class Drift:
         total = self.sum + min(max(z, -largest_z), largest_z) - reference_z
         margin = INTERVAL / (4.0 * reference_z)  # twice the log likelihood of a shift by 2 reference_z
         if total <= 0.0:
-            self.sum, self.windows, self.since, self.is_drifting, self.until = 0.0, 0, None, False, None
+            self.sum = 0.0
+            self.windows = 0
+            self.since = None
+            self.is_drifting = False
+            self.until = None
             self._descend(-total, margin, window)
             return
         if not self.windows:

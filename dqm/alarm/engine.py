@@ -22,10 +22,10 @@ from dqm.alarm.commands import (
     UnshelveAlarm,
 )
 from dqm.alarm.groups import is_within
-from dqm.alarm.masks import applies, check_channels, covers
-from dqm.alarm.rolling import AlarmsOfStream, look_at_alarms
+from dqm.alarm.masks import applies, check_channels, covers, has_ended
+from dqm.alarm.rolling_reference import AlarmsOfStream, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
-from dqm.alarm.runs import Activity, belongs_to, follow_run
+from dqm.alarm.run_borders import Activity, belongs_to, follow_run
 from dqm.alarm.standing import Standing, find_standing
 from dqm.alarm.stored_state import dump_state, fresh_state, load_state
 from dqm.alarm.stream_alarms import StreamAlarms
@@ -100,7 +100,8 @@ class AlarmEngine:
         self._streams: dict[str, StreamAlarms] = {}
         self._channel_masks: dict[str, tuple[Mask, ...]] = {}
         self._ticked_at = now
-        dumps, last_seen = dumps or {}, last_seen or {}
+        dumps = dumps or {}
+        last_seen = last_seen or {}
         for stream in rules.streams:
             name = stream.stream
             stored = load_state(name, dumps[name], now) if name in dumps else fresh_state(now)
@@ -227,7 +228,7 @@ class AlarmEngine:
 
     def tick(self, now: float) -> list[AlarmChange]:
         """Let time pass: silence, delays, the end of shelves and masks. To be called about once a second."""
-        ended = [mask for mask in self._masks.values() if mask.until is not None and now >= mask.until]
+        ended = [mask for mask in self._masks.values() if has_ended(mask, now)]
         went_back = now < self._ticked_at
         self._ticked_at = now
         streams = self._streams.values()

@@ -111,7 +111,10 @@ class Evidence:
             Log of the wealth that alarms.
         """
         if run != self.run:
-            self.run, self.windows, self.log_stakes, self.last_z = run, 0, [], None
+            self.run = run
+            self.windows = 0
+            self.log_stakes = []
+            self.last_z = None
             self.is_drifting = False
         z = min(max(z, -LARGEST_Z), LARGEST_Z) - CAUTION * healthy.offset
         fresh, self.last_z = self._without_memory(z, healthy.correlation), z

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from dqm.alarm.channels import KnownChannels
+from dqm.alarm.channel_choice import KnownChannels
 from dqm.alarm.values import Mask
 from dqm.errors import InputError
 
-__all__ = ["applies", "check_channels", "covers"]
+__all__ = ["applies", "check_channels", "covers", "has_ended"]
 
 
 def covers(mask: Mask, stream: str, group: str) -> bool:
@@ -52,7 +52,12 @@ def applies(mask: Mask, run_type: str, now: float) -> bool:
     """
     if mask.run_types and run_type not in mask.run_types:
         return False
-    return (mask.start is None or mask.start <= now) and (mask.until is None or now < mask.until)
+    return (mask.start is None or mask.start <= now) and not has_ended(mask, now)
+
+
+def has_ended(mask: Mask, now: float) -> bool:
+    """Return whether a mask was in force until a moment that is over; `now` in Unix seconds."""
+    return mask.until is not None and now >= mask.until
 
 
 def check_channels(mask: Mask, stream: str, references: Sequence[KnownChannels]) -> None:

@@ -87,7 +87,8 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
             for expected in (None, result.n_expected)
         }
         if untested in small:
-            text, untested = f"{text}, too few to test the shape", ""
+            text = f"{text}, too few to test the shape"
+            untested = ""
         reasons.append(text)
     limit = (limits.bad_p if shape is Quality.BAD else limits.medium_p) / n_tests
     if result.p is not None and result.p < limit:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from dqm.alarm.channels import KnownChannels
+from dqm.alarm.channel_choice import KnownChannels
 from dqm.alarm.values import Cause, Guidance, Priority
 from dqm.config import AlarmSection, DaemonConfig, GroupSection, StreamSection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dqm.alarm.rules import StreamRules
-from dqm.alarm.runs import Activity, is_idle, is_overdue
+from dqm.alarm.run_borders import Activity, is_idle, is_overdue
 from dqm.alarm.stored_state import StoredState
 from dqm.alarm.transitions import TIMED
 from dqm.alarm.values import Mask

@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from pydantic import ConfigDict
 from scipy import special
@@ -24,11 +23,12 @@ from dqm.alarm.drift import Drift
 from dqm.alarm.evidence import Evidence, HealthyZ
 from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
-from dqm.alarm.runs import describe_run
+from dqm.alarm.run_borders import describe_run
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.values import Cause
 from dqm.errors import format_count
 from dqm.events import Quality, RunRecord, Verdict
+from dqm.events.finite import format_clock
 
 __all__ = ["RefusedWindows", "StreamHistory", "UnjudgedWindows"]
 
@@ -105,7 +105,7 @@ class RefusedWindows:
 
     def describe(self) -> str:
         """Give it in words: ``36 windows refused since 12:03 UTC: NaN or infinity in 2 % of t_2``."""
-        begin = datetime.fromtimestamp(self.since, UTC).strftime("%H:%M UTC")
+        begin = format_clock(self.since)
         return f"{format_count(self.count, 'window')} refused since {begin}: {self.text}"
 
     def _arrive(self, n: int, *, is_refused: bool) -> None:
@@ -224,7 +224,9 @@ class StreamHistory:
 
     def accept_change(self, now: float) -> None:
         """Let the state after a sudden change be the one to compare with, from `now` on, Unix seconds."""
-        self.accepted_at, self.is_renewing, self.rolling_p = now, True, []
+        self.accepted_at = now
+        self.is_renewing = True
+        self.rolling_p = []
 
     def begin(self, run: RunRecord, stream: StreamRules) -> None:
         """Begin a run: what belongs to the one before is not the present state any more."""

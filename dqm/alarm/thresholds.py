@@ -304,7 +304,8 @@ def _solve_drift(
     alarm: AlarmSection, windows: Mapping[str, float], length: Callable[[float], float]
 ) -> tuple[float | None, float]:
     """Give the limit of the sum or of the log of the evidence, and the false alarms of a shift."""
-    allowed, total = alarm.false_alarms_per_shift * alarm.drift_share, sum(windows.values())
+    allowed = alarm.false_alarms_per_shift * alarm.drift_share
+    total = sum(windows.values())
     if not allowed:
         return None, 0.0
     if alarm.drift_test == "run":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dqm.alarm.channels import ChannelChoice
+from dqm.alarm.channel_choice import ChannelChoice
 
 __all__ = [
     "RAISED",

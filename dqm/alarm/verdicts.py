@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dqm.alarm.quality import QualityLimits, grade, warn
 from dqm.events import Explanation, RateResult, TestResult, Verdict, Window, WindowHeader
 
-__all__ = ["give_verdict", "untested_verdict"]
+__all__ = ["give_verdict", "untested_verdict", "without_masked"]
 
 
 def give_verdict(
@@ -66,6 +68,12 @@ def give_verdict(
         warnings=warn(result, limits),
         explanation=explanation,
     )
+
+
+def without_masked(result: TestResult, counted: Window) -> TestResult:
+    """Give a result with the numbers of events of its window without the channels that count for nothing."""
+    expected = result.n_expected if counted.n_expected is None else counted.n_expected
+    return replace(result, n_data=counted.n_events, n_expected=expected)
 
 
 def untested_verdict(

@@ -193,7 +193,7 @@ def masks(
     """List masks in force or to come."""
     answer = ask(daemon, "GET", "masks", Login(user, password_file), as_json=as_json)
     if not answer["masks"]:
-        say("no mask: the alarms of all streams are heard")
+        say("no mask: no alarm is suppressed")
         return
     table = _table("mask", "streams", "what", "in runs of", "from (UTC)", "until (UTC)", "by", "why")
     for mask in answer["masks"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, tee
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,20 +12,19 @@ import typer
 from rich.text import Text
 
 from dqm.cli.compare_channels import ChannelFiles
+from dqm.cli.compare_two import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two
 from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
 from dqm.cli.settings import Read, ReadAs, parse_reading
 from dqm.cli.tables import open_console, print_table
-from dqm.cli.two_samples import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
-from dqm.events import Quality, Verdict, Window
+from dqm.events import Measurement, Quality, Verdict, Window
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Workers
-    from dqm.service.offline.comparison import ComparisonTask
+    from dqm.reference import Bundle, ReadingPolicy, Workers
 
 __all__ = ["compare"]
 
@@ -152,68 +151,52 @@ def compare(
         of_bundle |= {"bad-channels": bad_channels, "rolling": rolling, "ship": ship}
         _refuse_given(of_bundle, "with --two, which has no bundle")
         options = TwoOptions(
-            features,
-            permutations or 1000,
-            1 if seed is None else seed,
-            as_json,
-            plot,
-            processes,
-            statistic or "kernel",
+            features=features,
+            n_permutations=permutations or 1000,
+            seed=1 if seed is None else seed,
+            as_json=as_json,
+            plot=plot,
+            processes=processes,
+            model=statistic or "kernel",
         )
+        sides = (bundle, *files)
         if kept_by is not None:
             of_files = {"chamber": chamber, "counts": counts, "histogram": histogram, "read": reading or None}
             _refuse_given(of_files, "with --from, which has no files")
-            compare_kept_two(kept_by, (bundle, *files), options, kept)
+            compare_kept_two(kept_by, sides, options, kept)
             return
         _refuse_given({"kept": kept}, "without --from")
-        compare_two(
-            (bundle, *files), options, chamber=chamber, counts=counts, histogram=histogram, reading=reading
-        )
+        compare_two(sides, options, chamber=chamber, counts=counts, histogram=histogram, reading=reading)
         return
     of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot, "statistic": statistic}
     of_two |= {"from": kept_by, "kept": kept}
     _refuse_given(of_two, "without --two")
     if rolling is None:
         _refuse_given({"permutations": permutations}, "without --two or --rolling")
-    from dqm.alarm import QualityLimits
     from dqm.reference import ReadingPolicy, open_bundle
-    from dqm.service.offline.comparison import ComparisonTask, cut_file
 
     opened = open_bundle(bundle)
-    _check_counted(opened, window, histogram)
-    if not opened.manifest.null:
-        raise BundleError(
-            "has no null table, so no p-value can be given",
-            where=str(bundle),
-            fix=f"Run 'dqm reference calibrate {bundle} --toys 1000'",
-        )
+    _check_bundle(opened, window, histogram)
     readings = parse_measured(measured or [], opened)
     masked = _parse_bad_channels(opened, bad_channels or "")
-    by_channel = ChannelFiles(opened, chamber, masked, reading) if opened.manifest.is_of_channels else None
     by_run = _number_files(files, reading, histogram)
+    by_channel = ChannelFiles(opened, chamber, masked, reading) if opened.manifest.is_of_channels else None
     if by_channel is not None:
         windows = by_channel.cut(by_run)
     else:
-        windows = chain.from_iterable(
-            cut_file(
-                file,
-                opened.manifest.features,
-                run=run,
-                n_window=window,
-                chamber=chamber,
-                auxiliary=readings,
-                counts=opened.manifest.counts,
-                histogram=histogram,
-                reading=reading,
-            )
-            for run, file in by_run.items()
+        windows = _cut_files(
+            opened,
+            by_run,
+            readings,
+            n_window=window,
+            chamber=chamber,
+            histogram=histogram,
+            reading=reading,
         )
-    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
     policy = ReadingPolicy(unmeasured="free" if free else "null")
-    task = ComparisonTask(opened.path, opened.identifier, limits, policy, masked)
     is_parallel = processes is not None or scheduler is not None
     with open_workers(processes if is_parallel else 1, scheduler, ship=ship) as workers:
-        verdicts = _judge(task, windows, workers, is_parallel=is_parallel)
+        verdicts = _judge(opened, policy, masked, windows, workers, is_parallel=is_parallel)
         if rolling is not None:
             verdicts = _compare_rolling(opened, verdicts, rolling, permutations, by_run)
         _print_verdicts((verdict for _, verdict in verdicts), as_json=as_json)
@@ -236,16 +219,49 @@ def _number_files(
     return {run: file.path for run, file in zip(numbers, listed, strict=True)}
 
 
+def _cut_files(
+    bundle: Bundle,
+    files: Mapping[int, Path],
+    readings: tuple[Measurement, ...],
+    *,
+    n_window: int | None,
+    chamber: str | None,
+    histogram: str | None,
+    reading: Mapping[str, object],
+) -> Iterator[Window]:
+    """Yield the windows of files, which are given by run."""
+    from dqm.service.offline.comparison import cut_file
+
+    for run, file in files.items():
+        yield from cut_file(
+            file,
+            bundle.manifest.features,
+            run=run,
+            n_window=n_window,
+            chamber=chamber,
+            auxiliary=readings,
+            counts=bundle.manifest.counts,
+            histogram=histogram,
+            reading=reading,
+        )
+
+
 def _judge(
-    task: ComparisonTask,
+    bundle: Bundle,
+    policy: ReadingPolicy,
+    masked: tuple[int, ...],
     windows: Iterable[Window],
     workers: Workers,
     *,
     is_parallel: bool,
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against a bundle."""
+    from dqm.alarm import QualityLimits
+    from dqm.service.offline.comparison import ComparisonTask
     from dqm.service.offline.comparison import compare as compare_windows
 
+    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
+    task = ComparisonTask(bundle.path, bundle.identifier, limits, policy, masked)
     windows, tested = tee(windows)
     with progress_bar("windows", None, shown=is_parallel) as progress:
         verdicts = compare_windows(task, tested, workers)
@@ -263,7 +279,11 @@ def _compare_rolling(
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against those before them as well."""
     from dqm.reference import RollingEvaluator
-    from dqm.service.offline.rolling import FEWEST_PERMUTATIONS, USUAL_PERMUTATIONS, compare_rolling
+    from dqm.service.offline.rolling_comparison import (
+        FEWEST_PERMUTATIONS,
+        USUAL_PERMUTATIONS,
+        compare_rolling,
+    )
 
     n = USUAL_PERMUTATIONS if n_permutations is None else n_permutations
     if n < FEWEST_PERMUTATIONS:
@@ -306,8 +326,8 @@ def _parse_bad_channels(bundle: Bundle, text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _check_counted(bundle: Bundle, window: int | None, histogram: str | None) -> None:
-    """Refuse options that do not go with histograms, or without."""
+def _check_bundle(bundle: Bundle, window: int | None, histogram: str | None) -> None:
+    """Refuse options that do not go with its windows, and a bundle that gives no p."""
     if bundle.manifest.is_of_channels and (window is not None or histogram is not None):
         raise ConfigError(
             "windows of channels are as long as those of the reference",
@@ -320,3 +340,9 @@ def _check_counted(bundle: Bundle, window: int | None, histogram: str | None) ->
         )
     if bundle.manifest.counts is not None and window is not None:
         raise ConfigError("a histogram is one window", where="--window", fix="Leave it out")
+    if not bundle.manifest.null:
+        raise BundleError(
+            "has no null table, so no p-value can be given",
+            where=str(bundle.path),
+            fix=f"Run 'dqm reference calibrate {bundle.path} --toys 1000'",
+        )

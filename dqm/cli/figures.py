@@ -18,8 +18,8 @@ from dqm.export.flags import UNKNOWN, Flag
 from dqm.reference import Check, DetectionTime, Tuning, Validation, ValidationPoint, advise_window
 from dqm.reference.plots import draw_explanation
 from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET
-from dqm.service.offline.advice import Advice
 from dqm.service.offline.power_study import PowerRow
+from dqm.service.offline.run_advice import Advice
 
 if TYPE_CHECKING:
     from dqm.nplm.neural import ClippingChoice

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dqm.cli.compare_two import MOST_PERMUTATIONS
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Chamber, Features, Read, ReadAs, parse_reading, split_names
 from dqm.cli.tables import cell, print_table
-from dqm.cli.two_samples import MOST_PERMUTATIONS
 from dqm.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -185,7 +185,7 @@ def _ask(given: str | None, question: str, default: str) -> str | None:
 
 def _choose_windows(found: GoodRun, window: float | None, cut: WindowCut) -> Windows:
     from dqm.service.installation import Windows, choose_window
-    from dqm.service.offline.advice import Budget
+    from dqm.service.offline.run_advice import Budget
 
     if window is None:
         threshold = Budget.of(len(found.chambers), 1.0, USUAL_PER_HOUR).thresholds.p_threshold

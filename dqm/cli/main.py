@@ -91,106 +91,74 @@ def load_command(name: str) -> Any:
 
 
 def _import_command(name: str) -> Any:
-    """Import the function of a command, or the `typer.Typer` of a group of commands."""
+    """Import the function of a command, or the `typer.Typer` of a group of commands.
+
+    Each import is written out, so that no name from outside can be one.
+    """
+    return _import_group(name) or _import_function(name)
+
+
+def _import_function(name: str) -> Any:
+    command: Any
     match name:
         case "init":
-            from dqm.cli.init import init
-
-            return init
+            from dqm.cli.init import init as command
         case "doctor":
-            from dqm.cli.doctor import doctor
-
-            return doctor
+            from dqm.cli.doctor import doctor as command
         case "demo":
-            from dqm.cli.demo import demo
-
-            return demo
+            from dqm.cli.demo import demo as command
         case "run":
-            from dqm.cli.run import run
-
-            return run
+            from dqm.cli.run import run as command
         case "collect":
-            from dqm.cli.collect import collect
-
-            return collect
+            from dqm.cli.collect import collect as command
         case "check":
-            from dqm.cli.check import check
-
-            return check
+            from dqm.cli.check import check as command
         case "history":
-            from dqm.cli.history import history
-
-            return history
+            from dqm.cli.history import history as command
         case "trend":
-            from dqm.cli.trend import trend
-
-            return trend
+            from dqm.cli.trend import trend as command
         case "extract":
-            from dqm.cli.extract import extract
-
-            return extract
+            from dqm.cli.extract import extract as command
         case "compare":
-            from dqm.cli.compare import compare
-
-            return compare
+            from dqm.cli.compare import compare as command
         case "hunt":
-            from dqm.cli.hunt import hunt
-
-            return hunt
+            from dqm.cli.hunt import hunt as command
         case "report":
-            from dqm.cli.reports import report
-
-            return report
+            from dqm.cli.reports import report as command
         case "flags":
-            from dqm.cli.reports import flags
-
-            return flags
+            from dqm.cli.reports import flags as command
         case "plot":
-            from dqm.cli.plot import plot
-
-            return plot
-        case "reference":
-            from dqm.cli.reference import app as reference
-
-            return reference
-        case "study":
-            from dqm.cli.study import app as study
-
-            return study
-        case "alarms":
-            from dqm.cli.alarms import app as alarms
-
-            return alarms
-        case "certify":
-            from dqm.cli.certify import app as certify
-
-            return certify
-        case "notify":
-            from dqm.cli.notify import app as notify
-
-            return notify
-        case "dashboards":
-            from dqm.cli.dashboards import app as dashboards
-
-            return dashboards
-        case "run-control":
-            from dqm.cli.run_control import app as run_control
-
-            return run_control
-        case "keys":
-            from dqm.cli.keys import app as keys
-
-            return keys
-        case "store":
-            from dqm.cli.store import app as store
-
-            return store
-        case "users":
-            from dqm.cli.users import app as users
-
-            return users
+            from dqm.cli.plot import plot as command
         case _:
             raise ValueError(f"no command is called {name!r}")
+    return command
+
+
+def _import_group(name: str) -> typer.Typer | None:
+    match name:
+        case "reference":
+            from dqm.cli.reference import app as group
+        case "study":
+            from dqm.cli.study import app as group
+        case "alarms":
+            from dqm.cli.alarms import app as group
+        case "certify":
+            from dqm.cli.certify import app as group
+        case "notify":
+            from dqm.cli.notify import app as group
+        case "dashboards":
+            from dqm.cli.dashboards import app as group
+        case "run-control":
+            from dqm.cli.run_control import app as group
+        case "keys":
+            from dqm.cli.keys import app as group
+        case "store":
+            from dqm.cli.store import app as group
+        case "users":
+            from dqm.cli.users import app as group
+        case _:
+            return None
+    return group
 
 
 @contextmanager

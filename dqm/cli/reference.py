@@ -5,30 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from dqm.cli.advice import advise
-from dqm.cli.build_events import check_run, read_histograms, read_kinds
+from dqm.cli.advise import advise
+from dqm.cli.build import build
 from dqm.cli.certificate import USUAL_THRESHOLD, certificate_table, validate
 from dqm.cli.channels import channels
-from dqm.cli.kept import check_recipe, check_sources, read_kept_run, renew
-from dqm.cli.nuisances import LARGEST_WINDOW, MOST_TOYS, kind_of, nuisance, read_number
+from dqm.cli.nuisances import MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import (
-    Chamber,
-    Features,
-    Read,
-    ReadAs,
-    parse_reading,
-    parse_runs,
-    parse_settings,
-    split_names,
-)
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
@@ -48,231 +37,9 @@ app.command()(advise)
 app.command()(tune)
 app.command()(templates)
 app.command()(channels)
+app.command()(build)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
-
-
-@app.command()
-def build(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="Directory to create.")],
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="FILE...", help="CSV, Parquet or ROOT files of features, patterns, directories."
-        ),
-    ] = None,
-    window: Annotated[
-        float | None,
-        typer.Option(
-            min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0); with --like left out."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="CONFIG",
-            help="Instead of files: Good windows that the daemon with this TOML file kept.",
-        ),
-    ] = None,
-    stream: Annotated[str | None, typer.Option(help="Stream of these windows.")] = None,
-    runs: Annotated[
-        str | None, typer.Option(metavar="RUNS", help="Runs of these windows, as in 10-12,15.")
-    ] = None,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="BUNDLE", help="Bundle whose recipe is taken, and with which the events are compared."
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="With --like: maps of the new events: .png, .pdf or .svg."),
-    ] = None,
-    events: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Reference events N_R; the rest is the pool for toys; default: those of ten windows, or "
-            "half of a short run, or of histograms.",
-        ),
-    ] = None,
-    features: Features = None,
-    width: Annotated[
-        float | None, typer.Option(max=1e6, help="Kernel width, in standard deviations; default: 2.5.")
-    ] = None,
-    penalty: Annotated[
-        float | None, typer.Option(help="Penalty lambda, in Falkon's normalisation; default: 1e-7.")
-    ] = None,
-    centers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Kernel centres, drawn from the reference; default: 300, or all."),
-    ] = None,
-    loss: Annotated[
-        Literal["logistic", "likelihood"] | None,
-        typer.Option(help="Loss that is minimised; default: likelihood."),
-    ] = None,
-    statistic: Annotated[
-        str | None,
-        typer.Option(
-            help="The test: several, which chooses its kernels itself; kernel, a single one; neural, "
-            "one-step or falkon for cross-checks; a peer, such as energy; or a plugin; default: several, or "
-            "kernel if a setting of it is given."
-        ),
-    ] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Setting of the statistic, such as one of a plugin: power=1.5; repeatable.",
-        ),
-    ] = None,
-    feature: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=KIND",
-            help="What a feature is: smooth, heavy, steps or categories, with special values after a colon, "
-            "as in e=smooth:-999,0; default: build looks at it and says so. Repeatable.",
-        ),
-    ] = None,
-    cut: Annotated[WindowCut, typer.Option(help="What closes the windows.")] = WindowCut.COUNT,
-    chamber: Chamber = None,
-    live_seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=1e11,
-            help="Live time of these events, s; it gives the rate for windows cut by count.",
-        ),
-    ] = None,
-    counts: Annotated[
-        str | None,
-        typer.Option(help="Column that says how many events a row stands for: rows are bins of a histogram."),
-    ] = None,
-    histogram: Annotated[
-        str | None,
-        typer.Option(
-            help="The files are ROOT files, and this is a histogram in them; --features names its axes."
-        ),
-    ] = None,
-    drop_nan: Annotated[
-        bool, typer.Option("--drop-nan", help="Drop events with NaN and keep their share in the bundle.")
-    ] = False,
-    read: Read = None,
-    read_as: ReadAs = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split of the events and of the centres.")] = 1,
-) -> None:
-    """Build a bundle from events of good data, or from histograms of them."""
-    from dqm.reference import Recipe, choose_reference_size, create_bundle
-    from dqm.service.offline.feature_files import read_run
-
-    check_sources(files, config, stream, runs, chamber=chamber)
-    of_recipe = {
-        "window": window,
-        "events": events,
-        "features": features,
-        "width": width,
-        "penalty": penalty,
-        "centers": centers,
-        "loss": loss,
-        "statistic": statistic,
-        "set": override,
-        "feature": feature,
-        "counts": counts,
-        "histogram": histogram,
-    }
-    check_recipe(like, plot, of_recipe)
-    reading = parse_reading(read, read_as)
-    if like is not None:
-        kept = None if config is None else (config, stream or "", runs or "")
-        renew(
-            like,
-            files or [],
-            kept,
-            output,
-            chamber=chamber,
-            live_seconds=live_seconds,
-            plot=plot,
-            reading=reading,
-        )
-        return
-    if window is None:
-        raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
-    given = {"width": width, "penalty": penalty, "loss": loss}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    chosen = ("kernel" if settings else "several") if statistic is None else statistic
-    if chosen == "several" and settings:
-        raise ConfigError(
-            f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
-            fix="Leave it out, or give --statistic kernel",
-        )
-    kinds = read_kinds(feature or [])
-    names = split_names(features)
-    nan = None
-    if counts is not None or histogram is not None:
-        if config is not None:
-            raise ConfigError("--from with histograms, which come from files", fix="Give files")
-        if drop_nan:
-            raise ConfigError("--drop-nan with histograms, whose bins have no NaN", fix="Leave it out")
-        run = read_histograms(
-            files or [], names, chamber, counts=counts, histogram=histogram, reading=reading
-        )
-    elif config is None:
-        events_of_files = read_run(files or [], names, chamber, keep_nan=drop_nan, reading=reading)
-        run, nan = check_run(events_of_files, chosen, kinds, where=str(files[0]) if files else None)
-    else:
-        kept_run = read_kept_run(config, stream or "", parse_runs(runs or "") or (), names)
-        run, nan = check_run(kept_run, chosen, kinds, where=str(config))
-    recipe = Recipe(
-        features=run.names,
-        n_reference=events or choose_reference_size(run.n_events, window, in_bins=run.counts is not None),
-        n_expected=window,
-        centers=centers,
-        seed=seed,
-        cut=cut,
-        statistic=chosen,
-        rate_hz=None if live_seconds is None else (nan.n_rows if nan else run.n_events) / live_seconds,
-        nan=nan,
-        counts=run.column,
-        kinds=kinds,
-        settings=parse_settings(override),
-        **settings,
-    )
-    bundle = create_bundle(run.x, recipe, output, run.sources, run.counts)
-    m = bundle.manifest
-    in_bins = "" if run.counts is None else f" in {len(run.counts)} bins"
-    say(f"{output}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
-    say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {output}")
-    if chosen == "several":
-        say(f"{output}: {_choices(bundle, is_reference_given=events is not None)}")
-
-
-def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
-    """Say what was chosen where nothing was given, and why."""
-    from dqm.reference.splits import WINDOWS_IN_REFERENCE
-
-    m = bundle.manifest
-    found = []
-    if not is_reference_given:
-        of_windows = m.n_reference == round(WINDOWS_IN_REFERENCE * m.n_expected)
-        why = f"those of {WINDOWS_IN_REFERENCE} windows" if of_windows else "half of the run"
-        found.append(f"{m.n_reference} reference events ({why})")
-    widths, single = m.settings.get("width"), m.settings.get("feature_width")
-    if isinstance(widths, tuple) and isinstance(single, tuple):
-        listed = ", ".join(f"{width:.2g}" for width in widths)
-        found.append(f"kernels of the widths {listed} (quantiles of the distances of two events)")
-        if single:
-            found.append(f"{format_count(len(single), 'kernel')} of single features")
-    return f"chosen: {'; '.join(found)}. 'dqm reference tune {bundle.path}' shows how"
-
-
-def _expected_uncertainty(bundle: StoredBundle) -> str:
-    from dqm.reference import origin_of
-
-    origin = origin_of(bundle, bundle.manifest.n_expected)
-    made = "fresh splits of all events" if origin.per_split else "the pool"
-    return f"With toys from {made}, p will be uncertain by {origin.offset:.2f} sigma"
 
 
 @app.command()

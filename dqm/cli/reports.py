@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from dqm.events import Verdict
     from dqm.export.flags import Flag
     from dqm.store import VerdictStore
 
@@ -191,17 +190,11 @@ def select_flags(
     InputError
         If the run has no windows, and as `take_spans` does.
     """
-    from dqm.export.flags import flag_run, take_spans
-    from dqm.store import CertificationStore, RunStore
+    from dqm.export.run_windows import read_run_windows
 
-    windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-    for verdict in store.outline(run):
-        windows.setdefault(verdict.window.stream, []).append(verdict)
-    if not any(windows.values()):
-        raise InputError(f"run {run} has no windows", where=where, fix="See 'dqm history'")
-    spans = {stream: take_spans(found, by_judgement=by_judgement) for stream, found in windows.items()}
-    amendments = CertificationStore(store.database).journal(run).amendments
-    return flag_run(spans, RunStore(store.database).of_run(run), amendments)
+    windows = read_run_windows(store, run, streams, by_judgement=by_judgement)
+    windows.refuse_empty(where)
+    return windows.flag()
 
 
 def _plain(value: object) -> object:

@@ -25,8 +25,8 @@ from dqm.events import FloatArray, WindowCut
 from dqm.reference import Recipe, calibrate, choose_reference_size, create_bundle, open_bundle, refuse_run
 from dqm.reference.manifest import VERSION
 from dqm.service.installation import choose_window
-from dqm.service.offline.advice import Budget
 from dqm.service.offline.feature_files import Reading, list_inputs, read_features
+from dqm.service.offline.run_advice import Budget
 
 __all__ = ["HEALTHY", "OwnRun", "own_scenario", "prepare_own_reference", "read_own_run"]
 

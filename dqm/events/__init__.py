@@ -4,7 +4,7 @@ Samples are ``x`` of shape ``(n_events, n_features)`` in float64 and raw units (
 seconds. Arrays in these values are shared, not copied; they must not be changed.
 """
 
-from dqm.events.channels import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
+from dqm.events.channel_summary import MAX_NAMED_CHANNELS, ChannelDeparture, ChannelSummary
 from dqm.events.contents import FileColumn, FileTable
 from dqm.events.evaluation import EvaluationJob, EvaluationReport, RollingJob
 from dqm.events.explanation import Explanation, Likeness, RatioMap, ReferenceCurve

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["dump_json", "finite", "is_count", "utc_time"]
+__all__ = ["dump_json", "finite", "format_clock", "format_moment", "is_count", "utc_time"]
 
 _ENCODER = json.JSONEncoder(allow_nan=False)
 """Made once: `json.dumps` makes one for each value."""
@@ -70,6 +70,16 @@ def utc_time(seconds: float) -> datetime:
     """
     known = min(seconds, _LAST) if seconds > _FIRST else _FIRST
     return datetime.fromtimestamp(known, UTC)
+
+
+def format_moment(seconds: float) -> str:
+    """Write a time for people: ``2026-11-28 18:00:00 UTC``."""
+    return f"{utc_time(seconds).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
+
+
+def format_clock(seconds: float) -> str:
+    """Write the time of the day: ``18:00 UTC``."""
+    return utc_time(seconds).strftime("%H:%M UTC")
 
 
 def _finite_values(value: object) -> object:

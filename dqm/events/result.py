@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from dqm.events.channels import ChannelSummary
+from dqm.events.channel_summary import ChannelSummary
 from dqm.events.window import WindowCut
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dqm.events.channels import ChannelSummary
+from dqm.events.channel_summary import ChannelSummary
 from dqm.events.finite import finite
 from dqm.events.result import NanResult, NuisanceResult, PMethod, RateResult, RollingResult
 from dqm.events.verdict import Quality, Verdict

@@ -8,18 +8,48 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 
-__all__ = ["IDENTITY", "PLAIN", "bounded_adapter", "get_plain", "read_plain"]
+__all__ = ["PLAIN", "PlainContent", "bounded_adapter", "get_plain", "read_plain"]
 
 PLAIN = {"Accept-Encoding": "identity"}
 """Header of a request whose answer shall not be compressed."""
 
-IDENTITY = ("", "identity")
-"""Values of the header Content-Encoding of an answer that is not compressed."""
+
+class PlainContent:
+    """Content of an answer, taken in as it comes.
+
+    Parameters
+    ----------
+    headers : mapping of str to str
+        Of the answer; its names may be in capitals or not.
+    most_bytes : int
+        Longest content.
+
+    Raises
+    ------
+    ValueError
+        If it is compressed; and by `add`, if it is longer.
+    """
+
+    def __init__(self, headers: Mapping[str, str], most_bytes: int) -> None:
+        if headers.get("Content-Encoding", "").lower() not in ("", "identity"):
+            raise ValueError("its answer is compressed, which it was not asked for")
+        self._most_bytes = most_bytes
+        self._content = bytearray()
+
+    def add(self, part: bytes) -> None:
+        """Take in the next part."""
+        self._content += part
+        if len(self._content) > self._most_bytes:
+            raise ValueError(f"its answer has more than {self._most_bytes // 1_000_000} MB")
+
+    def __bytes__(self) -> bytes:
+        """Give what has come."""
+        return bytes(self._content)
 
 
 def get_plain(method: str, url: str, *, most_bytes: int, seconds: float, **request: Any) -> httpx.Response:
@@ -59,13 +89,9 @@ def read_plain(answer: httpx.Response, *, most_bytes: int, seconds: float) -> by
         If it is compressed, longer, or does not end in this time; the message says which.
     """
     ends_at = time.monotonic() + seconds
-    if answer.headers.get("Content-Encoding", "").lower() not in IDENTITY:
-        raise ValueError("its answer is compressed, which it was not asked for")
-    content = bytearray()
+    content = PlainContent(answer.headers, most_bytes)
     for part in answer.iter_raw():
-        content += part
-        if len(content) > most_bytes:
-            raise ValueError(f"its answer has more than {most_bytes // 1_000_000} MB")
+        content.add(part)
         if time.monotonic() > ends_at:
             raise ValueError(f"its answer takes longer than {seconds:.0f} s")
     return bytes(content)
@@ -94,15 +120,17 @@ def bounded_adapter(adapter: type[Any], most_bytes: int, refuse: Callable[[str],
         def send(self, request: Any, *arguments: Any, **named: Any) -> Any:
             request.headers.update(PLAIN)
             response = super().send(request, *arguments, **named)
-            is_plain = response.headers.get("Content-Encoding", "").lower() in IDENTITY
-            content = response.raw.read(most_bytes + 1, decode_content=False) if is_plain else None
-            response.raw.close()
-            response.headers.pop("Content-Encoding", None)
-            if content is None or len(content) > most_bytes:
+            content = b""
+            try:
+                taken = PlainContent(response.headers, most_bytes)
+                taken.add(response.raw.read(most_bytes + 1, decode_content=False))
+                content = bytes(taken)
+            except ValueError as error:
                 if refuse is not None:
-                    what = "compressed" if content is None else f"longer than {most_bytes // 1_000_000} MB"
-                    raise refuse(f"the answer is {what}")
-                content = b""
+                    raise refuse(str(error)) from None
+            finally:
+                response.raw.close()
+            response.headers.pop("Content-Encoding", None)
             response.raw = io.BytesIO(content)
             return response
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
-from dqm.alarm import Amendment, Overlay, Span, describe_p, worst
-from dqm.errors import InputError
+from dqm.alarm import Amendment, Overlay, Span, describe_p, find_span, worst
+from dqm.errors import InputError, format_count
 from dqm.events import Origin, Quality, RunRecord, Verdict
 
 __all__ = ["UNKNOWN", "Flag", "Span", "describe_state", "flag_run", "flag_stream", "take_spans"]
@@ -97,7 +97,7 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
     verdicts : iterable of Verdict
         In the order in which they were judged.
     by_judgement : bool
-        Whether a window without times covers the time from the verdict before it to its own.
+        Whether windows without times are allowed, see `dqm.alarm.find_span`.
 
     Returns
     -------
@@ -113,18 +113,14 @@ def take_spans(verdicts: Iterable[Verdict], *, by_judgement: bool = False) -> li
     before: float | None = None
     for verdict in verdicts:
         window = verdict.window
-        start, end = window.start, window.end
-        if start is None or end is None:
-            if not by_judgement:
-                raise InputError(
-                    f"window {window.seq} of run {window.run} has no times: its source has no clock",
-                    where=window.stream,
-                    fix="Take the times of the verdicts instead, with --by-judgement",
-                )
-            end = verdict.judged_at
-            start = min(end, verdict.judged_at - verdict.seconds if before is None else before)
+        if not by_judgement and (window.start is None or window.end is None):
+            raise InputError(
+                f"window {window.seq} of run {window.run} has no times: its source has no clock",
+                where=window.stream,
+                fix="Take the times of the verdicts instead, with --by-judgement",
+            )
+        spans.append(find_span(verdict, before))
         before = verdict.judged_at
-        spans.append(Span(start, end, verdict))
     return spans
 
 
@@ -279,7 +275,7 @@ def _name(quality: Quality) -> str:
 
 def _comment(windows: list[Verdict]) -> str:
     """Say how many windows there are, and the reason of the worst or of most of them."""
-    counted = f"{len(windows)} window{'' if len(windows) == 1 else 's'}"
+    counted = format_count(len(windows), "window")
     known = [window for window in windows if window.result.p is not None]
     if known:
         worst = min(known, key=lambda window: window.result.p or 0.0)

@@ -23,8 +23,6 @@ from dqm.errors import InputError
 from dqm.events import Quality, RatioMap, RunRecord, Verdict
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
-from dqm.export.notice_sender import NoticeStatus
-from dqm.export.registry import RegistryStatus
 from dqm.export.stream_numbers import StreamNumbers
 from dqm.stream import Reason, StreamCounts
 
@@ -65,9 +63,7 @@ class Metrics(Collector):
         self._n_cluster_threads = 0
         self._progress_at = clock()
         self._n_store_failures = 0
-        self._notices: Callable[[], Iterable[NoticeStatus]] = tuple
         self._standings: Callable[[], Mapping[str, Standing]] = dict
-        self._registry: Callable[[], RegistryStatus | None] = lambda: None
         self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
@@ -113,7 +109,8 @@ class Metrics(Collector):
         with self._lock:
             stream = self._find(verdict.window.stream)
             if belongs_to(verdict.window, stream.run):
-                stream.last, stream.is_stale = verdict, is_idle(stream.run)
+                stream.last = verdict
+                stream.is_stale = is_idle(stream.run)
                 stream.quality = Quality.NULL if stream.is_stale else verdict.quality
             stream.n_judged[verdict.quality] += 1
             stream.n_lost += verdict.window.n_lost
@@ -245,26 +242,6 @@ class Metrics(Collector):
         """
         self._broken_at = broken_at
 
-    def show_notices(self, statuses: Callable[[], Iterable[NoticeStatus]]) -> None:
-        """Show how it goes with the targets that are told of alarms.
-
-        Parameters
-        ----------
-        statuses : callable
-            One for each target.
-        """
-        self._notices = statuses
-
-    def show_registry(self, status: Callable[[], RegistryStatus | None]) -> None:
-        """Show how it goes with the run registry.
-
-        Parameters
-        ----------
-        status : callable
-            None if there is no registry.
-        """
-        self._registry = status
-
     def show_standings(self, standings: Callable[[], Mapping[str, Standing]]) -> None:
         """Show no quality that contradicts an alarm.
 
@@ -315,7 +292,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[_Family]:
         """All families, for the registry."""
-        now, standings = self._clock(), self._standings()
+        now = self._clock()
+        standings = self._standings()
         with self._lock:
             return [*self._collect_streams(now, standings), *self._collect_daemon(now)]
 
@@ -444,8 +422,6 @@ class Metrics(Collector):
         sign_ins = counter("dqm_sign_ins_total")
         for outcome, n in self._n_sign_ins.items():
             sign_ins.add_metric([outcome], n)
-        yield from self._collect_notices()
-        yield from self._collect_registry()
         progress = gauge("dqm_progress_age_seconds")
         progress.add_metric([], max(0.0, now - self._progress_at))
         build = gauge("dqm_build_info")
@@ -461,27 +437,6 @@ class Metrics(Collector):
             progress,
             build,
         )
-
-    def _collect_notices(self) -> Iterable[_Family]:
-        total, failing = counter("dqm_notices_total"), gauge("dqm_notify_failing_timestamp_seconds")
-        for status in self._notices():
-            total.add_metric([status.target, "sent"], status.n_sent)
-            total.add_metric([status.target, "failed"], status.n_failed)
-            if status.failing_since is not None:
-                failing.add_metric([status.target], status.failing_since)
-        return total, failing
-
-    def _collect_registry(self) -> Iterable[_Family]:
-        total, waiting = counter("dqm_registry_sends_total"), gauge("dqm_registry_waiting")
-        failing = gauge("dqm_registry_failing_timestamp_seconds")
-        status = self._registry()
-        if status is not None:
-            total.add_metric(["sent"], status.n_sent)
-            total.add_metric(["failed"], status.n_failed)
-            waiting.add_metric([], status.n_waiting)
-            if status.failing_since is not None:
-                failing.add_metric([], status.failing_since)
-        return total, waiting, failing
 
     def _collect_seconds(self) -> HistogramMetricFamily:
         edges = [*(str(edge) for edge in TEST_SECONDS_BUCKETS), "+Inf"]

@@ -22,7 +22,7 @@ import structlog
 from dqm.alarm import Alarm, Cause, Notice, NoticeRules, Told, find_notices, note_told
 from dqm.errors import NoticeError, StoreError
 from dqm.export.notice_text import NoticeMessage, NoticeWriter
-from dqm.export.woken_thread import WokenThread
+from dqm.export.woken_thread import RetryPause, WokenThread
 from dqm.store import NoticeStore
 
 __all__ = ["Deliverer", "NoticeSender", "NoticeStatus", "NoticeTiming", "send_within"]
@@ -31,9 +31,6 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 5.0
 """What is due is looked for this often without any change of an alarm: reminders, and hours that begin."""
-
-_FIRST_RETRY_SECONDS = 5.0
-_LONGEST_RETRY_SECONDS = 300.0
 
 
 Key = tuple[str, Cause]
@@ -140,7 +137,7 @@ class NoticeSender:
         self._told = store.told(name)
         self._is_saved = True
         self._attempt: _Attempt | None = None
-        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._pause = RetryPause()
         self._thread = WokenThread(f"notice-{name}", self._work, self._note_end)
 
     def start(self) -> None:
@@ -189,14 +186,12 @@ class NoticeSender:
     def _tell(self, notices: Sequence[Notice]) -> float:
         """Try once; give how long to wait, s."""
         if self._attempt is not None:  # it has missed its deadline, and has not ended yet
-            return self._retry_seconds
+            return self._pause.seconds
         try:
             self._deliver(notices)
         except NoticeError as error:
             self._note_failure(error)
-            wait = self._retry_seconds
-            self._retry_seconds = min(_LONGEST_RETRY_SECONDS, 2 * wait)
-            return wait
+            return self._pause.note_failure()
         self._note_sent(notices)
         return self._timing.pause_seconds
 
@@ -210,8 +205,9 @@ class NoticeSender:
             raise attempt.error
 
     def _note_sent(self, notices: Sequence[Notice]) -> None:
-        now, status = self._clock(), self.status
-        self._retry_seconds = _FIRST_RETRY_SECONDS
+        now = self._clock()
+        status = self.status
+        self._pause.note_success()
         if status.failing_since is not None:
             log.info("notices are taken again", target=status.target)
         self.status = NoticeStatus(status.target, status.n_sent + 1, status.n_failed)
@@ -230,7 +226,8 @@ class NoticeSender:
             self._is_saved = True
 
     def _note_failure(self, error: NoticeError) -> None:
-        now, status = self._clock(), self.status
+        now = self._clock()
+        status = self.status
         since = now if status.failing_since is None else status.failing_since
         self.status = NoticeStatus(status.target, status.n_sent, status.n_failed + 1, since, error.what)
         log.warning("notice not sent; trying again", target=status.target, why=error.what)

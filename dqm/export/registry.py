@@ -19,8 +19,8 @@ import structlog
 from dqm.config import RegistrySection, read_secret
 from dqm.errors import ConfigError, RegistryError, StoreError
 from dqm.events.finite import dump_json
-from dqm.export.certification import registry_record
-from dqm.export.woken_thread import WokenThread
+from dqm.export.certified_run import registry_record
+from dqm.export.woken_thread import RetryPause, WokenThread
 from dqm.store import CertificationStore
 
 __all__ = ["HttpRegistry", "RegistrySender", "RegistryStatus", "RunRegistry"]
@@ -31,8 +31,6 @@ _MOST_AT_ONCE = 32
 _LOOK_SECONDS = 60.0
 """What is unsent is looked for this often without a new sign-off."""
 
-_FIRST_RETRY_SECONDS = 5.0
-_LONGEST_RETRY_SECONDS = 300.0
 _SUCCESS = range(200, 300)
 _AWAY = frozenset({401, 403, 407, 408, 429, *range(500, 600)})
 """Answers after which the next sign-off would fare no better."""
@@ -137,7 +135,7 @@ class RegistrySender:
         self._clock = clock
         self._created_by = created_by
         self._n_refused: Counter[int] = Counter()
-        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._pause = RetryPause()
         self._thread = WokenThread("registry", self._work, self._note_end)
 
     def start(self) -> None:
@@ -162,10 +160,10 @@ class RegistrySender:
             n_taken = self._send(chosen)
         except StoreError as error:
             self._note_failure(str(error))
-            return self._back_off()
+            return self._pause.note_failure()
         self.status = replace(self.status, n_waiting=len(unsent) - n_taken)
         if n_taken < len(chosen):
-            return self._back_off()
+            return self._pause.note_failure()
         self._note_health()
         return 0.0 if self.status.n_waiting else _LOOK_SECONDS
 
@@ -199,13 +197,8 @@ class RegistrySender:
             log.info("a sign-off was sent to the registry", run=signed.run, version=identifier)
         return n_taken
 
-    def _back_off(self) -> float:
-        wait = self._retry_seconds
-        self._retry_seconds = min(_LONGEST_RETRY_SECONDS, 2 * wait)
-        return wait
-
     def _note_health(self) -> None:
-        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._pause.note_success()
         if self.status.failing_since is not None:
             log.info("the registry takes sign-offs again")
         self.status = replace(self.status, failing_since=None, reason="")

@@ -57,7 +57,7 @@ def make_environment(*packages: str) -> Environment:
     )
     plotly = read_file(*FILES["plotly.min.js"][:2]).decode()
     environment.filters.update(FILTERS)
-    environment.tests["calling"] = needs_response
+    environment.tests["needing_response"] = needs_response
     environment.policies["json.dumps_function"] = dump_json
     environment.globals["inline"] = _inline
     environment.globals["plotly_styles"] = sorted(set(_STYLE_NAME.findall(plotly)))

@@ -10,17 +10,17 @@ from itertools import pairwise
 import numpy as np
 
 from dqm.alarm import ANOMALOUS, AlarmChange
-from dqm.errors import InputError
 from dqm.events import Condition, Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
 from dqm.export import map_charts, report_charts
 from dqm.export.charts import Figure
-from dqm.export.flags import describe_state, flag_run, take_spans
+from dqm.export.flags import describe_state
 from dqm.export.rendering import template_text
+from dqm.export.run_windows import read_run_windows
 from dqm.export.views import describe_bundle
 from dqm.nplm.ratio import borders
 from dqm.reference import Bundle, find_certificate
-from dqm.store import AlarmStore, CertificationStore, RunStore, VerdictStore
+from dqm.store import AlarmStore, VerdictStore
 
 __all__ = ["report_bundle", "report_run"]
 
@@ -86,16 +86,11 @@ def report_run(
     InputError
         If the run has no windows.
     """
-    windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-    for verdict in store.select(run=run):
-        windows.setdefault(verdict.window.stream, []).append(verdict)
-    everything = [verdict for found in windows.values() for verdict in found]
-    if not everything:
-        raise InputError(f"run {run} has no windows", fix="'dqm history' lists the runs that have windows")
-    spans = {stream: take_spans(found, by_judgement=True) for stream, found in windows.items()}
-    borders = RunStore(store.database).of_run(run)
-    journal = CertificationStore(store.database).journal(run)
-    flags = flag_run(spans, borders, journal.amendments)
+    windows = read_run_windows(store, run, streams, verdicts=store.select(run=run))
+    windows.refuse_empty()
+    everything = windows.verdicts
+    borders = windows.borders
+    flags = windows.flag()
     p = [verdict.result.p for verdict in everything if verdict.result.p is not None]
     return template_text(
         "report-run.html",
@@ -109,14 +104,17 @@ def report_run(
         has_times=all(verdict.window.start is not None for verdict in everything),
         n_windows=len(everything),
         counts=_count(everything),
-        streams=[_summarise_stream(name, found, borders.get(name)) for name, found in windows.items()],
+        streams=[
+            _summarise_stream(name, [span.verdict for span in found], borders.get(name))
+            for name, found in windows.spans.items()
+        ],
         n_open=sum(record.ended_at is None for record in borders.values()),
         reasons=sorted({record.why for record in borders.values()} - {""}),
         n_borders=len(borders),
         timeline=report_charts.timeline(flags),
-        signed=journal.sign_off,
-        since_signed=journal.since_sign_off,
-        amendments=journal.amendments,
+        signed=windows.journal.sign_off,
+        since_signed=windows.journal.since_sign_off,
+        amendments=windows.journal.amendments,
         n_p=len(p),
         p_values=report_charts.p_values(p),
         changes=_changes(history, everything),

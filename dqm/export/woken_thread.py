@@ -1,13 +1,34 @@
-"""A thread that works when it is woken, or when some time is over."""
+"""A thread that works when it is woken, or when some time is over; and how long it waits after failures."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-__all__ = ["WokenThread"]
+__all__ = ["RetryPause", "WokenThread"]
 
 _STOP_SECONDS = 2.0
+
+
+class RetryPause:
+    """Pauses between tries that fail: the first takes 5 s, each further one twice as long, up to 5 min."""
+
+    FIRST_SECONDS = 5.0
+    LONGEST_SECONDS = 300.0
+
+    def __init__(self) -> None:
+        self.seconds = self.FIRST_SECONDS
+        """The next pause."""
+
+    def note_failure(self) -> float:
+        """Give the pause after a failure, s; the next one is longer."""
+        pause = self.seconds
+        self.seconds = min(self.LONGEST_SECONDS, 2.0 * pause)
+        return pause
+
+    def note_success(self) -> None:
+        """Begin anew."""
+        self.seconds = self.FIRST_SECONDS
 
 
 class WokenThread:

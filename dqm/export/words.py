@@ -8,7 +8,7 @@ from itertools import groupby
 
 from dqm.alarm import Activity, AlarmState, describe_p, describe_rate, write_numbers
 from dqm.events import SMALLEST_P, PMethod, Quality
-from dqm.events.finite import utc_time
+from dqm.events.finite import format_moment, utc_time
 from dqm.export.views import Recent
 
 __all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
@@ -50,9 +50,7 @@ def write_age(seconds: float) -> str:
 
 def write_time(seconds: float | None) -> str:
     """Write a time in UTC, to the second; a dash for None."""
-    if seconds is None:
-        return "-"
-    return f"{utc_time(seconds).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
+    return "-" if seconds is None else format_moment(seconds)
 
 
 def write_iso(seconds: float) -> str:

@@ -9,13 +9,13 @@ from .proportions import ProportionClassifier, learn_proportions
 from .rate import count_p_value, duration_p_value
 from .ratio import RatioMaps, divergence
 from .result import KernelResult, LogRatio
-from .rolling import RollingStatistics, RollingTest
+from .rolling_test import RollingStatistics, RollingTest
 from .setting import Setting
 from .several import SeveralTest
 from .several_result import SeveralResult
 from .symmetrised import SymmetrisedResult, SymmetrisedTest
 from .template import Template, learn_template
-from .two_samples import PermutationP, TwoSampleTest, permutation_p
+from .two_sample_test import PermutationP, TwoSampleTest, permutation_p
 
 __all__ = [
     "KINDS",

@@ -10,6 +10,7 @@ from .advice import (
 )
 from .build import Recipe, create_bundle, drop_nan
 from .bundle import Bundle, build_bundle, open_bundle
+from .bundle_certification import Certification, certify
 from .calibration import calibrate, origin_remark
 from .certificate import (
     CERTIFICATE,
@@ -21,7 +22,6 @@ from .certificate import (
     read_certificate,
     write_certificate,
 )
-from .certification import Certification, certify
 from .channel_build import (
     CHANNEL,
     ChannelRecipe,
@@ -55,16 +55,16 @@ from .processes import Processes, Task, Workers, one_thread, use_threads
 from .rate import RateTest
 from .reference_curve import reference_curve
 from .renewal import Renewal, compare_with_old, recipe_like
-from .rolling import RollingEvaluator
+from .rolling_evaluator import RollingEvaluator
 from .rule import ReferenceRule, describe_unreferenced
 from .run_check import refuse_jump, refuse_run
+from .sample_comparison import SampleComparison, compare_samples, refuse_pair
 from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
 from .templates import LabelledSample, learn_templates
 from .toys import ToySource, Truth
 from .tuning import Tuning, TuningPoint, look_at_settings
-from .two_samples import SampleComparison, compare_samples, refuse_pair
 from .validation import Validation, ValidationPoint, validate
 from .window_range import Midpoint, calibrate_range
 

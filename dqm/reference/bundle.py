@@ -16,12 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from dqm.errors import BundleError, InputError, format_count
-from dqm.events import Measurement, Origin, Window, WindowCut
+from dqm.errors import BundleError, InputError
+from dqm.events import Window, WindowCut
 from dqm.nplm.samples import Sample
+from dqm.reference.array_window import Measured, make_window
 from dqm.reference.build import Recipe, create_bundle
 from dqm.reference.calibration import calibrate, origin_remark
 from dqm.reference.certificate import find_certificate, write_certificate
@@ -34,10 +34,7 @@ from dqm.reference.statistic_interface import SettingValue
 from dqm.reference.stored_bundle import StoredBundle, write_bundle
 from dqm.reference.window_range import calibrate_range
 
-__all__ = ["Bundle", "Measured", "build_bundle", "open_bundle"]
-
-Measured = float | tuple[float, float] | None
-"""Measurement of a nuisance parameter: a value, a value and its error, or None if there is none."""
+__all__ = ["Bundle", "build_bundle", "open_bundle"]
 
 
 class Bundle(StoredBundle):
@@ -201,7 +198,13 @@ class Bundle(StoredBundle):
                     fix="Leave them out: the window has its own",
                 )
             return self._test(x, ReadingPolicy())
-        window, free = self._window(Sample.check(x, weights, "window"), names, n_expected, measured or {})
+        window, free = make_window(
+            self.manifest,
+            Sample.check(x, weights, "window"),
+            names=names,
+            n_expected=n_expected,
+            measured=measured or {},
+        )
         self._check_calibrated(window, free)
         return self._test(window, ReadingPolicy(unmeasured="free" if free else "null"))
 
@@ -252,87 +255,6 @@ class Bundle(StoredBundle):
         self.verify()
         return evaluation
 
-    def _window(
-        self,
-        sample: Sample,
-        names: Sequence[str] | None,
-        n_expected: float | None,
-        measured: Mapping[str, Measured],
-    ) -> tuple[Window, tuple[str, ...]]:
-        """Make a window of an array; also names the parameters to be fitted freely."""
-        events = sample.x
-        features = self.manifest.features
-        counts = self._counts_of(sample)
-        columns = features if names is None else tuple(names)
-        if events.shape[1] != len(columns):
-            raise InputError(
-                f"the window has {format_count(events.shape[1], 'column')} for "
-                f"{format_count(len(columns), 'feature')}: {', '.join(columns)}",
-                fix="Give an array of shape (events, features), or the names of all its columns",
-            )
-        missing = [name for name in features if name not in columns]
-        if missing:
-            raise InputError(
-                f"the window lacks the feature {missing[0]!r}", fix=f"The bundle has: {', '.join(features)}"
-            )
-        if n_expected is not None and not (np.isfinite(n_expected) and n_expected > 0):
-            raise InputError(f"n_expected is {n_expected}", fix="Give a finite number above 0")
-        cut = WindowCut.COUNT if n_expected is None else WindowCut.TIME
-        readings, free = self._readings(measured, cut)
-        window = Window(
-            stream="",
-            run=0,
-            seq=0,
-            run_type="",
-            origin=Origin.LIVE,
-            cut=cut,
-            names=(*columns, counts) if counts else columns,
-            x=np.column_stack([events, sample.weights]) if counts else events,
-            counts=counts,
-            n_expected=n_expected,
-            auxiliary=readings,
-        )
-        return window, free
-
-    def _counts_of(self, sample: Sample) -> str:
-        """Give the column of counts that the window will have; raises `InputError` if it has none to give."""
-        counts = self.manifest.counts or ""
-        if bool(counts) != (sample.counts is not None):
-            given, rows = ("no weights", "counted rows") if counts else ("weights", "single events")
-            raise InputError(f"{given} given for a bundle of {rows}", fix="Give weights=... with these only")
-        return counts
-
-    def _readings(
-        self, measured: Mapping[str, Measured], cut: WindowCut
-    ) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-        """Make measurements of what was given; also names the parameters to be fitted freely."""
-        sigmas = {
-            entry.name: entry.sigma
-            for entry in self.manifest.nuisances
-            if entry.sigma is not None and entry.concerns(cut)
-        }
-        unknown = [name for name in measured if name not in sigmas]
-        if unknown:
-            raise InputError(
-                f"{unknown[0]!r} is no measured nuisance parameter of windows cut by {cut}",
-                where="measured",
-                fix=f"The bundle has for them: {', '.join(sigmas) or 'none'}",
-            )
-        readings, free = [], []
-        for name, sigma in sigmas.items():
-            if name not in measured:
-                raise InputError(
-                    f"{name} has no measurement",
-                    where="measured",
-                    fix=f"Give measured={{{name!r}: value}}, or None to fit it freely",
-                )
-            given = measured[name]
-            if given is None:
-                free.append(name)
-            else:
-                readings.append(_reading(name, given, sigma))
-        return tuple(readings), tuple(free)
-
     def _check_calibrated(self, window: Window, free: tuple[str, ...]) -> None:
         """Refuse what no null table covers."""
         if not self.manifest.null:
@@ -351,23 +273,6 @@ class Bundle(StoredBundle):
                 where=self._where,
                 fix=f"Cut the window so, or call bundle.calibrate(n_toys, {call})",
             )
-
-
-def _reading(name: str, given: Any, sigma: float) -> Measurement:
-    try:
-        value, error = given if isinstance(given, Sequence) else (given, sigma)
-        reading = Measurement(name, float(value), float(error), time=0.0)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{given!r} is no measurement", where=f"measured {name}", fix="Give a value, or (value, error)"
-        ) from error
-    if not (np.isfinite(reading.value) and np.isfinite(reading.sigma) and reading.sigma > 0):
-        raise InputError(
-            f"{given!r} is no measurement",
-            where=f"measured {name}",
-            fix="Give finite numbers, an error above 0",
-        )
-    return reading
 
 
 class _TemporaryDirectory:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special, stats
 
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError, format_count, format_names
 from dqm.events import FloatArray
 from dqm.reference.certificate import LONGEST_TEXT, CertificateLine, Light
 from dqm.reference.features import describe_features, describe_sample
@@ -239,16 +239,13 @@ def feature_line(bundle: StoredBundle) -> CertificateLine:
         findings = describe_sample(events, m.features)
     else:
         findings = describe_features(events, m.features, m.statistic)
-    shown = [finding[:MOST_LETTERS] for finding in findings[:MOST_FINDINGS]]
-    more = len(findings) - len(shown)
-    if more > 0:
-        shown.append(f"and {more} more")
+    shown = format_names([finding[:MOST_LETTERS] for finding in findings], MOST_FINDINGS, separator="; ")
     several = "" if m.statistic == "several" else ", or the test with --statistic several"
     return _line(
         "features",
         Light.AMBER if findings else Light.GREEN,
         float(len(findings)),
-        "; ".join(shown) or f"nothing unusual in {format_count(len(m.features), 'feature')}",
+        shown or f"nothing unusual in {format_count(len(m.features), 'feature')}",
         green="the features are of the kind that the test treats well",
         amber=(
             "faults in these features may be seen late",

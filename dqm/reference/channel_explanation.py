@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dqm.errors import format_count
+from dqm.errors import format_count, format_names
 from dqm.events import (
     MAX_NAMED_CHANNELS,
     ChannelDeparture,
@@ -150,9 +150,7 @@ def describe_silent(bundle: StoredBundle) -> str:
     """
     total = bundle.prepared["total"]
     silent = np.flatnonzero(total <= DEAD_SHARE * np.median(total))
-    names = [_name_channel(row) for row in bundle.prepared["map"][silent[:MOST_SILENT]]]
-    more = [f"and {len(silent) - MOST_SILENT} more"] if len(silent) > MOST_SILENT else []
-    return ", ".join([*names, *more])
+    return format_names([_name_channel(row) for row in bundle.prepared["map"][silent]], MOST_SILENT)
 
 
 def _by_departure(outcome: ChannelResult, places: IndexArray) -> IndexArray:
@@ -183,10 +181,7 @@ def describe_channels(channel_map: FloatArray, outcome: ChannelResult) -> str:
     ]
     if not parts:
         return _describe_families(outcome)
-    more = len(parts) - MOST_WORDS
-    if more > 0:
-        parts = [*parts[:MOST_WORDS], f"and {more} more"]
-    return "; ".join(parts)
+    return format_names(parts, MOST_WORDS, separator="; ")
 
 
 def _together(

@@ -8,8 +8,9 @@ from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import WindowKind
 from dqm.reference.nuisances import nuisances_for
+from dqm.reference.prepared_statistic import PreparedStatistic, is_lower_bound
 from dqm.reference.statistic_interface import Outcome, Settings
-from dqm.reference.statistic_plugin import PreparedStatistic, find_statistic, is_lower_bound
+from dqm.reference.statistic_plugin import find_statistic
 from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = [

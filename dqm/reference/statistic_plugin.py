@@ -1,4 +1,4 @@
-"""Statistics as plugins: found by name, checked where they are loaded, completed where they leave things out.
+"""Statistics as plugins: found by name, checked where they are loaded, and set up for a reference.
 
 What `dqm` uses is a `PreparedStatistic`: it has everything that `statistic_interface` describes. Errors of a
 plugin, and values that cannot be used, become a `PluginError` that names it.
@@ -9,25 +9,22 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dqm.config import accepts, check_call, check_members, find_plugin, label_of, plugin_errors
-from dqm.errors import BundleError, InputError, PluginError, format_count
-from dqm.events import FloatArray, NuisanceResult
+from dqm.errors import BundleError, InputError, PluginError
+from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
+from dqm.reference.prepared_statistic import PreparedStatistic, is_number
 from dqm.reference.statistic_interface import (
     GIVEN,
     GIVEN_TO_TUNE,
     BatchStatistic,
     DrawnStatistic,
-    Outcome,
-    PreparedArrays,
     Resizable,
     Settings,
     SettingValue,
@@ -36,248 +33,15 @@ from dqm.reference.statistic_interface import (
     Thrower,
 )
 
-__all__ = ["CompletedOutcome", "PreparedStatistic", "StatisticPlugin", "find_statistic", "is_lower_bound"]
+__all__ = ["StatisticPlugin", "find_statistic"]
 
 GROUP = "dqm.statistics"
 
 _NEVER_SETTINGS = {*GIVEN, "weights", "rng"}
 """Arguments that people give who call a test by hand, too."""
 
-
-@dataclass(frozen=True, slots=True)
-class CompletedOutcome:
-    """Outcome of a statistic that gives a number, or leaves some members out.
-
-    Parameters
-    ----------
-    t, tau, delta, converged, nuisances, n_outside
-        As in `Outcome`.
-    own : object
-        What the statistic gave.
-    """
-
-    t: float
-    tau: float
-    delta: float
-    converged: bool
-    nuisances: Mapping[str, NuisanceResult]
-    n_outside: int
-    own: object = field(repr=False, compare=False)
-
-
-def is_lower_bound(outcome: Outcome) -> bool:
-    """Tell whether the value of an outcome is a lower bound, because its test ended early."""
-    return bool(getattr(outcome, "is_lower_bound", False))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedStatistic:
-    """A statistic set up for one reference, complete and checked.
-
-    Parameters
-    ----------
-    label : str
-        Name in messages.
-    own : Statistic
-        The object of the plugin.
-    low, high : ndarray, shape (d,)
-        Range of the reference.
-    """
-
-    label: str
-    own: Statistic
-    low: FloatArray
-    high: FloatArray
-
-    def evaluate(
-        self,
-        data: FloatArray,
-        /,
-        *,
-        auxiliary: Mapping[str, float] | None = None,
-        weights: FloatArray | None = None,
-        masked: Sequence[int] = (),
-    ) -> Outcome:
-        """Test a window.
-
-        Parameters
-        ----------
-        data : ndarray, shape (n_data, d)
-            Raw features.
-        auxiliary : mapping, optional
-            Measured nuisance parameters.
-        weights : ndarray, shape (n_data,), optional
-            Events that each row stands for.
-        masked : sequence of int
-            Channels that count for nothing, of a test of channels.
-
-        Raises
-        ------
-        InputError
-            If the window cannot be tested.
-        PluginError
-            If the statistic raises, or gives what is no outcome.
-        """
-        given: dict[str, Any] = {"auxiliary": auxiliary, "weights": weights, "masked": masked}
-        needed = {name: value for name, value in given.items() if value is not None and len(value)}
-        with plugin_errors(self.label):
-            found = self.own.evaluate(data, **needed)
-        return self._complete(found, data, weights)
-
-    def evaluate_many(
-        self,
-        windows: Sequence[FloatArray],
-        /,
-        *,
-        auxiliaries: Sequence[Mapping[str, float]] | None = None,
-        weights: Sequence[FloatArray] | None = None,
-    ) -> list[Outcome]:
-        """Test several windows; raises as `evaluate`."""
-        if not isinstance(self.own, BatchStatistic):
-            return [
-                self.evaluate(
-                    window,
-                    auxiliary=auxiliaries[place] if auxiliaries else None,
-                    weights=weights[place] if weights else None,
-                )
-                for place, window in enumerate(windows)
-            ]
-        is_measured = auxiliaries is not None and any(auxiliaries)
-        given: dict[str, Any] = {"auxiliaries": auxiliaries if is_measured else None, "weights": weights}
-        needed = {name: value for name, value in given.items() if value is not None}
-        with plugin_errors(self.label):
-            found = list(self.own.evaluate_many(windows, **needed))
-        return self._complete_all("evaluate_many", found, windows, weights)
-
-    def evaluate_drawn(
-        self,
-        pool: FloatArray,
-        rows: Sequence[NDArray[np.int64]],
-        /,
-        *,
-        weights: Sequence[FloatArray] | None = None,
-    ) -> list[Outcome]:
-        """Test windows without measurements that are drawn from a pool.
-
-        Parameters
-        ----------
-        pool : ndarray, shape (n_pool, d)
-            Raw features.
-        rows : sequence of ndarray of int, each of shape (n_data,)
-            Places of the events of each window.
-        weights : sequence of ndarray, each of shape (n_data,), optional
-            Events that each row stands for.
-
-        Raises
-        ------
-        PluginError
-            As `evaluate`.
-        """
-        windows = [pool[one] for one in rows]
-        if not isinstance(self.own, DrawnStatistic):
-            return self.evaluate_many(windows, weights=weights)
-        needed = {} if weights is None else {"weights": weights}
-        with plugin_errors(self.label):
-            found = list(self.own.evaluate_drawn(pool, rows, **needed))
-        return self._complete_all("evaluate_drawn", found, windows, weights)
-
-    @property
-    def prepared(self) -> dict[str, NDArray[Any]]:
-        """Arrays that the bundle keeps; none by default."""
-        if not isinstance(self.own, PreparedArrays):
-            return {}
-        with plugin_errors(self.label):
-            arrays = dict(self.own.prepared)
-        for name, values in arrays.items():
-            if not (isinstance(values, np.ndarray) and name.isidentifier() and name.islower()):
-                raise PluginError(
-                    f"{self.label} has {name!r} of type {type(values).__name__} in 'prepared'",
-                    fix="It must map names in small letters to arrays of numpy",
-                )
-        return arrays
-
-    @property
-    def thrower(self) -> Thrower | None:
-        """What throws the toys, if the statistic does so itself."""
-        return self.own if isinstance(self.own, Thrower) else None
-
-    def at(self, n_expected: float) -> PreparedStatistic | None:
-        """Give the same for windows of another size; None if it must be made anew."""
-        if not isinstance(self.own, Resizable):
-            return None
-        with plugin_errors(self.label):
-            return self._with(self.own.at(n_expected))
-
-    def stopping_above(self, t: float) -> PreparedStatistic:
-        """Give the same, which may end early where its value is above t; itself if it cannot."""
-        if not isinstance(self.own, Stoppable):
-            return self
-        with plugin_errors(self.label):
-            return self._with(self.own.stopping_above(t))
-
-    def _with(self, own: Statistic) -> PreparedStatistic:
-        check_members(self.label, own, Statistic)
-        return replace(self, own=own)
-
-    def _complete_all(
-        self,
-        member: str,
-        found: Sequence[object],
-        windows: Sequence[FloatArray],
-        weights: Sequence[FloatArray] | None,
-    ) -> list[Outcome]:
-        if len(found) != len(windows):
-            raise PluginError(
-                f"{self.label} gave {format_count(len(found), 'outcome')} for "
-                f"{format_count(len(windows), 'window')} in {member!r}",
-                fix="It must give one for each",
-            )
-        of_windows = weights if weights else [None] * len(windows)
-        return [
-            self._complete(one, window, counts)
-            for one, window, counts in zip(found, windows, of_windows, strict=True)
-        ]
-
-    def _complete(self, found: object, data: FloatArray, weights: FloatArray | None) -> Outcome:
-        """Check what a statistic gave for a window, and add what it left out."""
-        t = found if _is_number(found) else getattr(found, "t", None)
-        if not _is_number(t):
-            what = f"an object of type {type(found).__name__}" if t is None else f"t = {t!r}"
-            raise PluginError(
-                f"{self.label} gave {what} for a window", fix="It must give a number, or an object with 't'"
-            )
-        converged = bool(getattr(found, "converged", True))
-        if converged and not math.isfinite(t):
-            raise PluginError(
-                f"{self.label} gave t = {t} for a window of {format_count(len(data), 'row')}",
-                fix="It must give a finite number, or converged = False",
-            )
-        if all(hasattr(found, name) for name in _MEMBERS):
-            return found  # type: ignore[return-value]
-        return CompletedOutcome(
-            t=float(t),
-            tau=float(getattr(found, "tau", t)),
-            delta=float(getattr(found, "delta", 0.0)),
-            converged=converged,
-            nuisances=getattr(found, "nuisances", {}),
-            n_outside=self._count_outside(found, data, weights),
-            own=found,
-        )
-
-    def _count_outside(self, found: object, data: FloatArray, weights: FloatArray | None) -> int:
-        if hasattr(found, "n_outside"):
-            return int(found.n_outside)
-        return Sample(data, weights).count_outside(self.low, self.high)
-
-
 _REFUSED = {"nuisances": "nuisance parameters", "counts": "rows that stand for several events"}
 """What a statistic must not ignore."""
-
-_MEMBERS = ("t", "tau", "delta", "converged", "nuisances", "n_outside")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, Real | np.number) and not isinstance(value, bool | np.bool_)
 
 
 @dataclass(frozen=True)
@@ -501,7 +265,7 @@ def _plain(value: object) -> SettingValue | None:
     if isinstance(value, np.number):
         return _plain(value.item())
     if isinstance(value, tuple | list | np.ndarray):
-        parts = tuple(float(one) if _is_number(one) else one for one in value)
+        parts = tuple(float(one) if is_number(one) else one for one in value)
         if all(isinstance(one, str) for one in parts) or all(isinstance(one, float) for one in parts):
             return parts
     return None

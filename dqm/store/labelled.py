@@ -13,8 +13,8 @@ __all__ = ["is_labelled"]
 def is_labelled(store: VerdictStore, stream: str, run: int, seq: int) -> bool:
     """Tell whether a label that is not withdrawn covers a window.
 
-    A label by time covers a window if it covers its middle, or without times the moment of its verdict; where
-    the verdict is deleted, no label by time is known to fit.
+    A label by time covers a window if it covers its middle, see `VerdictStore.find_span`; where the verdict
+    is deleted, no label by time is known to fit.
 
     Parameters
     ----------
@@ -34,9 +34,5 @@ def is_labelled(store: VerdictStore, stream: str, run: int, seq: int) -> bool:
         return False
     by_time = any(one.scope.start is not None for one in labels)
     verdict = store.find(stream, run, seq) if by_time else None
-    if verdict is None:
-        timeless = Overlay(one for one in labels if one.scope.start is None)
-        return timeless.label(WindowHeader(stream, run, seq), 0.0) is not None
-    start, end = verdict.window.start, verdict.window.end
-    middle = verdict.judged_at if start is None or end is None else (start + end) / 2
-    return Overlay(labels).label(verdict.window, middle) is not None
+    middle = None if verdict is None else store.find_span(verdict).middle
+    return Overlay(labels).label(WindowHeader(stream, run, seq), middle) is not None

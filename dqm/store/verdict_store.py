@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from sqlalchemy import Select, bindparam, func, select
 
+from dqm.alarm import Span, find_span
 from dqm.config import DaemonSection
 from dqm.events import Origin, Quality, TestResult, Verdict, WindowHeader
 from dqm.store.database import Database, sqlite_url
@@ -148,6 +149,18 @@ class VerdictStore:
             return None
         verdict = verdict_of(row)
         return verdict if content is None else replace(verdict, explanation=decode_explanation(content))
+
+    def find_span(self, verdict: Verdict) -> Span:
+        """Find the time that a window covers, see `dqm.alarm.find_span`; its verdict is in the store."""
+        window = verdict.window
+        c = verdicts.c
+        if window.start is not None and window.end is not None:
+            return find_span(verdict, None)
+        of_run = (c.stream == window.stream) & (c.run == window.run)
+        own = select(c.id).where(of_run, c.seq == window.seq).scalar_subquery()
+        before = select(c.judged_at).where(of_run, c.id < own).order_by(c.id.desc()).limit(1)
+        with self.database.reading() as connection:
+            return find_span(verdict, connection.execute(before).scalar())
 
     def latest(self, stream: str | None = None, limit: int = 1) -> list[Verdict]:
         """Return the last verdicts.

@@ -13,7 +13,7 @@ from dqm.stream.keys import (
 )
 from dqm.stream.receiver import Receiver
 from dqm.stream.run_message import RunMessage, decode_run, encode_run
-from dqm.stream.runs import REMEMBERED_RUNS, RunTracker
+from dqm.stream.run_tracker import REMEMBERED_RUNS, RunTracker
 from dqm.stream.sender import Sender
 from dqm.stream.sequence import (
     RESTORED_WINDOWS,

@@ -12,7 +12,7 @@ import struct
 import numpy as np
 import pyarrow as pa
 
-from dqm.errors import PeerError, format_count
+from dqm.errors import PeerError, format_count, format_names
 from dqm.events import FloatArray
 from dqm.stream.acknowledgement import Reason
 
@@ -105,9 +105,8 @@ def _describe_not_finite(x: FloatArray, names: tuple[str, ...]) -> str:
     """Name the features and their shares of bad rows: ``NaN or infinity in 2 % of t_2``."""
     shares = (~np.isfinite(x)).mean(axis=0)
     worst = sorted(((share, name) for share, name in zip(shares, names, strict=True) if share), reverse=True)
-    told = ", ".join(f"{100.0 * share:.2g} % of {name}" for share, name in worst[:_MOST_NAMED])
-    more = f" and of {len(worst) - _MOST_NAMED} more" if len(worst) > _MOST_NAMED else ""
-    return f"NaN or infinity in {told}{more}"
+    told = [f"{100.0 * share:.2g} % of {name}" for share, name in worst]
+    return f"NaN or infinity in {format_names(told, _MOST_NAMED)}"
 
 
 def _read_batch(payload: pa.Buffer, names: tuple[str, ...]) -> pa.RecordBatch:

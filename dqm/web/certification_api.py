@@ -9,7 +9,7 @@ from fastapi import Query, Request
 
 from dqm.alarm import CertifyCommand
 from dqm.web import certification_models as cm
-from dqm.web.certification import CertificationActions, find_record, find_run, list_runs
+from dqm.web.certification_queries import CertificationActions, find_record, find_run, list_runs
 from dqm.web.changes import certify
 from dqm.web.models import SequenceNumber
 

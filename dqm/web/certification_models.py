@@ -23,13 +23,13 @@ from dqm.alarm import (
     parse_windows,
 )
 from dqm.alarm.amendments import StreamOrAll
-from dqm.alarm.certification import StreamNames
+from dqm.alarm.certify_commands import StreamNames
 from dqm.alarm.commands import Comment, Moment
 from dqm.config import FaultName
 from dqm.errors import InputError
 from dqm.events import Quality
 from dqm.events.summary import View
-from dqm.export.certification import CertifiedRun
+from dqm.export.certified_run import CertifiedRun
 from dqm.web.models import SequenceNumber
 
 __all__ = [

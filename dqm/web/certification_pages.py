@@ -13,7 +13,7 @@ from dqm.alarm import CertifyCommand, Decision, may_sign
 from dqm.events import Quality
 from dqm.web import certification_models as cm
 from dqm.web.auth.principal import principal_of
-from dqm.web.certification import find_run, list_runs
+from dqm.web.certification_queries import find_run, list_runs
 from dqm.web.changes import certify
 from dqm.web.forms import Form, answer_form, describe_trouble
 from dqm.web.models import Problem

@@ -16,6 +16,7 @@ from dqm.alarm import (
     may_sign,
     needs_response,
 )
+from dqm.alarm.commands import LONGEST_TARGET
 from dqm.alarm.groups import is_within
 from dqm.errors import InputError
 from dqm.web import models as m
@@ -25,9 +26,6 @@ from dqm.web.problems import NotSignedInError, RoleMissingError
 from dqm.web.queries import Queries
 
 __all__ = ["acknowledge_group", "administer", "carry_out", "certify", "require"]
-
-_LONGEST_TARGET = 256
-"""Of a row of the audit."""
 
 
 def carry_out(queries: Queries, request: Request, command: Command) -> Sequence[AlarmChange]:
@@ -190,5 +188,5 @@ def require(queries: Queries, request: Request, action: str, target: str) -> Non
 
 
 def _record_refusal(queries: Queries, user: str, action: str, target: str, what: str) -> None:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in target[:_LONGEST_TARGET])
+    shown = "".join(letter if letter.isprintable() else "?" for letter in target[:LONGEST_TARGET])
     queries.history.record(queries.clock(), user, f"{action} refused", shown, what)

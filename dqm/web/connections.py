@@ -285,7 +285,7 @@ class ConnectionRoom:
             return False
         longest = min(waiting, key=lambda one: one.waits_since)
         self.leave(longest)
-        longest.give_up("gave place to another")
+        longest.give_up("closed to make room for another")
         return True
 
     def _origin(self, address: str) -> tuple[str, bool]:

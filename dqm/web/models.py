@@ -222,7 +222,7 @@ class AcknowledgedGroup(View):
     """What an acknowledgement of a group has done."""
 
     acknowledged: tuple[str, ...] = Field(description="streams whose alarm was acknowledged")
-    left: tuple[str, ...] = Field(description="streams of the group whose alarm came later: it still calls")
+    left: tuple[str, ...] = Field(description="streams whose alarm came later: it still needs a response")
 
 
 class ChangeList(View):

@@ -35,7 +35,7 @@ from dqm.export.views import BundleFacts, Recent
 from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
-from dqm.web.certification import CertificationActions, find_said
+from dqm.web.certification_queries import CertificationActions, find_said
 from dqm.web.comparisons import Comparisons
 from dqm.web.peers import FRESH_SECONDS, PeerStatus
 from dqm.web.problems import NotFoundError
@@ -245,7 +245,7 @@ class Queries:
             bundle=used,
             why_no_bundle="" if used else _why_no_bundle(verdict),
             kept=self._kept(verdict),
-            said=tuple(find_said(self.certification, verdict)),
+            said=tuple(find_said(self.certification, self.verdicts.find_span(verdict))),
         )
 
     def why_unexplained(self, verdict: Verdict) -> str:

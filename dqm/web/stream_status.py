@@ -117,7 +117,8 @@ class StreamStatuses:
 
     def follow(self, streams: Iterable[str]) -> None:
         """Show these streams from now on, in this order; those that stay are as they were."""
-        reason, now = "no window since the daemon started", self._clock()
+        reason = "no window since the daemon started"
+        now = self._clock()
         with self._lock:
             before = self._streams
             self._streams = {name: before.get(name) or _Stream(Quality.NULL, reason, now) for name in streams}

@@ -61,7 +61,8 @@ def user_routes(queries: Queries, accounts: Accounts) -> list[Route]:
 
 def _show(queries: Queries, accounts: Accounts, request: Request, problem: Problem | None = None) -> Response:
     require(queries, request, "users", "list")
-    trouble, status = describe_trouble(problem), problem.status if problem else 200
+    trouble = describe_trouble(problem)
+    status = problem.status if problem else 200
     page = accounts.all()
     return render(queries, request, "users.html", status, page=page, roles=list(Role), trouble=trouble)
 

@@ -176,4 +176,4 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text
     assert "share of t_2" in text
-    assert len(wall.browser.find_elements(By.CSS_SELECTOR, "#trend tr.calls")) >= 5
+    assert len(wall.browser.find_elements(By.CSS_SELECTOR, "#trend tr.differs")) >= 5

@@ -126,7 +126,7 @@ def test_the_first_run_leads_from_a_good_run_to_a_monitor(tmp_path: Path) -> Non
     seen = qualities(tmp_path, "west/daemon.toml")["west"]
     assert seen[-3:] == ["Bad"] * 3
     assert "differs" in said.rpartition("$ dqm alarms list")[2]
-    assert "0 things to mend" in said.rpartition("$ dqm doctor")[2]
+    assert "0 things to correct" in said.rpartition("$ dqm doctor")[2]
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality,
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
 from dqm.export.notice_sender import NoticeStatus
 from dqm.export.registry import RegistryStatus
+from dqm.export.sender_metrics import SenderMetrics
 from dqm.stream import Reason, StreamCounts
 from tests.verdicts import alter, make_verdict
 
@@ -107,6 +108,12 @@ class Numbers:
         return self
 
 
+SENDERS = SenderMetrics(
+    lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")],
+    lambda: RegistryStatus(n_failed=1, n_waiting=1, failing_since=2.0, reason="x"),
+)
+
+
 def families(metrics: Metrics) -> list[Metric]:
     return list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
 
@@ -121,8 +128,7 @@ def samples(metrics: Metrics) -> Samples:
 
 def test_the_names_are_these(metrics: Metrics) -> None:
     metrics.show_broken_end(lambda: 1.0)
-    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
-    metrics.show_registry(lambda: RegistryStatus(n_failed=1, n_waiting=1, failing_since=2.0, reason="x"))
+    metrics.registry.register(SENDERS)
     metrics.observe(VERDICT)
     assert sorted({name for name, _ in samples(metrics)}) == [
         "dqm_alarm_active",
@@ -188,8 +194,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
 
 def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
     metrics.observe(VERDICT)
-    metrics.show_notices(lambda: [NoticeStatus("mail", n_failed=1, failing_since=2.0, reason="x")])
-    metrics.show_registry(lambda: RegistryStatus(n_failed=1, n_waiting=1, failing_since=2.0, reason="x"))
+    metrics.registry.register(SENDERS)
     shown = {}
     for family in families(metrics):
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -16,6 +16,7 @@ from dqm.errors import NoticeError, StoreError
 from dqm.export import notice_sender
 from dqm.export.notice_sender import NoticeSender, NoticeTiming
 from dqm.export.notice_text import NoticeMessage, NoticeWriter
+from dqm.export.woken_thread import RetryPause
 from dqm.store import Database, NoticeStore, sqlite_url
 from tests.waiting import wait_until
 
@@ -85,8 +86,8 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notice_sender, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(notice_sender, "_LONGEST_RETRY_SECONDS", 0.04)
+    monkeypatch.setattr(RetryPause, "FIRST_SECONDS", 0.02)
+    monkeypatch.setattr(RetryPause, "LONGEST_SECONDS", 0.04)
     monkeypatch.setattr(notice_sender, "_LOOK_SECONDS", 0.05)
 
 

@@ -122,7 +122,7 @@ def test_kept_windows_that_cannot_be_written_do_not_stop_the_verdicts(shared: Si
 @pytest.mark.long
 def test_a_read_only_disk_at_the_start_is_told(open_site: Open) -> None:
     site = open_site("workers = 0")
-    with mounted(site.data, "-t", "tmpfs", "-o", "ro", "tmpfs"):
+    with mounted(site.data, "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs"):
         site.launch()
         assert site.wait_for_end() == 2
     told = site.log.read_text()

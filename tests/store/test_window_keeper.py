@@ -11,6 +11,7 @@ import pytest
 from dqm.alarm import Amendment, Scope, Withdrawal
 from dqm.errors import StoreError
 from dqm.events import Origin, Window, WindowCut
+from dqm.export.flags import take_spans
 from dqm.store import CertificationStore, VerdictStore, WindowKeeper, is_labelled, read_kept, sqlite_url
 from tests.verdicts import alter
 
@@ -118,6 +119,24 @@ def test_a_window_is_labelled_by_number_run_or_time(tmp_path: Path, scope: Scope
         assert {seq for seq in (1, 2, 3) if is_labelled(store, "chamber-1", 7, seq)} == expected
         journal.add(Withdrawal(0, 6.0, "eva", "no", label))
         assert not any(is_labelled(store, "chamber-1", 7, seq) for seq in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"), [(1000.0, 1010.0, {2}), (1000.0, 1006.0, {2}), (1005.0, 1016.0, {2, 3})]
+)
+def test_a_window_without_times_is_labelled_from_the_verdict_before_it_to_its_own(
+    tmp_path: Path, start: float, end: float, expected: set[int]
+) -> None:
+    with VerdictStore(sqlite_url(tmp_path / "x.sqlite")) as store:
+        for seq in (1, 2, 3):
+            made = alter(FULL, stream="chamber-1", run=7, seq=seq, start=None, end=None)
+            store.append(replace(made, judged_at=990.0 + 10 * seq, seconds=1.0))
+            store.append(alter(made, stream="chamber-2"))  # another stream does not count
+        said = Amendment(0, 5.0, "eva", "seen", Scope(7, start=start, end=end), None, "HV trip", {})
+        CertificationStore(store.database).add(said)
+        assert {seq for seq in (1, 2, 3) if is_labelled(store, "chamber-1", 7, seq)} == expected
+        spans = take_spans(store.outline(7, "chamber-1"), by_judgement=True)
+        assert spans == [store.find_span(span.verdict) for span in spans], "flags go by the same"
 
 
 def test_the_cap_holds_across_restarts(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from dqm.alarm import AlarmsOfStream, RollingReference
 from dqm.alarm.budget import onset_rate, solve_threshold
 from dqm.events import FloatArray, Quality, RollingResult, TestResult, Verdict, WindowHeader
 from dqm.nplm import RollingTest, Shape
-from dqm.nplm.rolling import MAX_CENTERS
+from dqm.nplm.rolling_test import MAX_CENTERS
 from dqm.nplm.taylor import Network, ShiftedSample, learn_taylor
 from dqm.reference.null import NullTable
 from dqm_collectors.chamber.conditions import NOMINAL_THRESHOLD_MV, Conditions

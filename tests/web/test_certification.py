@@ -11,6 +11,7 @@ from dqm.alarm import AmendFlag, Decision, LabelFault, Scope, SignOffRules, Sign
 from dqm.config import Role
 from dqm.events import Quality
 from dqm.export.registry import RegistryStatus
+from dqm.export.sender_metrics import SenderMetrics
 from dqm.web import set_role
 from tests.world import START, Browser, World, verdict_of
 
@@ -230,7 +231,7 @@ def test_a_registry_that_fails_is_told(judged: World) -> None:
     page = Browser(judged, user="maria").get("/certification").text
     assert "does not take sign-offs since" in page
     assert "it answers 500" in page
-    judged.metrics.show_registry(judged.queries.certification.registry_status)
+    judged.metrics.registry.register(SenderMetrics(tuple, judged.queries.certification.registry_status))
     text = Browser(judged, user="maria").get("/metrics").text
     assert 'dqm_registry_sends_total{outcome="failed"} 3.0' in text
     assert "dqm_registry_waiting 2.0" in text

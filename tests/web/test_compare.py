@@ -46,7 +46,7 @@ def test_two_runs_are_picked_compared_and_shown(client: Browser) -> None:
     assert "chamber-1, run 7: 300 events of 3 of 3 windows that were Good" in text
     assert "chamber-1, run 8: 300 events of 3 of 3 windows that were Medium or Bad" in text
     assert "p 0.01, Z = 2.33 the smallest that 99 permutations can give" in text
-    assert "They differ: of events of one distribution one comparison of 100 shows as much." in text
+    assert "They differ: for events of one distribution, one comparison in 100 shows as much." in text
     assert "B is scaled to the events of A. The reference is not drawn" in text
     assert client.get(address).text.count("data-chart ") == 2 + 2
     found = client.get(f"/api/v1{address}").json()

@@ -42,7 +42,7 @@ def test_at_one_look_quality_alarm_age_since_when_and_what_to_do(world: World, c
     assert "Do: Check the high voltage of the chamber. Call: Muon expert on call, 16-2345" in text
     rows = client.get("/").text.split('id="stream-')
     (row,) = [row for row in rows if row.startswith("chamber-2")]
-    assert 'class="calls"' in row
+    assert 'class="needs-response"' in row
     assert ">■■■</span>" in row
     assert "Bad" in row
     assert "~2e-09" in row
@@ -212,7 +212,7 @@ def test_empty_panels_say_why(world: World, client: Browser) -> None:
     assert (
         "Not kept: the window is Good: only Medium and Bad ones are kept, and the share of Good ones" in text
     )
-    assert "No mask: the alarms of all streams are heard." in text_of(client, "/masks")
+    assert "No mask: no alarm is suppressed." in text_of(client, "/masks")
     assert "All 36 alarms are Normal." in text_of(client, "/alarms")
 
 

@@ -1,4 +1,4 @@
-"""Faults of files that trying again does not mend."""
+"""Faults of files that trying again does not remove."""
 
 from __future__ import annotations
 

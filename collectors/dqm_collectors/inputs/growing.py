@@ -15,7 +15,7 @@ from dqm_collectors.inputs.faults import WrittenAnewError
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.tables import InputTable, open_table
 from dqm_collectors.inputs.text_table import TextTable, open_text_table, skip_header
-from dqm_collectors.tables import LONGEST_LINE, translate_errors
+from dqm_collectors.text_blocks import LONGEST_LINE, translate_errors
 
 __all__ = ["GrowingTable"]
 

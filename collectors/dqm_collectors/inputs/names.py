@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from dqm.errors import FileError, escape_text
+from dqm.errors import FileError, escape_text, format_names
 from dqm.events import FileColumn
 
 __all__ = ["describe_columns", "feature_of", "is_feature_name", "list_names", "no_such"]
@@ -76,8 +76,7 @@ def no_such(
 
 def list_names(names: Sequence[str]) -> str:
     """List names, at most `MOST_LISTED` of them."""
-    more = len(names) - MOST_LISTED
-    return ", ".join(map(_shorten, names[:MOST_LISTED])) + (f" and {more} more" if more > 0 else "")
+    return format_names(list(map(_shorten, names)), MOST_LISTED)
 
 
 def describe_columns(columns: Iterable[FileColumn]) -> str:

@@ -17,7 +17,7 @@ from dqm_collectors.inputs.names import feature_of, no_such
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.text_table import open_text_table
 from dqm_collectors.root import describe_root, read_root
-from dqm_collectors.tables import translate_errors
+from dqm_collectors.text_blocks import translate_errors
 
 __all__ = ["InputTable", "describe_file", "open_table"]
 

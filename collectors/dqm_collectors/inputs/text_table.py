@@ -16,7 +16,7 @@ from dqm.errors import FileError, escape_text
 from dqm.events import FileColumn
 from dqm_collectors.inputs.names import feature_of
 from dqm_collectors.inputs.options import FileOptions
-from dqm_collectors.tables import ReadableBytes, open_bytes, parse_csv, read_line, translate_errors
+from dqm_collectors.text_blocks import ReadableBytes, open_bytes, parse_csv, read_line, translate_errors
 
 __all__ = ["TextTable", "open_text_table", "skip_header"]
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dqm.errors import FileError, InputError, format_count
 from dqm.events import Reading
 from dqm_collectors.slow_control.readings import MAX_LINE_BYTES, HistorySource, parse_json, parse_row
-from dqm_collectors.tables import translate_errors
+from dqm_collectors.text_blocks import translate_errors
 
 __all__ = ["FileSource"]
 

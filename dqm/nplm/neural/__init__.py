@@ -4,7 +4,7 @@ from dqm.nplm.neural.clipping import ClippingChoice, ClippingTrial, choose_clipp
 from dqm.nplm.neural.fit import Expansion, NetworkFit, NetworkProblem, Rows, minimise
 from dqm.nplm.neural.network import Perceptron
 from dqm.nplm.neural.neural_test import NeuralResult, NeuralTest
-from dqm.nplm.neural.two_samples import NetworkSetting, NeuralTwoSampleTest
+from dqm.nplm.neural.neural_two_sample_test import NetworkSetting, NeuralTwoSampleTest
 
 __all__ = [
     "ClippingChoice",

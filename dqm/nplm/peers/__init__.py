@@ -2,8 +2,8 @@
 
 from dqm.nplm.peers.classifiers import BoostedTreesTest, NeuralClassifierTest
 from dqm.nplm.peers.distances import EnergyTest, FuseTest, MmdTest, NystroemTest
-from dqm.nplm.peers.features import ChiSquaredTest, KolmogorovTest
 from dqm.nplm.peers.outliers import AutoencoderTest, IsolationForestTest
+from dqm.nplm.peers.single_features import ChiSquaredTest, KolmogorovTest
 
 __all__ = [
     "AutoencoderTest",

@@ -140,7 +140,8 @@ class Progress:
         InputError
             If the batches are not those of the last commit.
         """
-        self._batch, self._n_skipped = batch, 0
+        self._batch = batch
+        self._n_skipped = 0
         place = _place_of(batch)
         begin = self._skip.get(batch.chamber)
         if begin is not None and place < begin.batch_start:
@@ -193,7 +194,8 @@ class Progress:
         text = Note(run=self._run, position=position, chambers=chambers).model_dump_json(exclude_none=True)
         if text != self._committed:
             self._source.commit(position, text, wait=is_last or not self._is_known)
-            self._committed, self._is_known = text, True
+            self._committed = text
+            self._is_known = True
             self._commit_at = now + COMMIT_SECONDS
 
     def _identity(self, begin: WindowBegin) -> tuple[str, int, int]:

@@ -187,7 +187,8 @@ def _find_fault(batch: object) -> str:
     """Say what is wrong with a batch; empty if nothing is."""
     if not isinstance(batch, EventBatch):
         return f"an object of type {type(batch).__name__}, which must be a dqm.events.EventBatch"
-    x, n_names = batch.x, len(batch.names)
+    x = batch.x
+    n_names = len(batch.names)
     if not isinstance(batch.chamber, str) or not all(isinstance(name, str) for name in batch.names):
         return f"a batch whose chamber {batch.chamber!r} or names {batch.names!r} are no texts"
     if not isinstance(x, np.ndarray) or x.dtype != np.float64 or x.ndim != 2 or x.shape[1] != n_names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dqm.config import DaemonConfig, is_local
-from dqm.errors import format_count
+from dqm.errors import format_count, format_names
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.stream import open_key_ring
 
@@ -25,14 +25,14 @@ def look_at_keys(config: DaemonConfig) -> Iterator[Diagnosis]:
             yield amber(
                 "keys",
                 f"{key.name} may send {rights}, which is no stream of this daemon",
-                f"Mend 'streams' in {config.daemon.keys}/{key.name}.public, or remove the file",
+                f"Correct 'streams' in {config.daemon.keys}/{key.name}.public, or remove the file",
             )
     needed = config.daemon.keyed == "all" or not any(map(is_local, config.daemon.listen))
     orphans = [name for name in streams if not any(key.may_send(name) for key in ring.collectors)]
     if needed and orphans:
         yield red(
             "keys",
-            f"no key may send {', '.join(orphans[:5])}{' and others' if len(orphans) > 5 else ''}",
+            f"no key may send {format_names(orphans, 5)}",
             f"Run 'dqm keys new NAME --stream STREAM', and put NAME.public into {config.daemon.keys}",
         )
     else:

@@ -93,11 +93,12 @@ def examine(
     ConfigError
         If the configuration by itself is wrong: then nobody knows what to look at. It names every mistake.
     """
-    overrides, wanted = overrides or {}, wanted or Examination()
+    overrides = overrides or {}
+    wanted = wanted or Examination()
     config = (load_collector if "collector" in read_toml(path) else load_daemon)(path, overrides)
     problems = find_all_problems(path, overrides)
     for problem in problems:
-        yield red("configuration", problem, "Mend it; 'dqm check' shows the same")
+        yield red("configuration", problem, "Correct it; 'dqm check' shows the same")
     if not problems:
         yield green("configuration", f"{path}: no mistakes found")
     if isinstance(config, CollectorConfig):
@@ -109,7 +110,8 @@ def examine(
 
 
 def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> Iterator[Diagnosis]:
-    now, section = time.time(), config.daemon
+    now = time.time()
+    section = config.daemon
     yield from guarded("disk", lambda: _look_at_data(path, config, now, wanted))
     yield from guarded("keys", lambda: access.look_at_keys(config))
     yield from guarded("users", lambda: access.look_at_users(config))

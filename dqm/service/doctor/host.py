@@ -87,7 +87,8 @@ def look_at_readers(data_dir: Path, paths: Sequence[Path]) -> Iterator[Diagnosis
         groups = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
         name = entry.pw_name
     except KeyError:
-        groups, name = set(), f"uid {user}"
+        groups = set()
+        name = f"uid {user}"
     for path in paths:
         closed = next(
             (one for one in [*reversed(path.parents), path] if not _may_read(one, user, groups)), None

@@ -133,7 +133,7 @@ def look_at_notify(section: NotifySection | None) -> Iterator[Diagnosis]:
             is_known = NoticeTarget(name, read_target_url(name, target)).reach(ANSWER_SECONDS)
         except (ConfigError, NoticeError) as error:
             yield red(
-                "mail", f"target {name}: {error.what}", "Mend it; 'dqm notify test CONFIG' sends a message"
+                "mail", f"target {name}: {error.what}", "Correct it; 'dqm notify test CONFIG' sends a message"
             )
             continue
         if is_known:

@@ -14,7 +14,7 @@ import httpx
 
 from dqm.alarm import is_overdue
 from dqm.config import DaemonConfig, is_local, url_on_host
-from dqm.errors import DqmError, format_count
+from dqm.errors import DqmError, format_count, format_names
 from dqm.export.answers import get_plain
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 
@@ -128,8 +128,8 @@ def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterat
         config, answers.overview.get("streams", ()), answers.overview.get("time", now)
     )
     if answers.overview.get("turned_away"):
-        peers = answers.overview["turned_away"][:MOST_NAMED]
-        told = "; ".join(f"{peer['address']}: {peer['what']}" for peer in peers)
+        peers = [f"{peer['address']}: {peer['what']}" for peer in answers.overview["turned_away"]]
+        told = format_names(peers, MOST_NAMED, separator="; ")
         yield amber(
             "daemon",
             f"turned away in the last 10 minutes: {told}",
@@ -139,7 +139,7 @@ def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterat
         yield red("mail", f"target {one['target']} could not be told of alarms: {one['reason']}", _TRY_NOTIFY)
 
 
-_TRY_NOTIFY = "Mend it, then try it: 'dqm notify test CONFIG' sends a message"
+_TRY_NOTIFY = "Correct it, then try it: 'dqm notify test CONFIG' sends a message"
 
 
 def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator[Diagnosis]:
@@ -148,7 +148,7 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
     missing = sorted(limits.keys() - known.keys())
     if missing and known:
         yield amber(
-            "windows", f"the daemon does not know {', '.join(missing[:MOST_NAMED])}", "Reload the daemon"
+            "windows", f"the daemon does not know {format_names(missing, MOST_NAMED)}", "Reload the daemon"
         )
     silent, unseen, ages = [], [], []
     for name, stream in known.items():
@@ -165,13 +165,13 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
     if silent:
         yield red(
             "windows",
-            f"no window for long: {', '.join(silent[:MOST_NAMED])}",
+            f"no window for long: {format_names(silent, MOST_NAMED)}",
             "Is a run on? Does the collector run, and does it reach the daemon?",
         )
     if unseen:
         yield amber(
             "windows",
-            f"no window ever, or none in this run: {', '.join(unseen[:MOST_NAMED])}",
+            f"no window ever, or none in this run: {format_names(unseen, MOST_NAMED)}",
             "Start the collector; 'dqm check' of its configuration says what is wrong with it",
         )
     if not silent and not unseen:

@@ -217,7 +217,7 @@ def check_installation(folder: Path) -> None:
 
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
-        raise ConfigError("\n".join(problems), fix="Mend the option that it comes from")
+        raise ConfigError("\n".join(problems), fix="Correct the option that it comes from")
 
 
 def _daemon_text(layout: Layout, windows: Windows) -> str:

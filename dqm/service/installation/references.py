@@ -26,8 +26,8 @@ from dqm.reference import (
     write_certificate,
 )
 from dqm.service.installation.good_run import RunOfChamber
-from dqm.service.offline.advice import USUAL_WINDOWS, Budget
 from dqm.service.offline.feature_files import RunEvents
+from dqm.service.offline.run_advice import USUAL_WINDOWS, Budget
 
 __all__ = ["LARGEST_CHOSEN", "build_reference", "choose_window", "count_toys"]
 

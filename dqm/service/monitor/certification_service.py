@@ -13,7 +13,7 @@ from dqm.alarm import (
     SignOffRules,
     certify,
 )
-from dqm.export.certification import CertifiedRun, read_run
+from dqm.export.certified_run import CertifiedRun, read_run
 from dqm.export.registry import RegistrySender, RegistryStatus
 from dqm.store import AlarmStore, CertificationStore, VerdictStore
 

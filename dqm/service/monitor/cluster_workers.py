@@ -195,7 +195,8 @@ class ClusterWorkers:
 
     def _leave_what_is_late(self) -> None:
         """Give up jobs that the cluster has had for too long; all of them if the session is over."""
-        use, now = self._use, self._monotonic()
+        use = self._use
+        now = self._monotonic()
         if use is None:
             return
         late = [n for n, (_, since, _) in use.jobs.items() if now - since > self._longest_seconds]

@@ -108,11 +108,11 @@ class _Job:
     sides: tuple[KeptSide, KeptSide]
     bundles: dict[str, Path]
     n_permutations: int
-    steps_back: bool
+    lowers_priority: bool
 
 
 @dataclass(slots=True)
-class _Board:
+class _Shared:
     """What threads share."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -134,7 +134,7 @@ class ComparisonJobs:
         Unix time, s.
     longest_seconds : float
         A comparison that takes longer is given up.
-    steps_back : bool
+    lowers_priority : bool
         Whether it leaves the core to others that want it, but for a tenth.
     """
 
@@ -145,14 +145,14 @@ class ComparisonJobs:
         clock: Callable[[], float],
         longest_seconds: float = LONGEST_SECONDS,
         *,
-        steps_back: bool = True,
+        lowers_priority: bool = True,
     ) -> None:
         self._place = place
         self._store = store
         self._clock = clock
         self._longest_seconds = longest_seconds
-        self._steps_back = steps_back
-        self._board = _Board()
+        self._lowers_priority = lowers_priority
+        self._shared = _Shared()
         self._thread: threading.Thread | None = None
 
     def start(self, first: KeptChoice, second: KeptChoice, n_permutations: int, user: str) -> Comparison:
@@ -161,43 +161,43 @@ class ComparisonJobs:
         sides = select_kept(first, place, self._store), select_kept(second, place, self._store)
         words = "\n".join([*(side.digest for side in sides), str(n_permutations)])
         identifier = hashlib.sha256(words.encode()).hexdigest()[:12]
-        board = self._board
-        with board.changed:
-            known = board.entries.get(identifier)
+        shared = self._shared
+        with shared.changed:
+            known = shared.entries.get(identifier)
             if known is not None and known.state not in {ComparisonState.FAILED, ComparisonState.CANCELLED}:
                 return known.show()
-            n_waiting = sum(one.state is ComparisonState.WAITING for one in board.entries.values())
+            n_waiting = sum(one.state is ComparisonState.WAITING for one in shared.entries.values())
             if n_waiting >= MOST_WAITING:
                 raise BusyError(f"{n_waiting} comparisons wait already", 30.0)
-            board.entries.pop(identifier, None)
+            shared.entries.pop(identifier, None)
             entry = _Entry(identifier, sides, n_permutations, user, self._clock())
-            board.entries[identifier] = entry
+            shared.entries[identifier] = entry
             self._forget()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="comparisons", daemon=True)
                 self._thread.start()
-            board.changed.notify_all()
+            shared.changed.notify_all()
             shown = entry.show()
         log.info("comparison asked for", first=sides[0].label, second=sides[1].label, user=user)
         return shown
 
     def find(self, identifier: str) -> ComparisonDetail:
         """Give a comparison; raises `NotFoundError`."""
-        with self._board.changed:
+        with self._shared.changed:
             return self._find(identifier).show_all()
 
     def all(self) -> list[Comparison]:
         """Give those that are remembered, the newest first."""
-        with self._board.changed:
-            return [entry.show() for entry in self._board.entries.values()][::-1]
+        with self._shared.changed:
+            return [entry.show() for entry in self._shared.entries.values()][::-1]
 
     def cancel(self, identifier: str) -> Comparison:
         """End a comparison; one that is over stays as it is. Raises `NotFoundError`."""
-        with self._board.changed:
+        with self._shared.changed:
             entry = self._find(identifier)
             if not entry.state.is_over:
                 self._end(entry, ComparisonState.CANCELLED)
-                self._board.changed.notify_all()
+                self._shared.changed.notify_all()
             return entry.show()
 
     def kept_runs(self, stream: str) -> list[KeptRun]:
@@ -227,14 +227,14 @@ class ComparisonJobs:
 
     def stop(self) -> None:
         """End what runs, and take no more."""
-        with self._board.changed:
-            self._board.is_stopping = True
-            self._board.changed.notify_all()
+        with self._shared.changed:
+            self._shared.is_stopping = True
+            self._shared.changed.notify_all()
         if self._thread is not None:
             self._thread.join()
 
     def _find(self, identifier: str) -> _Entry:
-        entry = self._board.entries.get(identifier)
+        entry = self._shared.entries.get(identifier)
         if entry is None:
             raise NotFoundError(
                 f"no comparison {identifier!r:.40}",
@@ -243,21 +243,23 @@ class ComparisonJobs:
         return entry
 
     def _forget(self) -> None:
-        over = [one.identifier for one in self._board.entries.values() if one.state.is_over]
+        over = [one.identifier for one in self._shared.entries.values() if one.state.is_over]
         for identifier in over[: len(over) - MOST_REMEMBERED]:
-            del self._board.entries[identifier]
+            del self._shared.entries[identifier]
 
     def _end(self, entry: _Entry, state: ComparisonState, problem: str = "") -> None:
-        entry.state, entry.problem, entry.ended_at = state, problem, self._clock()
+        entry.state = state
+        entry.problem = problem
+        entry.ended_at = self._clock()
 
     def _work(self) -> None:
         """Make one comparison after the other, until the daemon stops."""
-        board = self._board
+        shared = self._shared
         while True:
-            with board.changed:
-                board.changed.wait_for(lambda: board.is_stopping or self._next() is not None)
+            with shared.changed:
+                shared.changed.wait_for(lambda: shared.is_stopping or self._next() is not None)
                 entry = self._next()
-                if board.is_stopping or entry is None:
+                if shared.is_stopping or entry is None:
                     return
                 entry.state = ComparisonState.RUNNING
             begin = time.monotonic()
@@ -266,7 +268,7 @@ class ComparisonJobs:
             except Exception as error:  # such as a process that cannot be started
                 log.exception("comparison failed")
                 result = error
-            with board.changed:
+            with shared.changed:
                 if entry.state is ComparisonState.RUNNING:
                     self._note(entry, result)
             log.info(
@@ -279,7 +281,7 @@ class ComparisonJobs:
             )
 
     def _next(self) -> _Entry | None:
-        waiting = (one for one in self._board.entries.values() if one.state is ComparisonState.WAITING)
+        waiting = (one for one in self._shared.entries.values() if one.state is ComparisonState.WAITING)
         return next(waiting, None)
 
     def _note(self, entry: _Entry, result: KeptComparison | Exception) -> None:
@@ -296,7 +298,7 @@ class ComparisonJobs:
     def _run(self, entry: _Entry) -> KeptComparison | Exception:
         """Let a process make the comparison; gives what it found, or why there is nothing."""
         deadline = time.monotonic() + self._longest_seconds
-        job = _Job(entry.sides, dict(self._place().bundles), entry.n_permutations, self._steps_back)
+        job = _Job(entry.sides, dict(self._place().bundles), entry.n_permutations, self._lowers_priority)
         ours, theirs = multiprocessing.Pipe(duplex=False)
         with ours:
             with theirs, environment_of_workers(1):
@@ -317,7 +319,7 @@ class ComparisonJobs:
                     message = ours.recv()
                     if not isinstance(message, int):
                         return message  # type: ignore[no-any-return] # as `_compare` sends it
-                    with self._board.changed:
+                    with self._shared.changed:
                         entry.done = message
             except (EOFError, OSError):
                 process.join()
@@ -331,8 +333,8 @@ class ComparisonJobs:
         return DqmError("the daemon stops")
 
     def _is_wanted(self, entry: _Entry) -> bool:
-        with self._board.changed:
-            return entry.state is ComparisonState.RUNNING and not self._board.is_stopping
+        with self._shared.changed:
+            return entry.state is ComparisonState.RUNNING and not self._shared.is_stopping
 
 
 def _show_outcome(result: KeptComparison) -> ComparisonOutcome:
@@ -360,8 +362,8 @@ def _compare(connection: Connection, job: _Job) -> None:
     """Life of the process: it sends the permutations done, then what it found or why it found nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_daemon, name="end-with-daemon", daemon=True).start()
-    if job.steps_back:
-        _step_back()
+    if job.lowers_priority:
+        _lower_priority()
     from dqm.reference import Processes  # numerics: not in the daemon itself
     from dqm.service.offline.kept_comparison import compare_kept
 
@@ -383,7 +385,7 @@ def _compare(connection: Connection, job: _Job) -> None:
         connection.send(found)
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     """Leave the core to the workers, and be the first to go when memory runs out."""
     with suppress(OSError):
         os.nice(NICENESS)

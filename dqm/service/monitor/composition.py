@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 
@@ -26,6 +25,7 @@ from dqm.errors import StoreError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.export import AlarmMetrics, Annotator, BundleFacts, Grafana, Metrics
 from dqm.export.registry import HttpRegistry, RegistrySender
+from dqm.export.sender_metrics import SenderMetrics
 from dqm.reference import ClusterSession, ReadingPolicy, use_threads
 from dqm.service.evaluation import EvaluateWindows, prepare_evaluators, prepare_worker
 from dqm.service.monitor.alarm_service import AlarmService
@@ -34,22 +34,14 @@ from dqm.service.monitor.cluster_workers import ClusterWorkers
 from dqm.service.monitor.comparison_jobs import ComparisonJobs
 from dqm.service.monitor.event_log import announce
 from dqm.service.monitor.job_runner import JobRunner, LocalWorker
-from dqm.service.monitor.last_end import Life
+from dqm.service.monitor.kept_windows import KeptWindows
+from dqm.service.monitor.last_end import LastEnd
 from dqm.service.monitor.notice_service import NoticeService
 from dqm.service.monitor.recorder import Recorder
 from dqm.service.monitor.resolved_config import ResolvedConfig
 from dqm.service.monitor.worker_pool import WorkerPool
 from dqm.service.offline.kept_selection import KeptPlace
-from dqm.store import (
-    GOOD_WINDOWS,
-    WINDOWS,
-    CertificationStore,
-    NoticeStore,
-    VerdictStore,
-    WindowKeeper,
-    is_labelled,
-    store_url,
-)
+from dqm.store import CertificationStore, NoticeStore, VerdictStore, is_labelled, store_url
 from dqm.stream import Limits, Receiver, open_key_ring
 from dqm.web import (
     Authenticator,
@@ -79,14 +71,12 @@ class Parts:
 
     Parameters
     ----------
-    life : Life
+    last_end : LastEnd
         How the daemon before ended.
     store : VerdictStore
         Verdicts, and beside them alarms and audit.
-    keeper : WindowKeeper
-        Events of windows that depart from their reference.
-    good_keeper : WindowKeeper
-        Events of a sample of Good windows; they never displace the others.
+    kept : KeptWindows
+        Events of windows that depart from their reference, and of a sample of Good ones.
     kept_place : KeptPlace
         Where these are, for comparisons; replaced by a reload.
     alarms : AlarmService
@@ -111,10 +101,9 @@ class Parts:
         Where windows arrive.
     """
 
-    life: Life
+    last_end: LastEnd
     store: VerdictStore
-    keeper: WindowKeeper
-    good_keeper: WindowKeeper
+    kept: KeptWindows
     kept_place: KeptPlace
     alarms: AlarmService
     notices: NoticeService
@@ -162,27 +151,20 @@ def open_parts(
     """
     config = resolved.config
     store = opening.enter_context(_open_store(config.daemon))
-    labelled = functools.partial(is_labelled, store)
-    keeper = WindowKeeper(config.daemon.data_dir / WINDOWS, resolved.kept_bytes, labelled)
-    good_keeper = WindowKeeper(config.daemon.data_dir / GOOD_WINDOWS, resolved.good_bytes, labelled)
+    kept = KeptWindows(config.daemon.data_dir, config.keep, functools.partial(is_labelled, store))
     annotator = _open_annotator(opening, config.grafana)
     notices = NoticeService(config.notify, NoticeStore(store.database), lambda: alarms.alarms(), clock)
     opening.callback(notices.stop)
     announce_all = functools.partial(announce, annotator, notices.wake)
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
-    metrics = Metrics(resolved.identifiers, clock, version("dqm"))
-    metrics.show_notices(notices.statuses)
-    metrics.show_standings(alarms.standings)
-    metrics.registry.register(AlarmMetrics(alarms))
-    life = _begin_life(config.daemon, alarms, metrics, clock, monotonic)
+    metrics = _open_metrics(resolved, alarms, clock)
+    last_end = _note_start(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
     bundle_facts = resolved.bundle_facts
     certification = _open_certification(config, store, lambda: tuple(bundle_facts), clock)
     opening.callback(certification.stop)
-    metrics.show_registry(certification.registry_status)
-    peers = Peers(config.web.peers, clock)
-    peers.start()
-    opening.callback(peers.stop)
+    metrics.registry.register(SenderMetrics(notices.statuses, certification.registry_status))
+    peers = _start_peers(opening, config, clock)
     comparisons = ComparisonJobs(lambda: parts.kept_place, store, clock)
     opening.callback(comparisons.stop)
     queries = Queries(
@@ -191,12 +173,12 @@ def open_parts(
         certification=certification,
         verdicts=store,
         history=alarms.history,
-        kept=functools.partial(_path_of_kept, keeper, good_keeper),
+        kept=kept.path,
         bundles=bundle_facts,
         clock=clock,
         version=version("dqm"),
         comparisons=comparisons,
-        notice=lambda: life.notice,
+        notice=lambda: last_end.notice,
         turned_away=lambda: parts.receiver.turned_away(),
         notice_statuses=notices.statuses,
         peer_statuses=peers.statuses,
@@ -206,10 +188,9 @@ def open_parts(
     http = HttpServer(app, *split_http(config.daemon.http), proxies=config.web.proxies)
     opening.callback(http.stop)
     parts = Parts(
-        life=life,
+        last_end=last_end,
         store=store,
-        keeper=keeper,
-        good_keeper=good_keeper,
+        kept=kept,
         kept_place=resolved.kept_place,
         alarms=alarms,
         notices=notices,
@@ -272,25 +253,36 @@ def _cluster_tasks(resolved: ResolvedConfig) -> dict[str, EvaluateWindows]:
     return {bundle: EvaluateWindows(path, bundle, policy) for path, bundle in resolved.bundles}
 
 
-def _begin_life(
+def _note_start(
     section: DaemonSection,
     alarms: AlarmService,
     metrics: Metrics,
     clock: Callable[[], float],
     monotonic: Callable[[], float],
-) -> Life:
+) -> LastEnd:
     """Begin to run; tell if the last daemon ended unexpectedly."""
-    life = Life(section.data_dir, clock, monotonic)
-    metrics.show_broken_end(lambda: life.broken_at)
-    if life.is_news:
-        log.warning("the last daemon ended unexpectedly", what=life.story, fix="see the end of its log")
-        alarms.history.record(clock(), "dqm", "restart", "daemon", life.story)
-    return life
+    last_end = LastEnd(section.data_dir, clock, monotonic)
+    metrics.show_broken_end(lambda: last_end.broken_at)
+    if last_end.is_new:
+        log.warning("the last daemon ended unexpectedly", what=last_end.text, fix="see the end of its log")
+        alarms.history.record(clock(), "dqm", "restart", "daemon", last_end.text)
+    return last_end
 
 
-def _path_of_kept(keeper: WindowKeeper, good_keeper: WindowKeeper, stream: str, run: int, seq: int) -> Path:
-    good = good_keeper.path(stream, run, seq)
-    return good if good.exists() else keeper.path(stream, run, seq)
+def _open_metrics(resolved: ResolvedConfig, alarms: AlarmService, clock: Callable[[], float]) -> Metrics:
+    """Show windows and alarms."""
+    metrics = Metrics(resolved.identifiers, clock, version("dqm"))
+    metrics.show_standings(alarms.standings)
+    metrics.registry.register(AlarmMetrics(alarms))
+    return metrics
+
+
+def _start_peers(opening: ExitStack, config: DaemonConfig, clock: Callable[[], float]) -> Peers:
+    """Start to ask other daemons, if there are any."""
+    peers = Peers(config.web.peers, clock)
+    peers.start()
+    opening.callback(peers.stop)
+    return peers
 
 
 def _stream_of(job: EvaluationJob) -> str:

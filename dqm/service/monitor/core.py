@@ -72,10 +72,10 @@ from fnmatch import fnmatchcase
 from dqm.alarm import AlarmsOfStream, Mask
 from dqm.alarm.good_sample import is_sampled
 from dqm.alarm.quality import ANOMALOUS
-from dqm.alarm.verdicts import give_verdict, untested_verdict
 from dqm.errors import PeerError
-from dqm.events import EvaluationJob, RateResult, RunRecord, Verdict, Window
+from dqm.events import EvaluationJob, RunRecord, Verdict, Window
 from dqm.service.monitor.fair_queue import FairQueue
+from dqm.service.monitor.grading import grade_evaluated, grade_untested
 from dqm.service.monitor.messages import (
     Acknowledge,
     Adopt,
@@ -401,62 +401,17 @@ class MonitorCore:
         return self._queue.take(self._busy) if self.can_evaluate else None
 
     def _grade(self, event: Evaluated) -> list[Instruction]:
-        report = event.report
-        if report is None and event.job and (again := without_rolling(event.job, event.failure)) is not None:
+        if event.report is None and event.job and (again := without_rolling(event.job, event.failure)):
             return [Evaluate(again)]
         self._n_evaluating -= 1
-        if report is None:
-            reason = self._name_statistic(event)
-            verdict = self._give_up(event.window, reason, event.unix_time, event.masked)
-            self._unstored.append(verdict)
-            return []
-        stream = self._settings.streams[event.window.stream]
-        counted, rate = self._test_number(event.window, event.masked)
-        result = replace(report.result, rate=rate)
-        if event.masked:
-            expected = result.n_expected if counted.n_expected is None else counted.n_expected
-            result = replace(result, n_data=counted.n_events, n_expected=expected)
-        verdict = give_verdict(
-            event.window,
-            result,
-            stream.limits,
-            bundle=report.bundle,
-            seconds=report.seconds,
-            now=event.unix_time,
-            explanation=report.explanation,
-        )
-        self._unstored.append(verdict)
+        self._unstored.append(grade_evaluated(event, self._settings.streams[event.window.stream]))
         return []
-
-    def _name_statistic(self, event: Evaluated) -> str:
-        """Give the reason why there is no result, with the test: a plugin may hang or end its worker."""
-        reference = self._settings.streams[event.window.stream].find_reference(event.window)
-        name = reference.statistic if reference else ""
-        is_named = not name or repr(name) in event.failure
-        return event.failure if is_named else f"{event.failure} (statistic {name!r})"
 
     def _give_up(
         self, window: Window, reason: str, unix_time: float, masked: tuple[int, ...] = ()
     ) -> Verdict:
         stream = self._settings.streams[window.stream]
-        reference = stream.find_reference(window)
-        counted, rate = self._test_number(window, masked)
-        return untested_verdict(
-            counted,
-            reason,
-            stream.limits,
-            rate=rate,
-            bundle="" if reference is None else reference.bundle,
-            now=unix_time,
-        )
-
-    def _test_number(self, window: Window, masked: tuple[int, ...]) -> tuple[Window, RateResult | None]:
-        """Test the number of events; also gives the window without the channels that count for nothing."""
-        reference = self._settings.streams[window.stream].find_reference(window)
-        if reference is None:
-            return window, None
-        counted = reference.without(window, masked)
-        return counted, reference.rate.evaluate(counted)
+        return grade_untested(window, reason, stream, unix_time=unix_time, masked=masked)
 
     def _find_masked(self, window: Window, unix_time: float) -> tuple[int, ...]:
         masks = self._masks.get(window.stream, ())
@@ -472,7 +427,9 @@ class MonitorCore:
             return self._do_what_is_due()
         self._storing = Store(tuple(self._unstored), tuple(self._unstored_runs))
         self._storing_answers = self._answers
-        self._unstored, self._unstored_runs, self._answers = [], [], []
+        self._unstored = []
+        self._unstored_runs = []
+        self._answers = []
         return [self._storing]
 
     def _finish(self, alarms: Mapping[str, AlarmsOfStream]) -> list[Instruction]:
@@ -488,8 +445,9 @@ class MonitorCore:
             window = self._in_flight.pop(identity_of(verdict.window))
             self._note_past(window, verdict, alarms.get(window.stream, AlarmsOfStream()))
             instructions += [Acknowledge(window), Publish(verdict)]
-            if verdict.quality in ANOMALOUS or self._is_sample(window, verdict):
-                instructions.append(Keep(window, verdict))
+            is_sample = self._is_sample(window, verdict)
+            if is_sample or verdict.quality in ANOMALOUS:
+                instructions.append(Keep(window, verdict, is_sample))
         return [*instructions, *self._do_what_is_due()]
 
     def _note_past(self, window: Window, verdict: Verdict, alarms: AlarmsOfStream) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 
 import structlog
 
-from dqm.alarm import ANOMALOUS, sign_off_rules
+from dqm.alarm import sign_off_rules
 from dqm.config import DaemonConfig
 from dqm.errors import DqmError, PeerError, StoreError
 from dqm.events import RunNotice, RunRecord, Verdict, Window
@@ -157,7 +157,7 @@ class Daemon:
         stored = self._tell(messages.Tick(self._monotonic(), self._clock()))
         self._reload()
         self._progress = self._monotonic()
-        self._parts.life.touch()
+        self._parts.last_end.touch()
         self.metrics.set_queue(self._core.n_waiting)
         self.metrics.set_cluster(self._parts.workers.n_cluster_threads)
         self.metrics.note_progress()
@@ -167,7 +167,7 @@ class Daemon:
     def close(self) -> None:
         """Stop listening and close the store: the daemon ends as it was told to."""
         self._opened.close()
-        self._parts.life.end()
+        self._parts.last_end.end()
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +177,7 @@ class Daemon:
     ) -> None:
         self._opened.close()
         if error is None:
-            self._parts.life.end()
+            self._parts.last_end.end()
 
     def _receive(self) -> None:
         """Take in messages while the core wants windows.
@@ -202,7 +202,8 @@ class Daemon:
     def _evaluate(self) -> None:
         """Keep the workers busy, and take in what they have finished."""
         self._take_results()
-        room, masks = self._parts.workers.room, self._parts.alarms.channel_masks()
+        room = self._parts.workers.room
+        masks = self._parts.alarms.channel_masks()
         self._tell(messages.WorkersReady(room, self._monotonic(), self._clock(), masks))
         self._take_results()
 
@@ -252,8 +253,8 @@ class Daemon:
                 self.metrics.observe(verdict)
                 parts.statuses.observe(verdict)
                 log_verdict(verdict)
-            case messages.Keep(window, verdict):
-                self._keep(window, verdict)
+            case messages.Keep():
+                self._keep(instruction)
             case messages.ShowArrivals(stream, counts):
                 self.metrics.show_arrivals(stream, counts)
             case messages.CountDuplicate(stream):
@@ -320,11 +321,11 @@ class Daemon:
             self.metrics.mark_stale(stream)
             self._parts.statuses.mark_stale(stream, reason)
 
-    def _keep(self, window: Window, verdict: Verdict) -> None:
+    def _keep(self, instruction: messages.Keep) -> None:
         """Write the events to a file; the daemon goes on if this fails."""
+        window = instruction.window
         try:
-            keeper = self._parts.keeper if verdict.quality in ANOMALOUS else self._parts.good_keeper
-            keeper.keep(window, verdict)
+            self._parts.kept.keep(window, instruction.verdict, is_sample=instruction.is_sample)
         except StoreError as error:
             self.metrics.count_store_failure()
             log.warning(
@@ -376,8 +377,7 @@ class Daemon:
         parts = self._parts
         try:
             parts.receiver.reload_keys()
-            parts.keeper.resize(resolved.kept_bytes)
-            parts.good_keeper.resize(resolved.good_bytes)
+            parts.kept.resize(resolved.config.keep)
             parts.kept_place = resolved.kept_place
             parts.alarms.revise(resolved.rules, resolved.thresholds)
             parts.certification.revise(sign_off_rules(resolved.config.certification))

@@ -18,11 +18,11 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["LIFE_FILE", "SHOWN_SECONDS", "TOUCH_SECONDS", "Life"]
+__all__ = ["END_FILE", "SHOWN_SECONDS", "TOUCH_SECONDS", "LastEnd"]
 
 log = structlog.get_logger(__name__)
 
-LIFE_FILE = "daemon.json"
+END_FILE = "daemon.json"
 """Name of the file in the data directory."""
 
 TOUCH_SECONDS = 10.0
@@ -43,7 +43,7 @@ class _Record(BaseModel):
     how: str = ""
 
 
-class Life:
+class LastEnd:
     """Writes that the daemon runs, and knows how the one before it ended.
 
     Parameters
@@ -57,14 +57,14 @@ class Life:
 
     Attributes
     ----------
-    is_news : bool
+    is_new : bool
         Whether the last daemon ended unexpectedly; False if an earlier one did.
     """
 
     def __init__(
         self, data_dir: Path, clock: Callable[[], float], monotonic: Callable[[], float], *, boot: str = ""
     ) -> None:
-        self._path = data_dir / LIFE_FILE
+        self._path = data_dir / END_FILE
         self._clock = clock
         self._monotonic = monotonic
         self._touch_at = float("-inf")
@@ -72,8 +72,8 @@ class Life:
         before = self._read()
         self._broken_at = before.broken_at if before else None
         self._how = before.how if before else ""
-        self.is_news = before is not None and before.state == "running"
-        if before is not None and self.is_news:
+        self.is_new = before is not None and before.state == "running"
+        if before is not None and self.is_new:
             self._broken_at = self._path.stat().st_mtime
             self._how = "an abort or a kill" if before.boot == self._boot else "the machine went down"
         self._write("running")
@@ -87,10 +87,10 @@ class Life:
     @property
     def notice(self) -> str:
         """What is to be shown; empty if there is nothing."""
-        return "" if self.broken_at is None else self.story
+        return "" if self.broken_at is None else self.text
 
     @property
-    def story(self) -> str:
+    def text(self) -> str:
         """What has happened last, however long ago; empty if nothing has."""
         if self._broken_at is None:
             return ""
@@ -104,7 +104,7 @@ class Life:
             try:
                 os.utime(self._path, (self._clock(), self._clock()))
             except OSError as error:
-                log.debug("the time of the last sign of life is not known", why=str(error))
+                log.debug("cannot note that the daemon still runs", why=str(error))
 
     def end(self) -> None:
         """Say that the daemon ends as it was told to."""

@@ -395,10 +395,14 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Keep the events of a window: one that departs from its reference, or one of a sample of Good ones."""
+    """Keep the events of a window: one that departs from its reference, or one of a sample of Good ones.
+
+    `is_sample` says which, because each kind has room of its own.
+    """
 
     window: Window
     verdict: Verdict
+    is_sample: bool
 
 
 @dataclass(frozen=True, slots=True)

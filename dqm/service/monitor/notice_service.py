@@ -49,7 +49,8 @@ class NoticeService:
             return
         from dqm.export.notice_target import NoticeTarget  # loads apprise
 
-        rules, writer = notice_rules(section), make_writer(section)
+        rules = notice_rules(section)
+        writer = make_writer(section)
         timing = NoticeTiming(section.collect_seconds, section.pause_seconds, section.deadline_seconds)
         self._senders = [
             NoticeSender(

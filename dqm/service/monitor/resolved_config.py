@@ -21,7 +21,7 @@ from dqm.alarm import (
     quality_limits,
     smallest_supported_p,
 )
-from dqm.alarm.rolling import MOST_EVENTS
+from dqm.alarm.rolling_reference import MOST_EVENTS
 from dqm.config import DaemonConfig, ReferenceSection, StreamSection
 from dqm.errors import ConfigError
 from dqm.export import BundleFacts, describe_bundle
@@ -186,21 +186,9 @@ class ResolvedConfig:
         return max(self.config.daemon.queue_windows, 2 * len(self.config.streams))
 
     @property
-    def kept_bytes(self) -> int:
-        """Most bytes of kept windows."""
-        return int(self.config.keep.windows_megabytes * 1e6)
-
-    @property
     def kept_place(self) -> KeptPlace:
         """Where windows are kept, and by which bundles they are judged."""
-        keep = self.config.keep
-        bundles = {bundle: path for path, bundle in self.bundles}
-        return KeptPlace(self.config.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles)
-
-    @property
-    def good_bytes(self) -> int:
-        """Most bytes of kept Good windows."""
-        return int(self.config.keep.good_megabytes * 1e6)
+        return KeptPlace.of(self.config, {bundle: path for path, bundle in self.bundles})
 
     def evaluates_like(self, other: ResolvedConfig) -> bool:
         """Tell whether windows are evaluated as by another configuration, so that its workers can go on."""

@@ -360,7 +360,7 @@ class _Worker(Generic[J, R]):
         except (EOFError, OSError):
             pass  # the process has died
         except Exception as error:  # a value that cannot be pickled, for example
-            log.exception("conversation with a worker failed")
+            log.exception("communication with a worker failed")
             self.error = error
         finally:
             self._connection.close()  # an idle process ends by this

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dqm.alarm import KnownChannels, QualityLimits
-from dqm.alarm.verdicts import give_verdict
+from dqm.alarm.verdicts import give_verdict, without_masked
 from dqm.errors import FileError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, known_channels, open_bundle
@@ -65,9 +65,7 @@ class ComparisonTask:
         )
         result = report.result
         if channels is not None:
-            counted = channels.without(window, self.masked)
-            expected = result.n_expected if counted.n_expected is None else counted.n_expected
-            result = replace(result, n_data=counted.n_events, n_expected=expected)
+            result = without_masked(result, channels.without(window, self.masked))
         return give_verdict(
             window,
             result,

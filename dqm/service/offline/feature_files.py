@@ -177,7 +177,8 @@ def read_run(
     sources = []
     seconds: float | None = 0.0
     for path in [file.path for file in list_inputs(paths, reading)]:
-        n_events, times = 0, []
+        n_events = 0
+        times = []
         for batch in read_features(path, features, chamber, keep_nan=keep_nan, reading=reading):
             _refuse_others(batch.names, names, path)
             names = batch.names
@@ -254,7 +255,8 @@ def read_counted(
         batches = list(read_features(path, wanted, chamber, reading=reading))
         if not sum(len(batch.x) for batch in batches):
             raise FileError(f"no rows{f' of chamber {chamber}' if chamber else ''}", where=str(path))
-        x, columns = np.concatenate([batch.x for batch in batches]), batches[0].names
+        x = np.concatenate([batch.x for batch in batches])
+        columns = batches[0].names
         if counts not in columns:
             raise FileError(f"no column {counts!r}", where=str(path), fix=f"There are: {', '.join(columns)}")
         found = tuple(name for name in columns if name != counts)
@@ -291,7 +293,8 @@ def read_histogram(paths: Sequence[Path], histogram: str, features: Sequence[str
         SourceFile(name=path.name, sha256=checksum(path), n_events=batch.n_events)
         for path, batch in zip(paths, batches, strict=True)
     ]
-    rows, column = np.concatenate([batch.x for batch in batches]), batches[0].counts
+    rows = np.concatenate([batch.x for batch in batches])
+    column = batches[0].counts
     return RunEvents(rows[:, :-1], batches[0].names[:-1], sources, counts=rows[:, -1], column=column)
 
 

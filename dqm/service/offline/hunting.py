@@ -392,7 +392,8 @@ def _windows(events: EventsAlong, hunt: Hunt, counts: HuntCounts, found: HuntP) 
         )
         ends = (ordered[rows][0], ordered[rows][-1], ordered[all_rows][0], ordered[all_rows][-1])
         low, high, side_low, side_high = map(float, ends)
-        n_events, p = rows.stop - rows.start, float(found.of_window[place])
+        n_events = rows.stop - rows.start
+        p = float(found.of_window[place])
         made.append(WindowOfHunt(low, high, side_low, side_high, n_events, p, shares))
     return tuple(made)
 

@@ -19,7 +19,7 @@ from dqm.reference import (
     compare_samples,
     reference_curve,
 )
-from dqm.reference.two_samples import Model
+from dqm.reference.sample_comparison import Model
 from dqm.service.offline.feature_files import RunEvents
 from dqm.service.offline.kept_selection import KeptSide
 from dqm.service.offline.sample_pair import SamplePair, pair_samples

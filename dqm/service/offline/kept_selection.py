@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from dqm.alarm import ANOMALOUS
+from dqm.config import DaemonConfig
 from dqm.errors import InputError, format_count
 from dqm.events import Quality
 from dqm.store import GOOD_WINDOWS, WINDOWS, KeptChoice, Taken, VerdictStore, list_kept
@@ -35,6 +37,11 @@ class KeptPlace:
     good_share: float
     windows_megabytes: float
     bundles: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: DaemonConfig, bundles: Mapping[str, Path]) -> Self:
+        """Give that of a daemon by its configuration; `bundles` are its directories by identifier."""
+        return cls(config.daemon.data_dir, config.keep.good_share, config.keep.windows_megabytes, bundles)
 
     def list_good(self, choice: KeptChoice) -> list[Path]:
         """Give the files of Good windows of the chosen runs."""

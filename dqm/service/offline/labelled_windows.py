@@ -129,14 +129,10 @@ def _label(
 ) -> Iterator[tuple[str, KeptWindow]]:
     """Give the kept windows of a run that are labelled, each with its fault."""
     spans = take_spans(store.outline(run, stream), by_judgement=True)
-    middles = {span.verdict.window.seq: (span.start + span.end) / 2 for span in spans}
-    everything = Overlay(labels)
-    timeless = Overlay(label for label in labels if label.scope.start is None)
+    middles = {span.verdict.window.seq: span.middle for span in spans}
+    overlay = Overlay(labels)
     for window in kept:
-        header = WindowHeader(stream, run, window.seq)
-        middle = middles.get(
-            window.seq
-        )  # None if its verdict is deleted: then no label by time is known to fit
-        label = timeless.label(header, 0.0) if middle is None else everything.label(header, middle)
+        middle = middles.get(window.seq)  # None if its verdict is deleted: no label by time is known to fit
+        label = overlay.label(WindowHeader(stream, run, window.seq), middle)
         if label is not None:
             yield label.fault, window

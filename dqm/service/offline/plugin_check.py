@@ -248,7 +248,9 @@ def _read(source: EventSource) -> Iterator[Finding]:
     names: tuple[str, ...] = ()
     try:
         for batch in checked_batches(source):
-            n_events, n_batches, names = n_events + batch.n_events, n_batches + 1, batch.names
+            n_events = n_events + batch.n_events
+            n_batches = n_batches + 1
+            names = batch.names
             if n_events >= ENOUGH_EVENTS or n_batches >= ENOUGH_BATCHES or time.monotonic() > until:
                 break
     except PluginError:

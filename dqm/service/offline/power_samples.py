@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dqm.events import FloatArray
 from dqm.service.collector.sources import open_source
-from dqm.service.offline.advice import SIMULATED_FAULTS
+from dqm.service.offline.run_advice import SIMULATED_FAULTS
 
 __all__ = ["FAMILIES", "Family"]
 

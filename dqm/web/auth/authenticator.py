@@ -116,7 +116,8 @@ class Authenticator:
 
     async def admit(self, request: Request) -> None:
         """Find out who is asking, see `principal_of`; raises `DqmError` if they may not ask for this."""
-        path, is_reading = request.scope["path"], request.method in READING  # url.path trusts Host
+        path = request.scope["path"]  # url.path trusts Host
+        is_reading = request.method in READING
         if not is_reading:
             check_origin(request.headers)
         principal = keep_principal(request, self._recognise(request))

@@ -6,7 +6,7 @@ import ssl
 
 import httpx2
 
-from dqm.export.answers import IDENTITY, PLAIN
+from dqm.export.answers import PLAIN, PlainContent
 
 __all__ = ["BoundedTransport"]
 
@@ -31,13 +31,11 @@ class BoundedTransport(httpx2.AsyncHTTPTransport):
         request.headers.update(PLAIN)
         answer = await super().handle_async_request(request)
         try:
-            if answer.headers.get("Content-Encoding", "").lower() not in IDENTITY:
-                raise httpx2.DecodingError("the answer is compressed, which it was not asked for")
-            content = bytearray()
+            content = PlainContent(answer.headers, _MOST_BYTES)
             async for part in answer.aiter_raw():
-                content += part
-                if len(content) > _MOST_BYTES:
-                    raise httpx2.DecodingError(f"the answer has more than {_MOST_BYTES // 1_000_000} MB")
+                content.add(part)
+        except ValueError as error:
+            raise httpx2.DecodingError(str(error)) from None
         finally:
             await answer.aclose()
         return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(content))

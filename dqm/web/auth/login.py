@@ -53,7 +53,8 @@ def login_routes(queries: Queries, authenticator: Authenticator) -> list[Route]:
 
     async def sign_in(request: Request) -> Response:
         fields = await read_form(request)
-        principal, after = principal_of(request), fields.get("next", "/")
+        principal = principal_of(request)
+        after = fields.get("next", "/")
         name, password = fields.get("user", ""), fields.get("password", "")
         try:
             session = await run_in_threadpool(authenticator.sign_in, name, password, principal.address)

@@ -41,7 +41,9 @@ __all__ = ["Beginning", "Identity", "OidcProvider"]
 
 log = structlog.get_logger(__name__)
 
-_KEPT_SECONDS, _RETRY_SECONDS, _TIMEOUT_SECONDS = 3600.0, 10.0, 10.0
+_KEPT_SECONDS = 3600.0
+_RETRY_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 _SIGN_IN_SECONDS = 600
 _LEEWAY_SECONDS = 60
 _REQUIRED = ("authorization_endpoint", "token_endpoint", "jwks_uri")

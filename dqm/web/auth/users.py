@@ -61,7 +61,7 @@ Users = Mapping[str, _User]
 class UserFile:
     """Users who may sign in; the file is read again whenever it has changed.
 
-    A file that has become unusable lets nobody in until it is mended; the log says why.
+    A file that has become unusable lets nobody in until it is corrected; the log says why.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from dqm.alarm import (
 )
 from dqm.errors import InputError, StoreError
 from dqm.events import Quality
-from dqm.export.certification import registry_record
+from dqm.export.certified_run import registry_record
 from dqm.service.monitor.certification_service import CertificationService
 from dqm.store import AlarmStore
 from tests.verdicts import alter

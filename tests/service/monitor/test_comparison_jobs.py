@@ -41,7 +41,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
         def make(**options: object) -> ComparisonJobs:
             place = KeptPlace(tmp_path, 1.0, 1024.0)
-            options = {"steps_back": False} | options  # tests run beside others
+            options = {"lowers_priority": False} | options  # tests run beside others
             jobs.append(ComparisonJobs(lambda: place, store, time.time, **options))  # type: ignore[arg-type]
             return jobs[-1]
 
@@ -79,8 +79,8 @@ def test_two_runs_are_compared_with_p_and_maps(start: Start) -> None:
 
 
 @pytest.mark.slow
-def test_one_process_at_a_time_steps_back_and_can_be_cancelled(start: Start) -> None:
-    jobs = start(steps_back=True)
+def test_one_process_at_a_time_has_a_low_priority_and_can_be_cancelled(start: Start) -> None:
+    jobs = start(lowers_priority=True)
     first = jobs.start(ONE, TWO, LONG, "maria")
     second = jobs.start(TWO, ONE, LONG, "maria")
     wait_until(processes, "the first goes on")

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from dqm.errors import PeerError
 from dqm.events import RunEvent, RunNotice, RunRecord, Window
-from dqm.events.finite import utc_time
+from dqm.events.finite import format_moment
 from dqm.stream.acknowledgement import Reason
 
 __all__ = ["REMEMBERED_RUNS", "RunTracker"]
@@ -111,7 +111,7 @@ class RunTracker:
             first = ended_otherwise[0]
             raise PeerError(
                 Reason.RUN_ENDED,
-                f"run {notice.run} of {first.stream} ended already at {_write(first.ended_at)}"
+                f"run {notice.run} of {first.stream} ended already at {format_moment(first.ended_at or 0.0)}"
                 + (f": {first.why}" if first.why else ""),
             )
         for record in changed:
@@ -138,8 +138,8 @@ class RunTracker:
         if opened_at is not None and notice.time < opened_at:
             raise PeerError(
                 Reason.RUN_TIME,
-                f"run {notice.run} of {stream} would end at {_write(notice.time)}, before it {step} at "
-                f"{_write(opened_at)}",
+                f"run {notice.run} of {stream} would end at {format_moment(notice.time)}, "
+                f"before it {step} at {format_moment(opened_at)}",
             )
         return replace(known, ended_at=notice.time, why=notice.why)
 
@@ -162,7 +162,3 @@ class RunTracker:
         while len(runs) > REMEMBERED_RUNS:
             del runs[next(run for run in runs if present is None or run != present.run)]
         return record
-
-
-def _write(moment: float | None) -> str:
-    return utc_time(moment or 0.0).strftime("%Y-%m-%d %H:%M:%S UTC")

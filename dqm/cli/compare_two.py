@@ -21,7 +21,7 @@ from dqm.errors import ConfigError
 if TYPE_CHECKING:
     from dqm.events import ReferenceCurve
     from dqm.reference import SampleComparison
-    from dqm.reference.two_samples import Model
+    from dqm.reference.sample_comparison import Model
     from dqm.service.offline.kept_selection import KeptPlace
     from dqm.store import KeptChoice
 
@@ -171,9 +171,8 @@ def _find_place(config: Path) -> tuple[KeptPlace, str, tuple[str, ...]]:
 
     daemon = load_daemon(config)
     bundles = {name: bundle.path for name, bundle in read_references(daemon.streams).items()}
-    keep = daemon.keep
     return (
-        KeptPlace(daemon.daemon.data_dir, keep.good_share, keep.windows_megabytes, bundles),
+        KeptPlace.of(daemon, bundles),
         store_url(daemon.daemon),
         tuple(stream.name for stream in daemon.streams),
     )

@@ -12,7 +12,7 @@ from dqm.events import FloatArray
 from dqm.nplm.neural.fit import NetworkFit, NetworkProblem, Rows, minimise
 from dqm.nplm.neural.network import BATCH_BYTES, PRECISION, Perceptron
 from dqm.nplm.samples import Sample, reference_shares, standardisation
-from dqm.nplm.two_samples import Divisions
+from dqm.nplm.two_sample_test import Divisions
 
 __all__ = ["NetworkSetting", "NeuralTwoSampleTest"]
 

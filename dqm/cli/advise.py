@@ -20,7 +20,7 @@ from dqm.events import WindowCut
 
 if TYPE_CHECKING:
     from dqm.reference import DetectionTime, PenaltyAdvice, WindowAdvice
-    from dqm.service.offline.advice import Advice
+    from dqm.service.offline.run_advice import Advice
 
 __all__ = ["advise"]
 
@@ -56,8 +56,8 @@ def advise(
     """Say what a run can bear: windows, toys, penalties, and how soon faults are seen."""
     from dqm.cli.figures import check_figure
     from dqm.reference import one_thread, refuse_run
-    from dqm.service.offline.advice import Budget, advise
     from dqm.service.offline.feature_files import read_run
+    from dqm.service.offline.run_advice import Budget, advise
 
     check_figure(plot)
     names = split_names(features)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dqm.alarm.rolling import MOST_EVENTS
+from dqm.alarm.rolling_reference import MOST_EVENTS
 from dqm.errors import InputError
 from dqm.events import Origin, PMethod, Window, WindowCut
 from dqm.reference import RollingEvaluator, StoredBundle, open_bundle

@@ -1,6 +1,6 @@
 """What people do with the data of a run: one frozen command for each action, and what becomes of it.
 
-`carry_out` checks a command against the windows of the run and its journal, and gives the entry that is to be
+`certify` checks a command against the windows of the run and its journal, and gives the entry that is to be
 stored. It stores nothing itself. What depends on neither is checked when the command is made.
 """
 
@@ -25,13 +25,13 @@ from dqm.alarm.amendments import (
     Withdrawal,
     describe_entry,
 )
-from dqm.alarm.commands import Comment
+from dqm.alarm.commands import Comment, shorten_target
 from dqm.alarm.sign_off import Proposal
 from dqm.alarm.spans import Span
 from dqm.config import FaultName, Name
 from dqm.errors import InputError, format_count, format_names
 from dqm.events import Quality
-from dqm.events.finite import utc_time
+from dqm.events.finite import format_moment
 
 __all__ = [
     "AmendFlag",
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_LONGEST_TARGET = 256  # of the audit
 _MOST_DIGITS = 18
 
 StreamNames = Annotated[tuple[Name, ...], Field(max_length=4096)]
@@ -170,8 +169,7 @@ class SignRun:
     @property
     def target(self) -> str:
         """What the audit names as changed."""
-        text = f"run {self.run}: {self.decision} {', '.join(self.without)}".rstrip()
-        return text if len(text) <= _LONGEST_TARGET else f"{text[: _LONGEST_TARGET - 3]}..."
+        return shorten_target(f"run {self.run}: {self.decision} {', '.join(self.without)}".rstrip())
 
 
 CertifyCommand = AmendFlag | LabelFault | WithdrawAmendment | SignRun
@@ -288,7 +286,7 @@ def _extent(scope: Scope, candidates: Sequence[Span]) -> str:
         numbers = [span.verdict.window.seq for span in candidates]
         return f"It has windows {min(numbers)} to {max(numbers)}"
     begin, end = min(span.start for span in candidates), max(span.end for span in candidates)
-    return f"Its windows are from {_time(begin)} to {_time(end)}"
+    return f"Its windows are from {format_moment(begin)} to {format_moment(end)}"
 
 
 def _require_windows(run: int, facts: RunFacts) -> None:
@@ -320,7 +318,7 @@ def _withdraw(command: WithdrawAmendment, journal: RunJournal, user: str, now: f
     before = journal.withdrawals.get(command.identifier)
     if before is not None:
         raise InputError(
-            f"{before.user} has withdrawn it at {_time(before.time)}: {before.comment}",
+            f"{before.user} has withdrawn it at {format_moment(before.time)}: {before.comment}",
             where=f"run {command.run}, entry {command.identifier}",
             fix="Nothing is left to do",
         )
@@ -364,12 +362,8 @@ def _sign(command: SignRun, facts: RunFacts, user: str, now: float) -> SignOff:
 
 def _meanwhile(entry: Entry, run: int) -> InputError:
     return InputError(
-        f"{entry.user} has changed it meanwhile, at {_time(entry.time)}: "
+        f"{entry.user} has changed it meanwhile, at {format_moment(entry.time)}: "
         f"{describe_entry(entry)} ({entry.comment})",
         where=f"run {run}",
         fix=f"Look at it; if you want this all the same, name {entry.identifier} as the last entry seen",
     )
-
-
-def _time(seconds: float) -> str:
-    return utc_time(seconds).strftime("%Y-%m-%d %H:%M:%S UTC")

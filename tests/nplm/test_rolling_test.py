@@ -9,7 +9,7 @@ from scipy import stats
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import FeatureKind, Normalisation, RollingTest, Shape
-from dqm.nplm.rolling import _divide
+from dqm.nplm.rolling_test import _divide
 from dqm.nplm.score import log_chi_squared, weigh_functions
 
 REFERENCE = np.random.default_rng(1).normal(size=(3000, 2))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dqm.events import RunRecord, WindowHeader
-from dqm.events.finite import utc_time
+from dqm.events.finite import format_clock
 
 __all__ = [
     "Activity",
@@ -118,13 +118,9 @@ def describe_run(run: RunRecord) -> str:
     """Give the last border of a run in words: ``run 591 ended at 12:03 UTC: operator``."""
     if run.ended_at is not None:
         why = f": {run.why}" if run.why else ""
-        return f"run {run.run} ended at {_clock(run.ended_at)}{why}"
+        return f"run {run.run} ended at {format_clock(run.ended_at)}{why}"
     if run.resumed_at is not None:
-        return f"run {run.run} ({run.run_type}) went on at {_clock(run.resumed_at)}"
+        return f"run {run.run} ({run.run_type}) went on at {format_clock(run.resumed_at)}"
     if run.began_at is not None:
-        return f"run {run.run} ({run.run_type}) began at {_clock(run.began_at)}"
+        return f"run {run.run} ({run.run_type}) began at {format_clock(run.began_at)}"
     return f"run {run.run} ({run.run_type}) began with its first window"
-
-
-def _clock(moment: float) -> str:
-    return utc_time(moment).strftime("%H:%M UTC")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dqm.alarm import describe_too_few
-from dqm.alarm.rolling import MOST_EVENTS
+from dqm.alarm.rolling_reference import MOST_EVENTS
 from dqm.errors import InputError
 from dqm.events import FloatArray, RollingResult, Window
 from dqm.nplm import FeatureKind, RollingTest

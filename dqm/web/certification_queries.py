@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from dqm.alarm import CertifyCommand, Entry, Overlay, RunJournal, SignOff, SignOffRules
+from dqm.alarm import CertifyCommand, Entry, Overlay, RunJournal, SignOff, SignOffRules, Span
 from dqm.errors import InputError
-from dqm.events import Verdict
-from dqm.export.certification import CertifiedRun, registry_record
-from dqm.export.flags import take_spans
+from dqm.export.certified_run import CertifiedRun, registry_record
 from dqm.export.registry import RegistryStatus
 from dqm.web import models as m
 from dqm.web.certification_models import RunCertification, RunList, view_line, view_run
@@ -68,12 +66,11 @@ def find_run(actions: CertificationActions, run: int) -> RunCertification:
     return view_run(found, signed, actions.sent_at(signed) if signed else None, actions.created_by)
 
 
-def find_said(actions: CertificationActions, verdict: Verdict) -> Iterator[m.Said]:
+def find_said(actions: CertificationActions, span: Span) -> Iterator[m.Said]:
     """Give what people said of a window, in its middle."""
-    (span,) = take_spans([verdict], by_judgement=True)
-    overlay = Overlay(actions.journal(verdict.window.run).amendments)
-    middle = (span.start + span.end) / 2
-    for one in (overlay.flag(verdict.window, middle), overlay.label(verdict.window, middle)):
+    window = span.verdict.window
+    overlay = Overlay(actions.journal(window.run).amendments)
+    for one in (overlay.flag(window, span.middle), overlay.label(window, span.middle)):
         if one is not None:
             yield m.Said(
                 quality=one.quality, fault=one.fault, user=one.user, time=one.time, comment=one.comment

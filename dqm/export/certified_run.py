@@ -16,12 +16,12 @@ from dqm.alarm import (
     Span,
     propose_sign_off,
 )
-from dqm.errors import InputError
-from dqm.events import Quality, RunRecord, Verdict
-from dqm.export.flags import UNKNOWN, Flag, flag_run, take_spans
-from dqm.store import CertificationStore, RunStore, VerdictStore
+from dqm.events import Quality, RunRecord
+from dqm.export.flags import UNKNOWN, Flag
+from dqm.export.run_windows import RunWindows, read_run_windows
+from dqm.store import CertificationStore, VerdictStore
 
-__all__ = ["FORMAT", "CertifiedRun", "certified_run", "read_run", "registry_record"]
+__all__ = ["FORMAT", "CertifiedRun", "read_run", "registry_record"]
 
 FORMAT = "dqm-run-certification-1"
 """Says what the JSON for registries is; another number for another meaning."""
@@ -99,37 +99,16 @@ def read_run(
     InputError
         If the run has no windows and nothing was said of it.
     """
-    said = CertificationStore(store.database)
-    journal = said.journal(run)
-    windows: dict[str, list[Verdict]] = {stream: [] for stream in streams}
-    for verdict in store.outline(run):
-        windows.setdefault(verdict.window.stream, []).append(verdict)
-    if not any(windows.values()) and not journal.entries:
-        raise InputError(f"run {run} has no windows", fix="'dqm history' lists the runs that have windows")
     # windows without times have those of their verdicts, so that they can be certified as others can
-    spans = {stream: take_spans(found, by_judgement=True) for stream, found in windows.items()}
-    borders = RunStore(store.database).of_run(run)
-    return certified_run(
-        run, spans, journal, borders=borders, rules=rules, faults=said.faults(), created_by=created_by
-    )
-
-
-def certified_run(
-    run: int,
-    spans: Mapping[str, Sequence[Span]],
-    journal: RunJournal,
-    *,
-    borders: Mapping[str, RunRecord],
-    rules: SignOffRules,
-    faults: Sequence[str] = (),
-    created_by: str = "dqm",
-) -> CertifiedRun:
-    """Lay what was said over the windows of a run, and propose its sign-off."""
-    flags = flag_run(spans, borders, journal.amendments)
-    proposal = propose_sign_off(rules, _seconds(spans, flags))
-    names = dict.fromkeys([*rules.faults, *faults])
-    facts = RunFacts(spans, journal, proposal, _record(spans, flags, proposal, created_by), tuple(names))
-    return CertifiedRun(run, facts, flags, borders)
+    windows = read_run_windows(store, run, streams)
+    if not windows.journal.entries:
+        windows.refuse_empty()
+    flags = windows.flag()
+    proposal = propose_sign_off(rules, _seconds(windows.spans, flags))
+    record = _record(windows, flags, proposal, created_by)
+    faults = dict.fromkeys([*rules.faults, *CertificationStore(store.database).faults()])
+    facts = RunFacts(windows.spans, windows.journal, proposal, record, tuple(faults))
+    return CertifiedRun(run, facts, flags, windows.borders)
 
 
 def registry_record(signed: SignOff, journal: RunJournal, created_by: str) -> dict[str, Any]:
@@ -182,10 +161,10 @@ def _seconds(spans: Mapping[str, Sequence[Span]], flags: Sequence[Flag]) -> dict
 
 
 def _record(
-    spans: Mapping[str, Sequence[Span]], flags: Sequence[Flag], proposal: Proposal, created_by: str
+    windows: RunWindows, flags: Sequence[Flag], proposal: Proposal, created_by: str
 ) -> dict[str, Any]:
     """Give what a sign-off keeps: it outlives the verdicts."""
-    verdicts = [span.verdict for found in spans.values() for span in found]
+    verdicts = windows.verdicts
     return {
         "run_types": sorted({verdict.window.run_type for verdict in verdicts} - {""}),
         "origins": sorted({verdict.window.origin for verdict in verdicts}),
