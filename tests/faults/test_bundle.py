@@ -16,7 +16,7 @@ from tests.service.small import window_of
 
 from .conftest import Open
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 WAIT_SECONDS = 60.0
 
 

@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 from .conftest import Open
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 WAIT_SECONDS = 60.0
 
 

@@ -119,7 +119,6 @@ def test_kept_windows_that_cannot_be_written_do_not_stop_the_verdicts(shared: Si
     assert [verdict.quality for verdict in shared.run_of(103)] == [Quality.BAD]
 
 
-@pytest.mark.long
 def test_a_read_only_disk_at_the_start_is_told(open_site: Open) -> None:
     site = open_site("workers = 0")
     with mounted(site.data, "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs"):
@@ -131,7 +130,6 @@ def test_a_read_only_disk_at_the_start_is_told(open_site: Open) -> None:
     assert "Traceback" not in told
 
 
-@pytest.mark.long
 def test_a_log_on_a_full_disk_stops_nothing(open_site: Open) -> None:
     site = open_site("workers = 0")
     site.logs.append(Path("/dev/full"))
@@ -153,7 +151,6 @@ def is_served(site: Site) -> Callable[[], bool]:
     return ask
 
 
-@pytest.mark.long
 def test_a_store_damaged_in_use_is_noticed_and_windows_wait_for_another(open_site: Open) -> None:
     site = open_site("workers = 0")
     site.start()

@@ -18,7 +18,7 @@ def restart_after(site: Site, number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGABRT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL])
 def test_the_next_start_says_that_the_daemon_was_aborted(open_site: Open, number: signal.Signals) -> None:
     site = open_site("workers = 0")
     site.start()

@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 from .site import Site, workers_of
 
-pytestmark = pytest.mark.long  # tests/service/monitor/test_worker_pool.py has the same without a daemon
+pytestmark = pytest.mark.slow  # tests/service/monitor/test_worker_pool.py has the same without a daemon
 WAIT_SECONDS = 60.0
 
 
