@@ -323,11 +323,11 @@ def calibrate(
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
-    from dqm.reference import WindowRange, calibrate_range, open_bundle, origin_of, origin_remark
+    from dqm.reference import StoredBundle, WindowRange, calibrate_range, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
     from dqm.reference.window_range import sizes_of
 
-    bundle = open_bundle(path)
+    bundle = StoredBundle.read(path)  # a `Bundle` could evaluate: that takes torch
     toys = _choose_toys(path, toys, config)
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
