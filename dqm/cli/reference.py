@@ -369,12 +369,14 @@ def calibrate(
 
 def _choose_toys(path: Path, toys: int | None, config: Path | None) -> int:
     """Take the toys asked for, or as many as the threshold of a daemon needs, or the usual one."""
+    if toys is not None and config is not None:
+        raise ConfigError("--toys beside --for", where="--for", fix="Give one of them")
+    if toys is not None:
+        return toys
     from dqm.alarm import ample_toys
 
     if config is None:
-        return ample_toys(USUAL_THRESHOLD) if toys is None else toys
-    if toys is not None:
-        raise ConfigError("--toys beside --for", where="--for", fix="Give one of them")
+        return ample_toys(USUAL_THRESHOLD)
     from dqm.service.monitor.resolved_config import find_threshold
 
     threshold = find_threshold(load_daemon(config), path)
