@@ -212,7 +212,8 @@ class WindowKeeper:
         scratch = path.with_name(f".{path.name}.tmp")
         try:
             written = pa.BufferOutputStream()
-            pq.write_table(table, written, compression="zstd")
+            # without dictionaries: measured values hardly repeat, and the file is smaller and written sooner
+            pq.write_table(table, written, compression="zstd", use_dictionary=False)
             content = written.getvalue()
             size = content.size
             if size > self._max_bytes:
