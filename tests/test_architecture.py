@@ -15,7 +15,7 @@ from dqm.cli.main import COMMANDS, load_command
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("dqm", "collectors") for path in (ROOT / room).rglob("*.py"))
-LOADED = "import {module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+LOADED = "import {module}, sys; print(*sys.modules)"
 ALL_BUT_ALARMS = """
 import sys
 from dqm.cli.main import COMMANDS, load_command
@@ -32,7 +32,7 @@ run()
 
 
 def loaded_by(module: str) -> set[str]:
-    """Top-level modules in memory after an import."""
+    """Modules in memory after an import."""
     told = subprocess.run(
         [sys.executable, "-c", LOADED.format(module=module)], capture_output=True, text=True, check=True
     )
@@ -70,6 +70,12 @@ def test_the_daemon_itself_does_without_the_numerics() -> None:
     assert {"sqlalchemy", "starlette", "zmq"} <= loaded
     assert "torch" not in loaded, "its workers have it; it takes 200 MB and over a second"
     assert "scipy.stats" not in loaded, "half a second"
+
+
+def test_who_calibrates_several_kernels_leaves_torch_to_the_processes_that_test() -> None:
+    loaded = loaded_by("dqm.reference.calibration, dqm.reference.window_range, dqm.nplm.several")
+    assert {"numpy", "scipy.special"} <= loaded
+    assert not loaded & {"torch", "scipy.stats", "dqm.reference.evaluator"}
 
 
 def test_help_of_every_command_is_quick_to_load_but_for_alarms() -> None:

@@ -110,6 +110,7 @@ class AlarmEngine:
             self._streams[name] = StreamAlarms(
                 stream, stored, last_seen.get(name, now), run, idle_since=now, unjudged_since=since
             )
+        self._with_rolling = [(name, one) for name, one in self._streams.items() if one.rules.n_rolling]
         self._assign_masks()
         #: What has changed since the dumps: masks that ended, streams that were disabled.
         self.initial_changes = tuple(self._advance_all(self._streams.values(), now, _CONFIGURATION))
@@ -151,8 +152,7 @@ class AlarmEngine:
         """What the alarms of each stream with a rolling reference mean for it."""
         return {
             name: look_at_alarms(stream.stored.alarms, stream.stored.history.accepted_at)
-            for name, stream in self._streams.items()
-            if stream.rules.n_rolling
+            for name, stream in self._with_rolling
         }
 
     @property

@@ -18,7 +18,7 @@ from dqm.errors import ConfigError, escape_text
 from dqm.events import FloatArray, WindowCut
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, Check, Source, WindowKind
+    from dqm.reference import Bundle, Check, Source, StoredBundle, WindowKind
 
 __all__ = ["LARGEST_WINDOW", "MOST_TOYS", "kind_of", "nuisance", "read_number", "read_pairs", "read_samples"]
 
@@ -134,7 +134,7 @@ def _say_what_is_no_number(bundle: Bundle) -> None:
 
 
 def kind_of(
-    bundle: Bundle, window: float | None, cut: WindowCut | None, free: list[str] | None
+    bundle: StoredBundle, window: float | None, cut: WindowCut | None, free: list[str] | None
 ) -> WindowKind:
     """Give the kind of window that options ask for; defaults are what the bundle was built for."""
     from dqm.reference import WindowKind

@@ -90,11 +90,11 @@ def calibrate(
     ship: ShipOption = False,
 ) -> None:
     """Throw healthy toys and add their null table; continues after an interruption."""
-    from dqm.reference import WindowRange, calibrate_range, open_bundle, origin_of, origin_remark
+    from dqm.reference import StoredBundle, WindowRange, calibrate_range, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
     from dqm.reference.window_range import sizes_of
 
-    bundle = open_bundle(path)
+    bundle = StoredBundle.read(path)  # a `Bundle` could evaluate: that takes torch
     toys = _choose_toys(path, toys, config)
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
@@ -136,12 +136,14 @@ def calibrate(
 
 def _choose_toys(path: Path, toys: int | None, config: Path | None) -> int:
     """Take the toys asked for, or as many as the threshold of a daemon needs, or the usual one."""
+    if toys is not None and config is not None:
+        raise ConfigError("--toys beside --for", where="--for", fix="Give one of them")
+    if toys is not None:
+        return toys
     from dqm.alarm import ample_toys
 
     if config is None:
-        return ample_toys(USUAL_THRESHOLD) if toys is None else toys
-    if toys is not None:
-        raise ConfigError("--toys beside --for", where="--for", fix="Give one of them")
+        return ample_toys(USUAL_THRESHOLD)
     from dqm.service.monitor.resolved_config import find_threshold
 
     threshold = find_threshold(load_daemon(config), path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,12 @@ from scipy import sparse
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["DrawnWindows"]
 
-BLOCK = 2048
+BLOCK = 1024
 """Events of the pool whose functions are computed together: they stay in the cache while they are summed."""
 
 
@@ -48,7 +53,7 @@ class DrawnWindows:
             n_events = min(BLOCK, len(used) - number * BLOCK)
             begins = np.searchsorted(of_window[chosen], np.arange(len(rows) + 1))
             content = (counts[chosen], places[chosen] - number * BLOCK, begins)
-            self._counts.append(sparse.csr_array(content, shape=(len(rows), n_events)))
+            self._counts.append(_of_mkl(sparse.csr_array(content, shape=(len(rows), n_events))))
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -75,8 +80,32 @@ class DrawnWindows:
         ndarray, shape (n_windows, m)
         """
         blocks = (columns[begin : begin + BLOCK] for begin in range(0, len(columns), BLOCK))
-        parts = (counts @ functions(block) for counts, block in zip(self._counts, blocks, strict=True))
-        total: FloatArray = next(parts)
-        for part in parts:
-            total += part
+        total: FloatArray = np.zeros((0, 0))
+        for number, (counts, block) in enumerate(zip(self._counts, blocks, strict=True)):
+            values = functions(block)
+            if number == 0:
+                total = np.zeros((len(self), values.shape[1]))
+            _add_product(total, counts, values)
         return total
+
+
+def _of_mkl(counts: sparse.csr_array) -> sparse.csr_array | Tensor:
+    """Give a sparse matrix to torch, if that has MKL, whose products take half of the time of scipy's."""
+    import torch  # here: who only asks for the class of a test does without it
+
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return counts
+    begins, places, numbers = map(torch.from_numpy, (counts.indptr, counts.indices, counts.data))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return torch.sparse_csr_tensor(begins, places, numbers, list(counts.shape), check_invariants=False)
+
+
+def _add_product(total: FloatArray, counts: sparse.csr_array | Tensor, values: FloatArray) -> None:
+    """Add ``counts @ values`` to the total."""
+    if isinstance(counts, sparse.csr_array):
+        total += counts @ values
+        return
+    import torch
+
+    torch.from_numpy(total).addmm_(counts, torch.from_numpy(values))

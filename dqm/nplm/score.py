@@ -10,16 +10,17 @@ and little more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from scipy import special
 from scipy.linalg import blas, lapack, solve_triangular
 from scipy.spatial.distance import pdist
 
 from dqm.events import FloatArray
-from dqm.nplm.kernel import gaussian_kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "BriefScore",
@@ -115,8 +116,7 @@ class Score:
 
     def kernel(self, columns: FloatArray) -> FloatArray:
         """Evaluate the kernels at events, shape (n, m)."""
-        kernel: FloatArray = gaussian_kernel(torch.from_numpy(columns), self._centers, self.width).numpy()
-        return kernel
+        return _kernel(_tensor(columns), self._centers, self.width)
 
     def _take_moments(self, kernel: FloatArray, shares: FloatArray, factor: FloatArray) -> None:
         """Learn the functions from the kernels at the reference, and from those at the centres, factorised.
@@ -265,10 +265,22 @@ def log_chi_squared(statistics: FloatArray, mean: FloatArray, variance: FloatArr
     return log_p
 
 
-def _independent(centers: FloatArray, width: float) -> tuple[torch.Tensor, FloatArray]:
+def _independent(centers: FloatArray, width: float) -> tuple[Tensor, FloatArray]:
     """Choose centres that are not redundant (pivoted Cholesky); also the factor of their kernels."""
-    every = torch.from_numpy(centers)
-    factor, order, rank, _ = lapack.dpstrf(
-        gaussian_kernel(every, every, width).numpy(), tol=TOLERANCE, lower=1
-    )
-    return every[torch.from_numpy(order[:rank] - 1).long()], factor[:rank, :rank]
+    every = _tensor(centers)
+    factor, order, rank, _ = lapack.dpstrf(_kernel(every, every, width), tol=TOLERANCE, lower=1)
+    return _tensor(centers[order[:rank] - 1]), factor[:rank, :rank]
+
+
+def _tensor(columns: FloatArray) -> Tensor:
+    """Share the memory of an array with torch; loaded here: who asks for the class alone does without it."""
+    import torch
+
+    return torch.from_numpy(columns)
+
+
+def _kernel(columns: Tensor, centers: Tensor, width: float) -> FloatArray:
+    from dqm.nplm.kernel import gaussian_kernel
+
+    kernel: FloatArray = gaussian_kernel(columns, centers, width).numpy()
+    return kernel

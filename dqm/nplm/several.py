@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,14 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.drawn import DrawnWindows
-from dqm.nplm.kernel_test import KernelTest
 from dqm.nplm.nuisance import Nuisance, check_nuisances, measured_values
 from dqm.nplm.nuisance_fit import NuisanceFit
 from dqm.nplm.plain_test import OrderTest, SharesTest
-from dqm.nplm.prepared import check_device
 from dqm.nplm.profiled_kernels import ProfiledKernels
 from dqm.nplm.profiled_score import ProfiledScore
-from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
 from dqm.nplm.score import BriefScore, Score, log_chi_squared
 from dqm.nplm.setting import (
@@ -33,6 +30,10 @@ from dqm.nplm.setting import (
     weigh_kernels,
 )
 from dqm.nplm.several_result import SeveralResult
+
+if TYPE_CHECKING:
+    from dqm.nplm.kernel_test import KernelTest
+    from dqm.nplm.result import KernelResult
 
 __all__ = ["SeveralTest"]
 
@@ -149,7 +150,10 @@ class SeveralTest:
                 "mean_ratio and plain_shift belong together: these settings were made by another version",
                 fix="Build the bundle again, or take what SeveralTest.tune gives",
             )
-        check_device(device)  # one step is quick everywhere
+        if device != "cpu":  # one step is quick everywhere
+            from dqm.nplm.prepared import check_device
+
+            check_device(device)
         self._rule = rule
         sample = Sample.check(reference, counts, "reference")
         shares = reference_shares(sample, weights)
@@ -396,6 +400,8 @@ class SeveralTest:
             setting = self.settings[0]  # a feature with one value has no coordinates
         test = self._fits.get(place)
         if test is None:
+            from dqm.nplm.kernel_test import KernelTest  # torch: toys do without it
+
             weights, n_expected = self._weights, self.n_expected
             if self._fit is not None:
                 of_rows = self._fit.weights_at(np.array(nu))

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dqm.events import FloatArray, NuisanceResult
-from dqm.nplm.result import KernelResult
 from dqm.nplm.samples import Sample
 from dqm.nplm.setting import Setting
 
 if TYPE_CHECKING:
+    from dqm.nplm.result import KernelResult
     from dqm.nplm.several import SeveralTest
 
 __all__ = ["SeveralResult"]

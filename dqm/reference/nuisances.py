@@ -11,17 +11,7 @@ import numpy as np
 from dqm.config import check_call, find_plugin, label_of, plugin_errors
 from dqm.errors import BundleError, InputError, PluginError
 from dqm.events import FloatArray
-from dqm.nplm import Normalisation, Nuisance, Shape
-from dqm.nplm.taylor import (
-    BinnedRatio,
-    Kernel,
-    Network,
-    ShiftedSample,
-    TaylorModel,
-    bin_log_ratio,
-    classification_gain,
-    learn_taylor,
-)
+from dqm.nplm import Normalisation, Nuisance, Shape, taylor
 from dqm.nplm.transformations import Transformation
 from dqm.reference.manifest import NuisanceEntry, Source, Transform, WindowKind, check_names
 from dqm.reference.processes import one_thread
@@ -38,7 +28,9 @@ __all__ = [
     "taylor_model",
 ]
 
-METHODS = {"network": Network, "kernel": Kernel}
+METHODS = {"network": "Network", "kernel": "Kernel"}
+"""Classes of `dqm.nplm.taylor`, which is loaded when it is used: it needs torch."""
+
 HELD_OUT = 0.2
 """Share of every sample that a model is checked with, not learned from."""
 
@@ -59,7 +51,7 @@ class Check:
 
     nu: float
     gain: float
-    ratios: tuple[BinnedRatio, ...]
+    ratios: tuple[taylor.BinnedRatio, ...]
 
 
 TRANSFORMATIONS = "dqm.transformations"
@@ -205,16 +197,17 @@ def learn_shape(
         parts = {nu: _split(x, rng) for nu, x in samples.items()}
     ratio = yields or {}
     shifted = {
-        nu: [ShiftedSample(nu, x, yield_ratio=ratio.get(nu, 1.0)) for x in pair] for nu, pair in parts.items()
+        nu: [taylor.ShiftedSample(nu, x, yield_ratio=ratio.get(nu, 1.0)) for x in pair]
+        for nu, pair in parts.items()
     }
     with (
         one_thread()
     ):  # on a busy machine threads wait for each other, after each of thousands of small products
-        model = learn_taylor(
+        model = taylor.learn_taylor(
             learned,
             [pair[0] for pair in shifted.values()],
             order=order,
-            method=METHODS[method](),
+            method=getattr(taylor, METHODS[method])(),
             rng=rng,
             progress=progress,
         )
@@ -232,10 +225,10 @@ def learn_shape(
     return bundle.add_nuisance(entry, arrays), checks
 
 
-def taylor_model(bundle: StoredBundle, entry: NuisanceEntry) -> TaylorModel:
+def taylor_model(bundle: StoredBundle, entry: NuisanceEntry) -> taylor.TaylorModel:
     """Rebuild the learned log ratio of a shape parameter; raises `BundleError` if it does not fit."""
     try:
-        return TaylorModel.from_arrays(bundle.model(entry), entry.settings)
+        return taylor.TaylorModel.from_arrays(bundle.model(entry), entry.settings)
     except InputError as error:
         raise BundleError(
             f"nuisance parameter {entry.name}: {error}",
@@ -276,7 +269,7 @@ def _split(x: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatAr
     return shuffled[:n], shuffled[n:]
 
 
-def _check(model: TaylorModel, nominal: FloatArray, sample: ShiftedSample) -> Check:
+def _check(model: taylor.TaylorModel, nominal: FloatArray, sample: taylor.ShiftedSample) -> Check:
     features = range(nominal.shape[1])
-    ratios = tuple(bin_log_ratio(model, nominal, sample, feature) for feature in features)
-    return Check(sample.nu, classification_gain(model, nominal, sample), ratios)
+    ratios = tuple(taylor.bin_log_ratio(model, nominal, sample, feature) for feature in features)
+    return Check(sample.nu, taylor.classification_gain(model, nominal, sample), ratios)

@@ -30,8 +30,9 @@ Result_co = TypeVar("Result_co", covariant=True)
 SILENCE_SECONDS = 2.0
 """Time without a finished item after which those that should be working are looked at."""
 
-_LOADED_ONCE = ("dqm.reference.evaluator", "dqm.nplm.several", "scipy.stats")
-"""What all processes need: one process loads it, in 2 s, and each of them begins as a copy of that one."""
+_LOADED_ONCE = ("torch", "dqm.nplm.several", "dqm.nplm.kernel_test")
+"""What all processes need beside the module of their task: one process loads it, in 2 s, and each of them
+begins as a copy of that one."""
 
 
 class Task(Protocol[Item_contra, Result_co]):
@@ -86,7 +87,8 @@ class Processes:
         others = set(multiprocessing.active_children())
         # not forked from this process: a forked torch may hang on locks its parent's threads held
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(_LOADED_ONCE))
+        module = type(task).__module__
+        context.set_forkserver_preload([*_LOADED_ONCE, *([module] if module != "__main__" else [])])
         pool = ProcessPoolExecutor(self._n, context, initializer=_start, initargs=(task,))
         try:
             yield from keep_busy(lambda item: _submit(pool, item), items, lambda: 2 * self._n)

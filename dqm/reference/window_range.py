@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import stats
+import scipy  # its `stats` takes half a second to load
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
@@ -195,11 +195,11 @@ def _check(n_expected: float, t: FloatArray, known: list[tuple[float, NullTable]
     table = NullTable.between(known[place][1], known[place + 1][1], share)
     p = np.array([table.p_value(value).p for value in t])
     below = int((p < LEVEL).sum())
-    interval = stats.binomtest(below, len(t)).proportion_ci(0.95)
+    interval = scipy.stats.binomtest(below, len(t)).proportion_ci(0.95)
     return Midpoint(
         n_expected=n_expected,
         n_toys=len(t),
-        ks_p=float(stats.kstest(p, "uniform").pvalue),
+        ks_p=float(scipy.stats.kstest(p, "uniform").pvalue),
         share=below / len(t),
         share_low=float(interval.low),
         share_high=float(interval.high),

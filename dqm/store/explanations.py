@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,16 @@ def encode_explanation(explanation: Explanation) -> dict[str, Any]:
     dict
         Dicts, lists, strings and numbers; numbers of arrays have 6 significant digits.
     """
+    occupancy = [] if explanation.occupancy is None else [explanation.occupancy]
+    every = [*explanation.maps, *explanation.pairs, *occupancy]
+    rounded = iter(_round([array for each in every for array in _arrays_of(each)]))
     return {
-        "maps": [_encode_map(each) for each in explanation.maps],
-        "pairs": [_encode_map(each) for each in explanation.pairs],
+        "maps": [_encode_map(each, rounded) for each in explanation.maps],
+        "pairs": [_encode_map(each, rounded) for each in explanation.pairs],
         "ranking": [[feature, share] for feature, share in explanation.ranking],
         "likenesses": [{"fault": each.fault, "share": each.share} for each in explanation.likenesses],
         "text": explanation.text,
-        "occupancy": None if explanation.occupancy is None else _encode_map(explanation.occupancy),
+        "occupancy": _encode_map(occupancy[0], rounded) if occupancy else None,
     }
 
 
@@ -63,11 +66,16 @@ def decode_explanation(content: Mapping[str, Any]) -> Explanation:
     )
 
 
-def _encode_map(ratio_map: RatioMap) -> dict[str, Any]:
+def _arrays_of(ratio_map: RatioMap) -> list[FloatArray]:
+    return [*ratio_map.edges, *(getattr(ratio_map, name) for name in _ARRAYS)]
+
+
+def _encode_map(ratio_map: RatioMap, rounded: Iterator[FloatArray]) -> dict[str, Any]:
+    """Encode a map, whose arrays are the next ones that were rounded."""
     return {
         "features": list(ratio_map.features),
-        "edges": [_encode_array(edges) for edges in ratio_map.edges],
-        **{name: _encode_array(getattr(ratio_map, name)) for name in _ARRAYS},
+        "edges": [next(rounded).tolist() for _ in ratio_map.edges],
+        **{name: next(rounded).tolist() for name in _ARRAYS},
     }
 
 
@@ -79,8 +87,11 @@ def _decode_map(content: Mapping[str, Any]) -> RatioMap:
     )
 
 
-def _encode_array(values: FloatArray) -> list[Any]:
-    """Return nested lists; insignificant digits are dropped to save space."""
+def _round(arrays: Sequence[FloatArray]) -> list[FloatArray]:
+    """Drop insignificant digits to save space; of all arrays at once, since each is small."""
+    if not arrays:
+        return []
+    values = np.concatenate([array.ravel() for array in arrays])
     size = np.abs(values)
     exponents = np.floor(np.log10(size, where=size > 0.0, out=np.zeros(values.shape)))
     shift = _DIGITS - 1.0 - exponents
@@ -88,5 +99,5 @@ def _encode_array(values: FloatArray) -> list[Any]:
     rounded = np.rint(values * up / down) / up * down
     is_extreme = np.abs(shift) > _EXACT_POWER
     rounded[is_extreme] = [float(f"{value:.{_DIGITS}g}") for value in values[is_extreme]]
-    nested: list[Any] = rounded.tolist()
-    return nested
+    parts = np.split(rounded, np.cumsum([array.size for array in arrays])[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Container
 from contextlib import suppress
@@ -210,13 +211,16 @@ class WindowKeeper:
         table = pa.table(columns).replace_schema_metadata(facts)
         scratch = path.with_name(f".{path.name}.tmp")
         try:
-            path.parent.mkdir(0o700, exist_ok=True)
-            scratch.touch(0o600)
-            pq.write_table(table, scratch, compression="zstd")
-            size = scratch.stat().st_size
+            written = pa.BufferOutputStream()
+            # without dictionaries: measured values hardly repeat, and the file is smaller and written sooner
+            pq.write_table(table, written, compression="zstd", use_dictionary=False)
+            content = written.getvalue()
+            size = content.size
             if size > self._max_bytes:
-                scratch.unlink()
                 return False
+            path.parent.mkdir(0o700, exist_ok=True)
+            with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
             self._make_room(size)
             scratch.replace(path)
         except (OSError, StoreError) as error:

@@ -83,13 +83,13 @@ def read_columns(
             Reason.EVENT_COUNT,
             f"the header announces {format_count(n_events, 'event')}, the payload has {batch.num_rows}",
         )
-    for name, column in zip(names, batch.columns, strict=True):
-        if column.null_count:
-            raise PeerError(
-                Reason.PAYLOAD_NULL, f"column {name} has {format_count(column.null_count, 'null')}"
-            )
     x = np.empty((n_events, len(names)))
     for position, column in enumerate(batch.columns):
+        if column.null_count:
+            raise PeerError(
+                Reason.PAYLOAD_NULL,
+                f"column {names[position]} has {format_count(column.null_count, 'null')}",
+            )
         x[:, position] = column.to_numpy(zero_copy_only=True)
     is_finite = np.isfinite(x)
     if is_finite.all() or not n_events:
@@ -118,9 +118,9 @@ def _read_batch(payload: pa.Buffer, names: tuple[str, ...]) -> pa.RecordBatch:
         )
     if _is_compressed(bytes(messages[1].metadata)):
         raise PeerError(Reason.PAYLOAD_COMPRESSED, "the record batch is compressed; send it uncompressed")
-    reader = pa.ipc.open_stream(payload)
-    _check_schema(reader.schema, names)
-    batch = reader.read_next_batch()
+    schema = pa.ipc.read_schema(messages[0])
+    _check_schema(schema, names)
+    batch = pa.ipc.read_record_batch(messages[1], schema)
     batch.validate()
     return batch
 

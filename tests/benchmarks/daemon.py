@@ -82,10 +82,11 @@ class RunningDaemon:
             total += int(values[0])
         return total / 1024
 
-    def cpu_seconds(self) -> float:
-        """Processor time of daemon and workers since their start."""
+    def cpu_seconds(self, *, own: bool | None = None) -> float:
+        """Processor time since the start of daemon and workers, or of its own process or all others alone."""
+        processes = self.processes()
         ticks = 0
-        for process in self.processes():
+        for process in processes if own is None else processes[:1] if own else processes[1:]:
             fields = (process / "stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")

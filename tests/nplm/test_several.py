@@ -59,7 +59,12 @@ def test_t_does_not_depend_on_units_or_on_what_is_tested_beside() -> None:
     )
 
 
-def test_windows_drawn_from_a_pool_have_the_t_that_they_have_alone() -> None:
+@pytest.mark.parametrize("has_mkl", [True, False])
+def test_windows_drawn_from_a_pool_have_the_t_that_they_have_alone(
+    monkeypatch: pytest.MonkeyPatch, has_mkl: bool
+) -> None:
+    has_mkl = has_mkl and torch.backends.mkl.is_available()
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
     rng = np.random.default_rng(8)
     x = normal(5000, 1, 4)
     x[:, 2] = np.round(x[:, 2])

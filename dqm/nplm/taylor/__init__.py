@@ -1,19 +1,9 @@
-"""Learn from samples at shifted conditions how the reference changes with a nuisance parameter."""
+"""Learn from samples at shifted conditions how the reference changes with a nuisance parameter.
 
-from dqm.nplm.taylor.check import BinnedRatio, bin_log_ratio, classification_gain, effective_share
-from dqm.nplm.taylor.kernel import Kernel
-from dqm.nplm.taylor.model import TaylorModel, learn_taylor
-from dqm.nplm.taylor.network import Network
-from dqm.nplm.taylor.samples import ShiftedSample
+``__init__.pyi`` lists the names; each is loaded when it is used first, as in `dqm` itself: most of them need
+torch.
+"""
 
-__all__ = [
-    "BinnedRatio",
-    "Kernel",
-    "Network",
-    "ShiftedSample",
-    "TaylorModel",
-    "bin_log_ratio",
-    "classification_gain",
-    "effective_share",
-    "learn_taylor",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
