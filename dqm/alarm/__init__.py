@@ -44,7 +44,7 @@ from dqm.alarm.quality import (
 from dqm.alarm.rolling import AlarmsOfStream, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_summary import RunStatistics, means, summarise_run
-from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
+from dqm.alarm.run_trend import MOST_BEFORE, StreamTrend, follow_runs, runs_to_read
 from dqm.alarm.runs import (
     Activity,
     RunBorder,
@@ -84,6 +84,7 @@ from dqm.alarm.values import (
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
+    "MOST_BEFORE",
     "RAISED",
     "AcceptChange",
     "AcknowledgeAlarm",

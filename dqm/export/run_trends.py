@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from dqm.alarm import StreamTrend, follow_runs, runs_to_read
+from dqm.alarm import MOST_BEFORE, StreamTrend, follow_runs, runs_to_read
 from dqm.store import BadShares, VerdictStore
 
 __all__ = ["MOST_COLUMNS", "RunRange", "ShareTable", "read_shares", "read_trends"]
@@ -90,7 +90,8 @@ def read_trends(
     for stream in store.summaries.streams() if streams is None else streams:
         summaries = store.summaries.select(stream, runs, last)
         if summaries:
-            yield follow_runs(summaries, store.z_of_runs(stream, runs_to_read(summaries)))
+            earlier = store.summaries.select(stream, last=MOST_BEFORE, before=summaries[0].first_at)
+            yield follow_runs(summaries, store.z_of_runs(stream, runs_to_read(summaries)), earlier)
 
 
 def read_shares(store: VerdictStore, last: int) -> ShareTable:

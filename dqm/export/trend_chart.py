@@ -80,7 +80,7 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
         ``data`` and ``layout``; None if nothing comes with them.
     """
     runs = [(str(run.run), run.named_values) for run in trend.runs]
-    found = sorted({name for _, values in runs for name in values})[:MOST_VALUES]
+    found = trend.value_names[:MOST_VALUES]
     if not found:
         return None
     data: list[Figure] = []

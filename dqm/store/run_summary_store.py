@@ -176,7 +176,11 @@ class RunSummaryStore:
             return list(connection.execute(select(_C.stream).distinct().order_by(_C.stream)).scalars())
 
     def select(
-        self, stream: str, runs: Collection[int] | None = None, last: int | None = None
+        self,
+        stream: str,
+        runs: Collection[int] | None = None,
+        last: int | None = None,
+        before: float | None = None,
     ) -> list[RunStatistics]:
         """Select the summaries of a stream.
 
@@ -188,6 +192,8 @@ class RunSummaryStore:
             Only these runs.
         last : int, optional
             Only the last so many runs.
+        before : float, optional
+            Only runs whose first verdict was given before this time, Unix seconds.
 
         Returns
         -------
@@ -197,6 +203,8 @@ class RunSummaryStore:
         query = select(run_summaries).where(_C.stream == stream).order_by(_C.first_at.desc()).limit(last)
         if runs is not None:
             query = query.where(within(_C.run, runs))
+        if before is not None:
+            query = query.where(_C.first_at < before)
         with self._database.reading() as connection:
             return [summary_of(row) for row in connection.execute(query)][::-1]
 

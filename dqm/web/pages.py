@@ -215,7 +215,7 @@ def _trends(queries: Queries, request: Request) -> Response:
     bundles = queries.bundles.get(choice.stream, ())
     return render(
         queries, request, "trends.html", names=names, last=choice.last, trend=trend, table=None,
-        columns=sorted({name for run in trend.runs for name in run.named_values}), bundles=bundles,
+        bundles=bundles,
         most_values=MOST_VALUES,
         figure=trend_figure(trend, bundles) if trend.runs else None,
         values=values_figure(trend, bundles) if trend.runs else None,
