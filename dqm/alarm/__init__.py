@@ -13,7 +13,7 @@ from dqm.alarm.certification import (
     certify,
     parse_windows,
 )
-from dqm.alarm.channels import ChannelChoice, KnownChannels, parse_numbers, write_numbers
+from dqm.alarm.channels import ChannelChoice, KnownChannels, parse_numbers, parse_runs, write_numbers
 from dqm.alarm.commands import (
     AcceptChange,
     AcknowledgeAlarm,
@@ -174,6 +174,7 @@ __all__ = [
     "note_told",
     "notice_rules",
     "parse_numbers",
+    "parse_runs",
     "parse_windows",
     "propose_sign_off",
     "quality_limits",

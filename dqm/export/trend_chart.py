@@ -116,7 +116,7 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
     return {"data": data, "layout": layout}
 
 
-def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
+def shares_figure(table: ShareTable, streams: list[str], choice: str) -> Figure:
     """Draw the share of Bad windows of every stream and run; a click leads to the runs of the stream.
 
     Parameters
@@ -125,6 +125,8 @@ def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
         What was counted.
     streams : list of str
         Streams that have windows in it, from the top; 60 of them are drawn.
+    choice : str
+        Which runs these are, as the query of an address: ``last=30``.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
         "type": "heatmap", "x": [one.name for one in table.columns], "y": streams, "xgap": 1, "ygap": 1,
         "zmin": 0, "zmax": 100,
         "z": [[_percent(table.cells[name].get(column)) for column in columns] for name in streams],
-        "meta": {"address": f"/trends?last={table.n_runs}&stream="},
+        "meta": {"address": f"/trends?{choice}&stream="},
         "hovertemplate": "%{y}, run %{x}: %{z:.3g} % Bad<extra></extra>",
         "colorscale": [[0, "var(--raised)"], [0.001, "var(--medium)"], [1, "var(--bad)"]],
         "colorbar": {"title": {"text": "Bad, %"}, "thickness": 12},

@@ -100,6 +100,24 @@ def test_trends_of_all_streams_have_the_worst_first_and_put_many_runs_together(
     assert '"1 to 3"' not in client.get("/trends?last=5").text
 
 
+def test_trends_show_the_runs_that_are_chosen(client: Browser, world: World) -> None:
+    for run in range(1, 121):
+        world.judge(verdict_of("chamber-1", 0, run=run), verdict_of("chamber-2", 0, run=run))
+    text = text_of(client, "/trends?stream=chamber-1&last=30&runs=20-22, 30")
+    assert "chamber-1: 4 runs" in text
+    page = client.get("/trends?runs=20-22,30&last=30")
+    assert "Bad windows of all streams, 4 runs" in text_of(client, "/trends?runs=20-22,30")
+    assert 'href="/trends?stream=chamber-1&amp;runs=20-22%2C30"' in page.text
+    assert 'value="20-22,30"' in page.text
+    many = client.get("/trends?runs=1-59,61-120").text
+    assert '"57 to 59"' in many
+    assert '"61 to 63"' in many
+    assert "No window of runs 500 is stored" in text_of(client, "/trends?runs=500")
+    of_stream = text_of(client, "/trends?stream=chamber-1&runs=500")
+    assert "No window of chamber-1 in runs 500 is stored" in of_stream
+    assert "30 runs" in text_of(client, "/trends?stream=chamber-1&runs="), "an empty field of the form"
+
+
 def test_the_trend_of_a_stream_is_in_the_api(world: World) -> None:
     program = Browser(world, as_program=True)
     for run in (1, 2):
@@ -111,6 +129,8 @@ def test_the_trend_of_a_stream_is_in_the_api(world: World) -> None:
     assert run["conditions"] == {"strip_voltage_v": -1200.0}
     assert len(run["z_quantiles"]) == 3
     assert program.get("/api/v1/streams/none/trend").status_code == 404
+    chosen = program.get("/api/v1/streams/chamber-1/trend?runs=1,7-9").json()
+    assert [run["run"] for run in chosen["runs"]] == [1]
 
 
 @pytest.mark.parametrize("query", ["stream=none", "stream=chamber-1&last=0", "last=1e9", "stream=a%00"])
