@@ -473,6 +473,14 @@ def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:
         assert f'<symbol id="{quality.lower()}"' in page
 
 
+def test_the_help_says_when_to_look_at_each_page(client: Browser) -> None:
+    page = client.get("/help").text
+    head, _, content = page.partition("</nav>")
+    pages = set(re.findall(r'<a href="(/\w*)"', head.partition("<nav")[2])) - {"/help", "/users"}
+    assert len(pages) == 7
+    assert pages <= set(re.findall(r'<dt><a href="(/\w*)">', content))
+
+
 def test_the_help_explains_every_cause_and_state(client: Browser) -> None:
     page = client.get("/help").text
     assert [cause for cause in Cause if f"<dt>{cause}</dt>" not in page] == []
