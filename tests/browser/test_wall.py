@@ -17,6 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from dqm.alarm import AddMask
 from dqm.events import Quality
 from dqm.web import HttpServer, create_app
+from tests.docs.pictures import keep_picture
 from tests.world import START, World, make_world, verdict_of
 
 from .conftest import complaints, set_media
@@ -116,6 +117,7 @@ def test_a_thousand_streams_fit_on_one_screen_and_the_worst_come_first(wall: Wal
     letters = "parseFloat(getComputedStyle(document.querySelector('#first a b')).fontSize)"
     assert browser.execute_script(f"return {letters}") >= 25.0, "readable from afar"
     wall.shoot("wall-1000")
+    keep_picture(browser, "wall", "body", width=1600, height=900)
     assert complaints(browser) == []
     browser.find_element(By.CSS_SELECTOR, "#wall-chamber-502").click()
     assert browser.current_url == f"{wall.url}/streams/chamber-502"
@@ -173,6 +175,7 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
             wall.wait("document.documentElement.dataset.drawn === 'yes'", "the charts are drawn")
             wall.save(f"{name}-{scheme}")
         assert complaints(wall.browser) == []
+        keep_picture(wall.browser, name.replace("-", "_"))
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text
     assert "share of t_2" in text
