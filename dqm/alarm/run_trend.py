@@ -7,8 +7,7 @@ window by window.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,7 +44,7 @@ class StreamTrend:
         In the order of time.
     marks : tuple of tuple of str
         How each run differs from those before, in words; empty if it does not.
-    differing : mapping of str to int
+    differing : mapping of str to set of int
         Runs that differ, by the name of the value in which they do.
     onset : Onset or None
         Since when its windows are worse, by positions in `places`.
@@ -56,7 +55,7 @@ class StreamTrend:
     stream: str
     runs: tuple[RunStatistics, ...]
     marks: tuple[tuple[str, ...], ...] = ()
-    differing: Mapping[str, int] = field(default_factory=dict)
+    differing: Mapping[str, Set[int]] = field(default_factory=dict)
     onset: Onset | None = None
     places: tuple[tuple[int, int | None], ...] = ()
 
@@ -69,7 +68,7 @@ class StreamTrend:
     def value_names(self) -> list[str]:
         """Names of what comes with the windows: those that mark most runs first, then by the alphabet."""
         names = {name for run in self.runs for name in run.named_values}
-        return sorted(names, key=lambda name: (-self.differing.get(name, 0), name))
+        return sorted(names, key=lambda name: (-len(self.differing.get(name, ())), name))
 
     @property
     def onset_runs(self) -> tuple[int, int] | None:
@@ -134,7 +133,10 @@ def follow_runs(
     """
     ordered = _in_order(runs)
     differences = _find_differences(_in_order(earlier), ordered)
-    differing = Counter(name for found in differences for name, _ in found)
+    differing: dict[str, set[int]] = {}
+    for run, found in zip(ordered, differences, strict=True):
+        for name, _ in found:
+            differing.setdefault(name, set()).add(run.run)
     marks = tuple(_tell([text for _, text in found]) for found in differences)
     places: list[tuple[int, int | None]] = []
     z: list[float] = []

@@ -51,7 +51,7 @@ def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fig
         "shapes": [*_onset_band(trend, names), healthy_band("y")],
     }
     if any(run.rate_hz is not None for run in trend.runs):
-        data.append(_rates(trend.runs, names))
+        data.append(_rates(trend, names))
         layout["height"] = 450
         layout["xaxis"]["anchor"] = "y3"
         layout["yaxis"]["domain"], layout["yaxis2"]["domain"] = [0.52, 1.0], [0.26, 0.47]
@@ -96,8 +96,8 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": name, "yaxis": axis,
-                "x": [run for run, _ in runs], "y": [values.get(name) for _, values in runs],
-                "marker": {"color": "var(--series-0)", "size": 6},
+                "x": [run for run, _ in runs], "y": [_rounded(values.get(name)) for _, values in runs],
+                "marker": _markers(trend, name, "var(--series-0)", 6),
                 "hovertemplate": f"run %{{x}}: %{{y:.4g}}<extra>{name}</extra>",
             }
         )  # fmt: skip
@@ -161,10 +161,26 @@ def _percent(share: BadShares | None) -> float | None:
     return round(100.0 * share.n_bad / share.n_judged, 1) if share is not None and share.n_judged else None
 
 
-def _rates(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
+def _rounded(value: float | None) -> float | None:
+    """Leave out the digits that are of the arithmetic alone: an axis would show them."""
+    return None if value is None else float(f"{value:.8g}")
+
+
+def _markers(trend: StreamTrend, name: str, color: str, size: int) -> Figure:
+    """Give runs that differ in a value another symbol."""
+    differing = trend.differing.get(name, ())
+    differ = [run.run in differing for run in trend.runs]
+    return {
+        "symbol": ["square" if one else "circle" for one in differ],
+        "color": ["var(--bad)" if one else color for one in differ],
+        "size": size,
+    }
+
+
+def _rates(trend: StreamTrend, names: list[str]) -> Figure:
     return {
         "type": "scatter", "mode": "markers", "name": "events a second", "yaxis": "y3", "x": names,
-        "y": [run.rate_hz for run in runs], "marker": {"color": "var(--series-1)", "size": 7},
+        "y": [run.rate_hz for run in trend.runs], "marker": _markers(trend, "rate", "var(--series-1)", 7),
     }  # fmt: skip
 
 

@@ -165,7 +165,9 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
                     verdict = verdict_of(
                         f"chamber-{number:03}", seq, p=max(1e-15, float(stats.norm.sf(z))), run=run,
                         judged_at=moment, start=moment, end=moment + 60.0,
-                        conditions={"hv_v": 1200.0 - 0.5 * run, "pressure_mbar": 960.0 + float(rng.normal())},
+                        conditions={
+                            "hv_v": 1200.0 - 10.0 * (run > 15), "pressure_mbar": 960.0 + float(rng.normal()),
+                        },
                     )  # fmt: skip
                     wall.world.store.append(verdict)
     for path, name in (("/trends", "trends-all"), ("/trends?stream=chamber-013", "trends-stream")):
@@ -175,8 +177,10 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
             wall.wait("document.documentElement.dataset.drawn === 'yes'", "the charts are drawn")
             wall.save(f"{name}-{scheme}")
         assert complaints(wall.browser) == []
-        keep_picture(wall.browser, name.replace("-", "_"))
+    keep_picture(wall.browser, "trends_stream", height=1570)
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text
     assert "share of t_2" in text
+    assert "condition differs: hv_v 1190, before 1200" in text
+    assert text.index("hv_v") < text.index("drift_velocity"), "what differs comes first"
     assert len(wall.browser.find_elements(By.CSS_SELECTOR, "#trend tr.calls")) >= 5
