@@ -349,6 +349,21 @@ def test_the_change_of_a_masked_stream_is_accepted(world: World, client: Browser
     assert (status, "unknown stream" in told) == (409, True)
 
 
+def test_who_acknowledges_a_sudden_change_is_told_that_it_is_accepted(world: World, client: Browser) -> None:
+    for seq in range(3):
+        verdict = verdict_of("chamber-2", seq, judged_at=world.clock())
+        rolling = RollingResult(10, (6, 8), (7, 2), p=2e-6, p_method=PMethod.TAIL)
+        world.judge(replace(verdict, result=replace(verdict.result, rolling=rolling)))
+    world.raise_alarm("chamber-1")
+    for page in ("/", "/alarms", "/alarms/chamber-2/changed"):
+        text = text_of(client, page)
+        assert text.count("This accepts the change") == 1
+        assert "What was changed" in text
+    assert "It stays on until the condition has gone" not in text_of(client, "/alarms/chamber-2/changed")
+    assert "It stays on until the condition has gone" in text_of(client, "/alarms/chamber-1/differs")
+    assert "This accepts" not in text_of(client, "/alarms/chamber-1/differs")
+
+
 def test_an_alarm_is_shelved_and_taken_off_again(world: World, client: Browser) -> None:
     world.raise_alarm("chamber-2")
     path = "/alarms/chamber-2/differs"
