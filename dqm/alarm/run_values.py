@@ -117,7 +117,7 @@ def find_usual(mean: Mean, before: Sequence[Mean], p: float) -> float | None:
     before : sequence of Mean
         Of the runs before it.
     p : float
-        Probability that a run like them is too far, 0 to 1.
+        Probability that a run like them is too far, above 0 and at most 0.1.
 
     Returns
     -------
@@ -133,7 +133,9 @@ def find_usual(mean: Mean, before: Sequence[Mean], p: float) -> float | None:
     n = len(before)
     if n < FEWEST_RUNS:
         return None
-    kept = sorted(one.value for one in before)[1:-1]
+    kept = sorted([one.value for one in before])[1:-1]
+    if kept[0] <= mean.value <= kept[-1]:
+        return None  # what is among them is within the limit of any such p
     usual = sum(kept) / len(kept)
     winsorized = (kept[0], *kept, kept[-1])
     centre = sum(winsorized) / n

@@ -333,6 +333,14 @@ def test_steps_of_a_reading_and_short_runs_are_no_difference() -> None:
     assert find_usual(Mean(1205.0, 100.0), one_is_strange, 1e-3) == 1200.0
 
 
+def test_what_is_among_the_runs_before_is_never_far_from_them() -> None:
+    for rest in ([0.0] * 7, [0.0] * 4 + [1.0] * 3, [0.0] * 9):
+        before = [Mean(value, 1.0) for value in (*rest, 1.0, 1.0)][-10:]
+        without_shortcut = Mean(1.0 + 1e-9, 1.0)
+        assert find_usual(without_shortcut, before, 0.1) is None
+        assert find_usual(Mean(1.0, 1.0), before, 0.1) is None
+
+
 def test_many_differences_are_counted() -> None:
     conditions = [{f"hv_{k}": 1200.0 + 100.0 * (run == 9) for k in range(20)} for run in range(10)]
     runs = [summarise_run(windows(run, np.zeros(6), conditions=c)) for run, c in enumerate(conditions)]
