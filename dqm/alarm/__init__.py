@@ -13,7 +13,13 @@ from dqm.alarm.certify_commands import (
     certify,
     parse_windows,
 )
-from dqm.alarm.channel_choice import ChannelChoice, KnownChannels, parse_numbers, write_numbers
+from dqm.alarm.channel_choice import (
+    ChannelChoice,
+    KnownChannels,
+    parse_numbers,
+    parse_runs,
+    write_numbers,
+)
 from dqm.alarm.commands import (
     AcceptChange,
     AcknowledgeAlarm,
@@ -54,7 +60,7 @@ from dqm.alarm.run_borders import (
     is_overdue,
 )
 from dqm.alarm.run_summary import RunStatistics, means, summarise_run
-from dqm.alarm.run_trend import StreamTrend, follow_runs, runs_to_read
+from dqm.alarm.run_trend import MOST_BEFORE, StreamTrend, follow_runs, runs_to_read
 from dqm.alarm.sign_off import (
     Proposal,
     SignOffRules,
@@ -84,6 +90,7 @@ from dqm.alarm.values import (
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
+    "MOST_BEFORE",
     "RAISED",
     "AcceptChange",
     "AcknowledgeAlarm",
@@ -174,6 +181,7 @@ __all__ = [
     "note_told",
     "notice_rules",
     "parse_numbers",
+    "parse_runs",
     "parse_windows",
     "propose_sign_off",
     "quality_limits",

@@ -14,10 +14,13 @@ from pydantic.dataclasses import dataclass
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, Window
 
-__all__ = ["MOST_CHOSEN", "ChannelChoice", "KnownChannels", "parse_numbers", "write_numbers"]
+__all__ = ["MOST_CHOSEN", "ChannelChoice", "KnownChannels", "parse_numbers", "parse_runs", "write_numbers"]
 
 MOST_CHOSEN = 1000
 """Most numbers of one kind that a mask names; layers and cards stand for any number of channels."""
+
+MOST_RUNS = 1_000_000
+"""Most runs that are named at once."""
 
 _LARGEST_NUMBER = 2**53  # beyond it floats do not tell neighbours apart
 _MOST_DIGITS = 15
@@ -152,6 +155,14 @@ def parse_numbers(text: str, most: int = MOST_CHOSEN) -> tuple[int, ...]:
             )
         found += range(low, high + 1)
     return tuple(dict.fromkeys(found))
+
+
+def parse_runs(text: str) -> tuple[int, ...]:
+    """Read numbers of runs, such as ``10-12,15``; raises `InputError` if there is none."""
+    runs = parse_numbers(text, MOST_RUNS)
+    if not runs:
+        raise InputError("no run is given", fix="Write them as in 10-12,15")
+    return runs
 
 
 def write_numbers(numbers: Iterable[int]) -> str:

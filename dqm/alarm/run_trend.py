@@ -7,27 +7,22 @@ window by window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import special
 
 from dqm.alarm.onset import IntArray, Onset, describe_between, find_doubtful, find_onset
 from dqm.alarm.run_summary import RunStatistics
+from dqm.alarm.run_values import DIFFERENT, FEWEST_WINDOWS, MOST_BEFORE, ValueHistories
 from dqm.errors import format_count
 from dqm.events import FloatArray
 
-__all__ = ["StreamTrend", "follow_runs", "runs_to_read"]
+__all__ = ["MOST_BEFORE", "StreamTrend", "follow_runs", "runs_to_read"]
 
-MOST_BEFORE = 10
-"""Runs before one that it is compared with, without those that are marked themselves."""
-
-FEWEST_WINDOWS = 5
-"""Windows of a run, and of those before, without which it is not compared."""
-
-DIFFERENT = 1e-3
-"""A run is marked if a mean Z or a share of Bad windows so far from those before is so improbable."""
+MOST_TOLD = 5
+"""Most differences of one run that are told in words."""
 
 MOST_READ = 10_000
 """Most windows that are read to date an onset. A run with more counts as one block: an onset is then dated to
@@ -49,6 +44,8 @@ class StreamTrend:
         In the order of time.
     marks : tuple of tuple of str
         How each run differs from those before, in words; empty if it does not.
+    differing : mapping of str to set of int
+        Runs that differ, by the name of the value in which they do.
     onset : Onset or None
         Since when its windows are worse, by positions in `places`.
     places : tuple of (int, int or None)
@@ -58,6 +55,7 @@ class StreamTrend:
     stream: str
     runs: tuple[RunStatistics, ...]
     marks: tuple[tuple[str, ...], ...] = ()
+    differing: Mapping[str, Set[int]] = field(default_factory=dict)
     onset: Onset | None = None
     places: tuple[tuple[int, int | None], ...] = ()
 
@@ -65,6 +63,12 @@ class StreamTrend:
     def marked_runs(self) -> tuple[tuple[RunStatistics, tuple[str, ...]], ...]:
         """Each run with its marks."""
         return tuple(zip(self.runs, self.marks, strict=True))
+
+    @property
+    def value_names(self) -> list[str]:
+        """Names of what comes with the windows: those that mark most runs first, then by the alphabet."""
+        names = {name for run in self.runs for name in run.named_values}
+        return sorted(names, key=lambda name: (-len(self.differing.get(name, ())), name))
 
     @property
     def onset_runs(self) -> tuple[int, int] | None:
@@ -110,7 +114,11 @@ def runs_to_read(runs: Sequence[RunStatistics]) -> tuple[int, ...]:
     return tuple(run.run for run, end in zip(ordered, ends, strict=True) if end <= MOST_READ)
 
 
-def follow_runs(runs: Iterable[RunStatistics], windows: Mapping[int, WindowsOfRun]) -> StreamTrend:
+def follow_runs(
+    runs: Iterable[RunStatistics],
+    windows: Mapping[int, WindowsOfRun],
+    earlier: Iterable[RunStatistics] = (),
+) -> StreamTrend:
     """Put the runs of a stream in their order, mark those that differ, and find since when it is worse.
 
     Parameters
@@ -120,14 +128,16 @@ def follow_runs(runs: Iterable[RunStatistics], windows: Mapping[int, WindowsOfRu
     windows : mapping of int to sequence of (int, float)
         Windows of the runs that `runs_to_read` names, by run. A run some windows of which are not there any
         more is taken as a whole.
+    earlier : iterable of RunStatistics
+        Runs before them, that they are compared with too; `MOST_BEFORE` are enough.
     """
     ordered = _in_order(runs)
-    marks: list[tuple[str, ...]] = []
-    usual: list[RunStatistics] = []  # runs that differ are no measure for the next ones
-    for run in ordered:
-        marks.append(_marks(run, usual[-MOST_BEFORE:]))
-        if not marks[-1]:
-            usual.append(run)
+    differences = _find_differences(_in_order(earlier), ordered)
+    differing: dict[str, set[int]] = {}
+    for run, found in zip(ordered, differences, strict=True):
+        for name, _ in found:
+            differing.setdefault(name, set()).add(run.run)
+    marks = tuple(_tell([text for _, text in found]) for found in differences)
     places: list[tuple[int, int | None]] = []
     z: list[float] = []
     counts: list[int] = []
@@ -142,7 +152,7 @@ def follow_runs(runs: Iterable[RunStatistics], windows: Mapping[int, WindowsOfRu
             z.append(run.sum_z / run.n_z)
             counts.append(run.n_z)
     onset = find_onset(np.array(z), np.array(counts, dtype=np.int64))
-    return StreamTrend(ordered[0].stream, tuple(ordered), tuple(marks), onset, tuple(places))
+    return StreamTrend(ordered[0].stream, tuple(ordered), marks, differing, onset, tuple(places))
 
 
 def _in_order(runs: Iterable[RunStatistics]) -> list[RunStatistics]:
@@ -154,31 +164,46 @@ def _blocks(runs: Sequence[RunStatistics]) -> tuple[FloatArray, IntArray]:
     return z, np.array([run.n_z for run in runs], dtype=np.int64)
 
 
-def _marks(run: RunStatistics, before: Sequence[RunStatistics]) -> tuple[str, ...]:
-    """Say how a run differs from those before."""
-    marks = []
+def _find_differences(
+    earlier: Sequence[RunStatistics], runs: Sequence[RunStatistics]
+) -> list[list[tuple[str, str]]]:
+    """Find in what each run differs from all before it: name and description."""
+    found: list[list[tuple[str, str]]] = []
+    usual: list[RunStatistics] = []  # runs that differ are no measure for the next ones
+    values = ValueHistories()
+    for run in (*earlier, *runs):
+        found.append(list(_compare(run, usual[-MOST_BEFORE:])))
+        if not found[-1]:
+            usual.append(run)
+        found[-1] += values.add(run)
+    return found[len(earlier) :]
+
+
+def _tell(texts: Sequence[str]) -> tuple[str, ...]:
+    if len(texts) <= MOST_TOLD:
+        return tuple(texts)
+    return (*texts[: MOST_TOLD - 1], f"{len(texts) - MOST_TOLD + 1} more values differ")
+
+
+def _compare(run: RunStatistics, before: Sequence[RunStatistics]) -> Iterator[tuple[str, str]]:
+    """Say in what the judgement of a run differs from those before: name and description."""
     now, was = ((sum(one.n_z for one in some), sum(one.sum_z for one in some)) for some in ((run,), before))
     if min(now[0], was[0]) >= FEWEST_WINDOWS:
         mean, mean_before = now[1] / now[0], was[1] / was[0]
         # windows of a run have at least the spread of healthy ones
         variances = (_variance([run]) / now[0], _variance(before) / was[0])
         if 2.0 * special.ndtr(-abs(mean - mean_before) / sum(variances) ** 0.5) < DIFFERENT:
-            marks.append(f"mean Z {mean:.1f}, before {mean_before:.1f}")
+            yield "Z", f"mean Z {mean:.1f}, before {mean_before:.1f}"
     n, n_bad = (sum(getattr(one, name) for one in before) for name in ("n_judged", "n_bad"))
     if (
         min(run.n_judged, n) >= FEWEST_WINDOWS
         and fisher_p(run.n_bad, run.n_judged, n_bad, n) < DIFFERENT
     ):  # fmt: skip
-        marks.append(f"{100 * run.n_bad / run.n_judged:.0f} % Bad, before {100 * n_bad / n:.0f} %")
-    marks += [
-        f"{format_count(now_n, f'{kind} channel')}, before {was_n}"
-        for kind, now_n, was_n in (
-            ("dead", run.n_dead, _last(before, "n_dead")),
-            ("noisy", run.n_noisy, _last(before, "n_noisy")),
-        )
-        if now_n is not None and was_n is not None and now_n != was_n
-    ]
-    return tuple(marks)
+        yield "Bad", f"{100 * run.n_bad / run.n_judged:.0f} % Bad, before {100 * n_bad / n:.0f} %"
+    for kind in ("dead", "noisy"):
+        now_n, was_n = getattr(run, f"n_{kind}"), _last(before, f"n_{kind}")
+        if now_n is not None and was_n is not None and now_n != was_n:
+            yield f"{kind} channels", f"{format_count(now_n, f'{kind} channel')}, before {was_n}"
 
 
 def _variance(runs: Sequence[RunStatistics]) -> float:

@@ -33,9 +33,6 @@ __all__ = [
 LARGEST = 2**63 - 1
 """Largest run number, as in the wire format and the store."""
 
-LARGEST_RANGE = 1_000_000
-"""Most runs that an option names."""
-
 LONGEST_HOURS = 1e6
 """Longest time that an option takes: a century."""
 
@@ -89,15 +86,12 @@ def parse_runs(text: str | None) -> tuple[int, ...] | None:
     """Read run numbers as in ``10-12,15``; None if there is no text; raises `ConfigError`."""
     if text is None:
         return None
-    from dqm.alarm import parse_numbers
+    from dqm import alarm
 
     try:
-        runs = parse_numbers(text, LARGEST_RANGE)
+        return alarm.parse_runs(text)
     except InputError as error:
         raise ConfigError(error.what, where="--runs", fix=error.fix) from error
-    if not runs:
-        raise ConfigError("no run is given", where="--runs", fix="Write them as in 10-12,15")
-    return runs
 
 
 def parse_reading(read: list[str] | None, read_as: Path | None) -> dict[str, object]:

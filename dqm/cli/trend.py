@@ -38,9 +38,10 @@ def trend(
 ) -> None:
     """Show the runs of each stream side by side, which differ, and since when windows are worse.
 
-    A run is marked if its mean Z or its share of Bad windows differs from that of the ten unmarked runs
-    before it, by more than chance in one of 1000 runs, or if other numbers of channels are dead or noisy. The
-    beginning of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
+    A run is marked if its mean Z, its share of Bad windows, or its rate, nuisance parameters and conditions
+    differ from those of the ten usual runs before it, each by more than chance in one of 1000 runs, or if
+    other numbers of channels are dead or noisy. A condition that differs may explain the rest. The beginning
+    of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
     """
     from dqm.cli.reports import open_store, require_stream
     from dqm.cli.tables import print_table
@@ -76,8 +77,8 @@ def _table(trend: StreamTrend) -> Table:
     from dqm.cli.tables import cell
 
     rows = [_cells(run, marks) for run, marks in trend.marked_runs]
-    names = [name for name in rows[0] if any(row.get(name) for row in rows)]
-    names += sorted({name for row in rows for name in row} - set(rows[0]))
+    values = trend.value_names
+    names = [name for name in rows[0] if name not in values and any(row.get(name) for row in rows)] + values
     table = Table(title=f"{trend.stream}", box=None, pad_edge=False, title_justify="left")
     for name in [name for name in names if name != "differs"]:
         table.add_column(name, no_wrap=True, justify="left" if name == "begin (UTC)" else "right")

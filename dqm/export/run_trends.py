@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from dqm.alarm import StreamTrend, follow_runs, runs_to_read
-from dqm.store import BadShares, VerdictStore
+from dqm.alarm import MOST_BEFORE, StreamTrend, follow_runs, runs_to_read
+from dqm.store import BadShares, VerdictStore, ranges_of
 
 __all__ = ["MOST_COLUMNS", "RunRange", "ShareTable", "read_shares", "read_trends"]
 
 MOST_COLUMNS = 50
-"""Most columns of a table of shares; with more runs, neighbours are put together."""
+"""Most columns of a table of shares; with more runs, neighbours are put together. Runs between which some are
+left out are no neighbours: such a table may have more columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +93,36 @@ def read_trends(
     for stream in store.summaries.streams() if streams is None else streams:
         summaries = store.summaries.select(stream, runs, last)
         if summaries:
-            yield follow_runs(summaries, store.z_of_runs(stream, runs_to_read(summaries)))
+            earlier = store.summaries.select(stream, last=MOST_BEFORE, before=summaries[0].first_at)
+            yield follow_runs(summaries, store.z_of_runs(stream, runs_to_read(summaries)), earlier)
 
 
-def read_shares(store: VerdictStore, last: int) -> ShareTable:
-    """Count the Bad windows of all streams in the last runs.
+def read_shares(store: VerdictStore, runs: Collection[int] | None = None, last: int = 1000) -> ShareTable:
+    """Count the Bad windows of all streams in runs.
 
     Parameters
     ----------
     store : VerdictStore
         Where they are.
+    runs : collection of int, optional
+        Only these runs.
     last : int
         The largest so many numbers of runs.
     """
-    runs = store.summaries.last_runs(last)
-    width = -(-len(runs) // MOST_COLUMNS) or 1
-    # from the newest on, so that its column is complete
-    parts = [runs[max(0, end - width) : end] for end in range(len(runs), 0, -width)][::-1]
+    found = store.summaries.last_runs(last, runs)
+    starts = [] if runs is None else [first for first, _ in ranges_of(runs)]
+    width = -(-len(found) // MOST_COLUMNS) or 1
+    parts = [
+        part
+        for _, neighbours in groupby(found, lambda run: bisect(starts, run))
+        for part in _split(list(neighbours), width)
+    ]
     cells: dict[str, dict[int, BadShares]] = {}
     for share in store.summaries.bad_shares([(part[0], part[-1]) for part in parts]):
         cells.setdefault(share.stream, {})[share.column] = share
-    return ShareTable(len(runs), tuple(RunRange(part[0], part[-1]) for part in parts), cells)
+    return ShareTable(len(found), tuple(RunRange(part[0], part[-1]) for part in parts), cells)
+
+
+def _split(runs: Sequence[int], width: int) -> list[Sequence[int]]:
+    """Split into parts; the newest is complete, the oldest may be smaller."""
+    return [runs[max(0, end - width) : end] for end in range(len(runs), 0, -width)][::-1]

@@ -51,7 +51,7 @@ def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fig
         "shapes": [*_onset_band(trend, names), healthy_band("y")],
     }
     if any(run.rate_hz is not None for run in trend.runs):
-        data.append(_rates(trend.runs, names))
+        data.append(_rates(trend, names))
         layout["height"] = 450
         layout["xaxis"]["anchor"] = "y3"
         layout["yaxis"]["domain"], layout["yaxis2"]["domain"] = [0.52, 1.0], [0.26, 0.47]
@@ -80,7 +80,7 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
         ``data`` and ``layout``; None if nothing comes with them.
     """
     runs = [(str(run.run), run.named_values) for run in trend.runs]
-    found = sorted({name for _, values in runs for name in values})[:MOST_VALUES]
+    found = trend.value_names[:MOST_VALUES]
     if not found:
         return None
     data: list[Figure] = []
@@ -96,8 +96,8 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": name, "yaxis": axis,
-                "x": [run for run, _ in runs], "y": [values.get(name) for _, values in runs],
-                "marker": {"color": "var(--series-0)", "size": 6},
+                "x": [run for run, _ in runs], "y": [_rounded(values.get(name)) for _, values in runs],
+                "marker": _markers(trend, name, "var(--series-0)", 6),
                 "hovertemplate": f"run %{{x}}: %{{y:.4g}}<extra>{name}</extra>",
             }
         )  # fmt: skip
@@ -116,7 +116,7 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
     return {"data": data, "layout": layout}
 
 
-def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
+def shares_figure(table: ShareTable, streams: list[str], choice: str) -> Figure:
     """Draw the share of Bad windows of every stream and run; a click leads to the runs of the stream.
 
     Parameters
@@ -125,6 +125,8 @@ def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
         What was counted.
     streams : list of str
         Streams that have windows in it, from the top; 60 of them are drawn.
+    choice : str
+        Which runs these are, as the query of an address: ``last=30``.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def shares_figure(table: ShareTable, streams: list[str]) -> Figure:
         "type": "heatmap", "x": [one.name for one in table.columns], "y": streams, "xgap": 1, "ygap": 1,
         "zmin": 0, "zmax": 100,
         "z": [[_percent(table.cells[name].get(column)) for column in columns] for name in streams],
-        "meta": {"address": f"/trends?last={table.n_runs}&stream="},
+        "meta": {"address": f"/trends?{choice}&stream="},
         "hovertemplate": "%{y}, run %{x}: %{z:.3g} % Bad<extra></extra>",
         "colorscale": [[0, "var(--raised)"], [0.001, "var(--medium)"], [1, "var(--bad)"]],
         "colorbar": {"title": {"text": "Bad, %"}, "thickness": 12},
@@ -159,10 +161,26 @@ def _percent(share: BadShares | None) -> float | None:
     return round(100.0 * share.n_bad / share.n_judged, 1) if share is not None and share.n_judged else None
 
 
-def _rates(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
+def _rounded(value: float | None) -> float | None:
+    """Leave out the digits that are of the arithmetic alone: an axis would show them."""
+    return None if value is None else float(f"{value:.8g}")
+
+
+def _markers(trend: StreamTrend, name: str, color: str, size: int) -> Figure:
+    """Give runs that differ in a value another symbol."""
+    differing = trend.differing.get(name, ())
+    differ = [run.run in differing for run in trend.runs]
+    return {
+        "symbol": ["square" if one else "circle" for one in differ],
+        "color": ["var(--bad)" if one else color for one in differ],
+        "size": size,
+    }
+
+
+def _rates(trend: StreamTrend, names: list[str]) -> Figure:
     return {
         "type": "scatter", "mode": "markers", "name": "events a second", "yaxis": "y3", "x": names,
-        "y": [run.rate_hz for run in runs], "marker": {"color": "var(--series-1)", "size": 7},
+        "y": [run.rate_hz for run in trend.runs], "marker": _markers(trend, "rate", "var(--series-1)", 7),
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dqm.store.explanations import decode_explanation, encode_explanation
 from dqm.store.kept_choice import KeptChoice, Taken, list_kept
 from dqm.store.labelled import is_labelled
 from dqm.store.notice_store import NoticeStore
+from dqm.store.number_ranges import ranges_of
 from dqm.store.run_store import RunStore
 from dqm.store.run_summary_store import BadShares, RunSummaryStore
 from dqm.store.size import StoreSize, measure_store
@@ -42,6 +43,7 @@ __all__ = [
     "is_labelled",
     "list_kept",
     "measure_store",
+    "ranges_of",
     "read_kept",
     "read_kept_window",
     "sqlite_url",

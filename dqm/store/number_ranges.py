@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, false, or_
 
-__all__ = ["within"]
+__all__ = ["ranges_of", "within"]
 
 
 def within(column: Column[Any], numbers: Collection[int]) -> ColumnElement[bool]:
     """Write the condition that a column has one of some numbers, as ranges of neighbours."""
-    return or_(false(), *(column.between(low, high) for low, high in _ranges(numbers)))
+    return or_(false(), *(column.between(low, high) for low, high in ranges_of(numbers)))
 
 
-def _ranges(numbers: Collection[int]) -> list[tuple[int, int]]:
-    """Give the ranges of neighbours that numbers consist of."""
+def ranges_of(numbers: Collection[int]) -> list[tuple[int, int]]:
+    """Give the ranges of neighbours that numbers consist of, ascending."""
     found: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if found and number == found[-1][1] + 1:

@@ -17,13 +17,15 @@ from sqlalchemy import Connection, bindparam, case, func, literal, select, union
 from dqm.alarm import RunStatistics, summarise_run
 from dqm.events import Verdict
 from dqm.store.database import Database
-from dqm.store.number_ranges import within
+from dqm.store.number_ranges import ranges_of, within
 from dqm.store.run_summary_rows import random_integer, row_of_summary, summary_of
 from dqm.store.schema import run_summaries
 
 __all__ = ["BadShares", "RunSummaryStore"]
 
 _C = run_summaries.c
+
+_LARGEST_RUN = 2**63 - 1
 
 _FIND = (
     select(run_summaries)
@@ -176,7 +178,11 @@ class RunSummaryStore:
             return list(connection.execute(select(_C.stream).distinct().order_by(_C.stream)).scalars())
 
     def select(
-        self, stream: str, runs: Collection[int] | None = None, last: int | None = None
+        self,
+        stream: str,
+        runs: Collection[int] | None = None,
+        last: int | None = None,
+        before: float | None = None,
     ) -> list[RunStatistics]:
         """Select the summaries of a stream.
 
@@ -188,6 +194,8 @@ class RunSummaryStore:
             Only these runs.
         last : int, optional
             Only the last so many runs.
+        before : float, optional
+            Only runs whose first verdict was given before this time, Unix seconds.
 
         Returns
         -------
@@ -197,20 +205,30 @@ class RunSummaryStore:
         query = select(run_summaries).where(_C.stream == stream).order_by(_C.first_at.desc()).limit(last)
         if runs is not None:
             query = query.where(within(_C.run, runs))
+        if before is not None:
+            query = query.where(_C.first_at < before)
         with self._database.reading() as connection:
             return [summary_of(row) for row in connection.execute(query)][::-1]
 
-    def last_runs(self, n_runs: int) -> list[int]:
-        """Give the largest numbers of runs that any stream has, ascending.
+    def last_runs(self, n_runs: int, runs: Collection[int] | None = None) -> list[int]:
+        """Give the largest numbers of runs that any stream has, ascending; of some runs, if they are given.
 
         Each number is found by its place in the index, so that the number of streams does not matter.
         """
-        largest = select(func.max(_C.run).label("run")).cte("numbers", recursive=True)
-        below = select(func.max(_C.run)).where(_C.run < largest.c.run).correlate(largest).scalar_subquery()
+        found: list[int] = []
+        for low, high in reversed(ranges_of(runs)) if runs is not None else [(0, _LARGEST_RUN)]:
+            found += self._last_runs(n_runs - len(found), low, high)
+        return sorted(found)
+
+    def _last_runs(self, n_runs: int, low: int, high: int) -> list[int]:
+        last = select(func.max(_C.run).label("run")).where(_C.run.between(low, high))
+        largest = last.cte("numbers", recursive=True)
+        lower = select(func.max(_C.run)).where(_C.run >= low, _C.run < largest.c.run)
+        below = lower.correlate(largest).scalar_subquery()
         numbers = largest.union_all(select(below).where(largest.c.run.is_not(None)))
         query = select(numbers.c.run).where(numbers.c.run.is_not(None)).limit(n_runs)
         with self._database.reading() as connection:
-            return sorted(connection.execute(query).scalars())
+            return list(connection.execute(query).scalars())
 
     def bad_shares(self, ranges: Sequence[tuple[int, int]]) -> Iterator[BadShares]:
         """Count the Bad windows of every stream in ranges of runs.

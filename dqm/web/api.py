@@ -137,7 +137,7 @@ def window(
     "/streams/{stream}/trend", summary="The runs of a stream side by side, and since when windows are worse"
 )
 def trend(queries: Asked, stream: m.StreamName, query: Annotated[m.TrendQuery, Query()]) -> Trend:
-    return show_trend(queries.trend(stream, query.last))
+    return show_trend(queries.trend(stream, query))
 
 
 @_get("/wall", summary="All streams from afar")

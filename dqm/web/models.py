@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from dqm.alarm import (
     AcknowledgeGroup,
@@ -19,6 +20,7 @@ from dqm.alarm import (
     Mask,
     Priority,
     ShelveAlarm,
+    parse_runs,
 )
 from dqm.alarm.commands import Comment, GroupName, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
 from dqm.config import NAME_PATTERN, Role
@@ -278,10 +280,42 @@ class WindowPlace(_Request):
     seq: SequenceNumber
 
 
+MOST_SHOWN = 1000
+"""Most runs that are put side by side."""
+
+
+def _check_runs(text: str) -> str:
+    if text:
+        parse_runs(text)
+    return text
+
+
+RunNumbers = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=200), AfterValidator(_check_runs)
+]
+"""Numbers of runs, as the commands take them; empty: none is named."""
+
+
 class TrendQuery(_Request):
     """Which runs of a stream to put side by side."""
 
-    last: int = Field(30, ge=1, le=1000, description="the last so many runs")
+    last: int = Field(30, ge=1, le=MOST_SHOWN, description="the last so many runs")
+    runs: RunNumbers = Field("", description="instead: these runs, as in 100-130,135; the last 1000 of them")
+
+    @property
+    def chosen(self) -> tuple[int, ...] | None:
+        """Numbers of these runs; None for the last ones."""
+        return parse_runs(self.runs) if self.runs else None
+
+    @property
+    def most(self) -> int:
+        """Most runs that are meant."""
+        return MOST_SHOWN if self.runs else self.last
+
+    @property
+    def as_query(self) -> str:
+        """The choice as the query of an address."""
+        return urlencode({"runs": self.runs} if self.runs else {"last": self.last})
 
 
 class TrendChoice(TrendQuery):

@@ -204,18 +204,18 @@ def _trends(queries: Queries, request: Request) -> Response:
     choice = m.TrendChoice.model_validate_strings(dict(request.query_params))
     names = sorted(queries.bundles)
     if choice.stream is None:
-        table = queries.shares(choice.last)
+        table = queries.shares(choice)
         totals = table.totals(names)
-        figure = shares_figure(table, [one.stream for one in totals]) if totals else None
+        figure = shares_figure(table, [one.stream for one in totals], choice.as_query) if totals else None
         return render(
-            queries, request, "trends.html", names=names, last=choice.last, trend=None, table=table,
+            queries, request, "trends.html", names=names, choice=choice, trend=None, table=table,
             totals=totals, most=MOST_STREAMS, figure=figure,
         )  # fmt: skip
-    trend = queries.trend(choice.stream, choice.last)
+    trend = queries.trend(choice.stream, choice)
     bundles = queries.bundles.get(choice.stream, ())
     return render(
-        queries, request, "trends.html", names=names, last=choice.last, trend=trend, table=None,
-        columns=sorted({name for run in trend.runs for name in run.named_values}), bundles=bundles,
+        queries, request, "trends.html", names=names, choice=choice, trend=trend, table=None,
+        bundles=bundles,
         most_values=MOST_VALUES,
         figure=trend_figure(trend, bundles) if trend.runs else None,
         values=values_figure(trend, bundles) if trend.runs else None,

@@ -189,14 +189,15 @@ class Queries:
         found = self.verdicts.select(stream=stream, run=run, quality=quality, limit=min(limit, _MOST_WINDOWS))
         return m.WindowList(stream=stream, windows=tuple(map(summarise, found))[::-1])
 
-    def trend(self, stream: str, last: int) -> StreamTrend:
-        """Put the last runs of a stream side by side; raises `NotFoundError`."""
+    def trend(self, stream: str, query: m.TrendQuery) -> StreamTrend:
+        """Put runs of a stream side by side; raises `NotFoundError`."""
         self._status(stream)
-        return next(read_trends(self.verdicts, [stream], last=last), StreamTrend(stream, ()))
+        trends = read_trends(self.verdicts, [stream], query.chosen, query.most)
+        return next(trends, StreamTrend(stream, ()))
 
-    def shares(self, last: int) -> ShareTable:
-        """Count the Bad windows of all streams in the last runs."""
-        return read_shares(self.verdicts, last)
+    def shares(self, query: m.TrendQuery) -> ShareTable:
+        """Count the Bad windows of all streams in some runs."""
+        return read_shares(self.verdicts, query.chosen, query.most)
 
     def wall(self, hours: int) -> Wall:
         """Give all streams from afar."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from dqm.alarm import StreamTrend, find_onset, follow_runs, means, runs_to_read, summarise_run
+from dqm.alarm import RunStatistics, StreamTrend, find_onset, follow_runs, means, runs_to_read, summarise_run
 from dqm.alarm import run_trend as module
 from dqm.alarm.run_summary import BIN_WIDTH
 from dqm.alarm.run_trend import fisher_p
+from dqm.alarm.run_values import Mean, find_usual
 from dqm.events import ChannelSummary, Explanation, Quality, TestResult, Verdict, WindowCut
 from dqm.events.result import NuisanceResult, Profiled, RateResult
 from tests.verdicts import make_verdict
@@ -20,17 +22,26 @@ from tests.verdicts import make_verdict
 CONDITIONS: dict[str, float | str] = {"hv": 1200.0, "crate": "b"}
 
 
-def windows(run: int, z: np.ndarray, *, stream: str = "s", n_dead: int | None = None) -> list[Verdict]:
+def windows(
+    run: int,
+    z: np.ndarray,
+    *,
+    stream: str = "s",
+    n_dead: int | None = None,
+    n_data: int = 500,
+    gas: float = 0.2,
+    conditions: dict[str, float | str] = CONDITIONS,
+) -> list[Verdict]:
     channels = None if n_dead is None else ChannelSummary(64, n_dead, 0, 0)
     return [
         make_verdict(
             stream=stream, run=run, seq=seq, quality=Quality.BAD if value > 3 else Quality.GOOD, reason="",
-            bundle="b", seconds=0.1, judged_at=0.0, run_type="physics", conditions=CONDITIONS,
+            bundle="b", seconds=0.1, judged_at=0.0, run_type="physics", conditions=conditions,
             start=1000.0 * run + seq, end=1000.0 * run + seq + 1,
             result=TestResult(
-                500, 500.0, t=1.0, p=float(stats.norm.sf(value)), z=float(value), channels=channels,
+                n_data, 500.0, t=1.0, p=float(stats.norm.sf(value)), z=float(value), channels=channels,
                 rate=RateResult(WindowCut.TIME, 500.0, 0.0, 10.0, 0.5, 0.0),
-                nuisances={"gas": NuisanceResult(0.1, Profiled(0.2, 0.1, 1.0), Profiled(0.3, 0.1, 2.0))},
+                nuisances={"gas": NuisanceResult(0.1, Profiled(gas, 0.1, 1.0), Profiled(0.3, 0.1, 2.0))},
             ),
         )
         for seq, value in enumerate(z)
@@ -224,6 +235,128 @@ def test_another_number_of_dead_channels_marks_a_run() -> None:
     )
     assert a.marks == ((), (), ("1 dead channel, before 0",))
     assert b.marks == ((), (), ())
+
+
+def healthy_runs(
+    rng: np.random.Generator, n_runs: int = 30, correlation: float = 0.0, n_windows: int = 6
+) -> list[RunStatistics]:
+    """Runs whose rate, nuisance parameter, voltage and pressure scatter; the pressure may wander."""
+    pressure = rng.standard_normal(n_runs)
+    for run in range(1, n_runs):
+        pressure[run] = correlation * pressure[run - 1] + (1 - correlation**2) ** 0.5 * pressure[run]
+    return [
+        summarise_run(
+            windows(
+                run,
+                rng.standard_normal(n_windows),
+                n_data=int(rng.poisson(500)),
+                gas=float(rng.normal(0.2, 0.05)),
+                conditions={"hv": float(rng.normal(1200.0, 0.5)), "pressure": 1013.0 + 5.0 * pressure[run]},
+            )
+        )
+        for run in range(n_runs)
+    ]
+
+
+def of_values(trend: StreamTrend) -> list[tuple[str, ...]]:
+    """Marks by rate, nuisance parameters and conditions."""
+    return [
+        tuple(mark for mark in marks if not mark.startswith("mean Z") and " Bad" not in mark)
+        for marks in trend.marks
+    ]
+
+
+@pytest.mark.slow
+def test_values_of_healthy_runs_mark_one_in_a_thousand() -> None:
+    rng = np.random.default_rng(10)
+    marked = [bool(one) for _ in range(300) for one in of_values(follow_runs(healthy_runs(rng), {}))]
+    assert len(marked) == 9000
+    low, high = stats.binom.interval(1 - 1e-4, 300 * 22, 1e-3)
+    assert low <= sum(marked) <= high, "the first 8 runs of each have too few before"
+
+
+def changed(rng: np.random.Generator, from_run: int, n_runs: int = 30, **values: Any) -> StreamTrend:
+    """Healthy runs; from one on something else has another value."""
+    runs = healthy_runs(rng, n_runs)
+    for run in range(from_run, n_runs):
+        given = {"n_data": 500, "conditions": {"hv": 1200.0, "pressure": 1013.0}} | values
+        runs[run] = summarise_run(windows(run, rng.standard_normal(6), **given))
+    return follow_runs(runs, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "told"),
+    [
+        ({"n_data": 700}, "rate", r"events/s 70, before (49|50)(\.\d+)?"),
+        ({"gas": 0.9}, "gas", r"gas 0\.9, before 0\.(1|2)\d*"),
+        (
+            {"conditions": {"hv": 1250.0, "pressure": 1013.0}},
+            "hv",
+            r"condition differs: hv 1250, before 1(199|200)(\.\d)?",
+        ),
+    ],
+)
+def test_another_rate_nuisance_or_condition_marks_runs_until_it_is_usual(
+    values: dict[str, Any], name: str, told: str
+) -> None:
+    trend = changed(np.random.default_rng(11), 16, **values)
+    marks = of_values(trend)
+    assert marks[:16] == [()] * 16
+    for of_run in marks[16:24]:
+        assert len(of_run) == 1
+        assert re.fullmatch(told, of_run[0])
+    assert marks[24:] == [()] * 6, "after 8 runs it is the usual value"
+    assert trend.differing == {name: set(range(16, 24))}
+    assert trend.value_names[0] == (name if name != "rate" else "gas")
+
+
+def test_another_voltage_does_not_end_the_comparison_of_z() -> None:
+    rng = np.random.default_rng(12)
+    runs = [
+        summarise_run(windows(run, rng.standard_normal(6) + 5.0 * (run > 25), conditions={"hv": hv}))
+        for run, hv in enumerate([1200.0] * 10 + [1250.0] * 20)
+    ]
+    marks = follow_runs(runs, {}).marks
+    assert marks[10] == ("condition differs: hv 1250, before 1200",)
+    by_z = [run for run, of_run in enumerate(marks) if any("mean Z" in one for one in of_run)]
+    assert by_z == [26, 27, 28, 29]
+
+
+def test_steps_of_a_reading_and_short_runs_are_no_difference() -> None:
+    constant = [Mean(1200.0, 100.0)] * 10
+    assert find_usual(Mean(1200.4, 100.0), constant, 1e-3) is None
+    assert find_usual(Mean(1205.0, 100.0), constant, 1e-3) == 1200.0
+    assert find_usual(Mean(1205.0, 1.0), constant, 1e-3) is None, "a run of a hundredth of the windows"
+    assert find_usual(Mean(1205.0, 100.0), constant[:7], 1e-3) is None, "too few before"
+    assert find_usual(Mean(1.0, 100.0), [Mean(0.0, 100.0)] * 8, 1e-3) == 0.0
+    one_is_strange = [*constant[:9], Mean(0.0, 100.0)]
+    assert find_usual(Mean(1205.0, 100.0), one_is_strange, 1e-3) == 1200.0
+
+
+def test_what_is_among_the_runs_before_is_never_far_from_them() -> None:
+    for rest in ([0.0] * 7, [0.0] * 4 + [1.0] * 3, [0.0] * 9):
+        before = [Mean(value, 1.0) for value in (*rest, 1.0, 1.0)][-10:]
+        without_shortcut = Mean(1.0 + 1e-9, 1.0)
+        assert find_usual(without_shortcut, before, 0.1) is None
+        assert find_usual(Mean(1.0, 1.0), before, 0.1) is None
+
+
+def test_many_differences_are_counted() -> None:
+    conditions = [{f"hv_{k}": 1200.0 + 100.0 * (run == 9) for k in range(20)} for run in range(10)]
+    runs = [summarise_run(windows(run, np.zeros(6), conditions=c)) for run, c in enumerate(conditions)]
+    trend = follow_runs(runs, {})
+    assert len(trend.marks[9]) == 5
+    assert trend.marks[9][-1] == "16 more values differ"
+    assert trend.differing["hv_7"] == {9}
+
+
+def test_runs_before_those_shown_are_compared_with() -> None:
+    runs = healthy_runs(np.random.default_rng(13), 10)
+    last = summarise_run(windows(10, np.zeros(6), gas=2.0))
+    assert follow_runs([last], {}).marks == ((),)
+    trend = follow_runs([last], {}, runs)
+    assert [run.run for run in trend.runs] == [10]
+    assert trend.marks[0][0].startswith("gas 2, before 0.")
 
 
 def test_windows_that_are_null_count_for_nothing_but_their_number() -> None:

@@ -322,3 +322,12 @@ def test_every_page_fits_and_draws_without_complaints(
         assert browser.execute_script(CUT_OFF) == [], path
         shoot(f"{scheme}-{width}{path.partition('?')[0].replace('/', '-')}")
     assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("width", [1400, 1300, 1100, 800])
+def test_what_to_do_has_a_column_to_be_read_in(browser: Chrome, past: Monitor, width: int) -> None:
+    set_width(browser, width)
+    browser.get(f"{past.url}/")
+    cells = browser.find_elements(By.CSS_SELECTOR, "td.advice")
+    assert cells
+    assert min(cell.size["width"] for cell in cells) >= 150

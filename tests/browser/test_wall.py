@@ -17,6 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from dqm.alarm import AddMask
 from dqm.events import Quality
 from dqm.web import HttpServer, create_app
+from tests.docs.pictures import keep_picture
 from tests.world import START, World, make_world, verdict_of
 
 from .conftest import complaints, set_media
@@ -116,6 +117,7 @@ def test_a_thousand_streams_fit_on_one_screen_and_the_worst_come_first(wall: Wal
     letters = "parseFloat(getComputedStyle(document.querySelector('#first a b')).fontSize)"
     assert browser.execute_script(f"return {letters}") >= 25.0, "readable from afar"
     wall.shoot("wall-1000")
+    keep_picture(browser, "wall", "body", width=1600, height=900)
     assert complaints(browser) == []
     browser.find_element(By.CSS_SELECTOR, "#wall-chamber-502").click()
     assert browser.current_url == f"{wall.url}/streams/chamber-502"
@@ -163,7 +165,9 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
                     verdict = verdict_of(
                         f"chamber-{number:03}", seq, p=max(1e-15, float(stats.norm.sf(z))), run=run,
                         judged_at=moment, start=moment, end=moment + 60.0,
-                        conditions={"hv_v": 1200.0 - 0.5 * run, "pressure_mbar": 960.0 + float(rng.normal())},
+                        conditions={
+                            "hv_v": 1200.0 - 10.0 * (run > 15), "pressure_mbar": 960.0 + float(rng.normal()),
+                        },
                     )  # fmt: skip
                     wall.world.store.append(verdict)
     for path, name in (("/trends", "trends-all"), ("/trends?stream=chamber-013", "trends-stream")):
@@ -173,7 +177,10 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
             wall.wait("document.documentElement.dataset.drawn === 'yes'", "the charts are drawn")
             wall.save(f"{name}-{scheme}")
         assert complaints(wall.browser) == []
+    keep_picture(wall.browser, "trends_stream", height=1570)
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text
     assert "share of t_2" in text
+    assert "condition differs: hv_v 1190, before 1200" in text
+    assert text.index("hv_v") < text.index("drift_velocity"), "what differs comes first"
     assert len(wall.browser.find_elements(By.CSS_SELECTOR, "#trend tr.differs")) >= 5

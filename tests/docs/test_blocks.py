@@ -57,3 +57,37 @@ def test_a_key_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
 def test_everything_that_the_doctor_looks_at_is_listed() -> None:
     text = (ROOT / "docs" / "first-run.md").read_text()
     assert re.findall(r"^\| `(\w+)` \| ", text.partition("## What is wrong")[2], re.MULTILINE) == list(NAMES)
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PYTHON_RUN_BY = {
+    "README.md": "tests/test_front_door.py",
+    "docs/overview.md": "tests/test_front_door.py",
+    "docs/python.md": "tests/test_front_door.py",
+    "docs/calorimeter.md": "tests/docs/test_walks.py",
+    "docs/inputs.md": "tests/docs/test_walks.py",
+    "docs/silicon-tracker.md": "tests/docs/test_walks.py",
+    "docs/tutorial.md": "tests/docs/test_walks.py",
+    "docs/plugins.md": "tests/packages.py",
+    "docs/wire-format.md": "tests/cli/test_runs.py",
+    "docs/histograms.md": "tests/docs/test_blocks.py",
+}
+
+
+def test_python_of_every_page_is_run_by_a_test() -> None:
+    assert {str(page) for page in PAGES if PYTHON.search((ROOT / page).read_text())} == PYTHON_RUN_BY.keys()
+    assert all((ROOT / path).exists() for path in PYTHON_RUN_BY.values())
+
+
+def test_a_file_of_histograms_is_written_as_its_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uproot = pytest.importorskip("uproot")
+    monkeypatch.chdir(tmp_path)
+    (code,) = PYTHON.findall((ROOT / "docs" / "histograms.md").read_text())
+    exec(compile(code, "histograms.md", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own page
+    assert [path.name for path in tmp_path.iterdir()] == ["run.root"]
+    with uproot.open("run.root") as file:
+        contents, edges = file["chamber/drift"].to_numpy()
+    assert contents.sum() == 3
+    assert (len(edges), edges[-1]) == (65, 400.0)

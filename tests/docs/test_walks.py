@@ -15,6 +15,7 @@ from tests.cli.program import json_lines, run_dqm
 from tests.ports import free_port
 from tests.store.postgres import PostgresServer
 
+from .pictures import picture_pages
 from .walk import ROOT, commands_of, walk
 
 LONGEST_SECONDS = 900.0
@@ -23,6 +24,14 @@ LONGEST_SECONDS = 900.0
 
 def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text()
+
+
+def on_free_ports(name: str) -> str:
+    """Give a page with ports that nobody else has."""
+    text = page(name)
+    for port in ("5565", "8787"):
+        text = text.replace(port, str(free_port()))
+    return text
 
 
 @pytest.mark.long
@@ -39,9 +48,7 @@ def test_five_minutes_lead_to_small_p_of_the_faulty_file(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
-    text = page("tutorial.md")
-    for port in ("5565", "8787"):
-        text = text.replace(port, str(free_port()))
+    text = on_free_ports("tutorial.md")
     said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
     assert "certified" in said
     assert "differs" in said.rpartition("$ dqm alarms list")[2]
@@ -55,13 +62,17 @@ def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
     keep = os.environ.get("DQM_PICTURES")  # a directory: the pictures of the page are made again
     if keep:
         shutil.copy(tmp_path / "validation.png", Path(keep) / "tutorial_validation.png")
+        address = re.search(r"http://127\.0\.0\.1:\d+", text)
+        assert address
+        picture_pages(tmp_path, address[0], {
+            "tutorial_stream": ("/streams/chamber-0?run=7", "#charts"),
+            "tutorial_maps": ("/streams/chamber-0", "#anomaly"),
+        })  # fmt: skip
 
 
 @pytest.mark.long
 def test_the_calorimeter_is_monitored_as_its_page_says(tmp_path: Path) -> None:
-    text = page("calorimeter.md")
-    for port in ("5565", "8787"):
-        text = text.replace(port, str(free_port()))
+    text = on_free_ports("calorimeter.md")
     said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
     compared = said.partition("$ dqm compare")[2].partition("$ dqm check")[0]
     lines = compared.splitlines()
@@ -96,14 +107,6 @@ def test_the_hunt_finds_the_place_of_its_page(tmp_path: Path) -> None:
     assert float(rows[0][2]) > 151.0
     assert "what is selected departs mostly in" in said
     assert (tmp_path / "hunt.png").stat().st_size > 10_000
-
-
-def on_free_ports(name: str) -> str:
-    """Give a page with ports that nobody else has."""
-    text = page(name)
-    for port in ("5565", "8787"):
-        text = text.replace(port, str(free_port()))
-    return text
 
 
 def qualities(folder: Path, config: str = "daemon.toml", *more: object) -> dict[str, list[str]]:

@@ -68,3 +68,13 @@ def test_a_nuisance_parameter_has_the_band_of_its_measurement_and_a_condition_no
     axes = {name: "y" if place == 1 else f"y{place}" for name, place in places.items()}
     assert bands(figure, axes["drift_velocity"]) == [(-0.004, 0.004)]
     assert bands(figure, axes["strip_voltage_v"]) == []
+
+
+def test_runs_that_differ_in_a_value_are_squares_in_its_figure(trend: StreamTrend) -> None:
+    differing = {"strip_voltage_v": {trend.runs[-1].run}}
+    figure = values_figure(replace(trend, differing=differing))
+    assert figure is not None
+    symbols = {one["name"]: one["marker"]["symbol"] for one in figure["data"]}
+    assert symbols["strip_voltage_v"] == ["circle"] * (len(trend.runs) - 1) + ["square"]
+    assert set(symbols["drift_velocity"]) == {"circle"}
+    assert figure["data"][0]["name"] == "strip_voltage_v", "first what differs"

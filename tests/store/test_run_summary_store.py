@@ -182,6 +182,9 @@ def test_shares_of_bad_windows_are_counted_in_ranges_of_runs(store: VerdictStore
             store.append(verdict)
     assert store.summaries.last_runs(10) == [3, 5, 90, 2**40]
     assert store.summaries.last_runs(2) == [90, 2**40]
+    assert store.summaries.last_runs(10, range(4, 91)) == [5, 90]
+    assert store.summaries.last_runs(2, (1, 3, 4, 5, 90)) == [5, 90]
+    assert store.summaries.last_runs(10, (4, 6)) == []
     found = sorted(
         store.summaries.bad_shares([(3, 5), (90, 2**40)]), key=lambda one: (one.column, one.stream)
     )

@@ -1,4 +1,4 @@
-"""Time of the pages of trends and of the wall over a large store.
+"""Time of the pages over runs and of the wall over a large store.
 
 ``python -m tests.studies.many_runs FOLDER``
 
@@ -33,9 +33,12 @@ AT_ONCE = 10_000
 RECALLED = 50_000
 
 WALL = ("/wall", "/wall?hours=8")
-TRENDS = (
+OVER_RUNS = (
+    "/certification",
+    "/certification/500",
     "/trends",
     "/trends?last=1000",
+    "/trends?runs=401-500,601-900",
     "/trends?stream=chamber-000",
     "/trends?stream=chamber-000&last=1000",
     "/trends?stream=chamber-001&last=1000",
@@ -118,7 +121,7 @@ def ask(folder: Path, url: str, n_runs: int, n_streams: int) -> Iterator[str]:
         world.statuses.timeline.recall(world.store.last_qualities(0.0, RECALLED), RECALLED)
         yield f"{shown} streams: the last {RECALLED} verdicts are read in {time.perf_counter() - begin:.2f} s"
         browser = Browser(world, user="maria")
-        for page in WALL + (TRENDS if shown == n_streams else ()):
+        for page in WALL + (OVER_RUNS if shown == n_streams else ()):
             answer = browser.get(page)
             assert answer.status_code == 200, answer.text
             took = measure(lambda page=page, browser=browser: browser.get(page))

@@ -22,7 +22,8 @@ from selenium.webdriver.chrome.service import Service
 from sqlalchemy import insert
 
 from dqm.store import VerdictStore, sqlite_url
-from dqm.store.schema import verdicts
+from dqm.store.schema import run_summaries, verdicts
+from dqm.store.summary_filling import fill_summaries
 from dqm.web import HttpServer, create_app
 from tests.browser.conftest import FLAGS
 from tests.world import START, World, make_world, verdict_of
@@ -30,11 +31,13 @@ from tests.world import START, World, make_world, verdict_of
 N_STREAMS, N_WINDOWS, N_RUNS = 250, 40, 100
 AT_ONCE = 20_000
 LOADS = 5
+RECALLED = 50_000
 GROUPS = {f"muon/station-{s}": [f"chamber-{s * 50 + n:03}" for n in range(50)] for s in range(5)}
 STREAMS = [name for names in GROUPS.values() for name in names]
 PAGES = (
     "/", "/?quality=Bad", "/alarms", "/alarms?show=all", "/masks", "/streams/chamber-007",
-    "/windows/chamber-007/100/39", "/trends?stream=chamber-007", "/compare?a_stream=chamber-007", "/help",
+    "/windows/chamber-007/100/39", "/wall", "/trends", "/trends?last=1000", "/trends?stream=chamber-007",
+    "/certification", "/certification/100", "/compare?a_stream=chamber-007", "/help",
 )  # fmt: skip
 TIMES = """
     const page = performance.getEntriesByType("navigation")[0];
@@ -59,6 +62,9 @@ def write_store(path: Path) -> None:
                 with store.database.transaction() as connection:
                     connection.execute(insert(verdicts), rows)
                 rows.clear()
+        with store.database.transaction() as connection:
+            connection.execute(run_summaries.delete())  # of the two above
+            fill_summaries(connection)
 
 
 def _rows(plain: dict[str, object], bad: dict[str, object]) -> Iterator[dict[str, object]]:
@@ -76,6 +82,7 @@ def recall(world: World) -> None:
     """Show the last windows of each stream, as the start of a daemon does; one stream has alarms."""
     for stream in STREAMS:
         world.statuses.recall(world.store.latest(stream, 24)[::-1], 600.0)
+    world.statuses.timeline.recall(world.store.last_qualities(0.0, RECALLED), RECALLED)
     world.judge(
         *(verdict_of("chamber-007", seq, p=2e-9, run=N_RUNS) for seq in range(N_WINDOWS, N_WINDOWS + 3))
     )

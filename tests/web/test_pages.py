@@ -100,6 +100,24 @@ def test_trends_of_all_streams_have_the_worst_first_and_put_many_runs_together(
     assert '"1 to 3"' not in client.get("/trends?last=5").text
 
 
+def test_trends_show_the_runs_that_are_chosen(client: Browser, world: World) -> None:
+    for run in range(1, 121):
+        world.judge(verdict_of("chamber-1", 0, run=run), verdict_of("chamber-2", 0, run=run))
+    text = text_of(client, "/trends?stream=chamber-1&last=30&runs=20-22, 30")
+    assert "chamber-1: 4 runs" in text
+    page = client.get("/trends?runs=20-22,30&last=30")
+    assert "Bad windows of all streams, 4 runs" in text_of(client, "/trends?runs=20-22,30")
+    assert 'href="/trends?stream=chamber-1&amp;runs=20-22%2C30"' in page.text
+    assert 'value="20-22,30"' in page.text
+    many = client.get("/trends?runs=1-59,61-120").text
+    assert '"57 to 59"' in many
+    assert '"61 to 63"' in many
+    assert "No window of runs 500 is stored" in text_of(client, "/trends?runs=500")
+    of_stream = text_of(client, "/trends?stream=chamber-1&runs=500")
+    assert "No window of chamber-1 in runs 500 is stored" in of_stream
+    assert "30 runs" in text_of(client, "/trends?stream=chamber-1&runs="), "an empty field of the form"
+
+
 def test_the_trend_of_a_stream_is_in_the_api(world: World) -> None:
     program = Browser(world, as_program=True)
     for run in (1, 2):
@@ -111,6 +129,8 @@ def test_the_trend_of_a_stream_is_in_the_api(world: World) -> None:
     assert run["conditions"] == {"strip_voltage_v": -1200.0}
     assert len(run["z_quantiles"]) == 3
     assert program.get("/api/v1/streams/none/trend").status_code == 404
+    chosen = program.get("/api/v1/streams/chamber-1/trend?runs=1,7-9").json()
+    assert [run["run"] for run in chosen["runs"]] == [1]
 
 
 @pytest.mark.parametrize("query", ["stream=none", "stream=chamber-1&last=0", "last=1e9", "stream=a%00"])
@@ -329,6 +349,21 @@ def test_the_change_of_a_masked_stream_is_accepted(world: World, client: Browser
     assert (status, "unknown stream" in told) == (409, True)
 
 
+def test_who_acknowledges_a_sudden_change_is_told_that_it_is_accepted(world: World, client: Browser) -> None:
+    for seq in range(3):
+        verdict = verdict_of("chamber-2", seq, judged_at=world.clock())
+        rolling = RollingResult(10, (6, 8), (7, 2), p=2e-6, p_method=PMethod.TAIL)
+        world.judge(replace(verdict, result=replace(verdict.result, rolling=rolling)))
+    world.raise_alarm("chamber-1")
+    for page in ("/", "/alarms", "/alarms/chamber-2/changed"):
+        text = text_of(client, page)
+        assert text.count("This accepts the change") == 1
+        assert "What was changed" in text
+    assert "It stays on until the condition has gone" not in text_of(client, "/alarms/chamber-2/changed")
+    assert "It stays on until the condition has gone" in text_of(client, "/alarms/chamber-1/differs")
+    assert "This accepts" not in text_of(client, "/alarms/chamber-1/differs")
+
+
 def test_an_alarm_is_shelved_and_taken_off_again(world: World, client: Browser) -> None:
     world.raise_alarm("chamber-2")
     path = "/alarms/chamber-2/differs"
@@ -451,6 +486,14 @@ def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:
     for quality in Quality:
         assert re.search(rf'<use href="#{quality.lower()}"></use></svg>{quality}<', page)
         assert f'<symbol id="{quality.lower()}"' in page
+
+
+def test_the_help_says_when_to_look_at_each_page(client: Browser) -> None:
+    page = client.get("/help").text
+    head, _, content = page.partition("</nav>")
+    pages = set(re.findall(r'<a href="(/\w*)"', head.partition("<nav")[2])) - {"/help", "/users"}
+    assert len(pages) == 7
+    assert pages <= set(re.findall(r'<dt><a href="(/\w*)">', content))
 
 
 def test_the_help_explains_every_cause_and_state(client: Browser) -> None:
