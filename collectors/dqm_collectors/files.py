@@ -188,7 +188,7 @@ class FilesCollector:
             found = [file for file in listed if str(file.path) == position.path]
             if not found:
                 raise FileError(
-                    "the file is gone in which the acknowledged windows end",
+                    "the file with the last acknowledged windows does not exist any more",
                     where=position.path,
                     fix="Bring it back, or begin anew with another state and another run",
                 )

@@ -315,7 +315,8 @@ class AlarmEngine:
             return self._streams[name]
         except KeyError:
             raise InputError(
-                f"unknown stream {name!r}", fix=f"Configured are: {', '.join(self._streams)}"
+                f"unknown stream {name!r}",
+                fix=f"Configured: {', '.join(self._streams)}",
             ) from None
 
     def _change_alarm(self, command: AlarmCommand, action: _Action, now: float) -> list[AlarmChange]:

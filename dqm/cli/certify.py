@@ -205,7 +205,8 @@ def export(
         return
     with writing_file(output) as scratch:
         scratch.write_text(text + "\n", encoding="utf-8")
-    say(f"{output}: {_decision(record['decision'], record['without'])}, {len(record['flags'])} flags")
+    n_flags = format_count(len(record["flags"]), "flag")
+    say(f"{output}: {_decision(record['decision'], record['without'])}, {n_flags}")
 
 
 def _scope(stream: str, windows: str, begin: datetime | None, end: datetime | None) -> dict[str, Any]:

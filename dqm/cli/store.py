@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.output import say
-from dqm.errors import StoreError
+from dqm.errors import StoreError, format_count
 
 __all__ = ["app"]
 
@@ -33,7 +33,7 @@ def backup_command(
     from dqm.store.backup import back_up
 
     n_verdicts = back_up(_find(store), file, replace=replace)
-    say(f"{file}: {n_verdicts} verdicts")
+    say(f"{file}: {format_count(n_verdicts, 'verdict')}")
 
 
 @app.command("restore")

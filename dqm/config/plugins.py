@@ -43,7 +43,7 @@ def find_plugin(
         raise error(
             f"unknown {_what(group)} {name!r}",
             where=where,
-            fix=f"Installed are: {', '.join(sorted(point.name for point in points)) or 'none'}",
+            fix=f"Installed: {', '.join(sorted(point.name for point in points)) or 'none'}",
         )
     if len({point.value for point in found}) > 1:
         raise PluginError(

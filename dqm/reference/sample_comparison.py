@@ -325,7 +325,7 @@ def _refuse_overlap(first: FloatArray, second: FloatArray, labels: tuple[str, st
     if is_same or pairs > most:
         what = "have the same events" if is_same else f"have {format_count(int(common), 'event')} in common"
         raise InputError(
-            f"{what}, of {n} and {m}: such samples are no independent ones",
+            f"{what}, of {n} and {m}: these samples are not independent",
             where=" and ".join(labels),
             fix="Give two samples without common events",
         )

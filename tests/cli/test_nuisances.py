@@ -112,7 +112,7 @@ def test_dedicated_runs_and_rates_teach_too(dqm: Dqm, taught: Path, tmp_path: Pa
         (("--transform", "shift"), "--transform alone. Give --on FEATURES and --points VALUES"),
         (
             ("--transform", "twist", "--on", "a", "--points", 1),
-            "unknown transformation 'twist'. Installed are: ",
+            "unknown transformation 'twist'. Installed: ",
         ),
         (("--at", "x=y.csv"), "--at: 'x' is not a number"),
         (("--at", "0.1"), "--at: '0.1' is not VALUE=..."),

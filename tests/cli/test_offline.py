@@ -146,7 +146,7 @@ def test_a_bad_file_is_named_by_every_command(
         (("compare", "none.dqmref", "x.csv"), "error: none.dqmref: no reference bundle"),
         (
             ("extract", "nothing", "-o", "x.parquet"),
-            "error: unknown collector 'nothing'. Installed are: beam,",
+            "error: unknown collector 'nothing'. Installed: beam,",
         ),
         (
             ("extract", "simulate", "-o", "x.parquet", "--set", "seed"),

@@ -270,7 +270,7 @@ def test_check_reads_the_options_of_the_collector(dqm: Dqm, tmp_path: Path) -> N
     told = dqm("check", "c.toml", "--set", "collector.name=nothing")
     assert (told.code, told.out) == (1, "")
     assert (
-        "unknown collector 'nothing'. Installed are: beam, files, histograms, kafka, replay, simulate, tdc"
+        "unknown collector 'nothing'. Installed: beam, files, histograms, kafka, replay, simulate, tdc"
         in told.err
     )
 
@@ -295,7 +295,7 @@ sigma = 0.4
     ("old", "new", "messages"),
     [
         ("", "", []),
-        ('"epics"', '"epic"', ["unknown source of readings 'epic'. Installed are: epics, file, socket"]),
+        ('"epics"', '"epic"', ["unknown source of readings 'epic'. Installed: epics, file, socket"]),
         ("pvs", "pv", ["[slow_control.options]: pv: unknown key; did you mean 'pvs'?", "pvs: must be given"]),
         (
             "sigma = 0.4",
@@ -357,7 +357,7 @@ def test_a_configuration_that_is_missing_or_no_toml_is_named(dqm: Dqm, tmp_path:
         ("run", "daemon.data_dir=daemon.toml", "daemon.toml: cannot make the data directory"),
         ("run", "demon.http=x", "command line: demon: unknown key; did you mean 'daemon'?"),
         ("collect", "window.event=5", "command line: window.event: unknown key; did you mean 'events'?"),
-        ("collect", "collector.name=nothing", "unknown collector 'nothing'. Installed are: beam,"),
+        ("collect", "collector.name=nothing", "unknown collector 'nothing'. Installed: beam,"),
         ("collect", "options.inputs=['none.csv']", "none.csv: "),
     ],
 )

@@ -156,7 +156,7 @@ def test_a_local_process_that_claims_to_be_the_proxy_changes_nothing(place: Plac
 
 
 def test_passwords_that_cross_the_network_are_warned_of(place: Place) -> None:
-    told = logged(place.running.log, "passwords cross the network as they are")
+    told = logged(place.running.log, "passwords are sent over the network in clear text")
     assert told is not None
     assert "reverse proxy" in told["fix"]
 

@@ -172,7 +172,7 @@ def test_without_caproto_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
         ({"pvs": {}}, "at least 1 item"),
         ({"pvs": {"gas pressure": "P"}}, "should match pattern"),
         ({"pvs": {"a": "P", "b": "P"}}, "each variable may be used once; used twice: P"),
-        ({"sigmas": {"presure": 0.4}}, "no reading 'presure' in pvs; known are pressure, temperature"),
+        ({"sigmas": {"presure": 0.4}}, "no reading 'presure' in pvs, which has pressure, temperature"),
         ({"sigmas": {"pressure": 0}}, "greater than 0"),
         ({"refresh_seconds": 0}, "greater than or equal to 0.1"),
     ],

@@ -328,7 +328,9 @@ def test_other_options_another_collector_and_a_damaged_state_are_refused(tmp_pat
     story = Story(tmp_path, poll_seconds=0.1)
     story.collector.close()
     (tmp_path / "a.csv").unlink()
-    with pytest.raises(FileError, match="the file is gone in which the acknowledged windows end"):
+    with pytest.raises(
+        FileError, match="the file with the last acknowledged windows does not exist any more"
+    ):
         Story(tmp_path).tell(batch.position)
     (tmp_path / "state").write_text('{"version": 1, "position"')
     with pytest.raises(FileError, match="is no state of a collector"):

@@ -124,7 +124,7 @@ def test_raised_and_ended_are_told_once_each(site: Site) -> None:
 
 
 def test_alarms_that_come_together_share_a_message(site: Site) -> None:
-    sender = site.start(collect=1.0)
+    sender = site.start(collect=3.0)
     site.set(NORMAL, *(f"s{n}" for n in range(250)))
     site.set(ACTIVE, *(f"s{n}" for n in range(100)))
     sender.wake()

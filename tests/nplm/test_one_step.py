@@ -133,7 +133,8 @@ def test_bundles_can_be_built_for_it(tmp_path: Path) -> None:
     assert isinstance(test.own, OneStepTest)
     assert test.evaluate(events(100, 6, shift=0.8)).t > table.toys(table.manifest.null[0])[:, 0].max()
     with pytest.raises(
-        BundleError, match=r"unknown statistic 'other'. Installed are: .*channels, .*falkon, .*one-step"
+        BundleError,
+        match=r"unknown statistic 'other'. Installed: .*channels, .*falkon, .*one-step",
     ):
         create_bundle(events(3000, 5), replace(recipe, statistic="other"), tmp_path / "c")
 

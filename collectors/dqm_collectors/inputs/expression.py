@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dqm.errors import ConfigError, escape_text
+from dqm.errors import ConfigError, escape_text, format_count
 from dqm.events import FloatArray
 
 __all__ = ["FUNCTIONS", "Expression", "parse_expression"]
@@ -311,8 +311,9 @@ class _Writer:
 
     def _call(self, name: str, nodes: list[ast.expr], depth: int) -> _Part:
         if len(nodes) != FUNCTIONS[name]:
+            n = format_count(len(nodes), "argument")
             raise ConfigError(
-                f"{_show(self._text)}: {name} has {len(nodes)} arguments, and takes {FUNCTIONS[name]}",
+                f"{_show(self._text)}: {name} has {n}, and takes {FUNCTIONS[name]}",
                 where=self._where,
             )
         if name == "where":

@@ -38,7 +38,7 @@ def load_transformation(choice: TransformationChoice) -> Change:
         raise ConfigError(
             f"unknown transformation {choice.name!r}",
             where="transform",
-            fix=f"Installed are: {', '.join(sorted(points)) or 'none'}",
+            fix=f"Installed: {', '.join(sorted(points)) or 'none'}",
         )
     label = f"the transformation {choice.name!r}"
     made = points[choice.name].load()(list(range(len(choice.features))))

@@ -65,7 +65,7 @@ class EpicsSource(HistorySource):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if unknown := sorted({*self.sigmas} - {*self.pvs}):
-                raise ValueError(f"sigmas: no reading {unknown[0]!r} in pvs; known are {', '.join(self.pvs)}")
+                raise ValueError(f"sigmas: no reading {unknown[0]!r} in pvs, which has {', '.join(self.pvs)}")
             names = list(self.pvs.values())
             if twice := sorted({pv for pv in names if names.count(pv) > 1}):
                 raise ValueError(f"pvs: each variable may be used once; used twice: {', '.join(twice)}")

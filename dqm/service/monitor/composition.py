@@ -328,7 +328,7 @@ def _open_authenticator(
         log.warning("nobody can sign in: the file of users is empty", fix="add one by 'dqm users add'")
     if users is not None and not is_local(config.daemon.http):
         log.warning(
-            "passwords cross the network as they are",
+            "passwords are sent over the network in clear text",
             http=config.daemon.http,
             fix="listen on the loopback, behind a reverse proxy that speaks https",
         )

@@ -98,7 +98,11 @@ def check_plugin(name: str, settings: Mapping[str, object], longest_seconds: flo
     groups = [group for group, names in installed.items() if name in names]
     if not groups:
         known = ", ".join(sorted({one for names in installed.values() for one in names}))
-        raise ConfigError(f"unknown plugin {name!r}", where="--plugin", fix=f"Installed are: {known}")
+        raise ConfigError(
+            f"unknown plugin {name!r}",
+            where="--plugin",
+            fix=f"Installed: {known}",
+        )
     for group in groups:
         yield Finding(Level.NOTE, f"{label_of(group, name)} is {origin_of_plugin(group, name)}")
         yield from _in_process(group, name, settings, longest_seconds)

@@ -100,7 +100,7 @@ def _named_user(headers: Headers, section: WebSection) -> str:
     name = _decode(found[0])
     if len(found) > 1 or len(name) > LONGEST_NAME or not name.isprintable():
         raise ForeignRequestError(
-            "the proxy names no one user", where=section.proxy_header, fix="Correct the proxy"
+            "the proxy does not name exactly one user", where=section.proxy_header, fix="Correct the proxy"
         )
     return normalise(name)
 

@@ -604,6 +604,7 @@ def test_a_replayed_run_is_refused_into_a_live_one(open_daemon: Open, sender: Se
     daemon = open_daemon()
     judge(daemon, sender, window_of())
     assert judge(daemon, sender, window_of(seq=1, origin=Origin.REPLAYED)) == [None]
+    assert sender.confirm(WAIT_MS / 1000), "what is not answered would be sent again, one at a time"
     daemon.close()
     again = open_daemon()
     assert judge(again, sender, window_of(seq=1, origin=Origin.REPLAYED)) == [None]
