@@ -165,7 +165,8 @@ def test_a_collector_host_collects_extracts_and_makes_keys(tmp_path: Path) -> No
     assert [text for code, text in told[:-1] if code != 0] == []
     assert (tmp_path / "events.parquet").exists()
     code, text = told[-1]
-    assert (code, json.loads(text)["why"]) == (2, "missing.toml: cannot be read: No such file or directory")
+    assert code == 2
+    assert json.loads(text)["why"].startswith("missing.toml: cannot be read: No such file or directory. ")
 
 
 def test_a_collector_host_has_help_of_every_command_but_those_of_people(tmp_path: Path) -> None:

@@ -257,7 +257,12 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileError:
         raise
     except (*_DAMAGE, uproot.DeserializationError) as error:
-        raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
+        what = " ".join(str(error).split())  # uproot writes several lines
+        raise FileError(
+            f"not a readable ROOT file: {what}",
+            where=str(path),
+            fix="If it is still being written, wait for its end, or read it with the collector files",
+        ) from error
 
 
 def _tree_names(file: Any) -> list[str]:

@@ -73,9 +73,10 @@ class Scope:
             raise ValueError("a stretch is chosen by windows or by time: give one of them")
         if self.first is not None and not self.stream:
             raise ValueError("windows are numbered within a stream: name the stream")
-        is_reversed = self.first is not None and self.last is not None and self.last < self.first
-        if is_reversed or (self.start is not None and self.end is not None and self.end <= self.start):
-            raise ValueError("the stretch ends before it begins")
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise ValueError(f"the stretch ends before it begins: windows {self.first} to {self.last}")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError(f"the stretch ends before it begins: {self.start:.15g} to {self.end:.15g}")
         return self
 
     def covers(self, window: WindowHeader, moment: float | None) -> bool:

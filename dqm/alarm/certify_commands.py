@@ -365,5 +365,5 @@ def _meanwhile(entry: Entry, run: int) -> InputError:
         f"{entry.user} has changed it meanwhile, at {format_moment(entry.time)}: "
         f"{describe_entry(entry)} ({entry.comment})",
         where=f"run {run}",
-        fix=f"Look at it; if you want this all the same, name {entry.identifier} as the last entry seen",
+        fix=f"Look at it; if you want this all the same, say that you know entry {entry.identifier} (known)",
     )

@@ -61,7 +61,7 @@ Read = Annotated[
     typer.Option(
         "--read",
         metavar="KEY=VALUE",
-        help="How files are read, a key of [options] as for the collector replay: tree=events, "
+        help="How files are read, a key as in the table options of the collector replay: tree=events, "
         "derive.r='sqrt(x**2 + y**2)', decimal=','; repeatable.",
     ),
 ]

@@ -20,9 +20,14 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the user.")]
-Users = Annotated[Path, typer.Option("--file", "-f", help="The file that [web] users names.")]
+Users = Annotated[
+    Path, typer.Option("--file", "-f", help="The users file of the daemon: the key users in its table web.")
+]
 
-_ROLES = "viewer: reads; shifter: acknowledges and shelves, too; expert: masks, too; admin: users, too."
+_ROLES = (
+    "viewer: reads; shifter: acknowledges and shelves, too; expert: masks, amends, labels and signs, too; "
+    "admin: users, too."
+)
 
 DEFAULT = Path("users.toml")
 

@@ -29,6 +29,7 @@ __all__ = [
 Model = TypeVar("Model", bound=BaseModel)
 
 _LARGEST_FILE_BYTES = 2**22
+_NAME_ONE = "Correct it, or name the TOML file of the daemon or the collector"
 _PREFIX = "DQM_"
 _NESTING = "__"
 
@@ -213,11 +214,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ConfigError("not valid TOML: nested too deeply", where=str(path)) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+        raise ConfigError(f"not valid TOML: {error}", where=str(path), fix=_NAME_ONE) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not a text file in UTF-8: {error}", where=str(path)) from error
+        raise ConfigError(f"not a text file in UTF-8: {error}", where=str(path), fix=_NAME_ONE) from error
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), fix=_NAME_ONE) from error
 
 
 def _check(

@@ -216,7 +216,7 @@ def test_an_amendment_meanwhile_is_told_with_who_when_and_what() -> None:
     assert str(refused.value) == (
         "run 7: jo has changed it meanwhile, at 1970-01-01 00:16:40 UTC: entry 1: "
         "run 7 a, windows 0 to 3 is Good (HV ramp). "
-        "Look at it; if you want this all the same, name 1 as the last entry seen"
+        "Look at it; if you want this all the same, say that you know entry 1 (known)"
     )
     said(journal, AmendFlag(Scope(RUN, "a", 4, 5), Quality.BAD, "noisy"))  # other windows
     said(journal, AmendFlag(Scope(RUN, "b"), Quality.BAD, "noisy"))  # another stream

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dqm.alarm import AcknowledgeAlarm, AddMask, Alarm, AlarmChange, AlarmState, Cause, Guidance, Priority
 from dqm.alarm.commands import Command
+from dqm.cli.main import COMMANDS, load_command
 from dqm.errors import escape_text
 from dqm.export.annotator import _text
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
@@ -140,3 +143,14 @@ def test_a_comment_with_control_characters_is_refused(character: str) -> None:
 def test_a_comment_of_any_language_and_several_lines_is_taken() -> None:
     text = "HV trips\n\t\u202b\u05e9\u05dc\u05d5\u05dd\u202c, 12 µm, 高電圧"
     assert AcknowledgeAlarm("s", Cause.DIFFERS, text).comment == text
+
+
+def test_no_help_text_has_brackets_that_would_be_taken_for_markup() -> None:
+    def texts(command: Any) -> Iterator[str]:
+        yield from [command.help or "", *(getattr(one, "help", None) or "" for one in command.params)]
+        for each in getattr(command, "commands", {}).values():
+            yield from texts(each)
+
+    found = [text for name in COMMANDS for text in texts(load_command(name))]
+    assert len(found) > 300
+    assert [text for text in found if re.search(r"\[/?[a-z]", text)] == []

@@ -179,7 +179,8 @@ def test_a_file_that_is_no_toml_is_named(daemon: Path, content: bytes, message: 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert find_problems(tmp_path / "none.toml") == [
-        f"{tmp_path}/none.toml: cannot be read: No such file or directory"
+        f"{tmp_path}/none.toml: cannot be read: No such file or directory. "
+        "Correct it, or name the TOML file of the daemon or the collector"
     ]
 
 
