@@ -254,7 +254,7 @@ class KafkaCollector:
         self._n_refused += 1
         if self._n_refused == 1:
             log.warning(
-                "a message is no whole number of words of 8 bytes; such messages are left out and counted",
+                "a message is not a whole number of words of 8 bytes; such messages are left out and counted",
                 topic=self.options.topic,
                 offset=message.offset(),
                 bytes=size,

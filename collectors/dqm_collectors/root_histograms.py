@@ -173,7 +173,7 @@ def _check(row: Mapping[str, Any], where: str) -> Histogram:
     histogram = Histogram(where, edges, contents.reshape(shape))
     wrong = ~is_count(contents)
     if wrong.any():
-        raise _no_count(histogram, contents, wrong, "which is no whole number of 0 or more")
+        raise _no_count(histogram, contents, wrong, "which is not a whole number of 0 or more")
     weighted = variances != contents
     if weighted.any():
         kth = int(np.flatnonzero(weighted)[0])

@@ -168,7 +168,7 @@ def _read_binary(
 
 
 def _check_length(path: Path, *, is_pipe: bool) -> None:
-    """Refuse a file that is no whole number of words before anything is read from it."""
+    """Refuse a file that is not a whole number of words before anything is read from it."""
     size = path.stat().st_size
     if not is_pipe and path.suffix != ".gz" and size % WORD_BYTES:
         raise _not_whole(size, path)
@@ -177,7 +177,7 @@ def _check_length(path: Path, *, is_pipe: bool) -> None:
 def _not_whole(size: int, path: Path) -> FileError:
     rest = size % WORD_BYTES
     return FileError(
-        f"{size} bytes are no whole number of words of {WORD_BYTES} bytes: {rest} are left over",
+        f"{size} bytes are not a whole number of words of {WORD_BYTES} bytes: {rest} are left over",
         where=f"{path}, byte {size - rest}",
         fix="The file is cut or is no file of words: copy it again, or cut it to whole words",
     )

@@ -146,11 +146,13 @@ def parse_numbers(text: str, most: int = MOST_CHOSEN) -> tuple[int, ...]:
         first, dash, last = (piece.strip() for piece in part.partition("-"))
         ends = (first, last) if dash else (first, first)
         if not all(end.isascii() and end.isdigit() and len(end) <= _MOST_DIGITS for end in ends):
-            raise InputError(f"{part!r} is no number and no range", fix="Write numbers as in: 17, 40-47")
+            raise InputError(
+                f"{part!r} is neither a number nor a range", fix="Write numbers as in: 17, 40-47"
+            )
         low, high = map(int, ends)
         if high < low or high - low >= most - len(found):
             raise InputError(
-                f"{part!r} is no range of at most {most} numbers in all",
+                f"{part!r} is not a range of at most {most} numbers in all",
                 fix="Write the smaller number first, and not so many at once",
             )
         found += range(low, high + 1)

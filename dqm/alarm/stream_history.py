@@ -403,7 +403,7 @@ def _is_other_run(run_type: str, stream: StreamRules) -> bool:
 
 
 def _describe_excess(verdict: Verdict, limits: Mapping[str, float]) -> str:
-    """Name the conditions above their limits; one that is no number or missing is not above."""
+    """Name the conditions above their limits; one that is not a number or missing is not above."""
     conditions = verdict.window.conditions
     found = {name: value for name in limits if isinstance(value := conditions.get(name), float | int)}
     return ", ".join(

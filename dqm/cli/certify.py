@@ -210,7 +210,7 @@ def export(
 
 
 def _scope(stream: str, windows: str, begin: datetime | None, end: datetime | None) -> dict[str, Any]:
-    """Give what the API wants to know of a stretch; raises `InputError` if it is no range."""
+    """Give what the API wants to know of a stretch; raises `InputError` if it is not a range."""
     scope: dict[str, Any] = {"stream": stream}
     if windows:
         from dqm.alarm import parse_windows

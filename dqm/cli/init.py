@@ -194,7 +194,7 @@ def _choose_windows(found: GoodRun, window: float | None, cut: WindowCut) -> Win
         try:
             window = window if asked is None else float(asked)
         except ValueError:
-            raise ConfigError(f"{asked!r} is no number", where="events in a window") from None
+            raise ConfigError(f"{asked!r} is not a number", where="events in a window") from None
     return Windows.of(found.chambers, cut, window)
 
 

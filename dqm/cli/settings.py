@@ -125,7 +125,7 @@ def parse_reading(read: list[str] | None, read_as: Path | None) -> dict[str, obj
                 fix=f"Give KEY=VALUE with one of these keys: {', '.join(READING_KEYS)}",
             )
         if not set_key(reading, key, parse_value(value)):
-            raise ConfigError(f"{key!r} is no table", where="--read")
+            raise ConfigError(f"{key!r} is not a table", where="--read")
     return reading
 
 
@@ -152,12 +152,12 @@ def parse_settings(texts: list[str] | None) -> dict[str, object]:
     Raises
     ------
     ConfigError
-        If a text has no key, or a part of a key is no table.
+        If a text has no key, or a part of a key is not a table.
     """
     from dqm.config import set_key
 
     settings: dict[str, object] = {}
     for key, value in parse_overrides(texts).items():
         if not set_key(settings, key, value):
-            raise ConfigError(f"{key!r} is no table", where="--set")
+            raise ConfigError(f"{key!r} is not a table", where="--set")
     return settings

@@ -28,7 +28,7 @@ def _check_zone(name: str) -> str:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"{name!r} is no time zone that this machine knows; write it as in Europe/Zurich, or UTC"
+            f"{name!r} is not a time zone that this machine knows; write it as in Europe/Zurich, or UTC"
         ) from None
     return name
 

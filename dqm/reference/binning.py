@@ -44,7 +44,7 @@ class Binning:
         Returns
         -------
         str
-            A content that is no number of events, or a bin between those of the reference. Bins beyond the
+            A content that is not a number of events, or a bin between those of the reference. Bins beyond the
             first and the last are no fault: there the reference has none.
         """
         if counts is None:

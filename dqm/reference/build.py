@@ -122,7 +122,7 @@ def create_bundle(
     Raises
     ------
     InputError
-        If there are too few events, a count is no whole number, or the test refuses them.
+        If there are too few events, a count is not a whole number, or the test refuses them.
     BundleError
         If `path` exists or cannot be written, or no such statistic is installed.
     """
@@ -222,7 +222,7 @@ def _check_counts(
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"row {row + 1} stands for {sample.weights[row]:g} events, which is no whole number",
+            f"row {row + 1} stands for {sample.weights[row]:g} events, which is not a whole number",
             fix="Give histograms of events, without weights: what varies by chance must be counts",
         )
     if sample.n_events >= MOST_COUNTED:

@@ -107,8 +107,8 @@ def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> t
     Raises
     ------
     InputError
-        If a channel is not in the map or has no rows, a number of hits is no whole number, or the table has
-        no such steps in time.
+        If a channel is not in the map or has no rows, a number of hits is not a whole number, or the table
+        has no such steps in time.
     """
     places = _places(table, channel_map)
     moments, row = np.unique(table.times, return_inverse=True)

@@ -30,7 +30,7 @@ PILE = 0.02
 """Share of the events with one value above which the value is worth a word."""
 
 SENTINEL_SHARE = 0.002
-"""The same for a value far from all others, which is no number but a message."""
+"""The same for a value far from all others, which is not a number but a message."""
 
 SENTINEL_EVENTS = 5
 """Events that such a value has at least."""

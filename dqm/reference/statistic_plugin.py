@@ -124,7 +124,7 @@ class StatisticPlugin:
         Raises
         ------
         InputError
-            If it has no such setting, or a value is no number, text or tuple of these, or one is missing.
+            If it has no such setting, or a value is not a number, text or tuple of these, or one is missing.
         """
         for name in given:
             if name not in self.settings:

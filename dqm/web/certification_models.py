@@ -227,7 +227,9 @@ def _moment(text: str) -> float:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise InputError(f"{text!r} is no time", fix="Write it as in 2026-11-28 18:00:00, in UTC") from None
+        raise InputError(
+            f"{text!r} is not a time", fix="Write it as in 2026-11-28 18:00:00, in UTC"
+        ) from None
 
 
 def view_line(journal: RunJournal) -> RunLine:

@@ -133,7 +133,7 @@ def test_channels_are_masked(dqm: Dqm, world: World, url: str) -> None:
     assert "stream 'chamber-2' has no card 7" in told.err
     told = dqm(*mask, "--channels", "5-1")
     assert (told.code, world.alarm_service.masks()) == (2, ())
-    assert "'5-1' is no range" in told.err
+    assert "'5-1' is not a range" in told.err
 
 
 def test_who_acts_has_to_prove_it(

@@ -63,7 +63,11 @@ def test_a_run_is_amended_labelled_signed_and_exported(dqm: Dqm, url: str, tmp_p
     told = dqm("certify", "label", url, "HV trip", *run, *stretch)
     assert told.out.endswith("14:13:35 UTC: 'HV trip', windows 2 Good, 2 Bad\n")
     told = dqm("certify", "sign", url, *run)
-    assert (told.code, "maria has changed it meanwhile" in told.err, "know entry 2" in told.err) == (2, True, True)
+    assert (told.code, "maria has changed it meanwhile" in told.err, "know entry 2" in told.err) == (
+        2,
+        True,
+        True,
+    )
     told = dqm("certify", "sign", url, *run, "--known", 2)
     assert told.out == "entry 3: run 7: good, signed by maria\n"
     assert dqm("certify", "withdraw", url, 1, *run).out == (

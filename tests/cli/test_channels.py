@@ -120,7 +120,7 @@ def test_compare_refuses_what_is_no_table_of_hits_by_channel(dqm: Dqm, made: Pat
         (("strange.csv",), "strange.csv: channel 64 is not in the channel map"),
         (("events.csv",), "events.csv"),
         ((file, "--bad-channels", "64"), "--bad-channels: channel 64 is not in the bundle channels.dqmref"),
-        ((file, "--bad-channels", "4-"), "'4-' is no number and no range"),
+        ((file, "--bad-channels", "4-"), "'4-' is neither a number nor a range"),
         ((file, "--bad-channels", "0-63"), "all channels are masked"),
     ):
         told = dqm("compare", bundle, *arguments)

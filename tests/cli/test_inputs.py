@@ -90,7 +90,7 @@ def test_extract_takes_the_same_keys(dqm: Dqm, runs: Path) -> None:
         (("--read", "inputs=x"), "does not say how files are read"),
         (("--read", "tree"), "does not say how files are read"),
         (("--read", "derive=1"), "--read: derive: "),
-        (("--read", "decimal=,", "--read", "decimal.x=1"), "--read: 'decimal.x' is no table"),
+        (("--read", "decimal=,", "--read", "decimal.x=1"), "--read: 'decimal.x' is not a table"),
         (("--read", "decimal=;"), "--read: decimal: "),
         (("--read", "derive.a=__import__('os')"), "is more than arithmetic: a call"),
         (

@@ -101,7 +101,7 @@ def test_mistakes_are_found_by_check_and_no_address_is_shown(
         f'[notify.targets]\nx = "mailto://u:{TOKEN}@h"\n': "notify.targets.x: must be a table",
         f'[notify.targets.x]\nurl_file = "mailto://u:{TOKEN}@h"\n': "is an address, which is a secret",
         f'[notify.targets.x]\nurl = "mailto://u:{TOKEN}@h"\n': "unknown key; did you mean 'url_file'?",
-        'timezone = "Europe/Zuerich"\n': "'Europe/Zuerich' is no time zone that this machine knows",
+        'timezone = "Europe/Zuerich"\n': "'Europe/Zuerich' is not a time zone that this machine knows",
         '[[notify.rules]]\ntargets = ["mial"]\n': "rules[0].targets: no target 'mial'; there are mail, hook",
         '[[notify.rules]]\ntargets = ["mail"]\ncauses = ["slient"]\n': "no cause 'slient'. There are differs",
         '[[notify.rules]]\ntargets = ["mail"]\ngroups = ["muon"]\n': "no stream has a group in muon",

@@ -61,9 +61,9 @@ def test_users_are_added_listed_and_removed(dqm: Dqm, add: Callable[..., Told], 
     [
         ("maria", "short", "a password must have 8 to 256 characters"),
         ("maria", "", "a password must have 8 to 256 characters"),
-        ("ma:ria", "correct horse", "'ma:ria' is no name"),
-        ("", "correct horse", "'' is no name"),
-        ("x" * 65, "correct horse", "is no name"),
+        ("ma:ria", "correct horse", "'ma:ria' is not a name"),
+        ("", "correct horse", "'' is not a name"),
+        ("x" * 65, "correct horse", "is not a name"),
     ],
 )
 def test_what_is_no_user_is_told(

@@ -248,8 +248,8 @@ def test_a_missing_histogram_is_an_error_that_lists_what_is_there(tmp_path: Path
 @pytest.mark.parametrize(
     ("contents", "told"),
     [
-        ([1.0, 2.5, 3.0], "the bin at 150 has the content 2.5, which is no whole number"),
-        ([1.0, -2.0, 3.0], "the bin at 150 has the content -2, which is no whole number of 0 or more"),
+        ([1.0, 2.5, 3.0], "the bin at 150 has the content 2.5, which is not a whole number"),
+        ([1.0, -2.0, 3.0], "the bin at 150 has the content -2, which is not a whole number of 0 or more"),
         ([1.0, np.nan, 3.0], "the bin at 150 has the content nan"),
         ([1.0, np.inf, 3.0], "the bin at 150 has the content inf"),
     ],

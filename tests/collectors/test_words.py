@@ -266,8 +266,12 @@ def test_words_without_any_hit_are_told_while_a_source_goes_on(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (binary_of(RAW)[:-3], {}, r"byte \d+: \d+ bytes are no whole number of words of 8 bytes: 5 are left"),
-        (gzip.compress(binary_of(RAW)[:-3]), {}, "no whole number of words"),
+        (
+            binary_of(RAW)[:-3],
+            {},
+            r"byte \d+: \d+ bytes are not a whole number of words of 8 bytes: 5 are left",
+        ),
+        (gzip.compress(binary_of(RAW)[:-3]), {}, "not a whole number of words"),
         (b"HEAD,FPGA\n", {"format": "binary"}, "is text, not binary words: it begins with 'HEAD,FPGA"),
         (binary_of(RAW), {"format": "text"}, "the file is not text"),
         (b"", {}, "the file is empty"),

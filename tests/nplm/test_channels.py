@@ -250,8 +250,8 @@ def test_hits_in_unknown_channels_are_counted_apart() -> None:
     ("rows", "hits", "message"),
     [
         ([1.0, 1.0], [3.0, 4.0], "channel 1 is in the window twice"),
-        ([1.0], [-3.0], "channel 1 has -3 hits, which is no whole number"),
-        ([1.0], [2.5], "channel 1 has 2.5 hits, which is no whole number"),
+        ([1.0], [-3.0], "channel 1 has -3 hits, which is not a whole number"),
+        ([1.0], [2.5], "channel 1 has 2.5 hits, which is not a whole number"),
         ([1.0], [np.inf], "channel 1 has inf hits"),
         ([1.0], None, "the window has no counted rows"),
     ],
@@ -267,10 +267,10 @@ def test_counts_that_make_no_sense_are_refused(
     ("change", "message"),
     [
         (lambda m: np.vstack([m, m[3]]), "channel 3 is in the channel map twice"),
-        (lambda m: np.where(m == 5.0, 5.5, m), "5.5 is no number of a channel"),
+        (lambda m: np.where(m == 5.0, 5.5, m), "5.5 is not a number of a channel"),
         (lambda m: m * [1, 1, 0, 1], "wire 0 of layer 1 has 16 channels"),
         (lambda m: m[:0], "a channel map of shape"),
-        (lambda m: m - [9, 0, 0, 0], "-9 is no number of a channel"),
+        (lambda m: m - [9, 0, 0, 0], "-9 is not a number of a channel"),
     ],
 )
 def test_a_channel_map_that_makes_no_sense_is_refused(change: object, message: str) -> None:

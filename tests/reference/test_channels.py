@@ -175,7 +175,7 @@ def test_rows_of_another_kind_have_no_p(evaluator: Evaluator, calibrated: Stored
     found = Evaluator(calibrated).evaluate(event_window(x, names=names, counts="n"))
     assert found.reason == "rows counted by 'n', but the reference has one row for each event"
     found = evaluator.evaluate(window_of(hits + 0.5))
-    assert "hits, which is no whole number" in found.reason
+    assert "hits, which is not a whole number" in found.reason
 
 
 def test_hits_in_unknown_channels_are_remarked_on(evaluator: Evaluator) -> None:

@@ -264,7 +264,7 @@ def test_histograms_may_have_a_free_rate_but_no_learned_parameters(tmp_path: Pat
 @pytest.mark.parametrize(
     ("counts", "change", "told"),
     [
-        (RUN * 0.5 + 0.25, {}, "which is no whole number"),
+        (RUN * 0.5 + 0.25, {}, "which is not a whole number"),
         (np.where(np.arange(32) == 2, -1.0, RUN), {}, "row 2 of the table of counted rows stands for -1"),
         (np.where(np.arange(32) == 2, np.nan, RUN), {}, "stands for nan events"),
         (RUN * 0.0, {}, "all counts are 0"),

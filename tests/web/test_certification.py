@@ -176,7 +176,7 @@ def test_forms_amend_label_withdraw_and_sign(judged: World) -> None:
     assert "good without" in listed
     assert "HV trip" in listed
     for fields, told in (
-        ({"windows": "five"}, "no range of windows"), ({"start": "today", "end": "later"}, "is no time"),
+        ({"windows": "five"}, "no range of windows"), ({"start": "today", "end": "later"}, "is not a time"),
         ({"stream": "chamber-1", "windows": "5-3"}, "ends before it begins"),
     ):  # fmt: skip
         answer = send(client, "amend", known="4", quality="Good", **fields)

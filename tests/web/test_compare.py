@@ -89,7 +89,7 @@ def test_without_kept_events_it_is_said_what_to_do(world: World, client: Browser
     ("fields", "status", "told"),
     [
         ({"a_runs": ""}, 422, "first.runs"),
-        ({"a_runs": "9-7"}, 409, "is no range"),
+        ({"a_runs": "9-7"}, 409, "is not a range"),
         ({"a_runs": "7,8", "a_window": "1"}, 409, "window 1 of 2 runs"),
         ({"a_stream": "nowhere"}, 404, "No stream &#39;nowhere&#39;"),
         ({"a_taken": "some"}, 422, "first.taken"),

@@ -430,7 +430,7 @@ def test_channels_are_masked_on_the_page_of_their_stream(world: World, client: B
     [
         ({"reason": "x", "only": "channels"}, 422, "no channel is chosen"),
         ({"reason": "x", "channels": "17"}, 409, "has no channel 17"),
-        ({"reason": "x", "channels": "a"}, 409, "is no number"),
+        ({"reason": "x", "channels": "a"}, 409, "is neither a number nor a range"),
         ({"channels": "1"}, 422, "reason: "),
         ({"reason": "x", "streams": "chamber-1", "channels": "1"}, 409, "chamber-1&#39; has no channels"),
         ({"reason": "x", "streams": "nowhere", "channels": "1"}, 409, "nowhere"),

@@ -291,7 +291,7 @@ class _Writer:
             found = float(function(*values))
         if not np.isfinite(found):
             raise ConfigError(
-                f"{_show(self._text)} has a constant that is no finite number", where=self._where
+                f"{_show(self._text)} has a constant that is not a finite number", where=self._where
             )
         return self._constant(found)
 

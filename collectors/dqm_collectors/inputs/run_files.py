@@ -163,7 +163,7 @@ def _read_name(path: Path, match: re.Match[str]) -> RunFile:
             continue
         if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > LARGEST_RUN:
             raise FileError(
-                f"its name gives {name} = {text!r}, which is no number",
+                f"its name gives {name} = {text!r}, which is not a number",
                 where=str(path),
                 fix=rf"Let name_pattern take digits alone: (?P<{name}>\d+)",
             )

@@ -111,7 +111,7 @@ class TextTable:
         if wrong >= 0:
             value = escape_text(str(column[wrong].as_py()))[:80]
             raise FileError(
-                f"{value!r} is no number with thousands = {self.options.thousands!r} and decimal = "
+                f"{value!r} is not a number with thousands = {self.options.thousands!r} and decimal = "
                 f"{self.options.decimal!r}",
                 where=f"{self.path}, row {n_rows + wrong + FIRST_ROW}, column {name!r}",
                 fix="Give the marks that the file has, or leave this column out by naming those to use",

@@ -49,7 +49,7 @@ def check_map(channel_map: FloatArray) -> FloatArray:
         wrong = ~((column >= least) & (column <= LARGEST_NUMBER) & (column == np.rint(column)))
         if wrong.any():
             raise InputError(
-                f"{column[wrong][0]:g} is no number of a {name}",
+                f"{column[wrong][0]:g} is not a number of a {name}",
                 where="channel map",
                 fix="Give whole numbers, 0 or more",
             )

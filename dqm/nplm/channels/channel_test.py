@@ -331,7 +331,7 @@ class ChannelTest:
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
             raise InputError(
-                f"channel {numbers[place]:g} has {counts[place]:g} hits, which is no whole number"
+                f"channel {numbers[place]:g} has {counts[place]:g} hits, which is not a whole number"
             )
         values, rows = np.unique(numbers, return_counts=True)
         if (rows > 1).any():

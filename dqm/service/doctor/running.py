@@ -59,7 +59,7 @@ def ask_json(url: str, **query: str) -> tuple[dict[str, Any], float, int]:
     Raises
     ------
     DqmError
-        If nobody answers, or the answer is no JSON object.
+        If nobody answers, or the answer is not a JSON object.
     """
     try:
         answer = get_plain("GET", url, params=query, most_bytes=LARGEST_ANSWER_BYTES, seconds=ANSWER_SECONDS)
@@ -67,9 +67,9 @@ def ask_json(url: str, **query: str) -> tuple[dict[str, Any], float, int]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DqmError(f"no answer: {error or type(error).__name__}", where=url) from None
     except ValueError:
-        raise DqmError("the answer is no JSON", where=url, fix="Is this its address?") from None
+        raise DqmError("the answer is not JSON", where=url, fix="Is this its address?") from None
     if not isinstance(content, dict):
-        raise DqmError("the answer is no JSON object", where=url, fix="Is this its address?")
+        raise DqmError("the answer is not a JSON object", where=url, fix="Is this its address?")
     return content, _date_of(answer), answer.status_code
 
 

@@ -51,7 +51,7 @@ def pair_samples(runs: tuple[RunEvents, RunEvents], labels: tuple[str, str]) -> 
     Raises
     ------
     InputError
-        If they have no feature in common, or counts that are no whole numbers, or as `refuse_pair`.
+        If they have no feature in common, or counts that are not whole numbers, or as `refuse_pair`.
     """
     first, second = runs
     common = tuple(name for name in first.names if name in second.names)
@@ -72,6 +72,6 @@ def _sample(run: RunEvents, names: Sequence[str], label: str) -> Sample:
     sample = Sample.check(run.x[:, columns], run.counts, label)
     if sample.counts is not None and (sample.counts != np.round(sample.counts)).any():
         raise InputError(
-            "has counts that are no whole numbers", where=label, fix="Permutations need single events"
+            "has counts that are not whole numbers", where=label, fix="Permutations need single events"
         )
     return sample.filled

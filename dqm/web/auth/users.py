@@ -219,7 +219,7 @@ def add_user(
     try:
         _NAME.validate_python(name)
     except ValidationError:
-        raise InputError(f"{name!r} is no name: letters, digits and . _ @ + - are, at most 64") from None
+        raise InputError(f"{name!r} is not a name: letters, digits and . _ @ + - are, at most 64") from None
     if not _SHORTEST_PASSWORD <= len(password) <= _LONGEST_PASSWORD:
         raise InputError(f"a password must have {_SHORTEST_PASSWORD} to {_LONGEST_PASSWORD} characters")
     hashed = (hasher or _HASHER).hash(password)

@@ -66,8 +66,8 @@ def test_two_detectors_in_a_directory_are_refused(tmp_path: Path) -> None:
     [
         ((), None, "there is no file.*these endings"),
         (("a.csv",), PATTERN, "there is no file.*name_pattern"),
-        (("runx.csv",), r"run(?P<run>.)\.csv", "its name gives run = 'x', which is no number"),
-        (("run99999999999999999999.csv",), r"run(?P<run>\d+)\.csv", "which is no number"),
+        (("runx.csv",), r"run(?P<run>.)\.csv", "its name gives run = 'x', which is not a number"),
+        (("run99999999999999999999.csv",), r"run(?P<run>\d+)\.csv", "which is not a number"),
         (("run1-a b.csv",), r"run(?P<run>\d)-(?P<run_type>.*)\.csv", "its name gives run_type = 'a b'"),
         (
             ("run1a_1.csv", "run1b_2.csv"),

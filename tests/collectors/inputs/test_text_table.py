@@ -82,9 +82,17 @@ def test_units_in_the_header_and_another_unit_by_columns(tmp_path: Path) -> None
     [
         ("a;b\n1,5;2\n", {}, r"row 2, column 'a': .*invalid value '1,5'"),
         ("a,b\n12,34\n", {"thousands": ","}, None),
-        ('a,b\n"12,34",1\n', {"thousands": ","}, r"row 2, column 'a': '12,34' is no number with thousands"),
+        (
+            'a,b\n"12,34",1\n',
+            {"thousands": ","},
+            r"row 2, column 'a': '12,34' is not a number with thousands",
+        ),
         ("a;b\n1;2\n1.120,5;2\n", {}, r"set decimal = \",\""),
-        ("a;b\n1;2\n1.5;2\n", {"thousands": ".", "decimal": ","}, r"row 3, column 'a': '1\.5' is no number"),
+        (
+            "a;b\n1;2\n1.5;2\n",
+            {"thousands": ".", "decimal": ","},
+            r"row 3, column 'a': '1\.5' is not a number",
+        ),
         ("1.5,2.5\n3,4\n", {}, "the first line has numbers, not names: 1.5,2.5"),
         ("# a b\n1.5,2.5\n", {}, 'the first line has numbers.*behind a #, give comment = ""'),
         ("a,angle [°]\n1,2\n", {}, r"'angle \[°\]' cannot be the name of a feature.*columns = \{angle = "),
