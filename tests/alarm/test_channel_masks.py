@@ -53,7 +53,7 @@ def test_numbers_are_written_one_by_one_or_as_ranges(text: str, numbers: tuple[i
 
 @pytest.mark.parametrize("text", ["x", "-1", "1-", "4-3", "1.5", "0-1000", "0-900,1000-1200", "٣", "9" * 20])
 def test_what_is_no_number_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is no"):
+    with pytest.raises(InputError, match=r"is neither a number nor a range|is not a range"):
         parse_numbers(text)
 
 

@@ -112,11 +112,11 @@ def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tm
         ((*FROM[2:], "--runs", 1, "-o", "x", "--window", 60, "--chamber", "c"), "--from and --chamber"),
         (
             ("--from", "daemon.toml", "--stream", "chamber-1", "--runs", "3-1", "-o", "x", "--window", 60),
-            "no range",
+            "not a range",
         ),
         (
             ("--from", "daemon.toml", "--stream", "chamber-1", "--runs", "x", "-o", "x", "--window", 60),
-            "no number and no range",
+            "neither a number nor a range",
         ),
         (
             ("--from", "daemon.toml", "--stream", "nobody", "--runs", "1", "-o", "x", "--window", 60),

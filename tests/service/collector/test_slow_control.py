@@ -209,7 +209,7 @@ def test_a_header_takes_the_readings_that_are_needed_first(gauges: type[Gauges])
     [
         (
             section("gauge"),
-            r"\[slow_control\] source: unknown source of readings 'gauge'. Installed are",
+            r"\[slow_control\] source: unknown source of readings 'gauge'. Installed",
         ),
         (section(anounce={}), r"\[slow_control.options\]: anounce: unknown key; did you mean 'announce'"),
         (
