@@ -245,7 +245,7 @@ class FilesCollector:
             may_become_whole = is_changing and not current.is_open
             if not self._note_trouble(error, is_changing=may_become_whole):
                 return
-            if is_finished or not current.n_later:  # what was finished was readable: its rows come back
+            if is_finished or not current.n_later:  # it was readable, and windows are missing
                 raise
             self._give_up(current, error)
             is_complete = True
@@ -294,6 +294,7 @@ class FilesCollector:
 
     def _give_up(self, current: _Current, error: FileError) -> None:
         self._counts["damaged_files"] += 1
+        self._trouble_since = None
         log.error("a file is left with what could be read", reason=str(error), rows=current.n_read)
 
     def _note_trouble(self, error: FileError, *, is_changing: bool) -> bool:

@@ -260,6 +260,7 @@ def test_a_file_that_stays_damaged_ends_it_or_is_left_for_the_next(tmp_path: Pat
         assert values(story.tell()) == list(range(10))
     assert story.collector.counts()["damaged_files"] == 1
     assert any("left with what could be read" in entry["event"] for entry in logs)
+    assert "the file can be read" not in [entry["event"] for entry in logs]
 
 
 def test_a_file_that_was_finished_is_not_left_when_it_cannot_be_read_again(tmp_path: Path) -> None:
