@@ -18,6 +18,7 @@ from dqm.cli.settings import (
     Features,
     Read,
     ReadAs,
+    conflict,
     parse_reading,
     parse_runs,
     parse_settings,
@@ -187,7 +188,7 @@ def build(
         )
         return
     if window is None:
-        raise ConfigError("how many events has a window?", where="--window", fix="Give it, or --like BUNDLE")
+        raise ConfigError("it is not said how many events a window has", fix="Give --window or --like BUNDLE")
     chosen, settings = _choose_statistic(statistic, {"width": width, "penalty": penalty, "loss": loss})
     kinds = read_kinds(feature or [])
     names = split_names(features)
@@ -220,8 +221,9 @@ def _choose_statistic(statistic: str | None, of_kernel: Mapping[str, object]) ->
     settings = {name: value for name, value in of_kernel.items() if value is not None}
     chosen = ("kernel" if settings else "several") if statistic is None else statistic
     if chosen == "several" and settings:
-        raise ConfigError(
-            f"--{next(iter(settings))} with --statistic several, which chooses its kernels itself",
+        raise conflict(
+            f"--{next(iter(settings))}",
+            "--statistic several, which chooses its kernels itself",
             fix="Leave it out, or give --statistic kernel",
         )
     return chosen, settings
@@ -237,9 +239,9 @@ def _read_bins(
 ) -> RunEvents:
     """Read histograms."""
     if source.kept is not None:
-        raise ConfigError("--from with histograms, which come from files", fix="Give files")
+        raise conflict("--from", "histograms, which come from files", fix="Give files")
     if drops_nan:
-        raise ConfigError("--drop-nan with histograms, whose bins have no NaN", fix="Leave it out")
+        raise conflict("--drop-nan", "histograms, whose bins have no NaN", fix="Leave it out")
     return read_histograms(
         source.files, names, source.chamber, counts=counts, histogram=histogram, reading=source.reading
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dqm.cli.output import say
+from dqm.cli.settings import refuse_given
 from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def read_histograms(
 
     if histogram is None:
         return read_counted(files, names, counts or "", chamber, reading=reading)
-    for option, given in (("--chamber", chamber), ("--counts", counts), ("--read", reading or None)):
-        if given is not None:
-            raise ConfigError(f"{option} with --histogram, which names what is read", fix="Leave it out")
+    of_tables = {"chamber": chamber, "counts": counts, "read": reading or None}
+    refuse_given(of_tables, "cannot be given with --histogram, which names what is read")
     return read_histogram(files, histogram, names)

@@ -148,7 +148,7 @@ def _read_later(
     from dqm.service.offline.feature_files import read_events
 
     if measured and not files:
-        raise ConfigError("--measured without --later", fix="Give the later runs that it was measured in")
+        raise ConfigError("--measured needs --later", fix="Give the later runs in which it was measured")
     readings = parse_measured(measured, bundle)
     runs = []
     for file in files:

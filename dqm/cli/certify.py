@@ -179,7 +179,8 @@ def sign(
             proposed = ask(daemon, "GET", f"certification/{run}", login)
             if proposed["proposed"] is None:
                 raise ConfigError("nothing is proposed: its windows are deleted", where=f"run {run}")
-            decision, left_out = Decided(proposed["proposed"]), proposed["proposed_without"]
+            decision = Decided(proposed["proposed"])
+            left_out = proposed["proposed_without"]
     made = act(
         daemon, f"certification/{run}/sign", login,
         decision=decision, without=left_out, comment=comment, known=known,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.settings import Overrides, parse_overrides
+from dqm.cli.settings import Overrides, conflict, parse_overrides
 from dqm.errors import ConfigError
 from dqm.service.configuration_check import describe_judged, find_all_problems, is_of_daemon
 
@@ -38,7 +38,7 @@ def check(
     overrides = parse_overrides(override)
     if plugin is not None:
         if config is not None:
-            raise ConfigError("--plugin and CONFIG", where="--plugin", fix="Give the one or the other")
+            raise conflict("--plugin", "CONFIG")
         _check_plugin(plugin, overrides, seconds)
         return
     if config is None:

@@ -17,7 +17,7 @@ from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.readings import parse_measured
-from dqm.cli.settings import Read, ReadAs, parse_reading
+from dqm.cli.settings import Read, ReadAs, parse_reading, refuse_given
 from dqm.cli.tables import open_console, print_table
 from dqm.cli.verdicts import QUALITY_STYLE, as_json_line, verdict_table
 from dqm.errors import BundleError, ConfigError
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
-"""What p-values mean where there is no shift, so no budget."""
+COMPARED_MEDIUM_P = 0.01
+"""p below which a compared window is Medium; there is no shift here, so no budget."""
+
+COMPARED_BAD_P = 0.001
+"""p below which it is Bad."""
 
 MOST_ROLLING = 100
 """Most windows that a window is compared with beside its bundle."""
@@ -149,7 +152,7 @@ def compare(
     if two:
         of_bundle = {"window": window, "measured": measured, "free": free, "scheduler": scheduler}
         of_bundle |= {"bad-channels": bad_channels, "rolling": rolling, "ship": ship}
-        _refuse_given(of_bundle, "with --two, which has no bundle")
+        refuse_given(of_bundle, "cannot be given with --two, which has no bundle")
         options = TwoOptions(
             features=features,
             n_permutations=permutations or 1000,
@@ -162,17 +165,17 @@ def compare(
         sides = (bundle, *files)
         if kept_by is not None:
             of_files = {"chamber": chamber, "counts": counts, "histogram": histogram, "read": reading or None}
-            _refuse_given(of_files, "with --from, which has no files")
+            refuse_given(of_files, "cannot be given with --from, which has no files")
             compare_kept_two(kept_by, sides, options, kept)
             return
-        _refuse_given({"kept": kept}, "without --from")
+        refuse_given({"kept": kept}, "needs --from")
         compare_two(sides, options, chamber=chamber, counts=counts, histogram=histogram, reading=reading)
         return
     of_two = {"features": features, "counts": counts, "seed": seed, "plot": plot, "statistic": statistic}
     of_two |= {"from": kept_by, "kept": kept}
-    _refuse_given(of_two, "without --two")
+    refuse_given(of_two, "needs --two")
     if rolling is None:
-        _refuse_given({"permutations": permutations}, "without --two or --rolling")
+        refuse_given({"permutations": permutations}, "needs --two or --rolling")
     from dqm.reference import ReadingPolicy, open_bundle
 
     opened = open_bundle(bundle)
@@ -209,7 +212,7 @@ def _number_files(
 ) -> dict[int, Path]:
     """Give the files by run number: that of their names if each has its own, otherwise their places."""
     if histogram is not None:
-        _refuse_given({"read": reading or None}, "with --histogram, which names what is read")
+        refuse_given({"read": reading or None}, "cannot be given with --histogram, which names what is read")
         return dict(enumerate(files))
     from dqm.service.offline.feature_files import list_inputs
 
@@ -288,7 +291,7 @@ def _compare_rolling(
     n = USUAL_PERMUTATIONS if n_permutations is None else n_permutations
     if n < FEWEST_PERMUTATIONS:
         raise ConfigError(
-            f"{n} are too few with --rolling",
+            f"{n} permutations are too few with --rolling",
             where="--permutations",
             fix=f"Give {FEWEST_PERMUTATIONS} or more",
         )
@@ -307,13 +310,6 @@ def _print_verdicts(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
     parts = [Text(f"{counts[q]} {q}", style=QUALITY_STYLE[q]) for q in Quality if counts[q]]
     with writing():
         open_console().print(Text(", ").join(parts))
-
-
-def _refuse_given(options: Mapping[str, object], why: str) -> None:
-    """Refuse options that are given where they mean nothing."""
-    for name, value in options.items():
-        if value is not None and value is not False and value != []:
-            raise ConfigError(f"--{name} {why}", fix="Leave it out")
 
 
 def _parse_bad_channels(bundle: Bundle, text: str) -> tuple[int, ...]:

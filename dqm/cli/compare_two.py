@@ -14,7 +14,7 @@ from dqm.cli.drawn_references import read_references
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import parse_runs, split_names
+from dqm.cli.settings import conflict, parse_runs, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 
@@ -80,8 +80,9 @@ def compare_two(
 
     first, second = _two(files)
     if histogram is not None and (counts is not None or chamber is not None):
-        raise ConfigError(
-            f"--{'chamber' if counts is None else 'counts'} with --histogram, which is of ROOT files",
+        raise conflict(
+            f"--{'chamber' if counts is None else 'counts'}",
+            "--histogram, which is of ROOT files",
             fix="Leave it out",
         )
     _check_plot(options)

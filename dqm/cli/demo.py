@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from dqm.cli.nuisances import LARGEST_WINDOW
-from dqm.cli.settings import Features, Read, ReadAs, parse_reading, split_names
+from dqm.cli.settings import Features, Read, ReadAs, parse_reading, refuse_given, split_names
 from dqm.config import removing_if_empty
-from dqm.errors import ConfigError
 
 __all__ = ["demo"]
 
@@ -59,12 +58,9 @@ def demo(
 
     if not real:
         options = {
-            "--features": features, "--chamber": chamber, "--read": read, "--read-as": read_as,
-            "--window": window,
+            "features": features, "chamber": chamber, "read": read, "read-as": read_as, "window": window,
         }  # fmt: skip
-        for option, given in options.items():
-            if given is not None:
-                raise ConfigError(f"{option} without --real", fix="Give the files of a good run by --real")
+        refuse_given(options, "needs --real", fix="Give the files of a good run with --real")
     with removing_if_empty(directory) if directory else nullcontext():
         if not real:
             as_expected = show_demonstration(duration, directory)

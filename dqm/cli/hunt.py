@@ -15,7 +15,7 @@ from dqm.cli.compare_two import MOST_PERMUTATIONS
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, open_workers
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, Read, ReadAs, parse_reading, split_names
+from dqm.cli.settings import Chamber, Features, Read, ReadAs, parse_reading, refuse_given, split_names
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
 
@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["hunt"]
 
-ALONG, POSITIONS, PERMUTATIONS = "time", 20, 200
-"""What is taken if nothing is given."""
+ALONG = "time"
+"""Coordinate, if none is given."""
+
+POSITIONS = 20
+"""Windows of the widest kind, if no number is given."""
+
+PERMUTATIONS = 200
+"""Permutations, if no number is given."""
 
 MOST_POSITIONS = 1000
 
@@ -82,7 +88,7 @@ def hunt(
             "permutations": permutations,
             "processes": processes,
         }
-        _refuse_given(of_hunt)
+        refuse_given(of_hunt, "cannot be given with --fractions, which does not hunt along a coordinate")
         parts = _parse_fractions(fractions)
         _learn(files, parts, features, chamber, reading=reading, seed=seed, plot=plot, as_json=as_json)
         return
@@ -147,12 +153,6 @@ def _parse_fractions(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f"{text!r} are no numbers", where="--fractions", fix="Write 0.1,0.3") from error
-
-
-def _refuse_given(options: Mapping[str, object]) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise ConfigError(f"--{name} with --fractions, which hunts along nothing", fix="Leave it out")
 
 
 def _print_found(found: HuntOutcome) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import parse_runs
+from dqm.cli.settings import conflict, parse_runs
 from dqm.errors import ConfigError, InputError, format_count
 
 if TYPE_CHECKING:
@@ -35,36 +35,26 @@ def check_sources(
 ) -> None:
     """Refuse options that do not say where the events come from; raises `ConfigError`."""
     if config is not None and chamber is not None:
-        raise ConfigError(
-            "--from and --chamber", where="--chamber", fix="A stream is of one chamber: leave it out"
-        )
+        raise conflict("--chamber", "--from", fix="Leave it out: a stream is of one chamber")
     if config is None and not files:
         raise ConfigError(
             "no events are given", where="FILE", fix="Give files, or --from CONFIG --stream S --runs 10-12"
         )
     if config is not None and files:
-        raise ConfigError("--from and files of events", where="--from", fix="Give the one or the other")
+        raise conflict("--from", "files of events")
     if config is not None and (stream is None or runs is None):
-        raise ConfigError("--from alone", where="--from", fix="Give --stream and --runs as well")
+        raise ConfigError("--from needs --stream and --runs", fix="Give them as well")
     if config is None and (stream is not None or runs is not None):
-        raise ConfigError(
-            "--stream or --runs without --from", where="--from", fix="Give the daemon's TOML file"
-        )
+        raise ConfigError("--stream and --runs need --from", fix="Give the daemon's TOML file with --from")
 
 
 def check_recipe(like: Path | None, plot: Path | None, given: Mapping[str, object]) -> None:
     """Refuse options that contradict ``--like`` or mean nothing without it; raises `ConfigError`."""
     if like is None and plot is not None:
-        raise ConfigError(
-            "--plot without --like", where="--plot", fix="It draws the comparison with that bundle"
-        )
+        raise ConfigError("--plot needs --like", fix="Leave it out, or name the bundle to compare with")
     named = [name for name, value in given.items() if value is not None]
     if like is not None and named:
-        raise ConfigError(
-            f"--{named[0]} with --like, whose recipe says what it is",
-            where="--like",
-            fix="Leave the one or the other out",
-        )
+        raise conflict(f"--{named[0]}", "--like, whose recipe has it already", fix="Leave one of them out")
 
 
 def renew(

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_WINDOW", "MOST_TOYS", "kind_of", "nuisance", "read_number", "read_pairs", "read_samples"]
 
-LARGEST_WINDOW, MOST_TOYS = 1e9 - 1, 10**8
-"""Most events that a window of a bundle may expect, and most toys that options ask for."""
+LARGEST_WINDOW = 1e9 - 1
+"""Most events that a window of a bundle may expect."""
+
+MOST_TOYS = 10**8
+"""Most toys that options may ask for."""
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of the bundle.")]
 
@@ -78,7 +81,8 @@ def nuisance(
     check_figure(plot)
     if sum(map(bool, (rate, at, transform))) != 1:
         raise ConfigError(
-            "what does the parameter change?", fix="Give one of --rate, --at NU=FILE and --transform NAME"
+            "it is not said what the parameter changes",
+            fix="Give one of --rate, --at NU=FILE and --transform NAME",
         )
     if sigma is not None and not 0 < sigma < float("inf"):
         raise ConfigError(f"--sigma is {sigma}", fix="Give a number above 0, or leave it out")
@@ -91,7 +95,7 @@ def nuisance(
     sources: list[Source] = []
     if transform:
         if not on or not points:
-            raise ConfigError("--transform alone", fix="Give --on FEATURES and --points VALUES as well")
+            raise ConfigError("--transform needs --on FEATURES and --points VALUES", fix="Give them as well")
         samples = Transform(name=transform, features=tuple(part.strip() for part in on.split(",")))
     else:
         reading = parse_reading(read, read_as)
@@ -177,7 +181,8 @@ def read_samples(
     """Read the files of each nu, with the bundle's features; raises `FileError`."""
     from dqm.service.offline.feature_files import read_events
 
-    samples, sources = {}, []
+    samples = {}
+    sources = []
     for nu in sorted({nu for nu, _ in pairs}):
         files = [Path(file) for other, file in pairs if other == nu]
         samples[nu], _, of_nu = read_events(files, bundle.manifest.features, reading=reading)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dqm.cli.settings import conflict
 from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ def open_workers(processes: int | None, scheduler: str | None, *, ship: bool) ->
 
     if scheduler is None:
         if ship:
-            raise ConfigError("--ship without --scheduler", fix="Processes here see the bundle as it is")
+            raise ConfigError(
+                "--ship needs --scheduler", fix="Leave it out: processes on this host read the bundle itself"
+            )
         yield Processes(processes)
         return
     if processes is not None:
-        raise ConfigError(
-            "--processes and --scheduler", fix="Give one of them: the scheduler's workers do all the work"
+        raise conflict(
+            "--processes", "--scheduler", fix="Give one of them: the scheduler's workers do all the work"
         )
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks: our errors say it in words
     with open_cluster(scheduler, ship=ship) as cluster:

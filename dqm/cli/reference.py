@@ -18,6 +18,7 @@ from dqm.cli.nuisances import MOST_TOYS, kind_of, nuisance, read_number
 from dqm.cli.output import say, say_json
 from dqm.cli.parallel import ProcessesOption, SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
+from dqm.cli.settings import conflict
 from dqm.cli.tables import cell, print_table
 from dqm.cli.templates import templates, templates_table
 from dqm.cli.tuning import tune
@@ -137,7 +138,7 @@ def calibrate(
 def _choose_toys(path: Path, toys: int | None, config: Path | None) -> int:
     """Take the toys asked for, or as many as the threshold of a daemon needs, or the usual one."""
     if toys is not None and config is not None:
-        raise ConfigError("--toys beside --for", where="--for", fix="Give one of them")
+        raise conflict("--toys", "--for")
     if toys is not None:
         return toys
     from dqm.alarm import ample_toys

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dqm.cli.output import say, say_json, writing, writing_file
-from dqm.cli.settings import LARGEST
+from dqm.cli.settings import LARGEST, conflict
 from dqm.errors import ConfigError, InputError, escape_text, format_names
 from dqm.events.finite import utc_time
 
@@ -118,7 +118,7 @@ def flags(
 ) -> None:
     """Print the quality flags of a run: which time of which stream is good, and which is not known to be."""
     if as_json and form is not None:
-        raise ConfigError("--json and --format", where="--format", fix="Give the one or the other")
+        raise conflict("--json", "--format")
     opened, streams = open_store(store)
     with opened:
         number = last_run(opened) if run is None else run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -23,10 +24,12 @@ __all__ = [
     "Read",
     "ReadAs",
     "Runs",
+    "conflict",
     "parse_overrides",
     "parse_reading",
     "parse_runs",
     "parse_settings",
+    "refuse_given",
     "split_names",
 ]
 
@@ -75,6 +78,34 @@ ReadAs = Annotated[
 Figure = Annotated[
     Path | None, typer.Option("--plot", "-o", metavar="FILE", help="Write a figure: .png, .pdf or .svg.")
 ]
+
+
+def conflict(option: str, other: str, *, fix: str = "Give one of them") -> ConfigError:
+    """Return the error for two options that cannot be given together."""
+    return ConfigError(f"{option} cannot be given with {other}", fix=fix)
+
+
+def refuse_given(options: Mapping[str, object], why: str, *, fix: str = "Leave it out") -> None:
+    """Refuse options that were given although they mean nothing here.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+        Values by the name of the option, without hyphens in front. None, False and an empty list mean that
+        it was not given.
+    why : str
+        Continues the message after the option: ``needs --from``.
+    fix : str
+        What the user can do.
+
+    Raises
+    ------
+    ConfigError
+        If one of the options was given.
+    """
+    for name, value in options.items():
+        if value is not None and value is not False and value != []:
+            raise ConfigError(f"--{name} {why}", fix=fix)
 
 
 def split_names(text: str | None) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from dqm.cli.kept import load_with_stream
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Read, ReadAs, parse_reading
+from dqm.cli.settings import Chamber, Read, ReadAs, conflict, parse_reading
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError, format_count
 
@@ -71,16 +71,16 @@ def templates(
 def _check_sources(source: Path | None, stream: str | None, of_files: Sequence[str]) -> None:
     """Refuse options that do not say where the events come from; raises `ConfigError`."""
     if source is None and stream is not None:
-        raise ConfigError("--stream without --from", where="--from", fix="Give the daemon's TOML file")
+        raise ConfigError("--stream needs --from", fix="Give the daemon's TOML file with --from")
     if source is None and "--fault" not in of_files:
         raise ConfigError(
             "no fault is given",
             fix='Give --fault "lowered cathode voltage=run12.parquet", or --from CONFIG --stream S',
         )
     if source is not None and of_files:
-        raise ConfigError(f"--from and {of_files[0]}", where=of_files[0], fix="Give the one or the other")
+        raise conflict("--from", of_files[0])
     if source is not None and stream is None:
-        raise ConfigError("--from alone", where="--from", fix="Give --stream as well")
+        raise ConfigError("--from needs --stream", fix="Give the stream as well")
 
 
 def _sample(

@@ -83,7 +83,7 @@ def test_a_certificate_ends_with_its_null_tables(dqm: Dqm, copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--measured", "gas=1"), "--measured without --later"),
+        (("--measured", "gas=1"), "--measured needs --later"),
         (("--later", "none.csv"), "none.csv"),
         (("--later", "short.csv"), "short.csv: 30 events are fewer than a window of 60"),
         (("--window", 100), "no null table for windows of 100 events"),

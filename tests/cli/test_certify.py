@@ -191,9 +191,9 @@ def test_what_is_not_labelled_or_not_kept_is_told(dqm: Dqm, bundle: Path, tmp_pa
     told = dqm(*LEARN)
     assert (told.code, "no labelled window of stream 'chamber-1' was kept" in told.err) == (2, True)
     for options, message in [
-        (("--from", "daemon.toml"), "--from alone"),
-        (("--stream", "chamber-1"), "--stream without --from"),
-        ((*LEARN[3:], "--fault", "a=b.csv"), "--from and --fault"),
+        (("--from", "daemon.toml"), "--from needs --stream"),
+        (("--stream", "chamber-1"), "--stream needs --from"),
+        ((*LEARN[3:], "--fault", "a=b.csv"), "--from cannot be given with --fault"),
         (("--from", "daemon.toml", "--stream", "nobody"), "no stream 'nobody'"),
     ]:
         told = dqm("reference", "templates", "ref", *options)

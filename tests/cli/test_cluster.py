@@ -238,8 +238,11 @@ def test_workers_with_other_software_are_refused(fresh: Bundle, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--processes", 2, "--scheduler", "tcp://host:8786"), "--processes and --scheduler"),
-        (("--ship",), "--ship without --scheduler"),
+        (
+            ("--processes", 2, "--scheduler", "tcp://host:8786"),
+            "--processes cannot be given with --scheduler",
+        ),
+        (("--ship",), "--ship needs --scheduler"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

@@ -57,7 +57,7 @@ def test_compares_with_a_network(dqm: Dqm) -> None:
     (unlike,) = json_lines(dqm("compare", "--two", "one.csv", "far.csv", *options, "--json").out)
     assert unlike["p"] == pytest.approx(1 / 20)
     assert unlike["settings"] == [{"layers": [4], "test": "network"}]
-    assert "--statistic without --two" in dqm("compare", "none", "one.csv", "--statistic", "neural").err
+    assert "--statistic needs --two" in dqm("compare", "none", "one.csv", "--statistic", "neural").err
 
 
 @pytest.mark.long
@@ -109,9 +109,9 @@ def test_files_that_cannot_be_compared_are_refused(dqm: Dqm, files: Path, text: 
     ("options", "message"),
     [
         (("--two", "one.csv", "two.csv", "two.csv"), "takes 2 files, got 3"),
-        (("--two", "one.csv", "two.csv", "--window", "60"), "--window with --two"),
+        (("--two", "one.csv", "two.csv", "--window", "60"), "--window cannot be given with --two"),
         (("--two", "one.csv", "two.csv", "--chamber", "1,2,3"), "--chamber: 3 chambers"),
-        (("one.csv", "two.csv", "--seed", "3"), "--seed without --two"),
+        (("one.csv", "two.csv", "--seed", "3"), "--seed needs --two"),
     ],
 )
 def test_options_of_the_other_comparison_are_refused(

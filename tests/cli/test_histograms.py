@@ -92,8 +92,8 @@ def test_histograms_of_files_are_compared(dqm: Dqm, made: Path, tmp_path: Path) 
     ("arguments", "told"),
     [
         (("--histogram", "drift"), "no histogram 'drift'. There are: chamber/drift"),
-        (("--histogram", NAME, "--drop-nan"), "--drop-nan with histograms"),
-        (("--histogram", NAME, "--chamber", "1"), "--chamber with --histogram"),
+        (("--histogram", NAME, "--drop-nan"), "--drop-nan cannot be given with histograms"),
+        (("--histogram", NAME, "--chamber", "1"), "--chamber cannot be given with --histogram"),
         (("--histogram", NAME, "--features", "a,b"), "2 features named for a TH1: a, b"),
         (("--histogram", NAME, "--statistic", "one-step"), "takes no rows that stand for several events"),
     ],

@@ -102,14 +102,20 @@ def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from", "daemon.toml", "-o", "x", "--window", 60), "--from alone"),
+        (("--from", "daemon.toml", "-o", "x", "--window", 60), "--from needs --stream and --runs"),
         (("-o", "x", "--window", 60), "no events are given"),
-        (("a.csv", "--from", "daemon.toml", "--stream", "s", "--runs", "1", "-o", "x"), "--from and files"),
-        (("a.csv", "--runs", "1", "-o", "x"), "without --from"),
-        (("a.csv", "-o", "x"), "how many events has a window?"),
-        (("a.csv", "-o", "x", "--like", "b", "--width", 2), "--width with --like"),
-        (("a.csv", "-o", "x", "--window", 60, "--plot", "m.png"), "--plot without --like"),
-        ((*FROM[2:], "--runs", 1, "-o", "x", "--window", 60, "--chamber", "c"), "--from and --chamber"),
+        (
+            ("a.csv", "--from", "daemon.toml", "--stream", "s", "--runs", "1", "-o", "x"),
+            "--from cannot be given with files",
+        ),
+        (("a.csv", "--runs", "1", "-o", "x"), "--stream and --runs need --from"),
+        (("a.csv", "-o", "x"), "it is not said how many events a window has"),
+        (("a.csv", "-o", "x", "--like", "b", "--width", 2), "--width cannot be given with --like"),
+        (("a.csv", "-o", "x", "--window", 60, "--plot", "m.png"), "--plot needs --like"),
+        (
+            (*FROM[2:], "--runs", 1, "-o", "x", "--window", 60, "--chamber", "c"),
+            "--chamber cannot be given with --from",
+        ),
         (
             ("--from", "daemon.toml", "--stream", "chamber-1", "--runs", "3-1", "-o", "x", "--window", 60),
             "not a range",

@@ -72,7 +72,10 @@ def test_windows_are_compared(dqm: Dqm) -> None:
         (("chamber-1:13", "chamber-1:12"), "chamber-1, run 13: no window was judged"),
         (("chamber-1:10", "chamber-1:10-11"), "in common, of 180 and 360"),
         (("chamber-1:10", "chamber-1:12", "--kept", "bad"), "no choice 'bad'. Choose one of fair, good"),
-        (("chamber-1:10", "chamber-1:12", "--counts", "n"), "--counts with --from, which has no files"),
+        (
+            ("chamber-1:10", "chamber-1:12", "--counts", "n"),
+            "--counts cannot be given with --from, which has no files",
+        ),
         (("chamber-1:10", "chamber-1:11", "chamber-1:12"), "takes 2 files, got 3"),
     ],
 )
@@ -83,5 +86,5 @@ def test_what_cannot_be_compared_is_refused(dqm: Dqm, given: tuple[str, ...], me
 
 
 def test_kept_windows_are_only_for_two(dqm: Dqm, config: Path) -> None:
-    assert "--from without --two" in dqm("compare", "x.dqmref", "x.csv", "--from", config).err
-    assert "--kept without --from" in dqm("compare", "--two", "x.csv", "y.csv", "--kept", "good").err
+    assert "--from needs --two" in dqm("compare", "x.dqmref", "x.csv", "--from", config).err
+    assert "--kept needs --from" in dqm("compare", "--two", "x.csv", "y.csv", "--kept", "good").err

@@ -106,10 +106,13 @@ def test_dedicated_runs_and_rates_teach_too(dqm: Dqm, taught: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "what does the parameter change?. Give one of --rate, --at NU=FILE and --transform NAME"),
-        (("--rate", "--transform", "shift"), "what does the parameter change?"),
+        (
+            (),
+            "it is not said what the parameter changes. Give one of --rate, --at NU=FILE and --transform",
+        ),
+        (("--rate", "--transform", "shift"), "it is not said what the parameter changes"),
         (("--rate", "--sigma", -1), "--sigma is -1.0. Give a number above 0"),
-        (("--transform", "shift"), "--transform alone. Give --on FEATURES and --points VALUES"),
+        (("--transform", "shift"), "--transform needs --on FEATURES and --points VALUES"),
         (
             ("--transform", "twist", "--on", "a", "--points", 1),
             "unknown transformation 'twist'. Installed: ",

@@ -224,8 +224,11 @@ def test_compare_tests_windows_against_the_last_good_ones(
 
 def test_compare_refuses_a_rolling_reference_that_cannot_be(dqm: Dqm, bundle: Path, folder: Path) -> None:
     for options, message in (
-        (("--permutations", 200), "--permutations without --two or --rolling"),
-        (("--rolling", 5, "--permutations", 20), "--permutations: 20 are too few with --rolling. Give 100"),
+        (("--permutations", 200), "--permutations needs --two or --rolling"),
+        (
+            ("--rolling", 5, "--permutations", 20),
+            "--permutations: 20 permutations are too few with --rolling. Give 100",
+        ),
     ):
         told = dqm("compare", bundle, folder / "mixed.csv", "--window", N_WINDOW, *options)
         assert (told.code, told.out) == (2, "")

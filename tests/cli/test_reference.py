@@ -186,7 +186,7 @@ def test_toys_follow_the_threshold_of_the_daemon_that_the_bundle_is_for(
     assert open_bundle(tmp_path / "mine").manifest.null[0].toys.shape[0] == int(n_toys)
     for options, words in (
         (("other", "--for", "d.toml"), "no stream is judged by other"),
-        (("mine", "--for", "d.toml", "--toys", 200), "--toys beside --for"),
+        (("mine", "--for", "d.toml", "--toys", 200), "--toys cannot be given with --for"),
         (("mine", "--for", "none.toml"), "none.toml"),
     ):
         refused = dqm("reference", "calibrate", *options)

@@ -80,7 +80,7 @@ def test_flags_are_a_table_for_people(dqm: Dqm, store: Path) -> None:
     assert f"chamber-1  {begin}  {end}" in rows[1]
     told = dqm("flags", store, "--run", 7, "--json", "--format", "csv")
     assert told.code == 2
-    assert "--format: --json and --format. Give the one or the other" in told.err
+    assert "--json cannot be given with --format. Give one of them" in told.err
 
 
 def test_windows_without_times_are_refused_unless_asked(dqm: Dqm, store: Path) -> None:

@@ -129,7 +129,7 @@ def test_every_window_of_the_scenario_is_whole_and_faults_begin_after_a_third(tm
 
 def test_options_for_a_run_need_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert call_dqm("demo", "--window", 100) == 2
-    assert "--window without --real" in capsys.readouterr().err
+    assert "--window needs --real" in capsys.readouterr().err
 
 
 @pytest.mark.long
