@@ -299,7 +299,8 @@ class _Stream:
         """
         before, since = self._last, self._time
         self._check(state, before)
-        self._last, self._time = state, moment
+        self._last = state
+        self._time = moment
         if before is None and not self._options.follow:
             since = None if moment is None else 0.0
         elif before is None:  # what is in it has come at unknown times

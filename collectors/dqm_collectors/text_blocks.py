@@ -208,7 +208,8 @@ def _blocks(file: ReadableBytes, block_bytes: int, path: Path) -> Iterator[bytes
             raise FileError(f"a line of more than {LONGEST_LINE} characters", where=str(path))
         if end or is_first:
             yield text[:end]
-        text, is_first = text[end:], False
+        text = text[end:]
+        is_first = False
     if text:
         yield text
 

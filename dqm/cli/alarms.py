@@ -280,7 +280,8 @@ def _name(line: dict[str, Any]) -> str:
 
 def _names(streams: list[str]) -> str:
     """Write names, the first few of many."""
-    first, more = ", ".join(streams[:_MOST_NAMES]), len(streams) - _MOST_NAMES
+    first = ", ".join(streams[:_MOST_NAMES])
+    more = len(streams) - _MOST_NAMES
     return f"{first} and {more} more ('list --each' has all)" if more > 0 else first
 
 

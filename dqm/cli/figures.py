@@ -129,7 +129,8 @@ def draw_checks(path: Path, title: str, features: Sequence[str], checks: Sequenc
     with panels_of(path, len(features)) as panels:
         for feature, (panel, name) in enumerate(zip(panels, features, strict=False)):
             for k, check in enumerate(checks):
-                ratio, color = check.ratios[feature], COLORS[k % len(COLORS)]
+                ratio = check.ratios[feature]
+                color = COLORS[k % len(COLORS)]
                 middle = (ratio.edges[1:] + ratio.edges[:-1]) / 2
                 panel.errorbar(middle, ratio.binned, ratio.difference_error, fmt=".", color=color)
                 panel.plot(middle, ratio.reconstructed, color=color, label=f"{check.nu:+g}")

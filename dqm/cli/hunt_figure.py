@@ -64,7 +64,8 @@ def _draw_bins(panel: Any, found: HuntOutcome) -> None:
     errors = np.sqrt(np.maximum(shares, 1.0 / n_events) / n_events)
     panel.errorbar(middles, shares, errors, fmt=".", color=COLORS[0])
     if beside.sum() > 3:
-        center, width = middles.mean(), np.ptp(middles)
+        center = middles.mean()
+        width = np.ptp(middles)
         line = np.polyfit((middles[beside] - center) / width, shares[beside], 2, w=np.sqrt(n_events[beside]))
         panel.plot(middles, np.polyval(line, (middles - center) / width), color="0.5")
     panel.axvspan(best.low, best.high, color=COLORS[1], alpha=0.3)

@@ -23,8 +23,11 @@ from dqm.errors import DqmError, FileError, NoEventsError
 
 __all__ = ["COMMANDS", "app", "load_command", "run"]
 
-NEGATIVE, FAILURE = 1, 2
-"""Exit codes of a negative answer, and of a command that cannot do what it was asked."""
+NEGATIVE = 1
+"""Exit code of a negative answer."""
+
+FAILURE = 2
+"""Exit code of a command that cannot do what it was asked."""
 
 READER_GONE = 141
 """Exit code when the reader of the output has closed it: as a shell gives it."""

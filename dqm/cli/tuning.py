@@ -44,7 +44,8 @@ def tune(
     if source.is_dir():
         bundle = open_bundle(source)
         bundle.refuse_counted("tuning")
-        x, manifest = np.concatenate([bundle.reference, bundle.pool]), bundle.manifest
+        x = np.concatenate([bundle.reference, bundle.pool])
+        manifest = bundle.manifest
         n_expected = window or manifest.n_expected
         n_reference = len(bundle.reference)
     else:
@@ -57,7 +58,9 @@ def tune(
         names = split_names(features)
         run = read_run([source], names, reading=parse_reading(read, read_as))
         refuse_run(run.x, run.names, str(source))
-        x, manifest, n_expected = run.x, None, window
+        x = run.x
+        manifest = None
+        n_expected = window
         n_reference = choose_reference_size(len(x), n_expected)
     with progress_bar("settings", None) as progress, one_thread():
         found = look_at_settings(

@@ -19,7 +19,8 @@ from dqm.errors import ConfigError
 
 __all__ = ["check_writers", "make_private_directory", "make_private_file", "removing_if_empty", "replacing"]
 
-_DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 

@@ -14,8 +14,17 @@ from dqm.reference import choose_kinds, constant_features
 
 __all__ = ["EventFault", "choose_faults"]
 
-SHIFT, SPREAD, EXTRA, LOST = 0.5, 1.5, 0.3, 0.4
-"""Half widths of the middle 68 %; factor of the spread; share of events that are added, and that are lost."""
+SHIFT = 0.5
+"""Shift of the feature, in half widths of the middle 68 %."""
+
+SPREAD = 1.5
+"""Factor of the spread."""
+
+EXTRA = 0.3
+"""Share of events that are added."""
+
+LOST = 0.4
+"""Share of events that are lost."""
 
 DEAD = (0.6, 0.8)
 """Quantiles between which a dead range has no events."""

@@ -35,19 +35,27 @@ HEALTHY = "healthy"
 SHARE_OF_REFERENCE = 0.6
 """Share of the run that the reference is made of."""
 
-FEWEST_WINDOWS, MOST_WINDOWS = 8, 30
-"""Windows of each stream."""
+FEWEST_WINDOWS = 8
+"""Fewest windows of each stream."""
+
+MOST_WINDOWS = 30
+"""Most windows of each stream."""
 
 HEALTHY_SHARE = 1 / 3
 """Share of the windows before the fault begins."""
 
 LARGEST_WINDOW = 500.0
-USUAL_LEAST, LEAST_SHARE = 50, 0.25
-"""Events from which on the shape is tested: as ``[quality] min_events``, or this share of a small window."""
+USUAL_LEAST = 50
+"""Events from which on the shape is tested, as ``[quality] min_events``."""
 
-STEADY_UNCERTAINTY, STEADY_Z = 0.02, 4.0
-"""Relative uncertainty of the expected number of events, as ``[quality] rate_uncertainty``, and the largest
-departure of a window from it in a run that counts as steady."""
+LEAST_SHARE = 0.25
+"""The same for a small window: this share of its events."""
+
+STEADY_UNCERTAINTY = 0.02
+"""Relative uncertainty of the expected number of events, as ``[quality] rate_uncertainty``."""
+
+STEADY_Z = 4.0
+"""Largest departure of the number in a window, in a run that counts as steady."""
 
 EDGE_SECONDS = 1e-5
 """Least time between an event and the end of a window, s: float64 resolves 2.4e-7 s of today's Unix time."""

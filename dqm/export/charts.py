@@ -23,7 +23,12 @@ _SYMBOLS = {
 }
 _LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
 _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
-_QUALITY_ROW, _Z_ROW, _P_ROW, _PULL_ROW, _NUMBER_ROW, _CHANNEL_ROW = "y", "y2", "y3", "y4", "y5", "y6"
+_QUALITY_ROW = "y"
+_Z_ROW = "y2"
+_P_ROW = "y3"
+_PULL_ROW = "y4"
+_NUMBER_ROW = "y5"
+_CHANNEL_ROW = "y6"
 HEALTHY_WORDS = "two of three windows like the reference"
 """What `healthy_band` shows."""
 

@@ -27,7 +27,11 @@ TIMEOUT_SECONDS = 5.0
 MOST_ANNOTATIONS = 100
 MOST_BYTES = 64_000_000
 """Longest answer."""
-NOT_FOUND, TOO_MANY_REQUESTS = 404, 429
+NOT_FOUND = 404
+"""Status of an answer."""
+
+TOO_MANY_REQUESTS = 429
+"""Status of an answer."""
 
 _Json = dict[str, Any]
 _FIXES = {

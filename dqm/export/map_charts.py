@@ -128,8 +128,10 @@ def _map_1d(ratio: RatioMap, words: MapWords, curves: Sequence[ReferenceCurve]) 
     reference, error, data, fitted = ratio.reference, ratio.reference_error, ratio.data, ratio.fitted
     centres = (edges[:-1] + edges[1:]) / 2.0
     known = np.where(reference > 0, reference, np.nan)  # without reference there is no ratio
-    learned, spread = fitted / known, fitted * error / known**2
-    seen, seen_error = data / known, np.sqrt(data) / known
+    learned = fitted / known
+    spread = fitted * error / known**2
+    seen = data / known
+    seen_error = np.sqrt(data) / known
     points = {"type": "scatter", "mode": "markers", "x": centres.tolist()}
     dots = {"color": "var(--ink)", "size": 5}
     return {

@@ -54,7 +54,8 @@ def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fig
         data.append(_rates(trend, names))
         layout["height"] = 450
         layout["xaxis"]["anchor"] = "y3"
-        layout["yaxis"]["domain"], layout["yaxis2"]["domain"] = [0.52, 1.0], [0.26, 0.47]
+        layout["yaxis"]["domain"] = [0.52, 1.0]
+        layout["yaxis2"]["domain"] = [0.26, 0.47]
         layout["yaxis3"] = {
             "title": {"text": "events/s"}, "rangemode": "tozero", "domain": [0.0, 0.21],
         }  # fmt: skip
@@ -92,7 +93,8 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
         "annotations": [],
     }
     for number, name in enumerate(found, start=1):
-        axis, top = ("y" if number == 1 else f"y{number}"), 1.0 - (number - 1) / len(found)
+        axis = "y" if number == 1 else f"y{number}"
+        top = 1.0 - (number - 1) / len(found)
         data.append(
             {
                 "type": "scatter", "mode": "markers", "name": name, "yaxis": axis,
@@ -133,7 +135,8 @@ def shares_figure(table: ShareTable, streams: list[str], choice: str) -> Figure:
     dict
         ``data`` and ``layout``.
     """
-    streams, columns = streams[:MOST_STREAMS], range(len(table.columns))
+    streams = streams[:MOST_STREAMS]
+    columns = range(len(table.columns))
     trace: Figure = {
         "type": "heatmap", "x": [one.name for one in table.columns], "y": streams, "xgap": 1, "ygap": 1,
         "zmin": 0, "zmax": 100,

@@ -13,7 +13,9 @@ from dqm.export.views import Recent
 
 __all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_MINUTE = 60
+_HOUR = 3600
+_DAY = 86_400
 _MOST_YEARS = 100
 _GLYPHS = {Quality.NULL: "\u25cb", Quality.GOOD: "\u25cf", Quality.MEDIUM: "\u25b2", Quality.BAD: "\u25a0"}
 _SHAPES: dict[str, str] = {

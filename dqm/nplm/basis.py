@@ -152,13 +152,15 @@ def build_basis(
     m = _n_needed(phi, tolerance)
     phi = phi[:, :m]
     moment, axes = torch.linalg.eigh(phi.T @ (weights[:, None] * phi))
-    axes, moment = axes.flip(1), moment.flip(0).clamp(min=0.0)
+    axes = axes.flip(1)
+    moment = moment.flip(0).clamp(min=0.0)
     phi = phi @ axes
     r = _n_needed(phi, negligible)
     if with_remote:
         transform = torch.cat([whitening[:, :m] @ axes, whitening[:, m:]], 1)
     else:
-        kept, transform = kept[:m], whitening[:m, :m] @ axes[:, :r]
+        kept = kept[:m]
+        transform = whitening[:m, :m] @ axes[:, :r]
     return Basis(mean, scale, kept, transform, width), phi[:, :r], moment[:r]
 
 

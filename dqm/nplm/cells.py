@@ -191,7 +191,9 @@ def _moments(x: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def _summarise(x: FloatArray, shares: FloatArray, phi: NDArray[np.float32], places: list[Places]) -> Cells:
-    d, r, n_cells = x.shape[1], phi.shape[1], len(places)
+    d = x.shape[1]
+    r = phi.shape[1]
+    n_cells = len(places)
     rows = np.zeros((d + 1, n_cells, r), np.float32)
     thirds = np.zeros((n_cells, d * (d + 1) // 2, d))
     total = np.zeros(n_cells)

@@ -190,7 +190,9 @@ def _fit_nodes(
         if n_active == 0:
             break
         if n_active < len(rows):
-            rows, coarse, here = rows[active], coarse.take(active), here.take(active)
+            rows = rows[active]
+            coarse = coarse.take(active)
+            here = here.take(active)
         here_hessian = Hessian.at(coarse, here, nodes.hessian.m)
     return begin, end, hessian, found
 
@@ -228,7 +230,9 @@ class _Lookout:
         bound = lower_bound(some, point, 0.0)
         better = bound > self.bound[chosen]
         chosen = chosen[better]
-        self.bound[chosen], self.a[chosen], self.nu[chosen] = bound[better], point.a[better], point.nu[better]
+        self.bound[chosen] = bound[better]
+        self.a[chosen] = point.a[better]
+        self.nu[chosen] = point.nu[better]
         return self.bound[rows] > self._problem.enough[rows] * (1.0 if is_late else FAR)
 
 
@@ -317,7 +321,9 @@ def _quasi_newton(problem: FitProblem, fit: Fit, tolerance: float) -> None:
         here = there
         slope = new_slope
         if n_active <= COMPACTION_SHARE * len(rows):
-            rows, problem, here = rows[active], problem.take(active), here.take(active)
+            rows = rows[active]
+            problem = problem.take(active)
+            here = here.take(active)
             slope = slope[active]
             sensitivity = sensitivity[active]
             hessian.take(active)
@@ -348,7 +354,9 @@ def newton(problem: FitProblem, fit: Fit, tolerance: float, max_iterations: int)
         active = ~converged & (length > 0.0) & (bound == -torch.inf)
         if not active.any():
             break
-        rows, problem, here = rows[active], problem.take(active), there.take(active)
+        rows = rows[active]
+        problem = problem.take(active)
+        here = there.take(active)
 
 
 def _find_step(

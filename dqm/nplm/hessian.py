@@ -69,7 +69,9 @@ class Hessian:
     @classmethod
     def healthy(cls, p: FitProblem) -> Hessian:
         """Compute the Hessian of a healthy window, at f = 0 and nu = 0, from the reference alone: one row."""
-        c, k, m = p.loss.healthy_curvature, len(p.precision), n_leading(p)
+        c = p.loss.healthy_curvature
+        k = len(p.precision)
+        m = n_leading(p)
         dense = _lower_gram(p.reference, p.ridge.new_zeros(1, k), c * p.reference.weights[None], m)
         diagonal = dense.diagonal(dim1=1, dim2=2)
         diagonal[:, :m] += p.ridge[:1]
@@ -78,7 +80,8 @@ class Hessian:
 
     def solve(self, v: Tensor) -> Tensor:
         """Multiply the inverse with v, shape (b, r + k)."""
-        m, end = self.m, self.m + self.rest.shape[1]
+        m = self.m
+        end = self.m + self.rest.shape[1]
         right = torch.cat([v[:, :m], v[:, end:]], 1)[:, :, None]
         x = torch.cholesky_solve(right, self.factor)[:, :, 0]
         return torch.cat([x[:, :m], v[:, m:end] / self.rest, x[:, m:]], 1)

@@ -182,7 +182,8 @@ class Hunt:
         self._weights = [basis.penalised(FREEDOMS) for basis in bases]
         self._moments = [basis.moments for basis in bases]
         rng = np.random.default_rng([seed, 1])
-        n, self._n_bins = len(events), len(self.layout.edges) - 1
+        n = len(events)
+        self._n_bins = len(self.layout.edges) - 1
         # of each N_FOLDS events in a row one is in each fold: all folds see all parts of the range alike
         fold = rng.permuted(np.tile(np.arange(N_FOLDS), (-(-n // N_FOLDS), 1)), axis=1).ravel()[:n]
         bins = np.repeat(np.arange(self._n_bins), np.diff(self.layout.edges))
@@ -245,7 +246,10 @@ class Hunt:
         """
         phi = self._functions(self._order)
         classifiers = self._train(phi)
-        place, rows, scores, selected = self.layout.windows[window], [], [], []
+        place = self.layout.windows[window]
+        rows = []
+        scores = []
+        selected = []
         for fold in range(N_FOLDS):
             part, found = self._score(phi, classifiers, fold, window)
             best = np.argsort(-found)[: self._sizes[window][fold][share]]
@@ -298,14 +302,16 @@ class Hunt:
 
     def _part(self, fold: int, window: int) -> slice:
         """Give the places of the events of a fold in a window and its sidebands."""
-        place, first = self.layout.windows[window], fold * self._n_bins
+        place = self.layout.windows[window]
+        first = fold * self._n_bins
         return slice(int(self._edges[first + place.begin]), int(self._edges[first + place.end]))
 
     def _score(
         self, phi: Sequence[SingleArray], classifiers: _Classifiers, fold: int, window: int
     ) -> tuple[slice, SingleArray]:
         """Score the events of a fold in a window and its sidebands; also give where they are."""
-        part, basis = self._part(fold, window), classifiers.chosen[fold, window]
+        part = self._part(fold, window)
+        basis = classifiers.chosen[fold, window]
         scores = phi[basis][part] @ classifiers.directions[basis][fold, window]
         return part, scores + self._jitter[part]
 
@@ -315,7 +321,8 @@ class Hunt:
         inside, excess, variance = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         spread = self.layout.spread
         for number, window in enumerate(self.layout.windows):
-            n_all, n_selected = 0, np.zeros(len(SHARES))
+            n_all = 0
+            n_selected = np.zeros(len(SHARES))
             for fold in range(N_FOLDS):
                 part, scores = self._score(phi, classifiers, fold, number)
                 sizes = self._sizes[number][fold]

@@ -66,7 +66,8 @@ def independent_centers(
     rows = torch.empty((min(m, 64), m), dtype=centers.dtype)
     chosen: list[int] = []
     while len(chosen) < limit:
-        k, pivot = len(chosen), int(residual.argmax())
+        k = len(chosen)
+        pivot = int(residual.argmax())
         height = float(residual[pivot])
         if height <= tolerance:
             break

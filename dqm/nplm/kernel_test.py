@@ -385,7 +385,8 @@ class KernelTest:
         """Count the samples to test together."""
         if self._fits_alone and self._ready.cells is not None:
             return 1  # with cells that is quicker
-        n_data, n_reference = max(len(sample.x) for sample in samples), len(self._reference.weights)
+        n_data = max(len(sample.x) for sample in samples)
+        n_reference = len(self._reference.weights)
         numbers = n_data * (8 + len(self._fitted.basis.centers)) + n_reference * (
             8 + 2 * len(self._nuisances)
         )

@@ -154,14 +154,16 @@ def _find_step(
 def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple[_State, NodeInverse]:
     """Fit with the nodes as reference."""
     coarse = LoneObjective(problem, nodes.events)
-    enough, m = float(problem.enough[0]), nodes.hessian.m
+    enough = float(problem.enough[0])
+    m = nodes.hessian.m
     can_tell = problem.loss.bounds_statistic and math.isfinite(enough)
     first = nodes.hessian.spread(problem)
     # the second moments are those of a healthy window, the ridge is that of this one
     curvature = problem.loss.healthy_curvature * problem.second_moment[m:].numpy()
     inverse = NodeInverse(np.asfortranarray(first.factor[0].numpy()), first.rest[0].numpy())
     best = here = coarse.at(np.zeros(len(problem.second_moment)))
-    bound, at_zero = -math.inf, here.objective
+    bound = -math.inf
+    at_zero = here.objective
     for n_steps in range(1, MAX_NODE_STEPS + 1):
         slope = coarse.gradient(here)
         step = -inverse.solve(slope)

@@ -139,7 +139,8 @@ class NuisanceFit:
                     step /= 2
                     found = self._at(point.nu - step, sums, target)
                 decrease = value + 0.5 * found.delta
-                point, value = found, -0.5 * found.delta
+                point = found
+                value = -0.5 * found.delta
                 if decrease <= TOLERANCE:
                     return point
         return replace(point, delta=math.nan)

@@ -259,6 +259,7 @@ def _conjugate_gradients(multiply: Callable[[Tensor], Tensor], right: Tensor) ->
         length = norm / (direction @ product)
         x = x + length * direction
         residual = residual - length * product
-        previous, norm = norm, residual @ residual
+        previous = norm
+        norm = residual @ residual
         direction = residual + (norm / previous) * direction
     return x, bool(norm <= goal)

@@ -207,7 +207,8 @@ class Pool:
             step = step + length[:, None] * direction
             residual = residual - length[:, None] * product
             preconditioned = inverse * residual
-            previous, norm = norm, torch.where(is_open, (residual * preconditioned).sum(1), norm)
+            previous = norm
+            norm = torch.where(is_open, (residual * preconditioned).sum(1), norm)
             direction = preconditioned + (norm / previous.clamp(min=TINY))[:, None] * direction
         return step, (slope * step).sum(1).to(torch.float64)
 

@@ -123,7 +123,8 @@ class PreparedReference:
         else:
             n_nodes = min(MAX_NODES, max(1, int(n_events) // EVENTS_PER_NODE))
             nodes = _choose_nodes(standard, width, n_nodes)
-        masses, functions = _masses(standard, weights, nodes), phi.to(PRECISION)
+        masses = _masses(standard, weights, nodes)
+        functions = phi.to(PRECISION)
         cells = None
         if n_expected is not None and not few_windows:
             arrays = (part.numpy() for part in (standard, weights, functions, second_moment))

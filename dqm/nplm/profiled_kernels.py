@@ -44,7 +44,8 @@ class ProfiledWindow:
     def describe(self, kernel: int) -> dict[str, NuisanceResult]:
         """Give the fitted parameters, without f and beside one kernel."""
         errors = np.sqrt(np.linalg.pinv(self.point.curvature, hermitian=True).diagonal())
-        beside, errors_beside = self.point.nu + self.changes[kernel], self.kernels.errors_beside(kernel)
+        beside = self.point.nu + self.changes[kernel]
+        errors_beside = self.kernels.errors_beside(kernel)
         found = {}
         for k, nuisance in enumerate(self.kernels.nuisances):
             constraint = float(self.measured[k]), nuisance.sigma

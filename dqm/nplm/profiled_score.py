@@ -113,7 +113,8 @@ class ProfiledScore(Score):
         ``D - U S U^T`` with D diagonal and U the means of the functions and C, so that moments of T take no
         product of matrices.
         """
-        n, k = float(nominal.weights.sum()), nominal.curvature
+        n = float(nominal.weights.sum())
+        k = nominal.curvature
         ridge = self.penalty * (self.n_reference + n)
         inverse = 1.0 / (n * self.moments + ridge)
         columns = (nominal.weights[:, None] * nominal.jacobian).astype(np.float32)
@@ -152,7 +153,8 @@ class ProfiledScore(Score):
         j = nominal.weights @ nominal.jacobian / n
         events = (nominal.curvature - np.diag(precision)) / n - np.outer(j, j)
         taken = np.empty((1 + len(j), 1 + len(j)))
-        taken[0, 0], taken[0, 1:] = spread, -spread * q @ j
+        taken[0, 0] = spread
+        taken[0, 1:] = -spread * q @ j
         taken[1:, 0] = taken[0, 1:]
         taken[1:, 1:] = 2.0 * spread / n * q - q @ (spread * events + np.diag(precision)) @ q
         if is_poisson:

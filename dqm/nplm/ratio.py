@@ -206,7 +206,8 @@ def borders(centers: FloatArray) -> FloatArray:
     if len(values) == 1:
         return np.array([values[0] - 0.5, values[0] + 0.5])
     middle = (values[1:] + values[:-1]) / 2
-    first, last = values[0] - (middle[0] - values[0]), values[-1] + (values[-1] - middle[-1])
+    first = values[0] - (middle[0] - values[0])
+    last = values[-1] + (values[-1] - middle[-1])
     return np.concatenate([[first], middle, [last]])
 
 

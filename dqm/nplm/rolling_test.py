@@ -151,14 +151,17 @@ class RollingTest:
         d = self._seen.reference.shape[1]
         x = check_sample(window, "window", d)
         events = np.concatenate([x, *(check_sample(one, "window of the past", d) for one in past)])
-        n, n_past = len(x), len(events) - len(x)
+        n = len(x)
+        n_past = len(events) - len(x)
         log_p = self._log_p(events, _divide(len(events), n, n_permutations, rng), n, n_past)
         t = -2.0 * log_p.min(axis=1)
         return RollingStatistics(float(t[0]), t[1:], self.settings[int(log_p[0].argmin())])
 
     def _log_p(self, events: FloatArray, chosen: sparse.csr_array, n: int, n_past: int) -> FloatArray:
         """Give the log of an approximate p for each division and each kernel."""
-        look, axes, ratio = Look(self._seen, events), self._nuisance_axes(events), n / n_past
+        look = Look(self._seen, events)
+        axes = self._nuisance_axes(events)
+        ratio = n / n_past
         explained = chosen @ axes
         t, means, variances = [], [], []
         for score, setting in zip(self._scores, self.settings, strict=True):

@@ -116,7 +116,8 @@ class Sample:
         if self.counts is None:
             shuffled = self.x[rng.permutation(len(self.x))]
             return [Sample(part) for part in np.split(shuffled, np.cumsum(sizes))]
-        left, parts = self, []
+        left = self
+        parts = []
         for size in sizes:
             drawn = left.draw_counts(size, rng).astype(np.float64)
             left = Sample(self.x, left.weights - drawn)

@@ -155,7 +155,8 @@ def weigh_functions(
     """
     inverse = 1.0 / (n * moments + ridge)
     spread = n * (1.0 + n / n_other)
-    a, b = moments * inverse, means**2 * inverse
+    a = moments * inverse
+    b = means**2 * inverse
     mean = spread * float((a - b).sum())
     squares = spread**2 * float((a**2 - 2.0 * a * b).sum() + b.sum() ** 2)
     return inverse, mean, 2.0 * squares

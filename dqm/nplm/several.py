@@ -371,7 +371,8 @@ class SeveralTest:
             ratios += [test._statistics(window) / test._moments[0] for window in windows]
             plain += [test._plain_log_p(window.x) for window in windows]
         relative = first._moments[1] / first._moments[0] ** 2
-        mean, variance = np.mean(ratios, axis=0), np.var(ratios, axis=0) / relative
+        mean = np.mean(ratios, axis=0)
+        variance = np.var(ratios, axis=0) / relative
         given = {"kinds": tuple(kinds)} if kinds else {}
         return {
             **given,
@@ -405,7 +406,8 @@ class SeveralTest:
             weights, n_expected = self._weights, self.n_expected
             if self._fit is not None:
                 of_rows = self._fit.weights_at(np.array(nu))
-                weights, n_expected = of_rows / (1.0 if self._counts is None else self._counts), of_rows.sum()
+                weights = of_rows / (1.0 if self._counts is None else self._counts)
+                n_expected = of_rows.sum()
             test = KernelTest(
                 Look(seen, seen.reference).at(setting),
                 n_expected=n_expected,
@@ -458,7 +460,8 @@ class SeveralTest:
 
     def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each kernel."""
-        look, counts = Look(self._seen, sample.x), sample.weights
+        look = Look(self._seen, sample.x)
+        counts = sample.weights
         pairs = zip(self._kernels, self._sized, strict=True)
         return np.array([sized.statistic(look.at(setting), counts) for setting, sized in pairs])
 

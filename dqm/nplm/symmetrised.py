@@ -73,7 +73,8 @@ class SymmetrisedResult:
     @property
     def reference_weights(self) -> FloatArray:
         """Weight of each reference event; their sum is the number of events of the window."""
-        n_window, n = self.is_window.sum(), len(self.is_window)
+        n_window = self.is_window.sum()
+        n = len(self.is_window)
         return np.full(n - int(n_window), n_window / (n - n_window))
 
 
@@ -187,7 +188,8 @@ class SymmetrisedTest:
         if auxiliary:
             raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
         x = check_sample(data, "window", len(self._low))
-        ready, n_reference = self._ready, len(self._ready.phi)
+        ready = self._ready
+        n_reference = len(self._ready.phi)
         phi = torch.cat([ready.phi, ready.basis(torch.from_numpy(x)).to(PRECISION)])
         pool = Pool(
             phi, ready.second_moment, np.ones(len(phi)), penalty=self._penalty, tolerance=self._tolerance

@@ -114,7 +114,9 @@ def express(
     )
     first, second = (torch.split(column, rows) for column in columns)
     linear, quadratic = (_add_up(column, counts) for column in (first, second))
-    x, basis, r = torch.as_tensor(everything, device=device), fitted.basis, fitted.phi.shape[1]
+    x = torch.as_tensor(everything, device=device)
+    basis = fitted.basis
+    r = fitted.phi.shape[1]
     if only_sums and basis.transform.shape[1] == r:
         sums = _add_up(torch.split(basis.kernel(x), rows), counts) @ basis.transform
         axes = [RemoteAxes.of(sums.new_empty(0, 0))] * len(samples)

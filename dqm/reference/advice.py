@@ -49,8 +49,14 @@ WILD = 1.5
 
 CENTERS = 100
 
-TRIED_SPLITS, TOYS_OF_SPLIT, WINDOWS_OF_SPLIT = 3, 40, 8
-"""References that faults are tried with, and healthy toys and faulty windows for each."""
+TRIED_SPLITS = 3
+"""References with which faults are tried."""
+
+TOYS_OF_SPLIT = 40
+"""Healthy toys for each of them."""
+
+WINDOWS_OF_SPLIT = 8
+"""Faulty windows for each of them."""
 
 UNLIKE_CHANCE = 3.0
 """A fault is seen if its windows count more often than healthy ones by this factor."""
@@ -171,9 +177,11 @@ def advise_window(n_events: int, n_expected: float, cut: WindowCut, p_threshold:
 
 def events_needed(n_expected: float, cut: WindowCut) -> int:
     """Give the events of the shortest run that is green for windows of a size, within 1 %."""
-    low, high = n_expected, 10.0 * n_expected
+    low = n_expected
+    high = 10.0 * n_expected
     while _judge(round(high), n_expected, cut)[0] is not Light.GREEN and high < LONGEST_RUN:
-        low, high = high, 2.0 * high
+        low = high
+        high = 2.0 * high
     while high > 1.01 * low + 1:
         middle = 0.5 * (low + high)
         is_green = _judge(round(middle), n_expected, cut)[0] is Light.GREEN
@@ -183,7 +191,8 @@ def events_needed(n_expected: float, cut: WindowCut) -> int:
 
 def _judge(n_events: int, n_expected: float, cut: WindowCut) -> tuple[Light, float, str]:
     n_reference = choose_reference_size(n_events, n_expected)
-    n_pool, needed = n_events - n_reference, 2 * largest_window(cut, n_expected)
+    n_pool = n_events - n_reference
+    needed = 2 * largest_window(cut, n_expected)
     if n_pool < needed:
         return Light.RED, math.inf, f"{n_pool} events beside the reference, {needed} are needed for toys"
     try:

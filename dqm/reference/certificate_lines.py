@@ -40,8 +40,11 @@ NOMINAL = 0.05
 TOO_MANY = 1.5
 """A share that is surely larger than nominal by this factor is red."""
 
-DOUBTFUL, CERTAIN = 0.01, 1e-4
-"""Probabilities, if all is well, of what makes a line amber and of what makes it red."""
+DOUBTFUL = 0.01
+"""Probability, if all is well, below which a line is amber."""
+
+CERTAIN = 1e-4
+"""Probability, if all is well, below which a line is red."""
 
 FEWEST_WINDOWS = 20
 """Windows that can tell anything of a share of 5 %."""
@@ -120,7 +123,8 @@ def run_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
     chance = float(min(1.0, 2.0 * special.ndtr(-abs(pulls[worst])) * n_blocks))
     part = f"part {worst + 1} of {n_blocks}"
     told = f"{part} of the run departs most from the others, by {abs(pulls[worst]):.1f} sigma"
-    light, unordered = _by_chance(chance), not found.plan.is_ordered
+    light = _by_chance(chance)
+    unordered = not found.plan.is_ordered
     if unordered:
         told += "; the order in time is not known, so these parts are random"
     steady = light is Light.GREEN
@@ -144,7 +148,8 @@ def split_line(bundle: StoredBundle, entry: NullTableEntry, found: BlockWindows)
     """Measure how much p depends on which events became the reference."""
     toy_z = found.toy_z.reshape(-1, found.toy_z.shape[2])
     n_each = toy_z.shape[1]
-    between, within = n_each * toy_z.mean(axis=1).var(ddof=1), toy_z.var(axis=1, ddof=1).mean()
+    between = n_each * toy_z.mean(axis=1).var(ddof=1)
+    within = toy_z.var(axis=1, ddof=1).mean()
     measured = float(np.sqrt(max(0.0, (between - within) / n_each)))
     computed, source = uncertainty_of(bundle.manifest, entry)
     # a table of the bundle's own reference knows this reference: only its pool is in doubt
@@ -306,7 +311,8 @@ def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcom
 
 def _judge_share(p: FloatArray) -> tuple[Light, str]:
     """Judge the share of healthy windows with small p, and say it."""
-    n, k = len(p), int((p < NOMINAL).sum())
+    n = len(p)
+    k = int((p < NOMINAL).sum())
     test = stats.binomtest(k, n)
     usual, sure = test.proportion_ci(0.95), test.proportion_ci(1.0 - 2.0 * CERTAIN)
     light = Light.AMBER if stats.binom.sf(k - 1, n, NOMINAL) < DOUBTFUL else Light.GREEN

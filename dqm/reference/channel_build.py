@@ -123,7 +123,9 @@ def cut_table(table: ChannelTable, seconds: float, channel_map: FloatArray) -> t
         )
     n_steps = _steps(moments, seconds, table.name)
     hits = counted.reshape(len(moments), len(channel_map))
-    starts, windows, first = [], [], 0
+    starts = []
+    windows = []
+    first = 0
     step = seconds / n_steps
     while first + n_steps <= len(moments):
         within = np.diff(moments[first : first + n_steps])

@@ -104,7 +104,8 @@ class ChannelExplainer:
 
 def summarise_channels(outcome: ChannelResult, bundle: StoredBundle) -> ChannelSummary:
     """Count the channels that depart, and name the worst."""
-    channel_map, state = bundle.prepared["map"], outcome.state
+    channel_map = bundle.prepared["map"]
+    state = outcome.state
     n = {one: int((state == one).sum()) for one in ChannelState}
     departing = np.flatnonzero((state != ChannelState.HEALTHY) & (state != ChannelState.MASKED))
     worst = departing[_by_departure(outcome, departing)][:MAX_NAMED_CHANNELS]

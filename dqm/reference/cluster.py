@@ -126,7 +126,8 @@ class Cluster:
         try:
             yield from keep_busy(submit, items, self._n_wanted, self._look)
         except KilledWorker as error:
-            n_lost, last = error.allowed_failures + 1, error.last_worker.address
+            n_lost = error.allowed_failures + 1
+            last = error.last_worker.address
             raise WorkerError(
                 f"the same work ended {n_lost} workers, the last of them {last}",
                 where=f"--scheduler {self._address}",

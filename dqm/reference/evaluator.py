@@ -414,7 +414,8 @@ class Evaluator:
         if isinstance(outcome, ChannelResult):
             return describe_outside(outcome)
         remarks = [ENDED_EARLY] if is_lower_bound(outcome) else []
-        n_reference, n_features = self.bundle.manifest.n_reference, len(self.bundle.manifest.features)
+        n_reference = self.bundle.manifest.n_reference
+        n_features = len(self.bundle.manifest.features)
         expected = 2.0 * n_features * n_data / n_reference
         if special.gammainc(outcome.n_outside, expected) < SURPRISING:  # Poisson: as many or more
             n_outside = format_count(outcome.n_outside, "event lies", "events lie")

@@ -226,7 +226,9 @@ class Explainer:
             None if the statistic learns no density ratio. Its maps compare with the reference as the fitted
             nuisance parameters deform it: what they explain is no departure.
         """
-        place, seen, seen_by = None, outcome, ""
+        place = None
+        seen = outcome
+        seen_by = ""
         if isinstance(outcome, Combined):
             place, seen = outcome.place, outcome.fitted
             features = self._bundle.manifest.features

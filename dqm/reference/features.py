@@ -89,7 +89,8 @@ class ChosenKind:
 
 def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
     """Name the features that have one value only, within rounding."""
-    spread, size = x.std(axis=0), np.maximum(1.0, np.abs(x.mean(axis=0)))
+    spread = x.std(axis=0)
+    size = np.maximum(1.0, np.abs(x.mean(axis=0)))
     return [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
 
 
@@ -229,7 +230,8 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
         return FeatureKind("categories"), f"is always {values[0]:g}; any other value is told"
     special = _find_special(values, counts)
     is_usual = ~np.isin(values, special)
-    rest, n_rest = values[is_usual], int(counts[is_usual].sum())
+    rest = values[is_usual]
+    n_rest = int(counts[is_usual].sum())
     said = []
     for value in special:
         share = 100 * counts[values == value][0] / len(column)
@@ -242,7 +244,8 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
         return FeatureKind("steps", special), " and ".join(said)
     usual = column[~np.isin(column, special)]
     low, middle, high = np.quantile(usual, [0.16, 0.5, 0.84])
-    farthest, half_width = float(np.abs(usual - middle).max()), 0.5 * float(high - low)
+    farthest = float(np.abs(usual - middle).max())
+    half_width = 0.5 * float(high - low)
     if half_width > 0 and farthest > HEAVY * half_width:
         said.append(
             f"has heavy tails, its farthest value {farthest / half_width:.0f} half widths from the median"

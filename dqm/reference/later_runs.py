@@ -151,7 +151,8 @@ def evaluate_later(
 def _cut(run: LaterRun, kind: WindowKind, names: tuple[str, ...]) -> list[Window]:
     """Cut consecutive events into windows; those cut by time have a random number of events, as toys have."""
     rng = np.random.default_rng(0)
-    cuts, first = [], 0
+    cuts = []
+    first = 0
     is_timed = kind.cut is WindowCut.TIME
     while True:
         n = max(1, int(rng.poisson(kind.n_expected))) if is_timed else round(kind.n_expected)

@@ -75,7 +75,9 @@ class OutsideTest:
         """Test a window, raw, shape (n_events, d), of at least one event."""
         counts = np.stack([(x < self._low).sum(axis=0), (x > self._high).sum(axis=0)])
         side, feature = np.unravel_index(int(counts.argmax()), counts.shape)
-        k, n, total = int(counts[side, feature]), len(x), len(x) + self._n_reference
+        k = int(counts[side, feature])
+        n = len(x)
+        total = len(x) + self._n_reference
         log_p = (special.gammaln([n + 1, total - k + 1]) - special.gammaln([n - k + 1, total + 1])).sum()
         p = float(np.clip(2 * len(self._features) * np.exp(log_p), SMALLEST_P, 1.0))
         edge = (self._high if side else self._low)[feature]

@@ -208,7 +208,8 @@ class _Toys:
         return self.works[0].bundle
 
     def prepare(self, path: Path) -> Callable[[Chunk], FloatArray]:
-        bundle, expected = StoredBundle.read(path), self.works[0].definition
+        bundle = StoredBundle.read(path)
+        expected = self.works[0].definition
         if bundle.manifest.definition != expected:
             raise BundleError(
                 f"tests as {bundle.manifest.definition}, not as {expected}: it is another bundle",

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MapHistograms", "draw_explanation", "map_histograms"]
 
-REFERENCE, FITTED, WINDOW = "#0072B2", "#D55E00", "black"
-"""Okabe and Ito's colours, which the colour-blind tell apart."""
+REFERENCE = "#0072B2"
+"""Colour of Okabe and Ito, as the others: the colour-blind can tell them apart."""
+
+FITTED = "#D55E00"
+"""Colour of what was fitted."""
+
+WINDOW = "black"
+"""Colour of the window."""
 
 CURVES = ("#009E73", "#CC79A7")
 """The same of further curves."""
@@ -148,7 +154,8 @@ def draw_explanation(
         _draw_feature(top, figure.add_subplot(cell[1], sharex=top), ratio_map, shares.get(name), names)
         for number, curve in enumerate(curves):
             if name in curve.events:
-                edges, color = ratio_map.edges[0], CURVES[number % len(CURVES)]
+                edges = ratio_map.edges[0]
+                color = CURVES[number % len(CURVES)]
                 top.stairs(curve.events[name], edges, color=color, ls=":", lw=1.5, label=curve.label)
     for place, ratio_map in enumerate(explanation.pairs if pairs else ()):
         row, column = divmod(place, columns)
@@ -197,7 +204,8 @@ def _draw_feature(top: Axes, bottom: Axes, m: RatioMap, share: float | None, nam
 
 def _draw_band(axes: Axes, edges: FloatArray, values: FloatArray, error: FloatArray) -> None:
     """Draw one standard deviation around the reference."""
-    low, high = values - error, values + error
+    low = values - error
+    high = values + error
     axes.stairs(high, edges, baseline=low, fill=True, color=REFERENCE, alpha=0.2, lw=0)
 
 

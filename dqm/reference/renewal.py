@@ -22,8 +22,14 @@ from dqm.reference.validation import find_null_entry
 
 __all__ = ["Renewal", "compare_with_old", "recipe_like"]
 
-WIDTH, PENALTY, CENTERS = 2.5, 1e-5, 100
-"""Kernel of the fit that draws the maps of all new events."""
+WIDTH = 2.5
+"""Kernel width of the fit that draws the maps of all new events."""
+
+PENALTY = 1e-5
+"""Penalty of this fit."""
+
+CENTERS = 100
+"""Kernel centres of this fit."""
 
 MOST_MAPPED = 20_000
 """Events that it takes."""

@@ -84,7 +84,8 @@ class RollingEvaluator:
         return replace(found, p=p.p, p_low=p.low, p_high=p.high, p_method=p.method, z=p.z)
 
     def _find_p(self, window: Window, past: Sequence[Window], min_events: int) -> PValue:
-        x, before = self._select(window), [self._select(one) for one in past]
+        x = self._select(window)
+        before = [self._select(one) for one in past]
         if len(x) < min_events:
             raise InputError(describe_too_few(len(x), min_events))
         n_events = len(x) + sum(map(len, before))

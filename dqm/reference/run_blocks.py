@@ -145,7 +145,8 @@ def plan_blocks(bundle: StoredBundle, kind: WindowKind) -> BlockPlan:
         n_blocks = min(MOST_BLOCKS, n_reference // 2)
         n_windows = min(WINDOWS_PER_BLOCK, n_reference // n_blocks)
         return BlockPlan(n_blocks, n_windows, n_splits=1, n_toys=SPLITS * TOYS_PER_SPLIT, is_ordered=True)
-    n_events, largest = n_reference + n_pool, largest_window(kind.cut, kind.n_expected)
+    n_events = n_reference + n_pool
+    largest = largest_window(kind.cut, kind.n_expected)
     n_blocks = max(1, min(MOST_BLOCKS, n_events // largest))
     if n_pool - math.ceil(n_events / n_blocks) < 2 * largest:
         raise InputError(

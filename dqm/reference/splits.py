@@ -92,10 +92,8 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
         If p would be uncertain by more than `LARGEST_OFFSET` with either.
     """
     refuse_hopeless(n_expected, n_reference, n_pool)
-    from_pool, from_splits = (
-        pool_offset(n_expected, n_pool, n_reference),
-        split_offset(n_expected, n_reference),
-    )
+    from_pool = pool_offset(n_expected, n_pool, n_reference)
+    from_splits = split_offset(n_expected, n_reference)
     pool = f"toys from the pool of {n_pool} events leave p uncertain by {from_pool:.2f} sigma"
     splits = f"fresh splits of all {n_reference + n_pool} events by {from_splits:.2f}"
     if wanted == "pool" or (wanted == "auto" and from_pool <= max(TOLERATED_OFFSET, from_splits)):

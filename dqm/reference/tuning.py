@@ -161,7 +161,8 @@ def look_at_settings(
     chosen_centers = USUAL_CENTERS if manifest is None else manifest.centers.shape[0]
     rng = np.random.default_rng(seed)
     begin, pool = Sample(x).split([n_reference], rng)
-    reference, windows = begin.x, draw_windows(pool, n_expected, WINDOWS, rng)
+    reference = begin.x
+    windows = draw_windows(pool, n_expected, WINDOWS, rng)
     n_distinct = len(np.unique(reference, axis=0))
     centers = sorted({min(number, n_distinct) for number in (*CENTERS, chosen_centers)})
     chosen_centers = min(chosen_centers, n_distinct)

@@ -31,8 +31,11 @@ __all__ = ["Midpoint", "calibrate_range", "interpolate", "sizes_of"]
 STEP = 1.4
 """Largest ratio of two neighbouring sizes: the tests between them start from the nearer one."""
 
-SHARE_OF_TABLES, SHARE_OF_MIDPOINTS = 2.5, 0.5
-"""Toys in all tables together, and in all checks between them, in units of the toys of one table."""
+SHARE_OF_TABLES = 2.5
+"""Toys in all tables together, in units of the toys of one table."""
+
+SHARE_OF_MIDPOINTS = 0.5
+"""Toys in all checks between the tables, in the same units."""
 
 LEVEL = 0.05
 """p-value below which the share of the toys at a midpoint is compared."""

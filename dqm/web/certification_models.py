@@ -282,11 +282,14 @@ def view_entry(entry: Entry, journal: RunJournal) -> EntryView:
     said = entry if isinstance(entry, Amendment) else None
     match entry:
         case Amendment():
-            action, what = ("label" if entry.fault else "amend"), str(scope)
+            action = "label" if entry.fault else "amend"
+            what = str(scope)
         case Withdrawal():
-            action, what = "withdraw", f"entry {entry.withdrawn.identifier}, {scope}"
+            action = "withdraw"
+            what = f"entry {entry.withdrawn.identifier}, {scope}"
         case SignOff():
-            action, what = "sign", f"run {journal.run}: {entry}"
+            action = "sign"
+            what = f"run {journal.run}: {entry}"
     return EntryView(
         identifier=entry.identifier,
         action=action,

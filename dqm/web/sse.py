@@ -110,7 +110,8 @@ class ChangeFeed:
             int(self._queries.clock() // SLOT_SECONDS),  # a page with an axis of time goes on
         )
         if seen != self._seen:
-            self._number, self._seen = self._number + 1, seen
+            self._number = self._number + 1
+            self._seen = seen
         raised = [
             {"id": f"{alarm.stream}/{alarm.cause}", "text": alarm.text, "priority": alarm.priority}
             for alarm in alarms

@@ -39,7 +39,8 @@ class Timeline:
 
     def note(self, stream: str, judged_at: float, quality: Quality) -> None:
         """Take a window in, in any order."""
-        slot, rank = int(judged_at // SLOT_SECONDS), BEST_TO_WORST.index(quality)
+        slot = int(judged_at // SLOT_SECONDS)
+        rank = BEST_TO_WORST.index(quality)
         with self._lock:
             slots = self._streams.setdefault(stream, {})
             slots[slot] = max(rank, slots.get(slot, rank))
@@ -56,10 +57,12 @@ class Timeline:
         most : int
             With so many of them, there are more that are not known.
         """
-        oldest, n = None, 0
+        oldest = None
+        n = 0
         for stream, judged_at, quality in windows:
             self.note(stream, judged_at, quality)
-            oldest, n = judged_at, n + 1
+            oldest = judged_at
+            n = n + 1
         self.known_since = oldest if n >= most else None
 
     def follow(self, streams: Iterable[str]) -> None:

@@ -109,7 +109,8 @@ class BlockHistory:
         self._last = max(self._last, last) if clock == self._clock else last
         self._clock = clock
         block = self._blocks[-1]
-        block.clock, block.last = clock, self._last
+        block.clock = clock
+        block.last = self._last
 
     def add_boundary(self, boundary: int, *, is_new_clock: bool = False) -> None:
         """Add a boundary; those of another clock are forgotten."""

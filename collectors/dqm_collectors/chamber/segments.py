@@ -199,7 +199,8 @@ def _fit(
     """
     velocity = selection.velocity_mm_per_ns
     earliest, latest = time.min(axis=1), time.max(axis=1)
-    wires, times = wire.T.copy(), velocity * time.T
+    wires = wire.T.copy()
+    times = velocity * time.T
     best = np.full(len(wire), np.inf)
     t0 = np.zeros(len(wire))
     slope = np.zeros(len(wire))

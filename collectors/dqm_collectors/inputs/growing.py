@@ -111,7 +111,8 @@ class _GrowingText:
                 for batch in self._table.read_rows(_Part(file, end), types, n_before=n_rows):
                     yield batch.slice(min(len(batch), max(0, first - n_rows)))
                     n_rows += len(batch)
-            self._offset, self._n_rows = end, n_rows
+            self._offset = end
+            self._n_rows = n_rows
 
 
 class _Part:

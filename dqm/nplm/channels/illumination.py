@@ -110,7 +110,9 @@ def fit_illumination(
     a = np.zeros(modes.shape[1])
     prior = np.diag(sigmas**-2.0)
     chosen = used.astype(np.float64)
-    fitted, weight, step = expected, chosen, a + LONGEST_STEP
+    fitted = expected
+    weight = chosen
+    step = a + LONGEST_STEP
     for number in range(HUBER_STEPS + REJECT_STEPS):
         if number < HUBER_STEPS and np.abs(step).max() < COARSE:
             continue

@@ -136,7 +136,8 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
         If there are too few windows, or no hits.
     """
     channel_map = check_map(channel_map)
-    n_windows, total = len(hits), hits.sum(axis=0)
+    n_windows = len(hits)
+    total = hits.sum(axis=0)
     if n_windows < MIN_WINDOWS:
         raise InputError(
             f"{format_count(n_windows, 'window')} in the reference's run, too few to see how windows vary",

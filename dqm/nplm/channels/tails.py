@@ -29,7 +29,8 @@ def two_sided(counts: FloatArray, mean: FloatArray, spread: FloatArray) -> Float
     ndarray
         In [1e-300, 1].
     """
-    size, success = 1.0 / spread, spread * mean / (1.0 + spread * mean)
+    size = 1.0 / spread
+    success = spread * mean / (1.0 + spread * mean)
     below = counts <= mean
     tail = np.empty(len(counts))
     tail[below] = special.betainc(size[below], counts[below] + 1.0, 1.0 - success[below])

@@ -89,7 +89,8 @@ def _covariances(n: int, lags: NDArray[np.int64]) -> tuple[FloatArray, FloatArra
     shapes : ndarray, shape (n_rho, n_lags)
         Mean covariance of windows that are so far apart.
     """
-    rho, place = RHO[:, None], np.arange(n)
+    rho = RHO[:, None]
+    place = np.arange(n)
     with_mean = (1.0 + rho - rho ** (place + 1) - rho ** (n - place)) / (n * (1.0 - rho))
     share = with_mean.mean(axis=1)
     ends = np.stack(

@@ -19,8 +19,11 @@ from dqm.nplm.samples import Sample
 
 __all__ = ["ClippingChoice", "ClippingTrial", "choose_clipping", "draw_windows"]
 
-LOWEST, HIGHEST = 1.0, 100.0
-"""Clippings between which one is sought."""
+LOWEST = 1.0
+"""Smallest clipping that is tried."""
+
+HIGHEST = 100.0
+"""Largest clipping that is tried."""
 
 FEW_WINDOWS = 40
 """Windows with which the mean is compared; all are used for the distribution."""

@@ -27,10 +27,20 @@ LossForm = Literal["likelihood", "logistic"]
 STABLE_STEPS = 10
 """Steps over which the loss must be stable."""
 
-FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-9, 1e9
-RAISED, LOWERED = 2.0, 0.3
-"""Factors of the damping after a step that was not taken, which doubles with each more, and after one that
-was (Nielsen 1999): so 10 steps that are not taken say that nothing is gained."""
+FIRST_DAMPING = 1e-2
+"""Damping of the first step."""
+
+LEAST_DAMPING = 1e-9
+"""Smallest damping."""
+
+MOST_DAMPING = 1e9
+"""Largest damping."""
+RAISED = 2.0
+"""Factor of the damping after a step that was not taken. It doubles with each further one (Nielsen 1999), so
+10 steps that are not taken say that nothing is gained."""
+
+LOWERED = 0.3
+"""Factor of the damping after a step that was taken (Nielsen 1999)."""
 
 FLOOR = 1e-6
 """Least curvature that damping takes a weight to have, in units of the mean of all."""
@@ -158,7 +168,8 @@ class NetworkProblem:
     def _look_at_data(self, points: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         p = self.n_weights
         seen = (points.new_zeros(1) if rows.seen is None else rows.seen).expand(len(points), rows.x.shape[-2])
-        loss, parts = points.new_zeros(len(points)), []
+        loss = points.new_zeros(len(points))
+        parts = []
         if self.network is not None:
             f, slope = self.network.gradient(points[:, :p], rows.x, -seen)
             loss = loss - (seen * f).sum(1)
@@ -170,7 +181,8 @@ class NetworkProblem:
         return loss, torch.cat(parts, dim=1)
 
     def _look_at(self, points: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        p, parts = self.n_weights, []
+        p = self.n_weights
+        parts = []
         ratio = points.new_zeros((len(points), rows.x.shape[-2]))
         if self.network is not None:
             f, slopes = self.network.jacobian(points[:, :p], rows.x)
@@ -296,9 +308,12 @@ def minimise(problem: NetworkProblem, start: Tensor, *, tolerance: float, max_st
         is_done = (change <= enough) & (step >= STABLE_STEPS) | (damping >= MOST_DAMPING)
         if bool(is_done.any()):
             best = _put(best, left[is_done], now.take(is_done))
-            converged[left[is_done]], n_steps[left[is_done]] = True, step + 1
+            converged[left[is_done]] = True
+            n_steps[left[is_done]] = step + 1
             kept = ~is_done
-            left, now, history = left[kept], now.take(kept), history[:, kept]
+            left = left[kept]
+            now = now.take(kept)
+            history = history[:, kept]
             damping, raised = damping[kept], raised[kept]
             if not len(left):
                 break

@@ -156,7 +156,8 @@ class Perceptron:
     def jacobian(self, weights: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate, with the derivatives of each value by the weights, shape (n, n_parameters, n_events)."""
         inputs, values = self._forward(weights, x)
-        end, n_events = self.n_parameters, values.shape[1]
+        end = self.n_parameters
+        n_events = values.shape[1]
         jacobian = values.new_empty((len(weights), end, n_events))
         delta = torch.ones_like(values).unsqueeze(1)
         for (matrix, _), given in zip(reversed(self._matrices(weights)), reversed(inputs), strict=True):
@@ -171,9 +172,11 @@ class Perceptron:
 
     def _matrices(self, weights: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
         """Divide the weights into the matrix and the offsets of each layer: (n, a, b) and (n, b, 1)."""
-        found, start = [], 0
+        found = []
+        start = 0
         for shape in pairwise(self.sizes):
-            middle, end = start + prod(shape), start + prod(shape) + shape[1]
+            middle = start + prod(shape)
+            end = start + prod(shape) + shape[1]
             found.append((weights[:, start:middle].reshape(-1, *shape), weights[:, middle:end, None]))
             start = end
         return found

@@ -28,8 +28,11 @@ __all__ = ["NeuralResult", "NeuralTest"]
 TUNING_WINDOWS = 60
 """Healthy windows from which a bundle's clipping is chosen."""
 
-NUISANCE_TOLERANCE, NUISANCE_STEPS = 1e-8, 200
-"""Of the fit of the nuisance parameters alone, which is quick."""
+NUISANCE_TOLERANCE = 1e-8
+"""Tolerance of the fit of the nuisance parameters alone."""
+
+NUISANCE_STEPS = 200
+"""Most steps of this fit, which is quick."""
 
 
 @dataclass(frozen=True)

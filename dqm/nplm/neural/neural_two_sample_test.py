@@ -17,8 +17,11 @@ from dqm.nplm.two_sample_test import Divisions
 __all__ = ["NetworkSetting", "NeuralTwoSampleTest"]
 
 LAYERS, STARTS = (4,), 2
-TOLERANCE, MAX_STEPS = 1e-2, 100
-"""Where fits end. All divisions are fitted alike, so p is exact also where one more step would gain."""
+TOLERANCE = 1e-2
+"""Tolerance of the fits. All divisions are fitted alike, so p is exact also where another step would gain."""
+
+MAX_STEPS = 100
+"""Most steps of a fit."""
 
 
 @dataclass(frozen=True, slots=True)

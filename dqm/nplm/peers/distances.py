@@ -118,7 +118,8 @@ class NystroemTest:
 
     def evaluate(self, data: ArrayLike) -> float:
         """Test a window, shape (n_data, d); raises `InputError` if it cannot be tested."""
-        x, n_reference = self._units.window(data), len(self._units.reference)
+        x = self._units.window(data)
+        n_reference = len(self._units.reference)
         departure = self._features(x) - self._mean
         return float(departure @ departure) * len(x) * n_reference / (len(x) + n_reference)
 

@@ -56,7 +56,8 @@ class ChiSquaredTest:
     def evaluate(self, data: ArrayLike) -> float:
         """Test a window, shape (n_data, d); raises `InputError` if it cannot be tested."""
         x = check_sample(data, "window", len(self._edges))
-        n, m = len(x), self._n_reference
+        n = len(x)
+        m = self._n_reference
         found = []
         for column, edges, known in zip(x.T, self._edges, self._known, strict=True):
             counts = _count(column, edges)

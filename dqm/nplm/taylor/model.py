@@ -158,7 +158,9 @@ class TaylorModel:
             if not np.isfinite(values).all():
                 raise InputError(f"array {name!r} is not finite", where="TaylorModel", fix="Learn it again")
         try:
-            points, features, order = arrays["points"], arrays["features"], int(settings["order"])
+            points = arrays["points"]
+            features = arrays["features"]
+            order = int(settings["order"])
             if (
                 points.shape != (2,)
                 or features.shape[:1] != (4,)

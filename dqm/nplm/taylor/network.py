@@ -20,8 +20,11 @@ PASSES = 50
 """Passes over the largest sample, if the number of steps is not given. With three times as many
 the network learns the fluctuations of small samples: the loss of other events is no smaller."""
 
-LEAST_STEPS, MOST_STEPS = 500, 3000
-"""Limits of the number of steps that follows from the passes."""
+LEAST_STEPS = 500
+"""Fewest steps; the number follows from the passes."""
+
+MOST_STEPS = 3000
+"""Most steps."""
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises; afterwards it falls to zero like a cosine."""

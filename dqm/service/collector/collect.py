@@ -149,7 +149,8 @@ def collect(
         if spool and (spool.set_aside or spool.n_damaged):
             log.error("windows in the spool were damaged", n=spool.n_damaged, moved_to=str(spool.set_aside))
         opened.enter_context(_keep_sending(sender, source, runs, notifier or Notifier()))
-        idle.runs, idle.sender = runs, sender
+        idle.runs = runs
+        idle.sender = sender
         runs.send_events()
         if notifier is not None:
             notifier.stopping()

@@ -30,8 +30,11 @@ FEWEST_BYTES = 200e6
 SOON_DAYS = 30.0
 """A disk that is full within this time is told."""
 
-LARGEST_OFFSET, WORST_OFFSET = 2.0, 60.0
-"""Offsets of clocks, s: amber, and red. Windows are ordered by their senders' clocks."""
+LARGEST_OFFSET = 2.0
+"""Offset of a clock, s, above which it is amber. Windows are ordered by their senders' clocks."""
+
+WORST_OFFSET = 60.0
+"""Offset of a clock, s, above which it is red."""
 
 _DAY = 86_400.0
 _UNSYNCHRONISED = 5

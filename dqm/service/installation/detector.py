@@ -20,7 +20,8 @@ __all__ = ["FIX_COUNTS", "GROUP", "REPLAY", "Detector", "required_options"]
 
 FIX_COUNTS = "For histograms see docs/histograms.md: build the reference with --counts or --histogram"
 
-GROUP, REPLAY = "dqm.collectors", "replay"
+GROUP = "dqm.collectors"
+REPLAY = "replay"
 INPUTS = "inputs"
 
 _OF_PACE = {INPUTS, "rate_hz", "speed"}

@@ -24,7 +24,9 @@ from dqm.service.installation.workplace import REFERENCES
 
 __all__ = ["COLLECTOR", "DAEMON", "UNITS", "Layout", "Windows", "check_installation", "write_configuration"]
 
-DAEMON, COLLECTOR, UNITS = "daemon.toml", "collector.toml", "systemd"
+DAEMON = "daemon.toml"
+COLLECTOR = "collector.toml"
+UNITS = "systemd"
 
 _SECONDS_PER_HOUR = 3600.0
 

@@ -34,8 +34,11 @@ __all__ = ["LARGEST_CHOSEN", "build_reference", "choose_window", "count_toys"]
 LARGEST_CHOSEN = 500.0
 """Events of the largest window that is chosen: larger ones see smaller faults, and answer later."""
 
-VALIDATED_TOYS, VALIDATED_SEED = 300, 1000
-"""As ``dqm reference validate`` has them."""
+VALIDATED_TOYS = 300
+"""Toys of the validation, as ``dqm reference validate`` has them."""
+
+VALIDATED_SEED = 1000
+"""Its seed, as there."""
 
 SEED = 1
 

@@ -11,7 +11,8 @@ from dqm.errors import ConfigError, DqmError
 
 __all__ = ["UnitPlaces", "unit_files", "write_units"]
 
-_MONITOR, _COLLECTOR = "dqm@.service", "dqm-collector@.service"
+_MONITOR = "dqm@.service"
+_COLLECTOR = "dqm-collector@.service"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 """What ``ProtectHome=`` hides."""
 

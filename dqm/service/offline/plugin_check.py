@@ -33,14 +33,29 @@ __all__ = ["Finding", "Level", "check_plugin"]
 
 STATISTICS = "dqm.statistics"
 
-N_EVENTS, N_REFERENCE, N_WINDOW, N_TOYS = 2000, 500, 50, 100
-"""The sample on which a statistic is tried: events of two features."""
+N_EVENTS = 2000
+"""Events of the sample on which a statistic is tried; they have two features."""
+
+N_REFERENCE = 500
+"""Events of its reference."""
+
+N_WINDOW = 50
+"""Events of its window."""
+
+N_TOYS = 100
+"""Toys of its null distribution."""
 
 SHIFT = 2.0
 """What moves one feature of the faulty window, in standard deviations."""
 
-ENOUGH_EVENTS, ENOUGH_BATCHES, ENOUGH_SECONDS = 100, 20, 5.0
-"""When a collector has been read for long enough."""
+ENOUGH_EVENTS = 100
+"""Events after which a collector has been read for long enough."""
+
+ENOUGH_BATCHES = 20
+"""Batches after which it has."""
+
+ENOUGH_SECONDS = 5.0
+"""Seconds after which it has."""
 
 LEFT_OUT = {
     "evaluate_many": "windows are tested one by one",

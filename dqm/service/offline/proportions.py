@@ -157,7 +157,8 @@ def _explain(
     pool: FloatArray, names: Sequence[str], scores: FloatArray, special: Sequence[Sequence[float]]
 ) -> Explanation:
     """Map the class over the rest: each event counts in both, by its score."""
-    in_class, in_rest = scores, 1.0 - scores
+    in_class = scores
+    in_rest = 1.0 - scores
     made = RatioMaps(pool, names, counts=np.ones(len(pool)), special=special)
     weights = in_rest * in_class.sum() / in_rest.sum()
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,13 +13,17 @@ from dqm.reference import RollingEvaluator
 
 __all__ = ["FEWEST_PERMUTATIONS", "USUAL_PERMUTATIONS", "compare_rolling"]
 
-USUAL_PERMUTATIONS, FEWEST_PERMUTATIONS = 200, 100
+USUAL_PERMUTATIONS = 200
+FEWEST_PERMUTATIONS = 100
 
 LEAST_P = 0.01
 """p against the last good windows below which a window has changed: there is no budget without a shift."""
 
-K, N = 2, 3
-"""So many of the last n windows have changed: nothing enters until fewer have, as during an alarm."""
+K = 2
+"""If so many of the last `N` windows have changed, nothing enters until fewer have, as during an alarm."""
+
+N = 3
+"""Windows that are looked at for this."""
 
 
 @dataclass(slots=True)

@@ -152,7 +152,8 @@ def advise(
     """
     constant = constant_features(x, names)
     kept = [k for k, name in enumerate(names) if name not in constant]
-    usable, usable_names = x[:, kept], [names[k] for k in kept]
+    usable = x[:, kept]
+    usable_names = [names[k] for k in kept]
     sizes = wanted or [size for size in USUAL_WINDOWS if size <= max(USUAL_WINDOWS[0], len(x) / 4)]
     windows = tuple(
         advise_window(len(x), size, cut, budget.thresholds.p_threshold) for size in sorted(set(sizes))

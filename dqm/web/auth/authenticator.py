@@ -46,13 +46,20 @@ __all__ = ["HEALTH", "LOGIN", "LOGOUT", "PROVIDER", "RETURN", "AuthMiddleware", 
 
 log = structlog.get_logger(__name__)
 
-HEALTH, LOGIN, LOGOUT = "/healthz", "/login", "/logout"
-PROVIDER, RETURN = "/login/provider", "/login/provider/return"
-"""Where a sign-in at the provider begins, and where the provider sends the browser afterwards."""
+HEALTH = "/healthz"
+LOGIN = "/login"
+LOGOUT = "/logout"
+PROVIDER = "/login/provider"
+"""Where a sign-in at the provider begins."""
+
+RETURN = "/login/provider/return"
+"""Where the provider sends the browser afterwards."""
 
 _OPEN = (LOGIN, LOGOUT, PROVIDER, RETURN)
-_FREE_FAILURES, _LONGEST_WAIT_SECONDS = 5, 300.0
-_FREE_FAILURES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 10, 60.0
+_FREE_FAILURES = 5
+_LONGEST_WAIT_SECONDS = 300.0
+_FREE_FAILURES_OF_USER = 10
+_LONGEST_WAIT_OF_USER_SECONDS = 60.0
 _MOST_WAITING = 8
 _MOST_VERIFIED = 64
 

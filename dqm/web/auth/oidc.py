@@ -254,7 +254,8 @@ class OidcProvider:
             except (httpx2.HTTPError, *_MALFORMED) as error:
                 self._silent_until = now + _RETRY_SECONDS
                 raise self._unusable(error) from None
-            self._client, self._kept_until = client, now + _KEPT_SECONDS
+            self._client = client
+            self._kept_until = now + _KEPT_SECONDS
             return client
 
     def _make_client(self) -> Any:

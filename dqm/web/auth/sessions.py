@@ -12,7 +12,8 @@ from dqm.config import Role
 
 __all__ = ["Session", "Sessions"]
 
-_MOST, _MOST_OF_ONE = 1024, 16
+_MOST = 1024
+_MOST_OF_ONE = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 ROLE_BEFORE_ROLES = Role.EXPERT
 """Role of users whom the file gives none: before there were roles every user could do what experts may."""
 
-_SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 256
+_SHORTEST_PASSWORD = 8
+_LONGEST_PASSWORD = 256
 _LARGEST_BYTES = 2**20
 _HASHER = PasswordHasher(parallelism=1)  # RFC 9106 with little memory, but on one core
 _HEAD = "# Users of the daemon's page, mode 0600: 'dqm users add NAME --role ROLE --file THIS'.\n"
