@@ -12,12 +12,16 @@ WAIT_SECONDS = 120.0
 LONGEST_PAUSE_SECONDS = 0.2
 
 
-def wait_until(done: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Ask until it is done, less and less often; fail after some seconds."""
-    deadline, pause = time.monotonic() + seconds, 0.005
+def wait_until(
+    done: Callable[[], bool], what: str | Callable[[], str], seconds: float = WAIT_SECONDS
+) -> None:
+    """Ask until it is done, less and less often; fail after some seconds, and say what was waited for."""
+    deadline = time.monotonic() + seconds
+    pause = 0.005
     while not done():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:.0f} s: {told}")
         time.sleep(pause)
         pause = min(1.3 * pause, LONGEST_PAUSE_SECONDS)
 

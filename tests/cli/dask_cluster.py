@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+
+from tests.waiting import wait_until
 
 START_SECONDS = 60.0
 
@@ -47,10 +48,11 @@ class DaskCluster:
         where = ("--host", self.address) if self.address else ("--port", "0", "--host", "127.0.0.1")
         options = (*where, "--scheduler-file", str(known), "--protocol", self._protocol)
         self.scheduler = self._start("scheduler", *options)
-        deadline = time.monotonic() + START_SECONDS
-        while not (known.exists() and known.read_text().endswith("}")):  # it is not written at once
-            assert time.monotonic() < deadline, (self.folder / "scheduler.log").read_text()
-            time.sleep(0.02)
+        wait_until(
+            lambda: known.exists() and known.read_text().endswith("}"),  # it is not written at once
+            (self.folder / "scheduler.log").read_text,
+            START_SECONDS,
+        )
         self.address = str(json.loads(known.read_text())["address"])
 
     def __exit__(self, *_: object) -> None:

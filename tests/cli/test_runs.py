@@ -65,7 +65,7 @@ def test_runs_end_begin_and_are_silent_in_between_only_if_nobody_has_ended_them(
         assert re.fullmatch(r"run 5 ended at \d\d:\d\d UTC: the source ended", second["reason"])
         assert 'dqm_stream_idle{stream="chamber-1"} 1.0' in daemon.get("/metrics").text
         assert daemon.get("/").text.count("</svg>Idle</span>") >= 2
-        time.sleep(1.5)  # longer than it may be silent
+        time.sleep(1.5)  # time for the alarm 'silent', which must not come after the end of a run
         assert silent(daemon) == []
 
         told = dqm("run-control", "begin", "--run", 6, "--stream", "chamber-?", *control)

@@ -35,13 +35,13 @@ def test_a_minute_without_scrapes_and_a_restart_tell_nobody_twice(
         with monitor(bundle, tmp_path, port) as first:
             first.send(FAULTY, 0)
             wait_until(lambda: bool(heard), "the pager rings")
-        time.sleep(DOWN_SECONDS)
+        time.sleep(DOWN_SECONDS)  # so long the daemon is down
         with monitor(bundle, tmp_path, port):
             series = f'dqm_alarm_active{{stream="{FAULTY}",cause="differs"}} == 1'
             wait_until(
                 lambda: programs.get(watching, "/api/v1/query", query=series)["result"] != [], "it is back"
             )
-            time.sleep(30.0)
+            time.sleep(30.0)  # time for a second message, which must not come
         told = [(alert["labels"]["alertname"], alert["status"]) for alert in heard]
         assert told.count(("DqmStreamDiffers", "firing")) == 1
         assert ("DqmStreamDiffers", "resolved") not in told

@@ -105,7 +105,7 @@ def quiet(sender: NoticeSender) -> None:
     """Let the thread look several times."""
     for _ in range(4):
         sender.wake()
-        time.sleep(0.03)
+        time.sleep(0.03)  # time for a message that must not come
     assert sender.status.reason == ""
 
 
@@ -128,7 +128,7 @@ def test_alarms_that_come_together_share_a_message(site: Site) -> None:
     site.set(NORMAL, *(f"s{n}" for n in range(250)))
     site.set(ACTIVE, *(f"s{n}" for n in range(100)))
     sender.wake()
-    time.sleep(0.1)
+    time.sleep(0.1)  # the first alarms alone would be told by now, if nothing were collected
     site.set(ACTIVE, *(f"s{n}" for n in range(250)))
     sender.wake()
     assert site.titles(1) == ["dqm: P2 silent: 250 streams of all groups"]
@@ -184,8 +184,8 @@ def test_a_receiver_that_hangs_holds_up_nobody_and_a_late_success_counts(site: S
     assert time.monotonic() - begin < RECEIVER_HANGS_SECONDS / 2
     wait_until(lambda: sender.status.n_failed == 1, "the deadline")
     assert sender.status.reason == "no answer within 0.1 s"
-    time.sleep(0.2)
-    assert site.receiver.n_tries == 1  # no second try beside the first
+    time.sleep(0.2)  # time for a second try beside the first, which must not come
+    assert site.receiver.n_tries == 1
     site.receiver.opened.set()
     wait_until(lambda: sender.status.n_sent == 1, "the late success")
     quiet(sender)

@@ -159,7 +159,7 @@ def test_a_store_damaged_in_use_is_noticed_and_windows_wait_for_another(open_sit
             sender.send(window_of(faulty_events(N_WINDOW, seq), seq=seq))
         assert sender.confirm(WAIT_SECONDS)
         damage(site.data / "verdicts.sqlite")
-        time.sleep(PROBE_SECONDS)
+        time.sleep(PROBE_SECONDS)  # a store that was read back a moment ago is not read back again
         sender.send(window_of(seq=30))
         wait_until(lambda: site.n_logged("the store fails; trying again") > 1, "the damage is noticed")
         assert "ove the file away" in site.events("the store fails; trying again")[-1]["why"]

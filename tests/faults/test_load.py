@@ -28,7 +28,7 @@ def test_a_flood_is_worked_off_as_overload_in_bounded_memory(shared: Site, secon
     name = f"flood-{seconds:.0f}"
     flood = shared.collect(name, healthy=[OTHER], section="buffer_windows = 500", run=int(300 + seconds))
     wait_until(lambda: shared.metric("dqm_skipped_windows_total", OTHER) > skipped, "overload")
-    time.sleep(seconds)
+    time.sleep(seconds)  # so long lasts the flood
     taken = memory_of(flood.pid)
     assert memory_of(shared.pid) < before + 60.0
     assert shared.get("/healthz").status_code == 200
@@ -114,7 +114,7 @@ def test_a_process_that_stands_still_goes_on_where_it_was(shared: Site, victim: 
     wait_until(lambda: len(shared.run_of(run)) > 5, "windows")
     pid = collector.pid if victim == "collector" else shared.pid
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(seconds)
+    time.sleep(seconds)  # so long it stands still
     os.kill(pid, signal.SIGCONT)
     n_before = len(shared.run_of(run))
     wait_until(lambda: len(shared.run_of(run)) > n_before + 5, "windows")

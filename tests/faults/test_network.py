@@ -77,9 +77,9 @@ def test_a_network_that_is_cut_delays_windows_and_loses_none(
     site.collect(healthy=STREAMS, rate_hz=10.0, section=keys, through=through)
     wait_until(lambda: n_judged(site.log) > 10, "windows")
     network.set_link("down")
-    time.sleep(seconds)
+    time.sleep(seconds)  # so long is the network cut
     during = n_judged(site.log)
-    time.sleep(0.5)
+    time.sleep(0.5)  # time for windows, which must not come
     assert n_judged(site.log) == during, "the network is not cut"
     network.set_link("up")
     begin = time.monotonic()

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.waiting import wait_until
+
 from .forgetful import receiving
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +32,8 @@ def test_nothing_is_lost_with_a_killed_collector(tmp_path: Path, n_kills: int) -
         for _ in range(n_kills):
             size = taken_bytes(tmp_path)
             process = start(tmp_path, address, chance.choice([0.0, 0.001, 0.02]), "pour")
-            deadline = time.monotonic() + WAIT_SECONDS
-            while taken_bytes(tmp_path) == size and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(chance.uniform(0.0, 0.5))
+            wait_until(lambda size=size: taken_bytes(tmp_path) != size, "an event is taken", WAIT_SECONDS)
+            time.sleep(chance.uniform(0.0, 0.5))  # the kill comes at any moment
             process.kill()
             assert process.wait() == -9
         assert start(tmp_path, address, 0.0, "drain").wait(10 * WAIT_SECONDS) == 0

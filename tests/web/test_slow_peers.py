@@ -123,7 +123,7 @@ def test_others_are_answered_within_a_second_for_minutes(serve: Callable[..., Si
             begin = time.monotonic()
             assert site.get(path) == 200
             seconds.append(time.monotonic() - begin)
-        time.sleep(1.0)
+        time.sleep(1.0)  # the peers hold their connections for so long
         site.peers.close()
     seconds.sort()
     assert seconds[9 * len(seconds) // 10] < 1.0  # the attackers share the processor with the server
@@ -156,7 +156,7 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(serve: Callable[...,
         connection.request("GET", "/healthz")
         assert connection.getresponse().read()
         kept = connection.sock
-        time.sleep(0.6)
+        time.sleep(0.6)  # longer than a request may take, shorter than a connection may be idle
     assert kept.recv(1) == b""
     connection.close()
 
@@ -190,7 +190,7 @@ def test_a_slow_reader_gets_all_of_a_large_file(serve: Callable[..., Site]) -> N
     parts = []
     while part := peer.recv(262_144):
         parts.append(part)
-        time.sleep(0.01)
+        time.sleep(0.01)  # it reads slowly
     head, _, body = b"".join(parts).partition(b"\r\n\r\n")
     declared = re.search(rb"content-length: (\d+)", head)
     assert declared

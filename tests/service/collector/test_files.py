@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -20,6 +20,7 @@ from dqm.events import RunEvent, RunNotice, Window
 from dqm.service.collector.collect import collect
 from dqm.stream import Receiver, RunMessage
 from tests.stream.forgetful import receiving
+from tests.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("dqm")
 WAIT_SECONDS = 120.0
@@ -69,13 +70,6 @@ def configured(folder: Path) -> Path:
     return path
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 def readable(path: Path) -> int:
     """Entries that a file has which nobody writes; -1 if its writer was killed while it wrote its header."""
     try:
@@ -108,8 +102,8 @@ def test_no_entry_is_lost_or_sent_twice_by_a_killed_collector_and_writer(
             try:
                 with collecting(config):
                     n = len(received)
-                    assert wait_for(lambda n=n: len(received) > n + 2), (tmp_path / "log").read_text()[-2000:]
-                    time.sleep(chance.uniform(0.0, 0.7))
+                    wait_until(lambda n=n: len(received) > n + 2, (tmp_path / "log").read_text, WAIT_SECONDS)
+                    time.sleep(chance.uniform(0.0, 0.7))  # the kill comes at any moment
             finally:
                 writer.kill()
                 writer.wait()
@@ -121,12 +115,10 @@ def test_no_entry_is_lost_or_sent_twice_by_a_killed_collector_and_writer(
         def last_of(received: list[Window]) -> set[int]:
             return {w.seq for w in received if w.run == n_kills + 1}
 
-        with collecting(config) as process:
-            n = -1
-            while len(last_of(received)) < n_last:
-                assert len(received) > n, (process.poll(), (tmp_path / "log").read_text()[-2000:])
-                n = len(received)
-                wait_for(lambda n=n: len(received) > n + 100 or len(last_of(received)) >= n_last)
+        with collecting(config):
+            wait_until(
+                lambda: len(last_of(received)) >= n_last, (tmp_path / "log").read_text, WAIT_SECONDS * n_kills
+            )
     whole = {(w.run, w.seq): w for w in received}
     assert all(whole[w.run, w.seq].digest == w.digest for w in received)
     assert {(w.stream, w.run_type, w.names) for w in received} == {
@@ -198,7 +190,7 @@ def test_a_run_is_ended_when_the_next_one_begins(tmp_path: Path) -> None:
     config.write_text(of_text(config.read_text()))
     write_runs(tmp_path)
     with collected_here(config) as (windows, notices, _):
-        assert wait_for(lambda: len(windows) >= 4 and len(notices) >= 3)
+        wait_until(lambda: len(windows) >= 4 and len(notices) >= 3, "windows and notices")
     assert [(w.run, w.seq, w.run_type) for w in windows] == RUNS
     assert [(n.run, n.event) for n in notices] == BORDERS
     assert notices[1].why == "the next run began"
@@ -212,7 +204,7 @@ def test_the_last_window_in_time_of_a_run_comes_when_the_next_one_begins(tmp_pat
         rows = "".join(f"{1000 * run + k},{k},{k / 2}\n" for k in range(105))
         (tmp_path / "data" / f"run{run}_cosmics.csv").write_text(f"clock,number,half\n{rows}")
     with collected_here(config) as (windows, notices, _):
-        assert wait_for(lambda: len(windows) >= 5 and len(notices) >= 3)
+        wait_until(lambda: len(windows) >= 5 and len(notices) >= 3, "windows and notices")
     assert [(w.run, w.seq, w.n_events) for w in windows] == [
         (9, 0, 40), (9, 1, 40), (9, 2, 25), (10, 0, 40), (10, 1, 40)
     ]  # fmt: skip

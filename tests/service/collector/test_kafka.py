@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
@@ -30,6 +30,7 @@ from dqm_collectors.simulate import SimulateCollector
 from tests.collectors.mock_kafka import MockKafka
 from tests.collectors.words import binary_of
 from tests.stream.forgetful import receiving
+from tests.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("dqm")
 WAIT_SECONDS = 60.0
@@ -86,13 +87,6 @@ def configured(folder: Path, brokers: str, window: str = BY_COUNT, *, channels: 
     return path
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 @pytest.mark.parametrize(
     ("n_kills", "window", "channels"),
     [
@@ -119,13 +113,16 @@ def test_nothing_is_lost_or_sent_twice_by_a_killed_collector(
             try:
                 n = len(received)
                 if kill < n_kills:
-                    assert wait_for(lambda n=n: len(received) > n + 2)
-                    time.sleep(chance.uniform(0.0, 1.5))
+                    wait_until(lambda n=n: len(received) > n + 2, "windows", WAIT_SECONDS)
+                    time.sleep(chance.uniform(0.0, 1.5))  # the kill comes at any moment
                 else:
-                    assert wait_for(lambda: {(w.stream, w.seq) for w in received} >= wanted.keys()), (
-                        sorted(wanted.keys() - {(w.stream, w.seq) for w in received}),
-                        process.poll(),
-                        (tmp_path / "log").read_text()[-1000:],
+                    wait_until(
+                        lambda: {(w.stream, w.seq) for w in received} >= wanted.keys(),
+                        lambda: (
+                            f"windows {sorted(wanted.keys() - {(w.stream, w.seq) for w in received})}; "
+                            f"{(tmp_path / 'log').read_text()[-1000:]}"
+                        ),
+                        WAIT_SECONDS,
                     )
             finally:
                 process.kill()
@@ -179,7 +176,7 @@ def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, b
             thread = Thread(target=lambda stop=stop: told.append(collect_until(config, stop)))
             thread.start()
             n_missing = n_windows - len(received)
-            assert wait_for(lambda n=n_missing, got=windows: len({(w.stream, w.seq) for w in got}) >= n)
+            wait_until(lambda n=n_missing, got=windows: len({(w.stream, w.seq) for w in got}) >= n, "windows")
             stop.set()
             thread.join(WAIT_SECONDS)
             received |= {(w.stream, w.seq): w for w in windows}
@@ -233,7 +230,7 @@ def test_a_collector_that_is_told_to_count_in_the_middle_of_a_run_does_not_start
     with receiving(f"ipc://{tmp_path}/w", np.random.default_rng(1)) as received:
         thread = Thread(target=collect_until, args=(config, stop))
         thread.start()
-        assert wait_for(lambda: len(received) > 3)
+        wait_until(lambda: len(received) > 3, "windows")
         stop.set()
         thread.join(WAIT_SECONDS)
     config.write_text(text.replace("[options]\n", "[options]\nchannels = true\n") + CHANNELS)
@@ -336,9 +333,9 @@ def test_a_broker_that_goes_away_comes_back(tmp_path: Path) -> None:
         thread = Thread(target=lambda: found.extend(len(batch.x) for batch in collector))
         with capture_logs() as logs:
             thread.start()
-            assert wait_for(lambda: collector.counts().get("words", 0) * 8 == half)
+            wait_until(lambda: collector.counts().get("words", 0) * 8 == half, "the first half")
             broker.halt()
-            assert wait_for(lambda: collector.counts().get("broker_failures", 0) > 0)
+            wait_until(lambda: collector.counts().get("broker_failures", 0) > 0, "the broker is missed")
             broker.go_on()
             broker.publish("words", data[half:], 800, path=tmp_path / "words")
             thread.join(WAIT_SECONDS)
