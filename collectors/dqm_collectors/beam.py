@@ -23,7 +23,7 @@ LINE_FORMAT = "Expected: event n_hits, then chamber layer xleft xright time for 
 
 
 class BeamCollector:
-    """Segments of beam events. The files have no clock, so the batches have no times.
+    """Segments of beam events. The files have no clock, so the batches do not have times.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Files that grow and directories in which new ones appear; after a restart it goes on where it was.
+"""Files that grow and directories in which new files appear; after a restart it continues where it was.
 
-Files are read one after the other. The last one may still be written: what is complete of it is read, and the
-collector comes back for more. A file is finished when there are two later ones, or when there is one and it
-has not changed between two looks. Rows are taken in batches that begin at multiples of `batch_rows`, so that
-the batches after a restart are those before it; the rest of a file follows when the file is finished.
+Files are read one after the other. The last one may still be written: its complete part is read, and the rest
+later. A file is finished when there are two later ones, or when there is one and it has not changed between
+two looks. Rows are taken in batches that begin at multiples of `batch_rows`, so that the batches after a
+restart are those before it; the rest of a file follows when the file is finished.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ class FilesCollector:
         ------
         FileError
             If a file cannot be read for longer than `patience_seconds`, and no other follows or it was
-            finished before; if a file has other columns than those before it, or was written anew.
+            finished before; if a file has other columns than those before it, or was written again from the
+            start.
         """
         current: _Current | None = None
         while not self._is_stopped():
@@ -211,7 +212,7 @@ class FilesCollector:
         return _Current.at(file, self.options, position)
 
     def _ahead(self, current: _Current, listed: list[RunFile]) -> list[RunFile]:
-        """Give the files after the current one; those that came too late are told and left out."""
+        """Give the files after the current one; those that came too late are logged and left out."""
         if current.file not in listed:  # finished and moved away
             return [file for file in listed if file.path not in self._done]
         place = listed.index(current.file)
@@ -298,7 +299,7 @@ class FilesCollector:
         log.error("a file is left with what could be read", reason=str(error), rows=current.n_read)
 
     def _note_trouble(self, error: FileError, *, is_changing: bool) -> bool:
-        """Count and log what may pass; whether it has lasted too long. A change of the file begins anew."""
+        """Count and log an error that may go away; tell whether it lasted too long since the file changed."""
         self._counts["unreadable"] += 1
         if self._trouble_since is None:
             log.warning("a file cannot be read yet; trying again", reason=str(error))
@@ -334,7 +335,7 @@ class _Current:
     had_later: bool = False
     """Whether there was one at the look before."""
     is_open: bool = False
-    """Whether its columns were read: what is wrong with its rows does not pass when it grows."""
+    """Whether its columns were read: an error in its rows does not go away when it grows."""
     is_finished: bool = False
     is_troubled: bool = False
 
@@ -375,7 +376,7 @@ class _Current:
         )
 
     def add(self, block: Block, n_finished: int | None) -> None:
-        """Add rows that were read; those behind the end of a file that was finished before do not count."""
+        """Add rows that were read; rows after the end of a file that was finished before do not count."""
         end = block.end_row
         if n_finished is not None and end > n_finished:
             log.error(

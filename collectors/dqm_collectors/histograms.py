@@ -1,8 +1,8 @@
 """Histograms that another program publishes in ROOT files: their bins become counted rows.
 
 A file that is followed is read again whenever it changes; of a directory, every new file is read once, in the
-order of their times. An accumulating histogram gives the difference of two successive states. What a batch
-has belongs to all of the time between them.
+order of their times. An accumulating histogram gives the difference of two successive states. The events of a
+batch belong to the whole time between them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ AXES = ("x", "y")
 """Features, unless they are named."""
 
 MOST_RESETS = 3
-"""Resets one after the other that are taken for a histogram that does not accumulate."""
+"""After so many consecutive resets the histogram counts as one that does not accumulate."""
 
 BEAT_SECONDS = 1.0
-"""Longest sleep: then the collector is told that the source lives, and may end."""
+"""Longest sleep: after it the collector learns that the source works, and may end."""
 
 FilePlace = tuple[int, str]
 """Time of the last change, ns, and name: the order of the files of a directory."""
@@ -130,7 +130,7 @@ class HistogramsCollector:
         Raises
         ------
         FileError
-            If a histogram is missing or is none of counts, if its binning changes, or if a file cannot be
+            If a histogram is missing or does not have counts, if its binning changes, or if a file cannot be
             read for longer than `patience_seconds`.
         """
         if not self.options.follow:
@@ -185,7 +185,7 @@ class HistogramsCollector:
         return new
 
     def _newer(self, listed: list[tuple[FilePlace, Path]], done: FilePlace) -> list[tuple[FilePlace, Path]]:
-        """Give the files of a directory that came after the last one; tell of those that come too late."""
+        """Give the files of a directory that came after the last one; log those that come too late."""
         for place, path in listed:
             if place < done and path.name not in self._seen:
                 self._counts["late_files"] += 1
@@ -200,7 +200,11 @@ class HistogramsCollector:
             paths = list(source.glob(self.options.pattern)) if source.is_dir() else [source]
             return sorted(((path.stat().st_mtime_ns, path.name), path) for path in paths)
         except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}", where=str(source)) from error
+            raise FileError(
+                f"cannot be read: {error.strerror}",
+                where=str(source),
+                fix="Correct the path, or the rights of the directory",
+            ) from error
 
     def _time_of(self, number: int) -> float | None:
         seconds = self.options.state_seconds
@@ -227,7 +231,7 @@ class HistogramsCollector:
             self._troubled_since = None
 
     def _note_trouble(self, error: FileError) -> None:
-        """Count and log what may pass; raise it when it has lasted too long."""
+        """Count and log an error that may go away; raise it when it has lasted too long."""
         self._counts["unreadable"] += 1
         if self._troubled_since is None:
             self._troubled_since = self._clock()
@@ -288,7 +292,7 @@ class _Stream:
         return EventBatch(self._chamber, names, np.empty((0, len(names))), counts=COUNTS)
 
     def add(self, state: Histogram, moment: float | None) -> EventBatch | None:
-        """Give what a state adds; None if it is the first one or begins anew.
+        """Give what a state adds; None if it is the first one or starts from zero.
 
         Parameters
         ----------
@@ -303,7 +307,7 @@ class _Stream:
         self._time = moment
         if before is None and not self._options.follow:
             since = None if moment is None else 0.0
-        elif before is None:  # what is in it has come at unknown times
+        elif before is None:  # its events came at unknown times
             log.info("counting begins with the next state", histogram=state.where, events=state.n_events)
             return None
         added = state

@@ -2,7 +2,7 @@
 
 The messages hold words of 64 bits as the electronics write them, singly or in blocks. The collector reads one
 partition, because the order of words is known only within one. It does not join the group that it commits
-for: no other member can take its partition over, and a restart does not wait for anybody.
+for: no other member can take over its partition, and a restart does not wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 BLOCK_BYTES = 1 << 19
-"""Bytes of messages that are taken together, about: what is computed of them stays in the cache of a core."""
+"""Approximate bytes of messages that are taken together: what is computed from them stays in the cache of a
+core."""
 
 FIRST_MESSAGES = 64
 """Messages that are taken together at first, when their size is not known: few wait for them."""
@@ -135,12 +136,12 @@ class KafkaCollector:
                 f"the topic has messages {low} to {high}, but group {self.options.group!r} is at "
                 f"{committed.offset}: words between were deleted, or the topic was made anew",
                 where=self._where(),
-                fix="Begin anew with another group and another run; what was deleted is lost",
+                fix="Begin again with another group and another run; what was deleted is lost",
             )
         return str(committed.metadata or "")
 
     def seek(self, position: str) -> None:
-        """Go on at the position of a batch.
+        """Continue at the position of a batch.
 
         Raises
         ------
@@ -157,7 +158,7 @@ class KafkaCollector:
             f"{name} is {json.dumps(now[name])}, but group {self.options.group!r} made its last commit with "
             f"{name} = {json.dumps(before.get(name))}: words would be lost or used twice where the two meet",
             where=f"[options] {name}, {self._where()}",
-            fix="Use the former value, or begin anew with another group and another run",
+            fix="Use the former value, or begin again with another group and another run",
         )
 
     def commit(self, position: str, note: str, *, wait: bool = False) -> None:
@@ -262,13 +263,13 @@ class KafkaCollector:
         return False
 
     def _refuse(self, error: KafkaError) -> None:
-        """Raise what does not end by itself."""
+        """Raise an error that does not go away by itself."""
         if _is_deleted(error):
             raise InputError(
                 f"the topic does not have offset {self._offset} any more: words were deleted before they "
                 "were read",
                 where=self._where(),
-                fix="Begin anew with another group and another run; what was deleted is lost. Let the topic "
+                fix="Begin again with another group and another run; what was deleted is lost. Let the topic "
                 "keep its words for longer than the collector may be behind",
             )
         if not error.retriable() and not _is_transport(error):
@@ -307,12 +308,20 @@ class KafkaCollector:
             "on_commit": self._on_commit,
         }
         if twice := sorted(own.keys() & self.options.client.keys()):
-            raise ConfigError(f"the collector sets {', '.join(twice)} itself", where="[options] client")
+            raise ConfigError(
+                f"the collector sets {', '.join(twice)} itself",
+                where="[options] client",
+                fix="Leave them out",
+            )
         try:
             return Consumer({**self.options.client, **own})
         except (KafkaException, ValueError, TypeError) as error:
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            raise ConfigError(f"librdkafka refuses a setting: {reason}", where="[options] client") from error
+            raise ConfigError(
+                f"librdkafka refuses a setting: {reason}",
+                where="[options] client",
+                fix="Correct the setting, or leave it out",
+            ) from error
 
     def _find_partition(self, consumer: Consumer) -> int:
         """Check that topic and partition exist."""

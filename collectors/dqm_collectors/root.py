@@ -106,7 +106,11 @@ def ask_root(path: Path, wanted: Mapping[str, object]) -> Iterator[pa.RecordBatc
             _check(process, errors, path)
         except (pa.ArrowException, OSError) as error:
             _check(process, errors, path)
-            raise FileError(f"not a readable ROOT file: {error}", where=str(path)) from error
+            raise FileError(
+                f"not a readable ROOT file: {error}",
+                where=str(path),
+                fix="Copy the file again, and look at it with ROOT",
+            ) from error
         finally:
             process.kill()
             process.wait()

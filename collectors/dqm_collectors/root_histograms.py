@@ -157,19 +157,27 @@ def _no_histogram(name: str, path: Path, known: Sequence[str]) -> FileError:
 
 
 def _check(row: Mapping[str, Any], where: str) -> Histogram:
-    """Make a histogram of what was read; raises `FileError` if its bins are no counts of events."""
+    """Make a histogram of what was read; raises `FileError` if its bins are not counts of events."""
     if row["problem"]:
         raise FileError(
             row["problem"], where=where, fix="Publish a projection or a coarser histogram of events"
         )
     edges = tuple(np.asarray(e, dtype=np.float64) for e in (row["edges_x"], row["edges_y"]) if e)
     if any(not np.isfinite(e).all() or len(e) < 2 or (np.diff(e) <= 0).any() for e in edges):
-        raise FileError("the borders of its bins do not ascend", where=where)
+        raise FileError(
+            "the borders of its bins do not ascend",
+            where=where,
+            fix="Look at the axes of the histogram with ROOT",
+        )
     shape = tuple(len(e) + 1 for e in edges)
     contents = np.asarray(row["contents"], dtype=np.float64)
     variances = np.asarray(row["variances"], dtype=np.float64)
     if contents.shape != (int(np.prod(shape)),) or variances.shape != contents.shape:
-        raise FileError(f"it has {len(contents)} contents for {int(np.prod(shape))} bins", where=where)
+        raise FileError(
+            f"it has {len(contents)} contents for {int(np.prod(shape))} bins",
+            where=where,
+            fix="Copy the file again, and look at the histogram with ROOT",
+        )
     histogram = Histogram(where, edges, contents.reshape(shape))
     wrong = ~is_count(contents)
     if wrong.any():

@@ -103,7 +103,11 @@ def read_lines(stream: TextIO, path: Path) -> Iterator[str]:
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
-            raise FileError(f"a line of more than {LONGEST_LINE} characters", where=f"{path}:{number}")
+            raise FileError(
+                f"a line of more than {LONGEST_LINE} characters",
+                where=f"{path}:{number}",
+                fix="Look whether this is a table of text",
+            )
         yield line
 
 
@@ -193,7 +197,11 @@ def read_line(file: BinaryIO, path: Path) -> bytes:
     """
     line = file.readline(LONGEST_LINE + 1)
     if len(line) > LONGEST_LINE:
-        raise FileError(f"a line of more than {LONGEST_LINE} characters", where=f"{path}:1")
+        raise FileError(
+            f"a line of more than {LONGEST_LINE} characters",
+            where=f"{path}:1",
+            fix="Look whether this is a table of text",
+        )
     return line
 
 
@@ -205,7 +213,11 @@ def _blocks(file: ReadableBytes, block_bytes: int, path: Path) -> Iterator[bytes
         text += more
         end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
         if len(text) - end > LONGEST_LINE:
-            raise FileError(f"a line of more than {LONGEST_LINE} characters", where=str(path))
+            raise FileError(
+                f"a line of more than {LONGEST_LINE} characters",
+                where=str(path),
+                fix="Look whether this is a table of text",
+            )
         if end or is_first:
             yield text[:end]
         text = text[end:]

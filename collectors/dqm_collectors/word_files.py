@@ -22,7 +22,7 @@ PIPE_BLOCK_BYTES = 1 << 15
 """Bytes read at a time from a pipe: smaller, because words arrive slowly and text waits for a full block."""
 
 BINARY_BLOCK_BYTES = 1 << 19
-"""Bytes of binary words read at a time: what is computed of them stays in the cache of a core."""
+"""Bytes of binary words read at a time: what is computed from them stays in the cache of a core."""
 
 MOST_COMMENTS = 1000
 """Most lines before the header."""
@@ -124,13 +124,17 @@ def _read_text(file: BinaryIO, path: Path, block_bytes: int) -> Iterator[RawHits
 
 
 def _read_names(file: BinaryIO, path: Path) -> tuple[str, ...]:
-    """Names of the columns, in upper case, from the first line that is no comment."""
+    """Names of the columns, in upper case, from the first line that is not a comment."""
     for _ in range(MOST_COMMENTS):
         line = read_line(file, path)
         text = _tidy(line.removeprefix(_BYTE_ORDER_MARK)).strip()
         if text or not line:
             return tuple(name.strip('"').upper() for name in text.decode(errors="replace").split(","))
-    raise FileError(f"{MOST_COMMENTS} lines of comments and no header", where=str(path))
+    raise FileError(
+        f"{MOST_COMMENTS} lines of comments and no header",
+        where=str(path),
+        fix="Remove lines of comments before the header",
+    )
 
 
 def _tidy(text: bytes) -> bytes:
@@ -179,7 +183,7 @@ def _not_whole(size: int, path: Path) -> FileError:
     return FileError(
         f"{size} bytes are not a whole number of words of {WORD_BYTES} bytes: {rest} are left over",
         where=f"{path}, byte {size - rest}",
-        fix="The file is cut or is no file of words: copy it again, or cut it to whole words",
+        fix="The file is cut or is not a file of words: copy it again, or cut it to whole words",
     )
 
 

@@ -1,4 +1,4 @@
-"""``dqm reference advise``: what a run can bear, before a reference is made of it."""
+"""``dqm reference advise``: which windows a run allows, before a reference is made of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def advise(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the events that are drawn.")] = 1,
     plot: Figure = None,
 ) -> None:
-    """Say what a run can bear: windows, toys, penalties, and how soon faults are seen."""
+    """Say what a run allows: windows, toys, penalties, and how soon faults are seen."""
     from dqm.cli.figures import check_figure
     from dqm.reference import one_thread, refuse_run
     from dqm.service.offline.feature_files import read_run
@@ -164,12 +164,12 @@ def _duration(n_events: float, rate: float | None) -> str:
 
 
 def _conclusion(found: Advice, arguments: list[str], rate: float | None) -> str:
-    """Say which commands to run; `arguments` are the files and what was said of them."""
+    """Say which commands to run; `arguments` are the files and the options that describe them."""
     best = found.best
     if best is None:
         least = min(found.windows, key=lambda one: one.n_needed)
         return (
-            f"this run can bear none of these windows: windows of {least.n_expected:g} need "
+            f"this run allows none of these windows: windows of {least.n_expected:g} need "
             f"{least.n_needed} events{_duration(least.n_needed, rate)}"
         )
     return (

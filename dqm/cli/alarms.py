@@ -1,4 +1,4 @@
-"""``dqm alarms``: see alarms and respond to them, by the API of a running daemon."""
+"""``dqm alarms``: see alarms and respond to them, through the API of a running daemon."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ChannelNumbers = Annotated[
 @app.command("list")
 def list_alarms(
     daemon: Daemon,
-    everything: Annotated[bool, typer.Option("--all", help="Those that are Normal, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list alarms that are Normal.")] = False,
     each: Annotated[
         bool, typer.Option("--each", help="One line for each alarm, also where a group has many of a kind.")
     ] = False,
@@ -47,7 +47,7 @@ def list_alarms(
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """List alarms: what is seen, since when, what to do. Those of one kind in a group are one line."""
+    """List alarms: what is seen, since when, what to do. Alarms of one kind in a group are one line."""
     answer = ask(daemon, "GET", "alarms", Login(user, password_file), as_json=as_json)
     alarms = [a for a in answer["alarms"] if a["state"] != "Normal"] if each else []
     normal = [a for a in answer["alarms"] if a["state"] == "Normal"] if everything else []
@@ -77,7 +77,9 @@ def history(
     daemon: Daemon,
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
     hours: Hours = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The last so many changes.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Only this number of changes, the last ones.")
+    ] = 50,
     as_json: AsJson = False,
     user: User = None,
     password_file: PasswordFile = None,
@@ -181,7 +183,7 @@ def accept(
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Take the state after a sudden change as the usual one, also of a stream that is masked or shelved."""
+    """Take the state after a sudden change as the usual one, also if the stream is masked or shelved."""
     alarm = act(daemon, f"alarms/{stream}/changed/accept", Login(user, password_file), comment=comment)
     say(f"{stream} changed: accepted, {alarm['state']}; its rolling reference begins anew")
 
@@ -264,7 +266,7 @@ def unmask(
 
 
 def _seen(alarm: dict[str, Any], explained: dict[str, str]) -> str:
-    """Say what an alarm sees and, of windows that differ, what the last looks like: a known fault by name."""
+    """Say what an alarm sees. If windows differ, also name the known fault that the last one looks like."""
     looks = explained.get(alarm["stream"]) if alarm["cause"] == Cause.DIFFERS and alarm["text"] else None
     return "; ".join(filter(None, (alarm["text"], looks))) or "-"
 

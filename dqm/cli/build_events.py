@@ -1,4 +1,4 @@
-"""Events that ``dqm reference build`` is given: their features, and histograms of them."""
+"""Events that ``dqm reference build`` gets: their features, and histograms of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_kinds(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         name, equals, kind = text.partition("=")
         if not equals:
-            raise ConfigError(f"{text!r} is no kind of a feature", where="--feature", fix="Give NAME=KIND")
+            raise ConfigError(f"{text!r} is not a kind of feature", where="--feature", fix="Give NAME=KIND")
         kinds[name.strip()] = kind.strip()
     return kinds
 

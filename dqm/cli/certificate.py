@@ -80,7 +80,9 @@ def validate(
     for text in at or []:
         name, colon, rest = text.rpartition(":")
         if not colon:
-            raise ConfigError(f"{text!r} is not NAME:NU=FILE", where="--at")
+            raise ConfigError(
+                f"{text!r} is not NAME:NU=FILE", where="--at", fix="Write it as in --at gas:0.02=file.parquet"
+            )
         found_at, _ = read_samples(bundle, read_pairs([rest], "--at"), reading)
         samples |= {(name, nu): x for nu, x in found_at.items()}
     distances = [read_number(part, "--sigmas") for part in sigmas.split(",") if part]
@@ -116,7 +118,7 @@ def validate(
 
 
 def _kind(bundle: Bundle, window: float | None, cut: WindowCut | None, free: list[str] | None) -> WindowKind:
-    """Give the windows to test: without options those the bundle is for, or the nearest that have a table."""
+    """Give the windows to test. Default: those of the bundle, or the nearest that have a table."""
     kind = kind_of(bundle, window, cut, free)
     if window is not None or bundle.null_entry(kind) is not None:
         return kind

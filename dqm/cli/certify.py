@@ -1,4 +1,4 @@
-"""``dqm certify``: what people say of the data of runs, by the API of a running daemon."""
+"""``dqm certify``: what people say about the data of runs, through the API of a running daemon."""
 
 from __future__ import annotations
 
@@ -66,15 +66,17 @@ def list_runs(
     run: Annotated[
         int | None,
         typer.Option(
-            "--run", min=0, max=LARGEST, help="Of this run: streams, what is proposed, what was said."
+            "--run", min=0, max=LARGEST, help="Show this run: streams, what is proposed, what people said."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The last so many runs.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Only this number of runs, the last ones.")
+    ] = 50,
     as_json: AsJson = False,
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """List runs with their sign-offs; or of one run its streams, the proposal, and what was said."""
+    """List runs with their sign-offs; or show the streams of one run, the proposal, and what was said."""
     login = Login(user, password_file)
     if run is not None:
         _show_run(ask(daemon, "GET", f"certification/{run}", login, as_json=as_json))
@@ -178,7 +180,11 @@ def sign(
         else:
             proposed = ask(daemon, "GET", f"certification/{run}", login)
             if proposed["proposed"] is None:
-                raise ConfigError("nothing is proposed: its windows are deleted", where=f"run {run}")
+                raise ConfigError(
+                    "nothing is proposed: its windows are deleted",
+                    where=f"run {run}",
+                    fix="Give a decision, such as good or bad",
+                )
             decision = Decided(proposed["proposed"])
             left_out = proposed["proposed_without"]
     made = act(

@@ -38,7 +38,7 @@ def channels(
         typer.Option(
             min=0.001,
             max=1.0,
-            help="Change of rate and illumination that is no fault, one standard deviation.",
+            help="Change of rate and illumination that is not a fault, one standard deviation.",
         ),
     ] = 0.1,
     chamber: Annotated[str | None, typer.Option(help="Only rows with this value of 'chamber'.")] = None,

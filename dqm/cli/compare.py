@@ -73,7 +73,7 @@ def compare(
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(min=1, help="Cut into windows of so many events; default: a file is one window."),
+        typer.Option(min=1, help="Cut into windows of this number of events; default: a file is one window."),
     ] = None,
     chamber: Annotated[
         str | None,
@@ -85,9 +85,7 @@ def compare(
     ] = None,
     bad_channels: Annotated[
         str | None,
-        typer.Option(
-            help="Of hits by channel: these are known to be bad, as in 17, 40-47, and count for nothing."
-        ),
+        typer.Option(help="Channels that are known to be bad, as in 17, 40-47: they count for nothing."),
     ] = None,
     measured: Annotated[
         list[str] | None,
@@ -96,7 +94,8 @@ def compare(
         ),
     ] = None,
     free: Annotated[
-        bool, typer.Option("--free", help="Fit without measurement what has none, instead of giving up.")
+        bool,
+        typer.Option("--free", help="Fit a parameter without a measurement freely, instead of giving up."),
     ] = False,
     features: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""What ``dqm compare`` says of a bundle of channels: the occupancy of each file, and who is dead or noisy."""
+"""What ``dqm compare`` prints for a bundle of channels: occupancy of each file, dead and noisy channels."""
 
 from __future__ import annotations
 

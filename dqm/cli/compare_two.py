@@ -117,7 +117,7 @@ def compare_kept_two(config: Path, sides: Sequence[Path], options: TwoOptions, k
     Raises
     ------
     ConfigError
-        If there are not two sides, or one is none of this daemon.
+        If there are not two sides, or one does not belong to this daemon.
     InputError
         If nothing is kept, or the events cannot be compared.
     StoreError

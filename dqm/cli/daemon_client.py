@@ -1,4 +1,4 @@
-"""Asks a running daemon by its JSON API, in the name of whoever sits at the terminal."""
+"""Requests to a running daemon through its JSON API, in the name of the user at the terminal."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Login:
     Parameters
     ----------
     user : str or None
-        Who; None: whoever has logged in here.
+        Who; None: the user who has logged in here.
     password_file : Path or None
         Where the password is; None: in the environment, or it is asked for.
     """
@@ -76,7 +76,11 @@ def _read_password(path: Path) -> str:
         return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"the password cannot be read: {reason}", where=str(path)) from None
+        raise ConfigError(
+            f"the password cannot be read: {reason}",
+            where=str(path),
+            fix="Give a file that you can read, or leave the option out: then you are asked",
+        ) from None
 
 
 def act(daemon: str, path: str, login: Login, **body: object) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def ask(
     body: dict[str, object] | None = None,
     as_json: bool = False,
 ) -> dict[str, Any]:
-    """Ask the daemon; raises `DqmError` with what it has to say if it does not do it."""
+    """Ask the daemon; raises `DqmError` with the daemon's reason if it refuses."""
     address = _address(daemon)
     asked = {key: value for key, value in (query or {}).items() if value is not None}
     send = functools.partial(_send, address, method, path, params=asked, json=body)

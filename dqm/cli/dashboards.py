@@ -49,7 +49,7 @@ def push(
 
 @app.command()
 def path() -> None:
-    """Print where dashboards, rules and runbook of this installation lie."""
+    """Print where dashboards, rules and runbook of this installation are."""
     from dqm.export.grafana import dashboard_files
 
     say(str(dashboard_files()))

@@ -1,4 +1,4 @@
-"""The demonstration on a terminal: one row a stream, or one line a window where nobody watches."""
+"""The demonstration on a terminal: one row for each stream; without a terminal, one line for each window."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def _announcement(fault: Injection | None, elapsed: float) -> str:
 
 
 def _tell_new(console: Console, verdicts: dict[str, list[Verdict]], told: int) -> int:
-    """Where nobody watches: one line for each window."""
+    """Print one line for each window, where no terminal shows the table."""
     everything = sorted((v for seen in verdicts.values() for v in seen), key=lambda v: v.judged_at)
     for v in everything[told:]:
         said = "; ".join(filter(None, (v.reason or describe_p(v.result.p or 1.0), _worst_channel(v))))
@@ -262,7 +262,7 @@ def _summarise(
 
 
 def _why_unseen(fault: Injection, seen: list[Verdict]) -> str:
-    """Say why a fault raised no alarm, as far as the windows since tell it."""
+    """Say why a fault raised no alarm, as far as the windows since then show it."""
     begin = next((v.window.start for v in seen if v.window.start is not None), None)
     since = [v for v in seen if begin is not None and (v.window.start or 0.0) >= begin + fault.seconds - 0.5]
     if not since:

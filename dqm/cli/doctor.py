@@ -63,7 +63,7 @@ def doctor(
             )
         print_table(table)
         counts = {light: sum(one.light is light for one in findings) for light in Light}
-        say(f"{format_count(counts[Light.RED], 'thing')} to correct, {counts[Light.AMBER]} to be known")
+        say(f"{format_count(counts[Light.RED], 'thing')} to correct, {counts[Light.AMBER]} to note")
     if worst is Light.RED:
         raise typer.Exit(1)
 

@@ -24,7 +24,7 @@ def run() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open those that are closed on nothing: files would get their numbers, and what is printed to them."""
+    """Open closed standard streams on the null device: a file would get their number, and what is printed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - it gets the lowest number

@@ -27,7 +27,7 @@ def extract(
             "--set", metavar="KEY=VALUE", help="Option of the collector, value as in TOML; repeatable."
         ),
     ] = None,
-    events: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    events: Annotated[int | None, typer.Option(min=1, help="Stop after this number of events.")] = None,
     chamber: Annotated[str | None, typer.Option(help="Only this chamber.")] = None,
 ) -> None:
     """Write the features of a source to a file instead of sending them."""

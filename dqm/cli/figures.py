@@ -55,7 +55,7 @@ QUALITY_MARKS = {
 """Colour and shape of each quality, the better first."""
 
 ONE_SIGMA = (0.159, 0.841)
-"""Ends of the range of p within which two of three windows like the reference lie."""
+"""Ends of the range of p that has two of three windows like the reference."""
 
 USUAL = "like the reference"
 
@@ -209,7 +209,7 @@ def draw_windows(
 ) -> None:
     """Draw the windows of a stream: p, t, and the number of events beside the number expected.
 
-    A band in each panel shows where two of three windows like the reference lie.
+    A band in each panel has two of three windows like the reference.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ def history(
         typer.Option(
             min=1,
             max=LARGEST,
-            help="The last so many verdicts; default: 100; all in files and in selected JSON.",
+            help="This number of verdicts, the last ones; default: 100; all in files and selected JSON.",
         ),
     ] = None,
     output: Annotated[

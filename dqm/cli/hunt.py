@@ -66,7 +66,7 @@ def hunt(
         str | None,
         typer.Option(
             metavar="F,F...",
-            help="Learn instead to tell a class of events; each file has this fraction of it, as in 0.1,0.3.",
+            help="Learn instead to separate a class; each file has this fraction of it, as in 0.1,0.3.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds and permutations.")] = 1,
@@ -152,7 +152,7 @@ def _parse_fractions(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise ConfigError(f"{text!r} are no numbers", where="--fractions", fix="Write 0.1,0.3") from error
+        raise ConfigError(f"{text!r} are not numbers", where="--fractions", fix="Write 0.1,0.3") from error
 
 
 def _print_found(found: HuntOutcome) -> None:

@@ -60,11 +60,11 @@ def init(
         typer.Option(
             min=10,
             max=LARGEST_WINDOW,
-            help="Events in a window; default: what the run can bear.",
+            help="Events in a window; default: the largest that the run allows.",
         ),
     ] = None,
     cut: Annotated[
-        WindowCut, typer.Option(help="What closes the windows; time: a dead chamber is seen by its rate.")
+        WindowCut, typer.Option(help="What closes the windows; with time a dead chamber is seen by its rate.")
     ] = WindowCut.COUNT,
     toys: Annotated[
         int | None,
@@ -84,7 +84,7 @@ def init(
 ) -> None:
     """Make a first installation: configurations, references, units of systemd; say what comes next.
 
-    On a terminal it asks for what no option says. After an interruption the same command goes on where it
+    On a terminal it asks for what no option says. After an interruption the same command continues where it
     was.
     """
     from dqm.service.installation import Layout, Workplace, read_good_run
@@ -100,7 +100,7 @@ def init(
             say(f"note: {path} is not there yet", err=True)
     with removing_if_empty(place_of_all.parent), Workplace(directory, detector.key_of_run) as place:
         if place.goes_on:
-            say(f"{directory}: goes on where it was interrupted")
+            say(f"{directory}: continues where it was interrupted")
         with progress_bar("good run: events", None) as progress:
             found = read_good_run(detector, place.folder, split_names(features), progress)
         say(_describe(found))
@@ -177,7 +177,7 @@ def _is_asked() -> bool:
 
 
 def _ask(given: str | None, question: str, default: str) -> str | None:
-    """Give what an option says; ask on a terminal; None elsewhere."""
+    """Give what an option says; ask for it on a terminal; give None elsewhere."""
     if given is not None or not _is_asked():
         return given
     return str(typer.prompt(question, default=default))
@@ -194,7 +194,11 @@ def _choose_windows(found: GoodRun, window: float | None, cut: WindowCut) -> Win
         try:
             window = window if asked is None else float(asked)
         except ValueError:
-            raise ConfigError(f"{asked!r} is not a number", where="events in a window") from None
+            raise ConfigError(
+                f"{asked!r} is not a number",
+                where="events in a window",
+                fix="Give a number, or nothing for the default",
+            ) from None
     return Windows.of(found.chambers, cut, window)
 
 
@@ -208,12 +212,12 @@ def _make(
     toys: int | None,
     processes: int | None,
 ) -> None:
-    """Write everything, then calibrate; what can be wrong with it shows before that takes minutes."""
+    """Write everything, then calibrate. Mistakes are found before the calibration, which takes minutes."""
     from dqm.service.installation import build_reference, check_installation, count_toys, write_configuration
 
     write_configuration(place.folder, layout, detector, windows)
     n_toys = toys or count_toys(len(layout.streams), windows.per_hour or USUAL_PER_HOUR)
-    say(f"windows of {windows.n_events:g} events, {n_toys} toys; after Ctrl-C the same command goes on")
+    say(f"windows of {windows.n_events:g} events, {n_toys} toys; after Ctrl-C the same command continues")
     with open_workers(processes, None, ship=False) as workers:
         for one in found.chambers:
             stream = layout.streams[one.chamber]

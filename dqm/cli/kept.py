@@ -1,4 +1,4 @@
-"""What the daemon kept of Good windows, as the events of a run that a reference is made of."""
+"""Good windows that the daemon kept, as the events of a run from which a reference is made."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_sources(
 
 
 def check_recipe(like: Path | None, plot: Path | None, given: Mapping[str, object]) -> None:
-    """Refuse options that contradict ``--like`` or mean nothing without it; raises `ConfigError`."""
+    """Refuse options that contradict ``--like`` or need it; raises `ConfigError`."""
     if like is None and plot is not None:
         raise ConfigError("--plot needs --like", fix="Leave it out, or name the bundle to compare with")
     named = [name for name, value in given.items() if value is not None]
@@ -120,7 +120,7 @@ def renew(
     )
     if old.manifest.nuisances:
         names = ", ".join(entry.name for entry in old.manifest.nuisances)
-        say(f"warning: it knows nothing of {names}: teach it with 'dqm reference nuisance'", err=True)
+        say(f"warning: it does not have {names}: add them with 'dqm reference nuisance'", err=True)
     line = renewal.line
     say(f"{line.light}: against {like}: {line.found}. {line.meaning}; {renewal.maps.text}")
     if plot:

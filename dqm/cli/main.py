@@ -1,4 +1,4 @@
-"""``dqm``: all commands, and what becomes of errors.
+"""``dqm``: all commands, and what happens to errors.
 
 A command's module is imported when the command is used: ``dqm --help`` loads none of them, and those of the
 monitor need packages that a collector host does not have.
@@ -52,7 +52,7 @@ COMMANDS = {
         "Draw the maps of a window, the windows of a stream in a run, or the quality of all streams in a run."
     ),
     "reference": 'Reference bundles: what "good" is.',
-    "study": "Measure the tests: which of them sees which fault.",
+    "study": "Measure the tests: which test sees which fault.",
     "alarms": "See alarms, acknowledge, shelve and mask them.",
     "certify": "Amend flags, label faults, and sign runs; verdicts do not change.",
     "notify": "Try the targets that are told of alarms.",
@@ -166,7 +166,7 @@ def _import_group(name: str) -> typer.Typer | None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Answer Ctrl-C in our own words before Typer does in its."""
+    """Answer Ctrl-C in our own words, before Typer answers in other words."""
     try:
         yield
     except KeyboardInterrupt:

@@ -74,7 +74,7 @@ def nuisance(
     seed: Annotated[int, typer.Option(min=0, help="Splits samples and seeds the training.")] = 1,
     plot: Figure = None,
 ) -> None:
-    """Teach a bundle what may change without being a fault. Calibrate it again afterwards."""
+    """Add to a bundle what may change without being a fault. Calibrate it again afterwards."""
     from dqm.cli.figures import check_figure
     from dqm.reference import Transform, add_normalisation, learn_shape, open_bundle
 
@@ -89,7 +89,7 @@ def nuisance(
     bundle = open_bundle(path)
     if rate:
         changed = add_normalisation(bundle, name, sigma)
-        say(f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time feel {name}")
+        say(f"{path}: bundle {changed.identifier}, not calibrated; only windows cut by time depend on {name}")
         return
     samples: dict[float, FloatArray] | Transform
     sources: list[Source] = []
@@ -171,7 +171,7 @@ def read_number(text: str, option: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ConfigError(f"{text!r} is not a number", where=option)
+        raise ConfigError(f"{text!r} is not a number", where=option, fix="Give a number such as 0.02")
     return number
 
 

@@ -1,4 +1,4 @@
-"""What commands print: text from outside is data, and whoever reads it may go away."""
+"""Output of commands. Text from outside is data, and the reader of the output may end before the command."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def writing_file(path: Path) -> Iterator[Path]:
 
 
 def abandon_output() -> None:
-    """Let what is still in the buffer of standard output go nowhere when the program ends."""
+    """Drop what is still in the buffer of standard output when the program ends."""
     if sys.stdout is not None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -23,7 +23,7 @@ __all__ = ["plot"]
 ROOT_SUFFIX = ".root"
 
 MOST_WINDOWS = 10_000
-"""Windows of a stream in one figure; the last ones of a longer run are drawn."""
+"""Most windows of a stream in one figure; of a longer run the last ones are drawn."""
 
 
 def plot(

@@ -1,4 +1,4 @@
-"""What a command that runs for months does with signals."""
+"""Signals of a command that runs for months."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["stop_on_signals"]
 
 
 def stop_on_signals() -> Event:
-    """Set on SIGTERM and SIGINT; a second one ends the program at once."""
+    """Return an event that SIGTERM and SIGINT set; a second signal ends the program at once."""
     stop = Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:

@@ -29,5 +29,7 @@ def parse_measured(texts: list[str], bundle: Bundle) -> tuple[Measurement, ...]:
         try:
             found.append(Measurement(name, float(value), entry.sigma, 0.0))
         except ValueError:
-            raise ConfigError(f"{text!r} is not NAME=NUMBER", where="--measured") from None
+            raise ConfigError(
+                f"{text!r} is not NAME=NUMBER", where="--measured", fix="Write it as in --measured gas=0.01"
+            ) from None
     return tuple(found)

@@ -26,13 +26,13 @@ def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
     Raises
     ------
     ConfigError
-        If the suffix is another one, or there is no record.
+        If the suffix is another one, or there are no records.
     FileError
         If the file cannot be written.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise ConfigError(
-            f"{path.suffix or 'a name without suffix'} is no kind of table", where=str(path),
+            f"{path.suffix or 'a name without suffix'} is not a kind of table", where=str(path),
             fix="Name the file .csv or .parquet",
         )  # fmt: skip
     if not records:

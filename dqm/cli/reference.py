@@ -136,7 +136,7 @@ def calibrate(
 
 
 def _choose_toys(path: Path, toys: int | None, config: Path | None) -> int:
-    """Take the toys asked for, or as many as the threshold of a daemon needs, or the usual one."""
+    """Give the number of toys: as asked for, or as the threshold of a daemon needs, or the usual one."""
     if toys is not None and config is not None:
         raise conflict("--toys", "--for")
     if toys is not None:

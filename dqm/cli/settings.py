@@ -42,7 +42,9 @@ LONGEST_HOURS = 1e6
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 """How options write a time."""
 
-Hours = Annotated[float | None, typer.Option(min=0, max=LONGEST_HOURS, help="Only the last so many hours.")]
+Hours = Annotated[
+    float | None, typer.Option(min=0, max=LONGEST_HOURS, help="Only this number of hours, the last ones.")
+]
 
 Runs = Annotated[str | None, typer.Option(metavar="RUNS", help="Only these runs, as in 100-130,135.")]
 
@@ -156,7 +158,11 @@ def parse_reading(read: list[str] | None, read_as: Path | None) -> dict[str, obj
                 fix=f"Give KEY=VALUE with one of these keys: {', '.join(READING_KEYS)}",
             )
         if not set_key(reading, key, parse_value(value)):
-            raise ConfigError(f"{key!r} is not a table", where="--read")
+            raise ConfigError(
+                f"{key!r} is not a table",
+                where="--read",
+                fix="Give its keys with dots, as in columns.x.scale=10",
+            )
     return reading
 
 
@@ -172,7 +178,11 @@ def parse_overrides(texts: list[str] | None) -> dict[str, object]:
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"{text!r} is not KEY=VALUE", where="--set")
+            raise ConfigError(
+                f"{text!r} is not KEY=VALUE",
+                where="--set",
+                fix="Write it as in --set daemon.http=127.0.0.1:8080",
+            )
         overrides[key.strip()] = parse_value(value)
     return overrides
 
@@ -190,5 +200,9 @@ def parse_settings(texts: list[str] | None) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key, value in parse_overrides(texts).items():
         if not set_key(settings, key, value):
-            raise ConfigError(f"{key!r} is not a table", where="--set")
+            raise ConfigError(
+                f"{key!r} is not a table",
+                where="--set",
+                fix="Give it once: as a value, or as a table with dots in the key",
+            )
     return settings

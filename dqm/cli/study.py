@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Measure the tests: which of them sees which fault.", no_args_is_help=True)
+app = typer.Typer(help="Measure the tests: which test sees which fault.", no_args_is_help=True)
 
 
 @app.callback()
@@ -148,12 +148,16 @@ def clipping(
 
 @contextmanager
 def _folder(output: Path) -> Iterator[None]:
-    """Make the folder, before hours of work; it goes again if nothing comes of them."""
+    """Make the folder before hours of work; remove it again if they fail."""
     with removing_if_empty(output):
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FileError(f"cannot be created: {error.strerror}", where=str(output)) from error
+            raise FileError(
+                f"cannot be created: {error.strerror}",
+                where=str(output),
+                fix="Choose another directory, or change its rights",
+            ) from error
         yield
 
 

@@ -92,13 +92,17 @@ def _sample(
 
     name, equals, file = text.partition("=")
     if not equals or not name.strip() or not file:
-        raise ConfigError(f"{text!r} is not NAME=FILE", where="--fault")
+        raise ConfigError(
+            f"{text!r} is not NAME=FILE",
+            where="--fault",
+            fix='Write it as in --fault "late trigger=run12.parquet"',
+        )
     x, _, sources = read_events([Path(file)], features, chamber, reading=reading)
     return LabelledSample(name.strip(), x, tuple(sources))
 
 
 def _labelled_samples(config: Path, stream: str, features: Sequence[str]) -> list[LabelledSample]:
-    """Read what was labelled of a stream and kept, and say how much that is."""
+    """Read the labelled windows of a stream that were kept, and say how many there are."""
     from dqm.service.offline.labelled_windows import find_labelled, make_sample
 
     found = find_labelled(load_with_stream(config, stream), stream)

@@ -28,7 +28,10 @@ def trend(
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
     runs: Runs = None,
     last: Annotated[
-        int, typer.Option(min=1, max=LARGEST, help="Without --runs: the last so many runs of each stream.")
+        int,
+        typer.Option(
+            min=1, max=LARGEST, help="Without --runs: this number of runs of each stream, the last ones."
+        ),
     ] = 30,
     output: Annotated[
         Path | None,
@@ -71,7 +74,7 @@ def trend(
 
 
 def _table(trend: StreamTrend) -> Table:
-    """Lay out the runs of one stream; columns that are empty in all of them are left out."""
+    """Lay out the runs of one stream; columns that are empty in all runs are left out."""
     from rich.table import Table
 
     from dqm.cli.tables import cell

@@ -40,7 +40,11 @@ def tune(
 
     check_figure(plot)
     if not source.exists():
-        raise FileError("no such file or bundle", where=str(source))
+        raise FileError(
+            "no such file or bundle",
+            where=str(source),
+            fix="Give a file of features or the directory of a bundle",
+        )
     if source.is_dir():
         bundle = open_bundle(source)
         bundle.refuse_counted("tuning")
@@ -51,9 +55,9 @@ def tune(
     else:
         if window is None:
             raise ConfigError(
-                "how many events has a window?",
+                "it is not said how many events a window has",
                 where="--window",
-                fix=f"Give it; 'dqm reference advise {source}' shows which the run can bear",
+                fix=f"Give it; 'dqm reference advise {source}' shows which windows the run allows",
             )
         names = split_names(features)
         run = read_run([source], names, reading=parse_reading(read, read_as))

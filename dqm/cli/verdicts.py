@@ -44,7 +44,7 @@ def quality_text(quality: Quality) -> Text:
 
 
 def flag_text(flag: str) -> Text:
-    """Write a flag of time as the quality that it says; time of which nothing is known is like ``Null``."""
+    """Write a flag as its quality; time about which nothing is known is like ``Null``."""
     quality = Quality(flag) if flag in [*Quality] else Quality.NULL
     return Text(f"{QUALITY_MARK[quality]} {flag}", style=QUALITY_STYLE[quality])
 

@@ -23,10 +23,10 @@ class CertificationSection(Section):
         0.05,
         ge=0.0,
         le=1.0,
-        description="largest share of Bad time, of that which is known, of a good stream",
+        description="largest share of Bad time in the known time of a good stream",
     )
     least_covered_share: float = Field(
-        0.8, ge=0.0, le=1.0, description="least share of the run of which something is known in a good stream"
+        0.8, ge=0.0, le=1.0, description="smallest share of the run with known quality in a good stream"
     )
     largest_left_out_share: float = Field(
         0.5, ge=0.0, le=1.0, description="largest share of the streams that a good run may leave out"
@@ -37,7 +37,7 @@ class CertificationSection(Section):
         description="streams that must be good, otherwise the run is bad: names, with * and ?",
     )
     signers: tuple[UserName, ...] = Field(
-        (), max_length=256, description="users who may sign, of the role expert; empty: all experts"
+        (), max_length=256, description="users with the role expert who may sign; empty: all experts"
     )
     faults: tuple[FaultName, ...] = Field(
         (),
@@ -66,7 +66,7 @@ class RegistrySection(Section):
         parts = urlsplit(self.url)
         if self.token_file is not None and parts.scheme == "http" and not is_local(f"{parts.hostname}:0"):
             raise ValueError(
-                f"{self.url!r} is not https, and the token would be sent readable: use https, or leave "
+                f"{self.url!r} is not https, and the token would be sent in clear text: use https, or leave "
                 "token_file out"
             )
         return self

@@ -66,7 +66,7 @@ class WindowSection(Section):
         None, gt=0.0, description="events per second of live time in a healthy detector, Hz"
     )
     rates_hz: dict[str, Annotated[float, Field(gt=0.0, allow_inf_nan=False)]] = Field(
-        {}, description="the same of single chambers, where it differs, by their names, Hz"
+        {}, description="the same for single chambers that differ, by their names, Hz"
     )
 
     @model_validator(mode="after")

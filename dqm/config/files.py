@@ -1,4 +1,4 @@
-"""Files of a daemon or collector: complete or not there, and written by their owner and root alone.
+"""Files of a daemon or collector: complete or absent, and written only by their owner and root.
 
 Whoever writes into a data directory can invent and suppress verdicts, and replace what the daemon writes to.
 So directories and files are made for their owner alone, whatever the umask, and refused where others may
@@ -51,7 +51,7 @@ def make_private_directory(path: Path) -> None:
 def removing_if_empty(path: Path) -> Iterator[None]:
     """Remove a directory again that was made within the block, if the block fails and nothing is in it.
 
-    So a command may make its directory first, while what it was asked for turns out to be impossible later.
+    So a command may make its directory first, and fail later.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        File that is there afterwards, complete.
+        File that exists afterwards, complete.
 
     Yields
     ------
@@ -138,10 +138,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If `path` is there and is no file, or if it cannot be replaced.
+        If `path` is there and is not a file, or if it cannot be replaced.
     """
     if path.exists() and not path.is_file():  # root would lose a device such as /dev/null
-        raise OSError(errno.EINVAL, "it is there, and is no file", str(path))
+        raise OSError(errno.EINVAL, "it is there, and is not a file", str(path))
     scratch = path.with_name(f".{path.name}.{token_hex(8)}.tmp")
     try:
         yield scratch

@@ -89,11 +89,19 @@ def read_token(file: Path | None, environ: Mapping[str, str] | None = None) -> s
         return _checked(file.read_text(encoding="utf-8").strip(), str(file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"the token cannot be read: {reason}", where=str(file)) from None
+        raise ConfigError(
+            f"the token cannot be read: {reason}",
+            where=str(file),
+            fix="Correct the path, or the rights of the file",
+        ) from None
 
 
 def _checked(token: str, where: str) -> str:
     """Refuse a token that cannot be sent in a header; the HTTP library would print it."""
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError("this is not a token: it must be one line of letters and digits", where=where)
+        raise ConfigError(
+            "this is not a token: it must be one line of letters and digits",
+            where=where,
+            fix="Copy the token of the service account once more",
+        )
     return token

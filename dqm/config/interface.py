@@ -79,7 +79,7 @@ def check_members(label: str, plugin: object, protocol: type, *, optional: bool 
 
 
 def check_call(label: str, function: object, call: str, n_positional: int, *names: str) -> None:
-    """Refuse what cannot be called with so many arguments by place and with these by name.
+    """Refuse what cannot be called with this number of positional arguments and these keywords.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def check_call(label: str, function: object, call: str, n_positional: int, *name
     Raises
     ------
     PluginError
-        If it is no function or class, or takes other arguments.
+        If it is not a function or class, or takes other arguments.
     """
     fault = _find_call_fault(function, n_positional, names)
     if fault:
@@ -130,7 +130,7 @@ def plugin_errors(label: str) -> Iterator[None]:
     Raises
     ------
     PluginError
-        In place of any other exception but a lack of memory, which is none of the plugin's.
+        In place of any other exception, except a lack of memory.
     """
     try:
         yield

@@ -209,10 +209,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
         if len(content) > _LARGEST_FILE_BYTES:
-            raise ConfigError(f"more than {_LARGEST_FILE_BYTES} bytes", where=str(path))
+            raise ConfigError(
+                f"more than {_LARGEST_FILE_BYTES} bytes", where=str(path), fix="Give a configuration of dqm"
+            )
         return tomllib.loads(content.decode())
     except RecursionError as error:
-        raise ConfigError("not valid TOML: nested too deeply", where=str(path)) from error
+        raise ConfigError(
+            "not valid TOML: nested too deeply", where=str(path), fix="Give a configuration of dqm"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path), fix=_NAME_ONE) from error
     except UnicodeDecodeError as error:

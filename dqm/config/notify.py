@@ -75,7 +75,7 @@ def _refuse_text(value: object) -> object:
 
 
 class NotifyRuleSection(Section):
-    """``[[notify.rules]]``: alarms of which some targets are told. A target without rule is told of all."""
+    """``[[notify.rules]]``: alarms that some targets get. A target without a rule gets all alarms."""
 
     targets: tuple[Name, ...] = Field(min_length=1, max_length=64, description="who is told")
     groups: tuple[GroupPath, ...] = Field(
@@ -122,7 +122,7 @@ class NotifySection(Section):
         20.0, ge=1.0, le=600.0, description="a try that takes longer has failed, s"
     )
     targets: dict[Name, Annotated[NotifyTargetSection, BeforeValidator(_refuse_text)]] = Field(
-        min_length=1, max_length=64, description="receivers, by a name of your choice"
+        min_length=1, max_length=64, description="receivers, each with a name of your choice"
     )
     rules: tuple[NotifyRuleSection, ...] = Field(
         (), max_length=256, description="which target is told of what"
@@ -152,7 +152,7 @@ class NotifySection(Section):
 
 
 def variable_of(target: str) -> str:
-    """Name the environment variable with the address of a target: one underscore for what is no letter."""
+    """Name the environment variable with the address of a target: one underscore for what is not a letter."""
     return _VARIABLE_PREFIX + re.sub(r"[^A-Z0-9]+", "_", target.upper())
 
 
@@ -195,12 +195,18 @@ def read_target_url(name: str, target: NotifyTargetSection, environ: Mapping[str
             return _checked(file.read(_LONGEST_URL + 2).strip(), where)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"the address cannot be read: {reason}", where=where) from None
+        raise ConfigError(
+            f"the address cannot be read: {reason}",
+            where=where,
+            fix="Correct the path, or the rights of the file",
+        ) from None
 
 
 def _checked(url: str, where: str) -> str:
     if not url or len(url) > _LONGEST_URL or not url.isprintable():
         raise ConfigError(
-            f"this is no address: it must be one line of at most {_LONGEST_URL} characters", where=where
+            f"this is not an address: it must be one line of at most {_LONGEST_URL} characters",
+            where=where,
+            fix="Write the address as one line, as in apprise's documentation",
         )
     return url

@@ -55,7 +55,9 @@ def _check_condition(value: object) -> ConditionRule:
         case [(int() | float()) as low, (int() | float()) as high]:
             if math.isfinite(low) and math.isfinite(high) and low <= high:
                 return float(low), float(high)
-    raise ValueError(f"{value!r} is no condition: a text, a number, or a range [LOW, HIGH] with LOW <= HIGH")
+    raise ValueError(
+        f"{value!r} is not a condition: give a text, a number, or a range [LOW, HIGH] with LOW <= HIGH"
+    )
 
 
 ConditionRule = str | float | tuple[float, float]
@@ -178,7 +180,7 @@ class StreamSection(Section):
     def _check_references(
         cls, references: tuple[ReferenceSection, ...], info: ValidationInfo
     ) -> tuple[ReferenceSection, ...]:
-        """Let one of three keys name the bundles, and each of them be used."""
+        """Check that one of three keys names the bundles, and that each bundle is used."""
         others = [key for key in ("bundle", "bundles") if info.data.get(key)]
         given = [*others, *(["references"] if references else [])]
         if not given and {"bundle", "bundles"} <= info.data.keys():  # else it is told what is wrong with them

@@ -43,7 +43,7 @@ PATH_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_-][A-Za-z0-9._-]
 """Paths of groups: up to eight names with ``/`` between them."""
 
 FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
-"""Names of faults: what a shift crew would say, and fit to be a label of a metric."""
+"""Names of faults: words of a shift crew, which can also be the label of a metric."""
 
 LARGEST_INTEGER = 2**63 - 1
 
@@ -149,7 +149,7 @@ def _check_http(address: str) -> str:
     _, port = _split_port(address)
     if _LOWEST_EXPORTER_PORT <= port <= _HIGHEST_EXPORTER_PORT:
         raise ValueError(
-            f"port {port} lies within {_LOWEST_EXPORTER_PORT} to {_HIGHEST_EXPORTER_PORT}, which is reserved "
+            f"port {port} is in the range {_LOWEST_EXPORTER_PORT} to {_HIGHEST_EXPORTER_PORT}, reserved "
             "for Prometheus exporters; use another port, such as 8787"
         )
     return address
@@ -226,7 +226,7 @@ KeyPath = Annotated[Path, AfterValidator(_find_credential), AfterValidator(_reso
 
 
 def check_private(path: Path, what: str, fix: str) -> None:
-    """Refuse a file with secrets that others than its owner can read.
+    """Refuse a file with secrets that others can read.
 
     Parameters
     ----------
@@ -281,7 +281,15 @@ def read_secret(path: Path, what: str) -> str:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"{what} cannot be read: {reason}", where=str(path)) from None
+        raise ConfigError(
+            f"{what} cannot be read: {reason}",
+            where=str(path),
+            fix="Correct the path, or the rights of the file",
+        ) from None
     if not secret or not secret.isprintable():
-        raise ConfigError(f"{what} must be one line of text", where=str(path))
+        raise ConfigError(
+            f"{what} must be one line of text",
+            where=str(path),
+            fix="Write it into the first line, and nothing else",
+        )
     return secret

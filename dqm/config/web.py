@@ -21,7 +21,7 @@ _SHORTEST_PREFIX = {4: 16, 6: 48}
 class Role(StrEnum):
     """What a user may do; each role includes those before it.
 
-    What needs which role is said in `dqm.web.auth.roles`.
+    `dqm.web.auth.roles` says which action needs which role.
     """
 
     VIEWER = "viewer"
@@ -56,14 +56,14 @@ def _check_issuer(url: str) -> str:
         parts = urlsplit(url)
         host = f"[{parts.hostname}]:{parts.port or 0}"
     except ValueError:
-        raise ValueError(f"{url!r} is not https://HOST, with a path if need be") from None
+        raise ValueError(f"{url!r} is not https://HOST, perhaps with a path") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not https://HOST, with a path if need be")
+        raise ValueError(f"{url!r} is not https://HOST, perhaps with a path")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must hold no user and no password: the secret is read from client_secret")
     if parts.scheme == "http" and not is_local(host):
         raise ValueError(
-            f"{url!r} is not https: whoever can alter the traffic could sign in as anybody; "
+            f"{url!r} is not https: anyone who can alter the traffic could sign in as any user; "
             "http is accepted for this host only (127.0.0.1, [::1], localhost)"
         )
     return url
@@ -93,7 +93,9 @@ class OidcSection(Section):
         description="file with the secret that belongs to client_id, mode 0600; relative to this file"
     )
     scopes: tuple[Claim, ...] = Field(
-        ("openid", "profile"), max_length=16, description="what is asked of the provider; openid is required"
+        ("openid", "profile"),
+        max_length=16,
+        description="scopes that the provider is asked for; openid is required",
     )
     name_claim: Claim = Field(
         "preferred_username", description="claim with the user's name; users must not be able to change it"
@@ -108,7 +110,7 @@ class OidcSection(Section):
 
 
 class PeerSection(Section):
-    """``[[web.peers]]``: another daemon that the page shows, too."""
+    """``[[web.peers]]``: another daemon that the page also shows."""
 
     name: Name = Field(description="what the page calls it")
     url: Annotated[str, AfterValidator(check_url)] = Field(
@@ -128,12 +130,12 @@ class PeerSection(Section):
         if self.user is not None and self.url.startswith("http://"):
             host = urlsplit(self.url)
             if not is_local(f"[{host.hostname}]:{host.port or 0}"):
-                raise ValueError("a password would cross the network as it is: use https://")
+                raise ValueError("a password would be sent in clear text: use https://")
         return self
 
 
 class WebSection(Section):
-    """``[web]``: who may use page and API. Without users, proxy and provider nobody may change anything."""
+    """``[web]``: who may use page and API. Without users, proxy or provider nobody may change anything."""
 
     users: KeyPath | None = Field(
         None, description="file of users and password hashes, mode 0600, see 'dqm users add'; default: none"
@@ -172,7 +174,7 @@ class WebSection(Section):
         None, description="provider of OpenID Connect that signs users in; default: none"
     )
     peers: tuple[PeerSection, ...] = Field(
-        (), max_length=32, description="other daemons that the page shows, too; default: none"
+        (), max_length=32, description="other daemons that the page also shows; default: none"
     )
 
     @model_validator(mode="after")
@@ -201,5 +203,5 @@ class WebSection(Section):
 
     @property
     def has_login(self) -> bool:
-        """Whether users can sign in, by themselves, through a proxy or at a provider."""
+        """Whether users can sign in: with a password, through a proxy or at a provider."""
         return self.users is not None or self.proxy_header is not None or self.oidc is not None

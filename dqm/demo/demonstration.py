@@ -32,7 +32,11 @@ def make_directory(path: Path) -> None:
     try:
         make_private_directory(path)
     except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be made: {error.strerror}",
+            where=str(path),
+            fix="Choose another directory, or change its rights",
+        ) from error
 
 
 class Demonstration:
@@ -73,7 +77,11 @@ class Demonstration:
             add_user(directory / USERS_FILE, USER, self.password)
             self._write_configs()
         except OSError as error:
-            raise ConfigError(f"cannot write: {error.strerror}", where=str(directory)) from error
+            raise ConfigError(
+                f"cannot write: {error.strerror}",
+                where=str(directory),
+                fix="Choose another directory, or free space on the disk",
+            ) from error
 
     @property
     def is_running(self) -> bool:
@@ -186,7 +194,7 @@ contact = "nobody: this is a demonstration"
 
 
 def _free_port(preferred: int) -> int:
-    """Return the preferred TCP port of the loopback, or another if it is in use."""
+    """Return the preferred TCP port of the loopback; another one if it is in use."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             try:
@@ -194,4 +202,4 @@ def _free_port(preferred: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise ConfigError("no TCP port is free on 127.0.0.1")
+    raise ConfigError("no TCP port is free on 127.0.0.1", fix="End one of the programs that listen there")

@@ -151,7 +151,7 @@ def _add(share: float) -> Change:
     def change(x: FloatArray, rng: np.random.Generator) -> FloatArray:
         n = round(share * len(x))
         noise = np.column_stack([rng.choice(x[:, k], n) for k in range(x.shape[1])])
-        if x.shape[1] == 1:  # nothing that features could have to do with each other
+        if x.shape[1] == 1:  # with one feature there is no dependence to break
             noise = rng.uniform(x.min(), x.max(), (n, 1))
         return np.concatenate([x, noise])
 

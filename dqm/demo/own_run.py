@@ -1,8 +1,8 @@
 """A demonstration on a user's own good run: a reference of its first part, then healthy and faulty windows.
 
-Every stream gets windows of the second part, in their order but from different places on, so that they do not
-share a fluctuation. After a third of them its fault begins. Where the events have times and their rate is
-steady, windows are cut by time, and the number of their events is tested, too.
+Every stream gets windows of the second part, in their order. Each stream begins at another place, so that
+they do not share a fluctuation. After a third of them its fault begins. If the events have times and their
+rate is steady, windows are cut by time, and their number of events is tested as well.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ def read_own_run(
     chamber : str, optional
         The chamber; by default that with the most events.
     window : float, optional
-        Events of a window; by default what the run can bear.
+        Events of a window; by default the largest that the run allows.
     reading : Reading, optional
         How the files are read, as of `dqm.service.offline.feature_files`.
 
     Raises
     ------
     InputError
-        If a file cannot be used, or the run is too short; the message says how long it would have to be.
+        If a file cannot be used, or the run is too short; the message says how long it must be.
     """
     names, x, times = _read(files, features, chamber, reading)
     refuse_run(x, names, str(files[0]))
@@ -165,7 +165,11 @@ def _read(
             if batch.times is not None:
                 times.setdefault(key, []).append(batch.times)
     if not parts:
-        raise InputError(f"no events of chamber {chamber}" if chamber else "no events", where=str(files[0]))
+        raise InputError(
+            f"no events of chamber {chamber}" if chamber else "no events",
+            where=str(files[0]),
+            fix="Give other files, or another chamber with --chamber",
+        )
     largest = max(parts, key=lambda key: sum(map(len, parts[key])))
     found = np.concatenate(times[largest]) if largest in times else None
     return names, np.concatenate(parts[largest]), found

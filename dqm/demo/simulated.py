@@ -1,8 +1,8 @@
 """The scenario of the demonstration: five simulated chambers, three of which go wrong.
 
 Chambers, seeds and faults are fixed, and rates scale with the duration, so every run of a duration has the
-same windows. They are cut by time: a chamber that dies goes on sending windows, and at last they are empty.
-One chamber sends the hits of its channels beside its segments.
+same windows. They are cut by time: a chamber that stops recording events still sends windows, which become
+empty. One chamber sends the hits of its channels beside its segments.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class ChannelDeparture:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSummary:
-    """How many channels depart from the reference, and which do most.
+    """How many channels depart from the reference, and which depart most.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class ChannelSummary:
     n_dead : int
         Channels with at most a tenth of their expected hits.
     n_low, n_noisy : int
-        Channels with too few hits that are not dead, and with too many.
+        Channels that are not dead but have too few hits, and channels with too many hits.
     n_masked : int
         Channels that counted for nothing: known to be bad by the configuration, or masked on the page.
     worst : tuple of ChannelDeparture

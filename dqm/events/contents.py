@@ -42,7 +42,7 @@ class FileTable:
     name : str
         Name of the tree, with its directories; empty where a file is one table.
     n_rows : int or None
-        Number of rows; None if it is known only when all of the file is read.
+        Number of rows; None if it is known only after the whole file was read.
     columns : tuple of FileColumn
         The columns in the order of the file.
     """

@@ -46,8 +46,8 @@ class EvaluationJob:
     masked : tuple of int
         Channels that count for nothing.
     rolling : RollingJob, RollingResult or None
-        Test against the last good windows; or its result, where it is known already that there is none; None
-        in streams that have no such test.
+        Test against the last good windows; or its result, if it is already known that there is no p; None in
+        streams that have no such test.
     """
 
     window: Window

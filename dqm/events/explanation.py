@@ -34,7 +34,7 @@ Bins = Annotated[
 """Array of shape (n_bins,) or (n_bins, n_bins); in JSON a list, or a list of lists."""
 
 CERTAIN_EVENTS = 10.0
-"""From how many expected events on maps show a ratio in full colour: its error is a third then."""
+"""Expected events above which maps show a ratio in full colour; its error is then a third."""
 
 LARGEST_BACKGROUND = 1e9
 """Events of a reference without error, as `RatioMap.significance` takes it."""
@@ -67,10 +67,10 @@ class RatioMap:
 
     @property
     def confidence(self) -> FloatArray:
-        """How far the ratio of a bin can be believed, 0 to 1, by the events expected in it.
+        """How reliable the ratio of a bin is, 0 to 1, from the events expected in it.
 
         It is the square root of their number as a share of `CERTAIN_EVENTS`, as the error of a ratio is;
-        1 from there on.
+        1 above that.
         """
         return np.sqrt(np.clip(self.reference / CERTAIN_EVENTS, 0.0, 1.0))
 
@@ -140,8 +140,8 @@ class Explanation:
     likenesses : tuple of Likeness
         Known faults, most similar first; empty without templates.
     occupancy : RatioMap or None
-        Hits of every wire of every layer; None if the test is not one of channels, or nobody says where they
-        are.
+        Hits of every wire of every layer; None if the test is not one of channels, or their places are not
+        known.
     text : str
         Summary: "looks like lowered cathode voltage, 92 %", "unlike anything known".
     """

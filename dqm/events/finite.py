@@ -1,4 +1,4 @@
-"""Numbers and times at the edge: what JSON, metrics and a calendar cannot hold.
+"""Numbers and times that JSON, metrics or a calendar cannot hold.
 
 A window with p = 1 has z = -infinity, a fit may give NaN, and a store may hold any number. JSON has neither,
 and a calendar ends with the year 9999.
@@ -55,7 +55,7 @@ def dump_json(value: object, **options: object) -> str:
 
 
 def utc_time(seconds: float) -> datetime:
-    """Give the time in UTC; the first or last moment of the calendar for what lies beyond.
+    """Give the time in UTC; for a time beyond the calendar, its first or last moment.
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ class PMethod(StrEnum):
     """How a p-value was determined.
 
     From the null table, from the tail fitted to it, or from a lower bound of t: then the fit ended early,
-    because even this bound is above all that the tail can quote. Or not from t at all, but from the number of
-    events beyond the range of the reference, which is exact.
+    because even this bound is above all that the tail can quote. The last one is not from t, but from the
+    number of events beyond the range of the reference, which is exact.
     """
 
     EMPIRICAL = "empirical"
@@ -87,9 +87,7 @@ class RateResult:
         Events expected in the live time of the window, > 0.
     uncertainty : float
         Relative one-sigma uncertainty of `n_expected`.
-    live_seconds : float or None
-        Live time, s; None if the sender does not say it.
-    p : float
+    live_seconds : float or None Live time, s; None if the sender does not say it. p : float
         Two-sided p-value, in (0, 1].
     z : float
         `p` as a Gaussian significance, negative for too few events.
@@ -105,7 +103,7 @@ class RateResult:
 
 @dataclass(frozen=True, slots=True)
 class NanResult:
-    """Result of the test how many events have NaN.
+    """Result of the test of the number of events with NaN.
 
     Parameters
     ----------
@@ -135,7 +133,7 @@ class RollingResult:
     Parameters
     ----------
     n_windows : int
-        Windows that it was compared with, or that there are for it.
+        Windows that it was compared with, or that exist for it.
     first, last : tuple of int, or None
         Run and number of the first and of the last of them.
     p : float or None
@@ -197,7 +195,7 @@ class TestResult:
         Limitations of these numbers, in words: a constraint that was dropped, events where the reference has
         none.
     rate : RateResult or None
-        Test of the number of events; None if nobody says how many are expected.
+        Test of the number of events; None if it is not known how many are expected.
     channels : ChannelSummary or None
         State of the channels; None if the test is not one of channels.
     nan : NanResult or None

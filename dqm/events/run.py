@@ -1,4 +1,4 @@
-"""Borders of runs: what a sender says of them, and what is known of one run of one stream."""
+"""Borders of runs: what a sender says about them, and what is known about one run of one stream."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunNotice:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What is known of one run of one stream.
+    """What is known about one run of one stream.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ class RunRecord:
     why : str
         Why it ended; empty while it is open.
     noted_at : float
-        When the monitor last learned something of it, Unix seconds.
+        When the monitor last got news of it, Unix seconds.
     resumed_at : float or None
-        When it last went on after a stop, Unix seconds; None if it never did.
+        When it last continued after a stop, Unix seconds; None if it never did.
     """
 
     stream: str

@@ -53,7 +53,7 @@ class WindowSummary(View):
     )
     z: float | None = Field(description="p as a one-sided Gaussian significance; null for p = 1")
     rate: RateResult | None = Field(
-        description="test of the number of events; null if nobody says how many are expected"
+        description="test of the number of events; null if it is not known how many are expected"
     )
     channels: ChannelSummary | None = Field(
         description="dead and noisy channels; null if the test is not one of channels"

@@ -71,7 +71,7 @@ class Verdict:
         Time of the verdict, Unix seconds.
     warnings : mapping of str to str
         Nuisance parameters that disagree with their measurement, each with a text. They do not change the
-        quality, but a fault may be absorbed by such a parameter.
+        quality, but such a parameter may absorb a fault.
     explanation : Explanation or None
         Explanation of the departure, for a window that is ``Medium`` or ``Bad``; of channels, for every
         window.

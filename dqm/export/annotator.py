@@ -21,14 +21,14 @@ CAPACITY = 256
 RETRY_SECONDS = 15.0
 STOP_SECONDS = 6.0
 OPEN = "open"
-"""Tag of annotations whose alarm is still raised; after a restart they are found by it."""
+"""Tag of annotations whose alarm is still raised; after a restart the daemon finds them by it."""
 
 
 class Annotator:
     """Writes a region from the time when an alarm is raised to the time when it ends.
 
-    A thread of its own does the writing. While Grafana is away the last changes are kept and written later;
-    when there are too many the oldest are dropped and counted.
+    A separate thread writes. While Grafana does not answer, the last changes are kept and written later. If
+    there are too many, the oldest are dropped and counted.
 
     Parameters
     ----------

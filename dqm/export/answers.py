@@ -1,7 +1,7 @@
-"""Answers of other programs over HTTP: they are asked for, and taken, uncompressed, up to a limit.
+"""Answers of other programs over HTTP: requested and read uncompressed, up to a limit.
 
-A few bytes may unpack to gigabytes, and compressed twice to terabytes. So nothing is unpacked that comes from
-elsewhere: what is compressed although nobody asked for it is not read.
+A few bytes may unpack to gigabytes, and compressed twice to terabytes. So answers from other hosts are never
+unpacked. An answer that is compressed although nobody asked for it is not read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import httpx
 __all__ = ["PLAIN", "PlainContent", "bounded_adapter", "get_plain", "read_plain"]
 
 PLAIN = {"Accept-Encoding": "identity"}
-"""Header of a request whose answer shall not be compressed."""
+"""Header of a request that asks for an uncompressed answer."""
 
 
 class PlainContent:
@@ -37,7 +37,7 @@ class PlainContent:
 
     def __init__(self, headers: Mapping[str, str], most_bytes: int) -> None:
         if headers.get("Content-Encoding", "").lower() not in ("", "identity"):
-            raise ValueError("its answer is compressed, which it was not asked for")
+            raise ValueError("its answer is compressed, although this was not asked for")
         self._most_bytes = most_bytes
         self._content = bytearray()
 

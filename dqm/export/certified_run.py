@@ -24,12 +24,12 @@ from dqm.store import CertificationStore, VerdictStore
 __all__ = ["FORMAT", "CertifiedRun", "read_run", "registry_record"]
 
 FORMAT = "dqm-run-certification-1"
-"""Says what the JSON for registries is; another number for another meaning."""
+"""Version of the JSON for registries; it changes when the meaning changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertifiedRun:
-    """What is known and was said of a run.
+    """What is known about a run, and what people said about it.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class CertifiedRun:
 
     @property
     def n_deleted(self) -> int:
-        """Windows that are deleted since it was signed."""
+        """Windows that were deleted since it was signed."""
         signed = self.journal.sign_off
         return 0 if signed is None else max(0, signed.n_windows - self.facts.n_windows)
 
@@ -67,7 +67,7 @@ class CertifiedRun:
 
     @property
     def open_streams(self) -> list[str]:
-        """Streams in which nobody has ended it."""
+        """Streams in which it has not ended."""
         return sorted(name for name, record in self.borders.items() if record.ended_at is None)
 
 
@@ -92,7 +92,7 @@ def read_run(
     Returns
     -------
     CertifiedRun
-        One without windows is as it was signed, if it was.
+        A run without windows is as it was signed, if it was signed.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def registry_record(signed: SignOff, journal: RunJournal, created_by: str) -> di
     signed : SignOff
         The sign-off.
     journal : RunJournal
-        Of its run: tells whether something was said since.
+        Of its run: tells whether something was said after it.
     created_by : str
         Name and version of the program.
 
@@ -151,7 +151,7 @@ def registry_record(signed: SignOff, journal: RunJournal, created_by: str) -> di
 
 
 def _seconds(spans: Mapping[str, Sequence[Span]], flags: Sequence[Flag]) -> dict[str, dict[Quality, float]]:
-    """Add up for how long each stream had each flag; the time without window is Null."""
+    """Add up how long each stream had each flag; time without a window is Null."""
     seconds: dict[str, dict[Quality, float]] = {stream: {} for stream in spans}
     for flag in flags:
         quality = Quality.NULL if flag.flag == UNKNOWN else Quality(flag.flag)

@@ -113,12 +113,12 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
 
 
 def healthy_band(row: str, low: float = -1.0, high: float = 1.0) -> Figure:
-    """Shade where two of three windows like the reference lie: within one standard deviation.
+    """Shade the range of two of three windows like the reference: one standard deviation.
 
     Parameters
     ----------
     row : str
-        Axis of numbers of standard deviations, or of others of which `low` and `high` are the borders.
+        Axis in standard deviations, or in another unit with the borders `low` and `high`.
     """
     place = {"xref": "paper", "x0": 0, "x1": 1, "yref": row, "y0": low, "y1": high}
     look = {"fillcolor": "var(--series-0)", "opacity": 0.15, "line": {"width": 0}, "layer": "below"}

@@ -1,4 +1,4 @@
-"""Quality flags of a run: which time of which stream is good, bad, or not known."""
+"""Quality flags of a run: when each stream is good, bad, or not known."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def flag_run(
 ) -> list[Flag]:
     """Flag a run, from the start of its first window to the end of its last, over all streams.
 
-    If all windows are live, the time from the begin to the end of the run is flagged as well. Windows that
-    are replayed or simulated have times of their own, which say nothing of when their run was.
+    If all windows are live, the time from the begin to the end of the run is flagged as well. Replayed or
+    simulated windows have other times, which do not say when their run was.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def flag_run(
 def flag_stream(
     stream: str, spans: Sequence[Span], start: float, end: float, overlay: Overlay | None = None
 ) -> list[Flag]:
-    """Flag one stream; of the windows that cover a moment, the worst decides.
+    """Flag one stream; the worst of the windows that cover a moment decides.
 
     Parameters
     ----------
@@ -178,13 +178,13 @@ def flag_stream(
     start, end : float
         Interval to cover, Unix seconds; it contains all spans.
     overlay : Overlay, optional
-        What people said of the windows. Time without window stays unknown.
+        What people said of the windows. Time without a window stays unknown.
 
     Returns
     -------
     list of Flag
-        In order of time, from `start` to `end`, each beginning where the one before ends. Neighbours differ
-        in quality, in what a person said, or in that one is covered and the other is not.
+        In order of time, from `start` to `end`; each begins where the one before ends. Neighbours differ in
+        quality, in what a person said, or in that one is covered and the other is not.
     """
     pieces = _cut(stream, spans, start, end, overlay or Overlay())
     return [_flag(stream, list(group)) for _, group in groupby(pieces, key=lambda piece: piece.kind)]
@@ -192,7 +192,7 @@ def flag_stream(
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Time in which nothing begins or ends; without window the qualities are None."""
+    """Time in which nothing begins or ends; without a window the qualities are None."""
 
     start: float
     end: float

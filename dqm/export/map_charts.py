@@ -65,7 +65,7 @@ def pair_maps(pairs: Iterable[RatioMap], words: MapWords = OF_WINDOW) -> list[Fi
 def occupancy(ratio: RatioMap) -> list[Figure]:
     """Hits of every wire: window, reference, and the ratio of both; ``layout.meta`` is the title.
 
-    A wire of which nothing is expected has a cross: it is masked, or the reference does not have it.
+    A wire without expected hits has a cross: it is masked, or the reference does not have it.
     """
     counts = ratio.reference > 0
     most = float(max(np.quantile(ratio.data, 0.98), ratio.reference.max(), 1.0))
@@ -82,7 +82,7 @@ def occupancy(ratio: RatioMap) -> list[Figure]:
 
 
 def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> Figure:
-    """Draw one number for each wire, with the same words wherever the mouse is."""
+    """Draw one number for each wire, with the same text under the mouse in all maps."""
     wire, layer = ratio.features
     x, y = ((edges[:-1] + edges[1:]) / 2.0 for edges in ratio.edges)
     across, up = np.nonzero(np.isnan(values))

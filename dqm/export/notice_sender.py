@@ -1,13 +1,13 @@
-"""Tells one target of alarms, in a thread of its own: judging never waits for it.
+"""Sends notices of alarms to one target in a separate thread, so that evaluation never waits for it.
 
-Again and again the thread asks what is due (`dqm.alarm.find_notices`), waits a moment so that alarms which
-come together share a message, asks once more, and sends. Nothing is queued: while a target does not answer,
-what is due is found anew before each try, so a message is never out of date and memory is bounded. What was
-told is stored at once when it was taken. Should the daemon be killed between the two, the target is told
-twice; the other order could leave it untold.
+The thread repeats these steps. It asks what is due (`dqm.alarm.find_notices`), waits a moment so that alarms
+which come together share a message, asks again, and sends. Nothing is queued. While a target does not answer,
+the thread asks what is due before each try, so a message is never out of date and memory is bounded. When a
+target has taken a message, this is stored at once. If the daemon is killed between the two, the target is
+told twice. In the other order, it might never be told.
 
-A try has a deadline. One that misses it is left alone, because a thread cannot be ended, and there is no
-other try until it has ended; if it succeeds after all, the message counts as sent.
+A try has a deadline. A try that misses it goes on, because a thread cannot be ended. There is no other try
+until it has ended. If it succeeds after all, the message counts as sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Deliverer", "NoticeSender", "NoticeStatus", "NoticeTiming", "send_wi
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 5.0
-"""What is due is looked for this often without any change of an alarm: reminders, and hours that begin."""
+"""How often the thread looks for reminders and hours that begin, if no alarm changes."""
 
 
 Key = tuple[str, Cause]
@@ -64,7 +64,7 @@ class NoticeTiming:
 
 @dataclass(frozen=True, slots=True)
 class NoticeStatus:
-    """How it goes with a target.
+    """State of a target.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class NoticeSender:
         )
 
     def _finish_late(self) -> None:
-        """Take over what became of a try that missed its deadline."""
+        """Take over the result of a try that missed its deadline."""
         attempt = self._attempt
         if attempt is not None and attempt.is_done:
             self._attempt = None

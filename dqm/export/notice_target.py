@@ -1,7 +1,7 @@
 """One receiver of messages, reached by the library apprise. Its address is a secret.
 
-apprise says no more than that a message could not be sent; why is in what it logs, together with parts of
-the address. So its log, and that of the HTTP library beneath, goes nowhere, and only known words of it are
+apprise only says that a message could not be sent. The reason is in its log, together with parts of the
+address. So its log, and that of the HTTP library beneath it, is dropped, and only known words of it are
 repeated.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["NoticeTarget"]
 _SCHEME = re.compile(r"([a-z][a-z0-9]{1,15})://", re.IGNORECASE)
 _MOST_LINES = 200
 _MOST_BYTES = 1_000_000
-"""What is read of an answer, which says in a few words whether the message was taken."""
+"""Longest part of an answer that is read; a few words say whether the message was taken."""
 _REASONS: tuple[tuple[str, str], ...] = (
     (r"Connection refused", "the connection was refused"),
     (r"timed out", "no answer in time"),
@@ -39,7 +39,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "it hung up",
     ),
 )
-"""What is looked for in the log of apprise, and what is said then."""
+"""Patterns in the log of apprise, and what the message says for each."""
 _STATUS = re.compile(r"error=(\d{3})\b")
 _SMTP_REPLY = re.compile(r"\((\d{3}), b['\"]")
 
@@ -171,13 +171,13 @@ class _listening(logging.Handler):  # noqa: N801 - used as a function
 
 
 def _bound_answers() -> None:
-    """Let the sessions that apprise makes, one for each message, take no more of an answer than they may."""
+    """Limit the answers that apprise reads in the sessions that it makes, one for each message."""
     bounded = bounded_adapter(requests.adapters.HTTPAdapter, _MOST_BYTES, None)
     requests.sessions.HTTPAdapter = bounded  # type: ignore[attr-defined]
 
 
 def _silence() -> None:
-    """Let nothing that may have an address get into our log."""
+    """Keep everything that may have an address out of our log."""
     for name in ("apprise", "urllib3"):
         logging.getLogger(name).propagate = False
         logging.getLogger(name).handlers[:] = [logging.NullHandler()]

@@ -78,7 +78,7 @@ class NoticeWriter:
         Returns
         -------
         NoticeMessage
-            The most urgent alarm first; what is too much is counted.
+            The most urgent alarm first; streams beyond the limit are counted.
         """
         alarms = list(everything)
         lines = [
@@ -141,7 +141,7 @@ class NoticeWriter:
 
 
 def _headline(kind: NoticeKind, line: AlarmGroup) -> str:
-    """Say what and where; P1 to P4 only of what is raised."""
+    """Say what and where; P1 to P4 only for raised alarms."""
     alarm = line.alarms[0]
     urgent = f"{line.priority} " if alarm.state in RAISED else ""
     ended = "ended: " if kind in (NoticeKind.ENDED, NoticeKind.MISSED) else ""

@@ -1,9 +1,9 @@
-"""Sends sign-offs to a run registry, in a thread of its own: nothing waits for the registry.
+"""Sends sign-offs to a run registry in a separate thread; nothing waits for the registry.
 
-Nothing is queued. Again and again the thread asks the store which sign-offs the registry has not taken, and
-sends those; what it has taken is noted in the store at once. So a registry that is away costs no memory, a
-restart forgets nothing, and of several sign-offs of a run only the last is sent. Should the daemon be killed
-between the two, a sign-off is sent twice, with the same version.
+Nothing is queued. The thread asks the store again and again which sign-offs the registry has not taken, and
+sends them. What the registry has taken is noted in the store at once. So a registry that does not answer
+costs no memory, and a restart forgets nothing. If a run has several sign-offs, only the last is sent. If the
+daemon is killed between the two steps, a sign-off is sent twice, with the same version.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ log = structlog.get_logger(__name__)
 
 _MOST_AT_ONCE = 32
 _LOOK_SECONDS = 60.0
-"""What is unsent is looked for this often without a new sign-off."""
+"""How often unsent sign-offs are looked for without a new one."""
 
 _SUCCESS = range(200, 300)
 _AWAY = frozenset({401, 403, 407, 408, 429, *range(500, 600)})
-"""Answers after which the next sign-off would fare no better."""
+"""Answers after which the next sign-off would fail as well."""
 
 
 class RunRegistry(Protocol):
@@ -66,7 +66,7 @@ class HttpRegistry:
         try:
             with (
                 httpx.Client(timeout=self._section.timeout_seconds, trust_env=False) as client,
-                # of the answer only the status is read: its length is up to the other side
+                # only the status of the answer is read: the other side decides its length
                 client.stream(
                     "POST", self._section.url, content=dump_json(record), headers=self._headers()
                 ) as answer,
@@ -90,7 +90,7 @@ class HttpRegistry:
 
 @dataclass(frozen=True, slots=True)
 class RegistryStatus:
-    """How it goes with the registry.
+    """State of the registry.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class RegistrySender:
         """Send what the registry has not taken, at most so many at once; give how long to wait, s."""
         try:
             unsent = self._store.unsent()
-            # those that were refused least often come first: one that is never taken holds no other up
+            # those refused least often come first: one that is never taken does not delay the others
             self._n_refused = Counter({each: self._n_refused[each] for each in unsent})
             chosen = sorted(unsent, key=lambda each: (self._n_refused[each], each))[:_MOST_AT_ONCE]
             n_taken = self._send(chosen)

@@ -45,7 +45,7 @@ def make_environment(*packages: str) -> Environment:
     Returns
     -------
     Environment
-        Every variable is escaped, characters that nobody sees too; one that is not given is an error.
+        Every variable is escaped, including invisible characters; a missing variable is an error.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "dqm.export")]),
@@ -83,7 +83,7 @@ def template_text(template: str, /, **context: Any) -> str:
 
 
 def _show(value: Any) -> Any:
-    """Take from text what changes the order of what is read around it, or cannot be seen."""
+    """Remove characters that are invisible or change the order in which text is read."""
     return escape_text(value, keep="\n\t") if type(value) is str else value
 
 

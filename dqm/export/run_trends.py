@@ -14,7 +14,7 @@ __all__ = ["MOST_COLUMNS", "RunRange", "ShareTable", "read_shares", "read_trends
 
 MOST_COLUMNS = 50
 """Most columns of a table of shares; with more runs, neighbours are put together. Runs between which some are
-left out are no neighbours: such a table may have more columns."""
+left out are not neighbours: such a table may have more columns."""
 
 
 @dataclass(frozen=True, slots=True)

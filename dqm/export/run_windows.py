@@ -1,4 +1,4 @@
-"""Windows of a run as the store has them: their times, the borders of the run, and what was said of it."""
+"""Windows of a run as the store has them: their times, the run's borders, and what people said about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How it goes with those whom the daemon tells of alarms and of sign-offs, for Prometheus."""
+"""State of the targets that get alarms and sign-offs, for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class SenderMetrics(Collector):
     Parameters
     ----------
     notices : callable
-        How it goes with each target that is told of alarms; may be called from any thread.
+        State of each target that gets alarms; may be called from any thread.
     registry : callable
-        How it goes with the run registry; None if there is none.
+        State of the run registry; None if there is none.
     """
 
     def __init__(

@@ -26,15 +26,14 @@ class StreamNumbers:
     last : Verdict, optional
         The last window.
     is_stale : bool
-        Whether that window says nothing of the present.
+        Whether that window is too old for the present state.
     run : RunRecord, optional
         Its present run.
     n_judged : Counter
         Windows by quality.
     n_lost, n_duplicates, n_skipped : int
         Windows that were lost, that came again, and that were skipped in an overload.
-    arrivals : StreamCounts
-        What came of it, by the receiver.
+    arrivals : StreamCounts What the receiver has counted.
     """
 
     bundles: Sequence[str]
@@ -50,7 +49,7 @@ class StreamNumbers:
 
     @property
     def bundle(self) -> str:
-        """The bundle that judged the last window; before, and after a window without one, the first."""
+        """The bundle that judged the last window; the first bundle, if none did."""
         last = "" if self.last is None else self.last.bundle
         return last if last in self.bundles else self.bundles[0]
 

@@ -25,8 +25,7 @@ MOST_STREAMS = 60
 def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Figure:
     """Draw the runs of a stream: those that differ have another symbol, and the onset is a band.
 
-    Behind Z is the band in which two of three windows like the reference lie; behind the rate that of each
-    reference.
+    Z has the band of two of three windows like the reference; the rate has that of each reference.
 
     Parameters
     ----------
@@ -64,9 +63,9 @@ def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fig
 
 
 def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Figure | None:
-    """Draw the means of what comes with the windows, one below the other.
+    """Draw the means of the values that come with the windows, one below the other.
 
-    Behind a nuisance parameter is the band of each reference: nominal, within the error of a measurement.
+    A nuisance parameter has the band of each reference: nominal, within the error of a measurement.
 
     Parameters
     ----------
@@ -165,7 +164,7 @@ def _percent(share: BadShares | None) -> float | None:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Leave out the digits that are of the arithmetic alone: an axis would show them."""
+    """Leave out digits that are rounding errors: an axis would show them."""
     return None if value is None else float(f"{value:.8g}")
 
 

@@ -59,12 +59,12 @@ class BundleFacts(View):
     n_toys: int = Field(description="healthy toys in all its null tables")
     nuisances: tuple[str, ...]
     rate_range_hz: tuple[float, float] | None = Field(
-        None, description="rate of the reference less and plus its uncertainty; null if nobody says it"
+        None, description="rate of the reference less and plus its uncertainty; null if it is not known"
     )
     nuisance_ranges: dict[str, tuple[float, float]] = Field(
         {}, description="nominal value of each nuisance parameter less and plus the error of its measurement"
     )
-    templates: tuple[str, ...] = Field(description="faults it has been taught")
+    templates: tuple[str, ...] = Field(description="faults that it has learned")
     sources: tuple[str, ...]
     certificate: CertificateFacts | None = Field(None, description="what was measured of it")
     why_uncertified: str = Field("", description="why there is no certificate that counts")

@@ -1,4 +1,4 @@
-"""A thread that works when it is woken, or when some time is over; and how long it waits after failures."""
+"""A thread that works when it is woken or after some time; and how long it waits after failures."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class WokenThread:
             self._thread.join(_STOP_SECONDS)
 
     def sleep(self, seconds: float, *, until_woken: bool = True) -> bool:
-        """Wait, in the thread itself; False if it must end.
+        """Wait, in the thread itself; return False if it must end.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
 """The basis of the fit: orthonormal functions in the span of the kernel centres.
 
-Most of the span is negligible at every reference event. That does not make it negligible at an event of a
-window that is remote from them: where the reference has few events, only the penalty limits f, and f may
-change by the kernel variance lost over the ridge. So these functions, the remote ones, are kept for events of
-windows where they are not negligible, the remote events. They are 0 at all other events.
+Most of the span is negligible at every reference event. It may not be negligible at an event of a window that
+is remote from them: where the reference has few events, only the penalty limits f, and f may change by the
+kernel variance lost over the ridge. So these functions, the remote ones, are kept for events of windows where
+they are not negligible, the remote events. They are 0 at all other events.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Basis:
             Number of functions that are not remote.
         negligible : float
             Remote functions count as 0 where their squares sum to this or less, as all over the reference.
-            There they have to be left out on both sides: their sums over many events cancel.
+            There they must be left out on both sides: their sums over many events cancel.
 
         Returns
         -------

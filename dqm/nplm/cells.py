@@ -1,15 +1,15 @@
 """A large reference in cells: sums of e^f over all events from a few numbers for each cell.
 
-A fit with all events of a large reference costs what it takes to read their functions from memory, a dozen
-times. But f hardly changes between neighbours. So the reference is divided into cells, and a cell keeps the
-mean of the functions over its events, their change along its d principal axes, and the third moments of the
-events along these. With f the mean and g the changes of the log ratio, and T the third moments,
+The cost of a fit with all events of a large reference is the time to read their functions from memory, a
+dozen times. But f changes little between neighbours. So the reference is divided into cells, and a cell keeps
+the mean of the functions over its events, their change along its d principal axes, and the third moments of
+the events along these. With f the mean and g the changes of the log ratio, and T the third moments,
 
     sum of w e^f over a cell  =  W exp(f + |g|^2 / 2 + T[g, g, g] / 6)
 
 up to the fourth order of g: the first cumulants of f in the cell. A cell then costs d + 1 rows instead of all
 its events. The largest term that is left out, ``|g|^4 / 8``, says for each window whether the sums are good
-enough (`dqm.nplm.lone_fit`). A reference that would need too many cells has none.
+enough (`dqm.nplm.lone_fit`). A reference that needs too many cells has none.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ LEAST_EVENTS = 50_000
 """Rows of a reference below which cells save nothing."""
 
 LEAST_SAVING = 4
-"""Rows of the reference for each row of the cells, at least."""
+"""Fewest rows of the reference for each row of the cells."""
 
 FEWEST_CELLS = 1000
 """Cells of the first attempt; each further one has twice as many."""
 
 EXPECTED_ERROR = 1e-4
-"""Share of t of a healthy window that the terms left out may be."""
+"""Largest share of t of a healthy window that the omitted terms may have."""
 
 FLAT = 1e-10
 """Share of the largest variance of a cell below which it has no extent along an axis."""
@@ -119,7 +119,7 @@ def make_cells(
     Returns
     -------
     Cells or None
-        None if the reference is small, or needs so many cells that they save little.
+        None if the reference is small, or needs so many cells that little is saved.
     """
     n, d = x.shape
     if n < LEAST_EVENTS:
@@ -140,7 +140,7 @@ def make_cells(
 
 
 class _Division:
-    """Splits the cell with the largest share of the error along its longest axis, again and again.
+    """Repeatedly splits the cell with the largest share of the error along its longest axis.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """Functions for classifiers that are linear in them: kernels of all features, and of each feature alone.
 
 A classifier that is fitted by least squares on such functions needs their means in the two classes and their
-covariance, and nothing else. So many divisions of the same events give as many classifiers, at the cost of
-sums.
+covariance, and nothing else. So classifiers for many divisions of the same events only need sums.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ MAX_CENTERS = 300
 """Most centres of a kernel of all features."""
 
 MAX_SINGLE = 100
-"""The same of a feature alone."""
+"""The same for a single feature."""
 
 WIDTHS = ((0.5, False), (0.05, True))
 """Kernels of all features: the width, as a quantile of the distances between two events, and whether the
@@ -48,7 +47,7 @@ LEAST_VARIANCE = 1e-8
 """Variance of a function, as a share of that of all, below which it is left out."""
 
 N_RIDGES = 400
-"""Ridges of which those with the wanted effective numbers are taken."""
+"""Ridges from which those with the wanted effective numbers are taken."""
 
 CHUNK_EVENTS = 8192
 """Events whose kernels are evaluated at a time, to bound memory."""
@@ -129,7 +128,7 @@ def make_bases(x: FloatArray, kinds: Sequence[FeatureKind], seed: int) -> list[C
     Parameters
     ----------
     x : ndarray, shape (n_events, d)
-        All events, raw, without a look at their classes.
+        All events, raw; their classes are not used.
     kinds : sequence of FeatureKind
         What each feature is; empty if all are smooth.
     seed : int

@@ -91,7 +91,7 @@ class DrawnWindows:
 
 def _of_mkl(counts: sparse.csr_array) -> sparse.csr_array | Tensor:
     """Give a sparse matrix to torch, if that has MKL, whose products take half of the time of scipy's."""
-    import torch  # here: who only asks for the class of a test does without it
+    import torch  # imported here, because the class of a test alone does not need it
 
     if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return counts

@@ -20,13 +20,13 @@ KINDS = {
     "steps": "numbers with few values or in steps: each value has a share, too",
     "categories": "names: two values are the same or not, and have no distance",
 }
-"""What features may be."""
+"""Kinds of features."""
 
 MOST_CLASSES = 256
 """Most values of a feature whose shares are tested one by one."""
 
 APART = math.sqrt(2.0)
-"""Distance of two categories, and of a special value from all others: that of two usual events."""
+"""Distance of two categories, and of a special value from all others: as that of two usual events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class FeatureKind:
         try:
             special = tuple(float(value) for value in values.split(",")) if values else ()
         except ValueError as error:
-            raise InputError(f"{values!r} are no numbers", fix="Write for example heavy:-999,0") from error
+            raise InputError(f"{values!r} are not numbers", fix="Write for example heavy:-999,0") from error
         return cls(name.strip(), special)
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class FeatureView:
         return values[~np.isin(values, self.special)] if len(self.special) else values
 
     def line(self, values: FloatArray) -> FloatArray:
-        """Give the coordinate of each value on a line, shape (n,); special values lie in the middle."""
+        """Give the coordinate of each value on a line, shape (n,); special values are in the middle."""
         line = self._straighten(values)
         line -= self._mean
         if self._scale > 0:
@@ -143,7 +143,7 @@ class FeatureView:
         return np.arcsinh(line / self.half_width) if self.kind.name == "heavy" else line
 
     def _find_classes(self, values: FloatArray) -> FloatArray:
-        """Give the values that have shares: all of them, the commonest of many, or the special ones."""
+        """Give the values that have shares: all of them, the most frequent of many, or the special ones."""
         if not self.kind.has_classes:
             return np.empty(0)
         if self.kind.name not in ("steps", "categories"):
@@ -153,7 +153,7 @@ class FeatureView:
 
 
 def _spread(values: FloatArray) -> tuple[float, float]:
-    """Give the median, and half the width of the middle 68 %, or what there is of a spread."""
+    """Give the median and half the width of the middle 68 %, or another measure of spread if that is 0."""
     if not len(values):
         return 0.0, 1.0
     low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])

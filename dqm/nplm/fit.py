@@ -7,8 +7,9 @@ The fit has three stages.
 2. Quasi-Newton steps (L-BFGS) with all events. They start from the last Hessian of stage 1.
 3. Newton steps with all events in float64, only for windows that stage 2 does not bring to convergence.
 
-A window far from the reference needs hundreds of steps of all kinds. Where its statistic is certain to exceed
-`FitProblem.enough`, its fit ends at the point that shows this. Other windows take the same steps as without.
+A window far from the reference needs hundreds of steps of all kinds. If its statistic is certain to exceed
+`FitProblem.enough`, its fit ends at the point that shows this. Other windows take the same steps as without
+this rule.
 
 A window's result does not depend on the other windows of its batch.
 """
@@ -39,7 +40,7 @@ SHORT_STEP = 0.25
 
 FAR = 4.0
 """In the first steps a fit ends only if its bound is above so many times `FitProblem.enough`: the fits of
-usual faults converge soon, and what they give is worth having."""
+usual faults converge soon, and their results are useful."""
 
 USUAL_NODE_STEPS = 12
 """Steps with the nodes after which any bound above `FitProblem.enough` ends a fit."""
@@ -54,10 +55,10 @@ MAX_HALVINGS = 30
 """Most halvings of a Newton step."""
 
 MAX_QUASI_NEWTON_HALVINGS = 5
-"""Most halvings of a quasi-Newton step. Rounding in float32 may let none succeed, and all windows wait."""
+"""Most halvings of a quasi-Newton step. With rounding in float32 none may succeed, and all windows wait."""
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-9}
-"""Relative rounding error of the objective, by precision of the basis; smaller changes say nothing."""
+"""Relative rounding error of the objective, by precision of the basis; smaller changes have no meaning."""
 
 MAX_PAIRS = 10
 """Steps that the quasi-Newton correction uses."""
@@ -200,8 +201,8 @@ def _fit_nodes(
 class _Lookout:
     """Finds, during the steps with the nodes, windows that are certain to be beyond `FitProblem.enough`.
 
-    All events are needed for this: what the nodes say of a window far from them is no bound. It may also lead
-    away from it, so the best point is kept.
+    All events are needed for this: for a window far from the nodes, their value is not a bound. The steps may
+    also lead away from it, so the best point is kept.
 
     Parameters
     ----------
@@ -237,7 +238,7 @@ class _Lookout:
 
 
 def _evaluate_all_events(problem: FitProblem, start: FitPoint, near: FitPoint) -> FitPoint:
-    """Evaluate with all events the points found with the nodes; where f = 0 is better, go back to it."""
+    """Evaluate the points found with the nodes with all events; where f = 0 is better, return to it."""
     here = evaluate(problem, near.a, near.nu)
     worse = ~(here.objective <= start.objective)
     if worse.any():

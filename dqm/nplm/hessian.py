@@ -50,7 +50,7 @@ class Hessian:
     def at(cls, p: FitProblem, here: FitPoint, m: int) -> Hessian:
         """Compute the Hessian at a point.
 
-        Of the second derivative of log r only the positive part is used, so that the Hessian stays positive
+        Only the positive part of the second derivative of log r is used, so that the Hessian stays positive
         definite. This part matters if f can imitate a nuisance parameter that has no measurement: along that
         direction there is no other curvature.
         """

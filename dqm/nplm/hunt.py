@@ -1,22 +1,22 @@
-"""Hunting along a coordinate: a classifier that no label teaches, trained and applied on different events.
+"""Hunt along a coordinate: a classifier without labels, trained and applied on different events.
 
-Events in a window of the coordinate are told from those in its sidebands. If nothing happens in the window
-there is nothing to learn. If a few of its events are of another kind, a classifier learns to find this kind,
-though it was never told which events are. The events that are most like the window are selected, and
-those of the window among them are counted against what the sidebands let expect.
+A classifier separates events in a window of the coordinate from those in its sidebands. If nothing happens in
+the window, there is nothing to learn. If a few of its events are of another kind, the classifier learns to
+find this kind, although no event has a label. The events that are most like the window are selected. The
+number of selected events in the window is compared with the number expected from the sidebands.
 
-A classifier that selects the events that it was trained on makes its own excess. So the events are divided
-into k folds. Those of each fold are selected by a classifier that was trained on the others; within these, it
-is chosen by cross-validation which functions it has and how strong its penalty is. A published analysis
-trains k - 1 networks on k - 2 folds for each fold and takes their average. Ours is linear in the means of its
+A classifier that selects events on which it was trained creates an excess. So the events are divided into k
+folds. Those of each fold are selected by a classifier that was trained on the others; within these, its
+functions and its penalty are chosen by cross-validation. A published analysis trains k
+- 1 networks on k - 2 folds for each fold and takes their average. Ours is linear in the means of its
 functions, so the average of such classifiers is the one that is trained on all k - 1 folds.
 
-The classifiers of two folds share training events. That makes their counts correlate: with a few functions
-the excess is wider by up to sqrt(2) than that of independent counts. So no p is taken from the counts
-alone. The features are permuted against the coordinate and the whole hunt is repeated, training included.
-If the features do not depend on the coordinate, the hunt as observed is one more such permutation, and the
-rank of its smallest p is exact: however many positions, widths and thresholds are looked at, and however much
-a classifier overtrains. Smooth dependences are no permutations, but have no excess, see
+The classifiers of two folds share training events. So their counts are correlated: with a few functions the
+excess is wider by up to sqrt(2) than that of independent counts. So no p is taken from the counts alone. The
+features are permuted against the coordinate and the whole hunt is repeated, training included. If the
+features do not depend on the coordinate, the hunt as observed is one more such permutation, and the rank of
+its smallest p is exact: however many positions, widths and thresholds are looked at, and however much a
+classifier overtrains. Smooth dependences are not permutations, but have no excess, see
 `dqm.nplm.hunt_layout`.
 
 References: Metodiev, Nachman and Thaler (2017), arXiv:1708.02949, for classification without labels; Collins,
@@ -52,7 +52,8 @@ FREEDOMS = (3.0, 12.0, 48.0)
 """Effective numbers of functions of a classifier; each stands for a penalty."""
 
 JITTER = 1e-5
-"""Differences of scores, in units of their spread, that chance decides: many events may have equal ones."""
+"""Smaller differences of scores, in units of their spread, are decided at random: many events may be
+equal."""
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -64,12 +65,12 @@ class HuntCounts:
     Parameters
     ----------
     z : ndarray
-        Excess in standard deviations of independent counts. It makes windows comparable; it is no
+        Excess in standard deviations of independent counts. It makes windows comparable; it is not a
         significance.
     inside : ndarray
         Selected events in the window.
     excess : ndarray
-        The same, less what the sidebands let expect.
+        The same, minus the number expected from the sidebands.
     """
 
     z: FloatArray
@@ -78,13 +79,13 @@ class HuntCounts:
 
     @property
     def expected(self) -> FloatArray:
-        """Selected events that the sidebands let expect in the window; a small number may be below 0."""
+        """Selected events expected in the window from the sidebands; a small number may be below 0."""
         return self.inside - self.excess
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selected:
-    """Events of a window and its sidebands, as its classifiers see them.
+    """Events of a window and its sidebands, with the scores of its classifiers.
 
     Parameters
     ----------
@@ -184,7 +185,8 @@ class Hunt:
         rng = np.random.default_rng([seed, 1])
         n = len(events)
         self._n_bins = len(self.layout.edges) - 1
-        # of each N_FOLDS events in a row one is in each fold: all folds see all parts of the range alike
+        # each fold has one of every N_FOLDS events in a row, so all folds have the same share of all parts of
+        # the range
         fold = rng.permuted(np.tile(np.arange(N_FOLDS), (-(-n // N_FOLDS), 1)), axis=1).ravel()[:n]
         bins = np.repeat(np.arange(self._n_bins), np.diff(self.layout.edges))
         self._places = np.argsort(fold, kind="stable")  # fold by fold, each in the order of the coordinate
@@ -221,7 +223,7 @@ class Hunt:
         return np.array([self._scan(order).z for order in orders])
 
     def follows(self) -> FloatArray:
-        """Give how much of each feature the coordinate determines, shape (d,).
+        """Give the share of each feature that the coordinate determines, shape (d,).
 
         This is the share of the variance of its ranks that is between the bins of the coordinate, less what
         chance puts there.
@@ -237,7 +239,7 @@ class Hunt:
         return share
 
     def select(self, window: int, share: int) -> Selected:
-        """Give the events of a window and its sidebands as its classifiers see them.
+        """Give the events of a window and its sidebands with the scores of its classifiers.
 
         Parameters
         ----------

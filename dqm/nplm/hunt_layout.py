@@ -1,15 +1,16 @@
-"""Where the windows of a hunt lie along a coordinate, and what their sidebands say of them.
+"""Windows of a hunt along a coordinate, and what is expected in them from their sidebands.
 
 The events are sorted by the coordinate and divided into bins with as many events each, on borders where the
 value changes. A window is some bins in a row; its sidebands are the bins beside it, twice as many at either
-side. At an end of the range both lie at the side that there is.
+side. At an end of the range both are on the same side.
 
-What the sidebands let expect in the window is a parabola through their bins, fitted by least squares; at the
+The expectation in the window is a parabola through the bins of the sidebands, fitted by least squares; at the
 ends it is a straight line. Its prediction is a sum over the events of the sidebands, each with a weight that
 depends on its bin alone. So the excess of anything in the window, be it the mean of a function or the number
 of selected events, is a sum over bins with fixed weights: the contrast of the window. What depends on the
 coordinate like this curve within the window and its sidebands has no excess. Only the number of events in
-each bin enters as it is: a rate that changes, or a time in which nothing was read out, is no excess either.
+each bin enters as it is: a rate that changes, or a time in which nothing was read out, is not an excess,
+either.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ LEVELS = 4
 """Widths of windows, each half of the one before."""
 
 FEWEST_EVENTS = 100
-"""Events of the narrowest window, at least, where all values differ."""
+"""Fewest events of the narrowest window, where all values differ."""
 
 FEWEST_POSITIONS = 5
-"""Windows of the widest kind beside each other, at least: a window and its sidebands."""
+"""Fewest windows of the widest kind beside each other: a window and its sidebands."""
 
 DEGREE = 2
-"""Of the polynomial through the sidebands. It is 1 where they have few bins with events, or lie at one side
-only: a parabola that is continued beyond its bins says hardly anything there."""
+"""Degree of the polynomial through the sidebands. It is 1 where they have few bins with events, or are on one
+side only: a parabola that is continued beyond its bins says very little."""
 
 FEWEST_SIDE_BINS = 3
-"""Bins with events in the sidebands, at least: two for a straight line, and one to spare."""
+"""Fewest bins with events in the sidebands: two for a straight line, and one more."""
 
 FEWEST_BESIDE = 50
-"""Events in the sidebands, at least: some of each fold."""
+"""Fewest events in the sidebands: some of each fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class HuntLayout:
     windows : tuple of HuntWindow
         Those that can be tested, the widest first.
     contrasts : ndarray, shape (n_windows, n_bins)
-        Weights of the events of each bin: 1 in the window, less what the sidebands let expect, 0 elsewhere.
+        Weights of the events of each bin: 1 in the window, minus the expectation from the sidebands; 0
+        elsewhere.
     """
 
     edges: IndexArray
@@ -115,9 +117,8 @@ def lay_out(coordinate: FloatArray, n_positions: int) -> HuntLayout:
     coordinate : ndarray, shape (n_events,), ascending
         Coordinate of each event.
     n_positions : int
-        Windows of the widest kind that lie beside each other, 5 or more. Others begin at half of their
-        width. There are windows of a half, a quarter and an eighth of the width, too, if they have 100
-        events.
+        Windows of the widest kind beside each other, 5 or more. Others begin at half of their width. There
+        are windows of a half, a quarter and an eighth of the width, too, if they have 100 events.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What permutations say of a hunt: p of each window, and p of the whole hunt."""
+"""p of each window of a hunt and p of the whole hunt, from permutations."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class HuntP:
     Parameters
     ----------
     p : float
-        Of the whole hunt: ``(1 + k)/(1 + n)`` with k of n permutations of which some window, with some share,
-        is as extreme.
+        p of the whole hunt: ``(1 + k)/(1 + n)`` with k of n permutations of which some window, with some
+        share, is as extreme.
     local : ndarray, shape (n_windows, n_shares)
         p of one window and one share alone, as if nobody had looked elsewhere.
     of_window : ndarray, shape (n_windows,)
-        As `p`, for the smallest p of each window: so often a whole permuted hunt has such a window.
+        As `p`, for the smallest p of each window: how often a whole permuted hunt has such a window.
     place : tuple of int
         Number of the window with the smallest p, and of the share.
     """

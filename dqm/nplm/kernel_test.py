@@ -37,7 +37,7 @@ from dqm.nplm.window_events import RemoteAxes, express
 __all__ = ["USUAL_WIDTH", "KernelTest"]
 
 USUAL_WIDTH = 2.5
-"""Width of a single kernel that nobody chose, in standard deviations."""
+"""Default width of a single kernel, in standard deviations."""
 
 BATCH_BYTES = 2**27
 """Memory for the events of the windows that are tested together; more is hardly faster."""
@@ -46,7 +46,8 @@ MAX_WINDOWS_ON_CPU = 25
 """Windows tested together on a CPU. With fewer the reference is read more often; more exceed the cache."""
 
 NEAR = 1.25
-"""Within this factor of its size a test starts the fits of another size; beyond, the start is made anew."""
+"""Within this factor of its size a test starts the fits of another size; beyond it the start is computed
+again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,9 @@ class KernelTest:
     reference, functions that add little are dropped likewise. At an event of a window that is remote from all
     reference events, what was dropped may matter, and is used there. Together with `tolerance` this changes t
     by less than 1e-3 of its value (measured in ``tests/nplm/test_accuracy.py``); the value is that of all
-    centres that float64 can tell apart (squared RKHS distance 1e-12). With a weak penalty an isolated event
-    also feels what float64 cannot tell: there another program may give a t that differs by some 1e-2. The
-    basis at the events is kept in float32, all sums in float64.
+    centres that float64 can distinguish (squared RKHS distance 1e-12). With a weak penalty an isolated event
+    also depends on differences that float64 does not resolve: there another program may give a t that differs
+    by about 1e-2. The basis at the events is kept in float32, all sums in float64.
 
     References
     ----------
@@ -155,7 +156,7 @@ class KernelTest:
     }
     """Settings of a bundle if none are given, width in standard deviations.
 
-    They are what told faults from gas best on simulated chambers (``tests/studies/chamber_nuisance.py``).
+    They separated faults from gas best on simulated chambers (``tests/studies/chamber_nuisance.py``).
     """
 
     def __init__(
@@ -271,7 +272,7 @@ class KernelTest:
         return other
 
     def stopping_above(self, t: float) -> KernelTest:
-        """Give this test for a user to whom all statistics above a value say the same.
+        """Give this test for a user who does not distinguish statistics above a value.
 
         Parameters
         ----------

@@ -5,15 +5,15 @@ these take half of the time: the rest is dispatch, masks and copies of small ten
 once share. Here the same steps are calls of BLAS and LAPACK and some array operations between them.
 
 Steps, limits and criteria are those of `dqm.nplm.fit`, and so is t, within rounding. The quasi-Newton
-correction is the two-loop recursion, which is faster for one window than the compact form. A window that is
-not settled by then gets the Newton steps of `dqm.nplm.fit`.
+correction is the two-loop recursion, which is faster for one window than the compact form. A window that has
+not converged by then gets the Newton steps of `dqm.nplm.fit`.
 
 With a large reference the quasi-Newton steps are taken with its cells (`dqm.nplm.cells`) first. If they
-converge, and the cells say that their sums are good enough, all events are never read. If the sums are not
-good enough, value and gradient of all events are computed there: with the likelihood loss they correct the
-cells, and a few steps more lead to the minimum. If these change the statistic by too much, and with the
-logistic loss, steps with all events go on from there: one or two are left. Where the cells do not lead to a
-minimum, the window is far from the reference, and they are forgotten.
+converge, and the sums over cells are good enough, all events are never read. If the sums are not good enough,
+value and gradient of all events are computed there: with the likelihood loss they correct the cells, and a
+few steps more lead to the minimum. If these change the statistic by too much, and with the logistic loss, one
+or two steps with all events follow. If the cells do not lead to a minimum, the window is far from the
+reference, and their result is dropped.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple
 
 
 def _begin(objective: LoneObjective, nodes: _State) -> _State:
-    """Evaluate where the nodes led; if f = 0 is better, go back to it."""
+    """Evaluate the point found with the nodes; if f = 0 is better, return to it."""
     point = objective.at(nodes.point.a)
     if not point.objective <= nodes.at_zero:
         point = objective.at(np.zeros_like(point.a))
@@ -200,7 +200,7 @@ def _fit_events(
     tolerance: float,
     cells: Cells | None,
 ) -> _State:
-    """Go on from the nodes, with the cells and as far as it is needed with all events."""
+    """Continue from the nodes, with the cells and, where needed, with all events."""
     corrected = LowMemoryInverse(inverse, MAX_PAIRS)
     state = None if cells is None else _fit_cells(problem, whole, nodes, corrected, tolerance, cells)
     if state is None:

@@ -106,7 +106,7 @@ def check_nuisances(nuisances: Sequence[Nuisance]) -> tuple[Nuisance, ...]:
     names = [nuisance.name for nuisance in nuisances]
     for nuisance in nuisances:
         if names.count(nuisance.name) > 1:
-            raise InputError(f"two nuisance parameters are named {nuisance.name!r}")
+            raise InputError(f"two nuisance parameters are named {nuisance.name!r}", fix="Rename one of them")
         if not nuisance.sigma > 0:
             raise InputError(
                 f"sigma is {nuisance.sigma}",

@@ -65,7 +65,8 @@ class NuisanceFit:
     n_expected : float
         Events expected, N(R_0).
     nuisances : sequence of Normalisation or Shape
-        The parameters, at least one. A finite sigma keeps the fit from diverging where a window tells little.
+        The parameters, at least one. A finite sigma keeps the fit from diverging where a window has little
+        information.
     shares : ndarray, shape (n_reference,), optional
         Weights of the reference events, which sum to 1; all equal by default.
     """
@@ -132,7 +133,7 @@ class NuisanceFit:
             for _ in range(MAX_STEPS):
                 if not (np.isfinite(point.curvature).all() and np.isfinite(point.slope).all()):
                     break  # the measurement is so far off that r overflows
-                # without a measurement a parameter may be one that the events do not tell from others
+                # without a measurement, the events may not distinguish a parameter from others
                 step = np.linalg.lstsq(point.curvature, point.slope, rcond=None)[0]
                 found = self._at(point.nu - step, sums, target)
                 while not -0.5 * found.delta <= value + ROUNDING and abs(step).max() > ROUNDING:
@@ -161,7 +162,7 @@ class NuisanceFit:
         return np.exp(0.5 * (self._linear + jacobian) @ nu), jacobian
 
     def _at(self, nu: FloatArray, sums: tuple[FloatArray, FloatArray], target: FloatArray) -> NuisancePoint:
-        """Evaluate the objective of a window, of whose events the coefficients have these sums."""
+        """Evaluate the objective of a window; the coefficients have these sums over its events."""
         total_linear, total_quadratic = sums
         ratios, jacobian = self._deform(nu)
         weights = self.n_expected * self._shares * ratios

@@ -161,7 +161,10 @@ class OneStepTest:
             If `data` is empty, not finite or has another number of features than the reference.
         """
         if auxiliary:
-            raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
+            raise InputError(
+                f"unknown nuisance parameters: {', '.join(auxiliary)}",
+                fix="Leave them out: this test has no nuisance parameters",
+            )
         x = check_sample(data, "window", len(self._mean))
         alpha, converged = self._solve(self._standardise(x))
         f, f_reference = (

@@ -1,6 +1,6 @@
 """Plain tests of one feature: the largest distance of the distributions, and the shares of single values.
 
-Their p are those of the textbook, for a reference of finite size. They are approximate where values repeat.
+Their p are the textbook values for a reference of finite size; they are approximate if values repeat.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SharesTest:
     Parameters
     ----------
     view : FeatureView
-        The feature; values that are none of its classes are a class of their own.
+        The feature; values outside its classes are one more class.
     values, shares : ndarray, shape (n_reference,)
         As in `OrderTest`.
     """
@@ -107,7 +107,7 @@ class SharesTest:
 
         Given the number m of events of a class in window and reference together, that in the window is
         hypergeometric: m of N + n events, of which n are in the window. Two binomial distributions have
-        longer tails, and the shorter of them is taken: one is near for rare classes, the other for a large
+        longer tails, and the shorter of these is taken: one is close for rare classes, the other for a large
         reference. In the chi-squared test of all classes, those that are expected less than once count as
         one.
 

@@ -1,14 +1,14 @@
 """Two samples together, and the fits of both for many ways to divide their events.
 
 A permutation of the events between two samples A and B changes neither the pool A + B nor its kernels, only
-which events are summed for A. So all that is costly is computed once, and the fits of many permutations are
-steps in common matrix products.
+which events are summed for A. So everything that takes long is computed once, and the fits of many
+permutations are steps in common matrix products.
 
-With the likelihood loss on the density of the pool, a fit knows its sample only by the mean of the basis
-functions in it. For a sample of n of the pool's N events it minimises, in units of n,
-``mean(e^f - 1 - f) - (mean of phi in the sample - mean of phi in the pool) a + ridge/2 |a|^2`` over
-``f = phi a``; the first mean is that over the pool. Newton steps do it, whose equations are solved by
-conjugate gradients; the Hessian where all is well, which is diagonal, is their preconditioner.
+With the likelihood loss on the density of the pool, a fit depends on its sample only through the mean of the
+basis functions in it. For a sample of n of the pool's N events it minimises, in units of n, ``mean(e^f - 1 -
+f) - (mean of phi in the sample - mean of phi in the pool) a + ridge/2 |a|^2`` over ``f = phi a``; the first
+mean is that over the pool. Newton steps do it, whose equations are solved by conjugate gradients; the Hessian
+where all is well, which is diagonal, is their preconditioner.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Pool:
         return sizes, self._fit(pull.to(PRECISION), sizes)
 
     def _fit(self, pull: Tensor, sizes: Tensor) -> _Fits:
-        """Fit samples by what their means differ from those of the pool."""
+        """Fit samples from the differences between their means and those of the pool."""
         ridge = (self._penalty * (self.n_events + sizes) / sizes).to(PRECISION)
         a = torch.zeros_like(pull)
         loss = torch.zeros(len(pull), dtype=torch.float64)

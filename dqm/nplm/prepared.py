@@ -36,7 +36,7 @@ MAX_NODES = 2000
 and the first steps of the fit go in the wrong direction."""
 
 EVENTS_PER_NODE = 2
-"""Reference events for each node, at least: a small reference has fewer than `MAX_NODES` nodes."""
+"""Fewest reference events for each node: a small reference has fewer than `MAX_NODES` nodes."""
 
 QUICK_NODES = 300
 """Nodes of a test that is prepared for a few windows only: they cost little to choose, and the fits take more

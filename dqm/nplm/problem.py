@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 CAUTION = 10.0
-"""Where nothing is certain, a bound of the statistic keeps so many times the estimated error from it ..."""
+"""If there is no certain bound, a bound is so many times the estimated error below the statistic ..."""
 
 CAUTIOUS_SHARE = 0.5
-"""... and is this share of what is left: the estimate has been wrong by some percent of the statistic."""
+"""... times this share: the estimate has been wrong by some percent of the statistic."""
 
 
 def apply(columns: Tensor, v: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 The parameters are fitted alone, with their measurements, which gives nu. There the reference has the weights
 ``r(x; nu)``. The gradient g is the sums of the functions at the window's events, less those expected by this
-reference, and ``T = g^T A^-1 g``, with A the Hessian of a healthy window at nu. The fit has taken out of g
-what the parameters may do (the efficient score, Neyman 1959). So the distribution of T does not depend on the
-true nu, to first order.
+reference, and ``T = g^T A^-1 g``, with A the Hessian of a healthy window at nu. The fit has removed from g
+what the parameters can explain (the efficient score, Neyman 1959). So the distribution of T does not depend
+on the true nu, to first order.
 
 A is diagonal where nu is 0. It is taken as diagonal, with the elements that it has at nu. The reference
 fluctuates more, the less equal its weights are. So T is divided by its mean, relative to that at nu = 0.
@@ -26,8 +26,8 @@ BLOCK = 256
 """Reference events whose squares are made together: they stay in the cache."""
 
 LEAST_FREEDOM = 1e-5
-"""Share of its curvature that a parameter keeps at least where f can do all that it does: above the rounding
-of float32."""
+"""Smallest share of its curvature that a parameter keeps if f can imitate it: above the rounding of
+float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class SizedProfile:
     mean, variance : float
         Of T in healthy windows at nu = 0, for Gaussian sums.
     size : float
-        Mean at nu = 0 without what the fit takes.
+        Mean at nu = 0 without what the fit removes.
     response : ndarray, shape (k, r)
         Change of the parameters when f is fitted with them, for a gradient: of a Newton step at nu = 0.
     errors : ndarray, shape (k,)
@@ -76,7 +76,7 @@ class SizedProfile:
 
 
 class ProfiledScore(Score):
-    """A kernel whose functions at the reference are kept, because nuisance parameters weigh it anew.
+    """A kernel whose functions at the reference are kept, because nuisance parameters change its weights.
 
     They are kept in float32, which is half of the memory: their sums are exact to 1e-6.
     """
@@ -146,7 +146,7 @@ class ProfiledScore(Score):
     def _covariance_taken(
         self, nominal: NuisancePoint, precision: FloatArray, *, is_poisson: bool
     ) -> FloatArray:
-        """Give S: what the fit of the parameters, and a fixed number of events, take of the covariance."""
+        """Give S: the part of the covariance that the fit, and a fixed number of events, remove."""
         n = float(nominal.weights.sum())
         spread = n * (1.0 + n / self.n_reference)
         q = np.linalg.pinv(nominal.curvature, hermitian=True)

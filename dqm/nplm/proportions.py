@@ -1,10 +1,10 @@
-"""Learning from label proportions: samples that mix two classes in known proportions teach to tell them.
+"""Learning from label proportions: a classifier from samples that mix two classes in known proportions.
 
 No event has a label. But the means of any function in the samples are mixtures of its means in the classes,
 with known fractions. With two or more samples of different fractions they give the means in the classes, and
 the classifier of least squares needs nothing else: it is the one that labels would give, with errors that are
-larger the less the fractions differ. For two samples its order of events is that of a classifier that tells
-the samples themselves, without their fractions; these give its scale, and let more samples work together.
+larger the less the fractions differ. For two samples it orders events as a classifier that separates the
+samples themselves, without their fractions. The fractions give its scale, and combine more samples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEAST_DIFFERENCE = 1e-3
 """Difference of the largest fraction from the smallest below which they are taken as equal."""
 
 FEWEST_EVENTS = 50
-"""Events of a sample, at least."""
+"""Fewest events of a sample."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +43,10 @@ class ProportionClassifier:
     Parameters
     ----------
     held_out : tuple of ndarray
-        Score of the events of each sample, by a classifier that did not see them.
+        Score of the events of each sample, by a classifier that was not trained on them.
     auc, auc_error : float
-        Area under the curve of these scores between the classes, and its error; 0.5 where they cannot be
-        told. Small samples may give more than 1.
+        Area under the curve of these scores between the classes, and its error; 0.5 if they cannot be
+        separated. Small samples may give more than 1.
     prior : float
         Share of the class in all samples together; scores are probabilities at this share.
     """
@@ -72,7 +72,7 @@ def learn_proportions(
     *,
     seed: int = 1,
 ) -> ProportionClassifier:
-    """Learn to tell a class from the rest by samples of which its fraction is known.
+    """Learn to separate a class from the rest, from samples with known fractions of the class.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _check(events: Sequence[FloatArray], fractions: Sequence[float]) -> FloatArr
             raise InputError(f"the fraction {fraction:g} is not in [0, 1]", fix="Give shares of events")
     if np.ptp(known) < LEAST_DIFFERENCE:
         raise InputError(
-            f"all fractions are {known[0]:g}: samples of equal fractions teach nothing",
+            f"all fractions are {known[0]:g}: samples of equal fractions do not separate the classes",
             fix="Give samples of different fractions",
         )
     for place, sample in enumerate(events):

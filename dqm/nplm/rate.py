@@ -9,7 +9,7 @@ from dqm.errors import InputError
 __all__ = ["count_p_value", "duration_p_value"]
 
 SMALLEST_UNCERTAINTY = 1e-4
-"""Below this a rate is taken as exact: the numbers are the same, and the tails are computed well."""
+"""Below this a rate counts as exact: the numbers are the same, and the tails are computed more accurately."""
 
 
 def count_p_value(n: int, expected: float, uncertainty: float = 0.0) -> tuple[float, int]:

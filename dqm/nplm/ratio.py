@@ -164,8 +164,8 @@ class RatioMaps:
 def divergence(ratio_map: RatioMap) -> float:
     """Kullback-Leibler divergence of the fitted from the expected shape in one map, times the events fitted.
 
-    It measures how much of the departure these features show alone; twice its value compares with t. Both
-    shapes are normalised first, so a change of the rate counts for no feature.
+    It measures how much of the departure these features show by themselves; twice its value compares with t.
+    Both shapes are normalised first, so a change of the rate counts for no feature.
     """
     present = ratio_map.reference > 0
     p, q = ratio_map.fitted[present], ratio_map.reference[present]

@@ -1,15 +1,15 @@
 """A window against the windows before it: the statistic of several kernels, with its permutation null.
 
-The kernels and their basis are those of the frozen reference, so they are chosen once. What a window is
-compared with is the mean of the functions over the events of the past windows. All divisions of these events
-into "window" and "past" are alike if nothing has changed. The healthy Hessian is that of all these events
+The kernels and their basis are those of the frozen reference, so they are chosen once. A window is compared
+with the mean of the functions over the events of the past windows. All divisions of these events into
+"window" and "past" are alike if nothing has changed. The healthy Hessian is that of all these events
 together, so it is the same for all divisions; events far from the frozen reference would have too much weight
 otherwise. Each kernel sums its functions for all divisions in one sparse matrix product, and nothing is
-fitted anew.
+fitted again.
 
 A nuisance parameter may have another value now than in the past. To first order this moves the mean of a
-function by its covariance with the coefficients of log r. This part is taken off the sums (the efficient
-score of Neyman), so the test does not see it, whatever slow control measures.
+function by its covariance with the coefficients of log r. This part is subtracted from the sums (the
+efficient score of Neyman), so the test does not depend on it, whatever slow control measures.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class RollingTest:
     reference : array_like, shape (n_reference, d)
         Events of the frozen reference, raw: they choose the kernels, and nothing is compared with them.
     centers : array_like, shape (m, d)
-        Kernel centres, raw; of more than `MAX_CENTERS` the first are taken.
+        Kernel centres, raw; if there are more than `MAX_CENTERS`, the first are taken.
     kinds : sequence of FeatureKind, optional
         What each feature is; all smooth by default.
     nuisances : sequence of Nuisance
-        Changes that are no change for this test. Their measurements are of no use to it.
+        Changes that this test allows. Their measurements are not used.
 
     Raises
     ------

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 MOST_COUNTED = 10**9
-"""Events in counted rows from which events can be drawn are fewer than this: a limit of numpy."""
+"""Events can be drawn from counted rows with fewer events than this: a limit of numpy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +174,10 @@ def check_sample(values: ArrayLike, what: str, n_features: int | None = None) ->
     try:
         x = np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"the {what} is not an array of numbers: {error}") from error
+        raise InputError(
+            f"the {what} is not an array of numbers: {error}",
+            fix="Give numbers in a table: one row for each event, one column for each feature",
+        ) from error
     if x.ndim != 2 or x.shape[1] == 0:
         raise InputError(f"the {what} has shape {x.shape}", fix="Give an array of shape (events, features)")
     if len(x) == 0:
@@ -256,7 +259,8 @@ def choose_centers(centers: int | ArrayLike, sample: Sample, rng: np.random.Gene
         if chosen.shape[1] != events.shape[1]:
             raise InputError(
                 f"the centres have {format_count(chosen.shape[1], 'feature')}, "
-                f"the reference has {events.shape[1]}"
+                f"the reference has {events.shape[1]}",
+                fix="Give centres with the features of the reference",
             )
         return chosen
     distinct = len(np.unique(events, axis=0))

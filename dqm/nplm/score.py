@@ -2,9 +2,9 @@
 
 One Newton step lowers twice the penalised likelihood by ``T = g^T A^-1 g``. There g is the gradient (the sums
 of the functions at the window's events, less those expected) and A the Hessian of a healthy window. Both
-losses have the same T, up to a constant: the loss is no setting here. The functions are orthonormal for the
-penalty and uncorrelated in the reference, so A is diagonal, and T costs the kernels at the window's events
-and little more.
+losses have the same T, up to a constant: the loss is not a setting here. The functions are orthonormal for
+the penalty and uncorrelated in the reference, so A is diagonal, and T costs the kernels at the window's
+events and little more.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def quantiles_of_distances(
     Parameters
     ----------
     columns : ndarray, shape (n_reference, k)
-        Coordinates for kernels. Of ticks and categories no kernel is narrower than the smallest step.
+        Coordinates for kernels. No kernel of ticks and categories is narrower than the smallest step.
     shares : ndarray, shape (n_reference,)
-        Weights of the rows: of unequal ones as many events are taken of each as it has its share.
+        Weights of the rows: if they are unequal, events are taken in proportion to them.
     quantiles : tuple of float
         Which ones.
 
@@ -255,7 +255,7 @@ class SizedScore:
 def log_chi_squared(statistics: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:
     """Give the logarithm of about the probability of T or more: of a scaled chi-squared distribution.
 
-    It has the mean and the variance given (Satterthwaite). It makes settings comparable; it is no p-value.
+    It has the mean and the variance given (Satterthwaite). It makes settings comparable; it is not a p-value.
     """
     half_freedom = mean**2 / variance
     x = statistics * mean / variance
@@ -274,7 +274,7 @@ def _independent(centers: FloatArray, width: float) -> tuple[Tensor, FloatArray]
 
 
 def _tensor(columns: FloatArray) -> Tensor:
-    """Share the memory of an array with torch; loaded here: who asks for the class alone does without it."""
+    """Share the memory of an array with torch; loaded here, because the class alone does not need it."""
     import torch
 
     return torch.from_numpy(columns)

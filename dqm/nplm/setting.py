@@ -34,13 +34,13 @@ for what departs across a correlation. They were chosen on simulated chambers, s
 ``tests/studies/several_settings.py``."""
 
 LADDER_OF_ONE = ((0.05, 1e-6, False), (0.25, 1e-3, False), (0.25, 1e-6, False), (0.5, 1e-6, False))
-"""The same for an only feature, which has nothing to be decorrelated from: for spikes, for peaks among many
-events of the reference and among few, and for peaks far in its tail. They were chosen on exponential
-distributions, see ``tests/studies/published_signals.py``."""
+"""The same for a single feature, which cannot be decorrelated: for spikes, for peaks among many events of the
+reference and among few, and for peaks far in its tail. They were chosen on exponential distributions, see
+``tests/studies/published_signals.py``."""
 
 LEAST_RIDGE = 0.05
-"""Least penalty of these, times the events of the reference: with less, single events far from those of a
-small reference decide."""
+"""Smallest penalty of these, times the events of the reference: with a smaller one, single events far from
+those of a small reference decide."""
 
 FEATURE_QUANTILES = (0.05, 0.5)
 """Widths of the kernels of one feature, likewise."""
@@ -52,7 +52,7 @@ FEATURE_CENTERS = 100
 """Most centres of the kernels of one feature."""
 
 LEAST_VARIANCE = 1e-6
-"""Variance of a combination of standardised features below which it says nothing that the others do not."""
+"""Variance of a combination of standardised features below which it adds nothing to the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A reference and its centres, as the tests look at them.
+    """A reference and its centres, in the coordinates of the tests.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class LookedAt:
 
     @property
     def ordered(self) -> list[int]:
-        """Features that have kernels of their own; kernels of all features are of an only one already."""
+        """Features that have their own kernels; a single one has the kernels of all features."""
         return [k for k, view in enumerate(self.views) if view.kind.is_ordered and len(self.views) > 1]
 
     @cached_property
@@ -283,7 +283,7 @@ def make_score(kind: type[Score], seen: LookedAt, reference: Look, centers: Look
 def make_plain(seen: LookedAt) -> list[tuple[int, OrderTest | SharesTest]]:
     """Prepare the plain tests, each with its feature.
 
-    Kernels of a smooth feature alone see what they would see.
+    Kernels of a single smooth feature are sensitive to the same departures.
     """
     made: list[tuple[int, OrderTest | SharesTest]] = []
     for feature, view in enumerate(seen.views):
@@ -298,8 +298,8 @@ def make_plain(seen: LookedAt) -> list[tuple[int, OrderTest | SharesTest]]:
 def weigh_kernels(settings: Sequence[Setting], n_features: int) -> list[float]:
     """Give what is added to the log p of each kernel: its share of the smallest p in healthy windows.
 
-    The kernels of single features together weigh as much as a few of all features. Of the latter, those of
-    the weakest penalty count twice: they see what others do not.
+    The kernels of single features together weigh as much as a few of all features. Kernels of all features
+    with the weakest penalty count twice: they find what others do not.
     """
     weakest = min((one.penalty for one in settings if one.feature is None), default=0.0)
     return [

@@ -1,4 +1,4 @@
-"""Several kernels and plain tests, one statistic: what needs no choice of a width."""
+"""Several kernels and plain tests in one statistic, which needs no choice of a width."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ FIT_PENALTY = 1e-6
 """Penalty of the fit that makes the maps."""
 
 FIT_WIDTH = 0.5
-"""Width of the kernel that makes the maps of what a plain test saw, in standard deviations."""
+"""Width of the kernel for the maps of a departure found by a plain test, in standard deviations."""
 
 TUNING_TOYS = 200
-"""Healthy windows that show how the settings come out."""
+"""Healthy windows with which the results of the settings are measured."""
 
 TUNED_P = 0.05
 """Share of healthy windows that have a smaller p by each plain test."""
@@ -61,8 +61,8 @@ class SeveralTest:
 
     Each kernel has the statistic of one Newton step, see `dqm.nplm.score`, and an approximate p. Features
     that are not smooth have plain tests beside, see `dqm.nplm.plain_test`. The smallest p of all, or their
-    product or mean, makes t. p follows from toys that all settings are tested on, so it accounts for their
-    number and for what they have in common.
+    product or mean, makes t. p follows from toys that are tested with all settings, so it accounts for their
+    number and their correlation.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class SeveralTest:
         Widths of the kernels of single features: all of the first feature that has an order, then all of the
         next, and so on, the same number of each. By default quantiles of the distances; empty for none.
     penalty : float or sequence of float, optional
-        Penalty of each of these, or one for all. The loss is no setting: both have the same statistic.
+        Penalty of each of these, or one for all. The loss is not a setting: both have the same statistic.
     is_decorrelated : sequence of bool, optional
         Whether each of these looks at the features without their linear correlation; no by default if widths
         are given.
@@ -231,7 +231,7 @@ class SeveralTest:
         )
 
     def _beside_nuisances(self, sample: Sample, measured: FloatArray, fit: NuisanceFit) -> SeveralResult:
-        """Test a window beside what the nuisance parameters do to the reference."""
+        """Test a window against the reference deformed by the nuisance parameters."""
         point = fit.find(sample.x, sample.weights, measured)
         if not np.isfinite(point.delta):
             unknown = np.full(len(self.settings), math.nan)
@@ -314,7 +314,7 @@ class SeveralTest:
         kinds: Sequence[str] = (),
         counts: FloatArray | None = None,
     ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
-        """Choose the settings for a run, and learn how each comes out in healthy windows.
+        """Choose the settings for a run, and measure the results of each in healthy windows.
 
         Parameters
         ----------

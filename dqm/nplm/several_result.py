@@ -26,8 +26,8 @@ class SeveralResult:
     ----------
     t : float
         Combined statistic: -2 log of the smallest p of the settings, of their product, or of their mean.
-        These p are approximate; toys tell what t is worth. NaN if the fit of the nuisance parameters did not
-        converge.
+        These p are approximate; the p-value of t follows from toys. NaN if the fit of the nuisance parameters
+        did not converge.
     log_p : ndarray, shape (n_settings,)
         Logarithm of the approximate p of each setting.
     n_outside : int
@@ -36,7 +36,7 @@ class SeveralResult:
         Twice the log likelihood ratio of the nuisance parameters alone to the nominal reference; 0 without.
     nuisances : mapping of str to NuisanceResult
         Fitted nuisance parameters by name. Their values with an anomaly are those after one step, together
-        with the kernel that saw it, or with the first one if a plain test did.
+        with the kernel with the smallest p, or with the first kernel if a plain test has the smallest p.
     converged : bool
         Whether the fit of the nuisance parameters converged. One step of a kernel always ends.
     """
@@ -57,7 +57,7 @@ class SeveralResult:
 
     @property
     def place(self) -> int:
-        """Number of the setting with the smallest p: the one that saw it."""
+        """Number of the setting with the smallest p."""
         return int(self.log_p.argmin())
 
     @property
@@ -67,7 +67,7 @@ class SeveralResult:
 
     @property
     def value_seen(self) -> str:
-        """Which value departs, if it is the share of one that the window departs in; empty otherwise."""
+        """The value that departs, if the window departs in the share of a value; empty otherwise."""
         setting = self.seen_by
         if setting.feature is None or setting.test != "share":
             return ""
@@ -75,7 +75,7 @@ class SeveralResult:
 
     @cached_property
     def fitted(self) -> KernelResult:
-        """The window fitted to convergence with the setting that saw it; for maps."""
+        """The window fitted to convergence with the setting with the smallest p; for maps."""
         return self.fitted_with(self.place)
 
     def fitted_with(self, place: int) -> KernelResult:

@@ -1,8 +1,8 @@
 """The symmetrised test: whether a window and the reference come from one distribution, of any sizes.
 
-Both together are the pool, and its density ``p_0 = (A + B) / (N_A + N_B)`` is what two fits start from: f
-describes the window A on top of it, g the reference B. The statistic is the sum of both. No event lies where
-the density of the pool is 0, so no sample needs to be much larger than the other.
+Both together are the pool. Two fits start from its density ``p_0 = (A + B) / (N_A + N_B)``: f describes the
+window A on top of it, g the reference B. The statistic is the sum of both. No event lies where the density of
+the pool is 0, so no sample needs to be much larger than the other.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class SymmetrisedTest:
 
     Notes
     -----
-    The weights of f are not clipped; the penalty takes that place.
+    The weights of f are not clipped; the penalty replaces that.
 
     References
     ----------
@@ -186,7 +186,10 @@ class SymmetrisedTest:
             If `data` is empty, not finite or has another number of features than the reference.
         """
         if auxiliary:
-            raise InputError(f"unknown nuisance parameters: {', '.join(auxiliary)}")
+            raise InputError(
+                f"unknown nuisance parameters: {', '.join(auxiliary)}",
+                fix="Leave them out: this test has no nuisance parameters",
+            )
         x = check_sample(data, "window", len(self._low))
         ready = self._ready
         n_reference = len(self._ready.phi)

@@ -23,7 +23,7 @@ LARGEST = 1e100
 
 
 class Divisions:
-    """Ways to divide the events of two samples anew, at random.
+    """Random divisions of the events of two samples.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Divisions:
         self._seed = seed
 
     def permute(self, indices: range) -> FloatArray:
-        """Divide the events anew.
+        """Divide the events again.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class PermutationP:
     Parameters
     ----------
     p : float
-        Of the smallest p of all settings; ``(1 + k)/(1 + n)`` with k of n permutations as extreme.
+        p of the smallest p of all settings; ``(1 + k)/(1 + n)`` with k of n permutations as extreme.
     each : tuple of float
         p of each setting alone.
     place : int
@@ -149,8 +149,8 @@ def permutation_p(observed: FloatArray, permuted: FloatArray) -> PermutationP:
     """Compare statistics with those of permutations.
 
     The smallest p of the settings is a statistic like any other: each permutation has one, by its ranks among
-    all divisions, the observed one included. Of equal ones the largest distance from the mean decides, in
-    standard deviations. So p is exact with any number of settings.
+    all divisions, the observed one included. If ranks are equal, the largest distance from the mean decides,
+    in standard deviations. So p is exact with any number of settings.
 
     Parameters
     ----------

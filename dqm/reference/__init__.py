@@ -1,4 +1,4 @@
-"""What "good" is: reference bundles, their null tables, and evaluating windows by them.
+"""What "good" is: reference bundles, their null tables, and the evaluation of windows with them.
 
 ``__init__.pyi`` lists the names; each is loaded when it is used first, as in `dqm` itself.
 """

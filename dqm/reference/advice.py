@@ -1,7 +1,7 @@
-"""What a run can bear: which windows, how many toys, and how soon a fault is seen.
+"""What a run allows: which windows, how many toys, and how soon a fault is seen.
 
 Nothing is decided here. The sizes of reference and pool, the origin of the toys and the limits of their
-uncertainty are those of `dqm.reference.splits`; the test is that which ``dqm reference build`` would take.
+uncertainty are those of `dqm.reference.splits`; the test is the one that ``dqm reference build`` would take.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PENALTIES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 """Penalties of a single kernel that are tried."""
 
 WILD = 1.5
-"""A healthy t of more than so much for each event of the window is that of a fit gone wild."""
+"""With a healthy t above this for each event of the window, the fit has diverged."""
 
 CENTERS = 100
 
@@ -68,7 +68,7 @@ FEATURES_TRIED = 6
 """Features of which generic faults are made."""
 
 Faults = Mapping[str, Callable[[FloatArray, np.random.Generator], FloatArray]]
-"""By name: what makes a faulty window of a healthy one; or of nothing, where it brings events of its own."""
+"""By name: makes a faulty window from a healthy one, or from nothing if it has its own events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +243,12 @@ def advise_penalties(
 
 
 def is_bearable(mean_t: float, n_expected: float) -> bool:
-    """Tell whether windows of a size can have such a mean t, or the fit has gone wild; False for NaN."""
+    """Tell whether windows of a size can have such a mean t; False if the fit has diverged, and for NaN."""
     return bool(mean_t <= WILD * n_expected)
 
 
 def draw_windows(pool: Sample, n_expected: float, n: int, rng: np.random.Generator) -> list[FloatArray]:
-    """Draw healthy windows of the expected number of events from a pool, each from all of it."""
+    """Draw healthy windows of the expected number of events, each from the whole pool."""
     size = max(1, round(n_expected))
     return [pool.x[rng.choice(len(pool.x), size=size, replace=False)] for _ in range(n)]
 
@@ -261,7 +261,7 @@ def generic_faults(x: FloatArray, names: Sequence[str]) -> Faults:
     x : ndarray, shape (n_events, d)
         Events of the run.
     names : sequence of str
-        Names of the features; of many, the first few are taken.
+        Names of the features; if there are many, the first few are taken.
     """
     faults: dict[str, Callable[[FloatArray, np.random.Generator], FloatArray]] = {}
     for k, name in enumerate(names[:FEATURES_TRIED]):
@@ -366,7 +366,7 @@ def _detection(
 ) -> DetectionTime:
     significances: FloatArray = -special.ndtri(np.minimum(np.array(p), 1.0 - 1e-3))
     spread = max(1.0, float(significances.std(ddof=1)))
-    # few windows are tried: a Gaussian of their significances says more than how many of them count
+    # few windows are tried: a Gaussian of their significances says more than the number that count
     share = float(special.ndtr((significances.mean() + special.ndtri(p_threshold)) / spread))
     z = np.clip(significances, -LARGEST_Z, LARGEST_Z)
     gain = float(z.mean()) - REFERENCE_Z

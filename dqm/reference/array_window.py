@@ -1,4 +1,4 @@
-"""A window of an array that a script gives, with the measurements that belong to it."""
+"""A window made from an array of a script, with the measurements that belong to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_window(
     n_expected: float | None,
     measured: Mapping[str, Measured],
 ) -> tuple[Window, tuple[str, ...]]:
-    """Make a window of an array, to be judged by a bundle.
+    """Make a window from an array, to be tested against a bundle.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def make_window(
 
 
 def _counts_of(manifest: Manifest, sample: Sample) -> str:
-    """Give the column of counts that the window will have; raises `InputError` if it has none to give."""
+    """Give the column of counts that the window will have; raises `InputError` if there is none."""
     counts = manifest.counts or ""
     if bool(counts) != (sample.counts is not None):
         given, rows = ("no weights", "counted rows") if counts else ("weights", "single events")
@@ -100,7 +100,7 @@ def _counts_of(manifest: Manifest, sample: Sample) -> str:
 def _readings(
     manifest: Manifest, measured: Mapping[str, Measured], cut: WindowCut
 ) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-    """Make measurements of what was given; also names the parameters to be fitted freely."""
+    """Make measurements from what was given; also give the names of the parameters to be fitted freely."""
     sigmas = {
         entry.name: entry.sigma
         for entry in manifest.nuisances
@@ -109,9 +109,9 @@ def _readings(
     unknown = [name for name in measured if name not in sigmas]
     if unknown:
         raise InputError(
-            f"{unknown[0]!r} is no measured nuisance parameter of windows cut by {cut}",
+            f"{unknown[0]!r} is not a measured nuisance parameter of windows cut by {cut}",
             where="measured",
-            fix=f"The bundle has for them: {', '.join(sigmas) or 'none'}",
+            fix=f"For such windows the bundle has: {', '.join(sigmas) or 'none'}",
         )
     readings, free = [], []
     for name, sigma in sigmas.items():
@@ -135,11 +135,11 @@ def _reading(name: str, given: Any, sigma: float) -> Measurement:
         reading = Measurement(name, float(value), float(error), time=0.0)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{given!r} is no measurement", where=f"measured {name}", fix="Give a value, or (value, error)"
+            f"{given!r} is not a measurement", where=f"measured {name}", fix="Give a value, or (value, error)"
         ) from error
     if not (np.isfinite(reading.value) and np.isfinite(reading.sigma) and reading.sigma > 0):
         raise InputError(
-            f"{given!r} is no measurement",
+            f"{given!r} is not a measurement",
             where=f"measured {name}",
             fix="Give finite numbers, an error above 0",
         )

@@ -13,7 +13,7 @@ from dqm.events.finite import is_count
 __all__ = ["Binning"]
 
 SAME_CENTER = 1e-3
-"""Distance of two centres of one bin, as a share of the smallest distance of the reference's centres."""
+"""Two centres this close are of one bin, as a share of the smallest distance of the reference's centres."""
 
 
 class Binning:
@@ -45,7 +45,7 @@ class Binning:
         -------
         str
             A content that is not a number of events, or a bin between those of the reference. Bins beyond the
-            first and the last are no fault: there the reference has none.
+            first and the last are not a fault: there the reference has none.
         """
         if counts is None:
             return ""
@@ -65,7 +65,7 @@ class Binning:
 
 
 def _is_between(values: FloatArray, centers: FloatArray) -> NDArray[np.bool_]:
-    """Tell which values lie between the first and the last centre and are none of them."""
+    """Tell which values are between the first and the last centre but are not centres."""
     tolerance = SAME_CENTER * float(np.diff(centers).min(initial=1.0 / SAME_CENTER))
     last = len(centers) - 1
     above = np.clip(np.searchsorted(centers, values), 0, last)

@@ -55,8 +55,8 @@ class Recipe:
     nan : NanRows, optional
         Rows with NaN that were dropped, see `drop_nan`.
     kinds : mapping of str to str
-        What some features are, see `dqm.nplm.FeatureKind.parse`. The others are looked at. Only the statistic
-        ``several`` takes kinds.
+        What some features are, see `dqm.nplm.FeatureKind.parse`. The kinds of the others are found. Only the
+        statistic ``several`` takes kinds.
     counts : str, optional
         Column of the windows that says how many events a row stands for, if rows are counted.
     settings : mapping
@@ -111,7 +111,7 @@ def create_bundle(
     sources : sequence of Source
         Files the events came from.
     counts : ndarray, shape (n_events,), optional
-        Events that each row stands for: whole numbers, >= 0. Rows without events say what bins there are. The
+        Events that each row stands for: whole numbers, >= 0. Rows without events say which bins exist. The
         recipe names the column.
 
     Returns
@@ -204,7 +204,7 @@ def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRow
 def _check_counts(
     events: FloatArray, counts: FloatArray | None, recipe: Recipe
 ) -> tuple[Sample, FloatArray | None]:
-    """Make a sample of rows and counts, each row once; also give all rows, those without events too."""
+    """Make a sample of rows and counts, each row once; also give all rows, including those without events."""
     if (counts is None) != (recipe.counts is None):
         raise InputError(
             "counts are given, but their column has no name" if recipe.counts is None else "no counts given",
@@ -273,9 +273,9 @@ def _count_centers(recipe: Recipe, n_distinct: int) -> int:
 
 
 def _choose_kinds(recipe: Recipe, sample: Sample) -> dict[str, FeatureKind] | None:
-    """Choose what each feature is taken as; None for a test that takes all as they are.
+    """Choose the kind of each feature; None for a test that takes all features as they are.
 
-    Bins of histograms are numbers with distances: all features of theirs are smooth.
+    Bins of histograms are numbers with distances, so all their features are smooth.
     """
     has_kinds = find_statistic(recipe.statistic).takes_kinds
     if recipe.kinds and (sample.counts is not None or not has_kinds):
@@ -299,7 +299,7 @@ def _choose_settings(
     n_centers: int,
     rng: np.random.Generator,
 ) -> Settings:
-    """Take the settings of the recipe; what the statistic chooses itself it may not be given."""
+    """Take the settings of the recipe; a setting that the statistic chooses itself is refused."""
     plugin = find_statistic(recipe.statistic)
     given = recipe.given_settings
     if not plugin.is_tunable:

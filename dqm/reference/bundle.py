@@ -1,8 +1,8 @@
-"""A bundle to work with, in a script or a notebook: build, calibrate, save, open it, evaluate windows by it.
+"""A bundle for a script or a notebook: build, calibrate, save and open it, evaluate windows with it.
 
 A bundle is always a directory: parallel processes open it there and share its memory, and finished toys are
-kept beside it. One that is built from arrays lies in a temporary directory, which is removed with the object;
-`Bundle.save` writes a copy of it where the user says.
+kept beside it. A bundle built from arrays is in a temporary directory, which is removed with the object.
+`Bundle.save` writes a copy to a path of the user's choice.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Bundle(StoredBundle):
     ) -> Self:
         """Test healthy toys, from which p is read, and keep them in the bundle as a null table.
 
-        The bundle changes in place, and so does its directory if it was opened from one. Called again for
-        more toys it goes on from those that it has.
+        The bundle changes in place, and so does its directory if it was opened from one. A second call for
+        more toys keeps those that exist.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Bundle(StoredBundle):
     ) -> Evaluation:
         """Test a window.
 
-        The first call prepares the test, the others do not.
+        The first call prepares the test; later calls use it.
 
         Parameters
         ----------
@@ -209,14 +209,14 @@ class Bundle(StoredBundle):
         return self._test(window, ReadingPolicy(unmeasured="free" if free else "null"))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a copy, which `open_bundle` and the command line take; nothing is left behind if it fails.
+        """Write a copy, which `open_bundle` and the command line can read; nothing is left if it fails.
 
         Parameters
         ----------
         path : str or Path
             Directory to create.
         overwrite : bool
-            Take the place of a bundle that is there already, in a single step.
+            Replace an existing bundle in a single step.
 
         Raises
         ------
@@ -271,7 +271,7 @@ class Bundle(StoredBundle):
             raise InputError(
                 f"no null table for windows of {kind} (calibrated: {known})",
                 where=self._where,
-                fix=f"Cut the window so, or call bundle.calibrate(n_toys, {call})",
+                fix=f"Cut it in this way, or call bundle.calibrate(n_toys, {call})",
             )
 
 
@@ -298,7 +298,7 @@ def open_bundle(path: str | Path) -> Bundle:
     Raises
     ------
     BundleError
-        If it is no bundle, of a newer version, incomplete or altered.
+        If it is not a bundle, of a newer version, incomplete or altered.
 
     Examples
     --------
@@ -332,7 +332,7 @@ def build_bundle(
     weights: ArrayLike | None = None,
     settings: Mapping[str, SettingValue] | None = None,
 ) -> Bundle:
-    """Make a bundle of events taken when all was well; `Bundle.calibrate` comes next.
+    """Make a bundle from events taken when all was well; `Bundle.calibrate` comes next.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def build_bundle(
     centers : int, optional
         Kernel centres, drawn from the reference; by default 300, or all of it.
     loss : {"logistic", "likelihood"}, optional
-        Loss that it minimises; the likelihood by default, which nuisance parameters ask for.
+        Loss that it minimises; the likelihood by default, which nuisance parameters need.
     statistic : str, optional
         The test, by its entry point; by default ``several``, which chooses its kernels itself, or ``kernel``
         if a width, a penalty or a loss is given.
@@ -372,7 +372,7 @@ def build_bundle(
     Returns
     -------
     Bundle
-        Not calibrated. It lies in a temporary directory until it is saved.
+        Not calibrated. It is in a temporary directory until it is saved.
 
     Raises
     ------

@@ -50,7 +50,7 @@ def certify(
     later: Sequence[LaterRun] = (),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Certification:
-    """Measure everything that a certificate says of a bundle.
+    """Measure everything that a certificate says about a bundle.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def certify(
 
 
 class _Parts:
-    """Progress of several parts, told as that of one."""
+    """Progress of several parts, reported as that of one."""
 
     def __init__(self, progress: Callable[[int, int], None]) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""Null tables: how healthy windows come out of the test."""
+"""Null tables: results of the test on healthy windows."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def calibrate(
 def describe_table(
     bundle: StoredBundle, kind: WindowKind, toys: FloatArray, *, seed: int, per_split: int
 ) -> NullTableEntry:
-    """Describe a null table for the manifest; of toys from the pool measure what single events do."""
+    """Describe a null table for the manifest; for toys from the pool, measure the effect of single events."""
     share = None
     if not per_split and bundle.manifest.counts is None:
         source = ToySource(bundle, kind)

@@ -54,7 +54,7 @@ class Light(StrEnum):
 
     @staticmethod
     def worst(lights: Sequence[Light]) -> Light:
-        """Give the worst of some; green of none."""
+        """Give the worst of some lights; green if there are none."""
         return max(lights, key=list(Light).index, default=Light.GREEN)
 
 
@@ -117,7 +117,7 @@ class CertificateStatus:
 
 
 def subject_of(manifest: Manifest) -> str:
-    """Hash all that decides on p-values: not templates of faults, not the bundle's ancestry."""
+    """Hash all that decides on p-values. Templates of faults and the bundle's ancestry do not."""
     bare = manifest.model_copy(update={"templates": (), "parent": None})
     return hashlib.sha256(bare.encode()).hexdigest()
 
@@ -186,7 +186,11 @@ def write_certificate(path: Path, certificate: Certificate) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise BundleError(f"cannot write: {error.strerror}", where=str(path / CERTIFICATE)) from error
+        raise BundleError(
+            f"cannot write: {error.strerror}",
+            where=str(path / CERTIFICATE),
+            fix="Free space on the disk, or change the rights of the directory",
+        ) from error
 
 
 def _checksum(content: dict[str, Any]) -> str:

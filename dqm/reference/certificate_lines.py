@@ -1,7 +1,7 @@
 """The lines of a certificate: from what was measured to a light, what it means, and what to do.
 
-A light follows from numbers alone. Green: use the bundle. Amber: it may be used, and this is to be known.
-Red: what the monitor says with it is not to be trusted.
+A light follows from numbers alone. Green: use the bundle. Amber: it may be used, but users must know the
+remark. Red: results of the monitor with this bundle cannot be trusted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 NOMINAL = 0.05
-"""p below which healthy windows are counted: as large is their share, if all is well."""
+"""p below which healthy windows are counted; if all is well, their share has the same value."""
 
 TOO_MANY = 1.5
 """A share that is surely larger than nominal by this factor is red."""
@@ -47,19 +47,19 @@ CERTAIN = 1e-4
 """Probability, if all is well, below which a line is red."""
 
 FEWEST_WINDOWS = 20
-"""Windows that can tell anything of a share of 5 %."""
+"""Fewest windows that say anything about a share of 5 %."""
 
 MEASURED_OFFSET = 0.25
 """As `TOLERATED_OFFSET`, for an offset that is measured with an error of about 0.1."""
 
 MANY_OUTSIDE = 3.0
-"""Events of a healthy window where the reference has none, above which this is worth a word."""
+"""Events of a healthy window where the reference has none; above this number a remark is made."""
 
 FEW_EXTRAPOLATED = 0.1
 """Share of the p-values below the threshold that are read from the fitted tail; red is where all are."""
 
 MOST_FINDINGS = 6
-"""Remarks on features that are written down."""
+"""Most remarks on features that are written."""
 
 MOST_LETTERS = 150
 """Letters of each."""
@@ -69,7 +69,7 @@ Words = tuple[str, str]
 
 
 def unmeasured_line(error: InputError, *, takes_later: bool) -> CertificateLine:
-    """Say that the run is too short for windows of its own to be tested; counted rows take no later runs."""
+    """Say that the run is too short to test its own windows; counted rows take no later runs."""
     words = (
         "nobody knows how many healthy windows of the next run will have small p",
         f"{error.fix}{'. Or give later good runs with --later' if takes_later else ''}",
@@ -78,13 +78,13 @@ def unmeasured_line(error: InputError, *, takes_later: bool) -> CertificateLine:
 
 
 def uniformity_line(found: BlockWindows) -> CertificateLine:
-    """Judge p of windows that neither reference nor toys saw."""
+    """Judge p of windows that are in neither the reference nor the toys."""
     p = found.p.ravel()
     light, text = _judge_share(p)
     ks = float(stats.kstest(p, "uniform").pvalue)
     if ks < DOUBTFUL:
         light = Light.worst([light, Light.AMBER])
-    told = f"{text}, of those that neither reference nor toys saw; KS p of uniform p: {ks:.2g}"
+    told = f"{text}, of those that are in neither the reference nor the toys; KS p of uniform p: {ks:.2g}"
     few = light is Light.GREEN and len(p) < FEWEST_WINDOWS
     doubt = (
         "p may be off: healthy windows differ from toys more than by chance",
@@ -130,7 +130,7 @@ def run_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
     steady = light is Light.GREEN
     look = f"Look at {part} of the files; leave it out, or take another run"
     rebuild = (
-        "all parts look alike, but they are no parts in time",
+        "all parts look alike, but they are not parts in time",
         "Build the bundle again with this dqm, from files in the order of time",
     )
     return _line(
@@ -199,7 +199,7 @@ def support_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
 
 
 def table_line(validation: Validation) -> CertificateLine:
-    """Hold new toys to the null table."""
+    """Compare new toys with the null table."""
     point = validation.points[0]
     again = "Calibrate again, with more toys and another --seed"
     return _line(
@@ -282,8 +282,8 @@ def extrapolation_line(entry: NullTableEntry, threshold: float) -> CertificateLi
 def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcome) -> CertificateLine:
     """Judge a good run after that of the reference.
 
-    All its windows are held to one reference. So they may have a small p together, by as much as the table
-    is uncertain; what is beyond is drift.
+    All its windows are compared with one reference. So they may have a small p together, within the
+    uncertainty of the table; more than that is drift.
     """
     p = outcome.p
     light, text = _judge_share(p)
@@ -295,7 +295,7 @@ def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcom
     told = f"{outcome.name}: {text}; all together {pull:+.1f} sigma"
     if outcome.seen and light is not Light.GREEN:
         told += f"; its farthest window {outcome.seen}"
-    renew = "If this run was good, build a reference of later runs, or teach the bundle what changed"
+    renew = "If this run was good, build a reference from later runs, or add to the bundle what changed"
     return _line(
         "later run",
         Light.AMBER if few else light,

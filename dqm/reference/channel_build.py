@@ -74,7 +74,7 @@ class ChannelRecipe:
     seconds : float
         Length of a window, s, > 0.
     illumination : float
-        Relative change of rate and illumination that is no fault, one standard deviation, (0, 1].
+        Relative change of rate and illumination that is not a fault, one standard deviation, (0, 1].
     seed : int
         Seed of the toys.
     """
@@ -175,7 +175,7 @@ def create_channel_bundle(
     """
     known = check_map(_bare_map(tables) if channel_map is None else channel_map)
     hits = np.concatenate([cut_table(table, recipe.seconds, known)[1] for table in tables])
-    # as people will write it into the collector's configuration: the sizes must be the same
+    # as in the collector's configuration: the sizes must be the same
     rate_hz = float(f"{hits.sum() / max(1, len(hits)) / recipe.seconds:.6g}")
     n_expected = rate_hz * recipe.seconds
     test = ChannelTest(hits, n_expected=n_expected, prepared={"map": known}, illumination=recipe.illumination)
@@ -203,7 +203,7 @@ def create_channel_bundle(
 
 
 def known_channels(bundle: StoredBundle) -> KnownChannels | None:
-    """Give the channels of a bundle; None if it is none of channels."""
+    """Give the channels of a bundle; None if the bundle is not one of channels."""
     if not bundle.manifest.is_of_channels:
         return None
     model = ChannelModel.from_arrays(bundle.prepared)
@@ -227,7 +227,7 @@ def check_bad_channels(bundle: StoredBundle, channels: Sequence[int], where: str
     Raises
     ------
     ConfigError
-        If the bundle is none of channels, or lacks one of them.
+        If the bundle is not one of channels, or lacks one of them.
     """
     if not channels:
         return
@@ -291,7 +291,7 @@ def _steps(moments: FloatArray, seconds: float, name: str) -> int:
     n_steps = round(seconds / step)
     if n_steps < 1 or abs(seconds / step - n_steps) > UNEVEN * n_steps:
         raise InputError(
-            f"windows of {seconds:g} s are no multiple of the table's step of {step:g} s",
+            f"windows of {seconds:g} s are not a multiple of the table's step of {step:g} s",
             where=name,
             fix="Choose other windows, or count the hits in other steps (batch_seconds)",
         )

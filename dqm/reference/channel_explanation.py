@@ -130,7 +130,7 @@ def summarise_channels(outcome: ChannelResult, bundle: StoredBundle) -> ChannelS
 
 
 def describe_outside(outcome: ChannelResult) -> tuple[str, ...]:
-    """Say that there are hits in channels that the map does not have."""
+    """Say that there are hits in channels that are not in the map."""
     if not outcome.n_outside:
         return ()
     return (f"{format_count(outcome.n_outside, 'hit')} in channels that the reference does not have",)
@@ -238,7 +238,7 @@ def _describe_hits(hits: float, expected: float, state: ChannelState) -> str:
 
 
 def _describe_families(outcome: ChannelResult) -> str:
-    """Say what departs if it is no channel and no group."""
+    """Say what departs if it is neither a channel nor a group."""
     if min(outcome.families.values()) > UNREMARKABLE_P:
         return ""
     worst = min(outcome.families, key=lambda name: outcome.families[name])

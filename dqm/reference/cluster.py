@@ -1,8 +1,8 @@
-"""Work done by the workers of a Dask cluster that exists already.
+"""Work done by the workers of an existing Dask cluster.
 
-What they need, task and perhaps bundle, is one value that the scheduler keeps for as long as the work lasts:
-a worker that joins later, or after another was lost, gets it as the first ones did. Lost items are handed out
-again by the scheduler. To the scheduler itself all are bytes: it needs nothing of this project.
+The task, and perhaps the bundle, is one value that the scheduler keeps while the work lasts. A worker that
+joins later, or replaces a lost one, gets it from there. Lost items are handed out again by the scheduler. The
+scheduler itself only handles bytes, so it does not need this project.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DESERTED_SECONDS = 120.0
 """How long to wait for workers where there are none."""
 
 SOFTWARE = ("dqm", "numpy", "torch")
-"""What must have the same version everywhere: results are to agree to the last bit."""
+"""Packages that must have the same version everywhere, so that results agree to the last bit."""
 
 
 @contextmanager
@@ -147,11 +147,11 @@ class Cluster:
             ) from error
 
     def _n_wanted(self) -> int:
-        """Two items a thread, so that none waits for the next."""
+        """Two items for each thread, so that no thread waits for the next one."""
         return 2 * max(1, sum(self.threads().values()))
 
     def _look(self) -> None:
-        """Give up where nobody works."""
+        """Give up if there are no workers."""
         if self.threads():
             self._deserted_since = None
             return
@@ -221,7 +221,7 @@ class ClusterSession(Generic[Item, Result]):
         Returns
         -------
         object
-            The item is forgotten when nobody has this any more.
+            The item is forgotten when nobody refers to this any more.
         """
         work = methodcaller("work", pickle.dumps(item))
         future = self._client.submit(work, self._parcels[name], key=(self._name, next(self._numbers)))
@@ -231,12 +231,18 @@ class ClusterSession(Generic[Item, Result]):
     def n_threads(self) -> int:
         """Count the threads of all workers; raises `WorkerError` if the scheduler does not answer."""
         if self._client.status != "running":
-            raise WorkerError("the connection to the scheduler was lost")
+            raise WorkerError(
+                "the connection to the scheduler was lost",
+                fix="Look whether the scheduler still runs, and run the command again",
+            )
         try:
             ask = self._client.scheduler.ncores
             return sum(self._client.sync(ask, workers=None, callback_timeout=CONNECT_SECONDS).values())
         except (OSError, AttributeError, TimeoutError) as error:  # AttributeError: it is being closed
-            raise WorkerError(f"the scheduler does not answer: {error or type(error).__name__}") from error
+            raise WorkerError(
+                f"the scheduler does not answer: {error or type(error).__name__}",
+                fix="Look whether it runs, and run the command again",
+            ) from error
 
     def close(self) -> None:
         """Let go of all items; takes twice `CONNECT_SECONDS` at most."""
@@ -274,14 +280,14 @@ def _why(future: Any) -> Exception:
         error = future.exception(timeout=CONNECT_SECONDS)
         if isinstance(error, Exception):
             return error
-    return WorkerError(f"the work was given up: {future.status}")
+    return WorkerError(f"the work was given up: {future.status}", fix="Run the command again")
 
 
 _State = tuple[Task[Any, Any], dict[str, bytes], Path, dict[str, str]]
 
 
 class Parcel:
-    """What a worker needs, and what it makes of it; it goes when the scheduler forgets the parcel.
+    """What a worker needs, and what it makes from it; dropped when the scheduler forgets the parcel.
 
     Parameters
     ----------
@@ -311,7 +317,7 @@ class Parcel:
         self._place: Path | None = None
 
     def work(self, item: bytes) -> object:
-        """Do the work on the calling thread; what is wrong with a worker tells which it is."""
+        """Do the work on the calling thread; errors name the worker."""
         use_threads(1)  # here, and not in the daemon, which uses a cluster and computes nothing
         try:
             if not hasattr(self._own, "work"):
@@ -334,7 +340,7 @@ class Parcel:
                 )
 
     def _bundle(self) -> Path:
-        """Tell where the bundle lies here; unpack it if it was sent."""
+        """Give the path of the bundle on this host; unpack it if it was sent."""
         if not self._files:
             return self._path
         with self._lock:

@@ -12,7 +12,7 @@ from dqm.reference.manifest import NuisanceEntry
 __all__ = ["Constraints", "ReadingPolicy", "read_constraints", "read_value"]
 
 TOLERANCE = 1.01
-"""An error may exceed the reference's by so much, for the sake of rounding."""
+"""An error may exceed the reference's by this factor, because of rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Constraints:
     measured : dict of str to float
         Values by name.
     free : tuple of str
-        Parameters that should have one and are fitted without.
+        Parameters that should have a measurement but are fitted without.
     remarks : tuple of str
         Why, for each of them.
     obstacle : str
@@ -57,9 +57,9 @@ class Constraints:
 def read_constraints(entries: Sequence[NuisanceEntry], window: Window, policy: ReadingPolicy) -> Constraints:
     """Take the measurements of a bundle's nuisance parameters out of a window.
 
-    The null table was made for the errors in the bundle. A reading with a smaller one is used as if it had
-    the bundle's; one with a larger error would make p wrong and is not used. Readings of other names are
-    left alone.
+    The null table was made for the errors in the bundle. A reading with a smaller error is used as if it had
+    the bundle's. A reading with a larger error would make p wrong and is not used. Readings with other names
+    are ignored.
 
     Parameters
     ----------

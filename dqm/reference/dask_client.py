@@ -9,14 +9,15 @@ from distributed import Client
 __all__ = ["ClosingClient"]
 
 CLOSE_SECONDS = 10.0
-"""For how long a scheduler is waited for that does not answer."""
+"""How long to wait for a scheduler that does not answer."""
 
 
 class ClosingClient(Client):  # type: ignore[misc]  # Dask is half typed
-    """A client whose end is complete, also where it could not connect or cannot say so to the scheduler.
+    """A client that closes completely, even if it could not connect or cannot reach the scheduler.
 
-    Dask's own leaves the thread of its loop running then, and the garbage collector closes it at some time.
-    If this happens while another client is being made, it waits for ever: its own thread has the lock.
+    Dask's own client then leaves the thread of its loop running, and the garbage collector closes it at some
+    time. If this happens while another client is made, it waits for ever, because its own thread has the
+    lock.
     """
 
     _is_ended = False

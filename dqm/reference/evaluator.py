@@ -1,4 +1,4 @@
-"""Evaluating a window by a bundle: Window in, statistic and p-value out."""
+"""Evaluation of a window with a bundle: Window in, statistic and p-value out."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ from dqm.reference.window_range import interpolate
 __all__ = ["Evaluation", "Evaluator"]
 
 MOST_SHOWN_CHANNELS = 1024
-"""Channels of a detector whose occupancy is kept of every window; of more it is kept of unhealthy windows."""
+"""With at most so many channels the occupancy of every window is kept, else that of unhealthy ones."""
 
 ENDED_EARLY = "the fit ended early, far beyond the null table: t is larger, and maps show the point reached"
 
 SURPRISING = 1e-4
-"""Probability of as many events outside the reference, below which a window remarks on them."""
+"""Events outside the reference are remarked on if so many have a smaller probability than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Evaluation:
 
     @property
     def is_always_explained(self) -> bool:
-        """Whether people want to see this window also if it is healthy: the occupancy of its channels."""
+        """Whether this window is explained also if it is healthy: for the occupancy of its channels."""
         channels = self.result.channels
         return channels is not None and channels.n_channels + channels.n_masked <= MOST_SHOWN_CHANNELS
 
@@ -233,7 +233,7 @@ class Evaluator:
             if entry.kind == "shape"
         }
         self._binning = None if bundle.bins is None else Binning(bundle.bins, bundle.manifest.features)
-        # only where nothing but a fault moves events beyond the reference
+        # only where faults alone move events beyond the reference
         can_tell = bundle.manifest.counts is None and not self._learned
         self._outside = OutsideTest(bundle.reference, bundle.manifest.features) if can_tell else None
         self._scales: list[_Scale] = []
@@ -262,8 +262,8 @@ class Evaluator:
         masked : sequence of int
             Channels that count for nothing, of a bundle of channels.
         tests_nan : bool
-            Whether events may have NaN. The share of these is tested, and the shape of the others, of which
-            a healthy window is expected to have the share that the reference has.
+            Whether events may have NaN. Then the share of these is tested, and the shape of the others. The
+            expected number of the others is that of the window times their share in the reference.
 
         Returns
         -------
@@ -410,7 +410,7 @@ class Evaluator:
         return "" if self._binning is None else self._binning.find_fault(self._select(window), window.weights)
 
     def _remarks(self, outcome: Outcome, n_data: int) -> tuple[str, ...]:
-        """Say where the window leaves what the reference knows."""
+        """Say where the window has values that the reference does not have."""
         if isinstance(outcome, ChannelResult):
             return describe_outside(outcome)
         remarks = [ENDED_EARLY] if is_lower_bound(outcome) else []
@@ -446,7 +446,7 @@ def _explanations(bundle: StoredBundle) -> Callable[[NullTableEntry, PreparedSta
 
 
 def _join(result: TestResult, outside: Outside | None) -> TestResult:
-    """Take the p of the number of events beyond the reference, if it is the one that tells more."""
+    """Take the p of the number of events beyond the reference, if it is the smaller one."""
     if outside is None or result.p is None or outside.p >= SHARE * result.p:
         return result
     p = max(SMALLEST_P, outside.p / SHARE)

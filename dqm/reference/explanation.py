@@ -1,4 +1,4 @@
-"""Where a window departs from its reference, for the shift crew: maps, ranking of features, likenesses."""
+"""Where a window departs from its reference, for the shift crew: maps, ranking of features, known faults."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ SEEN_BY = {
 """What plain tests look at."""
 
 N_HEALTHY = 16
-"""Healthy toys that tell what chance adds to the divergence of each feature."""
+"""Healthy toys with which the effect of chance on the divergence of each feature is measured."""
 
 SURPRISING_RATE = 4.0
-"""Standard deviations of the number of events beyond which the rate is worth a word."""
+"""Standard deviations of the number of events above which the rate is mentioned."""
 
 
 @runtime_checkable
@@ -64,7 +64,7 @@ class Combined(Protocol):
 
     @property
     def place(self) -> int:
-        """Number of the setting that saw the window best."""
+        """Number of the setting in which the window departs most."""
 
     @property
     def seen_by(self) -> Setting:
@@ -72,7 +72,7 @@ class Combined(Protocol):
 
     @property
     def value_seen(self) -> str:
-        """Which value departs, if it is the share of one; empty otherwise."""
+        """The value that departs, if its share does; empty otherwise."""
 
     @property
     def fitted(self) -> KernelResult:
@@ -105,7 +105,7 @@ class WindowExplanation:
     title: str
 
     def __str__(self) -> str:
-        """Give it in one sentence."""
+        """Give the explanation in one sentence."""
         return self.value.text
 
     @property
@@ -164,15 +164,16 @@ class WindowExplanation:
         """Draw the maps with matplotlib.
 
         One panel a feature, in the order of the ranking: the reference with its error, the window and the
-        reference as fitted; below, the ratio of both to the reference. The outer bins hold everything beyond.
+        reference as fitted; below, the ratio of both to the reference. The outer bins contain everything
+        beyond.
 
         Parameters
         ----------
         pairs : bool
             Draw the pairs too: the fitted density ratio in colours.
         figure : matplotlib.figure.Figure, optional
-            Empty figure to draw in, such as ``matplotlib.pyplot.figure()`` makes. By default a new one, which
-            pyplot does not know of: save it, or let a notebook show it.
+            Empty figure to draw in, such as ``matplotlib.pyplot.figure()`` makes. By default a new one
+            outside pyplot: save it, or show it in a notebook.
 
         Returns
         -------
@@ -223,8 +224,8 @@ class Explainer:
         Returns
         -------
         Explanation or None
-            None if the statistic learns no density ratio. Its maps compare with the reference as the fitted
-            nuisance parameters deform it: what they explain is no departure.
+            None if the statistic learns no density ratio. Its maps compare with the reference deformed by the
+            fitted nuisance parameters: what they explain is not a departure.
         """
         place = None
         seen = outcome
@@ -303,7 +304,7 @@ class Explainer:
 
 
 def rank_features(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, float], ...]:
-    """Give the share of each feature in what all of them show by themselves, beyond chance."""
+    """Give the share of each feature in the sum of what single features show, beyond chance."""
     beyond = np.maximum(0.0, [divergence(m) for m in maps] - by_chance)
     shares = beyond / (beyond.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")
@@ -325,7 +326,7 @@ def _describe_setting(setting: Setting, features: Sequence[str], value: str) -> 
 
 
 def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound: bool) -> str:
-    """Say which known fault a window looks like; empty without templates.
+    """Name the known fault that a window looks like; empty without templates.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the features of a run are like, and how the test takes each: chosen before a bundle is built."""
+"""What the features of a run are like, and how the test uses each; chosen before a bundle is built."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ HEAVY = 15.0
 """Largest distance from the median, in half widths of the middle 68 %, of a feature without heavy tails."""
 
 PILE = 0.02
-"""Share of the events with one value above which the value is worth a word."""
+"""Share of the events with one value above which the value is mentioned."""
 
 SENTINEL_SHARE = 0.002
 """The same for a value far from all others, which is not a number but a message."""
 
 SENTINEL_EVENTS = 5
-"""Events that such a value has at least."""
+"""Fewest events of such a value."""
 
 MOST_SPECIAL = 4
 """Most special values of a feature."""
@@ -47,7 +47,7 @@ FEW_VALUES = 30
 CORRELATED = 0.98
 
 FAR_SCALES = 1e4
-"""Ratio of the spreads of two features that is worth a word."""
+"""Ratio of the spreads of two features above which it is mentioned."""
 
 FEWEST_DISTINCT = 10
 """Distinct events that a reference must have."""
@@ -61,7 +61,7 @@ NAMES_OF_THINGS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class ChosenKind:
-    """What one feature is taken as, and why.
+    """The kind of one feature, and why.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def refuse_useless(
 ) -> None:
     """Refuse a reference that no test can use; raises `InputError`, which names the features.
 
-    A test that takes kinds may have constant features, but not only such.
+    A test that uses kinds may have constant features, but not only constant ones.
     """
     constant = constant_features(reference, names)
     allowed = set() if kinds is None else {name for name in constant if kinds[name].name == "categories"}
@@ -117,14 +117,14 @@ def refuse_useless(
         raise InputError(
             f"the reference has {format_count(n_distinct, 'distinct event')} among {len(reference)}",
             fix=f"Give events of which {FEWEST_DISTINCT} or more are distinct, or a larger reference; "
-            "'dqm reference advise' shows what a run can bear",
+            "'dqm reference advise' shows what a run allows",
         )
 
 
 def choose_kinds(
     x: FloatArray, names: Sequence[str], given: Mapping[str, str] | None = None
 ) -> tuple[ChosenKind, ...]:
-    """Look at each feature and choose what it is taken as.
+    """Look at each feature and choose its kind.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def choose_kinds(
     names : sequence of str
         Names of the features.
     given : mapping of str to str, optional
-        What the user says some of them are, as `FeatureKind.parse` reads it.
+        Kinds that the user gives for some of them, as `FeatureKind.parse` reads them.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def choose_kinds(
 def describe_features(
     x: FloatArray, names: Sequence[str], statistic: str, given: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Say what is unusual in the features of a run, and what the test makes of it.
+    """Say what is unusual in the features of a run, and how the test treats it.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def describe_features(
 
 
 def describe_sample(x: FloatArray, names: Sequence[str]) -> list[str]:
-    """Say what is unusual about all features together, which no test can help: copies, and doubles.
+    """Say what is unusual about all features together and cannot be repaired by a test: copies, and doubles.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
 
 
 def _find_special(values: FloatArray, counts: FloatArray) -> tuple[float, ...]:
-    """Find values that are messages: far from the rest and repeated, or piled up where others are not."""
+    """Find values that are messages: far from the rest and repeated, or frequent where others are not."""
     n = int(counts.sum())
     special: list[float] = []
     while len(special) < MOST_SPECIAL and len(values) > 2:

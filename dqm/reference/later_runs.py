@@ -1,4 +1,4 @@
-"""Windows of later good runs, tested by a bundle as the daemon would."""
+"""Windows of later good runs, tested with a bundle as in the daemon."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dqm.reference.stored_bundle import StoredBundle
 __all__ = ["LaterOutcome", "LaterRun", "LaterWork", "count_later", "evaluate_later"]
 
 MOST_WINDOWS = 300
-"""Windows that are tested of a run, spread over it."""
+"""Most windows of a run that are tested, spread over it."""
 
 AT_ONCE = 10
 
 SHOWN_P = 0.01
-"""p below which it is said where a window departs."""
+"""p below which the place of the departure is given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class LaterRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LaterOutcome:
-    """What the bundle says of a later run.
+    """Results of a later run.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class LaterOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LaterWork:
-    """Task of `Workers`: windows in; p and the reason why there is none out.
+    """Task of `Workers`: windows in; p out, or the reason why there is none.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class LaterWork:
 
 
 def count_later(run: LaterRun, kind: WindowKind) -> int:
-    """Count the windows of a run that will be tested, about."""
+    """Count the windows of a run that will be tested, approximately."""
     return min(MOST_WINDOWS, int(len(run.x) // kind.n_expected))
 
 
@@ -190,7 +190,7 @@ def _test(evaluator: Evaluator, window: Window) -> tuple[float, str]:
 
 
 def _look(bundle: StoredBundle, policy: ReadingPolicy, window: Window) -> str:
-    """Say where one window departs: this costs more than its test."""
+    """Say where one window departs; this takes longer than its test."""
     with one_thread():
         found = Evaluator(bundle, policy).evaluate(window).find_explanation()
     return found.text if found else ""

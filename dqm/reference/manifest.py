@@ -82,7 +82,7 @@ class NuisanceEntry(_Frozen):
     sources: tuple[Source, ...] = Field(default=(), description="files it was learned from, in their place")
 
     def concerns(self, cut: WindowCut) -> bool:
-        """Tell whether windows feel it: those cut by count carry no rate."""
+        """Tell whether windows depend on it: those cut by count have no rate."""
         return self.kind == "shape" or cut is WindowCut.TIME
 
 
@@ -108,8 +108,8 @@ class WindowKind(_Frozen):
     def covers(self, other: WindowKind) -> bool:
         """Tell whether windows of another kind may use the null table of this one.
 
-        Windows cut by count must have the very size. For windows cut by time, half an event of expectation is
-        allowed for: live times are not exact, and the table does not change over so little.
+        Windows cut by count must have exactly this size. For windows cut by time, the expectation may differ
+        by half an event: live times are not exact, and the table does not change within that.
         """
         tolerance = 0.5 if other.cut is WindowCut.TIME else 0.0
         same_size = abs(self.n_expected - other.n_expected) <= tolerance
@@ -121,7 +121,7 @@ class WindowKind(_Frozen):
 
 
 class WindowRange(_Frozen):
-    """Sizes of windows between which p is read from the null tables at both sides."""
+    """Sizes of windows; between them p is read from the null tables on both sides."""
 
     cut: WindowCut = Field(description="what closes the windows")
     low: float = Field(gt=0, description="smallest number of events expected, N(R_0)")
@@ -129,7 +129,7 @@ class WindowRange(_Frozen):
     free: tuple[str, ...] = Field(default=(), description="as in WindowKind")
 
     def covers(self, kind: WindowKind) -> bool:
-        """Tell whether windows of a kind lie in the range."""
+        """Tell whether windows of a kind are in the range."""
         return self._is_alike(kind) and self.low - 0.5 <= kind.n_expected <= self.high + 0.5
 
     def overlaps(self, other: WindowRange) -> bool:
@@ -174,7 +174,7 @@ class NullTableEntry(_Frozen):
 
 
 class CountedRows(_Frozen):
-    """What a reference has more if its rows stand for several events: the bins of a histogram."""
+    """Additional entries of a reference whose rows stand for several events: the bins of a histogram."""
 
     reference: ArrayFile = Field(description="events that each row of the reference stands for")
     pool: ArrayFile = Field(description="events that each row of the pool stands for")
@@ -224,12 +224,12 @@ class Manifest(_Frozen):
 
     @property
     def kind(self) -> WindowKind:
-        """The windows it is meant for, every nuisance parameter measured."""
+        """The windows it is made for, with every nuisance parameter measured."""
         return WindowKind(cut=self.cut, n_expected=self.n_expected)
 
     @property
     def kinds_of_features(self) -> dict[str, str]:
-        """What each feature is taken as, by its name; empty for a test that takes all as they are."""
+        """Kind of each feature by its name; empty for a test that takes all as they are."""
         kinds = self.settings.get("kinds")
         return dict(zip(self.features, map(str, kinds), strict=True)) if isinstance(kinds, tuple) else {}
 
@@ -240,7 +240,7 @@ class Manifest(_Frozen):
 
     @property
     def n_reference(self) -> int:
-        """Events of the reference; of channels its windows."""
+        """Events of the reference; its windows for a bundle of channels."""
         return self.counted.n_reference if self.counted else self.reference.shape[0]
 
     @property
@@ -264,12 +264,12 @@ class Manifest(_Frozen):
         return 1.0 - self.nan.n_dropped / self.nan.n_rows if self.nan else 1.0
 
     def n_measured(self, cut: WindowCut) -> int:
-        """Count the measured nuisance parameters that windows of a cut feel."""
+        """Count the measured nuisance parameters on which windows of a cut depend."""
         return sum(entry.sigma is not None and entry.concerns(cut) for entry in self.nuisances)
 
     @property
     def settings_in_words(self) -> dict[str, float | int | str]:
-        """Arguments of the test to be shown; of several numbers the first ones."""
+        """Arguments of the test to be shown; only the first ones of many numbers."""
         return {
             name: value if isinstance(value, float | int | str) else _in_words(value)
             for name, value in self.settings.items()
@@ -297,7 +297,7 @@ class Manifest(_Frozen):
 
     @property
     def definition(self) -> str:
-        """Hash of all that decides on the statistic of a window: not null tables, templates, ancestry."""
+        """Hash of all that decides on the statistic of a window; null tables and templates do not."""
         without = {"null": (), "templates": (), "parent": None, "rate_hz": None, "ranges": (), "nan": None}
         bare = self.model_copy(update=without)
         return hashlib.sha256(bare.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Events with NaN in a feature: how many a healthy window has, and the test whether a window has as many."""
+"""Events with NaN in a feature: how many a healthy window has, and the test of this number."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ __all__ = ["compare_nan"]
 def compare_nan(x: FloatArray, manifest: Manifest) -> NanResult | None:
     """Test the number of events with NaN in each feature against that of the reference.
 
-    The number in the reference is known from a finite sample. So it is the beta-binomial distribution, with
-    the beta distribution of Jeffreys' prior; both tails count, and p is multiplied by the number of features.
+    The share in the reference is known from a finite sample. So the number follows the beta-binomial
+    distribution, with the beta distribution of Jeffreys' prior. Both tails count, and p is multiplied by the
+    number of features.
 
     Parameters
     ----------

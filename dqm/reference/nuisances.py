@@ -32,7 +32,7 @@ METHODS = {"network": "Network", "kernel": "Kernel"}
 """Classes of `dqm.nplm.taylor`, which is loaded when it is used: it needs torch."""
 
 HELD_OUT = 0.2
-"""Share of every sample that a model is checked with, not learned from."""
+"""Share of every sample that checks a model; it is not used to learn it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ def find_transformation(transform: Transform, features: tuple[str, ...]) -> Tran
     InputError
         If a feature does not exist.
     PluginError
-        If it is no such function. What it gives raises it as well where it cannot be used.
+        If it is not such a function. The function that is returned raises it as well if its result cannot be
+        used.
     """
     unknown = [name for name in transform.features if name not in features]
     if unknown:
@@ -101,12 +102,12 @@ def find_transformation(transform: Transform, features: tuple[str, ...]) -> Tran
 
 
 def add_normalisation(bundle: AnyBundle, name: str, sigma: float | None) -> AnyBundle:
-    """Let the expected number of events change by ``exp(nu)``; only windows cut by time feel it.
+    """Let the expected number of events change by ``exp(nu)``; only windows cut by time depend on it.
 
     Parameters
     ----------
     bundle : StoredBundle
-        Its directory is written to; its null tables go.
+        Its directory is written to; its null tables are removed.
     name : str
         Name of the parameter and of its measurement.
     sigma : float or None
@@ -145,7 +146,8 @@ def learn_shape(
     Parameters
     ----------
     bundle : StoredBundle
-        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables go.
+        Its reference and pool are the events at nu = 0. Its directory is written to; its null tables are
+        removed.
     name : str
         Name of the parameter and of its measurement.
     sigma : float or None
@@ -172,7 +174,7 @@ def learn_shape(
     bundle : StoredBundle
         Not calibrated.
     checks : list of Check
-        The model against the fifth of each sample that was held out.
+        The model compared with the fifth of each sample that was held out.
 
     Raises
     ------
@@ -238,7 +240,7 @@ def taylor_model(bundle: StoredBundle, entry: NuisanceEntry) -> taylor.TaylorMod
 
 
 def nuisances_for(bundle: StoredBundle, kind: WindowKind) -> list[Nuisance]:
-    """Set up the nuisance parameters that one kind of windows feels."""
+    """Set up the nuisance parameters on which one kind of windows depends."""
     found: list[Nuisance] = []
     for entry in bundle.manifest.nuisances:
         if not entry.concerns(kind.cut):

@@ -25,16 +25,16 @@ __all__ = [
 IntArray = NDArray[np.int64]
 
 EXPONENTIAL = 1.0
-"""Skewness from which on the tail is that of an exponential: a statistic that is the logarithm of a p."""
+"""Skewness above which the tail is that of an exponential: a statistic that is the logarithm of a p."""
 
 TAIL_SHARE = 0.05
-"""Share of the toys, the largest, that such a tail is fitted to."""
+"""Such a tail is fitted to this share of the toys, the largest ones."""
 
 CHECKED = (0.01, 0.001)
 """p at which the fitted tail is compared with the toys."""
 
 MISFIT = 1e-3
-"""Probability of so many toys beyond such a p, below which the fit is called wrong."""
+"""The fit is called wrong if the number of toys beyond such a p has a smaller probability."""
 
 SMALLEST_TABLE = 100
 """Toys below which no tail is fitted and no p-value given."""
@@ -42,7 +42,7 @@ SMALLEST_TABLE = 100
 BOOTSTRAPS = 400
 
 LARGEST_SHARE_ERROR = 0.2
-"""Error of a measured share above which it says nothing."""
+"""A measured share with a larger error is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +97,16 @@ def empirical_p_value(t_observed: float, t_null: FloatArray) -> float:
 
 
 def pool_offset(n_expected: float, n_pool: int, n_reference: int, linear_share: float | None = None) -> float:
-    """Estimate how far a whole null table may be off because its toys share one finite pool.
+    """Estimate the offset that a null table may have because its toys share one finite pool.
 
-    The pool differs from the truth by its own fluctuation, which no number of toys averages out. Of the
-    variance of a statistic, some share is linear in the events of the window, and the rest is in their pairs.
-    Toys from one pool have a mean that scatters from pool to pool by ``sqrt(h s + h^2 (1 - s))`` of the
-    statistic's spread, with s the linear share and h the window's size over the pool's.
+    The pool differs from the truth by its own fluctuation, which no number of toys averages out. A share s of
+    the variance of a statistic is linear in the events of the window; the rest is in their pairs. Toys from
+    one pool have a mean that scatters from pool to pool by ``sqrt(h s + h^2 (1 - s))`` of the statistic's
+    spread, where h is the window's size over the pool's.
 
     For a sum of many squares of fluctuations of window minus reference s is ``2 g / (1 + 2 g)``, with g the
     window's size over the reference's. It is larger where single events count for much: a narrow kernel that
-    no other event of the window has part in.
+    covers only one event of the window.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int, linear_share: 
     n_pool, n_reference : int
         Events in pool and reference.
     linear_share : float, optional
-        s as measured, see `measure_linear_share`; by default that of a sum of many squares, which is also
-        the least that is believed.
+        s as measured, see `measure_linear_share`; by default that of a sum of many squares, which is also the
+        smallest that is used.
 
     Returns
     -------
     float
-        Standard deviation of the offset, in standard deviations of the statistic: about as many Gaussian
-        sigmas are p-values of this table uncertain by.
+        Standard deviation of the offset, in standard deviations of the statistic: p-values of this table are
+        uncertain by about as many Gaussian sigmas.
     """
     h, g = n_expected / n_pool, n_expected / n_reference
     share = max(2.0 * g / (1.0 + 2.0 * g), linear_share or 0.0)
@@ -132,8 +132,8 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int, linear_share: 
 def measure_linear_share(t: FloatArray, drawn: Iterable[IntArray], n_pool: int) -> float | None:
     """Measure the share of the variance of t that is linear in the events of a window.
 
-    Toys with a given event have a mean that differs from that of all toys by the effect of this event. How
-    much these means scatter, beyond what so few toys make, is the effect of single events.
+    Toys with a given event have a mean that differs from that of all toys by the effect of this event. The
+    scatter of these means, beyond that of so few toys, is the effect of single events.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def measure_linear_share(t: FloatArray, drawn: Iterable[IntArray], n_pool: int) 
 
 
 def split_offset(n_expected: float, n_reference: int) -> float:
-    """Estimate how far a null table of fresh splits may be off for one bundle.
+    """Estimate the offset that a null table of fresh splits may have for one bundle.
 
     The table holds on average over references. That of the bundle has a fluctuation r of its own. It adds
     ``|r|^2`` to a statistic that is a sum of many squares of fluctuations of window minus reference. It
@@ -228,7 +228,7 @@ class NullTable:
     def between(cls, lower: NullTable, upper: NullTable, share: float) -> NullTable:
         """Table for windows of a size between two calibrated ones.
 
-        Every quantile of t, and the numbers of the fitted tail, lie between those of the two tables.
+        Every quantile of t, and every number of the fitted tail, is between those of the two tables.
 
         Parameters
         ----------
@@ -261,7 +261,7 @@ class NullTable:
 
     @property
     def t_implausible(self) -> float:
-        """Value below which no healthy window lies: a standard deviation under the smallest toy.
+        """Value below which no window is healthy: a standard deviation under the smallest toy.
 
         The logistic loss does not maximise t, so a window unlike the reference can end here, by large ratios
         at single reference events; a p-value near 1 would call it healthy.
@@ -276,7 +276,7 @@ class NullTable:
 
     @property
     def misfit(self) -> str:
-        """Say where the fitted tail does not describe the toys; empty where it does."""
+        """Say where the fitted tail does not describe the toys; empty if it does."""
         n = len(self._sorted)
         for p in CHECKED:
             beyond = int((self._sorted > self._quantiles_beyond(p)[0]).sum())

@@ -1,4 +1,4 @@
-"""Events beyond the range of the reference: how many there are by chance, and what that is worth."""
+"""Events beyond the range of the reference: how many there are by chance, and their p-value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """The side of a feature on which most events lie beyond the reference.
+    """The side of a feature on which most events are beyond the reference.
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ class Outside:
 class OutsideTest:
     """Test of the number of events beyond a reference.
 
-    Of a window and a reference of the same distribution, any order of their events is as probable. So at
-    least k of the n events of the window lie above all N of the reference with the probability
-    ``prod_i (n - i) / (N + n - i)``, i from 0 to k - 1, whatever the distribution is; with less if values
-    repeat. All sides of all features count (Bonferroni).
+    If a window and a reference have the same distribution, all orders of their events are equally probable.
+    So at least k of the n events of the window are above all N of the reference with the probability ``prod_i
+    (n - i) / (N + n - i)``, i from 0 to k - 1, whatever the distribution is; with less if values repeat. All
+    sides of all features count (Bonferroni).
 
     Parameters
     ----------

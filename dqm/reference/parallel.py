@@ -1,4 +1,4 @@
-"""Testing many toys in parallel, so that an interruption loses little."""
+"""Tests of many toys in parallel; an interruption loses little."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from dqm.reference.toys import Toy, ToySource, Truth
 __all__ = ["ToyWork", "run_toys"]
 
 CHUNK = 25
-"""Most toys in one unit of work; what an interruption can lose, per process."""
+"""Most toys in one unit of work; an interruption loses at most so many for each process."""
 
 CHUNK_OF_DRAWN = 1000
-"""The same where the test is quick with toys that are drawn from one pool: it looks at each event of the
-pool once for all of them. They take a second or two."""
+"""The same if the test is quick with toys from one pool: it looks at each event of the pool once for all of
+them. This takes a second or two."""
 
 Chunk = tuple[int, int, int]
 """Place of its work, first toy, number of toys."""
@@ -214,6 +214,7 @@ class _Toys:
             raise BundleError(
                 f"tests as {bundle.manifest.definition}, not as {expected}: it is another bundle",
                 where=str(path),
+                fix="Let the workers see the same bundle at this path, or send it with --ship",
             )
         names = [entry.name for entry in bundle.manifest.nuisances]
         from_pool = _from_pool(bundle, self.works)
@@ -269,7 +270,11 @@ def _make_directory(work: ToyWork) -> None:
     try:
         work.directory.mkdir(exist_ok=True)
     except OSError as error:
-        raise BundleError(f"cannot write: {error.strerror}", where=str(work.bundle)) from error
+        raise BundleError(
+            f"cannot write: {error.strerror}",
+            where=str(work.bundle),
+            fix="Free space on the disk, or change the rights of the directory",
+        ) from error
 
 
 def _read_chunk(path: Path) -> FloatArray | None:
@@ -285,4 +290,8 @@ def _write_chunk(path: Path, values: FloatArray) -> None:
         with replacing(path) as scratch, scratch.open("wb") as file:
             np.save(file, values)
     except OSError as error:
-        raise BundleError(f"cannot write: {error.strerror}", where=str(path)) from error
+        raise BundleError(
+            f"cannot write: {error.strerror}",
+            where=str(path),
+            fix="Free space on the disk, or change the rights of the directory",
+        ) from error

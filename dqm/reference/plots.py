@@ -36,20 +36,20 @@ CURVES = ("#009E73", "#CC79A7")
 
 PANEL_INCHES = (4.2, 3.6)
 LARGEST_RATIO = 4.0
-"""Where the axis of a ratio ends at the latest; arrows mark points beyond."""
+"""Largest end of the axis of a ratio; arrows mark points beyond."""
 
 LARGEST_LOG_RATIO = 2.0
-"""The same of the colours of a pair, in powers of two."""
+"""The same for the colours of a pair, in powers of two."""
 
 LARGEST_SIGNIFICANCE = 5.0
-"""The same of their significance, in standard deviations."""
+"""The same for their significance, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapHistograms:
     """One map as histograms of the library ``hist``, which follow the protocol of ``uhi`` for plotting.
 
-    The first and the last bin of an axis hold everything beyond as well.
+    The first and the last bin of an axis also contain everything beyond.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""A statistic that is set up for a reference, whether built in or a plugin: complete and checked.
+"""A statistic that is set up for a reference, built in or a plugin: complete and checked.
 
-A plugin may leave out what `statistic_interface` allows; here it is added. Errors of a plugin, and values
+A plugin may leave out what `statistic_interface` allows; it is added here. Errors of a plugin, and values
 that cannot be used, become a `PluginError` that names it.
 """
 
@@ -37,7 +37,7 @@ _MEMBERS = ("t", "tau", "delta", "converged", "nuisances", "n_outside")
 
 @dataclass(frozen=True, slots=True)
 class CompletedOutcome:
-    """Outcome of a statistic that gives a number, or leaves some members out.
+    """Outcome of a statistic that gives a number, or an object without some members.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class PreparedStatistic:
         InputError
             If the window cannot be tested.
         PluginError
-            If the statistic raises, or gives what is no outcome.
+            If the statistic raises, or gives what is not an outcome.
         """
         given: dict[str, Any] = {"auxiliary": auxiliary, "weights": weights, "masked": masked}
         needed = {name: value for name, value in given.items() if value is not None and len(value)}
@@ -148,7 +148,7 @@ class PreparedStatistic:
         *,
         weights: Sequence[FloatArray] | None = None,
     ) -> list[Outcome]:
-        """Test windows without measurements that are drawn from a pool.
+        """Test windows without measurements whose events are drawn from a pool.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class PreparedStatistic:
 
     @property
     def thrower(self) -> Thrower | None:
-        """What throws the toys, if the statistic does so itself."""
+        """The object that throws the toys, if the statistic does so itself."""
         return self.own if isinstance(self.own, Thrower) else None
 
     def at(self, n_expected: float) -> PreparedStatistic | None:
@@ -262,5 +262,5 @@ class PreparedStatistic:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a plugin gave a number; a truth value is none."""
+    """Tell whether a plugin gave a number; a truth value does not count."""
     return isinstance(value, Real | np.number) and not isinstance(value, bool | np.bool_)

@@ -1,4 +1,4 @@
-"""Work that is split into items and done in parallel, with the same result wherever it is done."""
+"""Work that is split into items and done in parallel; the result does not depend on where it is done."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Item_contra = TypeVar("Item_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
 SILENCE_SECONDS = 2.0
-"""Time without a finished item after which those that should be working are looked at."""
+"""After this time without a finished item it is checked whether the workers still work."""
 
 _LOADED_ONCE = ("torch", "dqm.nplm.several", "dqm.nplm.kernel_test")
-"""What all processes need beside the module of their task: one process loads it, in 2 s, and each of them
+"""Modules that all processes need beside that of their task. One process loads them, in 2 s, and each process
 begins as a copy of that one."""
 
 
@@ -43,7 +43,7 @@ class Task(Protocol[Item_contra, Result_co]):
         """Bundle that it is done with."""
 
     def prepare(self, bundle: Path, /) -> Callable[[Item_contra], Result_co]:
-        """Do what is done once: open the bundle, which may lie elsewhere here, and verify that it is the one.
+        """Do what is done once: open the bundle, perhaps at another path, and verify its identity.
 
         Raises
         ------
@@ -157,9 +157,9 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Any:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block; processes that are started in it never hear of it.
+    """Let Ctrl-C wait for the end of the block; processes that are started in it do not get it.
 
-    In the middle of a start it would leave a process that waits for ever for what it is to do.
+    In the middle of a start it would leave a process that waits for its task for ever.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
         yield
@@ -177,7 +177,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
-    """Do without a second process, on one thread as it would."""
+    """Work without a second process, on one thread, as the process would."""
     with one_thread():
         work = task.prepare(task.bundle)
         for place, item in enumerate(items):
@@ -187,7 +187,7 @@ def _run_here(task: Task[Item, Result], items: Iterable[Item]) -> Iterator[tuple
 def _libraries() -> ThreadpoolController:
     """Find the libraries of linear algebra of numpy, scipy and torch, each with threads of its own.
 
-    They are looked for each time, 0.5 ms: others may have been loaded since.
+    They are searched each time (0.5 ms), because others may have been loaded since.
     """
     import scipy.linalg  # noqa: F401 - it is found once it is loaded
     import torch  # noqa: F401
@@ -198,9 +198,10 @@ def _libraries() -> ThreadpoolController:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread, as workers do: other numbers of threads round differently.
+    """Compute on one thread, as workers do: with another number of threads, rounding differs.
 
-    Small matrices are slower on several, too: threads wait for each other, the more the busier the machine.
+    Small matrices are also slower on several threads, which wait for each other, especially on a busy
+    machine.
     """
     import torch
 

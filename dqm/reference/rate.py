@@ -15,23 +15,24 @@ from dqm.reference.manifest import Manifest, NuisanceEntry
 __all__ = ["RateTest"]
 
 UNMEASURED_UNCERTAINTY = 0.3
-"""A rate whose measurement is missing may be off by so much; a chamber that dies is still seen."""
+"""Uncertainty of a rate whose measurement is missing; a chamber that stops is still seen."""
 
 LARGEST_SHIFT = 5.0
-"""A measured logarithm of the rate beyond this, a factor of 150, is not believed: it is taken as missing."""
+"""A measured logarithm of the rate beyond this, a factor of 150, counts as missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateTest:
     """Test of the number of events in the windows of a stream.
 
-    It needs no null table and takes microseconds. So every window has it: also a window that is too small for
-    the test of the shape, one that no null table covers, and one that is given up.
+    It needs no null table and takes microseconds. So every window has it, even if it is too small for the
+    test of the shape, if no null table covers it, or if it is given up.
 
     Parameters
     ----------
     hz : float or None
-        Rate of events in a healthy detector, Hz; for windows cut by count, which say no expected number.
+        Rate of events in a healthy detector, Hz; for windows cut by count, which do not have an expected
+        number.
     uncertainty : float
         Relative one-sigma uncertainty of the expected number, >= 0.
     normalisation : NuisanceEntry or None
@@ -68,7 +69,9 @@ class RateTest:
         policy : ReadingPolicy, optional
             When a measurement is too old.
         """
-        if manifest.is_of_channels:  # hits come together, and the reference says by how much they vary
+        if (
+            manifest.is_of_channels
+        ):  # hits come in groups, and the reference says by how much their number varies
             varies = manifest.settings.get("illumination", 0.0)
             uncertainty = max(uncertainty, varies if isinstance(varies, float | int) else 0.0)
         entries = [entry for entry in manifest.nuisances if entry.kind == "normalisation"]
@@ -105,7 +108,7 @@ class RateTest:
         Returns
         -------
         RateResult or None
-            None if nobody says how many events are expected, or if the detector was not live.
+            None if it is not known how many events are expected, or if the detector was not live.
         """
         expected = self._nominal(window)
         if not expected or not self.tests(window.cut):

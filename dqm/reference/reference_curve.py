@@ -22,8 +22,8 @@ def reference_curve(
     bundle : StoredBundle
         Of events or of histograms.
     maps : sequence of RatioMap
-        Maps; the first and the last bin of each hold everything beyond. A feature that the reference does not
-        have is left out.
+        Maps; the first and the last bin of each contain everything beyond. A feature that the reference does
+        not have is left out.
     n_events : float
         Number of events to scale to.
     label : str

@@ -1,4 +1,4 @@
-"""A reference that is to take the place of another: made by the same recipe, and compared with it."""
+"""A reference that replaces another: made by the same recipe, and compared with it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Renewal:
     Parameters
     ----------
     line : CertificateLine
-        How the new events come out in the windows of the old bundle; red: they differ.
+        Results of the new events in windows of the old bundle; red: they differ.
     maps : Explanation
         Where they differ, all events together.
     """
@@ -57,9 +57,9 @@ def recipe_like(old: StoredBundle, n_events: int, rate_hz: float | None, nan: Na
     Parameters
     ----------
     old : StoredBundle
-        The bundle; its nuisance parameters and templates are none of the recipe.
+        The bundle; its nuisance parameters and templates do not belong to the recipe.
     n_events : int
-        The other events. If there are too few for as large a reference, a smaller one is chosen.
+        The other events. If there are too few for a reference of that size, a smaller one is chosen.
     rate_hz : float or None
         Their rate.
     nan : NanRows or None
@@ -75,7 +75,7 @@ def recipe_like(old: StoredBundle, n_events: int, rate_hz: float | None, nan: Na
     n_reference = len(old.reference)
     if n_reference + 2 * m.n_expected > n_events * 0.9:
         n_reference = choose_reference_size(n_events, m.n_expected)
-    # what the statistic chooses itself it chooses for each run
+    # a setting that the statistic chooses itself is chosen for each run
     own = find_statistic(m.statistic).settings
     settings = {name: value for name, value in m.settings.items() if name in own}
     return Recipe(
@@ -125,7 +125,7 @@ def compare_with_old(
     """
     cut = old.manifest.cut
     measured = [e.name for e in old.manifest.nuisances if e.sigma is not None and e.concerns(cut)]
-    kind = old.manifest.kind.model_copy(update={"free": tuple(measured)})  # nobody kept what was measured
+    kind = old.manifest.kind.model_copy(update={"free": tuple(measured)})  # the measurements were not kept
     entry = find_null_entry(old, kind)
     outcome = evaluate_later(old, LaterRun(name, x), kind=kind, workers=workers, progress=progress)
     return Renewal(later_line(old, entry, outcome), _map(old, x))

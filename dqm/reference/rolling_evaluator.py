@@ -1,4 +1,4 @@
-"""A window against the last good windows of its stream, beside its test against the bundle."""
+"""Test of a window against the last good windows of its stream, beside the test against the bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dqm.reference.stored_bundle import StoredBundle
 __all__ = ["RollingEvaluator"]
 
 SEED = 18
-"""Of the permutations, with run and number of the window: a window that is tested again has the same p."""
+"""Seed of the permutations, with run and number of the window: a repeated test gives the same p."""
 
 
 class RollingEvaluator:
@@ -29,8 +29,8 @@ class RollingEvaluator:
     Parameters
     ----------
     bundle : StoredBundle
-        Bundle of the stream. Its reference chooses the kernels, and its nuisance parameters are changes that
-        do not count.
+        Bundle of the stream. Its reference determines the kernels, and its nuisance parameters are changes
+        that do not count.
     n_permutations : int
         At least 100.
 

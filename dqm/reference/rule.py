@@ -13,7 +13,7 @@ __all__ = ["ReferenceRule", "describe_unreferenced"]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRule:
-    """Which windows a reference of a stream is for; of several references the first that fits is taken.
+    """Which windows a reference of a stream is for; the first of several references that fits is taken.
 
     Parameters
     ----------
@@ -54,9 +54,7 @@ def describe_unreferenced(window: Window, rules: Sequence[ReferenceRule]) -> str
 
     Parameters
     ----------
-    window : Window
-        That none of the rules fits.
-    rules : sequence of ReferenceRule
+    window : Window That fits none of the rules. rules : sequence of ReferenceRule
         Of the references of its stream.
 
     Returns

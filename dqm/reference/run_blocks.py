@@ -1,12 +1,13 @@
-"""Windows of the bundle's own run that neither the reference nor the toys they are held to have seen.
+"""Windows of the bundle's own run, compared with a reference and toys that do not contain their events.
 
-All events of the run are in the bundle, in random order; the seed gives their order back (`events_in_order`).
-The run is cut into blocks of time. For each block, reference and toys are made of the events of the other
-blocks alone, split anew a few times. The windows are consecutive events of the block, as a collector cuts
-them. So such a window is to its reference and its toys what a window of the next run is to the bundle's.
+All events of the run are in the bundle, in random order; with the seed their order is restored
+(`events_in_order`). The run is cut into blocks of time. For each block, reference and toys are made of the
+events of the other blocks alone, split anew a few times. The windows are consecutive events of the block, as
+a collector cuts them. So such a window has the same relation to its reference and toys as a window of the
+next run to the bundle's.
 
-A histogram keeps no order: its blocks are random parts of its events. Of channels, the reference is windows
-rather than events. There the other blocks teach the test anew.
+A histogram does not keep the order: its blocks are random parts of its events. For channels, the reference is
+made of windows rather than events, and the test learns from the other blocks again.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ __all__ = ["BlockPlan", "BlockWindows", "BlockWork", "evaluate_blocks", "events_
 
 MOST_BLOCKS = 8
 WINDOWS_PER_BLOCK = 25
-"""Most windows that are tested of a block."""
+"""Most windows of a block that are tested."""
 
 SPLITS = 5
-"""References that are made of the other blocks."""
+"""References that are made from the other blocks."""
 
 TOYS_PER_SPLIT = 24
 
@@ -74,7 +75,7 @@ class BlockPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockWindows:
-    """What came out of the windows of all blocks and of their toys.
+    """Results of the windows of all blocks and of their toys.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ class BlockWindows:
 
     @property
     def z(self) -> FloatArray:
-        """Significances of the windows, one-sided: of their places between the toys."""
+        """One-sided significances of the windows, from their places among the toys."""
         half = 0.5 / (self.toy_z[0].size + 1)
         z: FloatArray = -special.ndtri(np.maximum(self.p - half, half))
         return z
@@ -115,7 +116,7 @@ def events_in_order(bundle: StoredBundle) -> tuple[FloatArray, bool]:
     Returns
     -------
     events : ndarray, shape (n_events, d)
-        In the order of the files; shuffled if that is not known.
+        In the order of the files; shuffled if the order is not known.
     is_known : bool
         Whether the order is known: the draws of `create_bundle` could be repeated. The centres, which were
         drawn next, are the proof.
@@ -132,7 +133,7 @@ def events_in_order(bundle: StoredBundle) -> tuple[FloatArray, bool]:
 
 
 def plan_blocks(bundle: StoredBundle, kind: WindowKind) -> BlockPlan:
-    """Cut a run into blocks that each have room for windows, and leave enough for reference and toys.
+    """Cut a run into blocks that are large enough for windows, and leave enough for reference and toys.
 
     Raises
     ------
@@ -154,9 +155,7 @@ def plan_blocks(bundle: StoredBundle, kind: WindowKind) -> BlockPlan:
             f"{kind.n_expected:g} back from reference and toys",
             where=str(bundle.path),
             fix="Build the bundle from a longer run, with a smaller reference or for smaller windows"
-            + (
-                ": 'dqm reference advise' shows what a run can bear" if bundle.manifest.counts is None else ""
-            ),
+            + (": 'dqm reference advise' shows what a run allows" if bundle.manifest.counts is None else ""),
         )
     n_windows = min(WINDOWS_PER_BLOCK, n_events // n_blocks // largest)
     is_ordered = bundle.manifest.counts is None and events_in_order(bundle)[1]
@@ -194,6 +193,7 @@ class BlockWork:
             raise BundleError(
                 f"tests as {bundle.manifest.definition}, not as {self.definition}: it is another bundle",
                 where=str(path),
+                fix="Let the workers see the same bundle at this path, or send it with --ship",
             )
         if bundle.manifest.is_of_channels:
             return lambda item: self._test_channels(bundle, item[0])

@@ -1,4 +1,4 @@
-"""Whether events can be a run that a reference is made of: one check for all that takes such files."""
+"""Check whether a reference can be made from events; used wherever such files are read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FEWEST_EVENTS = 60
 """Events of the shortest run: a reference of 30, and three windows of 10."""
 
 LONG_PAUSE = 0.5
-"""Pause between two events, as a share of all the rest of the time, that makes two runs of one."""
+"""A longer pause between two events, as a share of the rest of the time, separates two runs."""
 
 RARE_GAP = 1000.0
-"""Such a pause is longer than the usual one by this factor."""
+"""Such a pause is also longer than the usual one by this factor."""
 
 
 def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) -> None:
-    """Refuse events that no reference can be made of.
+    """Refuse events from which no reference can be made.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             f"{format_count(len(x), 'event')} are too few for a reference and toys of any window",
             where=where,
             fix=f"Give a run of {FEWEST_EVENTS} events at the very least; 'dqm reference advise' shows what "
-            "longer runs can bear",
+            "longer runs allow",
         )
     constant = constant_features(x, names)
     if len(constant) == len(names):
@@ -61,12 +61,12 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             f"{format_count(len(x), 'event')} are copies of {format_count(n_distinct, 'event')}",
             where=where,
             fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice; "
-            "'dqm reference advise' shows what a run can bear",
+            "'dqm reference advise' shows what a run allows",
         )
 
 
 def refuse_jump(times: FloatArray, where: str | None = None) -> None:
-    """Refuse a file in which the time jumps: events of two runs are no run.
+    """Refuse a file in which the time jumps: events of two runs are not one run.
 
     Parameters
     ----------
@@ -91,5 +91,5 @@ def refuse_jump(times: FloatArray, where: str | None = None) -> None:
             "it holds two runs",
             where=where,
             fix="Give one run, or each run as a file of its own if both were good; "
-            "'dqm reference advise' shows what each can bear",
+            "'dqm reference advise' shows what each allows",
         )

@@ -1,4 +1,4 @@
-"""Whether two runs, or two chambers, are alike: the symmetrised test with its permutation null, and maps."""
+"""Comparison of two runs or two chambers: the symmetrised test with its permutation null, and maps."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ LARGEST_BATCH = 40
 """Most permutations in one unit of work."""
 
 NUMBERS_AT_ONCE = 2 * 10**7
-"""Log ratios at events that a unit of work holds, at most; large samples have fewer permutations in one."""
+"""Most log ratios in one unit of work; large samples have fewer permutations in one."""
 
 FEWEST_EVENTS = 2
-"""Events of a sample, at least."""
+"""Fewest events of a sample."""
 
 FEWEST_DISTINCT = 10
-"""Distinct events of both samples together, at least."""
+"""Fewest distinct events of both samples together."""
 
 N_BY_CHANCE = 12
-"""Permutations that tell what chance adds to the divergence of each feature."""
+"""Permutations with which the effect of chance on the divergence of each feature is measured."""
 
 SURPRISE = 5.0
-"""Standard deviations by which common events may exceed what repeats within the samples suggest."""
+"""Common events may exceed the number expected from repeats within the samples by so many standard
+deviations."""
 
 TOLD_P = 0.05
-"""p below which it is said that the samples differ, and in which features: above, the ranking is chance."""
+"""p below which the samples are said to differ, and in which features; above it the ranking is chance."""
 
 LEAST_EXPECTED = 0.1
-"""Common events that are expected at least: two alike may be chance, three are not."""
+"""Smallest expected number of common events: two may be chance, three are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class SampleComparison:
     p_of_settings : tuple of float
         p of each kernel alone.
     place : int
-        Kernel that sees the difference best; the next two and the maps are its.
+        Kernel with which the difference is largest; the next two and the maps are from it.
     t_first, t_second : float
         ``t_{A+B}(A)`` and ``t_{A+B}(B)``; their sum is t.
     explanation : Explanation
@@ -99,7 +100,7 @@ class SampleComparison:
 
     @property
     def settings_in_words(self) -> tuple[str, ...]:
-        """Say what each kernel, or the network, is."""
+        """Describe each kernel, or the network."""
         return tuple(map(_describe, self.settings))
 
 
@@ -179,12 +180,11 @@ def compare_samples(
     names : sequence of str
         Their features.
     n_permutations : int
-        Divisions of their events into as many and as many, at random; p is not below ``1/(1 + n)``.
+        Random divisions of their events into samples of the same sizes; p is not below ``1/(1 + n)``.
     seed : int
         Chooses the centres of the kernels and throws the permutations.
-    workers : Workers
-        Who tests the permutations; the result is the same whoever does.
-    model : {"kernel", "neural"}
+    workers : Workers That test the permutations; the result does not depend on them. model : {"kernel",
+    "neural"}
         What describes the samples.
     progress : callable
         Told the permutations done.
@@ -306,9 +306,9 @@ def _is_same(first: Sample, second: Sample) -> bool:
 
 
 def _refuse_overlap(first: FloatArray, second: FloatArray, labels: tuple[str, str]) -> None:
-    """Refuse samples that share more events than values that repeat by chance explain.
+    """Refuse samples that have more events in common than chance explains.
 
-    How often an event repeats in the samples themselves tells how often it would in the other by chance.
+    The number of repeats within a sample gives the number expected in the other by chance.
     """
     rows, place, total = np.unique(
         np.concatenate([first, second]), axis=0, return_inverse=True, return_counts=True

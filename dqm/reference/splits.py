@@ -1,13 +1,13 @@
-"""Which events toys are made of: the pool beside the bundle's own reference, or fresh splits of all events.
+"""The events of toys: the pool with the bundle's own reference, or fresh splits of all events.
 
-A null table has to tell how t comes out in healthy windows of the next run. Toys from the pool are tested
-against the bundle's own reference. They are right for this reference, as far as the pool is like the truth;
-where it is small, they share its fluctuation, and no number of them averages it out (`pool_offset`).
+A null table must give the distribution of t in healthy windows of the next run. Toys from the pool are tested
+against the bundle's own reference. They are right for this reference if the pool is like the truth. If the
+pool is small, they share its fluctuation, and no number of toys averages it out (`pool_offset`).
 
-Fresh splits divide all events of the run anew, into a reference and windows, for every few toys; the test is
-prepared for each. Reference and windows of such a toy are distributed exactly as the bundle's reference and
-the windows of the next run are. So the share of healthy windows below any p is right on average over
-bundles. A single bundle departs from the average by the fluctuation of its own reference (`split_offset`).
+Fresh splits divide all events of the run again into a reference and windows, for every few toys; the test is
+prepared for each split. Reference and windows of such a toy are distributed exactly as the bundle's reference
+and the windows of the next run are. So the share of healthy windows below any p is right on average over
+bundles. A single bundle differs from the average by the fluctuation of its own reference (`split_offset`).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ TOLERATED_OFFSET = 0.15
 windows with p < 0.01 is then 0.0107 on average over bundles."""
 
 LARGEST_OFFSET = 0.5
-"""Uncertainty with which no table is made: p = 0.01 would be anything between 0.002 and 0.03."""
+"""Uncertainty above which no table is made: p = 0.01 could be anything between 0.002 and 0.03."""
 
 WINDOWS_IN_REFERENCE = 10
-"""Windows' worth of events in a reference that is chosen from many."""
+"""Size of a reference that is chosen from a long run, in windows."""
 
 WINDOWS_PER_SPLIT = 5
 """Most toys of one split. Preparing the test is most of a split's cost; toys of one split are alike."""
@@ -83,8 +83,8 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
     n_reference, n_pool : int
         Events of the bundle.
     wanted : {"auto", "pool", "splits"}
-        What the user asks for. By default splits are taken where the pool leaves p more uncertain than
-        `TOLERATED_OFFSET`, and splits less.
+        What the user asks for. By default splits are taken if p is more uncertain than `TOLERATED_OFFSET`
+        with the pool, and less uncertain with splits.
 
     Raises
     ------
@@ -103,12 +103,11 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
 
 
 def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
-    """Choose what the toys of a bundle are made of; those of channels come from no run.
+    """Choose what the toys of a bundle are made of; toys of channels are not drawn from a run.
 
     Raises
     ------
-    InputError
-        As `choose_origin`, and if an origin is asked for of toys of channels.
+    InputError As `choose_origin`, and if an origin is given for toys of channels.
     """
     if not bundle.manifest.is_of_channels:
         return choose_origin(n_expected, bundle.manifest.n_reference, bundle.manifest.n_pool, wanted)
@@ -124,8 +123,8 @@ def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "aut
 def choose_reference_size(n_events: int, n_expected: float, *, in_bins: bool = False) -> int:
     """Choose how many events of a run become the reference; the rest is the pool.
 
-    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all. In
-    bins of histograms half: there a larger reference costs nothing.
+    Those of `WINDOWS_IN_REFERENCE` windows, if the pool then needs no fresh splits; otherwise half of all.
+    With bins of histograms, half: there a larger reference costs nothing.
     """
     if in_bins:
         return max(2, n_events // 2)
@@ -137,7 +136,7 @@ def choose_reference_size(n_events: int, n_expected: float, *, in_bins: bool = F
 
 
 def refuse_hopeless(n_expected: float, n_reference: int, n_pool: int) -> None:
-    """Refuse windows that no null table can hold for; raises `InputError`."""
+    """Refuse windows for which no null table can be right; raises `InputError`."""
     best = min(pool_offset(n_expected, n_pool, n_reference), split_offset(n_expected, n_reference))
     if best <= LARGEST_OFFSET:
         return
@@ -151,18 +150,18 @@ def refuse_hopeless(n_expected: float, n_reference: int, n_pool: int) -> None:
 
 
 def largest_window_of(n_reference: int) -> float:
-    """Events of the largest windows that fresh splits hold for: `split_offset` is `LARGEST_OFFSET`."""
+    """Events of the largest windows that fresh splits allow: `split_offset` is `LARGEST_OFFSET`."""
     c2 = LARGEST_OFFSET**2
     return float(n_reference * (c2 + (c2 * c2 + c2) ** 0.5))
 
 
 def smallest_reference_for(n_expected: float) -> float:
-    """Events of the smallest reference for which fresh splits hold."""
+    """Events of the smallest reference that fresh splits allow."""
     return n_expected / largest_window_of(1)
 
 
 def uncertainty_of(manifest: Manifest, entry: NullTableEntry) -> tuple[float, str]:
-    """Give the uncertainty of the p-values of a table, in sigmas, and what it comes from."""
+    """Give the uncertainty of the p-values of a table, in sigmas, and its cause."""
     n = entry.kind.n_expected
     if entry.per_split:
         return split_offset(n, manifest.n_reference), "reference"

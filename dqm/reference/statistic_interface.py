@@ -25,7 +25,7 @@ It may have these class attributes:
                      and by name those of `GIVEN_TO_TUNE` that it takes, and gives a dict
 ===================  =========================================================================
 
-What the class makes has `evaluate`, see `Statistic`; everything else may be left out.
+An object of the class has `evaluate`, see `Statistic`; everything else may be left out.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 GIVEN = ("n_expected", "centers", "nuisances", "counts", "prepared", "few_windows", "device")
-"""Arguments that a statistic is given by name if it takes them; they are no settings."""
+"""Arguments that a statistic is given by name if it takes them; they are not settings."""
 
 GIVEN_TO_TUNE = ("n_reference", "n_expected", "n_centers", "rng", "kinds", "counts", "given")
 """Arguments that ``tune`` is given by name if it takes them, beside the events."""
@@ -66,7 +66,7 @@ Settings = dict[str, SettingValue]
 
 
 class Outcome(Protocol):
-    """What a statistic gives for a window: a number, or an object with `t` and some of the others."""
+    """Result of a statistic for a window: a number, or an object with `t` and some of the other members."""
 
     @property
     def t(self) -> float:
@@ -74,7 +74,7 @@ class Outcome(Protocol):
 
     @property
     def tau(self) -> float:
-        """Value before the nuisance parameters' share is taken off; by default `t`."""
+        """Value before the share of the nuisance parameters is subtracted; by default `t`."""
 
     @property
     def delta(self) -> float:
@@ -106,7 +106,7 @@ class Statistic(Protocol):
 
 @runtime_checkable
 class BatchStatistic(Protocol):
-    """A test that is quicker with several windows at once; otherwise they are tested one by one."""
+    """A test that is quicker with several windows at once; other tests get them one by one."""
 
     def evaluate_many(self, windows: Sequence[FloatArray], /) -> Sequence[float | Outcome]:
         """Test several windows; give one outcome for each.
@@ -130,7 +130,7 @@ class DrawnStatistic(Protocol):
 
 @runtime_checkable
 class Thrower(Protocol):
-    """A test that knows how healthy windows come about: its toys are thrown by it, not drawn from a pool."""
+    """A test that can generate healthy windows: it throws its own toys, which are not drawn from a pool."""
 
     def throw(self, rng: np.random.Generator, /) -> tuple[FloatArray, FloatArray]:
         """Draw a healthy window: its rows, shape (n_data, d), and their counts, shape (n_data,)."""
@@ -138,7 +138,7 @@ class Thrower(Protocol):
 
 @runtime_checkable
 class Resizable(Protocol):
-    """A test that other sizes of windows can share; otherwise it is made anew for each size."""
+    """A test that other sizes of windows can share; other tests are made for each size."""
 
     def at(self, n_expected: float, /) -> Statistic:
         """Give the test for windows of so many expected events."""
@@ -146,15 +146,15 @@ class Resizable(Protocol):
 
 @runtime_checkable
 class Stoppable(Protocol):
-    """A test that can end early where larger values say no more; its outcomes may have `is_lower_bound`."""
+    """A test that can end early above a value; its outcomes may have `is_lower_bound`."""
 
     def stopping_above(self, t: float, /) -> Statistic:
-        """Give the test for a user to whom all values above t say the same."""
+        """Give the test for a user who does not distinguish values above t."""
 
 
 @runtime_checkable
 class PreparedArrays(Protocol):
-    """A test with arrays that its reference alone decides; the bundle keeps them."""
+    """A test with arrays that depend only on its reference; the bundle keeps them."""
 
     @property
     def prepared(self) -> Mapping[str, NDArray[np.generic]]:

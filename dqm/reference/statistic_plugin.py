@@ -1,6 +1,6 @@
 """Statistics as plugins: found by name, checked where they are loaded, and set up for a reference.
 
-What `dqm` uses is a `PreparedStatistic`: it has everything that `statistic_interface` describes. Errors of a
+`dqm` uses a `PreparedStatistic`, which has everything that `statistic_interface` describes. Errors of a
 plugin, and values that cannot be used, become a `PluginError` that names it.
 """
 
@@ -38,10 +38,10 @@ __all__ = ["StatisticPlugin", "find_statistic"]
 GROUP = "dqm.statistics"
 
 _NEVER_SETTINGS = {*GIVEN, "weights", "rng"}
-"""Arguments that people give who call a test by hand, too."""
+"""Arguments that people also give who call a test by hand."""
 
 _REFUSED = {"nuisances": "nuisance parameters", "counts": "rows that stand for several events"}
-"""What a statistic must not ignore."""
+"""Arguments that a statistic must not ignore."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class StatisticPlugin:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Its settings and their values in a bundle if none are given; `inspect.Parameter.empty`: needed.
+        """Its settings and their usual values in a bundle; `inspect.Parameter.empty`: must be given.
 
         A class may have them as ``usual_settings``. By default they are its arguments that are not in
         `GIVEN`.
@@ -151,7 +151,7 @@ class StatisticPlugin:
         return chosen
 
     def tune(self, sample: Sample, kinds: Sequence[str], **numbers: object) -> Settings:
-        """Let it choose its settings; raises `PluginError` if they cannot be kept."""
+        """Let it choose its settings; raises `PluginError` if they cannot be stored."""
         offered: dict[str, object] = {**numbers, "kinds": kinds, "counts": sample.counts}
         if sample.counts is None:
             del offered["counts"]
@@ -235,7 +235,7 @@ def find_statistic(name: str) -> StatisticPlugin:
     BundleError
         If none of that name is installed.
     PluginError
-        If it is no class that takes a reference, or its `tune` cannot be called with events.
+        If it is not a class that takes a reference, or its `tune` cannot be called with events.
     """
     plugin = StatisticPlugin(name, find_plugin(GROUP, name, error=BundleError))
     check_call(plugin.label, plugin.factory, "CLASS(reference, ...)", 1, *_needed(plugin.factory))
@@ -247,7 +247,7 @@ def find_statistic(name: str) -> StatisticPlugin:
 
 
 def _needed(factory: object) -> list[str]:
-    """List the arguments by name that it does not do without."""
+    """List the arguments by name that it needs."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())[1:]  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -1,10 +1,10 @@
 """The reference bundle: what "good" is, frozen, named by the hash of its content.
 
 A bundle is a directory of plain ``.npy`` arrays and one ``manifest.json`` that lists them with their
-checksums. Array files are named by their content and never change. To calibrate a bundle, or to give it a
-nuisance parameter or templates of faults, is to add arrays and put a new manifest in the place of the old one
-in a single step, so a reader sees the one or the other. The identifier is the hash of the manifest: same
-content, same name; the manifest keeps its parent's.
+checksums. Array files are named by their content and never change. Calibration, a new nuisance parameter or
+templates of faults add arrays and replace the manifest in a single step, so a reader sees the old bundle or
+the new one. The identifier is the hash of the manifest: same content, same name. The manifest also has the
+identifier of its parent.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ _NPY_DAMAGE = (
     EOFError, LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError,
     ValueError,
 )  # fmt: skip
-"""What numpy raises on a damaged header, which it takes for a Python literal."""
+"""Errors that numpy raises on a damaged header, which it reads as a Python literal."""
 
 NumberArray = NDArray[Any]
-"""Array of a bundle: float64, or float32 where the test keeps it so."""
+"""Array of a bundle: float64, or float32 if the test stores it so."""
 
 
 Stamp = tuple[int, int, int]
@@ -64,7 +64,7 @@ Stamp = tuple[int, int, int]
 
 
 class StoredBundle:
-    """What a bundle's directory holds, its checksums verified; never changed once it is read.
+    """Content of a bundle's directory, with verified checksums; never changed after it is read.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class StoredBundle:
     stamps : mapping of str to Stamp, optional
         Of the files that are mapped rather than read, by their names.
     owner : object, optional
-        What removes the directory when nothing refers to it any more; kept for as long as the bundle.
+        Object that removes the directory when nothing refers to it any more; kept as long as the bundle.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class StoredBundle:
         Raises
         ------
         BundleError
-            If it is no bundle, of a newer version, incomplete or altered.
+            If it is not a bundle, of a newer version, incomplete or altered.
         """
         manifest = _read_manifest(path)
         found = {file.name: _read_array(path / file.name, file) for file in manifest.files}
@@ -117,9 +117,9 @@ class StoredBundle:
         return cls(path, manifest, arrays, {name: stamp for name, (_, stamp) in found.items()}, owner)
 
     def verify(self) -> None:
-        """Check that nobody has written to the files since they were opened: what is mapped changes too.
+        """Check that the files were not written since they were opened: mapped arrays change with them.
 
-        A file that was removed or replaced is no matter, for the old one is still here.
+        A file that was removed or replaced does not matter: the old one is still mapped.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class StoredBundle:
                 )
 
     def check_identifier(self, identifier: str) -> None:
-        """Refuse another bundle than the one that is meant; raises `BundleError`."""
+        """Refuse any bundle except the one that is expected; raises `BundleError`."""
         if self.identifier != identifier:
             raise BundleError(
                 f"is bundle {self.identifier}, not {identifier}",
@@ -148,7 +148,7 @@ class StoredBundle:
             )
 
     def refuse_counted(self, what: str) -> None:
-        """Refuse what only a reference of single events has; raises `InputError` for counted rows."""
+        """Refuse counted rows, where single events are needed; raises `InputError`."""
         self.refuse_channels(what)
         if self.manifest.counted is not None:
             raise InputError(
@@ -158,7 +158,7 @@ class StoredBundle:
             )
 
     def refuse_channels(self, what: str) -> None:
-        """Refuse what a reference of channels does not have; raises `InputError`."""
+        """Refuse a reference of channels; raises `InputError`."""
         if self.manifest.is_of_channels:
             raise InputError(
                 f"a bundle of the statistic {self.manifest.statistic} takes no {what}", where=str(self.path)
@@ -221,7 +221,7 @@ class StoredBundle:
     def add_null_table(self, entry: NullTableEntry, toys: FloatArray) -> Self:
         """Write a null table into the bundle's directory; gives the new bundle.
 
-        One for the same windows is replaced. Raises `BundleError` if the directory cannot be written.
+        A table for the same windows is replaced. Raises `BundleError` if the directory cannot be written.
         """
         others = tuple(c for c in self.manifest.null if not c.kind.covers(entry.kind))
         return self._replace({"null": (*others, entry)}, {entry.toys.name: toys})
@@ -231,7 +231,7 @@ class StoredBundle:
     ) -> Self:
         """Write the null tables of a range into the bundle's directory; gives the new bundle.
 
-        Tables of such windows in the range are replaced, and so are ranges that overlap with it. Raises
+        Tables of such windows in the range are replaced, and also ranges that overlap with it. Raises
         `BundleError` if the directory cannot be written.
         """
         others = tuple(c for c in self.manifest.null if not window_range.covers(c.kind))
@@ -245,8 +245,8 @@ class StoredBundle:
     def add_nuisance(self, entry: NuisanceEntry, arrays: Mapping[str, FloatArray]) -> Self:
         """Write a nuisance parameter into the bundle's directory; gives the new bundle.
 
-        One of the same name is replaced. The null tables go: they are of another test. Raises `BundleError`
-        if the directory cannot be written.
+        A parameter of the same name is replaced. The null tables are removed: they belong to another test.
+        Raises `BundleError` if the directory cannot be written.
         """
         others = tuple(other for other in self.manifest.nuisances if other.name != entry.name)
         files = {entry.arrays[name].name: values for name, values in arrays.items()}
@@ -255,7 +255,7 @@ class StoredBundle:
     def add_templates(self, learned: Sequence[tuple[TemplateEntry, Mapping[str, FloatArray]]]) -> Self:
         """Write templates of faults into the bundle's directory; gives the new bundle.
 
-        Those of the same faults are replaced. Null tables stay: p does not depend on templates. Raises
+        Templates of the same faults are replaced. Null tables stay: p does not depend on templates. Raises
         `BundleError` if the directory cannot be written.
         """
         faults = {entry.fault for entry, _ in learned}
@@ -272,7 +272,11 @@ class StoredBundle:
                 _write_atomically(self.path / name, _npy(values))
             _write_atomically(self.path / MANIFEST, manifest.encode())
         except OSError as error:
-            raise BundleError(f"cannot write: {error.strerror}", where=str(self.path)) from error
+            raise BundleError(
+                f"cannot write: {error.strerror}",
+                where=str(self.path),
+                fix="Free space on the disk, or change the rights of the directory",
+            ) from error
         arrays = {**self._arrays, **files}
         kept = {file.name: arrays[file.name] for file in manifest.files}
         return type(self)(self.path, manifest, kept, owner=self._owner)
@@ -303,8 +307,8 @@ def write_bundle(
     arrays : dict of str to ndarray
         Arrays by the file names in the manifest.
     overwrite : bool
-        Take the place of a bundle that is there already, in a single step: a reader sees the one or the
-        other. Anything else is never overwritten.
+        Replace an existing bundle in a single step: a reader sees the one or the other. Anything else is
+        never overwritten.
 
     Raises
     ------
@@ -321,7 +325,11 @@ def write_bundle(
         else:
             _create(path, manifest, arrays)
     except OSError as error:
-        raise BundleError(f"cannot write: {error.strerror}", where=str(path)) from error
+        raise BundleError(
+            f"cannot write: {error.strerror}",
+            where=str(path),
+            fix="Free space on the disk, or change the rights of the directory",
+        ) from error
     return StoredBundle(path, manifest, arrays)
 
 
@@ -347,7 +355,7 @@ def _overwrite(path: Path, manifest: Manifest, arrays: Mapping[str, NumberArray]
 
 
 def read_files(path: Path) -> dict[str, bytes]:
-    """Read a bundle as it lies on disk, to be sent elsewhere; raises `BundleError` as `StoredBundle.read`."""
+    """Read the files of a bundle, to be sent elsewhere; raises `BundleError` as `StoredBundle.read`."""
     names = [MANIFEST, *(file.name for file in StoredBundle.read(path).manifest.files)]
     return {name: (path / name).read_bytes() for name in names}
 
@@ -364,7 +372,11 @@ def _read_manifest(path: Path) -> Manifest:
             fix="Build one with 'dqm reference build'",
         ) from error
     if len(text) > _LARGEST_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST} has more than {_LARGEST_MANIFEST_BYTES} bytes", where=where)
+        raise BundleError(
+            f"{MANIFEST} has more than {_LARGEST_MANIFEST_BYTES} bytes",
+            where=where,
+            fix="Copy the bundle again, or build it again",
+        )
     return _parse(text, where)
 
 
@@ -400,7 +412,11 @@ def _read_array(path: Path, expected: ArrayFile) -> tuple[NumberArray, Stamp]:
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())
             if facts.st_size > _most_bytes(expected):
-                raise BundleError(f"{path.name} has more than {_most_bytes(expected)} bytes", where=where)
+                raise BundleError(
+                    f"{path.name} has more than {_most_bytes(expected)} bytes",
+                    where=where,
+                    fix="Copy the bundle again, or build it again",
+                )
             if hashlib.file_digest(file, "sha256").hexdigest() != expected.sha256:
                 raise BundleError(
                     f"{path.name} does not have the checksum in {MANIFEST}: it was altered or cut short",
@@ -415,8 +431,16 @@ def _read_array(path: Path, expected: ArrayFile) -> tuple[NumberArray, Stamp]:
     except OSError as error:
         raise BundleError(f"{path.name}: {error.strerror}", where=where, fix="Rebuild the bundle") from error
     except _NPY_DAMAGE as error:
-        raise BundleError(f"{path.name} is no .npy array: {error}", where=where) from error
-    raise BundleError(f"{path.name} is {found} {shape}, not {dtype} {expected.shape}", where=where)
+        raise BundleError(
+            f"{path.name} is no .npy array: {error}",
+            where=where,
+            fix="Copy the bundle again, or build it again",
+        ) from error
+    raise BundleError(
+        f"{path.name} is {found} {shape}, not {dtype} {expected.shape}",
+        where=where,
+        fix="Copy the bundle again, or build it again",
+    )
 
 
 def _stamp(facts: os.stat_result) -> Stamp:

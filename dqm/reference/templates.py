@@ -22,26 +22,26 @@ from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 __all__ = ["KnownFaults", "LabelledSample", "learn_templates"]
 
 MAX_EVENTS = 50_000
-"""Labelled and healthy events that a template is learned from; more cost memory and tell little."""
+"""Most labelled and healthy events from which a template is learned; more need memory and add little."""
 
 RATE = "rate of the fault"
-"""Parameter; its name, as those of strengths, is none that a bundle's own could have."""
+"""Parameter; a bundle's own parameters cannot have its name or those of strengths."""
 
 STRENGTH = 3.0
-"""Sigma of the strength of a template, in units of the labelled run's own: wide, and held to 0."""
+"""Sigma of the strength of a template, in units of the labelled run's strength: wide, and centred at 0."""
 
 RATE_SIGMA = 1.0
 """Sigma of the log of the rate that a fault may have."""
 
 FREE_SIGMA = 1e3
-"""In the place of an infinite one, so that a free parameter which a fault imitates does not run away."""
+"""Used instead of an infinite sigma, so that a free parameter which a fault imitates does not diverge."""
 
 UNKNOWN = 0.25
-"""Share of anomalous windows that are taken, before one looks, to be of no known fault."""
+"""Prior share of anomalous windows without a known fault."""
 
 IMPERFECTION = 0.1
-"""Share of a departure that the right template leaves unexplained, one sigma: strengths differ from those
-learned, and kernels smooth (measured in ``tests/studies/fault_templates.py``)."""
+"""One sigma of the share of a departure that the right template leaves unexplained: strengths differ from
+those learned, and kernels smooth (measured in ``tests/studies/fault_templates.py``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ def learn_templates(
     Parameters
     ----------
     bundle : StoredBundle
-        Its directory is written to. Its pool is what faults are compared with, its reference what they are
-        checked with; its null tables stay.
+        Its directory is written to. Faults are compared with its pool and checked with its reference; its
+        null tables stay.
     samples : sequence of LabelledSample
         The faults; earlier templates of the same ones are replaced.
     width : float, optional
@@ -157,8 +157,8 @@ class KnownFaults:
     """Compares anomalous windows of one kind with the templates of a bundle.
 
     A fault is a parameter that deforms the reference: ``s f``, f its template and s its strength, or
-    ``sum_i s_i f_i`` if it was learned at several. It is fitted beside the bundle's nuisance parameters and a
-    rate; what t, the measure of the whole departure, has left then is unexplained.
+    ``sum_i s_i f_i`` if it was learned at several. It is fitted together with the bundle's nuisance
+    parameters and a rate. The rest of t, which measures the whole departure, is unexplained.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class KnownFaults:
 
         Notes
         -----
-        A priori a window is of no known fault with probability `UNKNOWN`, and all faults are as probable.
+        A priori a window has no known fault with probability `UNKNOWN`, and all faults are equally probable.
         Faults with log likelihood ratios Delta_k / 2 share in proportion to ``exp(Delta_k / 2 T)``, where the
         temperature T allows for templates that are wrong by a share `IMPERFECTION` of the departure. With u
         the share of the departure that the best leaves unexplained, known faults have a half-normal density

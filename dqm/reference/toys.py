@@ -23,7 +23,7 @@ __all__ = ["NOMINAL", "Toy", "ToySource", "Truth", "largest_window"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What toys are thrown under: one nuisance parameter away from 0, or none.
+    """Truth under which toys are thrown: one nuisance parameter away from 0, or none.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Truth:
     nu : float
         Its true value, in its own unit.
     sample : ndarray, shape (n, d), optional
-        Events taken there. Without them toys are made as the parameter says: by its rate, by its
+        Events taken there. Without them the parameter determines how toys are made: by its rate, by its
         transformation of the pool, or by reweighting the pool with the learned log ratio.
     """
 
@@ -82,8 +82,8 @@ def largest_window(cut: WindowCut, n_expected: float) -> int:
 class ToySource:
     """Throws the toys of one kind of windows.
 
-    They come from the bundle's pool. A statistic that knows how healthy windows come about (`Thrower`) throws
-    them itself.
+    They come from the bundle's pool. A statistic that can generate healthy windows (`Thrower`) throws them
+    itself.
 
     Parameters
     ----------
@@ -134,8 +134,8 @@ class ToySource:
             if entry is None or not entry.concerns(kind.cut):
                 known = ", ".join(e.name for e in bundle.manifest.nuisances if e.concerns(kind.cut))
                 raise InputError(
-                    f"windows cut by {kind.cut} feel no nuisance parameter {truth.name!r}",
-                    fix=f"The bundle has for them: {known or 'none'}",
+                    f"windows cut by {kind.cut} do not depend on the nuisance parameter {truth.name!r}",
+                    fix=f"For such windows the bundle has: {known or 'none'}",
                 )
             self._shift(bundle, entry)
         needed = 2 * largest_window(kind.cut, kind.n_expected * self._rate)
@@ -177,7 +177,7 @@ class ToySource:
         return Toy(self.pool.x[rows], measured, counts, rows)
 
     def _draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], FloatArray | None]:
-        """Draw events of the pool; of counted rows the counts are drawn, at the cost of the rows."""
+        """Draw events of the pool; for counted rows draw the counts, in a time that depends on the rows."""
         if self.pool.counts is None:
             return rng.choice(len(self.pool.x), size=n, replace=False, p=self._shares), None
         drawn = self.pool.draw_counts(n, rng)
@@ -185,7 +185,7 @@ class ToySource:
         return rows, drawn[rows].astype(np.float64)
 
     def _shift(self, bundle: StoredBundle, entry: NuisanceEntry) -> None:
-        """Bring the pool to the truth."""
+        """Change the pool to the truth."""
         nu = self._truth.nu
         if entry.kind == "normalisation":
             self._rate = math.exp(nu)

@@ -1,7 +1,7 @@
 """How the settings of a test were chosen: widths, and how steady t is in centres and penalty.
 
-What chooses is `dqm.nplm.SeveralTest`, and for a single kernel the recipe of the bundle. Here the same test
-is set up with other numbers, and the same healthy windows are tested with each.
+`dqm.nplm.SeveralTest` chooses the settings; for a single kernel the recipe of the bundle does. Here the same
+test is set up with other numbers, and the same healthy windows are tested with each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SAMPLED = 1000
 """Reference events whose distances are shown."""
 
 STEADY = 0.7
-"""Rank correlation of t of healthy windows with two settings above which these say the same."""
+"""Two settings are equivalent above this rank correlation of t in healthy windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class TuningPoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tuning:
-    """What there is to be seen of the settings.
+    """Measurements of the settings.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Tuning:
     points: tuple[TuningPoint, ...]
 
     def of(self, knob: str) -> list[TuningPoint]:
-        """Give what was tried of a knob."""
+        """Give the settings that were tried of one kind."""
         return [point for point in self.points if point.knob == knob]
 
     @property
@@ -149,7 +149,7 @@ def look_at_settings(
     Raises
     ------
     InputError
-        If the statistic of the bundle is none of ``several`` and ``kernel``.
+        If the statistic of the bundle is neither ``several`` nor ``kernel``.
     """
     statistic = "several" if manifest is None else manifest.statistic
     if statistic not in ("several", "kernel"):

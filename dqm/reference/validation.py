@@ -1,4 +1,4 @@
-"""Is the test blind to what may change? Toys at shifted nuisance parameters against the null table."""
+"""Check that t does not depend on what may change: toys at shifted parameters against the null table."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def validate(
     entry = find_null_entry(bundle, kind)
     null = bundle.toys(entry)
     table = NullTable(null[:, 0])
-    # toys of the null table itself would prove nothing
+    # toys of the null table itself would not be independent
     seeds = (candidate for candidate in count(seed) if candidate != entry.seed)
     truths = [NOMINAL, *_shifts(bundle, kind, sigmas)]
     truths += [Truth(name, nu, sample) for (name, nu), sample in (samples or {}).items()]
@@ -173,7 +173,7 @@ def find_null_entry(bundle: StoredBundle, kind: WindowKind) -> NullTableEntry:
 
 
 def _shifts(bundle: StoredBundle, kind: WindowKind, sigmas: tuple[float, ...]) -> list[Truth]:
-    """Points of all parameters these windows feel; one never measured has no sigma to count in."""
+    """Points of all parameters on which these windows depend; unmeasured ones have no sigma as a unit."""
     return [
         Truth(entry.name, sigma * entry.sigma)
         for entry in bundle.manifest.nuisances

@@ -2,7 +2,7 @@
 
 The distribution of t changes slowly with the number of expected events. So each of its quantiles is
 interpolated linearly in the logarithm of this number. Toys of sizes in the middle between two tables, which
-were not used, show what this is worth.
+were not used, show how good this is.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def calibrate_range(
     bundle : StoredBundle
         With the new tables.
     midpoints : list of Midpoint
-        What the interpolation is worth.
+        How good the interpolation is.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Every mistake in a configuration: also those that show only when bundles, keys and collectors are opened.
+"""Every mistake in a configuration, including those that show when bundles, keys and sources are opened.
 
-``dqm check`` prints them, ``dqm init`` lets nothing pass that has any, and ``dqm doctor`` begins with them. A
-collector's configuration can be checked without the extra ``monitor``, so what needs it is imported where it
-is used.
+``dqm check`` prints them, ``dqm init`` refuses a configuration that has any, and ``dqm doctor`` begins with
+them. A collector's configuration can be checked without the extra ``monitor``, so what needs it is imported
+where it is used.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _deep_problems(config: Path, overrides: Mapping[str, object]) -> list[str]:
 
 
 def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
-    """List what to try, as far as the configuration is sound enough for it."""
+    """List what to try, as far as the configuration allows it."""
     attempts: list[Callable[[], object]] = []
     match data:
         case {"collector": {"name": str(name)}}:
@@ -134,7 +134,7 @@ def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
 
 
 def _bundles(stream: dict[str, Any]) -> Iterator[str]:
-    """Find the bundles of a stream, by whichever key it names them."""
+    """Find the bundles of a stream, under each of the keys that may name them."""
     references = stream.get("references")
     tables = (
         [table for table in references if isinstance(table, dict)] if isinstance(references, list) else []

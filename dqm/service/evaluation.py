@@ -43,7 +43,7 @@ class WindowEvaluator:
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
         self._rolling: dict[int, RollingEvaluator] = {}
-        """By the number of permutations; made when one is asked for."""
+        """By the number of permutations; made when it is needed."""
 
     def evaluate(self, job: EvaluationJob) -> EvaluationReport:
         """Test a window, and explain the result if its p-value is small enough.
@@ -85,13 +85,11 @@ class WindowEvaluator:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateWindows:
-    """What a worker of the cluster does with one bundle, see `dqm.reference.Task`.
+    """Work of a cluster's worker with one bundle, see `dqm.reference.Task`.
 
     Parameters
     ----------
-    bundle : Path
-        Where it lies on this machine.
-    identifier : str
+    bundle : Path Its place on this machine. identifier : str
         Of the bundle.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.
@@ -111,7 +109,7 @@ class EvaluateWindows:
 
 
 def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
-    """Set up the evaluation by all bundles; streams with one bundle share an evaluator.
+    """Set up the evaluation with all bundles; streams with the same bundle share an evaluator.
 
     Parameters
     ----------
@@ -121,7 +119,7 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     Returns
     -------
     callable
-        Evaluates a window by the bundle that its job names; logs what it raises.
+        Evaluates a window with the bundle that its job names; logs what it raises.
 
     Raises
     ------
@@ -159,6 +157,6 @@ def _find(evaluators: Mapping[str, WindowEvaluator], bundle: str) -> WindowEvalu
 
 
 def prepare_worker(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
-    """Set up a worker process: its log, which is that of the daemon, and `prepare_evaluators`."""
+    """Set up a worker process: the daemon's log, and `prepare_evaluators`."""
     log_to_stderr()
     return prepare_evaluators(config)

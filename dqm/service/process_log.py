@@ -59,7 +59,7 @@ def is_json() -> bool:
 
 
 class _Logger(structlog.PrintLogger):
-    """Gives up lines that cannot be written: a log on a full disk must not end the work."""
+    """Drops lines that cannot be written: a log on a full disk must not end the work."""
 
     def msg(self, message: str) -> None:
         with suppress(OSError):
@@ -69,10 +69,10 @@ class _Logger(structlog.PrintLogger):
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Gives up lines that cannot be written, as `_Logger` does."""
+    """Drops lines that cannot be written, as `_Logger` does."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
-        """Say nothing: the place for it is the one that cannot be written."""
+        """Print nothing: a message would go to the stream that cannot be written."""
 
 
 def _dump(fields: object, default: Callable[[Any], Any]) -> str:
@@ -90,7 +90,7 @@ def _log_uncaught(error: BaseException) -> None:
 
 
 def _escape(_logger: object, _method: str, fields: _Fields) -> _Fields:
-    """Take from text what a terminal would obey; other values are written by `repr`, which does so, too."""
+    """Escape text that a terminal would obey; other values are written by `repr`, which does so as well."""
     for name, value in fields.items():
         if isinstance(value, str):
             fields[name] = escape_text(value, keep="\n" if name == "exception" else "")

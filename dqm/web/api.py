@@ -242,7 +242,7 @@ def cancel_comparison(queries: Asked, request: Request, identifier: ComparisonNa
 @_get(
     "/users",
     summary="Who can sign in with a password, and who is signed in; for admins",
-    responses=_problems({403: "the user is no admin"}),
+    responses=_problems({403: "the user is not an admin"}),
 )
 def users(queries: Asked, known: Known, request: Request) -> m.AccountList:
     require(queries, request, "users", "list")

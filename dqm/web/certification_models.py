@@ -57,7 +57,7 @@ class EntryView(View):
     time: float = Field(description="Unix seconds")
     user: str
     comment: str
-    what: str = Field(description="of what it speaks, in words")
+    what: str = Field(description="what it concerns, in words")
     stream: str = Field(description="empty: all streams")
     first: int | None = Field(description="number of the first window; null if not chosen by number")
     last: int | None
@@ -65,7 +65,7 @@ class EntryView(View):
     end: float | None
     quality: Quality | None = Field(description="the flag that it gives; null if it gives none")
     fault: str = Field(description="the fault that it names; empty if it names none")
-    judged: dict[Quality, int] = Field(description="windows that it speaks of, as they were judged")
+    judged: dict[Quality, int] = Field(description="windows that it concerns, as they were judged")
     subject: int | None = Field(description="number of what it withdraws")
     is_withdrawn: bool
 
@@ -93,10 +93,10 @@ class RunList(View):
 
 
 class StreamResult(View):
-    """How a stream did in a run, amendments counted in."""
+    """Result of a stream in a run, with amendments."""
 
     stream: str
-    shares: dict[Quality, float] = Field(description="share of the time; that without window is Null")
+    shares: dict[Quality, float] = Field(description="share of the time; time without a window is Null")
     keeps_rules: bool
     reason: str = Field(description="which rule it does not keep; empty if it keeps all")
 
@@ -116,7 +116,7 @@ class RunCertification(View):
     flags: tuple[dict[str, Any], ...] = Field(
         description="as dqm flags writes them; as signed if windows are deleted"
     )
-    entries: tuple[EntryView, ...] = Field(description="all that was said, the newest first")
+    entries: tuple[EntryView, ...] = Field(description="all that people said, the newest first")
     faults: tuple[str, ...] = Field(description="names of faults that are configured or were used")
     sent_at: float | None = Field(description="when the registry took the sign-off, Unix seconds")
 

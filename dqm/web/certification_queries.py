@@ -1,4 +1,4 @@
-"""What the page and the API ask of the certification of runs; both show the same."""
+"""Certification of runs for the page and the API; both show the same."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CertificationActions(Protocol):
         """When the registry took a sign-off, Unix seconds."""
 
     def registry_status(self) -> RegistryStatus | None:
-        """How it goes with the registry; None without one."""
+        """State of the registry; None without one."""
 
     def apply(self, command: CertifyCommand, user: str) -> Entry:
         """Carry out a command, durably; raises `InputError` if it cannot be done."""

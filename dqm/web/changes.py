@@ -59,7 +59,7 @@ def carry_out(queries: Queries, request: Request, command: Command) -> Sequence[
 
 
 def acknowledge_group(queries: Queries, request: Request, command: AcknowledgeGroup) -> m.AcknowledgedGroup:
-    """Acknowledge the alarms of a group, all that are meant or none, and tell which came too late for it.
+    """Acknowledge the alarms of a group, all of those named or none, and tell which came too late for it.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def administer(
     Raises
     ------
     RoleMissingError
-        If the user is no admin.
+        If the user is not an admin.
     InputError
         If it cannot be done.
     StoreError
@@ -182,7 +182,7 @@ def require(queries: Queries, request: Request, action: str, target: str) -> Non
     if not principal.user:
         raise NotSignedInError(f"this needs a user of the role {NEEDED[action]}", fix="Sign in")
     what = f"this needs the role {NEEDED[action]}; that of {principal.user} is {principal.role}"
-    if request.method not in READING:  # only changes: readers could fill the audit
+    if request.method not in READING:  # only changes: otherwise readers could fill the audit
         _record_refusal(queries, principal.user, action, target, what)
     raise RoleMissingError(what, where=action, fix="Ask somebody who has that role, or whoever gives roles")
 

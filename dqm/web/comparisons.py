@@ -65,7 +65,7 @@ class ComparisonSide(BaseModel):
     taken: Taken = Field(Taken.FAIR, description="which of the kept windows of the runs")
 
     def choice(self) -> KeptChoice:
-        """Give the windows that are meant; raises `InputError` if it names no run, or a window of several."""
+        """Give the chosen windows; raises `InputError` if there is no run, or one window of several runs."""
         return KeptChoice(self.stream, parse_numbers(self.runs, MOST_RUNS), self.window, self.taken)
 
 

@@ -1,7 +1,7 @@
 """Connections of the HTTP server: how many there may be, and for how long a peer may keep one waiting.
 
 A peer that says nothing, sends half a request or does not read its answer costs a connection, and memory. Two
-rules bound both.
+rules limit both.
 
 Deadlines. A connection is always in one `Phase`. In all phases but ``ANSWERING`` the server waits for the
 peer, and each of these phases has a deadline that more bytes do not prolong. After it the connection is
@@ -9,12 +9,12 @@ closed.
 
 Room. There may be so many connections in all, so many from one address, and so many from other hosts, which
 leaves room for this host. Where a limit is reached, a new connection takes the place of the one that has kept
-the server waiting for the longest time, among those under the same limit. So silent peers keep nobody out: a
-request that comes at once is answered. Only if all others are being answered is the new one refused. What is
-waited for decides, not who is first, because a program on this host and a proxy have one address for many
-clients; these two have no limit of their own.
+the server waiting for the longest time, among those under the same limit. So silent peers do not exclude
+others: a request that comes at once is answered. A new connection is refused only if all others are being
+answered. The wait decides, not the order, because a program on this host and a proxy have one address for
+many clients; these two have no limit of their own.
 
-Whatever is large is sent in pieces (`send_in_pieces`): the transport holds one piece, not a whole file.
+A large body is sent in pieces (`send_in_pieces`): the transport holds one piece, not a whole file.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What peers may take.
+    """Limits for peers.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class LimitedProtocol(H11Protocol):
         self._review()
 
     def send_400_response(self, msg: str) -> None:
-        """Say that a request is none, unless its answer has begun."""
+        """Say that a request is not valid, unless its answer has begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:
@@ -231,7 +231,7 @@ class ConnectionRoom:
         self._told_at = float("-inf")
 
     def admit(self, new: LimitedProtocol) -> bool:
-        """Take a new connection in, if need be in the place of another; False if there is no room.
+        """Accept a new connection, if necessary in the place of another; False if there is no room.
 
         Parameters
         ----------
@@ -276,7 +276,7 @@ class ConnectionRoom:
             self._closed.clear()
 
     def _make_room(self, among: Collection[LimitedProtocol], most: int) -> bool:
-        """Close the one of these that has kept us waiting the longest, if there are too many for another."""
+        """Close the one that has kept the server waiting the longest, if there are too many for another."""
         among = [one for one in among if one in self._open]
         if len(among) < most:
             return True
@@ -289,7 +289,7 @@ class ConnectionRoom:
         return True
 
     def _origin(self, address: str) -> tuple[str, bool]:
-        """Say under whose limit an address counts, and whether many clients share it."""
+        """Say under which limit an address counts, and whether many clients share it."""
         try:
             found = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:  # it has closed already

@@ -1,4 +1,4 @@
-"""Forms of the pages: what a POST does, where it leads, and what is shown when it cannot be done."""
+"""Forms of the pages: what a POST does, which page follows, and what is shown if it cannot be done."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ class Group(View):
 
 
 class Untold(View):
-    """A target of messages about alarms that takes none."""
+    """A target of messages about alarms that does not take any."""
 
     target: str
     since: float = Field(description="when it first failed since it last took one, Unix seconds")
@@ -173,10 +173,10 @@ class Peer(View):
 
 
 class AlarmLine(View):
-    """Alarms of one cause that stand alike in streams of one group, or one alarm: a line to read."""
+    """Alarms of one cause with the same state in streams of one group, or one alarm: a line to read."""
 
     group: str = Field(description="path of the group; empty for all streams, and for a stream without one")
-    name: str = Field(description="how to call it: the stream if there is one only, else the group")
+    name: str = Field(description="its title: the stream if there is only one, else the group")
     cause: Cause
     priority: Priority = Field(description="that of the most urgent alarm")
     needs_response: bool
@@ -190,7 +190,7 @@ class Overview(View):
 
     time: float = Field(description="Unix seconds")
     version: str
-    notice: str = Field(description="what everybody must know of the daemon itself; mostly empty")
+    notice: str = Field(description="what everybody must know about the daemon itself; mostly empty")
     turned_away: tuple[TurnedAwayPeer, ...] = Field(
         description="addresses whose connections were turned away in the last 10 minutes"
     )
@@ -221,7 +221,7 @@ class AlarmList(View):
 
 
 class AcknowledgedGroup(View):
-    """What an acknowledgement of a group has done."""
+    """Result of an acknowledgement of a group."""
 
     acknowledged: tuple[str, ...] = Field(description="streams whose alarm was acknowledged")
     left: tuple[str, ...] = Field(description="streams whose alarm came later: it still needs a response")

@@ -1,8 +1,8 @@
 """Other daemons on the page: each is asked for its overview every few seconds, and its answer is bounded.
 
-Nothing is asked while a page is made, so that a slow peer holds up nobody. A peer may be of an earlier or
-later version: only what is needed of its answer is read, and what makes no sense is a problem of this peer
-alone. Peers of a peer are not shown: two daemons may show each other.
+Nothing is asked while a page is made, so that a slow peer delays nobody. A peer may be of an earlier or later
+version: only the needed part of its answer is read, and an invalid answer is a problem of this peer only.
+Peers of a peer are not shown: two daemons may show each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ANSWER_SECONDS = 10.0
 """Longest time for an answer as a whole."""
 
 FRESH_SECONDS = 30.0
-"""What a peer said longer ago is not its present state."""
+"""An answer that is older than this is not the present state of a peer."""
 
 _LARGEST_ANSWER_BYTES = 32_000_000
 _MOST_ALARMS = 5
@@ -57,7 +57,7 @@ class _Tree(_Answer):
 
 
 class PeerOverview(_Answer):
-    """What is read of the overview of a peer."""
+    """The part of a peer's overview that is read."""
 
     version: _Text
     notice: _Text = ""
@@ -80,7 +80,7 @@ class PeerStatus:
     answered_at : float or None
         When it said this, Unix seconds.
     problem : str
-        Why its last answer is none; empty if it is one.
+        Why its last answer cannot be used; empty if it can.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Peers:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Ask no more; does not wait for answers."""
+        """Stop asking; does not wait for answers."""
         self._stopping.set()
 
     def statuses(self) -> tuple[PeerStatus, ...]:
@@ -135,7 +135,7 @@ class Peers:
                 self._stopping.wait(ASK_SECONDS)
 
     def _ask(self, client: httpx.Client, status: PeerStatus) -> PeerStatus:
-        """Ask a peer once; give what is known of it then."""
+        """Ask a peer once; give what is known about it then."""
         try:
             overview = _read_overview(client, f"{status.url}/api/v1/overview")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -154,7 +154,7 @@ def _read_overview(client: httpx.Client, url: str) -> PeerOverview:
     """Read the answer of a peer; raises if it does not come in time, is too large, or is something else."""
     with client.stream("GET", url, headers=PLAIN, timeout=ANSWER_SECONDS) as answer:
         if answer.status_code in (401, 403):
-            raise ValueError("it wants a user who may read: set user and password_file of this peer")
+            raise ValueError("it needs a user who may read: set user and password_file of this peer")
         answer.raise_for_status()
         content = read_plain(answer, most_bytes=_LARGEST_ANSWER_BYTES, seconds=ANSWER_SECONDS)
     overview = PeerOverview.model_validate_json(content)

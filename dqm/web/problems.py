@@ -50,11 +50,11 @@ class RoleMissingError(InputError):
 
 
 class ProviderError(InputError):
-    """A sign-in that the provider of OpenID Connect does not answer, or answers as none should."""
+    """A sign-in that the provider of OpenID Connect does not answer, or answers wrongly."""
 
 
 class BusyError(InputError):
-    """A request too many.
+    """One request too many.
 
     Parameters
     ----------
@@ -70,11 +70,11 @@ class BusyError(InputError):
 
 
 class TooLargeError(InputError):
-    """A request longer than any real one."""
+    """A request that is too long."""
 
 
 class MalformedError(InputError):
-    """A request whose content is not what it says to be."""
+    """A request whose content is not of the type that it states."""
 
 
 class UnreadableError(InputError):
@@ -145,7 +145,7 @@ def _problem(status: HTTPStatus, detail: str, where: str | None, fix: str | None
 
 
 def _message(entry: Mapping[str, Any]) -> str:
-    """Give pydantic's message; that on thousands of digits does not say what is allowed."""
+    """Give pydantic's message; its text for thousands of digits does not say what is allowed."""
     if entry["type"] == "int_parsing_size":
         return f"Input should be less than or equal to {2**63 - 1}"
     return str(entry["msg"])

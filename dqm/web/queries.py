@@ -106,11 +106,11 @@ class Queries:
     comparisons : Comparisons
         Makes comparisons of kept events.
     notice : callable
-        What everybody must know of the daemon itself; empty if there is nothing.
+        What everybody must know about the daemon itself; empty if there is nothing.
     turned_away : callable
         Addresses whose connections are turned away.
     notice_statuses : callable
-        How it goes with each target that is told of alarms.
+        State of each target that gets alarms.
     peer_statuses : callable
         What is known of other daemons.
     """
@@ -200,7 +200,7 @@ class Queries:
         return read_shares(self.verdicts, query.chosen, query.most)
 
     def wall(self, hours: int) -> Wall:
-        """Give all streams from afar."""
+        """Give all streams for the big screen."""
         alarms: dict[str, Alarm] = {}
         for alarm in self.alarm_service.alarms():
             if alarm.state is not AlarmState.NORMAL:

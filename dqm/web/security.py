@@ -3,7 +3,7 @@
 A browser on the operator's machine reaches the daemon for any site that it visits. Three checks keep such
 sites out: the ``Host`` must be an address or a name of this machine (a name of their own that resolves to it
 is refused), a request that changes something must come from our own page (``Sec-Fetch-Site`` or ``Origin``),
-and a form must carry the token of a cookie that only our page can read. Programs that send neither are no
+and a form must carry the token of a cookie that only our page can read. Programs that send neither are not
 browsers: they must send JSON, which no form of another site can.
 """
 
@@ -89,17 +89,17 @@ class SecurityHeaders:
 
 
 class OwnHost:
-    """Answers only where it is called by an address or a name of this machine, or one that is configured.
+    """Answers only requests to an address or a name of this machine, or to a configured name.
 
-    A page of another site whose name resolves to this machine is refused. What is exempt is answered, but
-    not as from this machine, see `has_own_name`.
+    A page of another site whose name resolves to this machine is refused. Exempt paths are answered, but not
+    as from this machine, see `has_own_name`.
 
     Parameters
     ----------
     app : ASGI application
         The application to protect.
     exempt : sequence of str
-        Paths that are not, because programs may know the machine by yet another name.
+        Paths that are not protected, because programs may know the machine by yet another name.
     names : sequence of str
         Further names, in small letters.
     """
@@ -190,7 +190,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
     Raises
     ------
     ForeignRequestError, TooLargeError, UnreadableError
-        If it is none of our forms.
+        If it is not one of our forms.
     """
     _check_type(request, "application/x-www-form-urlencoded")
     fields = dict(parse_qsl((await _read(request)).decode(errors="replace"), max_num_fields=32))

@@ -1,4 +1,4 @@
-"""HTTP: ``/metrics`` for Prometheus, ``/healthz`` for whoever restarts the daemon, a page for people."""
+"""HTTP: ``/metrics`` for Prometheus, ``/healthz`` for a supervisor, pages for people."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def create_app(
         silence = silent_seconds()
         is_stuck = silence > longest_silence_seconds
         content: dict[str, object] = {"status": "stuck" if is_stuck else "ok"}
-        if queries is None or principal_of(request).may_read:  # strangers learn no more
+        if queries is None or principal_of(request).may_read:  # strangers get no more information
             content["seconds_since_progress"] = round(silence, 3)
             content["streams"] = list(metrics.streams)
             if queries is not None:
@@ -123,7 +123,7 @@ class HttpServer:
     Raises
     ------
     ConfigError
-        If the address is in use or is none of this machine's.
+        If the address is in use or does not belong to this machine.
     """
 
     def __init__(
@@ -197,11 +197,11 @@ def _listen(host: str, port: int) -> socket.socket:
             raise ConfigError(
                 f"{host}:{port} is already in use",
                 where="[daemon] http",
-                fix="another daemon may be running; stop it or choose another port",
+                fix="Another daemon may be running; stop it or choose another port",
             ) from error
         raise ConfigError(
             f"cannot listen at {host}:{port}: {error}",
             where="[daemon] http",
-            fix="use HOST:PORT of this machine",
+            fix="Use HOST:PORT of this machine",
         ) from error
     return taken

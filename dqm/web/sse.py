@@ -138,7 +138,7 @@ class _Stream(Response):
 
 
 def _client_of(request: Request) -> str:
-    """Say who listens: the session of a browser, else the address (that a proxy tells) and the user."""
+    """Identify the listener: the session of a browser, else the address (from the proxy) and the user."""
     principal = principal_of(request)
     session = request.cookies.get(SESSION_COOKIE, "") if principal.has_session else ""
     return session or f"{principal.address} {principal.user}"

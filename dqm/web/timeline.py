@@ -48,7 +48,7 @@ class Timeline:
                 del slots[min(slots)]
 
     def recall(self, windows: Iterable[tuple[str, float, Quality]], most: int) -> None:
-        """Take in windows of before the start: stream, time of the verdict and quality, the newest first.
+        """Take in windows from before the start: stream, time of the verdict and quality, the newest first.
 
         Parameters
         ----------

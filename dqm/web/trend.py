@@ -1,4 +1,4 @@
-"""The trend of a stream as the API gives it."""
+"""Trend of a stream as the API gives it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrendRun(View):
     z_quantiles: tuple[float, ...] = Field(
         description="Z below which 16, 50 and 84 % of the windows are, to 0.05; empty if none has one"
     )
-    rate_hz: float | None = Field(description="events a second of live time; null where nobody says it")
+    rate_hz: float | None = Field(description="events per second of live time; null if it is not known")
     n_dead: int | None = Field(description="median number of dead channels; null if the test has no channels")
     n_noisy: int | None = Field(description="median number of noisy channels")
     nuisances: dict[str, float] = Field(description="means of the fitted nuisance parameters")

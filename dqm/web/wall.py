@@ -1,4 +1,4 @@
-"""All streams at a glance for a big screen: what each is, and how it was over the last hours."""
+"""All streams at a glance for a big screen: the present state of each, and the last hours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLASSES = {"G": "good", "N": "null", "M": "medium", "B": "bad"}
 
 
 class WallStream(View):
-    """One stream from afar."""
+    """One stream on the big screen."""
 
     name: str
     sign: StreamSign = Field(description="what matters most about it")
@@ -50,7 +50,7 @@ class Wall(View):
     """All streams at a glance."""
 
     time: float = Field(description="Unix seconds")
-    notice: str = Field(description="what everybody must know of the daemon itself; mostly empty")
+    notice: str = Field(description="what everybody must know about the daemon itself; mostly empty")
     hours: int = Field(description="what the columns cover")
     column_seconds: int = Field(description="what one column covers, s; the last one has the present")
     known_since: float | None = Field(

@@ -42,7 +42,7 @@ LINES = (
         name="later run", light=Light.RED, number=1.0,
         found="<b>run 12</b>.parquet: 100.0 % of 60 windows have p < 0.05 (94.0 to 100.0 %)",
         meaning="this run is unlike that of the reference: it would alarm all the time",
-        action="If this run was good, build a reference of later runs, or teach the bundle what changed",
+        action="If this run was good, build a reference from later runs, or add to the bundle what changed",
     ),
 )  # fmt: skip
 

@@ -120,7 +120,7 @@ def test_advice_tells_windows_toys_penalties_and_times(dqm: Dqm, tmp_path: Path)
     chosen = dqm("reference", "advise", "run.csv", "--features", "a,b", "--window", 100)
     assert "run.csv --features=a,b -o NAME.dqmref --window 100" in chosen.out
     few = dqm("reference", "advise", "run.csv", "--window", 5000)
-    assert "this run can bear none of these windows: windows of 5000 need" in few.out
+    assert "this run allows none of these windows: windows of 5000 need" in few.out
 
 
 def test_the_advised_commands_run_as_they_are_printed(dqm: Dqm, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_settings_are_shown_of_a_file_and_of_a_bundle(dqm: Dqm, copy: Path, tmp_
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     asked = dqm("reference", "tune", "run.csv")
     assert asked.code == 2
-    assert "'dqm reference advise run.csv' shows which the run can bear" in asked.err
+    assert "'dqm reference advise run.csv' shows which windows the run allows" in asked.err
 
 
 JUMP = "\n".join(["time,a", *(f"{t + (9e5 if t > 60 else 0)},{t % 7}.{t}" for t in range(200))]) + "\n"

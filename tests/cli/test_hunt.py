@@ -143,7 +143,7 @@ def test_proportions_teach_what_the_class_looks_like(dqm: Dqm, files: Path) -> N
     [
         (("--fractions", "0.1"), "2 samples and 1 fraction"),
         (("--fractions", "0.1,0.1"), "all fractions are 0.1"),
-        (("--fractions", "0.1,x"), "--fractions: '0.1,x' are no numbers"),
+        (("--fractions", "0.1,x"), "--fractions: '0.1,x' are not numbers"),
         (("--fractions", "0.1,2"), "the fraction 2 is not in [0, 1]"),
         (("--fractions", "0.1,0.3", "--along", "a"), "--along cannot be given with --fractions"),
         (("--fractions", "0.1,0.3"), "burst.parquet: has the features a, b, but good.parquet has a, b, wire"),

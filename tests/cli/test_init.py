@@ -143,7 +143,7 @@ def test_what_is_killed_leaves_no_installation_and_goes_on_with_the_same_toys(dq
     assert not (run / "west").exists()
     told = dqm(*arguments("west"))
     assert told.code == 0, told.err
-    assert "goes on where it was interrupted" in told.out
+    assert "continues where it was interrupted" in told.out
     assert (run / "west" / "daemon.toml").exists()
 
 

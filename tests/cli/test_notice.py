@@ -93,7 +93,7 @@ def test_mistakes_are_found_by_check_and_no_address_is_shown(
     check("notify.targets.hook: no address. Set url_file, or the environment variable DQM_NOTIFY_URL_HOOK",
           "the address is open to others (mode 0644)")  # fmt: skip
     site.keep("\n\n")
-    check("this is no address: it must be one line")
+    check("this is not an address: it must be one line")
     (site.config.parent / "mail.url").unlink()
     check("the address cannot be read: No such file or directory")
     site.keep(site.mail.url)

@@ -351,7 +351,7 @@ def test_a_configuration_that_is_missing_or_no_toml_is_named(dqm: Dqm, tmp_path:
         (
             "run",
             "daemon.http=127.0.0.1:9100",
-            "command line: daemon.http: port 9100 lies within 9100 to 9999",
+            "command line: daemon.http: port 9100 is in the range 9100 to 9999",
         ),
         ("run", "daemon.listen=['tcp://0.0.0.0:5565']", "keys must name a directory"),
         ("run", "daemon.data_dir=daemon.toml", "daemon.toml: cannot make the data directory"),

@@ -334,7 +334,7 @@ def test_other_options_another_collector_and_a_damaged_state_are_refused(tmp_pat
     ):
         Story(tmp_path).tell(batch.position)
     (tmp_path / "state").write_text('{"version": 1, "position"')
-    with pytest.raises(FileError, match="is no state of a collector"):
+    with pytest.raises(FileError, match="is not a state of a collector"):
         Story(tmp_path)
     with pytest.raises(FileError, match="cannot be read or locked: No such file"):
         Story(tmp_path, state=tmp_path / "none" / "state")

@@ -143,5 +143,5 @@ def test_a_hit_that_is_very_late_counts_in_the_same_stretch_however_the_words_ar
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[1,2]", "no"])
 def test_another_text_is_no_position(text: str) -> None:
-    with pytest.raises(InputError, match="no position in a stream of words"):
+    with pytest.raises(InputError, match="is not a position in a stream of words"):
         Position.read(text)

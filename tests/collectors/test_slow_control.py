@@ -106,7 +106,7 @@ def test_a_history_is_bounded() -> None:
     assert history.latest(10.0)["pressure"].time == 10.0
     for k in range(MAX_NAMES - 1):
         history.add(Reading(f"sensor-{k}", 0.0, None, 1.0))
-    with pytest.raises(InputError, match=f"'other' is one too many, {MAX_NAMES} names are taken"):
+    with pytest.raises(InputError, match=f"'other' is refused: {MAX_NAMES} other names have readings"):
         history.add(Reading("other", 0.0, None, 1.0))
 
 

@@ -129,7 +129,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "fifo")
     for name in ("fifo", "directory", "link"):
-        with pytest.raises(OSError, match="is no file"), replacing(tmp_path / name):
+        with pytest.raises(OSError, match="is not a file"), replacing(tmp_path / name):
             pytest.fail("nothing may be computed for it")
     assert (tmp_path / "fifo").is_fifo()
     assert (tmp_path / "link").is_symlink()

@@ -123,7 +123,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(daemon: Path) -> None
         f"{daemon}: daemon.htpp: unknown key; did you mean 'http'?",
         f"{daemon}: daemon.threads: input should be greater than or equal to 1, got 0",
         "environment DQM_DAEMON__QUEUE_WINDOWS: daemon.queue_windows: input should be a valid integer",
-        "command line: daemon.http: port 9100 lies within 9100 to 9999",
+        "command line: daemon.http: port 9100 is in the range 9100 to 9999",
         f"{daemon}: quality: bad_p = 0.5 must be less than medium_p = 0.01",
         f"{daemon}: streams[1].references: one of bundle, bundles and references must be given",
         f"{daemon}: streams[1].name: string should match pattern",

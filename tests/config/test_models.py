@@ -243,7 +243,7 @@ def test_a_stream_has_one_bundle_or_one_for_each_type_of_run_or_a_list_with_cond
         *(
             (
                 {"references": [{"bundle": "b", "conditions": {"hv": value}}]},
-                "is no condition: a text, a number",
+                "is not a condition: give a text, a number",
             )
             for value in ([2.0, 1.0], [1.0], ["1", "2"], True, [1.0, math.inf], math.nan, {"low": 1.0})
         ),

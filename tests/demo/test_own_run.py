@@ -73,7 +73,7 @@ def test_a_run_that_is_too_short_says_how_long_it_must_be(tmp_path: Path) -> Non
     file = write(tmp_path / "short.parquet", events(900))
     with pytest.raises(InputError, match=r"900 events are too few: 8 windows of 100 .* need 2000"):
         read_own_run([file], window=100)
-    with pytest.raises(InputError, match="can bear no window"):
+    with pytest.raises(InputError, match="allows no window"):
         read_own_run([write(tmp_path / "tiny.parquet", events(80))])
 
 

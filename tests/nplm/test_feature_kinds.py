@@ -38,7 +38,7 @@ def test_a_kind_is_written_as_it_is_read(text: str) -> None:
     ("text", "words"),
     [
         ("odd", "no kind of features 'odd'"),
-        ("smooth:x", "'x' are no numbers"),
+        ("smooth:x", "'x' are not numbers"),
         ("categories:1", "special values"),
         ("smooth:nan", "special values"),
     ],

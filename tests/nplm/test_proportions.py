@@ -61,7 +61,11 @@ def test_mean_scores_of_the_samples_follow_their_fractions() -> None:
 @pytest.mark.parametrize(
     ("fractions", "sizes", "message"),
     [
-        ((0.3, 0.3), (100, 100), "all fractions are 0.3: samples of equal fractions teach nothing"),
+        (
+            (0.3, 0.3),
+            (100, 100),
+            "all fractions are 0.3: samples of equal fractions do not separate the classes",
+        ),
         ((0.3, 1.3), (100, 100), r"the fraction 1.3 is not in \[0, 1\]"),
         ((0.3, np.nan), (100, 100), r"the fraction nan is not in \[0, 1\]"),
         ((0.3,), (100, 100), "2 samples and 1 fraction"),

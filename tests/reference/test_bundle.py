@@ -226,11 +226,11 @@ X = healthy_events(WINDOW, 9)
         (
             lambda b: b.evaluate(X[:50]),
             r"not saved: no null table for windows of 50 events cut by count \(calibrated: 60 events cut by "
-            r"count\)\. Cut the window so, or call bundle\.calibrate\(n_toys, window=50, cut='count'\)",
+            r"count\)\. Cut it in this way, or call bundle\.calibrate\(n_toys, window=50, cut='count'\)",
         ),
         (
             lambda b: b.evaluate(X, measured={"gas": 1.0}),
-            "measured: 'gas' is no measured nuisance.*for them: no",
+            "measured: 'gas' is not a measured nuisance.*the bundle has: no",
         ),
         (lambda b: b.evaluate(window(X), n_expected=60.0), "beside a Window. Leave them out"),
         (lambda b: b.calibrate(10), "10 toys asked for. A null table takes 100"),
@@ -261,11 +261,11 @@ def test_mistakes_say_what_where_and_what_to_do(
     ("measured", "words"),
     [
         (None, r"measured: rate has no measurement\. Give measured=\{'rate': value\}, or None"),
-        ({"rate": "high"}, "measured rate: 'high' is no measurement"),
-        ({"rate": (1.0, 2.0, 3.0)}, "is no measurement. Give a value, or"),
+        ({"rate": "high"}, "measured rate: 'high' is not a measurement"),
+        ({"rate": (1.0, 2.0, 3.0)}, "is not a measurement. Give a value, or"),
         ({"rate": (0.1, 0.0)}, "an error above 0"),
         ({"rate": np.nan}, "Give finite numbers"),
-        ({"rate": 0.1, "gas": 0.1}, "'gas' is no measured.*for them: rate"),
+        ({"rate": 0.1, "gas": 0.1}, "'gas' is not a measured.*the bundle has: rate"),
     ],
 )
 def test_mistakes_in_measurements_say_what_to_do(timed: Bundle, measured: object, words: str) -> None:

@@ -258,7 +258,7 @@ def renumbered(table: ChannelTable, number: float) -> ChannelTable:
         (lambda t: replace(t, hits=t.hits - 30.0), "hits at time"),
         (lambda t: replace(t, hits=t.hits + 0.25), "hits at time"),
         (lambda t: replace(t, times=np.zeros_like(t.times)), "channel 100 has 20 rows at one time"),
-        (lambda t: replace(t, times=3.0 * t.times), "windows of 10 s are no multiple of the table's step"),
+        (lambda t: replace(t, times=3.0 * t.times), "windows of 10 s are not a multiple of the table's step"),
         (lambda t: chosen(t, t.times == 1000.0), "all rows have the same time"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_peer_that_wants_a_user_is_asked_as_one(world: World, far: World, tmp_
 
     with answering(refuse) as url, asked(world, PeerSection(name="west", url=url)) as asking:
         assert only_status(asking).problem == (
-            "it wants a user who may read: set user and password_file of this peer"
+            "it needs a user who may read: set user and password_file of this peer"
         )
     with served(far) as server:
         section = PeerSection(name="west", url=f"http://{server.address}", user="maria", password_file=secret)
@@ -213,7 +213,7 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(
         ({"name": "west", "url": "https://west", "user": "x"}, "user and password_file belong together"),
         (
             {"name": "west", "url": "http://west", "user": "x", "password_file": "p"},
-            "a password would cross the network as it is: use https://",
+            "a password would be sent in clear text: use https://",
         ),
         ({"name": "a b", "url": "https://west"}, "string should match"),
     ],

@@ -124,7 +124,7 @@ class Variation(BaseModel):
 
 
 class Fault(BaseModel):
-    """A fault: one knob of one chamber has a wrong value for some time."""
+    """A fault: one condition of one chamber has a wrong value for some time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -20,7 +20,7 @@ CHANNEL_NAMES = ("channel", HITS)
 _SECONDS_PER_COUNT = NS_PER_COUNT * 1e-9
 _DISORDER = int(DISORDER_NS / NS_PER_COUNT)
 _PART = 64
-"""Hits of which the latest is looked up at a time."""
+"""Hits whose latest time is found in one step."""
 
 _BEFORE_ALL = -(2**62)
 """A time in TDC counts before all others."""
@@ -29,9 +29,9 @@ _BEFORE_ALL = -(2**62)
 class ChannelCounter:
     """Counts the hits of every channel of up to four chambers.
 
-    Hits on wires are counted as they come, whether or not they belong to a segment. One that is late by more
-    than `DISORDER_NS` counts that long before the latest hit. So the counts of a stretch depend on the hits
-    alone, not on how many of them are given together.
+    Hits on wires are counted as they come, whether or not they belong to a segment. A hit that is late by
+    more than `DISORDER_NS` counts as `DISORDER_NS` before the latest hit. So the counts of a stretch depend
+    on the hits alone, not on how many of them are given together.
 
     Parameters
     ----------

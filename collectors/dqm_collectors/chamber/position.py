@@ -23,7 +23,7 @@ _CONTEXT = HELD + AGREEING
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """State from which a stream goes on.
+    """State from which a stream continues.
 
     Parameters
     ----------
@@ -68,7 +68,10 @@ class Position:
         try:
             return cls(*json.loads(text))
         except (TypeError, ValueError) as error:
-            raise InputError(f"{text[:100]!r} is no position in a stream of words") from error
+            raise InputError(
+                f"{text[:100]!r} is not a position in a stream of words",
+                fix="Begin again with another group and another run",
+            ) from error
 
 
 @dataclass(slots=True)
@@ -88,8 +91,7 @@ class BlockHistory:
 
     Parameters
     ----------
-    position : Position, optional
-        Where the stream went on.
+    position : Position, optional Where the stream continued.
     """
 
     def __init__(self, position: Position | None = None) -> None:

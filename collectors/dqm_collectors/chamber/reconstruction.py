@@ -157,7 +157,7 @@ class Reconstruction:
     def restart(self) -> Iterator[EventBatch]:
         """Yield the remaining batches; the next hits belong to another clock.
 
-        The time goes on with the next batch, because nobody knows how long the gap was.
+        The time continues with the next batch, because the length of the gap is not known.
 
         Yields
         ------

@@ -139,9 +139,9 @@ def group_hits(chamber: IntArray, counts: IntArray, gap_counts: float) -> tuple[
 def find_segments(hits: Hits, selection: Selection) -> Segments:
     """Find straight segments in groups of hits.
 
-    Every combination of one hit per layer in neighbouring cells is fitted for every choice of sides. Of those
-    that pass the selection, the one with the smallest residual is accepted and its hits are removed; this is
-    repeated until no combination is left.
+    Every combination of one hit per layer in neighbouring cells is fitted for every choice of sides. The
+    combination with the smallest residual that passes the selection is accepted, and its hits are removed.
+    This is repeated until no combination is left.
 
     Parameters
     ----------

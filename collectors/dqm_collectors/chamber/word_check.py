@@ -2,7 +2,7 @@
 
 How it works:
 
-1. Words of another HEAD are left out before anything else is read from them, then channels that are no wires
+1. Words of another HEAD are left out before anything else is read from them, then channels that are not wires
    and values that the convention does not have.
 2. A word that equals one of the few words before it was written twice. Wires have a dead time, so two equal
    words cannot both be hits.
@@ -71,17 +71,17 @@ class LeftOut(StrEnum):
     OTHER_KIND = "other_kind"
     """HEAD is not that of hits."""
     OTHER_CHANNEL = "other_channel"
-    """A channel of the convention that is no wire: a scintillator or a trigger."""
+    """A channel of the convention that is not a wire: a scintillator or a trigger."""
     FPGA = "fpga"
-    """A board that no chamber has."""
+    """A board that does not belong to a chamber."""
     CHANNEL = "channel"
     """A channel that the convention does not have."""
     ORBIT = "orbit"
     """An orbit that does not fit in 32 bits."""
     BX = "bx"
-    """A bunch crossing that no orbit has."""
+    """A bunch crossing beyond the end of an orbit."""
     TDC = "tdc"
-    """A fine time that no bunch crossing has."""
+    """A fine time beyond the end of a bunch crossing."""
     REPEATED = "repeated"
     """Written twice."""
     CLOCK = "clock"
@@ -118,7 +118,7 @@ class WordCounts:
 
     @property
     def other(self) -> int:
-        """Words left out that a healthy stream has, too."""
+        """Words left out that a healthy stream also has."""
         return sum(self.left_out[reason] for reason in HEALTHY)
 
     def __add__(self, other: WordCounts) -> WordCounts:

@@ -25,7 +25,7 @@ RECENT_WORDS = 10_000
 """Words over which shares are taken: those of the last blocks that have as many together."""
 
 PATIENCE_WORDS = 10_000
-"""Words without any hit after which a source is given up."""
+"""After this number of words without a hit a source is given up."""
 
 
 class WordOptions(BaseModel):
@@ -46,7 +46,7 @@ class WordOptions(BaseModel):
     )
 
     def of_batches(self) -> dict[str, object]:
-        """Return the options on which batches depend, by name: they may not change when a run goes on."""
+        """Return the options on which batches depend, by name: they may not change when a run continues."""
         return self.model_dump(mode="json", include={*WordOptions.model_fields, "numbering"})
 
 
@@ -191,14 +191,14 @@ class WordStream:
         return replace(found, options=self._options).write()
 
     def _forget(self) -> None:
-        """Forget what no batch to come needs."""
+        """Forget what later batches do not need."""
         first_count = self._reconstruction.first_count
         if first_count is not None:
             self._history.forget(self._earliest, start=self._reconstruction.start, first_count=first_count)
 
     @property
     def _earliest(self) -> float:
-        """Start of the earliest batch to come, or of one before it: the kinds are not equally far."""
+        """Start of the next batch, or of one before it: the two kinds may differ."""
         return max(min(self._reached.values()), self._reconstruction.start)
 
     def _count(self) -> None:

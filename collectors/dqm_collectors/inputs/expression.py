@@ -1,8 +1,8 @@
-"""Arithmetic of columns, written by users. Nothing but arithmetic gets through.
+"""Arithmetic of columns, written by users. Everything else is refused.
 
 numexpr computes, but it runs the text that it gets as Python. So it never gets the text of a user: the text
 is parsed (`ast`, which runs nothing), each node of the tree must be on a list, and a new text is written
-from the tree. In it columns are called ``c0``, ``c1``, ..., constants are finite floats that were worked out
+from the tree. In it columns are called ``c0``, ``c1``, ..., constants are finite floats that were computed
 here, and functions come from `FUNCTIONS`.
 """
 
@@ -56,8 +56,8 @@ _REFUSED = {
 }  # fmt: skip
 _ALLOWED = (
     "Columns, numbers, + - * / **, comparisons, 'and', 'or', 'not' and the functions "
-    f"{', '.join(sorted(FUNCTIONS))} are possible; write a name that is no word between backticks, as in `a "
-    f"[ns]`"
+    f"{', '.join(sorted(FUNCTIONS))} are possible; write a name that is not a word between backticks, as in "
+    f"`a [ns]`"
 )
 
 
@@ -123,8 +123,8 @@ def parse_expression(text: str, where: str) -> Expression:
     Parameters
     ----------
     text : str
-        Such as ``sqrt(x**2 + y**2)`` or ``chi2 / n < 5 and n > 2``. A column whose name is no word is written
-        between backticks: ```hits.x` * 10``.
+        Such as ``sqrt(x**2 + y**2)`` or ``chi2 / n < 5 and n > 2``. A column whose name is not a word is
+        written between backticks: ```hits.x` * 10``.
     where : str
         Key of the text, for messages.
 
@@ -135,7 +135,7 @@ def parse_expression(text: str, where: str) -> Expression:
     Raises
     ------
     ConfigError
-        If it is no arithmetic of columns, or too long or too deep.
+        If it is not arithmetic of columns, or too long or too deep.
     """
     if len(text) > LONGEST:
         raise ConfigError(
@@ -150,7 +150,9 @@ def parse_expression(text: str, where: str) -> Expression:
             tree = ast.parse(plain.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ConfigError(f"{_show(text)} is no expression: {reason}", where=where, fix=_ALLOWED) from error
+        raise ConfigError(
+            f"{_show(text)} is not an expression: {reason}", where=where, fix=_ALLOWED
+        ) from error
     writer = _Writer(text, where, quoted)
     part = writer.write(tree.body, 0)
     if not writer.columns:
@@ -166,7 +168,11 @@ def _unquote(text: str, where: str) -> tuple[str, dict[str, str]]:
     """Replace names between backticks by words that no user can write, because they begin with ``_``."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
-        raise ConfigError(f"{_show(text)} has a backtick without a second one", where=where)
+        raise ConfigError(
+            f"{_show(text)} has a backtick without a second one",
+            where=where,
+            fix="Add it behind the name, as in `a [ns]`",
+        )
     quoted: dict[str, str] = {}
     for k in range(1, len(parts), 2):
         word = f"_{k}"
@@ -254,7 +260,11 @@ class _Writer:
         except OverflowError:
             number = np.inf
         if not np.isfinite(number):
-            raise ConfigError(f"{_show(self._text)} has a number that is too large", where=self._where)
+            raise ConfigError(
+                f"{_show(self._text)} has a number that is too large",
+                where=self._where,
+                fix="Use a smaller number",
+            )
         return _Part(f"({number!r})", value=number)
 
     def _column(self, name: str) -> _Part:
@@ -282,16 +292,20 @@ class _Writer:
         if left.value is not None and right.value is not None:
             return self._folded(_COMPUTE[sign], left.value, right.value)
         if sign == "/" and right.value == 0:
-            raise ConfigError(f"{_show(self._text)} divides by 0", where=self._where)
+            raise ConfigError(
+                f"{_show(self._text)} divides by 0", where=self._where, fix="Divide by something else"
+            )
         return _Part(f"({left.text}{sign}{right.text})")
 
     def _folded(self, function: Callable[..., Any], *values: float) -> _Part:
-        """Work out a constant here: numexpr would do it with integers of any size."""
+        """Compute a constant here: numexpr would do it with integers of any size."""
         with np.errstate(all="ignore"):
             found = float(function(*values))
         if not np.isfinite(found):
             raise ConfigError(
-                f"{_show(self._text)} has a constant that is not a finite number", where=self._where
+                f"{_show(self._text)} has a constant that is not a finite number",
+                where=self._where,
+                fix="Write the number itself",
             )
         return self._constant(found)
 
@@ -306,7 +320,11 @@ class _Writer:
         pairs = zip(parts[:-1], ops, parts[1:], strict=True)
         written = [f"({left.text}{_COMPARISONS[type(op)]}{right.text})" for left, op, right in pairs]
         if all(part.value is not None for part in parts):
-            raise ConfigError(f"{_show(self._text)} compares two constants", where=self._where)
+            raise ConfigError(
+                f"{_show(self._text)} compares two constants",
+                where=self._where,
+                fix="Compare a column with something",
+            )
         return _Part(f"({'&'.join(written)})", is_condition=True)
 
     def _call(self, name: str, nodes: list[ast.expr], depth: int) -> _Part:

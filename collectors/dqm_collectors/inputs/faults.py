@@ -1,4 +1,4 @@
-"""Faults of files that trying again does not remove."""
+"""Faults of files that do not go away when they are read again."""
 
 from __future__ import annotations
 

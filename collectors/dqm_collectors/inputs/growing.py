@@ -1,4 +1,4 @@
-"""Files that grow: what is complete of them, and whether they were written anew."""
+"""Files that grow: their complete part, and whether they were written again from the start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["GrowingTable"]
 
 
 class GrowingTable:
-    """Opens one file again and again, and sees its complete rows.
+    """Opens one file again and again, and reads its complete rows.
 
     The entries of a tree are complete when the writer has written the tree (``TTree::AutoSave``), and lines
     of text when they have their ends. Parquet and packed files are complete or cannot be read.

@@ -27,7 +27,11 @@ def lengths_of(column: pa.Array, where: str) -> IntArray:
     """Give the number of elements of each list; raises `FileError` if a list is missing."""
     if column.null_count:
         missing = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise FileError(f"list {missing + 1} of a block of rows is missing", where=where)
+        raise FileError(
+            f"list {missing + 1} of a block of rows is missing",
+            where=where,
+            fix="Write an empty list where there is no element",
+        )
     lengths: IntArray = pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.int64)
     return lengths
 

@@ -1,4 +1,4 @@
-"""Names of columns and features, and messages that say which there are."""
+"""Names of columns and features, and messages that list them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from dqm_collectors.inputs.run_files import names_root
 __all__ = ["GROUPS", "MOST_FEATURES", "ColumnChoice", "FileOptions", "Reduction", "TransformationChoice"]
 
 Reduction = Literal["first", "last", "count", "sum", "mean", "min", "max"]
-"""What becomes of the list of a row."""
+"""How the list of a row is used."""
 
 GROUPS = ("run", "run_type", "part")
 """Named groups of `name_pattern`."""
@@ -143,7 +143,7 @@ class FileOptions(_Options):
         try:
             groups = re.compile(text).groupindex
         except re.error as error:
-            raise ValueError(f"{text!r} is no regular expression: {error}") from error
+            raise ValueError(f"{text!r} is not a regular expression: {error}") from error
         if "run" not in groups or not set(groups) <= set(GROUPS):
             raise ValueError(
                 rf"{text!r} has the groups {', '.join(groups) or 'none'}; it needs (?P<run>\d+) and may "

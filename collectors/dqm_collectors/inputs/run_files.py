@@ -1,4 +1,4 @@
-"""Files that patterns and directories stand for, with the runs that their names tell."""
+"""Files of patterns and directories, with the runs that their names tell."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def names_root(inputs: Sequence[Path], name_pattern: str | None) -> bool:
         return True
     try:
         return any(file.path.suffix == ".root" for file in list_new(inputs, name_pattern))
-    except FileError:  # told when they are read
+    except FileError:  # reported when they are read
         return False
 
 
@@ -138,7 +138,11 @@ def _within(folder: Path) -> list[Path]:
     try:
         return sorted((path for path in folder.iterdir() if path.is_file()), key=_natural)
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=str(folder)) from error
+        raise FileError(
+            f"cannot be read: {error.strerror}",
+            where=str(folder),
+            fix="Correct the path, or the rights of the directory",
+        ) from error
 
 
 def _named(path: Path, pattern: re.Pattern[str] | None) -> RunFile:

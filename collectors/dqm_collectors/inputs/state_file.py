@@ -1,4 +1,4 @@
-"""How far files were read and what was acknowledged, on the disk before anything depends on it."""
+"""How far files were read and what was acknowledged; written to disk before anything depends on it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class StateFile:
 
     @property
     def finished(self) -> Mapping[str, int]:
-        """Rows of the files that were finished, from that of the position on."""
+        """Rows of the finished files, from the file of the position on."""
         return self._state.finished
 
     def open(self, options: Mapping[str, Any]) -> None:
@@ -137,18 +137,18 @@ class StateFile:
         self._write({"position": place, "note": note, "finished": kept})
 
     def finish(self, path: Path, n_rows: int) -> None:
-        """Write how many rows a file has at last; raises `FileError` if that is not possible."""
+        """Write the final number of rows of a file; raises `FileError` if that is not possible."""
         self._write({"finished": {**self._state.finished, str(path): n_rows}})
 
     def close(self) -> None:
-        """Let another collector take it."""
+        """Release it for another collector."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def _write(self, changes: dict[str, Any]) -> None:
         state = self._state.model_copy(update=changes)
-        if self._lock is None:  # not opened: nobody goes on from it
+        if self._lock is None:  # not opened: nobody continues from it
             return
         new = self._path.with_name(self._path.name + ".new")
         try:
@@ -163,7 +163,11 @@ class StateFile:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise FileError(f"cannot be written: {error.strerror}", where=str(self._path)) from error
+            raise FileError(
+                f"cannot be written: {error.strerror}",
+                where=str(self._path),
+                fix="Free space on the disk, or change the rights of the directory",
+            ) from error
         self._state = state
 
     def _refuse_others(self, options: Mapping[str, Any]) -> None:
@@ -184,7 +188,7 @@ def _read(text: str, path: Path) -> _State:
         return _State.model_validate_json(text)
     except ValidationError as error:
         raise FileError(
-            f"is no state of a collector: {text[:60]!r}",
+            f"is not a state of a collector: {text[:60]!r}",
             where=str(path),
             fix="Give the collector a file of its own; without it, it begins anew",
         ) from error

@@ -137,7 +137,11 @@ def describe_file(path: Path, options: FileOptions | None = None) -> tuple[FileT
 def _choose_tree(path: Path, wanted: str | None) -> RootTable:
     trees = {tree.name: tree for tree in describe_root(path)}
     if not trees:
-        raise FileError("the file has no tree", where=str(path))
+        raise FileError(
+            "the file has no tree",
+            where=str(path),
+            fix="Give a file with a tree; for histograms use the collector histograms",
+        )
     listed = ", ".join(f"{tree.name} ({tree.n_rows} entries)" for tree in trees.values())
     if wanted is None and len(trees) > 1:
         raise FileError(

@@ -144,7 +144,11 @@ def open_text_table(path: Path, options: FileOptions) -> TextTable:
     if not names:
         raise FileError("the file is empty", where=str(path), fix="The first line must name the columns")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise FileError(f"two columns have the same name: {', '.join(twice)}", where=str(path))
+        raise FileError(
+            f"two columns have the same name: {', '.join(twice)}",
+            where=str(path),
+            fix="Rename one of them in the header",
+        )
     if all(_is_number(name) for name in names):
         raise FileError(
             f"the first line has numbers, not names: {escape_text(line)[:80]}",
@@ -157,7 +161,7 @@ def open_text_table(path: Path, options: FileOptions) -> TextTable:
 
 
 def skip_header(file: BinaryIO, path: Path, options: FileOptions) -> str:
-    """Read up to the end of the first line that is no comment, and give it without its end."""
+    """Read up to the end of the first line that is not a comment, and give it without its end."""
     mark = options.comment
     for number in range(MOST_COMMENTS):
         line = read_line(file, path)
@@ -166,7 +170,11 @@ def skip_header(file: BinaryIO, path: Path, options: FileOptions) -> str:
         text = _decode(line.removeprefix(_BYTE_ORDER_MARK), options.encoding, path).strip("\r\n")
         if not line or (text.strip() and not (mark and text.lstrip().startswith(mark))):
             return text
-    raise FileError(f"{MOST_COMMENTS} lines of comments and no header", where=str(path))
+    raise FileError(
+        f"{MOST_COMMENTS} lines of comments and no header",
+        where=str(path),
+        fix="Remove lines of comments before the header",
+    )
 
 
 def _decode(text: bytes, encoding: str, path: Path) -> str:

@@ -79,7 +79,7 @@ class EpicsSource(HistorySource):
         self._stop = Event()
 
     def packages(self) -> dict[str, str]:
-        """Give the package that asks the variables, and the extra that has it."""
+        """Give the package that reads the variables, and the extra that has it."""
         return {"caproto": "epics"}
 
     def __enter__(self) -> Self:

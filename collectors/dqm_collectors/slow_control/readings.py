@@ -123,7 +123,9 @@ class ReadingHistory:
         """
         with self._lock:
             if reading.name not in self._kept and len(self._kept) >= MAX_NAMES:
-                raise InputError(f"name: {reading.name!r} is one too many, {MAX_NAMES} names are taken")
+                raise InputError(
+                    f"name: {reading.name!r} is refused: {MAX_NAMES} other names have readings already"
+                )
             kept = self._kept.setdefault(reading.name, [])
             index = bisect.bisect_left(kept, reading.time, key=attrgetter("time"))
             is_same_time = index < len(kept) and kept[index].time == reading.time

@@ -1,9 +1,9 @@
-"""Bursts: many hits of one channel in one window, now here and now there, in a healthy run.
+"""Bursts: many hits of one channel in one window, in changing places, in a healthy run.
 
-Trains of afterpulses, sparks and showers give a channel a burst of hits. Its own over-dispersion does not
-announce it, because the next burst is in another channel. So bursts are learned from all channels together:
-how often a window of a channel has one, and how large they are. Their size beyond the smallest one seen is
-taken as exponential (peaks over a threshold: Davison and Smith, J. R. Stat. Soc. B 52 (1990) 393).
+Trains of afterpulses, sparks and showers give a channel a burst of hits. The over-dispersion of a channel
+does not predict it, because the next burst is in another channel. So bursts are learned from all channels
+together: how often a window of a channel has one, and how large they are. Their size beyond the smallest one
+found is taken as exponential (peaks over a threshold: Davison and Smith, J. R. Stat. Soc. B 52 (1990) 393).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["Bursts", "find_bursts"]
 BoolArray = NDArray[np.bool_]
 
 BY_CHANCE = 0.01
-"""Bursts found in a whole run that has none."""
+"""Expected number of bursts found in a whole run that has none."""
 
 RESTLESS_SHARE = 0.1
-"""Share of its windows with a burst, beyond which a channel is restless: it says nothing of the others."""
+"""A channel with a larger share of windows with a burst is restless, and says nothing about the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Bursts:
 
 
 def find_bursts(hits: FloatArray, fitted: FloatArray, spread: FloatArray) -> BoolArray:
-    """Find the windows in which a channel has far more hits than it varies by.
+    """Find the windows in which a channel has far more hits than its variation explains.
 
     Parameters
     ----------

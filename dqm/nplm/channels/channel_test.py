@@ -45,10 +45,10 @@ DEAD_SHARE = 0.1
 """Share of its expected hits at or below which a channel is dead."""
 
 UNREMARKABLE_Z = 1.5
-"""Distance in standard deviations up to which p of a channel need not be exact: it decides nothing."""
+"""Up to this distance in standard deviations p of a channel need not be exact: it decides nothing."""
 
 SKEWED = 0.1
-"""Relative variance beyond Poisson, from which p is exact at any distance: a dead channel is not far away."""
+"""Above this relative variance beyond Poisson p is exact at any distance: a dead channel is not far away."""
 
 N_FAMILIES = 4
 
@@ -142,14 +142,14 @@ class ChannelTest:
     n_expected : float
         Hits expected in a window, in all channels together.
     centers : ndarray, optional
-        Not used; every statistic is given it.
+        Not used; every statistic gets it.
     nuisances : sequence, optional
         None are possible.
     prepared : mapping of str to ndarray
         ``map``: the channel map, shape (n_channels, 4); and all other arrays of `ChannelModel`, or none of
         them: then they are learned here.
     illumination : float
-        Relative change of rate and illumination that is no fault, one standard deviation, (0, 1].
+        Relative change of rate and illumination that is not a fault, one standard deviation, (0, 1].
 
     Raises
     ------
@@ -189,10 +189,13 @@ class ChannelTest:
             raise InputError(f"illumination is {illumination:g}", fix="Give a number above 0, at most 1")
         arrays = dict(prepared or {})
         if "map" not in arrays:
-            raise InputError("the test of channels has no channel map")
+            raise InputError(
+                "the test of channels has no channel map", fix='Give it as prepared={"map": map}'
+            )
         if len(arrays["map"]) != reference.shape[1]:
             raise InputError(
-                f"{reference.shape[1]} channels in the reference, {len(arrays['map'])} in the channel map"
+                f"{reference.shape[1]} channels in the reference, {len(arrays['map'])} in the channel map",
+                fix="Give a map with one row for each channel of the reference",
             )
         is_learned = len(arrays) > 1
         self.model = (

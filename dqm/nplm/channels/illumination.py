@@ -26,7 +26,7 @@ __all__ = ["IlluminationFit", "fit_illumination", "make_modes"]
 BoolArray = NDArray[np.bool_]
 
 HUBER_Z = 1.0
-"""Standard deviations beyond which a channel pulls no stronger."""
+"""Standard deviations beyond which the influence of a channel does not grow."""
 
 REJECT_Z = 3.5
 """Standard deviations beyond which a channel is left out of the fit."""
@@ -35,7 +35,7 @@ HUBER_STEPS = 7
 REJECT_STEPS = 4
 LONGEST_STEP = 1.0
 COARSE = 1e-3
-"""Step below which the first steps have done enough."""
+"""Size of a step below which the first steps end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +63,7 @@ class IlluminationFit:
 def make_modes(channel_map: FloatArray) -> FloatArray:
     """Give the modes of a map, shape (n_channels, n_modes); the first is the rate.
 
-    A channel without a place has the rate alone, and so has a map with fewer than three wires or layers.
+    A channel without a place has only the rate; so has a map with fewer than three wires or layers.
     """
     columns = [np.ones(len(channel_map))]
     for place, degrees in ((WIRE, 2), (LAYER, 1)):

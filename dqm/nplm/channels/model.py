@@ -1,19 +1,19 @@
 """What is learned from the windows of a reference's run: shares of the channels, and how much they vary.
 
-Windows of a healthy run vary by more than Poisson. Rate and illumination change, which `illumination` takes
-up; afterpulses come together; thresholds and noise wander, channel by channel and card by card. So the hits
-of a channel follow a negative binomial distribution with mean m and variance ``m + v m^2``. Its v has two
-parts:
+Windows of a healthy run vary by more than Poisson. Rate and illumination change, which `illumination` models;
+afterpulses come together; thresholds and noise change slowly, channel by channel and card by card. So the
+hits of a channel follow a negative binomial distribution with mean m and variance ``m + v m^2``. Its v has
+two parts:
 
 *  phi, the over-dispersion between windows, by the method of moments. Few windows say little about one
    channel, so each estimate is drawn to the median of all, as far as the scatter between them is chance
    (empirical Bayes: Morris, J. Am. Stat. Assoc. 78 (1983) 47). It is never below that median plus two
-   standard errors. It counts twice or more: what wanders slowly has another mean in the run than later. By
-   how much is learned from the correlation of windows that follow each other: see `wander`.
+   standard errors. It counts twice or more: a slow change has another mean in the run than later. The factor
+   is learned from the correlation of consecutive windows: see `wander`.
 *  ``1 / K``, with the K hits of the channel in the whole run: the uncertainty of its share.
 
-A burst of hits in one channel, now here and now there, belongs to no channel: see `bursts`. Layers and cards
-have an excess of their own: what their sums vary by more than their channels say.
+Bursts of hits come in changing channels and do not belong to one channel: see `bursts`. Layers and cards have
+an additional variance: their sums vary more than their channels predict.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dqm.nplm.channels.wander import LEAST_FACTOR, wander_factor
 __all__ = ["MIN_WINDOWS", "ChannelModel", "learn_model"]
 
 MIN_WINDOWS = 10
-"""Windows of a reference's run, below which nothing is learned from them."""
+"""Fewest windows of a reference's run from which something is learned."""
 
 SMALLEST_SPREAD = 1e-8
 MEDIAN_CHI2 = 0.4549364231195724  # median of z^2 of a standard normal z
@@ -124,7 +124,7 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
     channel_map : ndarray, shape (n_channels, 4)
         The map, see `check_map`.
     illumination : float
-        Relative change of rate and illumination that is no fault, one standard deviation, (0, 1].
+        Relative change of rate and illumination that is not a fault, one standard deviation, (0, 1].
 
     Returns
     -------
@@ -144,7 +144,9 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
             fix=f"Give a run of at least {MIN_WINDOWS} windows, or make the windows shorter",
         )
     if not total.sum():
-        raise InputError("the reference's run has no hits")
+        raise InputError(
+            "the reference's run has no hits", fix="Give the hits of a run in which the detector worked"
+        )
     modes = make_modes(channel_map)
     sigmas = np.full(modes.shape[1], illumination)
     expected = np.maximum(total, UNSEEN) / n_windows
@@ -187,7 +189,7 @@ def learn_model(hits: FloatArray, channel_map: FloatArray, illumination: float) 
 
 
 def _typical_dispersion(hits: FloatArray, fitted: FloatArray) -> FloatArray:
-    """Estimate one phi for all from the median of z^2, which a few wild channels do not move."""
+    """Estimate one phi for all from the median of z^2, which a few extreme channels do not change."""
     z2 = (hits - fitted) ** 2 / fitted
     busy = fitted >= min(5.0, float(np.median(fitted)))
     excess = max(0.0, float(np.median(z2[busy])) / MEDIAN_CHI2 - 1.0)
@@ -201,7 +203,7 @@ def _dispersion(hits: FloatArray, fitted: FloatArray, before: FloatArray, n_mode
     mean = fitted.mean(axis=0)
     scatter = ((hits - fitted) ** 2).sum(axis=0) * n / (n - 1) * freedom
     own = (scatter - fitted.sum(axis=0)) / (fitted**2).sum(axis=0)
-    # as if all channels were alike: one that is restless must not count as merely uncertain
+    # as if all channels were alike: a restless one must not count only as uncertain
     error = np.sqrt(2.0 / (n - 1)) * (1.0 / mean + float(np.median(before)))
     weight = error**-2.0
     order = np.argsort(own)

@@ -10,7 +10,7 @@ from dqm.events import FloatArray
 __all__ = ["SMALLEST", "at_least_one", "two_sided"]
 
 SMALLEST = 1e-300
-"""Smallest probability that is told apart from 0."""
+"""Smallest probability that is distinguished from 0."""
 
 
 def two_sided(counts: FloatArray, mean: FloatArray, spread: FloatArray) -> FloatArray:

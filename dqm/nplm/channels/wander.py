@@ -1,16 +1,17 @@
 """Slow changes of the channels: how much farther later windows are from the mean of a run than its own.
 
-The channels of a run wander about the mean of the run. If they do so slowly, the mean of the run is itself
-one draw of what wanders: its own windows are close to it, later ones are not. For a variance sigma^2 with the
+The channels of a run vary about the mean of the run. If they vary slowly, the mean of the run is itself one
+draw of this variation: its own windows are close to it, later ones are not. For a variance sigma^2 with the
 correlation rho^k after k windows, the mean of n windows has the variance f sigma^2, with (Priestley, Spectral
 Analysis and Time Series, 1981, section 5.3)
 
     f = (1 + rho) / (n (1 - rho)) - 2 rho (1 - rho^n) / (n (1 - rho))^2
 
 The windows of the run scatter about its mean by (1 - f) sigma^2, later ones by (1 + f) sigma^2. Poisson
-noise, and what is independent from window to window, have no such correlation. So rho and sigma^2 follow from
-the covariances of windows that are 1, 2, ... apart, of all channels together. They are uncertain, since the
-run has few independent windows, and an error is the same in every later window. So an upper limit is taken.
+noise, and other variations that are independent from window to window, have no such correlation. So rho and
+sigma^2 follow from the covariances of windows that are 1, 2, ... apart, of all channels together. They are
+uncertain, since the run has few independent windows, and an error is the same in every later window. So an
+upper limit is taken.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from dqm.events import FloatArray
 __all__ = ["LEAST_FACTOR", "wander_factor"]
 
 LEAST_FACTOR = 2.0
-"""The dispersion counts so many times at least: a correlation that cannot be seen may be there."""
+"""Smallest factor of the dispersion: there may be a correlation that cannot be measured."""
 
 LARGEST_FACTOR = 6.0
-"""And at most: a run cannot tell what wanders more slowly than it lasts."""
+"""Largest factor: a run cannot show variations that are slower than its length."""
 
 CERTAIN_Z = 3.0
-"""Standard errors of the covariance of neighbours, below which nothing is said to wander."""
+"""Standard errors of the covariance of neighbours below which no variation is assumed."""
 
 UPPER_Z = 2.0
 """Standard errors of the variance that are added to it."""
 
 RESTLESS = 10.0
-"""Times the typical dispersion, from which a channel says nothing of the others."""
+"""A channel with so many times the typical dispersion says nothing about the others."""
 
 FEWEST_WINDOWS = 20
 MOST_LAGS = 20
@@ -61,7 +62,7 @@ def wander_factor(hits: FloatArray, fitted: FloatArray, dispersion: FloatArray) 
     if n < FEWEST_WINDOWS:
         return LEAST_FACTOR
     typical = float(np.median(dispersion))
-    # not by the dispersion of each channel: one that scatters little by chance would count more
+    # not by the dispersion of each channel: a channel that scatters little by chance would count more
     weight = (1.0 / (1.0 / fitted.mean(axis=0) + typical)) ** 2 * (dispersion < RESTLESS * typical)
     distance = (hits - fitted) / fitted
     lags = np.arange(1, min(MOST_LAGS, n // 3) + 1)

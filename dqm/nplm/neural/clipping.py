@@ -40,14 +40,14 @@ Statistics = Callable[[float, Sequence[Sample]], FloatArray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClippingTrial:
-    """What was seen of one clipping.
+    """Results of one clipping.
 
     Parameters
     ----------
     clipping : float
         Largest weight.
     t : ndarray, shape (n_windows,)
-        Of healthy windows, divided by ``1 + N(R_0) / N_R``: a reference of N_R events fluctuates itself.
+        t of healthy windows, divided by ``1 + N(R_0) / N_R``: a reference of N_R events fluctuates itself.
     n_parameters : int
         Degrees of freedom.
     """
@@ -99,7 +99,7 @@ def choose_clipping(
     """Choose a clipping, as table 1 of the paper does.
 
     The mean of t brackets it, then the Kolmogorov-Smirnov p decides among neighbours. If t is too large with
-    the strictest clipping, or too small with the loosest, that one is taken.
+    the strictest clipping, or too small with the loosest, this clipping is taken.
 
     Parameters
     ----------

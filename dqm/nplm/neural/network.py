@@ -1,7 +1,7 @@
 """Small fully connected networks, many at once: one set of weights for each network, one output each.
 
-A network of 4 neurons does too little work for a processor to be busy with it, so the weights of many have a
-leading dimension and all take the same steps. Events are shared by all, or each network has its own.
+One network of 4 neurons is too little work for a processor, so the weights of many have a leading dimension
+and all take the same steps. Events are shared by all, or each network has its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH_BYTES = 2**23
 """Memory for the derivatives of the fits that take their steps together: more exceeds the cache."""
 
 MOST_PARAMETERS = 2000
-"""Parameters of a network, at most: a step solves as many equations."""
+"""Most parameters of a network: a step solves as many equations."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -424,7 +424,7 @@ class NeuralTest:
         return found
 
     def _stack(self, samples: list[Sample]) -> Rows:
-        """Put windows into arrays of one size; rows that fill them up are seen 0 times."""
+        """Put windows into arrays of one size; rows that fill them up count 0 times."""
         sizes = [len(one.x) for one in samples]
         rows = self._rows(np.concatenate([one.x for one in samples]))
 

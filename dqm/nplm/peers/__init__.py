@@ -1,4 +1,4 @@
-"""Tests of other schools behind the same interface, to be measured against; toys calibrate them alike."""
+"""Other tests behind the same interface, for comparison; toys calibrate them in the same way."""
 
 from dqm.nplm.peers.classifiers import BoostedTreesTest, NeuralClassifierTest
 from dqm.nplm.peers.distances import EnergyTest, FuseTest, MmdTest, NystroemTest

@@ -1,7 +1,7 @@
-"""Classifier two-sample tests: a classifier ranks events of window and reference that it did not see.
+"""Classifier two-sample tests: a classifier ranks events of window and reference that it was not trained on.
 
 Window and reference are divided into two halves. A classifier is trained on one half of both and ranks the
-events of the other half, and the reverse. t is the mean area under the ROC curve, 0.5 where it cannot tell
+events of the other half, and the reverse. t is the mean area under the ROC curve, 0.5 if it cannot separate
 them.
 """
 

@@ -21,7 +21,7 @@ __all__ = ["AutoencoderTest", "IsolationForestTest"]
 
 
 class IsolationForestTest:
-    """How few random cuts isolate an event, by scikit-learn.
+    """Number of random cuts that isolate an event, by scikit-learn.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class IsolationForestTest:
 
 
 class AutoencoderTest:
-    """How far an event lies from what a small network makes of it through a bottleneck, by scikit-learn.
+    """Distance of an event from its reconstruction by a small network with a bottleneck, by scikit-learn.
 
     Parameters
     ----------

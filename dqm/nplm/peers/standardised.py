@@ -1,4 +1,4 @@
-"""What the peers share: features in standard deviations of the reference, and what they ask of a library."""
+"""Common to these tests: features in standard deviations of the reference, and the library that they need."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["Network", "NetworkCoefficients"]
 
 PASSES = 50
 """Passes over the largest sample, if the number of steps is not given. With three times as many
-the network learns the fluctuations of small samples: the loss of other events is no smaller."""
+the network learns the fluctuations of small samples: the loss of other events is not smaller."""
 
 LEAST_STEPS = 500
 """Fewest steps; the number follows from the passes."""

@@ -47,7 +47,7 @@ class CollectSummary:
     n_sent : int
         Windows sent, including those that an earlier run left in the spool.
     n_lost : int
-        Windows that were dropped, not sent or not answered, and that the next start does not have.
+        Windows that were dropped, not sent or not answered, and that the next start does not have either.
     n_left : int
         Events after the last full window.
     n_spooled : int
@@ -76,10 +76,10 @@ def collect(
     """Run a collector until its source ends or `stop` is set.
 
     A live source never waits for the daemon: unanswered windows are buffered, and the oldest are dropped when
-    the buffer is full. A replayed or simulated source waits, and so does one that keeps its data: after a
-    restart it goes on where the windows that the daemon has answered end. If the spool has seen this run of a
-    live source before, the run continues with the next numbers. Other sources start again from 0; the daemon
-    recognises windows that it already has.
+    the buffer is full. A replayed or simulated source waits. A source that keeps its data waits as well:
+    after a restart it continues after the last window that the daemon has answered. If the spool has seen
+    this run of a live source before, the run continues with the next numbers. Other sources start again from
+    0; the daemon recognises windows that it already has.
 
     The run begins, for each stream, with its first events. It ends when the source ends or `stop` is set; if
     the source fails it does not end, so the daemon notices that no window comes.
@@ -179,7 +179,7 @@ def _refuse_two_numbers(section: CollectorSection, source: EventSource) -> None:
 
 
 def _finish(runs: Runs, sender: Sender, source: EventSource, stop: Event, *, is_kept: bool) -> None:
-    """Wait for the last answers, and commit what they allow; `is_kept`: the next start has the others."""
+    """Wait for the last answers, and commit what they allow; if `is_kept`, the next start has the others."""
     has_answers = _wait_for_answers(sender, source, stop)
     if runs.progress is not None:
         runs.progress.commit(sender, is_last=True)
@@ -232,7 +232,7 @@ def _log_end(summary: CollectSummary, source: EventSource) -> None:
 
 @dataclass(slots=True)
 class _Idle:
-    """What a source that keeps its data calls between two readings: commit; say whether to end.
+    """Called by a source that keeps its data, between two readings: commit, and say whether to end.
 
     It is called in the thread of the source, because its client may not be used from two threads.
     """
@@ -248,7 +248,7 @@ class _Idle:
 
 
 def _resume(source: EventSource, idle: _Idle, opened: ExitStack) -> Note | None:
-    """Connect a source that keeps its data, and go on where the acknowledged windows end."""
+    """Connect a source that keeps its data, and continue where the acknowledged windows end."""
     if not isinstance(source, ResumableSource):
         return None
     opened.callback(source.close)
@@ -274,7 +274,7 @@ def _wait_for_answers(sender: Sender, source: EventSource, stop: Event) -> bool:
 
 @contextmanager
 def _keep_sending(sender: Sender, source: EventSource, runs: Runs, notifier: Notifier) -> Iterator[None]:
-    """Send and receive also while the source is silent; log each problem once, and what is read regularly."""
+    """Send and receive, also while the source is silent; log each problem once, and counts regularly."""
     done = Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""How far a source that keeps its data has been acknowledged, and how a run goes on from there.
+"""How far a source that keeps its data has been acknowledged, and how a run continues from there.
 
 Each window begins somewhere in a batch. The first window of each stream that the daemon has not answered says
 from where this stream must be read again. The source commits the earliest of these places. The note of the
@@ -67,7 +67,7 @@ class Note(BaseModel):
 
     @classmethod
     def read(cls, text: str) -> Note:
-        """Read the note of the last commit; raises `InputError` if it is none of ours."""
+        """Read the note of the last commit; raises `InputError` if `dqm` did not write it."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -158,7 +158,7 @@ class Progress:
             rest = replace(batch, x=batch.x[n:])
             if batch.times is None or begin.moment is None:
                 return rest
-            times = np.maximum(batch.times[n:], begin.moment)  # of a step that begins early by rounding
+            times = np.maximum(batch.times[n:], begin.moment)  # for a step that begins early by rounding
             return replace(rest, times=times, start=begin.moment)
         if batch.chamber not in self._open:
             first = WindowBegin(stream=stream, seq=0, batch_start=place, n_events=0, moment=batch.start)
@@ -207,5 +207,8 @@ def _place_of(batch: EventBatch) -> float:
     if batch.number is not None:
         return float(batch.number)
     if batch.start is None or batch.times is None:
-        raise InputError("a source that goes on after a restart needs a clock, or batches with numbers")
+        raise InputError(
+            "a source that continues after a restart needs a clock, or batches with numbers",
+            fix="Give the batches times or numbers in the plugin",
+        )
     return batch.start

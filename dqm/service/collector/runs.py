@@ -1,4 +1,4 @@
-"""The runs of a collector: their events are cut and sent, their borders announced.
+"""Runs of a collector: cuts and sends their events, announces their borders.
 
 A source may say which run a batch belongs to, because the names of files do. When the next run begins, the
 one before it is ended: its last windows are cut and sent, and the end is announced. If the source keeps its
@@ -27,12 +27,12 @@ __all__ = ["RunBorders", "Runs"]
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
-"""Longest wait for an answer before it is looked whether the collector must end, s."""
+"""Longest wait for an answer before the collector checks whether it must end, s."""
 
 
 @dataclass(slots=True)
 class RunBorders:
-    """Says of each stream when a run begins and ends."""
+    """Announces for each stream when a run begins and ends."""
 
     sender: Sender
     label: RunLabel
@@ -123,7 +123,7 @@ class Runs:
 
     @property
     def progress(self) -> Progress | None:
-        """What is acknowledged of the run, if the source keeps its data."""
+        """What of the run is acknowledged, if the source keeps its data."""
         return None if self._run is None else self._run.progress
 
     @property
@@ -148,17 +148,17 @@ class Runs:
                 return
 
     def send_last(self) -> None:
-        """Send the windows that end with the run; one that can be read again is not ended before its time."""
+        """Send the windows that end with the run; a run that can be read again is not ended early."""
         if self._run is not None and self._run.progress is None:
             self._send(self._run, self._run.cutter.close())
 
     def end(self, why: str) -> None:
-        """Announce the end of the run; that of a source that keeps its data goes on at the next start."""
+        """Announce the end of the run; with a source that keeps its data it continues at the next start."""
         if self._run is not None and self._run.progress is None:
             self._run.borders.end(why)
 
     def _enter(self, batch: EventBatch) -> _Run | None:
-        """Give the run of a batch, and end the one before; None if the collector must end before that."""
+        """Give the run of a batch, and end the run before; None if the collector must end first."""
         run = self._run
         if batch.run is None:
             if run is None:
@@ -174,7 +174,7 @@ class Runs:
         return run
 
     def _make(self, number: int, run_type: str) -> _Run:
-        """Make what a run needs; the first one goes on where an earlier start ended."""
+        """Make what a run needs; the first run continues where an earlier start ended."""
         source, note = self._source, self._note
         if note is not None and note.run != number and gives_runs(source):
             note = None
@@ -213,7 +213,7 @@ class Runs:
         self._send(run, windows, is_of_batch=True)
 
     def _send(self, run: _Run, windows: list[Window], *, is_of_batch: bool = False) -> None:
-        """Send windows; those that a full buffer keeps back when the run must end are counted as not sent."""
+        """Send windows; those still in a full buffer when the run must end are counted as not sent."""
         self.n_windows += len(windows)
         if self._slow_control is not None:
             windows = [self._slow_control.attach(window) for window in windows]

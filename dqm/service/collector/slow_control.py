@@ -91,7 +91,7 @@ def open_readings(name: str, options: Mapping[str, object], base: Path) -> Readi
         If the source is unknown or an option is wrong; the message lists every mistake. If a package is not
         installed that it needs.
     PluginError
-        If it has not what `ReadingSource` asks for; the message names what is missing.
+        If it lacks what `ReadingSource` asks for; the message names what is missing.
     """
     found = find_plugin(GROUP, name, where="[slow_control] source")
     label = label_of(GROUP, name)

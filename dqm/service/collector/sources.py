@@ -1,8 +1,8 @@
 """Sources of events: the collectors, found as entry points of the group ``dqm.collectors``.
 
 A collector is a class. It may have ``Options``, a pydantic model of its options; then it is called with one
-of these, and otherwise without arguments. What it makes is an `EventSource`. It may also be a
-`CountingSource` and a `ResumableSource`.
+of these, and otherwise without arguments. The object is an `EventSource`. It may also be a `CountingSource`
+and a `ResumableSource`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def gives_runs(source: EventSource) -> bool:
 
 @runtime_checkable
 class ResumableSource(CountingSource, Protocol):
-    """A collector whose source keeps its data: it goes on where the acknowledged windows end.
+    """A collector whose source keeps its data: it continues where the acknowledged windows end.
 
-    Its batches have a position. It may be kept waiting.
+    Its batches have a position. It can wait.
     """
 
     origin: Origin
@@ -90,7 +90,7 @@ class ResumableSource(CountingSource, Protocol):
         """
 
     def seek(self, position: str) -> None:
-        """Go on at the position of a batch."""
+        """Continue at the position of a batch."""
 
     def commit(self, position: str, note: str, *, wait: bool = False) -> None:
         """Keep a position and a note for the next start; it logs what fails."""
@@ -136,7 +136,7 @@ def open_source(
         If the collector is unknown or an option is wrong; the message lists every mistake. If a package is
         not installed that it needs with these options.
     PluginError
-        If it has not what `EventSource` asks for, or raises; the message names what is missing.
+        If it lacks what `EventSource` asks for, or raises; the message names what is missing.
     """
     label = label_of(GROUP, name)
     factory = find_plugin(GROUP, name, where=where)
@@ -157,7 +157,7 @@ def open_source(
 
 
 def checked_batches(source: EventSource) -> Iterator[EventBatch]:
-    """Iterate over a source, and refuse what is no batch.
+    """Iterate over a source, and refuse what is not a batch.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def checked_batches(source: EventSource) -> Iterator[EventBatch]:
     Raises
     ------
     PluginError
-        If it yields something else, or raises what is no error of `dqm`.
+        If it yields something else, or raises an error that is not of `dqm`.
     """
     label = f"the collector {type(source).__name__}"
     with plugin_errors(label):
@@ -190,7 +190,7 @@ def _find_fault(batch: object) -> str:
     x = batch.x
     n_names = len(batch.names)
     if not isinstance(batch.chamber, str) or not all(isinstance(name, str) for name in batch.names):
-        return f"a batch whose chamber {batch.chamber!r} or names {batch.names!r} are no texts"
+        return f"a batch whose chamber {batch.chamber!r} or names {batch.names!r} are not texts"
     if not isinstance(x, np.ndarray) or x.dtype != np.float64 or x.ndim != 2 or x.shape[1] != n_names:
         what = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
         return (

@@ -24,7 +24,7 @@ def look_at_keys(config: DaemonConfig) -> Iterator[Diagnosis]:
             rights = ", ".join(key.streams) or "nothing"
             yield amber(
                 "keys",
-                f"{key.name} may send {rights}, which is no stream of this daemon",
+                f"{key.name} may send {rights}, which is not a stream of this daemon",
                 f"Correct 'streams' in {config.daemon.keys}/{key.name}.public, or remove the file",
             )
     needed = config.daemon.keyed == "all" or not any(map(is_local, config.daemon.listen))
@@ -60,4 +60,4 @@ def look_at_users(config: DaemonConfig) -> Iterator[Diagnosis]:
             return
         yield green("users", f"{format_count(len(names), 'user')} with a password")
     else:
-        yield green("users", "they sign in elsewhere")
+        yield green("users", "they sign in at a provider or a proxy")

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing: a light, what was found, and what to do."""
+"""One result of the doctor: a light, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Diagnosis:
     name : str
         What was looked at, such as ``disk``; `dqm.service.doctor.NAMES` lists them.
     light : Light
-        Green: nothing to do; amber: to be known, or to be done some day; red: the monitor does not work, or
+        Green: nothing to do; amber: to note, or to be done some day; red: the monitor does not work, or
         soon will not.
     found : str
         What was found, with its value.
@@ -42,7 +42,7 @@ def green(name: str, found: str) -> Diagnosis:
 
 
 def amber(name: str, found: str, action: str) -> Diagnosis:
-    """Say what is to be known."""
+    """Say what the user must know."""
     return Diagnosis(name, Light.AMBER, found, action)
 
 
@@ -60,4 +60,4 @@ def guarded(name: str, check: Check) -> Iterator[Diagnosis]:
         yield red(name, f"{place}{error.what}", error.fix or "See the message")
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        yield red(name, f"{place}{error.strerror or error}", "Look at it as the daemon's user, or as root")
+        yield red(name, f"{place}{error.strerror or error}", "Run this as the daemon's user, or as root")

@@ -49,7 +49,7 @@ NAMES = {
 
 @dataclass(slots=True)
 class Examination:
-    """What to look at besides the configuration.
+    """What to check besides the configuration.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def examine(
     Raises
     ------
     ConfigError
-        If the configuration by itself is wrong: then nobody knows what to look at. It names every mistake.
+        If the configuration itself is wrong: then it is not known what to check. It names every mistake.
     """
     overrides = overrides or {}
     wanted = wanted or Examination()

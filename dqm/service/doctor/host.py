@@ -28,7 +28,7 @@ FEWEST_BYTES = 200e6
 """Free bytes below which a disk counts as full: SQLite's log, a copy for compaction and windows need room."""
 
 SOON_DAYS = 30.0
-"""A disk that is full within this time is told."""
+"""A disk that will be full within this time is reported."""
 
 LARGEST_OFFSET = 2.0
 """Offset of a clock, s, above which it is amber. Windows are ordered by their senders' clocks."""
@@ -52,9 +52,9 @@ def look_at_disk(path: Path, bytes_per_day: float, ceiling: float) -> Iterator[D
     path : Path
         The directory.
     bytes_per_day : float
-        What verdicts take.
+        Bytes per day that verdicts take.
     ceiling : float
-        Bytes that kept windows may still take, at most.
+        Most bytes that kept windows may still take.
     """
     facts = os.statvfs(path)
     free, total = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize

@@ -141,7 +141,7 @@ def look_at_notify(section: NotifySection | None) -> Iterator[Diagnosis]:
         else:
             yield amber(
                 "mail",
-                f"target {name} cannot be looked at without a message",
+                f"target {name} cannot be checked without a message",
                 "'dqm notify test CONFIG' sends one",
             )
 

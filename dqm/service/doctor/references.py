@@ -1,4 +1,4 @@
-"""Bundles and their certificates: whether they hold, and how old they are."""
+"""Bundles and their certificates: whether they are valid, and how old they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dqm.service.monitor.resolved_config import resolve
 __all__ = ["OLD_DAYS", "look_at_references", "look_at_used", "paths_of"]
 
 OLD_DAYS = 90.0
-"""Age from which a certificate is worth a new look: detectors change with the seasons."""
+"""Age above which a certificate should be renewed: detectors change with the seasons."""
 
 _DAY = 86_400.0
 

@@ -21,7 +21,7 @@ from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 __all__ = ["ANSWER_SECONDS", "Answers", "ask_daemon", "ask_json", "look_at_daemon", "look_at_listeners"]
 
 ANSWER_SECONDS = 5.0
-"""Longest wait for an answer of anybody."""
+"""Longest wait for any answer."""
 
 LARGEST_ANSWER_BYTES = 64_000_000
 
@@ -110,7 +110,7 @@ def ask_daemon(config: DaemonConfig) -> Answers | None:
 
 
 def look_at_daemon(config: DaemonConfig, answers: Answers, now: float) -> Iterator[Diagnosis]:
-    """Look at what the daemon says of itself and of its streams."""
+    """Check what the daemon says about itself and its streams."""
     if answers.health.get("status") != "ok":
         yield red(
             "daemon",

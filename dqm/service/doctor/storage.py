@@ -25,7 +25,7 @@ __all__ = ["Storage", "look_at_storage", "measure_storage"]
 
 RECENT_DAYS = 7.0
 FAST_BYTES_A_YEAR = 20e9
-"""Growth of a store that is worth a word if nothing is ever deleted."""
+"""Growth of a store that is reported if nothing is ever deleted."""
 
 _DAY = 86_400.0
 
@@ -102,7 +102,7 @@ def look_at_storage(config: DaemonConfig, storage: Storage) -> Iterator[Diagnosi
 
 
 def _find_ahead(config: DaemonConfig) -> dict[str, float]:
-    """Find streams whose last live window ended after it was judged: that clock is ahead, or ours behind."""
+    """Find streams whose last live window ended after its verdict: that clock is ahead, or ours is behind."""
     ahead = {}
     with VerdictStore(store_url(config.daemon), create=False) as store:
         for stream in config.streams:

@@ -1,9 +1,9 @@
 """A first installation: from a collector and a good run to configurations, references and units of systemd.
 
-`Workplace` is where it grows, beside its later place: nobody sees a part of it, and what took minutes is not
-done twice. `Detector` says where events come from, `read_good_run` what a good run of them has,
-`choose_window` what the run can bear. `write_configuration` writes what needs no reference,
-`build_reference` makes one, and `check_installation` lets nothing pass that the daemon would refuse.
+`Workplace` is where it is made, beside its later place: nobody sees a part of it, and what took minutes is
+not repeated. `Detector` says where events come from, `read_good_run` reads a good run, and `choose_window`
+chooses a window that the run allows. `write_configuration` writes what needs no reference, `build_reference`
+makes one, and `check_installation` refuses what the daemon would refuse.
 """
 
 from dqm.service.installation.detector import Detector, required_options

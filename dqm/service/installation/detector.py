@@ -29,7 +29,7 @@ _OF_PACE = {INPUTS, "rate_hz", "speed"}
 
 
 def required_options(collector: str) -> dict[str, str]:
-    """Give the options that a collector cannot do without, with their meaning.
+    """Give the options that a collector needs, with their meaning.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Detector:
     options: Mapping[str, object]
     run: tuple[Path, ...]
     absolute_options: dict[str, object] = field(init=False, default_factory=dict)
-    """The options with absolute paths: they hold wherever the configuration lies."""
+    """The options with absolute paths: they are right wherever the configuration is."""
 
     def __post_init__(self) -> None:
         source = open_source(self.collector, self.options)
@@ -86,7 +86,7 @@ class Detector:
             raise ConfigError("rows that stand for several events", where="counts", fix=FIX_COUNTS)
         for path in self.run_files:
             if not path.is_file():
-                what = "is no file" if path.exists() else "no such file"
+                what = "is not a file" if path.exists() else "no such file"
                 raise FileError(what, where=f"--run {path}", fix="Name a file of a good run")
         if not self.run_is_of_features and INPUTS not in self._known_options:
             raise ConfigError(
@@ -97,12 +97,12 @@ class Detector:
 
     @property
     def run_is_of_features(self) -> bool:
-        """Whether the files of the run are taken as they are: a row for each event."""
+        """Whether the files of the run are used as they are: a row for each event."""
         return self._reads_features or all(path.suffix == ".parquet" for path in self.run)
 
     @property
     def _reads_features(self) -> bool:
-        """Whether its inputs are files of features: that of ``replay``, ``files`` and whatever is alike."""
+        """Whether its inputs are files of features, as for ``replay`` and ``files``."""
         return set(READING_KEYS) <= self._known_options
 
     @property
@@ -115,7 +115,7 @@ class Detector:
 
     @property
     def run_files(self) -> tuple[Path, ...]:
-        """Files of the run; of features also those that patterns and directories stand for."""
+        """Files of the run; for features also those of patterns and directories."""
         is_many = any(path.is_dir() or set(path.name) & set("*?[") for path in self.run)
         if is_many and self.run_is_of_features:
             return tuple(one.path for one in list_inputs(self.run, self.reading))
@@ -123,7 +123,7 @@ class Detector:
 
     @property
     def key_of_run(self) -> str:
-        """Hash of all that decides on the events of the run."""
+        """Hash of all that determines the events of the run."""
         unpaced = {name: value for name, value in self.absolute_options.items() if name not in _OF_PACE}
         text = f"{self.collector}\n{sorted(unpaced.items())!r}\n"
         text += "\n".join(checksum(path) for path in self.run_files)

@@ -74,7 +74,7 @@ def read_good_run(
     features: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda _n: None,
 ) -> GoodRun:
-    """Read the good run of a detector; the collector makes its features first, if they are not there yet.
+    """Read the good run of a detector; if its features do not exist yet, the collector makes them first.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def read_good_run(
     Raises
     ------
     InputError
-        If a file cannot be used, or has what no reference can be made of.
+        If a file cannot be used, or no reference can be made from it.
     ConfigError
         If the name of a chamber cannot be the name of a stream.
     """
@@ -123,7 +123,7 @@ def _extract(detector: Detector, path: Path, progress: Callable[[int], None]) ->
 
 
 def _find_chambers(files: Sequence[Path], features: Sequence[str] | None, reading: Reading) -> list[str]:
-    """Find the chambers of files of features; a file without such a column has one, of the default name."""
+    """Find the chambers of files of features; a file without such a column has one with the default name."""
     options: dict[str, object] = {**reading, "inputs": list(files)}
     if features is not None:
         options["features"] = list(features)

@@ -136,7 +136,7 @@ class Layout:
 
     @property
     def service_user(self) -> str:
-        """User of the units: as given; else ``dqm`` where root makes them, and elsewhere who makes them."""
+        """User of the units: as given; by default ``dqm`` if root makes them, else the one who makes them."""
         return self.user or ("dqm" if os.geteuid() == 0 else getpass.getuser())
 
     def bundle(self, stream: str) -> Path:
@@ -177,7 +177,7 @@ class Layout:
 
 
 def write_configuration(folder: Path, layout: Layout, detector: Detector, windows: Windows) -> None:
-    """Write configurations and units, and check all of them that needs no reference.
+    """Write configurations and units, and check everything that needs no reference.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def _program() -> Path:
 
 
 def _short(path: Path) -> str:
-    """Write a path from here, if it lies below."""
+    """Write a path relative to the working directory, if it is below it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -32,7 +32,7 @@ from dqm.service.offline.run_advice import USUAL_WINDOWS, Budget
 __all__ = ["LARGEST_CHOSEN", "build_reference", "choose_window", "count_toys"]
 
 LARGEST_CHOSEN = 500.0
-"""Events of the largest window that is chosen: larger ones see smaller faults, and answer later."""
+"""Events of the largest window that is chosen: larger windows show smaller faults, but later."""
 
 VALIDATED_TOYS = 300
 """Toys of the validation, as ``dqm reference validate`` has them."""
@@ -49,7 +49,7 @@ Showing = Callable[[str, int | None], AbstractContextManager[Callable[[int, int]
 def choose_window(
     n_events: int, cut: WindowCut, p_threshold: float, largest: float = LARGEST_CHOSEN
 ) -> float:
-    """Choose the largest of the usual windows that a run can bear.
+    """Choose the largest of the usual windows that a run allows.
 
     Parameters
     ----------
@@ -65,18 +65,18 @@ def choose_window(
     Raises
     ------
     InputError
-        If the run can bear none of them.
+        If the run allows none of them.
     """
     looked_at = [advise_window(n_events, size, cut, p_threshold) for size in USUAL_WINDOWS]
     usable = [one for one in looked_at if one.n_expected <= largest]
     for light in (Light.GREEN, Light.AMBER):
-        borne = [one.n_expected for one in usable if one.light is light]
-        if borne:
-            return max(borne)
+        allowed = [one.n_expected for one in usable if one.light is light]
+        if allowed:
+            return max(allowed)
     least = min(looked_at, key=lambda one: one.n_needed)
     raise InputError(
-        f"a run of {n_events} events can bear no window: those of {least.n_expected:g} need {least.n_needed}",
-        fix="Give a longer run; 'dqm reference advise' shows what a run can bear",
+        f"a run of {n_events} events allows no window: those of {least.n_expected:g} need {least.n_needed}",
+        fix="Give a longer run; 'dqm reference advise' shows what a run allows",
     )
 
 
@@ -96,7 +96,7 @@ def build_reference(
     workers: Workers,
     showing: Showing,
 ) -> CertificateStatus:
-    """Build, calibrate and certify the reference of a chamber; what is done already is not done again.
+    """Build, calibrate and certify the reference of a chamber; finished steps are not repeated.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def _recipe(run: RunEvents, window: float, cut: WindowCut, rate_hz: float | None
 
 
 def _open_or_create(run: RunEvents, recipe: Recipe, path: Path) -> StoredBundle:
-    """Open the bundle of an interrupted attempt, if it is of the same recipe and run; otherwise make it."""
+    """Open the bundle of an interrupted attempt, if it has the same recipe and run; otherwise make it."""
     if path.exists():
         bundle = open_bundle(path)
         m = bundle.manifest

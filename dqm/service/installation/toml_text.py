@@ -12,7 +12,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def write_value(value: object) -> str:
-    """Write a value as TOML has it: text, numbers, truth values, lists and tables in one line.
+    """Write a value in TOML: text, numbers, truth values, lists and tables in one line.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Units of systemd for one installation: those of the project, with its paths in them."""
+"""Units of systemd for one installation: those of the project, with the installation's paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
 @dataclass(frozen=True, slots=True)
 class UnitPlaces:
-    """What the units of one installation need to know.
+    """Values for the units of one installation.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def _of_user(places: UnitPlaces) -> dict[str, str]:
 
 
 def _of_homes(places: UnitPlaces) -> dict[str, str]:
-    """Let the services read home directories, if something that they need lies there."""
+    """Let the services read home directories, if something that they need is there."""
     needed = (places.directory, places.program, *places.inputs, *places.written)
     is_in_home = any(path.is_relative_to(home) for path in needed for home in _HOMES)
     return {"ProtectHome=yes\n": "ProtectHome=read-only\n"} if is_in_home else {}

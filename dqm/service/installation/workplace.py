@@ -1,8 +1,8 @@
-"""Where an installation grows: a directory beside its later place, which takes that place in a single step.
+"""Where an installation is made: a directory beside its later place, which is moved there in a single step.
 
-An interrupted attempt leaves it, and the next one goes on in it: toys take minutes. A failed attempt removes
-it, unless toys are in it. It has a file with the hash of the good run: what was made of another run is not
-used. The same file is locked, so two attempts do not meet.
+An interrupted attempt leaves it, and the next one continues in it, because toys take minutes. A failed
+attempt removes it, unless toys are in it. It has a file with the hash of the good run: what was made from
+another run is not used. The same file is locked, so two attempts cannot run at the same time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Workplace:
         self.directory = find_place(directory)
         self.folder = self.directory.with_name(f".{self.directory.name}.dqm-init")
         self.goes_on = False
-        """Whether it has what an earlier attempt left."""
+        """Whether it has files of an earlier attempt."""
         refuse_taken(self.directory)
         try:
             self._lock = self._open(key)
@@ -55,17 +55,21 @@ class Workplace:
             ) from error
 
     def finish(self) -> None:
-        """Put everything at its place, in a single step; raises `ConfigError` if it is taken by now."""
+        """Put everything in its place in a single step; raises `ConfigError` if the place is taken by now."""
         refuse_taken(self.directory)
         try:
             self.folder.rename(self.directory)
             (self.directory / MARK).unlink()
         except OSError as error:
-            raise ConfigError(f"cannot be made: {error.strerror}", where=str(self.directory)) from error
+            raise ConfigError(
+                f"cannot be made: {error.strerror}",
+                where=str(self.directory),
+                fix="Choose another directory, or change its rights",
+            ) from error
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether something in it took long."""
+        """Whether it has something that took long to make."""
         return any((self.folder / REFERENCES).glob("*.dqmref"))
 
     def __enter__(self) -> Self:
@@ -79,7 +83,7 @@ class Workplace:
         self._lock.close()
 
     def _open(self, key: str) -> IO[str]:
-        """Make or take over the directory; give its locked mark."""
+        """Make or take over the directory; return its locked file."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if self.folder.exists() and not (self.folder / MARK).is_file() and any(self.folder.iterdir()):
             raise ConfigError(

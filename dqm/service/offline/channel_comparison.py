@@ -83,7 +83,7 @@ def cut_channel_file(
     Yields
     ------
     Window
-        In the order of time; hits after the last full window, and those beside a gap, are left out.
+        In the order of time; hits after the last full window, and hits next to a gap, are left out.
 
     Raises
     ------

@@ -33,11 +33,11 @@ def read_channel_map(path: Path) -> FloatArray:
     Raises
     ------
     FileError
-        If the file cannot be read, has other columns, or is no channel map.
+        If the file cannot be read, has other columns, or is not a channel map.
     """
     batches = list(read_features(path, None))
     if not batches:
-        raise FileError("the channel map has no rows", where=str(path))
+        raise FileError("the channel map has no rows", where=str(path), fix="Write one row for each channel")
     names = batches[0].names
     strange = [name for name in names if name not in MAP_COLUMNS]
     if strange or CHANNEL not in names:
@@ -89,7 +89,11 @@ def read_channel_tables(
         batches = list(read_features(path, (CHANNEL, counts), chamber, reading=reading))
         times = [batch.times for batch in batches if batch.times is not None]
         if not sum(len(batch.x) for batch in batches):
-            raise FileError(f"no rows{f' of chamber {chamber}' if chamber else ''}", where=str(path))
+            raise FileError(
+                f"no rows{f' of chamber {chamber}' if chamber else ''}",
+                where=str(path),
+                fix="Give a table with hits, or another chamber with --chamber",
+            )
         if len(times) != len(batches):
             raise FileError(
                 "no column 'time'", where=str(path), fix="Say when the hits were counted, in seconds"

@@ -31,7 +31,7 @@ def extract(
     """Write the events of a source to a Parquet file with columns ``chamber``, ``time`` and the features.
 
     If the source has a clock the rows are in the order of time, so that the file can be replayed. Rows that
-    belong to all of the time of their batch have its start.
+    belong to the whole time of their batch have its start.
 
     Parameters
     ----------
@@ -76,7 +76,11 @@ def extract(
                     written += table.num_rows
                     progress(written)
     except OSError as error:
-        raise FileError(f"cannot write: {error.strerror or error}", where=str(path)) from error
+        raise FileError(
+            f"cannot write: {error.strerror or error}",
+            where=str(path),
+            fix="Choose another place, or free space on the disk",
+        ) from error
     return written
 
 
@@ -89,7 +93,7 @@ def _tables(source: EventSource, n_events: int | None, chamber: str | None) -> I
     for batch in checked_batches(source):
         if chamber is not None and batch.chamber != chamber:
             continue
-        # a table may end only where the time of all chambers ends, so that later tables have later rows
+        # a table may end only where the times of all chambers end, so that later tables have later rows
         if waiting >= ROWS_AT_ONCE and (covered is None or batch.start is None or batch.start >= covered):
             yield _merge(parts)
             parts = []
@@ -117,7 +121,7 @@ def _table(batch: EventBatch, n: int) -> pa.Table:
     columns = {"chamber": pa.array([batch.chamber] * n)}
     if batch.times is not None:
         columns["time"] = pa.array(batch.times[:n])
-    elif batch.start is not None:  # all rows belong to all of its time
+    elif batch.start is not None:  # all rows belong to its whole time
         columns["time"] = pa.array([batch.start] * n)
     columns |= {name: pa.array(batch.x[:n, k]) for k, name in enumerate(batch.names)}
     return pa.table(columns)

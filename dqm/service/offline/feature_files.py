@@ -69,7 +69,7 @@ def list_inputs(paths: Sequence[Path], reading: Reading | None = None) -> list[I
         If there is no file, or names contradict each other.
     """
     if not paths:
-        raise InputError("no files given")
+        raise InputError("no files given", fix="Give a file, a pattern or a directory")
     source = open_source("replay", {**(reading or {}), "inputs": list(paths)}, "--read")
     return list(cast(_FileSource, source).files())
 
@@ -158,7 +158,7 @@ def read_run(
     keep_nan: bool = False,
     reading: Reading | None = None,
 ) -> RunEvents:
-    """Read the files of a run that a reference is to be made of.
+    """Read the files of a run from which a reference is made.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def read_events(
 
 
 def _refuse_others(names: tuple[str, ...], before: tuple[str, ...] | None, path: Path) -> None:
-    """Refuse features that are not those of the files before."""
+    """Refuse features that differ from those of the files before."""
     if before is not None and names != before:
         raise InputError(
             f"has the features {', '.join(names)}, but files before it have {', '.join(before)}",
@@ -254,7 +254,11 @@ def read_counted(
     for path in [file.path for file in list_inputs(paths, reading)]:
         batches = list(read_features(path, wanted, chamber, reading=reading))
         if not sum(len(batch.x) for batch in batches):
-            raise FileError(f"no rows{f' of chamber {chamber}' if chamber else ''}", where=str(path))
+            raise FileError(
+                f"no rows{f' of chamber {chamber}' if chamber else ''}",
+                where=str(path),
+                fix="Give a table with events, or another chamber with --chamber",
+            )
         x = np.concatenate([batch.x for batch in batches])
         columns = batches[0].names
         if counts not in columns:
@@ -285,7 +289,7 @@ def read_histogram(paths: Sequence[Path], histogram: str, features: Sequence[str
         Names of its axes; ``x`` and ``y`` by default.
     """
     if not paths:
-        raise InputError("no files given")
+        raise InputError("no files given", fix="Give a file, a pattern or a directory")
     batches = [open_histogram(path, histogram, features) for path in paths]
     if len({batch.names for batch in batches}) > 1:
         raise InputError(f"{histogram!r} is a TH1 in one file and a TH2 in another", fix="Give files alike")

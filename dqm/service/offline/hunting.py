@@ -33,13 +33,14 @@ PERMUTATIONS_AT_ONCE = 5
 """Permutations in one unit of work."""
 
 FOLLOWS = 0.5
-"""Share of the variance of a feature's ranks between the bins of the coordinate from which it follows it."""
+"""Share of the variance of a feature's ranks between bins of the coordinate; above it the feature follows the
+coordinate."""
 
 MOST_LEADING = 10
 """Most windows that stand out."""
 
 LEADING_P = 0.05
-"""p of the whole hunt up to which a window stands out."""
+"""Largest p of the whole hunt with which a window stands out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,9 +79,9 @@ class ShareOfWindow:
     selected : int
         Selected events in the window.
     expected : float
-        The same as the sidebands let expect.
+        The number expected from the sidebands.
     p : float
-        Of such an excess in one window and one share alone.
+        p of such an excess in one window and one share alone.
     """
 
     share: float
@@ -102,7 +103,7 @@ class WindowOfHunt:
     n_events : int
         Events in it.
     p : float
-        Of the whole hunt: so often it has such a window somewhere without any cause.
+        p of the whole hunt: how often it has such a window somewhere without any cause.
     shares : tuple of ShareOfWindow
         One for each share.
     """
@@ -152,7 +153,7 @@ class HuntOutcome:
     n_events : int
         Events.
     p : float
-        Of the whole hunt: ``(1 + k)/(1 + n)`` with k of n permutations in which something is as extreme.
+        p of the whole hunt: ``(1 + k)/(1 + n)`` with k of n permutations in which something is as extreme.
     z : float or None
         `p` as a one-sided Gaussian significance; None for p = 1.
     n_permutations : int
@@ -160,7 +161,7 @@ class HuntOutcome:
     windows : tuple of WindowOfHunt
         All windows, the widest first.
     leading : tuple of int
-        Windows that stand out, the smallest p first; of windows that overlap only the best.
+        Windows that stand out, the smallest p first; only the best of windows that overlap.
     bins : tuple of BinOfHunt
         Bins in and beside the window with the smallest p.
     explanation : Explanation
@@ -278,10 +279,8 @@ def hunt_along(
     n_permutations : int
         Permutations of the features against the coordinate; p is not below ``1/(1 + n)``.
     seed : int
-        Of the permutations and the folds.
-    workers : Workers
-        Who hunts in the permutations; the result is the same whoever does.
-    progress : callable
+        Seed of the permutations and the folds.
+    workers : Workers That hunt in the permutations; the result does not depend on them. progress : callable
         Told the permutations done.
 
     Raises
@@ -362,7 +361,7 @@ class _Permutations:
 
 
 def _refuse_followers(events: EventsAlong, hunt: Hunt) -> None:
-    """Refuse features of which the coordinate leaves little: they tell the window, not what happens in it."""
+    """Refuse features that follow the coordinate: they only show which window it is."""
     shares = hunt.follows()
     following = [
         f"{name} ({share:.0%})" for name, share in zip(events.names, shares, strict=True) if share > FOLLOWS
@@ -399,7 +398,7 @@ def _windows(events: EventsAlong, hunt: Hunt, counts: HuntCounts, found: HuntP) 
 
 
 def _leading(windows: Sequence[WindowOfHunt]) -> tuple[int, ...]:
-    """Choose the windows that stand out; one that overlaps a better one says nothing new."""
+    """Choose the windows that stand out; a window that overlaps a better one is left out."""
     order = sorted(range(len(windows)), key=lambda place: windows[place].leading.p)
     chosen: list[int] = []
     for place in order:

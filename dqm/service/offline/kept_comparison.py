@@ -1,4 +1,4 @@
-"""Runs, windows or chambers against each other, by the events that a daemon kept."""
+"""Comparison of runs, windows or chambers by the events that a daemon kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dqm.store import KeptWindow, read_kept_window
 __all__ = ["MOST_EVENTS", "KeptComparison", "KeptEvents", "compare_kept", "read_side"]
 
 MOST_EVENTS = 10_000
-"""Events of a side, at most: time and memory grow with them."""
+"""Most events of a side: time and memory grow with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class KeptEvents:
     bundles : tuple of str
         Bundles that judged them, that of most windows first.
     told : str
-        What was taken of how much.
+        How many events were taken, of how many.
     left_out : tuple of str
         Features that only some of its windows have.
     """
@@ -66,7 +66,7 @@ class KeptComparison:
     labels, told : tuple of str
         What A and B are, and what was taken of them.
     references : tuple of ReferenceCurve
-        The references that judged A and B, scaled to the events of A, as far as they are at hand.
+        The references that judged A and B, scaled to the events of A, as far as they are available.
     """
 
     found: SampleComparison
@@ -200,7 +200,7 @@ def _only(run: RunEvents, features: Sequence[str] | None) -> RunEvents:
 
 
 def _counts_of(judged: Counter[str], bundles: Mapping[str, Path]) -> str:
-    """Give the column with counts, as the bundle says that judged the windows."""
+    """Give the column with counts that the bundle names which judged the windows."""
     found = [StoredBundle.read(bundles[one]).manifest.counts for one in judged if one in bundles]
     return next((counts for counts in found if counts), "")
 
@@ -213,7 +213,7 @@ def _refuse_strange(features: Sequence[str], label: str) -> None:
         )
     if tuple(features) == (CHANNEL,):
         raise InputError(
-            "is of channels: their hits are no sample of independent events",
+            "is of channels: their hits are not a sample of independent events",
             where=label,
             fix="Look at the maps of its windows, or take 'dqm compare BUNDLE FILE' on files",
         )

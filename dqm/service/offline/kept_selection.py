@@ -1,4 +1,4 @@
-"""Which kept windows stand for a run, and what is missing where they do not."""
+"""Which kept windows are a sample of a run, and what is missing if they are not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KeptPlace:
 
     @classmethod
     def of(cls, config: DaemonConfig, bundles: Mapping[str, Path]) -> Self:
-        """Give that of a daemon by its configuration; `bundles` are its directories by identifier."""
+        """Give the place from a daemon's configuration; `bundles` are its directories by identifier."""
         return cls(config.daemon.data_dir, config.keep.good_share, config.keep.windows_megabytes, bundles)
 
     def list_good(self, choice: KeptChoice) -> list[Path]:
@@ -54,7 +54,7 @@ class KeptPlace:
 
 @dataclass(frozen=True, slots=True)
 class KeptSide:
-    """Files that stand for one side of a comparison.
+    """Files of one side of a comparison.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class KeptSide:
     paths : tuple of Path
         Its windows, in random order: the first so many are a sample of all.
     told : str
-        What was taken of how much.
+        How many windows were taken, of how many.
     """
 
     label: str
@@ -72,16 +72,16 @@ class KeptSide:
 
     @property
     def digest(self) -> str:
-        """Name of what is compared: another set of windows has another."""
+        """Name of what is compared: another set of windows has another name."""
         words = "\n".join([self.label, *(path.name for path in self.paths)])
         return hashlib.sha256(words.encode()).hexdigest()
 
 
 def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed: int = 1) -> KeptSide:
-    """Choose the kept windows that stand for a choice.
+    """Choose the kept windows that are a sample of a choice.
 
     All windows that are Medium or Bad are kept while there is room, but only a share of the Good ones.
-    A fair sample of a run has the same share of each: that of which the smaller share was kept.
+    A fair sample of a run has the same share of each kind: the smaller of the shares that were kept.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed:
         return _select_one(choice, [*good, *anomalous], place, store)
     counts = store.count_qualities(choice.stream, choice.runs)
     n_anomalous = sum(counts.get(quality, 0) for quality in ANOMALOUS)
-    # verdicts may be gone before their windows
+    # verdicts may be deleted before their windows
     parts = [
         _Part("Good", good, max(counts.get(Quality.GOOD, 0), len(good))),
         _Part("Medium or Bad", anomalous, max(n_anomalous, len(anomalous))),
@@ -140,7 +140,7 @@ def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Windows of some runs that were alike."""
+    """Windows of some runs with the same quality."""
 
     kind: str
     kept: Sequence[Path]
@@ -164,7 +164,7 @@ def _select_one(choice: KeptChoice, kept: Sequence[Path], place: KeptPlace, stor
         )
     if verdict.quality in ANOMALOUS:
         raise InputError(
-            f"the window is {verdict.quality}, and its events are gone",
+            f"the window is {verdict.quality}, and its events were deleted",
             where=str(choice),
             fix=f"Raise [keep] windows_megabytes ({place.windows_megabytes:g}) for later windows",
         )

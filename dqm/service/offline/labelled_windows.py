@@ -1,4 +1,4 @@
-"""Windows that the daemon kept and people labelled with a fault: what templates are learned from."""
+"""Windows that the daemon kept and people labelled with a fault; templates are learned from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ __all__ = ["find_labelled", "make_sample"]
 def find_labelled(config: DaemonConfig, stream: str) -> dict[str, list[KeptWindow]]:
     """Find the kept windows of a stream that are labelled with a fault.
 
-    A label by time concerns the windows whose middle it covers. Of several labels the last one counts.
+    A label by time concerns the windows whose middle it covers. If there are several labels, the last one
+    counts.
 
     Parameters
     ----------

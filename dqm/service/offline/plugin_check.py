@@ -1,7 +1,7 @@
 """Does a plugin keep its interface? It is loaded, made and tried, in a process of its own with a deadline.
 
 A plugin may hang or end its process; then the answer says so. A statistic builds, calibrates and judges a
-small generated sample. A collector reads a few events, if it can without its detector.
+small generated sample. A collector reads a few events, if this is possible without its detector.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ N_TOYS = 100
 """Toys of its null distribution."""
 
 SHIFT = 2.0
-"""What moves one feature of the faulty window, in standard deviations."""
+"""Shift of one feature of the faulty window, in standard deviations."""
 
 ENOUGH_EVENTS = 100
 """Events after which a collector has been read for long enough."""

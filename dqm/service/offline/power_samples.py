@@ -1,4 +1,4 @@
-"""What the power of statistics is measured on: healthy events and faults, generated.
+"""Generated events with which the power of statistics is measured: healthy ones and faults.
 
 The chamber is that of the collector ``simulate``. Signals in one dimension are those of the papers on NPLM:
 an exponential distribution with an excess in its bulk, in its tail, and spread over it. The others are

@@ -4,7 +4,7 @@ One unit of work is one statistic, one family of faults, one size of reference a
 drawn, the statistic is set up as a bundle would (settings chosen by itself, or its usual ones), and tests
 fresh healthy windows, which give the threshold, and windows of each fault. All statistics see the same
 windows. A unit depends on its seed alone; finished units are kept in a file, and a study that is called again
-goes on.
+continues.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PEERS = (
 )  # fmt: skip
 
 OFFLINE = ("neural",)
-"""Tests of the school of NPLM that are too slow for a study of all."""
+"""Tests of the NPLM family that are too slow for a study of all."""
 
 LEVEL = 0.05
 """Share of healthy windows above the threshold."""
@@ -101,7 +101,7 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """What tells it from the others, in the file of finished units."""
+        """What distinguishes it from the others, in the file of finished units."""
         return json.dumps(list(asdict(self).values()))
 
 
@@ -160,7 +160,7 @@ def compare_power(
     Returns
     -------
     rows : list of PowerRow
-        One for each fault and size, those first where a peer is ahead.
+        One for each fault and size; those in which another test is ahead come first.
     milliseconds : dict of str to float
         Median time of a window of each statistic.
     refused : dict of str to str
@@ -247,7 +247,7 @@ def _draw_windows(family: Family, unit: Unit, rng: np.random.Generator) -> Itera
 
 
 def _prepare(unit: Unit, run: FloatArray, rng: np.random.Generator) -> Callable[[FloatArray], float]:
-    """Set a statistic up as `dqm.reference.create_bundle` does."""
+    """Set up a statistic as `dqm.reference.create_bundle` does."""
     plugin = find_statistic(unit.statistic)
     n_centers = min(CENTERS, len(np.unique(run[: unit.n_reference], axis=0)))
     if plugin.is_tunable:
@@ -310,5 +310,5 @@ def _collect(
 
 
 def sort_rows(rows: Iterable[PowerRow]) -> list[PowerRow]:
-    """Put those rows first where a peer is ahead of the NPLM tests, the largest lead first."""
+    """Put first the rows in which another test is ahead of the NPLM tests, the largest lead first."""
     return sorted(rows, key=lambda row: -row.peers_lead)

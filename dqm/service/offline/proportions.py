@@ -33,8 +33,8 @@ class SampleOfMixture:
         Fraction of the class, as given.
     mean_score, score_error : float
         Mean score of its events, each by a classifier that did not see it, and its error.
-    expected_score : float or None
-        The same as the fractions of all others let expect; None if fewer than two others differ.
+    expected_score : float or None Mean score expected from the fractions of all others; None if fewer than
+    two others differ.
     """
 
     label: str
@@ -58,7 +58,7 @@ class LearnedProportions:
     auc, auc_error : float
         As of `dqm.nplm.ProportionClassifier`.
     explanation : Explanation
-        Maps of the class over the rest, both as the scores tell them.
+        Maps of the class over the rest, both from the scores.
     """
 
     features: tuple[str, ...]
@@ -77,7 +77,7 @@ def learn_files(
     seed: int = 1,
     reading: Reading | None = None,
 ) -> LearnedProportions:
-    """Learn to tell a class from the rest by files of which its fraction is known.
+    """Learn to separate a class from the rest, from files with known fractions of the class.
 
     Parameters
     ----------

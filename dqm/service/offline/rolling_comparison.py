@@ -1,4 +1,4 @@
-"""The windows of files against the last good ones before them, beside their test against a bundle."""
+"""Test of the windows of files against the last good ones before them, beside their test against a bundle."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def compare_rolling(
     n_windows : int
         Good windows that each is compared with.
     files : mapping of int to Path
-        File of each run. What has no chamber is named after its file: all such windows are one stream, so
-        that kept windows may be given.
+        File of each run. A window without a chamber is named after its file. All such windows are one stream,
+        so kept windows may be given.
 
     Yields
     ------

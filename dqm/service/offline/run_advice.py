@@ -36,7 +36,7 @@ MOST_TRIED = 2
 """Sizes of windows with which faults are tried."""
 
 SIMULATED_FEATURES = frozenset({"t_1", "t_2", "t_3", "t_4", "theta"})
-"""Features by which a run of a drift-tube chamber is known."""
+"""Features by which a run of a drift-tube chamber is recognised."""
 
 SIMULATED_FAULTS: dict[str, dict[str, object]] = {
     "cathode strips at 75 %": {"strip_voltage_v": -900.0},
@@ -49,12 +49,12 @@ SIMULATED_FAULTS: dict[str, dict[str, object]] = {
 """Conditions of the collector ``simulate``."""
 
 LONGEST_SIMULATED = 20_000
-"""Most events of a simulated run; a longer one has no larger a reference that matters here."""
+"""Most events of a simulated run; a longer one would not have a larger reference that matters here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the false-alarm budget comes to.
+    """Results of the false-alarm budget.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Advice:
     windows : tuple of WindowAdvice
         One for each size that was looked at.
     best : WindowAdvice or None
-        That with which most faults are seen, and soonest; None if the run can bear none.
+        That with which most faults are seen, and soonest; None if the run allows none.
     penalties : tuple of PenaltyAdvice
         For a single kernel with windows of that size.
     detections : tuple of DetectionTime
@@ -127,7 +127,7 @@ def advise(
     seed: int,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Advice:
-    """Say what a run can bear.
+    """Say what a run allows.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _merit(window: WindowAdvice, detections: Sequence[DetectionTime]) -> tuple[i
 def _choose_faults(
     x: FloatArray, names: Sequence[str], best: WindowAdvice, seed: int
 ) -> tuple[FloatArray, Faults, str]:
-    """Take simulated chambers for a run of one, and otherwise faults made of the run itself."""
+    """Use simulated chambers for a run of a chamber, and otherwise faults made from the run itself."""
     if not set(names) >= SIMULATED_FEATURES:
         return x, generic_faults(x, names), "faults made of the run itself"
     try:

@@ -1,4 +1,4 @@
-"""Users and their sign-ins, as admins see and change them."""
+"""Users and their sign-ins, which admins can list and change."""
 
 from __future__ import annotations
 
@@ -57,11 +57,15 @@ class Accounts:
     def sign_out(self, name: str) -> None:
         """End all sessions of a user; raises `InputError` if there is none."""
         if not self._sessions.end_all(normalise(name)):
-            raise InputError(f"{name!r} is not signed in", where="name")
+            raise InputError(f"{name!r} is not signed in", where="name", fix="Choose a user of the list")
 
     def _change(self, change: Callable[[UserFile], None]) -> None:
         if self._users is None:
-            raise InputError("there is no file of users", where="[web] users")
+            raise InputError(
+                "there is no file of users",
+                where="[web] users",
+                fix="Configure one, and add users with 'dqm users add'",
+            )
         try:
             change(self._users)
         except ConfigError as error:

@@ -1,9 +1,8 @@
 """Who is asking, and what they may do: every HTTP request passes here first.
 
-Reading needs no login on the loopback; from elsewhere it does. Whatever changes something needs a user who
-has proved who they are: by a password, for a session of a browser or with each request of a program (Basic);
-at a provider of OpenID Connect; or to a reverse proxy that is believed. Which role a change needs is decided
-in `dqm.web.auth.roles`.
+Reading needs no login on the loopback; from elsewhere it does. A change needs an authenticated user: by a
+password, for a session of a browser or with each request of a program (Basic); by a provider of OpenID
+Connect; or by a trusted reverse proxy. Which role a change needs is decided in `dqm.web.auth.roles`.
 """
 
 from __future__ import annotations
@@ -180,7 +179,7 @@ class Authenticator:
             fitting = self._users.verify(name, password)
         if fitting is None:
             self._count("refused")
-            # a name that is not known may be a password in the wrong field
+            # an unknown name may be a password in the wrong field
             log.warning("sign-in refused", user=name if known else "not known", address=address)
             raise NotSignedInError("wrong name or password", fix="Try again, or ask for a new password")
         self._names.forget(name)
@@ -246,12 +245,12 @@ class Authenticator:
             raise BusyError("too many failed sign-ins", wait)
 
     def count_failure(self, address: str) -> None:
-        """Count a sign-in at the provider that came to nothing."""
+        """Count a sign-in at the provider that failed."""
         self._addresses.fail(network_of(address))
         self._count("refused")
 
     def _recognise(self, request: Request) -> Principal:
-        """Find out who is asking, as far as it costs nothing."""
+        """Find out who is asking, as far as this needs no check of a password."""
         source = read_source(request, self._section)
         address = source.address
         is_here = address is not None and address.is_loopback and not source.is_proxied
@@ -299,7 +298,7 @@ class Authenticator:
 
     @contextmanager
     def _attempt(self, name: str, address: str) -> Iterator[None]:
-        """Let few try at once, and nobody who has failed too often; counts as a failure until it is none."""
+        """Limit simultaneous attempts and failures; an attempt counts as a failure until it succeeds."""
         network = network_of(address)
         wait = max(self._names.wait(name), self._addresses.wait(network))
         if wait > 0.0:

@@ -1,4 +1,4 @@
-"""What the provider answers: asked for, and taken, uncompressed, up to a limit. See `dqm.export.answers`."""
+"""Answers of the provider: requested and read uncompressed, up to a limit. See `dqm.export.answers`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_BYTES = 4_000_000
 
 
 class BoundedTransport(httpx2.AsyncHTTPTransport):
-    """Transport that reads no compressed answer, and of others no more than 4 MB.
+    """Transport that refuses compressed answers and reads at most 4 MB of others.
 
     Parameters
     ----------

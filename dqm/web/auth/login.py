@@ -134,7 +134,7 @@ def _provider_routes(queries: Queries, authenticator: Authenticator, provider: O
 def ask_to_sign_in(
     queries: Queries, request: Request, error: NotSignedInError | RoleMissingError
 ) -> Response:
-    """Lead a browser to where one signs in, and back afterwards.
+    """Send a browser to the page for signing in, and back afterwards.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def ask_to_sign_in(
     Returns
     -------
     Response
-        What a form has asked for is not done afterwards: its page is shown again.
+        The change of a form is not made afterwards: its page is shown again.
     """
     if request.method in ("GET", "HEAD"):
         query = request.scope["query_string"].decode("latin-1")
@@ -184,7 +184,7 @@ def _show(queries: Queries, request: Request, after: str, error: Exception | Non
 
 
 def _go_on(queries: Queries, request: Request, template: str, address: str) -> Response:
-    """Show a page that leads on by itself."""
+    """Show a page that goes to the next page by itself."""
     return render(queries, request, template, address=address)
 
 

@@ -1,15 +1,15 @@
 """Signing in at a provider of OpenID Connect: authorization code with PKCE, state and nonce, by authlib.
 
-1. `OidcProvider.begin` sends the browser to the provider. What the answer must fit (state, nonce, code
-   verifier) goes with the browser, in a signed cookie of ten minutes: strangers who begin and never end take
-   no memory here.
+1. `OidcProvider.begin` sends the browser to the provider. The values that the answer must match (state,
+   nonce, code verifier) are in a signed cookie of the browser, valid for ten minutes: strangers who begin and
+   never finish take no memory here.
 2. The provider sends the browser back with a code. `OidcProvider.finish` compares the state, exchanges the
    code for an ID token, and authlib checks signature, issuer, audience, expiry and nonce of that token.
 3. Name and groups are claims of the ID token or of the user information. Tokens are not used after that; the
    ID token is kept with the session, because the provider wants it at the sign-out.
 
-The provider is first asked when somebody signs in, so a daemon starts without it. What is learnt about it is
-kept for an hour; after a failure it is asked again after ten seconds.
+The provider is first asked when somebody signs in, so a daemon starts without it. Its metadata are kept for
+an hour; after a failure it is asked again after ten seconds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SIGNATURES = (
 )
 _OUR_FAULT = ("invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type")
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
-"""What authlib raises for answers that are not as the standards say."""
+"""Errors of authlib for answers that do not follow the standards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class OidcProvider:
             if "end_session_endpoint" not in client.server_metadata:
                 return None
             made = await client.create_logout_url(after, id_token, client_id=self._section.client_id)
-        except (ProviderError, httpx2.HTTPError, *_MALFORMED):  # told already; here the user is signed out
+        except (ProviderError, httpx2.HTTPError, *_MALFORMED):  # logged already; here the user is signed out
             return None
         return str(made["url"])
 
@@ -344,7 +344,7 @@ class OidcProvider:
         return begun
 
     def _refused(self, code: str | None) -> NotSignedInError:
-        """Say that the provider let nobody in; its own words go to the log alone."""
+        """Say that the provider refused the sign-in; its own words go only to the log."""
         log.warning("sign-in refused by the provider", why=f"{code!r:.100}")
         what = "the provider did not let you in"
         if code == "invalid_grant":
@@ -352,7 +352,7 @@ class OidcProvider:
         return NotSignedInError(what, fix="Sign in again, or ask whoever runs the provider")
 
     def _unusable(self, error: Exception) -> ProviderError:
-        """Say that the provider cannot be used; why goes to the log alone."""
+        """Say that the provider cannot be used; the reason goes only to the log."""
         is_silent = isinstance(error, httpx2.HTTPError)
         self._trouble = "does not answer" if is_silent else "cannot be used: the daemon's log says why"
         log.warning(
@@ -375,6 +375,6 @@ def _session_of(client: Any, begun: Mapping[str, Any]) -> dict[str, Any]:
 
 def _not_begun() -> NotSignedInError:
     return NotSignedInError(
-        "this is no answer to a sign-in that this browser began in the last ten minutes",
+        "this is not an answer to a sign-in that this browser began in the last ten minutes",
         fix="Begin again; the browser must accept cookies of this page",
     )

@@ -1,4 +1,4 @@
-"""Whoever sends a request, as far as it is known."""
+"""The sender of a request, as far as it is known."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Principal:
 
 
 def keep_principal(request: Request, principal: Principal) -> Principal:
-    """Let `principal_of` give this one."""
+    """Set the principal that `principal_of` gives."""
     request.scope[_PRINCIPAL] = principal
     return principal
 
 
 def principal_of(request: Request) -> Principal:
-    """Give whoever is asking, after they were let in; nobody if they were not."""
+    """Give the sender of an admitted request; nobody if it was not admitted."""
     nobody = Principal("unknown", is_local=False, is_secure=False, ways=())
     principal: Principal = request.scope.get(_PRINCIPAL, nobody)
     return principal

@@ -1,4 +1,4 @@
-"""What reverse proxies say of a request, and which of them are believed."""
+"""What reverse proxies say about a request, and which of them are trusted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RequestSource:
     address : Address or None
         From where, as far as it is known.
     is_proxied : bool
-        Whether a proxy that is believed has sent it.
+        Whether a trusted proxy has sent it.
     is_secure : bool
         Whether the browser used https.
     user : str
@@ -64,7 +64,7 @@ def read_source(request: Request, section: WebSection) -> RequestSource:
     Raises
     ------
     ForeignRequestError
-        If a proxy names more than one user, or none that can be one.
+        If a proxy names more than one user, or a name that cannot be a user.
     """
     peer = read_address(request.client.host if request.client else "")
     if peer is None or not any(peer in network for network in section.proxies):
@@ -80,7 +80,7 @@ def read_source(request: Request, section: WebSection) -> RequestSource:
 
 
 def _forwarded(headers: Headers, section: WebSection) -> Address | None:
-    """Give the address that the proxies were asked from: the last that is none of theirs."""
+    """Give the address from which the proxies were asked: the last one that is not a proxy."""
     chain = ",".join(headers.getlist("x-forwarded-for")).split(",")
     for text in reversed(chain):
         address = read_address(text.strip())
@@ -118,7 +118,7 @@ def _decode(value: str) -> str:
 
 
 def read_address(text: str) -> Address | None:
-    """Read an address; None if it is none."""
+    """Read an address; None if it is not one."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

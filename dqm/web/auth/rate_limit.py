@@ -1,4 +1,4 @@
-"""How often somebody may try: waits that grow with each failure, and so many a minute; in bounded memory."""
+"""How often somebody may try: waits that grow with each failure, a limit per minute, bounded memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 
 class _Recent(OrderedDict[str, Value], Generic[Value]):
-    """Remembers the keys used last."""
+    """Remembers the most recent keys."""
 
     def keep(self, key: str, value: Value) -> None:
         self[key] = value
@@ -33,12 +33,12 @@ class _Failures:
 
 
 class Backoff:
-    """Lets whoever fails wait: not at first, then 1, 2, 4, ... seconds; may be used from any thread.
+    """Makes clients wait after failures: first 0, then 1, 2, 4, ... seconds; may be used from any thread.
 
     Parameters
     ----------
     free : int
-        Failures that cost nothing. After a quarter of an hour without any they are forgotten.
+        Failures without a wait. After a quarter of an hour without any they are forgotten.
     longest_seconds : float
         Longest wait, s.
     monotonic : callable
@@ -53,7 +53,7 @@ class Backoff:
         self._lock = Lock()
 
     def wait(self, key: str) -> float:
-        """Seconds until this one may try; 0: now."""
+        """Seconds until this client may try; 0: now."""
         with self._lock:
             found = self._find(key)
             if found.number < self._free:
@@ -67,13 +67,13 @@ class Backoff:
             self._failures.keep(key, _Failures(self._find(key).number + 1, self._monotonic()))
 
     def take_back(self, key: str) -> None:
-        """Count a failure less."""
+        """Subtract a failure."""
         with self._lock:
             found = self._find(key)
             self._failures.keep(key, _Failures(max(0, found.number - 1), found.last))
 
     def forget(self, key: str) -> None:
-        """Forget the failures of this one."""
+        """Forget the failures of this client."""
         with self._lock:
             self._failures.pop(key, None)
 
@@ -84,7 +84,7 @@ class Backoff:
 
 
 class TokenBucket:
-    """Lets each do so many things a minute, at most a minute's worth at once; may be used from any thread.
+    """Limits the actions of each client per minute; may be used from any thread.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class TokenBucket:
         self._lock = Lock()
 
     def take(self, key: str) -> float:
-        """Do one thing; gives 0, or the seconds to wait if it may not be done now."""
+        """Take one action; gives 0, or the seconds to wait if it is not allowed now."""
         with self._lock:
             now = self._monotonic()
             left, then = self._left.get(key, (float(self._most), now))

@@ -1,4 +1,4 @@
-"""Which role each action needs, and the role that groups give: the one place that decides both."""
+"""Which role each action needs, and which role groups give: both are decided only here."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ class Session:
 class Sessions:
     """Sign-ins that have not ended, by the hashes of their tokens; may be used from any thread.
 
-    They live in memory: a restart of the daemon signs everybody out. The oldest give way, of all 1024
-    and of 16 of one user.
+    They are in memory only: a restart of the daemon signs everybody out. There are at most 1024, and 16 of
+    one user; the oldest are dropped.
 
     Parameters
     ----------
     seconds : float
-        How long one lasts, s.
+        How long a session lasts, s.
     monotonic : callable
         Seconds that never go back.
     """

@@ -69,7 +69,7 @@ class UserFile:
     path : Path
         Written by `add_user`.
     hasher : PasswordHasher, optional
-        How costly it is to refuse a name that is not known: as costly as a known one.
+        Time to refuse an unknown name: the same as for a known one.
     on_change : callable
         Called with action and user for each change of the file that is noticed, from any thread.
 
@@ -139,7 +139,7 @@ class UserFile:
             self._usable = self._users
 
     def _present(self) -> Users:
-        """Give the users, after a look whether the file has changed."""
+        """Give the users, after a check whether the file has changed."""
         if self._stat() == self._seen:
             return self._users
         with self._reading:
@@ -178,7 +178,7 @@ class UserFile:
 
 
 def normalise(text: str) -> str:
-    """Give one form to what keyboards write in several, as RFC 7617 asks."""
+    """Normalise characters that keyboards write in several forms, as RFC 7617 asks."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -280,9 +280,13 @@ def _changing(path: Path) -> Iterator[dict[str, _User]]:
                 _write_private(fresh, path, users)
                 fresh.replace(path)
             finally:
-                fresh.unlink(missing_ok=True)  # what a failure or Ctrl-C has left
+                fresh.unlink(missing_ok=True)  # left by a failure or Ctrl-C
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            fix="Free space on the disk, or change the rights of the directory",
+        ) from error
 
 
 def _write_private(fresh: Path, path: Path, users: dict[str, _User]) -> None:
@@ -332,7 +336,7 @@ def _read(path: Path) -> Users:
         raise ConfigError("not a file of users", where=str(path), fix=fix) from None
     strangers = sorted(found.roles.keys() - found.users.keys())
     if strangers:  # who may be meant has the role of those without one
-        what = f"a role for {strangers[0]!r}, who is no user"
+        what = f"a role for {strangers[0]!r}, who is not a user"
         raise ConfigError(what, where=f"{path} [roles]", fix="Set roles by 'dqm users role NAME ROLE'")
     return {
         name: _User(hashed, found.roles.get(name, ROLE_BEFORE_ROLES)) for name, hashed in found.users.items()

@@ -92,7 +92,7 @@ def test_a_file_that_is_named_must_match(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("run(", "no regular expression"),
+        ("run(", "not a regular expression"),
         (r"run\d+", "has the groups none"),
         (r"(?P<run>\d)(?P<dqm>.)", "run, dqm"),
     ],

@@ -112,7 +112,7 @@ def test_a_window_is_found_whatever_it_is(judge: Judge, store: VerdictStore, pla
         ((0, 0, 0, 0), {}, "no window was judged", "'dqm history'"),
         ((4, 4, 0, 0), {"taken": Taken.ANOMALOUS}, "no window was Medium or Bad", "Choose other windows"),
         ((4, 0, 1, 0), {"seq": 0}, "the window is Good, and its events were not kept", "good_share"),
-        ((4, 0, 1, 0), {"seq": 4}, "the window is Bad, and its events are gone", "windows_megabytes"),
+        ((4, 0, 1, 0), {"seq": 4}, "the window is Bad, and its events were deleted", "windows_megabytes"),
         ((4, 0, 1, 0), {"seq": 9}, "no such window was judged", "'dqm history'"),
     ],
 )

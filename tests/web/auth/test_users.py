@@ -88,7 +88,7 @@ def test_a_new_password_leaves_the_role_as_it_is(path: Path) -> None:
 @pytest.mark.parametrize(
     ("roles", "what"),
     [
-        ('"mraia" = "viewer"', "a role for 'mraia', who is no user"),
+        ('"mraia" = "viewer"', "a role for 'mraia', who is not a user"),
         ('"maria" = "root"', "not a file of users"),
     ],
 )
