@@ -57,7 +57,7 @@ def resolve_name(name: str) -> Any:
 
 
 def _fields(owner: type) -> dict[str, Any]:
-    """Give the fields of a data class, which are no attributes of it."""
+    """Give the fields of a data class, which are not attributes of it."""
     return getattr(owner, "__dataclass_fields__", {})
 
 

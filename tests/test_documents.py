@@ -46,7 +46,7 @@ def test_every_test_that_is_named_exists() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_every_function_and_class_that_is_named_exists(document: Path) -> None:
-    groups = entry_points().groups  # `dqm.collectors` and the like are no modules
+    groups = entry_points().groups  # `dqm.collectors` and the like are not modules
     for name in dotted_names(read(document).partition(OLD_NAMES)[0]):
         unit = ROOT / "systemd" / name  # such as dqm.target
         assert name in groups or unit.exists() or resolve_name(name) is not None

@@ -18,7 +18,7 @@ from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
 N_TOYS = 500
 SHARE = 0.8
-"""Of the largest rate, at which delays are taken: a daemon at its limit has a queue."""
+"""Share of the largest rate at which delays are measured: a daemon at its limit has a queue."""
 
 
 @pytest.fixture(scope="module")

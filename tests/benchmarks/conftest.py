@@ -37,7 +37,7 @@ def timed(benchmark: BenchmarkFixture, seconds: float) -> Timed:
     """Time a function on each of its inputs in turn, 3 to 500 times."""
 
     def run(function: Callable[[Any], object], inputs: Sequence[Any]) -> None:
-        for each in inputs[:2]:  # what is slow only once is no window's cost
+        for each in inputs[:2]:  # what is slow only once is not the cost of a window
             begin = time.perf_counter()
             function(each)
             taken = time.perf_counter() - begin

@@ -19,7 +19,7 @@ from .pictures import picture_pages
 from .walk import ROOT, commands_of, walk
 
 LONGEST_SECONDS = 900.0
-"""Of the tutorial on a busy machine; alone it takes less than five minutes."""
+"""Longest time of the tutorial, on a busy machine; alone it takes less than five minutes."""
 
 
 def page(name: str) -> str:

@@ -85,7 +85,7 @@ class Site:
 
     @property
     def log(self) -> Path:
-        """Of the daemon that was started last."""
+        """Log of the daemon that was started last."""
         return self.logs[-1]
 
     @property

@@ -71,7 +71,7 @@ def of_alarm(site: Site, stream: str, cause: str) -> dict[str, Any]:
 
 VICTIMS = ("both", "daemon", "collector")
 N_ROUNDS = int(os.environ.get("DQM_KILLS", "200")) * 3 // 4
-"""Of three rounds, two kill the daemon and two the collector: ``DQM_KILLS`` is the sum of both."""
+"""In three rounds, two kill the daemon and two the collector: ``DQM_KILLS`` is the sum of both."""
 
 
 @pytest.mark.slow

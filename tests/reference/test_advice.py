@@ -1,4 +1,4 @@
-"""Advice on a run, and what is no run at all."""
+"""Advice on a run, and files that are not runs."""
 
 from __future__ import annotations
 

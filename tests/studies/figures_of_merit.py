@@ -29,7 +29,7 @@ from dqm.service.offline.power_samples import FAMILIES
 
 N_REFERENCE, N_WINDOW, CENTERS, LEVEL = 2000, 200, 300, 0.05
 CLIPPINGS = {"exponential": 9.0, "chamber": 2.0}
-"""Of the network, by family."""
+"""Clipping of the network, by family."""
 
 Ratio = Callable[[FloatArray], FloatArray]
 Fit = Callable[[FloatArray], Ratio]

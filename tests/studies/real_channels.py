@@ -2,7 +2,7 @@
 
 ``python -m tests.studies.real_channels DATA`` reads two public data sets that are not shipped. DATA/tdc has a
 raw run of 24 s: each chamber's first half, in windows of 0.5 s, is the reference of its second half.
-DATA/legnaro has the rate of every channel in nine runs. Its windows are no real ones: they are Poisson draws
+DATA/legnaro has the rate of every channel in nine runs. Its windows are not real ones: they are Poisson draws
 at these rates, 600 s each. They say whether channels that differ between runs are named, and nothing about
 how channels vary within a run.
 """

@@ -1,4 +1,4 @@
-"""Peers that say nothing, send half a request, do not read, or are no browsers, against a real server."""
+"""Peers that say nothing, send half a request, do not read, or are not browsers, against a real server."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def source(broker: MockKafka, topic: str, **options: object) -> KafkaCollector:
 
 
 def test_what_is_acknowledged_is_committed_and_the_run_goes_on(tmp_path: Path, broker: MockKafka) -> None:
-    """A stop is no end: windows that are not complete are not sent, and go on."""
+    """A stop is not an end: windows that are not complete are not sent, and continue."""
     data = words(20.0)
     config = configured(tmp_path, broker.address)
     text = config.read_text().replace('"words"', '"calm"').replace('group = "dqm"', 'group = "calm"')
