@@ -477,8 +477,20 @@ def test_with_many_streams_healthy_groups_are_closed(
     many = make_world(tmp_path / "many.sqlite", {f"s-{g}": [f"c-{g}-{n}" for n in range(25)] for g in (0, 1)})
     many.judge(*(verdict_of(name, p=1e-9 if name == "c-1-3" else 0.5) for name in many.statuses.names))
     page = browse(many).get("/").text
-    assert re.findall(r'id="group-(s-\d)"( open)?>', page) == [("s-0", ""), ("s-1", " open")]
+    assert re.findall(r'id="group-(s-\d)"( data-opened open)?>', page) == [
+        ("s-0", ""),
+        ("s-1", " data-opened open"),
+    ]
     many.store.close()
+
+
+def test_only_an_alarm_that_is_normal_is_green(world: World, client: Browser) -> None:
+    world.raise_alarm()
+    world.alarm_service.apply(AddMask("m", "chamber-2", "gas leak"), "maria")
+    page = client.get("/alarms/chamber-2/differs").text
+    assert 'id="alarm" class="respond is-masked"' in page
+    assert "</svg>Masked</span>" in page
+    assert 'class="respond is-normal"' in client.get("/alarms/chamber-1/differs").text
 
 
 def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:
