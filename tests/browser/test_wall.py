@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -85,7 +86,6 @@ def wall(chromium: Chrome, tmp_path: Path) -> Iterator[Wall]:
     world = make_world(tmp_path / "x.sqlite", groups)
     world.clock.time = START + HOUR
     tell_the_past(world, names)
-    world.judge(*(verdict_of(name, judged_at=world.clock()) for name in names))
     app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator())
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
@@ -102,6 +102,7 @@ def wall(chromium: Chrome, tmp_path: Path) -> Iterator[Wall]:
 
 def test_a_thousand_streams_fit_on_one_screen_and_the_worst_come_first(wall: Wall) -> None:
     browser, world = wall.browser, wall.world
+    world.judge(*(verdict_of(name, judged_at=world.clock()) for name in world.statuses.names))
     browser.get(f"{wall.url}/wall")
     wall.wait("document.getElementById('link').innerText === 'live'", "the page is live")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#all a")) == N_STREAMS
@@ -170,6 +171,11 @@ def test_few_streams_are_large(chromium: Chrome, tmp_path: Path) -> None:
 
 def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
     rng = np.random.default_rng(4)
+    (facts,) = wall.world.queries.bundles["chamber-013"]
+    conditions = {"hv_v": (1200.0, 1200.0), "pressure_mbar": (958.0, 962.0)}
+    cast(dict[str, object], wall.world.queries.bundles)["chamber-013"] = (
+        facts.model_copy(update={"condition_ranges": conditions}),
+    )
     with wall.world.store.database.transaction():
         for run in range(1, 31):
             for number in range(9, 17):
@@ -191,6 +197,7 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
             wall.wait("document.documentElement.dataset.drawn === 'yes'", "the charts are drawn")
             wall.save(f"{name}-{scheme}")
         assert complaints(wall.browser) == []
+    assert "strip_voltage_v" not in wall.browser.find_element(By.ID, "trend").text
     keep_picture(wall.browser, "trends_stream", height=1570)
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text

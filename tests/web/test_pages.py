@@ -75,9 +75,10 @@ def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Br
     assert "100 % Bad, before 0 %" in text
     assert "drift_velocity" in text
     assert "share of t_2" in text, "where windows were explained"
-    assert "The bands in blue are those of the reference" in text
+    assert "What is blue behind the points is of the reference" in text
     assert "reference 3f9a21c7 -1.0 0.0 1.0 95 to 105" in text, "their borders are in the table"
     assert "-0.004 to 0.004" in text
+    assert "-1210 to -1190" in text, "conditions of the reference"
     assert "No deterioration is certain" in text_of(client, "/trends?stream=chamber-1&last=2")
     assert "No window of chamber-3 is stored" in text_of(client, "/trends?stream=chamber-3")
 
