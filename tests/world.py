@@ -128,6 +128,7 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         nuisances=("drift_velocity",),
         rate_range_hz=(95.0, 105.0),
         nuisance_ranges={"drift_velocity": (-0.004, 0.004)},
+        condition_ranges={"strip_voltage_v": (-1210.0, -1190.0)},
         templates=("lowered cathode voltage",),
         sources=("good.parquet",),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dqm.cli.build_events import check_run, read_histograms, read_kinds
+from dqm.cli.build_events import check_run, read_conditions, read_histograms, read_kinds
 from dqm.cli.kept import check_recipe, check_sources, read_kept_run, renew
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
@@ -147,6 +147,14 @@ def build(
             help="The files are ROOT files, and this is a histogram in them; --features names its axes."
         ),
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Condition of the detector while these events were taken, or NAME=[LOW, HIGH]; trends show "
+            "it beside runs. With --from it is known. Repeatable.",
+        ),
+    ] = None,
     drop_nan: Annotated[
         bool, typer.Option("--drop-nan", help="Drop events with NaN and keep their share in the bundle.")
     ] = False,
@@ -175,6 +183,7 @@ def build(
     check_recipe(like, plot, of_recipe)
     kept = None if config is None else (config, stream or "", runs or "")
     source = _Source(files or [], kept, chamber, parse_reading(read, read_as))
+    conditions = read_conditions(condition or [])
     if like is not None:
         renew(
             like,
@@ -185,6 +194,7 @@ def build(
             live_seconds=live_seconds,
             plot=plot,
             reading=source.reading,
+            conditions=conditions,
         )
         return
     if window is None:
@@ -210,6 +220,7 @@ def build(
         counts=run.column,
         kinds=kinds,
         settings=parse_settings(override),
+        conditions={**run.conditions, **conditions},
         **settings,
     )
     bundle = create_bundle(run.x, recipe, output, run.sources, run.counts)

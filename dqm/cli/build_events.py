@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from dqm.cli.output import say
 from dqm.cli.settings import refuse_given
+from dqm.config import NAME_PATTERN, parse_value
 from dqm.errors import ConfigError
 
 if TYPE_CHECKING:
     from dqm.reference import NanRows
     from dqm.service.offline.feature_files import RunEvents
 
-__all__ = ["check_run", "read_histograms", "read_kinds"]
+__all__ = ["check_run", "read_conditions", "read_histograms", "read_kinds"]
 
 
 def read_kinds(given: Sequence[str]) -> dict[str, str]:
@@ -27,6 +30,30 @@ def read_kinds(given: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{text!r} is not a kind of feature", where="--feature", fix="Give NAME=KIND")
         kinds[name.strip()] = kind.strip()
     return kinds
+
+
+def read_conditions(given: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Read options ``NAME=VALUE`` and ``NAME=[LOW, HIGH]``; raises `ConfigError`."""
+    conditions = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        name, ends = name.strip(), _ends_of(parse_value(value))
+        if ends is None or not re.fullmatch(NAME_PATTERN, name):
+            raise ConfigError(
+                f"{text!r} is not a condition with a number",
+                where="--condition",
+                fix="Give NAME=VALUE or NAME=[LOW, HIGH], such as hv_v=1200",
+            )
+        conditions[name] = ends
+    return conditions
+
+
+def _ends_of(value: object) -> tuple[float, float] | None:
+    """Give the ends of a range, or of one value; None if it is neither."""
+    match value if isinstance(value, list) else [value, value]:
+        case [int() | float() as low, int() | float() as high] if not isinstance(low, bool):
+            return (float(low), float(high)) if -math.inf < low <= high < math.inf else None
+    return None
 
 
 def check_run(

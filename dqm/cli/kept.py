@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from dqm.cli.settings import conflict, parse_runs
 from dqm.errors import ConfigError, InputError, format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from dqm.config import DaemonConfig
+    from dqm.events import Condition
     from dqm.reference import Source
     from dqm.service.offline.feature_files import RunEvents
     from dqm.store import KeptWindow
@@ -67,6 +69,7 @@ def renew(
     live_seconds: float | None,
     plot: Path | None,
     reading: Mapping[str, object],
+    conditions: Mapping[str, tuple[float, float]],
 ) -> None:
     """Build a bundle by the recipe of another, and compare the two.
 
@@ -82,6 +85,8 @@ def renew(
         As the options of ``dqm reference build``.
     reading : mapping of str to object
         How the files are read.
+    conditions : mapping of str to (float, float)
+        Conditions that are given.
 
     Raises
     ------
@@ -111,6 +116,7 @@ def renew(
         run = read_kept_run(config, stream, parse_runs(runs) or (), features)
     x, nan = drop_nan(run.x, features)
     recipe = recipe_like(old, len(x), None if live_seconds is None else len(run.x) / live_seconds, nan)
+    recipe = replace(recipe, conditions={**run.conditions, **conditions})
     with progress_bar("windows compared", None) as progress:
         renewal = compare_with_old(old, x, output.name, workers=Processes(1), progress=progress)
     bundle = create_bundle(x, recipe, output, run.sources)
@@ -181,22 +187,36 @@ def read_kept_run(
             fix="Set [keep] good_share, such as 0.05, reload the daemon and take later runs",
         )
     with VerdictStore(store_url(daemon.daemon), create=False) as store:
-        n_good = sum(
-            sum(1 for _ in store.select(stream=stream, run=run, quality=Quality.GOOD))
+        good = [
+            verdict.window
             for run in {window.run for window in kept}
-        )
+            for verdict in store.select(stream=stream, run=run, quality=Quality.GOOD)
+        ]
     columns = _common_features(kept, features)
     x = np.concatenate([window.x[:, [window.names.index(name) for name in columns]] for window in kept])
     counts = {run: sum(window.run == run for window in kept) for run in sorted({w.run for w in kept})}
     told = ", ".join(f"run {run}: {count}" for run, count in counts.items())
     say(
-        f"{stream}: took {format_count(len(kept), 'kept window')} of {n_good} Good ones ({told}), "
+        f"{stream}: took {format_count(len(kept), 'kept window')} of {len(good)} Good ones ({told}), "
         f"{format_count(len(x), 'event')}"
     )
     origins = sorted({window.origin for window in kept} - {"live"})
     if origins:
         say(f"warning: some of these events are {' and '.join(origins)}", err=True)
-    return RunEvents(x, columns, [_source(stream, run, kept) for run in counts], None)
+    places = {(window.run, window.seq) for window in kept}
+    conditions = _range_conditions(w.conditions for w in good if (w.run, w.seq) in places)
+    return RunEvents(x, columns, [_source(stream, run, kept) for run in counts], conditions=conditions)
+
+
+def _range_conditions(told: Iterable[Mapping[str, Condition]]) -> dict[str, tuple[float, float]]:
+    """Give the smallest and the largest value of each condition that is a number."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for conditions in told:
+        for name, value in conditions.items():
+            if not isinstance(value, str):
+                low, high = ranges.get(name, (value, value))
+                ranges[name] = (min(low, value), max(high, value))
+    return ranges
 
 
 def _source(stream: str, run: int, kept: Sequence[KeptWindow]) -> Source:

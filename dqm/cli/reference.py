@@ -223,6 +223,7 @@ def _description(bundle: Bundle) -> Table:
         "statistic": f"{m.statistic}: " + ", ".join(f"{k} {v}" for k, v in m.settings_in_words.items()),
         **_samples(bundle),
         "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",
+        "conditions": ", ".join(f"{name} {_ends(*ends)}" for name, ends in m.conditions.items()) or "-",
         "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
     }
@@ -242,6 +243,10 @@ def _samples(bundle: Bundle) -> dict[str, str]:
         "reference": f"{m.n_reference} events{in_bins}, {len(bundle.centers)} centres",
         "pool": f"{m.n_pool} events, {m.n_pool / m.n_expected:.0f} windows",
     }
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _nuisance(entry: NuisanceEntry) -> str:

@@ -65,7 +65,8 @@ def trend_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fig
 def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Figure | None:
     """Draw the means of the values that come with the windows, one below the other.
 
-    A nuisance parameter has the band of each reference: nominal, within the error of a measurement.
+    Behind a nuisance parameter is the band of each reference: nominal, within the error of a measurement.
+    Behind a condition is the one that its events were taken under.
 
     Parameters
     ----------
@@ -106,8 +107,7 @@ def values_figure(trend: StreamTrend, bundles: Sequence[BundleFacts] = ()) -> Fi
             "domain": [top - 0.72 / len(found), top - 0.08 / len(found)],
             "nticks": 4,
         }
-        bands = [one.nuisance_ranges[name] for one in bundles if name in one.nuisance_ranges]
-        _add_bands(layout, axis, bands)
+        _add_bands(layout, axis, [band for one in bundles if (band := one.value_range(name))])
         layout["annotations"].append(
             {
                 "text": name, "xref": "paper", "yref": "paper", "x": 0.0, "y": top - 0.08 / len(found),
@@ -221,9 +221,19 @@ def _shares(runs: tuple[RunStatistics, ...], names: list[str]) -> Figure:
 def _add_bands(layout: Figure, axis: str, bands: Sequence[tuple[float, float]]) -> None:
     """Shade what references have, and let the axis reach as far."""
     if bands:
-        layout["shapes"] += [healthy_band(axis, *band) for band in dict.fromkeys(bands)]
+        layout["shapes"] += [
+            healthy_band(axis, low, high) if low < high else _line(axis, low)
+            for low, high in dict.fromkeys(bands)
+        ]
         reach = [end for band in bands for end in band]
         layout[axis.replace("y", "yaxis")]["autorangeoptions"] = {"include": reach}
+
+
+def _line(axis: str, value: float) -> Figure:
+    """Draw what references have where it is a single number."""
+    place = {"xref": "paper", "x0": 0, "x1": 1, "yref": axis, "y0": value, "y1": value}
+    look = {"opacity": 0.6, "line": {"width": 2, "color": "var(--series-0)", "dash": "dash"}}
+    return {"type": "line", "layer": "below"} | place | look
 
 
 def _onset_band(trend: StreamTrend, names: list[str]) -> list[Figure]:

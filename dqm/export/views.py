@@ -64,10 +64,17 @@ class BundleFacts(View):
     nuisance_ranges: dict[str, tuple[float, float]] = Field(
         {}, description="nominal value of each nuisance parameter less and plus the error of its measurement"
     )
+    condition_ranges: dict[str, tuple[float, float]] = Field(
+        {}, description="conditions of the detector while its events were taken, smallest and largest"
+    )
     templates: tuple[str, ...] = Field(description="faults that it has learned")
     sources: tuple[str, ...]
     certificate: CertificateFacts | None = Field(None, description="what was measured of it")
     why_uncertified: str = Field("", description="why there is no certificate that counts")
+
+    def value_range(self, name: str) -> tuple[float, float] | None:
+        """Give what the reference has of a nuisance parameter or condition; None if it is not known."""
+        return self.nuisance_ranges.get(name) or self.condition_ranges.get(name)
 
 
 def describe_bundle(
@@ -112,6 +119,7 @@ def describe_bundle(
         nuisance_ranges={
             entry.name: (-entry.sigma, entry.sigma) for entry in manifest.nuisances if entry.sigma is not None
         },
+        condition_ranges=manifest.conditions,
         templates=tuple(dict.fromkeys(entry.fault for entry in manifest.templates)),
         sources=tuple(source.name for source in manifest.sources),
         certificate=_describe_certificate(status),

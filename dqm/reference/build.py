@@ -61,6 +61,8 @@ class Recipe:
         Column of the windows that says how many events a row stands for, if rows are counted.
     settings : mapping
         Settings of the statistic by name, also those of a plugin; the others have their usual values.
+    conditions : mapping of str to (float, float)
+        Smallest and largest value of conditions of the detector while the events were taken, by name.
 
     Notes
     -----
@@ -83,6 +85,7 @@ class Recipe:
     kinds: Mapping[str, str] = field(default_factory=dict)
     counts: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    conditions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def given_settings(self) -> dict[str, object]:
@@ -163,6 +166,7 @@ def create_bundle(
         cut=recipe.cut,
         n_expected=recipe.n_expected,
         rate_hz=recipe.rate_hz,
+        conditions=dict(recipe.conditions),
         nan=recipe.nan,
         seed=recipe.seed,
         sources=tuple(sources),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dqm.config import FAULT_PATTERN, NAME_PATTERN
 from dqm.errors import InputError
@@ -144,6 +144,16 @@ class WindowRange(_Frozen):
         return f"{self.low:g} to {self.high:g} events cut by {self.cut}{free}"
 
 
+def _ascend(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"from {ends[0]:g} to {ends[1]:g} is no range: give the smaller one first")
+    return ends
+
+
+ConditionRange = Annotated[tuple[float, float], AfterValidator(_ascend)]
+"""Smallest and largest value of a condition, in its unit."""
+
+
 class NanRows(_Frozen):
     """Rows with NaN among those that a bundle was built from; they were dropped."""
 
@@ -197,6 +207,10 @@ class Manifest(_Frozen):
     n_expected: float = Field(gt=0, description="events expected in them, N(R_0)")
     rate_hz: float | None = Field(
         default=None, gt=0, le=1e12, description="rate of events in the run of the reference, Hz"
+    )
+    conditions: dict[Annotated[str, Field(pattern=NAME_PATTERN)], ConditionRange] = Field(
+        default_factory=dict,
+        description="conditions of the detector while its events were taken, smallest and largest, by name",
     )
     nan: NanRows | None = Field(default=None, description="rows with NaN; null: there were none")
     seed: int = Field(ge=0, description="seed that split the events and drew the centres")
@@ -299,7 +313,7 @@ class Manifest(_Frozen):
     def definition(self) -> str:
         """Hash of all that decides on the statistic of a window; null tables and templates do not."""
         without = {"null": (), "templates": (), "parent": None, "rate_hz": None, "ranges": (), "nan": None}
-        bare = self.model_copy(update=without)
+        bare = self.model_copy(update=without | {"conditions": {}})
         return hashlib.sha256(bare.encode()).hexdigest()[:8]
 
     @property
@@ -315,7 +329,7 @@ class Manifest(_Frozen):
     def encode(self) -> bytes:
         """Give the bytes of the manifest file; their hash is the bundle's identifier."""
         # a bundle without these has the bytes, and so the name, that it had before they existed
-        added = ("rate_hz", "ranges", "nan", "counts", "counted")
+        added = ("rate_hz", "ranges", "nan", "counts", "counted", "conditions")
         left_out = {name for name in added if not getattr(self, name)}
         values = self.model_dump(mode="json", exclude=left_out)
         for entry in values["null"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,12 @@ from starlette.routing import Route
 from dqm.alarm import (
     AcceptChange,
     AcknowledgeAlarm,
-    Activity,
     AlarmState,
     Cause,
     RemoveMask,
     UnshelveAlarm,
+    attention,
+    find_sign,
     needs_response,
     parse_numbers,
 )
@@ -38,7 +39,6 @@ __all__ = ["page_routes"]
 
 _HISTORY = 200
 _CHANGES = 50
-_FEW_STREAMS = 40
 
 
 def page_routes(queries: Queries) -> list[Route]:
@@ -113,31 +113,36 @@ def _overview(queries: Queries, request: Request) -> Response:
         if name.lower() in f"{s.path}/{s.name}".lower() and quality in ("", s.quality)
     }
     is_filtered = bool(name or quality)
-    open_all = is_filtered or len(page.streams) <= _FEW_STREAMS
-    sizes: dict[str, int] = {}
-    opened = {path for path, group in _groups(page.tree, sizes) if open_all or group.quality != Quality.GOOD}
+    first = streams if is_filtered else {name for name, s in streams.items() if _needs_attention(s)}
     return render(
-        queries, request, "overview.html", page=page, streams=streams, sizes=sizes,
-        opened=opened | {page.tree.path}, name=name, is_filtered=is_filtered,
-        all_open=open_all, few=_FEW_STREAMS, troubled={s.name for s in streams.values() if _is_troubled(s)},
+        queries, request, "overview.html", page=page, streams=streams, first=first, sizes=_sizes(page.tree),
+        opened={path for each in first for path in _paths(streams[each].path)},
+        name=name, is_filtered=is_filtered,
         explained={s.name: s.explained for s in page.streams},
         mixed=len({s.last.origin for s in page.streams if s.last}) > 1,
     )  # fmt: skip
 
 
-def _is_troubled(stream: m.Stream) -> bool:
-    """Tell whether a stream is open among many: it is not Good, or has an alarm."""
-    is_expected = stream.activity is not Activity.IDLE
-    return stream.alarm is not None or (is_expected and stream.quality is not Quality.GOOD)
+def _needs_attention(stream: m.Stream) -> bool:
+    """Tell whether a stream is shown before it is asked for, as on the wall."""
+    return attention(find_sign(stream.quality, stream.alarm, stream.activity), stream.since) is not None
 
 
-def _groups(group: m.Group, sizes: dict[str, int]) -> list[tuple[str, m.Group]]:
-    """List a group and all within it, and count their streams."""
-    found = [(group.path, group)]
+def _paths(path: str) -> Iterator[str]:
+    """Give the paths of a group and of all that it is in, the root included."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+    yield ""
+
+
+def _sizes(group: m.Group) -> dict[str, int]:
+    """Count the streams of a group and of all within it, by path."""
+    sizes: dict[str, int] = {}
     for inner in group.groups:
-        found += _groups(inner, sizes)
-    sizes[group.path] = len(group.streams) + sum(sizes[inner.path] for inner in group.groups)
-    return found
+        sizes |= _sizes(inner)
+    n_inside = sum(sizes[inner.path] for inner in group.groups)
+    return sizes | {group.path: len(group.streams) + n_inside}
 
 
 def _alarms(queries: Queries, request: Request, trouble: str = "", status: int = 200) -> Response:
@@ -225,8 +230,11 @@ def _trends(queries: Queries, request: Request) -> Response:
 def _wall(queries: Queries, request: Request) -> Response:
     choice = m.WallChoice.model_validate_strings(dict(request.query_params))
     page = queries.wall(choice.hours)
-    size = len(queries.statuses.names) + len(page.groups)
-    return render(queries, request, "wall.html", page=page, size=size, paths=strip_paths)
+    names = queries.statuses.names
+    return render(
+        queries, request, "wall.html", page=page, n_streams=len(names), size=len(names) + len(page.groups),
+        longest=max(map(len, names), default=0), paths=strip_paths,
+    )  # fmt: skip
 
 
 def _window(queries: Queries, request: Request) -> Response:

@@ -15,7 +15,7 @@ from dqm.web.timeline import Timeline, column_seconds
 
 __all__ = ["Wall", "WallGroup", "WallStream", "make_wall", "strip_paths"]
 
-MOST_FIRST = 12
+MOST_FIRST = 8
 """Most streams that are shown large."""
 
 _CODES: dict[Quality | None, str] = {
@@ -58,7 +58,7 @@ class Wall(View):
     )
     signs: dict[StreamSign, int] = Field(description="streams of each sign")
     first: tuple[WallStream, ...] = Field(
-        description="streams that somebody should look at, the worst first; 12 at most"
+        description="streams that somebody should look at, the worst first; 8 at most"
     )
     n_more: int = Field(description="further such streams")
     groups: tuple[WallGroup, ...]

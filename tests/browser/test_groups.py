@@ -105,6 +105,27 @@ def test_250_chambers_that_fall_silent_are_one_alarm_and_one_acknowledgement(pag
     assert len(page.browser.find_elements(By.CSS_SELECTOR, "#alarms tbody tr")) == 1
 
 
+def test_a_group_opens_by_itself_when_a_stream_in_it_goes_bad(page: Page) -> None:
+    page.world.judge(*(verdict_of(name) for name in page.world.statuses.names))
+    page.browser.get(f"{page.url}/")
+    page.wait("document.getElementById('link').innerText === 'live'", "the page is live")
+    groups = "[...document.querySelectorAll('#tree details.group[open]')].map(group => group.id)"
+    assert page.browser.execute_script(f"return {groups}") == []
+    page.world.raise_alarm("chamber-102")
+    page.wait(f"{groups}.join() === 'group-muon,group-muon/station-2'", "the groups of the stream are open")
+    rows = "[...document.querySelectorAll('#tree tr[data-row]')].filter(row => row.checkVisibility())"
+    assert page.browser.execute_script(f"return {rows}.map(row => row.id)") == ["stream-chamber-102"]
+    page.shoot("open-group")
+    page.browser.find_element(By.TAG_NAME, "body").send_keys("jj")
+    assert page.browser.execute_script("return document.activeElement.textContent") == "chamber-102"
+    page.browser.find_element(By.CSS_SELECTOR, "#group-muon > summary").click()
+    page.world.judge(verdict_of("chamber-102", 3, p=2e-9, judged_at=page.world.clock()))
+    page.wait("document.querySelector('#stream-chamber-102 .strip')?.textContent.length >= 4", "it goes on")
+    assert page.browser.execute_script(f"return {groups}") == ["group-muon/station-2"], (
+        "it stays as it was put"
+    )
+
+
 def test_a_new_alarm_sounds_until_it_is_acknowledged_and_is_off_by_default(page: Page) -> None:
     beeps = "Number(document.body.dataset.beeps ?? 0)"
     page.wait("!document.getElementById('sound').hidden", "the switch is there")

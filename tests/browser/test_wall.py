@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ from .conftest import complaints, set_media
 N_STREAMS = 1000
 pytestmark = pytest.mark.slow
 HOUR = 3600.0
+CUT = """[...document.querySelectorAll("#signs *, #first *, #all *")].filter(
+    each => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX === "hidden"
+).map(each => each.textContent)"""
+"""Texts that do not fit into their places."""
 
 
 @dataclass
@@ -81,7 +86,6 @@ def wall(chromium: Chrome, tmp_path: Path) -> Iterator[Wall]:
     world = make_world(tmp_path / "x.sqlite", groups)
     world.clock.time = START + HOUR
     tell_the_past(world, names)
-    world.judge(*(verdict_of(name, judged_at=world.clock()) for name in names))
     app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator())
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
@@ -98,6 +102,7 @@ def wall(chromium: Chrome, tmp_path: Path) -> Iterator[Wall]:
 
 def test_a_thousand_streams_fit_on_one_screen_and_the_worst_come_first(wall: Wall) -> None:
     browser, world = wall.browser, wall.world
+    world.judge(*(verdict_of(name, judged_at=world.clock()) for name in world.statuses.names))
     browser.get(f"{wall.url}/wall")
     wall.wait("document.getElementById('link').innerText === 'live'", "the page is live")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#all a")) == N_STREAMS
@@ -116,6 +121,13 @@ def test_a_thousand_streams_fit_on_one_screen_and_the_worst_come_first(wall: Wal
     assert browser.title.startswith("(3) Wall")
     letters = "parseFloat(getComputedStyle(document.querySelector('#first a b')).fontSize)"
     assert browser.execute_script(f"return {letters}") >= 25.0, "readable from afar"
+    height, visible, width = browser.execute_script(f"return {heights}")
+    assert (height <= visible, width <= 1920) == (True, True), "nor with the first streams"
+    assert browser.execute_script(f"return {CUT}") == []
+    signs = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#signs li")]
+    assert {"3 alarm", "0 Bad", "1 Medium", "50 masked", "1000 streams, each counted once"} <= set(signs)
+    cards = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#first .why > b")]
+    assert [card.split()[0] for card in cards] == ["alarm"] * 3 + ["Medium"], "as they are counted"
     wall.shoot("wall-1000")
     keep_picture(browser, "wall", "body", width=1600, height=900)
     assert complaints(browser) == []
@@ -134,7 +146,9 @@ def test_when_the_daemon_stops_the_wall_says_how_old_it_is(wall: Wall) -> None:
 
 
 def test_few_streams_are_large(chromium: Chrome, tmp_path: Path) -> None:
-    world = make_world(tmp_path / "x.sqlite", {"muon": ["chamber-1", "chamber-2"], "rpc": ["plane-1"]})
+    world = make_world(
+        tmp_path / "x.sqlite", {"muon": ["chamber-1", "chamber-2"], "rpc": ["rpc-plane-1.channels"]}
+    )
     world.raise_alarm("chamber-2")
     world.judge(verdict_of("chamber-1"))
     app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator())
@@ -147,6 +161,7 @@ def test_few_streams_are_large(chromium: Chrome, tmp_path: Path) -> None:
             chromium.get(f"{page.url}/wall")
             assert len(chromium.find_elements(By.CSS_SELECTOR, "#all a")) == 3
             assert chromium.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+            assert chromium.execute_script(f"return {CUT}") == []
             page.shoot(name)
     finally:
         chromium.get("data:,")
@@ -156,6 +171,11 @@ def test_few_streams_are_large(chromium: Chrome, tmp_path: Path) -> None:
 
 def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
     rng = np.random.default_rng(4)
+    (facts,) = wall.world.queries.bundles["chamber-013"]
+    conditions = {"hv_v": (1200.0, 1200.0), "pressure_mbar": (958.0, 962.0)}
+    cast(dict[str, object], wall.world.queries.bundles)["chamber-013"] = (
+        facts.model_copy(update={"condition_ranges": conditions}),
+    )
     with wall.world.store.database.transaction():
         for run in range(1, 31):
             for number in range(9, 17):
@@ -177,6 +197,7 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
             wall.wait("document.documentElement.dataset.drawn === 'yes'", "the charts are drawn")
             wall.save(f"{name}-{scheme}")
         assert complaints(wall.browser) == []
+    assert "strip_voltage_v" not in wall.browser.find_element(By.ID, "trend").text
     keep_picture(wall.browser, "trends_stream", height=1570)
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text

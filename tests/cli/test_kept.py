@@ -49,7 +49,8 @@ def keep(config: Path, runs: dict[int, int], shift: float = 0.0, names: tuple[st
         for run, n in runs.items():
             for seq in range(2 * n):
                 verdict = verdict_of(seq=seq)
-                verdict = replace(verdict, window=replace(verdict.window, run=run))
+                conditions = {"hv_v": 1200.0 + seq, "trigger": "cosmic"}
+                verdict = replace(verdict, window=replace(verdict.window, run=run, conditions=conditions))
                 store.append(verdict)
                 if seq % 2:
                     x = healthy_events(N_WINDOW, 1000 * run + seq) + shift
@@ -66,6 +67,8 @@ def test_a_reference_is_made_of_the_kept_windows_of_some_runs(dqm: Dqm, config: 
         ("chamber-1, run 10", 720), ("chamber-1, run 12", 780),
     ]  # fmt: skip
     assert manifest["features"] == ["a", "b"]
+    assert manifest["conditions"] == {"hv_v": [1201.0, 1225.0]}, "of the windows that were taken"
+    assert "hv_v 1201 to 1225" in dqm("reference", "show", "new").out
     nothing = dqm(*FROM, "--runs", "1", "-o", "none", "--window", 60)
     assert nothing.code == 2
     assert "no Good window of these runs was kept of stream chamber-1" in nothing.err

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from dqm.reference import open_bundle
+from dqm.reference import Manifest, open_bundle
 from tests.waiting import wait_until
 
 from .conftest import BUILD, N_TOYS, Told
@@ -44,6 +45,20 @@ def test_the_same_events_make_the_same_bundle(dqm: Dqm, folder: Path, bare: Path
     assert identifier == json.loads(dqm("reference", "show", bare, "--json").out)["identifier"]
 
 
+def test_conditions_of_the_reference_are_kept_and_do_not_change_the_test(dqm: Dqm, folder: Path) -> None:
+    given = ("--condition", "hv_v=1200", "--condition", "pressure_mbar=[958, 964.5]")
+    data = folder / "healthy.csv"
+    assert dqm("reference", "build", data, "-o", "told", *BUILD, "--features", "a,b", *given).code == 0
+    manifest = open_bundle(Path("told")).manifest
+    assert manifest.conditions == {"hv_v": (1200.0, 1200.0), "pressure_mbar": (958.0, 964.5)}
+    assert "hv_v 1200, pressure_mbar 958 to 964.5" in " ".join(dqm("reference", "show", "told").out.split())
+    without = manifest.model_copy(update={"conditions": {}})
+    assert b"conditions" not in without.encode(), "bundles from before keep their names"
+    assert without.definition == manifest.definition
+    with pytest.raises(ValidationError, match="no range"):
+        Manifest.model_validate(manifest.model_dump() | {"conditions": {"hv_v": (2.0, 1.0)}})
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed_is_as_in_one_go(dqm: Dqm, bare: Path, tmp_path: Path) -> None:
     for name in ("ref", "straight"):
@@ -73,6 +88,10 @@ def test_interrupted_and_resumed_is_as_in_one_go(dqm: Dqm, bare: Path, tmp_path:
         ({"--centers": 400, "--features": "c"}, "no column 'c'. There are: a, b"),
         ({"--width": -1}, "width is -1.0"),
         ({"--penalty": 0}, "penalty is 0.0"),
+        ({"--condition": "hv_v"}, "--condition: 'hv_v' is not a condition with a number. Give NAME=VALUE or"),
+        ({"--condition": "hv_v=high"}, "'hv_v=high' is not a condition"),
+        ({"--condition": "hv_v=[2, 1]"}, "'hv_v=[2, 1]' is not a condition"),
+        ({"--condition": "hv_v=true"}, "'hv_v=true' is not a condition"),
         ({"-o": "taken"}, "taken: exists already. Bundles are never overwritten: choose another name"),
         ({"-o": "taken/file/ref"}, "taken/file/ref: cannot write"),
     ],

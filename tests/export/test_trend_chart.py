@@ -59,9 +59,19 @@ def test_z_has_the_band_of_healthy_windows_and_the_rate_that_of_each_reference(
     assert "autorangeoptions" not in without["layout"]["yaxis3"]
 
 
-def test_a_nuisance_parameter_has_the_band_of_its_measurement_and_a_condition_none(
+def test_a_nuisance_parameter_has_the_band_of_its_measurement_and_a_condition_what_the_reference_had(
     trend: StreamTrend, facts: BundleFacts
 ) -> None:
+    measured = facts.model_copy(update={"condition_ranges": {"strip_voltage_v": (-1210.0, -1190.0)}})
+    constant = facts.model_copy(update={"condition_ranges": {"strip_voltage_v": (-1250.0, -1250.0)}})
+    figure = values_figure(trend, [measured, constant])
+    assert figure is not None
+    places = {one["text"]: number for number, one in enumerate(figure["layout"]["annotations"], 1)}
+    axis = "y" if places["strip_voltage_v"] == 1 else f"y{places['strip_voltage_v']}"
+    assert bands(figure, axis) == [(-1210.0, -1190.0), (-1250.0, -1250.0)]
+    kinds = [one["type"] for one in figure["layout"]["shapes"] if one["yref"] == axis]
+    assert kinds == ["rect", "line"], "a single number is a line"
+    assert -1250.0 in figure["layout"][axis.replace("y", "yaxis")]["autorangeoptions"]["include"]
     figure = values_figure(trend, [facts])
     assert figure is not None
     places = {one["text"]: number for number, one in enumerate(figure["layout"]["annotations"], 1)}

@@ -6,24 +6,25 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from dqm.alarm import AddMask
 from dqm.events import Quality
 from tests.web.test_pages import text_of
 from tests.world import Browser, World, make_world, verdict_of
 
 
-def test_among_many_only_streams_in_trouble_are_open(tmp_path: Path) -> None:
+def test_only_streams_that_somebody_should_look_at_are_open(tmp_path: Path) -> None:
     groups = {f"muon/station-{s}": [f"chamber-{s}{n:02}" for n in range(30)] for s in (1, 2)}
     world = make_world(tmp_path / "x.sqlite", groups)
     world.judge(*(verdict_of(stream) for streams in groups.values() for stream in streams))
     world.judge(*(verdict_of("chamber-103", seq, p=2e-9) for seq in range(1, 4)))
     page = Browser(world).get("/").text
-    assert "With more than 40 streams, only those are open that are Medium, Bad or Null" in page
-    assert re.search(r'id="group-muon/station-1" open>', page)
+    assert "Only those streams are open that are Bad, Medium or Null" in page
+    assert re.search(r'id="group-muon/station-1" data-opened open>', page)
     assert not re.search(r'id="group-muon/station-2" open>', page)
     first, _, rest = page.partition('id="rest-muon/station-1">')
     assert 'id="stream-chamber-103"' in first
     assert 'id="stream-chamber-104"' not in first
-    assert "29 other streams, Good or Idle" in rest
+    assert "29 other streams, Good, Idle or masked" in rest
     assert rest.count('id="stream-') == 59
     filtered = Browser(world).get("/?name=chamber-1").text
     assert 'class="rest"' not in filtered
@@ -32,11 +33,30 @@ def test_among_many_only_streams_in_trouble_are_open(tmp_path: Path) -> None:
     world.store.close()
 
 
-def test_few_streams_are_all_open(world: World, client: Browser) -> None:
-    world.judge(verdict_of("chamber-1"))
-    page = client.get("/").text
-    assert 'class="rest"' not in page
-    assert "With more than" not in page
+def test_groups_of_few_streams_are_closed_as_well_while_nobody_needs_to_look(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "x.sqlite", {"muon/a": ["a-1", "a-2"], "muon/b": ["b-1"], "rpc": ["r-1"]})
+    world.judge(*(verdict_of(stream) for stream in ("a-1", "a-2", "b-1", "r-1")))
+    assert opened(world) == []
+    world.judge(verdict_of("b-1", 1, p=2e-9))
+    assert opened(world) == ["muon", "muon/b"]
+    world.judge(*(verdict_of("r-1", seq, p=2e-9) for seq in range(1, 4)))
+    assert opened(world) == ["muon", "muon/b", "rpc"]
+    world.alarm_service.apply(AddMask("m", "r-1", "work on the gas"), "maria")
+    assert opened(world) == ["muon", "muon/b"]
+    world.store.close()
+
+
+def opened(world: World) -> list[str]:
+    """Groups that are open on the overview."""
+    return re.findall(r'id="group-([^"]+)" data-opened open>', Browser(world).get("/").text)
+
+
+def test_streams_without_groups_are_open_while_all_are_good(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "x.sqlite", {"": ["a", "b"]})
+    world.judge(verdict_of("a"), verdict_of("b"))
+    page = Browser(world).get("/").text
+    assert re.search(r'class="rest" id="rest-all" open>', page)
+    world.store.close()
 
 
 def test_a_statistic_without_maps_is_named(world: World, client: Browser) -> None:

@@ -75,9 +75,10 @@ def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Br
     assert "100 % Bad, before 0 %" in text
     assert "drift_velocity" in text
     assert "share of t_2" in text, "where windows were explained"
-    assert "The bands in blue are those of the reference" in text
+    assert "What is blue behind the points is of the reference" in text
     assert "reference 3f9a21c7 -1.0 0.0 1.0 95 to 105" in text, "their borders are in the table"
     assert "-0.004 to 0.004" in text
+    assert "-1210 to -1190" in text, "conditions of the reference"
     assert "No deterioration is certain" in text_of(client, "/trends?stream=chamber-1&last=2")
     assert "No window of chamber-3 is stored" in text_of(client, "/trends?stream=chamber-3")
 
@@ -477,8 +478,20 @@ def test_with_many_streams_healthy_groups_are_closed(
     many = make_world(tmp_path / "many.sqlite", {f"s-{g}": [f"c-{g}-{n}" for n in range(25)] for g in (0, 1)})
     many.judge(*(verdict_of(name, p=1e-9 if name == "c-1-3" else 0.5) for name in many.statuses.names))
     page = browse(many).get("/").text
-    assert re.findall(r'id="group-(s-\d)"( open)?>', page) == [("s-0", ""), ("s-1", " open")]
+    assert re.findall(r'id="group-(s-\d)"( data-opened open)?>', page) == [
+        ("s-0", ""),
+        ("s-1", " data-opened open"),
+    ]
     many.store.close()
+
+
+def test_only_an_alarm_that_is_normal_is_green(world: World, client: Browser) -> None:
+    world.raise_alarm()
+    world.alarm_service.apply(AddMask("m", "chamber-2", "gas leak"), "maria")
+    page = client.get("/alarms/chamber-2/differs").text
+    assert 'id="alarm" class="respond is-masked"' in page
+    assert "</svg>Masked</span>" in page
+    assert 'class="respond is-normal"' in client.get("/alarms/chamber-1/differs").text
 
 
 def test_qualities_have_a_shape_and_a_word(client: Browser) -> None:

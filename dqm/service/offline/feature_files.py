@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -135,6 +135,8 @@ class RunEvents:
         Events that each row stands for; None if each is one.
     column : str or None
         Name of the counts.
+    conditions : mapping of str to (float, float)
+        Smallest and largest value of conditions of the detector, by name, as far as they are known.
     """
 
     x: FloatArray
@@ -143,6 +145,7 @@ class RunEvents:
     seconds: float | None = None
     counts: FloatArray | None = None
     column: str | None = None
+    conditions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def n_events(self) -> int:

@@ -206,6 +206,7 @@ function morph(old, fresh) {
     old.setAttribute("aria-label", fresh.getAttribute("aria-label"));
     return;
   }
+  if ("opened" in fresh.dataset && !("opened" in old.dataset)) old.open = true;   // something in it has gone bad
   for (const { name } of [...old.attributes])
     if (!fresh.hasAttribute(name) && name !== "open" && name !== "class") old.removeAttribute(name);
   for (const { name, value } of fresh.attributes)
@@ -224,7 +225,7 @@ function morph(old, fresh) {
 // --- keys -----------------------------------------------------------------------------------------------------
 
 function step(by) {
-  const rows = [...document.querySelectorAll("[data-row]")].filter(row => row.offsetParent !== null);
+  const rows = [...document.querySelectorAll("[data-row]")].filter(row => row.checkVisibility());   // none in a closed group
   const at = rows.findIndex(row => row.contains(document.activeElement));
   const row = rows[Math.min(rows.length - 1, Math.max(0, at < 0 ? 0 : at + by))];
   row?.querySelector(".main")?.focus();
