@@ -24,6 +24,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from dqm.errors import FileError
+from dqm_collectors.inputs.names import NAME_FEATURES
 
 __all__ = [
     "MOST_BINS",
@@ -243,7 +244,7 @@ def no_numbers(path: Path, name: str, error: Exception) -> FileError:
     return FileError(
         f"the values are not plain numbers: {error}",
         where=f"{path}, branch {name!r}",
-        fix="Name the features to use",
+        fix=NAME_FEATURES,
     )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from dqm.errors import FileError
+from dqm_collectors.inputs.names import NAME_FEATURES
 
 __all__ = [
     "BLOCK_BYTES",
@@ -68,7 +69,7 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
         if _COMMA.search(message):
             fix = """Numbers with commas: set decimal = ",", or thousands = ",", as in --read 'decimal=","'"""
         elif _TEXT in message:
-            fix = "Leave this column out by naming those to use, or correct its values"
+            fix = f"Correct its values, or leave this column out. {NAME_FEATURES}"
         raise FileError(message, where=where, fix=fix) from error
 
 

@@ -198,7 +198,10 @@ def build(
         )
         return
     if window is None:
-        raise ConfigError("it is not said how many events a window has", fix="Give --window or --like BUNDLE")
+        raise ConfigError(
+            "it is not said how many events a window has",
+            fix="Give --window, 'dqm reference advise FILE' says which, or --like BUNDLE",
+        )
     chosen, settings = _choose_statistic(statistic, {"width": width, "penalty": penalty, "loss": loss})
     kinds = read_kinds(feature or [])
     names = split_names(features)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["check_run", "read_conditions", "read_histograms", "read_kinds"]
 
 
+NAMES_OF_COUNTS = frozenset({"count", "counts", "entries", "weight", "weights"})
+"""Features that are probably none, but numbers of events."""
+
+
 def read_kinds(given: Sequence[str]) -> dict[str, str]:
     """Read options ``NAME=KIND``; raises `ConfigError`."""
     kinds = {}
@@ -66,6 +70,13 @@ def check_run(
     refuse_run(x, run.names, where)
     for finding in describe_features(x, run.names, statistic, kinds):
         say(f"note: {finding}", err=True)
+    for name in run.names:
+        if name.lower() in NAMES_OF_COUNTS:
+            say(
+                f"note: {name} is tested as a feature. If it says how many events a row stands for, give "
+                f"--counts {name}",
+                err=True,
+            )
     return replace(run, x=x), nan
 
 

@@ -24,6 +24,12 @@ __all__ = ["progress_bar"]
 LINE_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal."""
 
+EARLY_SHARE = 0.05
+"""No time left is given before this share is done: the first steps are not typical."""
+
+EARLY_SECONDS = 60.0
+"""After this time it is given in any case."""
+
 
 @contextmanager
 def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[..., None]]:
@@ -85,8 +91,12 @@ class _Lines:
         if total is None:
             return f"{self._what}: {done} after {_clock(seconds)}"
         line = f"{self._what}: {done} of {total} ({done / total:.0%}) after {_clock(seconds)}"
-        gained = done - (self._first or 0)
-        return f"{line}, {_clock(seconds * (total - done) / gained)} left" if gained > 0 else line
+        first = self._first or 0
+        gained = done - first
+        is_early = gained < EARLY_SHARE * (total - first) and seconds < EARLY_SECONDS
+        if gained <= 0 or is_early:
+            return line
+        return f"{line}, {_clock(seconds * (total - done) / gained)} left"
 
 
 def _clock(seconds: float) -> str:

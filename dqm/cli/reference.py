@@ -82,8 +82,8 @@ def calibrate(
     origin: Annotated[
         Literal["auto", "pool", "splits"],
         typer.Option(
-            help="What toys are made of: windows from the pool, or fresh splits of all events, each with a "
-            "reference of its own; default: splits where the pool is small."
+            help="What toys are made of: windows from the pool, or fresh splits of all events, each with its "
+            "own reference and a few toys; default: splits where the pool is small."
         ),
     ] = "auto",
     processes: ProcessesOption = None,
@@ -144,7 +144,9 @@ def _choose_toys(path: Path, toys: int | None, config: Path | None) -> int:
     from dqm.alarm import ample_toys
 
     if config is None:
-        return ample_toys(USUAL_THRESHOLD)
+        toys = ample_toys(USUAL_THRESHOLD)
+        say(f"{path}: {toys} toys, 100 beyond p = {USUAL_THRESHOLD:g}; --for CONFIG takes that of a daemon")
+        return toys
     from dqm.service.monitor.resolved_config import find_threshold
 
     threshold = find_threshold(load_daemon(config), path)

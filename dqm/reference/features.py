@@ -207,7 +207,10 @@ def describe_sample(x: FloatArray, names: Sequence[str]) -> list[str]:
     found = []
     n_repeated = len(x) - len(np.unique(x, axis=0))
     if n_repeated > PILE * len(x):
-        found.append(f"{n_repeated} of {len(x)} events are copies of others")
+        found.append(
+            f"{n_repeated} of {len(x)} events are copies of others: if the file was written twice, leave the "
+            "copies out, or the reference is smaller than it seems"
+        )
     return found + _describe_pairs(x, names)
 
 

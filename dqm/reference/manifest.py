@@ -366,5 +366,6 @@ def check_names(names: Iterable[str], noun: str = "feature", where: str | None =
         raise InputError(
             f"no name of a {noun}: {', '.join(map(repr, wrong))}",
             where=where,
-            fix="Choose 1 to 64 letters, digits, '.', '_' and '-', no '.' at the beginning",
+            fix="Choose 1 to 64 letters, digits, '.', '_' and '-', no '.' at the beginning; a column "
+            "'drift time [ns]' is called drift_time_ns",
         )

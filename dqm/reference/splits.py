@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import Manifest, NullTableEntry
@@ -94,12 +94,13 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
     refuse_hopeless(n_expected, n_reference, n_pool)
     from_pool = pool_offset(n_expected, n_pool, n_reference)
     from_splits = split_offset(n_expected, n_reference)
-    pool = f"toys from the pool of {n_pool} events leave p uncertain by {from_pool:.2f} sigma"
-    splits = f"fresh splits of all {n_reference + n_pool} events by {from_splits:.2f}"
+    pool = f"{from_pool:.2f} sigma with the pool of {n_pool} events"
+    splits = f"{from_splits:.2f} sigma with fresh splits of all {n_reference + n_pool} events"
     if wanted == "pool" or (wanted == "auto" and from_pool <= max(TOLERATED_OFFSET, from_splits)):
-        return ToyOrigin(0, from_pool, f"{pool}; {splits}")
+        return ToyOrigin(0, from_pool, f"toys are windows from the pool: p uncertain by {pool}, {splits}")
     per_split = max(1, min(WINDOWS_PER_SPLIT, int(n_pool // n_expected)))
-    return ToyOrigin(per_split, from_splits, f"{pool}, {splits}: each toy has a reference of its own")
+    of_split = f"{format_count(per_split, 'toy')} of each fresh split of the run, which has its own reference"
+    return ToyOrigin(per_split, from_splits, f"{of_split}: p uncertain by {splits}, {pool}")
 
 
 def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:

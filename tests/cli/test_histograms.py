@@ -114,6 +114,22 @@ def test_a_table_without_the_column_of_counts_is_refused(dqm: Dqm, tmp_path: Pat
     assert "no column 'events'. There are: drift, n" in told.err
 
 
+def test_counts_that_are_all_zero_are_refused(dqm: Dqm, tmp_path: Path) -> None:
+    (tmp_path / "bins.csv").write_text("drift,n\n1,0\n2,0\n")
+    told = dqm("reference", "build", "bins.csv", "-o", "b.dqmref", "--window", 500, "--counts", "n")
+    assert told.code == 2
+    assert "bins.csv: column 'n' counts no event: its 2 rows have 0 or less. Give a table" in told.err
+    assert not (tmp_path / "b.dqmref").exists()
+
+
+def test_a_feature_that_is_called_like_a_number_of_events_is_told(dqm: Dqm, tmp_path: Path) -> None:
+    rows = "".join(f"{k * 37 % 101},{k % 3}\n" for k in range(200))
+    (tmp_path / "bins.csv").write_text("drift,weight\n" + rows)
+    told = dqm("reference", "build", "bins.csv", "-o", "b.dqmref", "--window", 20, "--statistic", "kernel")
+    assert told.code == 0, told.err
+    assert "weight is tested as a feature. If it says how many events" in told.err
+
+
 def write_site(folder: Path, bundle: Path, run: Path) -> tuple[Path, Path]:
     daemon, collector = folder / "daemon.toml", folder / "collector.toml"
     daemon.write_text(

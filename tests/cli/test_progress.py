@@ -45,6 +45,20 @@ def test_what_was_done_before_does_not_shorten_the_time_that_is_left(
     assert capsys.readouterr().err == "toys: 600 of 1000 (60%) after 0:00:20, 0:01:20 left\n"
 
 
+def test_the_first_steps_tell_no_time_left(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """They are not typical: a validation of two minutes began with more than an hour."""
+    with progress_bar("windows", 1000) as show:
+        show(0)
+        for done in (10, 20, 60):
+            clock[0] += 1.1 * LINE_SECONDS
+            show(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "windows: 10 of 1000 (1%) after 0:00:11",
+        "windows: 20 of 1000 (2%) after 0:00:22",
+        "windows: 60 of 1000 (6%) after 0:00:33, 0:08:37 left",
+    ]
+
+
 @pytest.mark.parametrize("total", [None, 7])
 def test_short_work_and_work_that_is_not_shown_say_nothing(
     total: int | None, clock: list[float], capsys: pytest.CaptureFixture[str]

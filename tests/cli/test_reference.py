@@ -145,7 +145,8 @@ def test_names_that_no_window_can_carry_are_refused_when_a_bundle_is_built(dqm: 
     (tmp_path / "events.csv").write_text("drift/time,angle°,c\n" + "1,2,3\n" * 9)
     told = dqm("reference", "build", "events.csv", "-o", "new", "--events", 5, "--window", 10)
     assert told.code == 2
-    assert "column 'drift/time': 'drift/time' cannot be the name of a feature. Give it another" in told.err
+    assert "events.csv: 'drift/time', 'angle°' cannot be names of features" in told.err
+    assert """--read 'columns={drift_time = "drift/time", angle = "angle°"}'""" in told.err
     assert not (tmp_path / "new").exists()
 
 

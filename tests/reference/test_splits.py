@@ -66,7 +66,9 @@ def test_a_split_divides_all_events_anew(short: StoredBundle) -> None:
 def test_the_size_of_the_pool_decides(sizes: tuple[int, int, int], per_split: int) -> None:
     chosen = choose_origin(*sizes)
     assert chosen.per_split == per_split
-    assert f"{sizes[2]} events leave p uncertain by" in chosen.reason
+    made = f"{per_split} toys of each fresh split" if per_split else "toys are windows from the pool"
+    assert chosen.reason.startswith(made)
+    assert f"sigma with the pool of {sizes[2]} events" in chosen.reason
     assert choose_origin(*sizes, "splits").per_split > 0
     assert choose_origin(*sizes, "pool").per_split == 0
 

@@ -12,7 +12,14 @@ from dqm.errors import FileError, escape_text
 from dqm.events import FileColumn, FloatArray
 from dqm_collectors.inputs.expression import Expression
 from dqm_collectors.inputs.lists import IntArray, elements_of, is_list, lengths_of, take_of
-from dqm_collectors.inputs.names import describe_columns, is_feature_name, no_such, suggest_name
+from dqm_collectors.inputs.names import (
+    NAME_FEATURES,
+    describe_columns,
+    is_feature_name,
+    list_names,
+    no_such,
+    suggest_names,
+)
 from dqm_collectors.inputs.options import FileOptions, Reduction
 from dqm_collectors.inputs.tables import InputTable
 from dqm_collectors.inputs.transform import load_transformation
@@ -30,7 +37,7 @@ _FIX_NAN = (
     "or "
     "leaves them out by select"
 )
-_FIX_INFINITE = "Leave such rows out, or the column by naming those to use"
+_FIX_INFINITE = f"Leave such rows out, or this column: {NAME_FEATURES[0].lower()}{NAME_FEATURES[1:]}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,14 +323,9 @@ class FeatureReader:
         column = source.column
         where = f"{self._where}, column {column.name!r}"
         if not column.is_number and name != CHAMBER:
-            raise FileError(f"holds {column.kind}, not numbers", where=where, fix="Name the features to use")
+            raise FileError(f"holds {column.kind}, not numbers", where=where, fix=NAME_FEATURES)
         if self._options.features is None and name in self.names and not is_feature_name(name):
-            raise FileError(
-                f"{escape_text(name)!r} cannot be the name of a feature",
-                where=where,
-                fix=f'Give it another: columns = {{{suggest_name(name)} = "{escape_text(name)}"}}, or name '
-                f"the features",
-            )
+            raise self._refuse_names([each for each in self.names if not is_feature_name(each)])
         if source.take is not None and not column.is_list:
             raise FileError(
                 f"has no lists, of which {source.take!r} could be taken", where=where, fix="Leave take out"
@@ -332,11 +334,24 @@ class FeatureReader:
             raise FileError(
                 f"holds {column.kind}, a list in each row",
                 where=where,
-                fix=f"Say what to take of it, columns.{suggest_name(name)} = "
+                fix=f"Say what to take of it, columns.{suggest_names([name])[0]} = "
                 f'{{column = "{escape_text(column.name)}", '
                 'take = "first"}, or make each element a row: rows = "element"',
             )
         return source
+
+    def _refuse_names(self, names: Sequence[str]) -> FileError:
+        """Make the error for columns that no feature can be called like."""
+        shown = [escape_text(name) for name in names]
+        what = "the name of a feature" if len(names) == 1 else "names of features"
+        pairs = zip(suggest_names(names), shown, strict=True)
+        renamed = ", ".join(f'{new} = "{old}"' for new, old in pairs)
+        return FileError(
+            f"{list_names([repr(name) for name in shown])} cannot be {what}",
+            where=self._where,
+            fix=f"Give other names: columns = {{{renamed}}} in the options of a collector, or --read "
+            f"'columns={{{renamed}}}' with a command; or leave such columns out. {NAME_FEATURES}",
+        )
 
     def _list_columns(self) -> str:
         return describe_columns(self._table.columns)

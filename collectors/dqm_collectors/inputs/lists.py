@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dqm.errors import FileError
 from dqm.events import FloatArray
+from dqm_collectors.inputs.names import NAME_FEATURES
 from dqm_collectors.inputs.options import Reduction
 
 __all__ = ["elements_of", "is_list", "lengths_of", "take_of"]
@@ -50,7 +51,7 @@ def elements_of(column: pa.Array, kind: pa.DataType, where: str) -> pa.Array:
         raise FileError(
             f"the elements of its lists are not plain values: {error}",
             where=where,
-            fix="Name the features to use",
+            fix=NAME_FEATURES,
         ) from error
 
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from itertools import chain, count
+from unicodedata import name as unicode_name
+from unicodedata import normalize
 
 from dqm.errors import FileError, escape_text, format_names
 from dqm.events import FileColumn
 
-__all__ = ["describe_columns", "feature_of", "is_feature_name", "list_names", "no_such"]
+__all__ = [
+    "NAME_FEATURES",
+    "describe_columns",
+    "feature_of",
+    "is_feature_name",
+    "list_names",
+    "no_such",
+    "suggest_names",
+]
+
+NAME_FEATURES = "Name the features to use: --features A,B, or the collector's option features"
+"""What to do about a column that is of no use."""
 
 MOST_LISTED = 30
 """Columns, trees or files that a message lists."""
@@ -42,9 +56,20 @@ def is_feature_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def suggest_name(name: str) -> str:
-    """Give a name for a column whose own name no feature can have."""
-    return _NOT_IN_NAMES.sub("_", name).strip("_.-")[:64] or "x"
+def suggest_names(names: Sequence[str]) -> list[str]:
+    """Give different names for columns whose own names no feature can have: ``θ (rad)`` is ``theta_rad``."""
+    found: list[str] = []
+    for name in names:
+        stem = _NOT_IN_NAMES.sub("_", "".join(map(_spell, normalize("NFKD", name)))).strip("_.-")[:60] or "x"
+        candidates = chain([stem], (f"{stem}_{k}" for k in count(2)))
+        found.append(next(one for one in candidates if one not in found))
+    return found
+
+
+def _spell(letter: str) -> str:
+    """Give a Greek letter its name."""
+    words = unicode_name(letter, "").split()
+    return words[-1].lower() if words[:1] == ["GREEK"] else letter
 
 
 def no_such(

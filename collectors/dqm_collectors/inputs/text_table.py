@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dqm.errors import FileError, escape_text
 from dqm.events import FileColumn
-from dqm_collectors.inputs.names import feature_of
+from dqm_collectors.inputs.names import NAME_FEATURES, feature_of
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.text_blocks import ReadableBytes, open_bytes, parse_csv, read_line, translate_errors
 
@@ -114,7 +114,7 @@ class TextTable:
                 f"{value!r} is not a number with thousands = {self.options.thousands!r} and decimal = "
                 f"{self.options.decimal!r}",
                 where=f"{self.path}, row {n_rows + wrong + FIRST_ROW}, column {name!r}",
-                fix="Give the marks that the file has, or leave this column out by naming those to use",
+                fix=f"Give the marks that the file has, or leave this column out. {NAME_FEATURES}",
             )
         plain = pc.replace_substring(column, self.options.thousands, "")
         plain = pc.replace_substring(plain, self.options.decimal, ".")

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from dqm.errors import FileError, InputError
+from dqm.errors import FileError, InputError, format_count
 from dqm.events import EventBatch, FloatArray
 from dqm.reference import Source as SourceFile
 from dqm.reference import refuse_jump
@@ -274,6 +274,12 @@ def read_counted(
         place = columns.index(counts)
         parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
         n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
+        if not n_events:
+            raise FileError(
+                f"column {counts!r} counts no event: its {format_count(len(x), 'row')} have 0 or less",
+                where=str(path),
+                fix="Give a table with counts above 0, or the column that has them with --counts",
+            )
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
     rows = np.concatenate(parts)
     return RunEvents(rows[:, :-1], names or (), sources, counts=rows[:, -1], column=counts)
