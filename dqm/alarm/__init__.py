@@ -36,6 +36,7 @@ from dqm.alarm.groups import AlarmGroup, group_alarms
 from dqm.alarm.masks import applies
 from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
 from dqm.alarm.onset import Onset, find_onset
+from dqm.alarm.present_state import PresentState
 from dqm.alarm.quality import (
     ANOMALOUS,
     BEST_TO_WORST,
@@ -124,6 +125,7 @@ __all__ = [
     "NoticeRules",
     "Onset",
     "Overlay",
+    "PresentState",
     "Priority",
     "Proposal",
     "QualityLimits",

@@ -23,6 +23,7 @@ from dqm.alarm.commands import (
 )
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers, has_ended
+from dqm.alarm.present_state import PresentState
 from dqm.alarm.rolling_reference import AlarmsOfStream, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import Activity, belongs_to, follow_run
@@ -35,7 +36,7 @@ from dqm.alarm.tree import Leaf, Node, roll_up
 from dqm.alarm.urgency import most_urgent_state, needs_response
 from dqm.alarm.values import RAISED, Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
-from dqm.events import RunRecord, Verdict
+from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["AlarmEngine"]
 
@@ -292,13 +293,13 @@ class AlarmEngine:
             case _:
                 return self._change_alarm(command, action, now)
 
-    def tree(self) -> Node:
-        """Roll-up over the groups."""
+    def tree(self, present: Mapping[str, PresentState]) -> Node:
+        """Roll-up over the groups, from the present state of each stream beside its alarms."""
         leaves = [
             Leaf(
                 name,
                 stream.rules.group,
-                find_standing(stream.stored.alarms).limit(stream.quality),
+                present[name].quality if name in present else Quality.NULL,
                 most_urgent_state(record.state for record in stream.stored.alarms.values()),
                 stream.is_idle,
             )

@@ -39,10 +39,6 @@ class Standing:
     reason: str
     since: float
 
-    def limit(self, quality: Quality) -> Quality:
-        """Give the quality of a stream by that of its last window; only ``Good`` may contradict an alarm."""
-        return self.best if quality is Quality.GOOD else quality
-
 
 def find_standing(alarms: Mapping[Cause, AlarmRecord]) -> Standing:
     """Say what the alarms of a stream allow.

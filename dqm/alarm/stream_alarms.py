@@ -9,7 +9,7 @@ from dqm.alarm.run_borders import Activity, is_idle, is_overdue
 from dqm.alarm.stored_state import StoredState
 from dqm.alarm.transitions import TIMED
 from dqm.alarm.values import Mask
-from dqm.events import Quality, RunRecord
+from dqm.events import RunRecord
 
 __all__ = ["StreamAlarms"]
 
@@ -51,11 +51,6 @@ class StreamAlarms:
     def is_idle(self) -> bool:
         """Whether its run has ended: nobody waits for a window."""
         return is_idle(self.run)
-
-    @property
-    def quality(self) -> Quality:
-        """That of its last window; Null while it is silent."""
-        return Quality.NULL if self.stored.history.silent else self.stored.history.quality
 
     def rest(self, now: float) -> None:
         """Count no time without a judged window while it was idle."""

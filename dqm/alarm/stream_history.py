@@ -118,8 +118,6 @@ class StreamHistory:
 
     Parameters
     ----------
-    quality : Quality
-        Of the last window of the present run; Null if there was none or the stream is silent.
     run, seq, run_type
         Of the last window; -1, -1 and empty if there was none. A run that has begun has no window yet: its
         seq is -1.
@@ -161,7 +159,6 @@ class StreamHistory:
         Windows since the last one that could be judged.
     """
 
-    quality: Quality = Quality.NULL
     run: int = -1
     seq: int = -1
     run_type: str = ""
@@ -203,7 +200,7 @@ class StreamHistory:
             return
         is_filtered = is_other_run or window.seq < rules.grace_windows
         if is_present:
-            self.quality, self.filtered = verdict.quality, is_filtered
+            self.filtered = is_filtered
             self.run, self.seq, self.run_type = window.run, window.seq, window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
@@ -233,13 +230,11 @@ class StreamHistory:
         self.border = describe_run(run)
         if self.run == run.run:
             return
-        self.quality = Quality.NULL
         self.run, self.seq, self.run_type = run.run, -1, run.run_type
         self.filtered = _is_other_run(run.run_type, stream)
 
     def end(self) -> None:
         """End the run: nobody waits for a window any more."""
-        self.quality = Quality.NULL
         self.silent = False
 
     def describe(self, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> dict[Cause, str]:

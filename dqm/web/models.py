@@ -135,6 +135,7 @@ class Stream(View):
     activity: Activity = Field(description="Running; Idle after the end of its run; Silent")
     run: StreamRun | None = Field(description="its present or last run; null if none is known")
     last: WindowSummary | None = Field(description="last window of this run; null before the first")
+    is_known: bool = Field(default=False, exclude=True)  # whether its numbers are of the present
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
     explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
     bundle: str = Field(description="bundle that judged the last window; before it, the first of the stream")

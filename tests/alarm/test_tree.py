@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dqm.alarm import AlarmState, Leaf, Mask, Node, worst
+from dqm.alarm import AlarmState, Leaf, Mask, Node, PresentState, worst
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.tree import roll_up
 from dqm.alarm.urgency import most_urgent_state
@@ -72,9 +72,11 @@ def test_masked_streams_do_not_colour_their_group() -> None:
 def test_a_silent_stream_is_not_known_whatever_its_last_window_said() -> None:
     b = engine(stream(stale_seconds=10.0))
     b.observe(verdict(0.5), 0.0)
-    assert b.tree().quality is Quality.GOOD
+    good = PresentState(0.0, Quality.GOOD)
+    assert b.tree({"s": good}).quality is Quality.GOOD
     b.tick(11.0)
-    assert (b.tree().quality, b.tree().state) == (Quality.NULL, AlarmState.ACTIVE)
+    root = b.tree({"s": good.beside(b.standings["s"])})
+    assert (root.quality, root.state) == (Quality.NULL, AlarmState.ACTIVE)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from dqm.alarm import (
     Command,
     Mask,
     Node,
+    PresentState,
     Rules,
     Standing,
     Thresholds,
@@ -105,10 +106,10 @@ class AlarmService:
         with self._lock:
             return self._engine.channel_masks
 
-    def tree(self) -> Node:
-        """Roll-up over the groups."""
+    def tree(self, present: Mapping[str, PresentState]) -> Node:
+        """Roll-up over the groups, from the present state of each stream beside its alarms."""
         with self._lock:
-            return self._engine.tree()
+            return self._engine.tree(present)
 
     def thresholds(self) -> Thresholds:
         """Numbers that decide, as derived."""

@@ -246,7 +246,6 @@ class Daemon:
             case messages.AnswerRun(message, run_refusal):
                 self._answer_run(message, run_refusal)
             case messages.ShowRun(record):
-                self.metrics.note_run(record)
                 parts.statuses.note_run(record)
                 log_run(record)
             case messages.Publish(verdict):
@@ -318,7 +317,6 @@ class Daemon:
 
     def _show_silence(self) -> None:
         for stream, reason in self._parts.alarms.silent_streams().items():
-            self.metrics.mark_stale(stream)
             self._parts.statuses.mark_stale(stream, reason)
 
     def _keep(self, instruction: messages.Keep) -> None:
@@ -422,7 +420,6 @@ class Daemon:
             run = self._parts.alarms.present_runs().get(stream)
             if run is not None:
                 self._parts.statuses.note_run(run)
-                self.metrics.note_run(run)
 
     def _recall_qualities(self) -> None:
         """Show how all streams were over the last hours."""

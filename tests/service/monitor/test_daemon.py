@@ -629,7 +629,11 @@ def test_a_restart_keeps_the_verdicts_and_knows_them(open_daemon: Open, address:
         before = judge(first, sender, window_of(), window_of(seq=1))
     first.close()
     second = open_daemon()
-    assert quality_of(second, "chamber-1") is Quality.NULL
+    page = second._parts.statuses.find("chamber-1")
+    assert quality_of(second, "chamber-1") is page.quality is Quality.GOOD
+    assert page.last is not None
+    assert sample(second, "dqm_window_p_value", stream="chamber-1") == page.last.result.p
+    assert sample(second, "dqm_windows_total", stream="chamber-1", quality="Good") == 0.0
     with Sender(address) as sender:
         after = judge(second, sender, window_of(seq=1), window_of(seq=2))
     assert after[0] is None
