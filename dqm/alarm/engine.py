@@ -69,7 +69,7 @@ class AlarmEngine:
     thresholds : Thresholds
         Numbers that decide; see `dqm.alarm.derive_thresholds`.
     now : float
-        Unix seconds. Every stream may be silent for `StreamRules.stale_seconds` from here.
+        Unix seconds. Silence counts from here; see `resume_wait`.
     dumps : mapping of str to mapping, optional
         Results of `dump`, by stream; streams that are no longer configured are ignored.
     masks : iterable of Mask, optional
@@ -250,12 +250,22 @@ class AlarmEngine:
             self._assign_masks()
         return self._advance_all(due, now, _TIME)
 
-    def reset_silence(self, now: float) -> None:
-        """Begin to wait for every stream: no window was received before, or the clock was put forward."""
-        for stream in self._streams.values():
-            stream.last_seen = now
-            if stream.unjudged_since is not None:
-                stream.unjudged_since = now
+    def resume_waits(
+        self, absent_from: float, now: float, last_windows: Mapping[str, float] | None = None
+    ) -> None:
+        """Go on to wait for windows after nobody listened for a while, or the clock was put forward.
+
+        Parameters
+        ----------
+        absent_from : float
+            Since when nobody listened, Unix seconds.
+        now : float
+            Unix seconds.
+        last_windows : mapping of str to float, optional
+            When the last window of each stream was judged, for an engine that does not know it.
+        """
+        for name, stream in self._streams.items():
+            stream.resume_wait(absent_from, now, (last_windows or {}).get(name))
 
     def apply(self, command: Command, user: str, now: float) -> list[AlarmChange]:
         """Carry out a command of a person.

@@ -21,7 +21,12 @@ __all__ = [
     "follow_run",
     "is_idle",
     "is_overdue",
+    "resume_wait",
 ]
+
+
+RETURN_SECONDS = 30.0
+"""Time for senders to connect again, and to send the windows that they kept."""
 
 
 class Activity(StrEnum):
@@ -104,9 +109,34 @@ def find_run_border(present: RunRecord | None, record: RunRecord, last_run: int 
     return RunBorder(is_other, is_other or was_idle is not is_idle(record), reason)
 
 
-def is_overdue(last_at: float, now: float, stale_seconds: float) -> bool:
+def is_overdue(counts_from: float, now: float, stale_seconds: float) -> bool:
     """Whether no window has come for too long: what is known says nothing of the present."""
-    return now - last_at > stale_seconds
+    return now - counts_from > stale_seconds
+
+
+def resume_wait(counts_from: float, absent_from: float, now: float, stale_seconds: float) -> float:
+    """Give the moment from which silence counts, after nobody listened for a while.
+
+    It counts from the last window, or from the begin of the run if that was later. Seconds in which nobody
+    listened do not count: a daemon that was away for an hour must not call a stream silent whose windows wait
+    at their sender. Seconds before do count: otherwise a daemon that is restarted again and again would never
+    notice that a stream is silent. Senders get `RETURN_SECONDS` to come back in any case. A stream that was
+    silent before stays so until a window comes, because the alarm is stored.
+
+    Parameters
+    ----------
+    counts_from : float
+        The moment before, Unix seconds.
+    absent_from : float
+        Since when nobody listened: the end of the daemon before, the begin of a pause, or the last moment
+        before the clock was put forward, Unix seconds.
+    now : float
+        Unix seconds.
+    stale_seconds : float
+        How long the stream may be without a window.
+    """
+    waited = max(0.0, absent_from - counts_from)
+    return now - min(waited, max(0.0, stale_seconds - RETURN_SECONDS))
 
 
 def belongs_to(window: WindowHeader, run: RunRecord | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, PresentState, describe_run, find_run_border
+from dqm.alarm.run_borders import RETURN_SECONDS, resume_wait
 from dqm.events import Quality, RunRecord
 
 from .engines import THRESHOLDS, engine, stream, verdict
@@ -144,6 +145,45 @@ def test_an_engine_that_starts_anew_knows_which_streams_are_idle() -> None:
     again = AlarmEngine(b._rules, THRESHOLDS, 100.0, {"s": dumped}, runs={"s": record(ended_at=5.0)})
     assert again.tick(100.0 + 2 * STALE) == []
     assert again.activities(100.0 + 2 * STALE) == {"s": Activity.IDLE}
+
+
+@pytest.mark.parametrize(
+    ("waited", "away", "left"),
+    [
+        (10.0, 5.0, STALE - 10.0),
+        (10.0, 7200.0, STALE - 10.0),
+        (599.0, 7200.0, RETURN_SECONDS),
+        (1e6, 5.0, RETURN_SECONDS),
+        (-5.0, 60.0, STALE),
+    ],
+)
+def test_time_in_which_nobody_listened_is_no_silence(waited: float, away: float, left: float) -> None:
+    now = 1e9
+    counts_from = resume_wait(now - away - waited, now - away, now, STALE)
+    assert counts_from + STALE == now + left
+    assert resume_wait(now, now, now, RETURN_SECONDS / 2) == now
+
+
+def test_a_daemon_that_is_restarted_again_and_again_still_notices_silence() -> None:
+    now, dump, changes = 0.0, engine().dump("s"), []
+    for _ in range(8):
+        b = engine(now=now, dumps={"s": dump})
+        b.resume_waits(now - 5.0, now, {"s": 0.0})
+        changes += b.tick(now + 0.25 * STALE)
+        now, dump = now + 0.25 * STALE + 5.0, b.dump("s")
+    assert [(change.alarm.cause, change.alarm.state) for change in changes] == [("silent", "Active")]
+
+
+def test_a_daemon_that_was_away_waits_for_the_run_that_began_meanwhile_and_for_streams_never_seen() -> None:
+    runs = {"s": record(2, 2, began_at=5000.0)}
+    runs["s"] = replace(runs["s"], noted_at=5000.0)
+    b = AlarmEngine(engine()._rules, THRESHOLDS, 9000.0, runs=runs)
+    b.resume_waits(5010.0, 9000.0, {"s": 100.0})
+    assert b.tick(9000.0 + STALE - 11.0) == []
+    assert len(b.tick(9000.0 + STALE - 9.0)) == 1
+    never = engine(now=9000.0)
+    never.resume_waits(5010.0, 9000.0)
+    assert never.tick(9000.0 + STALE) == []
 
 
 def test_250_streams_that_end_together_raise_nothing() -> None:

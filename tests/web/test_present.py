@@ -86,10 +86,14 @@ class Monitor(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([5.0, 2 * STALE]))
     def restart(self, seconds: float) -> None:
-        now = self.world.clock() + seconds
+        ended_at = self.world.clock()
+        now = ended_at + seconds
         self.world.store.close()
         self.world = self.open(now)
-        self.world.statuses.recall(self.world.store.latest(NAME, 24)[::-1], STALE)
+        recent = self.world.store.latest(NAME, 24)[::-1]
+        self.world.statuses.recall(recent, STALE)
+        last = {one.window.stream: one.judged_at for one in recent}
+        self.world.alarm_service.resume_waits(ended_at, last)
         if self.run is not None:
             assert self.world.alarm_service.present_runs()[NAME] == self.run
             self.world.statuses.note_run(self.run)

@@ -185,10 +185,10 @@ class AlarmService:
         with self._lock:
             self._engine.note_refusal(stream, text, self._clock())
 
-    def reset_silence(self) -> None:
-        """Begin to wait for every stream: no window was received before."""
+    def resume_waits(self, absent_from: float, last_windows: Mapping[str, float] | None = None) -> None:
+        """Go on to wait for windows after nobody listened for a while; see `AlarmEngine.resume_waits`."""
         with self._lock:
-            self._engine.reset_silence(self._clock())
+            self._engine.resume_waits(absent_from, self._clock(), last_windows)
 
     def apply(self, command: Command, user: str) -> Changes:
         """Carry out a command of a person, and write it to the audit: one row for each alarm of a group.

@@ -254,7 +254,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store could not carry out `LookUp`, `Store`, `UpdateAlarms` or `Adopt`."""
+    """The store could not carry out `LookUp`, `Store`, `UpdateAlarms`, `Prune` or `Adopt`."""
 
     now: float
 
@@ -407,15 +407,19 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class UpdateAlarms:
-    """Let the alarms notice the time; to be answered by `StoreFailed` if what changes cannot be stored.
+    """Let the alarms notice the time; to be answered by `StoreFailed` if what changes cannot be stored."""
 
-    Parameters
-    ----------
-    nobody_listened : bool
-        Whether silence must be measured from now on.
-    """
 
-    nobody_listened: bool
+@dataclass(frozen=True, slots=True)
+class ResumeWaits:
+    """Count silence on: nobody listened since `absent_from`, Unix seconds, or the clock was put forward."""
+
+    absent_from: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Remove from the store what is older than it shall keep; to be answered by `StoreFailed` if it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +449,8 @@ Instruction = (
     | Publish
     | Keep
     | UpdateAlarms
+    | ResumeWaits
+    | Prune
     | ShowSilence
     | Adopt
 )

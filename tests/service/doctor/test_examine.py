@@ -434,12 +434,16 @@ def test_a_store_that_grows_without_end_is_told(config: Path) -> None:
     assert lights(list(look_at_storage(loaded, replace(storage, days=0.0)))) == ["green", "green"]
 
 
-def test_a_stream_that_is_silent_is_red(config: Path) -> None:
-    bundle = str(load_daemon(config, environ={}).streams[0].bundle)
-    streams = [{"name": name, "bundle": bundle, "stale_seconds": 1e-3} for name in (GOOD, FAULTY)]
-    found = look(config, "windows", streams=streams)
-    assert lights(found) == ["red"]
-    assert GOOD in found[0].found
+@pytest.mark.parametrize(("activity", "light"), [("Silent", "red"), ("Running", "green"), ("Idle", "green")])
+def test_a_stream_is_silent_if_the_daemon_says_so(config: Path, activity: str, light: str) -> None:
+    loaded, now = load_daemon(config, environ={}), time.time()
+    streams = [
+        {"name": one.name, "activity": activity, "last": {"judged_at": now - 9000.0}}
+        for one in loaded.streams
+    ]
+    overview = {"version": "0", "time": now, "streams": streams}
+    found = list(look_at_daemon(loaded, Answers("http://x", {"status": "ok"}, overview), now))
+    assert lights(found) == ["green", light]
 
 
 def test_a_daemon_that_is_stuck_or_away_is_red(config: Path, tmp_path: Path) -> None:

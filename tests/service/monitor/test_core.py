@@ -45,11 +45,13 @@ from dqm.service.monitor.messages import (
     Keep,
     LookUp,
     MonitorSettings,
+    Prune,
     Publish,
     Received,
     Refuse,
     ReloadAbandoned,
     ReloadPrepared,
+    ResumeWaits,
     RollingSettings,
     RunReceived,
     ShowArrivals,
@@ -644,15 +646,15 @@ def test_alarms_wait_for_the_store_while_the_page_shows_silence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pause", "nobody_listened"), [(1.0, False), (LONGEST_PAUSE_SECONDS + 1, True), (-3e3, False)]
+    ("pause", "skipped"),
+    [(1.0, []), (LONGEST_PAUSE_SECONDS + 1, [ResumeWaits(UNIX)]), (-3e3, [])],
 )
-def test_after_a_pause_silence_is_measured_anew(pause: float, nobody_listened: bool) -> None:
+def test_a_pause_is_no_silence(pause: float, skipped: list[ResumeWaits]) -> None:
     core = core_of()
     core.handle(Tick(0.0, UNIX))
-    (update,) = of_kind(UpdateAlarms, core.handle(Tick(1.0, UNIX + pause)))
-    assert update == UpdateAlarms(nobody_listened)
-    (update,) = of_kind(UpdateAlarms, core.handle(Tick(2.0, UNIX + pause + 1.0)))
-    assert update == UpdateAlarms(nobody_listened=False)
+    looked = [UpdateAlarms(), Prune(), ShowSilence()]
+    assert core.handle(Tick(1.0, UNIX + pause)) == [*skipped, *looked]
+    assert core.handle(Tick(2.0, UNIX + pause + 1.0)) == looked
 
 
 def test_a_core_that_stops_finishes_what_has_begun_and_takes_nothing_more() -> None:
