@@ -33,7 +33,7 @@ from dqm.alarm.stream_alarms import StreamAlarms
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
-from dqm.alarm.urgency import most_urgent_state, needs_response
+from dqm.alarm.urgency import UNFILTERED, is_suppressed, most_urgent_state, needs_response
 from dqm.alarm.values import RAISED, Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
 from dqm.events import Quality, RunRecord, Verdict
@@ -305,16 +305,18 @@ class AlarmEngine:
 
     def tree(self, present: Mapping[str, PresentState]) -> Node:
         """Roll-up over the groups, from the present state of each stream beside its alarms."""
-        leaves = [
-            Leaf(
+        leaves = []
+        for name, stream in self._streams.items():
+            states = {cause: record.state for cause, record in stream.stored.alarms.items()}
+            leaf = Leaf(
                 name,
                 stream.rules.group,
                 present[name].quality if name in present else Quality.NULL,
-                most_urgent_state(record.state for record in stream.stored.alarms.values()),
-                stream.is_idle,
+                most_urgent_state(states.values()),
+                idle=stream.is_idle,
+                suppressed=is_suppressed(states),
             )
-            for name, stream in self._streams.items()
-        ]
+            leaves.append(leaf)
         return roll_up(leaves, self._rules.policies)
 
     def dump(self, stream: str) -> dict[str, Any]:
@@ -480,7 +482,7 @@ class AlarmEngine:
                 condition=cause in texts,
                 text=texts.get(cause, ""),
                 disabled=not rules.enabled or unwatched.get(cause, False),
-                filtered=history.filtered and cause not in (Cause.SILENT, Cause.REFUSED),
+                filtered=history.filtered and cause not in UNFILTERED,
                 mask=mask,
             )
             for cause in stream.stored.alarms

@@ -96,10 +96,12 @@ def make_wall(
     notice : str
         As of `Wall`.
     """
+    suppressed = set(_find_suppressed(tree))
     streams: dict[str, WallStream] = {}
     for name, state in present.items():
         alarm = alarms.get(name)
-        sign = find_sign(state.quality, alarm, activities.get(name, Activity.RUNNING))
+        activity = activities.get(name, Activity.RUNNING)
+        sign = find_sign(state.quality, alarm, activity, is_suppressed=name in suppressed)
         streams[name] = WallStream(
             name=name,
             sign=sign,
@@ -131,6 +133,12 @@ def _groups(node: Node, streams: Mapping[str, WallStream]) -> Iterator[WallGroup
         yield WallGroup(path=node.path, quality=node.quality, idle=node.idle, streams=members)
     for child in node.children:
         yield from _groups(child, streams)
+
+
+def _find_suppressed(node: Node) -> Iterator[str]:
+    yield from (leaf.stream for leaf in node.streams if leaf.suppressed)
+    for child in node.children:
+        yield from _find_suppressed(child)
 
 
 def strip_paths(strip: str) -> list[tuple[str, str]]:
