@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.errors import format_count
-from dqm.events import SMALLEST_P, ChannelSummary, NanResult, Quality, RateResult, TestResult, WindowCut
+from dqm.events import (
+    SMALLEST_P,
+    ChannelSummary,
+    NanResult,
+    Quality,
+    RateResult,
+    TestResult,
+    WindowCut,
+    write_p,
+)
 
 __all__ = [
     "ANOMALOUS",
@@ -190,7 +199,7 @@ def worst(qualities: Iterable[Quality]) -> Quality:
 
 def describe_p(p: float) -> str:
     """Write a p-value in words: ``p = 0.0033``, or ``p < 1e-15`` where none smaller is quoted."""
-    return f"p = {p:.2g}" if p > SMALLEST_P else f"p < {SMALLEST_P:g}"
+    return f"p {'= ' if p > SMALLEST_P else ''}{write_p(p)}"
 
 
 def warn(result: TestResult, limits: QualityLimits) -> dict[str, str]:

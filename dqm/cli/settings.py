@@ -11,7 +11,6 @@ from dqm.config import parse_value
 from dqm.errors import ConfigError, InputError
 
 __all__ = [
-    "LARGEST",
     "LONGEST_HOURS",
     "TIMES",
     "Chamber",
@@ -29,9 +28,6 @@ __all__ = [
     "parse_settings",
     "split_names",
 ]
-
-LARGEST = 2**63 - 1
-"""Largest run number, as in the wire format and the store."""
 
 LONGEST_HOURS = 1e6
 """Longest time that an option takes: a century."""

@@ -10,8 +10,8 @@ import typer
 
 from dqm.cli.output import say, say_json
 from dqm.cli.records import write_records
-from dqm.cli.settings import LARGEST, Runs, parse_runs
-from dqm.errors import format_count
+from dqm.cli.settings import Runs, parse_runs
+from dqm.errors import LARGEST_INTEGER, format_count
 from dqm.events import Quality
 from dqm.events.finite import utc_time
 
@@ -28,7 +28,10 @@ def trend(
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
     runs: Runs = None,
     last: Annotated[
-        int, typer.Option(min=1, max=LARGEST, help="Without --runs: the last so many runs of each stream.")
+        int,
+        typer.Option(
+            min=1, max=LARGEST_INTEGER, help="Without --runs: the last so many runs of each stream."
+        ),
     ] = 30,
     output: Annotated[
         Path | None,

@@ -18,6 +18,7 @@ __all__ = [
     "RateResult",
     "RollingResult",
     "TestResult",
+    "write_p",
 ]
 
 SMALLEST_P = 1e-15
@@ -36,6 +37,13 @@ class PMethod(StrEnum):
     TAIL = "tail"
     BOUND = "bound"
     OUTSIDE = "outside"
+
+
+def write_p(p: float | None, method: PMethod | None = None) -> str:
+    """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted, ``-`` none."""
+    if p is None:
+        return "-"
+    return f"{'~' if method is PMethod.TAIL else ''}{p:.2g}" if p > SMALLEST_P else f"< {SMALLEST_P:g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from dqm.alarm import describe_too_few
+from dqm.alarm import describe_p, describe_too_few
 from dqm.errors import InputError, format_count
 from dqm.events import (
     SMALLEST_P,
@@ -105,8 +105,7 @@ class Evaluation:
         if r.p is None:
             numbers.append(f"p is not known: {r.reason}")
         else:
-            relation = "<=" if r.p <= SMALLEST_P else "="
-            numbers.append(f"p {relation} {r.p:.2g} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
+            numbers.append(f"{describe_p(r.p)} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
             numbers.append(f"z = {r.z:.2f}")
         return "; ".join([", ".join(numbers), *r.remarks])
 

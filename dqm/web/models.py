@@ -22,6 +22,7 @@ from dqm.alarm import (
     ShelveAlarm,
     parse_runs,
 )
+from dqm.alarm.amendments import SequenceNumber
 from dqm.alarm.commands import Comment, GroupName, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
 from dqm.config import NAME_PATTERN, Role
 from dqm.events import Explanation, Origin, Quality
@@ -68,9 +69,6 @@ __all__ = [
 
 StreamName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Name of a stream, as the wire format allows it."""
-
-SequenceNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""Number of a run, or of a window in it: what the wire format allows and the store can hold."""
 
 
 class Kept(View):
