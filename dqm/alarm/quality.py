@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from dqm.events import (
     Quality,
     RateResult,
     TestResult,
+    Verdict,
     WindowCut,
     write_p,
 )
@@ -20,7 +22,9 @@ from dqm.events import (
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
+    "COMPARISON_LIMITS",
     "QualityLimits",
+    "choose_worst",
     "departure_p",
     "describe_channels",
     "describe_nan",
@@ -62,6 +66,10 @@ class QualityLimits:
     largest_pull: float = 3.0
     medium_rate_p: float = 0.0
     bad_rate_p: float = 0.0
+
+
+COMPARISON_LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=1)
+"""What p-values mean where windows are compared by hand: there is no shift, so no budget."""
 
 
 def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quality, str]:
@@ -195,6 +203,21 @@ def _quality(p: float, *, medium_p: float, bad_p: float) -> Quality:
 def worst(qualities: Iterable[Quality]) -> Quality:
     """Give the worst of some qualities; Null if there is none."""
     return max(qualities, key=BEST_TO_WORST.index, default=Quality.NULL)
+
+
+def _badness(verdict: Verdict) -> tuple[float, float]:
+    """Give the sort key, the worst first: by p, and by t where p is the smallest that is quoted."""
+    return verdict.result.p or 0.0, -(verdict.result.t or 0.0)
+
+
+def choose_worst(verdicts: Iterable[Verdict], most: int) -> list[Verdict]:
+    """Choose at most so many anomalous windows: the worst of each stream, then the next of each, ..."""
+    places: Counter[str] = Counter()
+    ranked = []
+    for verdict in sorted((v for v in verdicts if v.quality in ANOMALOUS), key=_badness):
+        ranked.append((places[verdict.window.stream], *_badness(verdict), verdict))
+        places[verdict.window.stream] += 1
+    return [verdict for *_, verdict in sorted(ranked, key=lambda entry: entry[:-1])[:most]]
 
 
 def describe_p(p: float) -> str:

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dqm.alarm.transitions import AlarmRecord
-from dqm.alarm.values import RAISED, Cause
+from dqm.alarm.urgency import needs_response
+from dqm.alarm.values import RAISED, Alarm, AlarmState, Cause
 from dqm.events import Quality, Verdict, WindowHeader
 
-__all__ = ["MOST_EVENTS", "AlarmsOfStream", "RollingReference", "look_at_alarms"]
+__all__ = ["MOST_EVENTS", "AlarmsOfStream", "RollingReference", "look_at_alarms", "may_accept_change"]
 
 MOST_EVENTS = 50_000
 """Events of a window and those before it together, at most: a test holds a few arrays of 300 functions at all
@@ -159,6 +160,11 @@ class RollingReference:
         """Whether a later window was judged before this one."""
         is_same_run = self.last is not None and self.last[0] == window.run
         return window.is_late or (is_same_run and self.last is not None and window.seq <= self.last[1])
+
+
+def may_accept_change(alarm: Alarm) -> bool:
+    """Whether a change may be accepted beside its alarm; to acknowledge the alarm accepts it, too."""
+    return alarm.cause is Cause.CHANGED and alarm.state is not AlarmState.NORMAL and not needs_response(alarm)
 
 
 def _is_sound(verdict: Verdict, least_p: float) -> bool:

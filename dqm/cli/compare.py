@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-COMPARED_MEDIUM_P, COMPARED_BAD_P = 0.01, 0.001
-"""What p-values mean where there is no shift, so no budget."""
-
 MOST_ROLLING = 100
 """Most windows that a window is compared with beside its bundle."""
 
@@ -256,12 +253,11 @@ def _judge(
     is_parallel: bool,
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against a bundle."""
-    from dqm.alarm import QualityLimits
+    from dqm.alarm.quality import COMPARISON_LIMITS
     from dqm.service.offline.comparison import ComparisonTask
     from dqm.service.offline.comparison import compare as compare_windows
 
-    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
-    task = ComparisonTask(bundle.path, bundle.identifier, limits, policy, masked)
+    task = ComparisonTask(bundle.path, bundle.identifier, COMPARISON_LIMITS, policy, masked)
     windows, tested = tee(windows)
     with progress_bar("windows", None, shown=is_parallel) as progress:
         verdicts = compare_windows(task, tested, workers)

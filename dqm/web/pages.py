@@ -18,9 +18,9 @@ from dqm.alarm import (
     Cause,
     RemoveMask,
     UnshelveAlarm,
-    needs_response,
     parse_numbers,
 )
+from dqm.alarm.rolling_reference import may_accept_change
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
@@ -165,12 +165,8 @@ def _alarm(queries: Queries, request: Request, trouble: str = "", status: int = 
         for change in queries.changes(stream=alarm.stream, limit=4 * _CHANGES).changes
         if change.alarm.cause is alarm.cause
     ]
-    may_be_accepted = (
-        alarm.cause is Cause.CHANGED
-        and alarm.state is not AlarmState.NORMAL
-        and not needs_response(alarm)  # to acknowledge it accepts the change
-        and alarm.stream in queries.alarm_service.for_rolling_references()
-    )
+    is_followed = alarm.stream in queries.alarm_service.for_rolling_references()
+    may_be_accepted = is_followed and may_accept_change(alarm)
     return render(
         queries, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble,
         may_be_accepted=may_be_accepted,
