@@ -99,11 +99,7 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     untested = result.reason if result.p is None else ""
     if number in ANOMALOUS and result.rate is not None:
         text = f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})"
-        small = {
-            describe_too_few(result.n_data, limits.min_events, expected)
-            for expected in (None, result.n_expected)
-        }
-        if untested in small:
+        if result.is_too_small:
             text = f"{text}, too few to test the shape"
             untested = ""
         reasons.append(text)

@@ -213,6 +213,9 @@ class TestResult:
     rolling : RollingResult or None
         Test against the last good windows; None in streams that have no rolling reference. It never changes
         the numbers above, nor the quality.
+    is_too_small : bool
+        Whether `p` is None because the window has fewer events than are asked for. Only until the window is
+        graded: it is not stored.
     """
 
     n_data: int
@@ -232,6 +235,7 @@ class TestResult:
     channels: ChannelSummary | None = None
     nan: NanResult | None = None
     rolling: RollingResult | None = None
+    is_too_small: bool = field(default=False, compare=False)
 
     @property
     def is_lower_bound(self) -> bool:
