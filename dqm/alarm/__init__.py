@@ -48,7 +48,7 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
-from dqm.alarm.rolling_reference import AlarmsOfStream, RollingReference
+from dqm.alarm.rolling_reference import RollingAlarmState, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_borders import (
     Activity,
@@ -105,7 +105,6 @@ __all__ = [
     "AlarmEngine",
     "AlarmGroup",
     "AlarmState",
-    "AlarmsOfStream",
     "AmendFlag",
     "Amendment",
     "Cause",
@@ -130,6 +129,7 @@ __all__ = [
     "Proposal",
     "QualityLimits",
     "RemoveMask",
+    "RollingAlarmState",
     "RollingReference",
     "Rules",
     "RunBorder",

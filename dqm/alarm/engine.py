@@ -24,7 +24,7 @@ from dqm.alarm.commands import (
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers, has_ended
 from dqm.alarm.present_state import PresentState
-from dqm.alarm.rolling_reference import AlarmsOfStream, look_at_alarms
+from dqm.alarm.rolling_reference import RollingAlarmState, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import Activity, belongs_to, follow_run
 from dqm.alarm.standing import Standing, find_standing
@@ -149,7 +149,7 @@ class AlarmEngine:
         }
 
     @property
-    def for_rolling_references(self) -> dict[str, AlarmsOfStream]:
+    def for_rolling_references(self) -> dict[str, RollingAlarmState]:
         """What the alarms of each stream with a rolling reference mean for it."""
         return {
             name: look_at_alarms(stream.stored.alarms, stream.stored.history.accepted_at)

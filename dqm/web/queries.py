@@ -13,13 +13,13 @@ from dqm.alarm import (
     Activity,
     Alarm,
     AlarmChange,
-    AlarmsOfStream,
     AlarmState,
     Cause,
     Command,
     Mask,
     Node,
     PresentState,
+    RollingAlarmState,
     Standing,
     StreamTrend,
     Thresholds,
@@ -67,7 +67,7 @@ class AlarmActions(Protocol):
     def activities(self) -> Mapping[str, Activity]:
         """Whether windows of each stream are expected, and come."""
 
-    def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
+    def for_rolling_references(self) -> Mapping[str, RollingAlarmState]:
         """Say what the alarms of each stream with a rolling reference mean for it."""
 
     def standings(self) -> Mapping[str, Standing]:

@@ -15,11 +15,11 @@ from dqm.alarm import (
     Alarm,
     AlarmChange,
     AlarmEngine,
-    AlarmsOfStream,
     Command,
     Mask,
     Node,
     PresentState,
+    RollingAlarmState,
     Rules,
     Standing,
     Thresholds,
@@ -91,7 +91,7 @@ class AlarmService:
         with self._lock:
             return self._engine.alarms
 
-    def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
+    def for_rolling_references(self) -> Mapping[str, RollingAlarmState]:
         """Say what the alarms of each stream with a rolling reference mean for it."""
         with self._lock:
             return self._engine.for_rolling_references

@@ -69,7 +69,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from dqm.alarm import AlarmsOfStream, Mask
+from dqm.alarm import Mask, RollingAlarmState
 from dqm.alarm.good_sample import is_sampled
 from dqm.alarm.quality import ANOMALOUS
 from dqm.errors import PeerError
@@ -434,7 +434,7 @@ class MonitorCore:
         self._answers = []
         return [self._storing]
 
-    def _finish(self, alarms: Mapping[str, AlarmsOfStream]) -> list[Instruction]:
+    def _finish(self, alarms: Mapping[str, RollingAlarmState]) -> list[Instruction]:
         """Forget what is durable, and say what is to be told of it."""
         stored, self._storing = self._storing, None
         if stored is None:
@@ -445,14 +445,14 @@ class MonitorCore:
         instructions: list[Instruction] = [*answers, *shown]
         for verdict in stored.verdicts:
             window = self._in_flight.pop(identity_of(verdict.window))
-            self._note_past(window, verdict, alarms.get(window.stream, AlarmsOfStream()))
+            self._note_past(window, verdict, alarms.get(window.stream, RollingAlarmState()))
             instructions += [Acknowledge(window), Publish(verdict)]
             is_sample = self._is_sample(window, verdict)
             if is_sample or verdict.quality in ANOMALOUS:
                 instructions.append(Keep(window, verdict, is_sample))
         return [*instructions, *self._do_what_is_due()]
 
-    def _note_past(self, window: Window, verdict: Verdict, alarms: AlarmsOfStream) -> None:
+    def _note_past(self, window: Window, verdict: Verdict, alarms: RollingAlarmState) -> None:
         """Let a window enter the rolling reference of its stream, if it has one and the window may."""
         stream = self._settings.streams.get(window.stream)
         if stream is not None and stream.rolling is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dqm.alarm import AlarmsOfStream, KnownChannels, Mask, QualityLimits, applies
+from dqm.alarm import KnownChannels, Mask, QualityLimits, RollingAlarmState, applies
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, EvaluationReport, RunRecord, Verdict, Window
 from dqm.reference import RateTest, ReferenceRule, describe_unreferenced
@@ -249,7 +249,7 @@ class Stored:
     `alarms` says what the alarms of streams with a rolling reference mean for it, after these verdicts.
     """
 
-    alarms: Mapping[str, AlarmsOfStream] = field(default_factory=dict)
+    alarms: Mapping[str, RollingAlarmState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
