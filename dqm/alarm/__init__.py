@@ -34,7 +34,15 @@ from dqm.alarm.commands import (
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.groups import AlarmGroup, group_alarms
 from dqm.alarm.masks import applies
-from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
+from dqm.alarm.notices import (
+    LastNotice,
+    Notice,
+    NoticeKind,
+    NoticeRules,
+    find_notices,
+    note_sent,
+    notice_rules,
+)
 from dqm.alarm.onset import Onset, find_onset
 from dqm.alarm.present_state import PresentState
 from dqm.alarm.quality import (
@@ -48,6 +56,7 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
+from dqm.alarm.quality_ceiling import QualityCeiling
 from dqm.alarm.rolling_reference import RollingAlarmState, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_borders import (
@@ -71,7 +80,6 @@ from dqm.alarm.sign_off import (
     sign_off_rules,
 )
 from dqm.alarm.spans import Span, find_span
-from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
 from dqm.alarm.tree import Leaf, Node
 from dqm.alarm.urgency import needs_response, urgency
@@ -116,6 +124,7 @@ __all__ = [
     "Guidance",
     "KnownChannels",
     "LabelFault",
+    "LastNotice",
     "Leaf",
     "Mask",
     "Node",
@@ -127,6 +136,7 @@ __all__ = [
     "PresentState",
     "Priority",
     "Proposal",
+    "QualityCeiling",
     "QualityLimits",
     "RemoveMask",
     "RollingAlarmState",
@@ -143,7 +153,6 @@ __all__ = [
     "SignOffRules",
     "SignRun",
     "Span",
-    "Standing",
     "StreamFacts",
     "StreamOutcome",
     "StreamRules",
@@ -151,7 +160,6 @@ __all__ = [
     "StreamTrend",
     "Thresholds",
     "Timing",
-    "Told",
     "UnshelveAlarm",
     "WithdrawAmendment",
     "Withdrawal",
@@ -180,7 +188,7 @@ __all__ = [
     "may_sign",
     "means",
     "needs_response",
-    "note_told",
+    "note_sent",
     "notice_rules",
     "parse_numbers",
     "parse_runs",

@@ -24,10 +24,10 @@ from dqm.alarm.commands import (
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers, has_ended
 from dqm.alarm.present_state import PresentState
+from dqm.alarm.quality_ceiling import QualityCeiling, find_ceiling
 from dqm.alarm.rolling_reference import RollingAlarmState, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import Activity, belongs_to, follow_run
-from dqm.alarm.standing import Standing, find_standing
 from dqm.alarm.stored_state import dump_state, fresh_state, load_state
 from dqm.alarm.stream_alarms import StreamAlarms
 from dqm.alarm.thresholds import Thresholds
@@ -162,9 +162,9 @@ class AlarmEngine:
         return {name: stream.last_seen for name, stream in self._streams.items()}
 
     @property
-    def standings(self) -> dict[str, Standing]:
+    def ceilings(self) -> dict[str, QualityCeiling]:
         """What the alarms of each stream allow its quality to be."""
-        return {name: find_standing(stream.stored.alarms) for name, stream in self._streams.items()}
+        return {name: find_ceiling(stream.stored.alarms) for name, stream in self._streams.items()}
 
     def silent_streams(self, now: float) -> dict[str, str]:
         """Say of the streams that have been without a window for too long since when, in words."""

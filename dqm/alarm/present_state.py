@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dqm.alarm.quality_ceiling import QualityCeiling
 from dqm.alarm.run_borders import belongs_to, find_run_border, is_idle
-from dqm.alarm.standing import Standing
 from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["NEVER_SEEN", "PresentState"]
@@ -118,14 +118,14 @@ class PresentState:
         since = self.since if self.quality is Quality.NULL else now
         return replace(self, quality=Quality.NULL, reason=reason, is_known=False, since=since)
 
-    def beside(self, standing: Standing | None) -> PresentState:
+    def beside(self, ceiling: QualityCeiling | None) -> PresentState:
         """Give the state beside the alarms of the stream: only ``Good`` may contradict them."""
-        if standing is None or self.quality is not Quality.GOOD:
+        if ceiling is None or self.quality is not Quality.GOOD:
             return self
         return replace(
             self,
-            quality=standing.best,
-            reason=standing.reason,
-            is_known=self.is_known and standing.best is not Quality.NULL,
-            since=max(self.since, standing.since),
+            quality=ceiling.best,
+            reason=ceiling.reason,
+            is_known=self.is_known and ceiling.best is not Quality.NULL,
+            since=max(self.since, ceiling.since),
         )

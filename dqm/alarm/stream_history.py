@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 from scipy import special
 
 from dqm.alarm.drift import Drift
-from dqm.alarm.evidence import Evidence, HealthyZ
+from dqm.alarm.e_process import EProcess, HealthyZ
 from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import describe_run
@@ -149,7 +149,7 @@ class StreamHistory:
         Whether the rolling reference has not begun anew since: windows are still compared with those before.
     drift : Drift
         Sum of the significances of the shapes.
-    run_evidence : Evidence
+    run_evidence : EProcess
         Evidence of the present run, where it is asked for instead.
     beyond : int
         Windows below the threshold since that sum left 0, or since the run began.
@@ -176,7 +176,7 @@ class StreamHistory:
     accepted_at: float | None = None
     is_renewing: bool = False
     drift: Drift = field(default_factory=Drift)
-    run_evidence: Evidence = field(default_factory=Evidence)
+    run_evidence: EProcess = field(default_factory=EProcess)
     beyond: int = 0
     refused: RefusedWindows = field(default_factory=RefusedWindows)
     unjudged: UnjudgedWindows = field(default_factory=UnjudgedWindows)
@@ -335,7 +335,7 @@ class StreamHistory:
         if thresholds.drift_test == "run":
             self._bet(verdict, thresholds.healthy_z.get(stream.stream, HealthyZ()), thresholds.drift_limit)
         else:
-            self.run_evidence = Evidence()
+            self.run_evidence = EProcess()
             self.drift.add(
                 result.z,
                 limit=thresholds.drift_limit,
@@ -356,7 +356,7 @@ class StreamHistory:
         z = result.z if result.p_high is None else min(result.z, -float(special.ndtri(result.p_high)))
         self.run_evidence.add(verdict.window.run, z, healthy=healthy, log_limit=log_limit)
 
-    def _watched(self, thresholds: Thresholds) -> Drift | Evidence:
+    def _watched(self, thresholds: Thresholds) -> Drift | EProcess:
         return self.run_evidence if thresholds.drift_test == "run" else self.drift
 
     def drift_statistic(self, thresholds: Thresholds) -> float:

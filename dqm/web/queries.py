@@ -19,8 +19,8 @@ from dqm.alarm import (
     Mask,
     Node,
     PresentState,
+    QualityCeiling,
     RollingAlarmState,
-    Standing,
     StreamTrend,
     Thresholds,
     group_alarms,
@@ -70,7 +70,7 @@ class AlarmActions(Protocol):
     def for_rolling_references(self) -> Mapping[str, RollingAlarmState]:
         """Say what the alarms of each stream with a rolling reference mean for it."""
 
-    def standings(self) -> Mapping[str, Standing]:
+    def ceilings(self) -> Mapping[str, QualityCeiling]:
         """Say what the alarms of each stream allow its quality to be."""
 
     def thresholds(self) -> Thresholds:
@@ -156,7 +156,7 @@ class Queries:
 
     def present(self) -> Mapping[str, PresentState]:
         """Give the present state of each stream beside its alarms."""
-        return self.statuses.shown(self.alarm_service.standings())
+        return self.statuses.shown(self.alarm_service.ceilings())
 
     def untold(self) -> tuple[m.Untold, ...]:
         """Give the targets that cannot be told of alarms."""

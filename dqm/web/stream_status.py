@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
-from dqm.alarm import PresentState, Standing, is_overdue
+from dqm.alarm import PresentState, QualityCeiling, is_overdue
 from dqm.alarm.present_state import NEVER_SEEN
 from dqm.errors import InputError
 from dqm.events import RunRecord, Verdict
@@ -126,10 +126,10 @@ class StreamStatuses:
         with self._lock:
             return tuple(self._recent.get(name, ()))
 
-    def shown(self, standings: Mapping[str, Standing]) -> dict[str, PresentState]:
+    def shown(self, ceilings: Mapping[str, QualityCeiling]) -> dict[str, PresentState]:
         """Give the states of all streams beside their alarms, as everybody shows them."""
         with self._lock:
-            return {name: state.beside(standings.get(name)) for name, state in self._states.items()}
+            return {name: state.beside(ceilings.get(name)) for name, state in self._states.items()}
 
     def _change(self, name: str, step: Callable[[PresentState], PresentState]) -> None:
         with self._lock:

@@ -40,7 +40,7 @@ def engine(
 
 def best_of(b: AlarmEngine, name: str = "s") -> Quality:
     """What the alarms leave of a stream whose windows are Good."""
-    return PresentState(0.0, Quality.GOOD).beside(b.standings[name]).quality
+    return PresentState(0.0, Quality.GOOD).beside(b.ceilings[name]).quality
 
 
 def verdict(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dqm.alarm import PresentState, Standing
+from dqm.alarm import PresentState, QualityCeiling
 from dqm.events import Quality, RunRecord, Verdict
 
 from .engines import verdict
@@ -84,11 +84,11 @@ def test_after_the_end_of_a_run_nothing_is_known_until_a_window_after_it_goes_on
     ],
 )
 def test_only_good_may_contradict_an_alarm(best: Quality, shown: tuple[Quality, bool, float]) -> None:
-    standing = Standing(best, "" if best is Quality.GOOD else "why", 50.0)
-    beside = GOOD.beside(standing)
-    assert (told(beside), beside.reason) == (shown, standing.reason)
+    ceiling = QualityCeiling(best, "" if best is Quality.GOOD else "why", 50.0)
+    beside = GOOD.beside(ceiling)
+    assert (told(beside), beside.reason) == (shown, ceiling.reason)
     bad = GOOD.observe(at(20.0, 1e-5))
-    assert bad.beside(standing) is bad
+    assert bad.beside(ceiling) is bad
 
 
 def test_the_bundle_is_that_of_the_last_window_or_the_first() -> None:

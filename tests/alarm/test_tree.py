@@ -94,7 +94,7 @@ def test_a_silent_stream_is_not_known_whatever_its_last_window_said() -> None:
     good = PresentState(0.0, Quality.GOOD)
     assert b.tree({"s": good}).quality is Quality.GOOD
     b.tick(11.0)
-    root = b.tree({"s": good.beside(b.standings["s"])})
+    root = b.tree({"s": good.beside(b.ceilings["s"])})
     assert (root.quality, root.state) == (Quality.NULL, AlarmState.ACTIVE)
 
 

@@ -12,7 +12,16 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dqm import events
-from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, PresentState, Priority, Standing
+from dqm.alarm import (
+    Acknowledgement,
+    Alarm,
+    AlarmState,
+    Cause,
+    Guidance,
+    PresentState,
+    Priority,
+    QualityCeiling,
+)
 from dqm.errors import InputError
 from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap, Verdict
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
@@ -249,7 +258,7 @@ def test_channels_are_counted_and_the_worst_are_shown_by_rank(metrics: Shown) ->
 def test_a_stream_is_not_good_beside_an_alarm(metrics: Shown) -> None:
     metrics.observe(alter(VERDICT, quality=Quality.GOOD))
     good = metrics.states["a"]
-    metrics.states["a"] = good.beside(Standing(Quality.NULL, "2 windows refused", NOW))
+    metrics.states["a"] = good.beside(QualityCeiling(Quality.NULL, "2 windows refused", NOW))
     shown = samples(metrics)
     assert [shown["dqm_window_quality", ("a", quality)] for quality in Quality] == [1.0, 0.0, 0.0, 0.0]
     assert ("dqm_window_p_value", ("a",)) not in shown

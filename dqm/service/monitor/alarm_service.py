@@ -19,9 +19,9 @@ from dqm.alarm import (
     Mask,
     Node,
     PresentState,
+    QualityCeiling,
     RollingAlarmState,
     Rules,
-    Standing,
     Thresholds,
     follow_run,
 )
@@ -120,10 +120,10 @@ class AlarmService:
         with self._lock:
             return self._engine.drift_sums
 
-    def standings(self) -> Mapping[str, Standing]:
+    def ceilings(self) -> Mapping[str, QualityCeiling]:
         """Say what the alarms of each stream allow its quality to be."""
         with self._lock:
-            return self._engine.standings
+            return self._engine.ceilings
 
     def silent_streams(self) -> Mapping[str, str]:
         """Streams that have been without a window for too long, and since when, in words."""

@@ -159,7 +159,7 @@ def open_parts(
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
     statuses = StreamStatuses(resolved.identifiers, clock)
     metrics = Metrics(resolved.identifiers, clock, version("dqm"))
-    metrics.show_states(lambda: statuses.shown(alarms.standings()))
+    metrics.show_states(lambda: statuses.shown(alarms.ceilings()))
     metrics.registry.register(AlarmMetrics(alarms))
     last_end = _note_start(config.daemon, alarms, metrics, clock, monotonic)
     bundle_facts = resolved.bundle_facts

@@ -25,16 +25,16 @@ def test_a_stream_whose_windows_are_refused_is_not_good_until_they_are_taken_aga
     for now in (2.0, 3.0):
         b.note_refusal("s", REFUSAL, now)
         b.tick(now)
-    standing = b.standings["s"]
-    assert (standing.best, standing.since) == (Quality.NULL, 3.0)
-    assert standing.reason == f"2 windows refused since 00:00 UTC: {REFUSAL}"
+    ceiling = b.ceilings["s"]
+    assert (ceiling.best, ceiling.since) == (Quality.NULL, 3.0)
+    assert ceiling.reason == f"2 windows refused since 00:00 UTC: {REFUSAL}"
     assert best_of(b) is Quality.NULL
     b.observe(verdict(seq=3), 4.0)
     assert best_of(b) is Quality.NULL, "2 of the last 3 windows were refused"
     b.observe(verdict(seq=4), 5.0)
     assert best_of(b) is Quality.GOOD
-    standing = b.standings["s"]
-    assert (standing.best, standing.reason, standing.since) == (Quality.GOOD, "", 5.0)
+    ceiling = b.ceilings["s"]
+    assert (ceiling.best, ceiling.reason, ceiling.since) == (Quality.GOOD, "", 5.0)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_good_window_does_not_make_a_stream_good_while_an_alarm_holds(
     b.observe(verdict(seq=2, rate=rate_of(0.5)), 2.0)
     assert state_of(b, cause) is AlarmState.ACTIVE
     assert best_of(b) is Quality.MEDIUM
-    assert b.standings["s"].reason == next(alarm.text for alarm in b.alarms if alarm.cause is cause)
+    assert b.ceilings["s"].reason == next(alarm.text for alarm in b.alarms if alarm.cause is cause)
     b.observe(verdict(seq=3, rate=rate_of(0.5)), 3.0)
     assert best_of(b) is Quality.GOOD
 
@@ -93,8 +93,8 @@ def test_signs_of_a_fault_go_before_what_is_not_known_and_windows_keep_their_own
         b.observe(verdict(1e-5, seq), float(seq))
         b.note_refusal("s", REFUSAL, float(seq))
     b.tick(2.0)
-    standing = b.standings["s"]
-    assert standing.best is Quality.MEDIUM
-    assert "differ from the reference" in standing.reason
-    limited = {quality: PresentState(0.0, quality).beside(standing).quality for quality in Quality}
+    ceiling = b.ceilings["s"]
+    assert ceiling.best is Quality.MEDIUM
+    assert "differ from the reference" in ceiling.reason
+    limited = {quality: PresentState(0.0, quality).beside(ceiling).quality for quality in Quality}
     assert limited == {quality: quality for quality in Quality} | {Quality.GOOD: Quality.MEDIUM}
