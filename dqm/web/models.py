@@ -29,7 +29,7 @@ from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
 from dqm.stream import TurnedAwayPeer
-from dqm.web.peers import PeerOverview
+from dqm.web.other_daemons import OtherDaemonOverview
 from dqm.web.timeline import HOURS
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "ChangeList",
     "ChangeQuery",
     "CommentBody",
+    "FailingTarget",
     "Group",
     "GroupBody",
     "Kept",
@@ -51,7 +52,6 @@ __all__ = [
     "Overview",
     "Problem",
     "RoleBody",
-    "Said",
     "SequenceNumber",
     "ShelveBody",
     "Stream",
@@ -59,8 +59,8 @@ __all__ = [
     "StreamRun",
     "TrendChoice",
     "TrendQuery",
-    "Untold",
     "WallChoice",
+    "WindowComment",
     "WindowDetail",
     "WindowList",
     "WindowPlace",
@@ -78,7 +78,7 @@ class Kept(View):
     reason: str = Field(description="why they are not kept; empty if they are")
 
 
-class Said(View):
+class WindowComment(View):
     """What a person said of a window: another flag, or the fault that it shows."""
 
     quality: Quality | None = Field(description="the flag; null if a fault is named")
@@ -97,7 +97,7 @@ class WindowDetail(View):
     bundle: BundleFacts | None
     why_no_bundle: str = Field(description="why the bundle is not described; empty if it is")
     kept: Kept
-    said: tuple[Said, ...] = Field(description="what people said of it: at most a flag and a fault")
+    said: tuple[WindowComment, ...] = Field(description="what people said of it: at most a flag and a fault")
 
 
 class WindowList(View):
@@ -152,7 +152,7 @@ class Group(View):
     streams: tuple[str, ...]
 
 
-class Untold(View):
+class FailingTarget(View):
     """A target of messages about alarms that takes none."""
 
     target: str
@@ -160,7 +160,7 @@ class Untold(View):
     reason: str = Field(description="why the last try failed")
 
 
-class Peer(View):
+class OtherDaemon(View):
     """Another daemon, as it was when it last answered."""
 
     name: str
@@ -168,7 +168,7 @@ class Peer(View):
     answered_at: float | None = Field(description="when it last answered, Unix seconds; null if it never did")
     is_fresh: bool = Field(description="whether this is its present state")
     problem: str = Field(description="why there is no answer now; empty if there is one")
-    overview: PeerOverview | None = Field(description="what it said; null if it never answered")
+    overview: OtherDaemonOverview | None = Field(description="what it said; null if it never answered")
 
 
 class AlarmLine(View):
@@ -193,8 +193,8 @@ class Overview(View):
     turned_away: tuple[TurnedAwayPeer, ...] = Field(
         description="addresses whose connections were turned away in the last 10 minutes"
     )
-    untold: tuple[Untold, ...] = Field(description="targets that cannot be told of alarms")
-    peers: tuple[Peer, ...] = Field(description="other daemons that are configured as peers")
+    untold: tuple[FailingTarget, ...] = Field(description="targets that cannot be told of alarms")
+    peers: tuple[OtherDaemon, ...] = Field(description="other daemons that are configured as peers")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )

@@ -38,7 +38,7 @@ from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
 from dqm.web.certification_queries import CertificationActions, find_said
 from dqm.web.comparisons import Comparisons
-from dqm.web.peers import FRESH_SECONDS, PeerStatus
+from dqm.web.other_daemons import FRESH_SECONDS, OtherDaemonStatus
 from dqm.web.problems import NotFoundError
 from dqm.web.stream_status import StreamStatuses
 from dqm.web.wall import Wall, make_wall
@@ -129,7 +129,7 @@ class Queries:
     notice: Callable[[], str] = str
     turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
     notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
-    peer_statuses: Callable[[], Sequence[PeerStatus]] = tuple
+    peer_statuses: Callable[[], Sequence[OtherDaemonStatus]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
@@ -158,19 +158,19 @@ class Queries:
         """Give the present state of each stream beside its alarms."""
         return self.statuses.shown(self.alarm_service.ceilings())
 
-    def untold(self) -> tuple[m.Untold, ...]:
+    def untold(self) -> tuple[m.FailingTarget, ...]:
         """Give the targets that cannot be told of alarms."""
         return tuple(
-            m.Untold(target=status.target, since=status.failing_since, reason=status.reason)
+            m.FailingTarget(target=status.target, since=status.failing_since, reason=status.reason)
             for status in self.notice_statuses()
             if status.failing_since is not None
         )
 
-    def peers(self) -> tuple[m.Peer, ...]:
+    def peers(self) -> tuple[m.OtherDaemon, ...]:
         """Give other daemons, in the order of the configuration."""
         now = self.clock()
         return tuple(
-            m.Peer(
+            m.OtherDaemon(
                 name=status.name,
                 url=status.url,
                 answered_at=status.answered_at,

@@ -47,7 +47,7 @@ from dqm.web import (
     Authenticator,
     HttpServer,
     OidcProvider,
-    Peers,
+    OtherDaemons,
     Queries,
     StreamStatuses,
     UserFile,
@@ -271,9 +271,9 @@ def _note_start(
     return last_end
 
 
-def _start_peers(opening: ExitStack, config: DaemonConfig, clock: Callable[[], float]) -> Peers:
+def _start_peers(opening: ExitStack, config: DaemonConfig, clock: Callable[[], float]) -> OtherDaemons:
     """Start to ask other daemons, if there are any."""
-    peers = Peers(config.web.peers, clock)
+    peers = OtherDaemons(config.web.peers, clock)
     peers.start()
     opening.callback(peers.stop)
     return peers
