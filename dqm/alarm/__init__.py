@@ -61,10 +61,8 @@ from dqm.alarm.rolling_reference import RollingAlarmState, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_borders import (
     Activity,
-    RunBorder,
     belongs_to,
     describe_run,
-    find_run_border,
     follow_run,
     is_idle,
     is_overdue,
@@ -142,7 +140,6 @@ __all__ = [
     "RollingAlarmState",
     "RollingReference",
     "Rules",
-    "RunBorder",
     "RunFacts",
     "RunJournal",
     "RunStatistics",
@@ -176,7 +173,6 @@ __all__ = [
     "describe_too_few",
     "find_notices",
     "find_onset",
-    "find_run_border",
     "find_sign",
     "find_span",
     "follow_run",

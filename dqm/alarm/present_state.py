@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dqm.alarm.quality_ceiling import QualityCeiling
-from dqm.alarm.run_borders import belongs_to, find_run_border, is_idle
+from dqm.alarm.run_borders import belongs_to, describe_run, follow_run, is_idle
 from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["NEVER_SEEN", "PresentState"]
@@ -101,15 +101,16 @@ class PresentState:
 
     def enter(self, run: RunRecord) -> PresentState:
         """Give the state after the border of a run; that of a run before the present one changes nothing."""
-        border = find_run_border(self.run, run, None if self.last is None else self.last.window.run)
-        if border is None:
+        if follow_run(self.run, run) is not run:
             return self
-        state = replace(self, run=run)
-        if border.is_other:
-            state = replace(state, explained="")
-        if border.reason:
-            state = replace(state, quality=Quality.NULL, reason=border.reason, is_known=False)
-        return replace(state, since=run.noted_at) if border.turns else state
+        was_idle, is_other = is_idle(self.run), self.last is None or self.last.window.run != run.run
+        state = replace(self, run=run, explained="" if is_other else self.explained)
+        if is_other or was_idle or is_idle(run):
+            reason = describe_run(run)
+            if not is_idle(run):
+                reason += "; no window of it yet" if is_other else "; no window since"
+            state = replace(state, quality=Quality.NULL, reason=reason, is_known=False)
+        return replace(state, since=run.noted_at) if is_other or was_idle is not is_idle(run) else state
 
     def expire(self, reason: str, now: float) -> PresentState:
         """Give the state when no window has come for too long, with the reason in words."""

@@ -6,7 +6,6 @@ as present of the run before it, but no evidence for alarms: see `dqm.alarm.stre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from dqm.events import RunRecord, WindowHeader
@@ -14,10 +13,8 @@ from dqm.events.finite import format_clock
 
 __all__ = [
     "Activity",
-    "RunBorder",
     "belongs_to",
     "describe_run",
-    "find_run_border",
     "follow_run",
     "is_idle",
     "is_overdue",
@@ -60,53 +57,6 @@ def follow_run(present: RunRecord | None, record: RunRecord) -> RunRecord | None
         `record`, if it began last; `present` otherwise.
     """
     return record if record.is_present_after(present) else present
-
-
-@dataclass(frozen=True, slots=True)
-class RunBorder:
-    """What a record that has become the present run means for what is shown of the stream.
-
-    Parameters
-    ----------
-    is_other : bool
-        Whether the last window is not of this run, or there is none.
-    turns : bool
-        Whether the stream enters another run, or its run ends or goes on.
-    reason : str
-        Why nothing is known of the present; empty: what was known goes on.
-    """
-
-    is_other: bool
-    turns: bool
-    reason: str
-
-
-def find_run_border(present: RunRecord | None, record: RunRecord, last_run: int | None) -> RunBorder | None:
-    """Tell what a record of a run means for what is shown of its stream.
-
-    Parameters
-    ----------
-    present : RunRecord or None
-        Present run before.
-    record : RunRecord
-        What has changed.
-    last_run : int or None
-        Run of the last window that is shown.
-
-    Returns
-    -------
-    RunBorder or None
-        None if another run stays the present one.
-    """
-    if follow_run(present, record) is not record:
-        return None
-    was_idle, is_other = is_idle(present), last_run != record.run
-    reason = ""
-    if is_idle(record):
-        reason = describe_run(record)
-    elif is_other or was_idle:
-        reason = f"{describe_run(record)}; {'no window of it yet' if is_other else 'no window since'}"
-    return RunBorder(is_other, is_other or was_idle is not is_idle(record), reason)
 
 
 def is_overdue(counts_from: float, now: float, stale_seconds: float) -> bool:

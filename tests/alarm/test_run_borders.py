@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, PresentState, describe_run, find_run_border
+from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, PresentState, describe_run
 from dqm.alarm.run_borders import RETURN_SECONDS, resume_wait
 from dqm.events import Quality, RunRecord
 
@@ -222,10 +222,14 @@ def test_a_border_says_what_is_still_known_of_the_present(
     last_run: int | None,
     expected: tuple[bool, bool, str] | None,
 ) -> None:
-    border = find_run_border(present, changed, last_run)
-    if expected is None or border is None:
-        assert border is expected
+    newest = None if last_run is None else verdict(0.5, run=last_run)
+    before = PresentState(-1.0, Quality.GOOD, "", newest is not None, newest, "like smoke", present)
+    after = before.enter(changed)
+    if expected is None:
+        assert after is before
         return
-    assert (border.is_other, border.turns) == expected[:2]
-    assert bool(border.reason) is bool(expected[2])
-    assert expected[2] in border.reason
+    is_other, turns, reason = expected
+    assert (after.explained == "", after.since == changed.noted_at) == (is_other, turns)
+    assert (after.quality is Quality.NULL, not after.is_known) == (bool(reason), bool(reason))
+    assert reason in after.reason
+    assert bool(after.reason) is bool(reason)
