@@ -23,6 +23,7 @@ import unicodedata
 from collections.abc import Sequence
 
 __all__ = [
+    "LARGEST_INTEGER",
     "BundleError",
     "ConfigError",
     "DqmError",
@@ -40,6 +41,9 @@ __all__ = [
     "format_count",
     "format_names",
 ]
+
+LARGEST_INTEGER = 2**63 - 1
+"""Largest integer that is not refused: what wire, store and TOML can hold."""
 
 
 class DqmError(Exception):

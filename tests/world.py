@@ -52,8 +52,8 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 class Clock:
     """Unix time as the test wants it."""
 
-    def __init__(self) -> None:
-        self.time = START
+    def __init__(self, time: float = START) -> None:
+        self.time = time
 
     def __call__(self) -> float:
         return self.time
@@ -83,6 +83,7 @@ class World:
         Recorder(self.store, self.alarm_service, self.clock).record(verdicts)
         for verdict in verdicts:
             self.statuses.observe(verdict)
+            self.metrics.observe(verdict)
 
     def know_channels(self, stream: str) -> None:
         """Give the reference of a stream 8 channels in two layers, and cards of four."""
@@ -101,9 +102,9 @@ class World:
         self.judge(*(verdict_of(stream, seq, p=2e-9, judged_at=self.clock()) for seq in range(3)))
 
 
-def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None) -> World:
+def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None, now: float = START) -> World:
     """Open a store, at the path or at another URL; two of three windows below 0.001 raise an alarm."""
-    clock = Clock()
+    clock = Clock(now)
     streams = {stream: group for group, members in groups.items() for stream in members}
     rules = Rules(
         tuple(
@@ -149,6 +150,8 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
             lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock, lowers_priority=False
         ),
     )
+    metrics = Metrics(dict.fromkeys(streams, ("3f9a",)), clock, "0.1.0")
+    metrics.show_states(queries.present)
     users = path.parent / "users.toml"
     for name, password in PASSWORDS.items():
         add_user(users, name, password, CHEAP)
@@ -158,7 +161,7 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None)
         statuses,
         store,
         clock,
-        Metrics(dict.fromkeys(streams, ("3f9a",)), clock, "0.1.0"),
+        metrics,
         users,
     )
 

@@ -34,8 +34,17 @@ from dqm.alarm.commands import (
 from dqm.alarm.engine import AlarmEngine
 from dqm.alarm.groups import AlarmGroup, group_alarms
 from dqm.alarm.masks import applies
-from dqm.alarm.notices import Notice, NoticeKind, NoticeRules, Told, find_notices, note_told, notice_rules
+from dqm.alarm.notices import (
+    LastNotice,
+    Notice,
+    NoticeKind,
+    NoticeRules,
+    find_notices,
+    note_sent,
+    notice_rules,
+)
 from dqm.alarm.onset import Onset, find_onset
+from dqm.alarm.present_state import PresentState
 from dqm.alarm.quality import (
     ANOMALOUS,
     BEST_TO_WORST,
@@ -47,14 +56,13 @@ from dqm.alarm.quality import (
     warn,
     worst,
 )
-from dqm.alarm.rolling_reference import AlarmsOfStream, RollingReference
+from dqm.alarm.quality_ceiling import QualityCeiling
+from dqm.alarm.rolling_reference import RollingAlarmState, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
 from dqm.alarm.run_borders import (
     Activity,
-    RunBorder,
     belongs_to,
     describe_run,
-    find_run_border,
     follow_run,
     is_idle,
     is_overdue,
@@ -70,9 +78,8 @@ from dqm.alarm.sign_off import (
     sign_off_rules,
 )
 from dqm.alarm.spans import Span, find_span
-from dqm.alarm.standing import Standing
 from dqm.alarm.thresholds import StreamFacts, Thresholds, derive_thresholds, quality_limits
-from dqm.alarm.tree import Leaf, Node
+from dqm.alarm.tree import Leaf, Node, find_suppressed
 from dqm.alarm.urgency import needs_response, urgency
 from dqm.alarm.values import (
     RAISED,
@@ -104,7 +111,6 @@ __all__ = [
     "AlarmEngine",
     "AlarmGroup",
     "AlarmState",
-    "AlarmsOfStream",
     "AmendFlag",
     "Amendment",
     "Cause",
@@ -116,6 +122,7 @@ __all__ = [
     "Guidance",
     "KnownChannels",
     "LabelFault",
+    "LastNotice",
     "Leaf",
     "Mask",
     "Node",
@@ -124,13 +131,15 @@ __all__ = [
     "NoticeRules",
     "Onset",
     "Overlay",
+    "PresentState",
     "Priority",
     "Proposal",
+    "QualityCeiling",
     "QualityLimits",
     "RemoveMask",
+    "RollingAlarmState",
     "RollingReference",
     "Rules",
-    "RunBorder",
     "RunFacts",
     "RunJournal",
     "RunStatistics",
@@ -141,7 +150,6 @@ __all__ = [
     "SignOffRules",
     "SignRun",
     "Span",
-    "Standing",
     "StreamFacts",
     "StreamOutcome",
     "StreamRules",
@@ -149,7 +157,6 @@ __all__ = [
     "StreamTrend",
     "Thresholds",
     "Timing",
-    "Told",
     "UnshelveAlarm",
     "WithdrawAmendment",
     "Withdrawal",
@@ -166,9 +173,9 @@ __all__ = [
     "describe_too_few",
     "find_notices",
     "find_onset",
-    "find_run_border",
     "find_sign",
     "find_span",
+    "find_suppressed",
     "follow_run",
     "follow_runs",
     "grade",
@@ -178,7 +185,7 @@ __all__ = [
     "may_sign",
     "means",
     "needs_response",
-    "note_told",
+    "note_sent",
     "notice_rules",
     "parse_numbers",
     "parse_runs",

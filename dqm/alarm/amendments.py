@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from dqm.alarm.commands import Moment
 from dqm.config import NAME_PATTERN
+from dqm.errors import LARGEST_INTEGER
 from dqm.events import Quality, WindowHeader
 from dqm.events.finite import format_moment
 
@@ -35,7 +36,7 @@ __all__ = [
     "describe_entry",
 ]
 
-SequenceNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
+SequenceNumber = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 """Number of a run, of a window, or of an entry."""
 
 StreamOrAll = Annotated[str, StringConstraints(pattern=rf"^$|{NAME_PATTERN}")]

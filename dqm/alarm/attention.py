@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from dqm.alarm.run_borders import Activity
 from dqm.alarm.urgency import needs_response
-from dqm.alarm.values import Alarm, AlarmState
+from dqm.alarm.values import Alarm
 from dqm.events import Quality
 
 __all__ = ["StreamSign", "attention", "find_sign"]
@@ -23,7 +23,7 @@ class StreamSign(StrEnum):
     """Windows are missing, and somebody knows it."""
     NULL = "Null"
     MASKED = "masked"
-    """Its alarms are suppressed: a known problem, work on the detector, or a stream that is switched off."""
+    """Its alarms are suppressed: see `is_suppressed`."""
     GOOD = "Good"
     IDLE = "idle"
     """Its run has ended."""
@@ -31,10 +31,11 @@ class StreamSign(StrEnum):
 
 _ORDER = tuple(StreamSign)
 _QUIET = frozenset({StreamSign.MASKED, StreamSign.GOOD, StreamSign.IDLE})
-_SUPPRESSED = frozenset({AlarmState.MASKED, AlarmState.DISABLED, AlarmState.FILTERED})
 
 
-def find_sign(quality: Quality, alarm: Alarm | None, activity: Activity) -> StreamSign:
+def find_sign(
+    quality: Quality, alarm: Alarm | None, activity: Activity, *, is_suppressed: bool = False
+) -> StreamSign:
     """Say what matters most about a stream.
 
     Parameters
@@ -45,12 +46,14 @@ def find_sign(quality: Quality, alarm: Alarm | None, activity: Activity) -> Stre
         Its most urgent alarm; None if all are Normal.
     activity : Activity
         Whether windows are expected, and come.
+    is_suppressed : bool
+        Whether its alarms are, as of `dqm.alarm.urgency.is_suppressed`.
     """
     if alarm is not None and needs_response(alarm):
         return StreamSign.ALARM
     if activity is Activity.IDLE:
         return StreamSign.IDLE
-    if alarm is not None and alarm.state in _SUPPRESSED:
+    if is_suppressed:
         return StreamSign.MASKED
     return StreamSign.STALE if activity is Activity.SILENT else StreamSign(quality.value)
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import optimize, special
 
 from dqm.errors import InputError
-from dqm.events import FloatArray
+from dqm.events import SMALLEST_P, FloatArray
 
 __all__ = [
     "LARGEST_CORRELATION",
@@ -58,7 +58,6 @@ _NODES = 48
 _FARTHEST_Z = 7.0
 _ROOT_2_PI = math.sqrt(2.0 * math.pi)
 _RESOLUTION = 1e-13
-_SMALLEST_P = 1e-15
 _SHARED_NODES = 2001
 _SMALLEST_SHARE = 1e-3
 _LONGEST_LIMIT = 80.0
@@ -107,14 +106,14 @@ def solve_threshold(rate: float, onset: Callable[[float], float]) -> float:
     """
     if onset(LARGEST_P) <= rate:
         return LARGEST_P
-    if onset(_SMALLEST_P) > rate:
+    if onset(SMALLEST_P) > rate:
         raise InputError(
-            f"a false-alarm rate of {rate:.2g} per window asks for p-values below {_SMALLEST_P:g}",
+            f"a false-alarm rate of {rate:.2g} per window asks for p-values below {SMALLEST_P:g}",
             fix="Allow more false alarms per shift, or let more windows decide: raise [alarm] k and n",
         )
     solved = optimize.brentq(
         lambda log_p: math.log(onset(math.exp(log_p)) / rate),
-        math.log(_SMALLEST_P),
+        math.log(SMALLEST_P),
         math.log(LARGEST_P),
         xtol=1e-9,
     )

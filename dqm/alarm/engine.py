@@ -23,19 +23,20 @@ from dqm.alarm.commands import (
 )
 from dqm.alarm.groups import is_within
 from dqm.alarm.masks import applies, check_channels, covers, has_ended
-from dqm.alarm.rolling_reference import AlarmsOfStream, look_at_alarms
+from dqm.alarm.present_state import PresentState
+from dqm.alarm.quality_ceiling import QualityCeiling, find_ceiling
+from dqm.alarm.rolling_reference import RollingAlarmState, look_at_alarms
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import Activity, belongs_to, follow_run
-from dqm.alarm.standing import Standing, find_standing
 from dqm.alarm.stored_state import dump_state, fresh_state, load_state
 from dqm.alarm.stream_alarms import StreamAlarms
 from dqm.alarm.thresholds import Thresholds
 from dqm.alarm.transitions import AlarmInputs, AlarmRecord
 from dqm.alarm.tree import Leaf, Node, roll_up
-from dqm.alarm.urgency import most_urgent_state, needs_response
+from dqm.alarm.urgency import UNFILTERED, is_suppressed, most_urgent_state, needs_response
 from dqm.alarm.values import RAISED, Acknowledgement, Alarm, AlarmChange, AlarmState, Cause, Mask, Shelf
 from dqm.errors import InputError
-from dqm.events import RunRecord, Verdict
+from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["AlarmEngine"]
 
@@ -68,7 +69,7 @@ class AlarmEngine:
     thresholds : Thresholds
         Numbers that decide; see `dqm.alarm.derive_thresholds`.
     now : float
-        Unix seconds. Every stream may be silent for `StreamRules.stale_seconds` from here.
+        Unix seconds. Silence counts from here; see `resume_wait`.
     dumps : mapping of str to mapping, optional
         Results of `dump`, by stream; streams that are no longer configured are ignored.
     masks : iterable of Mask, optional
@@ -148,7 +149,7 @@ class AlarmEngine:
         }
 
     @property
-    def for_rolling_references(self) -> dict[str, AlarmsOfStream]:
+    def for_rolling_references(self) -> dict[str, RollingAlarmState]:
         """What the alarms of each stream with a rolling reference mean for it."""
         return {
             name: look_at_alarms(stream.stored.alarms, stream.stored.history.accepted_at)
@@ -161,9 +162,9 @@ class AlarmEngine:
         return {name: stream.last_seen for name, stream in self._streams.items()}
 
     @property
-    def standings(self) -> dict[str, Standing]:
+    def ceilings(self) -> dict[str, QualityCeiling]:
         """What the alarms of each stream allow its quality to be."""
-        return {name: find_standing(stream.stored.alarms) for name, stream in self._streams.items()}
+        return {name: find_ceiling(stream.stored.alarms) for name, stream in self._streams.items()}
 
     def silent_streams(self, now: float) -> dict[str, str]:
         """Say of the streams that have been without a window for too long since when, in words."""
@@ -249,12 +250,22 @@ class AlarmEngine:
             self._assign_masks()
         return self._advance_all(due, now, _TIME)
 
-    def reset_silence(self, now: float) -> None:
-        """Begin to wait for every stream: no window was received before, or the clock was put forward."""
-        for stream in self._streams.values():
-            stream.last_seen = now
-            if stream.unjudged_since is not None:
-                stream.unjudged_since = now
+    def resume_waits(
+        self, absent_from: float, now: float, last_windows: Mapping[str, float] | None = None
+    ) -> None:
+        """Go on to wait for windows after nobody listened for a while, or the clock was put forward.
+
+        Parameters
+        ----------
+        absent_from : float
+            Since when nobody listened, Unix seconds.
+        now : float
+            Unix seconds.
+        last_windows : mapping of str to float, optional
+            When the last window of each stream was judged, for an engine that does not know it.
+        """
+        for name, stream in self._streams.items():
+            stream.resume_wait(absent_from, now, (last_windows or {}).get(name))
 
     def apply(self, command: Command, user: str, now: float) -> list[AlarmChange]:
         """Carry out a command of a person.
@@ -292,18 +303,20 @@ class AlarmEngine:
             case _:
                 return self._change_alarm(command, action, now)
 
-    def tree(self) -> Node:
-        """Roll-up over the groups."""
-        leaves = [
-            Leaf(
+    def tree(self, present: Mapping[str, PresentState]) -> Node:
+        """Roll-up over the groups, from the present state of each stream beside its alarms."""
+        leaves = []
+        for name, stream in self._streams.items():
+            states = {cause: record.state for cause, record in stream.stored.alarms.items()}
+            leaf = Leaf(
                 name,
                 stream.rules.group,
-                find_standing(stream.stored.alarms).limit(stream.quality),
-                most_urgent_state(record.state for record in stream.stored.alarms.values()),
-                stream.is_idle,
+                present[name].quality if name in present else Quality.NULL,
+                most_urgent_state(states.values()),
+                idle=stream.is_idle,
+                suppressed=is_suppressed(states),
             )
-            for name, stream in self._streams.items()
-        ]
+            leaves.append(leaf)
         return roll_up(leaves, self._rules.policies)
 
     def dump(self, stream: str) -> dict[str, Any]:
@@ -469,7 +482,7 @@ class AlarmEngine:
                 condition=cause in texts,
                 text=texts.get(cause, ""),
                 disabled=not rules.enabled or unwatched.get(cause, False),
-                filtered=history.filtered and cause not in (Cause.SILENT, Cause.REFUSED),
+                filtered=history.filtered and cause not in UNFILTERED,
                 mask=mask,
             )
             for cause in stream.stored.alarms

@@ -31,13 +31,13 @@ from dqm.config import NotifyRuleSection, NotifySection
 from dqm.errors import ConfigError
 
 __all__ = [
+    "LastNotice",
     "Notice",
     "NoticeKind",
     "NoticeRule",
     "NoticeRules",
-    "Told",
     "find_notices",
-    "note_told",
+    "note_sent",
     "notice_rules",
 ]
 
@@ -71,7 +71,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LastNotice:
     """What a target was told of an alarm last.
 
     Parameters
@@ -182,7 +182,7 @@ def notice_rules(section: NotifySection) -> dict[str, NoticeRules]:
 
 
 def find_notices(
-    alarms: Iterable[Alarm], told: Mapping[Key, Told], *, since: float, rules: NoticeRules, now: float
+    alarms: Iterable[Alarm], told: Mapping[Key, LastNotice], *, since: float, rules: NoticeRules, now: float
 ) -> list[Notice]:
     """Find what a target is to be told now.
 
@@ -213,10 +213,10 @@ def find_notices(
     return found
 
 
-def note_told(notices: Iterable[Notice], now: float) -> dict[Key, Told]:
+def note_sent(notices: Iterable[Notice], now: float) -> dict[Key, LastNotice]:
     """Give what a target knows after it was told; what it knew of other alarms stays."""
     return {
-        (notice.alarm.stream, notice.alarm.cause): Told(
+        (notice.alarm.stream, notice.alarm.cause): LastNotice(
             raised_at=notice.alarm.raised_at or notice.alarm.since,
             is_open=notice.kind in (NoticeKind.RAISED, NoticeKind.REMINDER),
             time=now,
@@ -226,7 +226,7 @@ def note_told(notices: Iterable[Notice], now: float) -> dict[Key, Told]:
 
 
 def _kind_of(
-    alarm: Alarm, known: Told | None, since: float, rules: NoticeRules, now: float
+    alarm: Alarm, known: LastNotice | None, since: float, rules: NoticeRules, now: float
 ) -> NoticeKind | None:
     if known is not None and known.is_open and not rules.concerns(alarm):
         is_heard = True  # the rules have changed: whoever was told must hear of the end
@@ -245,7 +245,9 @@ def _kind_of(
     return None
 
 
-def _kind_of_raised(alarm: Alarm, known: Told | None, rules: NoticeRules, now: float) -> NoticeKind | None:
+def _kind_of_raised(
+    alarm: Alarm, known: LastNotice | None, rules: NoticeRules, now: float
+) -> NoticeKind | None:
     if not rules.concerns(alarm):
         return None
     if known is None or not known.is_open or known.raised_at != alarm.raised_at:

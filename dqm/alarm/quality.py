@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dqm.errors import format_count
-from dqm.events import SMALLEST_P, ChannelSummary, NanResult, Quality, RateResult, TestResult, WindowCut
+from dqm.events import (
+    SMALLEST_P,
+    ChannelSummary,
+    NanResult,
+    Quality,
+    RateResult,
+    TestResult,
+    Verdict,
+    WindowCut,
+    write_p,
+)
 
 __all__ = [
     "ANOMALOUS",
     "BEST_TO_WORST",
+    "COMPARISON_LIMITS",
     "QualityLimits",
+    "choose_worst",
     "departure_p",
     "describe_channels",
     "describe_nan",
@@ -55,6 +68,10 @@ class QualityLimits:
     bad_rate_p: float = 0.0
 
 
+COMPARISON_LIMITS = QualityLimits(medium_p=0.01, bad_p=0.001, min_events=1)
+"""What p-values mean where windows are compared by hand: there is no shift, so no budget."""
+
+
 def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quality, str]:
     """Decide on one window, by its shape and by its number of events.
 
@@ -82,11 +99,7 @@ def grade(result: TestResult, n_lost: int, limits: QualityLimits) -> tuple[Quali
     untested = result.reason if result.p is None else ""
     if number in ANOMALOUS and result.rate is not None:
         text = f"{describe_rate(result.n_data, result.rate)} ({describe_p(result.rate.p)})"
-        small = {
-            describe_too_few(result.n_data, limits.min_events, expected)
-            for expected in (None, result.n_expected)
-        }
-        if untested in small:
+        if result.is_too_small:
             text = f"{text}, too few to test the shape"
             untested = ""
         reasons.append(text)
@@ -188,9 +201,24 @@ def worst(qualities: Iterable[Quality]) -> Quality:
     return max(qualities, key=BEST_TO_WORST.index, default=Quality.NULL)
 
 
+def _badness(verdict: Verdict) -> tuple[float, float]:
+    """Give the sort key, the worst first: by p, and by t where p is the smallest that is quoted."""
+    return verdict.result.p or 0.0, -(verdict.result.t or 0.0)
+
+
+def choose_worst(verdicts: Iterable[Verdict], most: int) -> list[Verdict]:
+    """Choose at most so many anomalous windows: the worst of each stream, then the next of each, ..."""
+    places: Counter[str] = Counter()
+    ranked = []
+    for verdict in sorted((v for v in verdicts if v.quality in ANOMALOUS), key=_badness):
+        ranked.append((places[verdict.window.stream], *_badness(verdict), verdict))
+        places[verdict.window.stream] += 1
+    return [verdict for *_, verdict in sorted(ranked, key=lambda entry: entry[:-1])[:most]]
+
+
 def describe_p(p: float) -> str:
     """Write a p-value in words: ``p = 0.0033``, or ``p < 1e-15`` where none smaller is quoted."""
-    return f"p = {p:.2g}" if p > SMALLEST_P else f"p < {SMALLEST_P:g}"
+    return f"p {'= ' if p > SMALLEST_P else ''}{write_p(p)}"
 
 
 def warn(result: TestResult, limits: QualityLimits) -> dict[str, str]:

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dqm.alarm.transitions import AlarmRecord
-from dqm.alarm.values import RAISED, Cause
+from dqm.alarm.urgency import needs_response
+from dqm.alarm.values import RAISED, Alarm, AlarmState, Cause
 from dqm.events import Quality, Verdict, WindowHeader
 
-__all__ = ["MOST_EVENTS", "AlarmsOfStream", "RollingReference", "look_at_alarms"]
+__all__ = ["MOST_EVENTS", "RollingAlarmState", "RollingReference", "look_at_alarms", "may_accept_change"]
 
 MOST_EVENTS = 50_000
 """Events of a window and those before it together, at most: a test holds a few arrays of 300 functions at all
@@ -28,7 +29,7 @@ Number = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class AlarmsOfStream:
+class RollingAlarmState:
     """What the alarms of a stream mean for its rolling reference.
 
     Parameters
@@ -44,13 +45,13 @@ class AlarmsOfStream:
     accepted_at: float | None = None
 
 
-def look_at_alarms(alarms: Mapping[Cause, AlarmRecord], accepted_at: float | None) -> AlarmsOfStream:
+def look_at_alarms(alarms: Mapping[Cause, AlarmRecord], accepted_at: float | None) -> RollingAlarmState:
     """Say what the alarms of one stream mean for its rolling reference; `accepted_at` as there."""
     freezes = any(
         alarm.state in RAISED and not (cause is Cause.CHANGED and alarm.acknowledged is not None)
         for cause, alarm in alarms.items()
     )
-    return AlarmsOfStream(freezes, accepted_at)
+    return RollingAlarmState(freezes, accepted_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class RollingReference:
     is_after_sound : bool
         Whether that window was sound, or there was none.
     accepted_at : float or None
-        Change that was accepted last, as in `AlarmsOfStream`: it has begun anew then.
+        Change that was accepted last, as in `RollingAlarmState`: it has begun anew then.
     """
 
     windows: tuple[Number, ...] = ()
@@ -112,7 +113,7 @@ class RollingReference:
         return windows, reason
 
     def add(
-        self, verdict: Verdict, *, n_windows: int, least_p: float, alarms: AlarmsOfStream
+        self, verdict: Verdict, *, n_windows: int, least_p: float, alarms: RollingAlarmState
     ) -> RollingReference:
         """Give what the next window is compared with.
 
@@ -124,7 +125,7 @@ class RollingReference:
             Most windows.
         least_p : float
             A window whose p against the windows before it is smaller has changed.
-        alarms : AlarmsOfStream
+        alarms : RollingAlarmState
             After this window.
         """
         window = verdict.window
@@ -159,6 +160,11 @@ class RollingReference:
         """Whether a later window was judged before this one."""
         is_same_run = self.last is not None and self.last[0] == window.run
         return window.is_late or (is_same_run and self.last is not None and window.seq <= self.last[1])
+
+
+def may_accept_change(alarm: Alarm) -> bool:
+    """Whether a change may be accepted beside its alarm; to acknowledge the alarm accepts it, too."""
+    return alarm.cause is Cause.CHANGED and alarm.state is not AlarmState.NORMAL and not needs_response(alarm)
 
 
 def _is_sound(verdict: Verdict, least_p: float) -> bool:

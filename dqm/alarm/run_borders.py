@@ -6,7 +6,6 @@ as present of the run before it, but no evidence for alarms: see `dqm.alarm.stre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from dqm.events import RunRecord, WindowHeader
@@ -14,14 +13,17 @@ from dqm.events.finite import format_clock
 
 __all__ = [
     "Activity",
-    "RunBorder",
     "belongs_to",
     "describe_run",
-    "find_run_border",
     "follow_run",
     "is_idle",
     "is_overdue",
+    "resume_wait",
 ]
+
+
+RETURN_SECONDS = 30.0
+"""Time for senders to connect again, and to send the windows that they kept."""
 
 
 class Activity(StrEnum):
@@ -57,56 +59,34 @@ def follow_run(present: RunRecord | None, record: RunRecord) -> RunRecord | None
     return record if record.is_present_after(present) else present
 
 
-@dataclass(frozen=True, slots=True)
-class RunBorder:
-    """What a record that has become the present run means for what is shown of the stream.
-
-    Parameters
-    ----------
-    is_other : bool
-        Whether the last window is not of this run, or there is none.
-    turns : bool
-        Whether the stream enters another run, or its run ends or goes on.
-    reason : str
-        Why nothing is known of the present; empty: what was known goes on.
-    """
-
-    is_other: bool
-    turns: bool
-    reason: str
-
-
-def find_run_border(present: RunRecord | None, record: RunRecord, last_run: int | None) -> RunBorder | None:
-    """Tell what a record of a run means for what is shown of its stream.
-
-    Parameters
-    ----------
-    present : RunRecord or None
-        Present run before.
-    record : RunRecord
-        What has changed.
-    last_run : int or None
-        Run of the last window that is shown.
-
-    Returns
-    -------
-    RunBorder or None
-        None if another run stays the present one.
-    """
-    if follow_run(present, record) is not record:
-        return None
-    was_idle, is_other = is_idle(present), last_run != record.run
-    reason = ""
-    if is_idle(record):
-        reason = describe_run(record)
-    elif is_other or was_idle:
-        reason = f"{describe_run(record)}; {'no window of it yet' if is_other else 'no window since'}"
-    return RunBorder(is_other, is_other or was_idle is not is_idle(record), reason)
-
-
-def is_overdue(last_at: float, now: float, stale_seconds: float) -> bool:
+def is_overdue(counts_from: float, now: float, stale_seconds: float) -> bool:
     """Whether no window has come for too long: what is known says nothing of the present."""
-    return now - last_at > stale_seconds
+    return now - counts_from > stale_seconds
+
+
+def resume_wait(counts_from: float, absent_from: float, now: float, stale_seconds: float) -> float:
+    """Give the moment from which silence counts, after nobody listened for a while.
+
+    It counts from the last window, or from the begin of the run if that was later. Seconds in which nobody
+    listened do not count: a daemon that was away for an hour must not call a stream silent whose windows wait
+    at their sender. Seconds before do count: otherwise a daemon that is restarted again and again would never
+    notice that a stream is silent. Senders get `RETURN_SECONDS` to come back in any case. A stream that was
+    silent before stays so until a window comes, because the alarm is stored.
+
+    Parameters
+    ----------
+    counts_from : float
+        The moment before, Unix seconds.
+    absent_from : float
+        Since when nobody listened: the end of the daemon before, the begin of a pause, or the last moment
+        before the clock was put forward, Unix seconds.
+    now : float
+        Unix seconds.
+    stale_seconds : float
+        How long the stream may be without a window.
+    """
+    waited = max(0.0, absent_from - counts_from)
+    return now - min(waited, max(0.0, stale_seconds - RETURN_SECONDS))
 
 
 def belongs_to(window: WindowHeader, run: RunRecord | None) -> bool:

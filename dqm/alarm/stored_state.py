@@ -60,6 +60,8 @@ def load_state(stream: str, dump: object, now: float) -> StoredState:
     is_earlier = isinstance(dump, Mapping) and dump.get("version") in (1, 2, 3)
     if isinstance(dump, Mapping) and is_earlier:
         dump = {**dump, "version": 4}
+    if isinstance(dump, Mapping) and isinstance(dump.get("evidence"), Mapping):  # 0.2 kept a quality
+        dump = {**dump, "evidence": {k: v for k, v in dump["evidence"].items() if k != "quality"}}
     try:
         stored = _ADAPTER.validate_python(dump)
     except ValidationError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dqm.alarm.rules import StreamRules
-from dqm.alarm.run_borders import Activity, is_idle, is_overdue
+from dqm.alarm.run_borders import Activity, is_idle, is_overdue, resume_wait
 from dqm.alarm.stored_state import StoredState
 from dqm.alarm.transitions import TIMED
 from dqm.alarm.values import Mask
-from dqm.events import Quality, RunRecord
+from dqm.events import RunRecord
 
 __all__ = ["StreamAlarms"]
 
@@ -25,7 +25,7 @@ class StreamAlarms:
     stored : StoredState
         What a restart brings back: its alarms, and what is kept of its windows.
     last_seen : float
-        When its last window came.
+        From when on silence counts: its last window, the begin of its run; see `resume_wait`.
     run : RunRecord, optional
         Its present run, as far as it is known.
     idle_since : float
@@ -52,15 +52,21 @@ class StreamAlarms:
         """Whether its run has ended: nobody waits for a window."""
         return is_idle(self.run)
 
-    @property
-    def quality(self) -> Quality:
-        """That of its last window; Null while it is silent."""
-        return Quality.NULL if self.stored.history.silent else self.stored.history.quality
-
     def rest(self, now: float) -> None:
         """Count no time without a judged window while it was idle."""
         if self.unjudged_since is not None:
             self.unjudged_since = now - max(0.0, self.idle_since - self.unjudged_since)
+
+    def resume_wait(self, absent_from: float, now: float, last_window: float | None) -> None:
+        """Go on to wait after nobody listened; `last_window`: when it came, if this was not seen."""
+        counts_from = self.last_seen
+        if last_window is not None:
+            begun = 0.0 if self.run is None or self.is_idle else self.run.noted_at
+            counts_from = max(last_window, begun)
+        self.last_seen = resume_wait(counts_from, absent_from, now, self.rules.stale_seconds)
+        if self.unjudged_since is not None:
+            limit = self.rules.unjudged_seconds
+            self.unjudged_since = resume_wait(self.unjudged_since, absent_from, now, limit)
 
     @property
     def is_timed(self) -> bool:

@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 from scipy import special
 
 from dqm.alarm.drift import Drift
-from dqm.alarm.evidence import Evidence, HealthyZ
+from dqm.alarm.e_process import EProcess, HealthyZ
 from dqm.alarm.quality import departure_p, describe_nan, describe_p, describe_rate
 from dqm.alarm.rules import Rules, StreamRules
 from dqm.alarm.run_borders import describe_run
@@ -118,8 +118,6 @@ class StreamHistory:
 
     Parameters
     ----------
-    quality : Quality
-        Of the last window of the present run; Null if there was none or the stream is silent.
     run, seq, run_type
         Of the last window; -1, -1 and empty if there was none. A run that has begun has no window yet: its
         seq is -1.
@@ -151,7 +149,7 @@ class StreamHistory:
         Whether the rolling reference has not begun anew since: windows are still compared with those before.
     drift : Drift
         Sum of the significances of the shapes.
-    run_evidence : Evidence
+    run_evidence : EProcess
         Evidence of the present run, where it is asked for instead.
     beyond : int
         Windows below the threshold since that sum left 0, or since the run began.
@@ -161,7 +159,6 @@ class StreamHistory:
         Windows since the last one that could be judged.
     """
 
-    quality: Quality = Quality.NULL
     run: int = -1
     seq: int = -1
     run_type: str = ""
@@ -179,7 +176,7 @@ class StreamHistory:
     accepted_at: float | None = None
     is_renewing: bool = False
     drift: Drift = field(default_factory=Drift)
-    run_evidence: Evidence = field(default_factory=Evidence)
+    run_evidence: EProcess = field(default_factory=EProcess)
     beyond: int = 0
     refused: RefusedWindows = field(default_factory=RefusedWindows)
     unjudged: UnjudgedWindows = field(default_factory=UnjudgedWindows)
@@ -203,7 +200,7 @@ class StreamHistory:
             return
         is_filtered = is_other_run or window.seq < rules.grace_windows
         if is_present:
-            self.quality, self.filtered = verdict.quality, is_filtered
+            self.filtered = is_filtered
             self.run, self.seq, self.run_type = window.run, window.seq, window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
@@ -233,13 +230,11 @@ class StreamHistory:
         self.border = describe_run(run)
         if self.run == run.run:
             return
-        self.quality = Quality.NULL
         self.run, self.seq, self.run_type = run.run, -1, run.run_type
         self.filtered = _is_other_run(run.run_type, stream)
 
     def end(self) -> None:
         """End the run: nobody waits for a window any more."""
-        self.quality = Quality.NULL
         self.silent = False
 
     def describe(self, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> dict[Cause, str]:
@@ -340,7 +335,7 @@ class StreamHistory:
         if thresholds.drift_test == "run":
             self._bet(verdict, thresholds.healthy_z.get(stream.stream, HealthyZ()), thresholds.drift_limit)
         else:
-            self.run_evidence = Evidence()
+            self.run_evidence = EProcess()
             self.drift.add(
                 result.z,
                 limit=thresholds.drift_limit,
@@ -361,7 +356,7 @@ class StreamHistory:
         z = result.z if result.p_high is None else min(result.z, -float(special.ndtri(result.p_high)))
         self.run_evidence.add(verdict.window.run, z, healthy=healthy, log_limit=log_limit)
 
-    def _watched(self, thresholds: Thresholds) -> Drift | Evidence:
+    def _watched(self, thresholds: Thresholds) -> Drift | EProcess:
         return self.run_evidence if thresholds.drift_test == "run" else self.drift
 
     def drift_statistic(self, thresholds: Thresholds) -> float:

@@ -20,7 +20,7 @@ from dqm.alarm.budget import (
     shared_onset_rate,
     solve_threshold,
 )
-from dqm.alarm.evidence import HealthyZ
+from dqm.alarm.e_process import HealthyZ
 from dqm.alarm.quality import QualityLimits
 from dqm.alarm.rules import alarm_rules
 from dqm.alarm.values import Cause
@@ -110,7 +110,7 @@ class Thresholds:
     reference_z, largest_z : float
         What is taken off each Z before it is summed, and where Z is cut off.
     drift_test : {"sum", "run"}
-        How slow deterioration is found: by `dqm.alarm.drift.Drift` or `dqm.alarm.evidence.Evidence`.
+        How slow deterioration is found: by `dqm.alarm.drift.Drift` or `dqm.alarm.e_process.EProcess`.
     healthy_z : mapping of str to HealthyZ
         What the latter takes healthy windows of a stream to be; independent, with an exact Z, if left out.
     windows_per_shift : float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dqm.alarm.quality import BEST_TO_WORST, worst
@@ -10,7 +10,7 @@ from dqm.alarm.urgency import most_urgent_state
 from dqm.alarm.values import AlarmState
 from dqm.events import Quality
 
-__all__ = ["Leaf", "Node", "roll_up"]
+__all__ = ["Leaf", "Node", "find_suppressed", "roll_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Leaf:
         The most urgent of its alarms.
     idle : bool
         Whether its run has ended.
+    suppressed : bool
+        Whether its alarms are, as of `is_suppressed`.
     """
 
     stream: str
@@ -34,6 +36,7 @@ class Leaf:
     quality: Quality
     state: AlarmState
     idle: bool = False
+    suppressed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,8 @@ class Node:
     name, path : str
         Last part of its path, and the path; both empty for the root.
     quality : Quality
-        By its policy the worst or the best of groups and streams in it, leaving out those that are masked,
-        disabled or idle as a whole; Null if nothing is left.
+        By its policy the worst or the best of groups and streams in it, leaving out those that are suppressed
+        or idle as a whole; Null if nothing is left.
     state : AlarmState
         The most urgent of all alarms in it.
     children : tuple of Node
@@ -106,4 +109,11 @@ def _node(name: str, path: str, leaves: list[Leaf], policies: Mapping[str, str])
 
 
 def _is_seen(leaf: Leaf) -> bool:
-    return not leaf.idle and leaf.state not in (AlarmState.MASKED, AlarmState.DISABLED)
+    return not (leaf.idle or leaf.suppressed)
+
+
+def find_suppressed(node: Node) -> Iterator[str]:
+    """Give the streams in a group whose alarms are suppressed."""
+    yield from (leaf.stream for leaf in node.streams if leaf.suppressed)
+    for child in node.children:
+        yield from find_suppressed(child)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from dqm.alarm.values import RAISED, Alarm, AlarmState
+from dqm.alarm.values import RAISED, Alarm, AlarmState, Cause
 
-__all__ = ["most_urgent_state", "needs_response", "urgency"]
+__all__ = ["UNFILTERED", "is_suppressed", "most_urgent_state", "needs_response", "urgency"]
 
 _STATES = (
     AlarmState.DISABLED,
@@ -20,6 +20,24 @@ _STATES = (
     AlarmState.ACTIVE,
 )
 """From least to most urgent: above Normal what people have suppressed, below it what the rules suppress."""
+
+
+UNFILTERED = frozenset({Cause.SILENT, Cause.REFUSED})
+"""Causes that do not depend on what the windows show: no type of run filters them."""
+
+_SUPPRESSED = frozenset({AlarmState.MASKED, AlarmState.DISABLED, AlarmState.FILTERED})
+
+
+def is_suppressed(states: Mapping[Cause, AlarmState]) -> bool:
+    """Whether nothing that the windows of a stream show may raise an alarm, and none is raised.
+
+    It is a known problem, work on the detector, a stream that is switched off, or a run whose type does not
+    count: the stream asks for nobody, and does not change the quality of its group.
+    """
+    return all(
+        state in _SUPPRESSED or (cause in UNFILTERED and state is AlarmState.NORMAL)
+        for cause, state in states.items()
+    )
 
 
 def most_urgent_state(states: Iterable[AlarmState]) -> AlarmState:

@@ -12,8 +12,8 @@ import typer
 
 from dqm.cli.daemon_client import AsJson, Daemon, Login, PasswordFile, User, act, ask
 from dqm.cli.output import say, say_json, writing_file
-from dqm.cli.settings import LARGEST, TIMES
-from dqm.errors import ConfigError, format_count
+from dqm.cli.settings import TIMES
+from dqm.errors import LARGEST_INTEGER, ConfigError, format_count
 from dqm.events import Quality
 from dqm.events.finite import utc_time
 
@@ -37,7 +37,7 @@ class Decided(StrEnum):
     BAD = "bad"
 
 
-Run = Annotated[int, typer.Option("--run", min=0, max=LARGEST, help="The run.")]
+Run = Annotated[int, typer.Option("--run", min=0, max=LARGEST_INTEGER, help="The run.")]
 Stream = Annotated[str, typer.Option(help="Only this stream; default: all.")]
 Windows = Annotated[
     str, typer.Option(metavar="N-M", help="Only these windows of the stream, by number, as in 3-5.")
@@ -53,7 +53,7 @@ Known = Annotated[
     typer.Option(
         "--known",
         min=0,
-        max=LARGEST,
+        max=LARGEST_INTEGER,
         help="Number of the last entry of the run that you have seen in 'list --run'; what came later is not "
         "overruled.",
     ),
@@ -66,7 +66,10 @@ def list_runs(
     run: Annotated[
         int | None,
         typer.Option(
-            "--run", min=0, max=LARGEST, help="Show this run: streams, what is proposed, what people said."
+            "--run",
+            min=0,
+            max=LARGEST_INTEGER,
+            help="Show this run: streams, what is proposed, what people said.",
         ),
     ] = None,
     limit: Annotated[
@@ -142,7 +145,7 @@ def label(
 @app.command()
 def withdraw(
     daemon: Daemon,
-    identifier: Annotated[int, typer.Argument(min=0, max=LARGEST, help="Number of the entry.")],
+    identifier: Annotated[int, typer.Argument(min=0, max=LARGEST_INTEGER, help="Number of the entry.")],
     run: Run,
     comment: Comment,
     user: User = None,

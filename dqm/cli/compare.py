@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-COMPARED_MEDIUM_P = 0.01
-"""p below which a compared window is Medium; there is no shift here, so no budget."""
-
-COMPARED_BAD_P = 0.001
-"""p below which it is Bad."""
-
 MOST_ROLLING = 100
 """Most windows that a window is compared with beside its bundle."""
 
@@ -258,12 +252,11 @@ def _judge(
     is_parallel: bool,
 ) -> Iterator[tuple[Window, Verdict]]:
     """Test windows against a bundle."""
-    from dqm.alarm import QualityLimits
+    from dqm.alarm.quality import COMPARISON_LIMITS
     from dqm.service.offline.comparison import ComparisonTask
     from dqm.service.offline.comparison import compare as compare_windows
 
-    limits = QualityLimits(COMPARED_MEDIUM_P, COMPARED_BAD_P, min_events=1)
-    task = ComparisonTask(bundle.path, bundle.identifier, limits, policy, masked)
+    task = ComparisonTask(bundle.path, bundle.identifier, COMPARISON_LIMITS, policy, masked)
     windows, tested = tee(windows)
     with progress_bar("windows", None, shown=is_parallel) as progress:
         verdicts = compare_windows(task, tested, workers)

@@ -18,7 +18,7 @@ from rich.text import Text
 from dqm.alarm import Alarm, Cause, describe_p
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import open_console
-from dqm.cli.verdicts import quality_mark, quality_text, write_events, write_p
+from dqm.cli.verdicts import quality_mark, quality_text, write_events
 from dqm.demo.demonstration import USER, Demonstration, make_directory
 from dqm.demo.scenario import Injection, Scenario
 from dqm.demo.simulated import (
@@ -29,7 +29,7 @@ from dqm.demo.simulated import (
     simulated_scenario,
 )
 from dqm.errors import escape_text, format_count
-from dqm.events import Quality, Verdict
+from dqm.events import Quality, Verdict, write_p
 
 __all__ = ["prepare_directories", "run_scenario", "show_demonstration"]
 
@@ -211,7 +211,7 @@ def _screen(scenario: Scenario, verdicts: dict[str, list[Verdict]], elapsed: flo
         table.add_row(
             stream,
             quality_text(last.quality if last else Quality.NULL),
-            write_p(last.result) if last else "-",
+            write_p(last.result.p, last.result.p_method) if last else "-",
             "-" if z is None else f"{z:.1f}",
             write_events(last.result) if last else "-",
             f"{now - last.judged_at:.0f} s" if last else "no window yet",

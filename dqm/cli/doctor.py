@@ -41,11 +41,11 @@ def doctor(
     something is red, the exit code is 1.
     """
     from dqm.reference import Light
-    from dqm.service.doctor import Examination, examine
+    from dqm.service.doctor import DoctorOptions, examine
 
     if prometheus not in (None, NOBODY):
         _check_address(prometheus)
-    wanted = Examination(
+    wanted = DoctorOptions(
         prometheus=None if prometheus == NOBODY else prometheus and prometheus.rstrip("/"),
         has_prometheus=prometheus != NOBODY,
         time_server=ntp,

@@ -12,8 +12,8 @@ import typer
 
 from dqm.cli.output import say, say_json
 from dqm.cli.records import write_records
-from dqm.cli.settings import LARGEST, TIMES, Hours, Runs, parse_runs
-from dqm.errors import format_count
+from dqm.cli.settings import TIMES, Hours, Runs, parse_runs
+from dqm.errors import LARGEST_INTEGER, format_count
 from dqm.events import Quality
 
 __all__ = ["history"]
@@ -26,7 +26,7 @@ def history(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The daemon's TOML file, or a store.")],
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
     run_number: Annotated[
-        int | None, typer.Option("--run", min=0, max=LARGEST, help="Only this run.")
+        int | None, typer.Option("--run", min=0, max=LARGEST_INTEGER, help="Only this run.")
     ] = None,
     runs: Runs = None,
     quality: Annotated[Quality | None, typer.Option(case_sensitive=False, help="Only this quality.")] = None,
@@ -39,7 +39,7 @@ def history(
         int | None,
         typer.Option(
             min=1,
-            max=LARGEST,
+            max=LARGEST_INTEGER,
             help="This number of verdicts, the last ones; default: 100; all in files and selected JSON.",
         ),
     ] = None,

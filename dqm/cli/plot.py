@@ -11,8 +11,7 @@ import typer
 from dqm.cli.drawn_references import read_references
 from dqm.cli.output import say, writing_file
 from dqm.cli.reports import RunNumber, Where, last_run, open_store, select_flags
-from dqm.cli.settings import LARGEST
-from dqm.errors import ConfigError, FileError, InputError, format_count
+from dqm.errors import LARGEST_INTEGER, ConfigError, FileError, InputError, format_count
 
 if TYPE_CHECKING:
     from dqm.events import FloatArray, RatioMap, Verdict
@@ -38,7 +37,9 @@ def plot(
     run: RunNumber = None,
     window: Annotated[
         int | None,
-        typer.Option(min=0, max=LARGEST, help="Draw the maps of the window with this number in the run."),
+        typer.Option(
+            min=0, max=LARGEST_INTEGER, help="Draw the maps of the window with this number in the run."
+        ),
     ] = None,
 ) -> None:
     """Draw the maps of a window, the windows of a stream in a run, or the quality of all streams in a run."""

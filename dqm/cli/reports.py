@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dqm.cli.output import say, say_json, writing, writing_file
-from dqm.cli.settings import LARGEST, conflict
-from dqm.errors import ConfigError, InputError, escape_text, format_names
+from dqm.cli.settings import conflict
+from dqm.errors import LARGEST_INTEGER, ConfigError, InputError, escape_text, format_names
 from dqm.events.finite import utc_time
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ SUFFIXES = ("", ".html", ".htm")
 
 RunNumber = Annotated[
     int | None,
-    typer.Option("--run", min=0, max=LARGEST, help="Run number; default: that of the last verdict."),
+    typer.Option("--run", min=0, max=LARGEST_INTEGER, help="Run number; default: that of the last verdict."),
 ]
 Where = Annotated[Path, typer.Argument(metavar="CONFIG|STORE", help="The daemon's TOML file, or a store.")]
 

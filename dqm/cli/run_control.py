@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.settings import LARGEST
-from dqm.errors import DqmError
+from dqm.errors import LARGEST_INTEGER, DqmError
 
 if TYPE_CHECKING:
     from dqm.events import RunNotice
@@ -21,7 +20,7 @@ app = typer.Typer(help="Tell the daemon that a run begins or ends.", no_args_is_
 
 LONGEST_WAIT_SECONDS = 3600.0
 
-RunNumber = Annotated[int, typer.Option("--run", min=0, max=LARGEST, help="Run number.")]
+RunNumber = Annotated[int, typer.Option("--run", min=0, max=LARGEST_INTEGER, help="Run number.")]
 RunType = Annotated[str, typer.Option("--type", help="What the run is for: physics, cosmics, ...")]
 Streams = Annotated[
     str, typer.Option("--stream", help="Stream, or a pattern with * (any characters) and ? (one character).")

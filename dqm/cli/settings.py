@@ -12,7 +12,6 @@ from dqm.config import parse_value
 from dqm.errors import ConfigError, InputError
 
 __all__ = [
-    "LARGEST",
     "LONGEST_HOURS",
     "TIMES",
     "Chamber",
@@ -32,9 +31,6 @@ __all__ = [
     "refuse_given",
     "split_names",
 ]
-
-LARGEST = 2**63 - 1
-"""Largest run number, as in the wire format and the store."""
 
 LONGEST_HOURS = 1e6
 """Longest time that an option takes: a century."""

@@ -10,8 +10,8 @@ import typer
 
 from dqm.cli.output import say, say_json
 from dqm.cli.records import write_records
-from dqm.cli.settings import LARGEST, Runs, parse_runs
-from dqm.errors import format_count
+from dqm.cli.settings import Runs, parse_runs
+from dqm.errors import LARGEST_INTEGER, format_count
 from dqm.events import Quality
 from dqm.events.finite import utc_time
 
@@ -30,7 +30,9 @@ def trend(
     last: Annotated[
         int,
         typer.Option(
-            min=1, max=LARGEST, help="Without --runs: this number of runs of each stream, the last ones."
+            min=1,
+            max=LARGEST_INTEGER,
+            help="Without --runs: this number of runs of each stream, the last ones.",
         ),
     ] = 30,
     output: Annotated[

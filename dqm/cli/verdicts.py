@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dqm.cli.tables import cell
-from dqm.events import SMALLEST_P, Origin, PMethod, Quality, RollingResult, TestResult, Verdict, WindowCut
+from dqm.events import Origin, Quality, TestResult, Verdict, WindowCut, write_p
 from dqm.events.finite import utc_time
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "quality_text",
     "verdict_table",
     "write_events",
-    "write_p",
 ]
 
 QUALITY_STYLE = {
@@ -73,9 +72,9 @@ def verdict_table(verdicts: Iterable[Verdict], *, live: bool = True) -> Table:
             quality_text(v.quality),
             write_events(r),
             write_t(r),
-            write_p(r),
+            write_p(r.p, r.p_method),
             "-" if r.z is None else f"{r.z:.1f}",
-            *([write_p(r.rolling)] if is_rolling else []),
+            *([write_p(r.rolling.p, r.rolling.p_method) if r.rolling else "-"] if is_rolling else []),
             *([v.bundle[:_SHORT] or "-"] if live else []),
             cell("; ".join(filter(None, [v.reason, _looks(v), *v.warnings.values(), *r.remarks]))),
         )
@@ -97,15 +96,6 @@ def write_events(result: TestResult) -> str:
 def write_t(result: TestResult) -> str:
     """Write t; ``>`` marks a lower bound."""
     return "-" if result.t is None else f"{'> ' if result.is_lower_bound else ''}{result.t:.1f}"
-
-
-def write_p(result: TestResult | RollingResult | None) -> str:
-    """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted."""
-    if result is None or result.p is None:
-        return "-"
-    if result.p <= SMALLEST_P:
-        return f"< {SMALLEST_P:g}"
-    return f"{'~' if result.p_method is PMethod.TAIL else ''}{result.p:.2g}"
 
 
 def as_json_line(verdict: Verdict, *, explained: bool = False) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from dqm.config.values import LARGEST_INTEGER, ConfigPath, Endpoint, KeyPath, Name, Section, is_local
+from dqm.config.values import ConfigPath, Endpoint, KeyPath, Name, Section, is_local
+from dqm.errors import LARGEST_INTEGER
 
 __all__ = [
     "CalibrationSection",

@@ -15,7 +15,6 @@ from dqm.config.grafana import GrafanaSection
 from dqm.config.notify import NotifySection, PriorityName
 from dqm.config.streams import GroupSection, StreamSection, Text
 from dqm.config.values import (
-    LARGEST_INTEGER,
     ConfigPath,
     GroupPath,
     HttpAddress,
@@ -28,6 +27,7 @@ from dqm.config.values import (
     is_local,
 )
 from dqm.config.web import WebSection
+from dqm.errors import LARGEST_INTEGER
 
 __all__ = [
     "AlarmSection",

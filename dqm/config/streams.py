@@ -9,12 +9,12 @@ from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
 from dqm.config.notify import PriorityName
 from dqm.config.values import (
-    LARGEST_INTEGER,
     ConfigPath,
     GroupPath,
     Name,
     Section,
 )
+from dqm.errors import LARGEST_INTEGER
 
 __all__ = ["ConditionRule", "GroupSection", "ReferenceSection", "RollingSection", "StreamSection", "Text"]
 

@@ -15,7 +15,6 @@ from dqm.errors import ConfigError
 __all__ = [
     "CREDENTIALS",
     "FAULT_PATTERN",
-    "LARGEST_INTEGER",
     "NAME_PATTERN",
     "PATH_PATTERN",
     "ConfigPath",
@@ -44,8 +43,6 @@ PATH_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_-][A-Za-z0-9._-]
 
 FAULT_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
 """Names of faults: words of a shift crew, which can also be the label of a metric."""
-
-LARGEST_INTEGER = 2**63 - 1
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Environment variable in which systemd tells a service the directory of its credentials."""

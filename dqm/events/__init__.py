@@ -17,6 +17,7 @@ from dqm.events.result import (
     RateResult,
     RollingResult,
     TestResult,
+    write_p,
 )
 from dqm.events.run import RunEvent, RunNotice, RunRecord
 from dqm.events.verdict import Quality, Verdict, WindowHeader
@@ -66,4 +67,5 @@ __all__ = [
     "Window",
     "WindowCut",
     "WindowHeader",
+    "write_p",
 ]

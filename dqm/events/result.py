@@ -18,6 +18,7 @@ __all__ = [
     "RateResult",
     "RollingResult",
     "TestResult",
+    "write_p",
 ]
 
 SMALLEST_P = 1e-15
@@ -36,6 +37,13 @@ class PMethod(StrEnum):
     TAIL = "tail"
     BOUND = "bound"
     OUTSIDE = "outside"
+
+
+def write_p(p: float | None, method: PMethod | None = None) -> str:
+    """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted, ``-`` none."""
+    if p is None:
+        return "-"
+    return f"{'~' if method is PMethod.TAIL else ''}{p:.2g}" if p > SMALLEST_P else f"< {SMALLEST_P:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +211,9 @@ class TestResult:
     rolling : RollingResult or None
         Test against the last good windows; None in streams that have no rolling reference. It never changes
         the numbers above, nor the quality.
+    is_too_small : bool
+        Whether `p` is None because the window has fewer events than are asked for. Only until the window is
+        graded: it is not stored.
     """
 
     n_data: int
@@ -222,6 +233,7 @@ class TestResult:
     channels: ChannelSummary | None = None
     nan: NanResult | None = None
     rolling: RollingResult | None = None
+    is_too_small: bool = field(default=False, compare=False)
 
     @property
     def is_lower_bound(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby
 
-from dqm.alarm import Amendment, Overlay, Span, describe_p, find_span, worst
+from dqm.alarm import Amendment, Overlay, Span, describe_p, find_span
+from dqm.alarm.graded_time import TimePiece, cut_time
 from dqm.errors import InputError, format_count
 from dqm.events import Origin, Quality, RunRecord, Verdict
 
@@ -186,69 +187,11 @@ def flag_stream(
         In order of time, from `start` to `end`; each begins where the one before ends. Neighbours differ in
         quality, in what a person said, or in that one is covered and the other is not.
     """
-    pieces = _cut(stream, spans, start, end, overlay or Overlay())
+    pieces = cut_time(stream, spans, start, end, overlay or Overlay())
     return [_flag(stream, list(group)) for _, group in groupby(pieces, key=lambda piece: piece.kind)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Time in which nothing begins or ends; without a window the qualities are None."""
-
-    start: float
-    end: float
-    quality: Quality | None
-    judged: Quality | None
-    covering: tuple[Span, ...]
-    amended: Amendment | None = None
-    fault: str = ""
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Pieces of one kind that follow each other are one flag."""
-        return self.quality, self.judged, self.amended and self.amended.identifier, self.fault
-
-
-def _cut(stream: str, spans: Sequence[Span], start: float, end: float, overlay: Overlay) -> Iterator[_Piece]:
-    """Cut the time where windows or amendments begin or end; give each piece its quality and its windows."""
-    opening: dict[float, list[Span]] = {}
-    closing: dict[float, list[Span]] = {}
-    for span in spans:
-        if span.start < span.end:
-            opening.setdefault(span.start, []).append(span)
-            closing.setdefault(span.end, []).append(span)
-    covering: dict[int, Span] = {}
-    said = {moment for moment in overlay.borders(stream) if start < moment < end}
-    for begin, stop in pairwise(sorted({start, end, *opening, *closing, *said})):
-        for span in closing.get(begin, []):
-            del covering[id(span)]
-        covering |= {id(span): span for span in opening.get(begin, [])}
-        yield _judge(begin, stop, tuple(covering.values()), overlay)
-
-
-def _judge(start: float, end: float, covering: tuple[Span, ...], overlay: Overlay) -> _Piece:
-    """Let the worst window decide, each with what was said of it."""
-    if not covering:
-        return _Piece(start, end, None, None, ())
-    judged = worst({span.verdict.quality for span in covering})
-    if not overlay:
-        return _Piece(start, end, judged, judged, covering)
-    said = {id(span): overlay.flag(span.verdict.window, start) for span in covering}
-    qualities = {key: one.quality for key, one in said.items() if one is not None and one.quality is not None}
-    counting = [(qualities.get(id(span), span.verdict.quality), said[id(span)]) for span in covering]
-    quality = worst({each for each, _ in counting})
-    # an amendment that another window overrules changes nothing, and is not named
-    decides = quality is not judged or any(each is quality and one for each, one in counting)
-    amended = _newest(one for _, one in counting) if decides else None
-    label = _newest(overlay.label(span.verdict.window, start) for span in covering)
-    return _Piece(start, end, quality, judged, covering, amended, label.fault if label else "")
-
-
-def _newest(amendments: Iterable[Amendment | None]) -> Amendment | None:
-    known = [one for one in amendments if one is not None]
-    return max(known, key=lambda one: one.identifier, default=None)
-
-
-def _flag(stream: str, pieces: Sequence[_Piece]) -> Flag:
+def _flag(stream: str, pieces: Sequence[TimePiece]) -> Flag:
     """Make a flag of neighbouring pieces of one kind."""
     first, start, end = pieces[0], pieces[0].start, pieces[-1].end
     if first.quality is None or first.judged is None:

@@ -18,12 +18,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dqm.alarm import Standing, belongs_to, find_run_border, is_idle
+from dqm.alarm import PresentState, is_idle
 from dqm.errors import InputError
-from dqm.events import Quality, RatioMap, RunRecord, Verdict
+from dqm.events import Quality, RatioMap, Verdict
 from dqm.export.families import TABLE, counter, gauge
 from dqm.export.metric_table import MOST, SIGN_INS, TEST_SECONDS_BUCKETS
-from dqm.export.stream_numbers import StreamNumbers
+from dqm.export.stream_numbers import StreamNumbers, nuisance_numbers, window_number
 from dqm.stream import Reason, StreamCounts
 
 __all__ = ["Metrics"]
@@ -31,6 +31,7 @@ __all__ = ["Metrics"]
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
 
+_UNKNOWN = PresentState(0.0)
 _GAUGES = tuple(name for name in TABLE if name.startswith("dqm_window_") and name != "dqm_window_quality")
 
 
@@ -63,7 +64,7 @@ class Metrics(Collector):
         self._n_cluster_threads = 0
         self._progress_at = clock()
         self._n_store_failures = 0
-        self._standings: Callable[[], Mapping[str, Standing]] = dict
+        self._states: Callable[[], Mapping[str, PresentState]] = dict
         self._broken_at: Callable[[], float | None] = lambda: None
         self._n_sign_ins = dict.fromkeys(SIGN_INS, 0)
         self._seconds_counts = [0] * (len(TEST_SECONDS_BUCKETS) + 1)
@@ -94,7 +95,7 @@ class Metrics(Collector):
                 self._streams[name].bundles = bundles
 
     def observe(self, verdict: Verdict) -> None:
-        """Show a new verdict.
+        """Count a new verdict.
 
         Parameters
         ----------
@@ -108,54 +109,10 @@ class Metrics(Collector):
         """
         with self._lock:
             stream = self._find(verdict.window.stream)
-            if belongs_to(verdict.window, stream.run):
-                stream.last = verdict
-                stream.is_stale = is_idle(stream.run)
-                stream.quality = Quality.NULL if stream.is_stale else verdict.quality
             stream.n_judged[verdict.quality] += 1
             stream.n_lost += verdict.window.n_lost
             self._seconds_counts[bisect.bisect_left(TEST_SECONDS_BUCKETS, verdict.seconds)] += 1
             self._seconds_sum += verdict.seconds
-
-    def mark_stale(self, name: str) -> None:
-        """Show a stream as ``Null`` and without p-value until its next verdict.
-
-        Parameters
-        ----------
-        name : str
-            One of the streams.
-
-        Raises
-        ------
-        InputError
-            If the stream is not one of those shown.
-        """
-        with self._lock:
-            stream = self._find(name)
-            stream.quality, stream.is_stale = Quality.NULL, True
-
-    def note_run(self, record: RunRecord) -> None:
-        """Show that a run of a stream began or ended: what was known of the present is not any more.
-
-        Parameters
-        ----------
-        record : RunRecord
-            What has changed; a run before the present one is passed over.
-
-        Raises
-        ------
-        InputError
-            If the stream is not one of those shown.
-        """
-        with self._lock:
-            stream = self._find(record.stream)
-            last_run = None if stream.last is None else stream.last.window.run
-            border = find_run_border(stream.run, record, last_run)
-            if border is None:
-                return
-            stream.run = record
-            if border.reason:
-                stream.quality, stream.is_stale = Quality.NULL, True
 
     def show_arrivals(self, name: str, counts: StreamCounts) -> None:
         """Show counts of gaps and of missing, reordered and late windows of a stream.
@@ -242,15 +199,15 @@ class Metrics(Collector):
         """
         self._broken_at = broken_at
 
-    def show_standings(self, standings: Callable[[], Mapping[str, Standing]]) -> None:
-        """Show no quality that contradicts an alarm.
+    def show_states(self, states: Callable[[], Mapping[str, PresentState]]) -> None:
+        """Show the present state of each stream beside its alarms.
 
         Parameters
         ----------
-        standings : callable
-            What the alarms of each stream say of its quality.
+        states : callable
+            State of each stream; of one that is not in it nothing is known.
         """
-        self._standings = standings
+        self._states = states
 
     def count_sign_in(self, outcome: str) -> None:
         """Count a sign-in.
@@ -293,9 +250,10 @@ class Metrics(Collector):
     def collect(self) -> Iterable[_Family]:
         """All families, for the registry."""
         now = self._clock()
-        standings = self._standings()
+        states = self._states()
         with self._lock:
-            return [*self._collect_streams(now, standings), *self._collect_daemon(now)]
+            known = {name: states.get(name, _UNKNOWN) for name in self._streams}
+            return [*self._collect_streams(now, known), *self._collect_daemon(now)]
 
     def _find(self, name: str) -> StreamNumbers:
         try:
@@ -305,14 +263,15 @@ class Metrics(Collector):
                 f"stream {name!r} is not shown", fix=f"known streams: {', '.join(self._streams)}"
             ) from None
 
-    def _collect_streams(self, now: float, standings: Mapping[str, Standing]) -> Iterable[_Family]:
+    def _collect_streams(self, now: float, states: Mapping[str, PresentState]) -> Iterable[_Family]:
         for name in _GAUGES:
             family = gauge(name)
-            for label, stream in self._streams.items():
-                value = stream.number(name, now)
+            for label, state in states.items():
+                value = window_number(state, name, now)
                 if value is not None:
                     family.add_metric([label], value)
             yield family
+        known = {name: state.known for name, state in states.items() if state.known is not None}
         quality, judged = gauge("dqm_window_quality"), counter("dqm_windows_total")
         lost, duplicates = counter("dqm_lost_windows_total"), counter("dqm_duplicate_windows_total")
         skipped = counter("dqm_skipped_windows_total")
@@ -320,11 +279,10 @@ class Metrics(Collector):
         reordered, late = counter("dqm_reordered_windows_total"), counter("dqm_late_windows_total")
         info, idle = gauge("dqm_stream_info"), gauge("dqm_stream_idle")
         for label, stream in self._streams.items():
-            standing = standings.get(label)
-            shown = stream.quality if standing is None else standing.limit(stream.quality)
-            for state in Quality:
-                quality.add_metric([label, state.value], float(shown is state))
-                judged.add_metric([label, state.value], stream.n_judged[state])
+            state = states[label]
+            for each in Quality:
+                quality.add_metric([label, each.value], float(state.quality is each))
+                judged.add_metric([label, each.value], stream.n_judged[each])
             lost.add_metric([label], stream.n_lost)
             duplicates.add_metric([label], stream.n_duplicates)
             skipped.add_metric([label], stream.n_skipped)
@@ -332,8 +290,8 @@ class Metrics(Collector):
             missing.add_metric([label], stream.arrivals.n_missing)
             reordered.add_metric([label], stream.arrivals.n_reordered)
             late.add_metric([label], stream.arrivals.n_late)
-            info.add_metric([label, stream.bundle], 1.0)
-            idle.add_metric([label], float(is_idle(stream.run)))
+            info.add_metric([label, state.find_bundle(stream.bundles)], 1.0)
+            idle.add_metric([label], float(is_idle(state.run)))
         yield from (
             quality,
             judged,
@@ -346,64 +304,10 @@ class Metrics(Collector):
             skipped,
             info,
             idle,
-            *self._collect_nuisances(),
-            *self._collect_channels(),
-            *self._collect_reasons(),
+            *_collect_nuisances(known),
+            *_collect_channels(known),
+            *_collect_reasons(known),
         )
-
-    def _collect_nuisances(self) -> Iterable[_Family]:
-        families = {name: gauge(name) for name, metric in TABLE.items() if "nuisance" in metric.labels}
-        for label, stream in self._streams.items():
-            for nuisance, values in stream.nuisances():
-                for name, value in values.items():
-                    if value is not None:
-                        families[name].add_metric([label, nuisance], value)
-        return families.values()
-
-    def _collect_channels(self) -> Iterable[_Family]:
-        """Give how many channels are dead or noisy, and the worst ones by rank: a bounded number."""
-        channels, number = gauge("dqm_channels"), gauge("dqm_worst_channel_number")
-        ratio = gauge("dqm_worst_channel_ratio")
-        for label, stream in self._streams.items():
-            found = None if stream.last is None or stream.is_stale else stream.last.result.channels
-            if found is None:
-                continue
-            for state, n in (
-                ("dead", found.n_dead),
-                ("low", found.n_low),
-                ("noisy", found.n_noisy),
-                ("masked", found.n_masked),
-            ):
-                channels.add_metric([label, state], n)
-            for rank, each in enumerate(found.worst, start=1):
-                number.add_metric([label, str(rank)], each.channel)
-                ratio.add_metric([label, str(rank)], each.hits / each.expected)
-        return channels, number, ratio
-
-    def _collect_reasons(self) -> Iterable[_Family]:
-        """Give conditions and explanations of the last windows, bounded by `MOST`."""
-        ratio, share = gauge("dqm_density_ratio"), gauge("dqm_feature_share")
-        likeness, condition = gauge("dqm_likeness"), gauge("dqm_condition")
-        for label, stream in self._streams.items():
-            if stream.last is None or stream.is_stale:
-                continue
-            numbers = {k: v for k, v in stream.last.window.conditions.items() if not isinstance(v, str)}
-            for name, number in islice(numbers.items(), MOST["condition"]):
-                condition.add_metric([label, name], number)
-            explanation = stream.last.explanation
-            if explanation is None:
-                continue
-            for each in explanation.likenesses[: MOST["fault"]]:
-                likeness.add_metric([label, each.fault], each.share)
-            ranked = explanation.ranking[: MOST["feature"]]
-            for name, number in ranked:
-                share.add_metric([label, name], number)
-            shown = {name for name, _ in ranked}
-            for each_map in explanation.maps:
-                if each_map.features[0] in shown:
-                    for edge, value in _ratios(each_map):
-                        ratio.add_metric([label, each_map.features[0], f"{edge:.6g}"], value)
-        return ratio, share, likeness, condition
 
     def _collect_daemon(self, now: float) -> Iterable[_Family]:
         refused = counter("dqm_refused_messages_total")
@@ -445,6 +349,61 @@ class Metrics(Collector):
         family = HistogramMetricFamily(metric.name, metric.text)
         family.add_metric([], list(zip(edges, sums, strict=True)), self._seconds_sum)
         return family
+
+
+def _collect_nuisances(known: Mapping[str, Verdict]) -> Iterable[_Family]:
+    families = {name: gauge(name) for name, metric in TABLE.items() if "nuisance" in metric.labels}
+    for label, verdict in known.items():
+        for nuisance, values in nuisance_numbers(verdict):
+            for name, value in values.items():
+                if value is not None:
+                    families[name].add_metric([label, nuisance], value)
+    return families.values()
+
+
+def _collect_channels(known: Mapping[str, Verdict]) -> Iterable[_Family]:
+    """Give how many channels are dead or noisy, and the worst ones by rank: a bounded number."""
+    channels, number = gauge("dqm_channels"), gauge("dqm_worst_channel_number")
+    ratio = gauge("dqm_worst_channel_ratio")
+    for label, verdict in known.items():
+        found = verdict.result.channels
+        if found is None:
+            continue
+        for state, n in (
+            ("dead", found.n_dead),
+            ("low", found.n_low),
+            ("noisy", found.n_noisy),
+            ("masked", found.n_masked),
+        ):
+            channels.add_metric([label, state], n)
+        for rank, each in enumerate(found.worst, start=1):
+            number.add_metric([label, str(rank)], each.channel)
+            ratio.add_metric([label, str(rank)], each.hits / each.expected)
+    return channels, number, ratio
+
+
+def _collect_reasons(known: Mapping[str, Verdict]) -> Iterable[_Family]:
+    """Give conditions and explanations of the last windows, bounded by `MOST`."""
+    ratio, share = gauge("dqm_density_ratio"), gauge("dqm_feature_share")
+    likeness, condition = gauge("dqm_likeness"), gauge("dqm_condition")
+    for label, verdict in known.items():
+        numbers = {k: v for k, v in verdict.window.conditions.items() if not isinstance(v, str)}
+        for name, number in islice(numbers.items(), MOST["condition"]):
+            condition.add_metric([label, name], number)
+        explanation = verdict.explanation
+        if explanation is None:
+            continue
+        for each in explanation.likenesses[: MOST["fault"]]:
+            likeness.add_metric([label, each.fault], each.share)
+        ranked = explanation.ranking[: MOST["feature"]]
+        for name, number in ranked:
+            share.add_metric([label, name], number)
+        shown = {name for name, _ in ranked}
+        for each_map in explanation.maps:
+            if each_map.features[0] in shown:
+                for edge, value in _ratios(each_map):
+                    ratio.add_metric([label, each_map.features[0], f"{edge:.6g}"], value)
+    return ratio, share, likeness, condition
 
 
 def _ratios(ratio_map: RatioMap) -> Iterable[tuple[float, float]]:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-from dqm.alarm import Alarm, Cause, Notice, NoticeRules, Told, find_notices, note_told
+from dqm.alarm import Alarm, Cause, LastNotice, Notice, NoticeRules, find_notices, note_sent
 from dqm.errors import NoticeError, StoreError
 from dqm.export.notice_text import NoticeMessage, NoticeWriter
 from dqm.export.woken_thread import RetryPause, WokenThread
@@ -211,11 +211,11 @@ class NoticeSender:
         if status.failing_since is not None:
             log.info("notices are taken again", target=status.target)
         self.status = NoticeStatus(status.target, status.n_sent + 1, status.n_failed)
-        self._told |= (told := note_told(notices, now))
+        self._told |= (told := note_sent(notices, now))
         self._save(told if self._is_saved else self._told)
         log.info("told", target=status.target, notices=len(notices))
 
-    def _save(self, told: Mapping[Key, Told]) -> None:
+    def _save(self, told: Mapping[Key, LastNotice]) -> None:
         """Store what was told; if that fails, it is tried again at the next look."""
         try:
             self._store.keep(self.status.target, told)

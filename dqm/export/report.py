@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dqm.alarm import ANOMALOUS, AlarmChange
+from dqm.alarm import AlarmChange
+from dqm.alarm.quality import choose_worst
 from dqm.events import Condition, Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
 from dqm.export import map_charts, report_charts
@@ -21,6 +22,7 @@ from dqm.export.views import describe_bundle
 from dqm.nplm.ratio import borders
 from dqm.reference import Bundle, find_certificate
 from dqm.store import AlarmStore, VerdictStore
+from dqm.stream import identity_of
 
 __all__ = ["report_bundle", "report_run"]
 
@@ -118,7 +120,9 @@ def report_run(
         n_p=len(p),
         p_values=report_charts.p_values(p),
         changes=_changes(history, everything),
-        worst=[_show(verdict) for verdict in _worst(store, everything)],
+        worst=[
+            _show(store.find(*identity_of(one.window)) or one) for one in choose_worst(everything, _N_WORST)
+        ],
     )
 
 
@@ -216,24 +220,6 @@ def _changes(history: AlarmStore, verdicts: Sequence[Verdict]) -> list[AlarmChan
     streams = {verdict.window.stream for verdict in verdicts}
     found = history.changes(since=min(moments), until=max(moments) + 1.0)
     return [change for change in found if change.alarm.stream in streams]
-
-
-def _worst(store: VerdictStore, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Give the worst window of each stream, then the next of each, and so on, with their explanations."""
-    anomalous = [v for v in verdicts if v.quality in ANOMALOUS]
-    places: Counter[str] = Counter()
-    ranked = []
-    for verdict in sorted(anomalous, key=_badness):
-        ranked.append((places[verdict.window.stream], *_badness(verdict), verdict))
-        places[verdict.window.stream] += 1
-    chosen = [verdict for *_, verdict in sorted(ranked, key=lambda entry: entry[:-1])[:_N_WORST]]
-    found = [store.find(v.window.stream, v.window.run, v.window.seq) for v in chosen]
-    return [verdict for verdict in found if verdict is not None]
-
-
-def _badness(verdict: Verdict) -> tuple[float, float]:
-    """Give the sort key: by p, and by t where p is the smallest that is quoted; the worst first."""
-    return verdict.result.p or 0.0, -(verdict.result.t or 0.0)
 
 
 def _show(verdict: Verdict) -> dict[str, object]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from dqm.alarm import Activity, AlarmState, describe_p, describe_rate, write_numbers
-from dqm.events import SMALLEST_P, PMethod, Quality
+from dqm.events import PMethod, Quality, write_p
 from dqm.events.finite import format_moment, utc_time
 from dqm.export.views import Recent
 
-__all__ = ["FILTERS", "write_age", "write_number", "write_p", "write_time"]
+__all__ = ["FILTERS", "write_age", "write_number", "write_time"]
 
 _MINUTE = 60
 _HOUR = 3600
@@ -68,13 +68,6 @@ def write_number(value: float | None, digits: int = 3) -> str:
 def write_statistic(t: float | None, method: PMethod | None, digits: int = 3) -> str:
     """Write t or tau with so many significant digits; ``>`` marks a lower bound."""
     return f"{'> ' if method is PMethod.BOUND else ''}{write_number(t, digits)}"
-
-
-def write_p(p: float | None, method: PMethod | None = None) -> str:
-    """Write a p-value; ``~`` marks an extrapolated one, ``<`` the smallest that is quoted."""
-    if p is None:
-        return "-"
-    return f"{'~' if method is PMethod.TAIL else ''}{p:.2g}" if p > SMALLEST_P else f"< {SMALLEST_P:g}"
 
 
 def write_sentence(text: str) -> str:

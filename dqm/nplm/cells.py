@@ -9,7 +9,7 @@ the events along these. With f the mean and g the changes of the log ratio, and 
 
 up to the fourth order of g: the first cumulants of f in the cell. A cell then costs d + 1 rows instead of all
 its events. The largest term that is left out, ``|g|^4 / 8``, says for each window whether the sums are good
-enough (`dqm.nplm.lone_fit`). A reference that needs too many cells has none.
+enough (`dqm.nplm.single_fit`). A reference that needs too many cells has none.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def _fit_nodes(
     begin = evaluate(coarse, start.new_zeros(len(start), len(coarse.second_moment)), start)
     end = begin
     hessian = nodes.hessian.spread(coarse)
-    lookout = _Lookout(problem, start)
+    bound_search = _BoundSearch(problem, start)
     found = torch.full_like(problem.enough, -torch.inf)
     here = begin
     here_hessian = hessian
@@ -181,10 +181,10 @@ def _fit_nodes(
         else:
             end.put(rows, here)
             hessian.put(rows, here_hessian)
-        beyond = lookout.look(rows, here, length, n_steps)
+        beyond = bound_search.look(rows, here, length, n_steps)
         ended = rows[beyond]
         found[ended], end.a[ended], end.nu[ended] = (
-            value[ended] for value in (lookout.bound, lookout.a, lookout.nu)
+            value[ended] for value in (bound_search.bound, bound_search.a, bound_search.nu)
         )
         active = (-descent > NODE_TOLERANCE * _size(here)) & (length > 0.0) & ~beyond
         n_active = int(active.sum())
@@ -198,7 +198,7 @@ def _fit_nodes(
     return begin, end, hessian, found
 
 
-class _Lookout:
+class _BoundSearch:
     """Finds, during the steps with the nodes, windows that are certain to be beyond `FitProblem.enough`.
 
     All events are needed for this: for a window far from the nodes, their value is not a bound. The steps may

@@ -19,7 +19,6 @@ from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, NuisanceResult, Profiled
 from dqm.nplm.fit import Fit, Nodes, minimise
 from dqm.nplm.hessian import Hessian, variances
-from dqm.nplm.lone_fit import minimise_alone
 from dqm.nplm.loss import LOSSES, LossName
 from dqm.nplm.nuisance import (
     Nuisance,
@@ -32,6 +31,7 @@ from dqm.nplm.prepared import PreparedReference, by_columns, check_device, negli
 from dqm.nplm.problem import Events, FitProblem, Totals
 from dqm.nplm.result import KernelResult, LogRatio
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
+from dqm.nplm.single_fit import minimise_single
 from dqm.nplm.window_events import RemoteAxes, express
 
 __all__ = ["USUAL_WIDTH", "KernelTest"]
@@ -376,7 +376,7 @@ class KernelTest:
 
     @property
     def _fits_alone(self) -> bool:
-        """Whether a window by itself is fitted by `dqm.nplm.lone_fit`."""
+        """Whether a window by itself is fitted by `dqm.nplm.single_fit`."""
         return not self._nuisances and self._device.type == "cpu"
 
     def _tensor(self, values: ArrayLike) -> Tensor:
@@ -450,7 +450,7 @@ class KernelTest:
 
     def _fit(self, problem: FitProblem, nodes: Nodes, start: Tensor) -> _Hypothesis:
         is_lone = len(problem.ridge) == 1 and self._fits_alone
-        alone, together = partial(minimise_alone, cells=self._ready.cells), partial(minimise, start=start)
+        alone, together = partial(minimise_single, cells=self._ready.cells), partial(minimise, start=start)
         method = alone if is_lone else together
         fit = method(problem, nodes, tolerance=self.tolerance, max_iterations=self.max_iterations)
         scale = problem.loss.healthy_curvature

@@ -116,12 +116,14 @@ class Cluster:
 
         files = read_files(task.bundle) if self._ship else {}
         name = f"dqm-{uuid.uuid4().hex}"
-        parcel = self._client.submit(pickle.loads, pickle.dumps(Parcel(task, files)), key=f"{name}-parcel")
+        worker_task = self._client.submit(
+            pickle.loads, pickle.dumps(WorkerTask(task, files)), key=f"{name}-task"
+        )
         numbers = count()
 
         def submit(item: Item) -> Any:
             work = methodcaller("work", pickle.dumps(item))
-            return self._client.submit(work, parcel, key=(name, next(numbers)))
+            return self._client.submit(work, worker_task, key=(name, next(numbers)))
 
         try:
             yield from keep_busy(submit, items, self._n_wanted, self._look)
@@ -193,7 +195,7 @@ class ClusterSession(Generic[Item, Result]):
         self._name = f"dqm-{uuid.uuid4().hex}"
         self._numbers = count()
         try:  # one after the other: together they may be larger than the memory
-            self._parcels = {name: self._send(name, task) for name, task in tasks.items()}
+            self._worker_tasks = {name: self._send(name, task) for name, task in tasks.items()}
         except BundleError:
             self._client.close(timeout=CONNECT_SECONDS)
             raise
@@ -203,8 +205,8 @@ class ClusterSession(Generic[Item, Result]):
 
     def _send(self, name: str, task: Task[Item, Result]) -> Any:
         """Give the scheduler a task with its bundle."""
-        parcel = pickle.dumps(Parcel(task, read_files(task.bundle)))
-        return self._client.submit(pickle.loads, parcel, key=f"{self._name}-{name}")
+        worker_task = pickle.dumps(WorkerTask(task, read_files(task.bundle)))
+        return self._client.submit(pickle.loads, worker_task, key=f"{self._name}-{name}")
 
     def submit(self, name: str, item: Item, on_end: Callable[[Result | Exception], None]) -> object:
         """Hand out an item.
@@ -224,7 +226,7 @@ class ClusterSession(Generic[Item, Result]):
             The item is forgotten when nobody refers to this any more.
         """
         work = methodcaller("work", pickle.dumps(item))
-        future = self._client.submit(work, self._parcels[name], key=(self._name, next(self._numbers)))
+        future = self._client.submit(work, self._worker_tasks[name], key=(self._name, next(self._numbers)))
         future.add_done_callback(lambda ended: self._ended.put((ended, on_end)))
         return future
 
@@ -286,7 +288,7 @@ def _why(future: Any) -> Exception:
 _State = tuple[Task[Any, Any], dict[str, bytes], Path, dict[str, str]]
 
 
-class Parcel:
+class WorkerTask:
     """What a worker needs, and what it makes from it; dropped when the scheduler forgets the parcel.
 
     Parameters

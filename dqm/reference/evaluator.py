@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from dqm.alarm import describe_too_few
+from dqm.alarm import describe_p, describe_too_few
 from dqm.errors import InputError, format_count
 from dqm.events import (
     SMALLEST_P,
@@ -105,8 +105,7 @@ class Evaluation:
         if r.p is None:
             numbers.append(f"p is not known: {r.reason}")
         else:
-            relation = "<=" if r.p <= SMALLEST_P else "="
-            numbers.append(f"p {relation} {r.p:.2g} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
+            numbers.append(f"{describe_p(r.p)} ({r.p_low:.2g} to {r.p_high:.2g}, {r.p_method})")
             numbers.append(f"z = {r.z:.2f}")
         return "; ".join([", ".join(numbers), *r.remarks])
 
@@ -278,7 +277,11 @@ class Evaluator:
         n_data = window.n_events
         n_expected = float(n_data) if window.n_expected is None else window.n_expected
         constraints = read_constraints(self.bundle.manifest.nuisances, window, policy or self._policy)
-        reason = self._obstacle(window, min_events) or constraints.obstacle
+        reason = self._mismatch(window)
+        if not reason and n_data < min_events:
+            reason = describe_too_few(n_data, min_events, window.n_expected)
+            return Evaluation(TestResult(n_data, n_expected, reason=reason, is_too_small=True))
+        reason = reason or self._obstacle(window) or constraints.obstacle
         if reason:
             return Evaluation(TestResult(n_data, n_expected, reason=reason))
         kind = WindowKind(cut=window.cut, n_expected=n_expected, free=constraints.free)
@@ -389,8 +392,8 @@ class Evaluator:
     def _missing(self, window: Window) -> list[str]:
         return [name for name in self.bundle.manifest.features if name not in window.names]
 
-    def _obstacle(self, window: Window, min_events: int) -> str:
-        """Say why a window cannot be tested; empty if it can."""
+    def _mismatch(self, window: Window) -> str:
+        """Say why no window like this can be tested; empty if it can."""
         missing = self._missing(window)
         if missing:
             return f"features of the reference are missing: {', '.join(missing)}"
@@ -401,10 +404,10 @@ class Evaluator:
             return "cut by time, but the sender gave no expected number of events"
         if window.n_expected == 0.0 and window.n_events:
             return f"{format_count(window.n_events, 'event')}, but the sender expected none (n_expected = 0)"
-        if window.n_expected == 0.0:
-            return "the detector was not live"
-        if window.n_events < min_events:
-            return describe_too_few(window.n_events, min_events, window.n_expected)
+        return "the detector was not live" if window.n_expected == 0.0 else ""
+
+    def _obstacle(self, window: Window) -> str:
+        """Say why the events of a window cannot be tested; empty if they can."""
         if not window.n_events:
             return "no events"
         return "" if self._binning is None else self._binning.find_fault(self._select(window), window.weights)

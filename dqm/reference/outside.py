@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from dqm.alarm import describe_p
 from dqm.events import SMALLEST_P, FloatArray
 
 __all__ = ["SHARE", "Outside", "OutsideTest"]
@@ -42,11 +43,10 @@ class Outside:
     def __str__(self) -> str:
         """Say it in one line."""
         side = "above" if self.is_above else "below"
-        relation = "<" if self.p <= SMALLEST_P else "="
         events = "1 event has" if self.n_outside == 1 else f"{self.n_outside} events have"
         return (
             f"{events} {self.feature} {side} {self.edge:.6g}, where the reference has none "
-            f"(p {relation} {self.p:.1g})"
+            f"({describe_p(self.p)})"
         )
 
 

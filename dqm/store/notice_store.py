@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import select
 
-from dqm.alarm import Cause, Told
+from dqm.alarm import Cause, LastNotice
 from dqm.store.database import Database
 from dqm.store.schema import notices
 
@@ -61,18 +61,18 @@ class NoticeStore:
             connection.execute(self._database.insert(notices).values(row).on_conflict_do_nothing())
             return float(connection.execute(query).scalar_one())
 
-    def told(self, target: str) -> dict[Key, Told]:
+    def told(self, target: str) -> dict[Key, LastNotice]:
         """Read what a target was told of each alarm last."""
         c = notices.c
         of_alarms = c.stream != _TARGET_ITSELF, c.cause.in_(list(Cause))
         query = select(notices).where(c.target == target, *of_alarms)
         with self._database.reading() as connection:
             return {
-                (row.stream, Cause(row.cause)): Told(row.raised_at, bool(row.is_open), row.time)
+                (row.stream, Cause(row.cause)): LastNotice(row.raised_at, bool(row.is_open), row.time)
                 for row in connection.execute(query)
             }
 
-    def keep(self, target: str, told: Mapping[Key, Told]) -> None:
+    def keep(self, target: str, told: Mapping[Key, LastNotice]) -> None:
         """Note what a target was told; what it was told of other alarms stays."""
         rows = [
             {

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, case, func, literal, select, union_all
 
 from dqm.alarm import RunStatistics, summarise_run
+from dqm.errors import LARGEST_INTEGER
 from dqm.events import Verdict
 from dqm.store.database import Database
 from dqm.store.number_ranges import ranges_of, within
@@ -24,8 +25,6 @@ from dqm.store.schema import run_summaries
 __all__ = ["BadShares", "RunSummaryStore"]
 
 _C = run_summaries.c
-
-_LARGEST_RUN = 2**63 - 1
 
 _FIND = (
     select(run_summaries)
@@ -216,7 +215,7 @@ class RunSummaryStore:
         Each number is found by its place in the index, so that the number of streams does not matter.
         """
         found: list[int] = []
-        for low, high in reversed(ranges_of(runs)) if runs is not None else [(0, _LARGEST_RUN)]:
+        for low, high in reversed(ranges_of(runs)) if runs is not None else [(0, LARGEST_INTEGER)]:
             found += self._last_runs(n_runs - len(found), low, high)
         return sorted(found)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dqm.errors import LARGEST_INTEGER
 from dqm.events import RunEvent, Window, WindowHeader
 
 __all__ = [
@@ -29,7 +30,7 @@ RunIdentity = tuple[str, int, RunEvent, float]
 """Streams, run, event and time of a message about a run."""
 
 _ACKNOWLEDGED, _REFUSED = b"ack", b"nak"
-_Number = Annotated[int, Field(ge=0, lt=2**63)]
+_Number = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 
 class Reason(StrEnum):

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, ValidationError
 
 from dqm.config import NAME_PATTERN
-from dqm.errors import PeerError
+from dqm.errors import LARGEST_INTEGER, PeerError
 from dqm.stream.acknowledgement import Reason
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
 LATEST_TIME = 1e11
 """Unix seconds: the year 5138."""
 
-_LARGEST_INTEGER = 2**63 - 1
 _LONGEST_TEXT = 256
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -34,7 +33,7 @@ Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_*?-][A-Za-z0-9.
 """A name in which ``*`` stands for any characters and ``?`` for one."""
 
 Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Time = Annotated[float, Field(ge=0.0, le=LATEST_TIME)]
 
 

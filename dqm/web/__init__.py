@@ -3,7 +3,7 @@
 from dqm.web.auth.authenticator import Authenticator
 from dqm.web.auth.oidc import OidcProvider
 from dqm.web.auth.users import UserFile, add_user, remove_user, set_role
-from dqm.web.peers import Peers
+from dqm.web.other_daemons import OtherDaemons
 from dqm.web.queries import Queries
 from dqm.web.server import HttpServer, create_app
 from dqm.web.stream_status import N_RECENT, StreamStatuses
@@ -15,7 +15,7 @@ __all__ = [
     "Authenticator",
     "HttpServer",
     "OidcProvider",
-    "Peers",
+    "OtherDaemons",
     "Queries",
     "StreamStatuses",
     "UserFile",

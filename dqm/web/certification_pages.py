@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dqm.alarm import CertifyCommand, Decision, may_sign
+from dqm.errors import LARGEST_INTEGER
 from dqm.events import Quality
 from dqm.web import certification_models as cm
 from dqm.web.auth.principal import principal_of
@@ -86,7 +87,7 @@ def _show(queries: Queries, request: Request, filled: Form, problem: Problem | N
 
 def _run_of(request: Request) -> int:
     text = request.path_params["run"]
-    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
+    if not (text.isascii() and text.isdigit()) or int(text) > LARGEST_INTEGER:
         raise NotFoundError(f"no run {text!r:.40}", fix="See /certification")
     return int(text)
 

@@ -66,13 +66,13 @@ def find_run(actions: CertificationActions, run: int) -> RunCertification:
     return view_run(found, signed, actions.sent_at(signed) if signed else None, actions.created_by)
 
 
-def find_said(actions: CertificationActions, span: Span) -> Iterator[m.Said]:
+def find_said(actions: CertificationActions, span: Span) -> Iterator[m.WindowComment]:
     """Give what people said of a window, in its middle."""
     window = span.verdict.window
     overlay = Overlay(actions.journal(window.run).amendments)
     for one in (overlay.flag(window, span.middle), overlay.label(window, span.middle)):
         if one is not None:
-            yield m.Said(
+            yield m.WindowComment(
                 quality=one.quality, fault=one.fault, user=one.user, time=one.time, comment=one.comment
             )
 

@@ -22,13 +22,14 @@ from dqm.alarm import (
     ShelveAlarm,
     parse_runs,
 )
+from dqm.alarm.amendments import SequenceNumber
 from dqm.alarm.commands import Comment, GroupName, MaskHours, Moment, RunTypes, ShelveHours, StreamPattern
 from dqm.config import NAME_PATTERN, Role
 from dqm.events import Explanation, Origin, Quality
 from dqm.events.summary import View, WindowSummary
 from dqm.export.views import BundleFacts, Recent
 from dqm.stream import TurnedAwayPeer
-from dqm.web.peers import PeerOverview
+from dqm.web.other_daemons import OtherDaemonOverview
 from dqm.web.timeline import HOURS
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ChangeList",
     "ChangeQuery",
     "CommentBody",
+    "FailingTarget",
     "Group",
     "GroupBody",
     "Kept",
@@ -50,7 +52,6 @@ __all__ = [
     "Overview",
     "Problem",
     "RoleBody",
-    "Said",
     "SequenceNumber",
     "ShelveBody",
     "Stream",
@@ -58,8 +59,8 @@ __all__ = [
     "StreamRun",
     "TrendChoice",
     "TrendQuery",
-    "Untold",
     "WallChoice",
+    "WindowComment",
     "WindowDetail",
     "WindowList",
     "WindowPlace",
@@ -69,9 +70,6 @@ __all__ = [
 StreamName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Name of a stream, as the wire format allows it."""
 
-SequenceNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""Number of a run, or of a window in it: what the wire format allows and the store can hold."""
-
 
 class Kept(View):
     """Whether the events of a window are still there."""
@@ -80,7 +78,7 @@ class Kept(View):
     reason: str = Field(description="why they are not kept; empty if they are")
 
 
-class Said(View):
+class WindowComment(View):
     """What a person said of a window: another flag, or the fault that it shows."""
 
     quality: Quality | None = Field(description="the flag; null if a fault is named")
@@ -99,7 +97,7 @@ class WindowDetail(View):
     bundle: BundleFacts | None
     why_no_bundle: str = Field(description="why the bundle is not described; empty if it is")
     kept: Kept
-    said: tuple[Said, ...] = Field(description="what people said of it: at most a flag and a fault")
+    said: tuple[WindowComment, ...] = Field(description="what people said of it: at most a flag and a fault")
 
 
 class WindowList(View):
@@ -135,6 +133,8 @@ class Stream(View):
     activity: Activity = Field(description="Running; Idle after the end of its run; Silent")
     run: StreamRun | None = Field(description="its present or last run; null if none is known")
     last: WindowSummary | None = Field(description="last window of this run; null before the first")
+    is_known: bool = Field(default=False, exclude=True)  # whether its numbers are of the present
+    is_suppressed: bool = Field(default=False, exclude=True)  # whether its alarms are, as a whole
     recent: tuple[Recent, ...] = Field(description="last windows, the newest last")
     explained: str = Field(description="what the last anomalous window looks like; empty if nothing is known")
     bundle: str = Field(description="bundle that judged the last window; before it, the first of the stream")
@@ -153,7 +153,7 @@ class Group(View):
     streams: tuple[str, ...]
 
 
-class Untold(View):
+class FailingTarget(View):
     """A target of messages about alarms that does not take any."""
 
     target: str
@@ -161,7 +161,7 @@ class Untold(View):
     reason: str = Field(description="why the last try failed")
 
 
-class Peer(View):
+class OtherDaemon(View):
     """Another daemon, as it was when it last answered."""
 
     name: str
@@ -169,7 +169,7 @@ class Peer(View):
     answered_at: float | None = Field(description="when it last answered, Unix seconds; null if it never did")
     is_fresh: bool = Field(description="whether this is its present state")
     problem: str = Field(description="why there is no answer now; empty if there is one")
-    overview: PeerOverview | None = Field(description="what it said; null if it never answered")
+    overview: OtherDaemonOverview | None = Field(description="what it said; null if it never answered")
 
 
 class AlarmLine(View):
@@ -194,8 +194,8 @@ class Overview(View):
     turned_away: tuple[TurnedAwayPeer, ...] = Field(
         description="addresses whose connections were turned away in the last 10 minutes"
     )
-    untold: tuple[Untold, ...] = Field(description="targets that cannot be told of alarms")
-    peers: tuple[Peer, ...] = Field(description="other daemons that are configured as peers")
+    untold: tuple[FailingTarget, ...] = Field(description="targets that cannot be told of alarms")
+    peers: tuple[OtherDaemon, ...] = Field(description="other daemons that are configured as peers")
     needs_response: tuple[Alarm, ...] = Field(
         description="alarms somebody must respond to, most urgent first"
     )

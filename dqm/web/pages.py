@@ -19,9 +19,9 @@ from dqm.alarm import (
     UnshelveAlarm,
     attention,
     find_sign,
-    needs_response,
     parse_numbers,
 )
+from dqm.alarm.rolling_reference import may_accept_change
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
@@ -125,7 +125,8 @@ def _overview(queries: Queries, request: Request) -> Response:
 
 def _needs_attention(stream: m.Stream) -> bool:
     """Tell whether a stream is shown before it is asked for, as on the wall."""
-    return attention(find_sign(stream.quality, stream.alarm, stream.activity), stream.since) is not None
+    sign = find_sign(stream.quality, stream.alarm, stream.activity, is_suppressed=stream.is_suppressed)
+    return attention(sign, stream.since) is not None
 
 
 def _paths(path: str) -> Iterator[str]:
@@ -170,12 +171,8 @@ def _alarm(queries: Queries, request: Request, trouble: str = "", status: int = 
         for change in queries.changes(stream=alarm.stream, limit=4 * _CHANGES).changes
         if change.alarm.cause is alarm.cause
     ]
-    may_be_accepted = (
-        alarm.cause is Cause.CHANGED
-        and alarm.state is not AlarmState.NORMAL
-        and not needs_response(alarm)  # to acknowledge it accepts the change
-        and alarm.stream in queries.alarm_service.for_rolling_references()
-    )
+    is_followed = alarm.stream in queries.alarm_service.for_rolling_references()
+    may_be_accepted = is_followed and may_accept_change(alarm)
     return render(
         queries, request, "alarm.html", status, alarm=alarm, changes=changes[:_CHANGES], trouble=trouble,
         may_be_accepted=may_be_accepted,

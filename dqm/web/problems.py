@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from dqm.errors import DqmError, InputError, StoreError
+from dqm.errors import LARGEST_INTEGER, DqmError, InputError, StoreError
 from dqm.web.models import Problem
 
 __all__ = [
@@ -147,7 +147,7 @@ def _problem(status: HTTPStatus, detail: str, where: str | None, fix: str | None
 def _message(entry: Mapping[str, Any]) -> str:
     """Give pydantic's message; its text for thousands of digits does not say what is allowed."""
     if entry["type"] == "int_parsing_size":
-        return f"Input should be less than or equal to {2**63 - 1}"
+        return f"Input should be less than or equal to {LARGEST_INTEGER}"
     return str(entry["msg"])
 
 

@@ -13,15 +13,17 @@ from dqm.alarm import (
     Activity,
     Alarm,
     AlarmChange,
-    AlarmsOfStream,
     AlarmState,
     Cause,
     Command,
     Mask,
     Node,
-    Standing,
+    PresentState,
+    QualityCeiling,
+    RollingAlarmState,
     StreamTrend,
     Thresholds,
+    find_suppressed,
     group_alarms,
     needs_response,
     urgency,
@@ -31,15 +33,15 @@ from dqm.events import Origin, Quality, RunRecord, Verdict
 from dqm.events.summary import summarise
 from dqm.export.notice_sender import NoticeStatus
 from dqm.export.run_trends import ShareTable, read_shares, read_trends
-from dqm.export.views import BundleFacts, Recent
+from dqm.export.views import BundleFacts
 from dqm.store import AlarmStore, VerdictStore
 from dqm.stream import TurnedAwayPeer
 from dqm.web import models as m
 from dqm.web.certification_queries import CertificationActions, find_said
 from dqm.web.comparisons import Comparisons
-from dqm.web.peers import FRESH_SECONDS, PeerStatus
+from dqm.web.other_daemons import FRESH_SECONDS, OtherDaemonStatus
 from dqm.web.problems import NotFoundError
-from dqm.web.stream_status import StreamStatus, StreamStatuses
+from dqm.web.stream_status import StreamStatuses
 from dqm.web.wall import Wall, make_wall
 
 __all__ = ["AlarmActions", "Queries"]
@@ -60,16 +62,16 @@ class AlarmActions(Protocol):
     def channel_masks(self) -> Mapping[str, Sequence[Mask]]:
         """Masks of channels, in force or to come, of each stream that has any."""
 
-    def tree(self) -> Node:
-        """Root of the groups."""
+    def tree(self, present: Mapping[str, PresentState]) -> Node:
+        """Root of the groups, from the present state of each stream beside its alarms."""
 
     def activities(self) -> Mapping[str, Activity]:
         """Whether windows of each stream are expected, and come."""
 
-    def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
+    def for_rolling_references(self) -> Mapping[str, RollingAlarmState]:
         """Say what the alarms of each stream with a rolling reference mean for it."""
 
-    def standings(self) -> Mapping[str, Standing]:
+    def ceilings(self) -> Mapping[str, QualityCeiling]:
         """Say what the alarms of each stream allow its quality to be."""
 
     def thresholds(self) -> Thresholds:
@@ -128,13 +130,14 @@ class Queries:
     notice: Callable[[], str] = str
     turned_away: Callable[[], Sequence[TurnedAwayPeer]] = tuple
     notice_statuses: Callable[[], Sequence[NoticeStatus]] = tuple
-    peer_statuses: Callable[[], Sequence[PeerStatus]] = tuple
+    peer_statuses: Callable[[], Sequence[OtherDaemonStatus]] = tuple
 
     def overview(self) -> m.Overview:
         """Give everything at a glance."""
         alarms = self._sorted_alarms()
-        tree = _group(self.alarm_service.tree())
-        streams = tuple(self._streams(self.statuses.streams(), alarms, tree))
+        present = self.present()
+        root = self.alarm_service.tree(present)
+        streams = tuple(self._streams(present, alarms, root))
         counts = Counter(stream.quality for stream in streams if stream.activity is not Activity.IDLE)
         return m.Overview(
             time=self.clock(),
@@ -148,23 +151,27 @@ class Queries:
             qualities={quality: counts[quality] for quality in Quality},
             n_idle=len(streams) - counts.total(),
             origins=tuple(sorted({s.last.origin for s in streams if s.last} - {Origin.LIVE})),
-            tree=tree,
+            tree=_group(root),
             streams=streams,
         )
 
-    def untold(self) -> tuple[m.Untold, ...]:
+    def present(self) -> Mapping[str, PresentState]:
+        """Give the present state of each stream beside its alarms."""
+        return self.statuses.shown(self.alarm_service.ceilings())
+
+    def untold(self) -> tuple[m.FailingTarget, ...]:
         """Give the targets that cannot be told of alarms."""
         return tuple(
-            m.Untold(target=status.target, since=status.failing_since, reason=status.reason)
+            m.FailingTarget(target=status.target, since=status.failing_since, reason=status.reason)
             for status in self.notice_statuses()
             if status.failing_since is not None
         )
 
-    def peers(self) -> tuple[m.Peer, ...]:
+    def peers(self) -> tuple[m.OtherDaemon, ...]:
         """Give other daemons, in the order of the configuration."""
         now = self.clock()
         return tuple(
-            m.Peer(
+            m.OtherDaemon(
                 name=status.name,
                 url=status.url,
                 answered_at=status.answered_at,
@@ -177,21 +184,23 @@ class Queries:
 
     def stream(self, stream: str) -> m.Stream:
         """One stream; raises `NotFoundError`."""
-        status = self._status(stream)
-        (found,) = self._streams([status], self._sorted_alarms(), _group(self.alarm_service.tree()))
+        self._check_known(stream)
+        present = self.present()
+        root = self.alarm_service.tree(present)
+        (found,) = self._streams({stream: present[stream]}, self._sorted_alarms(), root)
         return found
 
     def windows(
         self, stream: str, run: int | None = None, quality: Quality | None = None, limit: int = 100
     ) -> m.WindowList:
         """Verdicts of a stream, the newest first; raises `NotFoundError`."""
-        self._status(stream)
+        self._check_known(stream)
         found = self.verdicts.select(stream=stream, run=run, quality=quality, limit=min(limit, _MOST_WINDOWS))
         return m.WindowList(stream=stream, windows=tuple(map(summarise, found))[::-1])
 
     def trend(self, stream: str, query: m.TrendQuery) -> StreamTrend:
         """Put runs of a stream side by side; raises `NotFoundError`."""
-        self._status(stream)
+        self._check_known(stream)
         trends = read_trends(self.verdicts, [stream], query.chosen, query.most)
         return next(trends, StreamTrend(stream, ()))
 
@@ -205,12 +214,12 @@ class Queries:
         for alarm in self.alarm_service.alarms():
             if alarm.state is not AlarmState.NORMAL:
                 alarms[alarm.stream] = min(alarm, alarms.get(alarm.stream, alarm), key=urgency)
-        standings = self.alarm_service.standings()
+        present = self.present()
         return make_wall(
-            ((s.name, *_present(s, standings.get(s.name))) for s in self.statuses.streams()),
+            present,
             alarms,
             self.alarm_service.activities(),
-            self.alarm_service.tree(),
+            self.alarm_service.tree(present),
             self.statuses.timeline,
             now=self.clock(),
             hours=hours,
@@ -269,7 +278,7 @@ class Queries:
     def alarms(self) -> m.AlarmList:
         """Every alarm, the most urgent first."""
         alarms = self._sorted_alarms()
-        explained = {s.name: s.explained for s in self.statuses.streams() if s.explained}
+        explained = {name: state.explained for name, state in self.present().items() if state.explained}
         return m.AlarmList(
             time=self.clock(), alarms=tuple(alarms), groups=_lines(alarms), explained=explained
         )
@@ -328,9 +337,9 @@ class Queries:
             "and the share of Good ones that [keep] good_share says",
         )
 
-    def _status(self, name: str) -> StreamStatus:
+    def _check_known(self, stream: str) -> None:
         try:
-            return self.statuses.find(name)
+            self.statuses.find(stream)
         except InputError as error:
             raise NotFoundError(error.what, fix="See / for all streams") from None
 
@@ -338,43 +347,36 @@ class Queries:
         return sorted(self.alarm_service.alarms(), key=urgency)
 
     def _streams(
-        self, statuses: Iterable[StreamStatus], alarms: Iterable[Alarm], tree: m.Group
+        self, present: Mapping[str, PresentState], alarms: Iterable[Alarm], root: Node
     ) -> Iterable[m.Stream]:
-        paths = dict(_paths(tree))
+        paths = dict(_paths(_group(root)))
+        suppressed = set(find_suppressed(root))
         activities = self.alarm_service.activities()
-        standings = self.alarm_service.standings()
         first: dict[str, Alarm] = {}
         for alarm in alarms:
             if alarm.state is not AlarmState.NORMAL:
                 first.setdefault(alarm.stream, alarm)
-        for s in statuses:
-            most_urgent = first.get(s.name)
-            bundles = tuple(one.identifier for one in self.bundles.get(s.name, ()))
-            judged = s.last.bundle if s.last else ""
-            quality, reason, since = _present(s, standings.get(s.name))
+        for name, state in present.items():
+            most_urgent = first.get(name)
+            bundles = tuple(one.identifier for one in self.bundles.get(name, ()))
             yield m.Stream(
-                name=s.name,
-                path=paths.get(s.name, ""),
-                quality=quality,
-                reason=reason,
-                since=since,
+                name=name,
+                path=paths.get(name, ""),
+                quality=state.quality,
+                reason=state.reason,
+                since=state.since,
                 alarm=most_urgent,
                 needs_response=most_urgent is not None and needs_response(most_urgent),
-                activity=activities.get(s.name, Activity.RUNNING),
-                run=_run(s.run) if s.run else None,
-                last=summarise(s.last) if s.last else None,
-                recent=tuple(Recent(run=r.run, seq=r.seq, quality=r.quality) for r in s.recent),
-                explained=s.explained,
-                bundle=judged if judged in bundles else next(iter(bundles), ""),
+                activity=activities.get(name, Activity.RUNNING),
+                run=_run(state.run) if state.run else None,
+                last=summarise(state.last) if state.last else None,
+                is_known=state.is_known,
+                is_suppressed=name in suppressed,
+                recent=self.statuses.recent(name),
+                explained=state.explained,
+                bundle=state.find_bundle(bundles),
                 bundles=bundles,
             )
-
-
-def _present(status: StreamStatus, standing: Standing | None) -> tuple[Quality, str, float]:
-    """Give quality, reason and since when: those of its windows, unless they would contradict an alarm."""
-    if standing is None or status.quality is not Quality.GOOD:
-        return status.quality, status.reason, status.since
-    return standing.limit(status.quality), standing.reason, max(status.since, standing.since)
 
 
 def _lines(alarms: Iterable[Alarm]) -> tuple[m.AlarmLine, ...]:

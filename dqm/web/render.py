@@ -53,7 +53,7 @@ def render(
         With the cookie of our forms.
     """
     token, principal = form_token(request), principal_of(request)
-    last = [stream.last for stream in queries.statuses.streams()] if principal.may_read else []
+    last = [state.last for state in queries.present().values()] if principal.may_read else []
     text = (
         _templates()
         .get_template(template)

@@ -1,84 +1,22 @@
-"""The present state of every stream: its quality, since when, its last window and those before."""
+"""The present state of every stream, with its last windows, for page, metrics and groups."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
-from dqm.alarm import belongs_to, find_run_border, is_idle, is_overdue
+from dqm.alarm import PresentState, QualityCeiling, is_overdue
+from dqm.alarm.present_state import NEVER_SEEN
 from dqm.errors import InputError
-from dqm.events import Quality, RunRecord, Verdict
+from dqm.events import RunRecord, Verdict
+from dqm.export.views import Recent
 from dqm.web.timeline import Timeline
 
-__all__ = ["N_RECENT", "RecentWindow", "StreamStatus", "StreamStatuses"]
+__all__ = ["N_RECENT", "StreamStatuses"]
 
 N_RECENT = 24
 """Windows of a stream that the overview shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecentWindow:
-    """One of the last windows of a stream.
-
-    Parameters
-    ----------
-    run, seq : int
-        Its identity within the stream.
-    quality : Quality
-        What was decided.
-    """
-
-    run: int
-    seq: int
-    quality: Quality
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStatus:
-    """One stream at one moment, as its windows and runs show it; alarms may say more (`dqm.alarm.Standing`).
-
-    Parameters
-    ----------
-    name : str
-        The stream.
-    quality : Quality
-        ``Null`` before the first window and when the stream is stale.
-    reason : str
-        Why, in words; empty only if ``Good``.
-    since : float
-        When this quality began, Unix seconds.
-    last : Verdict or None
-        Of the last window of the present run, without its explanation; None before the first.
-    recent : tuple of RecentWindow
-        The last windows, the newest last; those before a restart included.
-    explained : str
-        What the last window that was explained looks like; empty once a window that is not ``Null`` has no
-        explanation, or a run begins.
-    run : RunRecord or None
-        Run that the stream is in, or was in last; None if none is known.
-    """
-
-    name: str
-    quality: Quality
-    reason: str
-    since: float
-    last: Verdict | None = None
-    recent: tuple[RecentWindow, ...] = ()
-    explained: str = ""
-    run: RunRecord | None = None
-
-
-@dataclass(slots=True)
-class _Stream:
-    quality: Quality
-    reason: str
-    since: float
-    last: Verdict | None = None
-    explained: str = ""
-    run: RunRecord | None = None
-    recent: deque[RecentWindow] = field(default_factory=lambda: deque(maxlen=N_RECENT))
 
 
 class StreamStatuses:
@@ -101,7 +39,8 @@ class StreamStatuses:
         self._clock = clock
         self._lock = Lock()
         self._version = 0
-        self._streams: dict[str, _Stream] = {}
+        self._states: dict[str, PresentState] = {}
+        self._recent: dict[str, deque[Recent]] = {}
         self.timeline = Timeline()
         self.follow(streams)
 
@@ -113,17 +52,16 @@ class StreamStatuses:
     @property
     def names(self) -> tuple[str, ...]:
         """The streams."""
-        return tuple(self._streams)
+        return tuple(self._states)
 
     def follow(self, streams: Iterable[str]) -> None:
         """Show these streams from now on, in this order; those that stay are as they were."""
-        reason = "no window since the daemon started"
-        now = self._clock()
+        fresh = PresentState(self._clock())
         with self._lock:
-            before = self._streams
-            self._streams = {name: before.get(name) or _Stream(Quality.NULL, reason, now) for name in streams}
+            self._states = {name: self._states.get(name, fresh) for name in streams}
+            self._recent = {name: self._recent.get(name, deque(maxlen=N_RECENT)) for name in self._states}
             self._version += 1
-        self.timeline.follow(self._streams)
+        self.timeline.follow(self._states)
 
     def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
         """Add windows from before the daemon started.
@@ -133,7 +71,7 @@ class StreamStatuses:
         verdicts : iterable of Verdict
             Of one of the streams, the oldest first.
         stale_seconds : float
-            For how long it may be without a window: an older one says nothing of the present.
+            An older one says nothing of the present. This is no silence: nobody listened meanwhile.
 
         Raises
         ------
@@ -144,55 +82,24 @@ class StreamStatuses:
         for verdict in verdicts:
             self.observe(verdict)
             if is_overdue(verdict.judged_at, now, stale_seconds):
-                reason = f"no window for more than {stale_seconds:g} s"
-                self.mark_stale(verdict.window.stream, reason, verdict.judged_at + stale_seconds)
+                self.mark_stale(verdict.window.stream, NEVER_SEEN, verdict.judged_at + stale_seconds)
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
+        window = verdict.window
+        recent = Recent(run=window.run, seq=window.seq, quality=verdict.quality)
         with self._lock:
-            stream = self._find(verdict.window.stream)
-            stream.recent.append(_recent(verdict))
-            self.timeline.note(verdict.window.stream, verdict.judged_at, verdict.quality)
+            self._states[window.stream] = self.find(window.stream).observe(verdict)
+            self._recent[window.stream].append(recent)
             self._version += 1
-            if not belongs_to(verdict.window, stream.run):
-                return
-            if not is_idle(stream.run):
-                if stream.last is None or stream.quality is not verdict.quality:
-                    stream.since = verdict.judged_at
-                stream.quality, stream.reason = verdict.quality, verdict.reason
-            if verdict.explanation is not None:
-                stream.explained = verdict.explanation.text
-            elif verdict.quality is not Quality.NULL:
-                stream.explained = ""
-            if verdict.explanation is not None:  # maps are large, and read from the store
-                verdict = replace(verdict, explanation=None)
-            stream.last = verdict
+        self.timeline.note(window.stream, verdict.judged_at, verdict.quality)
 
     def note_run(self, record: RunRecord) -> None:
-        """Show that a run began or ended; raises `InputError` if its stream is not one of these.
-
-        Parameters
-        ----------
-        record : RunRecord
-            What has changed; a run before the present one is passed over.
-        """
-        with self._lock:
-            stream = self._find(record.stream)
-            last_run = None if stream.last is None else stream.last.window.run
-            border = find_run_border(stream.run, record, last_run)
-            if border is None:
-                return
-            stream.run = record
-            if border.is_other:
-                stream.last, stream.explained = None, ""
-            if border.reason:
-                stream.quality, stream.reason = Quality.NULL, border.reason
-            if border.turns:
-                stream.since = record.noted_at
-            self._version += 1
+        """Show that a run began or ended; raises `InputError` if its stream is not one of these."""
+        self._change(record.stream, lambda state: state.enter(record))
 
     def mark_stale(self, name: str, reason: str, since: float | None = None) -> None:
-        """Show a stream as ``Null`` until its next window; raises `InputError` if it is not one of these.
+        """Show that no window has come for too long; raises `InputError` if it is not one of these.
 
         Parameters
         ----------
@@ -201,47 +108,31 @@ class StreamStatuses:
         reason : str
             Since when there was no window, in words.
         since : float, optional
-            When it became stale, Unix seconds; default: now.
+            When it became too long, Unix seconds; default: now.
         """
-        with self._lock:
-            stream = self._find(name)
-            if stream.reason != reason:
-                if stream.quality is not Quality.NULL:
-                    stream.since = self._clock() if since is None else since
-                stream.quality, stream.reason = Quality.NULL, reason
-                self._version += 1
+        now = self._clock() if since is None else since
+        self._change(name, lambda state: state.expire(reason, now))
 
-    def find(self, name: str) -> StreamStatus:
-        """One stream; raises `InputError` if it is not one of these."""
-        with self._lock:
-            return _freeze(name, self._find(name))
-
-    def streams(self) -> tuple[StreamStatus, ...]:
-        """All streams at one moment."""
-        with self._lock:
-            return tuple(_freeze(name, stream) for name, stream in self._streams.items())
-
-    def _find(self, name: str) -> _Stream:
+    def find(self, name: str) -> PresentState:
+        """State by its windows alone; raises `InputError` if the stream is not one of these."""
         try:
-            return self._streams[name]
+            return self._states[name]
         except KeyError:
-            raise InputError(
-                f"no stream {name!r}", fix=f"Known streams: {', '.join(self._streams)}"
-            ) from None
+            known = ", ".join(self._states)
+            raise InputError(f"no stream {name!r}", fix=f"Known streams: {known}") from None
 
+    def recent(self, name: str) -> tuple[Recent, ...]:
+        """Last windows of a stream, the newest last; those before a restart included."""
+        with self._lock:
+            return tuple(self._recent.get(name, ()))
 
-def _recent(verdict: Verdict) -> RecentWindow:
-    return RecentWindow(verdict.window.run, verdict.window.seq, verdict.quality)
+    def shown(self, ceilings: Mapping[str, QualityCeiling]) -> dict[str, PresentState]:
+        """Give the states of all streams beside their alarms, as everybody shows them."""
+        with self._lock:
+            return {name: state.beside(ceilings.get(name)) for name, state in self._states.items()}
 
-
-def _freeze(name: str, stream: _Stream) -> StreamStatus:
-    return StreamStatus(
-        name,
-        stream.quality,
-        stream.reason,
-        stream.since,
-        stream.last,
-        tuple(stream.recent),
-        stream.explained,
-        stream.run,
-    )
+    def _change(self, name: str, step: Callable[[PresentState], PresentState]) -> None:
+        with self._lock:
+            before = self.find(name)
+            after = self._states[name] = step(before)
+            self._version += after is not before

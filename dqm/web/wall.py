@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from pydantic import Field
 
-from dqm.alarm import Activity, Alarm, Node, StreamSign, attention, find_sign
+from dqm.alarm import Activity, Alarm, Node, PresentState, StreamSign, attention, find_sign, find_suppressed
 from dqm.events import Quality
 from dqm.events.summary import View
 from dqm.web.timeline import Timeline, column_seconds
@@ -65,7 +65,7 @@ class Wall(View):
 
 
 def make_wall(
-    present: Iterable[tuple[str, Quality, str, float]],
+    present: Mapping[str, PresentState],
     alarms: Mapping[str, Alarm],
     activities: Mapping[str, Activity],
     tree: Node,
@@ -79,8 +79,8 @@ def make_wall(
 
     Parameters
     ----------
-    present : iterable of (str, Quality, str, float)
-        Name, quality, its reason and since when, of every stream.
+    present : mapping of str to PresentState
+        State of every stream beside its alarms.
     alarms : mapping of str to Alarm
         Most urgent alarm of each stream that has one.
     activities : mapping of str to Activity
@@ -96,16 +96,18 @@ def make_wall(
     notice : str
         As of `Wall`.
     """
+    suppressed = set(find_suppressed(tree))
     streams: dict[str, WallStream] = {}
-    for name, quality, reason, since in present:
+    for name, state in present.items():
         alarm = alarms.get(name)
-        sign = find_sign(quality, alarm, activities.get(name, Activity.RUNNING))
+        activity = activities.get(name, Activity.RUNNING)
+        sign = find_sign(state.quality, alarm, activity, is_suppressed=name in suppressed)
         streams[name] = WallStream(
             name=name,
             sign=sign,
-            quality=quality,
-            since=since,
-            text=alarm.text if alarm is not None and sign is StreamSign.ALARM else reason,
+            quality=state.quality,
+            since=state.since,
+            text=alarm.text if alarm is not None and sign is StreamSign.ALARM else state.reason,
             strip="".join(_CODES[one] for one in timeline.columns(name, now, hours)),
         )
     keys = {name: attention(one.sign, one.since) for name, one in streams.items()}

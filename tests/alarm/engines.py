@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from scipy import stats
 
-from dqm.alarm import AlarmEngine, Guidance, Priority, Rules, StreamRules, Thresholds, Timing
+from dqm.alarm import AlarmEngine, Guidance, PresentState, Priority, Rules, StreamRules, Thresholds, Timing
 from dqm.alarm.values import Cause
 from dqm.events import Quality, RateResult, RollingResult, TestResult, Verdict, WindowCut
 from tests.verdicts import make_verdict
@@ -36,6 +36,11 @@ def engine(
 ) -> AlarmEngine:
     rules = Rules(streams or (stream(),), timing=timing or Timing(), **changes)  # type: ignore[arg-type]
     return AlarmEngine(rules, THRESHOLDS, now, dumps)
+
+
+def best_of(b: AlarmEngine, name: str = "s") -> Quality:
+    """What the alarms leave of a stream whose windows are Good."""
+    return PresentState(0.0, Quality.GOOD).beside(b.ceilings[name]).quality
 
 
 def verdict(

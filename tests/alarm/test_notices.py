@@ -15,11 +15,11 @@ from dqm.alarm import (
     AlarmState,
     Cause,
     Guidance,
+    LastNotice,
     NoticeKind,
     Priority,
-    Told,
     find_notices,
-    note_told,
+    note_sent,
     notice_rules,
 )
 from dqm.alarm.notices import NoticeRule, NoticeRules
@@ -35,11 +35,11 @@ RAISED = Alarm(
 )  # fmt: skip
 ENDED = replace(RAISED, state=AlarmState.NORMAL, since=ENDED_AT, text="")
 KEY = ("chamber-1", Cause.SILENT)
-OPEN = {KEY: Told(RAISED_AT, is_open=True, time=1010.0)}
-CLOSED = {KEY: Told(RAISED_AT, is_open=False, time=2010.0)}
+OPEN = {KEY: LastNotice(RAISED_AT, is_open=True, time=1010.0)}
+CLOSED = {KEY: LastNotice(RAISED_AT, is_open=False, time=2010.0)}
 
 
-def kinds(alarm: Alarm, told: dict[Any, Told], now: float = 3000.0, **changes: Any) -> list[str]:
+def kinds(alarm: Alarm, told: dict[Any, LastNotice], now: float = 3000.0, **changes: Any) -> list[str]:
     rules = changes.pop("rules", ALL)
     since = changes.pop("since", 0.0)
     return [notice.kind.value for notice in find_notices([alarm], told, since=since, rules=rules, now=now)]
@@ -48,12 +48,12 @@ def kinds(alarm: Alarm, told: dict[Any, Told], now: float = 3000.0, **changes: A
 def test_an_alarm_is_told_once_when_it_is_raised_and_once_when_it_ends() -> None:
     (raised,) = find_notices([RAISED], {}, since=0.0, rules=ALL, now=1010.0)
     assert raised.kind is NoticeKind.RAISED
-    told = note_told([raised], 1010.0)
+    told = note_sent([raised], 1010.0)
     assert told == OPEN
     assert find_notices([RAISED], told, since=0.0, rules=ALL, now=5000.0) == []
     (ended,) = find_notices([ENDED], told, since=0.0, rules=ALL, now=2010.0)
     assert ended.kind is NoticeKind.ENDED
-    told |= note_told([ended], 2010.0)
+    told |= note_sent([ended], 2010.0)
     assert told == CLOSED
     assert kinds(ENDED, told) == []
     assert kinds(replace(RAISED, raised_at=2500.0), told) == ["raised"]
@@ -73,20 +73,20 @@ def test_what_is_suppressed_has_ended_for_whoever_was_told(state: AlarmState) ->
 
 def test_what_came_and_went_meanwhile_is_told_but_not_what_was_before_the_target() -> None:
     assert kinds(ENDED, {}) == ["missed"]
-    assert kinds(ENDED, {KEY: Told(500.0, is_open=False, time=600.0)}) == ["missed"]
+    assert kinds(ENDED, {KEY: LastNotice(500.0, is_open=False, time=600.0)}) == ["missed"]
     assert kinds(ENDED, {}, since=1500.0) == []
     assert kinds(RAISED, {}, since=1500.0) == ["raised"]  # it stands: whoever is new must know
     assert kinds(replace(ENDED, raised_at=None), {}) == []
-    again = {KEY: Told(500.0, is_open=True, time=600.0)}
+    again = {KEY: LastNotice(500.0, is_open=True, time=600.0)}
     assert kinds(ENDED, again) == ["ended"]
-    assert note_told(find_notices([ENDED], {}, since=0.0, rules=ALL, now=3.0), 3.0)[KEY].is_open is False
+    assert note_sent(find_notices([ENDED], {}, since=0.0, rules=ALL, now=3.0), 3.0)[KEY].is_open is False
 
 
 def test_who_does_not_acknowledge_is_reminded() -> None:
     rules = NoticeRules((NoticeRule(),), UTC_ZONE, remind_seconds=600.0)
     assert kinds(RAISED, OPEN, now=1609.0, rules=rules) == []
     assert kinds(RAISED, OPEN, now=1610.0, rules=rules) == ["reminder"]
-    again = note_told(find_notices([RAISED], OPEN, since=0.0, rules=rules, now=1610.0), 1610.0)
+    again = note_sent(find_notices([RAISED], OPEN, since=0.0, rules=rules, now=1610.0), 1610.0)
     assert kinds(RAISED, again, now=2200.0, rules=rules) == []
     assert kinds(RAISED, again, now=2210.0, rules=rules) == ["reminder"]
     assert kinds(RAISED, OPEN, now=500.0, rules=rules) == ["reminder"]  # the clock went back
@@ -161,7 +161,7 @@ def test_what_stands_when_the_hours_begin_is_told_and_what_went_before_is_not() 
     assert kinds(alarm, {}, now=at(7), rules=day) == ["raised"]
     gone = replace(alarm, state=AlarmState.NORMAL, since=at(5))
     assert kinds(gone, {}, now=at(7), rules=day) == []
-    told = {KEY: Told(at(3), is_open=True, time=at(3))}
+    told = {KEY: LastNotice(at(3), is_open=True, time=at(3))}
     assert kinds(gone, told, now=at(6), rules=day) == []
     assert kinds(gone, told, now=at(7), rules=day) == ["ended"]
 

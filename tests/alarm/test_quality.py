@@ -54,13 +54,15 @@ def test_a_window_whose_shape_is_not_known_is_judged_by_its_number(
 
 def test_the_number_of_a_small_window_is_said_once() -> None:
     small = "30 events, fewer than 50 (expected 488)"
-    bad = TestResult(30, 487.5, reason=small, rate=rate_of(1e-15))
+    bad = TestResult(30, 487.5, reason=small, rate=rate_of(1e-15), is_too_small=True)
     assert grade(bad, 0, LIMITS) == (
         Quality.BAD,
         "30 events where 488 are expected (p < 1e-15), too few to test the shape",
     )
     assert grade(replace(bad, rate=rate_of(0.5)), 0, LIMITS) == (Quality.NULL, small)
-    assert grade(replace(bad, reason="overload"), 0, LIMITS)[1].endswith("(p < 1e-15); overload")
+    assert grade(replace(bad, reason="overload", is_too_small=False), 0, LIMITS)[1].endswith(
+        "(p < 1e-15); overload"
+    )
 
 
 def test_shape_and_number_are_told_beside_each_other_and_the_worse_counts() -> None:

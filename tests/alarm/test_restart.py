@@ -139,7 +139,7 @@ class TwoEngines(RuleBasedStateMachine):
     @invariant()
     def engines_agree(self) -> None:
         assert self.living.alarms == self.killed.alarms
-        assert self.living.tree() == self.killed.tree()
+        assert self.living.tree({}) == self.killed.tree({})
 
     @invariant()
     def a_mask_in_force_suppresses(self) -> None:
@@ -217,7 +217,7 @@ def test_what_the_configuration_changes_at_a_restart_is_told() -> None:
 def test_streams_that_are_gone_are_passed_over_and_new_ones_begin_afresh() -> None:
     b = engine(stream("new"), dumps={"old": engine(stream("old")).dump("old")})
     assert {alarm.stream for alarm in b.alarms} == {"new"}
-    assert b.tree().streams[0].quality is Quality.NULL
+    assert b.tree({}).streams[0].quality is Quality.NULL
 
 
 def test_longer_and_shorter_memories_may_be_configured_between() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqm.alarm import AlarmsOfStream, RollingReference
+from dqm.alarm import RollingAlarmState, RollingReference
 from dqm.events import Quality, RollingResult, TestResult, Verdict, WindowHeader
 
 K, LEAST_P = 3, 0.01
@@ -35,7 +35,7 @@ def verdict(seq: int, letter: str = "g", *, run: int = 1, run_type: str = "", bu
 
 def add(reference: RollingReference, one: Verdict, letter: str = "g") -> RollingReference:
     accepted_at = float(one.window.seq) if letter == "A" else reference.accepted_at
-    alarms = AlarmsOfStream(letter == "F", accepted_at)
+    alarms = RollingAlarmState(letter == "F", accepted_at)
     return reference.add(one, n_windows=K, least_p=LEAST_P, alarms=alarms)
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, describe_run, find_run_border
+from dqm.alarm import Activity, AlarmEngine, AlarmState, Cause, PresentState, describe_run
+from dqm.alarm.run_borders import RETURN_SECONDS, resume_wait
 from dqm.events import Quality, RunRecord
 
 from .engines import THRESHOLDS, engine, stream, verdict
@@ -70,12 +71,10 @@ def test_a_run_that_begins_does_not_end_the_silence_of_the_one_before() -> None:
     assert (change.alarm.cause, change.alarm.state) == ("silent", "Normal")
 
 
-def test_a_run_that_begins_forgets_the_quality_and_the_type_of_the_one_before() -> None:
+def test_a_run_that_begins_forgets_the_type_of_the_one_before() -> None:
     b = engine(stream(run_types=("physics",)))
     feed(b, 0.5)
-    assert b.tree().quality is Quality.GOOD
     b.note_run(record(2, 2, run_type="pedestal"), 5.0)
-    assert b.tree().quality is Quality.NULL
     assert alarm(b).state is AlarmState.FILTERED
     b.note_run(record(3, 3), 6.0)
     assert alarm(b).state is AlarmState.NORMAL
@@ -130,13 +129,13 @@ def test_the_time_without_a_judged_window_rests_while_the_stream_is_idle() -> No
 
 def test_a_group_is_as_good_as_its_streams_that_are_not_idle() -> None:
     b = engine(stream("a", "muon"), stream("b", "muon"))
-    b.observe(verdict(0.5, name="a"), 1.0)
+    present = {"a": PresentState(1.0, Quality.GOOD), "b": PresentState(1.0)}
     b.note_run(record(name="b", ended_at=1.0), 1.0)
-    (muon,) = b.tree().children
+    (muon,) = b.tree(present).children
     assert (muon.quality, muon.idle) == (Quality.GOOD, False)
     b.note_run(record(name="a", ended_at=2.0), 2.0)
-    (muon,) = b.tree().children
-    assert (muon.quality, muon.idle, b.tree().idle) == (Quality.NULL, True, True)
+    (muon,) = b.tree(present).children
+    assert (muon.quality, muon.idle, b.tree(present).idle) == (Quality.NULL, True, True)
 
 
 def test_an_engine_that_starts_anew_knows_which_streams_are_idle() -> None:
@@ -146,6 +145,45 @@ def test_an_engine_that_starts_anew_knows_which_streams_are_idle() -> None:
     again = AlarmEngine(b._rules, THRESHOLDS, 100.0, {"s": dumped}, runs={"s": record(ended_at=5.0)})
     assert again.tick(100.0 + 2 * STALE) == []
     assert again.activities(100.0 + 2 * STALE) == {"s": Activity.IDLE}
+
+
+@pytest.mark.parametrize(
+    ("waited", "away", "left"),
+    [
+        (10.0, 5.0, STALE - 10.0),
+        (10.0, 7200.0, STALE - 10.0),
+        (599.0, 7200.0, RETURN_SECONDS),
+        (1e6, 5.0, RETURN_SECONDS),
+        (-5.0, 60.0, STALE),
+    ],
+)
+def test_time_in_which_nobody_listened_is_no_silence(waited: float, away: float, left: float) -> None:
+    now = 1e9
+    counts_from = resume_wait(now - away - waited, now - away, now, STALE)
+    assert counts_from + STALE == now + left
+    assert resume_wait(now, now, now, RETURN_SECONDS / 2) == now
+
+
+def test_a_daemon_that_is_restarted_again_and_again_still_notices_silence() -> None:
+    now, dump, changes = 0.0, engine().dump("s"), []
+    for _ in range(8):
+        b = engine(now=now, dumps={"s": dump})
+        b.resume_waits(now - 5.0, now, {"s": 0.0})
+        changes += b.tick(now + 0.25 * STALE)
+        now, dump = now + 0.25 * STALE + 5.0, b.dump("s")
+    assert [(change.alarm.cause, change.alarm.state) for change in changes] == [("silent", "Active")]
+
+
+def test_a_daemon_that_was_away_waits_for_the_run_that_began_meanwhile_and_for_streams_never_seen() -> None:
+    runs = {"s": record(2, 2, began_at=5000.0)}
+    runs["s"] = replace(runs["s"], noted_at=5000.0)
+    b = AlarmEngine(engine()._rules, THRESHOLDS, 9000.0, runs=runs)
+    b.resume_waits(5010.0, 9000.0, {"s": 100.0})
+    assert b.tick(9000.0 + STALE - 11.0) == []
+    assert len(b.tick(9000.0 + STALE - 9.0)) == 1
+    never = engine(now=9000.0)
+    never.resume_waits(5010.0, 9000.0)
+    assert never.tick(9000.0 + STALE) == []
 
 
 def test_250_streams_that_end_together_raise_nothing() -> None:
@@ -184,10 +222,14 @@ def test_a_border_says_what_is_still_known_of_the_present(
     last_run: int | None,
     expected: tuple[bool, bool, str] | None,
 ) -> None:
-    border = find_run_border(present, changed, last_run)
-    if expected is None or border is None:
-        assert border is expected
+    newest = None if last_run is None else verdict(0.5, run=last_run)
+    before = PresentState(-1.0, Quality.GOOD, "", newest is not None, newest, "like smoke", present)
+    after = before.enter(changed)
+    if expected is None:
+        assert after is before
         return
-    assert (border.is_other, border.turns) == expected[:2]
-    assert bool(border.reason) is bool(expected[2])
-    assert expected[2] in border.reason
+    is_other, turns, reason = expected
+    assert (after.explained == "", after.since == changed.noted_at) == (is_other, turns)
+    assert (after.quality is Quality.NULL, not after.is_known) == (bool(reason), bool(reason))
+    assert reason in after.reason
+    assert bool(after.reason) is bool(reason)

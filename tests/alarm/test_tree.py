@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from dqm.alarm import AlarmState, Leaf, Mask, Node, worst
+from dqm.alarm import AlarmEngine, AlarmState, Leaf, Mask, Node, PresentState, Rules, worst
 from dqm.alarm.masks import applies, covers
 from dqm.alarm.tree import roll_up
 from dqm.alarm.urgency import most_urgent_state
 from dqm.events import Quality
 
-from .engines import engine, stream, verdict
+from .engines import THRESHOLDS, engine, stream, verdict
 
 N, A, M = AlarmState.NORMAL, AlarmState.ACTIVE, AlarmState.MASKED
 
 
 def tree(*leaves: tuple[str, str, str, AlarmState], **policies: str) -> Node:
-    return roll_up([Leaf(name, group, Quality(q), state) for name, group, q, state in leaves], policies)
+    made = [Leaf(name, group, Quality(q), state, suppressed=state is M) for name, group, q, state in leaves]
+    return roll_up(made, policies)
 
 
 def test_the_worst_counts_and_not_known_is_worse_than_good() -> None:
@@ -69,12 +72,30 @@ def test_masked_streams_do_not_colour_their_group() -> None:
     assert root.quality is Quality.GOOD
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_out"),
+    [({"drift": False}, False), ({"run_types": ("cosmics",)}, True), ({"enabled": False}, True)],
+)
+def test_a_stream_is_suppressed_as_a_whole_or_not_at_all(changes: dict[str, Any], is_out: bool) -> None:
+    limit = None if changes.pop("drift", True) is False else THRESHOLDS.drift_limit
+    b = AlarmEngine(Rules((stream("s", "g", **changes),)), replace(THRESHOLDS, drift_limit=limit), 0.0)
+    b.observe(verdict(1e-9), 0.0)
+    root = b.tree({"s": PresentState(0.0, Quality.BAD)})
+    assert root.children[0].streams[0].suppressed is is_out
+    assert root.quality is (Quality.NULL if is_out else Quality.BAD)
+    if changes.get("run_types"):
+        b.tick(601.0)
+        assert not b.tree({}).children[0].streams[0].suppressed, "its silence is an alarm"
+
+
 def test_a_silent_stream_is_not_known_whatever_its_last_window_said() -> None:
     b = engine(stream(stale_seconds=10.0))
     b.observe(verdict(0.5), 0.0)
-    assert b.tree().quality is Quality.GOOD
+    good = PresentState(0.0, Quality.GOOD)
+    assert b.tree({"s": good}).quality is Quality.GOOD
     b.tick(11.0)
-    assert (b.tree().quality, b.tree().state) == (Quality.NULL, AlarmState.ACTIVE)
+    root = b.tree({"s": good.beside(b.ceilings["s"])})
+    assert (root.quality, root.state) == (Quality.NULL, AlarmState.ACTIVE)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from dqm.reference import (
     open_bundle,
     open_cluster,
 )
-from dqm.reference.cluster import Parcel
+from dqm.reference.cluster import WorkerTask
 from dqm.reference.dask_client import ClosingClient
 from tests.service.small import N_WINDOW, bare_bundle, healthy_events
 from tests.waiting import wait_until
@@ -228,11 +228,11 @@ def test_nobody_to_work_and_a_lost_scheduler_are_told(
 
 
 def test_workers_with_other_software_are_refused(fresh: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    parcel = Parcel(SimpleNamespace(bundle=fresh.path), {})
+    worker_task = WorkerTask(SimpleNamespace(bundle=fresh.path), {})
     monkeypatch.setattr(cluster, "version", lambda _name: "0.0.1")
     monkeypatch.setattr(cluster, "_this_worker", lambda: "worker 7")
     with pytest.raises(WorkerError, match=r"worker 7: has dqm 0\.0\.1, not \d.*Install the same"):
-        parcel.work(b"")
+        worker_task.work(b"")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Monitor:
 
     def explain(self) -> None:
         """Show a verdict with all that a reference with nuisance parameters and templates gives."""
-        self.daemon.metrics.observe(explained_verdict())
+        self.daemon._parts.statuses.observe(explained_verdict())
 
 
 def explained_verdict() -> Verdict:

@@ -12,9 +12,18 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dqm import events
-from dqm.alarm import Acknowledgement, Alarm, AlarmState, Cause, Guidance, Priority, Standing
+from dqm.alarm import (
+    Acknowledgement,
+    Alarm,
+    AlarmState,
+    Cause,
+    Guidance,
+    PresentState,
+    Priority,
+    QualityCeiling,
+)
 from dqm.errors import InputError
-from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap
+from dqm.events import Explanation, Likeness, NuisanceResult, Profiled, Quality, RatioMap, Verdict
 from dqm.export import METRICS, SERIES_PER_NUISANCE, SERIES_PER_STREAM, AlarmMetrics, Metrics
 from dqm.export.notice_sender import NoticeStatus
 from dqm.export.registry import RegistryStatus
@@ -78,9 +87,25 @@ VERDICT = make_verdict(
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
+class Shown(Metrics):
+    """Metrics, and the present states that they show."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": ("3f9a",), "b": ("77c0",)}, lambda: NOW, "0.1.0")
+        self.states = {name: PresentState(NOW) for name in "ab"}
+        self.show_states(lambda: self.states)
+
+    def observe(self, verdict: Verdict) -> None:
+        super().observe(verdict)
+        self.states[verdict.window.stream] = self.states[verdict.window.stream].observe(verdict)
+
+    def expire(self) -> None:
+        self.states["a"] = self.states["a"].expire("no window", NOW)
+
+
 @pytest.fixture
-def metrics() -> Metrics:
-    made = Metrics({"a": ("3f9a",), "b": ("77c0",)}, lambda: NOW, "0.1.0")
+def metrics() -> Shown:
+    made = Shown()
     made.registry.register(AlarmMetrics(Numbers()))
     return made
 
@@ -126,7 +151,7 @@ def samples(metrics: Metrics) -> Samples:
     }
 
 
-def test_the_names_are_these(metrics: Metrics) -> None:
+def test_the_names_are_these(metrics: Shown) -> None:
     metrics.show_broken_end(lambda: 1.0)
     metrics.registry.register(SENDERS)
     metrics.observe(VERDICT)
@@ -192,7 +217,7 @@ def test_the_names_are_these(metrics: Metrics) -> None:
     ]
 
 
-def test_what_is_shown_is_what_the_table_says(metrics: Metrics) -> None:
+def test_what_is_shown_is_what_the_table_says(metrics: Shown) -> None:
     metrics.observe(VERDICT)
     metrics.registry.register(SENDERS)
     shown = {}
@@ -211,7 +236,7 @@ def test_the_document_has_the_table() -> None:
     assert f"at most {SERIES_PER_STREAM} series, and {SERIES_PER_NUISANCE} more" in DOCUMENT.read_text()
 
 
-def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
+def test_a_stream_adds_exactly_so_many_series(metrics: Shown) -> None:
     metrics.observe(VERDICT)
     of_a = [labels for _, labels in samples(metrics) if "a" in labels]
     assert sum("gas" in labels for labels in of_a) == SERIES_PER_NUISANCE == 4
@@ -219,29 +244,30 @@ def test_a_stream_adds_exactly_so_many_series(metrics: Metrics) -> None:
     assert SERIES_PER_STREAM == 241
 
 
-def test_channels_are_counted_and_the_worst_are_shown_by_rank(metrics: Metrics) -> None:
+def test_channels_are_counted_and_the_worst_are_shown_by_rank(metrics: Shown) -> None:
     metrics.observe(VERDICT)
     shown = samples(metrics)
     kinds = {"dead": 6, "low": 3, "noisy": 5, "masked": 4}
     assert {kind: shown["dqm_channels", ("a", kind)] for kind in kinds} == kinds
     assert shown["dqm_worst_channel_number", ("a", "3")] == 42
     assert shown["dqm_worst_channel_ratio", ("a", "3")] == 0.25
-    metrics.mark_stale("a")
+    metrics.expire()
     assert not any("channel" in name for name, _ in samples(metrics))
 
 
-def test_a_stream_is_not_good_beside_an_alarm(metrics: Metrics) -> None:
-    refused = {name: Standing(Quality.NULL, "2 windows refused", NOW) for name in ("a", "b")}
-    metrics.show_standings(lambda: refused)
+def test_a_stream_is_not_good_beside_an_alarm(metrics: Shown) -> None:
     metrics.observe(alter(VERDICT, quality=Quality.GOOD))
+    good = metrics.states["a"]
+    metrics.states["a"] = good.beside(QualityCeiling(Quality.NULL, "2 windows refused", NOW))
     shown = samples(metrics)
     assert [shown["dqm_window_quality", ("a", quality)] for quality in Quality] == [1.0, 0.0, 0.0, 0.0]
+    assert ("dqm_window_p_value", ("a",)) not in shown
     assert shown["dqm_windows_total", ("a", "Good")] == 1.0, "the window itself is Good"
-    refused.clear()
+    metrics.states["a"] = good
     assert samples(metrics)["dqm_window_quality", ("a", "Good")] == 1.0
 
 
-def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metrics) -> None:
+def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Shown) -> None:
     names = ("value", "measured", "pull", "warning")
     metrics.observe(VERDICT)
     shown = samples(metrics)
@@ -250,11 +276,11 @@ def test_nuisance_parameters_are_shown_until_the_stream_is_stale(metrics: Metric
     metrics.observe(alter(VERDICT, result=replace(VERDICT.result, nuisances={"gas": free}), warnings={}))
     shown = samples(metrics)
     assert [shown.get((f"dqm_nuisance_{name}", ("a", "gas"))) for name in names] == [0.004, None, None, 0.0]
-    metrics.mark_stale("a")
+    metrics.expire()
     assert not any(name.startswith("dqm_nuisance") for name, _ in samples(metrics))
 
 
-def test_an_anomalous_window_is_explained_until_the_next_that_is_not(metrics: Metrics) -> None:
+def test_an_anomalous_window_is_explained_until_the_next_that_is_not(metrics: Shown) -> None:
     metrics.observe(VERDICT)
     shown = samples(metrics)
     assert shown["dqm_density_ratio", ("a", "t_9", "-5")] == 0.0
@@ -303,14 +329,14 @@ def test_an_alarm_asks_for_a_response_while_it_is_raised_and_nobody_has_taken_it
     assert shown["dqm_alarm_changed_p_threshold", ()] == 0.005
 
 
-def test_a_stream_without_verdict_has_no_numbers(metrics: Metrics) -> None:
+def test_a_stream_without_verdict_has_no_numbers(metrics: Shown) -> None:
     shown = samples(metrics)
     assert shown["dqm_window_quality", ("b", "Null")] == 1.0
     assert shown["dqm_windows_total", ("b", "Good")] == 0.0
     assert not any(name in ("dqm_window_p_value", "dqm_window_age_seconds") for name, _ in shown)
 
 
-def test_a_verdict_is_shown(metrics: Metrics) -> None:
+def test_a_verdict_is_shown(metrics: Shown) -> None:
     metrics.observe(VERDICT)
     shown = samples(metrics)
     assert shown["dqm_window_statistic", ("a",)] == 130.25
@@ -325,7 +351,7 @@ def test_a_verdict_is_shown(metrics: Metrics) -> None:
     assert shown["dqm_build_info", ("0.1.0",)] == 1
 
 
-def test_numbers_that_become_unknown_disappear(metrics: Metrics) -> None:
+def test_numbers_that_become_unknown_disappear(metrics: Shown) -> None:
     metrics.observe(VERDICT)
     few = events.TestResult(n_data=3, n_expected=500.0, reason="too few events")
     metrics.observe(alter(VERDICT, seq=1, quality=Quality.NULL, result=few))
@@ -334,9 +360,9 @@ def test_numbers_that_become_unknown_disappear(metrics: Metrics) -> None:
     assert shown["dqm_window_events", ("a",)] == 3
 
 
-def test_a_stale_stream_is_null_until_its_next_verdict(metrics: Metrics) -> None:
+def test_a_stale_stream_is_null_until_its_next_verdict(metrics: Shown) -> None:
     metrics.observe(VERDICT)
-    metrics.mark_stale("a")
+    metrics.expire()
     shown = samples(metrics)
     assert shown["dqm_window_quality", ("a", "Null")] == 1
     assert ("dqm_window_p_value", ("a",)) not in shown
@@ -346,7 +372,7 @@ def test_a_stale_stream_is_null_until_its_next_verdict(metrics: Metrics) -> None
     assert samples(metrics)["dqm_window_p_value", ("a",)] == 0.005
 
 
-def test_counters_add_up(metrics: Metrics) -> None:
+def test_counters_add_up(metrics: Shown) -> None:
     for seq in range(3):
         metrics.observe(alter(VERDICT, seq=seq))
     metrics.count_duplicate("a")
@@ -374,7 +400,7 @@ def test_a_loop_that_stands_still_grows_old() -> None:
     assert samples(metrics)["dqm_progress_age_seconds", ()] == 0.0
 
 
-def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
+def test_test_times_fill_a_histogram(metrics: Shown) -> None:
     for seconds in (0.01, 0.07, 0.3, 100.0):
         metrics.observe(alter(VERDICT, seconds=seconds))
     shown = samples(metrics)
@@ -386,22 +412,20 @@ def test_test_times_fill_a_histogram(metrics: Metrics) -> None:
 
 def test_a_clock_that_goes_back_gives_no_negative_age() -> None:
     metrics = Metrics({"a": ("3f9a",)}, lambda: VERDICT.judged_at - 5.0, "0.1.0")
-    metrics.observe(VERDICT)
+    metrics.show_states(lambda: {"a": PresentState(NOW).observe(VERDICT)})
     assert samples(metrics)["dqm_window_age_seconds", ("a",)] == 0.0
 
 
-def test_labels_are_bounded(metrics: Metrics) -> None:
+def test_labels_are_bounded(metrics: Shown) -> None:
     with pytest.raises(InputError, match="stream 'c' is not shown"):
         metrics.observe(alter(VERDICT, stream="c"))
-    with pytest.raises(InputError, match="stream 'c' is not shown"):
-        metrics.mark_stale("c")
     with pytest.raises(InputError, match="stream 'c' is not shown"):
         metrics.count_duplicate("c")
     with pytest.raises(InputError, match="'whim' is no reason"):
         metrics.refuse("whim")
 
 
-def test_promtool_finds_no_fault(metrics: Metrics, require_program: Callable[[str], Path]) -> None:
+def test_promtool_finds_no_fault(metrics: Shown, require_program: Callable[[str], Path]) -> None:
     metrics.observe(VERDICT)
     command = [str(require_program("promtool")), "check", "metrics"]
     done = subprocess.run(command, input=generate_latest(metrics.registry), capture_output=True, check=False)

@@ -134,7 +134,7 @@ def replay(site: Site, verdicts: list[Verdict]) -> tuple[AlarmEngine, list[Alarm
 def evidence_of(dump: dict[str, object]) -> object:
     """What follows from verdicts alone, not from time and not from the beginning and end of runs."""
     evidence = json.loads(json.dumps(dump["evidence"]))
-    del evidence["silent"], evidence["unjudged"]["is_long"], evidence["border"], evidence["quality"]
+    del evidence["silent"], evidence["unjudged"]["is_long"], evidence["border"]
     return evidence
 
 

@@ -8,9 +8,9 @@ import torch
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest, LossName, Normalisation, cells, lone_fit
-from dqm.nplm.lone_problem import CellObjective, LoneObjective
+from dqm.nplm import KernelTest, LossName, Normalisation, cells, single_fit
 from dqm.nplm.samples import Sample
+from dqm.nplm.single_problem import CellObjective, SingleObjective
 from tests.nplm.truth import PlainTest
 
 LOSSES: tuple[LossName, ...] = ("likelihood", "logistic")
@@ -58,13 +58,13 @@ class Readings:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.n = 0
-        at = LoneObjective.at
+        at = SingleObjective.at
 
-        def counted(objective: LoneObjective, a: FloatArray) -> object:
+        def counted(objective: SingleObjective, a: FloatArray) -> object:
             self.n += objective._by_function.shape[1] == N_REFERENCE
             return at(objective, a)
 
-        patch.setattr(LoneObjective, "at", counted)
+        patch.setattr(SingleObjective, "at", counted)
 
 
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
@@ -111,7 +111,7 @@ def test_sums_that_are_wrong_are_seen_and_mended(
     readings = Readings(monkeypatch)
     assert rough.evaluate(window).t == pytest.approx(expected, rel=5e-4)
     assert readings.n > 1
-    monkeypatch.setattr(lone_fit, "CELL_ERROR", np.inf)
+    monkeypatch.setattr(single_fit, "CELL_ERROR", np.inf)
     assert abs(rough.evaluate(window).t / expected - 1.0) > 2e-3
 
 
@@ -119,7 +119,7 @@ def test_cells_that_are_not_good_enough_are_corrected_by_one_reading(
     pair: tuple[LossName, KernelTest, KernelTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss, test, with_all = pair
-    monkeypatch.setattr(lone_fit, "CELL_ERROR", 0.0)
+    monkeypatch.setattr(single_fit, "CELL_ERROR", 0.0)
     for window in WINDOWS.values():
         with monkeypatch.context() as patch:
             readings = Readings(patch)
@@ -133,8 +133,8 @@ def test_a_correction_that_is_too_large_is_not_trusted(
     pair: tuple[LossName, KernelTest, KernelTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, test, with_all = pair
-    monkeypatch.setattr(lone_fit, "CELL_ERROR", 0.0)
-    monkeypatch.setattr(lone_fit, "LARGEST_CORRECTION", -1.0)
+    monkeypatch.setattr(single_fit, "CELL_ERROR", 0.0)
+    monkeypatch.setattr(single_fit, "LARGEST_CORRECTION", -1.0)
     readings = Readings(monkeypatch)
     found = test.evaluate(WINDOWS["narrow"])
     assert readings.n > 1
@@ -167,7 +167,7 @@ def test_the_gradient_is_that_of_the_objective(loss: LossName, monkeypatch: pyte
     test = make_test(loss)
     problem, _ = test._problem([Sample(HEALTHY)], torch.zeros(1, 0, dtype=torch.float64))
     assert test._ready.cells is not None
-    objective, exact = CellObjective(problem, test._ready.cells), LoneObjective(problem, problem.reference)
+    objective, exact = CellObjective(problem, test._ready.cells), SingleObjective(problem, problem.reference)
     rng = np.random.default_rng(3)
     a, step = (rng.normal(scale=0.3, size=len(problem.second_moment)) for _ in range(2))
     ahead, behind = (objective.at(a + sign * 1e-2 * step).objective for sign in (1.0, -1.0))

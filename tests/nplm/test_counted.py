@@ -12,9 +12,9 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest, LossName, Normalisation, Nuisance, SeveralTest, Shape
 from dqm.nplm.hessian import Hessian
-from dqm.nplm.lone_problem import LoneObjective
 from dqm.nplm.problem import evaluate, gradient
 from dqm.nplm.samples import Sample
+from dqm.nplm.single_problem import SingleObjective
 
 EDGES = np.linspace(-4.0, 4.0, 41)
 BINS = (0.5 * (EDGES[1:] + EDGES[:-1]))[:, None]
@@ -208,7 +208,7 @@ def test_the_lone_fit_has_the_objective_gradient_and_hessian_of_tensors(loss: Lo
     single, _ = test._problem([Sample(BINS, WINDOWS["shifted"])], torch.zeros(1, 0, dtype=torch.float64))
     problem = single.in_double_precision()
     a = np.random.default_rng(3).normal(scale=0.3, size=len(problem.second_moment))
-    objective = LoneObjective(single, single.reference)
+    objective = SingleObjective(single, single.reference)
     mine = objective.at(a)
     tensors = evaluate(problem, torch.from_numpy(a)[None], torch.zeros(1, 0, dtype=torch.float64))
     assert mine.objective == pytest.approx(float(tensors.objective), rel=1e-5)

@@ -112,7 +112,7 @@ def test_a_window_far_beyond_the_table_has_a_bound_and_says_so(
     assert far.t is not None
     full = prepare_statistic(calibrated, calibrated.manifest.null[0].kind).evaluate(x)
     assert NullTable(calibrated.toys(calibrated.manifest.null[0])[:, 0]).t_quotable < far.t <= full.t
-    assert str(far).startswith(f"t > {far.t:.4g}, p <= 1e-15 ")
+    assert str(far).startswith(f"t > {far.t:.4g}, p < 1e-15 ")
     assert "the fit ended early" in str(far)
     assert far.find_explanation() is not None
 

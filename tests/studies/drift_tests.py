@@ -19,7 +19,7 @@ from scipy import signal, special, stats
 
 from dqm.alarm import Thresholds, derive_thresholds
 from dqm.alarm.drift import Drift
-from dqm.alarm.evidence import Evidence, HealthyZ
+from dqm.alarm.e_process import EProcess, HealthyZ
 from dqm.config import DaemonConfig
 from dqm.events import FloatArray
 
@@ -62,7 +62,7 @@ def by_run(found: Thresholds, healthy: HealthyZ) -> Test:
     """Give the evidence of a run as a test of it."""
 
     def play(_: FloatArray, z: FloatArray) -> float:
-        evidence = Evidence()
+        evidence = EProcess()
         for number, value in enumerate(z):
             evidence.add(1, float(value), healthy=healthy, log_limit=found.drift_limit or 0.0)
             if evidence.is_drifting:

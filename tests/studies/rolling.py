@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from dqm.alarm import AlarmsOfStream, RollingReference
+from dqm.alarm import RollingAlarmState, RollingReference
 from dqm.alarm.budget import onset_rate, solve_threshold
 from dqm.events import FloatArray, Quality, RollingResult, TestResult, Verdict, WindowHeader
 from dqm.nplm import RollingTest, Shape
@@ -129,7 +129,7 @@ class Rolling:
             Verdict(header, Quality.GOOD, "", result, "", 0.0, 0.0),
             n_windows=self._n_windows,
             least_p=LIMIT,
-            alarms=AlarmsOfStream(freezes=self.is_alarmed),
+            alarms=RollingAlarmState(freezes=self.is_alarmed),
         )
         self._events[(1, seq)] = x
         self._events = {one: self._events[one] for one in self._reference.held}

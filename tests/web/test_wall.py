@@ -90,6 +90,7 @@ def test_other_hours_are_refused(many: World, hours: str) -> None:
 
 def test_the_sign_of_a_stream_is_decided_by_the_alarms_first() -> None:
     assert find_sign(Quality.GOOD, None, Activity.RUNNING) is StreamSign.GOOD
+    assert find_sign(Quality.BAD, None, Activity.RUNNING, is_suppressed=True) is StreamSign.MASKED
     assert find_sign(Quality.NULL, None, Activity.SILENT) is StreamSign.STALE
     assert find_sign(Quality.BAD, None, Activity.IDLE) is StreamSign.IDLE
     keys = [

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from dqm.errors import FileError
+from dqm.errors import LARGEST_INTEGER, FileError
 
 __all__ = ["ENDINGS", "RunFile", "list_files", "list_new", "names_root"]
 
 ENDINGS = (".parquet", ".root", ".csv", ".csv.gz", ".txt", ".txt.gz")
 """Endings of files that are taken from a directory."""
-
-LARGEST_RUN = 2**63 - 1
 
 _RUN_TYPE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _DIGITS = re.compile(r"(\d+)")
@@ -165,7 +163,7 @@ def _read_name(path: Path, match: re.Match[str]) -> RunFile:
         text = groups.get(name, "")
         if name == "part" and not text:
             continue
-        if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > LARGEST_RUN:
+        if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > LARGEST_INTEGER:
             raise FileError(
                 f"its name gives {name} = {text!r}, which is not a number",
                 where=str(path),

@@ -6,6 +6,6 @@ checks what only a running installation has.
 """
 
 from dqm.service.doctor.diagnosis import Diagnosis
-from dqm.service.doctor.examine import NAMES, Examination, examine
+from dqm.service.doctor.examine import NAMES, DoctorOptions, examine
 
-__all__ = ["NAMES", "Diagnosis", "Examination", "examine"]
+__all__ = ["NAMES", "Diagnosis", "DoctorOptions", "examine"]

@@ -23,7 +23,7 @@ from dqm.service.doctor.diagnosis import Diagnosis, green, guarded, red
 from dqm.store import STORE_FILE
 from dqm.stream import read_sender_keys
 
-__all__ = ["NAMES", "Examination", "examine"]
+__all__ = ["NAMES", "DoctorOptions", "examine"]
 
 NAMES = {
     "configuration": "every mistake that dqm check finds",
@@ -48,7 +48,7 @@ NAMES = {
 
 
 @dataclass(slots=True)
-class Examination:
+class DoctorOptions:
     """What to check besides the configuration.
 
     Parameters
@@ -70,7 +70,7 @@ class Examination:
 
 
 def examine(
-    path: Path, overrides: Mapping[str, object] | None = None, wanted: Examination | None = None
+    path: Path, overrides: Mapping[str, object] | None = None, wanted: DoctorOptions | None = None
 ) -> Iterator[Diagnosis]:
     """Look at the installation of a daemon or a collector; nothing is changed or sent.
 
@@ -80,7 +80,7 @@ def examine(
         Its configuration.
     overrides : mapping of str to object, optional
         Values from the command line by dotted key.
-    wanted : Examination, optional
+    wanted : DoctorOptions, optional
         What to look at besides.
 
     Yields
@@ -94,7 +94,7 @@ def examine(
         If the configuration itself is wrong: then it is not known what to check. It names every mistake.
     """
     overrides = overrides or {}
-    wanted = wanted or Examination()
+    wanted = wanted or DoctorOptions()
     config = (load_collector if "collector" in read_toml(path) else load_daemon)(path, overrides)
     problems = find_all_problems(path, overrides)
     for problem in problems:
@@ -109,7 +109,7 @@ def examine(
     yield from _examine_daemon(path, config, wanted)
 
 
-def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> Iterator[Diagnosis]:
+def _examine_daemon(path: Path, config: DaemonConfig, wanted: DoctorOptions) -> Iterator[Diagnosis]:
     now = time.time()
     section = config.daemon
     yield from guarded("disk", lambda: _look_at_data(path, config, now, wanted))
@@ -130,7 +130,7 @@ def _examine_daemon(path: Path, config: DaemonConfig, wanted: Examination) -> It
     yield from guarded("systemd", lambda: neighbours.look_at_units(path))
 
 
-def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: Examination) -> Iterable[Diagnosis]:
+def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: DoctorOptions) -> Iterable[Diagnosis]:
     """Look at the data directory and the store."""
     data_dir = config.daemon.data_dir
     if not data_dir.exists():
@@ -155,7 +155,7 @@ def _look_at_data(path: Path, config: DaemonConfig, now: float, wanted: Examinat
     yield from host.look_at_disk(data_dir, growth, ceiling)
 
 
-def _look_at_daemon(config: DaemonConfig, now: float, wanted: Examination) -> Iterator[Diagnosis]:
+def _look_at_daemon(config: DaemonConfig, now: float, wanted: DoctorOptions) -> Iterator[Diagnosis]:
     answers = running.ask_daemon(config)
     if answers is None:
         yield red("daemon", "its port is chosen when it starts, so it cannot be asked", "Set [daemon] http")
@@ -166,7 +166,7 @@ def _look_at_daemon(config: DaemonConfig, now: float, wanted: Examination) -> It
     yield from guarded("bundle", lambda: references.look_at_used(config, answers.bundles))
 
 
-def _examine_collector(path: Path, config: CollectorConfig, wanted: Examination) -> Iterator[Diagnosis]:
+def _examine_collector(path: Path, config: CollectorConfig, wanted: DoctorOptions) -> Iterator[Diagnosis]:
     section = config.collector
 
     def look_at_keys() -> Iterator[Diagnosis]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from dqm.alarm import is_overdue
+from dqm.alarm import Activity
 from dqm.config import DaemonConfig, is_local, url_on_host
 from dqm.errors import DqmError, format_count, format_names
 from dqm.export.answers import get_plain
@@ -143,9 +142,8 @@ _TRY_NOTIFY = "Correct it, then try it: 'dqm notify test CONFIG' sends a message
 
 
 def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator[Diagnosis]:
-    limits = {one.name: one.stale_seconds for one in config.streams}
     known = {one["name"]: one for one in streams}
-    missing = sorted(limits.keys() - known.keys())
+    missing = sorted({one.name for one in config.streams} - known.keys())
     if missing and known:
         yield amber(
             "windows", f"the daemon does not know {format_names(missing, MOST_NAMED)}", "Reload the daemon"
@@ -153,14 +151,14 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
     silent, unseen, ages = [], [], []
     for name, stream in known.items():
         last = stream["last"]
-        if stream["activity"] == "Idle":
+        if stream["activity"] == Activity.IDLE:
             continue
         if last is None:
             unseen.append(name)
             continue
         age = now - last["judged_at"]
         ages.append(age)
-        if stream["activity"] == "Silent" or is_overdue(last["judged_at"], now, limits.get(name, math.inf)):
+        if stream["activity"] == Activity.SILENT:
             silent.append(f"{name} ({age:.0f} s)")
     if silent:
         yield red(

@@ -7,16 +7,16 @@ makes one, and `check_installation` refuses what the daemon would refuse.
 """
 
 from dqm.service.installation.detector import Detector, required_options
-from dqm.service.installation.good_run import GoodRun, RunOfChamber, read_good_run
+from dqm.service.installation.good_run import ChamberRun, GoodRun, read_good_run
 from dqm.service.installation.layout import Layout, Windows, check_installation, write_configuration
 from dqm.service.installation.references import build_reference, choose_window, count_toys
 from dqm.service.installation.workplace import Workplace
 
 __all__ = [
+    "ChamberRun",
     "Detector",
     "GoodRun",
     "Layout",
-    "RunOfChamber",
     "Windows",
     "Workplace",
     "build_reference",

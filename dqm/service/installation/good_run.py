@@ -14,7 +14,7 @@ from dqm.service.installation.detector import FIX_COUNTS, REPLAY, Detector
 from dqm.service.offline.extraction import extract
 from dqm.service.offline.feature_files import Reading, RunEvents, read_run
 
-__all__ = ["EXTRACTED", "GoodRun", "RunOfChamber", "read_good_run"]
+__all__ = ["EXTRACTED", "ChamberRun", "GoodRun", "read_good_run"]
 
 EXTRACTED = "good-run.parquet"
 """Features of the good run, where the collector had to make them."""
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RunOfChamber:
+class ChamberRun:
     """Events of one chamber.
 
     Parameters
@@ -51,11 +51,11 @@ class GoodRun:
 
     Parameters
     ----------
-    chambers : tuple of RunOfChamber
+    chambers : tuple of ChamberRun
         One for each chamber, by name.
     """
 
-    chambers: tuple[RunOfChamber, ...]
+    chambers: tuple[ChamberRun, ...]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def read_good_run(
     for name in names:
         run = read_run(files, features, None if len(names) == 1 else name, reading=reading)
         refuse_run(run.x, run.names, f"{files[0]}, chamber {name}")
-        runs.append(RunOfChamber(name, run))
+        runs.append(ChamberRun(name, run))
     return GoodRun(tuple(runs))
 
 

@@ -17,7 +17,7 @@ from dqm.errors import ConfigError
 from dqm.events import WindowCut
 from dqm.service.configuration_check import find_all_problems
 from dqm.service.installation.detector import Detector
-from dqm.service.installation.good_run import RunOfChamber
+from dqm.service.installation.good_run import ChamberRun
 from dqm.service.installation.toml_text import write_keys
 from dqm.service.installation.units import UnitPlaces, write_units
 from dqm.service.installation.workplace import REFERENCES
@@ -63,7 +63,7 @@ class Windows:
             )
 
     @classmethod
-    def of(cls, run: Sequence[RunOfChamber], cut: WindowCut, n_events: float) -> Windows:
+    def of(cls, run: Sequence[ChamberRun], cut: WindowCut, n_events: float) -> Windows:
         """Take the rates of a good run."""
         rates = {one.chamber: one.rate_hz for one in run}
         known = {chamber: rate for chamber, rate in rates.items() if rate}

@@ -25,7 +25,7 @@ from dqm.reference import (
     open_bundle,
     write_certificate,
 )
-from dqm.service.installation.good_run import RunOfChamber
+from dqm.service.installation.good_run import ChamberRun
 from dqm.service.offline.feature_files import RunEvents
 from dqm.service.offline.run_advice import USUAL_WINDOWS, Budget
 
@@ -87,7 +87,7 @@ def count_toys(n_streams: int, windows_per_hour: float) -> int:
 
 
 def build_reference(
-    run: RunOfChamber,
+    run: ChamberRun,
     path: Path,
     *,
     window: float,
@@ -100,7 +100,7 @@ def build_reference(
 
     Parameters
     ----------
-    run : RunOfChamber
+    run : ChamberRun
         Its events.
     path : Path
         Directory of the bundle.

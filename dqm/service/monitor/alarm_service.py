@@ -15,12 +15,13 @@ from dqm.alarm import (
     Alarm,
     AlarmChange,
     AlarmEngine,
-    AlarmsOfStream,
     Command,
     Mask,
     Node,
+    PresentState,
+    QualityCeiling,
+    RollingAlarmState,
     Rules,
-    Standing,
     Thresholds,
     follow_run,
 )
@@ -90,7 +91,7 @@ class AlarmService:
         with self._lock:
             return self._engine.alarms
 
-    def for_rolling_references(self) -> Mapping[str, AlarmsOfStream]:
+    def for_rolling_references(self) -> Mapping[str, RollingAlarmState]:
         """Say what the alarms of each stream with a rolling reference mean for it."""
         with self._lock:
             return self._engine.for_rolling_references
@@ -105,10 +106,10 @@ class AlarmService:
         with self._lock:
             return self._engine.channel_masks
 
-    def tree(self) -> Node:
-        """Roll-up over the groups."""
+    def tree(self, present: Mapping[str, PresentState]) -> Node:
+        """Roll-up over the groups, from the present state of each stream beside its alarms."""
         with self._lock:
-            return self._engine.tree()
+            return self._engine.tree(present)
 
     def thresholds(self) -> Thresholds:
         """Numbers that decide, as derived."""
@@ -119,10 +120,10 @@ class AlarmService:
         with self._lock:
             return self._engine.drift_sums
 
-    def standings(self) -> Mapping[str, Standing]:
+    def ceilings(self) -> Mapping[str, QualityCeiling]:
         """Say what the alarms of each stream allow its quality to be."""
         with self._lock:
-            return self._engine.standings
+            return self._engine.ceilings
 
     def silent_streams(self) -> Mapping[str, str]:
         """Streams that have been without a window for too long, and since when, in words."""
@@ -184,10 +185,10 @@ class AlarmService:
         with self._lock:
             self._engine.note_refusal(stream, text, self._clock())
 
-    def reset_silence(self) -> None:
-        """Begin to wait for every stream: no window was received before."""
+    def resume_waits(self, absent_from: float, last_windows: Mapping[str, float] | None = None) -> None:
+        """Go on to wait for windows after nobody listened for a while; see `AlarmEngine.resume_waits`."""
         with self._lock:
-            self._engine.reset_silence(self._clock())
+            self._engine.resume_waits(absent_from, self._clock(), last_windows)
 
     def apply(self, command: Command, user: str) -> Changes:
         """Carry out a command of a person, and write it to the audit: one row for each alarm of a group.

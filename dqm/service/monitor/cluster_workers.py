@@ -34,7 +34,7 @@ import structlog
 
 from dqm.errors import DqmError
 from dqm.events import EvaluationJob, EvaluationReport
-from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, JobRunner, OrderedJobs, Ticket
+from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, JobRunner, OrderedJobs, SubmittedJob
 
 if TYPE_CHECKING:
     from dqm.reference import ClusterSession
@@ -60,7 +60,7 @@ class _Use:
     why: str = ""
     """Why it is over."""
     last_success: float = float("-inf")
-    jobs: dict[int, tuple[Ticket[EvaluationJob, EvaluationReport], float, object]] = field(
+    jobs: dict[int, tuple[SubmittedJob[EvaluationJob, EvaluationReport], float, object]] = field(
         default_factory=dict
     )
     """Jobs that the cluster has, by number: with the time when it got them, and what keeps them there."""
@@ -94,7 +94,7 @@ class ClusterWorkers:
         self._longest_seconds = longest_seconds
         self._monotonic = monotonic
         self._jobs: OrderedJobs[EvaluationJob, EvaluationReport] = OrderedJobs(lambda job: job.window.stream)
-        self._at_local: dict[int, Ticket[EvaluationJob, EvaluationReport]] = {}
+        self._at_local: dict[int, SubmittedJob[EvaluationJob, EvaluationReport]] = {}
         """By the identity of the object that is the job."""
         self._use: _Use | None = None
         self._ended: SimpleQueue[tuple[_Use, int, EvaluationReport | Exception]] = SimpleQueue()
@@ -124,18 +124,18 @@ class ClusterWorkers:
 
     def submit(self, job: EvaluationJob) -> None:
         """Give a job to the cluster, or to the local workers while it is away."""
-        ticket = self._jobs.add(job)
+        submitted = self._jobs.add(job)
         use = self._use
         if use is None or not self.n_cluster_threads:
-            self._do_here(ticket)
+            self._do_here(submitted)
             return
         try:
-            on_end = partial(self._note, use, ticket.number)
+            on_end = partial(self._note, use, submitted.number)
             kept = use.session.submit(job.bundle, job, on_end)
-            use.jobs[ticket.number] = (ticket, self._monotonic(), kept)
+            use.jobs[submitted.number] = (submitted, self._monotonic(), kept)
         except Exception as error:  # whatever Dask raises when its connection is lost
             use.is_over, use.why = True, str(error)
-            self._do_here(ticket)
+            self._do_here(submitted)
 
     def finished(self) -> list[Finished[EvaluationJob, EvaluationReport]]:
         """Do here what failed there; return the jobs that have ended, in the order of each stream."""
@@ -158,9 +158,9 @@ class ClusterWorkers:
             os.close(self._event)
             self._event = -1
 
-    def _do_here(self, ticket: Ticket[EvaluationJob, EvaluationReport]) -> None:
-        self._at_local[id(ticket.job)] = ticket
-        self._local.submit(ticket.job)
+    def _do_here(self, submitted: SubmittedJob[EvaluationJob, EvaluationReport]) -> None:
+        self._at_local[id(submitted.job)] = submitted
+        self._local.submit(submitted.job)
 
     def _note(self, use: _Use, number: int, outcome: EvaluationReport | Exception) -> None:
         """Tell the caller what became of a job; called from other threads."""
@@ -176,22 +176,22 @@ class ClusterWorkers:
         """Use the report on a job, or do the job here."""
         if number not in use.jobs:
             return  # it was given up
-        ticket = use.jobs[number][0]
-        if isinstance(outcome, EvaluationReport) and outcome.bundle == ticket.job.bundle:
+        submitted = use.jobs[number][0]
+        if isinstance(outcome, EvaluationReport) and outcome.bundle == submitted.job.bundle:
             del use.jobs[number]
             use.last_success = self._monotonic()
-            ticket.finished = Finished(ticket.job, outcome)
+            submitted.finished = Finished(submitted.job, outcome)
         else:
             self._give_up(use, number, str(outcome) or type(outcome).__name__)
 
     def _give_up(self, use: _Use, number: int, why: str) -> None:
         """Do a job here that the cluster has not done; leave the cluster if it does nothing else either."""
-        ticket, since, _ = use.jobs.pop(number)
-        window = ticket.job.window
+        submitted, since, _ = use.jobs.pop(number)
+        window = submitted.job.window
         log.warning("not evaluated by the cluster, but here", why=why, stream=window.stream, seq=window.seq)
         if use.last_success < since and not use.is_over:
             use.is_over, use.why = True, why
-        self._do_here(ticket)
+        self._do_here(submitted)
 
     def _leave_what_is_late(self) -> None:
         """Give up jobs that the cluster has had for too long; all of them if the session is over."""

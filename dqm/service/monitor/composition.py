@@ -47,7 +47,7 @@ from dqm.web import (
     Authenticator,
     HttpServer,
     OidcProvider,
-    Peers,
+    OtherDaemons,
     Queries,
     StreamStatuses,
     UserFile,
@@ -157,9 +157,11 @@ def open_parts(
     opening.callback(notices.stop)
     announce_all = functools.partial(announce, annotator, notices.wake)
     alarms = AlarmService(resolved.rules, resolved.thresholds, store.database, clock, announce_all)
-    metrics = _open_metrics(resolved, alarms, clock)
-    last_end = _note_start(config.daemon, alarms, metrics, clock, monotonic)
     statuses = StreamStatuses(resolved.identifiers, clock)
+    metrics = Metrics(resolved.identifiers, clock, version("dqm"))
+    metrics.show_states(lambda: statuses.shown(alarms.ceilings()))
+    metrics.registry.register(AlarmMetrics(alarms))
+    last_end = _note_start(config.daemon, alarms, metrics, clock, monotonic)
     bundle_facts = resolved.bundle_facts
     certification = _open_certification(config, store, lambda: tuple(bundle_facts), clock)
     opening.callback(certification.stop)
@@ -269,17 +271,9 @@ def _note_start(
     return last_end
 
 
-def _open_metrics(resolved: ResolvedConfig, alarms: AlarmService, clock: Callable[[], float]) -> Metrics:
-    """Show windows and alarms."""
-    metrics = Metrics(resolved.identifiers, clock, version("dqm"))
-    metrics.show_standings(alarms.standings)
-    metrics.registry.register(AlarmMetrics(alarms))
-    return metrics
-
-
-def _start_peers(opening: ExitStack, config: DaemonConfig, clock: Callable[[], float]) -> Peers:
+def _start_peers(opening: ExitStack, config: DaemonConfig, clock: Callable[[], float]) -> OtherDaemons:
     """Start to ask other daemons, if there are any."""
-    peers = Peers(config.web.peers, clock)
+    peers = OtherDaemons(config.web.peers, clock)
     peers.start()
     opening.callback(peers.stop)
     return peers

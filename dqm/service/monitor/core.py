@@ -69,7 +69,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from dqm.alarm import AlarmsOfStream, Mask
+from dqm.alarm import Mask, RollingAlarmState
 from dqm.alarm.good_sample import is_sampled
 from dqm.alarm.quality import ANOMALOUS
 from dqm.errors import PeerError
@@ -92,11 +92,13 @@ from dqm.service.monitor.messages import (
     LookUp,
     MessageRefused,
     MonitorSettings,
+    Prune,
     Publish,
     Received,
     Refuse,
     ReloadAbandoned,
     ReloadPrepared,
+    ResumeWaits,
     RunReceived,
     ShowArrivals,
     ShowRun,
@@ -129,7 +131,7 @@ LOOK_SECONDS = 1.0
 """Time between two looks at what time alone does to alarms."""
 
 LONGEST_PAUSE_SECONDS = 10.0
-"""After a longer time without a look, nobody listened, or the clock was put forward: no stream was silent."""
+"""After a longer time without a look, nobody listened, or the clock was put forward: this is no silence."""
 
 OVERLOAD = "overload: the daemon cannot keep up; newer windows are tested first"
 
@@ -432,7 +434,7 @@ class MonitorCore:
         self._answers = []
         return [self._storing]
 
-    def _finish(self, alarms: Mapping[str, AlarmsOfStream]) -> list[Instruction]:
+    def _finish(self, alarms: Mapping[str, RollingAlarmState]) -> list[Instruction]:
         """Forget what is durable, and say what is to be told of it."""
         stored, self._storing = self._storing, None
         if stored is None:
@@ -443,14 +445,14 @@ class MonitorCore:
         instructions: list[Instruction] = [*answers, *shown]
         for verdict in stored.verdicts:
             window = self._in_flight.pop(identity_of(verdict.window))
-            self._note_past(window, verdict, alarms.get(window.stream, AlarmsOfStream()))
+            self._note_past(window, verdict, alarms.get(window.stream, RollingAlarmState()))
             instructions += [Acknowledge(window), Publish(verdict)]
             is_sample = self._is_sample(window, verdict)
             if is_sample or verdict.quality in ANOMALOUS:
                 instructions.append(Keep(window, verdict, is_sample))
         return [*instructions, *self._do_what_is_due()]
 
-    def _note_past(self, window: Window, verdict: Verdict, alarms: AlarmsOfStream) -> None:
+    def _note_past(self, window: Window, verdict: Verdict, alarms: RollingAlarmState) -> None:
         """Let a window enter the rolling reference of its stream, if it has one and the window may."""
         stream = self._settings.streams.get(window.stream)
         if stream is not None and stream.rolling is not None:
@@ -473,17 +475,18 @@ class MonitorCore:
     def _look(self, *, can_store: bool) -> list[Instruction]:
         """Once a second look at what time alone does.
 
-        Alarms wait while the store does: their changes must be stored. Afterwards silence is measured anew,
-        because windows were held up. The page shows at once that nothing comes.
+        Alarms wait while the store does: their changes must be stored. This time is no silence, because
+        windows were held up. The page shows at once that nothing comes.
         """
         if self._now < self._look_at or self._is_stopping:
             return []
         self._look_at = self._now + LOOK_SECONDS
         if not can_store:
             return [ShowSilence()]
-        nobody_listened = self._unix_time - self._listened_until > LONGEST_PAUSE_SECONDS
-        self._listened_until = self._unix_time
-        return [UpdateAlarms(nobody_listened), ShowSilence()]
+        listened_until, self._listened_until = self._listened_until, self._unix_time
+        is_pause = self._unix_time - listened_until > LONGEST_PAUSE_SECONDS
+        pause = [ResumeWaits(listened_until)] if is_pause else []
+        return [*pause, UpdateAlarms(), Prune(), ShowSilence()]
 
     def _hold(self, now: float) -> None:
         """Wait before the store is tried again; what it did not take stays."""

@@ -103,6 +103,7 @@ class Daemon:
             recent = {stream: self._read_recent(stream) for stream in self._resolved.limits}
             self._show_recent(recent)
             self._recall_qualities()
+            self._resume_waits(recent)
             self._core.restore(
                 (verdict for verdicts in recent.values() for verdict in verdicts),
                 RunStore(self._parts.store.database).recent(REMEMBERED_RUNS),
@@ -130,7 +131,7 @@ class Daemon:
         while not stop.is_set():
             self.step(POLL_MS)
         self._notifier.stopping()
-        self._finish(time.monotonic() + STOP_SECONDS)
+        self._finish(self._monotonic() + STOP_SECONDS)
         log.info("stopped", windows_not_tested=self._core.n_in_flight)
 
     def step(self, timeout_ms: int) -> list[Verdict]:
@@ -233,8 +234,16 @@ class Daemon:
         """Do one thing; give the answer that the core waits for, if any."""
         parts = self._parts
         match instruction:
-            case messages.LookUp() | messages.Store() | messages.UpdateAlarms() | messages.Adopt():
+            case (
+                messages.LookUp()
+                | messages.Store()
+                | messages.UpdateAlarms()
+                | messages.Prune()
+                | messages.Adopt()
+            ):
                 return self._use_store(instruction)
+            case messages.ResumeWaits(absent_from):
+                parts.alarms.resume_waits(absent_from)
             case messages.Evaluate(job):
                 parts.workers.submit(job)
             case messages.Acknowledge(window):
@@ -246,7 +255,6 @@ class Daemon:
             case messages.AnswerRun(message, run_refusal):
                 self._answer_run(message, run_refusal)
             case messages.ShowRun(record):
-                self.metrics.note_run(record)
                 parts.statuses.note_run(record)
                 log_run(record)
             case messages.Publish(verdict):
@@ -266,7 +274,12 @@ class Daemon:
         return None
 
     def _use_store(
-        self, instruction: messages.LookUp | messages.Store | messages.UpdateAlarms | messages.Adopt
+        self,
+        instruction: messages.LookUp
+        | messages.Store
+        | messages.UpdateAlarms
+        | messages.Prune
+        | messages.Adopt,
     ) -> messages.Event | None:
         """Do something for which the store is needed; that it fails is an answer, too."""
         try:
@@ -276,8 +289,11 @@ class Daemon:
                 case messages.Store(verdicts, runs):
                     self._parts.recorder.record(verdicts, runs)
                     return messages.Stored(self._parts.alarms.for_rolling_references())
-                case messages.UpdateAlarms(nobody_listened):
-                    self._update_alarms(nobody_listened=nobody_listened)
+                case messages.UpdateAlarms():
+                    self._parts.alarms.tick()
+                    return None
+                case messages.Prune():
+                    self._prune()
                     return None
                 case messages.Adopt():
                     return self._adopt()
@@ -305,11 +321,7 @@ class Daemon:
             self._report_store_failure(error)
             return ()
 
-    def _update_alarms(self, *, nobody_listened: bool) -> None:
-        alarms = self._parts.alarms
-        if nobody_listened:
-            alarms.reset_silence()
-        alarms.tick()
+    def _prune(self) -> None:
         keep = self._resolved.config.keep
         if keep.verdict_days is not None:
             self._parts.store.prune(self._clock() - 86_400.0 * keep.verdict_days, PRUNED_AT_ONCE)
@@ -318,7 +330,6 @@ class Daemon:
 
     def _show_silence(self) -> None:
         for stream, reason in self._parts.alarms.silent_streams().items():
-            self.metrics.mark_stale(stream)
             self._parts.statuses.mark_stale(stream, reason)
 
     def _keep(self, instruction: messages.Keep) -> None:
@@ -422,7 +433,13 @@ class Daemon:
             run = self._parts.alarms.present_runs().get(stream)
             if run is not None:
                 self._parts.statuses.note_run(run)
-                self.metrics.note_run(run)
+
+    def _resume_waits(self, recent: Mapping[str, Sequence[Verdict]]) -> None:
+        """Count silence on from where the daemon before ended, if there was one."""
+        absent_from = self._parts.last_end.alive_until
+        if absent_from is not None:
+            last = {name: verdicts[-1].judged_at for name, verdicts in recent.items() if verdicts}
+            self._parts.alarms.resume_waits(absent_from, last)
 
     def _recall_qualities(self) -> None:
         """Show how all streams were over the last hours."""
@@ -433,7 +450,7 @@ class Daemon:
     def _finish(self, deadline: float) -> None:
         """Wait for the tests that have begun; what waits stays with its sender."""
         self._tell(messages.Stop())
-        while not self._core.is_idle and time.monotonic() < deadline:
+        while not self._core.is_idle and self._monotonic() < deadline:
             self._parts.receiver.wait(POLL_MS, self._parts.workers.descriptors, messages=False)
             self._take_results()
             self._tell(messages.Tick(self._monotonic(), self._clock()))

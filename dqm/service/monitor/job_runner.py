@@ -16,7 +16,7 @@ __all__ = [
     "JobRunner",
     "LocalWorker",
     "OrderedJobs",
-    "Ticket",
+    "SubmittedJob",
     "do_job",
 ]
 
@@ -73,7 +73,7 @@ class JobRunner(Protocol[J, R]):
 
 
 @dataclass(slots=True, order=True)
-class Ticket(Generic[J, R]):
+class SubmittedJob(Generic[J, R]):
     """A job that was submitted; the one submitted first is the smallest."""
 
     number: int
@@ -94,25 +94,25 @@ class OrderedJobs(Generic[J, R]):
 
     def __init__(self, key: Callable[[J], str]) -> None:
         self._key = key
-        self._tickets: dict[str, deque[Ticket[J, R]]] = {}
+        self._submitted: dict[str, deque[SubmittedJob[J, R]]] = {}
         self._n_submitted = 0
 
-    def add(self, job: J) -> Ticket[J, R]:
-        """Give a job its ticket; `Ticket.finished` is to be set when it has ended."""
-        ticket: Ticket[J, R] = Ticket(self._n_submitted, self._key(job), job)
+    def add(self, job: J) -> SubmittedJob[J, R]:
+        """Give a job its submitted; `SubmittedJob.finished` is to be set when it has ended."""
+        submitted: SubmittedJob[J, R] = SubmittedJob(self._n_submitted, self._key(job), job)
         self._n_submitted += 1
-        self._tickets.setdefault(ticket.key, deque()).append(ticket)
-        return ticket
+        self._submitted.setdefault(submitted.key, deque()).append(submitted)
+        return submitted
 
     def collect(self) -> list[Finished[J, R]]:
         """Give the jobs that have ended, once."""
         collected = []
-        for key, tickets in list(self._tickets.items()):
-            while tickets and (finished := tickets[0].finished) is not None:
-                tickets.popleft()
+        for key, submitted in list(self._submitted.items()):
+            while submitted and (finished := submitted[0].finished) is not None:
+                submitted.popleft()
                 collected.append(finished)
-            if not tickets:
-                del self._tickets[key]
+            if not submitted:
+                del self._submitted[key]
         return collected
 
 

@@ -59,6 +59,8 @@ class LastEnd:
     ----------
     is_new : bool
         Whether the last daemon ended unexpectedly; False if an earlier one did.
+    alive_until : float or None
+        When the daemon before ended, to `TOUCH_SECONDS`, Unix seconds; None if there was none.
     """
 
     def __init__(
@@ -73,8 +75,9 @@ class LastEnd:
         self._broken_at = before.broken_at if before else None
         self._how = before.how if before else ""
         self.is_new = before is not None and before.state == "running"
+        self.alive_until = None if before is None else self._path.stat().st_mtime
         if before is not None and self.is_new:
-            self._broken_at = self._path.stat().st_mtime
+            self._broken_at = self.alive_until
             self._how = "an abort or a kill" if before.boot == self._boot else "the machine went down"
         self._write("running")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dqm.alarm import AlarmsOfStream, KnownChannels, Mask, QualityLimits, applies
+from dqm.alarm import KnownChannels, Mask, QualityLimits, RollingAlarmState, applies
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, EvaluationReport, RunRecord, Verdict, Window
 from dqm.reference import RateTest, ReferenceRule, describe_unreferenced
@@ -249,12 +249,12 @@ class Stored:
     `alarms` says what the alarms of streams with a rolling reference mean for it, after these verdicts.
     """
 
-    alarms: Mapping[str, AlarmsOfStream] = field(default_factory=dict)
+    alarms: Mapping[str, RollingAlarmState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store could not carry out `LookUp`, `Store`, `UpdateAlarms` or `Adopt`."""
+    """The store could not carry out `LookUp`, `Store`, `UpdateAlarms`, `Prune` or `Adopt`."""
 
     now: float
 
@@ -407,15 +407,19 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class UpdateAlarms:
-    """Let the alarms notice the time; to be answered by `StoreFailed` if what changes cannot be stored.
+    """Let the alarms notice the time; to be answered by `StoreFailed` if what changes cannot be stored."""
 
-    Parameters
-    ----------
-    nobody_listened : bool
-        Whether silence must be measured from now on.
-    """
 
-    nobody_listened: bool
+@dataclass(frozen=True, slots=True)
+class ResumeWaits:
+    """Count silence on: nobody listened since `absent_from`, Unix seconds, or the clock was put forward."""
+
+    absent_from: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Remove from the store what is older than it shall keep; to be answered by `StoreFailed` if it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +449,8 @@ Instruction = (
     | Publish
     | Keep
     | UpdateAlarms
+    | ResumeWaits
+    | Prune
     | ShowSilence
     | Adopt
 )

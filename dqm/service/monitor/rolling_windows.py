@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from dqm.alarm import AlarmsOfStream, RollingReference
+from dqm.alarm import RollingAlarmState, RollingReference
 from dqm.events import EvaluationJob, RollingJob, RollingResult, Verdict, Window, WindowHeader
 from dqm.service.monitor.messages import RollingSettings
 from dqm.stream import Identity, identity_of
@@ -56,7 +56,7 @@ class RollingWindows:
         return replace(job, rolling=RollingResult(0, reason=CROWDED))
 
     def add(
-        self, window: Window, verdict: Verdict, settings: RollingSettings, alarms: AlarmsOfStream
+        self, window: Window, verdict: Verdict, settings: RollingSettings, alarms: RollingAlarmState
     ) -> None:
         """Take in a window whose verdict is stored; `alarms`: after this window."""
         stream = window.stream

@@ -67,7 +67,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from dqm.errors import DqmError
-from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, OrderedJobs, Ticket, do_job
+from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, OrderedJobs, SubmittedJob, do_job
 
 __all__ = ["WorkerPool", "end_with_daemon", "environment_of_workers"]
 
@@ -161,7 +161,7 @@ class WorkerPool(Generic[J, R]):
     def room(self) -> int:
         """Number of jobs that can be submitted now."""
         with self._queue.changed:
-            n_unfinished = len(self._queue.waiting) + sum(w.ticket is not None for w in self._workers)
+            n_unfinished = len(self._queue.waiting) + sum(w.submitted is not None for w in self._workers)
             return max(0, JOBS_PER_WORKER * self.n_ready - n_unfinished)
 
     @property
@@ -235,16 +235,16 @@ class WorkerPool(Generic[J, R]):
 
     def _remove(self, worker: _Worker[J, R], why: str, attempts: int) -> None:
         """Forget a worker that has ended; its job is tried again until it has had so many attempts."""
-        ticket = worker.ticket
-        log.error("worker lost", why=why, jobs=int(ticket is not None))
+        submitted = worker.submitted
+        log.error("worker lost", why=why, jobs=int(submitted is not None))
         self._workers.remove(worker)
-        if ticket is None:
+        if submitted is None:
             return
-        self._queue.leave(ticket)
-        if ticket.n_attempts < attempts:
-            self._queue.put(ticket)
+        self._queue.leave(submitted)
+        if submitted.n_attempts < attempts:
+            self._queue.put(submitted)
         else:
-            ticket.finished = Finished(ticket.job, None, f"not tested: {why}")
+            submitted.finished = Finished(submitted.job, None, f"not tested: {why}")
 
     def _restart(self) -> None:
         """Start workers in place of those removed."""
@@ -264,7 +264,7 @@ class _JobQueue(Generic[J, R]):
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
-        self.waiting: list[Ticket[J, R]] = []
+        self.waiting: list[SubmittedJob[J, R]] = []
         """In the order of submission, so that a job that is tried again comes before all later ones."""
         self.at_workers: Counter[str] = Counter()
         """Jobs at workers, by key."""
@@ -273,22 +273,22 @@ class _JobQueue(Generic[J, R]):
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when a job has ended or a conversation is over."""
 
-    def put(self, ticket: Ticket[J, R]) -> None:
+    def put(self, submitted: SubmittedJob[J, R]) -> None:
         with self.changed:
-            insort(self.waiting, ticket)
+            insort(self.waiting, submitted)
             self.changed.notify()  # one is enough: should it leave the job, its `end` wakes the others
 
-    def take(self) -> Ticket[J, R]:
+    def take(self) -> SubmittedJob[J, R]:
         """Give the job that is next; the lock is held, and a job is waiting."""
-        ticket = next((one for one in self.waiting if not self.at_workers[one.key]), self.waiting[0])
-        self.waiting.remove(ticket)
-        self.at_workers[ticket.key] += 1
-        return ticket
+        submitted = next((one for one in self.waiting if not self.at_workers[one.key]), self.waiting[0])
+        self.waiting.remove(submitted)
+        self.at_workers[submitted.key] += 1
+        return submitted
 
-    def leave(self, ticket: Ticket[J, R]) -> None:
+    def leave(self, submitted: SubmittedJob[J, R]) -> None:
         """Note that a job is at no worker any more."""
         with self.changed:
-            self.at_workers[ticket.key] -= 1
+            self.at_workers[submitted.key] -= 1
             self.at_workers += Counter()  # forgets keys of which there are none
 
     def wake_caller(self) -> None:
@@ -309,7 +309,7 @@ class _Worker(Generic[J, R]):
         self, process: BaseProcess, connection: Connection, queue: _JobQueue[J, R], now: float
     ) -> None:
         self.process = process
-        self.ticket: Ticket[J, R] | None = None
+        self.submitted: SubmittedJob[J, R] | None = None
         """Job that it is at."""
         self.is_ready = False
         self.is_over = False
@@ -325,7 +325,7 @@ class _Worker(Generic[J, R]):
 
     @property
     def is_idle(self) -> bool:
-        return self.is_ready and self.ticket is None
+        return self.is_ready and self.submitted is None
 
     def stop_if_late(self, now: float, limit_seconds: float) -> bool:
         """Forbid another job if this one, or the start, takes longer than the limit."""
@@ -353,10 +353,10 @@ class _Worker(Generic[J, R]):
     def _talk(self) -> None:
         try:
             self._receive_readiness()
-            while (ticket := self._take()) is not None:
-                self._connection.send(ticket.job)
+            while (submitted := self._take()) is not None:
+                self._connection.send(submitted.job)
                 result, failure = self._connection.recv()
-                self._finish(Finished(ticket.job, result, failure))
+                self._finish(Finished(submitted.job, result, failure))
         except (EOFError, OSError):
             pass  # the process has died
         except Exception as error:  # a value that cannot be pickled, for example
@@ -377,23 +377,23 @@ class _Worker(Generic[J, R]):
             self._may_take &= self.is_ready
             self._queue.changed.notify_all()
 
-    def _take(self) -> Ticket[J, R] | None:
+    def _take(self) -> SubmittedJob[J, R] | None:
         """Wait for the next job; None when there shall be no more."""
         with self._queue.changed:
             self._queue.changed.wait_for(lambda: self._queue.waiting or not self._may_take)
             if not self._may_take or wait([self.process.sentinel], timeout=0):
                 return None
-            self.ticket = self._queue.take()
-            self.ticket.n_attempts += 1
+            self.submitted = self._queue.take()
+            self.submitted.n_attempts += 1
             self._since = self._queue.monotonic()
-            return self.ticket
+            return self.submitted
 
     def _finish(self, finished: Finished[J, R]) -> None:
         with self._queue.changed:
-            if self.ticket is not None:
-                self.ticket.finished = finished
-                self._queue.leave(self.ticket)
-            self.ticket = None
+            if self.submitted is not None:
+                self.submitted.finished = finished
+                self._queue.leave(self.submitted)
+            self.submitted = None
         self._queue.wake_caller()
 
 

@@ -18,11 +18,11 @@ from dqm.reference.features import choose_kinds
 from dqm.service.offline.feature_files import Reading, read_features
 
 __all__ = [
-    "BinOfHunt",
     "EventsAlong",
+    "HuntBin",
     "HuntOutcome",
-    "ShareOfWindow",
-    "WindowOfHunt",
+    "HuntWindow",
+    "WindowShare",
     "hunt_along",
     "read_along",
 ]
@@ -69,7 +69,7 @@ class EventsAlong:
 
 
 @dataclass(frozen=True, slots=True)
-class ShareOfWindow:
+class WindowShare:
     """Selected events in a window.
 
     Parameters
@@ -91,7 +91,7 @@ class ShareOfWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowOfHunt:
+class HuntWindow:
     """A window, and what was found in it.
 
     Parameters
@@ -104,7 +104,7 @@ class WindowOfHunt:
         Events in it.
     p : float
         p of the whole hunt: how often it has such a window somewhere without any cause.
-    shares : tuple of ShareOfWindow
+    shares : tuple of WindowShare
         One for each share.
     """
 
@@ -114,16 +114,16 @@ class WindowOfHunt:
     side_high: float
     n_events: int
     p: float
-    shares: tuple[ShareOfWindow, ...]
+    shares: tuple[WindowShare, ...]
 
     @property
-    def leading(self) -> ShareOfWindow:
+    def leading(self) -> WindowShare:
         """The share with the smallest p."""
         return min(self.shares, key=lambda one: one.p)
 
 
 @dataclass(frozen=True, slots=True)
-class BinOfHunt:
+class HuntBin:
     """A bin of the coordinate in or beside the window with the smallest p.
 
     Parameters
@@ -158,11 +158,11 @@ class HuntOutcome:
         `p` as a one-sided Gaussian significance; None for p = 1.
     n_permutations : int
         n.
-    windows : tuple of WindowOfHunt
+    windows : tuple of HuntWindow
         All windows, the widest first.
     leading : tuple of int
         Windows that stand out, the smallest p first; only the best of windows that overlap.
-    bins : tuple of BinOfHunt
+    bins : tuple of HuntBin
         Bins in and beside the window with the smallest p.
     explanation : Explanation
         Maps of the events selected there over those of the sidebands, with the learned shape of the excess.
@@ -174,13 +174,13 @@ class HuntOutcome:
     p: float
     z: float | None
     n_permutations: int
-    windows: tuple[WindowOfHunt, ...]
+    windows: tuple[HuntWindow, ...]
     leading: tuple[int, ...]
-    bins: tuple[BinOfHunt, ...]
+    bins: tuple[HuntBin, ...]
     explanation: Explanation
 
     @property
-    def best(self) -> WindowOfHunt:
+    def best(self) -> HuntWindow:
         """The window with the smallest p."""
         return min(self.windows, key=lambda one: one.leading.p)
 
@@ -375,13 +375,13 @@ def _refuse_followers(events: EventsAlong, hunt: Hunt) -> None:
         )
 
 
-def _windows(events: EventsAlong, hunt: Hunt, counts: HuntCounts, found: HuntP) -> tuple[WindowOfHunt, ...]:
+def _windows(events: EventsAlong, hunt: Hunt, counts: HuntCounts, found: HuntP) -> tuple[HuntWindow, ...]:
     ordered = np.sort(events.coordinate)
     made = []
     for place, window in enumerate(hunt.layout.windows):
         rows, all_rows = (hunt.layout.rows(window, sidebands=sidebands) for sidebands in (False, True))
         shares = tuple(
-            ShareOfWindow(
+            WindowShare(
                 share,
                 int(counts.inside[place, k]),
                 float(counts.expected[place, k]),
@@ -393,11 +393,11 @@ def _windows(events: EventsAlong, hunt: Hunt, counts: HuntCounts, found: HuntP) 
         low, high, side_low, side_high = map(float, ends)
         n_events = rows.stop - rows.start
         p = float(found.of_window[place])
-        made.append(WindowOfHunt(low, high, side_low, side_high, n_events, p, shares))
+        made.append(HuntWindow(low, high, side_low, side_high, n_events, p, shares))
     return tuple(made)
 
 
-def _leading(windows: Sequence[WindowOfHunt]) -> tuple[int, ...]:
+def _leading(windows: Sequence[HuntWindow]) -> tuple[int, ...]:
     """Choose the windows that stand out; a window that overlaps a better one is left out."""
     order = sorted(range(len(windows)), key=lambda place: windows[place].leading.p)
     chosen: list[int] = []
@@ -410,7 +410,7 @@ def _leading(windows: Sequence[WindowOfHunt]) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _bins(events: EventsAlong, hunt: Hunt, selected: Selected, place: int) -> tuple[BinOfHunt, ...]:
+def _bins(events: EventsAlong, hunt: Hunt, selected: Selected, place: int) -> tuple[HuntBin, ...]:
     window, edges = hunt.layout.windows[place], hunt.layout.edges
     ordered = np.sort(events.coordinate)
     caught = np.sort(events.coordinate[selected.rows[selected.is_selected]])
@@ -421,7 +421,7 @@ def _bins(events: EventsAlong, hunt: Hunt, selected: Selected, place: int) -> tu
         if high > low:
             first, last = ordered[low], ordered[high - 1]
             n_selected = np.searchsorted(caught, last, "right") - np.searchsorted(caught, first, "left")
-            made.append(BinOfHunt(float(first), float(last), int(high - low), int(n_selected)))
+            made.append(HuntBin(float(first), float(last), int(high - low), int(n_selected)))
     return tuple(made)
 
 

@@ -16,11 +16,11 @@ from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_feature
 from dqm.reference.features import choose_kinds
 from dqm.service.offline.feature_files import Reading, read_run
 
-__all__ = ["LearnedProportions", "SampleOfMixture", "learn_files"]
+__all__ = ["LearnedProportions", "MixtureSample", "learn_files"]
 
 
 @dataclass(frozen=True, slots=True)
-class SampleOfMixture:
+class MixtureSample:
     """One of the files.
 
     Parameters
@@ -53,7 +53,7 @@ class LearnedProportions:
     ----------
     features : tuple of str
         What was looked at.
-    samples : tuple of SampleOfMixture
+    samples : tuple of MixtureSample
         The files.
     auc, auc_error : float
         As of `dqm.nplm.ProportionClassifier`.
@@ -62,7 +62,7 @@ class LearnedProportions:
     """
 
     features: tuple[str, ...]
-    samples: tuple[SampleOfMixture, ...]
+    samples: tuple[MixtureSample, ...]
     auc: float
     auc_error: float
     explanation: Explanation
@@ -135,7 +135,7 @@ def learn_files(
 
 def _describe(
     place: int, paths: Sequence[Path], fractions: Sequence[float], scores: Sequence[FloatArray]
-) -> SampleOfMixture:
+) -> MixtureSample:
     own = scores[place]
     others = [k for k in range(len(paths)) if k != place]
     expected = None
@@ -143,7 +143,7 @@ def _describe(
         sizes = np.sqrt([len(scores[k]) for k in others])
         line = np.polyfit([fractions[k] for k in others], [scores[k].mean() for k in others], 1, w=sizes)
         expected = float(np.polyval(line, fractions[place]))
-    return SampleOfMixture(
+    return MixtureSample(
         label=str(paths[place]),
         n_events=len(own),
         fraction=fractions[place],

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dqm.alarm import AlarmsOfStream, RollingReference
+from dqm.alarm import RollingAlarmState, RollingReference
 from dqm.events import RollingResult, Verdict, Window
 from dqm.reference import RollingEvaluator
 
@@ -78,7 +78,7 @@ def _add(
     if rolling.p is not None:
         stream.has_changed.append(rolling.p < LEAST_P)
     judged = replace(verdict, result=replace(verdict.result, rolling=rolling))
-    freezes = AlarmsOfStream(freezes=sum(stream.has_changed) >= K)
+    freezes = RollingAlarmState(freezes=sum(stream.has_changed) >= K)
     stream.reference = stream.reference.add(judged, n_windows=n_windows, least_p=LEAST_P, alarms=freezes)
     known = {**stream.windows, (window.run, window.seq): window}
     stream.windows = {number: known[number] for number in stream.reference.held}

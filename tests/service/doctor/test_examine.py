@@ -24,7 +24,7 @@ from dqm.errors import ConfigError
 from dqm.events import Origin
 from dqm.export.grafana import Grafana, push
 from dqm.reference import Light, StoredBundle, calibrate, read_certificate, write_certificate
-from dqm.service.doctor import NAMES, Diagnosis, Examination, examine
+from dqm.service.doctor import NAMES, Diagnosis, DoctorOptions, examine
 from dqm.service.doctor.host import ask_time_server, look_at_disk
 from dqm.service.doctor.running import Answers, look_at_daemon
 from dqm.service.doctor.storage import Storage, look_at_storage
@@ -73,7 +73,7 @@ def look(
     config: Path, name: str, prometheus: str | None = None, ntp: str | None = None, **keys: object
 ) -> list[Diagnosis]:
     """Examine an installation; give what is said of one thing."""
-    wanted = Examination(prometheus, has_prometheus=prometheus is not None, time_server=ntp)
+    wanted = DoctorOptions(prometheus, has_prometheus=prometheus is not None, time_server=ntp)
     overrides = {key.replace("__", "."): value for key, value in keys.items()}
     found = list(examine(config, overrides, wanted))
     assert {one.name for one in found} <= NAMES.keys()
@@ -97,7 +97,7 @@ def edited(config: Path, folder: Path, *changes: tuple[str, str], more: str = ""
 
 
 def test_nothing_is_red_in_a_sound_installation(config: Path) -> None:
-    found = list(examine(config, {}, Examination(has_prometheus=False)))
+    found = list(examine(config, {}, DoctorOptions(has_prometheus=False)))
     assert [one for one in found if one.light is Light.RED] == []
     said = {one.name: one.found for one in found if one.light is Light.GREEN}
     assert {
@@ -434,12 +434,16 @@ def test_a_store_that_grows_without_end_is_told(config: Path) -> None:
     assert lights(list(look_at_storage(loaded, replace(storage, days=0.0)))) == ["green", "green"]
 
 
-def test_a_stream_that_is_silent_is_red(config: Path) -> None:
-    bundle = str(load_daemon(config, environ={}).streams[0].bundle)
-    streams = [{"name": name, "bundle": bundle, "stale_seconds": 1e-3} for name in (GOOD, FAULTY)]
-    found = look(config, "windows", streams=streams)
-    assert lights(found) == ["red"]
-    assert GOOD in found[0].found
+@pytest.mark.parametrize(("activity", "light"), [("Silent", "red"), ("Running", "green"), ("Idle", "green")])
+def test_a_stream_is_silent_if_the_daemon_says_so(config: Path, activity: str, light: str) -> None:
+    loaded, now = load_daemon(config, environ={}), time.time()
+    streams = [
+        {"name": one.name, "activity": activity, "last": {"judged_at": now - 9000.0}}
+        for one in loaded.streams
+    ]
+    overview = {"version": "0", "time": now, "streams": streams}
+    found = list(look_at_daemon(loaded, Answers("http://x", {"status": "ok"}, overview), now))
+    assert lights(found) == ["green", light]
 
 
 def test_a_daemon_that_is_stuck_or_away_is_red(config: Path, tmp_path: Path) -> None:

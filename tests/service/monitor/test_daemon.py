@@ -629,12 +629,47 @@ def test_a_restart_keeps_the_verdicts_and_knows_them(open_daemon: Open, address:
         before = judge(first, sender, window_of(), window_of(seq=1))
     first.close()
     second = open_daemon()
-    assert quality_of(second, "chamber-1") is Quality.NULL
+    page = second._parts.statuses.find("chamber-1")
+    assert quality_of(second, "chamber-1") is page.quality is Quality.GOOD
+    assert page.last is not None
+    assert sample(second, "dqm_window_p_value", stream="chamber-1") == page.last.result.p
+    assert sample(second, "dqm_windows_total", stream="chamber-1", quality="Good") == 0.0
     with Sender(address) as sender:
         after = judge(second, sender, window_of(seq=1), window_of(seq=2))
     assert after[0] is None
     assert sample(second, "dqm_duplicate_windows_total", stream="chamber-1") == 1
     assert stored(tmp_path) == [*before, after[1]]
+
+
+@pytest.mark.parametrize("away", [5.0, 7200.0])
+def test_after_a_restart_silence_counts_on_and_the_page_believes_no_old_window(
+    open_daemon: Open, sender: Sender, away: float
+) -> None:
+    now = 1e9
+
+    def clock() -> float:
+        return now
+
+    def wait(daemon: Daemon, seconds: float) -> None:
+        nonlocal now
+        for _ in range(int(seconds)):
+            now += 1.0
+            daemon.step(0)
+
+    first = open_daemon(stream="stale_seconds = 45.0", clock=clock, monotonic=clock)
+    judge(first, sender, window_of())
+    wait(first, 30.0)
+    first.close()
+    now += away
+    second = open_daemon(stream="stale_seconds = 45.0", clock=clock, monotonic=clock)
+    page = second._parts.statuses.find("chamber-1")
+    believed = Quality.GOOD if away < 15.0 else Quality.NULL
+    assert page.quality is quality_of(second, "chamber-1") is believed
+    wait(second, 25.0)
+    assert second._parts.alarms.silent_streams() == {}, "senders get 30 s to come back"
+    wait(second, 10.0)
+    assert set(second._parts.alarms.silent_streams()) == {"chamber-1"}
+    assert quality_of(second, "chamber-1") is Quality.NULL
 
 
 def test_a_stream_may_ask_for_more_events(open_daemon: Open, sender: Sender) -> None:

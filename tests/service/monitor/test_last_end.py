@@ -36,6 +36,9 @@ def test_a_first_start_and_one_after_an_orderly_end_have_nothing_to_tell(
         last_end = begin(tmp_path, clock)
         assert (last_end.is_new, last_end.broken_at, last_end.notice) == (False, None, "")
         last_end.end()
+        ended_at, clock.now = clock.now, clock.now + 60.0
+        assert begin(tmp_path, clock).alive_until == ended_at
+        last_end.end()
 
 
 def test_an_end_that_was_not_written_is_told_with_its_time(tmp_path: Path, clock: Clock) -> None:
@@ -46,6 +49,7 @@ def test_an_end_that_was_not_written_is_told_with_its_time(tmp_path: Path, clock
     ended_at, clock.now = clock.now, clock.now + 3000.0
     after = begin(tmp_path, clock)
     assert after.is_new
+    assert after.alive_until == after.broken_at
     assert after.broken_at == pytest.approx(ended_at, abs=TOUCH_SECONDS)
     assert after.notice.startswith("restarted after an abort or a kill at 2027-01-15 08:0")
 

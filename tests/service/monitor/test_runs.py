@@ -111,7 +111,7 @@ def test_what_is_shown_as_present_is_of_the_present_run(daemon: Daemon, clock: C
         ended = statuses.find(name)
         assert (ended.quality, ended.reason) == (Quality.NULL, "run 7 ended at 22:13 UTC: operator")
         assert ended.last is not None
-        assert [window.seq for window in ended.recent] == [0, 1]
+        assert [window.seq for window in statuses.recent(name)] == [0, 1]
         assert sample(daemon, "dqm_stream_idle", stream=name) == 1.0
         assert sample(daemon, "dqm_window_p_value", stream=name) is None
 
@@ -123,7 +123,7 @@ def test_what_is_shown_as_present_is_of_the_present_run(daemon: Daemon, clock: C
         sender.send(window_of(healthy_events(60, 3), stream=name, run=7, seq=2))
         deliver(daemon, sender)
         assert statuses.find(name).last is None
-        assert [window.run for window in statuses.find(name).recent] == [7, 7, 7]
+        assert [window.run for window in statuses.recent(name)] == [7, 7, 7]
         sender.send(window_of(healthy_events(60, 4), stream=name, run=8))
         deliver(daemon, sender)
         assert statuses.find(name).quality is Quality.GOOD

@@ -44,17 +44,17 @@ from dqm.nplm.fit import (
     Nodes,
     newton,
 )
-from dqm.nplm.lone_problem import (
+from dqm.nplm.problem import FitPoint, FitProblem
+from dqm.nplm.single_problem import (
     CellObjective,
     CorrectedCells,
-    LoneObjective,
-    LonePoint,
     LowMemoryInverse,
     NodeInverse,
+    SingleObjective,
+    SinglePoint,
 )
-from dqm.nplm.problem import FitPoint, FitProblem
 
-__all__ = ["minimise_alone"]
+__all__ = ["minimise_single"]
 
 CELL_ERROR = 2e-4
 """Largest error of the sums over cells that is accepted, as a share of the statistic. The estimate has been
@@ -73,7 +73,7 @@ class _State:
     `at_zero` is the objective at f = 0, `sensitivity` that of `dqm.nplm.fit` in the step before.
     """
 
-    point: LonePoint
+    point: SinglePoint
     at_zero: float
     converged: bool = False
     iterations: int = 0
@@ -81,7 +81,7 @@ class _State:
     sensitivity: float = math.inf
 
 
-def minimise_alone(
+def minimise_single(
     problem: FitProblem, nodes: Nodes, *, tolerance: float, max_iterations: int, cells: Cells | None = None
 ) -> Fit:
     """Minimise the objective of one window; parameters and result as of `dqm.nplm.fit.minimise`.
@@ -102,7 +102,7 @@ def minimise_alone(
     Fit
         Its Hessian is that of a healthy window.
     """
-    whole = LoneObjective(problem, problem.reference)
+    whole = SingleObjective(problem, problem.reference)
     with np.errstate(over="ignore", invalid="ignore"):  # a step that is too long is halved
         state, inverse = _fit_nodes(problem, whole, nodes)
         if state.bound == -math.inf:
@@ -119,7 +119,7 @@ def minimise_alone(
     return fit
 
 
-def _as_tensors(point: LonePoint) -> FitPoint:
+def _as_tensors(point: SinglePoint) -> FitPoint:
     def row(values: FloatArray) -> Tensor:
         return torch.from_numpy(values)[None]
 
@@ -138,8 +138,8 @@ def _size(statistic: float) -> float:
 
 
 def _find_step(
-    objective: LoneObjective, here: LonePoint, step: FloatArray, descent: float, halvings: int
-) -> tuple[LonePoint, float]:
+    objective: SingleObjective, here: SinglePoint, step: FloatArray, descent: float, halvings: int
+) -> tuple[SinglePoint, float]:
     """Halve the step until the objective decreases enough; return its end and the share that was taken."""
     noise = ROUNDING[torch.float32] * (abs(here.objective) + objective.n_expected)
     length = 1.0
@@ -151,9 +151,9 @@ def _find_step(
     return here, 0.0
 
 
-def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple[_State, NodeInverse]:
+def _fit_nodes(problem: FitProblem, whole: SingleObjective, nodes: Nodes) -> tuple[_State, NodeInverse]:
     """Fit with the nodes as reference."""
-    coarse = LoneObjective(problem, nodes.events)
+    coarse = SingleObjective(problem, nodes.events)
     enough = float(problem.enough[0])
     m = nodes.hessian.m
     can_tell = problem.loss.bounds_statistic and math.isfinite(enough)
@@ -184,7 +184,7 @@ def _fit_nodes(problem: FitProblem, whole: LoneObjective, nodes: Nodes) -> tuple
     return _State(here, at_zero), inverse
 
 
-def _begin(objective: LoneObjective, nodes: _State) -> _State:
+def _begin(objective: SingleObjective, nodes: _State) -> _State:
     """Evaluate the point found with the nodes; if f = 0 is better, return to it."""
     point = objective.at(nodes.point.a)
     if not point.objective <= nodes.at_zero:
@@ -194,7 +194,7 @@ def _begin(objective: LoneObjective, nodes: _State) -> _State:
 
 def _fit_events(
     problem: FitProblem,
-    whole: LoneObjective,
+    whole: SingleObjective,
     nodes: _State,
     inverse: NodeInverse,
     tolerance: float,
@@ -213,7 +213,7 @@ def _fit_events(
 
 def _fit_cells(
     problem: FitProblem,
-    whole: LoneObjective,
+    whole: SingleObjective,
     nodes: _State,
     inverse: LowMemoryInverse,
     tolerance: float,
@@ -241,7 +241,7 @@ def _fit_cells(
 
 
 def _correct(
-    whole: LoneObjective,
+    whole: SingleObjective,
     objective: CorrectedCells,
     state: _State,
     inverse: LowMemoryInverse,
@@ -264,7 +264,7 @@ def _correct(
 
 
 def _quasi_newton(
-    whole: LoneObjective, state: _State, inverse: LowMemoryInverse, enough: float, tolerance: float
+    whole: SingleObjective, state: _State, inverse: LowMemoryInverse, enough: float, tolerance: float
 ) -> None:
     sensitivity, n_before = state.sensitivity, state.iterations
     here = state.point

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dqm.alarm import AlarmEngine, Cause, Rules, StreamFacts, derive_thresholds
-from dqm.alarm.evidence import CAUTION, Evidence, HealthyZ
+from dqm.alarm.e_process import CAUTION, EProcess, HealthyZ
 from dqm.alarm.stored_state import load_state
 from dqm.alarm.stream_history import StreamHistory
 from dqm.config import DaemonConfig
@@ -23,7 +23,7 @@ EXACT = HealthyZ()
 
 def play(z: FloatArray, healthy: HealthyZ = EXACT) -> int | None:
     """Give the window in which it alarms."""
-    evidence = Evidence()
+    evidence = EProcess()
     for number, value in enumerate(z):
         evidence.add(1, float(value), healthy=healthy, log_limit=LOG_LIMIT)
         if evidence.is_drifting:
@@ -73,7 +73,7 @@ def test_the_reference_is_not_trusted_more_than_it_deserves() -> None:
 
 
 def test_wealth_begins_at_one_with_every_run_and_never_passes_the_limit() -> None:
-    evidence = Evidence()
+    evidence = EProcess()
     assert evidence.log_wealth == pytest.approx(0.0)
     for z in (math.inf, -math.inf, 50.0):
         evidence.add(1, z, healthy=HealthyZ(), log_limit=LOG_LIMIT)

@@ -16,8 +16,8 @@ import pytest
 
 from dqm.config import PeerSection, WebSection, validate
 from dqm.errors import ConfigError
-from dqm.web import HttpServer, Peers, create_app, peers
-from dqm.web.peers import FRESH_SECONDS, PeerStatus
+from dqm.web import HttpServer, OtherDaemons, create_app, other_daemons
+from dqm.web.other_daemons import FRESH_SECONDS, OtherDaemonStatus
 from tests.waiting import wait_until
 from tests.world import PASSWORDS, Browser, World, make_world
 
@@ -26,7 +26,7 @@ Raw = Callable[[socket.socket], None]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(other_daemons, "ASK_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def served(world: World) -> Iterator[HttpServer]:
 
 
 @contextmanager
-def asked(world: World, *sections: PeerSection) -> Iterator[Peers]:
+def asked(world: World, *sections: PeerSection) -> Iterator[OtherDaemons]:
     """Let a world ask peers until the end of the block; it has had a first answer of each, or a problem."""
-    asking = Peers(sections, world.clock)
+    asking = OtherDaemons(sections, world.clock)
     world.queries = replace(world.queries, peer_statuses=asking.statuses)
     asking.start()
     try:
@@ -94,7 +94,7 @@ def unpacking(connection: socket.socket) -> None:
     connection.sendall(head.encode() + content)
 
 
-def only_status(asking: Peers) -> PeerStatus:
+def only_status(asking: OtherDaemons) -> OtherDaemonStatus:
     (status,) = asking.statuses()
     return status
 
@@ -182,7 +182,7 @@ OLD: dict[str, Any] = {"version": "0.1.0", "qualities": {"Good": 3}, "tree": {"q
 def test_what_is_no_answer_is_a_problem_of_this_peer_alone(
     world: World, answer: Raw, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(other_daemons, "ANSWER_SECONDS", 1.0)
     with answering(answer) as url, asked(world, PeerSection(name="odd", url=url)) as asking:
         assert problem in only_status(asking).problem
         assert Browser(world).get("/").status_code == 200
@@ -200,7 +200,7 @@ def test_an_answer_of_an_earlier_version_is_understood(world: World) -> None:
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "_LARGEST_ANSWER_BYTES", 1_000_000)
+    monkeypatch.setattr(other_daemons, "_LARGEST_ANSWER_BYTES", 1_000_000)
     with answering(body(b" " * 3_000_000)) as url, asked(world, PeerSection(name="huge", url=url)) as asking:
         assert only_status(asking).problem == "its answer has more than 1 MB"
 

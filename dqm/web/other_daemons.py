@@ -22,7 +22,7 @@ from dqm.config import PeerSection, read_secret
 from dqm.events import Quality
 from dqm.export.answers import PLAIN, read_plain
 
-__all__ = ["FRESH_SECONDS", "PeerStatus", "Peers"]
+__all__ = ["FRESH_SECONDS", "OtherDaemonStatus", "OtherDaemons"]
 
 ASK_SECONDS = 5.0
 """Time from one answer to the next question."""
@@ -56,7 +56,7 @@ class _Tree(_Answer):
     idle: bool = False
 
 
-class PeerOverview(_Answer):
+class OtherDaemonOverview(_Answer):
     """The part of a peer's overview that is read."""
 
     version: _Text
@@ -68,14 +68,14 @@ class PeerOverview(_Answer):
 
 
 @dataclass(frozen=True, slots=True)
-class PeerStatus:
+class OtherDaemonStatus:
     """What is known of a peer.
 
     Parameters
     ----------
     name, url : str
         As configured.
-    overview : PeerOverview or None
+    overview : OtherDaemonOverview or None
         What it said last; None if it has never answered.
     answered_at : float or None
         When it said this, Unix seconds.
@@ -85,12 +85,12 @@ class PeerStatus:
 
     name: str
     url: str
-    overview: PeerOverview | None = None
+    overview: OtherDaemonOverview | None = None
     answered_at: float | None = None
     problem: str = "not asked yet"
 
 
-class Peers:
+class OtherDaemons:
     """Asks other daemons, each in a thread of its own; `statuses` may be called from any thread.
 
     Parameters
@@ -108,7 +108,7 @@ class Peers:
 
     def __init__(self, sections: Sequence[PeerSection], clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._statuses = {section.name: PeerStatus(section.name, section.url) for section in sections}
+        self._statuses = {section.name: OtherDaemonStatus(section.name, section.url) for section in sections}
         self._logins = {section.name: _read_login(section) for section in sections}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -124,7 +124,7 @@ class Peers:
         """Stop asking; does not wait for answers."""
         self._stopping.set()
 
-    def statuses(self) -> tuple[PeerStatus, ...]:
+    def statuses(self) -> tuple[OtherDaemonStatus, ...]:
         """Give what is known of each, in the order of the configuration."""
         return tuple(self._statuses.values())
 
@@ -134,7 +134,7 @@ class Peers:
                 self._statuses[name] = self._ask(client, self._statuses[name])
                 self._stopping.wait(ASK_SECONDS)
 
-    def _ask(self, client: httpx.Client, status: PeerStatus) -> PeerStatus:
+    def _ask(self, client: httpx.Client, status: OtherDaemonStatus) -> OtherDaemonStatus:
         """Ask a peer once; give what is known about it then."""
         try:
             overview = _read_overview(client, f"{status.url}/api/v1/overview")
@@ -150,14 +150,14 @@ def _read_login(section: PeerSection) -> httpx.BasicAuth | None:
     return httpx.BasicAuth(section.user, password)
 
 
-def _read_overview(client: httpx.Client, url: str) -> PeerOverview:
+def _read_overview(client: httpx.Client, url: str) -> OtherDaemonOverview:
     """Read the answer of a peer; raises if it does not come in time, is too large, or is something else."""
     with client.stream("GET", url, headers=PLAIN, timeout=ANSWER_SECONDS) as answer:
         if answer.status_code in (401, 403):
             raise ValueError("it needs a user who may read: set user and password_file of this peer")
         answer.raise_for_status()
         content = read_plain(answer, most_bytes=_LARGEST_ANSWER_BYTES, seconds=ANSWER_SECONDS)
-    overview = PeerOverview.model_validate_json(content)
+    overview = OtherDaemonOverview.model_validate_json(content)
     return overview.model_copy(update={"needs_response": overview.needs_response[: _MOST_ALARMS + 1]})
 
 

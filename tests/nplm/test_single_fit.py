@@ -10,9 +10,9 @@ from dqm.events import FloatArray
 from dqm.nplm import KernelTest, LossName
 from dqm.nplm.fit import Nodes
 from dqm.nplm.hessian import Hessian
-from dqm.nplm.lone_problem import LoneObjective
 from dqm.nplm.problem import FitProblem, evaluate, gradient
 from dqm.nplm.samples import Sample
+from dqm.nplm.single_problem import SingleObjective
 from tests.nplm.test_kernel_test import toy_chamber
 
 LOSSES: tuple[LossName, ...] = ("likelihood", "logistic")
@@ -72,7 +72,7 @@ def test_objective_gradient_and_hessian_are_those_of_tensors(loss: LossName, on_
     events = nodes.events if on_nodes else problem.reference
     problem = problem.on(events)
     a = np.random.default_rng(3).normal(scale=0.3, size=len(problem.second_moment))
-    objective = LoneObjective(problem, events)
+    objective = SingleObjective(problem, events)
     mine = objective.at(a)
     tensors = evaluate(problem, torch.from_numpy(a)[None], torch.zeros(1, 0, dtype=torch.float64))
     assert mine.objective == pytest.approx(float(tensors.objective), rel=1e-6)
@@ -87,7 +87,7 @@ def test_objective_gradient_and_hessian_are_those_of_tensors(loss: LossName, on_
 
 def test_a_hessian_that_is_not_positive_definite_within_rounding_is_raised() -> None:
     problem, nodes = problem_of(make_test("likelihood"), HEALTHY)
-    objective = LoneObjective(problem, nodes.events)
+    objective = SingleObjective(problem, nodes.events)
     objective.ridge = -1e-4
     m = nodes.hessian.m
     factor = np.tril(objective.leading_factor(objective.at(np.full(len(problem.second_moment), 0.0)), m))

@@ -1,4 +1,4 @@
-"""The fit problem of one window without nuisance parameters, as arrays on the CPU (`dqm.nplm.lone_fit`)."""
+"""The fit problem of one window without nuisance parameters, as arrays on the CPU (`dqm.nplm.single_fit`)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from dqm.nplm.problem import CAUTION, CAUTIOUS_SHARE, Events, FitProblem
 __all__ = [
     "CellObjective",
     "CorrectedCells",
-    "LoneObjective",
-    "LonePoint",
     "LowMemoryInverse",
     "NodeInverse",
+    "SingleObjective",
+    "SinglePoint",
 ]
 
 Basis = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class LonePoint:
+class SinglePoint:
     """Coordinates of f, and the values there; as `FitPoint`, of one window.
 
     Parameters
@@ -49,7 +49,7 @@ class LonePoint:
     statistic: float
 
 
-class LoneObjective:
+class SingleObjective:
     """Objective of one window, its gradient and its Hessian in the leading functions.
 
     Parameters
@@ -71,7 +71,7 @@ class LoneObjective:
         self.ridge = float(p.ridge[0])
         self.n_expected = p.n_expected
 
-    def at(self, a: FloatArray) -> LonePoint:
+    def at(self, a: FloatArray) -> SinglePoint:
         """Evaluate."""
         a32 = a.astype(np.float32)
         reference = (a32[: len(self._by_function)] @ self._by_function).astype(np.float64)
@@ -79,19 +79,19 @@ class LoneObjective:
         loss = 0.0 if self._is_likelihood else float(np.logaddexp(0.0, reference) @ self._weights)
         return self._point(a, reference, likelihood, loss)
 
-    def gradient(self, at: LonePoint) -> FloatArray:
+    def gradient(self, at: SinglePoint) -> FloatArray:
         """Differentiate."""
         w = self._weights
         slopes = w * np.exp(at.reference) if self._is_likelihood else w * expit(at.reference)
         return self._slope(at, self._by_function @ slopes.astype(np.float32))
 
-    def _point(self, a: FloatArray, reference: FloatArray, likelihood: float, loss: float) -> LonePoint:
+    def _point(self, a: FloatArray, reference: FloatArray, likelihood: float, loss: float) -> SinglePoint:
         """Complete what was summed over the reference: `loss` if it is not the likelihood."""
         data = (self._by_event @ a.astype(np.float32)[: self._by_event.shape[1]]).astype(np.float64)
         loss = likelihood if self._is_likelihood else loss + float(np.logaddexp(0.0, -data) @ self._counts)
-        return LonePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
+        return SinglePoint(a, reference, data, loss + 0.5 * self.ridge * float(a @ a), -2.0 * likelihood)
 
-    def _slope(self, at: LonePoint, of_reference: Basis) -> FloatArray:
+    def _slope(self, at: SinglePoint, of_reference: Basis) -> FloatArray:
         """Complete the gradient of the sums over the reference."""
         image = self.ridge * at.a
         image[: len(of_reference)] += of_reference
@@ -102,7 +102,7 @@ class LoneObjective:
             image[: self._by_event.shape[1]] -= pulls @ self._by_event
         return image
 
-    def leading_factor(self, at: LonePoint, m: int) -> FloatArray:
+    def leading_factor(self, at: SinglePoint, m: int) -> FloatArray:
         """Cholesky factor of the Hessian in the m leading functions, shape (m, m)."""
         if not m:
             return np.empty((0, 0))
@@ -123,14 +123,14 @@ class LoneObjective:
             return np.asarray(factor)
         return np.asfortranarray(cholesky(torch.from_numpy(np.ascontiguousarray(dense))[None])[0].numpy())
 
-    def lower_bound(self, at: LonePoint, error: float) -> float:
+    def lower_bound(self, at: SinglePoint, error: float) -> float:
         """Bound the statistic at the minimum from below; see `dqm.nplm.problem.lower_bound`."""
         if self._bounds:
             return at.statistic - self.ridge * float(at.a @ at.a)
         return CAUTIOUS_SHARE * (at.statistic - CAUTION * error)
 
 
-class CellObjective(LoneObjective):
+class CellObjective(SingleObjective):
     """The same with the cells of a large reference in place of its events, see `dqm.nplm.cells`.
 
     Parameters
@@ -149,7 +149,7 @@ class CellObjective(LoneObjective):
         self._thirds = cells.thirds
         self._pairs = pairs_of(self._shape[0] - 1)
 
-    def at(self, a: FloatArray) -> LonePoint:
+    def at(self, a: FloatArray) -> SinglePoint:
         """Evaluate; the values at the reference are f, g and ``T[g, g, .]``, shape (2 d + 1, n_cells)."""
         f = (a.astype(np.float32)[: len(self._by_function)] @ self._by_function).astype(np.float64)
         f = f.reshape(self._shape)
@@ -166,7 +166,7 @@ class CellObjective(LoneObjective):
             loss = float((np.logaddexp(0.0, f[0]) + bent) @ self._weights)
         return self._point(a, values, likelihood, loss)
 
-    def gradient(self, at: LonePoint) -> FloatArray:
+    def gradient(self, at: SinglePoint) -> FloatArray:
         """Differentiate."""
         f, third = np.split(at.reference, self._shape[:1])
         squares, cubes = self._moments(at.reference)
@@ -182,7 +182,7 @@ class CellObjective(LoneObjective):
             slopes[1:] = self._weights * (second * f[1:] + asymmetry * third / 2.0)
         return self._slope(at, self._by_function @ slopes.astype(np.float32).ravel())
 
-    def error(self, at: LonePoint) -> float:
+    def error(self, at: SinglePoint) -> float:
         """Estimate the error of the statistic: twice the largest term that the sums leave out."""
         squares, cubes = self._moments(at.reference)
         heights = np.exp(at.reference[0] + squares / 2.0 + cubes / 6.0)
@@ -205,20 +205,20 @@ class CorrectedCells(CellObjective):
     ----------
     p, cells : FitProblem, Cells
         As of `CellObjective`.
-    point : LonePoint
+    point : SinglePoint
         Of all events.
     slope : ndarray, shape (r,)
         Gradient of all events there.
     """
 
-    def __init__(self, p: FitProblem, cells: Cells, point: LonePoint, slope: FloatArray) -> None:
+    def __init__(self, p: FitProblem, cells: Cells, point: SinglePoint, slope: FloatArray) -> None:
         super().__init__(p, cells)
         of_cells = super().at(point.a)
         self._from = point.a
         self._height = point.objective - of_cells.objective
         self._tilt: FloatArray = slope - super().gradient(of_cells)
 
-    def at(self, a: FloatArray) -> LonePoint:
+    def at(self, a: FloatArray) -> SinglePoint:
         """Evaluate, see `CellObjective`."""
         of_cells = super().at(a)
         shift = self._height + float(self._tilt @ (a - self._from))
@@ -226,7 +226,7 @@ class CorrectedCells(CellObjective):
             of_cells, objective=of_cells.objective + shift, statistic=of_cells.statistic - 2.0 * shift
         )
 
-    def gradient(self, at: LonePoint) -> FloatArray:
+    def gradient(self, at: SinglePoint) -> FloatArray:
         """Differentiate."""
         return super().gradient(at) + self._tilt
 

@@ -11,7 +11,7 @@ from scipy import special
 
 from dqm.alarm.budget import LARGEST_Z
 
-__all__ = ["BETS", "Evidence", "HealthyZ"]
+__all__ = ["BETS", "EProcess", "HealthyZ"]
 
 BETS = (0.5, 1.0, 2.0)
 """Shifts of Z that are bet on, in sigmas: slow faults, and those that a few windows show."""
@@ -51,7 +51,7 @@ class HealthyZ:
 
 
 @dataclass(slots=True)
-class Evidence:
+class EProcess:
     """Wealth of a gambler who bets that the windows of a run have become worse.
 
     Before each window of the run a part of what is left is staked on "it begins here", on each of `BETS`

@@ -15,14 +15,14 @@ from dqm.alarm.transitions import AlarmRecord
 from dqm.alarm.values import Cause
 from dqm.events import Quality
 
-__all__ = ["Standing", "find_standing"]
+__all__ = ["QualityCeiling", "find_ceiling"]
 
 _NOT_KNOWN = frozenset({Cause.SILENT, Cause.REFUSED, Cause.UNJUDGED})
 """Causes that say that nothing is known of the present; others say that something is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QualityCeiling:
     """What the alarms of a stream say of its quality.
 
     Parameters
@@ -39,12 +39,8 @@ class Standing:
     reason: str
     since: float
 
-    def limit(self, quality: Quality) -> Quality:
-        """Give the quality of a stream by that of its last window; only ``Good`` may contradict an alarm."""
-        return self.best if quality is Quality.GOOD else quality
 
-
-def find_standing(alarms: Mapping[Cause, AlarmRecord]) -> Standing:
+def find_ceiling(alarms: Mapping[Cause, AlarmRecord]) -> QualityCeiling:
     """Say what the alarms of a stream allow.
 
     Parameters
@@ -54,14 +50,14 @@ def find_standing(alarms: Mapping[Cause, AlarmRecord]) -> Standing:
 
     Returns
     -------
-    Standing
+    QualityCeiling
         Of the conditions that hold, that of the first of the worst.
     """
     holding = [
-        Standing(Quality.NULL if cause in _NOT_KNOWN else Quality.MEDIUM, record.text, record.changed)
+        QualityCeiling(Quality.NULL if cause in _NOT_KNOWN else Quality.MEDIUM, record.text, record.changed)
         for cause, record in alarms.items()
         if record.condition
     ]
     if not holding:
-        return Standing(Quality.GOOD, "", max(record.changed for record in alarms.values()))
+        return QualityCeiling(Quality.GOOD, "", max(record.changed for record in alarms.values()))
     return min(holding, key=lambda each: (-BEST_TO_WORST.index(each.best), each.since))
