@@ -133,7 +133,7 @@ class Evidence:
             self.is_drifting = False
 
     def _without_memory(self, z: float, correlation: float) -> float:
-        """Take off what the window before says of this one: what is left is independent."""
+        """Remove the correlation with the window before: what is left is independent."""
         if self.last_z is None or not correlation:
             return z
         return (z - correlation * self.last_z) / math.sqrt(1.0 - correlation**2)

@@ -17,15 +17,15 @@ FEWEST_WINDOWS = 8
 """Windows from which a change is looked for."""
 
 LARGEST_Z = 5.0
-"""Significances count between plus and minus this: one wild window is no change."""
+"""Significances count between plus and minus this: one extreme window is not a change."""
 
 LEAST_GAIN = 16.0
-"""Twice the log likelihood that a change must win. Of healthy sequences of 20 to 5000 windows less than one
-in a hundred wins 13.5."""
+"""Twice the log likelihood that a change must win. Less than one in a hundred healthy sequences of 20 to 5000
+windows wins 13.5."""
 
 INTERVAL = 7.0
 """Loss of it within which the change may lie elsewhere, as a step or as a line. In simulations 93 to 99 % of
-the intervals have the truth; a change point is no usual parameter, for which 3.84 would do."""
+the intervals have the truth; a change point is not a usual parameter, for which 3.84 would be enough."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Taken(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeptChoice:
-    """Kept windows that stand for a stream, a run or themselves.
+    """Kept windows that are a sample of a stream or a run, or a single window.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def list_kept(
 
 
 def place_of(name: str) -> tuple[int, int] | None:
-    """Run and window of a file by its name; None if it is none of ours."""
+    """Run and window of a file by its name; None if `dqm` did not write it."""
     run, _, seq = name.removesuffix(".parquet").partition("-")
     is_ours = (
         name.endswith(".parquet") and run.isascii() and run.isdigit() and seq.isascii() and seq.isdigit()

@@ -83,13 +83,15 @@ def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWi
         raise StoreError(f"kept windows cannot be read: {error.strerror}", where=str(folder)) from error
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise StoreError(
-            f"a file is no kept window: {error}", where=str(folder), fix="Remove what does not belong there"
+            f"a file is not a kept window: {error}",
+            where=str(folder),
+            fix="Remove what does not belong there",
         ) from error
     return sorted(found, key=lambda window: (window.run, window.seq))
 
 
 def read_kept_window(path: Path) -> KeptWindow:
-    """Read a window that was kept; raises `StoreError` if it is gone, damaged or something else."""
+    """Read a window that was kept; raises `StoreError` if it does not exist, is damaged or something else."""
     try:
         return _read(path)
     except FileNotFoundError as error:
@@ -97,7 +99,7 @@ def read_kept_window(path: Path) -> KeptWindow:
             "the window gave way to newer ones", where=str(path), fix="Choose another, or raise [keep]"
         ) from error
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        raise StoreError(f"is no kept window: {error}", where=str(path), fix="Remove the file") from error
+        raise StoreError(f"is not a kept window: {error}", where=str(path), fix="Remove the file") from error
 
 
 def _read(path: Path) -> KeptWindow:

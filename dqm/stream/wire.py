@@ -155,7 +155,7 @@ class Header(BaseModel):
         if self.version < VERSION:
             raise ValueError(f"counts needs version {VERSION}")
         if self.counts not in self.features:
-            raise ValueError(f"counts names {self.counts}, which is no feature")
+            raise ValueError(f"counts names {self.counts}, which is not a feature")
         if len(self.features) < 2:
             raise ValueError("counts needs another feature: a row must say what it counts")
 

@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 `ClusterWorkers` is a `JobRunner` with another one inside, the local one. Every job has exactly one result,
 however often it is done. *Whatever goes wrong on the cluster, the window is evaluated here*: its worker
-raised, has another version, gave something that is no report, or did not answer in time. Only what fails here
-too is a failed test. A window has the same t in both places to the last bit, so it does not matter where.
+raised, has another version, gave something that is not a report, or did not answer in time. A test has failed
+only if it fails here as well. A window has the same t in both places to the last bit, so it does not matter
+where.
 
 Dask gives the job of a lost worker to another one. The bundles are values that the scheduler keeps: a worker
 that joins later gets those it needs, once. As for local workers, `JOBS_PER_WORKER` jobs are given out for
@@ -163,7 +164,7 @@ class ClusterWorkers:
         self._local.submit(ticket.job)
 
     def _note(self, use: _Use, number: int, outcome: EvaluationReport | Exception) -> None:
-        """Tell the caller what became of a job; called from other threads."""
+        """Tell the caller the result of a job; called from other threads."""
         self._ended.put((use, number, outcome))
         self._wake()
 
