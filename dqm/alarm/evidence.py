@@ -117,7 +117,8 @@ class Evidence:
             self.last_z = None
             self.is_drifting = False
         z = min(max(z, -LARGEST_Z), LARGEST_Z) - CAUTION * healthy.offset
-        fresh, self.last_z = self._without_memory(z, healthy.correlation), z
+        fresh = self._without_memory(z, healthy.correlation)
+        self.last_z = z
         stake = SOON / ((self.windows + SOON) * (self.windows + 1 + SOON)) / len(BETS)
         before = self.log_stakes or [-math.inf] * len(BETS)
         self.windows += 1

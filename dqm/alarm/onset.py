@@ -167,10 +167,12 @@ def _both_gains(
     mean = sums.sum() / n
 
     def gain(h: FloatArray, hh: FloatArray, hz: FloatArray) -> tuple[FloatArray, FloatArray]:
-        covariance, variance = hz - h * mean, hh - h**2 / n
+        covariance = hz - h * mean
+        variance = hh - h**2 / n
         slope = covariance / np.maximum(variance, 1e-12)
         return np.where(slope > 0.0, slope * covariance, 0.0), slope
 
     step = gain(left, left, sum_z)
-    h, hh = left * (left + 1) / 2, left * (left + 1) * (2 * left + 1) / 6
+    h = left * (left + 1) / 2
+    hh = left * (left + 1) * (2 * left + 1) / 6
     return step, gain(h, hh, sum_z_position - (begins - 1) * sum_z)

@@ -79,7 +79,8 @@ class ValueHistory:
             return None
         self.differing.append(mean)
         if len(self.differing) == FEWEST_RUNS:
-            self.usual, self.differing = self.differing, []
+            self.usual = self.differing
+            self.differing = []
         return usual
 
 

@@ -20,8 +20,11 @@ from dqm.store.kept_choice import place_of
 
 __all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept", "read_kept_window"]
 
-WINDOWS, GOOD_WINDOWS = "windows", "good-windows"
-"""Directories within the data directory: of windows that depart from their reference, and of Good ones."""
+WINDOWS = "windows"
+"""Directory within the data directory: windows that depart from their reference."""
+
+GOOD_WINDOWS = "good-windows"
+"""Directory within the data directory: Good windows."""
 
 LABELLED_SHARE = 0.5
 """Largest share of the room that labelled windows hold against newer ones: there is always room for new."""

@@ -393,7 +393,8 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
 
 def _check_claims(header: Header, payload_bytes: int, limits: Limits) -> None:
     """Compare the sizes in the header with the limits and with the size of the payload."""
-    n_events, n_features = header.n_events, len(header.features)
+    n_events = header.n_events
+    n_features = len(header.features)
     if n_features > limits.max_features:
         raise PeerError(
             Reason.FEATURE_COUNT,

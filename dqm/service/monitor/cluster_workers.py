@@ -135,7 +135,8 @@ class ClusterWorkers:
             kept = use.session.submit(job.bundle, job, on_end)
             use.jobs[ticket.number] = (ticket, self._monotonic(), kept)
         except Exception as error:  # whatever Dask raises when its connection is lost
-            use.is_over, use.why = True, str(error)
+            use.is_over = True
+            use.why = str(error)
             self._do_here(ticket)
 
     def finished(self) -> list[Finished[EvaluationJob, EvaluationReport]]:
@@ -191,7 +192,8 @@ class ClusterWorkers:
         window = ticket.job.window
         log.warning("not evaluated by the cluster, but here", why=why, stream=window.stream, seq=window.seq)
         if use.last_success < since and not use.is_over:
-            use.is_over, use.why = True, why
+            use.is_over = True
+            use.why = why
         self._do_here(ticket)
 
     def _leave_what_is_late(self) -> None:
@@ -232,7 +234,8 @@ class ClusterWorkers:
             try:
                 use.n_threads = use.session.n_threads()
             except DqmError as error:
-                use.is_over, use.why = True, use.why or str(error)
+                use.is_over = True
+                use.why = use.why or str(error)
                 self._wake()
             if use.n_threads != n_before:
                 n_before = use.n_threads
