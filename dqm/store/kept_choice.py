@@ -106,7 +106,9 @@ def list_kept(
         return {}
     except OSError as error:
         raise StoreError(
-            f"kept windows cannot be read: {error.strerror}", where=str(directory / stream)
+            f"kept windows cannot be read: {error.strerror}",
+            where=str(directory / stream),
+            fix="Let the user of this command read the directory",
         ) from error
     found = {place_of(name): directory / stream / name for name in names}
     return {

@@ -83,7 +83,11 @@ def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWi
         paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
         found = [_read(path) for path in paths if int(path.stem.partition("-")[0]) in runs]
     except OSError as error:
-        raise StoreError(f"kept windows cannot be read: {error.strerror}", where=str(folder)) from error
+        raise StoreError(
+            f"kept windows cannot be read: {error.strerror}",
+            where=str(folder),
+            fix="Let the user of this command read the directory",
+        ) from error
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise StoreError(
             f"a file is not a kept window: {error}",
