@@ -179,7 +179,8 @@ class FilesCollector:
             ahead = self._ahead(current, listed)
             current = self._next(current, ahead[0]) if ahead else current
         if current is not None:
-            current.had_later, current.n_later = current.n_later > 0, len(self._ahead(current, listed))
+            current.had_later = current.n_later > 0
+            current.n_later = len(self._ahead(current, listed))
         return current
 
     def _begin(self, listed: list[RunFile]) -> _Current | None:

@@ -1,8 +1,8 @@
-"""What people say of the data of a run: amended flags, labels of faults, withdrawals and sign-offs. Pure.
+"""What people say about the data of a run: amended flags, labels of faults, withdrawals and sign-offs. Pure.
 
 A verdict never changes. What a person says stands beside it, as an entry in the journal of the run. A journal
-only grows: an entry is overruled or withdrawn by a later one, and stays readable. Of the entries that speak
-of a window at a moment the last one counts, unless it was withdrawn. An author names the last entry that they
+only grows: an entry is overruled or withdrawn by a later one, and stays readable. If several entries concern
+a window at a moment, the last one that was not withdrawn counts. An author names the last entry that they
 knew, so that nobody overrules what they have not seen (`RunJournal.find_unseen`).
 """
 
@@ -45,7 +45,7 @@ StreamOrAll = Annotated[str, StringConstraints(pattern=rf"^$|{NAME_PATTERN}")]
 
 @checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Scope:
-    """What an entry speaks of: windows of a stream, a stretch of time, or a whole run.
+    """What an entry concerns: windows of a stream, a stretch of time, or a whole run.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Scope:
         return self
 
     def covers(self, window: WindowHeader, moment: float | None) -> bool:
-        """Tell whether it speaks of a window at a moment, Unix seconds; None: no scope by time does."""
+        """Tell whether it concerns a window at a moment, Unix seconds; None: no scope by time does."""
         if self.run != window.run or self.stream not in ("", window.stream):
             return False
         if self.first is not None and self.last is not None:
@@ -91,7 +91,7 @@ class Scope:
         return moment is not None and self.start <= moment < self.end
 
     def meets(self, other: Scope) -> bool:
-        """Tell whether both may speak of one window: true wherever numbers and times cannot be compared."""
+        """Tell whether both may concern one window: true wherever numbers and times cannot be compared."""
         if self.run != other.run or ("" not in (self.stream, other.stream) and self.stream != other.stream):
             return False
         if None not in (self.first, other.first):
@@ -121,7 +121,7 @@ class Scope:
 
 
 class Decision(StrEnum):
-    """What a sign-off says of a run."""
+    """What a sign-off says about a run."""
 
     GOOD = "good"
     WITHOUT = "good without"
@@ -161,7 +161,7 @@ class Amendment:
     judged: Mapping[Quality, int] = field(default_factory=dict)
 
     def rivals(self, other: Amendment) -> bool:
-        """Tell whether both may say something different of one window."""
+        """Tell whether both may say something different about one window."""
         return bool(self.fault) == bool(other.fault) and self.scope.meets(other.scope)
 
 
@@ -227,7 +227,7 @@ Entry = Amendment | Withdrawal | SignOff
 
 @dataclass(frozen=True, slots=True)
 class RunJournal:
-    """All that people have said of a run.
+    """All that people have said about a run.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a stream is shown as from afar: the one thing that matters most about it, and which come first."""
+"""How a stream is shown on the big screen: what matters most about it, and which streams come first."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ __all__ = [
 P = TypeVar("P", float, FloatArray)
 
 LARGEST_P = 0.05
-"""No threshold is above this, however generous the budget: one healthy window in twenty is no evidence."""
+"""No threshold is above this, however generous the budget: one healthy window in twenty is not evidence."""
 
 REFERENCE_Z = 0.5
-"""What is taken off every Z before it is summed: half the shift of a mean that is looked for, in sigmas."""
+"""Subtracted from every Z before it is summed: half the shift of a mean that is looked for, in sigmas."""
 
 LARGEST_Z = 3.0
 """Significances enter the sum between plus and minus this, so that no single window makes a drift."""

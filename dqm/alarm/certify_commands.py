@@ -1,4 +1,4 @@
-"""What people do with the data of a run: one frozen command for each action, and what becomes of it.
+"""What people do with the data of a run: one frozen command for each action, and its result.
 
 `certify` checks a command against the windows of the run and its journal, and gives the entry that is to be
 stored. It stores nothing itself. What depends on neither is checked when the command is made.
@@ -151,7 +151,7 @@ class SignRun:
     decision : Decision
         Whether it may be used.
     comment : str
-        Why; of a sign-off that follows the proposal, that it was looked at.
+        Why; in a sign-off that follows the proposal, that it was checked.
     without : tuple of str
         Streams that are left out, if the decision is `Decision.WITHOUT`.
     known : int
@@ -178,7 +178,7 @@ CertifyCommand = AmendFlag | LabelFault | WithdrawAmendment | SignRun
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a command on a run is held against.
+    """What a command on a run is checked against.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ def _count(scope: Scope, facts: RunFacts) -> dict[Quality, int]:
 
 
 def _touches(scope: Scope, span: Span) -> bool:
-    """Tell whether a scope speaks of any part of a window."""
+    """Tell whether a scope concerns any part of a window."""
     window = span.verdict.window
     if scope.start is None or span.start == span.end:
         return scope.covers(window, span.start)

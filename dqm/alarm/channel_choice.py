@@ -178,7 +178,8 @@ def write_numbers(numbers: Iterable[int]) -> str:
 
 def _describe(name: str, numbers: Sequence[int]) -> str:
     """Name numbers of one kind; a long list is summed up."""
-    n, text = len(set(numbers)), write_numbers(numbers)
+    n = len(set(numbers))
+    text = write_numbers(numbers)
     if len(text) > _LONGEST_LIST:
         return f"{format_count(n, name)} from {min(numbers)} to {max(numbers)}"
     return f"{name if n == 1 else f'{name}s'} {text}"

@@ -1,4 +1,4 @@
-"""Slow deterioration: the significances of many windows, summed, and since when they add up."""
+"""Slow deterioration: the sum of the significances of many windows, and since when it grows."""
 
 from __future__ import annotations
 

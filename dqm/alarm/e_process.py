@@ -117,7 +117,8 @@ class EProcess:
             self.last_z = None
             self.is_drifting = False
         z = min(max(z, -LARGEST_Z), LARGEST_Z) - CAUTION * healthy.offset
-        fresh, self.last_z = self._without_memory(z, healthy.correlation), z
+        fresh = self._without_memory(z, healthy.correlation)
+        self.last_z = z
         stake = SOON / ((self.windows + SOON) * (self.windows + 1 + SOON)) / len(BETS)
         before = self.log_stakes or [-math.inf] * len(BETS)
         self.windows += 1
@@ -133,7 +134,7 @@ class EProcess:
             self.is_drifting = False
 
     def _without_memory(self, z: float, correlation: float) -> float:
-        """Take off what the window before says of this one: what is left is independent."""
+        """Remove the correlation with the window before: what is left is independent."""
         if self.last_z is None or not correlation:
             return z
         return (z - correlation * self.last_z) / math.sqrt(1.0 - correlation**2)

@@ -1,4 +1,4 @@
-"""All alarms of all streams: windows, time and commands of people move them; every change is reported.
+"""All alarms of all streams: windows, time and commands of people change them; every change is reported.
 
 Pure: time is an argument, nothing is read or written. Not thread-safe.
 """
@@ -469,7 +469,7 @@ class AlarmEngine:
         return changes
 
     def _inputs(self, stream: StreamAlarms, now: float) -> dict[Cause, AlarmInputs]:
-        """Collect what bears on each alarm of a stream."""
+        """Collect the inputs of each alarm of a stream."""
         history, rules = stream.stored.history, stream.rules
         texts = history.describe(self._rules, rules, self.thresholds)
         mask = next((m.identifier for m in stream.masks if applies(m, history.run_type, now)), "")

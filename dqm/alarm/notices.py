@@ -1,7 +1,7 @@
 """Which alarms a target is to be told of, from the alarms as they stand and from what it was told.
 
-Nothing is queued: what is due follows from two states, so it is the same after a restart, after a
-failure that lasted for hours, and for a target that hears at certain hours only.
+Nothing is queued: what is due follows from two states, so it is the same after a restart, after a failure
+that lasted for hours, and for a target that gets notices at certain hours only.
 
 ====================================  ===================================  ======================
 the alarm                             the target                           notice
@@ -142,12 +142,12 @@ class NoticeRules:
     remind_seconds: float | None = None
 
     def listens(self, alarm: Alarm, moment: float) -> bool:
-        """Tell whether the target hears of this alarm at this moment, Unix seconds."""
+        """Tell whether the target gets this alarm at this moment, Unix seconds."""
         at = datetime.fromtimestamp(moment, self.timezone).time()
         return any(rule.concerns(alarm) and rule.listens(at) for rule in self.rules)
 
     def concerns(self, alarm: Alarm) -> bool:
-        """Tell whether the target hears of this alarm at any hour."""
+        """Tell whether the target gets this alarm at any hour."""
         return any(rule.concerns(alarm) for rule in self.rules)
 
 
@@ -229,7 +229,7 @@ def _kind_of(
     alarm: Alarm, known: LastNotice | None, since: float, rules: NoticeRules, now: float
 ) -> NoticeKind | None:
     if known is not None and known.is_open and not rules.concerns(alarm):
-        is_heard = True  # the rules have changed: whoever was told must hear of the end
+        is_heard = True  # the rules have changed: a target that was told must be told the end
     else:
         is_heard = rules.listens(alarm, now)
     if not is_heard:

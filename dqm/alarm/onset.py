@@ -17,15 +17,15 @@ FEWEST_WINDOWS = 8
 """Windows from which a change is looked for."""
 
 LARGEST_Z = 5.0
-"""Significances count between plus and minus this: one wild window is no change."""
+"""Significances count between plus and minus this: one extreme window is not a change."""
 
 LEAST_GAIN = 16.0
-"""Twice the log likelihood that a change must win. Of healthy sequences of 20 to 5000 windows less than one
-in a hundred wins 13.5."""
+"""Twice the log likelihood that a change must win. Less than one in a hundred healthy sequences of 20 to 5000
+windows wins 13.5."""
 
 INTERVAL = 7.0
 """Loss of it within which the change may lie elsewhere, as a step or as a line. In simulations 93 to 99 % of
-the intervals have the truth; a change point is no usual parameter, for which 3.84 would do."""
+the intervals have the truth; a change point is not a usual parameter, for which 3.84 would be enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,12 @@ def _both_gains(
     mean = sums.sum() / n
 
     def gain(h: FloatArray, hh: FloatArray, hz: FloatArray) -> tuple[FloatArray, FloatArray]:
-        covariance, variance = hz - h * mean, hh - h**2 / n
+        covariance = hz - h * mean
+        variance = hh - h**2 / n
         slope = covariance / np.maximum(variance, 1e-12)
         return np.where(slope > 0.0, slope * covariance, 0.0), slope
 
     step = gain(left, left, sum_z)
-    h, hh = left * (left + 1) / 2, left * (left + 1) * (2 * left + 1) / 6
+    h = left * (left + 1) / 2
+    hh = left * (left + 1) * (2 * left + 1) / 6
     return step, gain(h, hh, sum_z_position - (begins - 1) * sum_z)

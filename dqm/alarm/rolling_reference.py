@@ -168,7 +168,7 @@ def may_accept_change(alarm: Alarm) -> bool:
 
 
 def _is_sound(verdict: Verdict, least_p: float) -> bool:
-    """Whether nothing at all speaks against a window."""
+    """Whether a window is sound in every respect."""
     rolling = verdict.result.rolling
     has_changed = rolling is not None and rolling.p is not None and rolling.p < least_p
     return verdict.quality is Quality.GOOD and not verdict.warnings and not has_changed

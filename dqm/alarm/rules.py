@@ -56,7 +56,7 @@ _GUIDANCE = {
     Cause.REFUSED: (
         "Windows arrive, but they are refused and not judged: a fault would not be seen.",
         "Read the reason. The detector and the network are there; the data, or the program that sends them, "
-        "are wrong. Call whoever looks after the collector.",
+        "are wrong. Call the person responsible for the collector.",
     ),
     Cause.UNJUDGED: (
         "Windows arrive, but none of them could be judged: a fault would not be seen.",
@@ -154,7 +154,7 @@ def alarm_rules(config: DaemonConfig) -> Rules:
     """Rules as configured.
 
     What a stream leaves out is that of its group, else of the group around it, else of ``[alarm]``. A
-    configured ``condition`` or ``action`` speaks of windows that differ or drift; the other causes keep their
+    configured ``condition`` or ``action`` is for windows that differ or drift; the other causes keep their
     own.
 
     Parameters

@@ -1,6 +1,6 @@
 """Windows of one run of one stream as sums: adding a window needs none of those before it.
 
-A summary outlives the verdicts that it was made of. Of Z a histogram is kept as well, for quantiles.
+A summary outlives the verdicts that it was made of. A histogram of Z is kept as well, for quantiles.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def _find_differences(
 ) -> list[list[tuple[str, str]]]:
     """Find in what each run differs from all before it: name and description."""
     found: list[list[tuple[str, str]]] = []
-    usual: list[RunStatistics] = []  # runs that differ are no measure for the next ones
+    usual: list[RunStatistics] = []  # runs that differ are not a measure for the next ones
     values = ValueHistories()
     for run in (*earlier, *runs):
         found.append(list(_compare(run, usual[-MOST_BEFORE:])))

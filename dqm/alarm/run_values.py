@@ -36,7 +36,7 @@ DIFFERENT = 1e-3
 
 FEWEST_RUNS = 8
 """Runs without which a value of a run is not compared. A value that differs in so many runs, one after the
-other, is the usual one from then on: a new voltage is told, and then is no news."""
+other, is the usual one from then on: a new voltage is reported, and then is usual."""
 
 LEAST_SPREAD = 1e-4
 """Spread of a value, relative to it, below which its last digits are not trusted: readings have steps."""
@@ -79,7 +79,8 @@ class ValueHistory:
             return None
         self.differing.append(mean)
         if len(self.differing) == FEWEST_RUNS:
-            self.usual, self.differing = self.differing, []
+            self.usual = self.differing
+            self.differing = []
         return usual
 
 

@@ -38,7 +38,7 @@ WANDERING = LARGEST_CORRELATION
 """Correlation of Z of neighbouring windows that is assumed where channels wander: see docs/studies.md."""
 
 CERTAIN_P = 1e-9
-"""From here on a number of events counts also where no bundle expects one: chance hardly does it."""
+"""Below this p a number of events counts also if no bundle expects one: it is too rare for chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def derive_thresholds(config: DaemonConfig, facts: Mapping[str, StreamFacts] | N
     """Share the budget out among causes and streams.
 
     All streams have the same thresholds, so each has false alarms in proportion to its windows. Limits of
-    conditions, silence and windows that cannot be judged are no matter of chance and have no share.
+    conditions, silence and windows that cannot be judged do not depend on chance and have no share.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def quality_limits(config: DaemonConfig, stream: StreamSection, thresholds: Thre
     """Say what p-values mean for the quality of a single window.
 
     A window that counts towards an alarm is Bad. Three times as many healthy windows are Medium or Bad:
-    enough to draw the eye, too few to get used to.
+    enough to be noticed, too few to become usual.
 
     Parameters
     ----------

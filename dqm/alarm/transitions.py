@@ -171,7 +171,7 @@ class AlarmRecord:
 
 
 class AlarmInputs(NamedTuple):
-    """What bears on an alarm at one moment, besides the time and the actions of people.
+    """Inputs of an alarm at one moment, besides the time and the actions of people.
 
     Parameters
     ----------

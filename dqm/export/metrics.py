@@ -179,7 +179,7 @@ class Metrics(Collector):
         """
         if reason not in {*Reason}:
             raise InputError(
-                f"{reason!r} is no reason to refuse a message", fix=f"use one of {', '.join(Reason)}"
+                f"{reason!r} is not a reason to refuse a message", fix=f"use one of {', '.join(Reason)}"
             )
         with self._lock:
             self._n_refused[Reason(reason)] += 1

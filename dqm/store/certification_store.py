@@ -19,7 +19,11 @@ from dqm.store.schema import certification
 
 __all__ = ["CertificationStore"]
 
-_AMEND, _LABEL, _WITHDRAW, _SIGN, _SENT = "amend", "label", "withdraw", "sign", "sent"
+_AMEND = "amend"
+_LABEL = "label"
+_WITHDRAW = "withdraw"
+_SIGN = "sign"
+_SENT = "sent"
 _WITHOUT_RECORD = [column for column in certification.c if column.name != "record"]
 _SAID = (_AMEND, _LABEL, _WITHDRAW, _SIGN)
 
@@ -147,7 +151,8 @@ def _to_row(entry: Entry) -> dict[str, object]:
             content["quality"] = entry.quality
             row |= {"run": scope.run, "stream": scope.stream, "fault": entry.fault}
         case Withdrawal(withdrawn=withdrawn):
-            action, content = _WITHDRAW, {}
+            action = _WITHDRAW
+            content = {}
             row |= {
                 "run": withdrawn.scope.run,
                 "stream": withdrawn.scope.stream,

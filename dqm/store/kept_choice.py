@@ -29,7 +29,7 @@ class Taken(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeptChoice:
-    """Kept windows that stand for a stream, a run or themselves.
+    """Kept windows that are a sample of a stream or a run, or a single window.
 
     Parameters
     ----------
@@ -106,7 +106,9 @@ def list_kept(
         return {}
     except OSError as error:
         raise StoreError(
-            f"kept windows cannot be read: {error.strerror}", where=str(directory / stream)
+            f"kept windows cannot be read: {error.strerror}",
+            where=str(directory / stream),
+            fix="Let the user of this command read the directory",
         ) from error
     found = {place_of(name): directory / stream / name for name in names}
     return {
@@ -117,7 +119,7 @@ def list_kept(
 
 
 def place_of(name: str) -> tuple[int, int] | None:
-    """Run and window of a file by its name; None if it is none of ours."""
+    """Run and window of a file by its name; None if `dqm` did not write it."""
     run, _, seq = name.removesuffix(".parquet").partition("-")
     is_ours = (
         name.endswith(".parquet") and run.isascii() and run.isdigit() and seq.isascii() and seq.isdigit()

@@ -1,4 +1,4 @@
-"""Whether a window is labelled with a fault: then its kept events teach templates."""
+"""Whether a window is labelled with a fault: then templates learn from its kept events."""
 
 from __future__ import annotations
 

@@ -20,8 +20,11 @@ from dqm.store.kept_choice import place_of
 
 __all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept", "read_kept_window"]
 
-WINDOWS, GOOD_WINDOWS = "windows", "good-windows"
-"""Directories within the data directory: of windows that depart from their reference, and of Good ones."""
+WINDOWS = "windows"
+"""Directory within the data directory: windows that depart from their reference."""
+
+GOOD_WINDOWS = "good-windows"
+"""Directory within the data directory: Good windows."""
 
 LABELLED_SHARE = 0.5
 """Largest share of the room that labelled windows hold against newer ones: there is always room for new."""
@@ -80,16 +83,22 @@ def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWi
         paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
         found = [_read(path) for path in paths if int(path.stem.partition("-")[0]) in runs]
     except OSError as error:
-        raise StoreError(f"kept windows cannot be read: {error.strerror}", where=str(folder)) from error
+        raise StoreError(
+            f"kept windows cannot be read: {error.strerror}",
+            where=str(folder),
+            fix="Let the user of this command read the directory",
+        ) from error
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise StoreError(
-            f"a file is no kept window: {error}", where=str(folder), fix="Remove what does not belong there"
+            f"a file is not a kept window: {error}",
+            where=str(folder),
+            fix="Remove what does not belong there",
         ) from error
     return sorted(found, key=lambda window: (window.run, window.seq))
 
 
 def read_kept_window(path: Path) -> KeptWindow:
-    """Read a window that was kept; raises `StoreError` if it is gone, damaged or something else."""
+    """Read a window that was kept; raises `StoreError` if it does not exist, is damaged or something else."""
     try:
         return _read(path)
     except FileNotFoundError as error:
@@ -97,7 +106,7 @@ def read_kept_window(path: Path) -> KeptWindow:
             "the window gave way to newer ones", where=str(path), fix="Choose another, or raise [keep]"
         ) from error
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        raise StoreError(f"is no kept window: {error}", where=str(path), fix="Remove the file") from error
+        raise StoreError(f"is not a kept window: {error}", where=str(path), fix="Remove the file") from error
 
 
 def _read(path: Path) -> KeptWindow:

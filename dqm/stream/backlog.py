@@ -67,7 +67,7 @@ class Backlog:
 
     If a connection breaks five times while the same window is the only one in flight (the daemon closes the
     connection because of the window's size, or crashes), the window moves behind the others. If others are
-    answered and the window then breaks five connections more, it is dropped. Fewer breaks are no evidence:
+    answered and the window then breaks five connections more, it is dropped. Fewer breaks are not evidence:
     where connections are short for another reason, healthy windows meet some of them.
 
     Parameters

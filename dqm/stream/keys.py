@@ -179,7 +179,9 @@ class KeyRing:
             self._directory.stat()
         except OSError as error:
             raise ConfigError(
-                f"the directory of public keys cannot be read: {error.strerror}", where=str(self._directory)
+                f"the directory of public keys cannot be read: {error.strerror}",
+                where=str(self._directory),
+                fix="Correct [daemon] keys, or the rights of the directory",
             ) from error
         for path in files:
             known = _read(path, _Public)
@@ -236,7 +238,10 @@ def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[
         checked = _Public(public=public, streams=tuple(streams))
         _Named(name=name)
     except ValidationError as error:
-        raise ConfigError(f"not a valid name of a key or stream: {error.errors()[0]['input']!r}") from None
+        raise ConfigError(
+            f"not a valid name of a key or stream: {error.errors()[0]['input']!r}",
+            fix="Use 1 to 64 letters, digits, '.', '_' and '-'; '*' in streams",
+        ) from None
     files = directory / f"{name}.secret", directory / f"{name}.public"
     listed = ", ".join(f'"{stream}"' for stream in checked.streams)
     texts = (
@@ -260,7 +265,11 @@ def make_keys(directory: Path, name: str, streams: Sequence[str] = ()) -> tuple[
         for path in written:  # half of a key would be in the way of the next try
             path.unlink(missing_ok=True)
         where = str(error.filename or directory)
-        raise ConfigError(f"cannot be written: {error.strerror}", where=where) from error
+        raise ConfigError(
+            f"cannot be written: {error.strerror}",
+            where=where,
+            fix="Choose another directory, or change its rights",
+        ) from error
     return files
 
 
@@ -282,7 +291,9 @@ def read_secret(path: Path) -> KeyPair:
         raise _unreadable(path, error) from error
     known = _read(path, _Secret)
     if zmq.curve_public(known.secret.encode()).decode() != known.public:
-        raise ConfigError("public and secret key are not a pair", where=str(path))
+        raise ConfigError(
+            "public and secret key are not a pair", where=str(path), fix="Make a new key with 'dqm keys new'"
+        )
     return KeyPair(known.public, known.secret)
 
 

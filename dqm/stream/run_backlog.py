@@ -1,8 +1,8 @@
 """Messages about runs that are not answered yet: each is sent after the windows that came before it. No I/O.
 
 They are kept apart from the windows: they are few and small, so they are never dropped, take no place in the
-buffer, and hold no window up. A daemon that speaks version 1 of the wire never answers them. So an unanswered
-one is no reason to open a new connection, and it is forgotten when a window is acknowledged that was sent
+buffer, and delay no window. A daemon that speaks version 1 of the wire never answers them. So an unanswered
+one is not a reason to open a new connection, and it is forgotten when a window is acknowledged that was sent
 after it over the same connection: a daemon that knows such messages has stored it by then.
 """
 

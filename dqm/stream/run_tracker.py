@@ -132,9 +132,11 @@ class RunTracker:
             is_free = present is None or present.ended_at is not None
             position = self._next_position(stream) if is_free else 0
             known = RunRecord(stream, notice.run, notice.run_type, position)
-        step, opened_at = "begins", known.began_at
+        step = "begins"
+        opened_at = known.began_at
         if known.resumed_at is not None:
-            step, opened_at = "goes on", known.resumed_at
+            step = "goes on"
+            opened_at = known.resumed_at
         if opened_at is not None and notice.time < opened_at:
             raise PeerError(
                 Reason.RUN_TIME,

@@ -84,7 +84,11 @@ class Spool:
             make_private_directory(directory)
             make_private_file(self._where)
         except OSError as error:
-            raise FileError(f"cannot make the spool: {error.strerror}", where=str(directory)) from error
+            raise FileError(
+                f"cannot make the spool: {error.strerror}",
+                where=str(directory),
+                fix="Correct [collector] spool, or the rights of the directory above it",
+            ) from error
         with self._translate():
             try:
                 self._connection = self._open()

@@ -218,7 +218,7 @@ def _check_batch(batch: EventBatch) -> None:
         n_features = format_count(len(batch.names), "feature")
         raise InputError(f"x has shape {batch.x.shape} for {n_features}", where=where)
     if batch.counts and batch.counts not in batch.names:
-        raise InputError(f"rows are counted by {batch.counts!r}, which is no column", where=where)
+        raise InputError(f"rows are counted by {batch.counts!r}, which is not a column", where=where)
     if batch.start is None or batch.end is None:
         if not (batch.times is None and batch.start is None and batch.end is None):
             raise InputError("times, start and end must all be given or all be None", where=where)

@@ -155,7 +155,7 @@ class Header(BaseModel):
         if self.version < VERSION:
             raise ValueError(f"counts needs version {VERSION}")
         if self.counts not in self.features:
-            raise ValueError(f"counts names {self.counts}, which is no feature")
+            raise ValueError(f"counts names {self.counts}, which is not a feature")
         if len(self.features) < 2:
             raise ValueError("counts needs another feature: a row must say what it counts")
 
@@ -393,7 +393,8 @@ def _read_header(frame: bytes, limits: Limits) -> Header:
 
 def _check_claims(header: Header, payload_bytes: int, limits: Limits) -> None:
     """Compare the sizes in the header with the limits and with the size of the payload."""
-    n_events, n_features = header.n_events, len(header.features)
+    n_events = header.n_events
+    n_features = len(header.features)
     if n_features > limits.max_features:
         raise PeerError(
             Reason.FEATURE_COUNT,

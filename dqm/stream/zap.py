@@ -6,7 +6,7 @@ How it works:
    accepted; at the other addresses every peer is. ZeroMQ refuses peers with a wrong mechanism before it asks;
    these refusals are read from the socket's events.
 2. The answer gives the connection a routing id of the daemon's own (the property ``Identity``). It replaces
-   the one that the peer has announced. So two peers that announce the same one are two connections, and an
+   the one that the peer has announced. So two peers that announce the same id are two connections, and an
    answer to one key never goes to another.
 3. The later of the two ids counts. With CURVE a peer announces its id before ZeroMQ asks. Without, both cross
    on their way: the answer waits a little. A peer that comes still later keeps the id that it has announced,

@@ -189,7 +189,8 @@ class LimitedProtocol(H11Protocol):
         phase = self._find_phase()
         if phase is self.phase:
             return
-        self.phase, self.waits_since = phase, self.loop.time()
+        self.phase = phase
+        self.waits_since = self.loop.time()
         if self._timer is not None:
             self._timer.cancel()
         seconds = self._room.limits.seconds(phase)

@@ -421,7 +421,7 @@ def test_labels_are_bounded(metrics: Shown) -> None:
         metrics.observe(alter(VERDICT, stream="c"))
     with pytest.raises(InputError, match="stream 'c' is not shown"):
         metrics.count_duplicate("c")
-    with pytest.raises(InputError, match="'whim' is no reason"):
+    with pytest.raises(InputError, match="'whim' is not a reason"):
         metrics.refuse("whim")
 
 

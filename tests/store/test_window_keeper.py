@@ -191,9 +191,9 @@ def test_a_file_that_is_no_kept_window_is_told(tmp_path: Path, content: bytes) -
     keeper = WindowKeeper(tmp_path, 1_000_000)
     keeper.keep(WINDOW, FULL)
     keeper.path("chamber-1", 7, 9).write_bytes(content)
-    with pytest.raises(StoreError, match="no kept window"):
+    with pytest.raises(StoreError, match="is not a kept window"):
         read_kept(tmp_path, "chamber-1", [7])
     assert len(read_kept(tmp_path, "chamber-1", [8])) == 0
     keeper.path("chamber-1", 7, 9).rename(tmp_path / "chamber-1" / "notes.parquet")
-    with pytest.raises(StoreError, match="no kept window"):
+    with pytest.raises(StoreError, match="is not a kept window"):
         read_kept(tmp_path, "chamber-1", [7])

@@ -72,7 +72,7 @@ def test_what_counts_is_part_of_the_window() -> None:
     ("changes", "message"),
     [
         ({"version": 1}, "counts needs version 2"),
-        ({"counts": "other"}, "counts names other, which is no feature"),
+        ({"counts": "other"}, "counts names other, which is not a feature"),
         ({"features": ["hits"]}, "counts needs another feature"),
     ],
 )
@@ -143,7 +143,7 @@ def test_events_and_counted_rows_are_cut_side_by_side() -> None:
 def test_counted_rows_without_a_length_of_their_windows_are_refused() -> None:
     with pytest.raises(InputError, match=r"nothing says how to cut them.*\[channels\]"):
         CountedCutter(CountCutter(4, LABEL), None).push(counts_batch(0, [1.0]))
-    with pytest.raises(InputError, match="rows are counted by 'n', which is no column"):
+    with pytest.raises(InputError, match="rows are counted by 'n', which is not a column"):
         TimeCutter(2.0, 50.0, LABEL).push(replace(counts_batch(0, [1.0]), counts="n"))
 
 

@@ -88,8 +88,8 @@ def body(content: bytes) -> Raw:
 
 
 def unpacking(connection: socket.socket) -> None:
-    """Send 100 MB of blanks, compressed twice, as nobody asked."""
-    content = gzip.compress(gzip.compress(b" " * 100_000_000, 1))
+    """Send 10 MB of blanks, compressed twice, as nobody asked."""
+    content = gzip.compress(gzip.compress(b" " * 10_000_000, 1))
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
 

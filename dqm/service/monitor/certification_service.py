@@ -1,4 +1,4 @@
-"""What people say of runs, with a clock, a lock and a store: the one way to change it."""
+"""What people say about runs, with a clock, a lock and a store: the only way to change it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CertificationService:
             self._registry.stop()
 
     def registry_status(self) -> RegistryStatus | None:
-        """How it goes with the registry; None without one."""
+        """State of the registry; None without one."""
         return None if self._registry is None else self._registry.status
 
     def revise(self, rules: SignOffRules) -> None:

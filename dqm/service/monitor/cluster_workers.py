@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 `ClusterWorkers` is a `JobRunner` with another one inside, the local one. Every job has exactly one result,
 however often it is done. *Whatever goes wrong on the cluster, the window is evaluated here*: its worker
-raised, has another version, gave something that is no report, or did not answer in time. Only what fails here
-too is a failed test. A window has the same t in both places to the last bit, so it does not matter where.
+raised, has another version, gave something that is not a report, or did not answer in time. A test has failed
+only if it fails here as well. A window has the same t in both places to the last bit, so it does not matter
+where.
 
 Dask gives the job of a lost worker to another one. The bundles are values that the scheduler keeps: a worker
 that joins later gets those it needs, once. As for local workers, `JOBS_PER_WORKER` jobs are given out for
@@ -134,7 +135,8 @@ class ClusterWorkers:
             kept = use.session.submit(job.bundle, job, on_end)
             use.jobs[submitted.number] = (submitted, self._monotonic(), kept)
         except Exception as error:  # whatever Dask raises when its connection is lost
-            use.is_over, use.why = True, str(error)
+            use.is_over = True
+            use.why = str(error)
             self._do_here(submitted)
 
     def finished(self) -> list[Finished[EvaluationJob, EvaluationReport]]:
@@ -163,7 +165,7 @@ class ClusterWorkers:
         self._local.submit(submitted.job)
 
     def _note(self, use: _Use, number: int, outcome: EvaluationReport | Exception) -> None:
-        """Tell the caller what became of a job; called from other threads."""
+        """Tell the caller the result of a job; called from other threads."""
         self._ended.put((use, number, outcome))
         self._wake()
 
@@ -190,7 +192,8 @@ class ClusterWorkers:
         window = submitted.job.window
         log.warning("not evaluated by the cluster, but here", why=why, stream=window.stream, seq=window.seq)
         if use.last_success < since and not use.is_over:
-            use.is_over, use.why = True, why
+            use.is_over = True
+            use.why = why
         self._do_here(submitted)
 
     def _leave_what_is_late(self) -> None:
@@ -231,7 +234,8 @@ class ClusterWorkers:
             try:
                 use.n_threads = use.session.n_threads()
             except DqmError as error:
-                use.is_over, use.why = True, use.why or str(error)
+                use.is_over = True
+                use.why = use.why or str(error)
                 self._wake()
             if use.n_threads != n_before:
                 n_before = use.n_threads

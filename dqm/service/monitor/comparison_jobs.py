@@ -50,16 +50,16 @@ LONGEST_SECONDS = 600.0
 """Time of a comparison, start of its process included."""
 
 MOST_WAITING = 8
-"""Comparisons that wait; what is asked beyond is refused."""
+"""Most comparisons that wait; further ones are refused."""
 
 MOST_REMEMBERED = 32
 """Comparisons that are over and remembered, the newest."""
 
 LOOK_SECONDS = 0.2
-"""How often it is looked whether a comparison that runs was cancelled."""
+"""How often it is checked whether a running comparison was cancelled."""
 
 NICENESS = 10
-"""Of the process that compares; with 19 it would not end within its time where all cores are busy."""
+"""Niceness of the process that compares; with 19 it would not end within its time if all cores are busy."""
 
 SEED = 1
 

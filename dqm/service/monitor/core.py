@@ -26,7 +26,7 @@ Why in this order:
    without a question.
 *  A verdict is stored before the window is acknowledged. The sender keeps a window until then, so a crash at
    any point between loses nothing: the window comes again, and its identity tells whether it has a verdict.
-*  It is stored before it is published, so that nobody hears of a verdict that a crash can take back.
+*  It is stored before it is published, so that nobody is told a verdict that a crash can take back.
 *  Verdicts are stored together, once a pass of the daemon's loop: a transaction costs more than a row.
 
 The last runs of each stream are remembered; what the store knows of an older one comes with `Found` and

@@ -412,7 +412,7 @@ class Daemon:
         return messages.Adopted([verdict for recent in prepared.recent.values() for verdict in recent])
 
     def _end_reload(self, problem: Exception | None) -> None:
-        """Say what became of a reload; the service is ready either way."""
+        """Report the result of a reload; the service is ready either way."""
         self._reloader.finish(adopted=problem is None)
         if problem is None:
             thresholds = asdict(self._resolved.thresholds)

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 def announce(annotator: Annotator | None, wake: Callable[[], None], changes: Sequence[AlarmChange]) -> None:
-    """Log what became of alarms, annotate it, and wake whoever tells people of it."""
+    """Log the changes of alarms, annotate them, and wake the threads that tell people."""
     wake()
     if annotator is not None:
         annotator.observe(changes)

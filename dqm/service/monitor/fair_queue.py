@@ -1,4 +1,4 @@
-"""Windows that wait for their test: fair between streams, bounded, and frank about what it cannot hold."""
+"""Windows that wait for their test: fair between streams, bounded, and it says what it cannot hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doing jobs: what the daemon asks of whoever tests its windows, and the simplest that does it.
+"""Doing jobs: the interface for testing windows, and its simplest implementation.
 
 Jobs and results are values; nothing here knows what they are.
 """

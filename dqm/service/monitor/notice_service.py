@@ -1,4 +1,4 @@
-"""All targets that are told of alarms, each with a thread of its own."""
+"""All targets that get alarms, each with a thread of its own."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class NoticeService:
             sender.wake()
 
     def statuses(self) -> tuple[NoticeStatus, ...]:
-        """How it goes with each target."""
+        """State of each target."""
         return tuple(sender.status for sender in self._senders)
 
     def stop(self) -> None:

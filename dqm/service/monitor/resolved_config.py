@@ -82,7 +82,7 @@ class ResolvedReference:
 
     @property
     def facts(self) -> StreamFacts:
-        """What the thresholds depend on; of several kinds of windows that with the most false alarms."""
+        """What the thresholds depend on; of several kinds of windows the one with the most false alarms."""
         kinds = self.manifest.kinds
         measured = [entry for entry in self.manifest.nuisances if entry.sigma is not None]
         return StreamFacts(
@@ -238,7 +238,7 @@ def resolve(config: DaemonConfig, *, warns: bool = True) -> ResolvedConfig:
 
 
 def find_threshold(config: DaemonConfig, bundle: Path) -> float:
-    """Give the p below which a window judged by a bundle counts, which its null table has to bear.
+    """Give the p below which a window judged by a bundle counts; its null table must reach so far.
 
     Parameters
     ----------
@@ -389,7 +389,7 @@ def _rate_test(config: DaemonConfig, stream: StreamSection, manifest: Manifest) 
 
 
 def _warn_of_small_tables(references: Mapping[str, Sequence[ResolvedReference]], p_threshold: float) -> None:
-    """Say in one line where the false-alarm budget asks for rarer p-values than the toys support well."""
+    """Say in one line where the false-alarm budget needs smaller p-values than the toys support well."""
     small: dict[str, int] = {}
     for stream, found in references.items():
         tables = [column.toys.shape[0] for one in found for column in one.manifest.null]

@@ -1,8 +1,8 @@
 """Rolling references of all streams, with the events of their windows: a part of the core, without I/O.
 
 Which windows are in a reference is decided by `dqm.alarm.RollingReference`. Here are their events, and the
-rule that makes the reference of a window depend on the order of the verdicts alone: of a stream that has one,
-the next window is not given to a worker before the last one is stored.
+rule that makes the reference of a window depend on the order of the verdicts alone: if a stream has one, its
+next window is not given to a worker before the last one is stored.
 """
 
 from __future__ import annotations

@@ -201,7 +201,10 @@ class WorkerPool(Generic[J, R]):
                 )
                 process.start()
         except OSError as error:
-            raise DqmError(f"a worker cannot be started: {error}") from error
+            raise DqmError(
+                f"a worker cannot be started: {error}",
+                fix="Free memory or processes of this machine, or set fewer [daemon] workers",
+            ) from error
         return _Worker(process, ours, self._queue, self._monotonic())
 
     def _wait_until_ready(self) -> None:
@@ -216,9 +219,15 @@ class WorkerPool(Generic[J, R]):
                 raise worker.error
             if worker.is_over:
                 worker.end(END_SECONDS)
-                raise DqmError(f"a worker ended at its start with exit code {worker.process.exitcode}")
+                raise DqmError(
+                    f"a worker ended at its start with exit code {worker.process.exitcode}",
+                    fix="The log above says why; with fewer [daemon] workers less memory is needed",
+                )
         if self.n_ready < self._n_workers:
-            raise DqmError(f"a worker did not start within {self._longest_start_seconds:g} s")
+            raise DqmError(
+                f"a worker did not start within {self._longest_start_seconds:g} s",
+                fix="Look at the load of the machine, or set fewer [daemon] workers",
+            )
 
     def _remove_late_and_lost(self) -> None:
         now = self._monotonic()

@@ -133,5 +133,5 @@ def test_a_window_that_gave_way_meanwhile_is_told(keep: Keep) -> None:
 def test_a_damaged_window_is_told(keep: Keep) -> None:
     side = keep(healthy_events(60, 1))
     side.paths[0].write_bytes(b"PAR1")
-    with pytest.raises(StoreError, match="is no kept window"):
+    with pytest.raises(StoreError, match="is not a kept window"):
         read_side(side, {})
