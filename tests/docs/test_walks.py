@@ -51,7 +51,10 @@ def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
     text = on_free_ports("tutorial.md")
     said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
     assert "certified" in said
-    assert "differs" in said.rpartition("$ dqm alarms list")[2]
+    assert "differs" in said.split("$ dqm alarms list")[1]
+    assert "lowered cathode voltage" in said.rpartition("$ dqm alarms list")[2], (
+        "the fault is known by its name"
+    )
     verdicts = [json.loads(line) for line in _history(tmp_path)]
     before = [v["quality"] for v in verdicts if v["end"] <= 60.0]
     after = [v["quality"] for v in verdicts if v["start"] >= 60.0]
