@@ -380,7 +380,7 @@ def draw_validation(path: Path, validation: Validation) -> None:
             points = [point for point in validation.points if point.name in ("", name)]
             _draw_statistic(panels[2 * row], "t", validation.null_t, [(p, p.t) for p in points])
             _draw_statistic(panels[2 * row + 1], "tau", validation.null_tau, [(p, p.tau) for p in points])
-            panels[2 * row].legend(title=name or None, fontsize="small")
+            panels[2 * row].legend(title=name or None, fontsize="small", loc="lower right")
 
 
 def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[ValidationPoint, Any]]) -> None:

@@ -40,14 +40,17 @@ def keep_picture(
         return
     set_media(browser, scheme=scheme)
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.refresh()
     drawn = (
         "return !document.querySelector('[data-chart]') || document.documentElement.dataset.drawn === 'yes'"
     )
     WebDriverWait(browser, 60.0).until(lambda driver: driver.execute_script(drawn))
+    size["height"] = browser.execute_script("return document.documentElement.scrollHeight")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)  # all of it is on the screen
     place = browser.execute_script(PLACE, part, last or part)
-    options = {"format": "png", "captureBeyondViewport": True, "clip": place}
+    options = {"format": "png", "clip": place}
     taken = browser.execute_cdp_cmd("Page.captureScreenshot", options)
     (Path(folder) / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
@@ -66,13 +69,13 @@ def daemon(folder: Path, url: str) -> Iterator[None]:
         process.wait(WAIT_SECONDS)
 
 
-def picture_pages(folder: Path, url: str, pages: dict[str, tuple[str, str]]) -> None:
-    """Take pictures of pages of the daemon of a directory: path and part of the page by name."""
+def picture_pages(folder: Path, url: str, pages: dict[str, tuple[str, str, str]]) -> None:
+    """Take pictures of pages of the daemon of a directory: by name path, part, last element of it."""
     with daemon(folder, url):
         browser = open_browser()
         try:
-            for name, (path, part) in pages.items():
+            for name, (path, part, last) in pages.items():
                 browser.get(url + path)
-                keep_picture(browser, name, part)
+                keep_picture(browser, name, part, last=last)
         finally:
             browser.quit()

@@ -68,8 +68,8 @@ def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
         address = re.search(r"http://127\.0\.0\.1:\d+", text)
         assert address
         picture_pages(tmp_path, address[0], {
-            "tutorial_stream": ("/streams/chamber-0?run=7", "#charts"),
-            "tutorial_maps": ("/streams/chamber-0", "#anomaly"),
+            "tutorial_stream": ("/streams/chamber-0?run=7", "#charts", "#charts"),
+            "tutorial_maps": ("/streams/chamber-0", "#anomaly", "#chart-map-4"),
         })  # fmt: skip
 
 
