@@ -15,10 +15,17 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 project = "dqm"
 author = "the authors of dqm"
 version = release = version_of("dqm")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_reference"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "generated_reference",
+    "executed_notebook",
+]
 root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
+    "docs/notebook.ipynb",
     "dashboards/runbook.md",
     "systemd/README.md",
     "CHANGELOG.md",

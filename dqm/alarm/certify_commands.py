@@ -250,6 +250,8 @@ def parse_windows(text: str) -> tuple[int, int]:
     ends = [first, last if dash else first]
     if not all(end.isascii() and end.isdigit() and len(end) <= _MOST_DIGITS for end in ends):
         raise InputError(f"{text!r:.60} is no window and no range of windows", fix="Write it as in 3-5, or 3")
+    if int(ends[1]) < int(ends[0]):
+        raise InputError(f"{text!r} ends before it begins", fix=f"Write {int(ends[1])}-{int(ends[0])}")
     return int(ends[0]), int(ends[1])
 
 

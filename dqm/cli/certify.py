@@ -13,7 +13,7 @@ import typer
 from dqm.cli.daemon_client import AsJson, Daemon, Login, PasswordFile, User, act, ask
 from dqm.cli.output import say, say_json, writing_file
 from dqm.cli.settings import TIMES
-from dqm.errors import LARGEST_INTEGER, ConfigError, format_count
+from dqm.errors import LARGEST_INTEGER, ConfigError, InputError, format_count
 from dqm.events import Quality
 from dqm.events.finite import utc_time
 
@@ -220,12 +220,15 @@ def export(
 
 
 def _scope(stream: str, windows: str, begin: datetime | None, end: datetime | None) -> dict[str, Any]:
-    """Give what the API wants to know of a stretch; raises `InputError` if it is not a range."""
+    """Give what the API wants to know of a stretch; raises `ConfigError` if it is not a range."""
     scope: dict[str, Any] = {"stream": stream}
     if windows:
         from dqm.alarm import parse_windows
 
-        scope["first"], scope["last"] = parse_windows(windows)
+        try:
+            scope["first"], scope["last"] = parse_windows(windows)
+        except InputError as error:
+            raise ConfigError(error.what, where="--windows", fix=error.fix) from error
     for name, moment in (("start", begin), ("end", end)):
         if moment is not None:
             scope[name] = moment.replace(tzinfo=UTC).timestamp()

@@ -251,10 +251,13 @@ def draw_windows(
         for panel, band in zip(panels, bands, strict=True):
             if band is not None and np.isfinite(band).any():
                 panel.fill_between(seq, *band.T, step="mid", color=COLORS[0], alpha=0.15, lw=0, label=USUAL)
+            panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].set_yscale("log")
-        panels[0].legend(fontsize="small")
         panels[2].axhline(1.0, color="0.6", lw=1)
-        panels[0].figure.suptitle(title)
+        figure = panels[0].figure
+        names = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
+        figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=5, frameon=False)
+        figure.suptitle(title)
 
 
 def draw_flags(path: Path, title: str, flags: Sequence[Flag]) -> None:
@@ -378,7 +381,7 @@ def draw_validation(path: Path, validation: Validation) -> None:
             points = [point for point in validation.points if point.name in ("", name)]
             _draw_statistic(panels[2 * row], "t", validation.null_t, [(p, p.t) for p in points])
             _draw_statistic(panels[2 * row + 1], "tau", validation.null_tau, [(p, p.tau) for p in points])
-            panels[2 * row].legend(title=name or None, fontsize="small")
+            panels[2 * row].legend(title=name or None, fontsize="small", loc="lower right")
 
 
 def _draw_statistic(panel: Any, name: str, null: Any, points: Sequence[tuple[ValidationPoint, Any]]) -> None:

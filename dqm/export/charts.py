@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dqm.alarm import Thresholds, describe_p, describe_rate
@@ -14,6 +15,8 @@ from dqm.export.words import write_iso
 __all__ = ["HEALTHY_WORDS", "Figure", "healthy_band", "history"]
 
 Figure = dict[str, Any]
+
+_Moment = Callable[[WindowSummary], str]
 
 _SYMBOLS = {
     Quality.NULL: "circle-open",
@@ -46,6 +49,9 @@ _CHANNEL_STATES = {
 def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
     """Quality, Z, p, number and pulls of windows over time, with the limits beyond which windows count.
 
+    The time is that of the data, if all windows have one and their runs follow each other; otherwise that
+    of the test.
+
     Parameters
     ----------
     windows : sequence of WindowSummary
@@ -60,14 +66,16 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
     """
     pulled = sorted({name for window in windows for name in window.nuisances})
     counted = any(window.rate for window in windows)
+    by_data = _follow_each_other(windows)
+    moment = _end_of if by_data else _judged_at
     data = [
         *(
             trace
             for quality in Quality
-            for trace in _quality_traces(quality, [w for w in windows if w.quality is quality])
+            for trace in _quality_traces(quality, [w for w in windows if w.quality is quality], moment)
         ),
-        *(_pull_trace(n, name, windows) for n, name in enumerate(pulled)),
-        *_channel_traces(windows),
+        *(_pull_trace(n, name, windows, moment) for n, name in enumerate(pulled)),
+        *_channel_traces(windows, moment),
     ]
     has_channels = any(w.channels is not None for w in windows)
     rows = [(_QUALITY_ROW, 0.8), (_Z_ROW, 1.6), (_P_ROW, 1.6)]
@@ -89,7 +97,11 @@ def history(windows: Sequence[WindowSummary], thresholds: Thresholds) -> Figure:
     }
     layout: Figure = {
         "height": 140 + 110 * len(rows),
-        "xaxis": {"anchor": rows[-1][0], "type": "date", "title": {"text": "judged, UTC"}},
+        "xaxis": {
+            "anchor": rows[-1][0],
+            "type": "date",
+            "title": {"text": "end of the data, UTC" if by_data else "judged, UTC"},
+        },
         "legend": {"orientation": "h", "y": 1.06},
         "hovermode": "closest",
         "shapes": [
@@ -125,7 +137,7 @@ def healthy_band(row: str, low: float = -1.0, high: float = 1.0) -> Figure:
     return {"type": "rect"} | place | look
 
 
-def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[Figure]:
+def _quality_traces(quality: Quality, windows: list[WindowSummary], moment: _Moment) -> Iterable[Figure]:
     """Make the points of four rows; only windows with a p-value have Z and p."""
     known = [w for w in windows if w.p is not None]
     counted = [(w, w.rate) for w in windows if w.rate is not None]
@@ -146,7 +158,7 @@ def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[
             "legendgroup": str(quality),
             "showlegend": row == _QUALITY_ROW,
             "yaxis": row,
-            "x": [_moment(w) for w in chosen],
+            "x": [moment(w) for w in chosen],
             "y": values,
             "text": [_number_label(w) if row == _NUMBER_ROW else _label(w) for w in chosen],
             "hovertemplate": "%{text}<extra></extra>",
@@ -155,14 +167,14 @@ def _quality_traces(quality: Quality, windows: list[WindowSummary]) -> Iterable[
         }
 
 
-def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
+def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary], moment: _Moment) -> Figure:
     found = [(w, w.nuisances[name].reference.pull) for w in windows if name in w.nuisances]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "yaxis": _PULL_ROW,
-        "x": [_moment(w) for w, _ in found],
+        "x": [moment(w) for w, _ in found],
         "y": [pull for _, pull in found],
         "text": [f"{name}, {_label(w)}" for w, _ in found],
         "hovertemplate": "%{text}: %{y:.2f} sigma<extra></extra>",
@@ -171,7 +183,7 @@ def _pull_trace(n: int, name: str, windows: Sequence[WindowSummary]) -> Figure:
     }
 
 
-def _channel_traces(windows: Sequence[WindowSummary]) -> Iterable[Figure]:
+def _channel_traces(windows: Sequence[WindowSummary], moment: _Moment) -> Iterable[Figure]:
     """Make the numbers of channels that are dead, low and noisy."""
     found = [(w, w.channels) for w in windows if w.channels is not None]
     for field, (state, symbol, colour) in _CHANNEL_STATES.items() if found else ():
@@ -180,7 +192,7 @@ def _channel_traces(windows: Sequence[WindowSummary]) -> Iterable[Figure]:
             "mode": "markers",
             "name": f"channels {state}",
             "yaxis": _CHANNEL_ROW,
-            "x": [_moment(w) for w, _ in found],
+            "x": [moment(w) for w, _ in found],
             "y": [getattr(channels, field) for _, channels in found],
             "text": [_label(w) for w, _ in found],
             "hovertemplate": f"%{{text}}: %{{y}} {state}<extra></extra>",
@@ -230,8 +242,24 @@ def _stack(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, list[float]
         top -= unit * height + gap
 
 
-def _moment(window: WindowSummary) -> str:
+def _follow_each_other(windows: Sequence[WindowSummary]) -> bool:
+    """Tell whether all windows have times, and no two runs have the same, as those of replayed files may."""
+    spans: dict[int, tuple[float, float]] = {}
+    for window in windows:
+        if window.end is None:
+            return False
+        first, last = spans.get(window.run, (window.end, window.end))
+        spans[window.run] = (min(first, window.end), max(last, window.end))
+    in_order = sorted(spans.values())
+    return all(before[1] <= after[0] for before, after in pairwise(in_order))
+
+
+def _judged_at(window: WindowSummary) -> str:
     return write_iso(window.judged_at)
+
+
+def _end_of(window: WindowSummary) -> str:
+    return write_iso(window.judged_at if window.end is None else window.end)
 
 
 def _label(window: WindowSummary) -> str:

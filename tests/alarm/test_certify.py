@@ -298,6 +298,11 @@ def test_what_is_no_range_of_windows_is_told(text: str) -> None:
         parse_windows(text)
 
 
+def test_a_range_of_windows_that_ends_before_it_begins_is_told() -> None:
+    with pytest.raises(InputError, match="'5-3' ends before it begins"):
+        parse_windows("5-3")
+
+
 def times(**seconds: float) -> dict[Quality, float]:
     return {Quality(name.capitalize()): value for name, value in seconds.items()}
 

@@ -99,7 +99,7 @@ def test_an_expert_amends_labels_and_signs_a_run(
             set_width(chromium, width)
             assert chromium.save_screenshot(str(folder / f"certified-run-{scheme}-{width}.png"))
             assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
-    keep_picture(chromium, "certified_run", height=735)
+    keep_picture(chromium, "certified_run", last="#journal", width=1400)
     set_width(chromium, 1400)
     chromium.find_element(By.CSS_SELECTOR, "#entry-1 summary").click()
     chromium.execute_script("document.getElementById('flags').scrollIntoView()")

@@ -13,6 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from dqm.reference import StoredBundle
+from tests.docs.pictures import keep_picture
 from tests.service.small import N_WINDOW, faulty_events, healthy_events
 from tests.waiting import get, wait_until
 
@@ -96,6 +97,7 @@ def test_run_against_run(signed_in: Chrome, monitor: Monitor, shoot: Shoot) -> N
     names = "return document.getElementById('chart-map-1').data.map(trace => trace.name)"
     drawn = set(signed_in.execute_script(names))
     assert {"A", "B", "learned", "reference of A and B"} <= drawn
+    keep_picture(signed_in, "compare_runs", last="#explanation")
     for scheme in ("dark", "light"):
         for width in (1400, 400):
             set_media(signed_in, scheme=scheme)

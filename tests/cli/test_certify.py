@@ -114,7 +114,8 @@ def test_flags_and_reports_say_what_was_amended(dqm: Dqm, url: str, tmp_path: Pa
         (("amend", "good", "--run", 8), "run 8 has no windows"),
         (("amend", "good", "--run", 7, "--stream", "chamber-2", "--windows", "7-9"), "It has windows 0 to 3"),
         (("amend", "good", "--run", 7, "--windows", "1-2"), "name the stream"),
-        (("amend", "good", "--run", 7, "--windows", "five"), "no range of windows"),
+        (("amend", "good", "--run", 7, "--windows", "five"), "--windows: 'five' is no window and no range"),
+        (("amend", "good", "--run", 7, "--windows", "5-3"), "--windows: '5-3' ends before it begins"),
         (("amend", "good", "--run", 7, "--from", "2026-09-21"), "two ends"),
         (
             ("amend", "good", "--run", 7, "--from", "2020-01-01", "--until", "2020-01-02"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.conftest import set_media
@@ -17,23 +17,42 @@ from tests.cli.program import logged, start_dqm
 from tests.studies.page_load import open_browser
 from tests.waiting import WAIT_SECONDS, get, wait_until
 
+PLACE = """
+    const [first, last] = [...arguments].map(one => document.querySelector(one).getBoundingClientRect());
+    return {x: first.x + scrollX, y: first.y + scrollY, width: first.width,
+            height: last.bottom - first.y, scale: 1};
+"""
+
 
 def keep_picture(
-    browser: Chrome, name: str, part: str = "main", *, width: int = 1100, height: int = 1600
+    browser: Chrome,
+    name: str,
+    part: str = "main",
+    *,
+    last: str | None = None,
+    width: int = 1100,
+    height: int = 1600,
+    scheme: str = "light",
 ) -> None:
-    """Keep a part of the page that is open, light, if somebody asks for pictures."""
+    """Keep a part of the page that is open, down to the end of `last`, if somebody asks for pictures."""
     folder = os.environ.get("DQM_PICTURES")
     if not folder:
         return
-    set_media(browser, scheme="light")
+    set_media(browser, scheme=scheme)
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.refresh()
     drawn = (
         "return !document.querySelector('[data-chart]') || document.documentElement.dataset.drawn === 'yes'"
     )
     WebDriverWait(browser, 60.0).until(lambda driver: driver.execute_script(drawn))
-    assert browser.find_element(By.CSS_SELECTOR, part).screenshot(str(Path(folder) / f"{name}.png"))
+    size["height"] = browser.execute_script("return document.documentElement.scrollHeight")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)  # all of it is on the screen
+    place = browser.execute_script(PLACE, part, last or part)
+    options = {"format": "png", "clip": place}
+    taken = browser.execute_cdp_cmd("Page.captureScreenshot", options)
+    (Path(folder) / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
 
 @contextmanager
@@ -50,13 +69,13 @@ def daemon(folder: Path, url: str) -> Iterator[None]:
         process.wait(WAIT_SECONDS)
 
 
-def picture_pages(folder: Path, url: str, pages: dict[str, tuple[str, str]]) -> None:
-    """Take pictures of pages of the daemon of a directory: path and part of the page by name."""
+def picture_pages(folder: Path, url: str, pages: dict[str, tuple[str, str, str]]) -> None:
+    """Take pictures of pages of the daemon of a directory: by name path, part, last element of it."""
     with daemon(folder, url):
         browser = open_browser()
         try:
-            for name, (path, part) in pages.items():
+            for name, (path, part, last) in pages.items():
                 browser.get(url + path)
-                keep_picture(browser, name, part)
+                keep_picture(browser, name, part, last=last)
         finally:
             browser.quit()

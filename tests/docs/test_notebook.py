@@ -26,6 +26,26 @@ def test_nothing_that_was_computed_is_kept_in_it() -> None:
         assert cell.get("execution_count") is None
 
 
+def test_a_page_shows_what_each_cell_gives() -> None:
+    pytest.importorskip("sphinx")
+    from executed_notebook import run_notebook  # type: ignore[import-not-found]  # of docs/_ext
+
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "words"]},
+        {"cell_type": "code", "source": ["n = 20\n", "print('told')\n", "n + 1"]},
+        {"cell_type": "code", "source": ["from matplotlib import pyplot as plt\n", "plt.plot([1, n]);"]},
+        {"cell_type": "code", "source": ["n = 3"]},
+    ]
+    text = run_notebook(json.dumps({"cells": cells}))
+    assert text.startswith("# Title\nwords\n\n```python\nn = 20\n")
+    assert "```text\ntold\n21\n```" in text
+    assert text.count('src="data:image/png;base64,iVBOR') == 1
+    assert text.rstrip().endswith("```python\nn = 3\n```"), "nothing is said of a cell that gives nothing"
+    broken = {"cells": [{"cell_type": "code", "source": ["1 / 0"]}]}
+    with pytest.raises(Exception, match="cell 1 of the notebook fails: ZeroDivisionError"):
+        run_notebook(json.dumps(broken))
+
+
 @pytest.mark.long
 def test_the_notebook_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -15,7 +15,7 @@ from dqm.reference import StoredBundle
 from tests.world import PASSWORDS
 
 from .installation import running
-from .test_commands import PAGES, SHELL
+from .test_commands import PAGES, SHELL, dqm_commands
 from .walk import ROOT, commands_of, walk_commands
 
 WALKED = {
@@ -93,19 +93,44 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "make runs pytest: CI does",
     "README.md": "tests/smoke.py installs the wheel",
     "docs/installation.md": "tests/smoke.py installs the wheel",
-    "docs/channels.md": "tests/cli/test_channels.py runs the same commands",
-    "docs/histograms.md": "tests/cli/test_histograms.py runs the same commands",
+    "docs/channels.md": "tests/cli/test_channels.py, tests/cli/test_offline.py, tests/cli/test_alarms.py",
+    "docs/histograms.md": "tests/cli/test_histograms.py",
     "docs/cluster.md": "tests/cli/test_cluster.py has a scheduler and workers",
     "docs/dashboards.md": "tests/cli/test_dashboards.py pushes to a server that answers as Grafana does",
     "docs/plugins.md": "tests/cli/test_plugins.py goes from the check to the page",
     "docs/slow-control.md": "tests/service has sockets of slow control",
-    "docs/explanations.md": "docs/tutorial.md runs the same commands",
-    "docs/nuisances.md": "tests/cli/test_nuisances.py runs the same commands",
+    "docs/explanations.md": "docs/tutorial.md, tests/cli/test_templates.py, tests/cli/test_certify.py",
+    "docs/nuisances.md": "tests/cli/test_nuisances.py",
     "docs/overview.md": "its commands are those of the other pages",
-    "docs/references.md": "tests/cli/test_reference.py and test_kept.py run the same commands",
-    "systemd/README.md": ROOT_ONLY,
+    "docs/references.md": "tests/cli/test_reference.py, tests/cli/test_kept.py, "
+    "tests/cli/test_certificate.py",
+    "systemd/README.md": f"{ROOT_ONLY}; tests/cli/test_keys.py, docs/users.md",
 }
 """Pages whose commands other tests run, and where."""
+
+
+def runs(page: str) -> str:
+    """Text of the files that a page of `ELSEWHERE` names."""
+    named = re.findall(r"(?:tests|docs)/[\w/-]+\.(?:py|md)", ELSEWHERE[page])
+    if page == "docs/overview.md":
+        named = [
+            name
+            for other in ELSEWHERE
+            if other != page
+            for name in re.findall(r"tests/\S+\.py", ELSEWHERE[other])
+        ]
+        named += [f"docs/{name}.md" for name in (*WALKED, *REFERENCE)]
+    return "\n".join((ROOT / name).read_text() for name in named)
+
+
+@pytest.mark.parametrize("page", [page for page in ELSEWHERE if list(dqm_commands(Path(page)))])
+def test_commands_and_options_of_a_page_are_in_the_files_that_run_them(page: str) -> None:
+    text = runs(page)
+    for command in dqm_commands(Path(page)):
+        options = [word.partition("=")[0] for word in command if word.startswith("--")]
+        words = [word for word in command[:2] if re.fullmatch("[a-z][a-z-]+", word)]
+        missing = [word for word in (*words, *options) if not re.search(rf"(?<![\w-]){word}(?![\w-])", text)]
+        assert missing == [], f"{page}: dqm {' '.join(command)}"
 
 
 def shell_commands(page: Path) -> list[str]:

@@ -51,7 +51,10 @@ def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
     text = on_free_ports("tutorial.md")
     said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
     assert "certified" in said
-    assert "differs" in said.rpartition("$ dqm alarms list")[2]
+    assert "differs" in said.split("$ dqm alarms list")[1]
+    assert "lowered cathode voltage" in said.rpartition("$ dqm alarms list")[2], (
+        "the fault is known by its name"
+    )
     verdicts = [json.loads(line) for line in _history(tmp_path)]
     before = [v["quality"] for v in verdicts if v["end"] <= 60.0]
     after = [v["quality"] for v in verdicts if v["start"] >= 60.0]
@@ -65,8 +68,8 @@ def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
         address = re.search(r"http://127\.0\.0\.1:\d+", text)
         assert address
         picture_pages(tmp_path, address[0], {
-            "tutorial_stream": ("/streams/chamber-0?run=7", "#charts"),
-            "tutorial_maps": ("/streams/chamber-0", "#anomaly"),
+            "tutorial_stream": ("/streams/chamber-0?run=7", "#charts", "#charts"),
+            "tutorial_maps": ("/streams/chamber-0", "#anomaly", "#chart-map-4"),
         })  # fmt: skip
 
 

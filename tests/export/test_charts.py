@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dqm.alarm import Thresholds
-from dqm.events import Quality, RateResult, WindowCut
+from dqm.events import Quality, RateResult, Verdict, WindowCut
 from dqm.export import charts, map_charts
 from dqm.web.queries import summarise
 from tests.world import explanation_of, verdict_of
@@ -42,6 +42,26 @@ def test_the_history_tells_qualities_apart_by_shape() -> None:
     shown = {t["name"]: t["y"] for t in figure["data"] if t["yaxis"] == "y3"}
     assert shown == {"Null": [], "Good": [0.5], "Medium": [0.005], "Bad": [1e-8]}
     assert [t["name"] for t in figure["data"] if t["yaxis"] == "y4"] == ["drift_velocity"]
+
+
+def test_the_history_is_over_the_time_of_the_data_unless_runs_have_the_same_times() -> None:
+    def times_of(*verdicts: Verdict) -> tuple[str, list[str]]:
+        figure = charts.history([summarise(one) for one in verdicts], THRESHOLDS)
+        check(figure)
+        (good,) = [t for t in figure["data"] if (t["yaxis"], t["name"]) == ("y", "Good")]
+        return figure["layout"]["xaxis"]["title"]["text"], good["x"]
+
+    windows = [verdict_of(seq=seq, judged_at=9000.0, start=60.0 * seq, end=60.0 * seq + 60) for seq in (1, 0)]
+    by_data = ["1970-01-01T00:02:00.000+00:00", "1970-01-01T00:01:00.000+00:00"]
+    assert times_of(*windows) == ("end of the data, UTC", by_data)
+    later = verdict_of(run=8, judged_at=9000.0, start=120.0, end=180.0)
+    assert times_of(later, *windows)[0] == "end of the data, UTC"
+    again = verdict_of(run=8, judged_at=9900.0, start=60.0, end=90.0)
+    assert times_of(again, *windows) == (
+        "judged, UTC",
+        ["1970-01-01T02:45:00.000+00:00", *["1970-01-01T02:30:00.000+00:00"] * 2],
+    )
+    assert times_of(verdict_of(start=None, end=None), *windows)[0] == "judged, UTC"
 
 
 def test_a_history_without_nuisance_parameters_has_no_row_for_them() -> None:

@@ -336,7 +336,7 @@ def draw(output: Path) -> None:
         axes[1].set(yticks=places, yticklabels=faults, xlim=(0, 1), ylim=(len(faults) - 0.5, -0.5))
         axes[1].set_xlabel("share of runs in which it is seen")
         axes[1].legend(loc="upper center", bbox_to_anchor=(0.3, -0.15), ncols=4, frameon=False)
-    figure.savefig(output / "hunt.png", dpi=110)
+    figure.savefig(output / "hunt_p.png", dpi=110)
 
 
 def main() -> None:
