@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from dqm.events import RunRecord
 from dqm.store.database import Database
 from dqm.store.schema import runs
 
 __all__ = ["RunStore", "prune_runs"]
+
+_OF_RUN = select(runs).where(runs.c.run == bindparam("run")).order_by(runs.c.stream)
+_OF_RUN_OF_STREAM = _OF_RUN.where(runs.c.stream == bindparam("stream"))
 
 
 class RunStore:
@@ -66,11 +69,10 @@ class RunStore:
 
     def of_run(self, run: int, stream: str | None = None) -> dict[str, RunRecord]:
         """Select what is known of one run, by stream; of one stream alone, or of all."""
-        query = select(runs).where(runs.c.run == run).order_by(runs.c.stream)
-        if stream is not None:
-            query = query.where(runs.c.stream == stream)
+        query = _OF_RUN if stream is None else _OF_RUN_OF_STREAM
         with self._database.reading() as connection:
-            return {row.stream: RunRecord(**row._mapping) for row in connection.execute(query)}
+            found = connection.execute(query, {"run": run, "stream": stream})
+            return {row.stream: RunRecord(**row._mapping) for row in found}
 
 
 def prune_runs(connection: Connection, before: float) -> None:

@@ -33,6 +33,16 @@ _OUTLINE = (
     "bundle", "seconds", "judged_at",
 )  # fmt: skip
 
+_FIND = select(verdicts).where(
+    verdicts.c.stream == bindparam("stream"),
+    verdicts.c.run == bindparam("run"),
+    verdicts.c.seq == bindparam("seq"),
+)
+_FIND_EXPLANATION = select(explanations.c.content).where(
+    explanations.c.stream == bindparam("stream"),
+    explanations.c.run == bindparam("run"),
+    explanations.c.seq == bindparam("seq"),
+)
 _LAST_NUMBER = select(func.max(verdicts.c.seq)).where(
     verdicts.c.stream == bindparam("stream"), verdicts.c.run == bindparam("run")
 )
@@ -139,14 +149,12 @@ class VerdictStore:
         Verdict or None
             Verdict with its explanation, if it has one; None if there is no verdict.
         """
-        c, e = verdicts.c, explanations.c
-        query = select(verdicts).where(c.stream == stream, c.run == run, c.seq == seq)
-        detail = select(e.content).where(e.stream == stream, e.run == run, e.seq == seq)
+        identity = {"stream": stream, "run": run, "seq": seq}
         with self.database.reading() as connection:
-            row = connection.execute(query).first()
-            content = connection.execute(detail).scalar()
-        if row is None:
-            return None
+            row = connection.execute(_FIND, identity).first()
+            if row is None:
+                return None
+            content = connection.execute(_FIND_EXPLANATION, identity).scalar()
         verdict = verdict_of(row)
         return verdict if content is None else replace(verdict, explanation=decode_explanation(content))
 

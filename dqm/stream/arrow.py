@@ -8,6 +8,7 @@ gigabytes. Then the schema is compared with the header, and only then the batch 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,9 @@ __all__ = ["read_columns", "write_columns"]
 _MOST_NAMED = 3
 _MESSAGE_HEADER = 2
 _RECORD_BATCH_COMPRESSION = 3
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""End-of-stream mark."""
 
 
 def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
@@ -39,12 +43,10 @@ def write_columns(names: tuple[str, ...], x: FloatArray) -> bytes:
     bytes
         Schema, one uncompressed record batch, end-of-stream mark.
     """
-    schema = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in names])
-    columns = [pa.array(np.ascontiguousarray(column, dtype=np.float64)) for column in x.T]
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-    return bytes(sink.getvalue())
+    schema, message = _schema_of(names)
+    columns = [pa.array(column) for column in np.ascontiguousarray(x.T, dtype=np.float64)]
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+    return b"".join((message, batch.serialize(), _END))  # as a writer of Arrow, which takes twice as long
 
 
 def read_columns(
@@ -101,6 +103,13 @@ def read_columns(
     return x
 
 
+@lru_cache(maxsize=256)
+def _schema_of(names: tuple[str, ...]) -> tuple[pa.Schema, bytes]:
+    """Make the schema of columns with these names, and the message that says it."""
+    schema = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in names])
+    return schema, schema.serialize().to_pybytes()
+
+
 def _describe_not_finite(x: FloatArray, names: tuple[str, ...]) -> str:
     """Name the features and their shares of bad rows: ``NaN or infinity in 2 % of t_2``."""
     shares = (~np.isfinite(x)).mean(axis=0)
@@ -119,7 +128,8 @@ def _read_batch(payload: pa.Buffer, names: tuple[str, ...]) -> pa.RecordBatch:
     if _is_compressed(bytes(messages[1].metadata)):
         raise PeerError(Reason.PAYLOAD_COMPRESSED, "the record batch is compressed; send it uncompressed")
     schema = pa.ipc.read_schema(messages[0])
-    _check_schema(schema, names)
+    if not schema.equals(_schema_of(names)[0]):  # other programs may write that a column can have nulls
+        _check_schema(schema, names)
     batch = pa.ipc.read_record_batch(messages[1], schema)
     batch.validate()
     return batch

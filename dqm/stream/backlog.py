@@ -159,7 +159,10 @@ class Backlog:
         message = next(iter(self._waiting.values()))
         if message.may_be_known:  # what was lost since was lost after it
             return message
-        n_lost = message.header.n_lost + self._unreported[message.run_key]
+        n_unreported = self._unreported.get(message.run_key, 0)
+        if not n_unreported:
+            return message
+        n_lost = message.header.n_lost + n_unreported
         return replace(message, header=message.header.model_copy(update={"n_lost": n_lost}))
 
     def mark_sent(self, message: Message) -> None:

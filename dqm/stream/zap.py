@@ -21,6 +21,7 @@ Requests are answered in a separate thread, so that handshakes do not time out w
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import secrets
@@ -74,7 +75,7 @@ class RoutingIds:
         return hmac.compare_digest(signature, self._sign(nonce))
 
     def _sign(self, nonce: bytes) -> bytes:
-        return hmac.digest(self._secret, nonce, "sha256")[: _ID_BYTES - _NONCE_BYTES]
+        return hashlib.blake2b(nonce, key=self._secret, digest_size=_ID_BYTES - _NONCE_BYTES).digest()
 
 
 class _Connections:

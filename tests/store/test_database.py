@@ -10,7 +10,9 @@ from sqlalchemy import create_engine
 
 from dqm.errors import StoreError
 from dqm.events import Quality
-from dqm.store import Database, RunStore, VerdictStore, sqlite_url
+from dqm.store import AlarmStore, Database, RunStore, VerdictStore, sqlite_url
+from dqm.store.database import Prepared
+from dqm.store.schema import alarm_states
 from tests.verdicts import alter
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -151,3 +153,40 @@ def test_other_threads_see_nothing_of_an_open_transaction(url: str) -> None:
         other.join()
     assert seen == [0]
     database.close()
+
+
+def prepared(database: Database) -> Prepared:
+    return database.prepare(database.insert(alarm_states))
+
+
+def test_a_prepared_statement_that_fails_is_an_error_of_the_store(url: str) -> None:
+    database = Database(url)
+    keep = prepared(database)
+    states = {"name": "a", "content": {"n": 1}}, {"name": "a", "content": {"n": 2}}
+    with pytest.raises(StoreError, match=r"(?i)unique"), database.transaction() as connection:
+        keep(connection, *states)
+    with database.transaction() as connection:
+        assert keep(connection, states[1]) == 1
+    assert AlarmStore(database).states() == {"a": {"n": 2}}
+    database.close()
+
+
+def test_so_is_a_connection_that_was_cut_and_the_next_one_works(postgres: Callable[[], str]) -> None:
+    url = postgres()
+    database = Database(url)
+    keep = prepared(database)
+    killer = create_engine(url)
+
+    def cut_and_keep() -> None:
+        with database.transaction() as connection:
+            own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            with killer.begin() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({own})")
+            keep(connection, {"name": "a", "content": {}})
+
+    with pytest.raises(StoreError):
+        cut_and_keep()
+    with database.transaction() as connection:
+        assert keep(connection, {"name": "a", "content": {}}) == 1
+    database.close()
+    killer.dispose()

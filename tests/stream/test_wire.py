@@ -63,6 +63,17 @@ def test_the_layout_of_the_array_does_not_matter(order: str) -> None:
     assert_same(decode(encode(window_of(x[::2]))), window_of(x[::2].copy()))
 
 
+@given(windows())
+def test_a_payload_is_what_a_writer_of_arrow_gives(window: Window) -> None:
+    schema = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in window.names])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(
+            pa.RecordBatch.from_arrays([pa.array(one) for one in window.x.T.copy()], schema=schema)
+        )
+    assert encode(window)[1] == bytes(sink.getvalue())
+
+
 def test_the_example_of_the_document_is_valid() -> None:
     block = re.search(r"```json\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert block

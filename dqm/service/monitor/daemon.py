@@ -38,6 +38,9 @@ __all__ = ["Daemon"]
 log = structlog.get_logger(__name__)
 
 POLL_MS = 200
+ROUND_SECONDS = 0.02
+"""Shortest time from one round of the loop to the next: what comes meanwhile is done together, in one
+transaction and with warm caches. Where rounds are rare nothing waits for this."""
 PRUNED_AT_ONCE = 500
 RECALLED_QUALITIES = 50_000
 """Most verdicts that are read at the start to show the last hours: they take less than a second."""
@@ -93,6 +96,7 @@ class Daemon:
                 opening, self._resolved, clock, monotonic, lambda: monotonic() - self._progress
             )
             self.metrics: Metrics = self._parts.metrics
+            self._runs = RunStore(self._parts.store.database)
             self._reloader = Reloader(
                 reload or Flag(),
                 read_again or (lambda: config),
@@ -106,7 +110,7 @@ class Daemon:
             self._resume_waits(recent)
             self._core.restore(
                 (verdict for verdicts in recent.values() for verdict in verdicts),
-                RunStore(self._parts.store.database).recent(REMEMBERED_RUNS),
+                self._runs.recent(REMEMBERED_RUNS),
             )
             self._opened = opening.pop_all()
 
@@ -129,7 +133,9 @@ class Daemon:
         log.info("ready", listen=self.addresses, http=self.http_address, streams=streams)
         self._notifier.ready()
         while not stop.is_set():
+            next_at = time.monotonic() + ROUND_SECONDS
             self.step(POLL_MS)
+            time.sleep(max(0.0, next_at - time.monotonic()))
         self._notifier.stopping()
         self._finish(self._monotonic() + STOP_SECONDS)
         log.info("stopped", windows_not_tested=self._core.n_in_flight)
@@ -309,14 +315,14 @@ class Daemon:
         store = self._parts.store
         verdict = store.find(*identity_of(window))
         first_new = store.first_new(window.stream, window.run)
-        runs = RunStore(store.database).of_run(window.run, window.stream)
+        runs = self._runs.of_run(window.run, window.stream)
         return messages.Found(window, verdict, first_new, runs.get(window.stream))
 
     def _find_runs(self, notice: RunNotice) -> tuple[RunRecord, ...]:
         """Read what is known of a run; nothing while the store fails: the core knows the last runs itself."""
         stream = None if set(notice.streams) & {"*", "?"} else notice.streams
         try:
-            return tuple(RunStore(self._parts.store.database).of_run(notice.run, stream).values())
+            return tuple(self._runs.of_run(notice.run, stream).values())
         except StoreError as error:
             self._report_store_failure(error)
             return ()

@@ -23,8 +23,8 @@ __all__ = [
 J = TypeVar("J")
 R = TypeVar("R")
 
-JOBS_PER_WORKER = 2
-"""Jobs that are admitted for each worker: one to do, one to go on with at once."""
+JOBS_PER_WORKER = 6
+"""Jobs that are admitted for each worker: one to do, others to go on with until the caller looks again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from dqm.config import load_daemon
 from dqm.errors import BundleError, ConfigError, StoreError
 from dqm.events import Origin, Quality, Verdict, Window
 from dqm.reference import Bundle, Evaluation, Evaluator
-from dqm.service.monitor.daemon import Daemon
+from dqm.service.monitor.daemon import ROUND_SECONDS, Daemon
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Reason, Sender, encode
 from tests.export.grafana_server import TOKEN, FakeGrafana, serve
@@ -33,6 +33,7 @@ from tests.service.small import FEATURES, faulty_events, healthy_events, wait_un
 
 STREAMS = ("chamber-1", "chamber-2")
 WAIT_MS = 60_000
+N_ROUNDS = 4
 
 Open = Callable[..., Daemon]
 Scraped = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -169,6 +170,23 @@ def test_windows_of_several_streams_are_judged_stored_and_shown(
     assert last["chamber-1"].result.p > 0.001
     assert last["chamber-2"].result.p < 0.01
     assert shown["dqm_test_seconds_count", frozenset()] == 5
+
+
+def test_what_comes_within_a_round_is_done_together(
+    open_daemon: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, stop = open_daemon(), Event()
+    began: list[float] = []
+
+    def step(_timeout_ms: int) -> list[Verdict]:
+        began.append(time.monotonic())
+        if len(began) == N_ROUNDS:
+            stop.set()
+        return []
+
+    monkeypatch.setattr(daemon, "step", step)
+    daemon.run(stop)
+    assert began[-1] - began[0] >= (N_ROUNDS - 1) * ROUND_SECONDS
 
 
 def test_health_is_told_over_http(open_daemon: Open) -> None:
