@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,16 @@ class Fickle(Base):
 class Plain(Base):
     def __init__(self, reference, *, power=2, name="a", parts=(1.0, 2.0), helper=None): self.power = power
     def evaluate(self, data): return np.float32(abs(data.mean()) ** self.power)
+class Mapless(Base):
+    def __init__(self, reference): self.n = len(reference)
+    def evaluate(self, data):
+        n = 3 if round(data[0, 0]) == 100 else self.n
+        return SimpleNamespace(
+            t=float(abs(data.mean())), log_ratio_reference=np.zeros(n), reference_weights=np.ones(self.n)
+        )
+class WrongLength(Base):
+    def evaluate(self, data):
+        return SimpleNamespace(t=1.0, log_ratio_reference=np.zeros(3), reference_weights=np.ones(400))
 function = 3
 """
 
@@ -129,7 +140,7 @@ class Failing(Base):
 CLASSES = (
     "Deaf", "Greedy", "Attribute", "NoReference", "Raising", "RaisingAtOnce", "Nan", "Infinite", "Many",
     "Silent", "Short", "Drawn", "Dropping", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly",
-    "Fickle", "Plain",
+    "Fickle", "Plain", "Mapless", "WrongLength",
 )  # fmt: skip
 SOURCES = (
     "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
@@ -181,6 +192,10 @@ def recipe_of(statistic: str, **settings: object) -> Recipe:
         ("nan", r"the statistic 'nan' gave t = nan for a window of 60 rows. It must give a finite number"),
         ("infinite", r"the statistic 'infinite' gave t = inf"),
         ("many", r"the statistic 'many' gave an object of type ndarray for a window. It must give a number"),
+        (
+            "wronglength",
+            r"'wronglength' gave 'log_ratio_reference' of shape \(3,\). It must have shape \(400,\)",
+        ),
         ("silent", r"the statistic 'silent' gave an object of type NoneType"),
         ("tuned", r"'tune' of the statistic 'tuned' gave .*It must give a dict of settings"),
         ("number", r"the statistic 'number' cannot be called .*: it is 3, no function"),
@@ -414,3 +429,30 @@ def test_a_daemon_whose_statistic_is_not_installed_does_not_start(
     finally:
         site.close()
     assert "unknown statistic 'plain'" in site.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_statistic_whose_maps_fail_takes_no_verdict_away(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("mapless"), tmp_path / "m.dqmref")
+    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    site = Site(tmp_path, bundle.path, "workers = 1", streams=("chamber-1",), **variables)
+    with running(site), Sender(site.connect, 100) as sender:
+        for seq, first in enumerate([0.0, 100.0, 0.0]):
+            x = healthy_events(N_WINDOW, 100 + seq)
+            x[0, 0] = first
+            sender.send(window_of(x, seq=seq))
+        assert sender.confirm(60.0)
+        found = {verdict.window.seq: verdict for verdict in site.run_of(7)}
+        page = site.get("/windows/chamber-1/7/1").text
+    assert [found[seq].quality.value for seq in range(3)] == ["Good", "Bad", "Good"]
+    assert found[1].reason.startswith("differs from the reference: p")
+    told = (
+        "no maps: the statistic 'mapless' gave 'log_ratio_reference' of shape (3,). It must have shape (400,)"
+    )
+    assert [remark for remark in found[1].result.remarks if remark.startswith("no maps")] == [
+        f"{told}, one finite number for each reference event"
+    ]
+    assert f"N{told[1:]}" in unescape(page)
