@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
@@ -18,7 +19,7 @@ from dqm.service.offline.plugin_check import Level, check_plugin
 from dqm.stream import Sender
 from tests.faults.site import Site
 from tests.packages import install, write_examples, write_project
-from tests.service.small import FEATURES, N_WINDOW, healthy_events, window_of
+from tests.service.small import FEATURES, N_WINDOW, healthy_events, window_of, write_csv
 from tests.waiting import wait_until
 
 from .conftest import Told
@@ -331,6 +332,20 @@ def test_the_check_survives_what_a_plugin_does(
     wrong = [found.text for found in check_plugin(name, {}, seconds) if found.level is Level.WRONG]
     assert len(wrong) == 1
     assert words in wrong[0]
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_a_window_with_which_a_statistic_fails_is_null_in_a_comparison(dqm: Dqm, tmp_path: Path) -> None:
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("moody"), tmp_path / "m.dqmref")
+    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    x = healthy_events(4 * N_WINDOW, 100)
+    x[N_WINDOW, 0], x[2 * N_WINDOW, 0] = 100.0, 300.0
+    file = write_csv(tmp_path / "run.csv", x)
+    told = dqm("compare", bundle.path, file, "--window", N_WINDOW, "--json")
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert (told.code, [row["quality"] for row in rows]) == (0, ["Good", "Null", "Null", "Good"]), told.err
+    assert rows[1]["reason"].startswith("the test failed: the statistic 'moody' raised ValueError: bad mood")
+    assert rows[2]["reason"].startswith("the test failed: the statistic 'moody' gave t = nan")
 
 
 def write_pulses(path: Path, n: int, seed: int) -> Path:
