@@ -136,6 +136,9 @@ class Failing(Base):
     def __iter__(self):
         yield EventBatch("1", ("a", "b"), np.zeros((3, 2)))
         raise OSError("cable")
+class Holes(Base):
+    def __iter__(self):
+        yield EventBatch("1", ("a", "b"), np.array([[1.0, np.nan], [np.nan, np.nan], [1.0, 2.0]]))
 """
 
 CLASSES = (
@@ -145,7 +148,7 @@ CLASSES = (
 )  # fmt: skip
 SOURCES = (
     "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
-    "WrongShape", "Integers", "Backwards", "Failing",
+    "WrongShape", "Integers", "Backwards", "Failing", "Holes",
 )  # fmt: skip
 
 
@@ -346,6 +349,32 @@ def test_a_window_with_which_a_statistic_fails_is_null_in_a_comparison(dqm: Dqm,
     assert (told.code, [row["quality"] for row in rows]) == (0, ["Good", "Null", "Null", "Good"]), told.err
     assert rows[1]["reason"].startswith("the test failed: the statistic 'moody' raised ValueError: bad mood")
     assert rows[2]["reason"].startswith("the test failed: the statistic 'moody' gave t = nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("adc", "untried not tried: give --set KEY=VALUE, since "),
+        ("channels", "untried not tried: it refuses the generated events of two features: "),
+    ],
+)
+def test_what_was_not_tried_is_not_called_right(
+    dqm: Dqm, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    told = dqm("check", "--plugin", name)
+    assert (told.code, "no mistakes found" in told.out) == (1, False)
+    assert words in told.err
+    assert told.err.endswith(f"{name}: not tried, so nothing is known of it\n")
+
+
+def test_the_check_counts_nan_of_a_collector(
+    dqm: Dqm, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    told = dqm("check", "--plugin", "holes")
+    assert told.code == 0, told.err
+    assert "note  2 of 3 events have NaN. The daemon refuses a window with NaN, unless its stream" in told.out
 
 
 def write_pulses(path: Path, n: int, seed: int) -> Path:
