@@ -68,7 +68,7 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
         if _COMMA.search(message):
             fix = """Numbers with commas: set decimal = ",", or thousands = ",", as in --read 'decimal=","'"""
         elif _TEXT in message:
-            fix = "Leave this column out by naming those to use, or correct its values"
+            fix = "Leave this column out by naming those to use (--features), or correct its values"
         raise FileError(message, where=where, fix=fix) from error
 
 
