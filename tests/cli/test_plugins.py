@@ -355,7 +355,11 @@ def test_a_window_with_which_a_statistic_fails_is_null_in_a_comparison(dqm: Dqm,
     ("name", "words"),
     [
         ("adc", "untried not tried: give --set KEY=VALUE, since "),
-        ("channels", "untried not tried: it refuses the generated events of two features: "),
+        pytest.param(
+            "channels",
+            "untried not tried: it refuses the generated events of two features: ",
+            marks=pytest.mark.slow,  # its process loads torch
+        ),
     ],
 )
 def test_what_was_not_tried_is_not_called_right(
