@@ -60,10 +60,12 @@ def check(
 def _check_plugin(name: str, settings: dict[str, object], seconds: float) -> None:
     from dqm.service.offline.plugin_check import Level, check_plugin
 
-    n_wrong = 0
+    levels = set()
     for found in check_plugin(name, settings, seconds):
-        say(f"{found.level:5} {found.text}", err=found.level is Level.WRONG)
-        n_wrong += found.level is Level.WRONG
-    if n_wrong:
+        say(f"{found.level:5} {found.text}", err=found.level in {Level.WRONG, Level.UNTRIED})
+        levels.add(found.level)
+    if Level.UNTRIED in levels:
+        say(f"{name}: not tried, so nothing is known of it", err=True)
+    if levels & {Level.WRONG, Level.UNTRIED}:
         raise typer.Exit(1)
     say(f"{name}: no mistakes found")

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from dqm.cli.compare_channels import ChannelFiles
-from dqm.cli.compare_two import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two
+from dqm.cli.compare_two import MOST_PERMUTATIONS, TwoOptions, compare_kept_two, compare_two, parse_model
 from dqm.cli.output import say_json, writing
 from dqm.cli.parallel import SchedulerOption, ShipOption, open_workers
 from dqm.cli.progress import progress_bar
@@ -38,14 +38,14 @@ def compare(
         typer.Argument(metavar="BUNDLE", help="Calibrated reference bundle; with --two the first file."),
     ],
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...",
             help="CSV, Parquet or ROOT files of features, patterns or directories, or files of hits by "
             "channel; "
             "with --two the second.",
         ),
-    ],
+    ] = None,
     two: Annotated[
         bool,
         typer.Option("--two", help="Compare two files with each other instead: p is exact, by permutations."),
@@ -121,8 +121,11 @@ def compare(
         int | None, typer.Option(min=0, help="With --two: seed of the permutations; default: 1.")
     ] = None,
     statistic: Annotated[
-        Literal["kernel", "neural"] | None,
-        typer.Option(help="With --two: kernels of several widths, or a small network; default: kernel."),
+        str | None,
+        typer.Option(
+            metavar="kernel|neural",
+            help="With --two: kernels of several widths, or a small network; default: kernel.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --two: write the maps: .png, .pdf or .svg.")
@@ -153,9 +156,9 @@ def compare(
             as_json=as_json,
             plot=plot,
             processes=processes,
-            model=statistic or "kernel",
+            model=parse_model(statistic),
         )
-        sides = (bundle, *files)
+        sides = (bundle, *(files or []))
         if kept_by is not None:
             of_files = {"chamber": chamber, "counts": counts, "histogram": histogram, "read": reading or None}
             refuse_given(of_files, "cannot be given with --from, which has no files")
@@ -169,6 +172,8 @@ def compare(
     refuse_given(of_two, "needs --two")
     if rolling is None:
         refuse_given({"permutations": permutations}, "needs --two or --rolling")
+    if not files:
+        raise ConfigError("no file to test", where="FILE", fix="Give files of events after the bundle")
     from dqm.reference import ReadingPolicy, open_bundle
 
     opened = open_bundle(bundle)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dqm.service.offline.kept_selection import KeptPlace
     from dqm.store import KeptChoice
 
-__all__ = ["MOST_PERMUTATIONS", "TwoOptions", "compare_kept_two", "compare_two"]
+__all__ = ["MOST_PERMUTATIONS", "TwoOptions", "compare_kept_two", "compare_two", "parse_model"]
 
 MOST_PERMUTATIONS = 1_000_000
 
@@ -152,9 +152,27 @@ def compare_kept_two(config: Path, sides: Sequence[Path], options: TwoOptions, k
     )
 
 
+def parse_model(name: str | None) -> Model:
+    """Read what describes the samples; raises `ConfigError` for what is neither kernels nor a network."""
+    if name in {None, "kernel"}:
+        return "kernel"
+    if name == "neural":
+        return "neural"
+    raise ConfigError(
+        f"no {name!r} with --two",
+        where="--statistic",
+        fix="Choose kernel or neural. Other statistics need a bundle ('dqm reference build --statistic'), "
+        "and 'dqm study power' compares what they see",
+    )
+
+
 def _two(given: Sequence[Path]) -> tuple[Path, Path]:
     if len(given) != 2:
-        raise ConfigError(f"takes 2 files, got {len(given)}", where="--two", fix="Give two files")
+        raise ConfigError(
+            f"needs two files to compare with each other, got {len(given)}: {', '.join(map(str, given))}",
+            where="--two",
+            fix="Give A and B; two chambers of one file are FILE FILE --chamber 1,2",
+        )
     return given[0], given[1]
 
 
@@ -224,6 +242,8 @@ def _report(made: _Compared, options: TwoOptions) -> None:
         say(f"not in both, so left out: {', '.join(made.left_out)}")
     if made.found.is_told:
         say(made.found.explanation.text)
+    if made.found.remark:
+        say(f"note: {made.found.remark}", err=True)
 
 
 def _as_json(made: _Compared, seed: int) -> str:
@@ -240,6 +260,7 @@ def _as_json(made: _Compared, seed: int) -> str:
         "left_out": list(made.left_out),
         "seed": seed,
         "t": made.found.t,
+        "remark": made.found.remark,
         **taken,
         **values,
     })  # fmt: skip

@@ -118,7 +118,9 @@ def _write_maps(path: Path, verdict: Verdict) -> None:
         raise InputError(
             f"no maps are kept of window {verdict.window.seq} of run {verdict.window.run}",
             where=verdict.window.stream,
-            fix="The store keeps them of windows that are Medium or Bad",
+            fix="The store keeps them of windows that are Medium or Bad"
+            if not verdict.result.why_no_maps
+            else f"When it was judged: {verdict.result.why_no_maps}",
         )
     if path.suffix.lower() == ROOT_SUFFIX:
         occupancy = [explanation.occupancy] if explanation.occupancy else []

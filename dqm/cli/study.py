@@ -51,12 +51,16 @@ def power(
     ] = False,
     statistic: Annotated[
         list[str] | None,
-        typer.Option(help="Statistic to measure, also a plugin; repeatable; default: all built-in ones."),
+        typer.Option(
+            help="Statistic to measure, also a plugin; repeatable; default: several, kernel, energy, mmd, "
+            "mmd-nystroem, mmd-fuse, kolmogorov, chi-squared, boosted-trees, neural-classifier, "
+            "isolation-forest, autoencoder. Not by default: symmetrised, one-step, falkon, neural."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all events.")] = 1,
     processes: ProcessesOption = None,
 ) -> None:
-    """Measure the power of all statistics against faults; continues after an interruption.
+    """Measure the power of statistics against faults; continues after an interruption.
 
     Every statistic tests the same windows. The threshold is the 95 % quantile of healthy windows. Rows in
     which a test that is not NPLM is ahead come first.

@@ -9,6 +9,7 @@ from dqm.events.contents import FileColumn, FileTable
 from dqm.events.evaluation import EvaluationJob, EvaluationReport, RollingJob
 from dqm.events.explanation import Explanation, Likeness, RatioMap, ReferenceCurve
 from dqm.events.result import (
+    NO_MAPS,
     SMALLEST_P,
     NanResult,
     NuisanceResult,
@@ -34,6 +35,7 @@ from dqm.events.window import (
 
 __all__ = [
     "MAX_NAMED_CHANNELS",
+    "NO_MAPS",
     "SMALLEST_P",
     "ChannelDeparture",
     "ChannelSummary",

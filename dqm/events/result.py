@@ -10,6 +10,7 @@ from dqm.events.channel_summary import ChannelSummary
 from dqm.events.window import WindowCut
 
 __all__ = [
+    "NO_MAPS",
     "SMALLEST_P",
     "NanResult",
     "NuisanceResult",
@@ -23,6 +24,9 @@ __all__ = [
 
 SMALLEST_P = 1e-15
 """Smallest p-value that is quoted; it stands for this value and all smaller ones."""
+
+NO_MAPS = "no maps: "
+"""Begin of the remark that says why a window could not be explained."""
 
 
 class PMethod(StrEnum):
@@ -239,3 +243,8 @@ class TestResult:
     def is_lower_bound(self) -> bool:
         """Whether `t` and `tau` are lower bounds."""
         return self.p_method is PMethod.BOUND
+
+    @property
+    def why_no_maps(self) -> str:
+        """The remark that says why the window could not be explained; empty if there is none."""
+        return next((remark for remark in self.remarks if remark.startswith(NO_MAPS)), "")

@@ -153,7 +153,7 @@ def create_bundle(
     test = find_statistic(recipe.statistic).make(
         reference.x, settings, n_expected=recipe.n_expected, centers=centers, counts=reference.counts
     )
-    _try(test, pool, recipe, rng)
+    _try(test, pool, recipe, len(reference.x), rng)
     arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
     named = {files[kind].name: values for kind, values in arrays.items()}
@@ -237,14 +237,15 @@ def _check_counts(
     return grouped.filled, grouped.x
 
 
-def _try(test: PreparedStatistic, pool: Sample, recipe: Recipe, rng: np.random.Generator) -> None:
-    """Test a first window, so that what cannot be tested is not built."""
+def _try(
+    test: PreparedStatistic, pool: Sample, recipe: Recipe, n_rows: int, rng: np.random.Generator
+) -> None:
+    """Test a first window, so that what cannot be tested, or explained with `n_rows`, is not built."""
     n = max(1, round(recipe.n_expected))
-    if pool.counts is None:
-        test.evaluate(pool.x[:n])
-    else:
-        window, _ = pool.split([n], rng)
-        test.evaluate(window.x, weights=window.counts)
+    window = Sample(pool.x[:n]) if pool.counts is None else pool.split([n], rng)[0]
+    outcome = test.evaluate(window.x, weights=window.counts)
+    if outcome.converged:
+        test.learned_ratio(outcome, n_rows)
 
 
 def _keep_counts(

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from dqm.config import plugin_errors
-from dqm.errors import InputError, PluginError, format_count
+from dqm.errors import InputError, format_count
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import KernelResult, RatioMaps, Setting, divergence
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
-from dqm.reference.prepared_statistic import CompletedOutcome
+from dqm.reference.prepared_statistic import LearnedRatio
 from dqm.reference.statistic import Outcome, PreparedStatistic, is_lower_bound
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
@@ -27,7 +26,7 @@ from dqm.reference.toys import ToySource
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explainer", "Explains", "LearnedRatio", "WindowExplanation", "describe_ranking", "rank_features"]
+__all__ = ["Explainer", "Explains", "WindowExplanation", "describe_ranking", "rank_features"]
 
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
@@ -43,19 +42,6 @@ N_HEALTHY = 16
 
 SURPRISING_RATE = 4.0
 """Standard deviations of the number of events above which the rate is mentioned."""
-
-
-@runtime_checkable
-class LearnedRatio(Protocol):
-    """What an outcome has if its statistic learns a density ratio; without it there is no explanation."""
-
-    @property
-    def reference_weights(self) -> FloatArray:
-        """Events each reference event stands for, at the fitted nuisance parameters."""
-
-    @property
-    def log_ratio_reference(self) -> FloatArray:
-        """Learned log ratio f at the reference events."""
 
 
 @runtime_checkable
@@ -258,23 +244,7 @@ class Explainer:
         return KnownFaults(self._bundle, self._entry)
 
     def _learned(self, outcome: object) -> LearnedRatio | None:
-        """Give the density ratio of an outcome, None without; raises `PluginError` if it has another size."""
-        own = outcome.own if isinstance(outcome, CompletedOutcome) else outcome
-        with plugin_errors(self._test.label):
-            if not isinstance(own, LearnedRatio):
-                return None
-            found = {
-                "reference_weights": own.reference_weights,
-                "log_ratio_reference": own.log_ratio_reference,
-            }
-        n_reference = len(self._bundle.reference)
-        for name, values in found.items():
-            if np.shape(values) != (n_reference,) or not np.isfinite(values).all():
-                raise PluginError(
-                    f"{self._test.label} gave {name!r} of shape {np.shape(values)}",
-                    fix=f"It must have shape ({n_reference},), one finite number for each reference event",
-                )
-        return own
+        return self._test.learned_ratio(outcome, len(self._bundle.reference))
 
     def _healthy_windows(self, place: int | None) -> tuple[FloatArray, FloatArray]:
         """Give the mean divergence of each feature in healthy windows, whose f is all noise, and their t.

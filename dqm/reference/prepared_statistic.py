@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from dqm.reference.statistic_interface import (
     Thrower,
 )
 
-__all__ = ["CompletedOutcome", "PreparedStatistic", "is_lower_bound", "is_number"]
+__all__ = ["CompletedOutcome", "LearnedRatio", "PreparedStatistic", "is_lower_bound", "is_number"]
 
 _MEMBERS = ("t", "tau", "delta", "converged", "nuisances", "n_outside")
 
@@ -54,6 +54,19 @@ class CompletedOutcome:
     nuisances: Mapping[str, NuisanceResult]
     n_outside: int
     own: object = field(repr=False, compare=False)
+
+
+@runtime_checkable
+class LearnedRatio(Protocol):
+    """What an outcome has if its statistic learns a density ratio; without it there is no explanation."""
+
+    @property
+    def reference_weights(self) -> FloatArray:
+        """Events each reference event stands for, at the fitted nuisance parameters."""
+
+    @property
+    def log_ratio_reference(self) -> FloatArray:
+        """Learned log ratio f at the reference events."""
 
 
 def is_lower_bound(outcome: Outcome) -> bool:
@@ -171,6 +184,42 @@ class PreparedStatistic:
         with plugin_errors(self.label):
             found = list(self.own.evaluate_drawn(pool, rows, **needed))
         return self._complete_all("evaluate_drawn", found, windows, weights)
+
+    def learned_ratio(self, outcome: object, n_reference: int) -> LearnedRatio | None:
+        """Give the density ratio that an outcome has learned.
+
+        Parameters
+        ----------
+        outcome : object
+            What `evaluate` gave, or a part of it.
+        n_reference : int
+            Rows of the reference.
+
+        Returns
+        -------
+        LearnedRatio or None
+            None if the statistic learns no density ratio.
+
+        Raises
+        ------
+        PluginError
+            If its arrays do not have one finite number for each row of the reference.
+        """
+        own = outcome.own if isinstance(outcome, CompletedOutcome) else outcome
+        with plugin_errors(self.label):
+            if not isinstance(own, LearnedRatio):
+                return None
+            found = {
+                "reference_weights": own.reference_weights,
+                "log_ratio_reference": own.log_ratio_reference,
+            }
+        for name, values in found.items():
+            if np.shape(values) != (n_reference,) or not np.isfinite(values).all():
+                raise PluginError(
+                    f"{self.label} gave {name!r} of shape {np.shape(values)}",
+                    fix=f"It must have shape ({n_reference},), one finite number for each reference event",
+                )
+        return own
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:

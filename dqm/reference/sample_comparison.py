@@ -33,6 +33,9 @@ NUMBERS_AT_ONCE = 2 * 10**7
 FEWEST_EVENTS = 2
 """Fewest events of a sample."""
 
+FEW_EVENTS = 10
+"""A sample with fewer events can hardly show anything; a bundle's windows have as many or more."""
+
 FEWEST_DISTINCT = 10
 """Fewest distinct events of both samples together."""
 
@@ -92,6 +95,18 @@ class SampleComparison:
     def t(self) -> float:
         """``t_{A+B}(A) + t_{A+B}(B)``."""
         return self.t_first + self.t_second
+
+    @property
+    def remark(self) -> str:
+        """What limits the meaning of p; empty if nothing does."""
+        n = min(self.n_first, self.n_second)
+        if n >= FEW_EVENTS:
+            return ""
+        label = "A" if self.n_first == n else "B"
+        return (
+            f"{label} has {n} events: so few show only a very large difference, and a large p says nothing. "
+            f"Give {FEW_EVENTS} or more, better hundreds"
+        )
 
     @property
     def is_told(self) -> bool:

@@ -1,4 +1,9 @@
-"""Evaluation of windows: the test and its p-value, without any decision."""
+"""Evaluation of windows: the test and its p-value, without any decision.
+
+What comes after p (the maps, the comparison with the last good windows) may fail, in a plugin or in our own
+code. The p-value is kept then, and the result says what is missing and why. Only a bundle that was altered on
+disk takes everything with it: then p is wrong, too.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dqm.config import DaemonConfig
-from dqm.errors import BundleError
-from dqm.events import EvaluationJob, EvaluationReport, RollingJob, RollingResult
+from dqm.errors import BundleError, DqmError
+from dqm.events import NO_MAPS, EvaluationJob, EvaluationReport, Explanation, RollingJob, RollingResult
 from dqm.service.process_log import log_to_stderr
 from dqm.stream import identity_of
 
 if TYPE_CHECKING:
-    from dqm.reference import Bundle, ReadingPolicy, RollingEvaluator
+    from dqm.reference import Bundle, Evaluation, ReadingPolicy, RollingEvaluator
 
 __all__ = ["EvaluateWindows", "WindowEvaluator", "prepare_evaluators", "prepare_worker"]
 
@@ -35,13 +40,23 @@ class WindowEvaluator:
         What to do without a usable measurement of a nuisance parameter.
     device : str
         Where windows are tested, "cpu" or "cuda".
+    tell_failure : callable, optional
+        Told what has failed after p was known, with the window's job and the exception.
     """
 
-    def __init__(self, bundle: Bundle, policy: ReadingPolicy | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        policy: ReadingPolicy | None = None,
+        device: str = "cpu",
+        *,
+        tell_failure: Callable[[str, EvaluationJob, Exception], None] = lambda _what, _job, _error: None,
+    ) -> None:
         from dqm.reference import Evaluator  # torch: the daemon imports this module and evaluates nothing
 
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
+        self._tell_failure = tell_failure
         self._rolling: dict[int, RollingEvaluator] = {}
         """By the number of permutations; made when it is needed."""
 
@@ -52,6 +67,12 @@ class WindowEvaluator:
         ----------
         job : EvaluationJob
             With the window.
+
+        Returns
+        -------
+        EvaluationReport
+            A remark of the result says so if the explanation failed, and its rolling result has the reason if
+            that comparison did.
 
         Raises
         ------
@@ -66,10 +87,22 @@ class WindowEvaluator:
         seconds = time.perf_counter() - begin
         p = evaluation.result.p
         is_wanted = evaluation.is_always_explained or (p is not None and p < job.explain_below)
-        explanation = evaluation.find_explanation() if is_wanted else None
-        result = replace(evaluation.result, rolling=self._compare(job))
+        explanation, remark = self._explain(evaluation, job) if is_wanted else (None, "")
+        remarks = tuple(filter(None, [*evaluation.result.remarks, remark]))
+        result = replace(evaluation.result, remarks=remarks, rolling=self._compare(job))
         self._bundle.verify()  # again: it was the same from beginning to end
         return EvaluationReport(result, self._bundle.identifier, seconds, explanation)
+
+    def _explain(self, evaluation: Evaluation, job: EvaluationJob) -> tuple[Explanation | None, str]:
+        """Give the explanation, or the remark that says why there is none."""
+        try:
+            return evaluation.find_explanation(), ""
+        except BundleError:
+            raise
+        except Exception as error:  # whatever it is, p is known
+            self._tell_failure("no maps", job, error)
+            name, why = repr(self._bundle.manifest.statistic), _describe(error)
+            return None, NO_MAPS + (why if name in why else f"{why} (statistic {name})")
 
     def _compare(self, job: EvaluationJob) -> RollingResult | None:
         """Test a window against the last good ones, if the job asks for it."""
@@ -77,10 +110,16 @@ class WindowEvaluator:
             return job.rolling
         from dqm.reference import RollingEvaluator
 
-        n = job.rolling.n_permutations
-        if n not in self._rolling:
-            self._rolling[n] = RollingEvaluator(self._bundle, n)
-        return self._rolling[n].evaluate(job.window, job.rolling.past, min_events=job.min_events)
+        n, past = job.rolling.n_permutations, job.rolling.past
+        try:
+            if n not in self._rolling:
+                self._rolling[n] = RollingEvaluator(self._bundle, n)
+            return self._rolling[n].evaluate(job.window, past, min_events=job.min_events)
+        except BundleError:
+            raise
+        except Exception as error:  # whatever it is, p is known
+            self._tell_failure("no comparison with the last good windows", job, error)
+            return RollingResult(len(past), reason=f"the test failed: {_describe(error)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +144,7 @@ class EvaluateWindows:
 
         opened = open_bundle(bundle)
         opened.check_identifier(self.identifier)
-        return WindowEvaluator(opened, self.policy).evaluate
+        return WindowEvaluator(opened, self.policy, tell_failure=_log_failure).evaluate
 
 
 def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], EvaluationReport]:
@@ -134,7 +173,9 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
     for path in dict.fromkeys(paths):
         bundle = open_bundle(path)
         if bundle.identifier not in evaluators:
-            evaluators[bundle.identifier] = WindowEvaluator(bundle, policy, config.daemon.device)
+            evaluators[bundle.identifier] = WindowEvaluator(
+                bundle, policy, config.daemon.device, tell_failure=_log_failure
+            )
 
     def evaluate(job: EvaluationJob) -> EvaluationReport:
         try:
@@ -145,6 +186,20 @@ def prepare_evaluators(config: DaemonConfig) -> Callable[[EvaluationJob], Evalua
             raise
 
     return evaluate
+
+
+def _describe(error: Exception) -> str:
+    """Say what was raised; errors of others have a name that says more than their text."""
+    words = " ".join(str(error).split())
+    if isinstance(error, DqmError):
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _log_failure(what: str, job: EvaluationJob, error: Exception) -> None:
+    """Log what has failed after p was known."""
+    stream, run, seq = identity_of(job.window)
+    log.warning(what, stream=stream, run=run, seq=seq, exc_info=error)
 
 
 def _find(evaluators: Mapping[str, WindowEvaluator], bundle: str) -> WindowEvaluator:

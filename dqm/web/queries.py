@@ -262,6 +262,8 @@ class Queries:
         """Say why a window has no maps; empty if it has."""
         if verdict.explanation:
             return ""
+        if verdict.result.why_no_maps:
+            return verdict.result.why_no_maps
         if verdict.quality not in ANOMALOUS:
             return f"the window is {verdict.quality}: maps are made of windows that are Medium or Bad"
         p = verdict.result.p

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,19 @@ def test_files_that_cannot_be_compared_are_refused(dqm: Dqm, files: Path, text: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--two", "one.csv", "two.csv", "two.csv"), "takes 2 files, got 3"),
+        (
+            ("--two", "one.csv", "two.csv", "two.csv"),
+            "--two: needs two files to compare with each other",
+        ),
+        (
+            ("--two", "one.csv"),
+            "with each other, got 1: one.csv. Give A and B",
+        ),
+        (("one.dqmref",), "FILE: no file to test. Give files of events after the bundle"),
+        (
+            ("--two", "one.csv", "two.csv", "--statistic", "mmd"),
+            "--statistic: no 'mmd' with --two. Choose kernel or neural. Other statistics need a bundle",
+        ),
         (("--two", "one.csv", "two.csv", "--window", "60"), "--window cannot be given with --two"),
         (("--two", "one.csv", "two.csv", "--chamber", "1,2,3"), "--chamber: 3 chambers"),
         (("one.csv", "two.csv", "--seed", "3"), "--seed needs --two"),
@@ -120,3 +133,34 @@ def test_options_of_the_other_comparison_are_refused(
     told = dqm("compare", *options)
     assert (told.code, told.out) == (2, "")
     assert message in told.err
+
+
+def test_few_events_get_a_note(dqm: Dqm, files: Path) -> None:
+    write_csv(files / "few.csv", healthy_events(9, 4))
+    write_csv(files / "ten.csv", healthy_events(10, 5))
+    options = ("--permutations", 9, "--processes", 1)
+    told = dqm("compare", "--two", "one.csv", "few.csv", *options)
+    assert told.code == 0
+    assert "note: B has 9 events: so few show only a very large difference" in told.err
+    assert "note:" not in dqm("compare", "--two", "ten.csv", "one.csv", *options).err
+
+
+def test_nan_is_left_out_by_what_the_message_says(dqm: Dqm, files: Path) -> None:
+    x = healthy_events(150, 6)
+    x[3, 1] = np.nan
+    write_csv(files / "nan.csv", x)
+    told = dqm("compare", "--two", "nan.csv", "two.csv")
+    assert told.code == 2
+    (advice,) = re.findall(r"--read '([^']+)' of a command", told.err)
+    assert advice == 'select="b == b"'
+    options = ("--permutations", 9, "--processes", 1, "--json")
+    (found,) = json_lines(dqm("compare", "--two", "nan.csv", "two.csv", "--read", advice, *options).out)
+    assert (found["n_first"], found["n_second"]) == (149, 120)
+
+
+def test_a_column_of_text_is_left_out_by_what_the_message_says(dqm: Dqm, files: Path) -> None:
+    (files / "text.csv").write_text("time,a,word\n1,2,x\n2,3,y\n")
+    told = dqm("hunt", "text.csv")
+    assert told.code == 2
+    assert "column 'word'" in told.err
+    assert "naming those to use (--features)" in told.err

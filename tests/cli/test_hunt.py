@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,3 +172,22 @@ def test_files_are_read_as_they_say(dqm: Dqm, files: Path) -> None:
     assert told.code == 0, told.err
     (found,) = json_lines(told.out)
     assert found["features"] == ["a", "b"]
+
+
+def test_a_reading_of_slow_control_becomes_a_coordinate_as_the_page_says(
+    dqm: Dqm, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The burst at 42 to 46 s is at 24.2 to 24.6 degrees."""
+    page = (Path(__file__).parents[2] / "docs" / "hunt.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    rows = [f"{1.6e9 + t},{name},{value},0.1" for t in range(0, 101, 10)
+            for name, value in (("temperature", 20.0 + 0.1 * t), ("pressure", 963.0))]  # fmt: skip
+    (files / "readings.csv").write_text("\n".join(["time,name,value,sigma", *rows]) + "\n")
+    (files / "burst.parquet").rename(files / "run.parquet")
+    monkeypatch.chdir(files)
+    exec(code, {})  # noqa: S102 - the text of our own page
+    told = dqm("hunt", "run-temperature.parquet", "--along", "temperature", *QUICK)
+    assert told.code == 0, told.err
+    begin, _, end = told.out.splitlines()[1].split()[:3]
+    assert 20.0 < float(begin) < 24.6
+    assert 24.2 < float(end) < 30.0

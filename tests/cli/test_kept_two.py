@@ -76,7 +76,10 @@ def test_windows_are_compared(dqm: Dqm) -> None:
             ("chamber-1:10", "chamber-1:12", "--counts", "n"),
             "--counts cannot be given with --from, which has no files",
         ),
-        (("chamber-1:10", "chamber-1:11", "chamber-1:12"), "takes 2 files, got 3"),
+        (
+            ("chamber-1:10", "chamber-1:11", "chamber-1:12"),
+            "two files to compare with each other, got 3",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(dqm: Dqm, given: tuple[str, ...], message: str) -> None:

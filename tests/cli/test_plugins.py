@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from dqm.service.offline.plugin_check import Level, check_plugin
 from dqm.stream import Sender
 from tests.faults.site import Site
 from tests.packages import install, write_examples, write_project
-from tests.service.small import FEATURES, N_WINDOW, healthy_events, window_of
+from tests.service.small import FEATURES, N_WINDOW, healthy_events, window_of, write_csv
 from tests.waiting import wait_until
 
 from .conftest import Told
@@ -86,6 +88,16 @@ class Fickle(Base):
 class Plain(Base):
     def __init__(self, reference, *, power=2, name="a", parts=(1.0, 2.0), helper=None): self.power = power
     def evaluate(self, data): return np.float32(abs(data.mean()) ** self.power)
+class Mapless(Base):
+    def __init__(self, reference): self.n = len(reference)
+    def evaluate(self, data):
+        n = 3 if round(data[0, 0]) == 100 else self.n
+        return SimpleNamespace(
+            t=float(abs(data.mean())), log_ratio_reference=np.zeros(n), reference_weights=np.ones(self.n)
+        )
+class WrongLength(Base):
+    def evaluate(self, data):
+        return SimpleNamespace(t=1.0, log_ratio_reference=np.zeros(3), reference_weights=np.ones(400))
 function = 3
 """
 
@@ -124,16 +136,19 @@ class Failing(Base):
     def __iter__(self):
         yield EventBatch("1", ("a", "b"), np.zeros((3, 2)))
         raise OSError("cable")
+class Holes(Base):
+    def __iter__(self):
+        yield EventBatch("1", ("a", "b"), np.array([[1.0, np.nan], [np.nan, np.nan], [1.0, 2.0]]))
 """
 
 CLASSES = (
     "Deaf", "Greedy", "Attribute", "NoReference", "Raising", "RaisingAtOnce", "Nan", "Infinite", "Many",
     "Silent", "Short", "Drawn", "Dropping", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly",
-    "Fickle", "Plain",
+    "Fickle", "Plain", "Mapless", "WrongLength",
 )  # fmt: skip
 SOURCES = (
     "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
-    "WrongShape", "Integers", "Backwards", "Failing",
+    "WrongShape", "Integers", "Backwards", "Failing", "Holes",
 )  # fmt: skip
 
 
@@ -181,6 +196,10 @@ def recipe_of(statistic: str, **settings: object) -> Recipe:
         ("nan", r"the statistic 'nan' gave t = nan for a window of 60 rows. It must give a finite number"),
         ("infinite", r"the statistic 'infinite' gave t = inf"),
         ("many", r"the statistic 'many' gave an object of type ndarray for a window. It must give a number"),
+        (
+            "wronglength",
+            r"'wronglength' gave 'log_ratio_reference' of shape \(3,\). It must have shape \(400,\)",
+        ),
         ("silent", r"the statistic 'silent' gave an object of type NoneType"),
         ("tuned", r"'tune' of the statistic 'tuned' gave .*It must give a dict of settings"),
         ("number", r"the statistic 'number' cannot be called .*: it is 3, no function"),
@@ -318,6 +337,50 @@ def test_the_check_survives_what_a_plugin_does(
     assert words in wrong[0]
 
 
+@pytest.mark.usefixtures("_plugins")
+def test_a_window_with_which_a_statistic_fails_is_null_in_a_comparison(dqm: Dqm, tmp_path: Path) -> None:
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("moody"), tmp_path / "m.dqmref")
+    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    x = healthy_events(4 * N_WINDOW, 100)
+    x[N_WINDOW, 0], x[2 * N_WINDOW, 0] = 100.0, 300.0
+    file = write_csv(tmp_path / "run.csv", x)
+    told = dqm("compare", bundle.path, file, "--window", N_WINDOW, "--json")
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert (told.code, [row["quality"] for row in rows]) == (0, ["Good", "Null", "Null", "Good"]), told.err
+    assert rows[1]["reason"].startswith("the test failed: the statistic 'moody' raised ValueError: bad mood")
+    assert rows[2]["reason"].startswith("the test failed: the statistic 'moody' gave t = nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("adc", "untried not tried: give --set KEY=VALUE, since "),
+        pytest.param(
+            "channels",
+            "untried not tried: it refuses the generated events of two features: ",
+            marks=pytest.mark.slow,  # its process loads torch
+        ),
+    ],
+)
+def test_what_was_not_tried_is_not_called_right(
+    dqm: Dqm, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    told = dqm("check", "--plugin", name)
+    assert (told.code, "no mistakes found" in told.out) == (1, False)
+    assert words in told.err
+    assert told.err.endswith(f"{name}: not tried, so nothing is known of it\n")
+
+
+def test_the_check_counts_nan_of_a_collector(
+    dqm: Dqm, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    told = dqm("check", "--plugin", "holes")
+    assert told.code == 0, told.err
+    assert "note  2 of 3 events have NaN. The daemon refuses a window with NaN, unless its stream" in told.out
+
+
 def write_pulses(path: Path, n: int, seed: int) -> Path:
     rng = np.random.default_rng(seed)
     charge, width = rng.gamma(4.0, 1.0, n), rng.normal(20.0, 2.0, n)
@@ -414,3 +477,30 @@ def test_a_daemon_whose_statistic_is_not_installed_does_not_start(
     finally:
         site.close()
     assert "unknown statistic 'plain'" in site.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_statistic_whose_maps_fail_takes_no_verdict_away(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of("mapless"), tmp_path / "m.dqmref")
+    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    site = Site(tmp_path, bundle.path, "workers = 1", streams=("chamber-1",), **variables)
+    with running(site), Sender(site.connect, 100) as sender:
+        for seq, first in enumerate([0.0, 100.0, 0.0]):
+            x = healthy_events(N_WINDOW, 100 + seq)
+            x[0, 0] = first
+            sender.send(window_of(x, seq=seq))
+        assert sender.confirm(60.0)
+        found = {verdict.window.seq: verdict for verdict in site.run_of(7)}
+        page = site.get("/windows/chamber-1/7/1").text
+    assert [found[seq].quality.value for seq in range(3)] == ["Good", "Bad", "Good"]
+    assert found[1].reason.startswith("differs from the reference: p")
+    told = (
+        "no maps: the statistic 'mapless' gave 'log_ratio_reference' of shape (3,). It must have shape (400,)"
+    )
+    assert [remark for remark in found[1].result.remarks if remark.startswith("no maps")] == [
+        f"{told}, one finite number for each reference event"
+    ]
+    assert f"N{told[1:]}" in unescape(page)

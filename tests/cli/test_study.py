@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
+from dqm.cli import study
 from dqm.service.offline import power_study
 from dqm.service.offline.power_study import PowerPlan, PowerRow, compare_power, sort_rows
 from tests.service.small import healthy_events, write_csv
@@ -51,6 +53,17 @@ def test_rows_where_a_peer_wins_come_first() -> None:
         for name, own, other in [("behind", 0.9, 0.5), ("ahead", 0.2, 0.8), ("equal", 0.5, 0.5)]
     ]
     assert [row.fault for row in sort_rows(rows)] == ["ahead", "equal", "behind"]
+
+
+@pytest.mark.parametrize("name", ["symmetrised", "one-step", "falkon", "neural"])
+def test_other_forms_of_nplm_are_no_peers(name: str) -> None:
+    row = PowerRow("f", "seen by it", 300, 50, {"kernel": 0.1, name: 0.9, "energy": 0.5}, 10)
+    assert row.peers_lead == pytest.approx(-0.4)
+
+
+def test_the_help_names_what_is_measured_by_default() -> None:
+    (option,) = get_type_hints(study.power, include_extras=True)["statistic"].__metadata__
+    assert f"default: {', '.join(PowerPlan().statistics)}. " in option.help
 
 
 def test_the_command_writes_a_table_and_a_figure(

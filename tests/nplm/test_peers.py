@@ -45,6 +45,30 @@ def test_mmd_is_the_mean_of_the_kernel_within_less_that_across() -> None:
     assert MmdTest(REFERENCE, width=width).evaluate(WINDOW) == pytest.approx(SCALE * (xx + yy - 2 * xy))
 
 
+@pytest.mark.parametrize("width", [0.4, 1.3])
+def test_mmd_is_the_unbiased_one_of_a_library_and_its_bias(width: float) -> None:
+    """Gretton et al. (2012), eq. 3, by scikit-learn; a V-statistic adds k(x, x) = 1."""
+    pairwise = pytest.importorskip("sklearn.metrics.pairwise")
+    n, m = len(X), len(Y)
+    xx, yy, xy = (pairwise.rbf_kernel(a, b, gamma=0.5 / width**2) for a, b in ((X, X), (Y, Y), (X, Y)))
+    within_x, within_y = (xx.sum() - n) / (n * (n - 1)), (yy.sum() - m) / (m * (m - 1))
+    unbiased = within_x + within_y - 2 * xy.mean()
+    bias = (1 - within_x) / n + (1 - within_y) / m
+    expected = pytest.approx(SCALE * (unbiased + bias), rel=1e-9)
+    assert MmdTest(REFERENCE, width=width).evaluate(WINDOW) == expected
+
+
+def test_the_nystroem_form_is_that_of_a_library_and_exact_with_all_points_as_landmarks() -> None:
+    kernels = pytest.importorskip("sklearn.kernel_approximation")
+    width = 0.4  # with wider kernels both leave out small eigenvalues, each with its own limit
+    for landmarks, raw in ((Y[:30], REFERENCE[:30]), (np.concatenate([Y, X]), [*REFERENCE, *WINDOW])):
+        theirs = kernels.Nystroem(gamma=0.5 / width**2, n_components=len(landmarks)).fit(landmarks)
+        departure = theirs.transform(X).mean(axis=0) - theirs.transform(Y).mean(axis=0)
+        ours = NystroemTest(REFERENCE, centers=raw, width=width).evaluate(WINDOW)
+        assert ours == pytest.approx(SCALE * departure @ departure, rel=1e-8)
+    assert ours == pytest.approx(MmdTest(REFERENCE, width=width).evaluate(WINDOW), rel=1e-6)
+
+
 def test_mmd_of_all_centres_is_exact() -> None:
     exact = MmdTest(REFERENCE).evaluate(WINDOW)
     both = np.concatenate([REFERENCE, WINDOW])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,9 +17,20 @@ from structlog.testing import capture_logs
 from dqm.alarm import QualityLimits
 from dqm.alarm.verdicts import give_verdict, untested_verdict
 from dqm.config import DaemonConfig, load_daemon
-from dqm.errors import BundleError
-from dqm.events import EvaluationJob, Origin, PMethod, Quality, Verdict, Window, WindowCut
-from dqm.reference import Bundle, open_bundle
+from dqm.errors import BundleError, InputError, PluginError
+from dqm.events import (
+    EvaluationJob,
+    Origin,
+    PMethod,
+    Quality,
+    RollingJob,
+    RollingResult,
+    Verdict,
+    Window,
+    WindowCut,
+)
+from dqm.reference import Bundle, RollingEvaluator, open_bundle
+from dqm.reference.explanation import Explainer
 from dqm.service.evaluation import WindowEvaluator, prepare_evaluators, prepare_worker
 from dqm.service.monitor.worker_pool import WorkerPool
 from tests.conftest import Once
@@ -161,6 +174,59 @@ def test_no_window_is_judged_by_a_bundle_that_was_written_to(bundle: Bundle, tmp
         file.write(b"\x5a" * 8)
     with pytest.raises(BundleError, match="was altered while it was in use"):
         judge(evaluator, window_of())
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (PluginError("the statistic 'kernel' gave nothing"), "the statistic 'kernel' gave nothing"),
+        (InputError("an odd map"), "an odd map (statistic 'kernel')"),
+        (np.linalg.LinAlgError("Singular matrix"), "LinAlgError: Singular matrix (statistic 'kernel')"),
+        (MemoryError(), "MemoryError (statistic 'kernel')"),
+    ],
+)
+def test_maps_that_fail_take_no_verdict_away(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    window = window_of(faulty_events(N_WINDOW, 1), run=7, seq=3)
+    known = judge(WindowEvaluator(bundle), window)
+    monkeypatch.setattr(Explainer, "explain", Mock(side_effect=error))
+    verdict = judge(WindowEvaluator(bundle), window)
+    assert (verdict.quality, verdict.reason) == (Quality.BAD, known.reason)
+    assert verdict.explanation is None
+    assert verdict.result == replace(known.result, remarks=(*known.result.remarks, f"no maps: {why}"))
+    path = tmp_path / "d.toml"
+    path.write_text(f'[[streams]]\nname = "chamber-1"\nbundle = "{bundle.path}"\n')
+    evaluate = prepare_evaluators(load_daemon(path, environ={}))
+    with capture_logs() as logged:
+        evaluate(EvaluationJob(window, bundle.identifier, explain_below=0.01))
+    (line,) = logged
+    assert (line["event"], line["log_level"], line["run"], line["seq"]) == ("no maps", "warning", 7, 3)
+    assert line["exc_info"] is error
+
+
+@pytest.mark.parametrize("error", [BundleError("was altered"), KeyboardInterrupt(), SystemExit(1)])
+def test_what_ends_a_worker_or_spoils_p_is_no_remark(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(Explainer, "explain", Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        judge(WindowEvaluator(bundle), window_of(faulty_events(N_WINDOW, 1)))
+
+
+def test_a_rolling_test_that_fails_leaves_the_result_as_it_is(
+    bundle: Bundle, evaluator: WindowEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = window_of(faulty_events(N_WINDOW, 1), seq=3)
+    rolling = RollingJob((window_of(seq=1), window_of(seq=2)), 100)
+    monkeypatch.setattr(RollingEvaluator, "evaluate", Mock(side_effect=MemoryError()))
+    failures: list[str] = []
+    failing = WindowEvaluator(bundle, tell_failure=lambda what, _job, _error: failures.append(what))
+    report = failing.evaluate(EvaluationJob(window, "", LIMITS.medium_p, LIMITS.min_events, rolling=rolling))
+    expected = RollingResult(2, reason="the test failed: MemoryError")
+    assert report.result == replace(judge(evaluator, window).result, rolling=expected)
+    assert report.explanation is not None
+    assert failures == ["no comparison with the last good windows"]
 
 
 def failing_config(folder: Path, bundle: Bundle) -> DaemonConfig:

@@ -67,6 +67,12 @@ def test_a_statistic_without_maps_is_named(world: World, client: Browser) -> Non
     assert told in text_of(client, "/streams/chamber-1")
     world.judge(replace(verdict_of("chamber-1", 1, p=1e-9, bundle="other"), explanation=None))
     assert "The statistic that judged it learns no" in text_of(client, "/windows/chamber-1/7/1")
+    told = "no maps: MemoryError (statistic 'kernel')"
+    failed = replace(verdict.result, remarks=(told,))
+    world.judge(replace(verdict_of("chamber-1", 3, p=1e-9), explanation=None, result=failed))
+    assert "Where and why No maps: MemoryError (statistic 'kernel')." in text_of(
+        client, "/windows/chamber-1/7/3"
+    )
     by_rate = replace(verdict_of("chamber-1", 2, p=0.5), quality=Quality.BAD)
     world.judge(by_rate)
     assert "its shape does not depart from the reference" in text_of(client, "/windows/chamber-1/7/2")

@@ -33,9 +33,8 @@ LONGEST_NAME = 64
 Names = np.ndarray[tuple[int], np.dtype[np.str_]]
 
 _FIX_NAN = (
-    "Leave such rows out: 'dqm reference build --drop-nan' does it; the collector takes them with keep_nan, "
-    "or "
-    "leaves them out by select"
+    "Leave such rows out by select, as in --read 'select=\"{0} == {0}\"' of a command: NaN is not equal to "
+    "itself. 'dqm reference build' also has --drop-nan, and a collector keep_nan"
 )
 _FIX_INFINITE = f"Leave such rows out, or this column: {NAME_FEATURES[0].lower()}{NAME_FEATURES[1:]}"
 
@@ -364,7 +363,7 @@ class FeatureReader:
                 f"{values[bad[0]]} is not a number",
                 where=f"{self._where}, row {rows[bad[0]] + self._table.first_row}, column "
                 f"{self._column_of(name)!r}",
-                fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN,
+                fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN.format(name),
             )
 
     def _check_order(self, times: FloatArray, rows: IntArray, last_time: float) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from dqm.alarm import KnownChannels, QualityLimits
-from dqm.alarm.verdicts import give_verdict, without_masked
-from dqm.errors import FileError
+from dqm.alarm.verdicts import give_verdict, untested_verdict, without_masked
+from dqm.errors import FileError, PluginError
 from dqm.events import EvaluationJob, EventBatch, Measurement, Origin, Verdict, Window
 from dqm.reference import ReadingPolicy, Workers, known_channels, open_bundle
 from dqm.service.evaluation import WindowEvaluator
@@ -28,7 +28,7 @@ EVENTS_AT_ONCE = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ComparisonTask:
-    """Task of `Workers`: evaluate windows and grade them.
+    """Task of `Workers`: evaluate windows and grade them; one with which a plugin fails is ``Null``.
 
     Parameters
     ----------
@@ -60,9 +60,14 @@ class ComparisonTask:
 
     def _judge(self, evaluator: WindowEvaluator, channels: KnownChannels | None, window: Window) -> Verdict:
         limits = self.limits
-        report = evaluator.evaluate(
-            EvaluationJob(window, self.identifier, limits.medium_p, limits.min_events, masked=self.masked)
-        )
+        job = EvaluationJob(window, self.identifier, limits.medium_p, limits.min_events, masked=self.masked)
+        try:
+            report = evaluator.evaluate(job)
+        except PluginError as error:  # of this window; the daemon goes on as well
+            reason = f"the test failed: {error}"
+            return untested_verdict(
+                window, reason, limits, rate=None, bundle=self.identifier, now=time.time()
+            )
         result = report.result
         if channels is not None:
             result = without_masked(result, channels.without(window, self.masked))

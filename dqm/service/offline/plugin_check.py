@@ -57,6 +57,11 @@ ENOUGH_BATCHES = 20
 ENOUGH_SECONDS = 5.0
 """Seconds after which it has."""
 
+NAN_IN_DAEMON = (
+    "The daemon refuses a window with NaN, unless its stream has largest_nan_share; then it tests the share "
+    "of these events, and the shape of the others"
+)
+
 LEFT_OUT = {
     "evaluate_many": "windows are tested one by one",
     "evaluate_drawn": "toys are tested like other windows",
@@ -73,6 +78,7 @@ class Level(StrEnum):
 
     HOLDS = "ok"
     NOTE = "note"
+    UNTRIED = "untried"
     WRONG = "wrong"
 
 
@@ -188,7 +194,11 @@ def _look_at_statistic(name: str, settings: dict[str, object]) -> Iterator[Findi
         try:
             bundle = create_bundle(x, recipe, Path(scratch) / "bundle")
         except InputError as error:
-            yield Finding(Level.NOTE, f"not built, because it refuses events of two features: {error}")
+            yield Finding(
+                Level.UNTRIED,
+                f"not tried: it refuses the generated events of two features: {error}. Give settings with "
+                "--set NAME=VALUE, or build a bundle of your own events",
+            )
             return
         yield Finding(Level.HOLDS, f"built from {N_REFERENCE} reference events of two features")
         kind = bundle.manifest.kind
@@ -245,7 +255,7 @@ def _look_at_collector(name: str, options: dict[str, object]) -> Iterator[Findin
         source = open_source(name, options)
     except ConfigError as error:
         yield Finding(Level.NOTE, f"options: {keys or 'none'}")
-        yield Finding(Level.NOTE, f"not made without options: {error}. Give them: --set KEY=VALUE")
+        yield Finding(Level.UNTRIED, f"not tried: give --set KEY=VALUE, since {error}")
         return
     yield Finding(Level.HOLDS, f"made; options: {keys or 'none'}; origin: {source.origin}")
     is_counting, is_resumable = isinstance(source, CountingSource), isinstance(source, ResumableSource)
@@ -262,13 +272,16 @@ def _look_at_collector(name: str, options: dict[str, object]) -> Iterator[Findin
 
 def _read(source: EventSource) -> Iterator[Finding]:
     """Read a few events."""
+    import numpy as np
+
     until = time.monotonic() + ENOUGH_SECONDS
-    n_events = n_batches = 0
+    n_events = n_batches = n_nan = 0
     names: tuple[str, ...] = ()
     try:
         for batch in checked_batches(source):
             n_events = n_events + batch.n_events
             n_batches = n_batches + 1
+            n_nan = n_nan + int(np.isnan(batch.x).any(axis=1).sum())
             names = batch.names
             if n_events >= ENOUGH_EVENTS or n_batches >= ENOUGH_BATCHES or time.monotonic() > until:
                 break
@@ -282,13 +295,15 @@ def _read(source: EventSource) -> Iterator[Finding]:
         return
     read = f"{format_count(n_events, 'event')} in {format_count(n_batches, 'batch', 'batches')}"
     yield Finding(Level.HOLDS, f"read {read}; features: {', '.join(names)}")
+    if n_nan:
+        yield Finding(Level.NOTE, f"{n_nan} of {format_count(n_events, 'event')} have NaN. {NAN_IN_DAEMON}")
 
 
 def _look_at_readings(name: str, options: dict[str, object]) -> Iterator[Finding]:
     try:
         open_readings(name, options, Path.cwd())
     except ConfigError as error:
-        yield Finding(Level.NOTE, f"not made without options: {error}. Give them: --set KEY=VALUE")
+        yield Finding(Level.UNTRIED, f"not tried: give --set KEY=VALUE, since {error}")
         return
     yield Finding(Level.HOLDS, "made; nothing is opened before a collector runs")
 

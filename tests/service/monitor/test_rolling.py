@@ -166,7 +166,7 @@ def test_a_rolling_test_that_fails_takes_no_verdict_away(
     monkeypatch.setattr(RollingEvaluator, "evaluate", fail)
     (verdict,) = judge(daemon, tmp_path, window(5))
     assert (verdict.quality, verdict.result.p is None) == (Quality.GOOD, False)
-    assert rolling_of(verdict) == RollingResult(3, reason="the test failed: no memory")
+    assert rolling_of(verdict) == RollingResult(3, reason="the test failed: MemoryError: no memory")
 
 
 @pytest.mark.slow
