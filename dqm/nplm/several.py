@@ -312,6 +312,7 @@ class SeveralTest:
         rng: np.random.Generator,
         kinds: Sequence[str] = (),
         counts: FloatArray | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Choose the settings for a run, and measure the results of each in healthy windows.
 
@@ -329,6 +330,8 @@ class SeveralTest:
             What each feature is.
         counts : ndarray, shape (n_events,), optional
             Events that each row stands for.
+        given : mapping, optional
+            Settings that are given; ``width`` and ``penalty`` are taken.
 
         Returns
         -------
@@ -343,6 +346,8 @@ class SeveralTest:
             n_expected=n_expected,
             centers=_choose(n_centers, begin, rng),
             kinds=kinds,
+            width=(given or {}).get("width"),
+            penalty=(given or {}).get("penalty"),
         )
         of_all = [one for one in first._kernels if one.feature is None]
         chosen = {

@@ -373,10 +373,11 @@ def _choose_settings(
         rng=rng,
         given=given,
     )
-    twice = next((name for name in given if name in tuned), None)
-    if twice is not None:
-        raise InputError(f"{plugin.label} chooses its setting {twice!r} itself", fix="Leave it out")
-    return plugin.choose_settings(given, tuned)
+    twice = [name for name in given if name in tuned]
+    for name in twice:
+        if not np.all(np.asarray(tuned[name]) == np.asarray(given[name])):
+            raise InputError(f"{plugin.label} chooses its setting {name!r} itself", fix="Leave it out")
+    return plugin.choose_settings({name: given[name] for name in given if name not in twice}, tuned)
 
 
 def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
