@@ -136,14 +136,24 @@ def _detection_table(found: Advice, rate: float | None) -> Table:
         table.add_row(
             cell(one.fault), f"{one.n_expected:g}", f"{one.share:.2f}", _describe(one, rate), one.cause or "-"
         )
-    table.caption = f"{found.faults}; right within a factor of about two"
+    tried = found.detections[0].n_tried
+    table.caption = (
+        f"{found.faults}; in brackets: within one standard error of the {tried} windows tried for each; "
+        "by differs: several of the last windows have a small p; by drift: small departures add up"
+    )
     return table
 
 
 def _describe(one: DetectionTime, rate: float | None) -> str:
+    soon, late = one.between
     if not math.isfinite(one.n_windows):
-        return "not seen"
-    return f"{one.n_windows:.1f} windows{_duration(one.n_windows * one.n_expected, rate)}"
+        perhaps = f", or after {soon:.0f}" if math.isfinite(soon) else ""
+        return f"not seen in {one.n_tried} windows{perhaps}"
+    until = f"to {late:.1f}" if math.isfinite(late) else "or more"
+    return (
+        f"{one.n_windows:.1f} windows ({soon:.1f} {until})"
+        f"{_duration(one.n_windows * one.n_expected, rate, between=', ')}"
+    )
 
 
 def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | None) -> Table:
@@ -159,8 +169,11 @@ def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | No
     return table
 
 
-def _duration(n_events: float, rate: float | None) -> str:
-    return f" ({n_events / rate:.3g} s)" if rate else ""
+def _duration(n_events: float, rate: float | None, between: str = "") -> str:
+    if not rate:
+        return ""
+    text = f"{n_events / rate:.3g} s"
+    return f"{between}{text}" if between else f" ({text})"
 
 
 def _conclusion(found: Advice, arguments: list[str], rate: float | None) -> str:

@@ -316,7 +316,7 @@ def draw_tuning(path: Path, tuning: Tuning) -> None:
     FileError
         If matplotlib is missing or the file cannot be written.
     """
-    knobs = [knob for knob in ("centers", "penalty") if tuning.of(knob)]
+    knobs = [knob for knob in ("centers", "penalty", "penalty factor") if tuning.of(knob)]
     with panels_of(path, 1 + len(knobs)) as panels:
         panels[0].hist(tuning.distances, bins=60, color="0.8")
         for k, width in enumerate(tuning.widths):
@@ -326,9 +326,12 @@ def draw_tuning(path: Path, tuning: Tuning) -> None:
         for panel, knob in zip(panels[1:], knobs, strict=False):
             tried = tuning.of(knob)
             values = [point.value for point in tried]
-            if knob == "centers":
+            if knob != "penalty":
                 panel.plot(values, [point.agreement for point in tried], "o-", color=COLORS[0])
-                panel.set(xlabel="centres", ylabel="agrees with the chosen number", ylim=(-0.1, 1.1))
+                label, scale = (
+                    ("centres", "linear") if knob == "centers" else ("factor of all penalties", "log")
+                )
+                panel.set(xlabel=label, ylabel="agrees with what was chosen", ylim=(-0.1, 1.1), xscale=scale)
                 continue
             t, spread = [point.mean_t for point in tried], [point.spread_t for point in tried]
             panel.errorbar(values, t, spread, fmt="o-", color=COLORS[0])

@@ -50,6 +50,7 @@ def tune(
         bundle.refuse_counted("tuning")
         x = np.concatenate([bundle.reference, bundle.pool])
         manifest = bundle.manifest
+        of_events = manifest.features
         n_expected = window or manifest.n_expected
         n_reference = len(bundle.reference)
     else:
@@ -64,11 +65,18 @@ def tune(
         refuse_run(run.x, run.names, str(source))
         x = run.x
         manifest = None
+        of_events = run.names
         n_expected = window
         n_reference = choose_reference_size(len(x), n_expected)
     with progress_bar("settings", None) as progress, one_thread():
         found = look_at_settings(
-            x, n_reference=n_reference, n_expected=n_expected, seed=seed, manifest=manifest, progress=progress
+            x,
+            of_events,
+            n_reference=n_reference,
+            n_expected=n_expected,
+            seed=seed,
+            manifest=manifest,
+            progress=progress,
         )
     title = f"the test {found.statistic}, windows of {n_expected:g}"
     table = Table(

@@ -5,21 +5,84 @@ Their p are the textbook values for a reference of finite size; they are approxi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import special
 
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.feature_kind import FeatureView
 
-__all__ = ["OrderTest", "SettingTest", "SharesTest"]
+__all__ = ["OrderTest", "PlainScale", "SettingTest", "SharesTest"]
 
 SettingTest = Literal["kernel", "order", "share", "shares", "pulls"]
 
 SMALLEST = 1e-290
 """p whose logarithm is taken from float64; smaller ones have an asymptotic formula, or this value."""
+
+TUNED_P = 0.05
+"""Share of healthy windows that have a smaller p by each plain test, once it is corrected."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainScale:
+    """Makes the log p of plain tests comparable with those of kernels; p is too large where values repeat.
+
+    The small p are multiplied by a factor. A p of 1 stays 1, and between these the factor grows with log p:
+    a test that says nothing about most windows must not have the smallest p of all. For the same reason no
+    factor is smaller than the p that 5 % of healthy windows have: of a constant feature, all have 1.
+
+    Parameters
+    ----------
+    shift : ndarray, shape (n,)
+        What is added to each log p at the quantile and below it.
+    quantile : ndarray, shape (n,), or None
+        Quantile `TUNED_P` of each log p in healthy windows; None: the shift is added everywhere.
+    """
+
+    shift: FloatArray
+    quantile: FloatArray | None
+
+    @classmethod
+    def measure(cls, healthy: FloatArray) -> PlainScale:
+        """Learn it from the log p of healthy windows, shape (n_windows, n)."""
+        quantile = np.quantile(healthy, TUNED_P, axis=0)
+        return cls(np.maximum(math.log(TUNED_P) - quantile, quantile), quantile)
+
+    @classmethod
+    def check(
+        cls, n: int, shift: Sequence[float] | None, quantile: Sequence[float] | None = None
+    ) -> PlainScale:
+        """Take the settings of n plain tests; raises `InputError` if they are not n finite numbers."""
+        for name, given in (("plain_shift", shift), ("plain_quantile", quantile)):
+            values = np.zeros(n) if given is None else np.asarray(given, dtype=float)
+            if values.shape != (n,) or not np.isfinite(values).all():
+                raise InputError(
+                    f"{name} has shape {values.shape} for {format_count(n, 'plain test')}",
+                    fix="Give a finite number for each, as SeveralTest.tune does",
+                )
+        of_shift = np.zeros(n) if shift is None else np.asarray(shift, dtype=float)
+        return cls(of_shift, None if quantile is None else np.asarray(quantile, dtype=float))
+
+    @property
+    def settings(self) -> dict[str, tuple[float, ...]]:
+        """What `check` takes, by the names of the test's arguments."""
+        given = {"plain_shift": self.shift, "plain_quantile": self.quantile}
+        return {name: tuple(values.tolist()) for name, values in given.items() if values is not None}
+
+    def correct(self, log_p: FloatArray) -> FloatArray:
+        """Correct the log p of a window, shape (n,)."""
+        if self.quantile is None:
+            return log_p + self.shift
+        part = np.ones_like(log_p)
+        np.divide(log_p, self.quantile, out=part, where=self.quantile < 0.0)
+        corrected: FloatArray = log_p + self.shift * np.clip(part, 0.0, 1.0)
+        return corrected
 
 
 class OrderTest:

@@ -310,7 +310,10 @@ def weigh_kernels(settings: Sequence[Setting], n_features: int) -> list[float]:
 
 def _positive(values: float | Sequence[float], what: str) -> tuple[float, ...]:
     """Check one number or several; raises `InputError` for one that is not above 0."""
-    found = (float(values),) if isinstance(values, int | float) else tuple(map(float, values))
+    try:
+        found = (float(values),) if isinstance(values, int | float) else tuple(map(float, values))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is {values!r}", fix="Give finite numbers above 0") from error
     for value in found:
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"{what} is {value}", fix="Give finite numbers above 0")

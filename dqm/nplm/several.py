@@ -14,7 +14,7 @@ from dqm.events import FloatArray
 from dqm.nplm.drawn import DrawnWindows
 from dqm.nplm.nuisance import Nuisance, check_nuisances, measured_values
 from dqm.nplm.nuisance_fit import NuisanceFit
-from dqm.nplm.plain_test import OrderTest, SharesTest
+from dqm.nplm.plain_test import OrderTest, PlainScale, SharesTest
 from dqm.nplm.profiled_kernels import ProfiledKernels
 from dqm.nplm.profiled_score import ProfiledScore
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
@@ -45,9 +45,6 @@ FIT_WIDTH = 0.5
 
 TUNING_TOYS = 200
 """Healthy windows with which the results of the settings are measured."""
-
-TUNED_P = 0.05
-"""Share of healthy windows that have a smaller p by each plain test."""
 
 MOST_WINDOWS_PER_SPLIT = 10
 """Most of them that share a reference."""
@@ -83,8 +80,9 @@ class SeveralTest:
         are given.
     mean_ratio, variance_ratio : sequence of float, optional
         Mean and variance of each kernel's statistic in healthy windows, see `tune`; 1 by default.
-    plain_shift : sequence of float, optional
-        What is added to the log p of each plain test, which is too large where values repeat; see `tune`.
+    plain_shift, plain_quantile : sequence of float, optional
+        What is added to the log p of each plain test, which is too large where values repeat, and the log p
+        below which all of it is added; see `PlainScale` and `tune`.
     rule : {"smallest", "product", "mean"}
         How the p of the settings are combined.
     nuisances : sequence of Normalisation or Shape
@@ -135,6 +133,7 @@ class SeveralTest:
         mean_ratio: Sequence[float] | None = None,
         variance_ratio: Sequence[float] | None = None,
         plain_shift: Sequence[float] | None = None,
+        plain_quantile: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
         weights: ArrayLike | None = None,
         counts: ArrayLike | None = None,
@@ -177,7 +176,7 @@ class SeveralTest:
         pulls = [Setting("pulls")] if any(math.isfinite(one.sigma) for one in self._nuisances) else []
         self.settings = (*self._kernels, *pulls, *plain)
         self._ratios = _check_ratios(len(self._kernels), len(pulls), mean_ratio, variance_ratio)
-        self._shift = _check_shift(len(plain), plain_shift)
+        self._scale = PlainScale.check(len(plain), plain_shift, plain_quantile)
         self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
@@ -246,7 +245,7 @@ class SeveralTest:
 
     def _log_p(self, sample: Sample, kernels: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         """Give the log p of all settings from T of the kernels, for a reference weighed anew."""
-        plain = self._plain_log_p(sample.x, weights) + self._shift
+        plain = self._scale.correct(self._plain_log_p(sample.x, weights))
         log_p: FloatArray = np.concatenate([log_chi_squared(kernels, *self._moments), plain])
         return self._handicap + log_p
 
@@ -313,6 +312,7 @@ class SeveralTest:
         rng: np.random.Generator,
         kinds: Sequence[str] = (),
         counts: FloatArray | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Choose the settings for a run, and measure the results of each in healthy windows.
 
@@ -330,6 +330,8 @@ class SeveralTest:
             What each feature is.
         counts : ndarray, shape (n_events,), optional
             Events that each row stands for.
+        given : mapping, optional
+            Settings that are given; ``width`` and ``penalty`` are taken.
 
         Returns
         -------
@@ -344,6 +346,8 @@ class SeveralTest:
             n_expected=n_expected,
             centers=_choose(n_centers, begin, rng),
             kinds=kinds,
+            width=(given or {}).get("width"),
+            penalty=(given or {}).get("penalty"),
         )
         of_all = [one for one in first._kernels if one.feature is None]
         chosen = {
@@ -379,7 +383,7 @@ class SeveralTest:
             **chosen,
             "mean_ratio": tuple(mean.tolist()),
             "variance_ratio": tuple(variance.tolist()),
-            "plain_shift": tuple((math.log(TUNED_P) - np.quantile(plain, TUNED_P, axis=0)).tolist()),
+            **PlainScale.measure(np.array(plain)).settings,
         }
 
     def fit(self, sample: Sample, place: int, nu: Sequence[float] = ()) -> KernelResult:
@@ -502,16 +506,6 @@ def _check_ratios(
             )
         checked.append(np.append(ratios, np.ones(n_pulls)))
     return checked[0], checked[1]
-
-
-def _check_shift(n: int, given: Sequence[float] | None) -> FloatArray:
-    shift = np.zeros(n) if given is None else np.asarray(given, dtype=float)
-    if shift.shape != (n,) or not np.isfinite(shift).all():
-        raise InputError(
-            f"plain_shift has shape {shift.shape} for {format_count(n, 'plain test')}",
-            fix="Give a finite number for each, as SeveralTest.tune does",
-        )
-    return shift
 
 
 def _combine(log_p: FloatArray, rule: str) -> float:

@@ -18,9 +18,10 @@ from dqm.alarm import ample_toys
 from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z
 from dqm.errors import InputError
 from dqm.events import FloatArray, WindowCut
-from dqm.nplm import KernelTest, SeveralTest
+from dqm.nplm import KernelTest
 from dqm.nplm.kernel_test import USUAL_WIDTH
 from dqm.nplm.samples import Sample
+from dqm.reference.build import Recipe, choose_test
 from dqm.reference.certificate import Light
 from dqm.reference.null import NullTable
 from dqm.reference.splits import TOLERATED_OFFSET, choose_origin, choose_reference_size
@@ -136,6 +137,10 @@ class DetectionTime:
         Share of the faulty windows with p below the threshold, estimated from their significances.
     n_windows : float
         Windows until the first alarm, on average; infinite if none was seen.
+    between : tuple of (float, float)
+        The same for a fault that is stronger or weaker by one standard error of the windows that were tried.
+    n_tried : int
+        Faulty windows that were tried.
     cause : str
         Alarm that comes first: ``differs`` or ``drift``; empty if none does.
     """
@@ -144,6 +149,8 @@ class DetectionTime:
     n_expected: float
     share: float
     n_windows: float
+    between: tuple[float, float]
+    n_tried: int
     cause: str
 
 
@@ -301,6 +308,7 @@ def _lose(k: int, above: float) -> Callable[[FloatArray, np.random.Generator], F
 
 def time_to_detect(
     x: FloatArray,
+    names: Sequence[str],
     faults: Faults,
     *,
     n_reference: int,
@@ -314,13 +322,15 @@ def time_to_detect(
 ) -> list[DetectionTime]:
     """Estimate how many windows pass until each fault raises an alarm.
 
-    A few references are made of the run, each with healthy toys and faulty windows. p at the threshold is
-    read from the tail fitted to these toys, so a time is right within a factor of about two.
+    The test is that of ``dqm reference build``, with fewer centres. A few references are made of the run,
+    each with healthy toys and faulty windows. p at the threshold is read from the tail fitted to these toys.
 
     Parameters
     ----------
     x : ndarray, shape (n_events, d)
         Healthy events.
+    names : sequence of str
+        Features.
     faults : mapping of str to callable
         What makes a faulty window of a healthy one.
     n_reference : int
@@ -338,10 +348,12 @@ def time_to_detect(
     seen: dict[str, list[float]] = {name: [] for name in faults}
     total = TRIED_SPLITS * (TOYS_OF_SPLIT + WINDOWS_OF_SPLIT * len(faults))
     done = 0
+    n_centers = min(CENTERS, len(np.unique(x, axis=0)))
+    recipe = Recipe(tuple(names), n_reference, n_expected, centers=n_centers, statistic="several")
+    chosen = choose_test(Sample(x), recipe, rng)
     for _ in range(TRIED_SPLITS):
         reference, pool = Sample(x).split([n_reference], rng)
-        n_centers = min(CENTERS, len(np.unique(reference.x, axis=0)))
-        test = SeveralTest(reference.x, n_expected=n_expected, centers=n_centers, rng=rng)
+        test = chosen.make(reference, reference.choose_rows(n_centers, rng))
         for name in ["", *faults]:
             n_windows = WINDOWS_OF_SPLIT if name else TOYS_OF_SPLIT
             for healthy in draw_windows(pool, n_expected, n_windows, rng):
@@ -366,15 +378,23 @@ def _detection(
 ) -> DetectionTime:
     significances: FloatArray = -special.ndtri(np.minimum(np.array(p), 1.0 - 1e-3))
     spread = max(1.0, float(significances.std(ddof=1)))
-    # few windows are tried: a Gaussian of their significances says more than the number that count
-    share = float(special.ndtr((significances.mean() + special.ndtri(p_threshold)) / spread))
-    z = np.clip(significances, -LARGEST_Z, LARGEST_Z)
-    gain = float(z.mean()) - REFERENCE_Z
-    waits = {"differs": mean_wait(share, *k_of_n) if share > UNLIKE_CHANCE * p_threshold else math.inf}
-    if drift_limit is not None and gain > 0:
-        waits["drift"] = drift_limit / gain
+    error = spread / math.sqrt(len(p))
+    z = float(np.clip(significances, -LARGEST_Z, LARGEST_Z).mean())
+
+    def estimate(by: float) -> tuple[float, dict[str, float]]:
+        # few windows are tried: a Gaussian of their significances says more than the number that count
+        share = float(special.ndtr((significances.mean() + by + special.ndtri(p_threshold)) / spread))
+        waits = {"differs": mean_wait(share, *k_of_n) if share > UNLIKE_CHANCE * p_threshold else math.inf}
+        gain = min(z + by, LARGEST_Z) - REFERENCE_Z
+        if drift_limit is not None and gain > 0:
+            waits["drift"] = drift_limit / gain
+        return share, waits
+
+    share, waits = estimate(0.0)
     cause = min(waits, key=waits.__getitem__)
-    return DetectionTime(name, n_expected, share, waits[cause], cause if math.isfinite(waits[cause]) else "")
+    soon, late = (min(estimate(by)[1].values()) for by in (error, -error))
+    seen = cause if math.isfinite(waits[cause]) else ""
+    return DetectionTime(name, n_expected, share, waits[cause], (soon, late), len(p), seen)
 
 
 def mean_wait(share: float, k: int, n: int) -> float:

@@ -22,7 +22,7 @@ from dqm.reference.statistic import PreparedStatistic, Settings, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
 from dqm.reference.toys import largest_window
 
-__all__ = ["Recipe", "create_bundle", "drop_nan"]
+__all__ = ["ChosenTest", "Recipe", "choose_test", "create_bundle", "drop_nan"]
 
 
 USUAL_CENTERS = 300
@@ -142,17 +142,9 @@ def create_bundle(
         )
     refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
-    reference, pool = sample.split([recipe.n_reference], rng)
-    kinds = _choose_kinds(recipe, sample)
-    refuse_useless(reference.x, recipe.features, kinds)
-    n_centers = _count_centers(recipe, len(np.unique(reference.x, axis=0)))
-    centers = reference.choose_rows(n_centers, rng)
-    shuffled = sample if counts is not None else Sample(np.concatenate([reference.x, pool.x]))
-    with one_thread():  # small matrices: more threads wait for each other
-        settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
-    test = find_statistic(recipe.statistic).make(
-        reference.x, settings, n_expected=recipe.n_expected, centers=centers, counts=reference.counts
-    )
+    chosen = choose_test(sample, recipe, rng)
+    reference, pool, centers, settings = chosen.reference, chosen.pool, chosen.centers, chosen.settings
+    test = chosen.make(reference, centers)
     _try(test, pool, recipe, len(reference.x), rng)
     arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
@@ -178,6 +170,70 @@ def create_bundle(
     )
     named |= {prepared[kind].name: values for kind, values in ready.items()}
     return write_bundle(path, manifest, named)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChosenTest:
+    """The test of a run, as a bundle has it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What it was made by.
+    reference, pool : Sample
+        Parts of the run.
+    centers : ndarray, shape (m, d)
+        Kernel centres, of the reference.
+    settings : dict
+        Settings of the statistic.
+    """
+
+    recipe: Recipe
+    reference: Sample
+    pool: Sample
+    centers: FloatArray
+    settings: Settings
+
+    def make(
+        self, reference: Sample, centers: FloatArray, *, few_windows: bool | None = None
+    ) -> PreparedStatistic:
+        """Set it up for this reference, or for another one of the same run."""
+        return find_statistic(self.recipe.statistic).make(
+            reference.x,
+            self.settings,
+            n_expected=self.recipe.n_expected,
+            centers=centers,
+            counts=reference.counts,
+            few_windows=few_windows,
+        )
+
+
+def choose_test(sample: Sample, recipe: Recipe, rng: np.random.Generator) -> ChosenTest:
+    """Split a run into reference and pool, and choose the centres and settings of the test.
+
+    Parameters
+    ----------
+    sample : Sample
+        Events of the run.
+    recipe : Recipe
+        What to make of them.
+    rng : numpy.random.Generator
+        Splits the events, and draws the centres.
+
+    Raises
+    ------
+    InputError
+        If no test can use the features, or the statistic refuses what is given.
+    """
+    reference, pool = sample.split([recipe.n_reference], rng)
+    kinds = _choose_kinds(recipe, sample)
+    refuse_useless(reference.x, recipe.features, kinds)
+    n_centers = _count_centers(recipe, len(np.unique(reference.x, axis=0)))
+    centers = reference.choose_rows(n_centers, rng)
+    shuffled = Sample(np.concatenate([reference.x, pool.x])) if sample.counts is None else sample
+    with one_thread():  # small matrices: more threads wait for each other
+        settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
+    return ChosenTest(recipe, reference, pool, centers, settings)
 
 
 def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRows | None]:
@@ -318,10 +374,11 @@ def _choose_settings(
         rng=rng,
         given=given,
     )
-    twice = next((name for name in given if name in tuned), None)
-    if twice is not None:
-        raise InputError(f"{plugin.label} chooses its setting {twice!r} itself", fix="Leave it out")
-    return plugin.choose_settings(given, tuned)
+    twice = [name for name in given if name in tuned]
+    for name in twice:
+        if not np.all(np.asarray(tuned[name]) == np.asarray(given[name])):
+            raise InputError(f"{plugin.label} chooses its setting {name!r} itself", fix="Leave it out")
+    return plugin.choose_settings({name: given[name] for name in given if name not in twice}, tuned)
 
 
 def _check_recipe(recipe: Recipe, events: FloatArray) -> None:

@@ -11,8 +11,9 @@ from scipy import special, stats
 
 from dqm.errors import InputError, format_count, format_names
 from dqm.events import FloatArray
+from dqm.nplm import FeatureKind
 from dqm.reference.certificate import LONGEST_TEXT, CertificateLine, Light
-from dqm.reference.features import describe_features, describe_sample
+from dqm.reference.features import ChosenKind, choose_kinds, describe_features, describe_sample
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.null import pool_offset
@@ -240,11 +241,14 @@ def feature_line(bundle: StoredBundle) -> CertificateLine:
     """Say what is unusual in the features."""
     m = bundle.manifest
     events = np.concatenate([bundle.reference, bundle.pool])
+    kinds: list[str] = []
     if m.statistic == "several":  # it takes features of every kind
         findings = describe_sample(events, m.features)
+        kinds = [str(one) for one in _kinds_of(bundle, events) if one.found]
     else:
         findings = describe_features(events, m.features, m.statistic)
-    shown = format_names([finding[:MOST_LETTERS] for finding in findings], MOST_FINDINGS, separator="; ")
+    told = [text[:MOST_LETTERS] for text in (*findings, *kinds)]
+    shown = format_names(told, MOST_FINDINGS, separator="; ")
     several = "" if m.statistic == "several" else ", or the test with --statistic several"
     return _line(
         "features",
@@ -257,6 +261,19 @@ def feature_line(bundle: StoredBundle) -> CertificateLine:
             f"Choose the features of 'dqm reference build'{several}",
         ),
     )
+
+
+def _kinds_of(bundle: StoredBundle, events: FloatArray) -> list[ChosenKind]:
+    """Give the kinds that the test of a bundle has; those that are not found in its events were given."""
+    m = bundle.manifest
+    stored = m.settings.get("kinds")
+    kinds = stored if isinstance(stored, tuple) else ("smooth",) * len(m.features)
+    return [
+        found
+        if str(found.kind) == kind
+        else ChosenKind(found.feature, FeatureKind.parse(str(kind)), "is given")
+        for found, kind in zip(choose_kinds(events, m.features), kinds, strict=True)
+    ]
 
 
 def extrapolation_line(entry: NullTableEntry, threshold: float) -> CertificateLine:

@@ -35,6 +35,10 @@ SENTINEL_SHARE = 0.002
 SENTINEL_EVENTS = 5
 """Fewest events of such a value."""
 
+RARE = 0.01
+"""Share of the events with any other value than the usual one, below which a feature is almost constant:
+a reference of the same run may be constant."""
+
 MOST_SPECIAL = 4
 """Most special values of a feature."""
 
@@ -231,6 +235,10 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
     counts = numbers.astype(np.float64)
     if len(values) == 1:
         return FeatureKind("categories"), f"is always {values[0]:g}; any other value is told"
+    usual = int(counts.argmax())
+    if (n_others := len(column) - int(counts[usual])) < RARE * len(column):
+        share = f"{format_count(n_others, 'event')} of {len(column)}"
+        return FeatureKind("categories"), f"is {values[usual]:g} except in {share}; any other value is told"
     special = _find_special(values, counts)
     is_usual = ~np.isin(values, special)
     rest = values[is_usual]
@@ -245,9 +253,9 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
         step = float(np.diff(rest).min()) if len(rest) > 1 else 0.0
         said.append(f"has {len(rest)} values in steps of {step:.4g}")
         return FeatureKind("steps", special), " and ".join(said)
-    usual = column[~np.isin(column, special)]
-    low, middle, high = np.quantile(usual, [0.16, 0.5, 0.84])
-    farthest = float(np.abs(usual - middle).max())
+    line = column[~np.isin(column, special)]
+    low, middle, high = np.quantile(line, [0.16, 0.5, 0.84])
+    farthest = float(np.abs(line - middle).max())
     half_width = 0.5 * float(high - low)
     if half_width > 0 and farthest > HEAVY * half_width:
         said.append(

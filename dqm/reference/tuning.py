@@ -1,15 +1,14 @@
 """How the settings of a test were chosen: widths, and how steady t is in centres and penalty.
 
-`dqm.nplm.SeveralTest` chooses the settings; for a single kernel the recipe of the bundle does. Here the same
-test is set up with other numbers, and the same healthy windows are tested with each.
+The test of a bundle is taken, or that which ``dqm reference build`` would choose for a file. It is set up
+with other numbers, and the same healthy windows are tested with each.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -17,11 +16,13 @@ from scipy.spatial.distance import pdist
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest, SeveralTest
-from dqm.nplm.samples import Sample, standardisation
+from dqm.nplm.samples import Sample
+from dqm.nplm.setting import Look, LookedAt, Setting, choose_views
 from dqm.reference.advice import PENALTIES, draw_windows, is_bearable
-from dqm.reference.build import USUAL_CENTERS
+from dqm.reference.build import USUAL_CENTERS, ChosenTest, Recipe, choose_test
 from dqm.reference.manifest import Manifest
+from dqm.reference.prepared_statistic import PreparedStatistic
+from dqm.reference.statistic_interface import Settings
 
 __all__ = ["Tuning", "TuningPoint", "look_at_settings"]
 
@@ -34,6 +35,9 @@ WINDOWS = 16
 SAMPLED = 1000
 """Reference events whose distances are shown."""
 
+PENALTY_FACTORS = (0.1, 1.0, 10.0)
+"""Factors by which all penalties of several kernels are multiplied."""
+
 STEADY = 0.7
 """Two settings are equivalent above this rank correlation of t in healthy windows."""
 
@@ -45,7 +49,7 @@ class TuningPoint:
     Parameters
     ----------
     knob : str
-        ``centers`` or ``penalty``.
+        ``centers`` or ``penalty``; ``penalty factor``: of several kernels, which have each its own penalty.
     value : float
         Its value.
     mean_t, spread_t : float
@@ -110,18 +114,20 @@ class Tuning:
         ]
         if self.n_single:
             said.append(f"{format_count(self.n_single, 'more setting')} look at single features")
-        for knob in ("centers", "penalty"):
+        for knob in ("centers", "penalty", "penalty factor"):
             tried = self.of(knob)
             if len(tried) > 1:
                 said.append(_describe(knob, tried, self.n_expected))
         chosen = [point.milliseconds for point in self.points if point.is_chosen]
         if chosen:
             said.append(f"a window takes {np.median(chosen):.2g} ms")
+        said.append(_advise(self))
         return said
 
 
 def look_at_settings(
     x: FloatArray,
+    names: Sequence[str],
     *,
     n_reference: int,
     n_expected: float,
@@ -135,12 +141,14 @@ def look_at_settings(
     ----------
     x : ndarray, shape (n_events, d)
         Events of the run.
+    names : sequence of str
+        Features.
     n_reference : int
         Events of the reference.
     n_expected : float
         Events of a window.
     seed : int
-        Splits the events.
+        Splits the events. A bundle that is built with it has the widths that are shown.
     manifest : Manifest, optional
         Of the bundle.
     progress : callable
@@ -149,57 +157,91 @@ def look_at_settings(
     Raises
     ------
     InputError
-        If the statistic of the bundle is neither ``several`` nor ``kernel``.
+        If the statistic of the bundle is neither ``several`` nor ``kernel``, or no test can use the features.
     """
+    chosen = _choose(x, names, n_reference, n_expected, seed, manifest)
+    rng = np.random.default_rng(seed)
+    reference, usual_centers = chosen.reference, len(chosen.centers)
+    windows = draw_windows(chosen.pool, n_expected, WINDOWS, rng)
+    n_distinct = len(np.unique(reference.x, axis=0))
+    tries = [
+        ("centers", float(n), _centers(chosen, n, rng), chosen.settings) for n in _numbers(chosen, n_distinct)
+    ]
+    penalty = chosen.settings["penalty"]
+    if isinstance(penalty, tuple):
+        tries += [
+            (
+                "penalty factor",
+                by,
+                chosen.centers,
+                chosen.settings | {"penalty": tuple(by * float(p) for p in penalty)},
+            )
+            for by in PENALTY_FACTORS
+        ]
+        is_chosen = [value == {"centers": usual_centers}.get(knob, 1.0) for knob, value, _, _ in tries]
+    else:
+        own = float(penalty)
+        tries += [
+            ("penalty", value, chosen.centers, chosen.settings | {"penalty": value})
+            for value in sorted({*PENALTIES, own})
+        ]
+        is_chosen = [value == {"centers": usual_centers}.get(knob, own) for knob, value, _, _ in tries]
+    found = []
+    for done, (_, _, centers, settings) in enumerate(tries):
+        progress(done, len(tries))
+        test = replace(chosen, settings=settings).make(reference, centers, few_windows=True)
+        found.append(_try(test, windows))
+    progress(len(tries), len(tries))
+    usual = found[is_chosen.index(True)][0]
+    points = [
+        TuningPoint(knob, value, float(t.mean()), float(t.std(ddof=1)), _agreement(t, usual), ms, one)
+        for (knob, value, _, _), (t, ms), one in zip(tries, found, is_chosen, strict=True)
+    ]
+    widths, n_single = _widths(chosen.settings)
+    return Tuning(
+        chosen.recipe.statistic,
+        n_expected,
+        _distances(reference, chosen.settings, rng),
+        widths,
+        n_single,
+        tuple(points),
+    )
+
+
+def _choose(
+    x: FloatArray,
+    names: Sequence[str],
+    n_reference: int,
+    n_expected: float,
+    seed: int,
+    manifest: Manifest | None,
+) -> ChosenTest:
+    """Give the test of a bundle, with a reference of its own, or that which would be built."""
     statistic = "several" if manifest is None else manifest.statistic
     if statistic not in ("several", "kernel"):
         raise InputError(
             f"the settings of the statistic {statistic!r} are not known here",
             fix="Give a bundle of the statistic several or kernel, or a file of events",
         )
-    settings: dict[str, Any] = {} if manifest is None else dict(manifest.settings)
-    chosen_centers = USUAL_CENTERS if manifest is None else manifest.centers.shape[0]
+    recipe = Recipe(tuple(names), n_reference, n_expected, seed=seed, statistic=statistic)
     rng = np.random.default_rng(seed)
-    begin, pool = Sample(x).split([n_reference], rng)
-    reference = begin.x
-    windows = draw_windows(pool, n_expected, WINDOWS, rng)
-    n_distinct = len(np.unique(reference, axis=0))
-    centers = sorted({min(number, n_distinct) for number in (*CENTERS, chosen_centers)})
-    chosen_centers = min(chosen_centers, n_distinct)
-    tries: list[tuple[str, float, dict[str, Any]]] = [
-        ("centers", number, settings | {"centers": number}) for number in centers
-    ]
-    if statistic == "kernel":
-        penalties = sorted({*PENALTIES, float(settings["penalty"])})
-        tries += [
-            ("penalty", value, settings | {"penalty": value, "centers": chosen_centers})
-            for value in penalties
-        ]
-    chosen = {"centers": float(chosen_centers), "penalty": settings.get("penalty")}
-    found = []
-    for done, (_, _, arguments) in enumerate(tries):
-        progress(done, len(tries))
-        found.append(_try(_make(statistic, reference, n_expected, arguments, seed), windows))
-    progress(len(tries), len(tries))
-    is_chosen = [value == chosen[knob] for knob, value, _ in tries]
-    usual = found[is_chosen.index(True)][0]
-    points = [
-        TuningPoint(knob, value, float(t.mean()), float(t.std(ddof=1)), _agreement(t, usual), ms, one)
-        for (knob, value, _), (t, ms), one in zip(tries, found, is_chosen, strict=True)
-    ]
-    widths, n_single = _widths(statistic, reference, n_expected, settings | {"centers": centers[0]}, seed)
-    return Tuning(statistic, n_expected, _distances(reference, rng), widths, n_single, tuple(points))
+    if manifest is None:
+        return choose_test(Sample(x), recipe, rng)
+    reference, pool = Sample(x).split([n_reference], rng)
+    n_centers = min(manifest.centers.shape[0], len(np.unique(reference.x, axis=0)))
+    return ChosenTest(recipe, reference, pool, reference.choose_rows(n_centers, rng), dict(manifest.settings))
 
 
-def _make(
-    statistic: str, reference: FloatArray, n_expected: float, arguments: dict[str, Any], seed: int
-) -> KernelTest | SeveralTest:
-    factory: Callable[..., KernelTest | SeveralTest] = SeveralTest if statistic == "several" else KernelTest
-    rng = np.random.default_rng(seed)
-    return factory(reference, n_expected=n_expected, rng=rng, few_windows=True, **arguments)
+def _numbers(chosen: ChosenTest, n_distinct: int) -> list[int]:
+    return sorted({min(number, n_distinct) for number in (*CENTERS, len(chosen.centers))})
 
 
-def _try(test: KernelTest | SeveralTest, windows: Sequence[FloatArray]) -> tuple[FloatArray, float]:
+def _centers(chosen: ChosenTest, n: int, rng: np.random.Generator) -> FloatArray:
+    usual = chosen.centers
+    return usual[:n] if n <= len(usual) else chosen.reference.choose_rows(n, rng)
+
+
+def _try(test: PreparedStatistic, windows: Sequence[FloatArray]) -> tuple[FloatArray, float]:
     """Give t of the windows, NaN where a fit did not converge, and the milliseconds of one."""
     test.evaluate(windows[0])  # the first one takes longer
     begin = time.perf_counter()
@@ -211,25 +253,41 @@ def _try(test: KernelTest | SeveralTest, windows: Sequence[FloatArray]) -> tuple
 def _agreement(t: FloatArray, other: FloatArray) -> float:
     if not (np.isfinite(t).all() and np.isfinite(other).all()):
         return 0.0
+    if not (np.ptp(t) and np.ptp(other)):  # windows without an order
+        return 0.0
     return float(stats.spearmanr(t, other).statistic)
 
 
-def _widths(
-    statistic: str, reference: FloatArray, n_expected: float, arguments: dict[str, Any], seed: int
-) -> tuple[tuple[float, ...], int]:
-    if statistic == "kernel":
-        return (float(arguments["width"]),), 0
-    test = _make(statistic, reference, n_expected, arguments, seed)
-    settings = test.settings if isinstance(test, SeveralTest) else ()
-    common = tuple(one.width for one in settings if one.feature is None)
-    return common, len(settings) - len(common)
+def _widths(settings: Settings) -> tuple[tuple[float, ...], int]:
+    """Give the widths of the kernels of all features, and the number of those of single features."""
+    width, single = settings["width"], settings.get("feature_width", ())
+    widths = width if isinstance(width, tuple) else (width,)
+    return tuple(map(float, widths)), len(single) if isinstance(single, tuple) else 0
 
 
-def _distances(reference: FloatArray, rng: np.random.Generator) -> FloatArray:
-    mean, scale = standardisation(reference, np.full(len(reference), 1.0 / len(reference)))
-    some = reference[rng.choice(len(reference), size=min(SAMPLED, len(reference)), replace=False)]
-    found: FloatArray = pdist((some - mean) / scale)
+def _distances(reference: Sample, settings: Settings, rng: np.random.Generator) -> FloatArray:
+    """Give the distances of some events where the kernels of all features look at them."""
+    kinds = settings.get("kinds", ())
+    shares = np.full(len(reference.x), 1.0 / len(reference.x))
+    views = choose_views([str(one) for one in kinds] if isinstance(kinds, tuple) else (), reference, shares)
+    seen = LookedAt(views, reference.x, reference.x, shares, reference.n_events)
+    some = reference.x[rng.choice(len(reference.x), size=min(SAMPLED, len(reference.x)), replace=False)]
+    found: FloatArray = pdist(Look(seen, some).at(Setting("kernel")))
     return found
+
+
+def _advise(tuning: Tuning) -> str:
+    """Say what to do."""
+    of_centers = tuning.of("centers")
+    chosen = next((point.value for point in of_centers if point.is_chosen), 0.0)
+    fewer = [point for point in of_centers if point.value < chosen]
+    if fewer and fewer[-1].agreement < STEADY:
+        return f"what to do: build with more centres, --centers {2 * chosen:g}, and look again"
+    if any(
+        point.is_chosen and not is_bearable(point.mean_t, tuning.n_expected) for point in tuning.of("penalty")
+    ):
+        return "what to do: build with a larger --penalty, or with --statistic several, which chooses it"
+    return "what to do: nothing, these settings can stay"
 
 
 def _describe(knob: str, tried: Sequence[TuningPoint], n_expected: float) -> str:
@@ -240,6 +298,14 @@ def _describe(knob: str, tried: Sequence[TuningPoint], n_expected: float) -> str
                 f"penalties {', '.join(wild)} are too small: t is larger than windows of this size can have"
             )
         return "no penalty that was tried is too small"
+    if knob == "penalty factor":
+        least = min((point for point in tried if not point.is_chosen), key=lambda point: point.agreement)
+        steady = least.agreement >= STEADY
+        judged = "the penalties matter little" if steady else "keep the penalties that build chooses"
+        return (
+            f"with all penalties times {least.value:g} healthy windows come in an order that agrees to "
+            f"{least.agreement:.2f} with that of the chosen ones: {judged}"
+        )
     chosen = next(point for point in tried if point.is_chosen)
     fewer = [point for point in tried if point.value < chosen.value]
     if not fewer:

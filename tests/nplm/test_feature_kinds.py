@@ -10,7 +10,7 @@ from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.nplm import FeatureKind, SeveralTest
 from dqm.nplm.feature_kind import FeatureView
-from dqm.nplm.plain_test import OrderTest, SharesTest
+from dqm.nplm.plain_test import OrderTest, PlainScale, SharesTest
 
 RNG = np.random.default_rng()
 
@@ -143,3 +143,56 @@ def test_what_one_feature_shows_is_seen_beside_smooth_ones(
     found = [test.evaluate(events(200, faulty)) for _ in range(20)]
     assert np.mean([one.t > limit for one in found]) >= share
     assert np.isfinite(found[0].fitted.t)
+
+
+@pytest.mark.parametrize(
+    ("quantile", "shift"),
+    [
+        (np.log(0.05), 0.0),
+        (np.log(0.1), np.log(0.5)),
+        (np.log(0.01), np.log(5.0)),
+        (np.log(0.9), np.log(0.9)),
+    ],
+)
+def test_the_correction_of_a_plain_p_is_whole_where_p_is_small_and_none_at_1(
+    quantile: float, shift: float
+) -> None:
+    scale = PlainScale.measure(np.full((200, 1), quantile))
+    assert scale.shift == pytest.approx(shift, abs=1e-12)
+    found = [float(scale.correct(np.array([log_p]))[0]) for log_p in (0.0, quantile, quantile - 3.0)]
+    assert found == pytest.approx([0.0, quantile + shift, quantile - 3.0 + shift])
+
+
+def test_a_bundle_of_before_has_its_shift_everywhere() -> None:
+    """Its null table was made so."""
+    found = PlainScale.check(2, [-1.0, 0.5]).correct(np.array([0.0, -2.0]))
+    assert found.tolist() == [-1.0, -1.5]
+    with pytest.raises(InputError, match="plain_quantile has shape"):
+        PlainScale.check(2, [-1.0, 0.5], [-1.0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 1e-4, 1e-3, 0.01, 0.1])
+def test_a_feature_that_is_almost_always_the_same_does_not_hide_the_others(share: float) -> None:
+    """Healthy windows have t of their own and a uniform p, and a change of that feature is seen."""
+    rng = np.random.default_rng(8)
+
+    def events(n: int, of_flag: float = share) -> FloatArray:
+        return np.column_stack([rng.normal(size=(n, 3)), rng.random(n) < of_flag]).astype(float)
+
+    kind = "categories" if share < 0.01 else "steps"
+    run = events(4000)
+    settings = SeveralTest.tune(
+        run, n_reference=1000, n_expected=100, n_centers=50, rng=rng, kinds=["smooth"] * 3 + [kind]
+    )
+    test = SeveralTest(run[:1000], n_expected=100, centers=run[:50], **settings)
+    toys, new = ([test.evaluate(events(100)).t for _ in range(150)] for _ in range(2))
+    # windows without any such event have the same p by it: some ties are right
+    assert len(np.unique(new)) > 0.5 * len(new)
+    p = (1 + np.sum(np.array(toys) >= np.array(new)[:, None], axis=1)) / (len(toys) + 1)
+    assert (p == 1.0).mean() < 0.2
+    assert stats.ks_2samp(toys, new).pvalue > 0.001
+    assert 0.0 < (p < 0.05).mean() < 0.12
+    changed = test.evaluate(events(100, 0.5))
+    assert changed.t > max(toys)
+    assert changed.seen_by.feature in (None, 3)

@@ -105,7 +105,7 @@ def test_a_strong_fault_is_seen_sooner_than_a_weak_one() -> None:
     strong, weak = "a shifted by a quarter of its width", "none"
     chosen = {strong: lambda y, _rng: y + np.array([2.0, 0.0]), weak: lambda y, _rng: y}
     found = time_to_detect(
-        x, chosen, n_reference=600, n_expected=60.0, p_threshold=0.005, drift_limit=20.0, k=2, n=3,
+        x, NAMES, chosen, n_reference=600, n_expected=60.0, p_threshold=0.005, drift_limit=20.0, k=2, n=3,
         rng=np.random.default_rng(2),
     )  # fmt: skip
     seen = {one.fault: one for one in found}
@@ -114,6 +114,26 @@ def test_a_strong_fault_is_seen_sooner_than_a_weak_one() -> None:
     assert seen[strong].cause == "differs"
     assert seen[weak].share < 0.05
     assert seen[weak].n_windows > 30
+    for one in found:
+        assert one.n_tried == 24
+        assert one.between[0] <= one.n_windows <= one.between[1]
+
+
+@pytest.mark.slow
+def test_faults_are_tried_with_the_test_that_build_takes() -> None:
+    """A sentinel in more events is a fault that only a test with kinds sees in a small window."""
+    rng = np.random.default_rng(4)
+
+    def events(n: int, share: float) -> FloatArray:
+        value = np.where(rng.random(n) < share, -999.0, rng.normal(size=n))
+        return np.column_stack([rng.normal(size=(n, 2)), value, np.zeros(n)])
+
+    found = time_to_detect(
+        events(3000, 0.03), ("a", "b", "e", "gain"), {"more": lambda x, _rng: events(len(x), 0.2)},
+        n_reference=600, n_expected=60.0, p_threshold=0.005, drift_limit=None, k=2, n=3, rng=rng,
+    )  # fmt: skip
+    assert found[0].share > 0.8
+    assert found[0].cause == "differs"
 
 
 def test_generic_faults_are_what_they_say() -> None:

@@ -271,3 +271,21 @@ def test_texts_from_outside_are_cut_off(bundle: StoredBundle) -> None:
     assert line.light is Light.RED
     assert len(line.found) == 1000
     assert line.found.endswith(" ...")
+
+
+@pytest.mark.slow
+def test_the_line_of_features_lists_the_kinds_that_several_has(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x = np.column_stack([
+        healthy_events(1500, 1),
+        np.zeros(1500),
+        np.where(rng.random(1500) < 0.1, -999.0, rng.normal(size=1500)),
+    ])  # fmt: skip
+    recipe = Recipe(
+        (*FEATURES, "gain", "e"), n_reference=400, n_expected=60, centers=50, statistic="several",
+        kinds={"b": "heavy"},
+    )  # fmt: skip
+    line = lines_of.feature_line(create_bundle(x, recipe, tmp_path / "b.dqmref"))
+    assert line.light is Light.GREEN
+    for words in ("gain is always 0; any other", "b is given: taken as heavy", "e is -999 in", "smooth:-999"):
+        assert words in line.found, line.found

@@ -63,6 +63,13 @@ COLUMNS = {
     "ticks": ("x", 25.0 * RNG.integers(0, 60, N), "steps", "60 values in steps of 25"),
     "wire": ("wire", RNG.integers(0, 64, N).astype(float), "categories", "numbers 64 things by its name"),
     "number of wires": ("n_wire", RNG.integers(0, 64, N).astype(float), "steps", "64 values"),
+    "rare flag": ("x", 1.0 * (np.arange(N) == 7), "categories", "is 0 except in 1 event of 2000; any other"),
+    "rare values": (
+        "x",
+        np.where(np.arange(N) % 200 == 0, RNG.normal(size=N), 3.0),
+        "categories",
+        "is 3 except in 10 events of 2000",
+    ),
     "constant": ("x", np.full(N, 3.0), "categories", "is always 3; any other value is told"),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqm.errors import BundleError
+from dqm.errors import BundleError, InputError
 from dqm.events import Origin, Window, WindowCut
 from dqm.nplm import SeveralTest
 from dqm.reference import (
@@ -141,3 +141,28 @@ def test_settings_of_another_version_are_refused(several: StoredBundle, tmp_path
     changed = bundle._replace({"settings": settings}, {})
     with pytest.raises(BundleError, match=r"settings are none of the statistic 'several'.*Build the bundle"):
         prepare_statistic(changed, changed.manifest.kind)
+
+
+@pytest.mark.slow
+def test_widths_and_penalties_may_be_given_and_the_rest_is_measured_for_them(tmp_path: Path) -> None:
+    given = {"width": [0.5, 2], "penalty": [1e-6, 1e-4]}
+    recipe = replace(RECIPE, width=None, penalty=None, statistic="several", settings=given)
+    settings = create_bundle(healthy_events(1500, 1), recipe, tmp_path / "b").manifest.settings
+    assert (settings["width"], settings["penalty"]) == ((0.5, 2.0), (1e-6, 1e-4))
+    assert len(settings["mean_ratio"]) == 2 + len(settings["feature_width"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"width": [0.5, 2], "penalty": [1e-6] * 3}, "2 widths and 3 penalties"),
+        ({"width": "wide"}, "width is 'wide'"),
+        ({"width": [-1.0]}, "width is -1.0"),
+        ({"loss": "logistic"}, "no setting 'loss'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, given: dict[str, object], words: str) -> None:
+    recipe = replace(RECIPE, width=None, penalty=None, statistic="several", settings=given)
+    with pytest.raises(InputError, match=words):
+        create_bundle(healthy_events(1500, 1), recipe, tmp_path / "b")
+    assert not (tmp_path / "b").exists()

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from dqm.errors import BundleError, InputError
+from dqm.events import Origin, Window, WindowCut
 from dqm.nplm import KernelTest
-from dqm.reference import Source, StoredBundle, create_bundle, open_bundle, prepare_statistic
+from dqm.reference import Evaluator, Source, StoredBundle, create_bundle, open_bundle, prepare_statistic
 from dqm.reference.statistic import find_statistic
 from tests.reference.conftest import RECIPE, healthy_events
 
@@ -114,6 +115,31 @@ def test_broken_manifest_is_refused(copy: Path, text: str, words: str) -> None:
     (copy / "manifest.json").write_text(text)
     with pytest.raises(BundleError, match=words):
         open_bundle(copy)
+
+
+FIRST_OF_VERSION_3 = (
+    "format", "version", "features", "statistic", "settings", "cut", "n_expected", "seed", "reference",
+    "centers", "pool", "nuisances", "null", "templates", "sources", "software", "parent",
+)  # fmt: skip
+"""What a manifest of version 3 had in the first release with it; fields that came later have defaults."""
+
+
+def test_a_bundle_of_the_first_release_with_version_3_judges_as_before(
+    copy: Path, calibrated: StoredBundle
+) -> None:
+    raw = json.loads((copy / "manifest.json").read_text())
+    assert set(raw) > set(FIRST_OF_VERSION_3)
+    old = {key: raw[key] for key in FIRST_OF_VERSION_3}
+    old["null"] = [{key: entry[key] for key in ("kind", "seed", "toys")} for entry in raw["null"]]
+    assert old["null"]
+    (copy / "manifest.json").write_text(json.dumps(old))
+    for prepared in calibrated.manifest.prepared.values():
+        (copy / prepared.name).unlink()
+    bundle = open_bundle(copy)
+    window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), healthy_events(60, 9))
+    before, now = (Evaluator(one).evaluate(window) for one in (calibrated, bundle))
+    assert now.t == pytest.approx(before.t, rel=1e-6)
+    assert now.p == pytest.approx(before.p, rel=1e-6)
 
 
 def test_manifest_cannot_point_outside_the_bundle(copy: Path) -> None:

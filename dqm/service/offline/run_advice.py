@@ -170,6 +170,7 @@ def advise(
     for place, one in enumerate(tried):
         detections += time_to_detect(
             run,
+            usable_names,
             faults,
             n_reference=min(one.n_reference, len(run) // 2),
             n_expected=one.n_expected,
