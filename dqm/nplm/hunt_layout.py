@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 
-__all__ = ["HuntLayout", "HuntWindow", "lay_out"]
+__all__ = ["BinnedWindow", "HuntLayout", "lay_out"]
 
 IndexArray = NDArray[np.int64]
 
@@ -48,7 +48,7 @@ FEWEST_BESIDE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class HuntWindow:
+class BinnedWindow:
     """A window with its sidebands, in bins.
 
     Parameters
@@ -76,7 +76,7 @@ class HuntLayout:
     ----------
     edges : ndarray, shape (n_bins + 1,)
         Borders of the bins, as numbers of events in the order of the coordinate.
-    windows : tuple of HuntWindow
+    windows : tuple of BinnedWindow
         Those that can be tested, the widest first.
     contrasts : ndarray, shape (n_windows, n_bins)
         Weights of the events of each bin: 1 in the window, minus the expectation from the sidebands; 0
@@ -84,7 +84,7 @@ class HuntLayout:
     """
 
     edges: IndexArray
-    windows: tuple[HuntWindow, ...]
+    windows: tuple[BinnedWindow, ...]
     contrasts: FloatArray
 
     @property
@@ -103,7 +103,7 @@ class HuntLayout:
         found: FloatArray = self.contrasts**2 @ np.diff(self.edges)
         return found
 
-    def rows(self, window: HuntWindow, *, sidebands: bool = False) -> slice:
+    def rows(self, window: BinnedWindow, *, sidebands: bool = False) -> slice:
         """Give the events of a window, with its sidebands or without, in the order of the coordinate."""
         first, last = (window.begin, window.end) if sidebands else (window.first, window.last)
         return slice(int(self.edges[first]), int(self.edges[last]))
@@ -131,14 +131,14 @@ def lay_out(coordinate: FloatArray, n_positions: int) -> HuntLayout:
     finest = 2 ** (n_levels - 1)
     n_bins = 2 * n_positions * finest
     edges = _snap(coordinate, np.linspace(0, n, n_bins + 1).round().astype(np.int64))
-    windows: list[HuntWindow] = []
+    windows: list[BinnedWindow] = []
     contrasts: list[FloatArray] = []
     seen: set[tuple[int, int]] = set()
     for level in range(n_levels):
         half = finest >> level  # bins of half a window
         for first in range(0, n_bins - 2 * half + 1, half):
             begin = min(max(0, first - 4 * half), n_bins - 10 * half)
-            window = HuntWindow(level, begin, first, first + 2 * half, begin + 10 * half)
+            window = BinnedWindow(level, begin, first, first + 2 * half, begin + 10 * half)
             place = int(edges[window.first]), int(edges[window.last])
             contrast = None if place in seen else _contrast(edges, window)
             if contrast is not None:
@@ -178,7 +178,7 @@ def _snap(coordinate: FloatArray, edges: IndexArray) -> IndexArray:
     return found
 
 
-def _contrast(edges: IndexArray, window: HuntWindow) -> FloatArray | None:
+def _contrast(edges: IndexArray, window: BinnedWindow) -> FloatArray | None:
     """Give the weights of the events of all bins; None if nothing can be expected from the sidebands."""
     counts = np.diff(edges).astype(np.float64)
     places = np.arange(len(counts))

@@ -160,7 +160,7 @@ def test_a_bad_file_is_named_by_every_command(
             ("extract", "simulate", "-o", "none/x.parquet", "--events", 9),
             "error: none/x.parquet: cannot write",
         ),
-        (("compare", "none.dqmref"), "Missing argument 'FILE...'"),
+        (("compare", "none.dqmref"), "error: FILE: no file to test. Give files of events after the bundle"),
         (("compare", "none.dqmref", "x.csv", "--window", "0"), "Invalid value for '--window'"),
     ],
 )

@@ -148,7 +148,10 @@ def test_rows_go_to_their_chambers(tmp_path: Path) -> None:
     [
         ("t_1,theta\n1,2\n3,nan\n", "row 3, column 'theta': nan is not a number. Leave .*--drop-nan"),
         ("t_1,theta\n1,2\ninf,2\n", "row 3, column 't_1': inf is not a number"),
-        ("t_1,theta\n1,2\n3,x\n", "row 3, column 'theta': .*invalid value 'x'. Leave this column out"),
+        (
+            "t_1,theta\n1,2\n3,x\n",
+            "row 3, column 'theta': .*invalid value 'x'. Correct its values, or leave this column out",
+        ),
         ("t_1,theta\n1,2\n3,\n", "row 3, column 'theta'"),
         ("t_1,theta\n1,2\n3\n", "Row #3: Expected 2 columns, got 1"),
         ("time,t_1\n5,1\n4,1\n", "row 3, column 'time': time goes back"),

@@ -65,6 +65,7 @@ PYTHON_RUN_BY = {
     "docs/overview.md": "tests/test_front_door.py",
     "docs/python.md": "tests/test_front_door.py",
     "docs/calorimeter.md": "tests/docs/test_walks.py",
+    "docs/hunt.md": "tests/cli/test_hunt.py",
     "docs/inputs.md": "tests/docs/test_walks.py",
     "docs/silicon-tracker.md": "tests/docs/test_walks.py",
     "docs/tutorial.md": "tests/docs/test_walks.py",

@@ -19,7 +19,7 @@ def test_p_is_that_of_counting_orders() -> None:
     found = OutsideTest(np.arange(1.0, 5.0)[:, None], ("a",)).evaluate(np.array([[1.0], [8.0], [9.0]]))
     assert found.p == pytest.approx(2 * (3 / 7) * (2 / 6))
     assert (found.feature, found.is_above, found.edge, found.n_outside) == ("a", True, 4.0, 2)
-    assert str(found) == "2 events have a above 4, where the reference has none (p = 0.3)"
+    assert str(found) == "2 events have a above 4, where the reference has none (p = 0.29)"
 
 
 def test_no_event_outside_is_never_surprising() -> None:
