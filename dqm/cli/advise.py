@@ -112,7 +112,7 @@ def _read_sizes(text: str | None) -> list[float]:
 
 
 def _window_table(windows: tuple[WindowAdvice, ...], rate: float | None) -> Table:
-    table = Table("windows of", "can be borne", "why", "reference", "toys", "needs a run of", title="windows")
+    table = Table("windows of", "possible", "why", "reference", "toys", "needs a run of", title="windows")
     for one in windows:
         needed = (
             "no longer one"
@@ -159,7 +159,7 @@ def _describe(one: DetectionTime, rate: float | None) -> str:
 def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | None) -> Table:
     size = f"{best.n_expected:g}" if best else "-"
     table = Table(
-        "penalty", "t of healthy windows", "can be borne", title=f"a single kernel, windows of {size}"
+        "penalty", "t of healthy windows", "possible", title=f"a single kernel, windows of {size}"
     )
     for one in penalties:
         table.add_row(
