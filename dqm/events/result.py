@@ -99,7 +99,9 @@ class RateResult:
         Events expected in the live time of the window, > 0.
     uncertainty : float
         Relative one-sigma uncertainty of `n_expected`.
-    live_seconds : float or None Live time, s; None if the sender does not say it. p : float
+    live_seconds : float or None
+        Live time, s; None if the sender does not say it.
+    p : float
         Two-sided p-value, in (0, 1].
     z : float
         `p` as a Gaussian significance, negative for too few events.

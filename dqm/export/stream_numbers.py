@@ -26,7 +26,8 @@ class StreamNumbers:
         Windows by quality.
     n_lost, n_duplicates, n_skipped : int
         Windows that were lost, that came again, and that were skipped in an overload.
-    arrivals : StreamCounts What the receiver has counted.
+    arrivals : StreamCounts
+        What the receiver has counted.
     """
 
     bundles: Sequence[str]

@@ -54,7 +54,9 @@ def describe_unreferenced(window: Window, rules: Sequence[ReferenceRule]) -> str
 
     Parameters
     ----------
-    window : Window That fits none of the rules. rules : sequence of ReferenceRule
+    window : Window
+        That fits none of the rules.
+    rules : sequence of ReferenceRule
         Of the references of its stream.
 
     Returns

@@ -198,8 +198,9 @@ def compare_samples(
         Random divisions of their events into samples of the same sizes; p is not below ``1/(1 + n)``.
     seed : int
         Chooses the centres of the kernels and throws the permutations.
-    workers : Workers That test the permutations; the result does not depend on them. model : {"kernel",
-    "neural"}
+    workers : Workers
+        That test the permutations; the result does not depend on them.
+    model : {"kernel", "neural"}
         What describes the samples.
     progress : callable
         Told the permutations done.

@@ -108,7 +108,8 @@ def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "aut
 
     Raises
     ------
-    InputError As `choose_origin`, and if an origin is given for toys of channels.
+    InputError
+        As `choose_origin`, and if an origin is given for toys of channels.
     """
     if not bundle.manifest.is_of_channels:
         return choose_origin(n_expected, bundle.manifest.n_reference, bundle.manifest.n_pool, wanted)

@@ -128,7 +128,9 @@ class EvaluateWindows:
 
     Parameters
     ----------
-    bundle : Path Its place on this machine. identifier : str
+    bundle : Path
+        Its place on this machine.
+    identifier : str
         Of the bundle.
     policy : ReadingPolicy
         What to do without a usable measurement of a nuisance parameter.

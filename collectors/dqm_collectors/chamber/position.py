@@ -91,7 +91,8 @@ class BlockHistory:
 
     Parameters
     ----------
-    position : Position, optional Where the stream continued.
+    position : Position, optional
+        Where the stream continued.
     """
 
     def __init__(self, position: Position | None = None) -> None:

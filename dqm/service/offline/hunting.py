@@ -280,7 +280,9 @@ def hunt_along(
         Permutations of the features against the coordinate; p is not below ``1/(1 + n)``.
     seed : int
         Seed of the permutations and the folds.
-    workers : Workers That hunt in the permutations; the result does not depend on them. progress : callable
+    workers : Workers
+        That hunt in the permutations; the result does not depend on them.
+    progress : callable
         Told the permutations done.
 
     Raises

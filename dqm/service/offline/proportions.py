@@ -33,8 +33,8 @@ class MixtureSample:
         Fraction of the class, as given.
     mean_score, score_error : float
         Mean score of its events, each by a classifier that did not see it, and its error.
-    expected_score : float or None Mean score expected from the fractions of all others; None if fewer than
-    two others differ.
+    expected_score : float or None
+        Mean score expected from the fractions of all others; None if fewer than two others differ.
     """
 
     label: str
