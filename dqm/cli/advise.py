@@ -158,9 +158,7 @@ def _describe(one: DetectionTime, rate: float | None) -> str:
 
 def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | None) -> Table:
     size = f"{best.n_expected:g}" if best else "-"
-    table = Table(
-        "penalty", "t of healthy windows", "possible", title=f"a single kernel, windows of {size}"
-    )
+    table = Table("penalty", "t of healthy windows", "possible", title=f"a single kernel, windows of {size}")
     for one in penalties:
         table.add_row(
             f"{one.penalty:g}", f"{one.mean_t:.4g}", "yes" if one.is_bearable else "no: the fit is wild"
