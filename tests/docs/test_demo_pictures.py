@@ -21,6 +21,7 @@ from .walk import ROOT
 MAKERS = {
     "calibration": "tests/studies/calibration.py",
     "certified_run": "tests/browser/test_certification.py",
+    "compare_runs": "tests/browser/test_compare.py",
     "hunt_p": "tests/studies/hunt.py",
     "live_times": "tests/studies/live_times.py",
     "maps": "tests/test_front_door.py",
