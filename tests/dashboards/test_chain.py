@@ -66,7 +66,8 @@ def filled(chain: Chain, alert: dict[str, Any]) -> Chain:  # noqa: ARG001 - that
 
     def is_filled() -> bool:
         chain.monitor.explain()
-        return query(chain, "count_over_time(dqm_density_ratio[10s]) >= 4") != []
+        # of the verdict that is shown here: windows that were sent may be shown a moment after their answer
+        return query(chain, "count_over_time(dqm_nuisance_pull[10s]) >= 4") != []
 
     wait_until(is_filled, "Prometheus has scraped the faulty stream four times")
     return chain
