@@ -80,7 +80,7 @@ def test_the_calorimeter_is_monitored_as_its_page_says(tmp_path: Path) -> None:
     compared = said.partition("$ dqm compare")[2].partition("$ dqm check")[0]
     lines = compared.splitlines()
     assert not [line for line in lines if line.startswith("healthy") and "Bad" in line]
-    assert [line for line in lines if line.startswith("faulty") and "< 1e-15" not in line] == []
+    assert [line for line in lines if line.startswith("faulty") and not re.search(r"e-1\d", line)] == []
     verdicts = json_lines(run_dqm("history", "daemon.toml", "--json", cwd=tmp_path).stdout)
     assert [(v["stream"], v["quality"]) for v in verdicts] == [("calorimeter", "Bad")] * 4
     assert "differs" in said.rpartition("$ dqm alarms list")[2]
@@ -103,7 +103,8 @@ def test_files_of_events_become_features_as_their_page_says(tmp_path: Path) -> N
 
 @pytest.mark.long
 def test_the_hunt_finds_the_place_of_its_page(tmp_path: Path) -> None:
-    said = walk(page("hunt.md"), tmp_path, seconds=LONGEST_SECONDS)
+    text = page("hunt.md").partition("## Along a reading of slow control")[0]  # run by tests/cli/test_hunt.py
+    said = walk(text, tmp_path, seconds=LONGEST_SECONDS)
     rows = [line.split() for line in said.splitlines() if " to " in line and "%" in line]
     assert rows
     assert float(rows[0][0]) < 155.0
