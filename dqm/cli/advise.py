@@ -150,9 +150,8 @@ def _describe(one: DetectionTime, rate: float | None) -> str:
         perhaps = f", or after {soon:.0f}" if math.isfinite(soon) else ""
         return f"not seen in {one.n_tried} windows{perhaps}"
     until = f"to {late:.1f}" if math.isfinite(late) else "or more"
-    return (
-        f"{one.n_windows:.1f} windows ({soon:.1f} {until})"
-        f"{_duration(one.n_windows * one.n_expected, rate, between=', ')}"
+    return f"{one.n_windows:.1f} windows ({soon:.1f} {until})" + (
+        f", {one.n_windows * one.n_expected / rate:.3g} s" if rate else ""
     )
 
 
@@ -161,17 +160,14 @@ def _penalty_table(penalties: tuple[PenaltyAdvice, ...], best: WindowAdvice | No
     table = Table("penalty", "t of healthy windows", "possible", title=f"a single kernel, windows of {size}")
     for one in penalties:
         table.add_row(
-            f"{one.penalty:g}", f"{one.mean_t:.4g}", "yes" if one.is_bearable else "no: the fit is wild"
+            f"{one.penalty:g}", f"{one.mean_t:.4g}", "yes" if one.is_plausible else "no: the fit is wild"
         )
     table.caption = "for --statistic kernel only: without it, build chooses kernels itself"
     return table
 
 
-def _duration(n_events: float, rate: float | None, between: str = "") -> str:
-    if not rate:
-        return ""
-    text = f"{n_events / rate:.3g} s"
-    return f"{between}{text}" if between else f" ({text})"
+def _duration(n_events: float, rate: float | None) -> str:
+    return f" ({n_events / rate:.3g} s)" if rate else ""
 
 
 def _conclusion(found: Advice, arguments: list[str], rate: float | None) -> str:

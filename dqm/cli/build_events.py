@@ -22,7 +22,7 @@ __all__ = ["check_run", "read_conditions", "read_histograms", "read_kinds"]
 
 
 NAMES_OF_COUNTS = frozenset({"count", "counts", "entries", "weight", "weights"})
-"""Features that are probably none, but numbers of events."""
+"""Names of columns that probably hold numbers of events, not a feature."""
 
 
 def read_kinds(given: Sequence[str]) -> dict[str, str]:

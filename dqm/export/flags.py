@@ -172,14 +172,9 @@ def flag_stream(
 
     Parameters
     ----------
-    stream : str
-        Its name.
-    spans : sequence of Span
-        Its windows, in any order; they may overlap.
-    start, end : float
-        Interval to cover, Unix seconds; it contains all spans.
-    overlay : Overlay, optional
-        What people said of the windows. Time without a window stays unknown.
+    stream, spans, start, end, overlay
+        As of `dqm.alarm.graded_time.cut_time`; the interval contains all spans. Time without a window stays
+        unknown, whatever people said.
 
     Returns
     -------

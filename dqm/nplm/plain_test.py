@@ -59,15 +59,10 @@ class PlainScale:
         cls, n: int, shift: Sequence[float] | None, quantile: Sequence[float] | None = None
     ) -> PlainScale:
         """Take the settings of n plain tests; raises `InputError` if they are not n finite numbers."""
-        for name, given in (("plain_shift", shift), ("plain_quantile", quantile)):
-            values = np.zeros(n) if given is None else np.asarray(given, dtype=float)
-            if values.shape != (n,) or not np.isfinite(values).all():
-                raise InputError(
-                    f"{name} has shape {values.shape} for {format_count(n, 'plain test')}",
-                    fix="Give a finite number for each, as SeveralTest.tune does",
-                )
-        of_shift = np.zeros(n) if shift is None else np.asarray(shift, dtype=float)
-        return cls(of_shift, None if quantile is None else np.asarray(quantile, dtype=float))
+        return cls(
+            np.zeros(n) if shift is None else _check("plain_shift", n, shift),
+            None if quantile is None else _check("plain_quantile", n, quantile),
+        )
 
     @property
     def settings(self) -> dict[str, tuple[float, ...]]:
@@ -83,6 +78,16 @@ class PlainScale:
         np.divide(log_p, self.quantile, out=part, where=self.quantile < 0.0)
         corrected: FloatArray = log_p + self.shift * np.clip(part, 0.0, 1.0)
         return corrected
+
+
+def _check(name: str, n: int, given: Sequence[float]) -> FloatArray:
+    values = np.asarray(given, dtype=float)
+    if values.shape != (n,) or not np.isfinite(values).all():
+        raise InputError(
+            f"{name} has shape {values.shape} for {format_count(n, 'plain test')}",
+            fix="Give a finite number for each, as SeveralTest.tune does",
+        )
+    return values
 
 
 class OrderTest:

@@ -37,7 +37,7 @@ __all__ = [
     "draw_windows",
     "events_needed",
     "generic_faults",
-    "is_bearable",
+    "is_plausible",
     "mean_wait",
     "time_to_detect",
 ]
@@ -114,13 +114,13 @@ class PenaltyAdvice:
         Lambda.
     mean_t : float
         Of healthy windows; NaN if a fit did not converge.
-    is_bearable : bool
+    is_plausible : bool
         Whether it is not larger than windows of this size can have.
     """
 
     penalty: float
     mean_t: float
-    is_bearable: bool
+    is_plausible: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +245,11 @@ def advise_penalties(
         )
         outcomes = [test.evaluate(window) for window in windows]
         t = float(np.mean([one.t if one.converged else math.nan for one in outcomes]))
-        found.append(PenaltyAdvice(penalty, t, is_bearable(t, n_expected)))
+        found.append(PenaltyAdvice(penalty, t, is_plausible(t, n_expected)))
     return found
 
 
-def is_bearable(mean_t: float, n_expected: float) -> bool:
+def is_plausible(mean_t: float, n_expected: float) -> bool:
     """Tell whether windows of a size can have such a mean t; False if the fit has diverged, and for NaN."""
     return bool(mean_t <= WILD * n_expected)
 

@@ -18,11 +18,11 @@ from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 from dqm.nplm.setting import Look, LookedAt, Setting, choose_views
-from dqm.reference.advice import PENALTIES, draw_windows, is_bearable
+from dqm.reference.advice import PENALTIES, draw_windows, is_plausible
 from dqm.reference.build import USUAL_CENTERS, ChosenTest, Recipe, choose_test
 from dqm.reference.manifest import Manifest
 from dqm.reference.prepared_statistic import PreparedStatistic
-from dqm.reference.statistic_interface import Settings
+from dqm.reference.statistic_interface import Settings, SettingValue
 
 __all__ = ["Tuning", "TuningPoint", "look_at_settings"]
 
@@ -125,6 +125,17 @@ class Tuning:
         return said
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """A test to try: the chosen one with another value of one knob, see `TuningPoint`."""
+
+    knob: str
+    value: float
+    centers: FloatArray
+    settings: Settings
+    is_chosen: bool
+
+
 def look_at_settings(
     x: FloatArray,
     names: Sequence[str],
@@ -161,47 +172,32 @@ def look_at_settings(
     """
     chosen = _choose(x, names, n_reference, n_expected, seed, manifest)
     rng = np.random.default_rng(seed)
-    reference, usual_centers = chosen.reference, len(chosen.centers)
     windows = draw_windows(chosen.pool, n_expected, WINDOWS, rng)
-    n_distinct = len(np.unique(reference.x, axis=0))
-    tries = [
-        ("centers", float(n), _centers(chosen, n, rng), chosen.settings) for n in _numbers(chosen, n_distinct)
-    ]
-    penalty = chosen.settings["penalty"]
-    if isinstance(penalty, tuple):
-        tries += [
-            (
-                "penalty factor",
-                by,
-                chosen.centers,
-                chosen.settings | {"penalty": tuple(by * float(p) for p in penalty)},
-            )
-            for by in PENALTY_FACTORS
-        ]
-        is_chosen = [value == {"centers": usual_centers}.get(knob, 1.0) for knob, value, _, _ in tries]
-    else:
-        own = float(penalty)
-        tries += [
-            ("penalty", value, chosen.centers, chosen.settings | {"penalty": value})
-            for value in sorted({*PENALTIES, own})
-        ]
-        is_chosen = [value == {"centers": usual_centers}.get(knob, own) for knob, value, _, _ in tries]
+    candidates = [*_vary_centers(chosen, rng), *_vary_penalty(chosen)]
     found = []
-    for done, (_, _, centers, settings) in enumerate(tries):
-        progress(done, len(tries))
-        test = replace(chosen, settings=settings).make(reference, centers, few_windows=True)
+    for done, one in enumerate(candidates):
+        progress(done, len(candidates))
+        test = replace(chosen, settings=one.settings).make(chosen.reference, one.centers, few_windows=True)
         found.append(_try(test, windows))
-    progress(len(tries), len(tries))
-    usual = found[is_chosen.index(True)][0]
+    progress(len(candidates), len(candidates))
+    usual, _ = next(result for one, result in zip(candidates, found, strict=True) if one.is_chosen)
     points = [
-        TuningPoint(knob, value, float(t.mean()), float(t.std(ddof=1)), _agreement(t, usual), ms, one)
-        for (knob, value, _, _), (t, ms), one in zip(tries, found, is_chosen, strict=True)
+        TuningPoint(
+            one.knob,
+            one.value,
+            float(t.mean()),
+            float(t.std(ddof=1)),
+            _agreement(t, usual),
+            ms,
+            one.is_chosen,
+        )
+        for one, (t, ms) in zip(candidates, found, strict=True)
     ]
     widths, n_single = _widths(chosen.settings)
     return Tuning(
         chosen.recipe.statistic,
         n_expected,
-        _distances(reference, chosen.settings, rng),
+        _distances(chosen.reference, chosen.settings, rng),
         widths,
         n_single,
         tuple(points),
@@ -232,13 +228,34 @@ def _choose(
     return ChosenTest(recipe, reference, pool, reference.choose_rows(n_centers, rng), dict(manifest.settings))
 
 
-def _numbers(chosen: ChosenTest, n_distinct: int) -> list[int]:
-    return sorted({min(number, n_distinct) for number in (*CENTERS, len(chosen.centers))})
+def _vary_centers(chosen: ChosenTest, rng: np.random.Generator) -> list[_Candidate]:
+    """Give the chosen test with other numbers of centres: fewer of its own, or more of the reference."""
+    usual = len(chosen.centers)
+    n_distinct = len(np.unique(chosen.reference.x, axis=0))
+    found = []
+    for n in sorted({min(number, n_distinct) for number in (*CENTERS, usual)}):
+        centers = chosen.centers[:n] if n <= usual else chosen.reference.choose_rows(n, rng)
+        found.append(_Candidate("centers", n, centers, chosen.settings, is_chosen=n == usual))
+    return found
 
 
-def _centers(chosen: ChosenTest, n: int, rng: np.random.Generator) -> FloatArray:
-    usual = chosen.centers
-    return usual[:n] if n <= len(usual) else chosen.reference.choose_rows(n, rng)
+def _vary_penalty(chosen: ChosenTest) -> list[_Candidate]:
+    """Give the chosen test with other penalties; those of several kernels change together."""
+    penalty = chosen.settings["penalty"]
+    if isinstance(penalty, tuple):
+        knob, own = "penalty factor", 1.0
+        tried: dict[float, SettingValue] = {
+            by: tuple(by * float(one) for one in penalty) for by in PENALTY_FACTORS
+        }
+    else:
+        knob, own = "penalty", float(penalty)
+        tried = {value: value for value in sorted({*PENALTIES, own})}
+    return [
+        _Candidate(
+            knob, value, chosen.centers, {**chosen.settings, "penalty": setting}, is_chosen=value == own
+        )
+        for value, setting in tried.items()
+    ]
 
 
 def _try(test: PreparedStatistic, windows: Sequence[FloatArray]) -> tuple[FloatArray, float]:
@@ -284,7 +301,8 @@ def _advise(tuning: Tuning) -> str:
     if fewer and fewer[-1].agreement < STEADY:
         return f"what to do: build with more centres, --centers {2 * chosen:g}, and look again"
     if any(
-        point.is_chosen and not is_bearable(point.mean_t, tuning.n_expected) for point in tuning.of("penalty")
+        point.is_chosen and not is_plausible(point.mean_t, tuning.n_expected)
+        for point in tuning.of("penalty")
     ):
         return "what to do: build with a larger --penalty, or with --statistic several, which chooses it"
     return "what to do: nothing, these settings can stay"
@@ -292,7 +310,7 @@ def _advise(tuning: Tuning) -> str:
 
 def _describe(knob: str, tried: Sequence[TuningPoint], n_expected: float) -> str:
     if knob == "penalty":
-        wild = [f"{point.value:g}" for point in tried if not is_bearable(point.mean_t, n_expected)]
+        wild = [f"{point.value:g}" for point in tried if not is_plausible(point.mean_t, n_expected)]
         if wild:
             return (
                 f"penalties {', '.join(wild)} are too small: t is larger than windows of this size can have"

@@ -351,7 +351,7 @@ class Queries:
     def _streams(
         self, present: Mapping[str, PresentState], alarms: Iterable[Alarm], root: Node
     ) -> Iterable[m.Stream]:
-        paths = dict(_paths(_group(root)))
+        paths = dict(_paths(root))
         suppressed = set(find_suppressed(root))
         activities = self.alarm_service.activities()
         first: dict[str, Alarm] = {}
@@ -421,9 +421,9 @@ def _group(node: Node) -> m.Group:
     )
 
 
-def _paths(group: m.Group) -> Iterable[tuple[str, str]]:
-    yield from ((stream, group.path) for stream in group.streams)
-    for inner in group.groups:
+def _paths(group: Node) -> Iterable[tuple[str, str]]:
+    yield from ((leaf.stream, group.path) for leaf in group.streams)
+    for inner in group.children:
         yield from _paths(inner)
 
 

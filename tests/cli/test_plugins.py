@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dqm.errors import DqmError, InputError, PluginError
-from dqm.reference import Recipe, ToySource, calibrate, create_bundle
+from dqm.reference import Recipe, StoredBundle, ToySource, calibrate, create_bundle
 from dqm.reference.statistic import find_statistic
 from dqm.service.collector.sources import checked_batches, open_source
 from dqm.service.offline.plugin_check import Level, check_plugin
@@ -426,6 +426,22 @@ def test_the_examples_go_from_the_check_to_the_page(
         assert "neighbours: neighbours 7, spread deviation" in site.get("/streams/3").text
 
 
+def calibrated(statistic: str, folder: Path) -> StoredBundle:
+    """A bundle of a statistic, with a null table."""
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of(statistic), folder / "m.dqmref")
+    return calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+
+
+def send_moods(site: Site, *moods: float) -> None:
+    """Send a window for each mood, its first number, and wait for the answers."""
+    with Sender(site.connect, 100) as sender:
+        for seq, mood in enumerate(moods):
+            x = healthy_events(N_WINDOW, 100 + seq)
+            x[0, 0] = mood
+            sender.send(window_of(x, seq=seq))
+        assert sender.confirm(60.0)
+
+
 @contextmanager
 def running(site: Site) -> Iterator[None]:
     try:
@@ -440,17 +456,12 @@ def test_a_statistic_that_raises_gives_nan_or_hangs_is_null_and_the_daemon_goes_
     variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(variables["PYTHONPATH"])
-    bundle = create_bundle(healthy_events(2000, 1), recipe_of("moody"), tmp_path / "m.dqmref")
-    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    bundle = calibrated("moody", tmp_path)
     site = Site(
         tmp_path, bundle.path, "workers = 1\nlongest_test_seconds = 2", streams=("chamber-1",), **variables
     )
-    with running(site), Sender(site.connect, 100) as sender:
-        for seq, mood in enumerate([0.0, 100.0, 300.0, 200.0, 0.0]):
-            x = healthy_events(N_WINDOW, 100 + seq)
-            x[0, 0] = mood
-            sender.send(window_of(x, seq=seq))
-        assert sender.confirm(60.0)
+    with running(site):
+        send_moods(site, 0.0, 100.0, 300.0, 200.0, 0.0)
         told = {v.window.seq: f"{v.quality.value} {v.reason}".strip() for v in site.run_of(7)}
     assert [told[seq].partition(" ")[0] for seq in range(5)] == ["Good", "Null", "Null", "Null", "Good"]
     assert told[1].startswith(
@@ -468,8 +479,7 @@ def test_a_daemon_whose_statistic_is_not_installed_does_not_start(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.syspath_prepend(variables["PYTHONPATH"])
-        bundle = create_bundle(healthy_events(2000, 1), recipe_of("plain"), tmp_path / "m.dqmref")
-        calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+        bundle = calibrated("plain", tmp_path)
     site = Site(tmp_path, bundle.path, "workers = 1", streams=("chamber-1",))
     site.launch()
     try:
@@ -484,15 +494,10 @@ def test_a_statistic_whose_maps_fail_takes_no_verdict_away(
     variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(variables["PYTHONPATH"])
-    bundle = create_bundle(healthy_events(2000, 1), recipe_of("mapless"), tmp_path / "m.dqmref")
-    calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    bundle = calibrated("mapless", tmp_path)
     site = Site(tmp_path, bundle.path, "workers = 1", streams=("chamber-1",), **variables)
-    with running(site), Sender(site.connect, 100) as sender:
-        for seq, first in enumerate([0.0, 100.0, 0.0]):
-            x = healthy_events(N_WINDOW, 100 + seq)
-            x[0, 0] = first
-            sender.send(window_of(x, seq=seq))
-        assert sender.confirm(60.0)
+    with running(site):
+        send_moods(site, 0.0, 100.0, 0.0)
         found = {verdict.window.seq: verdict for verdict in site.run_of(7)}
         page = site.get("/windows/chamber-1/7/1").text
     assert [found[seq].quality.value for seq in range(3)] == ["Good", "Bad", "Good"]
