@@ -13,6 +13,7 @@ from dqm.events import FileColumn, FloatArray
 from dqm_collectors.inputs.expression import Expression
 from dqm_collectors.inputs.lists import IntArray, elements_of, is_list, lengths_of, take_of
 from dqm_collectors.inputs.names import (
+    MOST_LISTED,
     NAME_FEATURES,
     describe_columns,
     is_feature_name,
@@ -343,7 +344,7 @@ class FeatureReader:
         """Make the error for columns that no feature can be called like."""
         shown = [escape_text(name) for name in names]
         what = "the name of a feature" if len(names) == 1 else "names of features"
-        pairs = zip(suggest_names(names), shown, strict=True)
+        pairs = zip(suggest_names(names[:MOST_LISTED]), shown, strict=False)
         renamed = ", ".join(f'{new} = "{old}"' for new, old in pairs)
         return FileError(
             f"{list_names([repr(name) for name in shown])} cannot be {what}",

@@ -13,6 +13,7 @@ from dqm.errors import FileError, escape_text, format_names
 from dqm.events import FileColumn
 
 __all__ = [
+    "MOST_LISTED",
     "NAME_FEATURES",
     "describe_columns",
     "feature_of",

@@ -211,3 +211,11 @@ def test_columns_with_nothing_to_say_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,comment [°]\n1,x\n")
     assert read(path, features=("a",)) == (("a",), [[1]])
+
+
+def test_a_message_does_not_name_thousands_of_columns(tmp_path: Path) -> None:
+    names = [f"x/{k}" for k in range(5000)]
+    (tmp_path / "wide.csv").write_text(f"{','.join(names)}\n{','.join('1' * 5000)}\n")
+    with pytest.raises(FileError, match="cannot be names of features") as told:
+        read(tmp_path / "wide.csv")
+    assert len(str(told.value)) < 4000
