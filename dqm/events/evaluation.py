@@ -48,6 +48,11 @@ class EvaluationJob:
     rolling : RollingJob, RollingResult or None
         Test against the last good windows; or its result, if it is already known that there is no p; None in
         streams that have no such test.
+    others_wait : bool
+        Whether windows wait that no worker has yet. Then a worker spends no more than a share of its time on
+        explanations.
+    no_maps : str
+        Why the result is not explained although its p-value is small; empty if it is.
     """
 
     window: Window
@@ -57,6 +62,8 @@ class EvaluationJob:
     tests_nan: bool = False
     masked: tuple[int, ...] = ()
     rolling: RollingJob | RollingResult | None = None
+    others_wait: bool = False
+    no_maps: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SeveralTest"]
 
-FIT_PENALTY = 1e-6
-"""Penalty of the fit that makes the maps."""
+FIT_PENALTY = 1e-4
+"""Penalty of the fit that makes the maps. With a smaller one f follows every fluctuation: then maps are
+further from the truth, and the fit takes up to ten times as long (`docs/performance.md`)."""
+
+FIT_CENTERS = 100
+"""Most centres of that fit. More change the maps little."""
 
 FIT_WIDTH = 0.5
 """Width of the kernel for the maps of a departure found by a plain test, in standard deviations."""
@@ -417,7 +421,7 @@ class SeveralTest:
                 n_expected=n_expected,
                 width=setting.width if setting.test == "kernel" else FIT_WIDTH,
                 penalty=FIT_PENALTY,
-                centers=Look(seen, seen.centers).at(setting),
+                centers=Look(seen, seen.centers[:FIT_CENTERS]).at(setting),
                 weights=weights,
                 counts=self._counts,
                 loss="logistic" if self._fit is None else "likelihood",

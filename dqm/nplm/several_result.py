@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dqm.events import FloatArray, NuisanceResult
@@ -65,21 +64,15 @@ class SeveralResult:
         """The setting with the smallest p."""
         return self._test.settings[self.place]
 
-    @property
-    def value_seen(self) -> str:
-        """The value that departs, if the window departs in the share of a value; empty otherwise."""
+    def describe_value(self) -> str:
+        """Say which value departs, if the window departs in the share of a value; empty otherwise."""
         setting = self.seen_by
         if setting.feature is None or setting.test != "share":
             return ""
         return self._test.describe_value(self._sample.x[:, setting.feature], setting.feature, self._nu)
 
-    @cached_property
-    def fitted(self) -> KernelResult:
-        """The window fitted to convergence with the setting with the smallest p; for maps."""
-        return self.fitted_with(self.place)
-
     def fitted_with(self, place: int) -> KernelResult:
-        """Fit the window to convergence with one of the settings.
+        """Fit the window to convergence with one of the settings; that of `place` is the one for maps.
 
         The reference is that of the nuisance parameters fitted without an anomaly, which stay there.
         """

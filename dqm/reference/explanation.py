@@ -21,7 +21,7 @@ from dqm.reference.prepared_statistic import LearnedRatio
 from dqm.reference.statistic import Outcome, PreparedStatistic, is_lower_bound
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
-from dqm.reference.toys import ToySource
+from dqm.reference.toys import Toy, ToySource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,10 @@ SURPRISING_RATE = 4.0
 
 @runtime_checkable
 class Combined(Protocol):
-    """What an outcome has if its statistic combines several settings: one of them is looked at."""
+    """What an outcome has if its statistic combines several settings: one of them is looked at.
+
+    Properties must be quick: ``isinstance`` with a protocol evaluates them all.
+    """
 
     @property
     def place(self) -> int:
@@ -56,16 +59,11 @@ class Combined(Protocol):
     def seen_by(self) -> Setting:
         """That setting."""
 
-    @property
-    def value_seen(self) -> str:
-        """The value that departs, if its share does; empty otherwise."""
-
-    @property
-    def fitted(self) -> KernelResult:
-        """The window fitted with that setting."""
+    def describe_value(self) -> str:
+        """Say which value departs, if its share does; empty otherwise."""
 
     def fitted_with(self, place: int, /) -> KernelResult:
-        """Fit the window with any setting."""
+        """Fit the window with one of the settings."""
 
 
 class Explains(Protocol):
@@ -217,9 +215,10 @@ class Explainer:
         seen = outcome
         seen_by = ""
         if isinstance(outcome, Combined):
-            place, seen = outcome.place, outcome.fitted
+            place = outcome.place
+            seen = outcome.fitted_with(place)
             features = self._bundle.manifest.features
-            seen_by = _describe_setting(outcome.seen_by, features, outcome.value_seen)
+            seen_by = _describe_setting(outcome.seen_by, features, outcome.describe_value())
         fitted = self._learned(seen)
         if fitted is None:
             return None
@@ -246,15 +245,20 @@ class Explainer:
     def _learned(self, outcome: object) -> LearnedRatio | None:
         return self._test.learned_ratio(outcome, len(self._bundle.reference))
 
+    @cached_property
+    def _toys(self) -> tuple[list[Toy], Sequence[Outcome]]:
+        """Healthy toys, and what the test gives for them."""
+        source = ToySource(self._bundle, self._entry.kind)
+        toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
+        return toys, evaluate_toys(self._test, toys)
+
     def _healthy_windows(self, place: int | None) -> tuple[FloatArray, FloatArray]:
         """Give the mean divergence of each feature in healthy windows, whose f is all noise, and their t.
 
         `place` is the setting, if there are several.
         """
         if place not in self._healthy:
-            source = ToySource(self._bundle, self._entry.kind)
-            toys = [source.throw(self._bundle.manifest.seed, index) for index in range(N_HEALTHY)]
-            outcomes = evaluate_toys(self._test, toys)
+            toys, outcomes = self._toys
             if place is not None:
                 outcomes = [o.fitted_with(place) for o in outcomes if isinstance(o, Combined)]
             found = [

@@ -3,12 +3,17 @@
 What comes after p (the maps, the comparison with the last good windows) may fail, in a plugin or in our own
 code. The p-value is kept then, and the result says what is missing and why. Only a bundle that was altered on
 disk takes everything with it: then p is wrong, too.
+
+Maps take longer than the test, and the first ones of a bundle much longer. When many chambers fail at once,
+the verdicts on others must not wait for them: while windows wait, a worker spends at most a quarter of its
+time on maps, and the result says so where there are none.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +29,53 @@ from dqm.stream import identity_of
 if TYPE_CHECKING:
     from dqm.reference import Bundle, Evaluation, ReadingPolicy, RollingEvaluator
 
-__all__ = ["EvaluateWindows", "WindowEvaluator", "prepare_evaluators", "prepare_worker"]
+__all__ = ["EvaluateWindows", "ExplanationBudget", "WindowEvaluator", "prepare_evaluators", "prepare_worker"]
 
 log = structlog.get_logger(__name__)
+
+EXPLANATION_SHARE = 0.25
+"""Share of a worker's time that maps may take while windows wait."""
+
+EXPLANATION_SECONDS = 0.25
+"""What they may take beyond this share after a time without maps."""
+
+MANY_DEPART = "many windows depart at once, and verdicts come first"
+"""Why there are none."""
+
+
+class ExplanationBudget:
+    """How much time of this process explanations may take while windows wait.
+
+    Parameters
+    ----------
+    clock : callable
+        Gives seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._left = EXPLANATION_SECONDS
+        self._at = clock()
+
+    def allows(self) -> bool:
+        """Tell whether an explanation may begin."""
+        now = self._clock()
+        self._left = min(EXPLANATION_SECONDS, self._left + EXPLANATION_SHARE * (now - self._at))
+        self._at = now
+        return self._left > 0.0
+
+    @contextmanager
+    def spend(self) -> Iterator[None]:
+        """Count the time of an explanation."""
+        begin = self._clock()
+        try:
+            yield
+        finally:
+            self._left -= self._clock() - begin
+
+
+BUDGET = ExplanationBudget()
+"""Of this process, for all its bundles."""
 
 
 class WindowEvaluator:
@@ -42,6 +91,8 @@ class WindowEvaluator:
         Where windows are tested, "cpu" or "cuda".
     tell_failure : callable, optional
         Told what has failed after p was known, with the window's job and the exception.
+    budget : ExplanationBudget
+        For explanations while windows wait.
     """
 
     def __init__(
@@ -51,12 +102,14 @@ class WindowEvaluator:
         device: str = "cpu",
         *,
         tell_failure: Callable[[str, EvaluationJob, Exception], None] = lambda _what, _job, _error: None,
+        budget: ExplanationBudget = BUDGET,
     ) -> None:
         from dqm.reference import Evaluator  # torch: the daemon imports this module and evaluates nothing
 
         self._bundle = bundle
         self._evaluator = Evaluator(bundle, policy, device)
         self._tell_failure = tell_failure
+        self._budget = budget
         self._rolling: dict[int, RollingEvaluator] = {}
         """By the number of permutations; made when it is needed."""
 
@@ -95,8 +148,14 @@ class WindowEvaluator:
 
     def _explain(self, evaluation: Evaluation, job: EvaluationJob) -> tuple[Explanation | None, str]:
         """Give the explanation, or the remark that says why there is none."""
+        no_maps = job.no_maps
+        if job.others_wait and not evaluation.is_always_explained and not self._budget.allows():
+            no_maps = no_maps or MANY_DEPART
+        if no_maps:
+            return None, NO_MAPS + no_maps
         try:
-            return evaluation.find_explanation(), ""
+            with self._budget.spend():
+                return evaluation.find_explanation(), ""
         except BundleError:
             raise
         except Exception as error:  # whatever it is, p is known

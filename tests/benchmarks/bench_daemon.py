@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from dqm.events import FloatArray, WindowCut
-from dqm.reference import Recipe, WindowRange, calibrate, calibrate_range, create_bundle, open_bundle
-from dqm.reference.stored_bundle import MANIFEST
-from tests.benchmarks.daemon import RunningDaemon
+from dqm.reference import Recipe, WindowRange, calibrate, calibrate_range, create_bundle
+from tests.benchmarks.daemon import RunningDaemon, copies
 from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
 N_TOYS = 500
@@ -99,10 +97,7 @@ def test_start(
     """250 streams: until it listens, and what it then takes."""
     bundles = [bundle] * 250
     if kind == "250 bundles":
-        bundles = [Path(shutil.copytree(bundle, tmp_path / f"{k}.dqmref")) for k in range(250)]
-        for k, path in enumerate(bundles):  # each has a name of its own: those of one name are opened once
-            manifest = open_bundle(path).manifest.model_copy(update={"parent": f"copy {k}"})
-            (path / MANIFEST).write_bytes(manifest.encode())
+        bundles = copies(bundle, tmp_path, 250)
 
     def start() -> None:
         with RunningDaemon(tmp_path, bundles) as daemon:

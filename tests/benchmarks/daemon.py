@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Self
 import numpy as np
 
 from dqm.events import FloatArray, Origin, Window, WindowCut
+from dqm.reference import open_bundle
+from dqm.reference.stored_bundle import MANIFEST
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Sender
 from tests.benchmarks.inputs import FEATURES
@@ -21,6 +24,15 @@ from tests.benchmarks.inputs import FEATURES
 START_SECONDS = 300.0
 UNDER_WAY = 64
 """Windows sent and not yet answered, at most: the daemon is busy, and skips none."""
+
+
+def copies(bundle: Path, folder: Path, n: int) -> list[Path]:
+    """Copy a bundle n times; each copy has its own identifier: those of one identifier are opened once."""
+    paths = [Path(shutil.copytree(bundle, folder / f"{k}.dqmref")) for k in range(n)]
+    for k, path in enumerate(paths):
+        manifest = open_bundle(path).manifest.model_copy(update={"parent": f"copy {k}"})
+        (path / MANIFEST).write_bytes(manifest.encode())
+    return paths
 
 
 class RunningDaemon:

@@ -92,9 +92,13 @@ class Mapless(Base):
     def __init__(self, reference): self.n = len(reference)
     def evaluate(self, data):
         n = 3 if round(data[0, 0]) == 100 else self.n
-        return SimpleNamespace(
-            t=float(abs(data.mean())), log_ratio_reference=np.zeros(n), reference_weights=np.ones(self.n)
-        )
+        t, ratios, weights = float(abs(data.mean())), np.zeros(n), np.ones(self.n)
+        if round(data[0, 0]) == 200: return Slow(t, weights)
+        return SimpleNamespace(t=t, log_ratio_reference=ratios, reference_weights=weights)
+class Slow:
+    def __init__(self, t, weights): self.t, self.reference_weights = t, weights
+    @property
+    def log_ratio_reference(self): time.sleep(3600)
 class WrongLength(Base):
     def evaluate(self, data):
         return SimpleNamespace(t=1.0, log_ratio_reference=np.zeros(3), reference_weights=np.ones(400))
@@ -495,13 +499,17 @@ def test_a_statistic_whose_maps_fail_takes_no_verdict_away(
 ) -> None:
     monkeypatch.syspath_prepend(variables["PYTHONPATH"])
     bundle = calibrated("mapless", tmp_path)
-    site = Site(tmp_path, bundle.path, "workers = 1", streams=("chamber-1",), **variables)
+    site = Site(
+        tmp_path, bundle.path, "workers = 1\nlongest_test_seconds = 2", streams=("chamber-1",), **variables
+    )
     with running(site):
-        send_moods(site, 0.0, 100.0, 0.0)
+        send_moods(site, 0.0, 100.0, 200.0, 0.0)
         found = {verdict.window.seq: verdict for verdict in site.run_of(7)}
         page = site.get("/windows/chamber-1/7/1").text
-    assert [found[seq].quality.value for seq in range(3)] == ["Good", "Bad", "Good"]
-    assert found[1].reason.startswith("differs from the reference: p")
+    assert [found[seq].quality.value for seq in range(4)] == ["Good", "Bad", "Bad", "Good"]
+    assert all(found[seq].reason.startswith("differs from the reference: p") for seq in (1, 2))
+    hung = "no maps: its test took longer than 2 s"
+    assert [remark for remark in found[2].result.remarks if remark.startswith("no maps")] == [hung]
     told = (
         "no maps: the statistic 'mapless' gave 'log_ratio_reference' of shape (3,). It must have shape (400,)"
     )

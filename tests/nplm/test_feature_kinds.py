@@ -142,7 +142,7 @@ def test_what_one_feature_shows_is_seen_beside_smooth_ones(
     limit = np.quantile([test.evaluate(events(200, healthy)).t for _ in range(100)], 0.95)
     found = [test.evaluate(events(200, faulty)) for _ in range(20)]
     assert np.mean([one.t > limit for one in found]) >= share
-    assert np.isfinite(found[0].fitted.t)
+    assert np.isfinite(found[0].fitted_with(found[0].place).t)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.samples import Sample
+from dqm.nplm.several import FIT_PENALTY
 
 
 def normal(n: int, seed: int, d: int = 2) -> FloatArray:
@@ -154,9 +155,9 @@ def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
     result = test.evaluate(window)
     assert (result.seen_by.test, result.seen_by.feature) == ("kernel", 1)
     alone = KernelTest(
-        x[:, 1:], n_expected=200, width=result.seen_by.width, penalty=1e-6, centers=x[:100, 1:]
+        x[:, 1:], n_expected=200, width=result.seen_by.width, penalty=FIT_PENALTY, centers=x[:100, 1:]
     )
-    assert result.fitted.t == pytest.approx(alone.evaluate(window[:, 1:]).t, rel=2e-3)
+    assert result.fitted_with(result.place).t == pytest.approx(alone.evaluate(window[:, 1:]).t, rel=2e-3)
 
 
 @pytest.mark.parametrize(

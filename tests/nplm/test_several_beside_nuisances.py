@@ -149,12 +149,12 @@ def test_plain_tests_compare_with_the_reference_as_the_parameters_deform_it() ->
     explained, unexplained = (test.evaluate(far, auxiliary={"trigger": nu}) for nu in (0.8, 0.0))
     assert explained.log_p[place] > unexplained.log_p[place]
     assert explained.log_p[place] > np.log(0.05)
-    assert explained.fitted.reference_weights.sum() == pytest.approx(N, rel=0.1)
+    assert explained.fitted_with(explained.place).reference_weights.sum() == pytest.approx(N, rel=0.1)
 
 
 def test_maps_compare_with_the_reference_at_the_fitted_parameters(several: SeveralTest) -> None:
     (result,) = throw(several, 2 * SIGMA, 1, 600)
-    fitted = result.fitted
+    fitted = result.fitted_with(result.place)
     value = result.nuisances["gas"].reference.value
     weights = fitted.reference_weights
     assert weights @ several._seen.reference[:, 0] / weights.sum() == pytest.approx(value, abs=0.05)

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -20,6 +21,7 @@ from dqm.config import DaemonConfig, load_daemon
 from dqm.errors import BundleError, InputError, PluginError
 from dqm.events import (
     EvaluationJob,
+    Explanation,
     Origin,
     PMethod,
     Quality,
@@ -31,7 +33,13 @@ from dqm.events import (
 )
 from dqm.reference import Bundle, RollingEvaluator, open_bundle
 from dqm.reference.explanation import Explainer
-from dqm.service.evaluation import WindowEvaluator, prepare_evaluators, prepare_worker
+from dqm.service.evaluation import (
+    MANY_DEPART,
+    ExplanationBudget,
+    WindowEvaluator,
+    prepare_evaluators,
+    prepare_worker,
+)
 from dqm.service.monitor.worker_pool import WorkerPool
 from tests.conftest import Once
 from tests.reference import channels
@@ -203,6 +211,39 @@ def test_maps_that_fail_take_no_verdict_away(
     (line,) = logged
     assert (line["event"], line["log_level"], line["run"], line["seq"]) == ("no maps", "warning", 7, 3)
     assert line["exc_info"] is error
+
+
+def test_while_windows_wait_maps_take_a_share_of_the_time(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    evaluator = WindowEvaluator(bundle, budget=ExplanationBudget(lambda: now[0]))
+    explain = Explainer.explain
+
+    def explain_slowly(*arguments: Any) -> Explanation | None:
+        now[0] += 0.5
+        return explain(*arguments)
+
+    monkeypatch.setattr(Explainer, "explain", explain_slowly)
+    job = EvaluationJob(window_of(faulty_events(N_WINDOW, 1)), "", LIMITS.medium_p, others_wait=True)
+    reports = []
+    for _ in range(20):
+        now[0] += 0.1  # a test
+        reports.append(evaluator.evaluate(job))
+    # a quarter of all time, 0.25 s at the start, and the last one goes beyond: 1.5 s of 3.5 s
+    assert sum(report.explanation is not None for report in reports) == 3
+    told = {report.result.why_no_maps for report in reports if report.explanation is None}
+    assert told == {f"no maps: {MANY_DEPART}"}
+    assert {report.result.p for report in reports} == {reports[0].result.p}
+    assert evaluator.evaluate(replace(job, others_wait=False)).explanation is not None
+
+
+def test_a_job_may_say_why_no_maps_are_made(evaluator: WindowEvaluator) -> None:
+    job = EvaluationJob(window_of(faulty_events(N_WINDOW, 1)), "", LIMITS.medium_p, no_maps="its worker died")
+    report = evaluator.evaluate(job)
+    assert (report.explanation, report.result.why_no_maps) == (None, "no maps: its worker died")
+    healthy = evaluator.evaluate(replace(job, window=window_of()))
+    assert healthy.result.why_no_maps == ""
 
 
 @pytest.mark.parametrize("error", [BundleError("was altered"), KeyboardInterrupt(), SystemExit(1)])

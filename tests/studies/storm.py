@@ -27,7 +27,7 @@ from dqm.events import FloatArray, Origin, PMethod, Verdict, Window, WindowCut
 from dqm.reference import Recipe, calibrate, create_bundle
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
 from dqm.stream import Sender, identity_of
-from tests.benchmarks.daemon import UNDER_WAY, RunningDaemon
+from tests.benchmarks.daemon import UNDER_WAY, RunningDaemon, copies
 from tests.benchmarks.inputs import FEATURES, SETTINGS, events, windows
 
 N_STREAMS = 250
@@ -194,16 +194,19 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="of healthy and of far windows, each")
     parser.add_argument("--streams", type=int, default=N_STREAMS)
+    parser.add_argument("--statistic", default="several", choices=["several", "kernel"])
+    parser.add_argument("--bundles", type=int, default=1, help="streams have them in turn")
     options = parser.parse_args()
     setting = SETTINGS["default"]
     healthy = windows(setting, N_WINDOWS, seed=3)
     kinds = {"healthy": healthy, "far": far_windows(healthy)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
+        recipe = Recipe(FEATURES, setting.n_reference, setting.n_data, statistic=options.statistic)
         bundle = create_bundle(events(55_000, seed=1), recipe, folder / "chamber.dqmref")
         bundle = calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=1)
-        with RunningDaemon(folder, [bundle.path] * options.streams) as daemon:
+        paths = copies(bundle.path, folder, options.bundles)
+        with RunningDaemon(folder, [paths[k % len(paths)] for k in range(options.streams)]) as daemon:
             storm = Storm(daemon, FEATURES)
             storm.send(healthy, options.streams, None)  # the first test in a worker is slow
             sys.stdout.write(

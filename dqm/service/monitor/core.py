@@ -111,7 +111,7 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
-from dqm.service.monitor.rolling_windows import RollingWindows, without_rolling
+from dqm.service.monitor.rolling_windows import RollingWindows, without_additions
 from dqm.stream import (
     Identity,
     Reason,
@@ -390,6 +390,7 @@ class MonitorCore:
                 min_events=stream.limits.min_events,
                 tests_nan=stream.tests_nan,
                 masked=self._find_masked(window, unix_time),
+                others_wait=len(self._queue) > 0,
             )
             if stream.rolling is not None:
                 is_crowded = self._queue.is_crowded
@@ -403,7 +404,7 @@ class MonitorCore:
         return self._queue.take(self._busy) if self.can_evaluate else None
 
     def _grade(self, event: Evaluated) -> list[Instruction]:
-        if event.report is None and event.job and (again := without_rolling(event.job, event.failure)):
+        if event.lost is not None and (again := without_additions(event.lost, event.failure)):
             return [Evaluate(again)]
         self._n_evaluating -= 1
         self._unstored.append(grade_evaluated(event, self._settings.streams[event.window.stream]))

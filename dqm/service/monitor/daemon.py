@@ -220,7 +220,8 @@ class Daemon:
         for ended in self._parts.workers.finished():
             job = ended.job
             now = self._clock()
-            told = messages.Evaluated(job.window, ended.result, ended.failure, now, job.masked, job)
+            lost = job if ended.is_lost else None
+            told = messages.Evaluated(job.window, ended.result, ended.failure, now, job.masked, lost)
             self._tell(told)
 
     def _tell(self, event: messages.Event) -> list[Verdict]:

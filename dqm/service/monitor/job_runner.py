@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 __all__ = [
     "JOBS_PER_WORKER",
+    "NOT_TESTED",
     "Finished",
     "JobRunner",
     "LocalWorker",
@@ -22,6 +23,9 @@ __all__ = [
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+NOT_TESTED = "not tested: "
+"""Begin of the reason why a job has no result after its worker was lost."""
 
 JOBS_PER_WORKER = 6
 """Jobs that are admitted for each worker: one to do, others to go on with until the caller looks again."""
@@ -40,11 +44,14 @@ class Finished(Generic[J, R]):
     failure : str
         Reason for the shift crew, such as "the test failed: ..." or "not tested: its worker died with exit
         code -9"; empty if there is a result.
+    is_lost : bool
+        Whether the worker was lost with it: whatever the job made it do.
     """
 
     job: J
     result: R | None
     failure: str = ""
+    is_lost: bool = False
 
 
 class JobRunner(Protocol[J, R]):

@@ -222,8 +222,8 @@ class WorkersReady:
 class Evaluated:
     """A window was evaluated: `report` is what that gave, or None and `failure` says why there is none.
 
-    The channels in `masked` counted for nothing, as its `EvaluationJob` said. `job` is that job, where it had
-    a rolling test.
+    The channels in `masked` counted for nothing, as its `EvaluationJob` said. `lost` is that job, if a worker
+    was lost with it.
     """
 
     window: Window
@@ -231,7 +231,7 @@ class Evaluated:
     failure: str
     unix_time: float
     masked: tuple[int, ...] = ()
-    job: EvaluationJob | None = None
+    lost: EvaluationJob | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,14 @@ from typing import Generic, TypeVar
 import structlog
 
 from dqm.errors import DqmError
-from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, OrderedJobs, SubmittedJob, do_job
+from dqm.service.monitor.job_runner import (
+    JOBS_PER_WORKER,
+    NOT_TESTED,
+    Finished,
+    OrderedJobs,
+    SubmittedJob,
+    do_job,
+)
 
 __all__ = ["WorkerPool", "end_with_daemon", "environment_of_workers"]
 
@@ -253,7 +260,7 @@ class WorkerPool(Generic[J, R]):
         if submitted.n_attempts < attempts:
             self._queue.put(submitted)
         else:
-            submitted.finished = Finished(submitted.job, None, f"not tested: {why}")
+            submitted.finished = Finished(submitted.job, None, NOT_TESTED + why, is_lost=True)
 
     def _restart(self) -> None:
         """Start workers in place of those removed."""

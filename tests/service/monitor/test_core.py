@@ -929,7 +929,7 @@ def roll(
     """Lead a window of stream a through; give the job that was made of it, and its verdict."""
     admit(core, window_of(seq))
     (job,) = begin(core)
-    core.handle(Evaluated(job.window, rolled(report_of(p), job, rolling_p), "", UNIX, job=job))
+    core.handle(Evaluated(job.window, rolled(report_of(p), job, rolling_p), "", UNIX))
     (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
     assert isinstance(store, Store)
     core.handle(Stored({"a": alarms or RollingAlarmState()}))
@@ -975,11 +975,32 @@ def test_the_next_window_of_a_rolling_stream_waits_for_the_last_one() -> None:
     jobs = begin(core)
     assert [identity_of(job.window)[::2] for job in jobs] == [("a", 0), ("b", 0), ("b", 1)]
     assert not core.can_evaluate, "the loop would not wait"
-    core.handle(Evaluated(jobs[0].window, rolled(report_of(), jobs[0]), "", UNIX, job=jobs[0]))
+    core.handle(Evaluated(jobs[0].window, rolled(report_of(), jobs[0]), "", UNIX))
     assert begin(core) == [], "its verdict is not stored"
     core.handle(Tick(0.0, UNIX))
     core.handle(Stored())
     assert [job.window.seq for job in begin(core)] == [1]
+
+
+def test_a_test_that_takes_its_worker_with_it_is_done_again_without_maps() -> None:
+    core = core_of()
+    admit(core, window_of())
+    (job,) = begin(core)
+    failure = "not tested: its test took longer than 30 s"
+    (told,) = core.handle(Evaluated(job.window, None, failure, UNIX, lost=job))
+    assert isinstance(told, Evaluate)
+    assert told.job == replace(job, no_maps="its test took longer than 30 s")
+    assert core.handle(Evaluated(job.window, report_of(1e-6), "", UNIX)) == []
+    (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
+    assert isinstance(store, Store)
+    assert store.verdicts[0].quality is Quality.BAD
+
+
+def test_a_worker_is_told_whether_other_windows_wait() -> None:
+    core = core_of()
+    for seq in range(3):
+        admit(core, window_of(seq))
+    assert [job.others_wait for job in begin(core)] == [True, True, False]
 
 
 def test_a_test_that_fails_with_its_rolling_test_is_done_again_without() -> None:
@@ -988,20 +1009,21 @@ def test_a_test_that_fails_with_its_rolling_test_is_done_again_without() -> None
         roll(core, seq)
     admit(core, window_of(4))
     (job,) = begin(core)
-    failure = "not tested: its worker died with exit code -9"
-    (told,) = core.handle(Evaluated(job.window, None, failure, UNIX, job=job))
+    why = "its worker died with exit code -9"
+    failure = f"not tested: {why}"
+    (told,) = core.handle(Evaluated(job.window, None, failure, UNIX, lost=job))
     assert isinstance(told, Evaluate)
-    assert told.job == replace(job, rolling=RollingResult(2, reason=failure))
+    assert told.job == replace(job, rolling=RollingResult(2, reason=failure), no_maps=why)
     assert not core.is_idle
     report = rolled(report_of(1e-6), told.job)
-    assert core.handle(Evaluated(job.window, report, "", UNIX, job=told.job)) == []
+    assert core.handle(Evaluated(job.window, report, "", UNIX)) == []
     (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
     assert isinstance(store, Store)
     assert store.verdicts[0].quality is Quality.BAD
     core.handle(Stored())
     admit(core, window_of(5))
     (job,) = begin(core)
-    assert core.handle(Evaluated(job.window, None, failure, UNIX, job=replace(job, rolling=None))) == []
+    assert core.handle(Evaluated(job.window, None, failure, UNIX, lost=told.job)) == []
     (store,) = of_kind(Store, core.handle(Tick(0.0, UNIX)))
     assert isinstance(store, Store)
     assert (store.verdicts[0].quality, store.verdicts[0].reason) == (Quality.NULL, failure)
@@ -1018,7 +1040,7 @@ def test_where_many_windows_wait_none_waits_for_its_rolling_test() -> None:
     assert [getattr(job.rolling, "reason", "") for job in jobs] == [CROWDED, CROWDED, ""]
     assert past_of(jobs[2]) == [1, 2]
     for job in jobs:
-        core.handle(Evaluated(job.window, rolled(report_of(), job), "", UNIX, job=job))
+        core.handle(Evaluated(job.window, rolled(report_of(), job), "", UNIX))
     core.handle(Tick(0.0, UNIX))
     core.handle(Stored())
     assert past_of(begin(core)[0]) == [4, 5]
@@ -1041,7 +1063,7 @@ def test_a_reload_keeps_the_last_good_windows_and_forgets_those_nobody_wants() -
             assert job.rolling is None
         else:
             assert job.rolling == RollingResult(0, reason="0 of 2 good windows before it")
-        core.handle(Evaluated(job.window, rolled(report_of(), job), "", UNIX, job=job))
+        core.handle(Evaluated(job.window, rolled(report_of(), job), "", UNIX))
         core.handle(Tick(0.0, UNIX))
         core.handle(Stored())
 
@@ -1181,7 +1203,8 @@ class AnyInterleaving(RuleBasedStateMachine):
         job = self.evaluating.pop(data.draw(st.integers(0, len(self.evaluating) - 1)))
         report = None if fails else rolled(report_of(p, "unknown"), job)
         failure = "the test failed" if fails else ""
-        self.tell(Evaluated(job.window, report, failure, UNIX + self.now, job=job))
+        lost = job if fails and data.draw(st.booleans()) else None
+        self.tell(Evaluated(job.window, report, failure, UNIX + self.now, lost=lost))
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 7.0]))
     def time_passes(self, seconds: float) -> None:
@@ -1256,7 +1279,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.tell(WorkersReady(2, self.now, UNIX + self.now))
             while self.evaluating:
                 job = self.evaluating.pop()
-                self.tell(Evaluated(job.window, rolled(report_of(), job), "", UNIX + self.now, job=job))
+                self.tell(Evaluated(job.window, rolled(report_of(), job), "", UNIX + self.now))
             self.time_passes(1.5)
             if self.storing is not None:
                 self.verdicts_are_stored()
