@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dqm.errors import BundleError, InputError
 from dqm.events import Origin, Window, WindowCut
-from dqm.nplm import SeveralTest
+from dqm.nplm import KernelResult, KernelTest, SeveralTest
 from dqm.reference import (
     Evaluator,
     LabelledSample,
@@ -23,6 +24,7 @@ from dqm.reference import (
     open_bundle,
     prepare_statistic,
 )
+from dqm.reference.explanation import N_HEALTHY
 from dqm.reference.splits import split_events
 from tests.conftest import Once
 from tests.reference.conftest import RECIPE, healthy_events
@@ -91,6 +93,34 @@ def test_toys_that_an_interruption_lost_are_thrown_again(several: StoredBundle, 
     shutil.copytree(several.path, tmp_path / "other")
     straight = calibrate(open_bundle(tmp_path / "other"), 1200, kind=kind, seed=6, n_processes=1)
     assert resumed.identifier == straight.identifier
+
+
+def test_a_first_explanation_fits_healthy_toys_with_the_setting_that_saw_the_window_alone(
+    several: StoredBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kernel that is prepared, and each fit, is time in which verdicts on others wait."""
+    fits: dict[KernelTest, list[int]] = {}
+    evaluate = KernelTest.evaluate
+
+    def count(self: KernelTest, *arguments: Any, **others: Any) -> KernelResult:
+        result = evaluate(self, *arguments, **others)
+        fits.setdefault(self, []).append(result.iterations)
+        return result
+
+    monkeypatch.setattr(KernelTest, "evaluate", count)
+    evaluator = Evaluator(several)
+    for change in (
+        shifted(8, 1.0, 0.0),
+        np.repeat(shifted(9, 0.5, 0.0)[:1], 60, axis=0),
+        shifted(10, 9.0, 0.0),
+    ):
+        evaluation = evaluator.evaluate(window(change))
+        before = sum(map(len, fits.values()))
+        assert evaluation.find_explanation() is not None
+        assert sum(map(len, fits.values())) - before in (1, 1 + N_HEALTHY)
+        steps = next(reversed(fits.values()))
+        assert max(steps) <= 12, "a fit of maps takes a few steps, also far from the reference"
+    assert len(fits) <= 3
 
 
 @pytest.mark.slow
