@@ -20,12 +20,16 @@ SHARE = 0.8
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A bundle of each statistic: the one that `build` takes by default, and the single kernel."""
     setting = SETTINGS["default"]
-    path = tmp_path_factory.mktemp("bundle") / "chamber.dqmref"
-    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
-    bundle = create_bundle(events(55_000, seed=1), recipe, path)
-    return calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=1).path
+    made = {}
+    for statistic in ("several", "kernel"):
+        path = tmp_path_factory.mktemp("bundle") / "chamber.dqmref"
+        recipe = Recipe(FEATURES, setting.n_reference, setting.n_data, statistic=statistic)
+        bundle = create_bundle(events(55_000, seed=1), recipe, path)
+        made[statistic] = calibrate(bundle, N_TOYS, kind=bundle.manifest.kind, seed=1).path
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +37,15 @@ def samples() -> list[FloatArray]:
     return windows(SETTINGS["default"], 100, seed=3)
 
 
-@pytest.mark.parametrize("n_streams", [1, 16, 250])
+@pytest.mark.parametrize(
+    ("statistic", "n_streams"),
+    [("several", 1), ("several", 16), ("several", 250), ("several", 1000), ("kernel", 16), ("kernel", 250)],
+)
 def test_streams(
-    n_streams: int, benchmark: BenchmarkFixture, figures: dict[str, Any], bundle: Path,
-    samples: list[FloatArray], tmp_path: Path, seconds: float,
+    statistic: str, n_streams: int, benchmark: BenchmarkFixture, figures: dict[str, Any],
+    bundles: dict[str, Path], samples: list[FloatArray], tmp_path: Path, seconds: float,
 ) -> None:  # fmt: skip
-    with RunningDaemon(tmp_path, [bundle] * n_streams) as daemon:
+    with RunningDaemon(tmp_path, [bundles[statistic]] * n_streams) as daemon:
         daemon.send(samples, max(100, n_streams))  # the first test in a worker is slow
         figures["rest_megabytes"] = daemon.megabytes("Pss")
         rate = 200 / daemon.send(samples, 200)
@@ -89,18 +96,18 @@ def test_live_times(
     figures["took"] = {name: np.median(each, axis=0).tolist() for name, each in took.items()}
 
 
+@pytest.mark.parametrize("statistic", ["several", "kernel"])
 @pytest.mark.parametrize("kind", ["one bundle", "250 bundles"])
 def test_start(
-    kind: str, benchmark: BenchmarkFixture, figures: dict[str, Any], bundle: Path,
-    samples: list[FloatArray], tmp_path: Path,
+    kind: str, statistic: str, benchmark: BenchmarkFixture, figures: dict[str, Any],
+    bundles: dict[str, Path], samples: list[FloatArray], tmp_path: Path,
 ) -> None:  # fmt: skip
     """250 streams: until it listens, and what it then takes."""
-    bundles = [bundle] * 250
-    if kind == "250 bundles":
-        bundles = copies(bundle, tmp_path, 250)
+    bundle = bundles[statistic]
+    of_streams = copies(bundle, tmp_path, 250) if kind == "250 bundles" else [bundle] * 250
 
     def start() -> None:
-        with RunningDaemon(tmp_path, bundles) as daemon:
+        with RunningDaemon(tmp_path, of_streams) as daemon:
             figures["start_seconds"] = daemon.start_seconds
             daemon.send(samples, 500)
             figures["rest_megabytes"] = daemon.megabytes("Pss")
