@@ -13,6 +13,7 @@ from dqm.cli.build_events import check_run, read_conditions, read_histograms, re
 from dqm.cli.kept import check_recipe, check_sources, read_kept_run, renew
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
+from dqm.cli.progress import tuning_progress
 from dqm.cli.settings import (
     Chamber,
     Features,
@@ -226,7 +227,8 @@ def build(
         conditions={**run.conditions, **conditions},
         **settings,
     )
-    bundle = create_bundle(run.x, recipe, output, run.sources, run.counts)
+    with tuning_progress(chosen) as progress:
+        bundle = create_bundle(run.x, recipe, output, run.sources, run.counts, progress=progress)
     _report(bundle, is_reference_given=events is not None)
 
 

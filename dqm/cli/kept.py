@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from dqm.cli.output import say
-from dqm.cli.progress import progress_bar
+from dqm.cli.progress import progress_bar, tuning_progress
 from dqm.cli.settings import conflict, parse_runs
 from dqm.errors import ConfigError, InputError, format_count
 
@@ -119,7 +119,8 @@ def renew(
     recipe = replace(recipe, conditions={**run.conditions, **conditions})
     with progress_bar("windows compared", None) as progress:
         renewal = compare_with_old(old, x, output.name, workers=Processes(1), progress=progress)
-    bundle = create_bundle(x, recipe, output, run.sources)
+    with tuning_progress(recipe.statistic) as progress:
+        bundle = create_bundle(x, recipe, output, run.sources, progress=progress)
     say(
         f"{output}: bundle {bundle.identifier}, {len(bundle.reference)} reference events, "
         f"{len(bundle.pool)} in the pool. Next: dqm reference calibrate {output}"

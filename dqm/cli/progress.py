@@ -19,7 +19,7 @@ from rich.progress import (
 
 from dqm.cli.tables import open_console
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "tuning_progress"]
 
 LINE_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal."""
@@ -65,6 +65,16 @@ def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterato
     with Progress(*columns, console=console, redirect_stdout=False, disable=not shown) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def tuning_progress(statistic: str) -> Iterator[Callable[..., None]]:
+    """Show how far a statistic is with choosing its settings; nothing if it has its usual ones."""
+    from dqm.reference.statistic import find_statistic
+
+    is_tunable = find_statistic(statistic).is_tunable
+    with progress_bar("choosing the test", None, shown=is_tunable) as show:
+        yield show
 
 
 class _Lines:

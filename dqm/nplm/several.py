@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -317,6 +317,7 @@ class SeveralTest:
         kinds: Sequence[str] = (),
         counts: FloatArray | None = None,
         given: Mapping[str, Any] | None = None,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Choose the settings for a run, and measure the results of each in healthy windows.
 
@@ -336,6 +337,8 @@ class SeveralTest:
             Events that each row stands for.
         given : mapping, optional
             Settings that are given; ``width`` and ``penalty`` are taken.
+        progress : callable
+            Called with the number of healthy windows tested so far, and the total.
 
         Returns
         -------
@@ -378,6 +381,7 @@ class SeveralTest:
             )
             ratios += [test._statistics(window) / test._moments[0] for window in windows]
             plain += [test._plain_log_p(window.x) for window in windows]
+            progress(min(len(ratios), TUNING_TOYS), TUNING_TOYS)
         relative = first._moments[1] / first._moments[0] ** 2
         mean = np.mean(ratios, axis=0)
         variance = np.var(ratios, axis=0) / relative

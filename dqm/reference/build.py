@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,10 @@ __all__ = ["ChosenTest", "Recipe", "choose_test", "create_bundle", "drop_nan"]
 
 
 USUAL_CENTERS = 300
+
+
+TuningProgress = Callable[[int, int | None], None]
+"""Told while a statistic chooses its settings: what is done, and how much there is, None if not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ def create_bundle(
     path: Path,
     sources: Sequence[Source] = (),
     counts: FloatArray | None = None,
+    *,
+    progress: TuningProgress = lambda _done, _total: None,
 ) -> StoredBundle:
     """Split events into reference and pool, draw the centres, try the test once, write the bundle.
 
@@ -116,6 +122,8 @@ def create_bundle(
     counts : ndarray, shape (n_events,), optional
         Events that each row stands for: whole numbers, >= 0. Rows without events say which bins exist. The
         recipe names the column.
+    progress : callable
+        Told while the statistic chooses its settings.
 
     Returns
     -------
@@ -142,7 +150,7 @@ def create_bundle(
         )
     refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
-    chosen = choose_test(sample, recipe, rng)
+    chosen = choose_test(sample, recipe, rng, progress)
     reference, pool, centers, settings = chosen.reference, chosen.pool, chosen.centers, chosen.settings
     test = chosen.make(reference, centers)
     _try(test, pool, recipe, len(reference.x), rng)
@@ -208,7 +216,12 @@ class ChosenTest:
         )
 
 
-def choose_test(sample: Sample, recipe: Recipe, rng: np.random.Generator) -> ChosenTest:
+def choose_test(
+    sample: Sample,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    progress: TuningProgress = lambda _done, _total: None,
+) -> ChosenTest:
     """Split a run into reference and pool, and choose the centres and settings of the test.
 
     Parameters
@@ -219,6 +232,8 @@ def choose_test(sample: Sample, recipe: Recipe, rng: np.random.Generator) -> Cho
         What to make of them.
     rng : numpy.random.Generator
         Splits the events, and draws the centres.
+    progress : callable
+        As in `create_bundle`.
 
     Raises
     ------
@@ -232,7 +247,7 @@ def choose_test(sample: Sample, recipe: Recipe, rng: np.random.Generator) -> Cho
     centers = reference.choose_rows(n_centers, rng)
     shuffled = Sample(np.concatenate([reference.x, pool.x])) if sample.counts is None else sample
     with one_thread():  # small matrices: more threads wait for each other
-        settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng)
+        settings = _choose_settings(recipe, kinds, shuffled, n_centers, rng, progress)
     return ChosenTest(recipe, reference, pool, centers, settings)
 
 
@@ -359,6 +374,7 @@ def _choose_settings(
     shuffled: Sample,
     n_centers: int,
     rng: np.random.Generator,
+    progress: TuningProgress,
 ) -> Settings:
     """Take the settings of the recipe; a setting that the statistic chooses itself is refused."""
     plugin = find_statistic(recipe.statistic)
@@ -373,6 +389,7 @@ def _choose_settings(
         n_centers=n_centers,
         rng=rng,
         given=given,
+        progress=progress,
     )
     twice = [name for name in given if name in tuned]
     for name in twice:

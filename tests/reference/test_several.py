@@ -55,6 +55,20 @@ def test_the_bundle_keeps_what_was_chosen(several: StoredBundle) -> None:
     assert several.manifest.settings_in_words["mean_ratio"].endswith("... (8)")
 
 
+def test_building_says_how_far_the_choice_of_the_test_is(tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    recipe = replace(RECIPE, width=None, penalty=None, statistic="several")
+    create_bundle(
+        healthy_events(1500, 1),
+        recipe,
+        tmp_path / "b",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert len(seen) > 1
+    assert seen == sorted(seen)
+    assert seen[-1] == (200, 200)
+
+
 def test_healthy_windows_have_uniform_p_and_a_fault_a_small_one(several: StoredBundle) -> None:
     evaluator = Evaluator(several)
     p = [evaluator.evaluate(window(x)).p for x in healthy_events(60 * 200, 7).reshape(200, 60, 2)]

@@ -25,8 +25,10 @@ from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import FEATURES, events
 
 STATISTICS = (
-    "several", "kernel", "one-step", "energy", "mmd", "mmd-nystroem", "kolmogorov", "chi-squared",
+    "several", "kernel", "one-step", "symmetrised", "energy", "mmd", "mmd-nystroem", "mmd-fuse", "kolmogorov",
+    "chi-squared", "boosted-trees", "neural-classifier", "isolation-forest", "autoencoder",
 )  # fmt: skip
+"""All but three: ``falkon`` needs its library, ``neural`` a day of a core, and ``channels`` counts hits."""
 N_RUN, N_WINDOW = 100_000, 200
 """Events of the good run (those of ten windows are the reference, the others make toys), and of a window."""
 

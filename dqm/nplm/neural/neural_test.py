@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import Any, ClassVar
 
 import numpy as np
@@ -191,6 +192,7 @@ class NeuralTest:
         rng: np.random.Generator,
         given: Mapping[str, object] | None = None,
         counts: FloatArray | None = None,
+        progress: Callable[[int, None], None] = lambda _done, _total: None,
     ) -> dict[str, float]:
         """Choose the clipping, unless it is given: see `choose_clipping`.
 
@@ -206,12 +208,20 @@ class NeuralTest:
             Settings that are given.
         counts : ndarray, shape (n_events,), optional
             Events that each row stands for.
+        progress : callable
+            Called with the number of clippings tried so far, and None: nobody knows how many there will be.
         """
         if given and "clipping" in given:
             return {}
         wanted = {name: value for name, value in (given or {}).items() if name in cls.usual_settings}
+        tried = count(1)
         choice = cls.choose_clipping(
-            Sample(events, counts), n_reference=n_reference, n_expected=n_expected, rng=rng, settings=wanted
+            Sample(events, counts),
+            n_reference=n_reference,
+            n_expected=n_expected,
+            rng=rng,
+            settings=wanted,
+            progress=lambda _trial: progress(next(tried), None),
         )
         return {"clipping": round(choice.best.clipping, 2)}
 
