@@ -114,7 +114,8 @@ def refuse_useless(
         raise InputError(
             f"{', '.join(refused)} {'is' if len(refused) == 1 else 'are'} constant in the reference of "
             f"{len(reference)} events",
-            fix="Choose other features: a constant cannot be standardised and carries no information",
+            fix="Choose other features: a constant cannot be standardised. The statistic several takes "
+            "constants beside other features, and sees any other value",
         )
     n_distinct = len(np.unique(reference, axis=0))
     if n_distinct < FEWEST_DISTINCT:
@@ -191,7 +192,13 @@ def describe_features(
         found = [str(one) for one in unusual]
     else:
         advice = f"the statistic {statistic} takes it as it is, 'several' would not"
-        found = [f"{one.feature} {one.found}: {advice}" for one in unusual]
+        constant = constant_features(x, names)
+        found = [
+            f"{one.feature} is constant: 'several' would see any other value"
+            if one.feature in constant
+            else f"{one.feature} {one.found}: {advice}"
+            for one in unusual
+        ]
     return [*found, *_describe_scales(x, names), *describe_sample(x, names)]
 
 
