@@ -28,7 +28,7 @@ STATISTICS = (
     "several", "kernel", "one-step", "symmetrised", "energy", "mmd", "mmd-nystroem", "mmd-fuse", "kolmogorov",
     "chi-squared", "boosted-trees", "neural-classifier", "isolation-forest", "autoencoder",
 )  # fmt: skip
-"""All but three: ``falkon`` needs its library, ``neural`` a day of a core, and ``channels`` counts hits."""
+"""All but three: ``falkon`` needs its library, ``neural`` hours of a core, and ``channels`` counts hits."""
 N_RUN, N_WINDOW = 100_000, 200
 """Events of the good run (those of ten windows are the reference, the others make toys), and of a window."""
 
