@@ -284,8 +284,11 @@ def _report(bundle: StoredBundle, *, is_reference_given: bool) -> None:
     """Say what was built, what was chosen, and what comes next."""
     m = bundle.manifest
     path = bundle.path
-    in_bins = "" if bundle.bins is None else f" in {len(bundle.bins)} bins"
-    say(f"{path}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
+    in_bins = "" if bundle.bins is None else f" in {format_count(len(bundle.bins), 'bin')}"
+    say(
+        f"{path}: bundle {bundle.identifier}, {format_count(m.n_reference, 'reference event')}{in_bins}, ",
+        end="",
+    )
     say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {path}")
     if m.statistic == "several":
         say(f"{path}: {_choices(bundle, is_reference_given=is_reference_given)}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, Profiled
 
 __all__ = [
@@ -171,7 +171,7 @@ def _checked(found: FloatArray, x: FloatArray, what: str) -> FloatArray:
     values = np.asarray(found, dtype=np.float64)
     if values.shape != (len(x),) or not np.isfinite(values).all():
         raise InputError(
-            f"the coefficient has shape {values.shape} for {len(x)} events, or is not finite",
+            f"the coefficient has shape {values.shape} for {format_count(len(x), 'event')}, or is not finite",
             where=what,
             fix="Give a function of (n, d) raw features that returns n finite values",
         )

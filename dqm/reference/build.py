@@ -398,4 +398,4 @@ def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
     if twice:
         raise InputError(f"two features are named {twice[0]!r}", fix="Name every column differently")
     if not 10 <= recipe.n_expected < 1e9:
-        raise InputError(f"windows of {recipe.n_expected:g} events", fix="A window takes 10 events or more")
+        raise InputError(f"the window size is {recipe.n_expected:g}", fix="A window takes 10 events or more")
