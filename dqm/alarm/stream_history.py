@@ -2,11 +2,11 @@
 
 Shape and number of events of a window count each by itself, as far as they are known: a window that is too
 small for the test of the shape still counts for the number. Where nothing is known, a window counts neither
-for an alarm nor against it. If nothing has been known for long, that is an alarm of its own. A healthy p of
-a window after losses is not evidence of health and does not count. Counting continues over runs: a fault does
-not end with a run, and the start of a run must not end its alarm. A text about windows of an earlier run says
-so. A late window, which arrived after another run had begun, says nothing of the present and does not count;
-if only such windows come, that is not knowing.
+for an alarm nor against it. If nothing has been known for a long time, that is an alarm of its own. A healthy
+p of a window after losses is not evidence of health and does not count. Counting continues over runs: a fault
+does not end with a run, and the start of a run must not end its alarm. A text about windows of an earlier run
+says so. A late window, which arrived after another run had begun, says nothing of the present and does not
+count; if only such windows come, that is not knowing.
 """
 
 from __future__ import annotations

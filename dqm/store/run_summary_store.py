@@ -192,7 +192,7 @@ class RunSummaryStore:
         runs : collection of int, optional
             Only these runs.
         last : int, optional
-            Only the last so many runs.
+            Number of runs, the newest.
         before : float, optional
             Only runs whose first verdict was given before this time, Unix seconds.
 

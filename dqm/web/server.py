@@ -55,7 +55,7 @@ def create_app(
     silent_seconds : callable
         Seconds since the daemon's loop last made progress.
     longest_silence_seconds : float
-        After so many seconds without progress ``/healthz`` answers 503.
+        Seconds without progress after which ``/healthz`` answers 503.
     queries : Queries, optional
         What page and API show; without it there are none.
     authenticator : Authenticator, optional

@@ -214,7 +214,7 @@ class ChannelTest:
         self._bursts = replace(self.model.bursts, chance=min(0.5, share * self.model.bursts.chance))
 
     def at(self, n_expected: float) -> ChannelTest:
-        """Give the test for windows of so many expected hits."""
+        """Give the test for windows with this number of expected hits."""
         other = object.__new__(ChannelTest)
         other.__dict__.update(self.__dict__)
         other._set_size(n_expected)

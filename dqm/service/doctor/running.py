@@ -163,7 +163,7 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
     if silent:
         yield red(
             "windows",
-            f"no window for long: {format_names(silent, MOST_NAMED)}",
+            f"silent, no window for too long: {format_names(silent, MOST_NAMED)}",
             "Is a run on? Does the collector run, and does it reach the daemon?",
         )
     if unseen:

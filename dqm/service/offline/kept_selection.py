@@ -61,7 +61,7 @@ class KeptSide:
     label : str
         What is compared.
     paths : tuple of Path
-        Its windows, in random order: the first so many are a sample of all.
+        Its windows, in random order: the first n of them are a sample of all.
     told : str
         How many windows were taken, of how many.
     """

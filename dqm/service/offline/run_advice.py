@@ -73,7 +73,7 @@ class Budget:
 
     @classmethod
     def of(cls, n_streams: int, false_alarms_per_shift: float, windows_per_hour: float) -> Budget:
-        """Derive the budget as for a configuration of so many equal streams; raises `InputError`."""
+        """Derive the budget as for a configuration of `n_streams` equal streams; raises `InputError`."""
         alarm = {"false_alarms_per_shift": false_alarms_per_shift, "windows_per_hour": windows_per_hour}
         streams = [{"name": f"s{number}", "bundle": "b"} for number in range(n_streams)]
         config = DaemonConfig.model_validate(
