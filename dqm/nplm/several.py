@@ -19,9 +19,9 @@ from dqm.nplm.profiled_kernels import ProfiledKernels
 from dqm.nplm.profiled_score import ProfiledScore
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
 from dqm.nplm.score import BriefScore, Score, log_chi_squared
+from dqm.nplm.setting import ScaledReference as LookedAt
+from dqm.nplm.setting import ScaledSample as Look
 from dqm.nplm.setting import (
-    Look,
-    LookedAt,
     Setting,
     choose_kernels,
     choose_views,

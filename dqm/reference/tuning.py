@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
-from dqm.nplm.setting import Look, LookedAt, Setting, choose_views
+from dqm.nplm.setting import ScaledReference, ScaledSample, Setting, choose_views
 from dqm.reference.advice import PENALTIES, draw_windows, is_plausible
 from dqm.reference.build import USUAL_CENTERS, ChosenTest, Recipe, choose_test
 from dqm.reference.manifest import Manifest
@@ -287,9 +287,9 @@ def _distances(reference: Sample, settings: Settings, rng: np.random.Generator) 
     kinds = settings.get("kinds", ())
     shares = np.full(len(reference.x), 1.0 / len(reference.x))
     views = choose_views([str(one) for one in kinds] if isinstance(kinds, tuple) else (), reference, shares)
-    seen = LookedAt(views, reference.x, reference.x, shares, reference.n_events)
+    seen = ScaledReference(views, reference.x, reference.x, shares, reference.n_events)
     some = reference.x[rng.choice(len(reference.x), size=min(SAMPLED, len(reference.x)), replace=False)]
-    found: FloatArray = pdist(Look(seen, some).at(Setting("kernel")))
+    found: FloatArray = pdist(ScaledSample(seen, some).at(Setting("kernel")))
     return found
 
 

@@ -81,7 +81,7 @@ def create_app(
             content["seconds_since_progress"] = round(silence, 3)
             content["streams"] = list(metrics.streams)
             if queries is not None:
-                content["untold"] = [each.model_dump() for each in queries.untold()]
+                content["untold"] = [each.model_dump() for each in queries.failing_targets()]
             if is_stuck:
                 content["reason"] = (
                     f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"

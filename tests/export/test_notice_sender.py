@@ -221,9 +221,9 @@ def test_what_was_told_is_stored_as_soon_as_the_store_answers_again(
     site.titles(1)
     quiet(sender)
     assert len(site.receiver.messages) == 1  # not again and again while it is not stored
-    assert NoticeStore(site.database).told("mail") == {}
+    assert NoticeStore(site.database).sent("mail") == {}
     fails.clear()
-    wait_until(lambda: ("a", Cause.SILENT) in NoticeStore(site.database).told("mail"), "stored")
+    wait_until(lambda: ("a", Cause.SILENT) in NoticeStore(site.database).sent("mail"), "stored")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
