@@ -182,7 +182,10 @@ def _log_r_curvature(p: FitProblem, at: FitPoint) -> Tensor:
 
 
 def cholesky(matrices: Tensor) -> Tensor:
-    """Factorise; a matrix that is not positive definite within rounding gets its eigenvalues raised."""
+    """Factorise symmetric matrices, shape (b, n, n), into lower triangles of this shape.
+
+    A matrix that is not positive definite within rounding gets its eigenvalues raised.
+    """
     factor, failed = torch.linalg.cholesky_ex(matrices)
     for row in torch.nonzero(failed)[:, 0].tolist():
         values, vectors = torch.linalg.eigh(matrices[row])

@@ -179,7 +179,19 @@ def _checked(found: FloatArray, x: FloatArray, what: str) -> FloatArray:
 
 
 def measured_values(nuisances: Sequence[Nuisance], auxiliary: Mapping[str, float] | None) -> FloatArray:
-    """Arrange the auxiliary measurements of one window in the order of the parameters; 0 for free ones.
+    """Arrange the auxiliary measurements of one window in the order of the parameters.
+
+    Parameters
+    ----------
+    nuisances : sequence of Nuisance
+        k parameters.
+    auxiliary : mapping of str to float, optional
+        Measurement of each parameter with a finite sigma.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Measurements; 0 for free parameters.
 
     Raises
     ------
