@@ -301,7 +301,8 @@ class _Stream:
         moment : float or None
             When it was written, Unix seconds; None if it has no time.
         """
-        before, since = self._last, self._time
+        before = self._last
+        since = self._time
         self._check(state, before)
         self._last = state
         self._time = moment

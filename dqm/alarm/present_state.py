@@ -129,7 +129,8 @@ class PresentState:
         """Give the state after the border of a run; that of a run before the present one changes nothing."""
         if follow_run(self.run, run) is not run:
             return self
-        was_idle, is_other = is_idle(self.run), self.last is None or self.last.window.run != run.run
+        was_idle = is_idle(self.run)
+        is_other = self.last is None or self.last.window.run != run.run
         state = replace(self, run=run, explained="" if is_other else self.explained)
         if is_other or was_idle or is_idle(run):
             reason = describe_run(run)

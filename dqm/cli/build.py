@@ -304,7 +304,8 @@ def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
         of_windows = m.n_reference == round(WINDOWS_IN_REFERENCE * m.n_expected)
         why = f"those of {WINDOWS_IN_REFERENCE} windows" if of_windows else "half of the run"
         found.append(f"{m.n_reference} reference events ({why})")
-    widths, single = m.settings.get("width"), m.settings.get("feature_width")
+    widths = m.settings.get("width")
+    single = m.settings.get("feature_width")
     if isinstance(widths, tuple) and isinstance(single, tuple):
         listed = ", ".join(f"{width:.2g}" for width in widths)
         found.append(f"kernels of the widths {listed} (quantiles of the distances of two events)")

@@ -114,7 +114,8 @@ def variances(p: FitProblem, at: FitPoint, hessian: Hessian) -> Tensor:
     For any x, ``x_i^2 / (x^T H x)`` is at most ``(H^-1)_ii``; both are equal for ``x = H^-1 e_i``. The
     approximate inverse gives x, so the error of the estimate is of second order.
     """
-    (b, r), k = at.a.shape, at.nu.shape[1]
+    b, r = at.a.shape
+    k = at.nu.shape[1]
     columns = []
     for i in range(k):
         unit = at.nu.new_zeros(b, r + k)

@@ -167,7 +167,8 @@ def permutation_p(observed: FloatArray, permuted: FloatArray) -> PermutationP:
     n = len(t)
     n_above = np.column_stack([n - np.searchsorted(np.sort(column), column, "left") for column in t.T])
     pull = (t - t.mean(axis=0)) / np.maximum(t.std(axis=0), 1.0 / LARGEST)
-    smallest, largest = n_above.min(axis=1), pull.max(axis=1)
+    smallest = n_above.min(axis=1)
+    largest = pull.max(axis=1)
     is_as_extreme = (smallest < smallest[0]) | ((smallest == smallest[0]) & (largest >= largest[0]))
     return PermutationP(
         p=float(is_as_extreme.mean()),

@@ -143,7 +143,10 @@ def create_bundle(
     refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
     chosen = choose_test(sample, recipe, rng)
-    reference, pool, centers, settings = chosen.reference, chosen.pool, chosen.centers, chosen.settings
+    reference = chosen.reference
+    pool = chosen.pool
+    centers = chosen.centers
+    settings = chosen.settings
     test = chosen.make(reference, centers)
     _try(test, pool, recipe, len(reference.x), rng)
     arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}

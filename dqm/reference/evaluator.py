@@ -325,7 +325,8 @@ class Evaluator:
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""
-        x, manifest = self._select(window), self.bundle.manifest
+        x = self._select(window)
+        manifest = self.bundle.manifest
         share = manifest.finite_share
         found = compare_nan(x, manifest)
         finite = replace(

@@ -243,12 +243,14 @@ def _vary_penalty(chosen: ChosenTest) -> list[_Candidate]:
     """Give the chosen test with other penalties; those of several kernels change together."""
     penalty = chosen.settings["penalty"]
     if isinstance(penalty, tuple):
-        knob, own = "penalty factor", 1.0
+        knob = "penalty factor"
+        own = 1.0
         tried: dict[float, SettingValue] = {
             by: tuple(by * float(one) for one in penalty) for by in PENALTY_FACTORS
         }
     else:
-        knob, own = "penalty", float(penalty)
+        knob = "penalty"
+        own = float(penalty)
         tried = {value: value for value in sorted({*PENALTIES, own})}
     return [
         _Candidate(
@@ -277,7 +279,8 @@ def _agreement(t: FloatArray, other: FloatArray) -> float:
 
 def _widths(settings: Settings) -> tuple[tuple[float, ...], int]:
     """Give the widths of the kernels of all features, and the number of those of single features."""
-    width, single = settings["width"], settings.get("feature_width", ())
+    width = settings["width"]
+    single = settings.get("feature_width", ())
     widths = width if isinstance(width, tuple) else (width,)
     return tuple(map(float, widths)), len(single) if isinstance(single, tuple) else 0
 

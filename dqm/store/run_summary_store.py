@@ -122,7 +122,9 @@ class RunSummaryStore:
 
     def _extend(self, connection: Connection, known: _Known, verdict: Verdict) -> bool:
         """Add to a row, if it is still as it is known."""
-        stream, summary, written_as = verdict.window.stream, known.summary, random_integer()
+        stream = verdict.window.stream
+        summary = known.summary
+        written_as = random_integer()
         if known.pruned_seq is not None and verdict.window.seq <= known.pruned_seq:
             return True
         summary.add(verdict)

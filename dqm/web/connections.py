@@ -244,7 +244,8 @@ class ConnectionRoom:
         bool
             Whether it may stay.
         """
-        limits, (origin, is_shared) = self.limits, self._origin(new.address)
+        limits = self.limits
+        origin, is_shared = self._origin(new.address)
         same = [one for one, other in self._open.items() if other == origin]
         remote = [one for one, other in self._open.items() if other != _LOOPBACK]
         has_room = is_shared or self._make_room(same, limits.most_of_address)

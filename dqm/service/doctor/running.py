@@ -148,7 +148,9 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
         yield amber(
             "windows", f"the daemon does not know {format_names(missing, MOST_NAMED)}", "Reload the daemon"
         )
-    silent, unseen, ages = [], [], []
+    silent = []
+    unseen = []
+    ages = []
     for name, stream in known.items():
         last = stream["last"]
         if stream["activity"] == Activity.IDLE:

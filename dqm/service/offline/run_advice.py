@@ -80,7 +80,9 @@ class Budget:
             {"alarm": alarm, "streams": streams}, context={"base": Path(), "environ": {}}
         )
         thresholds = derive_thresholds(config)
-        k, n, hours = config.alarm.k, config.alarm.n, config.alarm.shift_hours
+        k = config.alarm.k
+        n = config.alarm.n
+        hours = config.alarm.shift_hours
         text = (
             f"{false_alarms_per_shift:g} false alarms in {hours:g} h of {format_count(n_streams, 'stream')} "
             f"with {windows_per_hour:g} windows an hour: a window counts below "
